@@ -63,6 +63,12 @@ impl Whitelist {
         self.entries.is_empty()
     }
 
+    /// Returns `true` if an entry names this item, or every item.
+    #[inline]
+    pub fn names(&self, item: &str) -> bool {
+        !self.for_any.is_empty() || self.by_item.contains_key(item)
+    }
+
     /// Matches a listing against the entries for its item.
     #[inline]
     pub fn decide(&self, trade: &Trade<'_>) -> Decision {

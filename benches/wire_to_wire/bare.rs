@@ -1,5 +1,5 @@
-//! A lower bound for any client: two blocking sockets, without parsing and checks. It finds a
-//! matching listing by a search for the item's name, and inserts the id into a prepared request.
+//! A lower bound for any client: two blocking sockets, without parsing and checks. It finds
+//! matching listings by a search for the item's name, and inserts the id into a prepared request.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -104,9 +104,10 @@ impl Request {
 }
 
 fn watch(feed: &mut TcpStream, http: &mut TcpStream, request: &Request) {
-    let name = memmem::Finder::new(WANTED.as_bytes());
-    let mark = memmem::Finder::new(br#""trades":[{"id":""#);
-    let mut buffer = vec![0; 256 * 1024];
+    let name = format!(r#""marketName":"{WANTED}""#);
+    let name = memmem::Finder::new(name.as_bytes());
+    let id = memmem::FinderRev::new(br#"{"id":"VHJhZGU6"#);
+    let mut buffer = vec![0; 1024 * 1024];
     let mut out = Vec::with_capacity(2_048);
     let (mut start, mut end) = (0, 0);
     loop {
@@ -123,16 +124,17 @@ fn watch(feed: &mut TcpStream, http: &mut TcpStream, request: &Request) {
             let text = start + text.start..start + text.end;
             start = text.end;
             let text = &buffer[text];
-            if name.find(text).is_none() {
-                continue;
-            }
-            let Some(at) = mark.find(text).map(|at| at + mark.needle().len()) else { continue };
-            out.clear();
-            out.extend_from_slice(&request.before);
-            out.extend_from_slice(&text[at..at + 20]);
-            out.extend_from_slice(&request.after);
-            if http.write_all(&out).is_err() {
-                return;
+            for at in name.find_iter(text) {
+                let Some(at) = id.rfind(&text[..at]).map(|at| at + r#"{"id":""#.len()) else {
+                    continue;
+                };
+                out.clear();
+                out.extend_from_slice(&request.before);
+                out.extend_from_slice(&text[at..at + 20]);
+                out.extend_from_slice(&request.after);
+                if http.write_all(&out).is_err() {
+                    return;
+                }
             }
         }
         buffer.copy_within(start..end, 0);
@@ -144,6 +146,10 @@ fn watch(feed: &mut TcpStream, http: &mut TcpStream, request: &Request) {
 fn next_text(bytes: &[u8]) -> Option<std::ops::Range<usize>> {
     let (start, length) = match bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => {
+            let length = u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+            (10, usize::try_from(length).ok()?)
+        }
         short => (2, usize::from(*short)),
     };
     (bytes.len() >= start + length).then_some(start..start + length)

@@ -3,18 +3,22 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::{run::Outcome, waterfall::Waterfall};
+use crate::{
+    run::{Outcome, PLACES},
+    waterfall::Waterfall,
+};
 
 /// Results of all runs of one case. The first client is the baseline of the ratios.
 pub(crate) struct Table {
-    title: &'static str,
+    title: String,
+    has_bursts: bool,
     names: Vec<&'static str>,
     runs: BTreeMap<(usize, &'static str), Outcome>,
 }
 
 impl Table {
-    pub(crate) const fn new(title: &'static str) -> Self {
-        Self { title, names: Vec::new(), runs: BTreeMap::new() }
+    pub(crate) const fn new(title: String, has_bursts: bool) -> Self {
+        Self { title, has_bursts, names: Vec::new(), runs: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, round: usize, name: &'static str, outcome: Outcome) {
@@ -122,6 +126,18 @@ impl fmt::Display for Table {
                 self.sum(name, |outcome| outcome.cold),
                 self.sum(name, |outcome| outcome.doubled),
             )?;
+        }
+        for name in &self.names {
+            if self.has_bursts {
+                let p50 = |place: usize| {
+                    let all = self.of(name).flat_map(|(_, outcome)| &outcome.by_place[place]);
+                    let mut all: Vec<u64> = all.copied().collect();
+                    all.sort_unstable();
+                    us(all.get(all.len() / 2).copied().unwrap_or(0))
+                };
+                let places: Vec<String> = (0..PLACES).map(p50).collect();
+                writeln!(f, "{name:<26} p50 by quarter of the burst: {}", places.join(" "))?;
+            }
         }
         for name in &self.names {
             let step_times: Vec<_> =

@@ -24,11 +24,23 @@ pub(crate) const WANTED: &str = "AK-47 | Redline (Field-Tested)";
 /// First number of the listings. Nine digits, so that all ids have the same length.
 const FIRST_NUMBER: u64 = 500_000_000;
 
-/// A frame with one listing.
+/// A frame with one or more listings.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
-    /// Id of the listing, if it matches the whitelist.
-    pub(crate) wanted: Option<String>,
+    /// Ids of the listings that match the whitelist.
+    pub(crate) wanted: Vec<String>,
+}
+
+/// Listings of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content {
+    pub(crate) listings: usize,
+    /// One of this many listings matches the whitelist.
+    pub(crate) wanted_every: usize,
+    /// The matching one of each group is the last, or a random one.
+    pub(crate) is_random: bool,
+    /// Listings per message.
+    pub(crate) per_message: usize,
 }
 
 /// Generates frames with unique ids.
@@ -55,23 +67,36 @@ impl Frames {
         Self { ordinary, wanted: Arc::new(wanted), next: FIRST_NUMBER }
     }
 
-    /// Generates listings for a subscription; every `wanted_every`-th matches the whitelist.
-    pub(crate) fn make(
-        &mut self,
-        subscription: &str,
-        count: usize,
-        wanted_every: usize,
-    ) -> Vec<Frame> {
+    /// Generates listings for a subscription.
+    pub(crate) fn make(&mut self, subscription: &str, content: Content) -> Vec<Frame> {
         let mut session = ProtocolSession::new(false);
         session.receive(r#"{"type":"connection_init"}"#);
         let query = format!("subscription {{ createTrades {{ trades {ALL_FIELDS} }} }}");
         let payload = json!({ "query": query });
         let subscribe = json!({"id": subscription, "type": "subscribe", "payload": payload});
         assert_eq!(session.receive(&subscribe.to_string()), []);
-        (1..=count).map(|n| self.one(&session, n % wanted_every == 0)).collect()
+        let Content { listings, wanted_every, is_random, per_message } = content;
+        let mut place = wanted_every - 1;
+        let is_wanted = |number: usize| {
+            if is_random && number.is_multiple_of(wanted_every) {
+                place = fastrand::usize(..wanted_every);
+            }
+            number % wanted_every == place
+        };
+        let wanted: Vec<bool> = (0..listings).map(is_wanted).collect();
+        wanted.chunks(per_message).map(|wanted| self.message(&session, wanted)).collect()
     }
 
-    fn one(&mut self, session: &ProtocolSession, is_wanted: bool) -> Frame {
+    fn message(&mut self, session: &ProtocolSession, wanted: &[bool]) -> Frame {
+        let listings: Vec<_> = wanted.iter().map(|wanted| self.listing(*wanted)).collect();
+        let is_wanted = listings.iter().zip(wanted).filter(|(_, wanted)| **wanted);
+        let ids = is_wanted.map(|(listing, _)| listing.id()).collect();
+        let event = MarketEvent::Created(listings);
+        let message = session.event_messages(&event).pop().unwrap();
+        Frame { bytes: frame(message.text().unwrap()), wanted: ids }
+    }
+
+    fn listing(&mut self, is_wanted: bool) -> Arc<Listing> {
         let number = self.next;
         self.next += 1;
         let index = usize::try_from(number).unwrap() % self.ordinary.len();
@@ -81,28 +106,31 @@ impl Frames {
             Arc::new(self.ordinary[index].clone())
         };
         let now = clock::now();
-        let listing = Listing {
+        Arc::new(Listing {
             number,
             item,
             created_at: now,
             updated_at: now,
             buyer: None,
             ..complete_listing()
-        };
-        let id = listing.id();
-        let event = MarketEvent::Created(vec![Arc::new(listing)]);
-        let message = session.event_messages(&event).pop().unwrap();
-        let text = message.text().unwrap();
-        Frame { bytes: frame(text), wanted: is_wanted.then_some(id) }
+        })
     }
 }
 
 /// Returns a text message in one unmasked frame, as servers send it.
 fn frame(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).unwrap();
-    assert!(length > 125, "the length must need 16 bits");
-    let mut bytes = vec![0x81, 126];
-    bytes.extend_from_slice(&length.to_be_bytes());
+    assert!(text.len() > 125, "the length must need 16 bits");
+    let mut bytes = vec![0x81];
+    match u16::try_from(text.len()) {
+        Ok(length) => {
+            bytes.push(126);
+            bytes.extend_from_slice(&length.to_be_bytes());
+        }
+        Err(_) => {
+            bytes.push(127);
+            bytes.extend_from_slice(&u64::try_from(text.len()).unwrap().to_be_bytes());
+        }
+    }
     bytes.extend_from_slice(text.as_bytes());
     bytes
 }

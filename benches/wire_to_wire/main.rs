@@ -39,7 +39,7 @@ use crate::{
     bare::Bare,
     bot::Bot,
     figures::Table,
-    frames::Frames,
+    frames::{Content, Frames},
     hindrance::{Hindrance, Sink},
     plain::Plain,
     run::{Client, Schedule, run},
@@ -54,6 +54,10 @@ enum Case {
     Spin,
     /// Bursts of 200 at 20,000 per second, one in fifty matches
     Burst,
+    /// Bursts of 200 without a pause between the messages, one in fifty matches
+    BurstBackToBack,
+    /// Messages of 200 listings, four of which match
+    Batch,
     /// Quiet, with and without TLS
     Tls,
     /// Quiet, with a whitelist of ten and of many entries
@@ -78,6 +82,9 @@ struct Args {
     /// Entries of the large whitelist
     #[arg(long, default_value_t = 100_000)]
     entries: usize,
+    /// Run all threads of each client on one core
+    #[arg(long)]
+    one_core: bool,
     /// Short functional run
     #[arg(long)]
     quick: bool,
@@ -115,8 +122,10 @@ fn bot(name: &'static str) -> Bot {
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
-    let Plan { title, schedule, clients } = plan(case, args);
-    let mut table = Table::new(title);
+    let Plan { title, mut schedule, clients } = plan(case, args);
+    schedule.one_core = args.one_core;
+    let place = if args.one_core { ", on one core" } else { "" };
+    let mut table = Table::new(format!("{title}{place}"), schedule.burst > 1);
     for round in 1..=args.rounds {
         for client in &clients {
             let outcome = run(&**client, frames, schedule);
@@ -134,13 +143,15 @@ struct Plan {
 }
 
 fn plan(case: Case, args: &Args) -> Plan {
+    let content =
+        Content { listings: args.listings, wanted_every: 4, is_random: false, per_message: 1 };
     let quiet = Schedule {
-        listings: args.listings,
-        wanted_every: 4,
+        content,
         burst: 1,
         step: Duration::ZERO,
         pause: Duration::from_micros(2_500),
         http_idle: None,
+        one_core: false,
     };
     let blocking = || -> Box<dyn Client> { Box::new(Bare { spins: false }) };
     let spinning = || -> Box<dyn Client> { Box::new(Bare { spins: true }) };
@@ -156,8 +167,23 @@ fn plan(case: Case, args: &Args) -> Plan {
         Case::Burst => {
             let listings = args.listings.max(200) * 5;
             let (step, pause) = (Duration::from_micros(50), Duration::from_millis(50));
-            let burst = Schedule { listings, wanted_every: 50, burst: 200, step, pause, ..quiet };
+            let content = Content { listings, wanted_every: 50, ..content };
+            let burst = Schedule { content, burst: 200, step, pause, ..quiet };
             ("bursts of 200 at 20,000 per second, 1 in 50 matches", burst, all())
+        }
+        Case::BurstBackToBack => {
+            let listings = args.listings.max(200) * 10;
+            let content = Content { listings, wanted_every: 50, is_random: true, ..content };
+            let pause = Duration::from_millis(10);
+            let burst = Schedule { content, burst: 200, pause, ..quiet };
+            let clients = vec![blocking(), sniper("the sniper")];
+            ("bursts of 200 back to back, 1 in 50 matches", burst, clients)
+        }
+        Case::Batch => {
+            let listings = args.listings.max(200) * 10;
+            let content = Content { listings, wanted_every: 50, is_random: true, per_message: 200 };
+            let batch = Schedule { content, pause: Duration::from_millis(10), ..quiet };
+            ("messages of 200 listings, 4 match", batch, vec![blocking(), sniper("the sniper")])
         }
         Case::Tls => {
             let tls = Box::new(Bot { tls: true, ..bot("the sniper, TLS") });
@@ -170,8 +196,8 @@ fn plan(case: Case, args: &Args) -> Plan {
         }
         Case::Idle => {
             let (pause, http_idle) = (Duration::from_secs(1), Some(Duration::from_millis(300)));
-            let listings = args.listings / 100;
-            let idle = Schedule { listings, wanted_every: 1, pause, http_idle, ..quiet };
+            let content = Content { listings: args.listings / 100, wanted_every: 1, ..content };
+            let idle = Schedule { content, pause, http_idle, ..quiet };
             ("a market that closes idle connections", idle, vec![sniper("the sniper")])
         }
         Case::Hindrances => {

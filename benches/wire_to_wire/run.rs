@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustls::pki_types::CertificateDer;
 use sniper::sniper::stats::BoughtItem;
 
 use crate::{
     certificate::self_signed,
-    frames::{Frame, Frames},
+    frames::{Content, Frame, Frames},
     market::{Feed, Market, Setup},
     waterfall::StepTimes,
 };
@@ -25,6 +26,9 @@ const WARM_UP_MAX: Duration = Duration::from_secs(40);
 const LATE_MAX: Duration = Duration::from_secs(2);
 /// Number of listings at a slow pace before the measured ones.
 const WARM_UP_LISTINGS: usize = 100;
+
+/// Parts of a burst for which results are reported.
+pub(crate) const PLACES: usize = 4;
 
 /// Addresses and files of a run.
 pub(crate) struct Environment {
@@ -71,17 +75,17 @@ impl Drop for Running {
 /// Schedule of the listings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
-    pub(crate) listings: usize,
-    /// Every n-th listing matches the whitelist.
-    pub(crate) wanted_every: usize,
-    /// Listings per burst; 1 without bursts.
+    pub(crate) content: Content,
+    /// Messages per burst; 1 without bursts.
     pub(crate) burst: usize,
-    /// Interval between the listings of a burst.
+    /// Interval between the messages of a burst.
     pub(crate) step: Duration,
     /// Pause between bursts.
     pub(crate) pause: Duration,
     /// Idle time after which the market closes an HTTP connection.
     pub(crate) http_idle: Option<Duration>,
+    /// All threads of the client run on one core.
+    pub(crate) one_core: bool,
 }
 
 /// Results of a run.
@@ -89,6 +93,8 @@ pub(crate) struct Schedule {
 pub(crate) struct Outcome {
     /// Sorted latencies from listing to order, in ns.
     pub(crate) latencies: Vec<u64>,
+    /// Latencies by the quarter of the burst in which the listing was, each sorted.
+    pub(crate) by_place: [Vec<u64>; PLACES],
     pub(crate) missed: usize,
     pub(crate) doubled: usize,
     /// Orders over a connection that was opened after the listing had been sent.
@@ -104,10 +110,11 @@ pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) 
     let directory = tempfile::tempdir().unwrap();
     let (ws, http) = (market.ws, market.http);
     let env = Environment { ws, http, root, directory: directory.path().to_owned() };
-    let running = client.start(&env);
+    let running =
+        if schedule.one_core { on_one_core(|| client.start(&env)) } else { client.start(&env) };
     let mut feed = market.feeds.recv_timeout(WARM_UP_MAX).expect("the client subscribes");
     warm_up(&market, &mut feed, frames);
-    let listings = frames.make(&feed.id, schedule.listings, schedule.wanted_every);
+    let listings = frames.make(&feed.id, schedule.content);
     let written = write(&mut feed, &listings, schedule);
     wait_for_last_order(&market, &written);
     let mut outcome = evaluate(&market, &written);
@@ -115,18 +122,34 @@ pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) 
     outcome
 }
 
+/// Starts a client whose threads, which inherit the setting, run on the first core.
+fn on_one_core(start: impl FnOnce() -> Running) -> Running {
+    let before = sched_getaffinity(None).unwrap();
+    let mut one = CpuSet::new();
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| before.is_set(*cpu)).unwrap();
+    one.set(first);
+    sched_setaffinity(None, &one).unwrap();
+    let running = start();
+    sched_setaffinity(None, &before).unwrap();
+    running
+}
+
+const fn warm_up_content(listings: usize, wanted_every: usize) -> Content {
+    Content { listings, wanted_every, is_random: false, per_message: 1 }
+}
+
 /// Sends matching listings until the first order, then some more at a slow pace.
 fn warm_up(market: &Market, feed: &mut Feed, frames: &mut Frames) {
     let start = Instant::now();
     while market.order_count() == 0 {
         assert!(start.elapsed() < WARM_UP_MAX, "the client has not sent an order");
-        for frame in frames.make(&feed.id, 2, 2) {
+        for frame in frames.make(&feed.id, warm_up_content(2, 2)) {
             feed.wire.write_all(&frame.bytes).unwrap();
         }
         feed.wire.flush().unwrap();
         thread::sleep(Duration::from_millis(50));
     }
-    for frame in frames.make(&feed.id, WARM_UP_LISTINGS, 4) {
+    for frame in frames.make(&feed.id, warm_up_content(WARM_UP_LISTINGS, 4)) {
         feed.wire.write_all(&frame.bytes).unwrap();
         feed.wire.flush().unwrap();
         thread::sleep(Duration::from_millis(3));
@@ -134,20 +157,29 @@ fn warm_up(market: &Market, feed: &mut Feed, frames: &mut Frames) {
     thread::sleep(Duration::from_millis(300));
 }
 
-/// Writes the listings by the schedule. Returns the write time of each that matches.
-fn write(feed: &mut Feed, listings: &[Frame], schedule: Schedule) -> HashMap<String, Instant> {
+/// Write of a matching listing.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    at: Instant,
+    /// Quarter of the burst.
+    place: usize,
+}
+
+/// Writes the listings by the schedule. Returns the write of each that matches.
+fn write(feed: &mut Feed, listings: &[Frame], schedule: Schedule) -> HashMap<String, Written> {
     let mut written = HashMap::with_capacity(listings.len());
     for burst in listings.chunks(schedule.burst) {
         let mut next = Instant::now();
-        for frame in burst {
+        for (number, frame) in burst.iter().enumerate() {
             while Instant::now() < next {
                 hint::spin_loop();
             }
             let at = Instant::now();
             feed.wire.write_all(&frame.bytes).unwrap();
             feed.wire.flush().unwrap();
-            if let Some(id) = &frame.wanted {
-                written.insert(id.clone(), at);
+            let place = number * PLACES / burst.len();
+            for id in &frame.wanted {
+                written.insert(id.clone(), Written { at, place });
             }
             next = at + schedule.step;
         }
@@ -156,7 +188,7 @@ fn write(feed: &mut Feed, listings: &[Frame], schedule: Schedule) -> HashMap<Str
     written
 }
 
-fn wait_for_last_order(market: &Market, written: &HashMap<String, Instant>) {
+fn wait_for_last_order(market: &Market, written: &HashMap<String, Written>) {
     let start = Instant::now();
     let all_received = || {
         let orders = market.orders();
@@ -167,7 +199,7 @@ fn wait_for_last_order(market: &Market, written: &HashMap<String, Instant>) {
     }
 }
 
-fn evaluate(market: &Market, written: &HashMap<String, Instant>) -> Outcome {
+fn evaluate(market: &Market, written: &HashMap<String, Written>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut times: HashMap<&str, usize> = HashMap::new();
     let orders = market.orders();
@@ -179,26 +211,29 @@ fn evaluate(market: &Market, written: &HashMap<String, Instant>) -> Outcome {
             outcome.doubled += 1;
             continue;
         }
-        let latency = order.at.saturating_duration_since(*listed);
-        outcome.latencies.push(u64::try_from(latency.as_nanos()).unwrap());
-        outcome.cold += usize::from(*listed < order.connected);
+        let latency = order.at.saturating_duration_since(listed.at);
+        let ns = u64::try_from(latency.as_nanos()).unwrap();
+        outcome.latencies.push(ns);
+        outcome.by_place[listed.place].push(ns);
+        outcome.cold += usize::from(listed.at < order.connected);
     }
     outcome.missed = written.len() - times.len();
     outcome.latencies.sort_unstable();
+    outcome.by_place.iter_mut().for_each(|latencies| latencies.sort_unstable());
     outcome
 }
 
 /// Combines the client's step times with the market's timestamps of each order.
 fn step_times(
     market: &Market,
-    written: &HashMap<String, Instant>,
+    written: &HashMap<String, Written>,
     bought: &[BoughtItem],
 ) -> Vec<StepTimes> {
     let arrived: HashMap<String, Instant> =
         market.orders().into_iter().map(|order| (order.id, order.at)).collect();
     let times = |bought: &BoughtItem| {
         let id = bought.id.as_str();
-        Some(StepTimes::new(*written.get(id)?, &bought.steps, *arrived.get(id)?))
+        Some(StepTimes::new(written.get(id)?.at, &bought.steps, *arrived.get(id)?))
     };
     bought.iter().filter_map(times).collect()
 }

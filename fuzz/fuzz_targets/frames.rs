@@ -19,7 +19,9 @@ fn decode(bytes: &[u8], step: usize) -> Vec<String> {
     let mut rest = bytes;
     let mut messages = Vec::new();
     loop {
-        match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
+        decoder.release();
+        let next = decoder.advance();
+        match next.and_then(|next| next.map(|next| decoder.message(&next)).transpose()) {
             Ok(Some(message)) => {
                 messages.push(format!("{message:?}"));
                 if matches!(message, WsMessage::Close(_)) {

@@ -1,11 +1,14 @@
 //! Replays a recording of the market through the decision engine of a dry run.
 //!
 //! The same recording and the same rules give the same decisions: each message is parsed,
-//! deduplicated and passed to the [`Engine`], whose clocks show the recording's time. Nothing waits
+//! deduplicated and passed to the [`Engine`], whose clocks show the recording's time. Messages that
+//! arrived in one read are handled together, as in a session: those with wanted listings first.
+//! Recordings without marks of the reads are replayed message by message. Nothing waits
 //! and no order can be sent. A recording does not contain the bot's other inputs: back-filled
 //! listings, the balance at the start, and the dates of responses.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -15,10 +18,11 @@ use crate::{
     domain::latency::RxTimestamps,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent},
+    domain::trade::{Trade, TradeEvent, TradeStatus},
+    domain::wanted_items::WantedItems,
     execution::OrderClient,
     ledger::Ledger,
-    markets::{Decoded, MarketEvent, Marketplace},
+    markets::{Decoded, MarketEvent, Marketplace, Scan},
     protocol::{FeedMessage, FeedProtocol as _, Incoming},
     recording::{RecordedMessage, Recording, RecordingReadError},
     sniper::{
@@ -27,7 +31,10 @@ use crate::{
         stats::SessionStats,
     },
     whitelist::{Decision, Whitelist},
-    ws::deduplicator::{Deduplicator, Duplicate},
+    ws::{
+        BATCH_BYTES_MIN, MESSAGES_PER_READ_MAX,
+        deduplicator::{Deduplicator, Duplicate},
+    },
 };
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -75,12 +82,32 @@ pub fn replay<M: Marketplace>(
     mut on_decision: impl FnMut(ReplayDecision<'_, '_>),
 ) -> Result<ReplayResult, RecordingReadError> {
     let mut replayer: Option<Replayer<M>> = None;
+    let mut reads: HashMap<u32, Vec<RecordedMessage>> = HashMap::new();
     for message in recording.messages() {
         let message = message?;
         let replayer = replayer.get_or_insert_with(|| Replayer::new(market, rules, message.ns));
-        replayer.on_message(&message, &mut on_decision);
+        let (connection, is_last) = (message.conn, !message.more);
+        let read = reads.entry(connection).or_default();
+        read.push(message);
+        if is_last || read.len() >= MESSAGES_PER_READ_MAX {
+            replayer.on_read(&reads.remove(&connection).unwrap_or_default(), &mut on_decision);
+        }
     }
-    Ok(replayer.unwrap_or_else(|| Replayer::new(market, rules, 0)).finish())
+    let mut replayer = replayer.unwrap_or_else(|| Replayer::new(market, rules, 0));
+    // The recording may end inside a read.
+    let mut unfinished: Vec<_> = reads.into_values().collect();
+    unfinished.sort_by_key(|read| read.first().map(|message| message.ns));
+    for read in unfinished {
+        replayer.on_read(&read, &mut on_decision);
+    }
+    Ok(replayer.finish())
+}
+
+/// A message and those behind it in the same read.
+#[derive(Clone, Copy)]
+struct Arrived<'r> {
+    message: &'r RecordedMessage,
+    behind: &'r [RecordedMessage],
 }
 
 struct Replayer<M: Marketplace> {
@@ -88,6 +115,7 @@ struct Replayer<M: Marketplace> {
     protocol: M::Protocol,
     engine: Engine<Arc<OrderClient>>,
     whitelist: Arc<Whitelist>,
+    wanted: Arc<WantedItems>,
     deduplicator: Deduplicator,
     /// Instant that represents the recording's first message.
     base: Instant,
@@ -114,6 +142,7 @@ impl<M: Marketplace> Replayer<M> {
                 M::CAPABILITIES.keyed_by,
                 clock,
             ),
+            wanted: Arc::new(WantedItems::of(whitelist.entries())),
             whitelist,
             deduplicator: Deduplicator::new(M::CAPABILITIES.keyed_by),
             base,
@@ -132,22 +161,59 @@ impl<M: Marketplace> Replayer<M> {
         Now { instant: self.base.checked_add(since).unwrap_or(self.base), wall }
     }
 
+    /// Handles the messages of one read.
+    fn on_read(
+        &mut self,
+        read: &[RecordedMessage],
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+    ) {
+        if let Some(first) = read.first() {
+            self.run_timers(self.at(first.ns));
+        }
+        let mut rest = read;
+        let mut waiting = Vec::new();
+        while let Some((message, behind)) = rest.split_first() {
+            rest = behind;
+            let is_alone = read.len() == 1 && message.raw.len() < BATCH_BYTES_MIN;
+            let arrived = Arrived { message, behind };
+            if !is_alone && self.scan(arrived, on_decision) == Scan::CanWait {
+                waiting.push(arrived);
+            } else {
+                self.on_message(arrived, on_decision);
+            }
+        }
+        for arrived in waiting {
+            self.on_message(arrived, on_decision);
+        }
+    }
+
+    fn scan(
+        &mut self,
+        arrived: Arrived<'_>,
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+    ) -> Scan {
+        let text = arrived.message.raw.as_bytes();
+        let Some((_, payload)) = self.protocol.peek_event(text) else { return Scan::ReadNow };
+        let (market, wanted) = (self.market.clone(), Arc::clone(&self.wanted));
+        market.scan(payload, &wanted, &mut |trade| self.on_trade(trade, arrived, on_decision))
+    }
+
     fn on_message(
         &mut self,
-        message: &RecordedMessage,
+        arrived: Arrived<'_>,
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
     ) {
         self.messages = self.messages.saturating_add(1);
-        let now = self.at(message.ns);
+        let now = self.at(arrived.message.ns);
         self.run_timers(now);
-        let mut rest = Some(FeedMessage::Text(&message.raw));
+        let mut rest = Some(FeedMessage::Text(&arrived.message.raw));
         while let Some(whole) = rest {
             let (part, behind) = self.protocol.split_first(whole);
             rest = behind.filter(|behind| behind.len() < whole.len());
             let market = &self.market;
             match self.protocol.read(part, |input| market.decode(input)) {
                 Ok(Incoming::Data { payload: Decoded { events, .. }, .. }) => {
-                    self.on_events(events, message, now, on_decision);
+                    self.on_events(events, arrived, on_decision);
                 }
                 Ok(_no_event) => {}
                 Err(_counted) => self.unreadable = self.unreadable.saturating_add(1),
@@ -159,37 +225,48 @@ impl<M: Marketplace> Replayer<M> {
     fn on_events<'a>(
         &mut self,
         events: M::Events<'a>,
-        message: &RecordedMessage,
-        now: Now,
+        arrived: Arrived<'_>,
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
     ) {
-        let connection = usize::try_from(message.conn).unwrap_or(usize::MAX);
+        let now = self.at(arrived.message.ns);
         for event in events {
-            let mut trade = match event {
-                MarketEvent::Trade(trade) => trade,
-                MarketEvent::Notice(notice) => {
-                    self.engine.on_notice(notice, now);
-                    continue;
-                }
+            match event {
+                MarketEvent::Trade(trade) => self.on_trade(trade, arrived, on_decision),
+                MarketEvent::Notice(notice) => self.engine.on_notice(notice, now),
                 MarketEvent::Unreadable(count) => {
                     self.unreadable = self.unreadable.saturating_add(u64::from(count));
-                    continue;
                 }
-                MarketEvent::Balance(_) | MarketEvent::Unknown | MarketEvent::ServerError(_) => {
-                    continue;
-                }
-            };
-            if self.deduplicator.record(&trade, connection, now.instant) != Duplicate::First {
-                self.duplicates = self.duplicates.saturating_add(1);
-                continue;
+                MarketEvent::Balance(_) | MarketEvent::Unknown | MarketEvent::ServerError(_) => {}
             }
-            trade.arrival = Some(RxTimestamps::at(now.instant));
-            if trade.event != TradeEvent::Updated {
-                on_decision(self.decide(&trade, message.ns, now));
-            }
-            self.engine.consider(trade, now);
         }
         self.due = self.engine.run_timers(now);
+    }
+
+    fn on_trade(
+        &mut self,
+        mut trade: Trade<'_>,
+        arrived: Arrived<'_>,
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+    ) {
+        let RecordedMessage { ns, conn, .. } = *arrived.message;
+        let now = self.at(ns);
+        let connection = usize::try_from(conn).unwrap_or(usize::MAX);
+        let is_wanted = self.wanted.contains_base(&trade.item);
+        let duplicate = self.deduplicator.record(&trade, is_wanted, connection, now.instant);
+        if duplicate != Duplicate::First {
+            self.duplicates = self.duplicates.saturating_add(1);
+            return;
+        }
+        if is_wanted && trade.event != TradeEvent::Updated && trade.status == TradeStatus::Listed {
+            let behind = arrived.behind.iter().map(|message| message.raw.as_bytes());
+            let removed = behind.filter_map(|text| self.market.removal(text, &trade.id)).next();
+            trade.status = removed.unwrap_or(trade.status);
+        }
+        trade.arrival = Some(RxTimestamps::at(now.instant));
+        if trade.event != TradeEvent::Updated {
+            on_decision(self.decide(&trade, ns, now));
+        }
+        self.engine.consider(trade, now);
     }
 
     fn decide<'t, 'a>(&self, trade: &'t Trade<'a>, ns: u64, now: Now) -> ReplayDecision<'t, 'a> {

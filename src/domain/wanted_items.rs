@@ -38,6 +38,12 @@ impl WantedItems {
         self.includes_all
     }
 
+    /// Returns `true` if the set contains the item with this base name.
+    #[inline]
+    pub fn contains_base(&self, base: &str) -> bool {
+        self.includes_all || self.names.contains(base)
+    }
+
     /// Returns `true` if the set contains the item of this market name. A name with redundant
     /// spaces counts as wanted, because its base is not a part of the text.
     #[inline]

@@ -10,7 +10,7 @@ use crate::{
     config::Credential,
     domain::{
         money::Amount,
-        trade::{Trade, TradeNotice},
+        trade::{Trade, TradeId, TradeNotice, TradeStatus},
         wanted_items::WantedItems,
         whitelist_entry::WhitelistEntry,
     },
@@ -143,5 +143,10 @@ pub trait Marketplace: MarketApi {
         _sink: &mut impl FnMut(Trade<'a>),
     ) -> Scan {
         Scan::ReadNow
+    }
+
+    /// Returns the new status if a message says that a listing is not for sale any more.
+    fn removal(&self, _message: &[u8], _id: &TradeId) -> Option<TradeStatus> {
+        None
     }
 }

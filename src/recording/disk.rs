@@ -190,8 +190,9 @@ impl<D: Disk> StreamFile<D> {
     }
 
     /// Adds one message. Returns the number of bytes appended to the file.
-    pub(super) fn add(&mut self, ns: u64, conn: u32, raw: &str) -> Result<u64, RecordingError> {
-        RecordLine { ns, conn, raw: Cow::Borrowed(raw) }.write(&mut self.lines);
+    pub(super) fn add(&mut self, line: &RecordLine<'_>) -> Result<u64, RecordingError> {
+        let RecordLine { ns, ref raw, .. } = *line;
+        line.write(&mut self.lines);
         let received = &mut self.received;
         received.messages = received.messages.saturating_add(1);
         let bytes = u64::try_from(raw.len()).unwrap_or(u64::MAX);

@@ -2,7 +2,8 @@
 //!
 //! A line is `{"ns":1772359200120000000,"conn":1,"raw":"…"}`: `ns` is the time of receipt by the
 //! local wall clock, in nanoseconds since 1970; `conn` is the number of the connection, counted
-//! from 1; `raw` is the message as a string, which preserves every byte.
+//! from 1; `"more":true` says that the next message of the connection arrived in the same read;
+//! `raw` is the message as a string, which preserves every byte.
 //!
 //! External names are reduced to a few safe characters, so that no name leads out of the session's
 //! directory.
@@ -19,8 +20,15 @@ pub struct RecordLine<'a> {
     pub ns: u64,
     /// Number of the connection, counted from 1.
     pub conn: u32,
+    /// `true` if the next message of the connection arrived in the same read.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub more: bool,
     #[serde(borrow)]
     pub raw: Cow<'a, str>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl RecordLine<'_> {
@@ -107,7 +115,8 @@ mod tests {
     #[test]
     fn a_line_has_the_documented_format() {
         let mut text = Vec::new();
-        RecordLine { ns: 17, conn: 2, raw: Cow::Borrowed(r#"{"a":"b\n"}"#) }.write(&mut text);
+        RecordLine { ns: 17, conn: 2, more: false, raw: Cow::Borrowed(r#"{"a":"b\n"}"#) }
+            .write(&mut text);
         assert_eq!(
             String::from_utf8(text).unwrap(),
             concat!(r#"{"ns":17,"conn":2,"raw":"{\"a\":\"b\\n\"}"}"#, "\n")
@@ -129,7 +138,7 @@ mod tests {
         #[test]
         fn every_message_is_preserved(ns: u64, conn: u32, raw in any::<String>()) {
             let mut text = Vec::new();
-            let line = RecordLine { ns, conn, raw: Cow::Owned(raw) };
+            let line = RecordLine { ns, conn, more: ns % 2 == 0, raw: Cow::Owned(raw) };
             line.write(&mut text);
             let text = String::from_utf8(text).unwrap();
             prop_assert_eq!(text.matches('\n').count(), 1);

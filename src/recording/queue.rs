@@ -20,7 +20,10 @@ use super::{
     RecordingError,
     manifest::{ConnectionCounts, RecordedGap},
 };
-use crate::{clock, ws::MessageRecorder};
+use crate::{
+    clock,
+    ws::{HandledMessage, MessageRecorder},
+};
 
 /// Capacity of the queue, in bytes: some 20,000 listings.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -33,6 +36,7 @@ pub(super) struct QueuedMessage {
     pub(super) source: usize,
     pub(super) conn: u32,
     pub(super) ns: u64,
+    pub(super) has_successor: bool,
     len: usize,
 }
 
@@ -205,10 +209,12 @@ pub struct SourceRecorder {
 }
 
 impl MessageRecorder for SourceRecorder {
-    fn on_message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
+    fn on_message(&self, connection: u32, text: &str, handled: HandledMessage) {
+        let HandledMessage { at, is_data, has_successor } = handled;
         let ns = to_wall_ns(at);
         let Some(counters) = self.counters() else { return };
-        let entry = QueuedMessage { source: self.source, conn: connection, ns, len: text.len() };
+        let (source, len) = (self.source, text.len());
+        let entry = QueuedMessage { source, conn: connection, ns, has_successor, len };
         let queued = self.shared.append(entry, text);
         let counter = if queued { &counters.accepted } else { &counters.lost };
         counter.fetch_add(1, Ordering::Relaxed);

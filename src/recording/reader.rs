@@ -53,6 +53,8 @@ pub struct RecordedMessage {
     pub ns: u64,
     /// Number of the connection, counted from 1.
     pub conn: u32,
+    /// `true` if the next message of the connection arrived in the same read.
+    pub more: bool,
     pub raw: String,
 }
 
@@ -210,12 +212,12 @@ impl PartFile {
         if bytes.last() != Some(&b'\n') && !is_too_long(&bytes) {
             return Ok(None);
         }
-        let Some(RecordLine { ns, conn, raw }) =
+        let Some(RecordLine { ns, conn, more, raw }) =
             str::from_utf8(&bytes).ok().and_then(RecordLine::read)
         else {
             return Err(RecordingReadError::Line { path: self.path.clone(), line: self.line });
         };
-        Ok(Some(RecordedMessage { source, ns, conn, raw: Cow::into_owned(raw) }))
+        Ok(Some(RecordedMessage { source, ns, conn, more, raw: Cow::into_owned(raw) }))
     }
 }
 

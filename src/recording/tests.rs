@@ -15,7 +15,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{config::Credential, ws::MessageRecorder as _};
+use crate::{
+    config::Credential,
+    ws::{HandledMessage, MessageRecorder as _},
+};
 
 /// Maximum wait for a condition.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -149,7 +152,7 @@ fn messages_are_read_back_unchanged_and_in_order() {
         for number in 0..1_000_usize {
             let raw = format!("{{\"n\":{number},\"s\":\"★\\n\u{1}\"}}\n");
             let source = number % 3 % 2;
-            recorders[source].on_message(1, &raw, Instant::now(), true);
+            recorders[source].on_message(1, &raw, HandledMessage::new(Instant::now(), true));
             expected.push((source, 1, raw));
         }
         let session = recording.directory().to_path_buf();
@@ -191,14 +194,14 @@ fn messages_are_on_disk_while_the_recording_runs() {
             ActiveRecording::start(RecordingConfig { compress, ..config(&directory) }, RealDisk)
                 .unwrap();
         let recorder = recording.recorder(0);
-        recorder.on_message(1, "first", Instant::now(), true);
+        recorder.on_message(1, "first", HandledMessage::new(Instant::now(), true));
         wait_until("the manifest to count it", || {
             manifest(recording.directory())["sources"][0]["messages"] == 1
         });
         assert_eq!(read(recording.directory()), [(0, 1, "first".to_owned())]);
         let source_entry = &manifest(recording.directory())["sources"][0];
         assert_eq!(source_entry["first_ns"], source_entry["last_ns"]);
-        recorder.on_message(1, "second", Instant::now(), true);
+        recorder.on_message(1, "second", HandledMessage::new(Instant::now(), true));
         wait_until("the second line", || read(recording.directory()).len() == 2);
     }
 }
@@ -229,12 +232,12 @@ fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
     let recorder = recording.recorder(0);
     let mut sent = 0_u64;
     wait_until("the disk to be full", || {
-        recorder.on_message(1, &"x".repeat(100), Instant::now(), true);
+        recorder.on_message(1, &"x".repeat(100), HandledMessage::new(Instant::now(), true));
         sent += 1;
         recording.failure().is_some()
     });
     for _late in 0..10 {
-        recorder.on_message(1, "too late", Instant::now(), true);
+        recorder.on_message(1, "too late", HandledMessage::new(Instant::now(), true));
         sent += 1;
     }
     let (session, status) = (recording.directory().to_path_buf(), recording.status());
@@ -263,7 +266,7 @@ fn a_slow_disk_does_not_block_and_lost_messages_are_counted() {
     let (begun, mut sent) = (Instant::now(), 0_usize);
     while recording.status().lost < 100 {
         assert!(begun.elapsed() < DEADLINE);
-        recorder.on_message(1, &"x".repeat(1_000), Instant::now(), true);
+        recorder.on_message(1, &"x".repeat(1_000), HandledMessage::new(Instant::now(), true));
         sent += 1;
     }
     disk.open();
@@ -284,7 +287,7 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
     let recorder = recording.recorder(1);
     recorder.on_dial();
     recorder.on_connected();
-    recorder.on_message(1, "data", Instant::now(), true);
+    recorder.on_message(1, "data", HandledMessage::new(Instant::now(), true));
     let alive = Instant::now();
     recorder.on_disconnected(alive, "the connection was cut");
     recorder.on_dial();
@@ -295,9 +298,9 @@ fn a_gap_reaches_from_the_last_proof_of_life_to_the_first_data() {
         gaps[0]["open"] == true && gaps[0]["attempts"] == 2
     });
     recorder.on_connected();
-    recorder.on_message(2, "an acknowledgment", Instant::now(), false);
+    recorder.on_message(2, "an acknowledgment", HandledMessage::new(Instant::now(), false));
     assert!(recorder.connections().is_down(), "only data ends a gap");
-    recorder.on_message(2, "data", Instant::now(), true);
+    recorder.on_message(2, "data", HandledMessage::new(Instant::now(), true));
     recorder.on_backfilled();
     recorder.on_backfilled();
     let session = recording.directory().to_path_buf();
@@ -344,11 +347,14 @@ fn a_credential_is_replaced_at_the_same_length_in_messages_and_in_the_manifest()
     recorder.on_message(
         1,
         r#"{"echo":"Cookie: session=s%3Ahunter2hunter2"}"#,
-        Instant::now(),
-        true,
+        HandledMessage::new(Instant::now(), true),
     );
-    recorder.on_message(1, r#"{"a":1}"#, Instant::now(), true);
-    recorder.on_message(1, r#"{"echo":"s:hunter2hunter2"}"#, Instant::now(), true);
+    recorder.on_message(1, r#"{"a":1}"#, HandledMessage::new(Instant::now(), true));
+    recorder.on_message(
+        1,
+        r#"{"echo":"s:hunter2hunter2"}"#,
+        HandledMessage::new(Instant::now(), true),
+    );
     recorder.on_disconnected(
         Instant::now(),
         "closed by the server with 4403: session=s%3Ahunter2hunter2",
@@ -385,7 +391,7 @@ fn binary_messages_are_counted_and_skipped() {
 fn a_dropped_recording_is_not_complete() {
     let directory = TempDir::new().unwrap();
     let recording = ActiveRecording::start(config(&directory), RealDisk).unwrap();
-    recording.recorder(0).on_message(1, "a", Instant::now(), true);
+    recording.recorder(0).on_message(1, "a", HandledMessage::new(Instant::now(), true));
     let session = recording.directory().to_path_buf();
     drop(recording);
     wait_until("the thread to end", || manifest(&session)["running"] == false);
@@ -406,7 +412,7 @@ fn rotated_parts_are_read_as_one_stream() {
         let recorder = recording.recorder(0);
         let mut sent = 0_usize;
         wait_until("three parts", || {
-            recorder.on_message(1, &sent.to_string(), Instant::now(), true);
+            recorder.on_message(1, &sent.to_string(), HandledMessage::new(Instant::now(), true));
             sent += 1;
             manifest(recording.directory())["sources"][0]["parts"].as_u64() >= Some(3)
         });
@@ -426,7 +432,7 @@ fn a_torn_last_line_is_skipped_and_a_modified_line_is_an_error() {
             ActiveRecording::start(RecordingConfig { compress, ..config(&directory) }, RealDisk)
                 .unwrap();
         let recorder = recording.recorder(0);
-        recorder.on_message(1, "first", Instant::now(), true);
+        recorder.on_message(1, "first", HandledMessage::new(Instant::now(), true));
         wait_until("the first line", || {
             manifest(recording.directory())["sources"][0]["messages"] == 1
         });
@@ -434,7 +440,7 @@ fn a_torn_last_line_is_skipped_and_a_modified_line_is_an_error() {
         let end = if compress { "jsonl.zst" } else { "jsonl" };
         let path = session.join(format!("BTCUSDT/depth.{end}"));
         let whole = fs::read(&path).unwrap().len();
-        recorder.on_message(1, "second", Instant::now(), true);
+        recorder.on_message(1, "second", HandledMessage::new(Instant::now(), true));
         recording.finish(ended_as_requested()).unwrap();
         let bytes = fs::read(&path).unwrap();
         for len in whole..bytes.len() {

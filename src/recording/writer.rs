@@ -23,7 +23,9 @@ use tracing::{error, info};
 use super::{
     disk::{Disk, StreamFile},
     format,
+    format::RecordLine,
     manifest::{MANIFEST_FILE, Manifest, SourceEntry},
+    queue::QueuedMessage,
     queue::{MessageBatch, QUEUE_BYTES_MAX, RecorderState, RecordingStatus, SourceRecorder},
 };
 use crate::{
@@ -327,7 +329,8 @@ impl<D: Disk> RecordingThread<D> {
             if matches!(masked, Cow::Owned(_)) {
                 stream.count_redacted();
             }
-            let appended = stream.add(entry.ns, entry.conn, &masked)?;
+            let QueuedMessage { ns, conn, has_successor: more, .. } = entry;
+            let appended = stream.add(&RecordLine { ns, conn, more, raw: masked })?;
             shared.disk_bytes.fetch_add(appended, Ordering::Relaxed);
             shared.messages.fetch_add(1, Ordering::Relaxed);
             let bytes = u64::try_from(message.len()).unwrap_or(u64::MAX);

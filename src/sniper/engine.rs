@@ -207,7 +207,9 @@ impl<B: OrderSender> Engine<B> {
     /// Decides about one listing and orders it if it matches and the limits allow it.
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
-        let is_renewed = self.has_deferred() && self.is_outdated_by(&trade);
+        // A listing of an unwanted item may be read later than it arrived, so it changes nothing here.
+        let is_relevant = trade.event == TradeEvent::Updated || self.whitelist.names(&trade.item);
+        let is_renewed = is_relevant && self.has_deferred() && self.is_outdated_by(&trade);
         if is_renewed {
             self.drop_outdated(&trade);
         }
@@ -225,6 +227,7 @@ impl<B: OrderSender> Engine<B> {
             (trade.event, trade.arrival, trade.created_at)
         {
             self.clock().observe_listing(arrival.framed, created);
+            self.has_earlier_deadline |= self.has_due(now);
         }
         if !trade.defects.is_empty() {
             self.stats.unreadable = self.stats.unreadable.saturating_add(1);
@@ -351,6 +354,13 @@ impl<B: OrderSender> Engine<B> {
             return trade_log::skipped(candidate.trade, &rejection, Some(0));
         }
         self.queued.push_back((candidate.since, candidate.to_held()));
+    }
+
+    /// Returns `true` if a held listing is certainly open.
+    fn has_due(&self, now: Now) -> bool {
+        self.held.next_available_at().is_some_and(|available_at| {
+            self.server_time(now).earliest.is_some_and(|earliest| available_at <= earliest)
+        })
     }
 
     /// Returns `true` if this is a held or queued listing with another price or markup.

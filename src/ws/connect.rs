@@ -10,6 +10,7 @@
 //! so tungstenite handles masks, closing and partial writes.
 
 use std::{
+    collections::{VecDeque, vec_deque},
     io,
     pin::Pin,
     sync::atomic::{AtomicU8, Ordering},
@@ -29,7 +30,8 @@ use tokio_tungstenite::{
 
 use super::{
     error::{ConnectStep, FeedError},
-    frames::{FrameDecoder, ProtocolError, READ_BYTES, WsMessage},
+    frames::{DecodedMessage, FrameDecoder, ProtocolError, READ_BYTES, WsMessage},
+    metrics::HandledMessage,
     policy::ReconnectionLimits,
     session::{Session, WRITE_BYTES_MAX, now},
     upgrade::{self, UpgradeRequest},
@@ -37,6 +39,7 @@ use super::{
 use crate::{
     clock,
     config::{Config, endpoint::Endpoint},
+    domain::latency::RxTimestamps,
     net::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
@@ -279,6 +282,10 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(Socket::new(writer, &rest))
 }
 
+/// Maximum number of messages that are taken from one read.
+pub const MESSAGES_PER_READ_MAX: usize = 128;
+/// Maximum number of messages that wait until others are handled.
+const MESSAGES_WAITING_MAX: usize = 4_096;
 /// Maximum number of bytes that are read after a close.
 const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -287,6 +294,10 @@ pub(super) struct Socket<S> {
     /// Used for writing only.
     writer: WebSocketStream<S>,
     decoder: FrameDecoder,
+    /// Messages that are not handled yet, and handled ones behind them, in the order of arrival.
+    messages: VecDeque<ReceivedMessage>,
+    /// Violation behind the last message.
+    violation: Option<ProtocolError>,
     /// Start of the read that returned the latest bytes, and its end.
     polled: Instant,
     read: Instant,
@@ -294,13 +305,47 @@ pub(super) struct Socket<S> {
     spin_budget: Option<Duration>,
 }
 
+/// A message in the receive buffer.
 #[derive(Debug)]
-pub(super) struct SocketEvent<'a> {
-    pub(super) message: WsMessage<'a>,
-    /// Start of the read that returned the latest bytes.
-    pub(super) polled: Instant,
+pub(super) struct ReceivedMessage {
+    message: DecodedMessage,
+    /// Start of the read that returned its last bytes.
+    polled: Instant,
     /// Time at which they were read and decrypted.
-    pub(super) read: Instant,
+    read: Instant,
+    /// `true` if the next message was returned by the same read.
+    has_successor: bool,
+    handled: Option<HandledMessage>,
+}
+
+/// A handled message, with its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandledBytes<'a> {
+    pub(super) message: WsMessage<'a>,
+    pub(super) handled: HandledMessage,
+}
+
+/// Times at which a message arrived, and what arrived behind it.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) at: RxTimestamps,
+    pub(super) behind: MessagesBehind<'a>,
+}
+
+/// Messages that arrived in one read behind another message.
+#[derive(Clone, Debug, Default)]
+pub(super) struct MessagesBehind<'a>(
+    Option<(&'a FrameDecoder, vec_deque::Iter<'a, ReceivedMessage>)>,
+);
+
+impl<'a> Iterator for MessagesBehind<'a> {
+    type Item = &'a [u8];
+
+    /// Returns the bytes of the next text.
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (decoder, messages) = self.0.as_mut()?;
+        messages.find_map(|received| decoder.unchecked_text(&received.message))
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
@@ -310,6 +355,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Self {
             writer,
             decoder: FrameDecoder::with_bytes(rest),
+            messages: VecDeque::with_capacity(MESSAGES_PER_READ_MAX),
+            violation: None,
             polled: now,
             read: now,
             spin_budget: None,
@@ -321,28 +368,150 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Self { spin_budget, ..self }
     }
 
-    /// Polls for the next message.
-    #[inline]
+    /// Polls for the next message, if no message waits.
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<SocketEvent<'_>, FeedError>> {
-        while !self.decoder.advance()? {
-            ready!(self.poll_read(cx))?;
+    ) -> Poll<Result<WsMessage<'_>, FeedError>> {
+        while ready!(self.poll_messages(cx, 1))? == 0 {}
+        match self.messages.pop_back() {
+            Some(received) => Poll::Ready(Ok(self.decoder.message(&received.message)?)),
+            None => Poll::Pending,
         }
-        let Self { polled, read, .. } = *self;
-        Poll::Ready(Ok(SocketEvent { message: self.decoder.message()?, polled, read }))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), FeedError>> {
+    /// Polls for messages and appends at most `max` of them, all from one read, to those that wait.
+    /// Returns their number. It is zero if the buffer is full of waiting messages.
+    #[inline]
+    pub(super) fn poll_messages(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Result<usize, FeedError>> {
+        loop {
+            if self.messages.is_empty() {
+                self.decoder.release();
+            }
+            let count = self.decode(max);
+            if count > 0 {
+                return Poll::Ready(Ok(count));
+            }
+            if let Some(violation) = self.violation.take() {
+                return Poll::Ready(Err(violation.into()));
+            }
+            if self.messages.len() >= MESSAGES_WAITING_MAX || !ready!(self.poll_read(cx))? {
+                return Poll::Ready(Ok(0));
+            }
+        }
+    }
+
+    /// Appends the complete messages in the buffer.
+    #[inline]
+    fn decode(&mut self, max: usize) -> usize {
+        let Self { polled, read, .. } = *self;
+        let mut count = 0_usize;
+        while count < max && self.violation.is_none() {
+            match self.decoder.advance() {
+                Ok(Some(message)) => {
+                    let is_last = message.is_reassembled();
+                    if count > 0
+                        && let Some(last) = self.messages.back_mut()
+                    {
+                        last.has_successor = true;
+                    }
+                    self.messages.push_back(ReceivedMessage {
+                        message,
+                        polled,
+                        read,
+                        has_successor: false,
+                        handled: None,
+                    });
+                    count = count.saturating_add(1);
+                    // The next reassembled message would replace it.
+                    if is_last {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(violation) => self.violation = Some(violation),
+            }
+        }
+        count
+    }
+
+    /// Number of messages that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Returns `true` if this message cannot wait for another read.
+    pub(super) fn is_reassembled(&self, index: usize) -> bool {
+        self.messages.get(index).is_some_and(|received| received.message.is_reassembled())
+    }
+
+    /// Returns the bytes of a waiting text.
+    #[inline]
+    pub(super) fn unchecked_text(&self, index: usize) -> Option<&[u8]> {
+        self.decoder.unchecked_text(&self.messages.get(index)?.message)
+    }
+
+    /// Returns a waiting message with the times of its arrival, and the messages behind it.
+    #[inline]
+    pub(super) fn message(
+        &self,
+        index: usize,
+        framed: Instant,
+    ) -> Option<(Result<WsMessage<'_>, FeedError>, Arrival<'_>)> {
+        let received = self.messages.get(index)?;
+        let ReceivedMessage { polled, read, .. } = *received;
+        let message = self.decoder.message(&received.message).map_err(FeedError::from);
+        let behind = match index.checked_add(1) {
+            Some(next) if received.has_successor => {
+                MessagesBehind(Some((&self.decoder, self.messages.range(next..))))
+            }
+            _ => MessagesBehind::default(),
+        };
+        Some((message, Arrival { at: RxTimestamps { polled, read, framed }, behind }))
+    }
+
+    #[inline]
+    pub(super) fn mark_handled(&mut self, index: usize, handled: HandledMessage) {
+        if let Some(received) = self.messages.get_mut(index) {
+            received.handled = Some(handled);
+        }
+    }
+
+    /// Removes the messages behind one that ends the session.
+    pub(super) fn discard_behind(&mut self, index: usize) {
+        self.messages.truncate(index.saturating_add(1));
+    }
+
+    /// Removes the first message if it was handled.
+    #[inline]
+    pub(super) fn pop_handled(&mut self) -> Option<HandledBytes<'_>> {
+        let mut handled = self.messages.front()?.handled?;
+        let ReceivedMessage { message, has_successor, .. } = self.messages.pop_front()?;
+        handled.has_successor = has_successor;
+        // A text that is not UTF-8 has ended the session.
+        let message = self.decoder.message(&message).unwrap_or(WsMessage::Pong);
+        Some(HandledBytes { message, handled })
+    }
+
+    /// Reads once. Returns `false` if there is no space.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, FeedError>> {
         let started = now();
         let mut polled = started;
+        // While messages wait, they are handled instead of spinning.
+        let spin_budget = self.spin_budget.filter(|_| self.messages.is_empty());
         let mut bytes = ReadBuf::new(self.decoder.space());
+        if bytes.capacity() == 0 {
+            return Poll::Ready(Ok(false));
+        }
         let mut stream = Pin::new(self.writer.get_mut());
         let read = loop {
             let read = stream.as_mut().poll_read(cx, &mut bytes);
             let spins_on = |budget| polled.saturating_duration_since(started) < budget;
-            if read.is_ready() || !self.spin_budget.is_some_and(spins_on) {
+            if read.is_ready() || !spin_budget.is_some_and(spins_on) {
                 break read;
             }
             polled = now();
@@ -354,7 +523,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         }
         self.decoder.filled(count);
         (self.polled, self.read) = (polled, now());
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(true))
     }
 
     pub(super) const fn writer(&mut self) -> &mut WebSocketStream<S> {

@@ -29,16 +29,21 @@ struct FirstArrival {
 }
 
 /// The most recent listings.
+///
+/// Listings of wanted items are remembered apart from the others. The others may be read later than
+/// they arrived, and must not change which of the wanted ones counts as the first.
 #[derive(Debug)]
 pub(crate) struct Deduplicator {
-    seen: SetAssocCache<FirstArrival>,
+    wanted: SetAssocCache<FirstArrival>,
+    others: SetAssocCache<FirstArrival>,
     keyed_by: KeyedBy,
 }
 
 impl Deduplicator {
     pub(crate) fn new(keyed_by: KeyedBy) -> Self {
         let empty = FirstArrival { connection: 0, at: Instant::now() };
-        Self { seen: SetAssocCache::new(SEEN_MAX, empty), keyed_by }
+        let cache = || SetAssocCache::new(SEEN_MAX, empty);
+        Self { wanted: cache(), others: cache(), keyed_by }
     }
 
     /// Records the arrival of a listing or of an update. Does not allocate.
@@ -46,6 +51,7 @@ impl Deduplicator {
     pub(crate) fn record(
         &mut self,
         trade: &Trade<'_>,
+        is_wanted: bool,
         connection: usize,
         at: Instant,
     ) -> Duplicate {
@@ -54,7 +60,8 @@ impl Deduplicator {
             TradeEvent::Updated => Some(trade.status),
         };
         let key = (self.keyed_by.key_of(trade), kind);
-        match self.seen.insert(&key, FirstArrival { connection, at }) {
+        let seen = if is_wanted || kind.is_some() { &mut self.wanted } else { &mut self.others };
+        match seen.insert(&key, FirstArrival { connection, at }) {
             None => Duplicate::First,
             Some(first) if first.connection == connection => Duplicate::Repeated,
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
@@ -74,7 +81,7 @@ mod tests {
     fn record(seen: &mut Deduplicator, text: &str, connection: usize, at: Instant) -> Duplicate {
         let payload: NextPayload<'_> = json::read(text).unwrap();
         let trade = payload.into_trades().next().unwrap();
-        seen.record(&trade, connection, at)
+        seen.record(&trade, true, connection, at)
     }
 
     fn listed(id: usize) -> String {
@@ -102,7 +109,7 @@ mod tests {
                 let payload: NextPayload<'_> = json::read(&listed).unwrap();
                 let trade = payload.into_trades().next().unwrap();
                 let trade = Trade { id, total_value: Some(Amount::from_cents(cents)), ..trade };
-                seen.record(&trade, 0, now)
+                seen.record(&trade, true, 0, now)
             };
             assert_eq!(record(100), Duplicate::First);
             assert_eq!(record(101), expected);
@@ -132,7 +139,7 @@ mod tests {
         let trade = payload.into_trades().next().unwrap();
         let mut record = |id: usize| {
             let id = TradeId::new(&format!("t{id}")).unwrap();
-            seen.record(&Trade { id, ..trade.clone() }, 0, now)
+            seen.record(&Trade { id, ..trade.clone() }, true, 0, now)
         };
         for id in 0..SEEN_MAX * 6 {
             assert_eq!(record(id), Duplicate::First);
@@ -141,5 +148,14 @@ mod tests {
             assert_eq!(record(id), Duplicate::Repeated, "{id}");
         }
         assert_eq!(record(0), Duplicate::First);
+    }
+
+    #[test]
+    fn a_listing_of_an_unwanted_item_does_not_precede_a_wanted_one() {
+        let mut seen = Deduplicator::new(KeyedBy::Id);
+        let (trade, now) = (crate::whitelist::tests::trade("AK-47 | Redline (Field-Tested)", "10"), Instant::now());
+        assert_eq!(seen.record(&trade, false, 0, now), Duplicate::First);
+        assert_eq!(seen.record(&trade, true, 0, now), Duplicate::First);
+        assert_eq!(seen.record(&trade, true, 0, now), Duplicate::Repeated);
     }
 }

@@ -14,9 +14,10 @@ use std::{
 use tracing::{debug, info, warn};
 
 use super::{
-    connect::{Dial, TcpDial, fetch_token, open},
+    connect::{Arrival, Dial, HandledBytes, TcpDial, fetch_token, open},
     deduplicator::{Deduplicator, Duplicate},
     error::FeedError,
+    frames::WsMessage,
     gaps::{
         Backfill, BackfillMessage, BackfillReceiver, BackfillSender, GapTracker, Seconds, backfill,
     },
@@ -30,8 +31,9 @@ use crate::{
     clock,
     config::{Config, Credential},
     domain::latency::RxTimestamps,
-    domain::trade::{Trade, TradeEvent, TradeNotice},
-    markets::{Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace},
+    domain::trade::{Trade, TradeEvent, TradeNotice, TradeStatus},
+    domain::wanted_items::WantedItems,
+    markets::{Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace, Scan},
     protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
 };
@@ -108,6 +110,7 @@ pub(super) struct FeedState<'c, M, F> {
     pub(super) feed: &'c Feed<M>,
     pub(super) gap_tracker: GapTracker,
     subscriptions: Vec<MarketSubscription>,
+    wanted: WantedItems,
     on_trade: RefCell<F>,
     seen: RefCell<Deduplicator>,
     sessions: Cell<u64>,
@@ -127,6 +130,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             feed,
             gap_tracker,
             subscriptions: market.subscriptions(wanted),
+            wanted: WantedItems::of(&config.whitelist),
             on_trade: RefCell::new(on_trade),
             seen: RefCell::new(Deduplicator::new(M::CAPABILITIES.keyed_by)),
             sessions: Cell::new(0),
@@ -187,7 +191,8 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             match found {
                 BackfillMessage::Listing(mut trade) => {
                     let at = now();
-                    let duplicate = self.seen.borrow_mut().record(&trade, BACKFILL, at);
+                    let is_wanted = self.wanted.contains_base(&trade.item);
+                    let duplicate = self.seen.borrow_mut().record(&trade, is_wanted, BACKFILL, at);
                     if duplicate == Duplicate::First {
                         trade.arrival = Some(RxTimestamps::at(at));
                         self.gap_tracker.on_backfilled();
@@ -207,12 +212,13 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         healthy_on_listing: bool,
         mark_healthy: P,
     ) -> ListingHandler<'_, M, F, P> {
-        let Self { feed, gap_tracker, subscriptions, on_trade, seen, .. } = self;
+        let Self { feed, gap_tracker, subscriptions, wanted, on_trade, seen, .. } = self;
         let Feed { market, config, notices, metrics, .. } = feed;
         ListingHandler {
             notices,
             market,
             subscriptions,
+            wanted,
             metrics,
             gap_tracker,
             connection,
@@ -235,6 +241,7 @@ pub(super) struct ListingHandler<'h, M, F, P> {
     notices: &'h Notices,
     market: &'h M,
     subscriptions: &'h [MarketSubscription],
+    wanted: &'h WantedItems,
     metrics: &'h FeedMetrics,
     gap_tracker: &'h GapTracker,
     connection: usize,
@@ -315,12 +322,18 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     }
 
     #[inline]
-    fn on_trade(&mut self, mut trade: Trade<'_>, arrival: RxTimestamps) {
+    fn on_trade(&mut self, mut trade: Trade<'_>, arrival: &Arrival<'_>) {
         let is_listing = matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced);
         self.listings = self.listings.saturating_add(u64::from(is_listing));
-        if self.is_first(&trade, arrival.framed) {
+        let is_wanted = self.wanted.contains_base(&trade.item);
+        if self.is_first(&trade, is_wanted, arrival.at.framed) {
             add(&self.metrics.listings, 1);
-            trade.arrival = Some(arrival);
+            if is_wanted && is_listing && trade.status == TradeStatus::Listed {
+                let removed =
+                    arrival.behind.clone().find_map(|text| self.market.removal(text, &trade.id));
+                trade.status = removed.unwrap_or(trade.status);
+            }
+            trade.arrival = Some(arrival.at);
             (self.on_trade.borrow_mut())(trade);
         }
     }
@@ -349,8 +362,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     /// Returns `true` for the first arrival of a listing, and updates the metrics of the
     /// connection.
     #[inline]
-    fn is_first(&self, trade: &Trade<'_>, at: Instant) -> bool {
-        let duplicate = self.seen.borrow_mut().record(trade, self.connection, at);
+    fn is_first(&self, trade: &Trade<'_>, is_wanted: bool, at: Instant) -> bool {
+        let duplicate = self.seen.borrow_mut().record(trade, is_wanted, self.connection, at);
         match (duplicate, self.connection_metrics) {
             (Duplicate::First, connection_metrics) => {
                 if let Some(connection_metrics) = connection_metrics {
@@ -397,7 +410,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         &mut self,
         operation: Option<OperationId>,
         payload: Decoded<M::Events<'_>>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
     ) -> bool {
         let Decoded { events, is_data } = payload;
         let before = self.listings;
@@ -422,12 +435,24 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
     }
 
     #[inline]
-    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
-        if let Some(recorder) = self.metrics.recorder() {
-            match message {
-                FeedMessage::Text(text) => recorder.on_message(self.number, text, at, is_data),
-                FeedMessage::Binary(_) => recorder.on_binary(),
+    fn scan(&mut self, payload: &[u8], arrival: &Arrival<'_>) -> Scan {
+        let market = self.market;
+        market.scan(payload, self.wanted, &mut |trade| self.on_trade(trade, arrival))
+    }
+
+    fn on_waited(&mut self) {
+        add(&self.metrics.waited, 1);
+    }
+
+    #[inline]
+    fn on_handled(&mut self, handled: HandledBytes<'_>) {
+        let Some(recorder) = self.metrics.recorder() else { return };
+        match handled.message {
+            WsMessage::Text(text) => recorder.on_message(self.number, text, handled.handled),
+            WsMessage::Binary(bytes) if M::Protocol::KINDS.contains(FeedMessage::Binary(bytes)) => {
+                recorder.on_binary();
             }
+            WsMessage::Binary(_) | WsMessage::Ping(_) | WsMessage::Pong | WsMessage::Close(_) => {}
         }
     }
 

@@ -18,10 +18,11 @@ use super::error::ProtocolViolation;
 /// Maximum size of a message in bytes. Listings take 1.5 kB.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum bytes per read from the socket.
-pub const READ_BYTES: usize = 16 * 1024;
+pub const READ_BYTES: usize = 64 * 1024;
 
-/// Initial buffer size: space behind an incomplete frame before bytes must be moved.
-const BUFFER_BYTES: usize = 2 * READ_BYTES;
+/// Initial buffer size: space for messages that are not handled yet, and behind an incomplete frame
+/// before bytes must be moved.
+const BUFFER_BYTES: usize = 8 * READ_BYTES;
 /// Maximum payload of a control frame.
 const CONTROL_BYTES_MAX: u64 = 125;
 
@@ -125,7 +126,21 @@ impl FrameHead {
     }
 }
 
-/// Location of a complete message.
+/// A complete message inside a decoder, until the next [`FrameDecoder::release`].
+#[derive(Clone, Debug)]
+pub struct DecodedMessage {
+    opcode: Opcode,
+    range: MessageRange,
+}
+
+impl DecodedMessage {
+    /// Returns `true` for a message that arrived in several frames. The next such message replaces
+    /// it.
+    pub const fn is_reassembled(&self) -> bool {
+        matches!(self.range, MessageRange::Fragments)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum MessageRange {
     /// In the buffer, in one frame.
@@ -145,7 +160,8 @@ pub struct FrameDecoder {
     /// Opcode of a message with missing fragments.
     fragmented: Option<Opcode>,
     fragments: Vec<u8>,
-    current: Option<(Opcode, MessageRange)>,
+    /// Start of the first message since the last release; its bytes must stay.
+    kept: Option<usize>,
 }
 
 impl Default for FrameDecoder {
@@ -157,7 +173,7 @@ impl Default for FrameDecoder {
             frame: None,
             fragmented: None,
             fragments: Vec::new(),
-            current: None,
+            kept: None,
         }
     }
 }
@@ -175,8 +191,18 @@ impl FrameDecoder {
         decoder
     }
 
-    /// Returns the space for the next read: at least one byte, at most [`READ_BYTES`].
+    /// Returns the space for the next read, at most [`READ_BYTES`]. It is empty if the messages since
+    /// the last [`release`](Self::release) fill the buffer.
     pub fn space(&mut self) -> &mut [u8] {
+        if self.kept.is_none() {
+            self.make_space();
+        }
+        let end = self.end.saturating_add(READ_BYTES).min(self.buffer.len());
+        self.buffer.get_mut(self.end..end).unwrap_or_default()
+    }
+
+    /// Moves an incomplete frame to the start of the buffer if there is not enough space behind it.
+    fn make_space(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
             self.shrink();
@@ -190,8 +216,6 @@ impl FrameDecoder {
         if self.end == self.buffer.len() {
             self.grow(READ_BYTES);
         }
-        let end = self.end.saturating_add(READ_BYTES).min(self.buffer.len());
-        self.buffer.get_mut(self.end..end).unwrap_or_default()
     }
 
     /// Reports the number of bytes written to [`space`](Self::space).
@@ -199,31 +223,51 @@ impl FrameDecoder {
         self.end = self.end.saturating_add(count).min(self.buffer.len());
     }
 
-    /// Advances to the next message. Returns `false` if it is incomplete.
+    /// Returns the next message, or `None` if it is incomplete.
     ///
     /// # Errors
     ///
     /// Returns a [`ProtocolError`], after which the connection must be closed and the decoder not
     /// be used again.
     #[inline]
-    pub fn advance(&mut self) -> Result<bool, ProtocolError> {
-        self.current = self.next_message()?;
-        Ok(self.current.is_some())
+    pub fn advance(&mut self) -> Result<Option<DecodedMessage>, ProtocolError> {
+        let start = self.start;
+        let message = self.next_message()?;
+        if message.is_some() {
+            self.kept.get_or_insert(start);
+        }
+        Ok(message)
     }
 
-    /// Returns the current message after a successful [`advance`](Self::advance), else a pong.
+    /// Releases the memory of all messages so far.
+    pub const fn release(&mut self) {
+        self.kept = None;
+    }
+
+    /// Returns the payload of a message.
+    #[inline]
+    pub fn payload(&self, message: &DecodedMessage) -> &[u8] {
+        match &message.range {
+            MessageRange::Buffer(range) => self.buffer.get(range.clone()).unwrap_or_default(),
+            MessageRange::Fragments => &self.fragments,
+        }
+    }
+
+    /// Returns the payload of a text message, which may not be UTF-8.
+    #[inline]
+    pub fn unchecked_text(&self, message: &DecodedMessage) -> Option<&[u8]> {
+        (message.opcode == Opcode::Text).then(|| self.payload(message))
+    }
+
+    /// Returns a message.
     ///
     /// # Errors
     ///
     /// Same as [`advance`](Self::advance).
     #[inline]
-    pub fn message(&self) -> Result<WsMessage<'_>, ProtocolError> {
-        let Some((opcode, place)) = &self.current else { return Ok(WsMessage::Pong) };
-        let payload = match place {
-            MessageRange::Buffer(place) => self.buffer.get(place.clone()).unwrap_or_default(),
-            MessageRange::Fragments => self.fragments.as_slice(),
-        };
-        Ok(match opcode {
+    pub fn message(&self, message: &DecodedMessage) -> Result<WsMessage<'_>, ProtocolError> {
+        let payload = self.payload(message);
+        Ok(match message.opcode {
             Opcode::Text | Opcode::Continuation => WsMessage::Text(text(payload)?),
             Opcode::Binary => WsMessage::Binary(payload),
             Opcode::Ping => WsMessage::Ping(payload),
@@ -234,11 +278,13 @@ impl FrameDecoder {
 
     /// Consumes frames until a message is complete.
     #[inline]
-    fn next_message(&mut self) -> Result<Option<(Opcode, MessageRange)>, ProtocolError> {
+    fn next_message(&mut self) -> Result<Option<DecodedMessage>, ProtocolError> {
+        let in_buffer =
+            |opcode, payload| Some(DecodedMessage { opcode, range: MessageRange::Buffer(payload) });
         while let Some((head, payload)) = self.next_frame()? {
             match (head.opcode, self.fragmented) {
                 (opcode, _) if opcode.is_control() => {
-                    return Ok(Some((opcode, MessageRange::Buffer(payload))));
+                    return Ok(in_buffer(opcode, payload));
                 }
                 (Opcode::Continuation, None) => {
                     return Err(protocol("continuation without a message"));
@@ -247,12 +293,12 @@ impl FrameDecoder {
                     self.append_fragment(payload)?;
                     if head.is_final {
                         self.fragmented = None;
-                        return Ok(Some((opcode, MessageRange::Fragments)));
+                        return Ok(Some(DecodedMessage { opcode, range: MessageRange::Fragments }));
                     }
                 }
                 (_, Some(_)) => return Err(protocol("new message inside a fragmented one")),
                 (opcode, None) if head.is_final => {
-                    return Ok(Some((opcode, MessageRange::Buffer(payload))));
+                    return Ok(in_buffer(opcode, payload));
                 }
                 (opcode, None) => {
                     self.fragmented = Some(opcode);
@@ -369,7 +415,10 @@ mod tests {
         let mut decoded = Decoded { messages: Vec::new(), violation: None };
         let mut rest = bytes;
         loop {
-            match decoder.advance().and_then(|any| any.then(|| decoder.message()).transpose()) {
+            decoder.release();
+            let next = decoder.advance();
+            let next = next.and_then(|next| next.map(|next| decoder.message(&next)).transpose());
+            match next {
                 Ok(Some(message)) => {
                     decoded.messages.push(format!("{message:?}"));
                     if matches!(message, WsMessage::Close(_)) {
@@ -475,18 +524,42 @@ mod tests {
         let text = vec![b' '; MESSAGE_BYTES_MAX];
         let bytes = [frame(0x81, &text), frame(0x81, b"next")].concat();
         let mut decoder = FrameDecoder::with_bytes(&bytes);
-        assert!(decoder.advance().unwrap());
-        assert_eq!(decoder.message().unwrap(), WsMessage::Text(str::from_utf8(&text).unwrap()));
-        assert!(decoder.advance().unwrap());
-        assert_eq!(decoder.message().unwrap(), WsMessage::Text("next"));
-        assert!(!decoder.advance().unwrap());
+        let long = decoder.advance().unwrap().unwrap();
+        let next = decoder.advance().unwrap().unwrap();
+        let long = decoder.message(&long).unwrap();
+        assert_eq!(long, WsMessage::Text(str::from_utf8(&text).unwrap()));
+        assert_eq!(decoder.message(&next).unwrap(), WsMessage::Text("next"));
+        assert!(decoder.advance().unwrap().is_none());
+        decoder.release();
         decoder.space();
         assert_eq!(decoder.buffer.capacity(), BUFFER_BYTES);
         let claimed = [&[0x81, 127][..], &1_000_000_u64.to_be_bytes()].concat();
         let mut decoder = FrameDecoder::with_bytes(&claimed);
-        assert!(!decoder.advance().unwrap());
+        assert!(decoder.advance().unwrap().is_none());
         decoder.space();
         assert!(decoder.buffer.len() < MESSAGE_BYTES_MAX + READ_BYTES);
+    }
+
+    #[test]
+    fn messages_stay_until_they_are_released() {
+        let mut decoder = FrameDecoder::default();
+        let mut kept = Vec::new();
+        for number in 0.. {
+            let bytes = frame(0x81, number.to_string().repeat(500).as_bytes());
+            let space = decoder.space();
+            if space.len() < bytes.len() {
+                break;
+            }
+            space[..bytes.len()].copy_from_slice(&bytes);
+            decoder.filled(bytes.len());
+            kept.push(decoder.advance().unwrap().unwrap());
+        }
+        assert!(kept.len() > 100, "{}", kept.len());
+        for (number, message) in kept.iter().enumerate() {
+            assert_eq!(decoder.payload(message), number.to_string().repeat(500).as_bytes());
+        }
+        decoder.release();
+        assert_eq!(decoder.space().len(), READ_BYTES);
     }
 
     /// A reader of bytes; writes are discarded.

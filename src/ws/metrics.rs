@@ -81,6 +81,8 @@ pub struct ConnectionMetrics {
 #[derive(Debug, Default)]
 pub struct FeedMetrics {
     pub frames: AtomicU64,
+    /// Messages without a wanted listing that were handled after others of the same read.
+    pub waited: AtomicU64,
     /// Size of the received messages in bytes.
     pub bytes: AtomicU64,
     /// Listings delivered, without duplicates.
@@ -277,12 +279,28 @@ pub(super) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);
 }
 
+/// Properties of a handled message.
+#[derive(Clone, Copy, Debug)]
+pub struct HandledMessage {
+    /// Time at which it was complete.
+    pub at: Instant,
+    /// `true` if it reset the data timer: it belongs to a subscription.
+    pub is_data: bool,
+    /// `true` if the next message was returned by the same read.
+    pub has_successor: bool,
+}
+
+impl HandledMessage {
+    pub const fn new(at: Instant, is_data: bool) -> Self {
+        Self { at, is_data, has_successor: false }
+    }
+}
+
 /// Receives every message and every change of the connection. Called in the feed's task after the
 /// message was handled; must not block.
 pub trait MessageRecorder: fmt::Debug + Send + Sync {
-    /// A text message arrived over the connection with this number, counted from 1. `is_data` is
-    /// `true` if it belongs to a subscription.
-    fn on_message(&self, connection: u32, text: &str, at: Instant, is_data: bool);
+    /// A text message arrived over the connection with this number, counted from 1.
+    fn on_message(&self, connection: u32, text: &str, handled: HandledMessage);
 
     /// A binary message arrived; its content is not passed on.
     fn on_binary(&self);

@@ -26,14 +26,17 @@ mod upgrade;
 pub mod watchdog;
 
 pub use self::{
+    connect::MESSAGES_PER_READ_MAX,
     deduplicator::SEEN_MAX,
     error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
     feed::{Feed, Notices, connect_once},
     frames::MESSAGE_BYTES_MAX,
     gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
-    metrics::{ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap, MessageRecorder},
+    metrics::{
+        ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap, HandledMessage, MessageRecorder,
+    },
     reconnector::{Host, Hosts},
-    session::{CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
+    session::{BATCH_BYTES_MIN, CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
     supervisor::{RetriesExhausted, run_with_dial, run_with_reconnect},
 };
 pub use crate::config::CONNECTIONS_MAX;

@@ -9,7 +9,7 @@ use tokio::{net::TcpStream, sync::Notify};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    connect::{MaybeTlsStream, fetch_token, upgrade},
+    connect::{Arrival, MaybeTlsStream, fetch_token, upgrade},
     error::{ConnectStep, FeedError},
     feed::{Feed, FeedSession},
     session::{Session, SessionHandler, SessionNotice, now},
@@ -17,7 +17,6 @@ use super::{
     watchdog::ArrivalStats,
 };
 use crate::{
-    domain::latency::RxTimestamps,
     markets::{Decoded, MarketEvent, MarketSubscription, Marketplace},
     net::{
         busy_poll::BusyPollStream,
@@ -255,7 +254,7 @@ impl<M: Marketplace> SessionHandler<M::Protocol> for FirstListing<'_, M> {
         &mut self,
         _of: Option<OperationId>,
         payload: Decoded<M::Events<'_>>,
-        _arrival: RxTimestamps,
+        _arrival: &Arrival<'_>,
     ) -> bool {
         let events = payload.events.into_iter();
         let listings = events.filter(|event| matches!(event, MarketEvent::Trade(_))).count();

@@ -20,7 +20,7 @@ use crate::{
     domain::time::format_duration,
     recording::{RecordingError, RecordingStatus, SourceRecorder},
     text::Escaped,
-    ws::{MessageRecorder, RetriesExhausted},
+    ws::{HandledMessage, MessageRecorder, RetriesExhausted},
 };
 
 /// Cause of the end of a capture.
@@ -320,10 +320,10 @@ impl CaptureMonitor {
 }
 
 impl MessageRecorder for CaptureMonitor {
-    fn on_message(&self, connection: u32, text: &str, at: Instant, is_data: bool) {
-        self.recorder.on_message(connection, text, at, is_data);
+    fn on_message(&self, connection: u32, text: &str, handled: HandledMessage) {
+        self.recorder.on_message(connection, text, handled);
         if !self.has_recorded.load(Ordering::Relaxed) {
-            self.inspect(text, is_data);
+            self.inspect(text, handled.is_data);
         }
     }
 

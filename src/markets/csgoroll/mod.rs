@@ -23,7 +23,10 @@ use super::{
 use crate::{
     config::{Config, Credential, Endpoints, Generation},
     domain::{
-        money::Decimals, trade::Trade, wanted_items::WantedItems, whitelist_entry::WhitelistEntry,
+        money::Decimals,
+        trade::{Trade, TradeId, TradeStatus},
+        wanted_items::WantedItems,
+        whitelist_entry::WhitelistEntry,
     },
     json::{Cursor, FromCursor as _, JsonError, ValueKind},
     net::http_message::{HttpRequest, HttpResponse},
@@ -102,6 +105,11 @@ impl Marketplace for Csgoroll {
         sink: &mut impl FnMut(Trade<'a>),
     ) -> Scan {
         scan::scan(payload, wanted, sink)
+    }
+
+    #[inline]
+    fn removal(&self, message: &[u8], id: &TradeId) -> Option<TradeStatus> {
+        scan::removal(message, id)
     }
 }
 

@@ -13,18 +13,23 @@
 
 use std::sync::LazyLock;
 
-use memchr::{memchr, memmem::Finder};
+use memchr::{
+    memchr,
+    memmem::{self, Finder},
+};
 
-use super::listing;
+use super::{feed::NextPayload, listing};
 use crate::{
     config::Generation,
-    domain::trade::{Trade, TradeEvent},
+    domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
     domain::wanted_items::WantedItems,
-    json::{Cursor, Elements},
+    json::{Cursor, Elements, FromCursor as _},
     markets::Scan,
+    protocol::{FeedMessage, FeedProtocol as _, GraphqlTransportWs, Incoming},
 };
 
 const BATCH_HEAD: &[u8] = br#"{"data":{"createTrades":{"trades":["#;
+const UPDATE_HEAD: &[u8] = br#"{"data":{"updateTrade":{"#;
 const SINGLE_HEAD: &[u8] = br#"{"data":{"createTrade":{"trade":{"#;
 /// End of a message behind the array of a batch: `createTrades`, `data`, `payload`, message.
 const BATCH_TAIL: &[u8] = b"}}}}";
@@ -48,6 +53,22 @@ pub fn scan<'a>(payload: &'a [u8], wanted: &WantedItems, sink: &mut impl FnMut(T
         (true, Names::Wanted, Some(batch)) => scan_batch(batch, wanted, sink),
         _ => Scan::ReadNow,
     }
+}
+
+/// Returns the status of a listing if a message contains an update that ends it.
+#[inline]
+pub fn removal(message: &[u8], id: &TradeId) -> Option<TradeStatus> {
+    let (_, payload) = GraphqlTransportWs.peek_event(message)?;
+    if !payload.starts_with(UPDATE_HEAD) || memmem::find(payload, id.as_str().as_bytes()).is_none()
+    {
+        return None;
+    }
+    let text = FeedMessage::Text(str::from_utf8(message).ok()?);
+    let read = GraphqlTransportWs.read(text, NextPayload::from_cursor).ok()?;
+    let Incoming::Data { payload, .. } = read else { return None };
+    let mut updates = payload.into_trades().filter(|trade| trade.id == *id);
+    let status = updates.next()?.status;
+    (!matches!(status, TradeStatus::Listed | TradeStatus::Other)).then_some(status)
 }
 
 /// Names of the items in a text.
@@ -128,8 +149,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::whitelist_entry::{ItemPattern, WhitelistEntry},
-        json::FromCursor as _,
-        markets::{MarketEvent, csgoroll::feed::NextPayload},
+        markets::MarketEvent,
         whitelist::tests::entry,
     };
 

@@ -21,14 +21,14 @@ use super::{
 };
 use crate::{
     clock,
-    domain::latency::RxTimestamps,
     protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
     ws::{
         FeedError, RetriesExhausted,
-        connect::{Dial, open},
+        connect::{Arrival, Dial, HandledBytes, open},
+        frames::WsMessage,
         gaps::{GapTracker, Seconds},
-        metrics::{FeedMetrics, add},
+        metrics::{FeedMetrics, HandledMessage, add},
         reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
         session::{Session, SessionCommand, SessionHandler, SessionNotice, WriteProgress, now},
         source::EventSource,
@@ -400,19 +400,20 @@ impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
         add(&self.metrics.bytes, u64::try_from(message.len()).unwrap_or(u64::MAX));
     }
 
-    fn on_data(&mut self, of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
+    fn on_data(&mut self, of: Option<OperationId>, _payload: (), _arrival: &Arrival<'_>) -> bool {
         self.progress.reading = of;
         self.progress.is_delivery = true;
         let requested = of.and_then(|operation| self.progress.by_operation.get(&operation));
         requested.is_none_or(|requested| !requested.is_optional)
     }
 
-    fn on_handled(&mut self, message: FeedMessage<'_>, at: Instant, is_data: bool) {
+    fn on_handled(&mut self, handled: HandledBytes<'_>) {
         // Recordings and the events of a handle contain texts only.
-        let Ok(text) = message.text() else { return };
+        let WsMessage::Text(text) = handled.message else { return };
+        let HandledMessage { at, is_data, .. } = handled.handled;
         if let Some(recorder) = self.metrics.recorder() {
             let connection = u32::try_from(self.connection).unwrap_or(u32::MAX);
-            recorder.on_message(connection, text, at, is_data);
+            recorder.on_message(connection, text, handled.handled);
         }
         if !std::mem::take(&mut self.progress.is_delivery) {
             return;

@@ -1,8 +1,13 @@
 //! One WebSocket session, from its subscriptions to its end.
 //!
 //! One loop reads, answers pings, writes the outbox and checks the timers; it waits only for the
-//! socket and the clock. Frames come first after each wake; after [`FRAMES_PER_TURN`] of them the
-//! timers are checked even if more frames arrive. A timer never fires before the bytes in the
+//! socket and the clock. Messages come first after each wake; after [`MESSAGES_PER_READ_MAX`] of them
+//! the timers are checked even if more arrive.
+//!
+//! Messages that arrive together are scanned first. Those with listings of unwanted items only wait
+//! until the others are handled and the socket has no more bytes. They are handled in their order,
+//! before the session ends, and a few at a time, so that newly received messages come first.
+//! A timer never fires before the bytes in the
 //! socket were read: after a standstill of the process both its timers are overdue and its socket
 //! is full.
 //!
@@ -37,14 +42,16 @@ use tokio_tungstenite::tungstenite::{
 use self::state::SessionState;
 pub use self::state::{OUTBOX_MAX, WriteProgress};
 use super::{
-    connect::{Socket, SocketEvent},
+    connect::{Arrival, HandledBytes, MESSAGES_PER_READ_MAX, MessagesBehind, Socket},
     error::FeedError,
     frames::WsMessage,
+    metrics::HandledMessage,
     policy::ReconnectionLimits,
     watchdog::ArrivalStats,
 };
 use crate::{
     domain::latency::RxTimestamps,
+    markets::Scan,
     net::deadline::{CATCH_UP_MAX, DriverTick},
     protocol::{
         FeedMessage, FeedProtocol, MessageError, OperationId, Subscription, SubscriptionState,
@@ -53,8 +60,10 @@ use crate::{
 
 /// Maximum bytes buffered for writing inside the WebSocket.
 pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Maximum frames in a row before the timers are checked and other tasks run.
-pub(super) const FRAMES_PER_TURN: usize = 128;
+/// Maximum waiting messages that are handled before the socket is read again.
+const WAITING_PER_TURN: usize = 8;
+/// Size from which a message is scanned even if it arrived alone: it contains several listings.
+pub const BATCH_BYTES_MIN: usize = 8 * 1024;
 /// Delay of a timer check that indicates a standstill of the process. The interval before the next
 /// data is then not recorded.
 const STANDSTILL: Duration = Duration::from_secs(1);
@@ -137,33 +146,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         arrival_stats: &mut ArrivalStats,
     ) -> Poll<Result<Infallible, FeedError>> {
         loop {
-            let mut frames = 0_usize;
+            let mut count = 0_usize;
             let mut first_frame_at = None;
             let is_drained = loop {
-                if frames == FRAMES_PER_TURN {
+                if count >= MESSAGES_PER_READ_MAX {
                     break false;
                 }
-                match self.socket.poll_next(cx) {
-                    Poll::Ready(event) => {
-                        let framed = now();
-                        if first_frame_at.replace(framed).is_none() {
+                match self.socket.poll_messages(cx, MESSAGES_PER_READ_MAX) {
+                    Poll::Ready(received) => {
+                        if first_frame_at.is_none() {
+                            let framed = now();
+                            first_frame_at = Some(framed);
                             self.state.note_standstill(arrival_stats, framed);
                         }
-                        frames = frames.saturating_add(1);
-                        let arrival = match &event {
-                            Ok(SocketEvent { polled, read, .. }) => {
-                                RxTimestamps { polled: *polled, read: *read, framed }
-                            }
-                            Err(_) => RxTimestamps::at(framed),
-                        };
-                        let message = event.map(|event| event.message);
-                        if let Some(end) =
-                            self.state.handle(message, arrival, handler, arrival_stats)
-                        {
+                        let handled = received.and_then(|received| {
+                            count = count.saturating_add(received);
+                            self.handle_received(received, handler, arrival_stats)
+                        });
+                        if let Err(end) = handled {
+                            // What arrived before the end is not lost.
+                            self.handle_waiting(usize::MAX, handler, arrival_stats)?;
                             return Poll::Ready(Err(end));
                         }
                     }
-                    Poll::Pending => break true,
+                    Poll::Pending => {
+                        self.handle_waiting(WAITING_PER_TURN, handler, arrival_stats)?;
+                        break self.socket.waiting() == 0;
+                    }
                 }
             };
             let now = first_frame_at.unwrap_or_else(now);
@@ -186,6 +195,104 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Handles the last `count` messages, except for those that can wait.
+    #[inline]
+    fn handle_received<D: SessionHandler<L>>(
+        &mut self,
+        count: usize,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
+    ) -> Result<(), FeedError> {
+        if count == 0 {
+            // The buffer is full of messages that wait.
+            return self.handle_waiting(usize::MAX, handler, arrival_stats);
+        }
+        let mut index = self.socket.waiting().saturating_sub(count);
+        let is_alone = self.socket.waiting() == 1;
+        let mut must_not_wait = false;
+        while index < self.socket.waiting() {
+            must_not_wait |= self.socket.is_reassembled(index);
+            if self.can_wait(index, is_alone, handler) {
+                index = index.saturating_add(1);
+                continue;
+            }
+            self.handle(index, handler, arrival_stats)?;
+            // Without messages that wait before it, the message was removed.
+            let handled = self.release_handled(handler);
+            index = index.saturating_add(1).saturating_sub(handled);
+        }
+        if must_not_wait {
+            self.handle_waiting(usize::MAX, handler, arrival_stats)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn can_wait<D: SessionHandler<L>>(
+        &self,
+        index: usize,
+        is_alone: bool,
+        handler: &mut D,
+    ) -> bool {
+        let Some(text) = self.socket.unchecked_text(index) else { return false };
+        if is_alone && text.len() < BATCH_BYTES_MIN {
+            return false;
+        }
+        let message = self.socket.message(index, now());
+        message.is_some_and(|(_, arrival)| self.state.can_wait(text, &arrival, handler))
+    }
+
+    #[inline]
+    fn handle<D: SessionHandler<L>>(
+        &mut self,
+        index: usize,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
+    ) -> Result<(), FeedError> {
+        let Some((message, arrival)) = self.socket.message(index, now()) else { return Ok(()) };
+        let at = arrival.at.read;
+        let ended = match self.state.handle(message, &arrival, handler, arrival_stats) {
+            Ok(is_data) => {
+                self.socket.mark_handled(index, HandledMessage::new(at, is_data));
+                return Ok(());
+            }
+            Err(ended) => ended,
+        };
+        self.socket.mark_handled(index, HandledMessage::new(at, false));
+        self.socket.discard_behind(index);
+        Err(ended)
+    }
+
+    /// Handles at most `max` messages that waited.
+    fn handle_waiting<D: SessionHandler<L>>(
+        &mut self,
+        max: usize,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
+    ) -> Result<(), FeedError> {
+        for _ in 0..max.min(self.socket.waiting()) {
+            if self.socket.waiting() == 0 {
+                break;
+            }
+            handler.on_waited();
+            self.handle(0, handler, arrival_stats)?;
+            self.release_handled(handler);
+        }
+        Ok(())
+    }
+
+    /// Passes the handled messages at the front to the handler and removes them. Returns their
+    /// number.
+    #[inline]
+    fn release_handled<D: SessionHandler<L>>(&mut self, handler: &mut D) -> usize {
+        let mut count = 0_usize;
+        while let Some(handled) = self.socket.pop_handled() {
+            handler.on_handled(handled);
+            count = count.saturating_add(1);
+        }
+        count
     }
 
     /// Returns `true` if the timers must wait because the socket may have unread bytes. The task is
@@ -273,13 +380,21 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
         &mut self,
         operation: Option<OperationId>,
         payload: Self::Payload<'_>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
     ) -> bool;
 
-    /// Called for each message after it was handled; `is_data` is `true` if it reset the data
-    /// timer. An order that the message caused has been sent by then, so recording adds no latency
-    /// to it.
-    fn on_handled(&mut self, _message: FeedMessage<'_>, _at: Instant, _is_data: bool) {}
+    /// Searches the payload of an event for wanted listings and handles them; see
+    /// [`Marketplace::scan`](crate::markets::Marketplace::scan).
+    fn scan(&mut self, _payload: &[u8], _arrival: &Arrival<'_>) -> Scan {
+        Scan::ReadNow
+    }
+
+    /// Called before a message is handled that waited for others.
+    fn on_waited(&mut self) {}
+
+    /// Called for each message after it and all that arrived before it were handled. An order that
+    /// the message caused has been sent by then, so recording adds no latency to it.
+    fn on_handled(&mut self, _handled: HandledBytes<'_>) {}
 
     fn on_notice(&mut self, notice: SessionNotice<'_>);
 
@@ -304,7 +419,7 @@ impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
 
     fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
-    fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
+    fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: &Arrival<'_>) -> bool {
         false
     }
 
@@ -339,10 +454,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                 if self.state.subscriptions.is_live() {
                     return Poll::Ready(Ok(()));
                 }
-                let message = ready!(self.socket.poll_next(cx))?.message;
-                let arrival = RxTimestamps::at(now());
+                let message = ready!(self.socket.poll_next(cx))?;
+                let arrival =
+                    Arrival { at: RxTimestamps::at(now()), behind: MessagesBehind::default() };
                 self.state
-                    .handle_message(message, arrival, &mut NoopHandler)
+                    .handle_message(message, &arrival, &mut NoopHandler)
                     .map_err(closed_before_ack)?;
             }
         })
@@ -369,8 +485,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// Returns the close that the server sent before a failed write, if there is one, else the
     /// write error: the close reports the cause.
     fn drain_close(&mut self, cx: &mut Context<'_>, error: FeedError) -> FeedError {
-        while let Poll::Ready(Ok(event)) = self.socket.poll_next(cx) {
-            if let WsMessage::Close(close) = event.message {
+        while let Poll::Ready(Ok(message)) = self.socket.poll_next(cx) {
+            if let WsMessage::Close(close) = message {
                 let (code, reason) = close.unzip();
                 return FeedError::from_close(code, reason.unwrap_or(""));
             }

@@ -19,12 +19,13 @@ use tokio_tungstenite::{
 use super::{STANDSTILL, SessionCommand, SessionHandler, SessionNotice, write_error};
 use crate::{
     clock,
-    domain::latency::RxTimestamps,
+    markets::Scan,
     protocol::{
         ClientMessage, FeedMessage, FeedProtocol, OperationId, ProtocolEvent, SubscriptionState,
     },
     text::Escaped,
     ws::{
+        connect::Arrival,
         error::FeedError,
         frames::WsMessage,
         policy::ReconnectionLimits,
@@ -46,11 +47,6 @@ pub(super) struct SessionState<L> {
     pub(super) received_close: Option<Option<u16>>,
 }
 
-pub(super) enum HandledMessage {
-    Data,
-    Other,
-}
-
 impl<L: FeedProtocol> SessionState<L> {
     pub(super) fn new(
         subscriptions: SubscriptionState<L>,
@@ -69,35 +65,47 @@ impl<L: FeedProtocol> SessionState<L> {
         }
     }
 
-    /// Handles a message or an error. Returns the error that ended the session.
+    /// Handles a message or an error. Returns `true` if the message reset the data timer, or the
+    /// error that ends the session.
     #[inline]
     pub(super) fn handle<D: SessionHandler<L>>(
         &mut self,
         message: Result<WsMessage<'_>, FeedError>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
         handler: &mut D,
         arrival_stats: &mut ArrivalStats,
-    ) -> Option<FeedError> {
-        let at = arrival.framed;
+    ) -> Result<bool, FeedError> {
+        let at = arrival.at.framed;
         self.watchdog.on_frame(at);
-        match message.and_then(|message| self.handle_message(message, arrival, handler)) {
-            Ok(HandledMessage::Data) => {
-                self.watchdog.on_data(at);
-                arrival_stats.record(at);
-                None
-            }
-            Ok(HandledMessage::Other) => None,
-            Err(error) => Some(error),
+        let is_data = self.handle_message(message?, arrival, handler)?;
+        if is_data {
+            self.watchdog.on_data(at);
+            arrival_stats.record(at);
         }
+        Ok(is_data)
     }
 
+    /// Returns `true` if this text can wait until other messages of its read are handled. Wanted
+    /// listings in it were handled.
+    #[inline]
+    pub(super) fn can_wait<D: SessionHandler<L>>(
+        &self,
+        text: &[u8],
+        arrival: &Arrival<'_>,
+        handler: &mut D,
+    ) -> bool {
+        let payload = self.subscriptions.peek_event(text);
+        payload.is_some_and(|payload| handler.scan(payload, arrival) == Scan::CanWait)
+    }
+
+    /// Returns `true` if the message resets the data timer.
     #[inline]
     pub(super) fn handle_message<D: SessionHandler<L>>(
         &mut self,
         message: WsMessage<'_>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         match message {
             WsMessage::Text(text) => {
                 return self.handle_feed_message(FeedMessage::Text(text), arrival, handler);
@@ -113,25 +121,22 @@ impl<L: FeedProtocol> SessionState<L> {
                 return Err(FeedError::from_close(code, reason.unwrap_or("")));
             }
         }
-        Ok(HandledMessage::Other)
+        Ok(false)
     }
 
     #[inline]
     fn handle_feed_message<D: SessionHandler<L>>(
         &mut self,
         message: FeedMessage<'_>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         if !L::KINDS.contains(message) {
             handler.on_notice(SessionNotice::UnusedKind(message));
-            return Ok(HandledMessage::Other);
+            return Ok(false);
         }
         handler.on_message(message);
-        let handled = self.handle_parts(message, arrival, handler);
-        let is_data = matches!(handled, Ok(HandledMessage::Data));
-        handler.on_handled(message, arrival.framed, is_data);
-        handled
+        self.handle_parts(message, arrival, handler)
     }
 
     /// Handles each part of a message. Most messages have one.
@@ -139,33 +144,30 @@ impl<L: FeedProtocol> SessionState<L> {
     fn handle_parts<D: SessionHandler<L>>(
         &mut self,
         message: FeedMessage<'_>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         let (first, mut rest) = self.subscriptions.split_first(message);
-        let mut handled = self.handle_part(first, arrival, handler)?;
+        let mut is_data = self.handle_part(first, arrival, handler)?;
         while let Some(message) = rest {
             let (next, behind) = self.subscriptions.split_first(message);
-            if let HandledMessage::Data = self.handle_part(next, arrival, handler)? {
-                handled = HandledMessage::Data;
-            }
+            is_data |= self.handle_part(next, arrival, handler)?;
             rest = behind;
         }
-        Ok(handled)
+        Ok(is_data)
     }
 
     #[inline]
     fn handle_part<D: SessionHandler<L>>(
         &mut self,
         message: FeedMessage<'_>,
-        arrival: RxTimestamps,
+        arrival: &Arrival<'_>,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
-        let at = arrival.framed;
+    ) -> Result<bool, FeedError> {
+        let at = arrival.at.framed;
         match self.subscriptions.receive(message, at, |input| handler.decode(input)) {
             Ok(ProtocolEvent::Data { operation, payload }) => {
-                let counts = handler.on_data(operation, payload, arrival);
-                return Ok(if counts { HandledMessage::Data } else { HandledMessage::Other });
+                return Ok(handler.on_data(operation, payload, arrival));
             }
             Ok(ProtocolEvent::Ping(payload)) => {
                 if let Some(pong) = self.subscriptions.pong(payload) {
@@ -186,7 +188,7 @@ impl<L: FeedProtocol> SessionState<L> {
             Ok(ProtocolEvent::Unknown) => handler.on_notice(SessionNotice::Unknown(message)),
             Err(error) => handler.on_notice(SessionNotice::Malformed { message, error }),
         }
-        Ok(HandledMessage::Other)
+        Ok(false)
     }
 
     /// Called for the first frame after a wake. If the timer check is long overdue, the process

@@ -102,10 +102,13 @@ impl Bot {
 
     /// Processes a frame up to the order and the handling of its result.
     fn process_frame(&mut self, frame: &[u8]) {
+        self.decoder.release();
         self.decoder.space()[..frame.len()].copy_from_slice(frame);
         self.decoder.filled(frame.len());
-        assert!(self.decoder.advance().unwrap());
-        let WsMessage::Text(text) = self.decoder.message().unwrap() else { panic!("no text") };
+        let message = self.decoder.advance().unwrap().unwrap();
+        let WsMessage::Text(text) = self.decoder.message(&message).unwrap() else {
+            panic!("no text")
+        };
         self.reader.each(text, |trade| self.engine.consider(trade, Now::read())).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use sniper::{
     config::endpoint::{Endpoint, Scheme},
     protocol::{GraphqlTransportWs, GraphqlWs, PlainJson, Subscription},
     ws::{
-        FeedError, FeedMetrics, MessageRecorder, WriteProgress,
+        FeedError, FeedMetrics, HandledMessage, MessageRecorder, WriteProgress,
         handle::{
             Handle, HandleError, HandleEvent, Options, SingleConnection, StopReason,
             SubscriptionError, Target,
@@ -502,8 +502,8 @@ impl Calls {
 }
 
 impl MessageRecorder for Calls {
-    fn on_message(&self, connection: u32, text: &str, _at: Instant, is_data: bool) {
-        self.push(format!("{connection} {is_data} {text}"));
+    fn on_message(&self, connection: u32, text: &str, handled: HandledMessage) {
+        self.push(format!("{connection} {} {text}", handled.is_data));
     }
 
     fn on_binary(&self) {
