@@ -19,7 +19,7 @@ use tokio::{
 use crate::feed::peer::{Frame, Peer, Server, frame};
 
 /// Key that every request must carry.
-pub(super) const KEY: &str = "session=other-market-key";
+pub(super) const KEY: &str = "other-market-key";
 
 /// Number of the item that the tests want, in a record.
 pub(super) const REDLINE: u16 = 1;

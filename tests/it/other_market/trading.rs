@@ -64,7 +64,7 @@ impl OtherBot {
         };
         let config = Config {
             mode: Mode::Live,
-            credential: Some(Credential::from_session(KEY).unwrap()),
+            credential: Some(Credential::from_key(KEY).unwrap()),
             budget,
             whitelist: Arc::new([redline()]),
             reconnection: ReconnectPolicy::new(quick()).unwrap(),
