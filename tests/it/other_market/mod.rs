@@ -133,6 +133,17 @@ fn page<T>(nodes: &Value, read: impl Fn(&Value) -> Option<T>) -> Result<Page<T>,
     Ok(Page { nodes, unreadable, next: NextPage::End, error: None })
 }
 
+/// Returns what a refusal means. After an own id that the market has seen, the order is unknown,
+/// and is looked up by it.
+fn refusal(message: &str) -> Outcome {
+    match message {
+        "not for sale" => Outcome::Rejected(RejectReason::Taken),
+        "price changed" => Outcome::Rejected(RejectReason::PriceChanged),
+        "above max_price" => Outcome::Rejected(RejectReason::AbovePriceLimit),
+        _ => Outcome::Unknown(Unknown::UnknownError),
+    }
+}
+
 fn purchase(purchase: &Value) -> Option<OwnPurchase> {
     let (status, unknown_status) = match purchase["state"].as_str()? {
         "paid" => (TradeStatus::Joined, None),
@@ -191,9 +202,7 @@ impl MarketApi for OtherMarket {
                 (Outcome::Bought { price, server_time: None }, Attribution::Named)
             }
             Ok(_) => (Outcome::Unknown(Unknown::Foreign), Attribution::Unnamed),
-            Err(ReadError::MarketError(_)) => {
-                (Outcome::Rejected(RejectReason::Taken), Attribution::Unnamed)
-            }
+            Err(ReadError::MarketError(message)) => (refusal(&message), Attribution::Unnamed),
             Err(_) => (Outcome::Unknown(Unknown::Unreadable), Attribution::Unnamed),
         }
     }

@@ -295,7 +295,8 @@ fn buy(query: &Query, state: &mut State) -> Value {
     let (id, limit) = (query["id"].parse().unwrap(), query["max_price"].parse::<u32>().unwrap());
     match state.listings.get(&id).copied() {
         None => json!({ "success": false, "msg": "not for sale" }),
-        Some(price) if limit < price => json!({ "success": false, "msg": "price changed" }),
+        Some(price) if limit < price => json!({ "success": false, "msg": "above max_price" }),
+        Some(price) if price < limit => json!({ "success": false, "msg": "price changed" }),
         Some(price) => {
             state.listings.remove(&id);
             state.sales.push((id, price));

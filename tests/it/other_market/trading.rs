@@ -139,29 +139,32 @@ async fn a_match_is_bought_with_one_request_at_the_exact_price() {
 /// Both prices together exceed the total limit.
 #[tokio::test]
 async fn a_refusal_frees_the_budget_and_permits_an_order_at_another_price() {
-    let market = OtherServer::start().await;
-    let bot = OtherBot::new(&market, 15_000);
-    let summary = bot
-        .run(&market, async |sniper| {
-            let listed = record(Kind::Listed, 7, 10_157, REDLINE);
-            market.set_price(7, 10_158);
-            market.send(&message(&[listed]));
-            wait_for_stats(sniper, |stats| stats.rejected == 1).await;
-            // Both orders together exceed the limit on approvals that was on disk before.
-            until(|| sniper.with_engine(|engine| engine.ledger().is_limit_durable())).await;
-            market.reprice(7, 9_503);
-            wait_for_stats(sniper, |stats| stats.bought == 1).await;
-        })
-        .await;
-    assert_eq!(arrived(&market), [limit(7, 10_157), limit(7, 9_503)]);
-    assert_eq!(market.sales(), [(7, 9_503)]);
-    // A market refuses an own id that it has seen.
-    let orders = market.orders();
-    assert_ne!(orders[0]["own_id"], orders[1]["own_id"]);
-    let expected = [order(7, 10_157, OrderState::Rejected), order(7, 9_503, OrderState::Bought)];
-    assert_eq!(bot.ledger(), expected);
-    assert_eq!(summary.orders.spent, thousandths(9_503));
-    assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+    for (price, reason) in [(10_158, "above price limit"), (9_503, "price changed")] {
+        let market = OtherServer::start().await;
+        let bot = OtherBot::new(&market, 15_000);
+        let summary = bot
+            .run(&market, async |sniper| {
+                market.set_price(7, price);
+                market.send(&message(&[record(Kind::Listed, 7, 10_157, REDLINE)]));
+                wait_for_stats(sniper, |stats| stats.rejected == 1).await;
+                // Both orders together exceed the limit on approvals that was on disk before.
+                until(|| sniper.with_engine(|engine| engine.ledger().is_limit_durable())).await;
+                market.reprice(7, 9_503);
+                wait_for_stats(sniper, |stats| stats.bought == 1).await;
+            })
+            .await;
+        assert_eq!(arrived(&market), [limit(7, 10_157), limit(7, 9_503)]);
+        assert_eq!(market.sales(), [(7, 9_503)]);
+        // A market refuses an own id that it has seen.
+        let orders = market.orders();
+        assert_ne!(orders[0]["own_id"], orders[1]["own_id"]);
+        let expected =
+            [order(7, 10_157, OrderState::Rejected), order(7, 9_503, OrderState::Bought)];
+        assert_eq!(bot.ledger(), expected);
+        assert_eq!(summary.stats.rejections.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+        assert_eq!(summary.orders.spent, thousandths(9_503));
+        assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+    }
 }
 
 #[tokio::test]
