@@ -23,9 +23,9 @@ use sniper::{
         whitelist_entry::WhitelistEntry,
     },
     markets::{
-        AccountQuery, Attribution, Capabilities, DecodeInput, Decoded, DialPlan, EnvironmentNames,
-        MarketApi, MarketEvent, MarketSubscription, Marketplace, OwnOrderIdSupport, PrepareError,
-        ReadError,
+        AccountQuery, AccountQueryError, Attribution, Capabilities, DecodeInput, Decoded, DialPlan,
+        EnvironmentNames, MarketApi, MarketEvent, MarketSubscription, Marketplace,
+        OwnOrderIdSupport, PrepareError, ReadError,
         order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     },
     net::http_message::{Auth, HttpRequest, HttpResponse},
@@ -213,13 +213,14 @@ impl MarketApi for OtherMarket {
         }
     }
 
-    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest> {
-        Some(match query {
+    /// There is no list of open listings.
+    fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
+        Ok(match query {
             AccountQuery::User => HttpRequest::get("/v1/balance"),
             AccountQuery::Purchases { user, .. } => {
                 HttpRequest::get("/v1/purchases").with_query("user", user)
             }
-            AccountQuery::OpenListings { .. } => HttpRequest::get("/v1/listings"),
+            AccountQuery::OpenListings { .. } => return Err(AccountQueryError::Unsupported),
             AccountQuery::Order { own_id } => {
                 HttpRequest::get("/v1/order").with_query("own_id", own_id.as_str())
             }
@@ -243,13 +244,8 @@ impl MarketApi for OtherMarket {
         }
     }
 
-    fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
-        page(&json(response)?["listings"], |listing| {
-            let id = TradeId::from_number(listing["id"].as_u64()?);
-            let item = u16::try_from(listing["item"].as_u64()?).ok()?;
-            let price = u32::try_from(listing["price"].as_u64()?).ok()?;
-            Some(trade(id, TradeEvent::Listed, price, item))
-        })
+    fn read_listings<'a>(&self, _response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
+        Err(ReadError::Shape)
     }
 
     fn keep_warm_request(&self) -> HttpRequest {

@@ -261,7 +261,6 @@ fn respond(head: &str, state: &mut State) -> Option<(&'static str, String)> {
             let purchases: Vec<Value> = listed.map(purchase).collect();
             json!({ "success": true, "purchases": purchases })
         }
-        "/v1/listings" => json!({ "success": true, "listings": [] }),
         "/v1/order" => {
             let own_id = &query["own_id"];
             state.look_ups.push(own_id.clone());

@@ -3,10 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use sniper::{
+    account::{AccountReader, ReadFailure},
     commands::session::{SessionEnd, TradingSession},
     config::{Budget, Config, Credential, Endpoints, Mode},
     domain::money::Amount,
     ledger::{OrderState, reader::LedgerReader},
+    markets::AccountQueryError,
+    net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::Sniper,
     summary::Summary,
@@ -257,4 +260,18 @@ async fn an_unknown_order_is_looked_up_by_its_own_id_also_after_a_restart() {
     assert_eq!(arrived(&market), [limit(7, 10_157), limit(8, 9_503)]);
     assert_eq!(market.look_ups(&own_id(0)), 1, "only unknown orders are looked up");
     assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+}
+
+#[tokio::test]
+async fn a_read_that_the_market_does_not_offer_fails_as_such_without_a_request() {
+    let market = OtherServer::start().await;
+    let Config { endpoints, credential, .. } = OtherBot::new(&market, 100_000).config;
+    let tls = Tls::new().unwrap();
+    let reader =
+        AccountReader::new(OtherMarket, &endpoints.http, credential.as_ref(), &tls).unwrap();
+    assert!(!reader.has_open_listings());
+    // The server would respond with 404.
+    let failure = reader.open_listings(None).await.unwrap_err();
+    assert!(matches!(failure, ReadFailure::Query(AccountQueryError::Unsupported)), "{failure}");
+    assert_eq!(failure.to_string(), "the market does not offer this read");
 }
