@@ -99,12 +99,19 @@ pub async fn sweep<M: MarketApi>(
 }
 
 /// Sweeps for each gap of the feed, and at its start if that is configured, until the feed is
-/// dropped.
+/// dropped. On a market without a list of open listings every gap ends without a sweep.
 ///
 /// # Cancel safety
 ///
 /// Safe: it only reads, and each listing is sent in one step.
 pub async fn fill_gaps<M: MarketApi>(reader: &AccountReader<M>, mut sender: BackfillSender) {
+    if !reader.has_open_listings() {
+        info!("Gaps of the feed are not back-filled: the market has no list of open listings");
+        while let Some(gap) = sender.next_request().await {
+            sender.done(gap).await;
+        }
+        return;
+    }
     // Range that a cancelled sweep did not read; the outer `None` means there is none.
     let mut unread_since: Option<Option<UnixMs>> = None;
     while let Some(gap) = sender.next_request().await {

@@ -6,7 +6,7 @@ use super::health::FailureCause;
 use crate::{
     domain::account::BalanceError,
     domain::outcome::RejectReason,
-    markets::{EnvironmentNames, ReadError},
+    markets::{AccountQueryError, EnvironmentNames, ReadError},
     net::{http_client::HttpError, http_head::WebPage, http_message::HttpResponse},
 };
 
@@ -44,9 +44,8 @@ pub enum ReadFailure {
     /// The response has no readable balance.
     #[error(transparent)]
     Balance(#[from] BalanceError),
-    /// The account's id cannot be inserted into a query.
-    #[error("the account's id is of an unknown form; this version cannot read its purchases")]
-    UserId,
+    #[error(transparent)]
+    Query(#[from] AccountQueryError),
 }
 
 impl From<ReadError> for ReadFailure {
@@ -89,7 +88,7 @@ impl ReadFailure {
             | Self::Http(_)
             | Self::Response(_)
             | Self::Balance(_)
-            | Self::UserId => None,
+            | Self::Query(_) => None,
         }
     }
 
@@ -156,7 +155,10 @@ impl ReadFailure {
                  this version cannot read it"
                     .to_owned()
             }
-            Self::UserId => "please report this".to_owned(),
+            Self::Query(AccountQueryError::Unsupported) => {
+                "nothing; the bot works without this read as far as it can".to_owned()
+            }
+            Self::Query(AccountQueryError::UserId) => "please report this".to_owned(),
         }
     }
 
@@ -192,7 +194,7 @@ impl ReadFailure {
             | Self::Page
             | Self::Response(_)
             | Self::Balance(_)
-            | Self::UserId => false,
+            | Self::Query(_) => false,
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
         account::User, outcome::RejectReason, own_order_id::OwnOrderIds, time::UnixMs,
         trade::TradeKey,
     },
-    markets::{EnvironmentNames, MarketApi},
+    markets::{AccountQueryError, EnvironmentNames, MarketApi},
 };
 
 /// Capacity of the queue of account updates.
@@ -132,8 +132,8 @@ impl RefreshRequests {
     }
 }
 
-/// Polls the account until the receiver of the updates is dropped. Without a credential it sends one
-/// failure and returns.
+/// Polls the account until the receiver of the updates is dropped. Without a credential, or on a
+/// market without a balance, it sends one failure and returns.
 ///
 /// # Cancel safety
 ///
@@ -157,7 +157,10 @@ pub async fn poll_account<M: MarketApi>(
                 Some(user)
             }
             Err(failure) => {
-                let is_final = matches!(failure, ReadFailure::NoCredential);
+                let is_final = matches!(
+                    failure,
+                    ReadFailure::NoCredential | ReadFailure::Query(AccountQueryError::Unsupported)
+                );
                 let names = &M::CAPABILITIES.environment;
                 let update = AccountUpdate::failed(ReadKind::Balance, &failure, names);
                 if updates.send(update).await.is_err() || is_final {

@@ -20,7 +20,7 @@ use crate::{
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::{AccountQuery, MarketApi},
+    markets::{AccountQuery, AccountQueryError, MarketApi},
     net::{
         http_client::{HttpClient, HttpError, HttpReply},
         http_message::HttpResponse,
@@ -161,6 +161,12 @@ impl<M: MarketApi> AccountReader<M> {
         Ok((self.market.read_order(&reply.response)?, started))
     }
 
+    /// Returns `true` if the market has a list of open listings.
+    pub fn has_open_listings(&self) -> bool {
+        let request = self.market.account_request(&AccountQuery::OpenListings { after: None });
+        request != Err(AccountQueryError::Unsupported)
+    }
+
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
     ///
     /// # Errors
@@ -178,7 +184,7 @@ impl<M: MarketApi> AccountReader<M> {
     /// Sends a request as soon as the rate limit allows it. Returns the reply, and the local wall
     /// clock at the time of the request.
     async fn send(&self, query: AccountQuery<'_>) -> Result<(HttpReply, UnixMs), ReadFailure> {
-        let request = self.market.account_request(&query).ok_or(ReadFailure::UserId)?;
+        let request = self.market.account_request(&query)?;
         let request = M::authenticated(self.credential.as_ref(), request);
         // The lock also limits the reader to one request at a time.
         let mut rate_limiter = self.rate_limiter.lock().await;

@@ -1,4 +1,4 @@
-//! Credential of the market account: the validated value of one `Cookie` header.
+//! Credential of the market account: the validated value of one `Cookie` header, or an API key.
 //!
 //! Errors never contain the value. Each credential is registered with [`secret`], which masks it in
 //! all output of this process.
@@ -10,9 +10,21 @@ use crate::secret::{self, Secret};
 /// Maximum length of a cookie header in bytes, the limit of common servers for one header.
 pub const COOKIE_BYTES_MAX: usize = 8_192;
 
-/// Value of a `Cookie` header: one line of printable ASCII.
+/// Value of a `Cookie` header, or an API key: one line of printable ASCII.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential(Secret);
+pub struct Credential {
+    value: Secret,
+    kind: CredentialKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CredentialKind {
+    Cookie,
+    Key,
+}
+
+/// Characters that end a value in a header.
+const DELIMITERS: [char; 4] = [' ', '"', ',', ';'];
 
 /// Source of an updated credential, such as a re-read of `.env`.
 #[derive(Clone)]
@@ -54,6 +66,9 @@ pub enum CredentialError {
         "contains a space, a quote, a comma or a semicolon, so it is not the value of one cookie"
     )]
     NotOneValue,
+    /// Text with a space, a quote, a comma or a semicolon instead of a key.
+    #[error("contains a space, a quote, a comma or a semicolon, so it is not an API key")]
+    NotAKey,
     /// Text without `name=value` instead of a whole header.
     #[error("contains no `name=value`, so it is not a Cookie header")]
     NotAHeader,
@@ -71,7 +86,7 @@ impl Credential {
         let value = value.strip_prefix("session=").unwrap_or(value);
         let value = value.strip_suffix(';').unwrap_or(value);
         check(value)?;
-        if value.contains([' ', '"', ',', ';']) {
+        if value.contains(DELIMITERS) {
             return Err(CredentialError::NotOneValue);
         }
         Ok(Self::register(&format!("session={value}")))
@@ -95,26 +110,46 @@ impl Credential {
         Ok(Self::register(header))
     }
 
-    /// Header value, to be used for requests only.
-    pub const fn header(&self) -> &Secret {
-        &self.0
+    /// Accepts an API key, which is sent unchanged in the place that the market expects.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`CredentialError`] if the text is not one word.
+    pub fn from_key(key: &str) -> Result<Self, CredentialError> {
+        let key = key.trim_matches(' ');
+        check(key)?;
+        if key.contains(DELIMITERS) {
+            return Err(CredentialError::NotAKey);
+        }
+        secret::register(key);
+        Ok(Self { value: Secret::new(key), kind: CredentialKind::Key })
     }
 
-    /// Returns the number of cookies whose value is too short to be masked in foreign text.
+    /// Value of the `Cookie` header, or the key, to be used for requests only.
+    pub const fn value(&self) -> &Secret {
+        &self.value
+    }
+
+    /// Returns the number of cookies or keys whose value is too short to be masked in foreign text.
     pub fn short_values(&self) -> usize {
         let is_short = |value: &&str| !value.is_empty() && !secret::is_masked(value);
-        secret::cookie_values(self.0.reveal()).filter(is_short).count()
+        let value = self.value.reveal();
+        match self.kind {
+            CredentialKind::Cookie => secret::cookie_values(value).filter(is_short).count(),
+            CredentialKind::Key => Some(value).filter(is_short).into_iter().count(),
+        }
     }
 
     /// Registers the cookies with [`secret`], so that they are masked in all output.
     fn register(header: &str) -> Self {
         secret::register_cookies(header);
-        Self(Secret::new(header))
+        Self { value: Secret::new(header), kind: CredentialKind::Cookie }
     }
 
     /// Returns `true` if the header contains a `session` cookie.
     pub fn has_session(&self) -> bool {
-        self.0.reveal().split(';').any(|pair| pair.trim_matches(' ').starts_with("session="))
+        let is_session = |pair: &str| pair.trim_matches(' ').starts_with("session=");
+        self.kind == CredentialKind::Cookie && self.value.reveal().split(';').any(is_session)
     }
 }
 
@@ -141,13 +176,13 @@ mod tests {
     #[track_caller]
     fn session(value: &str, expected: Result<&str, CredentialError>) {
         let made = Credential::from_session(value);
-        assert_eq!(made.as_ref().map(|made| made.header().reveal()).map_err(|e| *e), expected);
+        assert_eq!(made.as_ref().map(|made| made.value().reveal()).map_err(|e| *e), expected);
     }
 
     #[track_caller]
     fn cookie(value: &str, expected: Result<&str, CredentialError>) {
         let made = Credential::from_cookie(value);
-        assert_eq!(made.as_ref().map(|made| made.header().reveal()).map_err(|e| *e), expected);
+        assert_eq!(made.as_ref().map(|made| made.value().reveal()).map_err(|e| *e), expected);
     }
 
     #[test]
@@ -164,6 +199,20 @@ mod tests {
         cookie("Cookie: session=s%3Ax", Ok("session=s%3Ax"));
         assert!(Credential::from_cookie("a=b; session=x").unwrap().has_session());
         assert!(!Credential::from_cookie("a=b; xsession=x").unwrap().has_session());
+    }
+
+    #[test]
+    fn a_key_is_used_unchanged() {
+        let key = |value: &str| Credential::from_key(value).map(|made| made.value().clone());
+        assert_eq!(key(" AbC/d+e== ").unwrap().reveal(), "AbC/d+e==");
+        assert_eq!(key("session=x").unwrap().reveal(), "session=x");
+        assert!(!Credential::from_key("session=x").unwrap().has_session());
+        assert_eq!(key(""), Err(CredentialError::Empty));
+        assert_eq!(key("a b"), Err(CredentialError::NotAKey));
+        assert_eq!(key("a\r\nX: y"), Err(CredentialError::Control));
+        let short = |value| Credential::from_key(value).unwrap().short_values();
+        assert_eq!((short("a=1234="), short("a=12345=")), (1, 0));
+        assert!(secret::appears_in("the key is a=12345="));
     }
 
     #[test]

@@ -310,6 +310,7 @@ const fn remedy(error: CredentialError) -> &'static str {
         CredentialError::NotOneValue => {
             "set only the value of the `session` cookie, or the whole header as CSGOROLL_COOKIE"
         }
+        CredentialError::NotAKey => "copy the key from the market again",
         CredentialError::NotAHeader => {
             "set the whole header, or the value of the `session` cookie as CSGOROLL_SESSION"
         }

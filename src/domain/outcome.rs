@@ -44,6 +44,12 @@ pub enum RejectReason {
     NotJoinable,
     #[error("another buyer was faster")]
     Taken,
+    /// The price is no longer the one in the order.
+    #[error("its price has changed")]
+    PriceChanged,
+    /// The price exceeds the price limit of the order.
+    #[error("its price is above the limit of the order")]
+    AbovePriceLimit,
     #[error("the daily withdrawal limit is reached")]
     DailyLimit,
     #[error("the session has expired")]
@@ -97,7 +103,7 @@ pub enum Unknown {
 /// Effect of a rejection on later orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
-    /// Another buyer was faster, which affects no other order.
+    /// The rejection concerns only this listing, which is skipped.
     None,
     /// Ordering pauses for this time, or for a default.
     Pause(Option<Duration>),
@@ -111,6 +117,8 @@ impl RejectReason {
         match self {
             Self::NotJoinable => "not joinable",
             Self::Taken => "taken",
+            Self::PriceChanged => "price changed",
+            Self::AbovePriceLimit => "above price limit",
             Self::DailyLimit => "daily limit",
             Self::Unauthenticated => "unauthenticated",
             Self::Captcha => "captcha",
@@ -123,7 +131,9 @@ impl RejectReason {
 
     pub const fn consequence(self) -> Consequence {
         match self {
-            Self::NotJoinable | Self::Taken => Consequence::None,
+            Self::NotJoinable | Self::Taken | Self::PriceChanged | Self::AbovePriceLimit => {
+                Consequence::None
+            }
             Self::RateLimited { retry_after } => Consequence::Pause(retry_after),
             Self::DailyLimit
             | Self::Unauthenticated
@@ -137,7 +147,11 @@ impl RejectReason {
     /// Returns what the user must do, for a rejection that halts ordering.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::NotJoinable | Self::Taken | Self::RateLimited { .. } => None,
+            Self::NotJoinable
+            | Self::Taken
+            | Self::PriceChanged
+            | Self::AbovePriceLimit
+            | Self::RateLimited { .. } => None,
             Self::DailyLimit => Some(
                 "wait until the market's daily limit resets, or raise it there, then run `sniper resume`",
             ),

@@ -326,7 +326,8 @@ pub struct Trade<'a> {
     pub suspected_trader_can_join_after: Option<UnixMs>,
     /// Server time of the listing.
     pub created_at: Option<UnixMs>,
-    /// Server time of the expiry.
+    /// Server time of the expiry; `None` if the market states none. Where a listing must have one,
+    /// its absence is a [`Defect`].
     pub expires_at: Option<UnixMs>,
     pub float: Option<PaintWear>,
     /// Minimum and maximum of the float, for listings without the exact value.

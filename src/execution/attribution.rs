@@ -144,8 +144,8 @@ mod tests {
         execution::response::SentRequest,
         markets::order_template::OrderTemplate,
         markets::{
-            AccountQuery, Capabilities, EnvironmentNames, OwnOrderIdSupport, ReadError,
-            csgoroll::Csgoroll,
+            AccountQuery, AccountQueryError, Capabilities, EnvironmentNames, OwnOrderIdSupport,
+            ReadError, csgoroll::Csgoroll,
         },
         net::{
             http_head::ResponseHead,
@@ -260,8 +260,11 @@ mod tests {
             None
         }
 
-        fn account_request(&self, _query: &AccountQuery<'_>) -> Option<HttpRequest> {
-            None
+        fn account_request(
+            &self,
+            _query: &AccountQuery<'_>,
+        ) -> Result<HttpRequest, AccountQueryError> {
+            Err(AccountQueryError::Unsupported)
         }
 
         fn read_user(&self, _response: &HttpResponse) -> Result<User, ReadError> {

@@ -463,12 +463,11 @@ mod tests {
 
     #[test]
     fn a_query_has_encoded_values_and_a_signature_covers_it() {
-        let credential = Credential::from_session("hunter2").unwrap();
+        let credential = Credential::from_key("hunter2").unwrap();
         let template = Auth::ApiKeyQuery { name: "api" }.apply(&credential, signed());
         let order = order("a+b/c=&d", 912_340);
         let own_id = order.own_id.unwrap();
-        let path =
-            format!("/buy?id=a%2Bb%2Fc%3D%26d&price=912340&own={own_id}&api=session%3Dhunter2");
+        let path = format!("/buy?id=a%2Bb%2Fc%3D%26d&price=912340&own={own_id}&api=hunter2");
         let parts = SignedParts {
             method: Method::Get,
             path_and_query: path.as_bytes(),

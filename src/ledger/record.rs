@@ -218,6 +218,8 @@ pub(super) mod tests {
         prop_oneof![
             Just(RejectReason::NotJoinable),
             Just(RejectReason::Taken),
+            Just(RejectReason::PriceChanged),
+            Just(RejectReason::AbovePriceLimit),
             Just(RejectReason::DailyLimit),
             Just(RejectReason::Unauthenticated),
             Just(RejectReason::Captcha),

@@ -48,8 +48,8 @@ pub const INTENTS_MAX: u32 = 1_000_000;
 pub const ORDERS_PER_ID_MAX: u32 = 64;
 /// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
-/// Number of consecutive unexpected rejections that halts ordering. *Taken* and *too early* never
-/// count.
+/// Number of consecutive unexpected rejections that halts ordering. *Taken*, *too early* and those
+/// because of the price never count.
 pub const REJECTIONS_IN_A_ROW_MAX: u32 = 5;
 /// Maximum number of simultaneous halts.
 pub const HALTS_MAX: usize = 16;

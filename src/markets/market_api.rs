@@ -53,6 +53,16 @@ pub enum AccountQuery<'a> {
     Order { own_id: &'a OwnOrderId },
 }
 
+/// A read for which a market has no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountQueryError {
+    #[error("the market does not offer this read")]
+    Unsupported,
+    /// The account's id cannot be inserted into the request.
+    #[error("the account's id is of an unknown form; this version cannot read its purchases")]
+    UserId,
+}
+
 /// A response to a read without the expected content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -95,8 +105,13 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns the first error message of a response, which is untrusted text.
     fn error_message(&self, response: &HttpResponse) -> Option<String>;
 
-    /// Returns the request for a read; `None` if the id of the account cannot be inserted.
-    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest>;
+    /// Returns the request for a read.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`AccountQueryError`] if the market does not offer the read, or the id of the account
+    /// cannot be inserted.
+    fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError>;
 
     /// Reads the response to [`AccountQuery::User`].
     ///

@@ -9,7 +9,7 @@ pub mod order_template;
 
 pub use self::{
     capabilities::{Capabilities, EnvironmentNames, OwnOrderIdSupport},
-    market_api::{AccountQuery, Attribution, MarketApi, ReadError},
+    market_api::{AccountQuery, AccountQueryError, Attribution, MarketApi, ReadError},
     marketplace::{
         DecodeError, DecodeInput, Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace,
         PrepareError, Scan,

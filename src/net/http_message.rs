@@ -38,11 +38,11 @@ pub struct HttpResponse {
 pub enum Auth {
     /// `Cookie` header.
     Cookie,
-    /// `Authorization: Bearer` header.
+    /// `Authorization: Bearer` header with an API key.
     Bearer,
-    /// Parameter of the query, such as `?key=…`.
+    /// Parameter of the query with an API key, such as `?key=…`.
     ApiKeyQuery { name: &'static str },
-    /// Header with the bare key.
+    /// Header with an API key.
     ApiKeyHeader { name: &'static str },
 }
 
@@ -164,7 +164,7 @@ impl Auth {
     /// Puts the credential into a request.
     #[must_use]
     pub fn apply<R: RequestParts>(self, credential: &Credential, mut request: R) -> R {
-        let value = credential.header().reveal();
+        let value = credential.value().reveal();
         match self {
             Self::Cookie => request.push_header("Cookie", value),
             Self::Bearer => request.push_header("Authorization", &format!("Bearer {value}")),
@@ -221,13 +221,13 @@ mod tests {
     use super::*;
     use crate::net::http_head::tests::PAGES;
 
-    fn credential() -> Credential {
-        Credential::from_session("hunter2/+").unwrap()
-    }
-
     #[track_caller]
     fn check(auth: Auth, expected: &str) {
-        let request = auth.apply(&credential(), HttpRequest::get("/v1/user?a=b"));
+        let credential = match auth {
+            Auth::Cookie => Credential::from_session("hunter2/+"),
+            _ => Credential::from_key("hunter2/+"),
+        };
+        let request = auth.apply(&credential.unwrap(), HttpRequest::get("/v1/user?a=b"));
         let head = request.head_bytes("example.com").unwrap();
         assert_eq!(str::from_utf8(&head).unwrap(), expected);
         assert!(!format!("{request:?}").contains("hunter2"), "{request:?}");
@@ -237,12 +237,9 @@ mod tests {
     fn a_credential_goes_where_the_marketplace_expects_it() {
         let line = "GET /v1/user?a=b HTTP/1.1\r\nHost: example.com\r\n";
         check(Auth::Cookie, &format!("{line}Cookie: session=hunter2/+\r\n"));
-        check(Auth::Bearer, &format!("{line}Authorization: Bearer session=hunter2/+\r\n"));
-        check(
-            Auth::ApiKeyHeader { name: "X-Api-Key" },
-            &format!("{line}X-Api-Key: session=hunter2/+\r\n"),
-        );
-        let with_key = "GET /v1/user?a=b&api=session%3Dhunter2%2F%2B HTTP/1.1\r\n";
+        check(Auth::Bearer, &format!("{line}Authorization: Bearer hunter2/+\r\n"));
+        check(Auth::ApiKeyHeader { name: "X-Api-Key" }, &format!("{line}X-Api-Key: hunter2/+\r\n"));
+        let with_key = "GET /v1/user?a=b&api=hunter2%2F%2B HTTP/1.1\r\n";
         let name = Auth::ApiKeyQuery { name: "api" };
         check(name, &format!("{with_key}Host: example.com\r\n"));
     }

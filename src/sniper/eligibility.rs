@@ -57,7 +57,7 @@ pub fn eligibility(trade: &Trade<'_>, time: ServerTime, is_flagged: bool) -> Eli
     }
     let flagged = trade.suspected_trader_can_join_after.filter(|_mark| is_flagged);
     let available_at = trade.can_join_after.max(flagged);
-    let is_expired = |at: UnixMs| trade.expires_at.is_none_or(|expires| expires <= at);
+    let is_expired = |at: UnixMs| trade.expires_at.is_some_and(|expires| expires <= at);
     if is_expired(time.latest) || available_at.is_some_and(is_expired) {
         return Eligibility::Never(SkipReason::Expired);
     }
@@ -168,7 +168,6 @@ mod tests {
         check(|trade| trade.items = 2, never(SkipReason::Items(2)));
         check(|trade| trade.expires_at = Some(UnixMs(2_001_000)), never(SkipReason::Expired));
         check(|trade| trade.expires_at = Some(UnixMs(2_001_001)), Eligibility::Now);
-        check(|trade| trade.expires_at = None, never(SkipReason::Expired));
     }
 
     #[test]
@@ -194,6 +193,18 @@ mod tests {
     #[test]
     fn a_listing_of_a_market_without_markup_is_eligible() {
         check(|trade| (trade.markup_percent, trade.base_value) = (None, None), Eligibility::Now);
+    }
+
+    #[test]
+    fn a_listing_of_a_market_without_expiry_is_eligible() {
+        check(|trade| trade.expires_at = None, Eligibility::Now);
+        check(
+            |trade| {
+                trade.expires_at = None;
+                trade.can_join_after = Some(UnixMs(2_000_900));
+            },
+            Eligibility::From(UnixMs(2_000_900)),
+        );
     }
 
     #[test]

@@ -173,7 +173,7 @@ fn a_live_run_needs_a_credential_limits_and_a_whitelist() {
     let loaded = workspace.loaded();
     assert_eq!(loaded.config.mode, Mode::Live);
     let header = loaded.config.credential.unwrap();
-    assert_eq!(header.header().reveal(), format!("session={PLANTED}"));
+    assert_eq!(header.value().reveal(), format!("session={PLANTED}"));
     let place = SourceLocation::Line { file: ".env".into(), line: 2 };
     assert_eq!(loaded.credential_source, Some(("CSGOROLL_SESSION", place)));
 }
@@ -203,7 +203,7 @@ fn a_cookie_overrides_a_session() {
     );
     let loaded = workspace.loaded();
     let header = loaded.config.credential.unwrap();
-    assert_eq!(header.header().reveal(), format!("a=$b; session={PLANTED}"));
+    assert_eq!(header.value().reveal(), format!("a=$b; session={PLANTED}"));
     assert_eq!(
         lines(&loaded.warnings),
         [
@@ -249,7 +249,7 @@ fn a_credential_is_reread_from_the_dotenv_file() {
         let source = workspace.loaded().config.credential_source.unwrap();
         fs::write(workspace.directory.path().join(".env"), now).unwrap();
         assert!(!format!("{source:?}").contains("planted"));
-        source.read().map(|credential| credential.header().reveal().to_owned())
+        source.read().map(|credential| credential.value().reveal().to_owned())
     };
     let workspace = || Workspace::new().file(".env", format!("CSGOROLL_SESSION={PLANTED}\n"));
     let check = |workspace: Workspace, now: &str, expected: Option<&str>| {

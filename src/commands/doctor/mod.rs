@@ -266,7 +266,7 @@ fn tls(config: &Config) -> Result<Tls, ReadFailure> {
 async fn read_user<M: Marketplace>(market: &M, config: &Config) -> Result<HttpReply, ReadFailure> {
     let tls = tls(config)?;
     let client = HttpClient::new(&config.endpoints.http, &tls)?;
-    let request = market.account_request(&AccountQuery::User).ok_or(ReadFailure::UserId)?;
+    let request = market.account_request(&AccountQuery::User)?;
     let request = M::authenticated(config.credential.as_ref(), request);
     let reply = client.send(&request).await?;
     match ReadFailure::from_response(&reply.response) {

@@ -282,6 +282,8 @@ fn rejection_fields(rejection: RejectReason, fields: RecordFields) -> RecordFiel
             (40, u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
         }
         RejectReason::StaleQuery => (41, 0),
+        RejectReason::PriceChanged => (42, 0),
+        RejectReason::AbovePriceLimit => (43, 0),
     };
     RecordFields { code, number, ..fields }
 }
@@ -298,6 +300,8 @@ fn rejection(fields: &RecordFields) -> Option<RejectReason> {
         39 => RejectReason::RateLimited { retry_after: None },
         40 => RejectReason::RateLimited { retry_after: Some(Duration::from_millis(fields.number)) },
         41 => RejectReason::StaleQuery,
+        42 => RejectReason::PriceChanged,
+        43 => RejectReason::AbovePriceLimit,
         _ => return None,
     })
 }

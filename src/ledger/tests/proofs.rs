@@ -80,7 +80,12 @@ fn a_rejection_that_only_the_user_can_fix_halts_at_once() {
 fn lost_races_never_halt() {
     let mut ledger = ledger(budget());
     for n in 0..100 {
-        let reason = if n % 2 == 0 { RejectReason::Taken } else { RejectReason::NotJoinable };
+        let reason = match n % 4 {
+            0 => RejectReason::Taken,
+            1 => RejectReason::NotJoinable,
+            2 => RejectReason::PriceChanged,
+            _ => RejectReason::AbovePriceLimit,
+        };
         let effects = place_order(&mut ledger, order_request(n, 1), &Outcome::Rejected(reason), T0);
         assert_eq!(effects.halts, []);
     }

@@ -10,7 +10,10 @@ use crate::{
     domain::outcome::Outcome,
     domain::trade::{KeyedBy, Trade},
     markets::order_template::{OrderFields, OrderTemplate},
-    markets::{AccountQuery, Attribution, Capabilities, EnvironmentNames, MarketApi, ReadError},
+    markets::{
+        AccountQuery, AccountQueryError, Attribution, Capabilities, EnvironmentNames, MarketApi,
+        ReadError,
+    },
     net::http_message::{Auth, HttpRequest, HttpResponse},
 };
 
@@ -48,18 +51,19 @@ impl MarketApi for Csgoroll {
         order_response::first_error_message(&response.body)
     }
 
-    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest> {
+    fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
         let operation = match query {
             AccountQuery::User => operations::current_user(),
             AccountQuery::Purchases { user, after } => {
-                operations::own_purchases(user, PAGE_LISTINGS_MAX, *after)?
+                operations::own_purchases(user, PAGE_LISTINGS_MAX, *after)
+                    .ok_or(AccountQueryError::UserId)?
             }
             AccountQuery::OpenListings { after } => {
                 operations::open_listings(self.generation, PAGE_LISTINGS_MAX, *after)
             }
-            AccountQuery::Order { .. } => return None,
+            AccountQuery::Order { .. } => return Err(AccountQueryError::Unsupported),
         };
-        Some(operations::request(&self.endpoints, operation.to_json()))
+        Ok(operations::request(&self.endpoints, operation.to_json()))
     }
 
     fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError> {

@@ -179,7 +179,10 @@ impl ResponseBody {
 /// Severity of a rejection. Of several in one response the most severe one is used.
 const fn severity(reason: RejectReason) -> u8 {
     match reason {
-        RejectReason::NotJoinable | RejectReason::Taken => 0,
+        RejectReason::NotJoinable
+        | RejectReason::Taken
+        | RejectReason::PriceChanged
+        | RejectReason::AbovePriceLimit => 0,
         RejectReason::RateLimited { .. } => 1,
         RejectReason::StaleQuery => 2,
         RejectReason::DailyLimit => 3,

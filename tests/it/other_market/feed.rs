@@ -65,7 +65,7 @@ fn feed(server: &str, http: &str) -> Feed<OtherMarket> {
     let endpoints = Endpoints::new(server, http).unwrap();
     let config = Config {
         reconnection: ReconnectPolicy::new(quick()).unwrap(),
-        credential: Some(Credential::from_session("hunter2").unwrap()),
+        credential: Some(Credential::from_key("hunter2").unwrap()),
         ..Config::new(endpoints, "unused")
     };
     Feed::new(OtherMarket, config)
@@ -127,7 +127,7 @@ async fn each_dial_has_its_own_token_and_each_event_of_a_message_is_delivered() 
     assert!(heads.len() >= 3, "{heads:?}");
     for head in heads.iter() {
         assert!(head.starts_with("GET /v1/token HTTP/1.1\r\n"), "{head}");
-        assert!(head.to_ascii_lowercase().contains("\r\nx-api-key: "), "{head}");
+        assert!(head.to_ascii_lowercase().contains("\r\nx-api-key: hunter2\r\n"), "{head}");
     }
 }
 

@@ -19,14 +19,13 @@ use sniper::{
         account::{NextPage, OwnPurchase, Page, User},
         money::{Amount, Decimals},
         outcome::{Outcome, RejectReason, Unknown},
-        time::UnixMs,
         trade::{Defects, KeyedBy, Trade, TradeEvent, TradeId, TradeNotice, TradeStatus},
         whitelist_entry::WhitelistEntry,
     },
     markets::{
-        AccountQuery, Attribution, Capabilities, DecodeInput, Decoded, DialPlan, EnvironmentNames,
-        MarketApi, MarketEvent, MarketSubscription, Marketplace, OwnOrderIdSupport, PrepareError,
-        ReadError,
+        AccountQuery, AccountQueryError, Attribution, Capabilities, DecodeInput, Decoded, DialPlan,
+        EnvironmentNames, MarketApi, MarketEvent, MarketSubscription, Marketplace,
+        OwnOrderIdSupport, PrepareError, ReadError,
         order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     },
     net::http_message::{Auth, HttpRequest, HttpResponse},
@@ -133,6 +132,17 @@ fn page<T>(nodes: &Value, read: impl Fn(&Value) -> Option<T>) -> Result<Page<T>,
     Ok(Page { nodes, unreadable, next: NextPage::End, error: None })
 }
 
+/// Returns what a refusal means. After an own id that the market has seen, the order is unknown,
+/// and is looked up by it.
+fn refusal(message: &str) -> Outcome {
+    match message {
+        "not for sale" => Outcome::Rejected(RejectReason::Taken),
+        "price changed" => Outcome::Rejected(RejectReason::PriceChanged),
+        "above max_price" => Outcome::Rejected(RejectReason::AbovePriceLimit),
+        _ => Outcome::Unknown(Unknown::UnknownError),
+    }
+}
+
 fn purchase(purchase: &Value) -> Option<OwnPurchase> {
     let (status, unknown_status) = match purchase["state"].as_str()? {
         "paid" => (TradeStatus::Joined, None),
@@ -191,9 +201,7 @@ impl MarketApi for OtherMarket {
                 (Outcome::Bought { price, server_time: None }, Attribution::Named)
             }
             Ok(_) => (Outcome::Unknown(Unknown::Foreign), Attribution::Unnamed),
-            Err(ReadError::MarketError(_)) => {
-                (Outcome::Rejected(RejectReason::Taken), Attribution::Unnamed)
-            }
+            Err(ReadError::MarketError(message)) => (refusal(&message), Attribution::Unnamed),
             Err(_) => (Outcome::Unknown(Unknown::Unreadable), Attribution::Unnamed),
         }
     }
@@ -205,13 +213,14 @@ impl MarketApi for OtherMarket {
         }
     }
 
-    fn account_request(&self, query: &AccountQuery<'_>) -> Option<HttpRequest> {
-        Some(match query {
+    /// There is no list of open listings.
+    fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
+        Ok(match query {
             AccountQuery::User => HttpRequest::get("/v1/balance"),
             AccountQuery::Purchases { user, .. } => {
                 HttpRequest::get("/v1/purchases").with_query("user", user)
             }
-            AccountQuery::OpenListings { .. } => HttpRequest::get("/v1/listings"),
+            AccountQuery::OpenListings { .. } => return Err(AccountQueryError::Unsupported),
             AccountQuery::Order { own_id } => {
                 HttpRequest::get("/v1/order").with_query("own_id", own_id.as_str())
             }
@@ -235,13 +244,8 @@ impl MarketApi for OtherMarket {
         }
     }
 
-    fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
-        page(&json(response)?["listings"], |listing| {
-            let id = TradeId::from_number(listing["id"].as_u64()?);
-            let item = u16::try_from(listing["item"].as_u64()?).ok()?;
-            let price = u32::try_from(listing["price"].as_u64()?).ok()?;
-            Some(trade(id, TradeEvent::Listed, price, item))
-        })
+    fn read_listings<'a>(&self, _response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
+        Err(ReadError::Shape)
     }
 
     fn keep_warm_request(&self) -> HttpRequest {
@@ -327,7 +331,7 @@ fn trade(id: TradeId, event: TradeEvent, price: u32, item: u16) -> Trade<'static
         can_join_after: None,
         suspected_trader_can_join_after: None,
         created_at: None,
-        expires_at: Some(UnixMs(i64::MAX)),
+        expires_at: None,
         float: None,
         float_range: None,
         is_own: false,

@@ -19,7 +19,7 @@ use tokio::{
 use crate::feed::peer::{Frame, Peer, Server, frame};
 
 /// Key that every request must carry.
-pub(super) const KEY: &str = "session=other-market-key";
+pub(super) const KEY: &str = "other-market-key";
 
 /// Number of the item that the tests want, in a record.
 pub(super) const REDLINE: u16 = 1;
@@ -261,7 +261,6 @@ fn respond(head: &str, state: &mut State) -> Option<(&'static str, String)> {
             let purchases: Vec<Value> = listed.map(purchase).collect();
             json!({ "success": true, "purchases": purchases })
         }
-        "/v1/listings" => json!({ "success": true, "listings": [] }),
         "/v1/order" => {
             let own_id = &query["own_id"];
             state.look_ups.push(own_id.clone());
@@ -295,7 +294,8 @@ fn buy(query: &Query, state: &mut State) -> Value {
     let (id, limit) = (query["id"].parse().unwrap(), query["max_price"].parse::<u32>().unwrap());
     match state.listings.get(&id).copied() {
         None => json!({ "success": false, "msg": "not for sale" }),
-        Some(price) if limit < price => json!({ "success": false, "msg": "price changed" }),
+        Some(price) if limit < price => json!({ "success": false, "msg": "above max_price" }),
+        Some(price) if price < limit => json!({ "success": false, "msg": "price changed" }),
         Some(price) => {
             state.listings.remove(&id);
             state.sales.push((id, price));

@@ -3,11 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use sniper::{
+    account::{AccountReader, ReadFailure},
     commands::session::{SessionEnd, TradingSession},
     commands::summary::Summary,
     config::{Budget, Config, Credential, Endpoints, Mode},
     domain::money::Amount,
     ledger::{OrderState, reader::LedgerReader},
+    markets::AccountQueryError,
+    net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::Sniper,
     whitelist::{ItemPattern, WearSet, WhitelistEntry},
@@ -64,7 +67,7 @@ impl OtherBot {
         };
         let config = Config {
             mode: Mode::Live,
-            credential: Some(Credential::from_session(KEY).unwrap()),
+            credential: Some(Credential::from_key(KEY).unwrap()),
             budget,
             whitelist: Arc::new([redline()]),
             reconnection: ReconnectPolicy::new(quick()).unwrap(),
@@ -139,29 +142,32 @@ async fn a_match_is_bought_with_one_request_at_the_exact_price() {
 /// Both prices together exceed the total limit.
 #[tokio::test]
 async fn a_refusal_frees_the_budget_and_permits_an_order_at_another_price() {
-    let market = OtherServer::start().await;
-    let bot = OtherBot::new(&market, 15_000);
-    let summary = bot
-        .run(&market, async |sniper| {
-            let listed = record(Kind::Listed, 7, 10_157, REDLINE);
-            market.set_price(7, 10_158);
-            market.send(&message(&[listed]));
-            wait_for_stats(sniper, |stats| stats.rejected == 1).await;
-            // Both orders together exceed the limit on approvals that was on disk before.
-            until(|| sniper.with_engine(|engine| engine.ledger().is_limit_durable())).await;
-            market.reprice(7, 9_503);
-            wait_for_stats(sniper, |stats| stats.bought == 1).await;
-        })
-        .await;
-    assert_eq!(arrived(&market), [limit(7, 10_157), limit(7, 9_503)]);
-    assert_eq!(market.sales(), [(7, 9_503)]);
-    // A market refuses an own id that it has seen.
-    let orders = market.orders();
-    assert_ne!(orders[0]["own_id"], orders[1]["own_id"]);
-    let expected = [order(7, 10_157, OrderState::Rejected), order(7, 9_503, OrderState::Bought)];
-    assert_eq!(bot.ledger(), expected);
-    assert_eq!(summary.orders.spent, thousandths(9_503));
-    assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+    for (price, reason) in [(10_158, "above price limit"), (9_503, "price changed")] {
+        let market = OtherServer::start().await;
+        let bot = OtherBot::new(&market, 15_000);
+        let summary = bot
+            .run(&market, async |sniper| {
+                market.set_price(7, price);
+                market.send(&message(&[record(Kind::Listed, 7, 10_157, REDLINE)]));
+                wait_for_stats(sniper, |stats| stats.rejected == 1).await;
+                // Both orders together exceed the limit on approvals that was on disk before.
+                until(|| sniper.with_engine(|engine| engine.ledger().is_limit_durable())).await;
+                market.reprice(7, 9_503);
+                wait_for_stats(sniper, |stats| stats.bought == 1).await;
+            })
+            .await;
+        assert_eq!(arrived(&market), [limit(7, 10_157), limit(7, 9_503)]);
+        assert_eq!(market.sales(), [(7, 9_503)]);
+        // A market refuses an own id that it has seen.
+        let orders = market.orders();
+        assert_ne!(orders[0]["own_id"], orders[1]["own_id"]);
+        let expected =
+            [order(7, 10_157, OrderState::Rejected), order(7, 9_503, OrderState::Bought)];
+        assert_eq!(bot.ledger(), expected);
+        assert_eq!(summary.stats.rejections.into_iter().collect::<Vec<_>>(), [(reason, 1)]);
+        assert_eq!(summary.orders.spent, thousandths(9_503));
+        assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+    }
 }
 
 #[tokio::test]
@@ -254,4 +260,18 @@ async fn an_unknown_order_is_looked_up_by_its_own_id_also_after_a_restart() {
     assert_eq!(arrived(&market), [limit(7, 10_157), limit(8, 9_503)]);
     assert_eq!(market.look_ups(&own_id(0)), 1, "only unknown orders are looked up");
     assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+}
+
+#[tokio::test]
+async fn a_read_that_the_market_does_not_offer_fails_as_such_without_a_request() {
+    let market = OtherServer::start().await;
+    let Config { endpoints, credential, .. } = OtherBot::new(&market, 100_000).config;
+    let tls = Tls::new().unwrap();
+    let reader =
+        AccountReader::new(OtherMarket, &endpoints.http, credential.as_ref(), &tls).unwrap();
+    assert!(!reader.has_open_listings());
+    // The server would respond with 404.
+    let failure = reader.open_listings(None).await.unwrap_err();
+    assert!(matches!(failure, ReadFailure::Query(AccountQueryError::Unsupported)), "{failure}");
+    assert_eq!(failure.to_string(), "the market does not offer this read");
 }
