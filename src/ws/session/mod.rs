@@ -37,10 +37,7 @@ use tokio_tungstenite::tungstenite::{
 use self::state::SessionState;
 pub use self::state::{OUTBOX_MAX, WriteProgress};
 use super::{
-    connect::{Socket, SocketEvent},
-    error::FeedError,
-    frames::WsMessage,
-    policy::ReconnectionLimits,
+    connect::Socket, error::FeedError, frames::WsMessage, policy::ReconnectionLimits,
     watchdog::ArrivalStats,
 };
 use crate::{
@@ -150,18 +147,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                             self.state.note_standstill(arrival_stats, framed);
                         }
                         frames = frames.saturating_add(1);
-                        let arrival = match &event {
-                            Ok(SocketEvent { polled, read, .. }) => {
-                                RxTimestamps { polled: *polled, read: *read, framed }
-                            }
-                            Err(_) => RxTimestamps::at(framed),
-                        };
-                        let message = event.map(|event| event.message);
-                        if let Some(end) =
-                            self.state.handle(message, arrival, handler, arrival_stats)
-                        {
-                            return Poll::Ready(Err(end));
-                        }
+                        self.state.handle(event, framed, handler, arrival_stats)?;
                     }
                     Poll::Pending => break true,
                 }
@@ -266,7 +252,7 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
     fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
 
     /// Called for each message before it is parsed.
-    fn on_message(&mut self, message: FeedMessage<'_>);
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
     /// Called for each event. Returns `true` if it resets the data timer.
     fn on_data(
@@ -301,8 +287,6 @@ impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
     fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
         L::skip(input)
     }
-
-    fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
     fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: RxTimestamps) -> bool {
         false
@@ -397,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
 
     /// Answers the server's close with its own code.
     async fn answer_close(&mut self) {
-        let code = self.state.received_close.flatten();
+        let code = self.state.received_close;
         let frame = code.map(|code| CloseFrame { code: code.into(), reason: "".into() });
         // Best effort: the connection is gone either way.
         let _courtesy =
@@ -412,7 +396,7 @@ where
 {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        let code = self.state.received_close.flatten().map_or(CloseCode::Normal, CloseCode::from);
+        let code = self.state.received_close.map_or(CloseCode::Normal, CloseCode::from);
         let frame = CloseFrame { code, reason: "".into() };
         let mut socket = Pin::new(self.socket.writer());
         // A closed or blocked socket is dropped without a close frame.

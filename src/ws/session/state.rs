@@ -25,6 +25,7 @@ use crate::{
     },
     text::Escaped,
     ws::{
+        connect::SocketEvent,
         error::FeedError,
         frames::WsMessage,
         policy::ReconnectionLimits,
@@ -43,12 +44,7 @@ pub(super) struct SessionState<L> {
     pub(super) next_check: Instant,
     is_stable: bool,
     /// Code of the received close frame, if there was one.
-    pub(super) received_close: Option<Option<u16>>,
-}
-
-pub(super) enum HandledMessage {
-    Data,
-    Other,
+    pub(super) received_close: Option<u16>,
 }
 
 impl<L: FeedProtocol> SessionState<L> {
@@ -69,35 +65,33 @@ impl<L: FeedProtocol> SessionState<L> {
         }
     }
 
-    /// Handles a message or an error. Returns the error that ended the session.
+    /// Handles what the socket returned at `framed`.
     #[inline]
     pub(super) fn handle<D: SessionHandler<L>>(
         &mut self,
-        message: Result<WsMessage<'_>, FeedError>,
-        arrival: RxTimestamps,
+        event: Result<SocketEvent<'_>, FeedError>,
+        framed: Instant,
         handler: &mut D,
         arrival_stats: &mut ArrivalStats,
-    ) -> Option<FeedError> {
-        let at = arrival.framed;
-        self.watchdog.on_frame(at);
-        match message.and_then(|message| self.handle_message(message, arrival, handler)) {
-            Ok(HandledMessage::Data) => {
-                self.watchdog.on_data(at);
-                arrival_stats.record(at);
-                None
-            }
-            Ok(HandledMessage::Other) => None,
-            Err(error) => Some(error),
+    ) -> Result<(), FeedError> {
+        self.watchdog.on_frame(framed);
+        let SocketEvent { message, polled, read } = event?;
+        let arrival = RxTimestamps { polled, read, framed };
+        if self.handle_message(message, arrival, handler)? {
+            self.watchdog.on_data(framed);
+            arrival_stats.record(framed);
         }
+        Ok(())
     }
 
+    /// Handles a message. Returns `true` if it resets the data timer.
     #[inline]
     pub(super) fn handle_message<D: SessionHandler<L>>(
         &mut self,
         message: WsMessage<'_>,
         arrival: RxTimestamps,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         match message {
             WsMessage::Text(text) => {
                 return self.handle_feed_message(FeedMessage::Text(text), arrival, handler);
@@ -109,11 +103,11 @@ impl<L: FeedProtocol> SessionState<L> {
             WsMessage::Pong => {}
             WsMessage::Close(close) => {
                 let (code, reason) = close.unzip();
-                self.received_close = Some(code);
+                self.received_close = code;
                 return Err(FeedError::from_close(code, reason.unwrap_or("")));
             }
         }
-        Ok(HandledMessage::Other)
+        Ok(false)
     }
 
     #[inline]
@@ -122,15 +116,14 @@ impl<L: FeedProtocol> SessionState<L> {
         message: FeedMessage<'_>,
         arrival: RxTimestamps,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         if !L::KINDS.contains(message) {
             handler.on_notice(SessionNotice::UnusedKind(message));
-            return Ok(HandledMessage::Other);
+            return Ok(false);
         }
         handler.on_message(message);
         let handled = self.handle_parts(message, arrival, handler);
-        let is_data = matches!(handled, Ok(HandledMessage::Data));
-        handler.on_handled(message, arrival.framed, is_data);
+        handler.on_handled(message, arrival.framed, matches!(handled, Ok(true)));
         handled
     }
 
@@ -141,17 +134,15 @@ impl<L: FeedProtocol> SessionState<L> {
         message: FeedMessage<'_>,
         arrival: RxTimestamps,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         let (first, mut rest) = self.subscriptions.split_first(message);
-        let mut handled = self.handle_part(first, arrival, handler)?;
+        let mut is_data = self.handle_part(first, arrival, handler)?;
         while let Some(message) = rest {
             let (next, behind) = self.subscriptions.split_first(message);
-            if let HandledMessage::Data = self.handle_part(next, arrival, handler)? {
-                handled = HandledMessage::Data;
-            }
+            is_data |= self.handle_part(next, arrival, handler)?;
             rest = behind;
         }
-        Ok(handled)
+        Ok(is_data)
     }
 
     #[inline]
@@ -160,12 +151,11 @@ impl<L: FeedProtocol> SessionState<L> {
         message: FeedMessage<'_>,
         arrival: RxTimestamps,
         handler: &mut D,
-    ) -> Result<HandledMessage, FeedError> {
+    ) -> Result<bool, FeedError> {
         let at = arrival.framed;
         match self.subscriptions.receive(message, at, |input| handler.decode(input)) {
             Ok(ProtocolEvent::Data { operation, payload }) => {
-                let counts = handler.on_data(operation, payload, arrival);
-                return Ok(if counts { HandledMessage::Data } else { HandledMessage::Other });
+                return Ok(handler.on_data(operation, payload, arrival));
             }
             Ok(ProtocolEvent::Ping(payload)) => {
                 if let Some(pong) = self.subscriptions.pong(payload) {
@@ -186,7 +176,7 @@ impl<L: FeedProtocol> SessionState<L> {
             Ok(ProtocolEvent::Unknown) => handler.on_notice(SessionNotice::Unknown(message)),
             Err(error) => handler.on_notice(SessionNotice::Malformed { message, error }),
         }
-        Ok(HandledMessage::Other)
+        Ok(false)
     }
 
     /// Called for the first frame after a wake. If the timer check is long overdue, the process
