@@ -13,10 +13,16 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
+
+/// Locks a mutex, also after a panic of its holder. Use it only for data that is consistent at any
+/// time.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Lowest bit of a thread. The bits below belong to the ledger.
 const THREAD_BIT_MIN: u32 = 16;

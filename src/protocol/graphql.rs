@@ -104,14 +104,6 @@ impl FeedProtocol for GraphqlWs {
         Some(format!(r#"{{"id":"{id}","type":"stop"}}"#).into())
     }
 
-    fn ping(&self) -> Option<ClientMessage> {
-        None
-    }
-
-    fn pong(&self, _payload: Option<&str>) -> Option<ClientMessage> {
-        None
-    }
-
     fn read<'a, T>(
         &mut self,
         message: FeedMessage<'a>,

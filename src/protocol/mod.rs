@@ -80,7 +80,9 @@ pub trait FeedProtocol {
     const NAMES_SUBSCRIPTIONS: bool;
 
     /// The WebSocket subprotocol to request.
-    fn subprotocol(&self) -> Option<&'static str>;
+    fn subprotocol(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Starts the session.
     fn open(&mut self) -> Opening;
@@ -92,10 +94,14 @@ pub trait FeedProtocol {
     fn unsubscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage>;
 
     /// Ping message; `None` if only the ping of RFC 6455 exists.
-    fn ping(&self) -> Option<ClientMessage>;
+    fn ping(&self) -> Option<ClientMessage> {
+        None
+    }
 
-    /// Answer to a ping of the server.
-    fn pong(&self, payload: Option<&str>) -> Option<ClientMessage>;
+    /// Answer to a ping of the server; `None` if its pings need none.
+    fn pong(&self, _payload: Option<&str>) -> Option<ClientMessage> {
+        None
+    }
 
     /// Heartbeat that the server has set before its acknowledgement, which replaces the configured
     /// times.

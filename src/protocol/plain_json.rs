@@ -36,10 +36,6 @@ impl FeedProtocol for PlainJson {
     const KINDS: MessageKinds = MessageKinds::Text;
     const NAMES_SUBSCRIPTIONS: bool = false;
 
-    fn subprotocol(&self) -> Option<&'static str> {
-        None
-    }
-
     fn open(&mut self) -> Opening {
         Opening::Live
     }
@@ -50,14 +46,6 @@ impl FeedProtocol for PlainJson {
 
     fn unsubscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage> {
         self.unsubscribe.map(|message| message(id, topic).into())
-    }
-
-    fn ping(&self) -> Option<ClientMessage> {
-        None
-    }
-
-    fn pong(&self, _payload: Option<&str>) -> Option<ClientMessage> {
-        None
     }
 
     fn read<'a, T>(

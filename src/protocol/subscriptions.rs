@@ -543,10 +543,6 @@ mod tests {
         const KINDS: MessageKinds = MessageKinds::Binary;
         const NAMES_SUBSCRIPTIONS: bool = true;
 
-        fn subprotocol(&self) -> Option<&'static str> {
-            None
-        }
-
         fn open(&mut self) -> Opening {
             Opening::AwaitAck(None)
         }
@@ -559,14 +555,6 @@ mod tests {
 
         fn unsubscribe(&mut self, id: u64, _topic: &str) -> Option<ClientMessage> {
             self.topics.retain(|(other, _)| *other != id);
-            None
-        }
-
-        fn ping(&self) -> Option<ClientMessage> {
-            None
-        }
-
-        fn pong(&self, _payload: Option<&str>) -> Option<ClientMessage> {
             None
         }
 

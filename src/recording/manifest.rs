@@ -47,6 +47,10 @@ impl RecordedGap {
 }
 
 /// Connection history of one source.
+///
+/// Its gaps differ from those of the feed ([`Gap`](crate::ws::Gap)), because the messages of a
+/// recording are its only proof: a gap ends with the first recorded message instead of a
+/// subscription, and there is one before the first connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// Number of connections after the first.

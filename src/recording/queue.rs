@@ -8,7 +8,7 @@
 use std::{
     fmt, mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     clock,
+    threads::lock,
     ws::{HandledMessage, MessageRecorder},
 };
 
@@ -295,9 +296,4 @@ impl SourceRecorder {
 fn to_wall_ns(instant: Instant) -> u64 {
     let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
     clock::now_ns().saturating_sub(ago)
-}
-
-/// Ignores poisoning: the guarded data is consistent at any time.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     fs::File,
     io::{self, BufRead, BufReader, Read as _},
+    iter,
     path::{Path, PathBuf},
 };
 
@@ -117,22 +118,31 @@ impl Recording {
         self.is_complete
     }
 
-    /// Returns the messages of all sources in the order of receipt.
+    /// Returns the messages of all sources in the order of receipt; messages of the same time are
+    /// in the order of their sources. An error is the last item.
     pub fn messages(
         &self,
     ) -> impl Iterator<Item = Result<RecordedMessage, RecordingReadError>> + use<> {
         let sources = self.sources.iter().enumerate();
-        let streams = sources.map(|(source, recorded)| PartFiles {
-            directory: self.directory.clone(),
-            file: recorded.file.clone(),
-            source,
-            part: 0,
-            open: None,
-        });
-        MergedSources {
-            streams: streams.map(|stream| (stream, None)).collect(),
-            has_started: false,
-        }
+        let mut streams: Vec<_> = sources
+            .map(|(source, recorded)| {
+                let (directory, file) = (self.directory.clone(), recorded.file.clone());
+                let mut parts = PartFiles { directory, file, source, part: 0, open: None };
+                iter::from_fn(move || parts.read().transpose()).peekable()
+            })
+            .collect();
+        iter::from_fn(move || {
+            let times = streams.iter_mut().enumerate().filter_map(|(at, stream)| {
+                let ns = stream.peek()?.as_ref().map_or(0, |message| message.ns);
+                Some((ns, at))
+            });
+            let (_ns, at) = times.min()?;
+            let next = streams.get_mut(at)?.next();
+            if matches!(next, Some(Err(_))) {
+                streams.clear();
+            }
+            next
+        })
     }
 }
 
@@ -223,47 +233,4 @@ impl PartFile {
 
 fn is_too_long(bytes: &[u8]) -> bool {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX) >= LINE_BYTES_MAX
-}
-
-/// Merges sources by time; messages of the same time are in the order of their sources.
-struct MergedSources {
-    streams: Vec<(PartFiles, Option<RecordedMessage>)>,
-    has_started: bool,
-}
-
-impl MergedSources {
-    fn read_first(&mut self) -> Result<(), RecordingReadError> {
-        for (parts, next) in &mut self.streams {
-            *next = parts.read()?;
-        }
-        Ok(())
-    }
-}
-
-impl Iterator for MergedSources {
-    type Item = Result<RecordedMessage, RecordingReadError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if !self.has_started {
-            self.has_started = true;
-            if let Err(error) = self.read_first() {
-                self.streams.clear();
-                return Some(Err(error));
-            }
-        }
-        let pending = self.streams.iter_mut().filter(|(_parts, next)| next.is_some());
-        let (parts, next) =
-            pending.min_by_key(|(_parts, next)| next.as_ref().map(|message| message.ns))?;
-        let message = next.take()?;
-        match parts.read() {
-            Ok(following) => {
-                *next = following;
-                Some(Ok(message))
-            }
-            Err(error) => {
-                self.streams.clear();
-                Some(Err(error))
-            }
-        }
-    }
 }

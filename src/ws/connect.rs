@@ -13,7 +13,7 @@ use std::{
     collections::{VecDeque, vec_deque},
     io,
     pin::Pin,
-    sync::atomic::{AtomicU8, Ordering},
+    sync::Mutex,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ use super::{
     metrics::HandledMessage,
     policy::ReconnectionLimits,
     session::{Session, WRITE_BYTES_MAX, now},
-    upgrade::{self, UpgradeRequest},
+    upgrade,
 };
 use crate::{
     clock,
@@ -49,6 +49,7 @@ use crate::{
         tls::{self, Tls},
     },
     protocol::{FeedProtocol, SubscriptionState},
+    threads::lock,
 };
 
 /// Maximum time that the connections of a busy-polling feed spin, in total, before other tasks run.
@@ -56,29 +57,16 @@ const SPIN_BUDGET: Duration = Duration::from_micros(10);
 
 /// Step that an attempt has reached. Shared between the attempt and its deadline.
 #[derive(Debug, Default)]
-pub struct ConnectProgress(AtomicU8);
+pub struct ConnectProgress(Mutex<ConnectStep>);
 
 impl ConnectProgress {
     pub fn set(&self, step: ConnectStep) {
-        let number = match step {
-            ConnectStep::Connect => 0,
-            ConnectStep::Tls => 1,
-            ConnectStep::Upgrade => 2,
-            ConnectStep::Ack => 3,
-            ConnectStep::Subscribe => 4,
-        };
-        self.0.store(number, Ordering::Relaxed);
+        *lock(&self.0) = step;
     }
 
     /// Returns the current step.
     pub fn step(&self) -> ConnectStep {
-        match self.0.load(Ordering::Relaxed) {
-            0 => ConnectStep::Connect,
-            1 => ConnectStep::Tls,
-            2 => ConnectStep::Upgrade,
-            3 => ConnectStep::Ack,
-            _ => ConnectStep::Subscribe,
-        }
+        *lock(&self.0)
     }
 }
 
@@ -135,11 +123,8 @@ impl TcpDial {
     ///
     /// Same as [`new`](Self::new).
     pub(super) fn from_config(config: &Config) -> Result<Self, FeedError> {
-        let tls = match &config.trusted_root {
-            Some(_root) => Some(Tls::from_config(config).map_err(FeedError::TlsSetUp)?),
-            None => None,
-        };
-        let dial = Self::new(config.endpoints.ws.clone(), tls)?;
+        let tls = Tls::from_config(config).map_err(FeedError::TlsSetUp)?;
+        let dial = Self::new(config.endpoints.ws.clone(), Some(tls))?;
         let connections = u32::try_from(config.feed.connections.max(1)).unwrap_or(1);
         let spin_budget = config.speed.spin.then(|| SPIN_BUDGET.checked_div(connections)).flatten();
         Ok(Self { spin_budget, ..dial })
@@ -229,7 +214,8 @@ impl AsyncWrite for MaybeTlsStream {
 /// Cancel safe: the connection is closed.
 pub(super) async fn open<D: Dial, L: FeedProtocol>(
     dial: &D,
-    request: &UpgradeRequest<'_>,
+    authority: &str,
+    request: &HttpRequest,
     subscriptions: SubscriptionState<L>,
     limits: &ReconnectionLimits,
 ) -> Result<Session<D::Stream, L>, FeedError> {
@@ -237,7 +223,8 @@ pub(super) async fn open<D: Dial, L: FeedProtocol>(
     let open = async {
         let stream = dial.dial(&progress).await?;
         progress.set(ConnectStep::Upgrade);
-        let socket = upgrade(stream, request).await?.with_spin_budget(dial.spin_budget());
+        let socket = upgrade(stream, authority, request, subscriptions.subprotocol()).await?;
+        let socket = socket.with_spin_budget(dial.spin_budget());
         let mut session = Session::new(socket, subscriptions, limits);
         progress.set(ConnectStep::Ack);
         session.init().await?;
@@ -256,18 +243,22 @@ pub(super) async fn open<D: Dial, L: FeedProtocol>(
 /// Upgrades a connection to a WebSocket. Bytes behind the response head are passed on to it.
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    request: &UpgradeRequest<'_>,
+    authority: &str,
+    request: &HttpRequest,
+    subprotocol: Option<&'static str>,
 ) -> Result<Socket<S>, FeedError> {
     let io_error = |source| FeedError::Broken { step: ConnectStep::Upgrade, source };
     let key = generate_key();
-    stream.write_all(&request.to_bytes(&key)).await.map_err(io_error)?;
+    let sent = upgrade::request_bytes(authority, request, subprotocol, &key);
+    stream.write_all(&sent).await.map_err(io_error)?;
+    drop(sent);
     stream.flush().await.map_err(io_error)?;
     let mut bytes = Vec::with_capacity(1_024);
     let head = loop {
         if stream.read_buf(&mut bytes).await.map_err(io_error)? == 0 {
             return Err(io_error(io::ErrorKind::UnexpectedEof.into()));
         }
-        let read = upgrade::read_head(&bytes, &key, request.subprotocol, clock::now())?;
+        let read = upgrade::read_head(&bytes, &key, subprotocol, clock::now())?;
         if let Some(len) = read {
             break len;
         }
@@ -572,7 +563,7 @@ pub(super) async fn fetch_token(
     let reply = client.send(request).await.map_err(FeedError::Token)?;
     let head = reply.response.head;
     if head.status != 200 || head.page().is_some() {
-        return Err(FeedError::TokenRejected(head.into()));
+        return Err(FeedError::TokenRejected(head));
     }
     Ok(reply.response)
 }

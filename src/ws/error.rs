@@ -23,8 +23,9 @@ use crate::{
 };
 
 /// Steps of a connection attempt, all within one deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectStep {
+    #[default]
     Connect,
     Tls,
     /// HTTP request and response of the WebSocket upgrade.
@@ -43,31 +44,6 @@ impl fmt::Display for ConnectStep {
             Self::Ack => "acknowledgment",
             Self::Subscribe => "subscribing",
         })
-    }
-}
-
-/// Response that rejected the upgrade.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpgradeRejection {
-    pub status: u16,
-    /// Value of `Retry-After`.
-    pub retry_after: Option<Duration>,
-    /// Web page that blocks access.
-    pub page: Option<WebPage>,
-    /// The response is an HTML page.
-    pub is_html: bool,
-}
-
-impl UpgradeRejection {
-    fn is_challenge(&self) -> bool {
-        self.page == Some(WebPage::Challenge)
-    }
-}
-
-impl From<ResponseHead> for UpgradeRejection {
-    fn from(head: ResponseHead) -> Self {
-        let ResponseHead { status, retry_after, html: is_html, .. } = head;
-        Self { status, retry_after, page: head.page(), is_html }
     }
 }
 
@@ -120,7 +96,7 @@ pub enum FeedError {
     Token(#[source] HttpError),
     /// The server sent no token.
     #[error("HTTP {} instead of a token for the connection", .0.status)]
-    TokenRejected(UpgradeRejection),
+    TokenRejected(ResponseHead),
     /// The marketplace could not prepare the connection.
     #[error("the connection could not be prepared")]
     Prepare(#[source] PrepareError),
@@ -151,7 +127,7 @@ pub enum FeedError {
     },
     /// The server rejected the upgrade.
     #[error("{}", describe_rejection(.0))]
-    UpgradeRejected(UpgradeRejection),
+    UpgradeRejected(ResponseHead),
     /// The response to the upgrade is not valid.
     #[error("invalid upgrade response: {what}")]
     Handshake { what: &'static str },
@@ -198,10 +174,14 @@ pub enum FeedError {
     Congested,
 }
 
-fn describe_rejection(rejection: &UpgradeRejection) -> String {
+fn is_challenge(rejection: &ResponseHead) -> bool {
+    rejection.page() == Some(WebPage::Challenge)
+}
+
+fn describe_rejection(rejection: &ResponseHead) -> String {
     let status = rejection.status;
-    let what = match (status, rejection.is_html) {
-        _ if rejection.is_challenge() => "blocked: a challenge page instead of a WebSocket",
+    let what = match (status, rejection.html) {
+        _ if is_challenge(rejection) => "blocked: a challenge page instead of a WebSocket",
         (401, _) => "not signed in",
         (418, _) => "this IP address is banned for too many requests (\"I'm a teapot\")",
         (429, _) => "too many requests (rate limit)",
@@ -265,8 +245,8 @@ impl FeedError {
                  copy the cookie again; if the market works there, check {address}"
             )
         };
-        Some(match (rejection.status, rejection.is_html) {
-            _ if rejection.is_challenge() && has_cookie => browser(),
+        Some(match (rejection.status, rejection.html) {
+            _ if is_challenge(rejection) && has_cookie => browser(),
             (401, _) if has_cookie => {
                 "copy the `session` cookie from your browser again".to_owned()
             }
@@ -285,7 +265,7 @@ impl FeedError {
         match self {
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
             Self::UpgradeRejected(rejection) | Self::TokenRejected(rejection) => {
-                let status = if rejection.is_challenge() { 403 } else { rejection.status };
+                let status = if is_challenge(rejection) { 403 } else { rejection.status };
                 policy::of_status(status, rejection.retry_after)
             }
             Self::Prepare(PrepareError::Token { .. }) => RetryDecision::RetryLater,
@@ -320,7 +300,7 @@ impl FeedError {
     }
 
     /// Response that rejected the upgrade or the token request.
-    const fn rejection(&self) -> Option<&UpgradeRejection> {
+    const fn rejection(&self) -> Option<&ResponseHead> {
         if let Self::UpgradeRejected(rejection) | Self::TokenRejected(rejection) = self {
             Some(rejection)
         } else {
@@ -331,7 +311,7 @@ impl FeedError {
     /// Returns `true` if the market blocks access until the user acts. Ordering must stop too.
     pub const fn is_blocked(&self) -> bool {
         if let Some(rejection) = self.rejection() {
-            return rejection.page.is_some() || matches!(rejection.status, 401 | 403 | 451);
+            return rejection.page().is_some() || matches!(rejection.status, 401 | 403 | 451);
         }
         false
     }
@@ -369,7 +349,7 @@ mod tests {
     fn rejected(status: u16, is_html: bool) -> FeedError {
         let html: (&str, &[u8]) = ("Content-Type", b"text/html");
         let head = ResponseHead::parse(status, is_html.then_some(html).into_iter());
-        FeedError::UpgradeRejected(UpgradeRejection::from(head))
+        FeedError::UpgradeRejected(head)
     }
 
     #[test]

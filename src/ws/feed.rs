@@ -7,7 +7,7 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,6 @@ use super::{
     metrics::{ConnectionMetrics, FeedMetrics, add},
     reconnector::Hosts,
     session::{Session, SessionHandler, SessionNotice, now},
-    upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
 };
 use crate::{
@@ -139,13 +138,6 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         }
     }
 
-    /// Returns the number of the next socket, counted from 1.
-    fn next_socket_number(&self) -> u32 {
-        let number = self.sockets.get().saturating_add(1);
-        self.sockets.set(number);
-        number
-    }
-
     /// Connects and writes the subscriptions.
     pub(super) async fn open<D: Dial>(
         &self,
@@ -172,9 +164,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             subscriptions.subscribe(subscription.clone(), now());
         }
         let authority = config.endpoints.ws.authority();
-        let subprotocol = subscriptions.subprotocol();
-        let request = UpgradeRequest { authority: &authority, request: &upgrade, subprotocol };
-        open(dial, &request, subscriptions, limits).await
+        open(dial, &authority, &upgrade, subscriptions, limits).await
     }
 
     /// Waits until a token may be requested.
@@ -212,25 +202,20 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         healthy_on_listing: bool,
         mark_healthy: P,
     ) -> ListingHandler<'_, M, F, P> {
-        let Self { feed, gap_tracker, subscriptions, wanted, on_trade, seen, .. } = self;
-        let Feed { market, config, notices, metrics, .. } = feed;
+        let Feed { market, metrics, .. } = self.feed;
+        let number = self.sockets.get().saturating_add(1);
+        self.sockets.set(number);
         ListingHandler {
-            notices,
+            state: self,
             market,
-            subscriptions,
-            wanted,
             metrics,
-            gap_tracker,
             connection,
             connection_metrics: metrics.connections.get(connection),
-            on_trade,
-            seen,
-            number: self.next_socket_number(),
+            number,
             listings: 0,
             healthy_on_listing,
             mark_healthy: Some(mark_healthy),
             is_silent: false,
-            has_credential: config.credential.is_some(),
             is_superseded: false,
         }
     }
@@ -238,16 +223,11 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
 
 /// Handles the events of one session with the market.
 pub(super) struct ListingHandler<'h, M, F, P> {
-    notices: &'h Notices,
+    state: &'h FeedState<'h, M, F>,
     market: &'h M,
-    subscriptions: &'h [MarketSubscription],
-    wanted: &'h WantedItems,
     metrics: &'h FeedMetrics,
-    gap_tracker: &'h GapTracker,
     connection: usize,
     connection_metrics: Option<&'h ConnectionMetrics>,
-    on_trade: &'h RefCell<F>,
-    seen: &'h RefCell<Deduplicator>,
     /// Number of the socket, counted from 1.
     pub(super) number: u32,
     listings: u64,
@@ -255,7 +235,6 @@ pub(super) struct ListingHandler<'h, M, F, P> {
     mark_healthy: Option<P>,
     /// `true` from the end of the listings subscription until it is subscribed to again.
     is_silent: bool,
-    has_credential: bool,
     /// `true` once another session has replaced this one; ended subscriptions are then ignored.
     is_superseded: bool,
 }
@@ -274,14 +253,14 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     /// Handles the end of the listings subscription on a live connection.
     fn on_silent(&mut self, cause: &str) {
         if !self.is_superseded && !std::mem::replace(&mut self.is_silent, true) {
-            self.gap_tracker.on_silent(now(), cause);
+            self.state.gap_tracker.on_silent(now(), cause);
         }
     }
 
     /// Handles a new listings subscription, on this or on a new connection.
     pub(super) fn on_subscribed(&mut self) {
         if std::mem::take(&mut self.is_silent) {
-            self.gap_tracker.on_resubscribed();
+            self.state.gap_tracker.on_resubscribed();
         }
     }
 
@@ -289,9 +268,9 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     pub(super) fn on_disconnected(&self, alive: Instant, ended: &FeedError) {
         self.metrics.record_end(ended);
         if self.is_silent {
-            self.gap_tracker.on_disconnected_while_silent();
+            self.state.gap_tracker.on_disconnected_while_silent();
         } else {
-            self.gap_tracker.on_disconnected(alive, &ended.chain());
+            self.state.gap_tracker.on_disconnected(alive, &ended.chain());
         }
     }
 
@@ -306,7 +285,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     fn log_ended(&self, operation: OperationId, cause: &str, retry_in: Option<Duration>) {
         // Operations are numbered from 1 in the order of the subscriptions.
         let at = operation.0.checked_sub(1).and_then(|at| usize::try_from(at).ok());
-        let subscription = at.and_then(|at| self.subscriptions.get(at));
+        let subscription = at.and_then(|at| self.state.subscriptions.get(at));
         let name = subscription.map_or("unknown", |subscription| subscription.name);
         let is_private = subscription.is_some_and(|subscription| subscription.is_private);
         let cause = Escaped(cause);
@@ -314,7 +293,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
             Some(wait) => format!("retrying in {}", Seconds(wait)),
             None => "not retried on this connection".to_owned(),
         };
-        if is_private && !self.has_credential {
+        if is_private && self.state.feed.config.credential.is_none() {
             debug!("Subscription ended: {name} ({cause}); {outcome}");
         } else {
             warn!("Subscription ended: {name} ({cause}); {outcome}");
@@ -325,7 +304,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     fn on_trade(&mut self, mut trade: Trade<'_>, arrival: &Arrival<'_>) {
         let is_listing = matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced);
         self.listings = self.listings.saturating_add(u64::from(is_listing));
-        let is_wanted = self.wanted.contains_base(&trade.item);
+        let is_wanted = self.state.wanted.contains_base(&trade.item);
         if self.is_first(&trade, is_wanted, arrival.at.framed) {
             add(&self.metrics.listings, 1);
             if is_wanted && is_listing && trade.status == TradeStatus::Listed {
@@ -334,7 +313,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
                 trade.status = removed.unwrap_or(trade.status);
             }
             trade.arrival = Some(arrival.at);
-            (self.on_trade.borrow_mut())(trade);
+            (self.state.on_trade.borrow_mut())(trade);
         }
     }
 
@@ -342,7 +321,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     fn on_other_event(&self, event: MarketEvent<'_>) {
         match event {
             MarketEvent::Trade(_) => {}
-            MarketEvent::Notice(notice) => self.notices.deliver(notice),
+            MarketEvent::Notice(notice) => self.state.feed.notices.deliver(notice),
             MarketEvent::Balance(balance) => self.metrics.push_balance(balance),
             MarketEvent::Unreadable(count) => {
                 add(&self.metrics.unreadable, u64::from(count));
@@ -363,7 +342,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     /// connection.
     #[inline]
     fn is_first(&self, trade: &Trade<'_>, is_wanted: bool, at: Instant) -> bool {
-        let duplicate = self.seen.borrow_mut().record(trade, is_wanted, self.connection, at);
+        let duplicate = self.state.seen.borrow_mut().record(trade, is_wanted, self.connection, at);
         match (duplicate, self.connection_metrics) {
             (Duplicate::First, connection_metrics) => {
                 if let Some(connection_metrics) = connection_metrics {
@@ -375,9 +354,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
                 let by_us = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
                 add(&connection_metrics.late, 1);
                 add(&connection_metrics.late_us, by_us);
-                connection_metrics
-                    .late_us_max
-                    .fetch_max(by_us, std::sync::atomic::Ordering::Relaxed);
+                connection_metrics.late_us_max.fetch_max(by_us, Ordering::Relaxed);
             }
             (Duplicate::Late(_) | Duplicate::Repeated, _) => {}
         }
@@ -428,7 +405,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         }
         // Without operations, every event is one of the listings.
         if is_data && operation.is_none_or(|operation| operation == LISTINGS) {
-            self.gap_tracker.on_data();
+            self.state.gap_tracker.on_data();
             return true;
         }
         false
@@ -437,7 +414,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
     #[inline]
     fn scan(&mut self, payload: &[u8], arrival: &Arrival<'_>) -> Scan {
         let market = self.market;
-        market.scan(payload, self.wanted, &mut |trade| self.on_trade(trade, arrival))
+        let state = self.state;
+        market.scan(payload, &state.wanted, &mut |trade| self.on_trade(trade, arrival))
     }
 
     fn on_waited(&mut self) {

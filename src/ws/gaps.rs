@@ -13,7 +13,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -29,6 +29,7 @@ use super::{
 use crate::{
     clock,
     domain::{time::UnixMs, trade::Trade},
+    threads::lock,
 };
 
 #[derive(Debug)]
@@ -99,18 +100,13 @@ impl GapTracker {
         Self { backfill, sweep_at_start, ..self }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic cannot leave the state inconsistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn gaps(&self) -> Vec<Gap> {
         self.metrics.gap_list()
     }
 
     pub(super) fn on_dial(&self) {
         add(&self.metrics.dials, 1);
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.attempts = state.attempts.saturating_add(1);
         let attempts = state.attempts;
         drop(state);
@@ -123,7 +119,7 @@ impl GapTracker {
     /// Reports a failed dial to the recorder. Needed before the first connection only: no gap is
     /// open then, although nothing can be recorded.
     pub(super) fn on_dial_failed(&self, cause: &str) {
-        let state = self.lock();
+        let state = lock(&self.state);
         let (is_first, is_down) = (state.alive_until.is_none(), state.delivering == 0);
         drop(state);
         if is_first
@@ -136,7 +132,7 @@ impl GapTracker {
 
     /// Handles a connection that is up and subscribed. Returns the gap that it ended.
     pub(super) fn on_connected(&self) -> Option<Gap> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.connections = state.connections.saturating_add(1);
         if state.connections == 1 {
             self.metrics.set_connected_since(Some(clock::now()));
@@ -146,7 +142,7 @@ impl GapTracker {
 
     /// Handles a new listings subscription on a live connection.
     pub(super) fn on_resubscribed(&self) {
-        let _gap = self.on_delivering(&mut self.lock(), GapEnd::Subscribed);
+        let _gap = self.on_delivering(&mut lock(&self.state), GapEnd::Subscribed);
     }
 
     /// Counts a connection that can deliver. Returns the gap that it ended.
@@ -214,14 +210,14 @@ impl GapTracker {
         if let Some(recorder) = self.metrics.recorder() {
             recorder.on_backfilled();
         }
-        if let Some(pending) = &mut self.lock().pending {
+        if let Some(pending) = &mut lock(&self.state).pending {
             pending.found = pending.found.saturating_add(1);
         }
     }
 
     /// Handles the end of the back-fill with this number.
     pub(super) fn on_backfill_done(&self, number: u64) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if let Some(pending) = state.pending.take_if(|pending| pending.number == number) {
             drop(state);
             self.log_recovered(pending);
@@ -239,17 +235,13 @@ impl GapTracker {
 
     /// Handles the loss of a connection; `alive` is the last time at which it was known to work.
     pub(super) fn on_disconnected(&self, alive: Instant, cause: &str) {
-        self.connection_closed();
+        self.on_disconnected_while_silent();
         self.on_silent(alive, cause);
     }
 
     /// Handles the loss of a connection whose listings subscription had already ended.
     pub(super) fn on_disconnected_while_silent(&self) {
-        self.connection_closed();
-    }
-
-    fn connection_closed(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.connections = state.connections.saturating_sub(1);
         if state.connections == 0 {
             self.metrics.set_connected_since(None);
@@ -259,7 +251,7 @@ impl GapTracker {
     /// Handles a connection that can no longer deliver listings, because it is lost or its
     /// subscription has ended; `alive` is the last time at which it was known to deliver.
     pub(super) fn on_silent(&self, alive: Instant, cause: &str) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.delivering = state.delivering.saturating_sub(1);
         let alive = state.alive_until.map_or(alive, |before| before.max(alive));
         state.alive_until = Some(alive);
@@ -329,13 +321,7 @@ pub struct BackfillRequest {
     pub since: Option<UnixMs>,
 }
 
-/// Completion of a back-fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BackfillResult {
-    number: u64,
-}
-
-/// The feed's end, stored in [`Config`](crate::config::Config).
+/// The feed's end, stored in [`Feed`](super::Feed).
 #[derive(Debug)]
 pub struct Backfill {
     requests: watch::Sender<Option<BackfillRequest>>,
@@ -346,7 +332,8 @@ pub struct Backfill {
 #[derive(Debug)]
 pub(super) struct BackfillReceiver {
     listings: mpsc::Receiver<Trade<'static>>,
-    done: mpsc::Receiver<BackfillResult>,
+    /// Numbers of the completed back-fills.
+    done: mpsc::Receiver<u64>,
 }
 
 /// The reader's end.
@@ -354,7 +341,7 @@ pub(super) struct BackfillReceiver {
 pub struct BackfillSender {
     requests: watch::Receiver<Option<BackfillRequest>>,
     listings: mpsc::Sender<Trade<'static>>,
-    done: mpsc::Sender<BackfillResult>,
+    done: mpsc::Sender<u64>,
 }
 
 /// Creates a connected pair.
@@ -379,7 +366,7 @@ impl Backfill {
 
     /// Takes the receiver. Only the first call returns it.
     pub(super) fn take_receiver(&self) -> Option<BackfillReceiver> {
-        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.receiver).take()
     }
 }
 
@@ -395,7 +382,7 @@ impl BackfillReceiver {
         tokio::select! {
             biased;
             Some(trade) = self.listings.recv() => Some(BackfillMessage::Listing(Box::new(trade))),
-            Some(done) = self.done.recv() => Some(BackfillMessage::All(done.number)),
+            Some(number) = self.done.recv() => Some(BackfillMessage::All(number)),
             else => None,
         }
     }
@@ -434,7 +421,7 @@ impl BackfillSender {
     /// Cancel safe: the report is either sent or not.
     pub async fn done(&mut self, request: BackfillRequest) {
         // If the feed is dropped, the report has no receiver.
-        let _gone = self.done.send(BackfillResult { number: request.number }).await.is_err();
+        let _gone = self.done.send(request.number).await.is_err();
         self.superseded(request).await;
     }
 }

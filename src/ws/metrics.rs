@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use super::error::{FeedError, ProtocolViolation};
 use crate::{
     config::CONNECTIONS_MAX,
     domain::{money::Amount, time::UnixMs},
+    threads::lock,
 };
 
 /// Number of remembered gaps; older ones are only counted.
@@ -144,12 +145,12 @@ impl FeedMetrics {
 
     /// Returns the last [`GAPS_MAX`] gaps, oldest first; an open one is the last.
     pub fn gap_list(&self) -> Vec<Gap> {
-        self.gap_log().list.iter().cloned().collect()
+        lock(&self.gap_log).list.iter().cloned().collect()
     }
 
     /// Returns the totals over all gaps at `now`, by the monotonic clock.
     pub fn downtime(&self, now: Instant) -> Downtime {
-        let log = self.gap_log();
+        let log = lock(&self.gap_log);
         let since = log.since.filter(|_since| log.is_open);
         let open = since.map(|since| now.saturating_duration_since(since));
         let lasts = open.unwrap_or_default();
@@ -178,11 +179,6 @@ impl FeedMetrics {
     #[inline]
     pub(super) fn set_last_listing(&self, at: UnixMs) {
         self.listing_ms.store(at.0, Ordering::Relaxed);
-    }
-
-    fn gap_log(&self) -> MutexGuard<'_, GapLog> {
-        // A panic cannot leave the state inconsistent.
-        self.gap_log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns metrics with this recorder, which receives every message.
@@ -217,7 +213,7 @@ impl FeedMetrics {
     /// Opens a gap that began at `since`, by the monotonic clock.
     pub(super) fn open_gap(&self, gap: Gap, since: Instant) {
         self.gaps.fetch_add(1, Ordering::Relaxed);
-        let mut log = self.gap_log();
+        let mut log = lock(&self.gap_log);
         while log.list.len() >= GAPS_MAX {
             log.list.pop_front();
         }
@@ -228,14 +224,15 @@ impl FeedMetrics {
 
     /// Sets the number of dials of the open gap, if there is one.
     pub(super) fn set_gap_attempts(&self, attempts: u32) {
-        if let Some(last) = self.gap_log().list.back_mut().filter(|last| last.until.is_none()) {
+        if let Some(last) = lock(&self.gap_log).list.back_mut().filter(|last| last.until.is_none())
+        {
             last.attempts = attempts;
         }
     }
 
     /// Closes the open gap at `now`, by both clocks, and returns it.
     pub(super) fn close_gap(&self, attempts: u32, now: (Instant, UnixMs)) -> Option<Gap> {
-        let mut log = self.gap_log();
+        let mut log = lock(&self.gap_log);
         if !std::mem::take(&mut log.is_open) {
             return None;
         }
@@ -252,7 +249,7 @@ impl FeedMetrics {
     /// Reopens the last gap, because nothing was delivered since its end. Returns it, if there is
     /// one.
     pub(super) fn reopen_gap(&self) -> Option<Gap> {
-        let mut log = self.gap_log();
+        let mut log = lock(&self.gap_log);
         let last = log.list.back_mut().filter(|last| last.until.is_some())?;
         last.until = None;
         let gap = last.clone();
@@ -262,7 +259,7 @@ impl FeedMetrics {
     }
 
     pub(super) fn mark_gap_data(&self, at: UnixMs) {
-        if let Some(last) = self.gap_log().list.back_mut() {
+        if let Some(last) = lock(&self.gap_log).list.back_mut() {
             last.data_at = Some(at);
         }
     }

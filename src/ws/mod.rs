@@ -28,7 +28,7 @@ pub mod watchdog;
 pub use self::{
     connect::MESSAGES_PER_READ_MAX,
     deduplicator::SEEN_MAX,
-    error::{ConnectStep, FeedError, ProtocolViolation, SettingNames, UpgradeRejection},
+    error::{ConnectStep, FeedError, ProtocolViolation, SettingNames},
     feed::{Feed, Notices, connect_once},
     frames::MESSAGE_BYTES_MAX,
     gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},

@@ -215,15 +215,6 @@ pub enum Permit {
     Wait(Duration),
 }
 
-/// A change of state that is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerChange {
-    /// Opened for this long.
-    Opened(Duration),
-    /// A healthy session closed it.
-    Closed,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Closed { failures: u32 },
@@ -267,18 +258,16 @@ impl CircuitBreaker {
         }
     }
 
-    /// Closes the circuit: a session delivered a listing or lasted long enough.
-    pub fn mark_healthy(&mut self) -> Option<BreakerChange> {
-        let before = self.state;
-        self.state = State::Closed { failures: 0 };
-        match before {
-            State::Closed { .. } => None,
-            State::Open { .. } | State::HalfOpen { .. } => Some(BreakerChange::Closed),
-        }
+    /// Closes the circuit: a session delivered a listing or lasted long enough. Returns `true` if
+    /// it was open.
+    pub fn mark_healthy(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.state, State::Closed { failures: 0 });
+        !matches!(before, State::Closed { .. })
     }
 
-    /// Counts a dial that led to no healthy session.
-    pub fn record_failure(&mut self, now: Instant) -> Option<BreakerChange> {
+    /// Counts a dial that led to no healthy session. Returns the cooldown if that opened the
+    /// circuit.
+    pub fn record_failure(&mut self, now: Instant) -> Option<Duration> {
         let open = match &mut self.state {
             State::Closed { failures } => {
                 *failures = failures.saturating_add(1);
@@ -291,12 +280,7 @@ impl CircuitBreaker {
             return None;
         }
         self.state = State::Open { until: now.checked_add(self.cooldown).unwrap_or(now) };
-        Some(BreakerChange::Opened(self.cooldown))
-    }
-
-    /// Returns `true` while dials are restricted.
-    pub const fn is_open(&self) -> bool {
-        !matches!(self.state, State::Closed { .. })
+        Some(self.cooldown)
     }
 }
 
@@ -633,7 +617,7 @@ mod tests {
         for _ in 0..9 {
             assert_eq!(breaker.record_failure(now), None);
         }
-        assert_eq!(breaker.record_failure(now), Some(BreakerChange::Opened(COOLDOWN)));
+        assert_eq!(breaker.record_failure(now), Some(COOLDOWN));
         breaker
     }
 
@@ -651,7 +635,7 @@ mod tests {
         let start = Instant::now();
         let mut breaker = opened(start);
         assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
-        assert_eq!(breaker.mark_healthy(), Some(BreakerChange::Closed));
+        assert!(breaker.mark_healthy());
         assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Go);
     }
 
@@ -660,7 +644,7 @@ mod tests {
         let start = Instant::now();
         let mut breaker = opened(start);
         assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
-        assert_eq!(breaker.record_failure(start + COOLDOWN), Some(BreakerChange::Opened(COOLDOWN)));
+        assert_eq!(breaker.record_failure(start + COOLDOWN), Some(COOLDOWN));
         assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(COOLDOWN));
     }
 

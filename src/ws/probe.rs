@@ -13,7 +13,6 @@ use super::{
     error::{ConnectStep, FeedError},
     feed::{Feed, FeedSession},
     session::{Session, SessionHandler, SessionNotice, now},
-    upgrade::UpgradeRequest,
     watchdog::ArrivalStats,
 };
 use crate::{
@@ -24,7 +23,8 @@ use crate::{
         dial::{self, Reach, race},
         tls::{Tls, server_name},
     },
-    protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
+    protocol::{FeedProtocol, OperationId, SubscriptionState},
+    text::Escaped,
 };
 
 /// A step of the probe.
@@ -184,9 +184,7 @@ impl<M: Marketplace, P: FnMut(ProbeStep, Duration, &str)> Prober<'_, M, P> {
             }
             let authority = config.endpoints.ws.authority();
             let subprotocol = subscriptions.subprotocol();
-            let request =
-                UpgradeRequest { authority: &authority, request: &plan.upgrade, subprotocol };
-            let socket = upgrade(stream, &request).await?;
+            let socket = upgrade(stream, &authority, &plan.upgrade, subprotocol).await?;
             Ok(((socket, subscriptions), "a WebSocket".to_owned()))
         };
         let (socket, subscriptions) = self.step(ProbeStep::Upgrade, self.limit, work).await?;
@@ -248,8 +246,6 @@ impl<M: Marketplace> SessionHandler<M::Protocol> for FirstListing<'_, M> {
         self.market.decode(input)
     }
 
-    fn on_message(&mut self, _message: FeedMessage<'_>) {}
-
     fn on_data(
         &mut self,
         _of: Option<OperationId>,
@@ -267,7 +263,7 @@ impl<M: Marketplace> SessionHandler<M::Protocol> for FirstListing<'_, M> {
 
     fn on_notice(&mut self, notice: SessionNotice<'_>) {
         if let SessionNotice::Ended { error: Some(error), .. } = notice {
-            self.rejection = Some(crate::text::Escaped(error).to_string());
+            self.rejection = Some(Escaped(error).to_string());
             self.notify.notify_one();
         }
     }

@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -19,8 +19,8 @@ use super::{
     gaps::Seconds,
     metrics::{FeedMetrics, add},
     policy::{
-        AttemptResult, Backoff, BreakerChange, CircuitBreaker, DelayReason, Permit,
-        RETRY_AFTER_MAX, ReconnectPolicy, RetryDecision,
+        AttemptResult, Backoff, CircuitBreaker, DelayReason, Permit, RETRY_AFTER_MAX,
+        ReconnectPolicy, RetryDecision,
     },
     session::now,
 };
@@ -28,6 +28,7 @@ use crate::{
     clock,
     config::{Credential, CredentialSource},
     domain::time::UnixMs,
+    threads::lock,
 };
 
 /// One connection attempt from its dial to its end.
@@ -107,7 +108,7 @@ impl Reconnector {
     pub(super) fn healthy_callback(&self) -> impl FnMut() + Send + use<> {
         let host = Arc::clone(&self.host);
         move || {
-            if let Some(BreakerChange::Closed) = host.mark_healthy() {
+            if host.mark_healthy() {
                 info!("Connection healthy again: normal retries resumed");
             }
         }
@@ -132,8 +133,8 @@ impl Reconnector {
     pub(super) fn on_connection_ended(&mut self, lifetime: &ConnectionLifetime) -> RetryDelay {
         let next = self.backoff.after(&lifetime.result, fastrand::u64(..));
         let (now, mut wait, attempt) = (now(), next.wait, next.attempt);
-        let failure = if next.is_healthy { None } else { self.host.record_failure(now) };
-        if let Some(BreakerChange::Opened(cooldown)) = failure {
+        let cooldown = if next.is_healthy { None } else { self.host.record_failure(now) };
+        if let Some(cooldown) = cooldown {
             wait = wait.max(cooldown);
         }
         let is_suspended = next.reason != DelayReason::Backoff
@@ -151,7 +152,7 @@ impl Reconnector {
                 }
             }
         }
-        if let Some(BreakerChange::Opened(cooldown)) = failure {
+        if let Some(cooldown) = cooldown {
             warn!("Too many failures: no connection attempt for {}{tag}", Seconds(cooldown));
         }
         if let Some(requested) = lifetime.error.retry_after()
@@ -206,6 +207,11 @@ impl Reconnector {
             _ => format!("{}{advice}", error.chain()),
         }
     }
+}
+
+/// Returns the suffix of log lines for a connection with this name.
+pub(super) fn tag_of(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!(" [{name}]") }
 }
 
 /// Formats the log line for a `Retry-After`.
@@ -274,13 +280,14 @@ impl Host {
         }
     }
 
-    /// Closes the circuit after a healthy session.
-    pub fn mark_healthy(&self) -> Option<BreakerChange> {
+    /// Closes the circuit after a healthy session. Returns `true` if it was open.
+    pub fn mark_healthy(&self) -> bool {
         lock(&self.0).breaker.mark_healthy()
     }
 
-    /// Counts a dial that led to no healthy session.
-    pub fn record_failure(&self, now: Instant) -> Option<BreakerChange> {
+    /// Counts a dial that led to no healthy session. Returns the cooldown if that opened the
+    /// circuit.
+    pub fn record_failure(&self, now: Instant) -> Option<Duration> {
         lock(&self.0).breaker.record_failure(now)
     }
 
@@ -299,11 +306,6 @@ impl State {
         let wait = self.not_before?.checked_duration_since(now)?;
         (!wait.is_zero()).then_some(wait)
     }
-}
-
-/// A panic elsewhere cannot leave the guarded state inconsistent.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
     gaps::GapTracker,
     handle::{Handle, HandleError, HandleEvent, StopReason},
     policy::ReconnectPolicy,
-    reconnector::{ConnectionLifetime, Host, Reconnector, RetryDelay},
+    reconnector::{ConnectionLifetime, Host, Reconnector, RetryDelay, tag_of},
     session::now,
 };
 
@@ -87,28 +87,19 @@ enum State {
         since: Instant,
         alive: Instant,
         messages: u64,
-        health: Health,
+        /// `true` if the first message marks the session as healthy.
+        awaits_delivery: bool,
     },
     Waiting {
         until: Instant,
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    Healthy,
-    ByDelivery,
-    ByTime,
-}
-
 impl<S: EventSource> ReconnectingSource<S> {
     /// Wraps a source. The circuit breaker of `host` is shared with other connections, see
     /// [`Hosts`](super::Hosts).
     pub fn new(inner: S, policy: ReconnectPolicy, host: Arc<Host>) -> Self {
-        let tag = match inner.name() {
-            "" => String::new(),
-            name => format!(" [{name}]"),
-        };
+        let tag = tag_of(inner.name());
         let metrics = Arc::new(FeedMetrics::default());
         Self {
             reconnector: Reconnector::new(
@@ -139,12 +130,8 @@ impl<S: EventSource> ReconnectingSource<S> {
             let _already_known = self.inner.subscribe(topic);
         }
         let now = now();
-        let health = if self.reconnector.healthy_on_delivery() {
-            Health::ByDelivery
-        } else {
-            Health::ByTime
-        };
-        self.state = State::Up { since: now, alive: now, messages: 0, health };
+        let awaits_delivery = self.reconnector.healthy_on_delivery();
+        self.state = State::Up { since: now, alive: now, messages: 0, awaits_delivery };
         Ok(self.gap_tracker.on_connected().map(|gap| HandleEvent::Reconnected { gap }))
     }
 
@@ -175,13 +162,12 @@ impl<S: EventSource> ReconnectingSource<S> {
 
     /// Updates the state of the session after an event.
     fn on_event(&mut self, event: &HandleEvent) {
-        let State::Up { alive, messages, health, .. } = &mut self.state else { return };
+        let State::Up { alive, messages, awaits_delivery, .. } = &mut self.state else { return };
         let HandleEvent::Message(message) = event else { return };
         *alive = message.received;
         *messages = messages.saturating_add(1);
         self.gap_tracker.on_data();
-        if *health == Health::ByDelivery {
-            *health = Health::Healthy;
+        if std::mem::take(awaits_delivery) {
             self.reconnector.healthy_callback()();
         }
     }

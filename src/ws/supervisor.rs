@@ -152,15 +152,6 @@ const OVERLAP: Duration = Duration::from_secs(5);
 /// Minimum wait after a failed rotation.
 const ROTATION_RETRY: Duration = Duration::from_secs(15);
 
-enum RotationOutcome<M: Marketplace, D: Dial> {
-    /// The connection has ended.
-    Ended(FeedError),
-    /// The new connection is up.
-    Successor(Box<FeedSession<M, D::Stream>>),
-    /// The new connection could not be made.
-    NoSuccessor(FeedError),
-}
-
 impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     /// Connects and runs the session, including its replacements, until the end.
     async fn run_with_rotation(
@@ -189,21 +180,20 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         );
         let mut rotate_at = self.rotation_time(since);
         let ended = loop {
-            let outcome = tokio::select! {
+            let successor = tokio::select! {
                 biased;
-                ended = session.run(&mut handler, arrival_stats) => RotationOutcome::Ended(ended),
-                outcome = self.connect_successor(rotate_at) => outcome,
+                ended = session.run(&mut handler, arrival_stats) => break ended,
+                successor = self.connect_successor(rotate_at) => successor,
             };
-            match outcome {
-                RotationOutcome::Ended(ended) => break ended,
-                RotationOutcome::NoSuccessor(error) => {
+            match successor {
+                Err(error) => {
                     let wait = self.rotation_retry_delay(&error);
                     rotate_at = later(now(), wait);
                     let (wait, error) = (Seconds(wait), error.chain());
                     warn!("Could not renew the connection, retrying in {wait}{tag}: {error}");
                 }
-                RotationOutcome::Successor(successor) => {
-                    let mut old = std::mem::replace(&mut session, *successor);
+                Ok(successor) => {
+                    let mut old = std::mem::replace(&mut session, successor);
                     rotate_at = self.rotation_time(now());
                     let mut old_arrival_stats = ArrivalStats::default();
                     let mut old_handler =
@@ -231,19 +221,15 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     }
 
     /// Makes the new connection at the given time.
-    async fn connect_successor(&self, at: Instant) -> RotationOutcome<M, D> {
+    async fn connect_successor(&self, at: Instant) -> Result<FeedSession<M, D::Stream>, FeedError> {
         tokio::time::sleep_until(at.into()).await;
         while let Permit::Wait(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
         }
         add(&self.feed_state.feed.metrics.dials, 1);
-        match self.open().await {
-            Ok(successor) => RotationOutcome::Successor(Box::new(successor)),
-            Err(error) => {
-                self.host.record_failure(now());
-                RotationOutcome::NoSuccessor(error)
-            }
-        }
+        self.open().await.inspect_err(|_error| {
+            self.host.record_failure(now());
+        })
     }
 
     /// Returns the wait after a failed rotation: at least a requested `Retry-After`, and after an

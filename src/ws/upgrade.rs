@@ -7,7 +7,7 @@
 use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::error::{FeedError, UpgradeRejection};
+use super::error::FeedError;
 use crate::{
     config::Credential,
     domain::time::UnixMs,
@@ -23,36 +23,31 @@ pub(super) const HEADERS_MAX: usize = 100;
 /// Maximum number of interim responses (100, 102, 103) before the final one.
 pub(super) const INTERIM_RESPONSES_MAX: u32 = 8;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UpgradeRequest<'a> {
-    /// The `Host` header.
-    pub(super) authority: &'a str,
-    /// Path and headers of the feed.
-    pub(super) request: &'a HttpRequest,
-    pub(super) subprotocol: Option<&'static str>,
-}
-
-impl UpgradeRequest<'_> {
-    /// Returns the request. Contains the credential: never logged, dropped after the write.
-    pub(super) fn to_bytes(self, key: &str) -> Vec<u8> {
-        let mut request = HttpRequest::get(self.request.path_and_query.as_str());
-        request.headers = [
-            ("Connection", Some("Upgrade")),
-            ("Upgrade", Some("websocket")),
-            ("Sec-WebSocket-Version", Some("13")),
-            ("Sec-WebSocket-Key", Some(key)),
-            ("Sec-WebSocket-Protocol", self.subprotocol),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| (name, value.to_owned())))
-        .collect();
-        request.headers.extend(self.request.headers.iter().cloned());
-        // A value that could inject a header is skipped; the configuration rejects it earlier.
-        request.headers.retain(|(_name, value)| !value.bytes().any(|byte| byte.is_ascii_control()));
-        let mut bytes = request.head_bytes(self.authority).unwrap_or_default();
-        bytes.extend_from_slice(b"\r\n");
-        bytes
-    }
+/// Adds the headers of the upgrade to the path and headers of a feed. Contains the credential:
+/// never logged, dropped after the write.
+pub(super) fn request_bytes(
+    authority: &str,
+    feed: &HttpRequest,
+    subprotocol: Option<&str>,
+    key: &str,
+) -> Vec<u8> {
+    let mut request = HttpRequest::get(feed.path_and_query.as_str());
+    request.headers = [
+        ("Connection", Some("Upgrade")),
+        ("Upgrade", Some("websocket")),
+        ("Sec-WebSocket-Version", Some("13")),
+        ("Sec-WebSocket-Key", Some(key)),
+        ("Sec-WebSocket-Protocol", subprotocol),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| (name, value.to_owned())))
+    .collect();
+    request.headers.extend(feed.headers.iter().cloned());
+    // A value that could inject a header is skipped; the configuration rejects it earlier.
+    request.headers.retain(|(_name, value)| !value.bytes().any(|byte| byte.is_ascii_control()));
+    let mut bytes = request.head_bytes(authority).unwrap_or_default();
+    bytes.extend_from_slice(b"\r\n");
+    bytes
 }
 
 /// Returns the request for a path of a feed that is no market's.
@@ -108,7 +103,9 @@ pub(super) fn read_head(
             return Ok(Some(bytes.len().saturating_sub(behind.len())));
         }
         if !(100..200).contains(&status) {
-            return Err(FeedError::UpgradeRejected(rejection(status, response.headers, now)));
+            let headers = response.headers.iter().map(|header| (header.name, header.value));
+            let head = ResponseHead::parse_at(status, headers, Some(now));
+            return Err(FeedError::UpgradeRejected(head));
         }
         rest = behind;
     }
@@ -144,11 +141,6 @@ fn granted(
         }
         _ => Ok(()),
     }
-}
-
-fn rejection(status: u16, headers: &[httparse::Header<'_>], now: UnixMs) -> UpgradeRejection {
-    let headers = headers.iter().map(|header| (header.name, header.value));
-    ResponseHead::parse_at(status, headers, Some(now)).into()
 }
 
 struct Headers<'h, 'b>(&'h [httparse::Header<'b>]);
@@ -216,9 +208,8 @@ mod tests {
         let credential = Credential::from_session("s%3Aabc").unwrap();
         let (origin, user_agent) = (Some("https://www.example.com"), Some("evil\r\nX: y"));
         let feed = request("/ws", origin, user_agent, Some(&credential));
-        let request =
-            UpgradeRequest { authority: "example.com", request: &feed, subprotocol: PROTOCOL };
-        let text = String::from_utf8(request.to_bytes(KEY)).unwrap();
+        let bytes = request_bytes("example.com", &feed, PROTOCOL, KEY);
+        let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with("GET /ws HTTP/1.1\r\nHost: example.com\r\n"));
         assert!(text.contains("\r\nOrigin: https://www.example.com\r\n"));
         assert!(text.contains("\r\nCookie: session=s%3Aabc\r\n"));

@@ -137,16 +137,15 @@ impl Handle {
         D: Dial,
         L: FeedProtocol + Clone + Send,
     {
-        let events = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
-        let commands = Arc::new(CommandQueue::from_options(&options));
+        let task = HandleTask::new(target, protocol, options);
         let handle = Self {
-            events: Arc::clone(&events),
-            commands: Arc::clone(&commands),
-            metrics: Arc::clone(&options.metrics),
-            name: options.name.clone(),
+            events: Arc::clone(&task.events),
+            commands: Arc::clone(&task.commands),
+            metrics: Arc::clone(&task.options.metrics),
+            name: task.options.name.clone(),
             task: Mutex::new(None),
         };
-        (HandleTask::new(target, protocol, options, events, commands), handle)
+        (task, handle)
     }
 
     fn start(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {

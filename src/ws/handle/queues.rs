@@ -9,7 +9,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::Context,
 };
 
@@ -17,7 +17,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::{Notify, watch};
 
 use super::{HandleError, HandleEvent, Options, ServerMessage};
-use crate::protocol::Subscription;
+use crate::{protocol::Subscription, threads::lock};
 
 /// Maximum number of queued notices. A reconnect takes 250 ms and produces a few.
 pub const NOTICES_MAX: usize = 4_096;
@@ -46,18 +46,13 @@ impl EventQueue {
         Self { state: Mutex::default(), notify: Notify::new(), messages_max, bytes_max }
     }
 
-    fn lock(&self) -> MutexGuard<'_, EventState> {
-        // A panic cannot leave the state inconsistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) const fn takes_messages(&self) -> bool {
         self.messages_max > 0
     }
 
     /// Queues a message and drops the oldest ones beyond the limits.
     pub(super) fn push_message(&self, message: ServerMessage) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let number = state.number();
         state.bytes = state.bytes.saturating_add(message.text.len());
         state.messages.push_back((number, message));
@@ -73,7 +68,7 @@ impl EventQueue {
     }
 
     pub(super) fn push_notice(&self, event: HandleEvent) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let number = state.number();
         if state.notices.len() >= NOTICES_MAX {
             state.notices.pop_front();
@@ -85,22 +80,22 @@ impl EventQueue {
 
     /// Closes the queue; the remaining events can still be fetched.
     pub(super) fn close(&self) {
-        self.lock().is_closed = true;
+        lock(&self.state).is_closed = true;
         self.notify.notify_waiters();
         self.notify.notify_one();
     }
 
     /// Closes the queue and drops the remaining events.
     pub(super) fn discard(&self) {
-        let next = self.lock().next;
-        *self.lock() = EventState { next, is_closed: true, ..EventState::default() };
+        let next = lock(&self.state).next;
+        *lock(&self.state) = EventState { next, is_closed: true, ..EventState::default() };
         self.notify.notify_waiters();
         self.notify.notify_one();
     }
 
     /// Returns the next event if there is one. `Err` if the queue is closed and empty.
     pub(super) fn try_fetch(&self) -> Result<Option<HandleEvent>, ()> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if state.lagged != 0 {
             return Ok(Some(HandleEvent::Lagged(std::mem::take(&mut state.lagged))));
         }
@@ -120,7 +115,7 @@ impl EventQueue {
     }
 
     pub(super) fn has_event(&self) -> bool {
-        let state = self.lock();
+        let state = lock(&self.state);
         state.lagged != 0 || !state.messages.is_empty() || !state.notices.is_empty()
     }
 
@@ -199,7 +194,7 @@ impl CommandQueue {
     /// Creates the queue of a handle with these options and their topics.
     pub(super) fn from_options(options: &Options) -> Self {
         let commands = Self::new(options.command_capacity, options.topics_max);
-        commands.lock().topics = options
+        lock(&commands.state).topics = options
             .topics
             .iter()
             .map(|Subscription { topic, is_optional }| RequestedTopic {
@@ -211,13 +206,8 @@ impl CommandQueue {
         commands
     }
 
-    fn lock(&self) -> MutexGuard<'_, CommandState> {
-        // A panic cannot leave the state inconsistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn open(&self) -> Result<MutexGuard<'_, CommandState>, HandleError> {
-        let state = self.lock();
+        let state = lock(&self.state);
         if state.is_stopped { Err(HandleError::Stopped) } else { Ok(state) }
     }
 
@@ -267,7 +257,7 @@ impl CommandQueue {
     }
 
     pub(super) fn stop(&self) {
-        self.lock().is_stopped = true;
+        lock(&self.state).is_stopped = true;
         self.stop.send_replace(true);
         self.waker.wake();
     }
@@ -281,7 +271,7 @@ impl CommandQueue {
 
     /// Returns the topics if they have changed since the version in `seen`.
     pub(super) fn topics(&self, seen: &mut Option<u64>) -> Option<Vec<RequestedTopic>> {
-        let state = self.lock();
+        let state = lock(&self.state);
         if *seen == Some(state.version) {
             return None;
         }
@@ -290,12 +280,12 @@ impl CommandQueue {
     }
 
     pub(super) fn next_send(&self) -> Option<String> {
-        self.lock().sends.pop_front()
+        lock(&self.state).sends.pop_front()
     }
 
     /// Takes all queued messages.
     pub(super) fn take_sends(&self) -> VecDeque<String> {
-        std::mem::take(&mut self.lock().sends)
+        std::mem::take(&mut lock(&self.state).sends)
     }
 
     /// Wakes this task on each command.

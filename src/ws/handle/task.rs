@@ -29,10 +29,10 @@ use crate::{
         frames::WsMessage,
         gaps::{GapTracker, Seconds},
         metrics::{FeedMetrics, HandledMessage, add},
-        reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential},
+        reconnector::{ConnectionLifetime, Reconnector, RetryDelay, fresh_credential, tag_of},
         session::{Session, SessionCommand, SessionHandler, SessionNotice, WriteProgress, now},
         source::EventSource,
-        upgrade::{self, UpgradeRequest},
+        upgrade,
         watchdog::ArrivalStats,
     },
 };
@@ -40,9 +40,9 @@ use crate::{
 pub(super) struct HandleTask<D, L> {
     target: Target<D>,
     protocol: L,
-    options: Options,
-    events: Arc<EventQueue>,
-    commands: Arc<CommandQueue>,
+    pub(super) options: Options,
+    pub(super) events: Arc<EventQueue>,
+    pub(super) commands: Arc<CommandQueue>,
     reconnector: Reconnector,
     gap_tracker: GapTracker,
     arrival_stats: ArrivalStats,
@@ -56,23 +56,9 @@ pub(super) struct LiveSession<D: Dial, L> {
     progress: SessionProgress,
 }
 
-enum TaskFlow {
-    Go,
-    Stop,
-}
-
 impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
-    pub(super) fn new(
-        target: Target<D>,
-        protocol: L,
-        options: Options,
-        events: Arc<EventQueue>,
-        commands: Arc<CommandQueue>,
-    ) -> Self {
-        let tag = match options.name.as_str() {
-            "" => String::new(),
-            name => format!(" [{name}]"),
-        };
+    pub(super) fn new(target: Target<D>, protocol: L, options: Options) -> Self {
+        let tag = tag_of(&options.name);
         let metrics = Arc::clone(&options.metrics);
         let host = options.hosts.host(&target.dial.host(), &options.policy);
         Self {
@@ -85,11 +71,11 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             )
             .with_setting_names(options.setting_names),
             gap_tracker: GapTracker::new(metrics, tag, options.policy.limits().stable_after),
+            events: Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes)),
+            commands: Arc::new(CommandQueue::from_options(&options)),
             target,
             protocol,
             options,
-            events,
-            commands,
             arrival_stats: ArrivalStats::default(),
             connections: 0,
             malformed_shown: 0,
@@ -111,12 +97,8 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             self.options.user_agent.as_deref(),
             self.options.credential.as_ref(),
         );
-        let request = UpgradeRequest {
-            authority: &self.target.authority,
-            request: &request,
-            subprotocol: subscriptions.subprotocol(),
-        };
-        let session = open(&self.target.dial, &request, subscriptions, &limits).await;
+        let Target { dial, authority, .. } = &self.target;
+        let session = open(dial, authority, &request, subscriptions, &limits).await;
         let session =
             session.inspect_err(|error| self.gap_tracker.on_dial_failed(&error.chain()))?;
         Ok(LiveSession { session, progress })
@@ -158,13 +140,12 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
                 }
             };
             let Some(lifetime) = lifetime else { break };
-            let waiting = self.wait(lifetime);
-            let flow = tokio::select! {
+            let is_over = tokio::select! {
                 biased;
-                () = commands.stopped() => TaskFlow::Stop,
-                flow = waiting => flow,
+                () = commands.stopped() => true,
+                gave_up = self.wait(lifetime) => gave_up,
             };
-            if let TaskFlow::Stop = flow {
+            if is_over {
                 break;
             }
         }
@@ -179,16 +160,17 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
         self.connect().await
     }
 
-    /// Handles the end of a connection and waits for the next attempt.
-    async fn wait(&mut self, lifetime: ConnectionLifetime) -> TaskFlow {
+    /// Handles the end of a connection and waits for the next attempt. Returns `true` if there is
+    /// none.
+    async fn wait(&mut self, lifetime: ConnectionLifetime) -> bool {
         let delay = self.back_off(&lifetime).await;
         if !delay.is_last {
-            return TaskFlow::Go;
+            return false;
         }
         let gave_up = RetriesExhausted { attempts: delay.attempt, last: Some(lifetime.error) };
         self.return_unsent();
         self.events.push_notice(HandleEvent::Disconnected(StopReason::GaveUp(gave_up)));
-        TaskFlow::Stop
+        true
     }
 
     async fn back_off(&mut self, lifetime: &ConnectionLifetime) -> RetryDelay {
@@ -494,9 +476,7 @@ pub struct SingleConnection<D: Dial, L> {
 
 impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
     pub fn new(target: Target<D>, protocol: L, options: Options) -> Self {
-        let events = Arc::new(EventQueue::new(options.channel_capacity, options.channel_bytes));
-        let commands = Arc::new(CommandQueue::from_options(&options));
-        Self { task: HandleTask::new(target, protocol, options, events, commands), live: None }
+        Self { task: HandleTask::new(target, protocol, options), live: None }
     }
 
     /// Reads until there is an event or the session has ended.

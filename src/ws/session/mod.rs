@@ -373,7 +373,7 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
     fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
 
     /// Called for each message before it is parsed.
-    fn on_message(&mut self, message: FeedMessage<'_>);
+    fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
     /// Called for each event. Returns `true` if it resets the data timer.
     fn on_data(
@@ -416,8 +416,6 @@ impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
     fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
         L::skip(input)
     }
-
-    fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
     fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: &Arrival<'_>) -> bool {
         false
@@ -513,7 +511,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
 
     /// Answers the server's close with its own code.
     async fn answer_close(&mut self) {
-        let code = self.state.received_close.flatten();
+        let code = self.state.received_close;
         let frame = code.map(|code| CloseFrame { code: code.into(), reason: "".into() });
         // Best effort: the connection is gone either way.
         let _courtesy =
@@ -528,7 +526,7 @@ where
 {
     fn drop(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        let code = self.state.received_close.flatten().map_or(CloseCode::Normal, CloseCode::from);
+        let code = self.state.received_close.map_or(CloseCode::Normal, CloseCode::from);
         let frame = CloseFrame { code, reason: "".into() };
         let mut socket = Pin::new(self.socket.writer());
         // A closed or blocked socket is dropped without a close frame.

@@ -44,7 +44,7 @@ pub(super) struct SessionState<L> {
     pub(super) next_check: Instant,
     is_stable: bool,
     /// Code of the received close frame, if there was one.
-    pub(super) received_close: Option<Option<u16>>,
+    pub(super) received_close: Option<u16>,
 }
 
 impl<L: FeedProtocol> SessionState<L> {
@@ -117,7 +117,7 @@ impl<L: FeedProtocol> SessionState<L> {
             WsMessage::Pong => {}
             WsMessage::Close(close) => {
                 let (code, reason) = close.unzip();
-                self.received_close = Some(code);
+                self.received_close = code;
                 return Err(FeedError::from_close(code, reason.unwrap_or("")));
             }
         }
