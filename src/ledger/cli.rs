@@ -4,26 +4,27 @@
 //! are applied directly to the ledger, which is locked for that time. All output goes to the given
 //! writer; this module does not depend on a terminal.
 
-mod export;
-mod table;
-
 use std::{
+    fmt,
     io::{self, Write},
     path::Path,
 };
 
 use clap::{ArgGroup, Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Ledger, LedgerError, LedgerLocation,
+    Ledger, LedgerLocation,
     control::{self, ControlAddress, ControlError, ControlRequest, Instance, LOST_ID, Resolution},
-    event::{OPERATOR_BYTES_MAX, Sequence},
-    reader::LedgerReader,
+    error::LedgerError,
+    event::{OPERATOR_BYTES_MAX, OrderState, Sequence},
+    intent::Intent,
+    reader::{LedgerReader, OrderDetails},
     standing::{self, Standing, StandingProblems},
-    status::{HaltStatus, LedgerStatus},
+    state::LedgerState,
+    status::{HaltStatus, LedgerStatus, LimitTable},
 };
-use crate::{domain::time::UnixMs, domain::trade::TradeId, text::Escaped};
+use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId, text::Escaped};
 
 /// `sniper ledger …`
 #[derive(Clone, Debug, Default, Args)]
@@ -115,8 +116,8 @@ pub struct LedgerCommands<'a> {
     pub confirm: &'a mut dyn FnMut(&str) -> bool,
 }
 
-impl std::fmt::Debug for LedgerCommands<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for LedgerCommands<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LedgerCommands").field("folder", &self.folder).finish_non_exhaustive()
     }
 }
@@ -217,7 +218,7 @@ impl LedgerCommands<'_> {
 
     fn overview(&mut self) -> Result<(), LedgerCommandError> {
         let mut reader = self.open_reader()?;
-        let overview = table::LedgerTable::of(&mut reader, self.now);
+        let overview = LedgerTable::of(&mut reader, self.now);
         self.print(&overview.to_json(), &overview.to_string())
     }
 
@@ -233,7 +234,7 @@ impl LedgerCommands<'_> {
         });
         let mut lines = Vec::new();
         for intent in intents {
-            lines.push(export::ExportRow::of(&reader, intent)?);
+            lines.push(ExportRow::of(&reader, intent)?);
         }
         let last = lines.last().ok_or_else(no_such)?;
         let corrections = reader.corrections()?;
@@ -254,7 +255,7 @@ impl LedgerCommands<'_> {
         if let Some(object) = value.as_object_mut() {
             object.insert("corrections".to_owned(), json!(corrections));
         }
-        let mut text: String = lines.iter().map(export::ExportRow::to_text).collect();
+        let mut text: String = lines.iter().map(ExportRow::to_text).collect();
         for correction in corrections {
             text.push_str(&format!("corrected       {correction}\n"));
         }
@@ -265,13 +266,13 @@ impl LedgerCommands<'_> {
         let reader = self.open_reader()?;
         let lines = reader.state().intents().iter();
         if self.as_json && !as_csv {
-            let lines = lines.map(|intent| Ok(export::ExportRow::of(&reader, intent)?.to_json()));
+            let lines = lines.map(|intent| Ok(ExportRow::of(&reader, intent)?.to_json()));
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
             return self.print(&json!({ "intents": lines }), "");
         }
-        writeln!(self.out, "{}", export::HEADER)?;
+        writeln!(self.out, "{}", HEADER)?;
         for intent in lines {
-            writeln!(self.out, "{}", export::ExportRow::of(&reader, intent)?.to_csv())?;
+            writeln!(self.out, "{}", ExportRow::of(&reader, intent)?.to_csv())?;
         }
         Ok(())
     }
@@ -391,11 +392,262 @@ impl LedgerCommands<'_> {
     }
 
     /// Prints the value as JSON, or the text.
-    fn print(&mut self, value: &serde_json::Value, text: &str) -> Result<(), LedgerCommandError> {
+    fn print(&mut self, value: &Value, text: &str) -> Result<(), LedgerCommandError> {
         if self.as_json {
             writeln!(self.out, "{value}")?;
         } else {
             self.out.write_all(text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) const HEADER: &str = "number,listing,entry,approved,price,state,reserved_at,sent_at,\
+answered_at,settled_at,limits,answer,words";
+
+/// An intent with its details.
+#[derive(Debug)]
+pub(super) struct ExportRow {
+    intent: Intent,
+    entry: String,
+    details: OrderDetails,
+}
+
+impl ExportRow {
+    pub(super) fn of(reader: &LedgerReader, intent: &Intent) -> Result<Self, LedgerError> {
+        let details = reader.details(intent.sequence)?;
+        Ok(Self { intent: *intent, entry: reader.label(intent).to_owned(), details })
+    }
+
+    pub(super) fn is(&self, sequence: Sequence) -> bool {
+        self.intent.sequence == sequence
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let timestamp = |at: Option<UnixMs>| at.map(|at| at.to_string());
+        json!({
+            "number": self.intent.sequence.0,
+            "listing": self.intent.id.as_str(),
+            "entry": self.entry,
+            "approved": self.intent.approved.to_string(),
+            "price": self.intent.price.to_string(),
+            "state": self.intent.state.as_str(),
+            "reserved_at": self.intent.reserved_at.to_string(),
+            "sent_at": timestamp(self.details.sent_at),
+            "answered_at": timestamp(self.details.answered_at),
+            "settled_at": timestamp(self.details.settled_at),
+            "limits": self.intent.limits,
+            "answer": self.details.answer,
+            "words": self.details.response,
+        })
+    }
+
+    pub(super) fn to_csv(&self) -> String {
+        let timestamp = |at: Option<UnixMs>| at.map(|at| at.to_string()).unwrap_or_default();
+        let columns = [
+            self.intent.sequence.to_string(),
+            self.intent.id.to_string(),
+            self.entry.clone(),
+            self.intent.approved.to_string(),
+            self.intent.price.to_string(),
+            self.intent.state.to_string(),
+            self.intent.reserved_at.to_string(),
+            timestamp(self.details.sent_at),
+            timestamp(self.details.answered_at),
+            timestamp(self.details.settled_at),
+            self.intent.limits.to_string(),
+            self.details.answer.clone().unwrap_or_default(),
+            self.details.response.clone().unwrap_or_default(),
+        ];
+        columns.map(|column| cell(&column)).join(",")
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: &str| {
+            text.push_str(&format!("{name:<15} {}\n", Escaped(value)));
+        };
+        line("listing", self.intent.id.as_str());
+        line("state", self.intent.state.as_str());
+        line("entry", &self.entry);
+        line("approved price", &self.intent.approved.to_string());
+        line("price", &self.intent.price.to_string());
+        line("approved at", &self.intent.reserved_at.to_string());
+        let times = [
+            ("sent at", self.details.sent_at),
+            ("response at", self.details.answered_at),
+            ("settled at", self.details.settled_at),
+        ];
+        for (name, at) in times {
+            if let Some(at) = at {
+                line(name, &at.to_string());
+            }
+        }
+        for (name, value) in
+            [("response", &self.details.answer), ("market message", &self.details.response)]
+        {
+            if let Some(value) = value {
+                line(name, value);
+            }
+        }
+        text
+    }
+}
+
+/// Quotes a CSV cell. Neutralizes text that a spreadsheet would evaluate as a formula, and
+/// replaces characters that a terminal would interpret.
+fn cell(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let text: String = text
+        .chars()
+        .map(|char| if crate::text::is_safe_to_print(char) { char } else { '\u{fffd}' })
+        .collect();
+    let text = if is_formula { format!("'{text}") } else { text };
+    if text.contains([',', '"']) || is_formula {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Totals of the orders that were reserved in one period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct PeriodTotals {
+    bought: u32,
+    spent: Amount,
+    not_bought: u32,
+    returning: u32,
+    returned: u32,
+    unknown: u32,
+    unknown_coins: Amount,
+    in_flight: u32,
+}
+
+impl PeriodTotals {
+    fn since(state: &LedgerState, begin: UnixMs) -> Self {
+        let mut totals = Self::default();
+        for intent in state.intents().iter().filter(|intent| begin <= intent.reserved_at) {
+            let increment = |count: &mut u32| *count = count.saturating_add(1);
+            match intent.state {
+                OrderState::Bought | OrderState::Completed | OrderState::Returning => {
+                    increment(&mut totals.bought);
+                    if intent.state == OrderState::Returning {
+                        increment(&mut totals.returning);
+                    }
+                    totals.spent = totals.spent.saturating_add(intent.price);
+                }
+                OrderState::Unknown => {
+                    increment(&mut totals.unknown);
+                    totals.unknown_coins = totals.unknown_coins.saturating_add(intent.price);
+                }
+                OrderState::Reserved | OrderState::Sent => increment(&mut totals.in_flight),
+                OrderState::Rejected | OrderState::NotSent | OrderState::NotBought => {
+                    increment(&mut totals.not_bought);
+                }
+                OrderState::Returned => increment(&mut totals.returned),
+            }
+        }
+        totals
+    }
+
+    fn to_json(self) -> Value {
+        json!({
+            "bought": self.bought,
+            "spent": self.spent.to_string(),
+            "not_bought": self.not_bought,
+            "returning": self.returning,
+            "returned": self.returned,
+            "unknown": self.unknown,
+            "unknown_coins": self.unknown_coins.to_string(),
+            "in_flight": self.in_flight,
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct LedgerTable {
+    today: PeriodTotals,
+    week: PeriodTotals,
+    all_time: PeriodTotals,
+    status: LedgerStatus,
+    /// Label, quantity and spent coins of each whitelist entry with orders that count.
+    entries: Vec<(String, u32, Amount)>,
+}
+
+impl LedgerTable {
+    pub(super) fn of(reader: &mut LedgerReader, now: UnixMs) -> Self {
+        let day = now.0.div_euclid(DAY_MS);
+        // The first of January 1970 was a Thursday.
+        let monday = day.saturating_sub(day.saturating_add(3).rem_euclid(7));
+        let begin = |day: i64| UnixMs(day.saturating_mul(DAY_MS));
+        let state = reader.state();
+        let mut entries: Vec<_> = state
+            .entries()
+            .filter(|(_key, used)| used.quantity > 0)
+            .map(|(key, used)| (key.label().to_owned(), used.quantity, used.total))
+            .collect();
+        entries.sort();
+        let (today, week) =
+            (PeriodTotals::since(state, begin(day)), PeriodTotals::since(state, begin(monday)));
+        let all_time = PeriodTotals::since(state, UnixMs(i64::MIN));
+        let status = LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), "", None, now);
+        Self { today, week, all_time, status, entries }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let entries = self.entries.iter().map(|(entry, quantity, total)| {
+            json!({ "entry": entry, "quantity": quantity, "total": total.to_string() })
+        });
+        json!({
+            "today": self.today.to_json(),
+            "week": self.week.to_json(),
+            "everything": self.all_time.to_json(),
+            "limits": self.status.limits,
+            "halts": self.status.halts,
+            "lost_coins": self.status.lost_coins,
+            "lost_buys": self.status.lost_buys,
+            "entries": entries.collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for LedgerTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "(UTC)", "today", "this week", "all time")?;
+        let columns = [self.today, self.week, self.all_time];
+        let mut row = |name: &str, value: fn(&PeriodTotals) -> String| {
+            let [today, week, all_time] = columns.each_ref().map(value);
+            writeln!(f, "{name:<20} {today:>14} {week:>14} {all_time:>14}")
+        };
+        row("bought", |totals| totals.bought.to_string())?;
+        row("spent", |totals| totals.spent.to_string())?;
+        row("  returning", |totals| totals.returning.to_string())?;
+        row("not bought", |totals| totals.not_bought.to_string())?;
+        row("returned", |totals| totals.returned.to_string())?;
+        row("unknown", |totals| totals.unknown.to_string())?;
+        row("  counted as spent", |totals| totals.unknown_coins.to_string())?;
+        row("in flight", |totals| totals.in_flight.to_string())?;
+        write!(f, "\n{}", LimitTable(&self.status.limits))?;
+        if self.status.lost_buys > 0 {
+            let (count, coins) = (self.status.lost_buys, &self.status.lost_coins);
+            writeln!(
+                f,
+                "\nA power loss may have hidden up to {count} orders for {coins}: they count as \
+                 spent. If the market shows none, run `sniper ledger resolve lost --not-bought`."
+            )?;
+        }
+        if !self.entries.is_empty() {
+            writeln!(f, "\n{:<42} {:>7} {:>14}", "whitelist entry", "bought", "spent")?;
+        }
+        for (entry, quantity, total) in &self.entries {
+            let entry: String = Escaped(entry).to_string().chars().take(42).collect();
+            writeln!(f, "{entry:<42} {quantity:>7} {total:>14}")?;
+        }
+        for halt in &self.status.halts {
+            let HaltStatus { reason, remedy, .. } = halt;
+            let started = halt.started();
+            writeln!(f, "\nOrdering halted {started}: {reason}. What to do: {remedy}.")?;
         }
         Ok(())
     }

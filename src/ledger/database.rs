@@ -20,11 +20,9 @@ use super::{
     event::{EntrySlot, Sequence},
     intent::{ApprovedTotals, Intent},
     private::{self, PrivateFile},
-    record::{LAYOUT, RECORD_BYTES, Record},
-    rows::{StagedRows, integer},
-    schema::{KEY_PRICE_SINCE, MIGRATIONS, THOUSANDTHS_SINCE, VERSION},
+    record::{LAYOUT, RECORD_BYTES, Record, Timeline},
+    schema::{KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE, VERSION, integer},
     state::LedgerState,
-    timeline::Timeline,
 };
 use crate::{config::Budget, domain::money::Amount, domain::time::UnixMs, secret};
 

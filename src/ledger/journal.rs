@@ -25,9 +25,8 @@ use super::{
     event::{HaltReason, LedgerEvent, Sequence},
     intent::ApprovedTotals,
     mark::MarkClaim,
-    record::Record,
-    rejection::RiskRejection,
-    timeline::Timeline,
+    order_request::RiskRejection,
+    record::{Record, Timeline},
     write_ahead_log::{SLOTS, WriteAheadLog},
     writer::{WriterMessage, WriterState},
 };

@@ -6,21 +6,20 @@
 //!
 //! Pure modules, in reading order:
 //!
-//! - [`event`]: events as plain values; [`rejection`]: reasons for which an order is not approved.
-//! - [`state`]: the state that the events determine; a decision ([`order_request`]) takes constant
-//!   time.
+//! - [`event`]: events as plain values; [`record`]: their encoding.
+//! - [`state`]: the state that the events determine, and the limit on approvals that are not on disk
+//!   yet; `steps`: the transitions of an order.
+//! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
 //! - [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
 //!   the ledger's.
-//! - [`record`]: encoding of an event; `durable_limit`: the limit on approvals that are not on disk
-//!   yet.
 //!
 //! Storage:
 //!
 //! - [`write_ahead_log`]: the intent file. `journal`: the part on the order path, one write into
 //!   the page cache. `writer`: the thread that moves events into the `database`.
 //! - [`open`]: recovery of the last run's files. [`reader`]: read access from other processes.
-//! - `watch`: the thread that compares the files with their paths; [`fault`]: the faults it
-//!   detects. `mark`: the record of an account's ledger, kept outside of the ledger's folder.
+//! - `watch`: the thread that compares the files with their paths. `mark`: the record of an account's
+//!   ledger, kept outside of the ledger's folder.
 //!
 //! See `docs/ledger.md` for the design.
 //!
@@ -35,20 +34,14 @@
 //! 5. An order that cannot be recorded is not approved.
 
 pub mod account;
-mod approved;
-mod check;
 pub mod cli;
 pub mod control;
 mod database;
-mod durable_limit;
 pub mod entries;
 pub mod error;
 pub mod event;
-mod failpoint;
-pub mod fault;
 pub mod intent;
 mod journal;
-mod lock;
 mod mark;
 pub mod open;
 pub mod order_request;
@@ -57,30 +50,24 @@ mod private;
 pub mod reader;
 pub mod reconcile;
 pub mod record;
-pub mod rejection;
-mod rows;
 mod schema;
 pub mod snapshot;
 pub mod standing;
 pub mod state;
 pub mod status;
 mod steps;
-pub mod storage;
-mod timeline;
 mod watch;
 mod window;
 pub mod write_ahead_log;
 mod writer;
 
 pub use self::{
-    approved::ApprovedOrder,
     error::LedgerError,
     event::{Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
     open::{LedgerLocation, LiveOpen, NewLedger},
-    order_request::OrderRequest,
+    order_request::{ApprovedOrder, OrderRequest, RiskRejection},
     reconcile::{AccountReading, OwnTrade},
-    rejection::RiskRejection,
     snapshot::{OrderTotals, Snapshot},
     state::LedgerState,
 };
@@ -96,6 +83,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey, TradeStatus},
     domain::whitelist_entry::WhitelistEntry,
+    threads::abort_point,
 };
 
 /// Further effects of an event, besides the change of its own intent.
@@ -200,12 +188,12 @@ impl Ledger {
                 journal.request_limit(self.state.limit_to_request());
                 return Err(rejection);
             }
-            failpoint::hit(failpoint::OrderStep::Decided);
+            abort_point("decided");
             if let Err(error) = journal.write(now, event) {
                 journal.on_write_error(&error);
                 return Err(RiskRejection::Unwritable);
             }
-            failpoint::hit(failpoint::OrderStep::Recorded);
+            abort_point("recorded");
         }
         let applied = self.apply(now, event);
         let _effects = applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
@@ -227,10 +215,10 @@ impl Ledger {
     ///
     /// An [`InvalidTransition`] if no such order is in flight.
     pub fn sent(&mut self, key: &TradeKey, now: UnixMs) -> Result<(), InvalidTransition> {
-        failpoint::hit(failpoint::OrderStep::Sent);
+        abort_point("left");
         let sequence = sequence_of(self.state.order(key))?;
         let _effects = self.record(now, LedgerEvent::Sent { sequence })?;
-        failpoint::hit(failpoint::OrderStep::SentRecorded);
+        abort_point("left-recorded");
         Ok(())
     }
 
@@ -245,10 +233,10 @@ impl Ledger {
         outcome: &Outcome,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
-        failpoint::hit(failpoint::OrderStep::Answered);
+        abort_point("answered");
         let sequence = sequence_of(self.state.order(key))?;
         let effects = self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
-        failpoint::hit(failpoint::OrderStep::AnsweredRecorded);
+        abort_point("answered-recorded");
         self.state.reserve_capacity();
         effects
     }

@@ -24,22 +24,18 @@ use super::{
     Ledger,
     account::SETTLE,
     database::{Database, OpeningRecords, PreviousRun, WriteBatch, with_suffix},
-    durable_limit::unrecorded,
     entries::EntryKey,
     error::LedgerError,
     event::{BootId, EntrySlot, LedgerEvent, RecordedAnswer, Sequence},
     intent::ApprovedTotals,
     journal::{FileWatcher, Journal, JournalParts},
-    lock::{self, LedgerLock},
     mark::{AccountMark, MarkClaim, MarkState},
-    private,
-    record::Record,
-    rows::StagedRows,
-    state::LedgerState,
-    storage::Storage,
-    timeline::Timeline,
+    private::{self, LOCK_FILE, LedgerLock},
+    record::{Record, Timeline},
+    schema::StagedRows,
+    state::{LedgerState, unrecorded},
     watch::FileWatch,
-    write_ahead_log::{OpenedLog, Recovered, WriteAheadLog},
+    write_ahead_log::{OpenedLog, Recovered, Storage, WriteAheadLog},
     writer::{LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
 };
 use crate::{
@@ -346,7 +342,7 @@ struct ThreadConfig<'a> {
 impl ThreadConfig<'_> {
     fn start(self, user: Option<String>, claim: Option<MarkClaim>) -> io::Result<JournalParts> {
         let Self { location, intent_log, shared, database, state, timeline, batch } = self;
-        let names = [DATABASE, INTENT_FILE, lock::NAME];
+        let names = [DATABASE, INTENT_FILE, LOCK_FILE];
         let watch =
             FileWatch::new(&location.folder, &names, intent_log.clone(), Arc::clone(&shared));
         let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());

@@ -20,10 +20,10 @@ use super::{
     intent::Intent,
     mark::copy_path,
     open::{DATABASE, INTENT_FILE, boot_id},
-    rows::integer,
+    record::Timeline,
+    schema::integer,
     state::LedgerState,
     status::LastRun,
-    timeline::Timeline,
     write_ahead_log::{Recovered, WriteAheadLog},
 };
 use crate::{clock, config::Budget, domain::money::Amount, domain::time::UnixMs};

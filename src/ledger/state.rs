@@ -27,7 +27,7 @@ use std::{
 
 use super::{
     account::{AccountBalance, BalanceReading},
-    entries::{EntryKey, EntryTable},
+    entries::{EntryKey, EntryTable, EntryUsage},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
     prealloc,
@@ -359,4 +359,89 @@ impl LedgerState {
         self.in_flight = self.in_flight.saturating_add(1);
         Ok(())
     }
+}
+
+impl LedgerState {
+    /// Compares every running sum with the intents.
+    ///
+    /// # Errors
+    ///
+    /// The first [`InvalidTransition`] found.
+    pub fn check(&self) -> Result<(), InvalidTransition> {
+        let counting = || self.intents.iter().filter(|intent| intent.state.counts());
+        let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
+
+        let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
+        let spent = in_budget.map(|intent| intent.price).fold(Amount::ZERO, sum);
+        agree(spent == self.spent, "total")?;
+
+        let mut used: HashMap<EntrySlot, EntryUsage> = HashMap::new();
+        for intent in counting() {
+            used.entry(intent.entry).or_default().add(intent.price);
+        }
+        let any = used.get(&EntrySlot::ANY).copied().unwrap_or_default();
+        for (_key, slot, found) in self.entries.iter() {
+            let mut expected = used.get(&slot).copied().unwrap_or_default();
+            expected.quantity = expected.quantity.saturating_add(any.quantity);
+            expected.total = expected.total.saturating_add(any.total);
+            agree(found == expected, "a whitelist entry")?;
+        }
+
+        let in_flight = self.intents.iter().filter(|intent| intent.state.is_in_flight()).count();
+        agree(usize::try_from(self.in_flight) == Ok(in_flight), "in flight")?;
+        let open = self.intents.iter().filter(|intent| intent.state.is_open());
+        agree(open.map(|intent| &intent.sequence).eq(self.open.iter()), "open intents")?;
+        self.check_listings()
+    }
+
+    /// Checks that no key was requested twice under one spelling of its id. Version 0.1.0 treated
+    /// two spellings of one id as two listings.
+    fn check_listings(&self) -> Result<(), InvalidTransition> {
+        let mut requested: HashMap<(&str, Option<Amount>), Sequence> = HashMap::new();
+        for intent in self.intents.iter().filter(|intent| intent.state != OrderState::NotSent) {
+            let key = (intent.id.as_str(), intent.key().price);
+            if requested.insert(key, intent.sequence).is_some() {
+                return Err(InvalidTransition::RequestedTwice(intent.sequence));
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn agree(agree: bool, what: &'static str) -> Result<(), InvalidTransition> {
+    if agree { Ok(()) } else { Err(InvalidTransition::Sum(what)) }
+}
+
+/// Headroom of the limit, as a multiple of the orders that may be in flight at once.
+const HEADROOM_FACTOR: u32 = 2;
+
+impl LedgerState {
+    /// Returns the limit on all approvals to make durable, so that approvals never wait: everything
+    /// in flight may be followed by as much again, bounded by the remaining budget.
+    ///
+    /// No approval waits for a disk sync, so the ledger may lose its last records in a power loss.
+    /// Therefore nothing is approved beyond a limit that is durable. After a power loss, the
+    /// difference between that limit and the recorded approvals may have been spent unrecorded, and
+    /// counts as spent ([`LedgerEvent::Lost`]).
+    pub fn limit_to_request(&self) -> ApprovedTotals {
+        let orders = self.budget.max_in_flight.saturating_mul(HEADROOM_FACTOR);
+        let coins_max = self.budget.max_price.saturating_mul(i64::from(orders));
+        let spent = self.spent.saturating_add(self.loss.coins);
+        let remaining = self.budget.total.saturating_sub(spent).max(Amount::ZERO);
+        // Orders that are not settled yet may free their price.
+        let allowed = remaining.saturating_add(self.account.open_coins());
+        self.approved_totals.plus(allowed.min(coins_max), orders)
+    }
+
+    /// Returns the totals of all approvals so far.
+    pub const fn approved_totals(&self) -> ApprovedTotals {
+        self.approved_totals
+    }
+}
+
+/// Returns the coins and the number of orders that may have been approved without being recorded.
+pub(super) fn unrecorded(limit: ApprovedTotals, recorded: ApprovedTotals) -> (Amount, u32) {
+    let coins = limit.coins.saturating_sub(recorded.coins).max(Amount::ZERO);
+    let count = limit.count.saturating_sub(recorded.count);
+    (coins, u32::try_from(count).unwrap_or(u32::MAX))
 }

@@ -29,20 +29,18 @@ use std::{
 use super::{
     database::{Database, WriteBatch},
     error::LedgerError,
-    event::{HaltReason, Sequence},
-    failpoint,
-    fault::StorageFault,
+    event::{HaltReason, Sequence, StorageFault},
     intent::ApprovedTotals,
-    lock::LedgerLock,
     mark::AccountMark,
-    rows::StagedRows,
+    private::LedgerLock,
+    schema::StagedRows,
     state::LedgerState,
     write_ahead_log::WriteAheadLog,
 };
 use crate::{
     domain::money::Amount,
     text::error_chain,
-    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, abort_point, failpoint},
 };
 
 /// Interval at which the writer polls for events.
@@ -367,11 +365,11 @@ impl LedgerWriter {
                 self.batch.clean = is_last && is_complete;
                 let has_events = !self.batch.staged.is_empty();
                 if has_events {
-                    failpoint::hit(failpoint::OrderStep::Staged);
+                    abort_point("staged");
                 }
                 self.commit()?;
                 if has_events {
-                    failpoint::hit(failpoint::OrderStep::Committed);
+                    abort_point("committed");
                 }
                 self.publish();
             }
