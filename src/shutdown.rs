@@ -47,32 +47,11 @@ impl fmt::Display for ShutdownReason {
     }
 }
 
-#[derive(Debug)]
-enum SignalSource {
-    System(Signals),
-    /// The first signal, forwarded by a [`SecondSignal`].
-    Forwarded(watch::Receiver<Option<ShutdownReason>>),
-}
-
-impl SignalSource {
-    async fn wait(&mut self) -> ShutdownReason {
-        let first = match self {
-            Self::System(signals) => return signals.wait().await,
-            Self::Forwarded(first) => first.wait_for(Option::is_some).await.map(|first| *first),
-        };
-        match first {
-            Ok(Some(reason)) => reason,
-            // The sender lives as long as the process.
-            Ok(None) | Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// Listens for the shutdown signals. While it exists, Ctrl-C, SIGTERM and SIGHUP do not kill the
-/// process.
+/// Waits for the end of a session.
 #[derive(Debug)]
 pub struct Shutdown {
-    signals: SignalSource,
+    /// The first signal, forwarded by a [`SecondSignal`].
+    signal: Option<watch::Receiver<Option<ShutdownReason>>>,
     reader_gone: Option<ReaderGone>,
     is_reader_gone_reported: bool,
     /// End and duration of `--for`.
@@ -80,26 +59,17 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Installs the signal handlers and starts the duration of `--for`. Must be called within a
-    /// runtime.
-    ///
-    /// # Errors
-    ///
-    /// Returns the system error if a signal handler cannot be installed.
-    pub fn listen(after: Option<Duration>) -> io::Result<Self> {
-        Ok(Self::new(SignalSource::System(Signals::listen()?), after))
-    }
-
-    /// Same as [`listen`](Self::listen), with the signals of a [`SecondSignal`], which ends the
-    /// process at the second one.
+    /// Stops at the first signal of a [`SecondSignal`], which ends the process at the second one.
+    /// Starts the duration of `--for`.
     pub fn from_signals(quit: &SecondSignal, after: Option<Duration>) -> Self {
-        Self::new(SignalSource::Forwarded(quit.first()), after)
+        Self { signal: Some(quit.first()), ..Self::without_signals(after) }
     }
 
-    fn new(signals: SignalSource, after: Option<Duration>) -> Self {
+    /// Leaves the signals to the caller. Starts the duration of `--for`.
+    pub fn without_signals(after: Option<Duration>) -> Self {
         let moment = |after| Instant::now().checked_add(after).map(|at| (at, after));
         let deadline = after.and_then(moment);
-        Self { signals, reader_gone: None, is_reader_gone_reported: false, deadline }
+        Self { signal: None, reader_gone: None, is_reader_gone_reported: false, deadline }
     }
 
     /// Also stops when the reader of the log closes its end.
@@ -118,15 +88,25 @@ impl Shutdown {
         }
     }
 
-    /// Waits for the shutdown and returns its cause. May be called again: each signal is returned
-    /// once, an elapsed `--for` every time.
+    /// Waits for the shutdown and returns its cause. May be called again, and then returns at once.
     ///
     /// # Cancel safety
     ///
     /// Safe: a signal that arrives in between is returned by the next call.
     pub async fn wait(&mut self) -> ShutdownReason {
-        let Self { signals, reader_gone, deadline, .. } = self;
+        let Self { signal, reader_gone, deadline, .. } = self;
         let deadline = *deadline;
+        let signaled = async move {
+            let first = match signal {
+                Some(signal) => signal.wait_for(Option::is_some).await.ok().and_then(|it| *it),
+                None => None,
+            };
+            match first {
+                Some(reason) => reason,
+                // The sender lives as long as the process.
+                None => std::future::pending().await,
+            }
+        };
         let elapsed = async move {
             match deadline {
                 Some((at, after)) => {
@@ -144,7 +124,7 @@ impl Shutdown {
         };
         tokio::select! {
             biased;
-            reason = signals.wait() => reason,
+            reason = signaled => reason,
             () = reader_gone => {
                 self.report_reader_gone();
                 ShutdownReason::ReaderGone
@@ -154,6 +134,8 @@ impl Shutdown {
     }
 }
 
+/// Handlers of the shutdown signals. While they exist, Ctrl-C, SIGTERM and SIGHUP do not kill the
+/// process.
 #[derive(Debug)]
 struct Signals {
     interrupt: Signal,
@@ -472,7 +454,7 @@ mod tests {
     async fn an_elapsed_duration_is_reported_on_every_call() {
         let after = Duration::from_secs(60);
         let begun = Instant::now();
-        let mut stop = Shutdown::listen(Some(after)).unwrap();
+        let mut stop = Shutdown::without_signals(Some(after));
         assert_eq!(stop.wait().await, ShutdownReason::TimeLimit(after));
         assert_eq!(begun.elapsed(), after);
         assert_eq!(stop.wait().await, ShutdownReason::TimeLimit(after));
@@ -488,7 +470,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_duration_it_waits_indefinitely() {
-        let mut stop = Shutdown::listen(None).unwrap();
+        let mut stop = Shutdown::without_signals(None);
         let year = Duration::from_secs(SECONDS_MAX / 10);
         assert!(tokio::time::timeout(year, stop.wait()).await.is_err());
     }

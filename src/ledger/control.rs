@@ -407,10 +407,9 @@ impl Listener {
         alarm: &Alarm,
     ) -> Result<Self, ControlError> {
         let address = prepare(directory, instance)?;
-        let failed = |action| move |source| ControlError::Io { action, source };
-        let listener = UnixListener::bind(&address.path).map_err(failed("open"))?;
+        let listener = UnixListener::bind(&address.path).map_err(io_error("open"))?;
         let mode = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(&address.path, mode).map_err(failed("set the permissions of"))?;
+        fs::set_permissions(&address.path, mode).map_err(io_error("set the permissions of"))?;
         let identity = address.identity();
         let is_stopped = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&is_stopped);
@@ -428,7 +427,7 @@ impl Listener {
                 }
             }
         });
-        let thread = thread.map_err(failed("listen to"))?;
+        let thread = thread.map_err(io_error("listen to"))?;
         Ok(Self { address, identity, is_stopped, thread: Some(thread) })
     }
 }
@@ -455,27 +454,30 @@ impl Drop for Listener {
 
 /// Creates the directory and removes the socket of a bot that has ended.
 fn prepare(directory: &Path, instance: Instance) -> Result<SocketAddress, ControlError> {
-    let failed = |action| move |source| ControlError::Io { action, source };
-    private::make_directory(directory).map_err(failed("create a directory for"))?;
+    private::make_directory(directory).map_err(io_error("create a directory for"))?;
     check_permissions(directory)?;
-    let address = SocketAddress::within(directory, instance).map_err(failed("access"))?;
+    let address = SocketAddress::within(directory, instance).map_err(io_error("access"))?;
     let metadata = match fs::symlink_metadata(&address.path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(address),
-        metadata => metadata.map_err(failed("access"))?,
+        metadata => metadata.map_err(io_error("access"))?,
     };
     // A symbolic link is removed and never followed.
     let is_socket = metadata.file_type().is_socket();
     if is_socket && UnixStream::connect(&address.path).is_ok() {
         return Err(ControlError::AlreadyRunning);
     }
-    fs::remove_file(&address.path).map_err(failed("remove the old socket of"))?;
+    fs::remove_file(&address.path).map_err(io_error("remove the old socket of"))?;
     Ok(address)
+}
+
+fn io_error(action: &'static str) -> impl FnOnce(io::Error) -> ControlError {
+    move |source| ControlError::Io { action, source }
 }
 
 /// Fails if other users have any permission on the directory.
 fn check_permissions(inner: &Path) -> Result<(), ControlError> {
     let metadata = fs::symlink_metadata(inner);
-    let metadata = metadata.map_err(|source| ControlError::Io { action: "access", source })?;
+    let metadata = metadata.map_err(io_error("access"))?;
     if metadata.is_dir() && metadata.permissions().mode() & 0o077 == 0 {
         return Ok(());
     }
@@ -519,8 +521,7 @@ pub(super) fn exchange(
         return Err(ControlError::NotRunning);
     }
     check_permissions(directory)?;
-    let failed = |action| move |source| ControlError::Io { action, source };
-    let address = SocketAddress::within(directory, instance).map_err(failed("access"))?;
+    let address = SocketAddress::within(directory, instance).map_err(io_error("access"))?;
     if address.identity().is_none() {
         return Err(ControlError::NotRunning);
     }
@@ -532,7 +533,7 @@ pub(super) fn exchange(
         .and_then(|()| stream.write_all(line.as_bytes()))
         .and_then(|()| stream.write_all(b"\n"))
         .and_then(|()| read_line(&mut stream));
-    exchanged.map_err(|source| ControlError::Io { action: EXCHANGE, source })
+    exchanged.map_err(io_error(EXCHANGE))
 }
 
 fn set_timeouts(stream: &UnixStream) -> io::Result<()> {

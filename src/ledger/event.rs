@@ -476,6 +476,26 @@ pub enum LedgerEvent {
     LossCleared { by: EvidenceSource },
 }
 
+impl LedgerEvent {
+    /// Returns the number of the intent that the event is about.
+    pub fn sequence(&self) -> Option<Sequence> {
+        let mut event = *self;
+        event.sequence_mut().copied()
+    }
+
+    pub(super) const fn sequence_mut(&mut self) -> Option<&mut Sequence> {
+        match self {
+            Self::Reserved { sequence, .. }
+            | Self::Sent { sequence }
+            | Self::Answered { sequence, .. }
+            | Self::Proved { sequence, .. }
+            | Self::PriceConfirmed { sequence, .. }
+            | Self::Adopted { sequence, .. } => Some(sequence),
+            _ => None,
+        }
+    }
+}
+
 /// Reason for which the files are no longer reliable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StorageFault {

@@ -113,19 +113,13 @@ impl Ledger {
     pub fn in_memory(budget: Budget, entries: &[WhitelistEntry], balance_required: bool) -> Self {
         let mut state = LedgerState::new(budget, balance_required);
         state.set_entries(entries);
-        Self {
-            state,
-            journal: None,
-            #[cfg(test)]
-            events_for_tests: Vec::new(),
-        }
+        Self::new(state, None)
     }
 
-    fn with_journal(mut state: LedgerState, journal: Journal) -> Self {
-        state.reserve_capacity();
+    fn new(state: LedgerState, journal: Option<Journal>) -> Self {
         Self {
             state,
-            journal: Some(journal),
+            journal,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }

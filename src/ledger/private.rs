@@ -134,10 +134,7 @@ impl LedgerLock {
     /// cannot be written.
     pub(super) fn take(folder: &Path) -> Result<Self, LedgerError> {
         let path = folder.join(LOCK_FILE);
-        let failed = |action| {
-            let path = path.clone();
-            move |source| LedgerError::File { action, path, source }
-        };
+        let failed = |action| LedgerError::file(action, &path);
         let mut file = open(&path).map_err(failed("open"))?;
         match file.try_lock() {
             Ok(()) => {}

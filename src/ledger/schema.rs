@@ -131,7 +131,7 @@ impl StagedRows {
         };
         let (at, event) = converted;
         state.apply(at, &event)?;
-        let changed = sequence_of(&record.event).into_iter().chain(interrupted);
+        let changed = record.event.sequence().into_iter().chain(interrupted);
         let intents = changed.filter_map(|sequence| state.at(sequence).copied()).collect();
         let halts = state.halts.get(halts_before..).unwrap_or_default().to_vec();
         Ok(Self { record, intents, halts })
@@ -147,7 +147,7 @@ impl StagedRows {
             .insert(params![
                 at.0,
                 kind(&event),
-                sequence_of(&event).map(integer),
+                event.sequence().map(integer),
                 self.record.encode()
             ])?;
         for intent in &self.intents {
@@ -244,23 +244,10 @@ fn write_correction(
             number,
             at.0,
             operator.as_str(),
-            sequence_of(event).map(integer),
+            event.sequence().map(integer),
             verdict
         ])?;
     Ok(())
-}
-
-/// Returns the intent that an event refers to.
-fn sequence_of(event: &LedgerEvent) -> Option<Sequence> {
-    match *event {
-        LedgerEvent::Reserved { sequence, .. }
-        | LedgerEvent::Sent { sequence }
-        | LedgerEvent::Answered { sequence, .. }
-        | LedgerEvent::Proved { sequence, .. }
-        | LedgerEvent::PriceConfirmed { sequence, .. }
-        | LedgerEvent::Adopted { sequence, .. } => Some(sequence),
-        _ => None,
-    }
 }
 
 /// Sequence numbers fit an `i64` for 292 million years at one order per millisecond.

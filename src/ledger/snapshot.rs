@@ -53,7 +53,7 @@ impl Snapshot {
     }
 }
 
-/// Results of the orders of a session, at the current state of the ledger.
+/// Results of some orders, at the current state of the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrderTotals {
     /// Orders that are bought, delivered or not, including cancelled ones without a refund.
@@ -70,44 +70,45 @@ pub struct OrderTotals {
     pub not_bought: u64,
     pub unknown: u64,
     pub unknown_coins: Amount,
+    /// Orders that the market rejected, or that were not sent.
+    pub rejected: u64,
+    pub in_flight: u64,
+}
+
+impl OrderTotals {
+    pub(super) fn of<'a>(orders: impl Iterator<Item = &'a Intent>) -> Self {
+        let mut totals = Self::default();
+        orders.for_each(|order| totals.add(order));
+        totals
+    }
+
+    fn add(&mut self, order: &Intent) {
+        let add = |count: &mut u64, coins: &mut Amount| {
+            *count = count.saturating_add(1);
+            *coins = coins.saturating_add(order.price);
+        };
+        if order.state.is_charged() {
+            add(&mut self.bought, &mut self.spent);
+        }
+        let mut unpriced = Amount::ZERO;
+        match order.state {
+            OrderState::Bought => {}
+            OrderState::Completed => add(&mut self.delivered, &mut unpriced),
+            OrderState::Returning => add(&mut self.returning, &mut self.returning_coins),
+            OrderState::Returned => add(&mut self.returned, &mut self.returned_coins),
+            OrderState::Unknown => add(&mut self.unknown, &mut self.unknown_coins),
+            OrderState::NotBought => add(&mut self.not_bought, &mut unpriced),
+            OrderState::Rejected | OrderState::NotSent => add(&mut self.rejected, &mut unpriced),
+            OrderState::Reserved | OrderState::Sent => add(&mut self.in_flight, &mut unpriced),
+        }
+    }
 }
 
 impl Ledger {
     /// Returns the totals of the orders from this number on.
     pub fn totals_since(&self, first: Sequence) -> OrderTotals {
-        let mut totals = OrderTotals::default();
-        let add_order = |count: &mut u64, coins: &mut Amount, price: Amount| {
-            *count = count.saturating_add(1);
-            *coins = coins.saturating_add(price);
-        };
         let newest_first = self.state.intents().iter().rev();
-        for intent in newest_first.take_while(|intent| first <= intent.sequence) {
-            let price = intent.price;
-            let mut unpriced = Amount::ZERO;
-            match intent.state {
-                OrderState::Bought => add_order(&mut totals.bought, &mut totals.spent, price),
-                OrderState::Completed => {
-                    add_order(&mut totals.bought, &mut totals.spent, price);
-                    add_order(&mut totals.delivered, &mut unpriced, price);
-                }
-                OrderState::Returning => {
-                    add_order(&mut totals.bought, &mut totals.spent, price);
-                    add_order(&mut totals.returning, &mut totals.returning_coins, price);
-                }
-                OrderState::Returned => {
-                    add_order(&mut totals.returned, &mut totals.returned_coins, price);
-                }
-                OrderState::Unknown => {
-                    add_order(&mut totals.unknown, &mut totals.unknown_coins, price);
-                }
-                OrderState::NotBought => add_order(&mut totals.not_bought, &mut unpriced, price),
-                OrderState::Reserved
-                | OrderState::Sent
-                | OrderState::Rejected
-                | OrderState::NotSent => {}
-            }
-        }
-        totals
+        OrderTotals::of(newest_first.take_while(|intent| first <= intent.sequence))
     }
 
     pub fn next_sequence(&self) -> Sequence {
