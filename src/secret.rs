@@ -281,9 +281,6 @@ impl<W: Write> Write for Masking<W> {
     }
 }
 
-#[cfg(test)]
-mod tests;
-
 /// Maximum length of an anchor. A longer one would miss values whose end was cut off.
 const ANCHOR_BYTES: usize = 8;
 /// Maximum length of one encoded character, in bytes, such as `%25253A`.
@@ -590,3 +587,6 @@ fn trim_to_characters(text: &[u8], range: Range<usize>) -> Range<usize> {
     }
     start..end
 }
+
+#[cfg(test)]
+mod tests;

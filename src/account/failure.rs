@@ -1,5 +1,4 @@
 //! Errors of reads of the account, their consequences for ordering, and the reads that are failing.
-//! Pure.
 //!
 //! A failing read is logged when it begins to fail, when its cause changes and when it succeeds
 //! again. `sniper status` lists the failing reads.

@@ -581,20 +581,11 @@ impl Timeline {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::{
-        domain::money::Amount,
-        domain::outcome::{NotSent, RejectReason, Unknown},
-        domain::trade::{KeyedBy, TradeId},
-        ledger::event::StorageFault,
-        ledger::event::{
-            BootId, EntrySlot, Evidence, EvidenceSource, HaltReason, OPERATOR_BYTES_MAX, Operator,
-            RecordedAnswer, Sequence,
-        },
-        threads::ThreadName,
-    };
+mod tests {
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::event::OPERATOR_BYTES_MAX;
 
     /// Records outlive a release, so the checksum must not change. Source: RFC 3720, appendix B.4.
     #[test]

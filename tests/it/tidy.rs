@@ -17,9 +17,6 @@ const MAIN_LINES_MAX: usize = 100;
 
 /// Pure modules: they make decisions without I/O. A folder includes every file in it.
 const PURE: &[&str] = &[
-    "src/account/look_back.rs",
-    "src/account/health.rs",
-    "src/account/rate_limiter.rs",
     "src/account/purchases.rs",
     "src/execution/response.rs",
     "src/execution/response_reader",
