@@ -20,8 +20,8 @@ use super::{
     event::{OPERATOR_BYTES_MAX, Sequence},
     intent::Intent,
     reader::{LedgerReader, OrderDetails},
-    snapshot::OrderTotals,
     standing::{self, Standing, StandingProblems},
+    state::OrderTotals,
     status::{HaltStatus, LedgerStatus, LimitTable},
 };
 use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId, text::Escaped};

@@ -51,7 +51,6 @@ pub mod reader;
 pub mod reconcile;
 pub mod record;
 mod schema;
-pub mod snapshot;
 pub mod standing;
 pub mod state;
 pub mod status;
@@ -68,8 +67,7 @@ pub use self::{
     open::{LedgerLocation, LiveOpen, NewLedger},
     order_request::{ApprovedOrder, OrderRequest, RiskRejection},
     reconcile::{AccountReading, OwnTrade},
-    snapshot::{OrderTotals, Snapshot},
-    state::LedgerState,
+    state::{LedgerState, OrderTotals, Snapshot},
 };
 
 use self::{
@@ -268,7 +266,9 @@ impl Ledger {
         if let Some(coins) = balance {
             effects.merge(self.set_balance(coins, reading.started, now));
         }
-        effects.merge(self.apply_reading(reading, now));
+        for event in self.state.reconcile_trades(reading) {
+            effects.merge(self.record_infallible(now, event));
+        }
         if reading.complete && self.state.frozen_at.is_some_and(|frozen| frozen < reading.started) {
             self.state.frozen_at = None;
         }
@@ -381,6 +381,16 @@ impl Ledger {
         self.state.snapshot(now)
     }
 
+    /// Returns the totals of the orders from this number on.
+    pub fn totals_since(&self, first: Sequence) -> OrderTotals {
+        let newest_first = self.state.intents().iter().rev();
+        OrderTotals::of(newest_first.take_while(|intent| first <= intent.sequence))
+    }
+
+    pub fn next_sequence(&self) -> Sequence {
+        self.state.next_sequence()
+    }
+
     /// Returns the approval time of the oldest unresolved order.
     pub fn oldest_open(&self) -> Option<UnixMs> {
         let counted = self.state.count_since.filter(|_since| !self.state.baselined);
@@ -389,14 +399,6 @@ impl Ledger {
 
     pub const fn state(&self) -> &LedgerState {
         &self.state
-    }
-
-    fn apply_reading(&mut self, reading: &AccountReading<'_>, now: UnixMs) -> Effects {
-        let mut effects = Effects::default();
-        for event in self.state.reconcile_trades(reading) {
-            effects.merge(self.record_infallible(now, event));
-        }
-        effects
     }
 
     fn change_of(&self, before: &Intent) -> Option<StateChange> {

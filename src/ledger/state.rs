@@ -191,17 +191,16 @@ impl LedgerState {
 
     /// Returns the approval time of the oldest unresolved intent.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        let open = self.open.first().and_then(|sequence| self.at(*sequence));
+        let open = self.open_intents().next();
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
         open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
     }
 
     /// Returns `true` if a balance of this amount would change nothing and prove nothing.
     pub(super) fn is_unchanged_by(&self, coins: Amount) -> bool {
-        let has_open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         self.account.is_unchanged(coins)
             && self.repriced.is_empty()
-            && !has_open.into_iter().any(|intent| intent.state == OrderState::Returning)
+            && !self.open_intents().any(|intent| intent.state == OrderState::Returning)
     }
 
     /// Returns `true` if the wall clock was set since the account was read. Nothing is released by
@@ -234,6 +233,11 @@ impl LedgerState {
     /// Returns the number of the next intent.
     pub(super) fn next_sequence(&self) -> Sequence {
         Sequence(u64::try_from(self.intents.len()).unwrap_or(u64::MAX)).next()
+    }
+
+    /// Iterates over the intents whose state reconciliation may still change, the oldest first.
+    pub(super) fn open_intents(&self) -> impl Iterator<Item = &Intent> {
+        self.open.iter().filter_map(|sequence| self.at(*sequence))
     }
 
     pub(super) fn at(&self, sequence: Sequence) -> Option<&Intent> {
@@ -444,4 +448,158 @@ pub(super) fn unrecorded(limit: ApprovedTotals, recorded: ApprovedTotals) -> (Am
     let coins = limit.coins.saturating_sub(recorded.coins).max(Amount::ZERO);
     let count = limit.count.saturating_sub(recorded.count);
     (coins, u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// State of the ledger at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub budget: Budget,
+    /// Coins reserved, spent and unknown since the last new budget, including possible crash
+    /// losses.
+    pub spent: Amount,
+    pub spent_in_hour: Amount,
+    pub spent_in_day: Amount,
+    pub sent_in_minute: u32,
+    pub balance: Option<Amount>,
+    /// Lower bound of the available coins.
+    pub available_min: Option<Amount>,
+    /// Available coins if the last reading included every earlier order. For display only.
+    pub available_estimate: Option<Amount>,
+    /// Orders that wait for a response.
+    pub in_flight: u32,
+    /// Orders of unknown outcome that are not resolved.
+    pub unknown: u32,
+    /// Total price of the unknown orders.
+    pub unknown_coins: Amount,
+    /// Orders that are bought and not delivered.
+    pub undelivered: u32,
+    /// Cancelled orders without a refund so far.
+    pub returning: u32,
+    pub returning_coins: Amount,
+    /// `true` after the first comparison with the market since the start.
+    pub reconciled: bool,
+    /// End of the current pause.
+    pub paused_until: Option<UnixMs>,
+    pub halts: Vec<Halt>,
+    /// Orders that a crash may have removed from the record.
+    pub loss: CrashLoss,
+    /// Total number of intents.
+    pub intents: usize,
+}
+
+impl Snapshot {
+    /// Returns `true` if the last balance is below `min_balance`.
+    pub fn is_below_min_balance(&self) -> bool {
+        self.balance.is_some_and(|balance| balance < self.budget.min_balance)
+    }
+}
+
+/// Results of some orders, at the current state of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrderTotals {
+    /// Orders that are bought, delivered or not, including cancelled ones without a refund.
+    pub bought: u64,
+    pub spent: Amount,
+    pub delivered: u64,
+    /// Cancelled orders without a refund so far.
+    pub returning: u64,
+    pub returning_coins: Amount,
+    /// Cancelled and refunded orders.
+    pub returned: u64,
+    pub returned_coins: Amount,
+    /// Orders that were unknown at first and turned out not to be bought.
+    pub not_bought: u64,
+    pub unknown: u64,
+    pub unknown_coins: Amount,
+    /// Orders that the market rejected, or that were not sent.
+    pub rejected: u64,
+    pub in_flight: u64,
+}
+
+impl OrderTotals {
+    pub(super) fn of<'a>(orders: impl Iterator<Item = &'a Intent>) -> Self {
+        let mut totals = Self::default();
+        orders.for_each(|order| totals.add(order));
+        totals
+    }
+
+    fn add(&mut self, order: &Intent) {
+        let add = |count: &mut u64, coins: &mut Amount| {
+            *count = count.saturating_add(1);
+            *coins = coins.saturating_add(order.price);
+        };
+        if order.state.is_charged() {
+            add(&mut self.bought, &mut self.spent);
+        }
+        let mut unpriced = Amount::ZERO;
+        match order.state {
+            OrderState::Bought => {}
+            OrderState::Completed => add(&mut self.delivered, &mut unpriced),
+            OrderState::Returning => add(&mut self.returning, &mut self.returning_coins),
+            OrderState::Returned => add(&mut self.returned, &mut self.returned_coins),
+            OrderState::Unknown => add(&mut self.unknown, &mut self.unknown_coins),
+            OrderState::NotBought => add(&mut self.not_bought, &mut unpriced),
+            OrderState::Rejected | OrderState::NotSent => add(&mut self.rejected, &mut unpriced),
+            OrderState::Reserved | OrderState::Sent => add(&mut self.in_flight, &mut unpriced),
+        }
+    }
+}
+
+impl LedgerState {
+    /// Returns the last balance and the earliest moment at which it can have been true.
+    pub fn last_reading(&self) -> Option<(Amount, UnixMs)> {
+        self.account.last_reading().map(|reading| (reading.coins, reading.as_of))
+    }
+
+    /// Estimates the available coins, assuming that the last balance included every order reserved
+    /// before it.
+    fn available_estimate(&self) -> Option<Amount> {
+        let reading = self.account.last_reading()?;
+        let since = self.intents.iter().rev();
+        let since = since.take_while(|intent| reading.as_of <= intent.reserved_at);
+        let spent = since.filter(|intent| intent.state.counts());
+        Some(spent.fold(reading.coins, |left, intent| left.saturating_sub(intent.price)))
+    }
+
+    /// Summarizes the ledger at `now`.
+    pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
+        let age_now = self.age_now(now);
+        for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.advance(age_now);
+        }
+        let reserve = self.loss.coins;
+        let unknown = || self.open_intents().filter(|intent| intent.state == OrderState::Unknown);
+        let returning =
+            || self.open_intents().filter(|intent| intent.state == OrderState::Returning);
+        let sum = |sum: Amount, intent: &Intent| sum.saturating_add(intent.price);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Snapshot {
+            budget: self.budget.clone(),
+            spent: self.spent.saturating_add(reserve),
+            spent_in_hour: self.hour.sum().saturating_add(reserve),
+            spent_in_day: self.day.sum().saturating_add(reserve),
+            sent_in_minute: self.minute.count(),
+            balance: self.account.balance(),
+            available_min: self.account.available_min(),
+            available_estimate: self.available_estimate(),
+            in_flight: self.in_flight,
+            unknown: count(unknown().count()),
+            unknown_coins: unknown().fold(Amount::ZERO, sum),
+            returning: count(returning().count()),
+            returning_coins: returning().fold(Amount::ZERO, sum),
+            undelivered: count(
+                self.open_intents().filter(|intent| intent.state == OrderState::Bought).count(),
+            ),
+            reconciled: self.reconciled,
+            paused_until: Some(self.paused_until).filter(|until| now < *until),
+            halts: self.halts.clone(),
+            loss: self.loss,
+            intents: self.intents.len(),
+        }
+    }
+
+    /// Iterates over every known whitelist entry with its usage.
+    pub fn entries(&self) -> impl Iterator<Item = (&EntryKey, EntryUsage)> {
+        self.entries.iter().map(|(key, _slot, used)| (key, used))
+    }
 }

@@ -51,7 +51,6 @@ const PURE: &[&str] = &[
     "src/ledger/intent.rs",
     "src/ledger/reconcile.rs",
     "src/ledger/record.rs",
-    "src/ledger/snapshot.rs",
     "src/ledger/status.rs",
     "src/ledger/prealloc.rs",
     "src/ledger/steps.rs",
