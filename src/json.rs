@@ -14,10 +14,10 @@
 //! 3. It allocates only in [`JsonStr::decode`] of a string that contains an escape.
 
 mod elements;
-mod text;
-mod token;
 
-pub use self::{elements::Elements, text::JsonStr};
+use std::borrow::Cow;
+
+pub use self::elements::Elements;
 
 /// Maximum nesting depth of arrays and objects; the bound of `serde_json`.
 pub const DEPTH_MAX: u8 = 127;
@@ -248,12 +248,336 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A validated string between its quotes, still escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonStr<'a> {
+    raw: &'a str,
+    escaped: bool,
+}
+
+impl<'a> JsonStr<'a> {
+    /// Takes the validated text between two quotes.
+    #[inline]
+    const fn new(raw: &'a str, escaped: bool) -> Self {
+        Self { raw, escaped }
+    }
+
+    /// Returns the string's value. Allocates only if it contains an escape.
+    #[inline]
+    pub fn decode(self) -> Cow<'a, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+    }
+
+    /// Returns the string's value if it contains no escape.
+    pub const fn plain(self) -> Option<&'a str> {
+        if self.escaped { None } else { Some(self.raw) }
+    }
+}
+
+/// Returns the index of the first quote, backslash or control character at or after `at`, or the
+/// end.
+///
+/// Eight bytes at a time: in each byte of `found` the highest bit is set if that byte of `word` is
+/// one of the three. Flipping one bit puts the quote next to the control characters, so that one
+/// subtraction finds both. A borrow can only raise false alarms above a true one, so the lowest set
+/// bit is exact.
+#[inline(always)]
+fn find_special_byte(bytes: &[u8], at: usize) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let Some(rest) = bytes.get(at..) else { return at };
+    let (words, _tail) = rest.as_chunks::<8>();
+    let mut end = at;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let quote_or_control = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+        let backslash = (word ^ (ONES * 0x5C)).wrapping_sub(ONES);
+        let found = (quote_or_control | backslash) & !word & HIGH;
+        if found != 0 {
+            let offset = usize::try_from(found.trailing_zeros() / 8).unwrap_or(0);
+            return end.wrapping_add(offset);
+        }
+        end = end.wrapping_add(8);
+    }
+    find_special_byte_in_tail(bytes, end)
+}
+
+/// The same for the last few bytes of a text, where no string of a whole message ends.
+#[cold]
+fn find_special_byte_in_tail(bytes: &[u8], at: usize) -> usize {
+    let tail = bytes.get(at..).unwrap_or_default();
+    let offset = tail.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    at.saturating_add(offset.unwrap_or(tail.len()))
+}
+
+/// Parses the four hexadecimal digits at `at`.
+fn hex_at(text: &str, at: usize) -> Option<u32> {
+    let digits = text.get(at..at.saturating_add(4))?;
+    if digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        u32::from_str_radix(digits, 16).ok()
+    } else {
+        None
+    }
+}
+
+/// Replaces the escapes of a string that the cursor has validated.
+fn unescape(raw: &str) -> String {
+    let mut out = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        let mut chars = after.chars();
+        rest = match chars.next() {
+            Some('u') => {
+                let high = hex_at(after, 1).unwrap_or(0xFFFD);
+                let (code, used) = match hex_at(after, 7) {
+                    Some(low) if (0xD800..0xDC00).contains(&high) => {
+                        let (high, low) = (high & 0x3FF, low & 0x3FF);
+                        (0x1_0000_u32.saturating_add((high << 10) | low), 11)
+                    }
+                    _ => (high, 5),
+                };
+                out.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                after.get(used..).unwrap_or_default()
+            }
+            Some(letter) => {
+                out.push(match letter {
+                    'b' => '\u{8}',
+                    'f' => '\u{c}',
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    other => other,
+                });
+                chars.as_str()
+            }
+            None => "",
+        };
+    }
+    out.push_str(rest);
+    out
+}
+
+impl<'a> Cursor<'a> {
+    /// Consumes one value of any kind.
+    #[inline]
+    fn skip_value(&mut self) -> Result<(), JsonError> {
+        match self.next_significant() {
+            Some(b'"') => self.skip_string().map(drop),
+            Some(b'-' | b'0'..=b'9') => self.skip_number(),
+            Some(b'n') => self.literal("null"),
+            Some(b't') => self.literal("true"),
+            Some(b'f') => self.literal("false"),
+            Some(b'{' | b'[') => self.skip_nested(),
+            _ => Err(self.syntax()),
+        }
+    }
+
+    /// Consumes one object or array. Kept out of line, so that [`skip_value`](Self::skip_value) can
+    /// be inlined.
+    #[inline(never)]
+    fn skip_nested(&mut self) -> Result<(), JsonError> {
+        if self.byte() == Some(b'{') {
+            self.object(|_key, cursor| cursor.skip_value())
+        } else {
+            self.array(Self::skip_value)
+        }
+    }
+
+    #[inline]
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline]
+    fn step(&mut self) {
+        self.at = self.at.wrapping_add(1);
+    }
+
+    #[inline]
+    fn next_significant(&mut self) -> Option<u8> {
+        match self.byte() {
+            Some(b' ' | b'\n' | b'\r' | b'\t') => self.skip_white_space(),
+            byte => byte,
+        }
+    }
+
+    /// The market sends no white space, so this is kept out of line.
+    #[cold]
+    fn skip_white_space(&mut self) -> Option<u8> {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {
+            self.step();
+        }
+        self.byte()
+    }
+
+    /// Returns the error for a value of another kind, or for no value at all.
+    #[cold]
+    fn unexpected(&mut self) -> JsonError {
+        match self.peek() {
+            Ok(_other) => JsonError::Shape { at: self.at },
+            Err(error) => error,
+        }
+    }
+
+    #[inline]
+    fn enter(&mut self) -> Result<(), JsonError> {
+        self.step();
+        self.depth = self.depth.saturating_add(1);
+        if self.depth > DEPTH_MAX { Err(JsonError::TooDeep { at: self.at }) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn leave(&mut self) -> Result<(), JsonError> {
+        self.step();
+        self.depth = self.depth.saturating_sub(1);
+        Ok(())
+    }
+
+    /// Returns the text from `start` to the cursor. Every token begins and ends with an ASCII
+    /// character.
+    #[inline]
+    fn slice(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    /// Parses the string whose first quote is at the cursor.
+    #[inline(always)]
+    fn parse_quoted(&mut self) -> Result<JsonStr<'a>, JsonError> {
+        let start = self.at.wrapping_add(1);
+        let escaped = self.skip_string()?;
+        let end = self.at.wrapping_sub(1);
+        Ok(JsonStr::new(self.text.get(start..end).unwrap_or_default(), escaped))
+    }
+
+    /// Consumes the string whose first quote is at the cursor. Returns `true` if it contains an
+    /// escape.
+    #[inline(always)]
+    fn skip_string(&mut self) -> Result<bool, JsonError> {
+        self.at = find_special_byte(self.text.as_bytes(), self.at.wrapping_add(1));
+        if self.byte() == Some(b'"') {
+            self.step();
+            return Ok(false);
+        }
+        self.skip_escaped_string().map(|()| true)
+    }
+
+    /// Consumes the rest of a string that contains an escape or is malformed.
+    #[cold]
+    fn skip_escaped_string(&mut self) -> Result<(), JsonError> {
+        loop {
+            match self.byte() {
+                Some(b'"') => {
+                    self.step();
+                    return Ok(());
+                }
+                Some(b'\\') => self.skip_escape()?,
+                _ => return Err(self.syntax()),
+            }
+            self.at = find_special_byte(self.text.as_bytes(), self.at);
+        }
+    }
+
+    /// Consumes the number whose first character is at the cursor.
+    #[inline]
+    fn skip_number(&mut self) -> Result<(), JsonError> {
+        if self.byte() == Some(b'-') {
+            self.step();
+        }
+        match self.byte() {
+            Some(b'0') => self.step(),
+            Some(b'1'..=b'9') => self.skip_digits(),
+            _ => return Err(self.syntax()),
+        }
+        if self.byte() == Some(b'.') {
+            self.step();
+            self.expect_digits()?;
+        }
+        if let Some(b'e' | b'E') = self.byte() {
+            return self.exponent();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn exponent(&mut self) -> Result<(), JsonError> {
+        self.step();
+        if let Some(b'+' | b'-') = self.byte() {
+            self.step();
+        }
+        self.expect_digits()
+    }
+
+    #[inline]
+    fn literal(&mut self, literal: &str) -> Result<(), JsonError> {
+        let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
+        if rest.starts_with(literal.as_bytes()) {
+            self.at = self.at.saturating_add(literal.len());
+            Ok(())
+        } else {
+            Err(self.syntax())
+        }
+    }
+
+    #[inline]
+    fn skip_digits(&mut self) {
+        while self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.step();
+        }
+    }
+
+    #[inline]
+    fn expect_digits(&mut self) -> Result<(), JsonError> {
+        if !self.byte().is_some_and(|byte| byte.is_ascii_digit()) {
+            return Err(self.syntax());
+        }
+        self.skip_digits();
+        Ok(())
+    }
+
+    /// Validates the escape whose backslash is at the cursor.
+    fn skip_escape(&mut self) -> Result<(), JsonError> {
+        self.step();
+        match self.byte() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.step();
+                Ok(())
+            }
+            Some(b'u') => {
+                self.step();
+                match self.parse_hex()? {
+                    0xDC00..=0xDFFF => Err(self.syntax()),
+                    0xD800..=0xDBFF => {
+                        self.literal("\\u")?;
+                        match self.parse_hex()? {
+                            0xDC00..=0xDFFF => Ok(()),
+                            _ => Err(self.syntax()),
+                        }
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Err(self.syntax()),
+        }
+    }
+
+    fn parse_hex(&mut self) -> Result<u32, JsonError> {
+        let value = hex_at(self.text, self.at).ok_or_else(|| self.syntax())?;
+        self.at = self.at.saturating_add(4);
+        Ok(value)
+    }
+
+    const fn syntax(&self) -> JsonError {
+        JsonError::Syntax { at: self.at }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::{text::find_special_byte, *};
+    use super::*;
 
     /// Builds the value that `serde_json` would build, through the cursor.
     fn rebuild(cursor: &mut Cursor<'_>) -> Result<Value, JsonError> {

@@ -3,16 +3,19 @@
 //! The first signal starts a graceful shutdown ([`Shutdown`]). A second signal ends the process
 //! immediately ([`SecondSignal`]), and so does a shutdown that takes longer than [`STOP_MAX`].
 
-pub mod second_signal;
-
-use std::{fmt, io, time::Duration};
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Notify, watch},
+    time::Instant,
 };
 
-pub use self::second_signal::{PRINT_MAX, STOP_MAX, SecondSignal};
 use crate::log::{OutputStream, ReaderGone, print_within};
 
 /// Maximum of `--for` in seconds: ten years.
@@ -44,59 +47,29 @@ impl fmt::Display for ShutdownReason {
     }
 }
 
-#[derive(Debug)]
-enum SignalSource {
-    System(Signals),
-    /// The first signal, forwarded by a [`SecondSignal`].
-    Forwarded(watch::Receiver<Option<ShutdownReason>>),
-}
-
-impl SignalSource {
-    async fn wait(&mut self) -> ShutdownReason {
-        let first = match self {
-            Self::System(signals) => return signals.wait().await,
-            Self::Forwarded(first) => first.wait_for(Option::is_some).await.map(|first| *first),
-        };
-        match first {
-            Ok(Some(reason)) => reason,
-            // The sender lives as long as the process.
-            Ok(None) | Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// Listens for the shutdown signals. While it exists, Ctrl-C, SIGTERM and SIGHUP do not kill the
-/// process.
+/// Waits for the end of a session.
 #[derive(Debug)]
 pub struct Shutdown {
-    signals: SignalSource,
+    /// The first signal, forwarded by a [`SecondSignal`].
+    signal: Option<watch::Receiver<Option<ShutdownReason>>>,
     reader_gone: Option<ReaderGone>,
     is_reader_gone_reported: bool,
     /// End and duration of `--for`.
-    deadline: Option<(tokio::time::Instant, Duration)>,
+    deadline: Option<(Instant, Duration)>,
 }
 
 impl Shutdown {
-    /// Installs the signal handlers and starts the duration of `--for`. Must be called within a
-    /// runtime.
-    ///
-    /// # Errors
-    ///
-    /// Returns the system error if a signal handler cannot be installed.
-    pub fn listen(after: Option<Duration>) -> io::Result<Self> {
-        Ok(Self::new(SignalSource::System(Signals::listen()?), after))
-    }
-
-    /// Same as [`listen`](Self::listen), with the signals of a [`SecondSignal`], which ends the
-    /// process at the second one.
+    /// Stops at the first signal of a [`SecondSignal`], which ends the process at the second one.
+    /// Starts the duration of `--for`.
     pub fn from_signals(quit: &SecondSignal, after: Option<Duration>) -> Self {
-        Self::new(SignalSource::Forwarded(quit.first()), after)
+        Self { signal: Some(quit.first()), ..Self::without_signals(after) }
     }
 
-    fn new(signals: SignalSource, after: Option<Duration>) -> Self {
-        let moment = |after| tokio::time::Instant::now().checked_add(after).map(|at| (at, after));
+    /// Leaves the signals to the caller. Starts the duration of `--for`.
+    pub fn without_signals(after: Option<Duration>) -> Self {
+        let moment = |after| Instant::now().checked_add(after).map(|at| (at, after));
         let deadline = after.and_then(moment);
-        Self { signals, reader_gone: None, is_reader_gone_reported: false, deadline }
+        Self { signal: None, reader_gone: None, is_reader_gone_reported: false, deadline }
     }
 
     /// Also stops when the reader of the log closes its end.
@@ -115,15 +88,25 @@ impl Shutdown {
         }
     }
 
-    /// Waits for the shutdown and returns its cause. May be called again: each signal is returned
-    /// once, an elapsed `--for` every time.
+    /// Waits for the shutdown and returns its cause. May be called again, and then returns at once.
     ///
     /// # Cancel safety
     ///
     /// Safe: a signal that arrives in between is returned by the next call.
     pub async fn wait(&mut self) -> ShutdownReason {
-        let Self { signals, reader_gone, deadline, .. } = self;
+        let Self { signal, reader_gone, deadline, .. } = self;
         let deadline = *deadline;
+        let signaled = async move {
+            let first = match signal {
+                Some(signal) => signal.wait_for(Option::is_some).await.ok().and_then(|it| *it),
+                None => None,
+            };
+            match first {
+                Some(reason) => reason,
+                // The sender lives as long as the process.
+                None => std::future::pending().await,
+            }
+        };
         let elapsed = async move {
             match deadline {
                 Some((at, after)) => {
@@ -141,7 +124,7 @@ impl Shutdown {
         };
         tokio::select! {
             biased;
-            reason = signals.wait() => reason,
+            reason = signaled => reason,
             () = reader_gone => {
                 self.report_reader_gone();
                 ShutdownReason::ReaderGone
@@ -151,6 +134,8 @@ impl Shutdown {
     }
 }
 
+/// Handlers of the shutdown signals. While they exist, Ctrl-C, SIGTERM and SIGHUP do not kill the
+/// process.
 #[derive(Debug)]
 struct Signals {
     interrupt: Signal,
@@ -263,11 +248,172 @@ impl fmt::Display for DurationText {
     }
 }
 
+/// Maximum time from the start of the shutdown to the exit.
+///
+/// Exceeds the sum of the individual limits: order responses 11 s, recording 10 s, ledger 10 s, log
+/// 1 s, summary 2 s.
+pub const STOP_MAX: Duration = Duration::from_secs(45);
+
+/// Maximum time to print the final message.
+pub const PRINT_MAX: Duration = Duration::from_millis(500);
+
+/// A signal within this time of the first counts as the same: `timeout` sends SIGTERM to its child
+/// and to the process group of the child. The first signal is forwarded after this time.
+const ECHO_MAX: Duration = Duration::from_millis(10);
+
+/// Same for SIGHUP: when a terminal closes, both the system and the shell send one.
+const HANGUP_ECHO_MAX: Duration = Duration::from_secs(1);
+
+/// Exit code of a shutdown that exceeded [`STOP_MAX`] and was not caused by a signal.
+const EXIT_LATE: u8 = 74;
+
+/// Ends the process at a second signal, also after this handle is dropped.
+#[derive(Clone)]
+pub struct SecondSignal(Arc<QuitState>);
+
+#[derive(Default)]
+struct QuitState {
+    /// Describes the unresolved orders.
+    unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
+    stopping: Notify,
+    first: watch::Sender<Option<ShutdownReason>>,
+}
+
+impl fmt::Debug for SecondSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SecondSignal").finish()
+    }
+}
+
+impl SecondSignal {
+    /// Starts counting signals. The first one is forwarded to a [`Shutdown`].
+    ///
+    /// # Errors
+    ///
+    /// Returns the system error if the handlers or the thread cannot be created.
+    pub fn watch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let signals = {
+            let _entered = runtime.enter();
+            Signals::listen()?
+        };
+        let shared = Arc::<QuitState>::default();
+        let quit = Self(Arc::clone(&shared));
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let forced = runtime.block_on(count_signals(signals, &shared));
+            exit(&shared, forced);
+        })?;
+        Ok(quit)
+    }
+
+    /// Subscribes to the first signal.
+    fn first(&self) -> watch::Receiver<Option<ShutdownReason>> {
+        self.0.first.subscribe()
+    }
+
+    /// Sets the function that describes the unresolved orders. It must return within a fraction of
+    /// a second, also while other threads are blocked.
+    pub fn set_unresolved_report(&self, describe: impl Fn() -> String + Send + 'static) {
+        let mut unresolved = self.0.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+        *unresolved = Some(Box::new(describe));
+    }
+
+    /// Starts the time limit [`STOP_MAX`] of a shutdown without a signal.
+    pub fn stopping(&self) {
+        self.0.stopping.notify_one();
+    }
+}
+
+/// Cause of an immediate exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ForcedExit {
+    SecondSignal(ShutdownReason),
+    /// The shutdown exceeded [`STOP_MAX`]; contains the signal that caused it, if any.
+    Timeout(Option<ShutdownReason>),
+}
+
+impl ForcedExit {
+    const fn exit_code(self) -> u8 {
+        match self {
+            Self::SecondSignal(reason) | Self::Timeout(Some(reason)) => match reason {
+                ShutdownReason::Interrupt => 130,
+                ShutdownReason::Terminate => 143,
+                ShutdownReason::Hangup => 129,
+                ShutdownReason::ReaderGone | ShutdownReason::TimeLimit(_) => EXIT_LATE,
+            },
+            Self::Timeout(None) => EXIT_LATE,
+        }
+    }
+}
+
+impl fmt::Display for ForcedExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SecondSignal(reason) => write!(f, "Quit immediately (second signal: {reason})"),
+            Self::Timeout(_) => {
+                write!(f, "Quit: shutdown took longer than {} s", STOP_MAX.as_secs())
+            }
+        }
+    }
+}
+
+/// Returns `true` if a signal this long after the first counts as a second one.
+fn is_second(reason: ShutdownReason, after: Duration) -> bool {
+    let echo = if reason == ShutdownReason::Hangup { HANGUP_ECHO_MAX } else { ECHO_MAX };
+    echo <= after
+}
+
+/// Counts the signals and returns the cause to exit immediately.
+async fn count_signals(mut signals: Signals, shared: &QuitState) -> ForcedExit {
+    let mut first: Option<(ShutdownReason, Instant)> = None;
+    let mut is_forwarded = false;
+    let mut deadline = None;
+    loop {
+        let timeout = at(deadline);
+        let echo_time_elapsed =
+            at(first.filter(|_| !is_forwarded).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
+        tokio::select! {
+            reason = signals.wait() => match first {
+                Some((_, came)) if is_second(reason, came.elapsed()) => return ForcedExit::SecondSignal(reason),
+                Some(_) => {}
+                None => first = Some((reason, Instant::now())),
+            },
+            () = echo_time_elapsed => {
+                is_forwarded = true;
+                shared.first.send_replace(first.map(|(reason, _)| reason));
+            }
+            () = shared.stopping.notified() => {}
+            () = timeout => return ForcedExit::Timeout(first.map(|(reason, _)| reason)),
+        }
+        deadline = deadline.or_else(|| Instant::now().checked_add(STOP_MAX));
+    }
+}
+
+/// Waits until an instant; without one, never returns.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn exit(shared: &QuitState, forced: ForcedExit) {
+    let unresolved = shared.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+    let unresolved =
+        unresolved.as_ref().map_or_else(String::new, |describe| format!(" {}", describe()));
+    // If stderr is closed, the exit code reports the cause; the ledger contains the orders.
+    drop(print_within(
+        OutputStream::Stderr,
+        &format!("sniper: {forced}.{unresolved}\n"),
+        PRINT_MAX,
+    ));
+    std::process::exit(forced.exit_code().into());
+}
+
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     #[track_caller]
     fn check(text: &str, expected: Result<u64, DurationError>) {
@@ -307,8 +453,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_elapsed_duration_is_reported_on_every_call() {
         let after = Duration::from_secs(60);
-        let begun = tokio::time::Instant::now();
-        let mut stop = Shutdown::listen(Some(after)).unwrap();
+        let begun = Instant::now();
+        let mut stop = Shutdown::without_signals(Some(after));
         assert_eq!(stop.wait().await, ShutdownReason::TimeLimit(after));
         assert_eq!(begun.elapsed(), after);
         assert_eq!(stop.wait().await, ShutdownReason::TimeLimit(after));
@@ -324,8 +470,43 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_duration_it_waits_indefinitely() {
-        let mut stop = Shutdown::listen(None).unwrap();
+        let mut stop = Shutdown::without_signals(None);
         let year = Duration::from_secs(SECONDS_MAX / 10);
         assert!(tokio::time::timeout(year, stop.wait()).await.is_err());
+    }
+
+    #[test]
+    fn an_echo_of_the_first_signal_is_not_a_second_signal() {
+        let second = |reason, after_ms| is_second(reason, Duration::from_millis(after_ms));
+        assert!(!second(ShutdownReason::Interrupt, 2));
+        assert!(second(ShutdownReason::Interrupt, 10));
+        assert!(second(ShutdownReason::Terminate, 10));
+        assert!(!second(ShutdownReason::Hangup, 900));
+        assert!(second(ShutdownReason::Hangup, 1_000));
+    }
+
+    #[test]
+    fn the_exit_code_is_128_plus_the_signal_number() {
+        let codes = [ShutdownReason::Interrupt, ShutdownReason::Terminate, ShutdownReason::Hangup]
+            .map(|reason| {
+                (
+                    ForcedExit::SecondSignal(reason).exit_code(),
+                    ForcedExit::Timeout(Some(reason)).exit_code(),
+                )
+            });
+        assert_eq!(codes, [(130, 130), (143, 143), (129, 129)]);
+        assert_eq!(ForcedExit::Timeout(None).exit_code(), 74);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_that_takes_too_long_is_ended() {
+        let shared = QuitState::default();
+        shared.stopping.notify_one();
+        let begun = Instant::now();
+        assert_eq!(
+            count_signals(Signals::listen().unwrap(), &shared).await,
+            ForcedExit::Timeout(None)
+        );
+        assert_eq!(begun.elapsed(), STOP_MAX);
     }
 }

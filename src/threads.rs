@@ -220,6 +220,36 @@ pub fn failpoint(thread: ThreadName) {
 #[inline]
 pub const fn failpoint(_thread: ThreadName) {}
 
+/// Aborts the process on request of a test, as if by `kill -9`: with
+/// `SNIPER_TEST_CRASH=recorded:3`, at the third time that a step `recorded` is reached. Not in
+/// release builds.
+///
+/// The steps of an order: `decided` (approved; not recorded), `recorded` (not sent), `left` (sent;
+/// that is not recorded), `left-recorded`, `answered` (the response is not recorded) and
+/// `answered-recorded`. Of the ledger's writer: `staged` (the events were read, not written) and
+/// `committed` (written; that is not published).
+#[cfg(debug_assertions)]
+pub fn abort_point(step: &str) {
+    static REQUEST: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static HITS: AtomicU32 = AtomicU32::new(0);
+    let request = REQUEST.get_or_init(|| {
+        let text = std::env::var("SNIPER_TEST_CRASH").ok()?;
+        let (name, times) = text.split_once(':')?;
+        Some((name.to_owned(), times.parse().ok()?))
+    });
+    if let Some((name, times)) = request
+        && name == step
+        && HITS.fetch_add(1, Ordering::Relaxed).saturating_add(1) == *times
+    {
+        std::process::abort();
+    }
+}
+
+/// Does nothing in release builds.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub const fn abort_point(_step: &str) {}
+
 /// Waits until a test requests a panic of this thread, and panics; never returns.
 ///
 /// # Cancel safety

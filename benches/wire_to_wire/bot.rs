@@ -105,7 +105,7 @@ impl Bot {
 }
 
 async fn session(mut feed: Feed<Csgoroll>, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
-    let mut stop = Shutdown::listen(None).unwrap();
+    let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
     let mut session = TradingSession::start(&feed, filler).unwrap();
     let sniper = session.sniper();

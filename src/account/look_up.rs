@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    health::ReadKind,
+    failure::ReadKind,
     poller::{AccountUpdate, RefreshRequests},
     reader::AccountReader,
 };

@@ -1,8 +1,8 @@
 //! Reads of the account and of open listings over HTTP, on another connection than the orders.
 //!
-//! - [`reader`]: typed, rate-limited reads (`rate_limiter`, pure); [`failure`]: their errors and the
-//!   consequences for ordering; [`health`]: the failing reads, so that each is reported once.
-//! - [`purchases`]: one list of own purchases from its pages; `look_back`: its time range. Pure.
+//! - [`reader`]: typed, rate-limited reads; [`failure`]: their errors, the consequences for ordering,
+//!   and the failing reads, so that each is reported once.
+//! - [`purchases`]: one list of own purchases from its pages. Pure.
 //! - [`backfill`]: reads open listings after a gap of the feed.
 //! - [`poller`]: reads balance and purchases at an interval and on request.
 //! - [`look_up`]: looks up orders of unknown outcome by their own ids.
@@ -12,18 +12,14 @@
 
 pub mod backfill;
 pub mod failure;
-pub mod health;
-mod look_back;
 pub mod look_up;
 pub mod poller;
 pub mod purchases;
-mod rate_limiter;
 pub mod reader;
 
 pub use self::{
     backfill::{SweepResult, fill_gaps, sweep},
-    failure::ReadFailure,
-    health::{FailureCause, ReadHealth, ReadKind},
+    failure::{FailureCause, ReadFailure, ReadHealth, ReadKind},
     look_up::{OrderReading, look_up_orders},
     poller::{AccountUpdate, PollConfig, RefreshRequests, poll_account},
     purchases::{IncompleteReason, LookBack, PurchasesReading},

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{failure::ReadFailure, health::FailureCause};
+use super::failure::{FailureCause, ReadFailure};
 use crate::{
     domain::account::{NextPage, OwnPurchase, Page},
     domain::time::UnixMs,

@@ -20,11 +20,9 @@ use super::{
     event::{EntrySlot, Sequence},
     intent::{ApprovedTotals, Intent},
     private::{self, PrivateFile},
-    record::{LAYOUT, RECORD_BYTES, Record},
-    rows::{StagedRows, integer},
-    schema::{KEY_PRICE_SINCE, MIGRATIONS, THOUSANDTHS_SINCE, VERSION},
+    record::{LAYOUT, RECORD_BYTES, Record, Timeline},
+    schema::{KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE, VERSION, integer},
     state::LedgerState,
-    timeline::Timeline,
 };
 use crate::{config::Budget, domain::money::Amount, domain::time::UnixMs, secret};
 
@@ -123,9 +121,9 @@ impl Database {
     /// current format. A database of another market stays as it is.
     pub(super) fn open(path: &Path, host: &str) -> Result<Self, LedgerError> {
         make_private(path)?;
-        let connection = Connection::open(path).map_err(db_error("open", path))?;
+        let connection = Connection::open(path).map_err(LedgerError::database("open", path))?;
         let mut database = Self { connection, path: path.to_owned(), tracked: None };
-        database.prepare().map_err(db_error("set up", path))?;
+        database.prepare().map_err(LedgerError::database("set up", path))?;
         database.check()?;
         database.check_owner(host)?;
         database.migrate()?;
@@ -138,8 +136,8 @@ impl Database {
     pub(super) fn open_to_read(path: &Path) -> Result<Self, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags);
-        let connection = opened.map_err(db_error("open", path))?;
-        connection.busy_timeout(READER_WAIT).map_err(db_error("set up", path))?;
+        let connection = opened.map_err(LedgerError::database("open", path))?;
+        connection.busy_timeout(READER_WAIT).map_err(LedgerError::database("set up", path))?;
         let database = Self { connection, path: path.to_owned(), tracked: None };
         database.known_version()?;
         Ok(database)
@@ -156,7 +154,7 @@ impl Database {
     /// Runs SQLite's integrity check.
     pub(super) fn check(&self) -> Result<(), LedgerError> {
         let result = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
-        let answer: String = result.map_err(db_error("check", &self.path))?;
+        let answer: String = result.map_err(LedgerError::database("check", &self.path))?;
         if answer == "ok" { Ok(()) } else { Err(self.damaged(answer)) }
     }
 
@@ -173,7 +171,7 @@ impl Database {
     }
 
     fn known_version(&self) -> Result<u32, LedgerError> {
-        let found = self.version().map_err(db_error("read", &self.path))?;
+        let found = self.version().map_err(LedgerError::database("read", &self.path))?;
         if found > VERSION {
             return Err(LedgerError::TooNew { path: self.path.clone(), found, supported: VERSION });
         }
@@ -185,7 +183,8 @@ impl Database {
         if self.known_version()? == 0 {
             return Ok(());
         }
-        let owner: Option<String> = self.meta("host").map_err(db_error("read", &self.path))?;
+        let owner: Option<String> =
+            self.meta("host").map_err(LedgerError::database("read", &self.path))?;
         match owner {
             Some(ledger) if ledger != host => Err(LedgerError::OtherHost {
                 path: self.path.clone(),
@@ -207,7 +206,7 @@ impl Database {
                 transaction.pragma_update(None, "user_version", version.to_string())?;
                 transaction.commit()
             })();
-            migrated.map_err(db_error("migrate", &path))?;
+            migrated.map_err(LedgerError::database("migrate", &path))?;
         }
         Ok(())
     }
@@ -234,7 +233,7 @@ impl Database {
                 count_since: self.meta("count_since")?.map(UnixMs),
             })
         })();
-        read.map_err(db_error("read", &self.path))
+        read.map_err(LedgerError::database("read", &self.path))
     }
 
     fn last_order(&self) -> rusqlite::Result<u64> {
@@ -277,10 +276,7 @@ impl Database {
     /// Copies the database into another file atomically.
     pub(super) fn copy_to(&self, path: &Path) -> Result<(), LedgerError> {
         let part = with_suffix(path, ".part");
-        let failed = |action| {
-            let path = path.to_owned();
-            move |source| LedgerError::File { action, path, source }
-        };
+        let failed = |action| LedgerError::file(action, path);
         if part.symlink_metadata().is_ok() {
             fs::remove_file(&part).map_err(failed("replace"))?;
         }
@@ -289,7 +285,7 @@ impl Database {
         let name = part.to_string_lossy();
         self.connection
             .execute("VACUUM INTO ?1", [name.as_ref()])
-            .map_err(db_error("write", path))?;
+            .map_err(LedgerError::database("write", path))?;
         fs::rename(&part, path).map_err(failed("create"))
     }
 
@@ -312,20 +308,20 @@ impl Database {
         state: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
-        let failed = || db_error("read", &self.path);
+        let failed = LedgerError::database("read", &self.path);
         let entries = "SELECT slot, key FROM entries ORDER BY slot";
-        let mut statement = self.connection.prepare(entries).map_err(failed())?;
+        let mut statement = self.connection.prepare(entries).map_err(&failed)?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
-        for row in rows.map_err(failed())? {
-            let (slot, key) = row.map_err(failed())?;
+        for row in rows.map_err(&failed)? {
+            let (slot, key) = row.map_err(&failed)?;
             state.restore_entry(EntrySlot(slot), EntryKey::from_text(key));
         }
         let events = "SELECT number, record FROM events ORDER BY number";
-        let mut statement = self.connection.prepare(events).map_err(failed())?;
+        let mut statement = self.connection.prepare(events).map_err(&failed)?;
         let rows = statement
             .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; RECORD_BYTES]>(1)?)));
-        for row in rows.map_err(failed())? {
-            let (number, bytes) = row.map_err(failed())?;
+        for row in rows.map_err(&failed)? {
+            let (number, bytes) = row.map_err(&failed)?;
             let record = Record::decode(&bytes).ok_or_else(|| self.undecodable(number, &bytes))?;
             let (at, event) = timeline.convert(&record);
             let applied = state.apply(at, &event);
@@ -334,17 +330,21 @@ impl Database {
         Ok(())
     }
 
+    /// Until the result is dropped, every read is of the same state of the database.
+    fn snapshot(&self) -> Result<Transaction<'_>, LedgerError> {
+        let begun = self.connection.unchecked_transaction();
+        begun.map_err(LedgerError::database("read", &self.path))
+    }
+
     /// Replays all events and reads the previous run's state in one snapshot.
     pub(super) fn replay_in_snapshot(
         &self,
         state: &mut LedgerState,
         timeline: &mut Timeline,
     ) -> Result<PreviousRun, LedgerError> {
-        let failed = || db_error("read", &self.path);
-        let transaction = self.connection.unchecked_transaction().map_err(failed())?;
+        let _snapshot = self.snapshot()?;
         let previous = self.previous_run()?;
         self.replay(state, timeline)?;
-        transaction.rollback().map_err(failed())?;
         Ok(previous)
     }
 
@@ -352,9 +352,9 @@ impl Database {
     pub(super) fn last_limits(&self) -> Result<Option<Budget>, LedgerError> {
         let sql = "SELECT max_price, total, min_balance, max_buys_per_minute, per_hour, per_day, \
                    max_in_flight FROM limits JOIN meta ON number = value AND key = 'limits'";
-        let failed = || db_error("read", &self.path);
-        let transaction = self.connection.unchecked_transaction().map_err(failed())?;
-        let converted = self.amounts().map_err(failed())?;
+        let failed = LedgerError::database("read", &self.path);
+        let _snapshot = self.snapshot()?;
+        let converted = self.amounts().map_err(&failed)?;
         let read = self.connection.query_row(sql, [], |row| {
             let whole = |index| row.get::<_, Option<i64>>(index).map(Option::unwrap_or_default);
             let amount = |index| whole(index).map(converted);
@@ -370,15 +370,13 @@ impl Database {
                 max_in_flight: count(6)?,
             })
         });
-        let limits = read.optional().map_err(failed())?;
-        transaction.rollback().map_err(failed())?;
-        Ok(limits)
+        read.optional().map_err(failed)
     }
 
     /// Reads the row of every intent.
     pub(super) fn intent_rows(&self) -> Result<Vec<IntentRow>, LedgerError> {
-        let read = (|| {
-            let transaction = self.connection.unchecked_transaction()?;
+        let _snapshot = self.snapshot()?;
+        let read: rusqlite::Result<Vec<IntentRow>> = (|| {
             let amount = self.amounts()?;
             let has_keys = KEY_PRICE_SINCE <= self.version()?;
             let key_price = if has_keys { "key_price" } else { "0" };
@@ -396,17 +394,17 @@ impl Database {
                     key_price: amount(row.get(5)?),
                 })
             })?;
-            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-            transaction.rollback()?;
-            Ok(rows)
+            rows.collect()
         })();
-        read.map_err(|source| self.unreadable(source))
+        read.map_err(LedgerError::database("read", &self.path))
     }
 
     /// Returns the number of these limits; new limits are inserted.
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
-        let number = self.number_of(budget, at).map_err(db_error("write", &self.path))?;
-        set_meta(&self.connection, "limits", &number).map_err(db_error("write", &self.path))?;
+        let number =
+            self.number_of(budget, at).map_err(LedgerError::database("write", &self.path))?;
+        set_meta(&self.connection, "limits", &number)
+            .map_err(LedgerError::database("write", &self.path))?;
         self.note_written();
         Ok(number)
     }
@@ -462,7 +460,7 @@ impl Database {
             transaction.commit()
         })();
         self.note_written();
-        started.map_err(db_error("write", &path))
+        started.map_err(LedgerError::database("write", &path))
     }
 
     /// Writes a batch in one transaction and waits for the disk.
@@ -474,7 +472,7 @@ impl Database {
             transaction.commit()
         })();
         self.note_written();
-        committed.map_err(db_error("write", &path))
+        committed.map_err(LedgerError::database("write", &path))
     }
 
     /// Connection for read-only queries.
@@ -484,10 +482,6 @@ impl Database {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(super) fn unreadable(&self, source: rusqlite::Error) -> LedgerError {
-        LedgerError::Database { action: "read", path: self.path.clone(), source }
     }
 
     fn undecodable(&self, number: i64, bytes: &[u8; RECORD_BYTES]) -> LedgerError {
@@ -573,9 +567,4 @@ fn limit_columns(budget: &Budget) -> [Option<i64>; 7] {
         budget.per_day.map(Amount::thousandths),
         Some(i64::from(budget.max_in_flight)),
     ]
-}
-
-fn db_error(action: &'static str, path: &Path) -> impl Fn(rusqlite::Error) -> LedgerError + use<> {
-    let path = path.to_owned();
-    move |source| LedgerError::Database { action, path: path.clone(), source }
 }

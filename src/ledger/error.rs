@@ -128,6 +128,21 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Returns the conversion of the error of a file operation.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::File { action, path: path.clone(), source }
+    }
+
+    /// Returns the conversion of an error of SQLite.
+    pub(super) fn database(
+        action: &'static str,
+        path: &Path,
+    ) -> impl Fn(rusqlite::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Database { action, path: path.clone(), source }
+    }
+
     pub(super) fn account_in_use(holder: Option<MarkContent>) -> Self {
         let (pid, data) = holder.map(|holder| (holder.pid, holder.data)).unzip();
         Self::AccountInUse { pid, data: data.unwrap_or_default() }

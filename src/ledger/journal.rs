@@ -12,26 +12,35 @@
 use std::{
     collections::VecDeque,
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::Ordering,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
+    thread,
     time::Duration,
 };
 
 use super::{
+    database::{Database, WriteBatch},
     error::LedgerError,
     event::{HaltReason, LedgerEvent, Sequence},
     intent::ApprovedTotals,
     mark::MarkClaim,
-    record::Record,
-    rejection::RiskRejection,
-    timeline::Timeline,
+    open::{DATABASE, INTENT_FILE},
+    order_request::RiskRejection,
+    private::LOCK_FILE,
+    record::{Record, Timeline},
+    state::LedgerState,
+    watch::FileWatch,
     write_ahead_log::{SLOTS, WriteAheadLog},
-    writer::{WriterMessage, WriterState},
+    writer::{LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
 };
-use crate::domain::time::UnixMs;
+use crate::{
+    domain::time::UnixMs,
+    threads::{ThreadGuard, ThreadName},
+};
 
 /// Slots of the intent file that new approvals must leave free for the events that follow.
 const ANSWER_SLOTS: u64 = 4_096;
@@ -68,38 +77,67 @@ pub(super) struct Journal {
 
 /// Thread that watches the files. It ends when `until` is dropped.
 #[derive(Debug)]
-pub(super) struct FileWatcher {
-    pub(super) until: SyncSender<()>,
-    pub(super) stopped: Receiver<()>,
+struct FileWatcher {
+    until: SyncSender<()>,
+    stopped: Receiver<()>,
 }
 
+/// Parts of a ledger whose files are open.
 #[derive(Debug)]
-pub(super) struct JournalParts {
+pub(super) struct JournalParts<'a> {
+    pub(super) folder: &'a Path,
     pub(super) intent_log: WriteAheadLog,
     pub(super) shared: Arc<WriterState>,
-    pub(super) messages: SyncSender<WriterMessage>,
-    pub(super) stopped: Receiver<()>,
-    pub(super) watch: FileWatcher,
-    pub(super) user: Option<String>,
+    pub(super) database: Database,
+    pub(super) state: LedgerState,
     pub(super) timeline: Timeline,
+    pub(super) batch: WriteBatch,
+    pub(super) user: Option<String>,
     pub(super) claim: Option<MarkClaim>,
 }
 
 impl Journal {
-    pub(super) fn new(parts: JournalParts) -> Self {
-        let JournalParts { intent_log, shared, messages, stopped, watch, user, timeline, claim } =
-            parts;
+    /// Starts the threads of a ledger.
+    pub(super) fn start(parts: JournalParts<'_>) -> io::Result<Self> {
+        let JournalParts { intent_log, shared, timeline, user, claim, .. } = parts;
+        let names = [DATABASE, INTENT_FILE, LOCK_FILE];
+        let watch = FileWatch::new(parts.folder, &names, intent_log.clone(), Arc::clone(&shared));
+        let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());
+        let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());
+        let (messages, received) = sync_channel::<WriterMessage>(MESSAGES_MAX);
+        let (ended, stopped) = sync_channel::<()>(1);
+        let writer = LedgerWriter {
+            shared: Arc::clone(&shared),
+            intent_log: intent_log.clone(),
+            database: parts.database,
+            state: parts.state,
+            messages: received,
+            batch: parts.batch,
+            copy: claim.as_ref().and_then(MarkClaim::copy_path),
+            copied: None,
+        };
+        let writer_guard = guard(ThreadName::Ledger);
+        builder(ThreadName::Ledger).spawn(move || {
+            writer.run(writer_guard);
+            drop(ended);
+        })?;
+        let (until, is_over) = sync_channel::<()>(1);
+        let (watch_ended, watch_stopped) = sync_channel::<()>(1);
+        let watch_guard = guard(ThreadName::Files);
+        builder(ThreadName::Files).spawn(move || {
+            watch.run(&is_over, watch_guard);
+            drop(watch_ended);
+        })?;
         let written = shared.written.load(Ordering::Acquire);
-        // Needed only by `warm_caches`; if it cannot be read, the next record serves as well.
-        let last = intent_log.read(written).ok().flatten();
-        Self {
+        Ok(Self {
+            // Needed only by `warm_caches`; if it cannot be read, the next record serves as well.
+            last: intent_log.read(written).ok().flatten(),
             intent_log,
             shared,
             messages: Some(messages),
             stopped,
-            watch: Some(watch),
+            watch: Some(FileWatcher { until, stopped: watch_stopped }),
             next: written.saturating_add(1),
-            last,
             backlog: VecDeque::new(),
             is_failing: false,
             user,
@@ -107,7 +145,7 @@ impl Journal {
             timeline,
             claim,
             reported: 0,
-        }
+        })
     }
 
     /// Returns the losses of files and threads since the last call.
@@ -279,7 +317,7 @@ impl Drop for Journal {
         self.messages = None;
         // The writer never sends: a closed channel means that it has ended.
         let ended = self.stopped.recv_timeout(CLOSE_MAX);
-        if ended == Err(RecvTimeoutError::Timeout) && !std::thread::panicking() {
+        if ended == Err(RecvTimeoutError::Timeout) && !thread::panicking() {
             tracing::error!(
                 "The ledger was not closed within 10 s; the next start will recover it"
             );

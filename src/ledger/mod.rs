@@ -6,21 +6,20 @@
 //!
 //! Pure modules, in reading order:
 //!
-//! - [`event`]: events as plain values; [`rejection`]: reasons for which an order is not approved.
-//! - [`state`]: the state that the events determine; a decision ([`order_request`]) takes constant
-//!   time.
+//! - [`event`]: events as plain values; [`record`]: their encoding.
+//! - [`state`]: the state that the events determine, and the limit on approvals that are not on disk
+//!   yet; `steps`: the transitions of an order.
+//! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
 //! - [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
 //!   the ledger's.
-//! - [`record`]: encoding of an event; `durable_limit`: the limit on approvals that are not on disk
-//!   yet.
 //!
 //! Storage:
 //!
 //! - [`write_ahead_log`]: the intent file. `journal`: the part on the order path, one write into
 //!   the page cache. `writer`: the thread that moves events into the `database`.
 //! - [`open`]: recovery of the last run's files. [`reader`]: read access from other processes.
-//! - `watch`: the thread that compares the files with their paths; [`fault`]: the faults it
-//!   detects. `mark`: the record of an account's ledger, kept outside of the ledger's folder.
+//! - `watch`: the thread that compares the files with their paths. `mark`: the record of an account's
+//!   ledger, kept outside of the ledger's folder.
 //!
 //! See `docs/ledger.md` for the design.
 //!
@@ -35,19 +34,13 @@
 //! 5. An order that cannot be recorded is not approved.
 
 pub mod account;
-mod approved;
-mod check;
 pub mod control;
 mod database;
-mod durable_limit;
 pub mod entries;
 pub mod error;
 pub mod event;
-mod failpoint;
-pub mod fault;
 pub mod intent;
 mod journal;
-mod lock;
 mod mark;
 pub mod open;
 pub mod order_request;
@@ -56,31 +49,23 @@ mod private;
 pub mod reader;
 pub mod reconcile;
 pub mod record;
-pub mod rejection;
-mod rows;
 mod schema;
-pub mod snapshot;
 pub mod state;
 pub mod status;
 mod steps;
-pub mod storage;
-mod timeline;
 mod watch;
 mod window;
 pub mod write_ahead_log;
 mod writer;
 
 pub use self::{
-    approved::ApprovedOrder,
     error::LedgerError,
     event::{Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
     open::{LedgerLocation, LiveOpen, NewLedger},
-    order_request::OrderRequest,
+    order_request::{ApprovedOrder, OrderRequest, RiskRejection},
     reconcile::{AccountReading, OwnTrade},
-    rejection::RiskRejection,
-    snapshot::{OrderTotals, Snapshot},
-    state::LedgerState,
+    state::{LedgerState, OrderTotals, Snapshot},
 };
 
 use std::time::Duration;
@@ -97,6 +82,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey, TradeStatus},
     domain::whitelist_entry::WhitelistEntry,
+    threads::abort_point,
 };
 
 /// Further effects of an event, besides the change of its own intent.
@@ -128,21 +114,18 @@ impl Ledger {
     pub fn in_memory(budget: Budget, entries: &[WhitelistEntry], balance_required: bool) -> Self {
         let mut state = LedgerState::new(budget, balance_required);
         state.set_entries(entries);
-        Self {
-            state,
-            journal: None,
-            own_order_ids: None,
-            #[cfg(test)]
-            events_for_tests: Vec::new(),
-        }
+        Self::new(state, None, None)
     }
 
-    fn with_journal(mut state: LedgerState, journal: Journal, own_ids: OwnOrderIds) -> Self {
-        state.reserve_capacity();
+    fn new(
+        state: LedgerState,
+        journal: Option<Journal>,
+        own_order_ids: Option<OwnOrderIds>,
+    ) -> Self {
         Self {
             state,
-            journal: Some(journal),
-            own_order_ids: Some(own_ids),
+            journal,
+            own_order_ids,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
@@ -216,12 +199,12 @@ impl Ledger {
                 journal.request_limit(self.state.limit_to_request());
                 return Err(rejection);
             }
-            failpoint::hit(failpoint::OrderStep::Decided);
+            abort_point("decided");
             if let Err(error) = journal.write(now, event) {
                 journal.on_write_error(&error);
                 return Err(RiskRejection::Unwritable);
             }
-            failpoint::hit(failpoint::OrderStep::Recorded);
+            abort_point("recorded");
         }
         let applied = self.apply(now, event);
         let _effects = applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
@@ -243,10 +226,10 @@ impl Ledger {
     ///
     /// An [`InvalidTransition`] if no such order is in flight.
     pub fn sent(&mut self, key: &TradeKey, now: UnixMs) -> Result<(), InvalidTransition> {
-        failpoint::hit(failpoint::OrderStep::Sent);
+        abort_point("left");
         let sequence = sequence_of(self.state.order(key))?;
         let _effects = self.record(now, LedgerEvent::Sent { sequence })?;
-        failpoint::hit(failpoint::OrderStep::SentRecorded);
+        abort_point("left-recorded");
         Ok(())
     }
 
@@ -261,10 +244,10 @@ impl Ledger {
         outcome: &Outcome,
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
-        failpoint::hit(failpoint::OrderStep::Answered);
+        abort_point("answered");
         let sequence = sequence_of(self.state.order(key))?;
         let effects = self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
-        failpoint::hit(failpoint::OrderStep::AnsweredRecorded);
+        abort_point("answered-recorded");
         self.state.reserve_capacity();
         effects
     }
@@ -302,7 +285,9 @@ impl Ledger {
         if let Some(coins) = balance {
             effects.merge(self.set_balance(coins, reading.started, now));
         }
-        effects.merge(self.apply_reading(reading, now));
+        for event in self.state.reconcile_trades(reading) {
+            effects.merge(self.record_infallible(now, event));
+        }
         if reading.complete && self.state.frozen_at.is_some_and(|frozen| frozen < reading.started) {
             self.state.frozen_at = None;
         }
@@ -427,6 +412,16 @@ impl Ledger {
         self.state.snapshot(now)
     }
 
+    /// Returns the totals of the orders from this number on.
+    pub fn totals_since(&self, first: Sequence) -> OrderTotals {
+        let newest_first = self.state.intents().iter().rev();
+        OrderTotals::of(newest_first.take_while(|intent| first <= intent.sequence))
+    }
+
+    pub fn next_sequence(&self) -> Sequence {
+        self.state.next_sequence()
+    }
+
     /// Returns the approval time of the oldest unresolved order.
     pub fn oldest_open(&self) -> Option<UnixMs> {
         let counted = self.state.count_since.filter(|_since| !self.state.baselined);
@@ -435,14 +430,6 @@ impl Ledger {
 
     pub const fn state(&self) -> &LedgerState {
         &self.state
-    }
-
-    fn apply_reading(&mut self, reading: &AccountReading<'_>, now: UnixMs) -> Effects {
-        let mut effects = Effects::default();
-        for event in self.state.reconcile_trades(reading) {
-            effects.merge(self.record_infallible(now, event));
-        }
-        effects
     }
 
     fn change_of(&self, before: &Intent) -> Option<StateChange> {

@@ -14,9 +14,8 @@
 use std::{
     collections::HashMap,
     fs, io,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering, mpsc::sync_channel},
-    thread,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -24,32 +23,22 @@ use super::{
     Ledger,
     account::SETTLE,
     database::{Database, OpeningRecords, PreviousRun, WriteBatch, with_suffix},
-    durable_limit::unrecorded,
     entries::EntryKey,
     error::LedgerError,
     event::{BootId, EntrySlot, LedgerEvent, RecordedAnswer, Sequence},
     intent::ApprovedTotals,
-    journal::{FileWatcher, Journal, JournalParts},
-    lock::{self, LedgerLock},
+    journal::{Journal, JournalParts},
     mark::{AccountMark, MarkClaim, MarkState},
-    private,
-    record::Record,
-    rows::StagedRows,
-    state::LedgerState,
-    storage::Storage,
-    timeline::Timeline,
-    watch::FileWatch,
-    write_ahead_log::{OpenedLog, Recovered, WriteAheadLog},
-    writer::{LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
+    private::{self, LedgerLock},
+    record::{Record, Timeline},
+    schema::StagedRows,
+    state::{LedgerState, unrecorded},
+    write_ahead_log::{OpenedLog, Recovered, Storage, WriteAheadLog},
+    writer::WriterState,
 };
 use crate::{
-    clock,
-    config::Budget,
-    domain::outcome::NotSent,
-    domain::own_order_id::OwnOrderIds,
-    domain::time::UnixMs,
-    domain::whitelist_entry::WhitelistEntry,
-    threads::{Alarm, ThreadGuard, ThreadName},
+    clock, config::Budget, domain::outcome::NotSent, domain::own_order_id::OwnOrderIds,
+    domain::time::UnixMs, domain::whitelist_entry::WhitelistEntry, threads::Alarm,
 };
 
 /// File name of the database.
@@ -144,7 +133,7 @@ impl Ledger {
         settings: OpenSettings<'_>,
     ) -> Result<Self, LedgerError> {
         let folder = &location.folder;
-        private::make_directory(folder).map_err(|error| file_error("create", folder, error))?;
+        private::make_directory(folder).map_err(LedgerError::file("create", folder))?;
         if settings.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
             return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
         }
@@ -153,7 +142,7 @@ impl Ledger {
             move_aside(location, live, settings.now)?;
         }
         let path = folder.join(INTENT_FILE);
-        let file = private::open(&path).map_err(|error| file_error("open", &path, error))?;
+        let file = private::open(&path).map_err(LedgerError::file("open", &path))?;
         Self::open_on(location, Arc::new(file), lock, settings)
     }
 
@@ -167,10 +156,7 @@ impl Ledger {
         let mut database = Database::open(&location.folder.join(DATABASE), &location.host)?;
         let previous = database.previous_run()?;
         let path = location.folder.join(INTENT_FILE);
-        let failed = |action| {
-            let path = &path;
-            move |error| file_error(action, path, error)
-        };
+        let failed = |action| LedgerError::file(action, &path);
         let OpenedLog { intent_log, is_new } =
             WriteAheadLog::open(storage).map_err(failed("allocate"))?;
         let number = database.limits(&budget, now)?;
@@ -226,17 +212,20 @@ impl Ledger {
         shared.set_durable_limit(durable_limit);
         shared.last_order.store(state.next_sequence().0.saturating_sub(1), Ordering::Release);
         let batch = WriteBatch { staged: Vec::new(), ..batch };
-        let threads = ThreadConfig {
-            location,
+        let parts = JournalParts {
+            folder: &location.folder,
             intent_log,
             shared,
             database,
             state: state.clone(),
             timeline,
             batch,
+            user: previous.user,
+            claim,
         };
-        let parts = threads.start(previous.user, claim).map_err(failed("start the threads of"))?;
-        Ok(Self::with_journal(state, Journal::new(parts), own_ids))
+        let journal = Journal::start(parts).map_err(failed("start the threads of"))?;
+        state.reserve_capacity();
+        Ok(Self::new(state, Some(journal), Some(own_ids)))
     }
 }
 
@@ -261,10 +250,6 @@ fn opening_records<'a>(
 ) -> OpeningRecords<'a> {
     let boot = location.boot.as_deref();
     OpeningRecords { entries, host: &location.host, boot, id, count_since }
-}
-
-fn file_error(action: &'static str, path: &Path, source: io::Error) -> LedgerError {
-    LedgerError::File { action, path: path.to_owned(), source }
 }
 
 fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
@@ -333,54 +318,6 @@ impl IntentFileMatch {
     }
 }
 
-/// Initial state of the ledger's threads.
-struct ThreadConfig<'a> {
-    location: &'a LedgerLocation,
-    intent_log: WriteAheadLog,
-    shared: Arc<WriterState>,
-    database: Database,
-    state: LedgerState,
-    timeline: Timeline,
-    batch: WriteBatch,
-}
-
-impl ThreadConfig<'_> {
-    fn start(self, user: Option<String>, claim: Option<MarkClaim>) -> io::Result<JournalParts> {
-        let Self { location, intent_log, shared, database, state, timeline, batch } = self;
-        let names = [DATABASE, INTENT_FILE, lock::NAME];
-        let watch =
-            FileWatch::new(&location.folder, &names, intent_log.clone(), Arc::clone(&shared));
-        let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());
-        let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());
-        let (messages, received) = sync_channel::<WriterMessage>(MESSAGES_MAX);
-        let (ended, stopped) = sync_channel::<()>(1);
-        let writer = LedgerWriter {
-            shared: Arc::clone(&shared),
-            intent_log: intent_log.clone(),
-            database,
-            state,
-            messages: received,
-            batch,
-            copy: claim.as_ref().and_then(MarkClaim::copy_path),
-            copied: None,
-        };
-        let writer_guard = guard(ThreadName::Ledger);
-        builder(ThreadName::Ledger).spawn(move || {
-            writer.run(writer_guard);
-            drop(ended);
-        })?;
-        let (until, is_over) = sync_channel::<()>(1);
-        let (watch_ended, watch_stopped) = sync_channel::<()>(1);
-        let watch_guard = guard(ThreadName::Files);
-        builder(ThreadName::Files).spawn(move || {
-            watch.run(&is_over, watch_guard);
-            drop(watch_ended);
-        })?;
-        let watch = FileWatcher { until, stopped: watch_stopped };
-        Ok(JournalParts { intent_log, shared, messages, stopped, watch, user, timeline, claim })
-    }
-}
-
 /// Moves the files of a ledger that is unreadable or older than its mark into a subfolder.
 ///
 /// # Errors
@@ -408,16 +345,12 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
     }
     let stamp: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     let to = location.folder.join(format!("ledger-{stamp}"));
-    let failed = |action, path: &Path, source| {
-        let path = path.to_owned();
-        LedgerError::File { action, path, source }
-    };
     let files = [path.clone(), with_suffix(&path, "-wal"), with_suffix(&path, "-shm")];
     let files = files.into_iter().chain([location.folder.join(INTENT_FILE)]);
     for file in files.filter(|file| file.symlink_metadata().is_ok()) {
-        private::make_directory(&to).map_err(|error| failed("create", &to, error))?;
+        private::make_directory(&to).map_err(LedgerError::file("create", &to))?;
         let name = file.file_name().unwrap_or_default();
-        fs::rename(&file, to.join(name)).map_err(|error| failed("move", &file, error))?;
+        fs::rename(&file, to.join(name)).map_err(LedgerError::file("move", &file))?;
     }
     if to.exists() {
         tracing::warn!(
@@ -499,37 +432,24 @@ impl Recovery {
         let known = self.state.next_sequence();
         let mut moved: HashMap<Sequence, Sequence> = HashMap::new();
         for record in records {
-            let find = |sequence: Sequence| {
-                if sequence < known { Some(sequence) } else { moved.get(&sequence).copied() }
-            };
-            let event = match record.event {
-                LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
+            let mut event = record.event;
+            match &mut event {
+                LedgerEvent::Reserved { sequence, .. } => {
                     self.close_earlier(record);
                     let new = self.state.next_sequence();
-                    moved.insert(sequence, new);
-                    let sequence = new;
-                    Some(LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits })
+                    moved.insert(*sequence, new);
+                    *sequence = new;
                 }
-                LedgerEvent::Sent { sequence } => {
-                    find(sequence).map(|sequence| LedgerEvent::Sent { sequence })
+                LedgerEvent::Adopted { sequence, .. } => *sequence = self.state.next_sequence(),
+                event => {
+                    if let Some(sequence) = event.sequence_mut().filter(|found| known <= **found) {
+                        let Some(new) = moved.get(sequence) else { continue };
+                        *sequence = *new;
+                    }
                 }
-                LedgerEvent::Answered { sequence, answer } => {
-                    find(sequence).map(|sequence| LedgerEvent::Answered { sequence, answer })
-                }
-                LedgerEvent::Proved { sequence, evidence, paid, by } => find(sequence)
-                    .map(|sequence| LedgerEvent::Proved { sequence, evidence, paid, by }),
-                LedgerEvent::PriceConfirmed { sequence, price } => {
-                    find(sequence).map(|sequence| LedgerEvent::PriceConfirmed { sequence, price })
-                }
-                LedgerEvent::Adopted { id, price, .. } => {
-                    Some(LedgerEvent::Adopted { sequence: self.state.next_sequence(), id, price })
-                }
-                other => Some(other),
-            };
-            if let Some(event) = event {
-                // An event that does not apply refers to a lost one.
-                let _fits = self.add(record.at, event).is_ok();
             }
+            // An event that does not apply refers to a lost one.
+            let _fits = self.add(record.at, event).is_ok();
         }
     }
 

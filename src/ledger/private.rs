@@ -1,8 +1,8 @@
-//! Files of a single user: opening them, and detecting replaced or changed files.
+//! Files of a single user: opening and locking them, and detecting replaced or changed files.
 
 use std::{
-    fs::{self, File, Metadata},
-    io,
+    fs::{self, File, Metadata, TryLockError},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -12,6 +12,8 @@ use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
 };
+
+use super::error::LedgerError;
 
 /// Identity of a file, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,11 +114,55 @@ pub(super) fn others_may_write(directory: &Path) -> io::Result<bool> {
     Ok(fs::metadata(directory)?.permissions().mode() & 0o022 != 0)
 }
 
+/// File name of the lock.
+pub(super) const LOCK_FILE: &str = "ledger.lock";
+/// Maximum number of bytes read from another process's lock file.
+const PID_BYTES_MAX: u64 = 32;
+
+/// Held while the ledger is open. The system releases it when the process dies.
+#[derive(Debug)]
+pub(super) struct LedgerLock {
+    _file: File,
+}
+
+impl LedgerLock {
+    /// Locks the ledger in this folder.
+    ///
+    /// # Errors
+    ///
+    /// [`LedgerError::Locked`] if another process holds the lock, [`LedgerError::File`] if the file
+    /// cannot be written.
+    pub(super) fn take(folder: &Path) -> Result<Self, LedgerError> {
+        let path = folder.join(LOCK_FILE);
+        let failed = |action| LedgerError::file(action, &path);
+        let mut file = open(&path).map_err(failed("open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let (folder, pid) = (folder.to_owned(), pid_in(&mut file));
+                return Err(LedgerError::Locked { folder, pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
+        }
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(failed("write"))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn pid_in(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
+    use std::os::unix::fs::symlink;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777

@@ -4,7 +4,6 @@
 //! so that the result is complete after a crash.
 
 use std::{
-    collections::HashMap,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -16,14 +15,14 @@ use rusqlite::Row;
 use super::{
     database::{Database, IntentRow, PreviousRun, with_suffix},
     error::LedgerError,
-    event::{BootId, OrderState, Sequence},
+    event::{BootId, LedgerEvent, Sequence},
     intent::Intent,
     mark::copy_path,
     open::{DATABASE, INTENT_FILE, boot_id},
-    rows::integer,
+    record::{Record, Timeline},
+    schema::integer,
     state::LedgerState,
     status::LastRun,
-    timeline::Timeline,
     write_ahead_log::{Recovered, WriteAheadLog},
 };
 use crate::{clock, config::Budget, domain::money::Amount, domain::time::UnixMs};
@@ -34,8 +33,8 @@ pub struct LedgerReader {
     database: Database,
     state: LedgerState,
     previous: PreviousRun,
-    /// Display name of the entry of each slot.
-    labels: HashMap<u32, String>,
+    /// `false` if the intent file contains a change of an intent that the database lacks.
+    is_up_to_date: bool,
 }
 
 /// Columns of an intent that the ledger state does not contain.
@@ -110,9 +109,7 @@ impl LedgerReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Recovered::default()),
             Err(error) => Err(error),
         };
-        let action = "read";
-        let recovered =
-            recovered.map_err(|source| LedgerError::File { action, path: path.clone(), source })?;
+        let recovered = recovered.map_err(LedgerError::file("read", &path))?;
         recovered.check_layout(&path)?;
         if let Some(missing_record) = recovered.missing_record {
             // Power loss leaves gaps, which the next start resolves.
@@ -125,9 +122,11 @@ impl LedgerReader {
                 return Err(LedgerError::Damaged { path, damage });
             }
         }
-        let labels = state.entries.iter();
-        let labels = labels.map(|(key, slot, _used)| (slot.0, key.label().to_owned())).collect();
-        Ok(Self { database, state, previous, labels })
+        let changes_intents = |record: &Record| {
+            record.event.sequence().is_some() || matches!(record.event, LedgerEvent::Started { .. })
+        };
+        let is_up_to_date = !recovered.records.iter().any(changes_intents);
+        Ok(Self { database, state, previous, is_up_to_date })
     }
 
     /// Returns the ledger state.
@@ -158,7 +157,9 @@ impl LedgerReader {
 
     /// Returns the display name of the entry that matched the intent.
     pub fn label(&self, intent: &Intent) -> &str {
-        self.labels.get(&intent.entry.0).map_or("?", String::as_str)
+        let mut entries = self.state.entries.iter();
+        let entry = entries.find(|(_key, slot, _used)| *slot == intent.entry);
+        entry.map_or("?", |(key, ..)| key.label())
     }
 
     /// Reads the additional columns of an intent.
@@ -173,7 +174,7 @@ impl LedgerReader {
             let mut rows = statement.query([integer(sequence)])?;
             rows.next()?.map_or_else(|| Ok(OrderDetails::default()), details)
         });
-        read.map_err(|source| self.database.unreadable(source))
+        read.map_err(LedgerError::database("read", self.database.path()))
     }
 
     /// Reads every manual correction, oldest first.
@@ -195,7 +196,7 @@ impl LedgerReader {
             })?;
             rows.collect()
         });
-        read.map_err(|source| self.database.unreadable(source))
+        read.map_err(LedgerError::database("read", self.database.path()))
     }
 
     /// Verifies the database file, every event, every sum and every row.
@@ -207,7 +208,9 @@ impl LedgerReader {
         self.database.check()?;
         self.state.check().map_err(|source| self.database.contradiction(source))?;
         let rows = self.database.intent_rows()?;
-        let is_up_to_date = self.has_applied_everything()?;
+        // A running bot may have written since the ledger was read.
+        let is_up_to_date =
+            self.is_up_to_date && self.database.previous_run()?.applied == self.previous.applied;
         for row in &rows {
             let number = u64::try_from(row.number).ok();
             let intent = number.and_then(|number| self.state.at(Sequence(number)));
@@ -228,17 +231,6 @@ impl LedgerReader {
             return Err(self.database.damaged("an intent has no row".to_owned()));
         }
         Ok(())
-    }
-
-    /// Returns `true` if the intent file contained no event that the database lacks.
-    fn has_applied_everything(&self) -> Result<bool, LedgerError> {
-        let mut state = LedgerState::new(no_budget(), true);
-        let boot = BootId::default();
-        self.database.replay(&mut state, &mut Timeline::new(boot, None, UnixMs(0)))?;
-        let summary = |state: &LedgerState| -> Vec<(OrderState, Amount)> {
-            state.intents().iter().map(|intent| (intent.state, intent.price)).collect()
-        };
-        Ok(summary(&state) == summary(&self.state))
     }
 }
 

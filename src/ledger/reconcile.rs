@@ -140,7 +140,7 @@ impl LedgerState {
         let (evidence, by) = (Evidence::Returned, EvidenceSource::Marketplace);
         let mut events = Vec::new();
         let mut account = self.account.clone();
-        let returning = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let returning = self.open_intents();
         let returning = returning.filter(|intent| {
             // The balance must have been read after the list that contained the cancellation.
             intent.state == OrderState::Returning && intent.changed_at < reading.as_of
@@ -159,7 +159,7 @@ impl LedgerState {
 
     /// Iterates over returning orders whose refund no balance has shown since `moment`.
     pub fn returning_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
-        let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let open = self.open_intents();
         open.filter(move |intent| {
             intent.state == OrderState::Returning && intent.changed_at <= moment
         })
@@ -220,7 +220,7 @@ impl LedgerState {
                 && self.account.certainly_includes(since)
         };
         let (mut absent, mut explained) = (Vec::new(), Amount::ZERO);
-        for intent in self.open.iter().filter_map(|sequence| self.at(*sequence)) {
+        for intent in self.open_intents() {
             if intent.state != OrderState::Unknown {
                 continue;
             }
@@ -275,12 +275,11 @@ impl LedgerState {
     /// can be refunded. `Some(true)`: a cancelled order waits for its refund. `Some(false)`: a list
     /// that was read [`SETTLE`] after the balance must prove that nothing was cancelled by then.
     fn can_refund_hide_charge(&self, found: &[LedgerEvent]) -> Option<bool> {
-        let is_returning = |intent: &&Intent| intent.state == OrderState::Returning;
-        let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let is_returning = |intent: &Intent| intent.state == OrderState::Returning;
         let is_cancelled_now = found.iter().any(|event| {
             matches!(event, LedgerEvent::Proved { evidence: Evidence::Returning, .. })
         });
-        if is_cancelled_now || open.filter(is_returning).count() > 0 {
+        if is_cancelled_now || self.open_intents().any(is_returning) {
             return Some(true);
         }
         self.intents.iter().any(|intent| intent.state.is_charged()).then_some(false)
@@ -291,7 +290,7 @@ impl LedgerState {
         &self,
         listed: &HashMap<TradeId, ListedTrade>,
     ) -> Option<TradeId> {
-        let open = self.open.iter().filter_map(|sequence| self.at(*sequence));
+        let open = self.open_intents();
         let mut unknown = open.filter(|intent| intent.state == OrderState::Unknown);
         let is_other = |intent: &&Intent| {
             listed.get(&intent.id).is_some_and(|listed| listed.trade.status == TradeStatus::Other)

@@ -1,6 +1,17 @@
-//! Database tables, as migrations. Each is applied once, in order, and never changed.
+//! Database tables, as migrations, and conversion of events into their rows.
 
-/// A database's `user_version` is the number of migrations applied to it.
+use rusqlite::{Connection, Transaction, params};
+
+use super::{
+    event::{Evidence, EvidenceSource, LedgerEvent, RecordedAnswer, Sequence},
+    intent::{Halt, Intent, InvalidTransition},
+    record::Record,
+    state::LedgerState,
+};
+use crate::domain::time::UnixMs;
+
+/// Each is applied once, in order, and never changed. A database's `user_version` is the number of
+/// migrations applied to it.
 pub(super) const MIGRATIONS: [&str; 2] = [
     // 1: initial schema.
     "
@@ -86,3 +97,192 @@ pub(super) const VERSION: u32 = 2;
 pub(super) const THOUSANDTHS_SINCE: u32 = 2;
 /// First format with the column `key_price`.
 pub(super) const KEY_PRICE_SINCE: u32 = 2;
+
+/// Event with the rows that it changes.
+#[derive(Clone, Debug)]
+pub(super) struct StagedRows {
+    record: Record,
+    /// Changed intents, after the event.
+    intents: Vec<Intent>,
+    /// Halts that the event added.
+    halts: Vec<Halt>,
+}
+
+impl StagedRows {
+    /// Applies a record to the ledger state and collects the changes.
+    pub(super) fn new(state: &mut LedgerState, record: Record) -> Result<Self, InvalidTransition> {
+        Self::converted(state, record, (record.at, record.event))
+    }
+
+    /// Applies a record of an earlier run. `converted` is its time and event by the clock of this
+    /// run.
+    pub(super) fn converted(
+        state: &mut LedgerState,
+        record: Record,
+        converted: (UnixMs, LedgerEvent),
+    ) -> Result<Self, InvalidTransition> {
+        let halts_before = match record.event {
+            LedgerEvent::Resumed { .. } => 0,
+            _ => state.halts.len(),
+        };
+        let interrupted: Vec<Sequence> = match record.event {
+            LedgerEvent::Started { .. } => state.in_flight_sequences(),
+            _ => Vec::new(),
+        };
+        let (at, event) = converted;
+        state.apply(at, &event)?;
+        let changed = record.event.sequence().into_iter().chain(interrupted);
+        let intents = changed.filter_map(|sequence| state.at(sequence).copied()).collect();
+        let halts = state.halts.get(halts_before..).unwrap_or_default().to_vec();
+        Ok(Self { record, intents, halts })
+    }
+
+    /// Inserts the event and updates the rows that it changed.
+    pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let Record { at, event, .. } = self.record;
+        let number: i64 = transaction
+            .prepare_cached(
+                "INSERT INTO events (at, kind, intent, record) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .insert(params![
+                at.0,
+                kind(&event),
+                event.sequence().map(integer),
+                self.record.encode()
+            ])?;
+        for intent in &self.intents {
+            write_intent(transaction, intent, &event, at)?;
+        }
+        for halt in &self.halts {
+            transaction
+                .prepare_cached("INSERT INTO halts (event, at, reason) VALUES (?1, ?2, ?3)")?
+                .execute(params![number, halt.at.0, halt.reason.to_string()])?;
+        }
+        if let LedgerEvent::Resumed { by } = event {
+            transaction
+                .prepare_cached(
+                    "UPDATE halts SET ended_at = ?1, ended_by = ?2 WHERE ended_at IS NULL",
+                )?
+                .execute(params![at.0, by.as_str()])?;
+        }
+        write_correction(transaction, number, at, &event)
+    }
+}
+
+fn write_intent(
+    transaction: &Connection,
+    intent: &Intent,
+    event: &LedgerEvent,
+    at: UnixMs,
+) -> rusqlite::Result<()> {
+    let number = integer(intent.sequence);
+    let (state, price) = (intent.state.as_str(), intent.price.thousandths());
+    let update = |sql: &str| transaction.prepare_cached(sql);
+    match event {
+        LedgerEvent::Reserved { .. } | LedgerEvent::Adopted { .. } => update(
+            "INSERT INTO intents (number, listing, entry, limits, approved, price, state, \
+             reserved_at, key_price) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            number,
+            intent.id.as_str(),
+            intent.entry.0,
+            intent.limits,
+            intent.approved.thousandths(),
+            price,
+            state,
+            at.0,
+            intent.key().price.unwrap_or_default().thousandths()
+        ])?,
+        LedgerEvent::Sent { .. } => {
+            update("UPDATE intents SET state = ?2, price = ?3, sent_at = ?4 WHERE number = ?1")?
+                .execute(params![number, state, price, at.0])?
+        }
+        LedgerEvent::Answered { answer, .. } => update(
+            "UPDATE intents SET state = ?2, price = ?3, answered_at = ?4, answer = ?5 \
+             WHERE number = ?1",
+        )?
+        .execute(params![number, state, price, at.0, describe(answer)])?,
+        _ => {
+            update("UPDATE intents SET state = ?2, price = ?3, settled_at = ?4 WHERE number = ?1")?
+                .execute(params![number, state, price, at.0])?
+        }
+    };
+    Ok(())
+}
+
+fn write_correction(
+    transaction: &Connection,
+    number: i64,
+    at: UnixMs,
+    event: &LedgerEvent,
+) -> rusqlite::Result<()> {
+    let (operator, verdict) = match event {
+        LedgerEvent::Proved {
+            by: EvidenceSource::Operator(operator),
+            evidence: Evidence::NotBought,
+            ..
+        } => (operator, "not bought"),
+        LedgerEvent::Proved {
+            by: EvidenceSource::Operator(operator),
+            evidence: Evidence::Returned,
+            ..
+        } => (operator, "returned"),
+        LedgerEvent::Proved { by: EvidenceSource::Operator(operator), .. } => (operator, "bought"),
+        LedgerEvent::LossCleared { by: EvidenceSource::Operator(operator) } => {
+            (operator, "loss settled")
+        }
+        LedgerEvent::NewBudget { by } => (by, "new budget"),
+        LedgerEvent::Resumed { by } => (by, "resumed"),
+        _ => return Ok(()),
+    };
+    transaction
+        .prepare_cached(
+            "INSERT INTO corrections (event, at, who, intent, verdict) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            number,
+            at.0,
+            operator.as_str(),
+            event.sequence().map(integer),
+            verdict
+        ])?;
+    Ok(())
+}
+
+/// Sequence numbers fit an `i64` for 292 million years at one order per millisecond.
+pub(super) fn integer(sequence: Sequence) -> i64 {
+    i64::try_from(sequence.0).unwrap_or(i64::MAX)
+}
+
+/// Formats the response for display.
+fn describe(answer: &RecordedAnswer) -> String {
+    match answer {
+        RecordedAnswer::Bought(Some(price)) => format!("bought for {price}"),
+        RecordedAnswer::Bought(None) => "bought".to_owned(),
+        RecordedAnswer::Rejected(reason) => reason.to_string(),
+        RecordedAnswer::NotSent(cause) => cause.to_string(),
+        RecordedAnswer::Unknown(cause) => cause.to_string(),
+    }
+}
+
+const fn kind(event: &LedgerEvent) -> &'static str {
+    match event {
+        LedgerEvent::Reserved { .. } => "reserved",
+        LedgerEvent::Sent { .. } => "sent",
+        LedgerEvent::Answered { .. } => "answered",
+        LedgerEvent::Proved { .. } => "proved",
+        LedgerEvent::Adopted { .. } => "adopted",
+        LedgerEvent::Accepted { .. } => "accepted",
+        LedgerEvent::Baselined => "baselined",
+        LedgerEvent::Halted(_) => "halted",
+        LedgerEvent::Resumed { .. } => "resumed",
+        LedgerEvent::Paused { .. } => "paused",
+        LedgerEvent::NewBudget { .. } => "new_budget",
+        LedgerEvent::Balance { .. } => "balance",
+        LedgerEvent::Started { .. } => "started",
+        LedgerEvent::PriceConfirmed { .. } => "price_confirmed",
+        LedgerEvent::Lost { .. } => "lost",
+        LedgerEvent::LossCleared { .. } => "loss_settled",
+    }
+}

@@ -27,7 +27,7 @@ use std::{
 
 use super::{
     account::{AccountBalance, BalanceReading, SETTLE},
-    entries::{EntryKey, EntryTable},
+    entries::{EntryKey, EntryTable, EntryUsage},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
     prealloc,
@@ -195,7 +195,7 @@ impl LedgerState {
 
     /// Returns the approval time of the oldest unresolved intent.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        let open = self.open.first().and_then(|sequence| self.at(*sequence));
+        let open = self.open_intents().next();
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
         open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
     }
@@ -208,10 +208,9 @@ impl LedgerState {
 
     /// Returns `true` if a balance of this amount would change nothing and prove nothing.
     pub(super) fn is_unchanged_by(&self, coins: Amount) -> bool {
-        let has_open = self.open.iter().filter_map(|sequence| self.at(*sequence));
         self.account.is_unchanged(coins)
             && self.repriced.is_empty()
-            && !has_open.into_iter().any(|intent| intent.state == OrderState::Returning)
+            && !self.open_intents().any(|intent| intent.state == OrderState::Returning)
     }
 
     /// Returns `true` if the wall clock was set since the account was read. Nothing is released by
@@ -244,6 +243,11 @@ impl LedgerState {
     /// Returns the number of the next intent.
     pub(super) fn next_sequence(&self) -> Sequence {
         Sequence(u64::try_from(self.intents.len()).unwrap_or(u64::MAX)).next()
+    }
+
+    /// Iterates over the intents whose state reconciliation may still change, the oldest first.
+    pub(super) fn open_intents(&self) -> impl Iterator<Item = &Intent> {
+        self.open.iter().filter_map(|sequence| self.at(*sequence))
     }
 
     pub(super) fn at(&self, sequence: Sequence) -> Option<&Intent> {
@@ -368,5 +372,244 @@ impl LedgerState {
         self.account.reserve(price);
         self.in_flight = self.in_flight.saturating_add(1);
         Ok(())
+    }
+}
+
+impl LedgerState {
+    /// Compares every running sum with the intents.
+    ///
+    /// # Errors
+    ///
+    /// The first [`InvalidTransition`] found.
+    pub fn check(&self) -> Result<(), InvalidTransition> {
+        let counting = || self.intents.iter().filter(|intent| intent.state.counts());
+        let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
+
+        let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
+        let spent = in_budget.map(|intent| intent.price).fold(Amount::ZERO, sum);
+        agree(spent == self.spent, "total")?;
+
+        let mut used: HashMap<EntrySlot, EntryUsage> = HashMap::new();
+        for intent in counting() {
+            used.entry(intent.entry).or_default().add(intent.price);
+        }
+        let any = used.get(&EntrySlot::ANY).copied().unwrap_or_default();
+        for (_key, slot, found) in self.entries.iter() {
+            let mut expected = used.get(&slot).copied().unwrap_or_default();
+            expected.quantity = expected.quantity.saturating_add(any.quantity);
+            expected.total = expected.total.saturating_add(any.total);
+            agree(found == expected, "a whitelist entry")?;
+        }
+
+        let in_flight = self.intents.iter().filter(|intent| intent.state.is_in_flight()).count();
+        agree(usize::try_from(self.in_flight) == Ok(in_flight), "in flight")?;
+        let open = self.intents.iter().filter(|intent| intent.state.is_open());
+        agree(open.map(|intent| &intent.sequence).eq(self.open.iter()), "open intents")?;
+        self.check_listings()
+    }
+
+    /// Checks that no key was requested twice under one spelling of its id. Version 0.1.0 treated
+    /// two spellings of one id as two listings.
+    fn check_listings(&self) -> Result<(), InvalidTransition> {
+        let mut requested: HashMap<(&str, Option<Amount>), Sequence> = HashMap::new();
+        for intent in self.intents.iter().filter(|intent| intent.state != OrderState::NotSent) {
+            let key = (intent.id.as_str(), intent.key().price);
+            if requested.insert(key, intent.sequence).is_some() {
+                return Err(InvalidTransition::RequestedTwice(intent.sequence));
+            }
+        }
+        Ok(())
+    }
+}
+
+const fn agree(agree: bool, what: &'static str) -> Result<(), InvalidTransition> {
+    if agree { Ok(()) } else { Err(InvalidTransition::Sum(what)) }
+}
+
+/// Headroom of the limit, as a multiple of the orders that may be in flight at once.
+const HEADROOM_FACTOR: u32 = 2;
+
+impl LedgerState {
+    /// Returns the limit on all approvals to make durable, so that approvals never wait: everything
+    /// in flight may be followed by as much again, bounded by the remaining budget.
+    ///
+    /// No approval waits for a disk sync, so the ledger may lose its last records in a power loss.
+    /// Therefore nothing is approved beyond a limit that is durable. After a power loss, the
+    /// difference between that limit and the recorded approvals may have been spent unrecorded, and
+    /// counts as spent ([`LedgerEvent::Lost`]).
+    pub fn limit_to_request(&self) -> ApprovedTotals {
+        let orders = self.budget.max_in_flight.saturating_mul(HEADROOM_FACTOR);
+        let coins_max = self.budget.max_price.saturating_mul(i64::from(orders));
+        let spent = self.spent.saturating_add(self.loss.coins);
+        let remaining = self.budget.total.saturating_sub(spent).max(Amount::ZERO);
+        // Orders that are not settled yet may free their price.
+        let allowed = remaining.saturating_add(self.account.open_coins());
+        self.approved_totals.plus(allowed.min(coins_max), orders)
+    }
+
+    /// Returns the totals of all approvals so far.
+    pub const fn approved_totals(&self) -> ApprovedTotals {
+        self.approved_totals
+    }
+}
+
+/// Returns the coins and the number of orders that may have been approved without being recorded.
+pub(super) fn unrecorded(limit: ApprovedTotals, recorded: ApprovedTotals) -> (Amount, u32) {
+    let coins = limit.coins.saturating_sub(recorded.coins).max(Amount::ZERO);
+    let count = limit.count.saturating_sub(recorded.count);
+    (coins, u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// State of the ledger at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    pub budget: Budget,
+    /// Coins reserved, spent and unknown since the last new budget, including possible crash
+    /// losses.
+    pub spent: Amount,
+    pub spent_in_hour: Amount,
+    pub spent_in_day: Amount,
+    pub sent_in_minute: u32,
+    pub balance: Option<Amount>,
+    /// Lower bound of the available coins.
+    pub available_min: Option<Amount>,
+    /// Available coins if the last reading included every earlier order. For display only.
+    pub available_estimate: Option<Amount>,
+    /// Orders that wait for a response.
+    pub in_flight: u32,
+    /// Orders of unknown outcome that are not resolved.
+    pub unknown: u32,
+    /// Total price of the unknown orders.
+    pub unknown_coins: Amount,
+    /// Orders that are bought and not delivered.
+    pub undelivered: u32,
+    /// Cancelled orders without a refund so far.
+    pub returning: u32,
+    pub returning_coins: Amount,
+    /// `true` after the first comparison with the market since the start.
+    pub reconciled: bool,
+    /// End of the current pause.
+    pub paused_until: Option<UnixMs>,
+    pub halts: Vec<Halt>,
+    /// Orders that a crash may have removed from the record.
+    pub loss: CrashLoss,
+    /// Total number of intents.
+    pub intents: usize,
+}
+
+impl Snapshot {
+    /// Returns `true` if the last balance is below `min_balance`.
+    pub fn is_below_min_balance(&self) -> bool {
+        self.balance.is_some_and(|balance| balance < self.budget.min_balance)
+    }
+}
+
+/// Results of some orders, at the current state of the ledger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OrderTotals {
+    /// Orders that are bought, delivered or not, including cancelled ones without a refund.
+    pub bought: u64,
+    pub spent: Amount,
+    pub delivered: u64,
+    /// Cancelled orders without a refund so far.
+    pub returning: u64,
+    pub returning_coins: Amount,
+    /// Cancelled and refunded orders.
+    pub returned: u64,
+    pub returned_coins: Amount,
+    /// Orders that were unknown at first and turned out not to be bought.
+    pub not_bought: u64,
+    pub unknown: u64,
+    pub unknown_coins: Amount,
+    /// Orders that the market rejected, or that were not sent.
+    pub rejected: u64,
+    pub in_flight: u64,
+}
+
+impl OrderTotals {
+    pub(super) fn of<'a>(orders: impl Iterator<Item = &'a Intent>) -> Self {
+        let mut totals = Self::default();
+        orders.for_each(|order| totals.add(order));
+        totals
+    }
+
+    fn add(&mut self, order: &Intent) {
+        let add = |count: &mut u64, coins: &mut Amount| {
+            *count = count.saturating_add(1);
+            *coins = coins.saturating_add(order.price);
+        };
+        if order.state.is_charged() {
+            add(&mut self.bought, &mut self.spent);
+        }
+        let mut unpriced = Amount::ZERO;
+        match order.state {
+            OrderState::Bought => {}
+            OrderState::Completed => add(&mut self.delivered, &mut unpriced),
+            OrderState::Returning => add(&mut self.returning, &mut self.returning_coins),
+            OrderState::Returned => add(&mut self.returned, &mut self.returned_coins),
+            OrderState::Unknown => add(&mut self.unknown, &mut self.unknown_coins),
+            OrderState::NotBought => add(&mut self.not_bought, &mut unpriced),
+            OrderState::Rejected | OrderState::NotSent => add(&mut self.rejected, &mut unpriced),
+            OrderState::Reserved | OrderState::Sent => add(&mut self.in_flight, &mut unpriced),
+        }
+    }
+}
+
+impl LedgerState {
+    /// Returns the last balance and the earliest moment at which it can have been true.
+    pub fn last_reading(&self) -> Option<(Amount, UnixMs)> {
+        self.account.last_reading().map(|reading| (reading.coins, reading.as_of))
+    }
+
+    /// Estimates the available coins, assuming that the last balance included every order reserved
+    /// before it.
+    fn available_estimate(&self) -> Option<Amount> {
+        let reading = self.account.last_reading()?;
+        let since = self.intents.iter().rev();
+        let since = since.take_while(|intent| reading.as_of <= intent.reserved_at);
+        let spent = since.filter(|intent| intent.state.counts());
+        Some(spent.fold(reading.coins, |left, intent| left.saturating_sub(intent.price)))
+    }
+
+    /// Summarizes the ledger at `now`.
+    pub fn snapshot(&mut self, now: UnixMs) -> Snapshot {
+        let age_now = self.age_now(now);
+        for window in [&mut self.minute, &mut self.hour, &mut self.day] {
+            window.advance(age_now);
+        }
+        let reserve = self.loss.coins;
+        let unknown = || self.open_intents().filter(|intent| intent.state == OrderState::Unknown);
+        let returning =
+            || self.open_intents().filter(|intent| intent.state == OrderState::Returning);
+        let sum = |sum: Amount, intent: &Intent| sum.saturating_add(intent.price);
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Snapshot {
+            budget: self.budget.clone(),
+            spent: self.spent.saturating_add(reserve),
+            spent_in_hour: self.hour.sum().saturating_add(reserve),
+            spent_in_day: self.day.sum().saturating_add(reserve),
+            sent_in_minute: self.minute.count(),
+            balance: self.account.balance(),
+            available_min: self.account.available_min(),
+            available_estimate: self.available_estimate(),
+            in_flight: self.in_flight,
+            unknown: count(unknown().count()),
+            unknown_coins: unknown().fold(Amount::ZERO, sum),
+            returning: count(returning().count()),
+            returning_coins: returning().fold(Amount::ZERO, sum),
+            undelivered: count(
+                self.open_intents().filter(|intent| intent.state == OrderState::Bought).count(),
+            ),
+            reconciled: self.reconciled,
+            paused_until: Some(self.paused_until).filter(|until| now < *until),
+            halts: self.halts.clone(),
+            loss: self.loss,
+            intents: self.intents.len(),
+        }
+    }
+
+    /// Iterates over every known whitelist entry with its usage.
+    pub fn entries(&self) -> impl Iterator<Item = (&EntryKey, EntryUsage)> {
+        self.entries.iter().map(|(key, _slot, used)| (key, used))
     }
 }

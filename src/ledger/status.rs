@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::snapshot::Snapshot;
+use super::state::Snapshot;
 use crate::{
     domain::money::Amount,
     domain::time::{UnixMs, format_duration},
@@ -232,21 +232,19 @@ const fn buying_state(snapshot: &Snapshot, has_failed: bool) -> &'static str {
 
 fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
     let budget = &snapshot.budget;
+    let limit = |name: &str, [used, bound, left]: [String; 3]| LimitStatus {
+        name: name.to_owned(),
+        used,
+        bound,
+        left,
+    };
     let coins = |name: &str, used: Amount, bound: Option<Amount>| {
-        bound.map(|bound| LimitStatus {
-            name: name.to_owned(),
-            used: used.to_string(),
-            bound: bound.to_string(),
-            left: bound.saturating_sub(used).max(Amount::ZERO).to_string(),
-        })
+        let left = |bound: Amount| bound.saturating_sub(used).max(Amount::ZERO);
+        bound.map(|bound| limit(name, [used, bound, left(bound)].map(|coins| coins.to_string())))
     };
     let count = |name: &str, used: u32, bound: u32| {
-        Some(LimitStatus {
-            name: name.to_owned(),
-            used: used.to_string(),
-            bound: bound.to_string(),
-            left: bound.saturating_sub(used).to_string(),
-        })
+        let left = bound.saturating_sub(used);
+        Some(limit(name, [used, bound, left].map(|count| count.to_string())))
     };
     [
         coins("total", snapshot.spent, Some(budget.total)),

@@ -23,7 +23,7 @@ use std::{
 };
 
 use super::{
-    fault::StorageFault,
+    event::StorageFault,
     mark::MarkError,
     private::{self, FileIdentity},
     write_ahead_log::WriteAheadLog,

@@ -29,20 +29,18 @@ use std::{
 use super::{
     database::{Database, WriteBatch},
     error::LedgerError,
-    event::{HaltReason, Sequence},
-    failpoint,
-    fault::StorageFault,
+    event::{HaltReason, Sequence, StorageFault},
     intent::ApprovedTotals,
-    lock::LedgerLock,
     mark::AccountMark,
-    rows::StagedRows,
+    private::LedgerLock,
+    schema::StagedRows,
     state::LedgerState,
     write_ahead_log::WriteAheadLog,
 };
 use crate::{
     domain::money::Amount,
     text::error_chain,
-    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, abort_point, failpoint},
 };
 
 /// Interval at which the writer polls for events.
@@ -62,6 +60,28 @@ const BATCH_MAX: usize = 1_024;
 /// Capacity of the queue to the writer, in messages.
 pub(super) const MESSAGES_MAX: usize = 256;
 
+/// Totals that are read and written without a lock.
+#[derive(Debug, Default)]
+struct AtomicTotals {
+    /// In thousandths.
+    coins: AtomicI64,
+    count: AtomicU64,
+}
+
+impl AtomicTotals {
+    fn load(&self) -> ApprovedTotals {
+        ApprovedTotals {
+            coins: Amount::from_thousandths(self.coins.load(Ordering::Acquire)),
+            count: self.count.load(Ordering::Acquire),
+        }
+    }
+
+    fn store(&self, totals: ApprovedTotals) {
+        self.coins.store(totals.coins.thousandths(), Ordering::Release);
+        self.count.store(totals.count, Ordering::Release);
+    }
+}
+
 /// State shared by the order path, the writer and the watcher, lock-free on the order path. It owns
 /// the ledger's locks, so that a panicking thread does not release them.
 #[derive(Debug)]
@@ -71,11 +91,9 @@ pub(super) struct WriterState {
     /// Last position in the database.
     pub(super) applied: AtomicU64,
     /// Durable limit on approvals.
-    limit_coins: AtomicI64,
-    limit_count: AtomicU64,
+    durable_limit: AtomicTotals,
     /// Requested limit on approvals.
-    requested_coins: AtomicI64,
-    requested_count: AtomicU64,
+    requested_limit: AtomicTotals,
     /// Number of the last order in the database.
     pub(super) last_order: AtomicU64,
     /// First position that this process wrote to the intent file.
@@ -95,10 +113,8 @@ impl WriterState {
         Self {
             written: AtomicU64::new(position),
             applied: AtomicU64::new(position),
-            limit_coins: AtomicI64::default(),
-            limit_count: AtomicU64::default(),
-            requested_coins: AtomicI64::default(),
-            requested_count: AtomicU64::default(),
+            durable_limit: AtomicTotals::default(),
+            requested_limit: AtomicTotals::default(),
             last_order: AtomicU64::default(),
             first: position,
             alarm,
@@ -126,28 +142,24 @@ impl WriterState {
     }
 
     pub(super) fn durable_limit(&self) -> ApprovedTotals {
-        ApprovedTotals {
-            coins: Amount::from_thousandths(self.limit_coins.load(Ordering::Acquire)),
-            count: self.limit_count.load(Ordering::Acquire),
-        }
+        self.durable_limit.load()
     }
 
     pub(super) fn set_durable_limit(&self, limit: ApprovedTotals) {
-        self.limit_coins.store(limit.coins.thousandths(), Ordering::Release);
-        self.limit_count.store(limit.count, Ordering::Release);
+        self.durable_limit.store(limit);
     }
 
     pub(super) fn request_limit(&self, limit: ApprovedTotals) {
-        self.requested_coins.store(limit.coins.thousandths(), Ordering::Release);
-        self.requested_count.store(limit.count, Ordering::Release);
+        self.requested_limit.store(limit);
     }
 
     /// Returns the requested limit, but at least the durable one.
     fn requested_limit(&self) -> ApprovedTotals {
-        let now = self.durable_limit();
-        let coins = Amount::from_thousandths(self.requested_coins.load(Ordering::Acquire));
-        let count = self.requested_count.load(Ordering::Acquire);
-        ApprovedTotals { coins: coins.max(now.coins), count: count.max(now.count) }
+        let (requested, durable) = (self.requested_limit.load(), self.durable_limit());
+        ApprovedTotals {
+            coins: requested.coins.max(durable.coins),
+            count: requested.count.max(durable.count),
+        }
     }
 
     /// Returns `true` if the requested limit is durable.
@@ -367,11 +379,11 @@ impl LedgerWriter {
                 self.batch.clean = is_last && is_complete;
                 let has_events = !self.batch.staged.is_empty();
                 if has_events {
-                    failpoint::hit(failpoint::OrderStep::Staged);
+                    abort_point("staged");
                 }
                 self.commit()?;
                 if has_events {
-                    failpoint::hit(failpoint::OrderStep::Committed);
+                    abort_point("committed");
                 }
                 self.publish();
             }
@@ -393,10 +405,8 @@ impl LedgerWriter {
                 return Ok(false);
             }
             let position = self.batch.applied.saturating_add(1);
-            let action = "read the intent file of";
-            let path = self.database.path().to_owned();
-            let read = self.intent_log.read(position);
-            let read = read.map_err(|source| LedgerError::File { action, path, source })?;
+            let failed = LedgerError::file("read the intent file of", self.database.path());
+            let read = self.intent_log.read(position).map_err(failed)?;
             let record = read.ok_or_else(|| {
                 self.database.damaged(format!("record {position} of the intent file is missing"))
             })?;

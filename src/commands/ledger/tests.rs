@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::sync::mpsc;
 
+use serde_json::Value;
+
 use super::*;
 use crate::ledger::{
     control::{ControlReply, ControlServer, PENDING_REQUESTS_MAX},
@@ -104,7 +106,7 @@ fn the_table_shows_what_was_spent_and_what_is_left_of_each_limit() {
     assert_eq!(unknown.split_whitespace().collect::<Vec<_>>(), ["unknown", "1", "1", "1"]);
     let json = run_command(folder.path(), true, |commands| commands.ledger(&LedgerArgs::default()))
         .unwrap();
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["everything"]["unknown_coins"], "10.00");
     assert_eq!(json["entries"][0]["quantity"], 1);
 }
@@ -120,7 +122,7 @@ fn show_prints_the_state_and_the_response_of_an_order() {
     let output = show(false, "listing-1").unwrap();
     assert!(output.contains("state           unknown"), "{output}");
     assert!(output.contains("response        no response in time"), "{output}");
-    let json: serde_json::Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
+    let json: Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
     assert_eq!((&json["price"], &json["state"]), (&"10.00".into(), &"unknown".into()));
     assert_eq!(show(false, "1").unwrap(), output, "by its number");
     assert!(matches!(show(false, "2"), Err(LedgerCommandError::NoSuchListing(_))));
@@ -138,7 +140,7 @@ fn an_export_has_one_row_per_order_and_no_formula() {
     assert_eq!(lines.len(), 2);
     assert!(lines[1].starts_with("1,listing-1,\"'=first\",10.00,10.00,unknown,"), "{csv}");
     let json = run_command(folder.path(), true, |commands| commands.ledger(&export)).unwrap();
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["intents"][0]["listing"], "listing-1");
 }
 
@@ -292,7 +294,7 @@ fn problems(folder: &Path) -> Vec<String> {
 }
 
 /// Returns the JSON of `sniper status` and its number of problems.
-fn status_at(folder: &Path) -> (serde_json::Value, usize) {
+fn status_at(folder: &Path) -> (Value, usize) {
     let mut count = usize::MAX;
     let output = run_command(folder, true, |commands| {
         count = commands.status()?.0.len();

@@ -14,14 +14,11 @@ use std::{
 use super::*;
 use crate::{
     domain::trade::TradeStatus,
-    ledger::{
-        lock::LedgerLock,
-        open::{DATABASE, INTENT_FILE, OpenSettings},
-        reader::LedgerReader,
-        record::{RECORD_BYTES, Record},
-        storage::Storage,
-        write_ahead_log::{self, OpenedLog, WriteAheadLog},
-    },
+    ledger::open::{DATABASE, INTENT_FILE, OpenSettings},
+    ledger::private::LedgerLock,
+    ledger::reader::LedgerReader,
+    ledger::record::{RECORD_BYTES, Record},
+    ledger::write_ahead_log::{self, OpenedLog, Storage, WriteAheadLog},
 };
 
 pub(crate) fn place(folder: &Path, boot: &str) -> LedgerLocation {

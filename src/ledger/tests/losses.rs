@@ -19,13 +19,11 @@ use super::{
 };
 use crate::{
     domain::trade::TradeStatus,
-    ledger::{
-        fault::StorageFault,
-        mark::copy_path,
-        open::{COUNTED_BACK, DATABASE, INTENT_FILE},
-        reader::LedgerReader,
-        watch,
-    },
+    ledger::event::StorageFault,
+    ledger::mark::copy_path,
+    ledger::open::{COUNTED_BACK, DATABASE, INTENT_FILE},
+    ledger::reader::LedgerReader,
+    ledger::watch,
 };
 
 /// A temporary directory tree with a state directory and the path of a data directory.

@@ -215,7 +215,7 @@ async fn a_blocked_disk_does_not_delay_orders() {
     assert!(feed.metrics.set_recorder(Arc::new(recording.recorder(0))));
     let mut session = TradingSession::start(&feed, filler).unwrap();
     let sniper = session.sniper();
-    let mut stop = sniper::shutdown::Shutdown::listen(None).unwrap();
+    let mut stop = sniper::shutdown::Shutdown::without_signals(None);
     let running = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
     let enough = async {
         while sniper.with_engine(|engine| engine.stats().bought) < 5 {

@@ -78,7 +78,7 @@ impl OtherBot {
 
     /// Runs a session until `scenario` completes, which begins when the bot can order.
     async fn run(&self, market: &OtherServer, scenario: impl AsyncFnOnce(&Sniper)) -> Summary {
-        let mut shutdown = Shutdown::listen(None).unwrap();
+        let mut shutdown = Shutdown::without_signals(None);
         let mut feed = Feed::new(OtherMarket, self.config.clone());
         let backfill = feed.fill_gaps();
         let mut session = TradingSession::start(&feed, backfill).unwrap();

@@ -125,7 +125,7 @@ impl TestBot {
         mut observe: impl FnMut(&Trade<'_>),
         scenario: impl AsyncFnOnce(&Sniper),
     ) -> Summary {
-        let mut stop = Shutdown::listen(None).unwrap();
+        let mut stop = Shutdown::without_signals(None);
         let mut feed = Feed::new(Csgoroll::new(&self.config), self.config.clone());
         let filler = feed.fill_gaps();
         let mut session = TradingSession::start(&feed, filler).unwrap();
