@@ -96,6 +96,21 @@ async fn a_missing_or_expired_session_fails_at_sign_in() {
 }
 
 #[tokio::test]
+async fn a_failed_tls_setup_is_not_reported_as_a_missing_credential() {
+    let (market, data) = (market(), TempDir::new().unwrap());
+    let trusted_root = Some(b"not a certificate".to_vec());
+    let config = Config { trusted_root, ..config(&market, &data) };
+    let report = run_checks(&feed_of(config), WAIT, |_step| {}).await;
+    let step = report.steps.iter().find(|step| step.name == "HTTP").unwrap();
+    let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
+    assert!(step.seen.starts_with("the trusted certificate could not be read"), "{step:?}");
+    assert!(!step.seen.contains("credential") && !remedy.contains("CSGOROLL_SESSION"), "{step:?}");
+    for name in ["sign-in", "balance", "own trades", "clock interval"] {
+        assert!(failed_steps(&report).contains(&(name, false)), "{name}: {report:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_balance_below_min_balance_fails_the_check() {
     let settings = SimSettings {
         rate: Rate::per_second(50),

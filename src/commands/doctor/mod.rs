@@ -214,15 +214,21 @@ fn remedy(step: ProbeStep, address: &str) -> String {
 async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl FnMut(DoctorStep)) {
     let names = &M::CAPABILITIES.environment;
     let started = Instant::now();
-    let response = read_user(market, config).await;
-    let took = started.elapsed();
-    let reply = match response {
-        Ok(reply) => {
-            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
-            reply
+    let result = match Tls::from_config(config) {
+        Ok(tls) => match read_user(market, config, &tls).await {
+            Ok(reply) => Ok((reply, tls)),
+            Err(failure) => Err(failed("HTTP", started.elapsed(), &failure, names)),
+        },
+        Err(error) => {
+            let remedy = "build or install sniper again";
+            Err(DoctorStep::failed("HTTP", started.elapsed(), error_chain(&error), remedy))
         }
-        Err(failure) => {
-            done(failed("HTTP", took, &failure, names));
+    };
+    let took = started.elapsed();
+    let (reply, tls) = match result {
+        Ok(done) => done,
+        Err(step) => {
+            done(step);
             for name in ["sign-in", "balance", "own trades", "clock interval"] {
                 done(DoctorStep::skipped(name));
             }
@@ -237,12 +243,13 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             };
             done(DoctorStep::ok("sign-in", took, seen));
             done(balance(config, &user, (took, names)));
-            done(own_trades(market, config, &user).await);
+            done(own_trades(market, config, (&user, &tls)).await);
         }
         Err(failure) => {
             done(failed("sign-in", took, &failure, names));
             done(DoctorStep::skipped("balance"));
             done(DoctorStep::skipped("own trades"));
+    done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
         }
     }
     done(clock_interval(&reply, took, names));
@@ -259,13 +266,12 @@ fn failed(
     DoctorStep::failed(name, took, cause.text(), cause.remedy())
 }
 
-fn tls(config: &Config) -> Result<Tls, ReadFailure> {
-    Tls::from_config(config).map_err(|_broken_build| ReadFailure::NoCredential)
-}
-
-async fn read_user<M: Marketplace>(market: &M, config: &Config) -> Result<HttpReply, ReadFailure> {
-    let tls = tls(config)?;
-    let client = HttpClient::new(&config.endpoints.http, &tls)?;
+async fn read_user<M: Marketplace>(
+    market: &M,
+    config: &Config,
+    tls: &Tls,
+) -> Result<HttpReply, ReadFailure> {
+    let client = HttpClient::new(&config.endpoints.http, tls)?;
     let request = market.account_request(&AccountQuery::User).ok_or(ReadFailure::UserId)?;
     let request = M::authenticated(config.credential.as_ref(), request);
     let reply = client.send(&request).await?;
@@ -309,9 +315,13 @@ fn balance(
 }
 
 /// Reads the purchases of the account in the same way as the bot.
-async fn own_trades<M: Marketplace>(market: &M, config: &Config, user: &User) -> DoctorStep {
+async fn own_trades<M: Marketplace>(
+    market: &M,
+    config: &Config,
+    (user, tls): (&User, &Tls),
+) -> DoctorStep {
     let started = Instant::now();
-    let read = read_own_trades(market, config, user).await;
+    let read = read_own_trades(market, config, (user, tls)).await;
     let (name, took) = ("own trades", started.elapsed());
     let reading = match read {
         Ok(reading) => reading,
@@ -330,11 +340,11 @@ async fn own_trades<M: Marketplace>(market: &M, config: &Config, user: &User) ->
 async fn read_own_trades<M: Marketplace>(
     market: &M,
     config: &Config,
-    user: &User,
+    (user, tls): (&User, &Tls),
 ) -> Result<PurchasesReading, ReadFailure> {
     let credential = config.credential.as_ref();
     let endpoint = &config.endpoints.http;
-    let reader = AccountReader::new(market.clone(), endpoint, credential, &tls(config)?)?;
+    let reader = AccountReader::new(market.clone(), endpoint, credential, tls)?;
     let span = LookBack { pages_max: OWN_TRADES_PAGES_MAX, ..LookBack::back_to(clock::now()) };
     reader.own_purchases(user, span).await
 }
