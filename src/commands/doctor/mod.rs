@@ -16,9 +16,8 @@ use std::{
 
 use self::step::{BOT, DoctorReport, DoctorStep, STEPS};
 use super::{
-    AppError, block_on,
-    cli::SharedArgs,
-    report::{self, Output, print},
+    AppError, CommandContext, block_on,
+    report::{Output, print},
     status::Standing,
 };
 use crate::{
@@ -32,7 +31,7 @@ use crate::{
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     domain::time::format_duration,
-    markets::{AccountQuery, EnvironmentNames, Marketplace, csgoroll::Csgoroll},
+    markets::{AccountQuery, EnvironmentNames, Marketplace},
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
@@ -61,30 +60,45 @@ const OWN_TRADES_PAGES_MAX: u32 = 2;
 /// Maximum difference between the local clock and the server clock.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// Runs all checks and prints each result. The exit code is 0 only if every check passes.
+/// Runs `sniper doctor`. `check_market` is [`check`] for the configured market. The exit code
+/// is 0 only if every check passes.
 ///
 /// # Errors
 ///
 /// Returns [`AppError::Print`] if a result cannot be printed.
-pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
+pub fn run(
+    context: CommandContext<'_>,
+    check_market: impl FnOnce(Config) -> Result<ExitCode, AppError>,
+) -> Result<ExitCode, AppError> {
+    match context.load(false) {
+        Ok(loaded) => check_market(loaded.config),
+        Err(error) => {
+            print_steps(context.output, |show| Ok(invalid_settings(&error.to_string(), show)))
+        }
+    }
+}
+
+/// Runs all checks and prints each result.
+///
+/// # Errors
+///
+/// Returns [`AppError::Print`] if a result cannot be printed.
+pub fn check<M: Marketplace>(feed: &Feed<M>, output: Output) -> Result<ExitCode, AppError> {
+    print_steps(output, |show| block_on(async { Ok(run_checks(feed, LISTING_WAIT, show).await) }))
+}
+
+fn print_steps(
+    output: Output,
+    run: impl FnOnce(&mut dyn FnMut(&DoctorStep)) -> Result<DoctorReport, AppError>,
+) -> Result<ExitCode, AppError> {
     let no_color = process_environment("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = io::stdout().is_terminal() && !no_color;
     let mut printed = Ok(());
-    let show = |step: &DoctorStep| {
+    let report = run(&mut |step| {
         if !output.is_json() && printed.is_ok() {
             printed = print(&step.line(colors).to_string());
         }
-    };
-    let report = match report::load(shared, false) {
-        Ok(loaded) => {
-            let feed = Feed::new(Csgoroll::new(&loaded.config), loaded.config);
-            block_on(async { Ok(run_checks(&feed, LISTING_WAIT, show).await) })?
-        }
-        Err(AppError::Settings(problems)) => {
-            invalid_settings(&AppError::Settings(problems).to_string(), show)
-        }
-        Err(error) => return Err(error),
-    };
+    })?;
     printed?;
     if output.is_json() {
         output.json(&report.to_json())?;
@@ -235,6 +249,7 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             return;
         }
     };
+    done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
     match signed_in_user(market, config, &reply) {
         Ok(user) => {
             let seen = match user.is_flagged {
@@ -249,7 +264,6 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             done(failed("sign-in", took, &failure, names));
             done(DoctorStep::skipped("balance"));
             done(DoctorStep::skipped("own trades"));
-    done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
         }
     }
     done(clock_interval(&reply, took, names));

@@ -88,6 +88,15 @@ impl SimServer {
         self.shared.with(|state, _, _| state.session.clone())
     }
 
+    /// Returns the environment variables that connect a bot to this simulator.
+    pub fn environment(&self) -> [(&'static str, String); 3] {
+        [
+            ("CSGOROLL_WS_URL", self.ws_url()),
+            ("CSGOROLL_HTTP_URL", self.http_url()),
+            ("CSGOROLL_SESSION", self.session()),
+        ]
+    }
+
     /// Returns a copy of the history up to now.
     pub fn history(&self) -> MarketHistory {
         self.with_history(MarketHistory::clone)
