@@ -476,15 +476,9 @@ fn disk(directory: &Path) -> DoctorStep {
 }
 
 /// Returns the free space of the file system that contains this directory.
-#[cfg(unix)]
 fn free_bytes(directory: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(directory).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize)
-}
-
-#[cfg(not(unix))]
-const fn free_bytes(_directory: &Path) -> Option<u64> {
-    None
 }
 
 fn write_and_remove(directory: &Path) -> io::Result<()> {

@@ -458,9 +458,8 @@ impl OrderAttempt<'_> {
                     }
                     (Ok(sold), None) => self.request.join_response(&[sold]),
                 };
-                let (min, max) = faults::LATE_REJECTION_AFTER;
                 let rejection = error_body(SaleRejection::NotJoinable.message(), "BAD_USER_INPUT");
-                let late = (state.rng.duration(min, max), rejection);
+                let late = (state.rng.duration(faults::LATE_REJECTION_AFTER), rejection);
                 (decision, ServerReply { fault, late, ..ServerReply::json(200, body) })
             }
         };
