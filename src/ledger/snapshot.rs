@@ -53,7 +53,7 @@ impl Snapshot {
     }
 }
 
-/// Results of the orders of a session, at the current state of the ledger.
+/// Results of some orders, at the current state of the ledger.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OrderTotals {
     /// Orders that are bought, delivered or not, including cancelled ones without a refund.
@@ -68,46 +68,52 @@ pub struct OrderTotals {
     pub returned_coins: Amount,
     /// Orders that were unknown at first and turned out not to be bought.
     pub not_bought: u64,
+    /// Orders that were rejected or not sent.
+    pub rejected: u64,
     pub unknown: u64,
     pub unknown_coins: Amount,
+    pub in_flight: u64,
+}
+
+impl OrderTotals {
+    pub fn of<'i>(intents: impl Iterator<Item = &'i Intent>) -> Self {
+        let mut totals = Self::default();
+        let increment = |count: &mut u64| *count = count.saturating_add(1);
+        for intent in intents {
+            let add = |coins: &mut Amount| *coins = coins.saturating_add(intent.price);
+            match intent.state {
+                OrderState::Bought | OrderState::Completed | OrderState::Returning => {
+                    increment(&mut totals.bought);
+                    add(&mut totals.spent);
+                }
+                OrderState::Returned => {
+                    increment(&mut totals.returned);
+                    add(&mut totals.returned_coins);
+                }
+                OrderState::Unknown => {
+                    increment(&mut totals.unknown);
+                    add(&mut totals.unknown_coins);
+                }
+                OrderState::NotBought => increment(&mut totals.not_bought),
+                OrderState::Rejected | OrderState::NotSent => increment(&mut totals.rejected),
+                OrderState::Reserved | OrderState::Sent => increment(&mut totals.in_flight),
+            }
+            if intent.state == OrderState::Completed {
+                increment(&mut totals.delivered);
+            } else if intent.state == OrderState::Returning {
+                increment(&mut totals.returning);
+                add(&mut totals.returning_coins);
+            }
+        }
+        totals
+    }
 }
 
 impl Ledger {
     /// Returns the totals of the orders from this number on.
     pub fn totals_since(&self, first: Sequence) -> OrderTotals {
-        let mut totals = OrderTotals::default();
-        let add_order = |count: &mut u64, coins: &mut Amount, price: Amount| {
-            *count = count.saturating_add(1);
-            *coins = coins.saturating_add(price);
-        };
         let newest_first = self.state.intents().iter().rev();
-        for intent in newest_first.take_while(|intent| first <= intent.sequence) {
-            let price = intent.price;
-            let mut unpriced = Amount::ZERO;
-            match intent.state {
-                OrderState::Bought => add_order(&mut totals.bought, &mut totals.spent, price),
-                OrderState::Completed => {
-                    add_order(&mut totals.bought, &mut totals.spent, price);
-                    add_order(&mut totals.delivered, &mut unpriced, price);
-                }
-                OrderState::Returning => {
-                    add_order(&mut totals.bought, &mut totals.spent, price);
-                    add_order(&mut totals.returning, &mut totals.returning_coins, price);
-                }
-                OrderState::Returned => {
-                    add_order(&mut totals.returned, &mut totals.returned_coins, price);
-                }
-                OrderState::Unknown => {
-                    add_order(&mut totals.unknown, &mut totals.unknown_coins, price);
-                }
-                OrderState::NotBought => add_order(&mut totals.not_bought, &mut unpriced, price),
-                OrderState::Reserved
-                | OrderState::Sent
-                | OrderState::Rejected
-                | OrderState::NotSent => {}
-            }
-        }
-        totals
+        OrderTotals::of(newest_first.take_while(|intent| first <= intent.sequence))
     }
 
     pub fn next_sequence(&self) -> Sequence {
