@@ -44,7 +44,7 @@ async fn a_healthy_market_passes_every_step_without_an_order() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let mut shown = Vec::new();
     let report = run_checks(&feed_of(config(&market, &data)), WAIT, |step| {
-        shown.push(step.line(false).to_string());
+        shown.push(step.line(false));
     })
     .await;
     assert_eq!(failed_steps(&report), [], "{shown:#?}");

@@ -96,7 +96,7 @@ fn print_steps(
     let mut printed = Ok(());
     let report = run(&mut |step| {
         if !output.is_json() && printed.is_ok() {
-            printed = print(&step.line(colors).to_string());
+            printed = print(&step.line(colors));
         }
     })?;
     printed?;
