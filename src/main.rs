@@ -7,72 +7,74 @@ use std::process::ExitCode;
 
 use sniper::{
     commands::{
-        AppError, block_on, block_on_core, capture, check,
-        cli::{Cli, Command, SharedArgs},
-        demo::{Demo, DemoArgs},
-        doctor, ledger,
-        report::{self, Output},
-        run::{RunArgs, SessionRecording},
+        CommandContext, capture, check,
+        cli::{Cli, Command},
+        demo, doctor, ledger,
+        run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim,
-        summary::Summary,
     },
     config::{Config, Market},
     log::ReaderGone,
-    markets::{Marketplace, csgoroll::Csgoroll},
+    markets::{MarketApi as _, Marketplace, csgoroll::Csgoroll},
     shutdown::{SecondSignal, Shutdown},
     threads,
     ws::{self, Feed},
 };
 
-type Traded = Result<Summary, AppError>;
+/// Evaluates an expression with the type of a market.
+macro_rules! with_market {
+    ($market:expr, $kind:ident => $run:expr) => {
+        match $market {
+            Market::Csgoroll => {
+                type $kind = Csgoroll;
+                $run
+            }
+        }
+    };
+}
 
 fn main() -> ExitCode {
     threads::stop_ordering_on_panic();
     let cli = Cli::read();
-    let shared = &cli.shared;
-    let output = Output::new(shared.json);
+    let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
+    let context = CommandContext::new(&cli.shared, decimals);
     let done = match cli.command() {
-        Command::Run(args) => run(shared, &args, output),
-        Command::Demo(args) => demo(&args, output),
-        Command::Sim(args) => sim::run(&args, output),
-        Command::Capture(args) => capture::run(shared, &args, output),
-        Command::Doctor => doctor::run(shared, output),
-        Command::Check(args) => check::run::<Csgoroll>(shared, &args, output),
-        Command::Ledger(args) => ledger::at(shared, output, |commands| commands.ledger(&args)),
-        Command::Status => ledger::at(shared, output, |commands| commands.status()),
-        Command::Halt => ledger::at(shared, output, |commands| commands.halt()),
-        Command::Resume => ledger::at(shared, output, |commands| commands.resume()),
+        Command::Run(args) => run::run(context, args, trade_on_market),
+        Command::Demo(args) => demo::run(context, &args, trade_on_market),
+        Command::Sim(args) => sim::run(&args, context.output),
+        Command::Capture(args) => capture::run(
+            context,
+            &args,
+            |config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config)),
+        ),
+        Command::Doctor => doctor::run(
+            context,
+            |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), context.output)),
+        ),
+        Command::Check(args) => check::run(
+            context,
+            &args,
+            |config| with_market!(config.market, M => check::check_supported::<M>(config)),
+        ),
+        Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
+        Command::Status => ledger::at(context, |commands| commands.status()),
+        Command::Halt => ledger::at(context, |commands| commands.halt()),
+        Command::Resume => ledger::at(context, |commands| commands.resume()),
     };
-    done.unwrap_or_else(|error| output.error(&error))
+    done.unwrap_or_else(|error| context.output.error(&error))
 }
 
-fn run(shared: &SharedArgs, args: &RunArgs, output: Output) -> Result<ExitCode, AppError> {
-    let loaded = report::load(shared, args.live)?;
-    let log = output.log(&loaded)?;
-    let spin = loaded.config.speed.spin;
-    let summary = block_on_core(spin, trade_on_market(loaded.config, args, log.reader_gone()))?;
-    output.summary(summary, log)
-}
-
-fn demo(args: &DemoArgs, output: Output) -> Result<ExitCode, AppError> {
-    let demo = Demo::open(args)?;
-    let log = output.log(demo.loaded())?;
-    demo.announce();
-    let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
-    let config = demo.loaded().config.clone();
-    let summary = block_on(trade_on_market(config, &args, log.reader_gone()))?;
-    output.summary(demo.close(summary), log)
-}
-
-async fn trade_on_market(config: Config, args: &RunArgs, gone: ReaderGone) -> Traded {
-    match config.market {
-        Market::Csgoroll => trade(Feed::new(Csgoroll::new(&config), config), args, gone).await,
-    }
+async fn trade_on_market(config: Config, args: RunArgs, gone: ReaderGone) -> SessionResult {
+    with_market!(config.market, M => trade(Feed::new(M::new(&config), config), &args, gone).await)
 }
 
 /// Runs one trading session, which evaluates every listing of the feed until it is stopped.
-async fn trade<M: Marketplace>(mut feed: Feed<M>, args: &RunArgs, gone: ReaderGone) -> Traded {
+async fn trade<M: Marketplace>(
+    mut feed: Feed<M>,
+    args: &RunArgs,
+    gone: ReaderGone,
+) -> SessionResult {
     let quit = SecondSignal::watch()?;
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
     let backfill = feed.fill_gaps();

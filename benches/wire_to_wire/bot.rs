@@ -79,7 +79,7 @@ impl Bot {
             directory: &env.directory,
             config_file: None,
             live: true,
-            decimals: sniper::markets::csgoroll::DECIMALS,
+            decimals: |_market| sniper::markets::csgoroll::DECIMALS,
         };
         let mut config = Config::load(&sources).unwrap().config;
         config.trusted_root = env.root.as_ref().map(|root| root.to_vec());

@@ -10,11 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{
-    AppError,
-    cli::SharedArgs,
-    report::{Output, with_sources},
-};
+use super::{AppError, CommandContext};
 use crate::{
     config::{
         Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -49,23 +45,23 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Maximum number of whitelist entries to show.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
-/// Runs `sniper check`.
+/// Runs `sniper check`. `check_market` is [`check_supported`] for the configured market.
 ///
 /// # Errors
 ///
-/// Returns [`AppError::Print`] if the result cannot be printed.
-pub fn run<M: Marketplace>(
-    shared: &SharedArgs,
+/// Returns the error of `check_market`, or [`AppError::Print`] if the result cannot be printed.
+pub fn run(
+    context: CommandContext<'_>,
     args: &CheckArgs,
-    output: Output,
+    check_market: impl FnOnce(&Config) -> Result<(), AppError>,
 ) -> Result<ExitCode, AppError> {
-    let loaded = with_sources(shared, args.live, Config::load);
+    let loaded = context.load_settings(args.live);
     if let Ok(loaded) = &loaded {
-        check_supported::<M>(&loaded.config)?;
+        check_market(&loaded.config)?;
     }
     let mut out = Masking::new(io::stdout().lock());
     let mut err = Masking::new(io::stderr().lock());
-    let code = write_result(&loaded, output.is_json(), &mut out, &mut err)?;
+    let code = write_result(&loaded, context.output.is_json(), &mut out, &mut err)?;
     out.flush().and_then(|()| err.flush())?;
     Ok(ExitCode::from(code))
 }

@@ -14,6 +14,7 @@ use super::{
     sim::{self, SimArgs},
     status,
 };
+use crate::config::Market;
 
 const ROOT_EXAMPLES: &str = "\
 Examples:
@@ -21,11 +22,9 @@ Examples:
   sniper check             validate the settings
   sniper run --live        buy with real money";
 
-/// Watches the live listings of CSGORoll and buys the items on your whitelist.
-///
-/// Dry by default: logs what it would buy. With --live it spends real money.
+/// The command line of the program.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = ROOT_EXAMPLES)]
+#[command(version, about = about(), long_about = long_about(), max_term_width = 100, after_help = ROOT_EXAMPLES)]
 pub struct Cli {
     /// Command; without one: run.
     #[command(subcommand)]
@@ -35,6 +34,16 @@ pub struct Cli {
     pub run: RunArgs,
     #[command(flatten)]
     pub shared: SharedArgs,
+}
+
+fn about() -> String {
+    let market = Market::default().title();
+    format!("Watches the live listings of {market} and buys the items on your whitelist")
+}
+
+fn long_about() -> String {
+    let about = about();
+    format!("{about}.\n\nDry by default: logs what it would buy. With --live it spends real money.")
 }
 
 /// Arguments of every command.

@@ -4,19 +4,21 @@
 //! files of the user. The simulator runs on its own thread, so that the bot runs as in a real
 //! session.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 use tempfile::TempDir;
 use tracing::{debug, info};
 
 use super::{
-    AppError,
+    AppError, CommandContext, block_on,
+    run::{RunArgs, SessionResult},
     summary::{SimulatedMarketCounts, Summary},
 };
 use crate::{
-    config::{Config, Loaded, Sources},
-    markets::csgoroll,
+    config::{Config, Loaded, Market, Sources},
+    domain::money::Decimals,
+    log::ReaderGone,
     shutdown::parse_duration,
     sim::{self, SimServer},
 };
@@ -42,8 +44,34 @@ pub struct DemoArgs {
     pub seed: u64,
 }
 
+/// Trades on the simulated market for the given time, and prints the summary.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the simulator or the session fails, or the summary cannot be printed.
+pub fn run<F: Future<Output = SessionResult>>(
+    context: CommandContext<'_>,
+    args: &DemoArgs,
+    trade: impl FnOnce(Config, RunArgs, ReaderGone) -> F,
+) -> Result<ExitCode, AppError> {
+    let demo = Demo::open(args, context.decimals)?;
+    let log = context.output.log(&demo.loaded)?;
+    announce();
+    let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
+    let config = demo.loaded.config.clone();
+    let summary = block_on(trade(config, args, log.reader_gone()))?;
+    context.output.summary(demo.close(summary), log)
+}
+
+/// Logs an introduction for new users.
+fn announce() {
+    info!("DEMO: a simulated market on this machine, with play money. Nothing real is bought.");
+    info!("The bot is the real one. It buys the items on the demo whitelist; simulated rivals");
+    info!("buy them too.");
+}
+
 /// A running simulator, and the settings to connect to it.
-pub struct Demo {
+struct Demo {
     market: SimServer,
     loaded: Loaded,
     directory: TempDir,
@@ -51,11 +79,7 @@ pub struct Demo {
 
 impl Demo {
     /// Starts the simulator and generates settings for it.
-    ///
-    /// # Errors
-    ///
-    /// Returns an [`AppError`] if the simulator cannot start or the settings cannot be written.
-    pub fn open(args: &DemoArgs) -> Result<Self, AppError> {
+    fn open(args: &DemoArgs, decimals: fn(Market) -> Decimals) -> Result<Self, AppError> {
         let settings =
             sim::SimSettings { rate: args.rate, seed: args.seed, ..sim::SimSettings::default() };
         let market = SimServer::start(settings)?;
@@ -63,23 +87,12 @@ impl Demo {
             what: "the demo: its temporary folder cannot be created",
             source: error.into(),
         })?;
-        let loaded = load(&market, directory.path())?;
+        let loaded = load(&market, directory.path(), decimals)?;
         Ok(Self { market, loaded, directory })
     }
 
-    pub const fn loaded(&self) -> &Loaded {
-        &self.loaded
-    }
-
-    /// Logs an introduction for new users.
-    pub fn announce(&self) {
-        info!("DEMO: a simulated market on this machine, with play money. Nothing real is bought.");
-        info!("The bot is the real one. It buys the items on the demo whitelist; simulated rivals");
-        info!("buy them too.");
-    }
-
     /// Stops the simulator and adds its counts to the summary.
-    pub fn close(self, summary: Summary) -> Summary {
+    fn close(self, summary: Summary) -> Summary {
         let history = self.market.history();
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let market = SimulatedMarketCounts {
@@ -99,23 +112,21 @@ impl Demo {
 }
 
 /// Loads the generated settings, which are complete for a live run.
-fn load(market: &SimServer, directory: &Path) -> Result<Loaded, AppError> {
-    let (ws_url, http_url, session) = (market.ws_url(), market.http_url(), market.session());
+fn load(
+    market: &SimServer,
+    directory: &Path,
+    decimals: fn(Market) -> Decimals,
+) -> Result<Loaded, AppError> {
+    let environment = market.environment();
     let lookup = |name: &str| match name {
-        "CSGOROLL_WS_URL" => Some(ws_url.clone()),
-        "CSGOROLL_HTTP_URL" => Some(http_url.clone()),
-        "CSGOROLL_SESSION" => Some(session.clone()),
         "RUST_LOG" => std::env::var(name).ok(),
         "XDG_STATE_HOME" => directory.to_str().map(str::to_owned),
-        _ => None,
+        _ => {
+            let variable = environment.iter().find(|(variable, _)| *variable == name);
+            variable.map(|(_, value)| value.clone())
+        }
     };
-    let sources = Sources {
-        lookup: &lookup,
-        directory,
-        config_file: None,
-        live: true,
-        decimals: csgoroll::DECIMALS,
-    };
+    let sources = Sources { lookup: &lookup, directory, config_file: None, live: true, decimals };
     Config::load(&sources).map_err(|problems| AppError::Settings(Box::new(problems)))
 }
 

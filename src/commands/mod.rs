@@ -29,13 +29,58 @@ pub mod sim;
 pub mod status;
 pub mod summary;
 
-use std::{error::Error, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use self::{capture::CaptureError, ledger::LedgerCommandError};
-use crate::{config::ConfigErrors, ledger::LedgerError, log::LogError, sim::SimServerError};
+use self::{capture::CaptureError, cli::SharedArgs, ledger::LedgerCommandError, report::Output};
+use crate::{
+    config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
+    domain::money::Decimals,
+    ledger::LedgerError,
+    log::LogError,
+    sim::SimServerError,
+};
 
 /// Maximum time to wait for blocking tasks at the end of the program.
 const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
+
+/// Input of every command that reads the settings.
+#[derive(Clone, Copy, Debug)]
+pub struct CommandContext<'a> {
+    pub shared: &'a SharedArgs,
+    pub output: Output,
+    /// Returns the number of decimals of a market's amounts.
+    pub decimals: fn(Market) -> Decimals,
+}
+
+impl<'a> CommandContext<'a> {
+    pub const fn new(shared: &'a SharedArgs, decimals: fn(Market) -> Decimals) -> Self {
+        Self { shared, output: Output::new(shared.json), decimals }
+    }
+
+    /// Loads the settings of this process.
+    ///
+    /// # Errors
+    ///
+    /// Returns all errors at once.
+    pub fn load_settings(&self, live: bool) -> Result<Loaded, ConfigErrors> {
+        Config::load(&Sources {
+            lookup: &process_environment,
+            directory: Path::new("."),
+            config_file: self.shared.config.as_deref(),
+            live,
+            decimals: self.decimals,
+        })
+    }
+
+    /// Same as [`load_settings`](Self::load_settings), with the error of a command.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AppError::Settings`] with all errors at once.
+    pub fn load(&self, live: bool) -> Result<Loaded, AppError> {
+        self.load_settings(live).map_err(|problems| AppError::Settings(Box::new(problems)))
+    }
+}
 
 /// Failure of a command.
 #[derive(Debug, thiserror::Error)]

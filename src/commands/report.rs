@@ -6,7 +6,6 @@
 use std::{
     fmt,
     io::{self, Write as _},
-    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -14,11 +13,10 @@ use std::{
 use serde_json::Value;
 use tracing::warn;
 
-use super::{AppError, check, cli::SharedArgs, summary::Summary};
+use super::{AppError, check, summary::Summary};
 use crate::{
-    config::{Config, Loaded, Sources, load::process_environment},
+    config::Loaded,
     log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
-    markets::csgoroll,
     secret::Masking,
     text::is_safe_to_print,
 };
@@ -178,27 +176,6 @@ pub fn print(text: &str) -> Result<(), AppError> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
     }
-}
-
-/// Loads the settings of this process.
-///
-/// # Errors
-///
-/// Returns [`AppError::Settings`] with all errors at once.
-pub fn load(shared: &SharedArgs, live: bool) -> Result<Loaded, AppError> {
-    let loaded = with_sources(shared, live, Config::load);
-    loaded.map_err(|problems| AppError::Settings(Box::new(problems)))
-}
-
-/// Calls `read` with the sources of the settings of this process.
-pub fn with_sources<T>(shared: &SharedArgs, live: bool, read: impl FnOnce(&Sources<'_>) -> T) -> T {
-    read(&Sources {
-        lookup: &process_environment,
-        directory: Path::new("."),
-        config_file: shared.config.as_deref(),
-        live,
-        decimals: csgoroll::DECIMALS,
-    })
 }
 
 #[cfg(test)]

@@ -3,18 +3,21 @@
 //! With `--record`, a message is recorded after the orders that it caused were sent. A slow, full or missing disk
 //! ends the recording only.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use tracing::{error, info, warn};
 
 use super::{
-    AppError,
-    capture::{CaptureError, source::CaptureSource},
+    AppError, CommandContext, block_on_core,
+    capture::{CaptureError, source::LISTINGS},
+    summary::Summary,
 };
 use crate::{
     config::{Config, Generation, Mode},
-    recording::{self, ActiveRecording, RealDisk, RecordingConfig, RecordingEnd},
+    log::ReaderGone,
+    markets::Marketplace,
+    recording::{ActiveRecording, RealDisk, RecordingConfig, RecordingEnd, StreamSource},
     shutdown::parse_duration,
     ws::Feed,
 };
@@ -52,6 +55,27 @@ pub struct RunArgs {
     pub duration: Option<Duration>,
 }
 
+/// Result of a trading session.
+pub type SessionResult = Result<Summary, AppError>;
+
+/// Trades until `trade` ends, and prints the summary.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the settings are invalid, the session fails, or the summary cannot be
+/// printed.
+pub fn run<F: Future<Output = SessionResult>>(
+    context: CommandContext<'_>,
+    args: RunArgs,
+    trade: impl FnOnce(Config, RunArgs, ReaderGone) -> F,
+) -> Result<ExitCode, AppError> {
+    let loaded = context.load(args.live)?;
+    let log = context.output.log(&loaded)?;
+    let spin = loaded.config.speed.spin;
+    let summary = block_on_core(spin, trade(loaded.config, args, log.reader_gone()))?;
+    context.output.summary(summary, log)
+}
+
 /// Folder of recordings below `SNIPER_DATA`.
 pub const DIRECTORY: &str = "recordings";
 
@@ -65,13 +89,17 @@ impl SessionRecording {
     /// # Errors
     ///
     /// Returns an [`AppError`] if the files cannot be created.
-    pub fn start<M>(feed: &Feed<M>, is_requested: bool) -> Result<Self, AppError> {
+    pub fn start<M: Marketplace>(feed: &Feed<M>, is_requested: bool) -> Result<Self, AppError> {
         if !is_requested {
             return Ok(Self(None));
         }
-        let CaptureSource { name, symbol, stream, .. } = CaptureSource::marketplace();
-        let address = feed.config.endpoints.ws.to_string();
-        let source = recording::StreamSource { name, address, symbol, stream };
+        let name = M::CAPABILITIES.name;
+        let source = StreamSource {
+            name: name.to_owned(),
+            address: feed.config.endpoints.ws.to_string(),
+            symbol: name.to_ascii_uppercase(),
+            stream: LISTINGS.to_owned(),
+        };
         let setup = RecordingConfig::new(feed.config.data_dir.join(DIRECTORY), vec![source]);
         let recording = ActiveRecording::start(setup, RealDisk).map_err(CaptureError::from)?;
         if !feed.metrics.set_recorder(Arc::new(recording.recorder(0))) {
@@ -98,7 +126,7 @@ impl SessionRecording {
 }
 
 /// Logs mode, feed, whitelist and limits at the start of a session.
-pub fn announce(config: &Config) {
+pub fn announce<M: Marketplace>(config: &Config) {
     let generation = match config.feed.generation {
         Generation::A => "A",
         Generation::B => "B",
@@ -125,8 +153,7 @@ pub fn announce(config: &Config) {
         }
     }
     if config.credential.is_none() {
-        info!(
-            "No credential: connecting as a guest, balance unknown; set CSGOROLL_SESSION in .env"
-        );
+        let variable = M::CAPABILITIES.environment.credential;
+        info!("No credential: connecting as a guest, balance unknown; set {variable} in .env");
     }
 }

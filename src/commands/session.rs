@@ -204,7 +204,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
 
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
-        run::announce(&self.feed.config);
+        run::announce::<M>(&self.feed.config);
         let halts = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();

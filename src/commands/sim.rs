@@ -206,20 +206,21 @@ pub async fn serve(args: &SimArgs, market: SimServer, stop: &mut Shutdown) -> Si
 
 /// Returns the lines of `.env` that connect a bot to this simulator.
 pub fn env_lines(market: &SimServer, seed: u64) -> String {
-    format!(
+    let mut lines = String::from(
         "# The simulated market. Put these lines into .env, and the output of
 # `sniper sim --print-whitelist` into sniper.toml; then, in another terminal: sniper run --live
-CSGOROLL_WS_URL={}
-CSGOROLL_HTTP_URL={}
-CSGOROLL_SESSION={}
-# A separate data folder, so practice never mixes with real trades. A restart with the same seed
+",
+    );
+    for (variable, value) in market.environment() {
+        lines.push_str(&format!("{variable}={value}\n"));
+    }
+    lines.push_str(&format!(
+        "# A separate data folder, so practice never mixes with real trades. A restart with the same seed
 # lists the same items again: delete this folder first, and run with --new-ledger.
 SNIPER_DATA=data/practice-{seed}
-",
-        market.ws_url(),
-        market.http_url(),
-        market.session()
-    )
+"
+    ));
+    lines
 }
 
 /// One-line status of the simulator.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Config, CredentialSource, Endpoints, Mode,
+    Config, CredentialSource, Endpoints, Market, Mode,
     document::ConfigDocument,
     dotenv::{self, Variable},
     environment::{self, Environment, Variables},
@@ -38,8 +38,8 @@ pub struct Sources<'a> {
     pub config_file: Option<&'a Path>,
     /// `true` with `--live`.
     pub live: bool,
-    /// Number of decimals of the marketplace's amounts.
-    pub decimals: Decimals,
+    /// Returns the number of decimals of a marketplace's amounts.
+    pub decimals: fn(Market) -> Decimals,
 }
 
 /// Returns a variable of the process environment. Invalid Unicode becomes replacement characters,
@@ -91,6 +91,7 @@ impl Config {
         let entries = policy.entries.found.into_iter().map(|found| found.entry).collect();
         let config = Self {
             mode: if live.is_some() { Mode::Live } else { Mode::Dry },
+            market: policy.market,
             credential: environment.credential,
             budget: policy.budget,
             feed: policy.feed,
@@ -161,11 +162,12 @@ fn read_policy(
             return (TomlSettings::default(), None);
         }
     };
-    let document = ConfigDocument::new(&shown, &text, sources.decimals);
-    let mut policy = settings::read(&document, diagnostics);
+    let mut policy = settings::read(&shown, &text, sources.decimals, diagnostics);
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
-        let more = read_whitelist(sources, &beside.join(file), place, diagnostics);
+        let decimals = (sources.decimals)(policy.market);
+        let path = (sources.directory, &*beside.join(file));
+        let more = read_whitelist(path, place, decimals, diagnostics);
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
     }
@@ -179,15 +181,15 @@ fn read_policy(
 }
 
 fn read_whitelist(
-    sources: &Sources<'_>,
-    name: &Path,
+    (directory, name): (&Path, &Path),
     place: SourceLocation,
+    decimals: Decimals,
     diagnostics: &mut Diagnostics,
 ) -> EntryList {
     let shown = name.display().to_string();
-    match read_text(&sources.directory.join(name), &shown, diagnostics) {
+    match read_text(&directory.join(name), &shown, diagnostics) {
         FileRead::Text(text) => {
-            let document = ConfigDocument::new(&shown, &text, sources.decimals);
+            let document = ConfigDocument::new(&shown, &text, decimals);
             settings::read_whitelist(&document, diagnostics)
         }
         FileRead::Invalid => EntryList { found: Vec::new(), count: 1 },

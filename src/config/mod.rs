@@ -37,11 +37,41 @@ pub enum Mode {
     Live,
 }
 
-/// The marketplace to trade on.
+/// The marketplace to trade on: the setting `market`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Market {
     #[default]
     Csgoroll,
+}
+
+impl Market {
+    pub const ALL: [Self; 1] = [Self::Csgoroll];
+
+    /// Name in `sniper.toml` and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Csgoroll => "csgoroll",
+        }
+    }
+
+    /// Name for display.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Csgoroll => "CSGORoll",
+        }
+    }
+
+    /// Environment variable with the address of its feed.
+    pub const fn feed_variable(self) -> &'static str {
+        match self {
+            Self::Csgoroll => "CSGOROLL_WS_URL",
+        }
+    }
+
+    /// Returns the market with this [`name`](Self::name).
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|market| market.name() == name)
+    }
 }
 
 /// Version of the listing subscription.

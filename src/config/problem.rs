@@ -76,18 +76,24 @@ pub struct Diagnostics {
     problems: Vec<Problem>,
     problems_suppressed: usize,
     warnings: Vec<Problem>,
-    warnings_suppressed: usize,
 }
 
 impl Diagnostics {
     /// Adds an error, which prevents the start.
     pub fn problem(&mut self, problem: Problem) {
-        add(&mut self.problems, &mut self.problems_suppressed, problem);
+        if self.problems.len() < PROBLEMS_SHOWN_MAX {
+            self.problems.push(problem);
+        } else {
+            self.problems_suppressed = self.problems_suppressed.saturating_add(1);
+        }
     }
 
-    /// Adds a warning, which does not prevent the start.
+    /// Adds a warning, which does not prevent the start. Those beyond [`PROBLEMS_SHOWN_MAX`] are
+    /// dropped.
     pub fn warning(&mut self, warning: Problem) {
-        add(&mut self.warnings, &mut self.warnings_suppressed, warning);
+        if self.warnings.len() < PROBLEMS_SHOWN_MAX {
+            self.warnings.push(warning);
+        }
     }
 
     /// Returns `true` if there are no errors.
@@ -101,8 +107,6 @@ impl Diagnostics {
         other.warnings.sort();
         self.problems_suppressed =
             self.problems_suppressed.saturating_add(other.problems_suppressed);
-        self.warnings_suppressed =
-            self.warnings_suppressed.saturating_add(other.warnings_suppressed);
         other.problems.into_iter().for_each(|problem| self.problem(problem));
         other.warnings.into_iter().for_each(|warning| self.warning(warning));
     }
@@ -129,14 +133,6 @@ impl Diagnostics {
     /// Returns all errors and warnings if there is an error.
     pub fn into_warnings(self) -> Result<Vec<Problem>, ConfigErrors> {
         if self.is_ok() { Ok(self.warnings) } else { Err(ConfigErrors(self)) }
-    }
-}
-
-fn add(list: &mut Vec<Problem>, suppressed: &mut usize, problem: Problem) {
-    if list.len() < PROBLEMS_SHOWN_MAX {
-        list.push(problem);
-    } else {
-        *suppressed = suppressed.saturating_add(1);
     }
 }
 

@@ -3,16 +3,17 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Budget, CONNECTIONS_MAX, FeedConfig, Generation, SpeedConfig,
+    Budget, CONNECTIONS_MAX, FeedConfig, Generation, Market, SpeedConfig,
     document::{
-        ConfigDocument, ConfigNode, ParseContext, TableFields, Value, read_json, read_toml,
-        suggestion,
+        ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
+        report_syntax_errors, suggestion,
     },
     problem::{Diagnostics, Problem, SourceLocation},
     reconnection::{DELAY_MIN, ReconnectPolicy as Reconnection, ReconnectionLimits, Thousandths},
 };
 use crate::{
     domain::item_name::{ItemName, Wear},
+    domain::money::Decimals,
     domain::trade::PaintWear,
     domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     text::{Escaped, is_safe_to_print, nearest},
@@ -28,8 +29,8 @@ pub const SECTIONS: [(&str, &[&str]); 6] = [
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 6] =
-    ["whitelist_file", "budget", "feed", "reconnection", "speed", "whitelist"];
+const ROOT_KEYS: [&str; 7] =
+    ["market", "whitelist_file", "budget", "feed", "reconnection", "speed", "whitelist"];
 
 const SPEED_KEYS: [&str; 1] = ["spin"];
 
@@ -76,6 +77,7 @@ const IN_FLIGHT_MAX: u32 = 64;
 /// Content of `sniper.toml`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TomlSettings {
+    pub(super) market: Market,
     pub(super) budget: Budget,
     pub(super) feed: FeedConfig,
     pub(super) reconnection: Reconnection,
@@ -87,10 +89,19 @@ pub(super) struct TomlSettings {
     pub(super) missing_for_live: Vec<Problem>,
 }
 
-/// Parses a `sniper.toml`.
-pub(super) fn read(document: &ConfigDocument<'_>, diagnostics: &mut Diagnostics) -> TomlSettings {
+/// Parses a `sniper.toml`; `name` is its name in problems. Its amounts have the decimals of its
+/// market.
+pub(super) fn read(
+    name: &str,
+    text: &str,
+    decimals: fn(Market) -> Decimals,
+    diagnostics: &mut Diagnostics,
+) -> TomlSettings {
+    let (root, errors) = parse_toml(text);
+    let document = ConfigDocument::new(name, text, decimals(market_of(&root)));
+    let document = &document;
     let mut syntax = Diagnostics::default();
-    let root = read_toml(document, &mut syntax);
+    report_syntax_errors(document, errors, &mut syntax);
     let mut found = Diagnostics::default();
     let mut context = ParseContext { document, diagnostics: &mut found };
     let policy = read_root(&root, &mut context);
@@ -103,6 +114,16 @@ pub(super) fn read(document: &ConfigDocument<'_>, diagnostics: &mut Diagnostics)
     syntax.append(found);
     diagnostics.append(syntax);
     policy
+}
+
+/// Returns the market of a settings file; the default if it is absent or unknown.
+fn market_of(root: &ConfigNode<'_>) -> Market {
+    let Value::Table(members) = &root.value else { return Market::default() };
+    let name = TableFields::of(members, &ROOT_KEYS).get("market");
+    match name.map(|name| &name.value) {
+        Some(Value::Text(name)) => Market::parse(name).unwrap_or_default(),
+        _ => Market::default(),
+    }
 }
 
 /// Parses a JSON whitelist: a list of entries, or an object with such a list as `whitelist`.
@@ -145,7 +166,10 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     let top = TableFields::of(members, &ROOT_KEYS);
     let empty = ConfigNode { at: 0, value: Value::Table(Vec::new()) };
     let section = |key: &str| top.get(key).unwrap_or(&empty);
+    // An unknown name is a problem, and the default is used to find further ones.
+    let names = Market::ALL.map(Market::name);
     let mut policy = TomlSettings {
+        market: top.choice("market", &names, Market::parse, context).unwrap_or_default(),
         whitelist_file: read_whitelist_file(&top, context),
         ..TomlSettings::default()
     };

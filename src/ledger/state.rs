@@ -527,7 +527,7 @@ pub struct OrderTotals {
 }
 
 impl OrderTotals {
-    pub(super) fn of<'a>(orders: impl Iterator<Item = &'a Intent>) -> Self {
+    pub fn of<'a>(orders: impl Iterator<Item = &'a Intent>) -> Self {
         let mut totals = Self::default();
         orders.for_each(|order| totals.add(order));
         totals

@@ -308,15 +308,12 @@ impl Catalogue {
     /// Generates a listing that does not match the demo's whitelist.
     fn ordinary(&mut self) -> ListedItem {
         let rng = &mut self.rng;
-        let mut draw = || rng.choice(ITEMS).copied();
+        let [first, ..] = &ITEMS;
+        let mut draw = || *rng.choice(&ITEMS).unwrap_or(first);
         // Cheap items are listed more often than expensive ones.
-        let item =
-            match (draw(), draw()) {
-                (Some(one), Some(other)) if rng.chance_permille(700) => {
-                    if one.cents <= other.cents { one } else { other }
-                }
-                (one, other) => one.or(other).unwrap_or(FALLBACK),
-            };
+        let (one, other) = (draw(), draw());
+        let is_cheaper = rng.chance_permille(700) && other.cents < one.cents;
+        let item = if is_cheaper { other } else { one };
         let wear = rng.choice(item.wears).copied();
         let variant = item.variants != Variants::None && rng.chance_permille(180);
         let worth = worth(&item, wear, variant);
@@ -376,17 +373,6 @@ impl Iterator for Catalogue {
         Some(self.finish(listed, arrival))
     }
 }
-
-/// Item used if [`ITEMS`] were empty.
-const FALLBACK: CatalogueItem = CatalogueItem {
-    kind: ItemKind::Plain,
-    brand: "",
-    name: "Clutch Case",
-    rarity: "base",
-    cents: 108,
-    wears: &[],
-    variants: Variants::None,
-};
 
 fn listed_item(
     item: &CatalogueItem,

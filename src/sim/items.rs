@@ -69,7 +69,7 @@ const fn item(
 }
 
 /// All items of the simulated market.
-pub const ITEMS: &[CatalogueItem] = &[
+pub const ITEMS: [CatalogueItem; 64] = [
     item(Gun, ("AK-47", "Redline"), "classified", 1_120, (WORN, St)),
     item(Gun, ("AK-47", "Slate"), "restricted", 310, (ALL, St)),
     item(Gun, ("AK-47", "Vulcan"), "covert", 14_500, (ALL, St)),

@@ -16,8 +16,8 @@ pub trait RngExt {
     /// Returns `true` with a probability in parts per thousand.
     fn chance_permille(&mut self, permille: u32) -> bool;
 
-    /// Returns a uniformly distributed duration from `min` to `max`.
-    fn duration(&mut self, min: Duration, max: Duration) -> Duration;
+    /// Returns a uniformly distributed duration from a minimum to a maximum.
+    fn duration(&mut self, range: (Duration, Duration)) -> Duration;
 
     /// Returns a duration from `min` to `max` whose logarithm is uniformly distributed.
     fn log_uniform_duration(&mut self, min: Duration, max: Duration) -> Duration;
@@ -32,7 +32,7 @@ impl RngExt for Rng {
         self.u32(..1_000) < permille
     }
 
-    fn duration(&mut self, min: Duration, max: Duration) -> Duration {
+    fn duration(&mut self, (min, max): (Duration, Duration)) -> Duration {
         let [min, max] =
             [min, max.max(min)].map(|bound| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX));
         Duration::from_micros(self.u64(min..=max))

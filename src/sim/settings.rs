@@ -6,11 +6,11 @@ use super::faults::Fault;
 use crate::domain::money::{Amount, Decimals};
 
 /// Maximum average rate of listings per second.
-pub const RATE_PER_SECOND_MAX: i64 = 100_000;
+pub const RATE_PER_SECOND_MAX: u32 = 100_000;
 
 /// Settings of a [`SimServer`](super::SimServer). The default is that of `sniper sim`, but on a
 /// port chosen by the system.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct SimSettings {
     /// Listening address. With port 0 the system chooses the port.
     pub listen: SocketAddr,
@@ -49,7 +49,7 @@ pub struct SimSettings {
 
 /// An average rate of listings, in hundredths of a listing per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate(i64);
+pub struct Rate(u32);
 
 /// The text is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,19 +103,16 @@ impl Rate {
 
     /// Creates a rate, capped at [`RATE_PER_SECOND_MAX`].
     pub const fn per_second(listings: u32) -> Self {
-        #[expect(clippy::as_conversions, reason = "widening; From is not const")]
-        let listings = listings as i64;
-        Self(if listings > RATE_PER_SECOND_MAX {
-            RATE_PER_SECOND_MAX * 100
+        if listings > RATE_PER_SECOND_MAX {
+            Self(RATE_PER_SECOND_MAX * 100)
         } else {
-            listings * 100
-        })
+            Self(listings * 100)
+        }
     }
 
     /// Returns the mean time in which this number of listings appears; `None` at a rate of zero.
     pub fn mean_between(self, listings: u32) -> Option<Duration> {
-        let hundredths = u64::try_from(self.0).ok().filter(|rate| *rate != 0)?;
-        let ns = u64::from(listings).saturating_mul(100_000_000_000).checked_div(hundredths)?;
+        let ns = u64::from(listings).saturating_mul(100_000_000_000).checked_div(self.0.into())?;
         Some(Duration::from_nanos(ns))
     }
 }
@@ -124,16 +121,15 @@ impl FromStr for Rate {
     type Err = RateError;
 
     fn from_str(text: &str) -> Result<Self, RateError> {
-        let hundredths =
-            Amount::parse(text, Decimals::Two).map_err(|_not_a_number| RateError)?.cents();
-        let fits = (0..=RATE_PER_SECOND_MAX * 100).contains(&hundredths);
-        if fits { Ok(Self(hundredths)) } else { Err(RateError) }
+        let number = Amount::parse(text, Decimals::Two).map_err(|_not_a_number| RateError)?;
+        let rate = u32::try_from(number.cents()).map_err(|_negative| RateError)?;
+        if rate <= RATE_PER_SECOND_MAX * 100 { Ok(Self(rate)) } else { Err(RateError) }
     }
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = Amount::from_cents(self.0).to_string();
+        let text = Amount::from_cents(self.0.into()).to_string();
         f.pad(text.strip_suffix(".00").unwrap_or(&text))
     }
 }
@@ -183,18 +179,6 @@ impl Default for SimSettings {
             http_idle: Duration::from_secs(75),
             ping_every: Duration::from_secs(12),
         }
-    }
-}
-
-impl fmt::Debug for SimSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("listen", &self.listen)
-            .field("tls", &self.tls.is_some())
-            .field("seed", &self.seed)
-            .field("rate", &self.rate)
-            .field("faults", &self.faults)
-            .finish_non_exhaustive()
     }
 }
 

@@ -11,11 +11,12 @@ use std::{collections::HashMap, fs, path::Path};
 use sniper::{
     commands::check,
     config::{
-        Config, ConfigErrors, Loaded, Mode, Sources,
+        Config, ConfigErrors, Loaded, Market, Mode, Sources,
         environment::VARIABLES,
         load::FILE_BYTES_MAX,
         problem::{Problem, SourceLocation},
     },
+    domain::money::{Amount, Decimals},
 };
 use tempfile::TempDir;
 
@@ -65,7 +66,7 @@ impl Workspace {
             directory: self.directory.path(),
             config_file: self.config_file.as_deref().map(Path::new),
             live: self.live,
-            decimals: sniper::markets::csgoroll::DECIMALS,
+            decimals: |_market| sniper::markets::csgoroll::DECIMALS,
         })
     }
 
@@ -474,12 +475,33 @@ impl Workspace {
             directory: self.directory.path(),
             config_file: self.config_file.as_deref().map(Path::new),
             live: self.live,
-            decimals: sniper::markets::csgoroll::DECIMALS,
+            decimals: |_market| sniper::markets::csgoroll::DECIMALS,
         };
         let code =
             check::write_result(&Config::load(&sources), as_json, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
+}
+
+#[test]
+fn the_market_is_a_setting_and_its_decimals_apply_to_every_file() {
+    let entries = r#"[{"item": "x", "max_price": 1.505}]"#;
+    let workspace = Workspace::new()
+        .file("sniper.toml", "market = \"csgoroll\"\nwhitelist_file = \"list.json\"\n")
+        .file("list.json", entries);
+    assert_eq!(workspace.problems().len(), 1);
+    let sources = Sources {
+        lookup: &|_name| None,
+        directory: workspace.directory.path(),
+        config_file: None,
+        live: false,
+        decimals: |market| match market {
+            Market::Csgoroll => Decimals::Three,
+        },
+    };
+    let config = Config::load(&sources).unwrap().config;
+    assert_eq!(config.market, Market::Csgoroll);
+    assert_eq!(config.whitelist[0].max_price, Amount::from_thousandths(1_505));
 }
 
 #[test]

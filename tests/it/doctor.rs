@@ -44,7 +44,7 @@ async fn a_healthy_market_passes_every_step_without_an_order() {
     let (market, data) = (market(), TempDir::new().unwrap());
     let mut shown = Vec::new();
     let report = run_checks(&feed_of(config(&market, &data)), WAIT, |step| {
-        shown.push(step.line(false).to_string());
+        shown.push(step.line(false));
     })
     .await;
     assert_eq!(failed_steps(&report), [], "{shown:#?}");
@@ -93,6 +93,21 @@ async fn a_missing_or_expired_session_fails_at_sign_in() {
     market.replace_session("another-session-altogether");
     let report = run_checks(&feed_of(known), WAIT, |_step| {}).await;
     assert!(failed_steps(&report).contains(&("sign-in", true)), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_failed_tls_setup_is_not_reported_as_a_missing_credential() {
+    let (market, data) = (market(), TempDir::new().unwrap());
+    let trusted_root = Some(b"not a certificate".to_vec());
+    let config = Config { trusted_root, ..config(&market, &data) };
+    let report = run_checks(&feed_of(config), WAIT, |_step| {}).await;
+    let step = report.steps.iter().find(|step| step.name == "HTTP").unwrap();
+    let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
+    assert!(step.seen.starts_with("the trusted certificate could not be read"), "{step:?}");
+    assert!(!step.seen.contains("credential") && !remedy.contains("CSGOROLL_SESSION"), "{step:?}");
+    for name in ["sign-in", "balance", "own trades", "clock interval"] {
+        assert!(failed_steps(&report).contains(&(name, false)), "{name}: {report:?}");
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ fn config(market: &SimServer, directory: &tempfile::TempDir) -> Config {
         directory: directory.path(),
         config_file: None,
         live: false,
-        decimals: sniper::markets::csgoroll::DECIMALS,
+        decimals: |_market| sniper::markets::csgoroll::DECIMALS,
     };
     let loaded = Config::load(&sources).unwrap();
     Config {

@@ -183,6 +183,47 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
+/// Places that may name the market: its own folders, the modules that contain these, the settings,
+/// and the one `match` of the program.
+const MARKET_PLACES: [&str; 6] = [
+    "src/markets/csgoroll",
+    "src/markets/mod.rs",
+    "src/sim/csgoroll",
+    "src/sim/mod.rs",
+    "src/config",
+    "src/main.rs",
+];
+
+/// Every line of a file outside its tests, comments included, that names the market.
+fn market_names(source: &Source) -> Vec<String> {
+    let is_allowed = MARKET_PLACES.iter().any(|place| source.is_under(place));
+    if is_allowed || is_test_file(&source.path) {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut lines = source.text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_start().starts_with("#[cfg(test)]") {
+            skip_item(&mut lines);
+        } else if line.to_ascii_lowercase().contains("csgoroll") {
+            found.push(format!("{}: {}", source.path, line.trim()));
+        }
+    }
+    found
+}
+
+#[test]
+fn only_its_own_modules_and_the_settings_name_the_market() {
+    let sources = sources();
+    for place in MARKET_PLACES {
+        assert!(sources.iter().any(|source| source.is_under(place)), "{place} does not exist");
+    }
+    let main = sources.iter().find(|source| source.path == "src/main.rs").unwrap();
+    assert_eq!(main.text.matches("Market::Csgoroll").count(), 1, "main.rs has one `match`");
+    let complaints: Vec<String> = sources.iter().flat_map(market_names).collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
 /// Returns the names of the types that a file declares at its top level.
 fn types(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
@@ -248,6 +289,11 @@ fn these_checks_find_what_they_look_for() {
         1
     );
     assert_eq!(shared("use super::super::super::json::Cursor;\n"), 1);
+    let named = |text: &str| market_names(&source(text)).len();
+    assert_eq!(named("use crate::markets::csgoroll::Csgoroll;\n"), 1);
+    assert_eq!(named("/// Watches CSGORoll.\nfn f() {}\n"), 1);
+    assert_eq!(named("const URL: &str = \"CSGOROLL_WS_URL\";\n"), 1);
+    assert_eq!(named("#[cfg(test)]\nmod tests {\n    use csgoroll::A;\n}\nfn f() {}\n"), 0);
     assert_eq!(
         types("pub(super) struct A;\nenum B {}\nfn c() {}\npub type D = u8;\n").collect::<Vec<_>>(),
         ["A", "B", "D"]

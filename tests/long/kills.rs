@@ -273,7 +273,7 @@ fn kill_once(rig: &Rig, rng: &mut Rng) -> bool {
         80..96 => Duration::from_secs(2),
         _ => RUN_MAX,
     };
-    std::thread::park_timeout(rng.duration(Duration::ZERO, max));
+    std::thread::park_timeout(rng.duration((Duration::ZERO, max)));
     bot.kill();
     rig.requests() > before
 }

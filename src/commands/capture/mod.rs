@@ -11,6 +11,7 @@ mod outcome;
 pub mod source;
 
 use std::{
+    fmt,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -30,16 +31,12 @@ use self::{
         SourceUrls, deduplicate_names,
     },
 };
-use super::{
-    AppError, block_on,
-    cli::SharedArgs,
-    report::{self, Output},
-};
+use super::{AppError, CommandContext, block_on};
 use crate::{
-    config::{Config, endpoint::Endpoint, load::process_environment},
-    markets::csgoroll::{Csgoroll, operations},
+    config::{Config, Market, endpoint::Endpoint, load::process_environment},
+    markets::Marketplace,
     net::tls::Tls,
-    protocol::{GraphqlTransportWs, PlainJson, Subscription},
+    protocol::{PlainJson, Subscription},
     recording::{
         self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RealDisk, RecordingEnd, RecordingError,
     },
@@ -47,6 +44,7 @@ use crate::{
     shutdown::{SecondSignal, Shutdown, parse_duration},
     ws::{
         FeedMetrics, Hosts, RetriesExhausted, SettingNames,
+        connect::TcpDial,
         handle::{Handle, HandleEvent, Options, StopReason, Target},
         policy::{PolicyError, ReconnectPolicy, ReconnectionLimits},
     },
@@ -68,9 +66,7 @@ pub const NO_DATA_WARNING_AFTER: Duration = Duration::from_secs(5);
 /// Arguments of `capture`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CaptureArgs {
-    /// Feed to record: csgoroll, binance-perp:BTCUSDT@bookTicker (or @depth, @markPrice),
-    /// binance-spot:BTCUSDT@bookTicker [default: csgoroll]
-    #[arg(value_name = "SOURCE")]
+    #[arg(value_name = "SOURCE", help = sources_help())]
     pub sources: Vec<String>,
     /// Directory for the recordings, each in its own subdirectory
     #[arg(long, value_name = "DIR")]
@@ -107,6 +103,14 @@ pub struct CaptureArgs {
     pub binance_spot: String,
 }
 
+fn sources_help() -> String {
+    let market = Market::default().name();
+    format!(
+        "Feed to record: {market}, binance-perp:BTCUSDT@bookTicker (or @depth, @markPrice), \
+         binance-spot:BTCUSDT@bookTicker [default: {market}]"
+    )
+}
+
 fn parse_count(text: &str) -> Result<u32, &'static str> {
     text.parse().map_err(|_not_a_count| "must be a whole number from 0 to 4294967295")
 }
@@ -127,34 +131,39 @@ impl CaptureArgs {
         let own = self.url.iter().map(|url| CaptureSource::from_url(url, &self.subscribe));
         let sources: Vec<CaptureSource> = named.chain(own).collect::<Result<_, _>>()?;
         if sources.is_empty() {
-            return Ok(vec![CaptureSource::marketplace()]);
+            return Ok(vec![CaptureSource::marketplace(Market::default())]);
         }
         deduplicate_names(sources)
     }
 }
 
 /// Records the sources until shutdown. Settings are read only if the market is among the
-/// sources.
+/// sources; then `market` returns the configured one.
 ///
 /// # Errors
 ///
 /// Returns an [`AppError`] if the capture cannot start or its result cannot be printed.
-pub fn run(shared: &SharedArgs, args: &CaptureArgs, output: Output) -> Result<ExitCode, AppError> {
+pub fn run(
+    context: CommandContext<'_>,
+    args: &CaptureArgs,
+    market: impl FnOnce(&Config) -> MarketSource,
+) -> Result<ExitCode, AppError> {
+    let output = context.output;
     let sources = args.sources().map_err(CaptureError::from)?;
     let needs_marketplace =
         sources.iter().any(|source| source.protocol == SourceProtocol::Marketplace);
-    let (marketplace, log) = if needs_marketplace {
-        let loaded = report::load(shared, false)?;
+    let (marketplace, base, log) = if needs_marketplace {
+        let loaded = context.load(false)?;
         let log = output.log(&loaded)?;
-        (Some(loaded.config), log)
+        (Some(market(&loaded.config)), loaded.config.reconnection, log)
     } else {
-        (None, output.log_filtered(process_environment("RUST_LOG").as_deref())?)
+        let log = output.log_filtered(process_environment("RUST_LOG").as_deref())?;
+        (None, ReconnectPolicy::default(), log)
     };
-    let default_policy = marketplace.as_ref().map(|config| config.reconnection).unwrap_or_default();
     let plan = CapturePlan {
         rotate: args.rotate,
         compress: args.compress,
-        policy: policy(args, default_policy)?,
+        policy: policy(args, base)?,
         marketplace,
         ..CapturePlan::new(sources, &args.out)
     };
@@ -194,8 +203,8 @@ pub struct CapturePlan {
     pub compress: bool,
     /// Reconnection policy and retry limit.
     pub policy: ReconnectPolicy,
-    /// Configuration of the market, required if it is among the sources.
-    pub marketplace: Option<Config>,
+    /// The market, required if it is among the sources.
+    pub marketplace: Option<MarketSource>,
     /// TLS configuration; `None` uses Mozilla's root certificates.
     pub tls: Option<Tls>,
 }
@@ -212,6 +221,46 @@ impl CapturePlan {
             marketplace: None,
             tls: None,
         }
+    }
+}
+
+/// The feed of a market: its public subscriptions, without the private balance.
+#[derive(Clone)]
+pub struct MarketSource {
+    address: Endpoint,
+    start: Arc<StartMarket>,
+}
+
+type StartMarket = dyn Fn(Target<TcpDial>, Options) -> Handle + Send + Sync;
+
+impl MarketSource {
+    pub fn new<M: Marketplace>(market: &M, config: &Config) -> Self
+    where
+        M::Protocol: Clone + Send,
+    {
+        let public = market.subscriptions(None).into_iter().filter(|topic| !topic.is_private);
+        let topics: Vec<Subscription> = public.map(|topic| topic.subscription).collect();
+        let Config { endpoints, credential, credential_source, .. } = config.clone();
+        let address = endpoints.ws.clone();
+        let start = move |target, options| {
+            let options = Options {
+                topics: topics.clone(),
+                origin: Some(endpoints.origin.clone()),
+                user_agent: Some(endpoints.user_agent.clone()),
+                credential: credential.clone(),
+                credential_source: credential_source.clone(),
+                setting_names: SettingNames::of::<M>(),
+                ..options
+            };
+            Handle::start_retrying(target, M::Protocol::default(), options)
+        };
+        Self { address, start: Arc::new(start) }
+    }
+}
+
+impl fmt::Debug for MarketSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MarketSource").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -369,7 +418,7 @@ fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError>
                 secret::register_query(endpoint.path());
                 endpoint.to_string()
             }
-            (SourceProtocol::Marketplace, Some(config)) => config.endpoints.ws.to_string(),
+            (SourceProtocol::Marketplace, Some(market)) => market.address.to_string(),
             (SourceProtocol::Marketplace, None) => return Err(CaptureError::NoMarketplace),
         };
         sources.push(recording::StreamSource {
@@ -418,33 +467,10 @@ fn start_source(
             let options = Options { topics, ..options };
             Ok(Handle::start_retrying(target(endpoint)?, PlainJson::VERBATIM, options))
         }
-        (SourceProtocol::Marketplace, Some(config)) => {
-            let options = marketplace(config, options);
-            let target = target(&config.endpoints.ws)?;
-            Ok(Handle::start_retrying(target, GraphqlTransportWs, options))
+        (SourceProtocol::Marketplace, Some(market)) => {
+            Ok((market.start)(target(&market.address)?, options))
         }
         (SourceProtocol::Marketplace, None) => Err(failed(None)),
-    }
-}
-
-/// Adds the credential and the public subscriptions of the market, without the private
-/// balance.
-fn marketplace(config: &Config, options: Options) -> Options {
-    let Config { endpoints, credential, credential_source, feed, .. } = config;
-    let operations = operations::subscriptions(feed.generation).into_iter();
-    let public = operations.filter(|operation| !operation.is_private);
-    let topics = public.map(|operation| Subscription {
-        topic: operation.to_json(),
-        is_optional: !operation.is_essential,
-    });
-    Options {
-        topics: topics.collect(),
-        origin: Some(endpoints.origin.clone()),
-        user_agent: Some(endpoints.user_agent.clone()),
-        credential: credential.clone(),
-        credential_source: credential_source.clone(),
-        setting_names: SettingNames::of::<Csgoroll>(),
-        ..options
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | source | address (public documentation of April 2026) |
 //! |---|---|
-//! | `csgoroll` | the configured feed of the market |
+//! | the name of the market | its configured feed |
 //! | `binance-perp:BTCUSDT@bookTicker`, `…@depth` | [`PERP_PUBLIC_URL`] |
 //! | `binance-perp:BTCUSDT@markPrice`, with the funding rate | [`PERP_MARKET_URL`] |
 //! | `binance-spot:BTCUSDT@bookTicker` | [`SPOT_URL`] |
@@ -10,7 +10,10 @@
 
 use super::outcome::NoDataReason;
 use crate::{
-    config::endpoint::{Endpoint, EndpointError, Scheme},
+    config::{
+        Market,
+        endpoint::{Endpoint, EndpointError, Scheme},
+    },
     json::{self, RawValue},
     text::{Escaped, nearest},
 };
@@ -27,8 +30,8 @@ pub const SUBSCRIBE_MAX: usize = 256;
 /// Maximum length of a symbol or stream name, in characters.
 const WORD_CHARS_MAX: usize = 40;
 
-/// Name of the market as a source.
-const MARKETPLACE: &str = "csgoroll";
+/// Name of the stream with the listings of a market.
+pub const LISTINGS: &str = "listings";
 const PERP: &str = "binance-perp";
 const SPOT: &str = "binance-spot";
 /// Option for a custom address.
@@ -84,7 +87,7 @@ pub struct CaptureSource {
 /// Cause of a rejected source.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    #[error("unknown source {name:?}; write csgoroll, binance-perp:BTCUSDT@bookTicker, binance-spot:BTCUSDT@bookTicker, or --url{}", .suggestion.map(|suggestion| format!(" (did you mean {suggestion}?)")).unwrap_or_default())]
+    #[error("unknown source {name:?}; write {}, binance-perp:BTCUSDT@bookTicker, binance-spot:BTCUSDT@bookTicker, or --url{}", market_names(), .suggestion.map(|suggestion| format!(" (did you mean {suggestion}?)")).unwrap_or_default())]
     Unknown {
         /// Input, escaped for display.
         name: String,
@@ -123,14 +126,14 @@ pub enum SourceError {
 }
 
 impl CaptureSource {
-    /// Returns the listings of the market as a source.
-    pub fn marketplace() -> Self {
+    /// Returns the listings of a market as a source.
+    pub fn marketplace(market: Market) -> Self {
         Self {
-            name: MARKETPLACE.to_owned(),
-            symbol: "CSGOROLL".to_owned(),
-            stream: "listings".to_owned(),
+            name: market.name().to_owned(),
+            symbol: market.name().to_ascii_uppercase(),
+            stream: LISTINGS.to_owned(),
             protocol: SourceProtocol::Marketplace,
-            setting: "CSGOROLL_WS_URL",
+            setting: market.feed_variable(),
         }
     }
 
@@ -163,15 +166,19 @@ impl CaptureSource {
     /// Returns a [`SourceError`] if the source is unknown or its address invalid.
     pub fn parse(name: &str, bases: &SourceUrls) -> Result<Self, SourceError> {
         let shown = || Escaped(name).to_string();
+        if let Some(market) = Market::parse(name) {
+            return Ok(Self::marketplace(market));
+        }
         let (kind, rest) = match name.split_once(':') {
-            None if name == MARKETPLACE => return Ok(Self::marketplace()),
             Some((PERP, rest)) => (PERP, rest),
             Some((SPOT, rest)) => (SPOT, rest),
             _ if name == PERP => (PERP, ""),
             _ if name == SPOT => (SPOT, ""),
             _ => {
                 let kind = name.split(':').next().unwrap_or_default();
-                let suggestion = nearest(kind, &[MARKETPLACE, PERP, SPOT]);
+                let known: Vec<_> =
+                    Market::ALL.map(Market::name).into_iter().chain([PERP, SPOT]).collect();
+                let suggestion = nearest(kind, &known);
                 return Err(SourceError::Unknown { name: shown(), suggestion });
             }
         };
@@ -237,6 +244,10 @@ impl CaptureSource {
     }
 }
 
+fn market_names() -> String {
+    Market::ALL.map(Market::name).join(", ")
+}
+
 /// Gives each source its own file name: adds the venue to a name that another source uses.
 ///
 /// # Errors
@@ -286,6 +297,7 @@ fn is_word(text: &str, also: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::markets::{MarketApi, csgoroll::Csgoroll};
 
     #[track_caller]
     fn check(name: &str, url: &str, symbol: &str, stream: &str) {
@@ -345,6 +357,19 @@ mod tests {
         assert!(matches!(error("binance-perp:BTCUSDT@trades"), SourceError::Stream { .. }));
         let message = error("x\u{1b}[2J").to_string();
         assert!(!message.contains('\u{1b}'), "{message:?}");
+    }
+
+    #[test]
+    fn a_market_is_a_source_whose_advice_names_its_own_setting() {
+        let source = CaptureSource::parse("csgoroll", &SourceUrls::default()).unwrap();
+        assert_eq!(source, CaptureSource::marketplace(Market::Csgoroll));
+        let capabilities = <Csgoroll as MarketApi>::CAPABILITIES;
+        assert_eq!(
+            (&*source.name, source.setting),
+            (capabilities.name, capabilities.environment.feed)
+        );
+        let error = CaptureSource::parse("csgorol", &SourceUrls::default()).unwrap_err();
+        assert!(error.to_string().ends_with("(did you mean csgoroll?)"), "{error}");
     }
 
     #[test]

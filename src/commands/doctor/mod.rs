@@ -16,9 +16,8 @@ use std::{
 
 use self::step::{BOT, DoctorReport, DoctorStep, STEPS};
 use super::{
-    AppError, block_on,
-    cli::SharedArgs,
-    report::{self, Output, print},
+    AppError, CommandContext, block_on,
+    report::{Output, print},
     status::Standing,
 };
 use crate::{
@@ -32,7 +31,7 @@ use crate::{
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     domain::time::format_duration,
-    markets::{AccountQuery, EnvironmentNames, Marketplace, csgoroll::Csgoroll},
+    markets::{AccountQuery, EnvironmentNames, Marketplace},
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
@@ -61,30 +60,45 @@ const OWN_TRADES_PAGES_MAX: u32 = 2;
 /// Maximum difference between the local clock and the server clock.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// Runs all checks and prints each result. The exit code is 0 only if every check passes.
+/// Runs `sniper doctor`. `check_market` is [`check`] for the configured market. The exit code
+/// is 0 only if every check passes.
 ///
 /// # Errors
 ///
 /// Returns [`AppError::Print`] if a result cannot be printed.
-pub fn run(shared: &SharedArgs, output: Output) -> Result<ExitCode, AppError> {
+pub fn run(
+    context: CommandContext<'_>,
+    check_market: impl FnOnce(Config) -> Result<ExitCode, AppError>,
+) -> Result<ExitCode, AppError> {
+    match context.load(false) {
+        Ok(loaded) => check_market(loaded.config),
+        Err(error) => {
+            print_steps(context.output, |show| Ok(invalid_settings(&error.to_string(), show)))
+        }
+    }
+}
+
+/// Runs all checks and prints each result.
+///
+/// # Errors
+///
+/// Returns [`AppError::Print`] if a result cannot be printed.
+pub fn check<M: Marketplace>(feed: &Feed<M>, output: Output) -> Result<ExitCode, AppError> {
+    print_steps(output, |show| block_on(async { Ok(run_checks(feed, LISTING_WAIT, show).await) }))
+}
+
+fn print_steps(
+    output: Output,
+    run: impl FnOnce(&mut dyn FnMut(&DoctorStep)) -> Result<DoctorReport, AppError>,
+) -> Result<ExitCode, AppError> {
     let no_color = process_environment("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colors = io::stdout().is_terminal() && !no_color;
     let mut printed = Ok(());
-    let show = |step: &DoctorStep| {
+    let report = run(&mut |step| {
         if !output.is_json() && printed.is_ok() {
-            printed = print(&step.line(colors).to_string());
+            printed = print(&step.line(colors));
         }
-    };
-    let report = match report::load(shared, false) {
-        Ok(loaded) => {
-            let feed = Feed::new(Csgoroll::new(&loaded.config), loaded.config);
-            block_on(async { Ok(run_checks(&feed, LISTING_WAIT, show).await) })?
-        }
-        Err(AppError::Settings(problems)) => {
-            invalid_settings(&AppError::Settings(problems).to_string(), show)
-        }
-        Err(error) => return Err(error),
-    };
+    })?;
     printed?;
     if output.is_json() {
         output.json(&report.to_json())?;
@@ -214,21 +228,28 @@ fn remedy(step: ProbeStep, address: &str) -> String {
 async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl FnMut(DoctorStep)) {
     let names = &M::CAPABILITIES.environment;
     let started = Instant::now();
-    let response = read_user(market, config).await;
-    let took = started.elapsed();
-    let reply = match response {
-        Ok(reply) => {
-            done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
-            reply
+    let result = match Tls::from_config(config) {
+        Ok(tls) => match read_user(market, config, &tls).await {
+            Ok(reply) => Ok((reply, tls)),
+            Err(failure) => Err(failed("HTTP", started.elapsed(), &failure, names)),
+        },
+        Err(error) => {
+            let remedy = "build or install sniper again";
+            Err(DoctorStep::failed("HTTP", started.elapsed(), error_chain(&error), remedy))
         }
-        Err(failure) => {
-            done(failed("HTTP", took, &failure, names));
+    };
+    let took = started.elapsed();
+    let (reply, tls) = match result {
+        Ok(done) => done,
+        Err(step) => {
+            done(step);
             for name in ["sign-in", "balance", "own trades", "clock interval"] {
                 done(DoctorStep::skipped(name));
             }
             return;
         }
     };
+    done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
     match signed_in_user(market, config, &reply) {
         Ok(user) => {
             let seen = match user.is_flagged {
@@ -237,7 +258,7 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             };
             done(DoctorStep::ok("sign-in", took, seen));
             done(balance(config, &user, (took, names)));
-            done(own_trades(market, config, &user).await);
+            done(own_trades(market, config, (&user, &tls)).await);
         }
         Err(failure) => {
             done(failed("sign-in", took, &failure, names));
@@ -259,13 +280,12 @@ fn failed(
     DoctorStep::failed(name, took, cause.text(), cause.remedy())
 }
 
-fn tls(config: &Config) -> Result<Tls, ReadFailure> {
-    Tls::from_config(config).map_err(|_broken_build| ReadFailure::NoCredential)
-}
-
-async fn read_user<M: Marketplace>(market: &M, config: &Config) -> Result<HttpReply, ReadFailure> {
-    let tls = tls(config)?;
-    let client = HttpClient::new(&config.endpoints.http, &tls)?;
+async fn read_user<M: Marketplace>(
+    market: &M,
+    config: &Config,
+    tls: &Tls,
+) -> Result<HttpReply, ReadFailure> {
+    let client = HttpClient::new(&config.endpoints.http, tls)?;
     let request = market.account_request(&AccountQuery::User)?;
     let request = M::authenticated(config.credential.as_ref(), request);
     let reply = client.send(&request).await?;
@@ -309,9 +329,13 @@ fn balance(
 }
 
 /// Reads the purchases of the account in the same way as the bot.
-async fn own_trades<M: Marketplace>(market: &M, config: &Config, user: &User) -> DoctorStep {
+async fn own_trades<M: Marketplace>(
+    market: &M,
+    config: &Config,
+    (user, tls): (&User, &Tls),
+) -> DoctorStep {
     let started = Instant::now();
-    let read = read_own_trades(market, config, user).await;
+    let read = read_own_trades(market, config, (user, tls)).await;
     let (name, took) = ("own trades", started.elapsed());
     let reading = match read {
         Ok(reading) => reading,
@@ -330,11 +354,11 @@ async fn own_trades<M: Marketplace>(market: &M, config: &Config, user: &User) ->
 async fn read_own_trades<M: Marketplace>(
     market: &M,
     config: &Config,
-    user: &User,
+    (user, tls): (&User, &Tls),
 ) -> Result<PurchasesReading, ReadFailure> {
     let credential = config.credential.as_ref();
     let endpoint = &config.endpoints.http;
-    let reader = AccountReader::new(market.clone(), endpoint, credential, &tls(config)?)?;
+    let reader = AccountReader::new(market.clone(), endpoint, credential, tls)?;
     let span = LookBack { pages_max: OWN_TRADES_PAGES_MAX, ..LookBack::back_to(clock::now()) };
     reader.own_purchases(user, span).await
 }
@@ -452,15 +476,9 @@ fn disk(directory: &Path) -> DoctorStep {
 }
 
 /// Returns the free space of the file system that contains this directory.
-#[cfg(unix)]
 fn free_bytes(directory: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(directory).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize)
-}
-
-#[cfg(not(unix))]
-const fn free_bytes(_directory: &Path) -> Option<u64> {
-    None
 }
 
 fn write_and_remove(directory: &Path) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! Results of the `doctor` steps, as text and as JSON. Pure.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -77,9 +77,25 @@ impl DoctorStep {
         self.result == StepResult::Ok
     }
 
-    /// Returns the step as a line of text.
-    pub const fn line(&self, colors: bool) -> StepLine<'_> {
-        StepLine { step: self, colors }
+    /// Returns the step as a line of text, followed by a line with the remedy if it failed.
+    pub fn line(&self, colors: bool) -> String {
+        let Self { name, result, took, seen } = self;
+        let (word, color) = match result {
+            StepResult::Ok => ("ok  ", "32"),
+            StepResult::Failed { .. } => ("FAIL", "31"),
+            StepResult::Skipped => ("SKIP", "33"),
+        };
+        let word = if colors { format!("\u{1b}[{color}m{word}\u{1b}[0m") } else { word.to_owned() };
+        let took = match result {
+            StepResult::Skipped => String::new(),
+            _ if WITHOUT_DURATION.contains(name) => String::new(),
+            StepResult::Ok | StepResult::Failed { .. } => format_latency(*took),
+        };
+        let mut line = format!("{word}  {:<19} {took:>9}  {seen}\n", label(name));
+        if let StepResult::Failed { remedy } = result {
+            line.push_str(&format!("      To do: {remedy}\n"));
+        }
+        line
     }
 
     fn to_json(&self) -> Value {
@@ -95,39 +111,6 @@ impl DoctorStep {
             "seen": self.seen,
             "remedy": remedy,
         })
-    }
-}
-
-/// Formats a step as a line, followed by a line with the remedy.
-#[derive(Clone, Copy, Debug)]
-pub struct StepLine<'s> {
-    step: &'s DoctorStep,
-    colors: bool,
-}
-
-impl fmt::Display for StepLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DoctorStep { name, result, took, seen } = self.step;
-        let (word, color) = match result {
-            StepResult::Ok => ("ok  ", "32"),
-            StepResult::Failed { .. } => ("FAIL", "31"),
-            StepResult::Skipped => ("SKIP", "33"),
-        };
-        if self.colors {
-            write!(f, "\u{1b}[{color}m{word}\u{1b}[0m")?;
-        } else {
-            f.write_str(word)?;
-        }
-        let took = match result {
-            StepResult::Skipped => String::new(),
-            _ if WITHOUT_DURATION.contains(name) => String::new(),
-            StepResult::Ok | StepResult::Failed { .. } => format_latency(*took),
-        };
-        writeln!(f, "  {:<19} {took:>9}  {seen}", label(name))?;
-        if let StepResult::Failed { remedy } = result {
-            writeln!(f, "      To do: {remedy}")?;
-        }
-        Ok(())
     }
 }
 
@@ -198,11 +181,11 @@ mod tests {
     fn a_failed_step_shows_its_remedy() {
         let step =
             DoctorStep::failed("sign-in", 12 * MS, "the session has expired", "log in again");
-        let shown = step.line(false).to_string();
+        let shown = step.line(false);
         assert!(shown.starts_with("FAIL  sign-in "), "{shown}");
         assert!(shown.contains("  the session has expired\n"), "{shown}");
         assert!(shown.ends_with("To do: log in again\n"), "{shown}");
-        assert!(step.line(true).to_string().starts_with("\u{1b}[31mFAIL"));
+        assert!(step.line(true).starts_with("\u{1b}[31mFAIL"));
     }
 
     #[test]

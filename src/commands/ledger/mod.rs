@@ -17,9 +17,7 @@ use serde_json::json;
 
 use self::orders::{ExportRow, LedgerTable};
 use super::{
-    AppError,
-    cli::SharedArgs,
-    report::{self, Output},
+    AppError, CommandContext,
     status::{Standing, StandingProblems, request_status, stopped_status},
 };
 use crate::{
@@ -161,11 +159,10 @@ impl std::fmt::Debug for LedgerCommands<'_> {
 ///
 /// Returns an [`AppError`] if the settings are invalid or the command fails.
 pub fn at<T: Termination>(
-    shared: &SharedArgs,
-    output: Output,
+    context: CommandContext<'_>,
     command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
-    let loaded = report::load(shared, false)?;
+    let loaded = context.load(false)?;
     let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
     if let Some(copy) = LedgerReader::copy_of(data, state) {
         let note = "No ledger in SNIPER_DATA; showing the copy that was saved when it was lost";
@@ -176,7 +173,7 @@ pub fn at<T: Termination>(
     let mut commands = LedgerCommands {
         folder: data,
         state,
-        as_json: output.is_json(),
+        as_json: context.output.is_json(),
         who: &operator_name(),
         now: clock::now(),
         out: &mut out,

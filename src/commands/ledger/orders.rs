@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     domain::{money::Amount, time::UnixMs},
     ledger::{
+        OrderTotals,
         error::LedgerError,
-        event::{OrderState, Sequence},
+        event::Sequence,
         intent::Intent,
         reader::{LedgerReader, OrderDetails},
         state::LedgerState,
@@ -127,66 +128,34 @@ fn cell(text: &str) -> String {
     text
 }
 
-/// Totals of the orders that were reserved in one period.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct PeriodTotals {
-    bought: u32,
-    spent: Amount,
-    not_bought: u32,
-    returning: u32,
-    returned: u32,
-    unknown: u32,
-    unknown_coins: Amount,
-    in_flight: u32,
+/// Returns the totals of the orders that were reserved from this time on.
+fn totals_since(state: &LedgerState, begin: UnixMs) -> OrderTotals {
+    OrderTotals::of(state.intents().iter().filter(|intent| begin <= intent.reserved_at))
 }
 
-impl PeriodTotals {
-    fn since(state: &LedgerState, begin: UnixMs) -> Self {
-        let mut totals = Self::default();
-        for intent in state.intents().iter().filter(|intent| begin <= intent.reserved_at) {
-            let increment = |count: &mut u32| *count = count.saturating_add(1);
-            match intent.state {
-                OrderState::Bought | OrderState::Completed | OrderState::Returning => {
-                    increment(&mut totals.bought);
-                    if intent.state == OrderState::Returning {
-                        increment(&mut totals.returning);
-                    }
-                    totals.spent = totals.spent.saturating_add(intent.price);
-                }
-                OrderState::Unknown => {
-                    increment(&mut totals.unknown);
-                    totals.unknown_coins = totals.unknown_coins.saturating_add(intent.price);
-                }
-                OrderState::Reserved | OrderState::Sent => increment(&mut totals.in_flight),
-                OrderState::Rejected | OrderState::NotSent | OrderState::NotBought => {
-                    increment(&mut totals.not_bought);
-                }
-                OrderState::Returned => increment(&mut totals.returned),
-            }
-        }
-        totals
-    }
+fn not_bought(totals: &OrderTotals) -> u64 {
+    totals.not_bought.saturating_add(totals.rejected)
+}
 
-    fn to_json(self) -> Value {
-        json!({
-            "bought": self.bought,
-            "spent": self.spent.to_string(),
-            "not_bought": self.not_bought,
-            "returning": self.returning,
-            "returned": self.returned,
-            "unknown": self.unknown,
-            "unknown_coins": self.unknown_coins.to_string(),
-            "in_flight": self.in_flight,
-        })
-    }
+fn totals_json(totals: &OrderTotals) -> Value {
+    json!({
+        "bought": totals.bought,
+        "spent": totals.spent.to_string(),
+        "not_bought": not_bought(totals),
+        "returning": totals.returning,
+        "returned": totals.returned,
+        "unknown": totals.unknown,
+        "unknown_coins": totals.unknown_coins.to_string(),
+        "in_flight": totals.in_flight,
+    })
 }
 
 /// Table of `sniper ledger`: orders of today, this week and all time, and the limits.
 #[derive(Clone, Debug)]
 pub(super) struct LedgerTable {
-    today: PeriodTotals,
-    week: PeriodTotals,
-    all_time: PeriodTotals,
+    today: OrderTotals,
+    week: OrderTotals,
+    all_time: OrderTotals,
     status: LedgerStatus,
     /// Label, quantity and spent coins of each whitelist entry with orders that count.
     entries: Vec<(String, u32, Amount)>,
@@ -205,9 +174,8 @@ impl LedgerTable {
             .map(|(key, used)| (key.label().to_owned(), used.quantity, used.total))
             .collect();
         entries.sort();
-        let (today, week) =
-            (PeriodTotals::since(state, begin(day)), PeriodTotals::since(state, begin(monday)));
-        let all_time = PeriodTotals::since(state, UnixMs(i64::MIN));
+        let (today, week) = (totals_since(state, begin(day)), totals_since(state, begin(monday)));
+        let all_time = OrderTotals::of(state.intents().iter());
         let status = LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), "", None, now);
         Self { today, week, all_time, status, entries }
     }
@@ -217,9 +185,9 @@ impl LedgerTable {
             json!({ "entry": entry, "quantity": quantity, "total": total.to_string() })
         });
         json!({
-            "today": self.today.to_json(),
-            "week": self.week.to_json(),
-            "everything": self.all_time.to_json(),
+            "today": totals_json(&self.today),
+            "week": totals_json(&self.week),
+            "everything": totals_json(&self.all_time),
             "limits": self.status.limits,
             "halts": self.status.halts,
             "lost_coins": self.status.lost_coins,
@@ -233,14 +201,14 @@ impl fmt::Display for LedgerTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "(UTC)", "today", "this week", "all time")?;
         let columns = [self.today, self.week, self.all_time];
-        let mut row = |name: &str, value: fn(&PeriodTotals) -> String| {
+        let mut row = |name: &str, value: fn(&OrderTotals) -> String| {
             let [today, week, all_time] = columns.each_ref().map(value);
             writeln!(f, "{name:<20} {today:>14} {week:>14} {all_time:>14}")
         };
         row("bought", |totals| totals.bought.to_string())?;
         row("spent", |totals| totals.spent.to_string())?;
         row("  returning", |totals| totals.returning.to_string())?;
-        row("not bought", |totals| totals.not_bought.to_string())?;
+        row("not bought", |totals| not_bought(totals).to_string())?;
         row("returned", |totals| totals.returned.to_string())?;
         row("unknown", |totals| totals.unknown.to_string())?;
         row("  counted as spent", |totals| totals.unknown_coins.to_string())?;

@@ -20,7 +20,7 @@ fn document(text: &str) -> ConfigDocument<'_> {
 #[track_caller]
 fn parse(text: &str) -> (TomlSettings, Vec<String>) {
     let mut diagnostics = Diagnostics::default();
-    let policy = read(&document(text), &mut diagnostics);
+    let policy = read("f", text, |_market| Decimals::Two, &mut diagnostics);
     (policy, messages(diagnostics))
 }
 
@@ -225,8 +225,7 @@ fn amounts_are_exact_or_rejected() {
 fn amounts_have_the_decimals_of_the_market() {
     let text = "[budget]\ntotal = 12.505\nper_day = 1.0005\nmin_balance = \"1,505 coins\"\n";
     let mut diagnostics = Diagnostics::default();
-    let document = ConfigDocument::new("f", text, Decimals::Three);
-    let budget = read(&document, &mut diagnostics).budget;
+    let budget = read("f", text, |_market| Decimals::Three, &mut diagnostics).budget;
     assert_eq!(budget.total, Amount::from_thousandths(12_505));
     let problems = messages(diagnostics);
     assert_eq!(problems.len(), 2, "{problems:#?}");
@@ -235,8 +234,7 @@ fn amounts_have_the_decimals_of_the_market() {
     // A percentage has two decimals on every market.
     let text = "[[whitelist]]\nitem = \"x\"\nmax_price = 1.005\nmax_markup_percent = 1.005\n";
     let mut diagnostics = Diagnostics::default();
-    let document = ConfigDocument::new("f", text, Decimals::Three);
-    let _entries = read(&document, &mut diagnostics);
+    let _entries = read("f", text, |_market| Decimals::Three, &mut diagnostics);
     let problems = messages(diagnostics);
     assert_eq!(
         problems,
@@ -245,11 +243,36 @@ fn amounts_have_the_decimals_of_the_market() {
 }
 
 #[test]
+fn the_market_is_chosen_by_name_and_decides_the_decimals() {
+    let (settings, problems) = parse("market = \"csgoroll\"\n[budget]\ntotal = 12.50\n");
+    assert_eq!((settings.market, problems), (Market::Csgoroll, vec![]));
+    check(
+        "market = \"csgorol\"\n[budget]\ntotal = 12.505\n",
+        &[
+            "1:1: `market` cannot be \"csgorol\"; did you mean `csgoroll`?",
+            "3:9: `total` has more than two decimals; ",
+        ],
+    );
+    check("market = 1\n", &["1:10: `market` must be text, not a number; "]);
+    check("[feed]\nmarket = \"csgoroll\"\n", &["2:1: unknown key `market` in [feed]; "]);
+    // The decimals are those of the market in the file, wherever it is written.
+    let decimals: fn(Market) -> Decimals = |market| match market {
+        Market::Csgoroll => Decimals::Three,
+    };
+    for text in ["total = 12.505", "total = \"12,505\""] {
+        let mut diagnostics = Diagnostics::default();
+        read("f", &format!("[budget]\n{text}\n"), decimals, &mut diagnostics);
+        let problems = messages(diagnostics);
+        assert!(problems.iter().all(|it| it.ends_with("write total = 12.505")), "{problems:?}");
+    }
+}
+
+#[test]
 fn a_limit_that_cannot_be_reached_causes_a_warning() {
     let mut diagnostics = Diagnostics::default();
     let text = "[budget]\nmax_price = 9\ntotal = 8\nper_hour = 7\nper_day = 6\n\
                 [[whitelist]]\nitem = \"x\"\nmax_price = 5\nmax_total = 4\n";
-    read(&document(text), &mut diagnostics);
+    read("f", text, |_market| Decimals::Two, &mut diagnostics);
     let warnings = diagnostics.into_warnings().unwrap();
     let problems: Vec<String> = warnings.iter().map(Problem::to_string).collect();
     let starts = [
@@ -280,10 +303,8 @@ fn reconnection_is_checked_as_a_whole() {
         ],
     );
     let mut diagnostics = Diagnostics::default();
-    let policy = read(
-        &document("[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n"),
-        &mut diagnostics,
-    );
+    let text = "[reconnection]\ninitial_delay_ms = 10\nmax_delay_ms = 99\n";
+    let policy = read("f", text, |_market| Decimals::Two, &mut diagnostics);
     assert_eq!(policy.reconnection.limits().max_delay, Duration::from_millis(250));
     assert_eq!(diagnostics.into_warnings().map(|warnings| warnings.len()), Ok(2));
     let (policy, _told) = parse("[reconnection]\nidle_timeout_ms = 0\nmax_retries = 3\n");
@@ -545,7 +566,7 @@ proptest! {
             if read_as_json {
                 read_whitelist(&document(&text), &mut diagnostics);
             } else {
-                read(&document(&text), &mut diagnostics);
+                read("f", &text, |_market| Decimals::Two, &mut diagnostics);
             }
             let lines = text.split('\n').count();
             if let Err(problems) = diagnostics.into_warnings() {

@@ -209,18 +209,13 @@ impl MarketState {
             buyer: None,
             user_id: Arc::clone(&self.user_id),
         };
+        let can_join_at = now.saturating_add(item.can_join_after.unwrap_or_default());
         if let Some(after) = item.rival_after {
-            let can_join_after = item.can_join_after.unwrap_or_default();
-            self.schedule(
-                now.saturating_add(can_join_after).saturating_add(after),
-                number,
-                ScheduledChange::RivalBuys,
-            );
+            self.schedule(can_join_at.saturating_add(after), number, ScheduledChange::RivalBuys);
         }
         if item.open_for < OPEN_FOR {
             self.schedule(now.saturating_add(item.open_for), number, ScheduledChange::Expired);
         }
-        let can_join_at = now.saturating_add(item.can_join_after.unwrap_or_default());
         let entry = ListingRecord {
             id: listing.id(),
             market_name: item.market_name.clone(),
@@ -383,13 +378,8 @@ impl MarketState {
         self.history.record_purchase(number, PurchaseRecord::new(now, price));
         self.snapshots.record_purchase(now, number, None);
         self.daily_remaining = self.daily_remaining.map(|left| left.saturating_sub(price));
-        let mut rng = random::stream(self.seed, number);
-        let (least, most) = self.delivery.confirm;
-        self.schedule(
-            now.saturating_add(rng.duration(least, most)),
-            number,
-            ScheduledChange::Confirmed,
-        );
+        let confirmed = random::stream(self.seed, number).duration(self.delivery.confirm);
+        self.schedule(now.saturating_add(confirmed), number, ScheduledChange::Confirmed);
         self.bought.insert(number, listing.clone());
         let listing = Arc::new(listing);
         events.push(MarketEvent::Updated(Arc::clone(&listing)));
@@ -479,20 +469,12 @@ impl MarketState {
         if let Some(status) = cancelled {
             self.set_status(number, *status, at, events);
             self.history.update_purchase(number, |purchase| purchase.cancelled_at = Some(at));
-            let (least, most) = self.delivery.refund;
-            return self.schedule(
-                at.saturating_add(rng.duration(least, most)),
-                number,
-                ScheduledChange::Refunded,
-            );
+            let refunded = at.saturating_add(rng.duration(self.delivery.refund));
+            return self.schedule(refunded, number, ScheduledChange::Refunded);
         }
         self.set_status(number, TradeStatus::Processing, at, events);
-        let (least, most) = self.delivery.deliver;
-        self.schedule(
-            at.saturating_add(rng.duration(least, most)),
-            number,
-            ScheduledChange::Delivered,
-        );
+        let delivered = at.saturating_add(rng.duration(self.delivery.deliver));
+        self.schedule(delivered, number, ScheduledChange::Delivered);
     }
 
     /// Changes the status of a purchase.

@@ -187,7 +187,7 @@ pub fn respond(
             let who = (market.suspected_trader(), market.user_id());
             let balance = match fault {
                 Some((FaultKind::BalanceStale, mut rng)) => {
-                    market.balance_before(now, rng.duration(Duration::ZERO, STALE_MAX))
+                    market.balance_before(now, rng.duration((Duration::ZERO, STALE_MAX)))
                 }
                 _ => market.balance(),
             };
@@ -285,7 +285,7 @@ fn trades(
         (Some(_), _) if !signed_in => return Err(SaleRejection::Unauthenticated),
         (Some(id), _) if id != market.user_id() => Vec::new(),
         (Some(_), Some((FaultKind::ListStale, rng))) => {
-            market.bought_before(now, rng.duration(Duration::ZERO, STALE_MAX))
+            market.bought_before(now, rng.duration((Duration::ZERO, STALE_MAX)))
         }
         (Some(_), _) => market.bought().cloned().collect(),
     };

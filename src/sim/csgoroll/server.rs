@@ -88,6 +88,15 @@ impl SimServer {
         self.shared.with(|state, _, _| state.session.clone())
     }
 
+    /// Returns the environment variables that connect a bot to this simulator.
+    pub fn environment(&self) -> [(&'static str, String); 3] {
+        [
+            ("CSGOROLL_WS_URL", self.ws_url()),
+            ("CSGOROLL_HTTP_URL", self.http_url()),
+            ("CSGOROLL_SESSION", self.session()),
+        ]
+    }
+
     /// Returns a copy of the history up to now.
     pub fn history(&self) -> MarketHistory {
         self.with_history(MarketHistory::clone)
@@ -449,9 +458,8 @@ impl OrderAttempt<'_> {
                     }
                     (Ok(sold), None) => self.request.join_response(&[sold]),
                 };
-                let (min, max) = faults::LATE_REJECTION_AFTER;
                 let rejection = error_body(SaleRejection::NotJoinable.message(), "BAD_USER_INPUT");
-                let late = (state.rng.duration(min, max), rejection);
+                let late = (state.rng.duration(faults::LATE_REJECTION_AFTER), rejection);
                 (decision, ServerReply { fault, late, ..ServerReply::json(200, body) })
             }
         };

@@ -43,7 +43,7 @@ fn config(market: &SimServer, workspace: &TempDir) -> Config {
         directory: workspace.path(),
         config_file: None,
         live: false,
-        decimals: sniper::markets::csgoroll::DECIMALS,
+        decimals: |_market| sniper::markets::csgoroll::DECIMALS,
     };
     Config::load(&sources).unwrap().config
 }
@@ -59,8 +59,8 @@ async fn a_marketplace_recording_contains_neither_wallet_nor_credential() {
         ..Config::new(endpoints, "unused")
     };
     let plan = CapturePlan {
-        marketplace: Some(config),
-        ..plan(vec![CaptureSource::marketplace()], quick(), &directory)
+        marketplace: Some(market_source(&config)),
+        ..plan(vec![CaptureSource::marketplace(Market::Csgoroll)], quick(), &directory)
     };
     let outcome =
         until(plan, &directory, |manifest| manifest["sources"][0]["messages"].as_u64() > Some(20))
@@ -203,7 +203,7 @@ async fn a_blocked_disk_does_not_delay_orders() {
     let workspace = TempDir::new().unwrap();
     let mut feed = feed_of(Config { mode: Mode::Live, ..config(&market, &workspace) });
     let filler = feed.fill_gaps();
-    let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace());
+    let (disk, source) = (StuckDisk::default(), CaptureSource::marketplace(Market::Csgoroll));
     let source = StreamSource {
         name: source.name,
         address: feed.config.endpoints.ws.to_string(),

@@ -16,9 +16,11 @@ use std::{
 use serde_json::Value;
 use sniper::{
     commands::capture::{
-        self, CaptureOutcome, CapturePlan,
+        self, CaptureOutcome, CapturePlan, MarketSource,
         source::{CaptureSource, SourceUrls},
     },
+    config::{Config, Market},
+    markets::csgoroll::Csgoroll,
     recording::{MANIFEST_FILE, RealDisk, RecordedMessage, Recording},
     ws::policy::{ReconnectPolicy, ReconnectionLimits, Thousandths},
 };
@@ -34,6 +36,11 @@ fn quick() -> ReconnectionLimits {
         connect_timeout: Duration::from_secs(5),
         ..ReconnectionLimits::DEFAULT
     }
+}
+
+/// Returns the market of these settings.
+fn market_source(config: &Config) -> MarketSource {
+    MarketSource::new(&Csgoroll::new(config), config)
 }
 
 /// Waits between two checks of a condition.

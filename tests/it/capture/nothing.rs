@@ -191,8 +191,8 @@ async fn an_ended_subscription_is_a_gap_of_the_recording() {
         sniper::config::Endpoints::new(&server.address, "http://127.0.0.1:9/graphql").unwrap();
     let directory = TempDir::new().unwrap();
     let plan = CapturePlan {
-        marketplace: Some(sniper::config::Config::new(endpoints, "unused")),
-        ..plan(vec![CaptureSource::marketplace()], quick(), &directory)
+        marketplace: Some(market_source(&Config::new(endpoints, "unused"))),
+        ..plan(vec![CaptureSource::marketplace(Market::Csgoroll)], quick(), &directory)
     };
     let outcome = until(plan, &directory, |manifest| manifest["sources"][0]["messages"] == 3).await;
     let manifest = manifest(&outcome.directory).unwrap();

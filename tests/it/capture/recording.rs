@@ -316,7 +316,8 @@ async fn a_capture_that_cannot_start_returns_its_exit_code() {
     let plan = CapturePlan::new(own("ws://127.0.0.1:9/x"), &file);
     let rejected = capture::record(plan, RealDisk, std::future::pending()).await;
     assert_eq!(rejected.unwrap_err().exit_code(), 73);
-    let plan = CapturePlan::new(vec![CaptureSource::marketplace()], directory.path());
+    let plan =
+        CapturePlan::new(vec![CaptureSource::marketplace(Market::Csgoroll)], directory.path());
     let rejected = capture::record(plan, RealDisk, std::future::pending()).await;
     assert_eq!(rejected.unwrap_err().exit_code(), 78);
 }

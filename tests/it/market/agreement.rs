@@ -69,7 +69,7 @@ fn whitelist() -> Whitelist {
         directory: directory.path(),
         config_file: None,
         live: false,
-        decimals: sniper::markets::csgoroll::DECIMALS,
+        decimals: |_market| sniper::markets::csgoroll::DECIMALS,
     };
     let loaded = Config::load(&sources).unwrap();
     Whitelist::new(loaded.config.whitelist.to_vec())

@@ -58,7 +58,7 @@ fn the_bot_loads_the_printed_settings() {
         directory: directory.path(),
         config_file: None,
         live: true,
-        decimals: sniper::markets::csgoroll::DECIMALS,
+        decimals: |_market| sniper::markets::csgoroll::DECIMALS,
     };
     let loaded = Config::load(&sources).unwrap();
     let ws = &loaded.config.endpoints.ws;

@@ -96,7 +96,7 @@ impl TestBot {
             directory: directory.path(),
             config_file: None,
             live,
-            decimals: sniper::markets::csgoroll::DECIMALS,
+            decimals: |_market| sniper::markets::csgoroll::DECIMALS,
         };
         let config = Config::load(&sources).map_err(|problems| format!("{problems:?}")).unwrap();
         let limits = ReconnectionLimits {
