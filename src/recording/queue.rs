@@ -91,6 +91,8 @@ pub(super) struct SourceCounters {
     pub(super) lost: AtomicU64,
     pub(super) binary_skipped: AtomicU64,
     pub(super) too_long: AtomicU64,
+    /// Time of the last message.
+    last_ns: AtomicU64,
     /// `true` during a gap, so that the next data message closes it.
     is_down: AtomicBool,
     connections: Mutex<ConnectionCounts>,
@@ -212,8 +214,10 @@ pub struct SourceRecorder {
 impl MessageRecorder for SourceRecorder {
     fn on_message(&self, connection: u32, text: &str, handled: HandledMessage) {
         let HandledMessage { at, is_data, has_successor } = handled;
-        let ns = to_wall_ns(at);
         let Some(counters) = self.counters() else { return };
+        // The conversion is not exact, and the messages of one read have the same time.
+        let ns = to_wall_ns(at);
+        let ns = ns.max(counters.last_ns.fetch_max(ns, Ordering::Relaxed));
         let (source, len) = (self.source, text.len());
         let entry = QueuedMessage { source, conn: connection, ns, has_successor, len };
         let queued = self.shared.append(entry, text);

@@ -435,15 +435,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.messages.len()
     }
 
-    /// Returns `true` if this message cannot wait for another read.
-    pub(super) fn is_reassembled(&self, index: usize) -> bool {
-        self.messages.get(index).is_some_and(|received| received.message.is_reassembled())
-    }
-
-    /// Returns the bytes of a waiting text.
+    /// Returns the bytes of a waiting text that arrived in one frame.
     #[inline]
     pub(super) fn unchecked_text(&self, index: usize) -> Option<&[u8]> {
-        self.decoder.unchecked_text(&self.messages.get(index)?.message)
+        let message = &self.messages.get(index)?.message;
+        if message.is_reassembled() { None } else { self.decoder.unchecked_text(message) }
     }
 
     /// Returns a waiting message with the times of its arrival, and the messages behind it.

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bursts;
 mod gaps;
 pub(crate) mod harness;
 mod hours;

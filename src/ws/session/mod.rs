@@ -68,6 +68,17 @@ pub const BATCH_BYTES_MIN: usize = 8 * 1024;
 /// data is then not recorded.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
+/// Order in which a message is handled among those that arrived before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HandlingOrder {
+    /// After those that wait: it may change the meaning of the subscriptions, or its memory is reused.
+    InTurn,
+    /// Before those that wait.
+    First,
+    /// After all messages that arrived.
+    Last,
+}
+
 /// A session over one socket.
 pub(super) struct Session<S, L>
 where
@@ -211,37 +222,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         }
         let mut index = self.socket.waiting().saturating_sub(count);
         let is_alone = self.socket.waiting() == 1;
-        let mut must_not_wait = false;
         while index < self.socket.waiting() {
-            must_not_wait |= self.socket.is_reassembled(index);
-            if self.can_wait(index, is_alone, handler) {
+            let order = self.order_of(index, is_alone, handler);
+            if order == HandlingOrder::Last {
                 index = index.saturating_add(1);
                 continue;
             }
+            if order == HandlingOrder::InTurn {
+                while index > 0 {
+                    let handled = self.handle_first(handler, arrival_stats)?;
+                    index = index.saturating_sub(handled);
+                }
+            }
             self.handle(index, handler, arrival_stats)?;
             // Without messages that wait before it, the message was removed.
-            let handled = self.release_handled(handler);
-            index = index.saturating_add(1).saturating_sub(handled);
-        }
-        if must_not_wait {
-            self.handle_waiting(usize::MAX, handler, arrival_stats)?;
+            index = index.saturating_add(1).saturating_sub(self.release_handled(handler));
         }
         Ok(())
     }
 
     #[inline]
-    fn can_wait<D: SessionHandler<L>>(
+    fn order_of<D: SessionHandler<L>>(
         &self,
         index: usize,
         is_alone: bool,
         handler: &mut D,
-    ) -> bool {
-        let Some(text) = self.socket.unchecked_text(index) else { return false };
+    ) -> HandlingOrder {
+        let Some(text) = self.socket.unchecked_text(index) else { return HandlingOrder::InTurn };
         if is_alone && text.len() < BATCH_BYTES_MIN {
-            return false;
+            return HandlingOrder::InTurn;
         }
-        let message = self.socket.message(index, now());
-        message.is_some_and(|(_, arrival)| self.state.can_wait(text, &arrival, handler))
+        match self.socket.message(index, now()) {
+            Some((_, arrival)) => self.state.order_of(text, &arrival, handler),
+            None => HandlingOrder::InTurn,
+        }
     }
 
     #[inline]
@@ -276,11 +290,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             if self.socket.waiting() == 0 {
                 break;
             }
-            handler.on_waited();
-            self.handle(0, handler, arrival_stats)?;
-            self.release_handled(handler);
+            self.handle_first(handler, arrival_stats)?;
         }
         Ok(())
+    }
+
+    /// Handles the first message, which waited. Returns the number of removed messages.
+    fn handle_first<D: SessionHandler<L>>(
+        &mut self,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
+    ) -> Result<usize, FeedError> {
+        handler.on_waited();
+        self.handle(0, handler, arrival_stats)?;
+        Ok(self.release_handled(handler))
     }
 
     /// Passes the handled messages at the front to the handler and removes them. Returns their

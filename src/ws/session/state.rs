@@ -16,7 +16,9 @@ use tokio_tungstenite::{
     tungstenite::{Message, Utf8Bytes},
 };
 
-use super::{STANDSTILL, SessionCommand, SessionHandler, SessionNotice, write_error};
+use super::{
+    HandlingOrder, STANDSTILL, SessionCommand, SessionHandler, SessionNotice, write_error,
+};
 use crate::{
     clock,
     markets::Scan,
@@ -85,17 +87,20 @@ impl<L: FeedProtocol> SessionState<L> {
         Ok(is_data)
     }
 
-    /// Returns `true` if this text can wait until other messages of its read are handled. Wanted
-    /// listings in it were handled.
+    /// Returns the order in which a text is handled. Wanted listings of one that can wait are
+    /// handled here.
     #[inline]
-    pub(super) fn can_wait<D: SessionHandler<L>>(
+    pub(super) fn order_of<D: SessionHandler<L>>(
         &self,
         text: &[u8],
         arrival: &Arrival<'_>,
         handler: &mut D,
-    ) -> bool {
-        let payload = self.subscriptions.peek_event(text);
-        payload.is_some_and(|payload| handler.scan(payload, arrival) == Scan::CanWait)
+    ) -> HandlingOrder {
+        match self.subscriptions.peek_event(text).map(|payload| handler.scan(payload, arrival)) {
+            None => HandlingOrder::InTurn,
+            Some(Scan::ReadNow) => HandlingOrder::First,
+            Some(Scan::CanWait) => HandlingOrder::Last,
+        }
     }
 
     /// Returns `true` if the message resets the data timer.

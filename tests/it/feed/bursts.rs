@@ -1,0 +1,245 @@
+//! Messages that arrive together: wanted listings first, nothing lost, and the same in a replay.
+
+use std::{fs, path::Path, sync::Arc};
+
+use sniper::{
+    commands::replay::{ReplayRules, replay},
+    config::{Budget, Config, Endpoints, Generation},
+    domain::{
+        money::Amount,
+        trade::TradeStatus,
+        whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
+    },
+    markets::csgoroll::Csgoroll,
+    recording::{
+        ActiveRecording, RealDisk, Recording, RecordingConfig, RecordingEnd, SourceRecorder,
+        StreamSource,
+    },
+    whitelist::{Decision, Whitelist},
+    ws,
+};
+use tempfile::TempDir;
+
+use super::{
+    WAIT_MAX, config, feed_of,
+    peer::{Frame, Server, batch, frame, listing, text},
+    quick,
+};
+
+fn wanting(item: &str) -> Arc<[WhitelistEntry]> {
+    Arc::new([WhitelistEntry {
+        name: None,
+        item: ItemPattern::Named(item.to_owned()),
+        wears: WearSet::ANY,
+        stattrak: false,
+        souvenir: false,
+        float_min: None,
+        float_max: None,
+        min_price: Amount::ZERO,
+        max_price: Amount::from_cents(2_000),
+        max_markup: None,
+        max_quantity: 1,
+        max_total: None,
+        max_age: None,
+    }])
+}
+
+/// Returns a message with one listing of an unwanted item.
+fn unwanted(subscription: &str, id: &str) -> String {
+    batch(subscription, &[id]).replace("AK-47 | Redline", "Fracture Case")
+}
+
+fn update(subscription: &str, id: &str, status: &str) -> String {
+    let trade = listing(id).replace("LISTED", status);
+    format!(
+        r#"{{"id":"{subscription}","type":"next","payload":{{"data":{{"updateTrade":{{"trade":{trade}}}}}}}}}"#
+    )
+}
+
+/// Sends the frames that `frames` returns for the ids of the subscriptions in one write, and closes
+/// the connection. Returns the delivered listings, updates included.
+async fn delivered(
+    frames: impl Fn(&[String]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> Vec<(String, TradeStatus)> {
+    recorded(frames, None).await
+}
+
+/// Same as [`delivered`], with a recorder.
+async fn recorded(
+    frames: impl Fn(&[String]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+    recorder: Option<SourceRecorder>,
+) -> Vec<(String, TradeStatus)> {
+    let frames = Arc::new(frames);
+    let server = Server::play(move |_, mut peer| {
+        let frames = Arc::clone(&frames);
+        async move {
+            let ids = peer.subscribed().await;
+            let mut bytes = frames(&ids).concat();
+            bytes.extend(frame(0x88, &1_000_u16.to_be_bytes()));
+            peer.write(&bytes).await;
+            assert!(matches!(peer.read_until_close().await, Frame::Close(_)));
+        }
+    })
+    .await;
+    let config =
+        Config { whitelist: wanting("AK-47 | Redline"), ..config(&server.address, quick()) };
+    let feed = feed_of(config);
+    if let Some(recorder) = recorder {
+        assert!(feed.metrics.set_recorder(Arc::new(recorder)));
+    }
+    let mut trades = Vec::new();
+    let session =
+        ws::connect_once(&feed, |trade| trades.push((trade.id.to_string(), trade.status)));
+    tokio::time::timeout(WAIT_MAX, session).await.unwrap().unwrap();
+    trades
+}
+
+fn ids(trades: &[(String, TradeStatus)]) -> Vec<&str> {
+    trades.iter().map(|(id, _)| id.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_wanted_listing_precedes_the_unwanted_ones_that_arrived_with_it() {
+    let trades = delivered(|of| {
+        let mut messages: Vec<_> =
+            (0..20).map(|number| text(&unwanted(&of[0], &format!("u{number}")))).collect();
+        messages.insert(15, text(&batch(&of[0], &["wanted"])));
+        messages
+    })
+    .await;
+    let expected = (0..20).map(|number| format!("u{number}"));
+    let expected: Vec<_> = ["wanted".to_owned()].into_iter().chain(expected).collect();
+    assert_eq!(ids(&trades), expected);
+}
+
+#[tokio::test]
+async fn wanted_listings_of_a_batch_precede_the_others_and_arrive_once() {
+    let trades = delivered(|of| {
+        let names: Vec<String> = (0..40).map(|number| format!("t{number}")).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let message = batch(&of[0], &all).replace("AK-47 | Redline", "Fracture Case");
+        let wanted = listing("t30");
+        vec![text(&message.replace(&wanted.replace("AK-47 | Redline", "Fracture Case"), &wanted))]
+    })
+    .await;
+    assert_eq!(trades.len(), 40);
+    assert_eq!(ids(&trades)[..2], ["t30", "t0"]);
+    assert_eq!(ids(&trades).iter().filter(|id| **id == "t30").count(), 1);
+}
+
+#[tokio::test]
+async fn a_removal_behind_its_listing_in_the_same_read_prevents_the_order() {
+    let trades = delivered(|of| {
+        vec![
+            text(&batch(&of[0], &["taken"])),
+            text(&batch(&of[0], &["free"])),
+            text(&update(&of[1], "taken", "JOINED")),
+            text(&update(&of[1], "free", "LISTED")),
+        ]
+    })
+    .await;
+    let status = |id: &str| trades.iter().find(|(of, _)| of == id).map(|(_, status)| *status);
+    assert_eq!(status("taken"), Some(TradeStatus::Joined));
+    assert_eq!(status("free"), Some(TradeStatus::Listed));
+}
+
+#[tokio::test]
+async fn a_protocol_message_is_handled_after_the_listings_before_it() {
+    let trades = delivered(|of| {
+        vec![
+            text(&unwanted(&of[0], "before")),
+            text(&format!(r#"{{"id":"{}","type":"complete"}}"#, of[0])),
+            text(&unwanted(&of[0], "after")),
+        ]
+    })
+    .await;
+    assert_eq!(ids(&trades), ["before"]);
+}
+
+#[tokio::test]
+async fn more_messages_than_the_buffer_holds_arrive_once_and_wanted_ones_in_order() {
+    let trades = delivered(|of| {
+        (0..1_500)
+            .map(|number| match number % 100 {
+                99 => text(&batch(&of[0], &[&format!("w{number}")])),
+                _ => text(&unwanted(&of[0], &format!("u{number}"))),
+            })
+            .collect()
+    })
+    .await;
+    assert_eq!(trades.len(), 1_500);
+    for kind in ["u", "w"] {
+        let numbers: Vec<u32> =
+            ids(&trades).iter().filter_map(|id| id.strip_prefix(kind)?.parse().ok()).collect();
+        assert!(numbers.is_sorted() && !numbers.is_empty(), "{numbers:?}");
+    }
+}
+
+/// Returns the listings that a replay would order.
+fn replayed(directory: &Path) -> Vec<String> {
+    let wanted = wanting("AK-47 | Redline");
+    let entries = wanted.iter().cloned();
+    let entries = entries.map(|entry| WhitelistEntry { max_quantity: 9, ..entry });
+    let whitelist = Arc::new(Whitelist::new(entries.collect()));
+    let coins = Amount::from_cents(100_000);
+    let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
+    let endpoints = Endpoints::new("ws://127.0.0.1:9", "http://127.0.0.1:9/graphql").unwrap();
+    let market = Csgoroll::at(&endpoints, Generation::B);
+    let recording = Recording::open(directory).unwrap();
+    let mut ordered = Vec::new();
+    let rules = ReplayRules { whitelist, budget };
+    let result = replay(&market, &recording, &rules, |decision| {
+        let is_listed = decision.trade.status == TradeStatus::Listed;
+        if matches!(decision.verdict, Decision::Matched(_)) && is_listed {
+            ordered.push(decision.trade.id.to_string());
+        }
+    })
+    .unwrap();
+    assert_eq!(result.messages, 24);
+    ordered
+}
+
+#[tokio::test]
+async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
+    let folder = TempDir::new().unwrap();
+    let of = |what: &str| what.to_owned();
+    let source = StreamSource {
+        name: of("bursts"),
+        address: of("ws://127.0.0.1"),
+        symbol: of("all"),
+        stream: of("trades"),
+    };
+    let setup = RecordingConfig::new(folder.path().to_owned(), vec![source]);
+    let recording = ActiveRecording::start(setup, RealDisk).unwrap();
+    let directory = recording.directory().to_owned();
+    let complete = |message: String| {
+        let key = "\"canJoinAfter\":null";
+        message.replace(key, &format!("{key},\"suspectedTraderCanJoinAfter\":null"))
+    };
+    let frames = move |of: &[String]| {
+        let unwanted = (0..20).map(|number| text(&unwanted(&of[0], &format!("u{number}"))));
+        let wanted = [
+            text(&complete(batch(&of[0], &["taken"]))),
+            text(&complete(batch(&of[0], &["free"]))),
+            text(&update(&of[1], "taken", "JOINED")),
+            text(&update(&of[1], "free", "LISTED")),
+        ];
+        unwanted.chain(wanted).collect()
+    };
+    recorded(frames, Some(recording.recorder(0))).await;
+    recording.finish(RecordingEnd { reason: of("done"), is_success: true }).unwrap();
+
+    let file = directory.join("all/trades.jsonl");
+    let lines = fs::read_to_string(&file).unwrap();
+    let ids: Vec<&str> = lines
+        .lines()
+        .filter_map(|line| line.split("trades\\\":[{\\\"id\\\":\\\"").nth(1))
+        .collect();
+    assert!(
+        ids[0].starts_with("u0") && ids[20].starts_with("taken"),
+        "not in the order of arrival"
+    );
+    assert_eq!(replayed(&directory), ["free"]);
+    fs::write(&file, lines.replace(r#""more":true,"#, "")).unwrap();
+    assert_eq!(replayed(&directory), ["taken", "free"]);
+}
