@@ -24,6 +24,8 @@ pub struct Elements<'a> {
     depth: usize,
     /// Start of the next element.
     start: usize,
+    /// End of the last element.
+    offset: usize,
     end: Option<usize>,
 }
 
@@ -38,10 +40,16 @@ impl<'a> Elements<'a> {
             in_string: 0,
             depth: 0,
             start: 0,
+            offset: 0,
             end: None,
         };
         elements.load();
         elements
+    }
+
+    /// Returns the end of the last element.
+    pub const fn offset(&self) -> usize {
+        self.offset
     }
 
     /// Returns what follows the closing bracket, once the iterator has reached it.
@@ -113,6 +121,7 @@ impl<'a> Iterator for Elements<'a> {
                 } else {
                     self.depth = self.depth.saturating_sub(1);
                     if self.depth == 0 {
+                        self.offset = at.saturating_add(1);
                         return self.text.get(self.start..=at);
                     }
                 }

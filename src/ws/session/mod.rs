@@ -60,6 +60,8 @@ use crate::{
 
 /// Maximum bytes buffered for writing inside the WebSocket.
 pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Time for which messages wait at least, so that a burst has ended when they are handled.
+const WAIT_MIN: Duration = Duration::from_millis(1);
 /// Maximum waiting messages that are handled before the socket is read again.
 const WAITING_PER_TURN: usize = 8;
 /// Size from which a message is scanned even if it arrived alone: it contains several listings.
@@ -87,6 +89,8 @@ where
     socket: Socket<S>,
     state: SessionState<L>,
     timer: Pin<Box<Sleep>>,
+    /// Time at which messages that wait are handled.
+    waiting_until: Option<Instant>,
     /// Set while a timer check is due and the socket is read first.
     overdue: Option<OverdueWork>,
 }
@@ -113,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             socket,
             state: SessionState::new(subscriptions, limits, now),
             timer: Box::pin(tokio::time::sleep_until(now.into())),
+            waiting_until: None,
             overdue: None,
         }
     }
@@ -181,6 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                         }
                     }
                     Poll::Pending => {
+                        if self.waiting_until.is_some_and(|until| now() < until) {
+                            break true;
+                        }
                         self.handle_waiting(WAITING_PER_TURN, handler, arrival_stats)?;
                         break self.socket.waiting() == 0;
                     }
@@ -225,6 +233,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         while index < self.socket.waiting() {
             let order = self.order_of(index, is_alone, handler);
             if order == HandlingOrder::Last {
+                self.waiting_until.get_or_insert_with(|| {
+                    let now = now();
+                    now.checked_add(WAIT_MIN).unwrap_or(now)
+                });
                 index = index.saturating_add(1);
                 continue;
             }
@@ -315,6 +327,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             handler.on_handled(handled);
             count = count.saturating_add(1);
         }
+        if self.socket.waiting() == 0 {
+            self.waiting_until = None;
+        }
         count
     }
 
@@ -346,6 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// Sets the timer to the next check, unless it is set already.
     fn arm_timer(&mut self) {
         let at = self.state.wake_at();
+        let at = self.waiting_until.map_or(at, |until| at.min(until));
         if self.timer.deadline().into_std() != at {
             self.timer.as_mut().reset(at.into());
         }
