@@ -40,8 +40,9 @@
 //!    re-prices under one id, it is id and price. A further order for an id needs every earlier one
 //!    to be rejected, not sent or not bought.
 //! 3. Nothing resends an order whose outcome is unknown; unknown counts as spent until it is known.
-//! 4. A missing or unreadable limit, price or field means no order. A missing limit in the
-//!    configuration means no start.
+//! 4. A missing or unreadable limit, price or field means no order. Of a batch, this concerns the
+//!    ordered listing; the others are validated afterwards. A missing limit in the configuration
+//!    means no start.
 //! 5. Dry run is the default; nothing that could send an order is constructed in it.
 //! 6. No secret reaches a log, error, panic, recording, report, page, alert or metric, nor any host
 //!    but its own: see [`secret`].

@@ -4,6 +4,7 @@
 //! cargo bench --bench decide                    # time and allocations, for every case
 //! cargo bench --bench decide -- --instructions  # instruction counts (needs valgrind)
 //! cargo bench --bench decide -- --memory [N]    # memory over N listings, by default 10 million
+//! cargo bench --bench decide -- --readers       # WebSocket readers
 //! cargo bench --bench decide -- --quick         # functional run and allocations, for CI
 //! ```
 //!
@@ -15,6 +16,7 @@ mod frames;
 mod instructions;
 mod measure;
 mod memory;
+mod readers;
 mod subject;
 
 use std::{
@@ -66,6 +68,9 @@ fn main() -> io::Result<()> {
     let mut out = io::stdout().lock();
     if let Some(listings) = options.listings {
         return memory::run(listings, &mut out);
+    }
+    if arguments.iter().any(|argument| argument == "--readers") {
+        return readers::run(options.rounds, &mut out);
     }
     if options.instructions {
         return count(&options, &mut out);

@@ -442,23 +442,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         if message.is_reassembled() { None } else { self.decoder.unchecked_text(message) }
     }
 
-    /// Returns a waiting message with the times of its arrival, and the messages behind it.
+    /// Returns a waiting message; see [`FrameDecoder::message`].
     #[inline]
-    pub(super) fn message(
-        &self,
-        index: usize,
-        framed: Instant,
-    ) -> Option<(Result<WsMessage<'_>, FeedError>, Arrival<'_>)> {
-        let received = self.messages.get(index)?;
+    pub(super) fn message(&self, index: usize) -> Result<WsMessage<'_>, FeedError> {
+        let received = self.messages.get(index);
+        received.map_or(Ok(WsMessage::Pong), |received| {
+            self.decoder.message(&received.message).map_err(FeedError::from)
+        })
+    }
+
+    /// Returns the times at which a waiting message arrived, and the messages behind it.
+    #[inline]
+    pub(super) fn arrival(&self, index: usize, framed: Instant) -> Arrival<'_> {
+        let Some(received) = self.messages.get(index) else {
+            return Arrival { at: RxTimestamps::at(framed), behind: MessagesBehind::default() };
+        };
         let ReceivedMessage { polled, read, .. } = *received;
-        let message = self.decoder.message(&received.message).map_err(FeedError::from);
         let behind = match index.checked_add(1) {
             Some(next) if received.has_successor => {
                 MessagesBehind(Some((&self.decoder, self.messages.range(next..))))
             }
             _ => MessagesBehind::default(),
         };
-        Some((message, Arrival { at: RxTimestamps { polled, read, framed }, behind }))
+        Arrival { at: RxTimestamps { polled, read, framed }, behind }
     }
 
     #[inline]

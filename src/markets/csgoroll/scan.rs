@@ -49,28 +49,32 @@ pub fn scan<'a>(payload: &'a [u8], wanted: &WantedItems, sink: &mut impl FnMut(T
     if memchr(b'\\', payload).is_some() || !has_no_update(payload) {
         return Scan::ReadNow;
     }
-    let Some((count, first)) = count_names(payload, wanted) else { return Scan::ReadNow };
+    let Some(first) = first_wanted(payload, wanted) else { return Scan::ReadNow };
     match (first, batch) {
         (None, _) => Scan::CanWait,
-        (Some(_), Some(batch)) if count > 1 && payload.ends_with(BATCH_TAIL) => {
-            scan_batch(batch, wanted, sink)
+        (Some(first), Some(batch)) if has_several_names(batch) && payload.ends_with(BATCH_TAIL) => {
+            scan_batch(batch, first.saturating_sub(BATCH_HEAD.len()), wanted, sink)
         }
         _ => Scan::ReadNow,
     }
 }
 
-/// Returns the number of names in a text and the position of the first wanted one. `None` if a name
-/// is missing or not written as usual.
+/// Returns the position of the first name of a wanted item, if there is one. Fails if there is no
+/// name, or if one before it is not written as usual.
 #[inline]
-fn count_names(text: &[u8], wanted: &WantedItems) -> Option<(usize, Option<usize>)> {
-    let (mut count, mut first) = (0_usize, None);
+fn first_wanted(text: &[u8], wanted: &WantedItems) -> Option<Option<usize>> {
+    let mut has_name = false;
     for at in NAME_KEY.find_iter(text) {
-        count = count.saturating_add(1);
-        if first.is_none() && wanted.contains(name_at(text, at)?) {
-            first = Some(at);
+        has_name = true;
+        if wanted.contains(name_at(text, at)?) {
+            return Some(Some(at));
         }
     }
-    (count > 0).then_some((count, first))
+    has_name.then_some(None)
+}
+
+fn has_several_names(text: &[u8]) -> bool {
+    NAME_KEY.find_iter(text).nth(1).is_some()
 }
 
 /// Returns the status of a listing if a message contains an update that ends it.
@@ -102,12 +106,19 @@ fn has_no_update(text: &[u8]) -> bool {
     UPDATE_KEY.find_iter(text).all(|at| after(at).is_some_and(|rest| rest.starts_with(b"dAt\"")))
 }
 
-/// Passes the wanted listings of a batch to `sink`, each as soon as it is found.
-fn scan_batch<'a>(batch: &'a [u8], wanted: &WantedItems, sink: &mut impl FnMut(Trade<'a>)) -> Scan {
+/// Passes the wanted listings of a batch to `sink`, each as soon as it is found. No name before
+/// `first` is wanted.
+fn scan_batch<'a>(
+    batch: &'a [u8],
+    first: usize,
+    wanted: &WantedItems,
+    sink: &mut impl FnMut(Trade<'a>),
+) -> Scan {
     let is_wanted = |at: usize| name_at(batch, at).is_none_or(|name| wanted.contains(name));
-    let mut places = NAME_KEY.find_iter(batch).filter(|at| is_wanted(*at)).peekable();
+    let names = NAME_KEY.find_iter(batch.get(first..).unwrap_or_default());
+    let places = names.map(|at| first.saturating_add(at)).filter(|at| is_wanted(*at));
     let (mut elements, mut end) = (Elements::new(batch), 0_usize);
-    while let Some(place) = places.next() {
+    for place in places {
         // Two names in one listing.
         if place < end {
             continue;

@@ -64,6 +64,9 @@ pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 const WAIT_MIN: Duration = Duration::from_millis(1);
 /// Maximum waiting messages that are handled before the socket is read again.
 const WAITING_PER_TURN: usize = 8;
+/// Interval of messages up to which a message belongs to the burst of the one before it. A message
+/// that arrives alone is not scanned, because nothing waits for it.
+const BURST_INTERVAL_MAX: Duration = Duration::from_micros(250);
 /// Size from which a message is scanned even if it arrived alone: it contains several listings.
 pub const BATCH_BYTES_MIN: usize = 8 * 1024;
 /// Delay of a timer check that indicates a standstill of the process. The interval before the next
@@ -91,6 +94,8 @@ where
     timer: Pin<Box<Sleep>>,
     /// Time at which messages that wait are handled.
     waiting_until: Option<Instant>,
+    /// Time of the last read with a complete message.
+    last_received: Option<Instant>,
     /// Set while a timer check is due and the socket is read first.
     overdue: Option<OverdueWork>,
 }
@@ -118,6 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             state: SessionState::new(subscriptions, limits, now),
             timer: Box::pin(tokio::time::sleep_until(now.into())),
             waiting_until: None,
+            last_received: None,
             overdue: None,
         }
     }
@@ -229,7 +235,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             return self.handle_waiting(usize::MAX, handler, arrival_stats);
         }
         let mut index = self.socket.waiting().saturating_sub(count);
-        let is_alone = self.socket.waiting() == 1;
+        let received = now();
+        let before = self.last_received.replace(received);
+        let is_burst = before
+            .is_some_and(|before| received.saturating_duration_since(before) < BURST_INTERVAL_MAX);
+        let is_alone = self.socket.waiting() == 1 && !is_burst;
         while index < self.socket.waiting() {
             let order = self.order_of(index, is_alone, handler);
             if order == HandlingOrder::Last {
@@ -264,10 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         if is_alone && text.len() < BATCH_BYTES_MIN {
             return HandlingOrder::InTurn;
         }
-        match self.socket.message(index, now()) {
-            Some((_, arrival)) => self.state.order_of(text, &arrival, handler),
-            None => HandlingOrder::InTurn,
-        }
+        self.state.order_of(text, &self.socket.arrival(index, now()), handler)
     }
 
     #[inline]
@@ -277,7 +284,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         handler: &mut D,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<(), FeedError> {
-        let Some((message, arrival)) = self.socket.message(index, now()) else { return Ok(()) };
+        let arrival = self.socket.arrival(index, now());
+        let message = self.socket.message(index);
         let at = arrival.at.read;
         let ended = match self.state.handle(message, &arrival, handler, arrival_stats) {
             Ok(is_data) => {
