@@ -250,6 +250,30 @@ pub fn abort_point(step: &str) {
 #[inline]
 pub const fn abort_point(_step: &str) {}
 
+/// Delays this thread on request of a test: with `SNIPER_TEST_SLOW=sync:300`, each step `sync` takes
+/// 300 ms longer. Not in release builds.
+///
+/// The only step is `sync`, a commit of the ledger's writer.
+#[cfg(debug_assertions)]
+pub fn slow_point(step: &str) {
+    static REQUEST: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    let request = REQUEST.get_or_init(|| {
+        let text = std::env::var("SNIPER_TEST_SLOW").ok()?;
+        let (name, ms) = text.split_once(':')?;
+        Some((name.to_owned(), ms.parse().ok()?))
+    });
+    if let Some((name, ms)) = request
+        && name == step
+    {
+        std::thread::sleep(std::time::Duration::from_millis(*ms));
+    }
+}
+
+/// Does nothing in release builds.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub const fn slow_point(_step: &str) {}
+
 /// Waits until a test requests a panic of this thread, and panics; never returns.
 ///
 /// # Cancel safety

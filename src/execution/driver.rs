@@ -118,6 +118,19 @@ struct ReceivedResponse {
 }
 
 impl DriverSession {
+    fn new(connection: Arc<Connection>) -> Self {
+        Self {
+            connection,
+            reader: ResponseReader::new(),
+            keep_warm_sent: None,
+            confirming: None,
+            rejected: VecDeque::new(),
+            idle_since: Instant::now(),
+            passed_deadline: None,
+            jitter_percent: fastrand::u32(..JITTER_PERCENT_MAX),
+        }
+    }
+
     /// Returns `true` if no keep-warm request or confirmation is pending.
     const fn is_free(&self) -> bool {
         self.keep_warm_sent.is_none() && self.confirming.is_none()
@@ -235,16 +248,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let opened = Instant::now();
         let connection = Arc::new(connection);
         debug!(connection = self.index, "Order connection opened");
-        let mut session = DriverSession {
-            rejected: VecDeque::new(),
-            connection: Arc::clone(&connection),
-            reader: ResponseReader::new(),
-            keep_warm_sent: None,
-            confirming: None,
-            idle_since: opened,
-            passed_deadline: None,
-            jitter_percent: fastrand::u32(..JITTER_PERCENT_MAX),
-        };
+        let mut session = DriverSession::new(Arc::clone(&connection));
         self.context.shared.pool().insert_connection(self.index, connection);
         let error = self.run_session(&mut session).await;
         let in_flight = self.context.shared.pool().remove_connection(self.index);
@@ -680,3 +684,6 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

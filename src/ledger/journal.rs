@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::{
     database::{Database, WriteBatch},
     error::LedgerError,
@@ -164,11 +166,29 @@ impl Journal {
     /// Checks that an order that raises the approved totals to `approved` can be recorded.
     pub(super) fn check_limit(&mut self, approved: ApprovedTotals) -> Result<(), RiskRejection> {
         if self.shared.has_failed() || !self.flush() {
+            self.shared.request_wake();
             return Err(RiskRejection::Unwritable);
         }
-        let is_within = approved.is_within(self.shared.durable_limit());
-        let free = self.free_slots();
-        if is_within && ANSWER_SLOTS < free { Ok(()) } else { Err(RiskRejection::Behind) }
+        if self.has_room(approved) {
+            return Ok(());
+        }
+        self.shared.request_wake();
+        // The writer may have made room before it could see the request.
+        if self.has_room(approved) { Ok(()) } else { Err(RiskRejection::Behind) }
+    }
+
+    #[inline]
+    fn has_room(&self, approved: ApprovedTotals) -> bool {
+        approved.is_within(self.shared.durable_limit()) && ANSWER_SLOTS < self.free_slots()
+    }
+
+    /// Returns the duration of a sync.
+    pub(super) fn sync_time(&self) -> Duration {
+        self.shared.sync_time()
+    }
+
+    pub(super) fn wake_on_progress(&self, waker: Arc<Notify>) {
+        self.shared.set_waker(waker);
     }
 
     /// Writes an event. After this returns, the event survives the death of this process.
@@ -255,8 +275,9 @@ impl Journal {
         self.send(WriterMessage::Response(sequence, response)).is_ok()
     }
 
-    /// Binds the ledger to an account, and fails if it belongs to another.
-    pub(super) fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
+    /// Binds the ledger to an account and requests the durable limit, or fails if the ledger belongs
+    /// to another account.
+    pub(super) fn bind(&mut self, user: &str, limit: ApprovedTotals) -> Result<(), LedgerError> {
         match &self.user {
             Some(ledger) if ledger == user => {}
             Some(ledger) => {
@@ -269,6 +290,8 @@ impl Journal {
             let last = self.shared.last_order.load(Ordering::Acquire);
             self.shared.hold_mark(claim.acquire(user, last)?);
         }
+        // Before the message, so that one commit contains both.
+        self.shared.request_limit(limit);
         if self.user.is_none() {
             self.send(WriterMessage::User(user.to_owned()))?;
             self.user = Some(user.to_owned());
@@ -297,6 +320,11 @@ impl Journal {
     /// Returns `true` if the requested limit is durable.
     pub(super) fn is_limit_durable(&self) -> bool {
         self.shared.is_limit_durable()
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared_for_tests(&self) -> Arc<WriterState> {
+        Arc::clone(&self.shared)
     }
 
     fn send(&self, message: WriterMessage) -> Result<(), LedgerError> {

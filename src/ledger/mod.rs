@@ -8,7 +8,7 @@
 //!
 //! - [`event`]: events as plain values; [`record`]: their encoding.
 //! - [`state`]: the state that the events determine, and the limit on approvals that are not on disk
-//!   yet; `steps`: the transitions of an order.
+//!   yet; `rate`: the need for it; `steps`: the transitions of an order.
 //! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
 //! - [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
 //!   the ledger's.
@@ -46,6 +46,7 @@ pub mod open;
 pub mod order_request;
 mod prealloc;
 mod private;
+mod rate;
 pub mod reader;
 pub mod reconcile;
 pub mod record;
@@ -68,7 +69,9 @@ pub use self::{
     state::{LedgerState, OrderTotals, Snapshot},
 };
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
 
 use self::{
     event::{EvidenceSource, LedgerEvent},
@@ -139,9 +142,7 @@ impl Ledger {
     /// [`LedgerError::OtherAccount`] if it belongs to another account; nothing is ordered then.
     pub fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.bind(user)?;
-        journal.request_limit(self.state.limit_to_request());
-        Ok(())
+        journal.bind(user, self.state.limit_to_request(journal.sync_time()))
     }
 
     /// Returns the own ids of this ledger's orders; `None` for a ledger in memory.
@@ -170,6 +171,14 @@ impl Ledger {
         self.journal.as_ref().is_none_or(Journal::is_limit_durable)
     }
 
+    /// Notifies when an order that was rejected with [`RiskRejection::Behind`] or
+    /// [`RiskRejection::Unwritable`] may be approved. Only the first call has an effect.
+    pub fn wake_on_progress(&self, waker: Arc<Notify>) {
+        if let Some(journal) = &self.journal {
+            journal.wake_on_progress(waker);
+        }
+    }
+
     /// Stores the market's response to an order for inspection. Never waits; returns `false`
     /// if the queue is full.
     pub fn record_response(&self, key: &TradeKey, response: &str) -> bool {
@@ -196,7 +205,7 @@ impl Ledger {
         if let Some(journal) = &mut self.journal {
             if let Err(rejection) = journal.check_limit(self.state.approved_totals().plus(price, 1))
             {
-                journal.request_limit(self.state.limit_to_request());
+                journal.request_limit(self.state.limit_to_request(journal.sync_time()));
                 return Err(rejection);
             }
             abort_point("decided");
@@ -447,7 +456,7 @@ impl Ledger {
         let effects = self.apply(now, event)?;
         if let Some(journal) = &mut self.journal {
             journal.append(now, event);
-            journal.request_limit(self.state.limit_to_request());
+            journal.request_limit(self.state.limit_to_request(journal.sync_time()));
         }
         Ok(effects)
     }

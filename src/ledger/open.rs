@@ -199,7 +199,7 @@ impl Ledger {
         state.count_since = count_since(&previous, live, now).filter(|_since| !state.baselined);
 
         let durable_limit = match &previous.user {
-            Some(_) => state.limit_to_request(),
+            Some(_) => state.limit_to_request(Duration::ZERO),
             None => state.approved_totals(),
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);

@@ -326,7 +326,31 @@ impl RiskRejection {
     }
 
     /// Returns `true` if the same order may be approved a moment later without any intervention.
-    pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::InFlight { .. } | Self::Behind)
+    /// Limits and halts are final, even if time or another order's outcome would lift them, and so is
+    /// a pause: what waited for its end would exceed the market's rate limit at once.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::NotReconciled
+            | Self::BalanceUnknown
+            | Self::Unwritable
+            | Self::Behind
+            | Self::InFlight { .. } => true,
+            Self::Halted
+            | Self::Paused { .. }
+            | Self::Full { .. }
+            | Self::AlreadyRequested
+            | Self::RepricedTooOften { .. }
+            | Self::BeforePowerLoss { .. }
+            | Self::NoPrice { .. }
+            | Self::MaxPrice { .. }
+            | Self::NoEntry
+            | Self::EntryQuantity { .. }
+            | Self::EntryTotal { .. }
+            | Self::Total { .. }
+            | Self::PerHour { .. }
+            | Self::PerDay { .. }
+            | Self::MinBalance { .. }
+            | Self::PerMinute { .. } => false,
+        }
     }
 }

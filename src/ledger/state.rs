@@ -31,6 +31,7 @@ use super::{
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
     prealloc,
+    rate::{OrderRate, orders_ahead},
     window::Window,
 };
 use crate::{
@@ -61,6 +62,7 @@ pub const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 /// Margin before the last surviving event within which a lost one may have happened. The writer
 /// lags by milliseconds, and nothing is approved while it cannot write.
 const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -88,6 +90,8 @@ pub struct LedgerState {
     pub(super) minute: Window,
     pub(super) hour: Window,
     pub(super) day: Window,
+    /// Not recorded: it follows from the orders.
+    pub(super) rate: OrderRate,
     pub(super) account: AccountBalance,
     pub(super) in_flight: u32,
     pub(super) open: BTreeSet<Sequence>,
@@ -130,6 +134,7 @@ impl LedgerState {
             minute: Window::new(MINUTE),
             hour: Window::new(HOUR),
             day: Window::new(DAY),
+            rate: OrderRate::new(),
             account: AccountBalance::default(),
             in_flight: 0,
             open: BTreeSet::new(),
@@ -186,6 +191,12 @@ impl LedgerState {
     /// Returns the orders that a crash may have removed from the record.
     pub const fn loss(&self) -> CrashLoss {
         self.loss
+    }
+
+    /// Returns the earliest time from which a read of the account can show that the lost orders were
+    /// not sent.
+    fn loss_until(&self) -> Option<UnixMs> {
+        (self.loss.count > 0).then(|| self.loss.since.plus(self.listed_within))
     }
 
     /// Returns every intent, ordered by number.
@@ -426,25 +437,29 @@ const fn agree(agree: bool, what: &'static str) -> Result<(), InvalidTransition>
     if agree { Ok(()) } else { Err(InvalidTransition::Sum(what)) }
 }
 
-/// Headroom of the limit, as a multiple of the orders that may be in flight at once.
-const HEADROOM_FACTOR: u32 = 2;
-
 impl LedgerState {
-    /// Returns the limit on all approvals to make durable, so that approvals never wait: everything
-    /// in flight may be followed by as much again, bounded by the remaining budget.
+    /// Returns the limit on all approvals to make durable: enough for the orders that may be approved
+    /// while the disk syncs, and never more than the limits allow. `sync_time`: duration of a sync.
     ///
     /// No approval waits for a disk sync, so the ledger may lose its last records in a power loss.
     /// Therefore nothing is approved beyond a limit that is durable. After a power loss, the
     /// difference between that limit and the recorded approvals may have been spent unrecorded, and
     /// counts as spent ([`LedgerEvent::Lost`]).
-    pub fn limit_to_request(&self) -> ApprovedTotals {
-        let orders = self.budget.max_in_flight.saturating_mul(HEADROOM_FACTOR);
-        let coins_max = self.budget.max_price.saturating_mul(i64::from(orders));
+    pub fn limit_to_request(&self, sync_time: Duration) -> ApprovedTotals {
+        let needed = orders_ahead(sync_time, self.rate.highest(self.minute.latest()));
+        let orders = needed.min(self.budget.max_buys_per_minute);
         let spent = self.spent.saturating_add(self.loss.coins);
-        let remaining = self.budget.total.saturating_sub(spent).max(Amount::ZERO);
         // Orders that are not settled yet may free their price.
-        let allowed = remaining.saturating_add(self.account.open_coins());
-        self.approved_totals.plus(allowed.min(coins_max), orders)
+        let open = self.account.open_coins();
+        let left = |coins: Amount| coins.max(Amount::ZERO).saturating_add(open);
+        let total = left(self.budget.total.saturating_sub(spent));
+        let available = self.account.available_min();
+        let balance = available.map(|coins| left(coins.saturating_sub(self.budget.min_balance)));
+        // Not what is left of them: time alone raises it, and no event would renew the request.
+        let windows = [self.budget.per_hour, self.budget.per_day].into_iter().flatten();
+        let allowed = windows.chain(balance).fold(total, Amount::min);
+        let needed = self.budget.max_price.saturating_mul(i64::from(orders));
+        self.approved_totals.plus(allowed.min(needed), orders)
     }
 
     /// Returns the totals of all approvals so far.
@@ -493,6 +508,11 @@ pub struct Snapshot {
     pub halts: Vec<Halt>,
     /// Orders that a crash may have removed from the record.
     pub loss: CrashLoss,
+    /// Earliest time from which a read of the account can show that these orders were not sent;
+    /// `None` without a loss.
+    pub loss_until: Option<UnixMs>,
+    /// With a loss: only listings created after this time are ordered.
+    pub barrier: Option<UnixMs>,
     /// Total number of intents.
     pub intents: usize,
 }
@@ -604,6 +624,8 @@ impl LedgerState {
             paused_until: Some(self.paused_until).filter(|until| now < *until),
             halts: self.halts.clone(),
             loss: self.loss,
+            loss_until: self.loss_until(),
+            barrier: self.barrier.filter(|_barrier| self.loss.count > 0),
             intents: self.intents.len(),
         }
     }

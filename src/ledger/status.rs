@@ -129,6 +129,12 @@ pub struct LedgerStatus {
     pub lost_coins: String,
     /// Upper bound of the number of these orders.
     pub lost_buys: u32,
+    /// Earliest time at which the account can show that these orders were not sent.
+    #[serde(default)]
+    pub lost_until: Option<String>,
+    /// Meanwhile, listings created before this time are not ordered.
+    #[serde(default)]
+    pub lost_barrier: Option<String>,
     /// Reason why the ledger cannot be written.
     pub failure: Option<String>,
     /// `true` once the ledger was reconciled with the account after the start.
@@ -206,6 +212,8 @@ impl LedgerStatus {
             paused_until: snapshot.paused_until.as_ref().map(UnixMs::to_string),
             lost_coins: amount(snapshot.loss.coins),
             lost_buys: snapshot.loss.count,
+            lost_until: snapshot.loss_until.as_ref().map(UnixMs::to_string),
+            lost_barrier: snapshot.barrier.as_ref().map(UnixMs::to_string),
             failure,
             reconciled: snapshot.reconciled,
             running_ms: None,
@@ -303,6 +311,13 @@ impl fmt::Display for LedgerStatus {
                 f,
                 "power loss      may have hidden up to {count} orders for {coins}, counted as spent"
             )?;
+            if let Some(until) = &self.lost_until {
+                let what = "until the account shows that they were not sent";
+                writeln!(f, "                {what}, from {until} at the earliest")?;
+            }
+            if let Some(barrier) = &self.lost_barrier {
+                writeln!(f, "                listings created before {barrier} are not ordered")?;
+            }
         }
         write!(f, "\n{}", LimitTable(&self.limits))
     }
@@ -374,7 +389,13 @@ fn limit_label(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Budget, ledger::state::LedgerState};
+    use crate::{
+        config::Budget,
+        ledger::{
+            event::{EvidenceSource, LedgerEvent},
+            state::LedgerState,
+        },
+    };
 
     fn status(mode: &str, halts: usize, reconciled: bool, running: Option<u64>) -> LedgerStatus {
         let budget = Budget { total: Amount::from_cents(1_000), ..Budget::default() };
@@ -409,6 +430,31 @@ mod tests {
         let unwritable =
             LedgerStatus { failure: Some("full".to_owned()), ..status(LIVE, 0, true, Some(1)) };
         assert_eq!(unwritable.problems(), ["the ledger cannot be written: full"]);
+    }
+
+    #[test]
+    fn a_power_loss_is_shown_with_what_it_holds_back_and_until_when() {
+        let mut state = LedgerState::new(Budget::default(), true);
+        let (coins, barrier) = (Amount::from_cents(32_000), UnixMs(160_000));
+        let lost = LedgerEvent::Lost { coins, count: 64, barrier };
+        state.apply(UnixMs(100_000), &lost).unwrap();
+        let snapshot = state.snapshot(UnixMs(100_000));
+        let text = LedgerStatus::from_snapshot(&snapshot, LIVE, None, UnixMs(0)).to_string();
+        assert!(
+            text.contains(
+                "power loss      may have hidden up to 64 orders for 320.00, counted as spent\n\
+                 \x20               until the account shows that they were not sent, from \
+                 1970-01-01T00:02:40.000Z at the earliest\n\
+                 \x20               listings created before 1970-01-01T00:02:40.000Z are not \
+                 ordered\n"
+            ),
+            "{text}"
+        );
+        let by = EvidenceSource::Marketplace;
+        state.apply(UnixMs(200_000), &LedgerEvent::LossCleared { by }).unwrap();
+        let snapshot = state.snapshot(UnixMs(200_000));
+        let text = LedgerStatus::from_snapshot(&snapshot, LIVE, None, UnixMs(0)).to_string();
+        assert!(!text.contains("power loss") && !text.contains("not ordered"), "{text}");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use super::{
     event::{EntrySlot, Evidence, HaltReason, OrderState, RecordedAnswer, Release, Sequence},
     intent::{Halt, Intent, InvalidTransition},
     state::{
-        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REJECTIONS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX,
+        HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REJECTIONS_IN_A_ROW_MAX, SECOND,
+        UNKNOWNS_IN_A_ROW_MAX,
     },
 };
 use crate::{
@@ -47,6 +48,10 @@ impl LedgerState {
         sequence: Sequence,
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
+        // Here and not at the approval, which comes before the request is sent.
+        if let Some((newest, orders)) = self.minute.newest_within(SECOND) {
+            self.rate.record(newest, orders);
+        }
         self.advance(sequence, OrderState::Sent, Paid::Unreported, at)
     }
 

@@ -77,6 +77,20 @@ impl Window {
         self.latest = now;
     }
 
+    /// Returns the time of the newest item, and the number of items within `width` before it,
+    /// including freed ones. Takes logarithmic time.
+    pub(super) fn newest_within(&self, width: Duration) -> Option<(UnixMs, u32)> {
+        let newest = self.items.back()?.at;
+        let earlier = self.items.partition_point(|item| item.at.plus(width) <= newest);
+        let count = self.items.len().saturating_sub(earlier);
+        Some((newest, u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    /// Returns the latest time seen.
+    pub(super) const fn latest(&self) -> UnixMs {
+        self.latest
+    }
+
     /// Stops counting an item, if it is still in the window.
     pub(super) fn free(&mut self, sequence: Sequence) {
         self.set(sequence, |item| item.counts = false);
@@ -184,6 +198,33 @@ mod tests {
         assert_eq!((window.sum(), window.count()), (coins(16), 2));
         window.advance(UnixMs(160_000));
         assert_eq!(window.count(), 0);
+    }
+
+    /// A time before the latest one is that of a clock that was set back.
+    #[test]
+    fn an_item_added_after_the_clock_went_back_counts_for_the_whole_width() {
+        let mut window = Window::new(WIDTH);
+        window.advance(UnixMs(1_000_000));
+        window.add(Sequence(1), coins(5), UnixMs(10));
+        window.advance(UnixMs(20));
+        assert_eq!((window.sum(), window.count()), (coins(5), 1));
+        window.advance(UnixMs(1_059_999));
+        assert_eq!(window.count(), 1);
+        window.advance(UnixMs(1_060_000));
+        assert_eq!(window.count(), 0);
+    }
+
+    #[test]
+    fn the_newest_items_are_counted_also_if_they_were_freed() {
+        let mut window = Window::new(WIDTH);
+        let second = Duration::from_secs(1);
+        assert_eq!(window.newest_within(second), None);
+        for (number, at) in (1..).zip([0, 500, 501, 1_500]) {
+            window.add(Sequence(number), coins(1), UnixMs(at));
+        }
+        window.free(Sequence(4));
+        assert_eq!(window.newest_within(second), Some((UnixMs(1_500), 2)));
+        assert_eq!(window.newest_within(WIDTH), Some((UnixMs(1_500), 4)));
     }
 
     #[test]

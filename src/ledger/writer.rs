@@ -19,12 +19,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
+
+use tokio::sync::Notify;
 
 use super::{
     database::{Database, WriteBatch},
@@ -40,7 +42,7 @@ use super::{
 use crate::{
     domain::money::Amount,
     text::error_chain,
-    threads::{Alarm, ThreadGuard, ThreadName, abort_point, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, abort_point, failpoint, slow_point},
 };
 
 /// Interval at which the writer polls for events.
@@ -59,6 +61,9 @@ const WRITE_FAILED: u32 = 1;
 const BATCH_MAX: usize = 1_024;
 /// Capacity of the queue to the writer, in messages.
 pub(super) const MESSAGES_MAX: usize = 256;
+
+/// Each commit forgets this part of the highest duration: after 64 commits a tenth is left of it.
+const SYNC_FORGETTING: u64 = 28;
 
 /// Totals that are read and written without a lock.
 #[derive(Debug, Default)]
@@ -94,6 +99,8 @@ pub(super) struct WriterState {
     durable_limit: AtomicTotals,
     /// Requested limit on approvals.
     requested_limit: AtomicTotals,
+    /// Duration of a commit in microseconds: the highest of the last ones, and slowly forgotten.
+    sync_micros: AtomicU64,
     /// Number of the last order in the database.
     pub(super) last_order: AtomicU64,
     /// First position that this process wrote to the intent file.
@@ -103,6 +110,9 @@ pub(super) struct WriterState {
     /// Cause of the failed write.
     failure: Mutex<Option<String>>,
     mark: Mutex<Option<AccountMark>>,
+    /// Set if the waker should be notified after the next commit.
+    is_wake_requested: AtomicBool,
+    waker: OnceLock<Arc<Notify>>,
     _lock: LedgerLock,
 }
 
@@ -115,12 +125,37 @@ impl WriterState {
             applied: AtomicU64::new(position),
             durable_limit: AtomicTotals::default(),
             requested_limit: AtomicTotals::default(),
+            sync_micros: AtomicU64::default(),
             last_order: AtomicU64::default(),
             first: position,
             alarm,
             failure: Mutex::default(),
             mark: Mutex::default(),
+            is_wake_requested: AtomicBool::default(),
+            waker: OnceLock::new(),
             _lock: lock,
+        }
+    }
+
+    /// Sets the notification for [`request_wake`](Self::request_wake). Only the first call has an
+    /// effect.
+    pub(super) fn set_waker(&self, waker: Arc<Notify>) {
+        let _first = self.waker.set(waker).is_ok();
+    }
+
+    /// Requests a notification after the next commit.
+    pub(super) fn request_wake(&self) {
+        self.is_wake_requested.store(true, Ordering::Relaxed);
+        // Either the caller sees the progress of the writer, or the writer sees this request.
+        fence(Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.is_wake_requested.swap(false, Ordering::Relaxed)
+            && let Some(waker) = self.waker.get()
+        {
+            waker.notify_one();
         }
     }
 
@@ -160,6 +195,18 @@ impl WriterState {
             coins: requested.coins.max(durable.coins),
             count: requested.count.max(durable.count),
         }
+    }
+
+    pub(super) fn sync_time(&self) -> Duration {
+        Duration::from_micros(self.sync_micros.load(Ordering::Relaxed))
+    }
+
+    /// Records the duration of a commit. Only the writer calls it.
+    pub(super) fn record_sync(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.sync_micros.load(Ordering::Relaxed);
+        let forgotten = before.saturating_sub(before.div_ceil(SYNC_FORGETTING));
+        self.sync_micros.store(took.max(forgotten), Ordering::Relaxed);
     }
 
     /// Returns `true` if the requested limit is durable.
@@ -339,7 +386,11 @@ impl LedgerWriter {
         if self.database.wal_bytes() > WAL_BYTES_MAX.saturating_mul(2) {
             return Err(LedgerError::LogFull { path: self.database.path().to_owned() });
         }
-        self.database.commit(&self.batch)
+        let begun = Instant::now();
+        slow_point("sync");
+        self.database.commit(&self.batch)?;
+        self.shared.record_sync(begun.elapsed());
+        Ok(())
     }
 
     fn on_message(&mut self, message: WriterMessage) {
@@ -426,5 +477,6 @@ impl LedgerWriter {
         let last_order = self.state.next_sequence().0.saturating_sub(1);
         self.shared.last_order.store(last_order, Ordering::Release);
         self.shared.clear_failure();
+        self.shared.wake();
     }
 }

@@ -614,3 +614,19 @@ fn after_a_restart_on_the_same_boot_windows_continue_by_uptime() {
         assert_eq!(ledger.reserve(fresh, now).err(), expected, "after {minutes} minutes");
     }
 }
+
+/// The wall clock was an hour ahead until the machine was restarted.
+#[test]
+fn a_balance_from_a_clock_that_was_ahead_does_not_hide_later_balances() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot-1", after(3_600));
+    assert_eq!(ledger.snapshot(after(3_600)).balance, Some(coins(1_000)));
+    drop(ledger);
+    let place = place(folder.path(), "boot-2");
+    let mut ledger = Ledger::open(&place, limits(), &entries(), T0).unwrap();
+    ledger.bind("account-1").unwrap();
+    let effects = ledger.set_balance(coins(900), after(1), after(1));
+    assert_eq!(ledger.snapshot(after(1)).balance, Some(coins(900)));
+    let expected = HaltReason::BalanceDrop { expected: coins(1_000), actual: coins(900) };
+    assert_eq!(effects.halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [expected]);
+}
