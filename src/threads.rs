@@ -9,6 +9,10 @@
 //!
 //! 1. A bit of a thread is never cleared: a lost thread is not restarted within a process.
 //! 2. Raising and reading an alarm never waits.
+//!
+//! [`priority`]: the threads that may wait yield the processor to the feed.
+
+pub mod priority;
 
 use std::{
     fmt,

@@ -289,3 +289,43 @@ fn assert_agrees_with_its_market(summary: &Value, program: &Program, other_marke
     let left: Vec<_> = fs::read_dir(program.directory.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "no file is left behind: {left:?}");
 }
+
+/// Reads a file of a thread in `/proc`.
+#[cfg(target_os = "linux")]
+fn thread_file(program: &Program, thread: &str, file: &str) -> Option<String> {
+    fs::read_dir(format!("/proc/{}/task", program.child.id())).unwrap().find_map(|task| {
+        let task = task.unwrap().path();
+        // A thread may end in between.
+        let name = fs::read_to_string(task.join("comm")).ok()?;
+        (name.trim_end() == thread).then(|| fs::read_to_string(task.join(file)).ok())?
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_threads_that_may_wait_have_a_lower_priority_than_the_feed() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live", "--record"]);
+    ready(&program, &market).await;
+    let nice_of = |thread: &str| -> Option<i32> {
+        let stat = thread_file(&program, thread, "stat")?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
+    };
+    let feed = nice_of("sniper").unwrap();
+    for (thread, more) in
+        [("ledger", 5), ("ledger-files", 10), ("account", 10), ("log", 10), ("recorder", 10)]
+    {
+        until(|| nice_of(thread) == Some((feed + more).min(19))).await;
+    }
+    assert_eq!(nice_of("control"), Some(feed));
+    let status = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(["status", "--json"])
+        .current_dir(program.directory.path())
+        .env_clear()
+        .env("XDG_STATE_HOME", program.directory.path().join("state"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(status.stdout).unwrap();
+    let status: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(status["priority_refused"], Value::Array(Vec::new()), "{text}");
+}
