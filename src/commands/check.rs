@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{AppError, CommandContext};
 use crate::{
     config::{
-        Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
+        Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem, SpeedConfig,
         reconnection::ReconnectionLimits,
     },
     domain::item_name::Wear,
@@ -126,6 +126,9 @@ pub fn format_summary(loaded: &Loaded) -> String {
     line("Mode", mode(config));
     line("Feed", &feed(config));
     line("Account", &format!("{} (reads and orders)", config.endpoints.http));
+    if config.speed != SpeedConfig::default() {
+        line("Speed", &speed(config.speed));
+    }
     line("Credential", &credential(loaded));
     line("Settings", &settings(loaded));
     line("Data", &Escaped(&config.data_dir.display().to_string()).to_string());
@@ -184,6 +187,13 @@ fn feed(config: &Config) -> String {
         letter(*generation),
         whole_units(*max_age)
     )
+}
+
+fn speed(speed: SpeedConfig) -> String {
+    let SpeedConfig { spin, pin_cpu } = speed;
+    let spin = spin.then(|| "busy-polls the feed, which takes one core".to_owned());
+    let pin = pin_cpu.map(|cpu| format!("the feed's thread runs on CPU {cpu} only"));
+    spin.into_iter().chain(pin).collect::<Vec<_>>().join(", ")
 }
 
 fn credential(loaded: &Loaded) -> String {
@@ -427,6 +437,8 @@ fn settings_json(loaded: &Loaded) -> Value {
         "generation": letter(config.feed.generation),
         "connections": config.feed.connections,
         "max_age_s": config.feed.max_age.as_secs(),
+        "spin": config.speed.spin,
+        "pin_cpu": config.speed.pin_cpu,
         "credential": loaded.credential_source.as_ref().map(|(name, _place)| name),
         "config_file": loaded.config_file.as_ref().map(|path| path.display().to_string()),
         "data": config.data_dir.display().to_string(),

@@ -392,6 +392,30 @@ fn a_json_whitelist_is_appended_and_resolved_relative_to_the_config_file() {
     );
 }
 
+/// CPU 1023 does not exist on a machine that runs tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cpu_that_does_not_exist_is_a_warning_with_its_place() {
+    let speed = |cpu: &str| {
+        Workspace::new().file("sniper.toml", format!("{POLICY}\n[speed]\npin_cpu = {cpu}\n"))
+    };
+    let loaded = speed("1023").loaded();
+    let at = POLICY.lines().count() + 3;
+    assert_eq!(
+        lines(&loaded.warnings),
+        [format!(
+            "sniper.toml:{at}:1: CPU 1023 does not exist, or this process may not use it; the feed \
+             is not bound to a CPU; CPUs are numbered from 0"
+        )]
+    );
+    let shown = check::format_summary(&loaded);
+    assert!(shown.contains("Speed        the feed's thread runs on CPU 1023 only\n"), "{shown}");
+    let available = (0..1_024).find(|cpu| sniper::threads::affinity::is_available(*cpu)).unwrap();
+    let loaded = speed(&available.to_string()).loaded();
+    assert_eq!((loaded.warnings, loaded.config.speed.pin_cpu), (Vec::new(), Some(available)));
+    check_problems(&speed("1024"), &[&format!("sniper.toml:{at}:11: `pin_cpu` is out of range")]);
+}
+
 #[test]
 fn errors_of_all_files_are_reported_together() {
     let workspace = Workspace::new()

@@ -329,3 +329,24 @@ async fn the_threads_that_may_wait_have_a_lower_priority_than_the_feed() {
     let status: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(status["priority_refused"], Value::Array(Vec::new()), "{text}");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn pin_cpu_binds_the_feed_and_no_other_thread() {
+    let cpus = |thread: &str, program: &Program| {
+        let status = thread_file(program, thread, "status")?;
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        Some(list.trim().to_owned())
+    };
+    let cpu = (0..1_024).find(|cpu| sniper::threads::affinity::is_available(*cpu)).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
+    let policy = format!("{AMPLE_LIMITS}\n[speed]\npin_cpu = {cpu}\n");
+    let program = Program::start(&market, &policy, &["run", "--live", "--record"]);
+    ready(&program, &market).await;
+    until(|| cpus("sniper", &program) == Some(cpu.to_string())).await;
+    let own = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    for thread in ["ledger", "ledger-files", "account", "control", "log", "recorder"] {
+        assert_eq!(cpus(thread, &program).as_deref(), Some(own.trim()), "{thread}");
+    }
+}
