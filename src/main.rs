@@ -48,9 +48,9 @@ fn main() -> ExitCode {
             &args,
             |config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config)),
         ),
-        Command::Doctor => doctor::run(
+        Command::Doctor(args) => doctor::run(
             context,
-            |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), context.output)),
+            |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
         ),
         Command::Check(args) => check::run(
             context,
