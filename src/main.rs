@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(
             context,
             &args,
-            |config| with_market!(config.market, M => check::check_supported::<M>(config)),
+            |config| with_market!(config.market, M => check::check_market(&M::new(config), config)),
         ),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(context, |commands| commands.status()),
