@@ -50,7 +50,7 @@ pub use self::{
 };
 use crate::{
     clock, secret,
-    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint, priority},
 };
 
 /// Capacity of the buffer in bytes, about 15,000 lines.
@@ -261,6 +261,7 @@ fn spawn_with_reader(
         .name(ThreadName::Log.to_string())
         .spawn(move || {
             let guard = ThreadGuard::new(ThreadName::Log, Alarm::global());
+            priority::lower(ThreadName::Log);
             writer.run();
             guard.finished();
             drop(finish);

@@ -48,14 +48,14 @@ fn main() -> ExitCode {
             &args,
             |config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config)),
         ),
-        Command::Doctor => doctor::run(
+        Command::Doctor(args) => doctor::run(
             context,
-            |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), context.output)),
+            |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
         ),
         Command::Check(args) => check::run(
             context,
             &args,
-            |config| with_market!(config.market, M => check::check_supported::<M>(config)),
+            |config| with_market!(config.market, M => check::check_market(&M::new(config), config)),
         ),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(context, |commands| commands.status()),

@@ -9,6 +9,12 @@
 //!
 //! 1. A bit of a thread is never cleared: a lost thread is not restarted within a process.
 //! 2. Raising and reading an alarm never waits.
+//!
+//! [`priority`]: the threads that may wait yield the processor to the feed. [`affinity`]: the feed
+//! on a CPU of its own.
+
+pub mod affinity;
+pub mod priority;
 
 use std::{
     fmt,

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Mode},
     markets::MarketApi,
     net::tls::Tls,
-    threads::{Alarm, ThreadGuard, ThreadName, wait_for_failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
     ws::BackfillSender,
 };
 
@@ -54,6 +54,7 @@ pub fn start<M: MarketApi>(
     let (stop, dropped) = oneshot::channel::<()>();
     let guard = ThreadGuard::new(ThreadName::Account, alarm.clone());
     let work = move || {
+        priority::lower(ThreadName::Account);
         runtime.block_on(async {
             let reads = async {
                 let account = async {

@@ -13,12 +13,13 @@ use serde_json::{Map, Value, json};
 use super::{AppError, CommandContext};
 use crate::{
     config::{
-        Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
+        Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem, SpeedConfig,
         reconnection::ReconnectionLimits,
     },
     domain::item_name::Wear,
     domain::money::Amount,
     domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+    execution::request_size::{OrderRequestSize, SEGMENT_BYTES},
     markets::Marketplace,
     secret::Masking,
     text::Escaped,
@@ -45,7 +46,7 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Maximum number of whitelist entries to show.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
-/// Runs `sniper check`. `check_market` is [`check_supported`] for the configured market.
+/// Runs `sniper check`. `check_market` is [`check_market`] for the configured market.
 ///
 /// # Errors
 ///
@@ -53,17 +54,33 @@ const ENTRIES_SHOWN_MAX: usize = 20;
 pub fn run(
     context: CommandContext<'_>,
     args: &CheckArgs,
-    check_market: impl FnOnce(&Config) -> Result<(), AppError>,
+    check_market: impl FnOnce(&Config) -> Result<OrderRequestSize, AppError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = context.load_settings(args.live);
-    if let Ok(loaded) = &loaded {
-        check_market(&loaded.config)?;
-    }
+    let order = loaded.as_ref().ok().map(|loaded| check_market(&loaded.config)).transpose()?;
     let mut out = Masking::new(io::stdout().lock());
     let mut err = Masking::new(io::stderr().lock());
+    let loaded = loaded.map(|loaded| (loaded, order));
     let code = write_result(&loaded, context.output.is_json(), &mut out, &mut err)?;
     out.flush().and_then(|()| err.flush())?;
     Ok(ExitCode::from(code))
+}
+
+/// Checks the settings for a market, and measures the request of an order.
+///
+/// # Errors
+///
+/// Returns the error of [`check_supported`], or [`AppError::Start`] if the request cannot be
+/// prepared.
+pub fn check_market<M: Marketplace>(
+    market: &M,
+    config: &Config,
+) -> Result<OrderRequestSize, AppError> {
+    check_supported::<M>(config)?;
+    let http = &config.endpoints.http;
+    let template = M::authenticated(config.credential.as_ref(), market.order_template());
+    OrderRequestSize::of(&template, &http.authority(), http.is_tls())
+        .map_err(|error| AppError::start("the order client", error))
 }
 
 /// Checks that the market can honor every setting of the whitelist.
@@ -82,19 +99,23 @@ pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> 
 
 /// Writes the result and returns the exit code: 0 or [`EXIT_CONFIG`].
 ///
-/// With `as_json`, `out` receives one line with one JSON object, and `err` receives the text.
+/// Beside the settings is the size of an order, if it was measured. With `as_json`, `out` receives
+/// one line with one JSON object, and `err` receives the text.
 ///
 /// # Errors
 ///
 /// Returns the error of a failed write.
 pub fn write_result(
-    loaded: &Result<Loaded, ConfigErrors>,
+    loaded: &Result<(Loaded, Option<OrderRequestSize>), ConfigErrors>,
     as_json: bool,
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> io::Result<u8> {
     let (text, object, code) = match loaded {
-        Ok(loaded) => (format_summary(loaded), summary_json(loaded), 0),
+        Ok((loaded, order)) => {
+            let order = order.as_ref();
+            (format_summary(loaded, order), summary_json(loaded, order), 0)
+        }
         Err(problems) => (format_errors(problems), errors_json(problems), EXIT_CONFIG),
     };
     if as_json {
@@ -116,8 +137,8 @@ pub fn format_errors(problems: &ConfigErrors) -> String {
     text
 }
 
-/// Formats the loaded configuration.
-pub fn format_summary(loaded: &Loaded) -> String {
+/// Formats the loaded configuration, and the size of an order.
+pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> String {
     let config = &loaded.config;
     let mut text = String::from("The settings are valid.\n\n");
     let mut line = |title: &str, value: &str| {
@@ -126,9 +147,15 @@ pub fn format_summary(loaded: &Loaded) -> String {
     line("Mode", mode(config));
     line("Feed", &feed(config));
     line("Account", &format!("{} (reads and orders)", config.endpoints.http));
+    if config.speed != SpeedConfig::default() {
+        line("Speed", &speed(config.speed));
+    }
     line("Credential", &credential(loaded));
     line("Settings", &settings(loaded));
     line("Data", &Escaped(&config.data_dir.display().to_string()).to_string());
+    if let Some(order) = order {
+        line("Order size", &order.describe());
+    }
     line("Reconnects", &reconnection(config.reconnection.limits()));
     text.push_str("\nBudget\n");
     for (name, value) in budget(&config.budget) {
@@ -184,6 +211,13 @@ fn feed(config: &Config) -> String {
         letter(*generation),
         whole_units(*max_age)
     )
+}
+
+fn speed(speed: SpeedConfig) -> String {
+    let SpeedConfig { spin, pin_cpu } = speed;
+    let spin = spin.then(|| "busy-polls the feed, which takes one core".to_owned());
+    let pin = pin_cpu.map(|cpu| format!("the feed's thread runs on CPU {cpu} only"));
+    spin.into_iter().chain(pin).collect::<Vec<_>>().join(", ")
 }
 
 fn credential(loaded: &Loaded) -> String {
@@ -357,7 +391,7 @@ fn entry(entry: &WhitelistEntry) -> String {
 ///
 /// Like the two functions below, the object also has the keys of a session summary, so that the
 /// last line of every command has the same keys.
-fn summary_json(loaded: &Loaded) -> Value {
+fn summary_json(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Value {
     let mode = match loaded.config.mode {
         Mode::Dry => "dry",
         Mode::Live => "live",
@@ -366,6 +400,7 @@ fn summary_json(loaded: &Loaded) -> Value {
     object.insert("problems".into(), json!([]));
     object.insert("warnings".into(), list_json(&loaded.warnings));
     object.insert("settings".into(), settings_json(loaded));
+    object.insert("order_request".into(), order.map_or(Value::Null, order_json));
     object.into()
 }
 
@@ -417,6 +452,17 @@ fn problem_json(problem: &Problem) -> Value {
     })
 }
 
+fn order_json(order: &OrderRequestSize) -> Value {
+    let parts = order.parts.iter().map(|(part, bytes)| json!({ "part": part, "bytes": bytes }));
+    json!({
+        "bytes": order.bytes,
+        "tls": order.is_tls,
+        "segment_bytes": SEGMENT_BYTES,
+        "excess_bytes": order.excess(),
+        "parts": parts.collect::<Vec<_>>(),
+    })
+}
+
 fn settings_json(loaded: &Loaded) -> Value {
     let config = &loaded.config;
     let budget = &config.budget;
@@ -427,6 +473,8 @@ fn settings_json(loaded: &Loaded) -> Value {
         "generation": letter(config.feed.generation),
         "connections": config.feed.connections,
         "max_age_s": config.feed.max_age.as_secs(),
+        "spin": config.speed.spin,
+        "pin_cpu": config.speed.pin_cpu,
         "credential": loaded.credential_source.as_ref().map(|(name, _place)| name),
         "config_file": loaded.config_file.as_ref().map(|path| path.display().to_string()),
         "data": config.data_dir.display().to_string(),

@@ -8,7 +8,7 @@ use super::{
     capture::{self, CaptureArgs},
     check::{self, CheckArgs},
     demo::{self, DemoArgs},
-    doctor,
+    doctor::{self, DoctorArgs},
     ledger::{self, LedgerArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
@@ -73,7 +73,7 @@ pub enum Command {
     Capture(CaptureArgs),
     /// Test the settings, connection, account and disk step by step; never buys
     #[command(after_help = doctor::EXAMPLES)]
-    Doctor,
+    Doctor(DoctorArgs),
     /// Validate the settings and show them; offline
     #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),

@@ -38,6 +38,7 @@ use crate::{
     ledger::LedgerError,
     log::LogError,
     sim::SimServerError,
+    threads::affinity,
 };
 
 /// Maximum time to wait for blocking tasks at the end of the program.
@@ -171,10 +172,34 @@ pub fn block_on_core<T>(
     if spin {
         builder.event_interval(1);
     }
-    let runtime = builder.enable_all().build();
+    // A name look-up has a thread of its own, which must not use the CPU of the feed.
+    let runtime = builder.enable_all().on_thread_start(affinity::unpin).build();
     let runtime = runtime.map_err(|error| AppError::start("the event loop", error))?;
     let done = runtime.block_on(future);
     // A DNS lookup cannot be cancelled and may block for a long time.
     runtime.shutdown_timeout(RUNTIME_END_MAX);
     done
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::thread::sched_getaffinity;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_the_runtime_starts_does_not_stay_on_the_cpu_of_the_feed() {
+        let all = sched_getaffinity(None).unwrap();
+        let cpu = (0..=affinity::CPU_MAX).find(|cpu| affinity::is_available(*cpu)).unwrap();
+        // A thread of its own, because it stays pinned.
+        let session = std::thread::spawn(move || {
+            block_on(async {
+                affinity::pin(cpu).unwrap();
+                let blocking = || sched_getaffinity(None).unwrap();
+                Ok((blocking(), tokio::task::spawn_blocking(blocking).await.unwrap()))
+            })
+        });
+        let (feed, blocking) = session.join().unwrap().unwrap();
+        assert_eq!((feed.count(), blocking.count()), (1, all.count()));
+    }
 }

@@ -39,7 +39,7 @@ use crate::{
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper},
-    threads::Alarm,
+    threads::{Alarm, affinity},
     whitelist::{Whitelist, WhitelistEntry},
     ws::{BackfillSender, Feed, RetriesExhausted},
 };
@@ -243,12 +243,19 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         }
     }
 
-    /// Runs the tasks beside the feed until the session has to end.
+    /// Runs the tasks beside the feed until the session has to end. Binds this thread to the CPU of
+    /// the settings, if there is one.
     ///
     /// # Cancel safety
     ///
     /// Safe: unprocessed order responses stay queued for [`finish`](Self::finish).
     pub async fn run(&mut self, shutdown: &mut Shutdown) -> SessionEnd {
+        // Not earlier: the threads that were started before keep their CPUs.
+        if let Some(cpu) = self.feed.config.speed.pin_cpu
+            && let Err(error) = affinity::pin(cpu)
+        {
+            warn!("Feed not bound to CPU {cpu}: {error}; it runs on any CPU");
+        }
         let metrics = &self.feed.metrics;
         tokio::select! {
             biased;

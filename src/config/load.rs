@@ -15,7 +15,7 @@ use super::{
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
     settings::{self, EntryList, TomlSettings, check_distinct},
 };
-use crate::{domain::money::Decimals, text::Escaped};
+use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
 
 /// Maximum size of a file in bytes, three times the size of a whitelist with 100,000 entries.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -83,6 +83,7 @@ impl Config {
             check_live(place, (&environment, is_dotenv_valid), &policy, &mut diagnostics);
         }
         check_prices(&policy, &mut diagnostics);
+        check_pin_cpu(&policy, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = environment.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
@@ -110,6 +111,18 @@ impl Config {
             credential_source: environment.credential_source,
             log_filter: environment.log_filter,
         })
+    }
+}
+
+/// Warns about a CPU that this process may not use. No error, because the bot also works without it,
+/// and the other commands, such as `halt`, may have fewer CPUs than the bot.
+fn check_pin_cpu(policy: &TomlSettings, diagnostics: &mut Diagnostics) {
+    if let (Some(cpu), Some(place)) = (policy.speed.pin_cpu, &policy.pin_cpu_at)
+        && !affinity::is_available(cpu)
+    {
+        let message = format!("CPU {cpu} does not exist, or this process may not use it");
+        let remedy = "the feed is not bound to a CPU; CPUs are numbered from 0";
+        diagnostics.warning(Problem::new(place.clone(), message, remedy));
     }
 }
 

@@ -164,6 +164,8 @@ impl Default for FeedConfig {
 pub struct SpeedConfig {
     /// Dedicates a core to the feed, which polls its sockets without sleeping.
     pub spin: bool,
+    /// CPU to which the feed's thread is bound.
+    pub pin_cpu: Option<u32>,
 }
 
 /// Validated configuration of a session.

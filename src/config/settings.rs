@@ -17,6 +17,7 @@ use crate::{
     domain::trade::PaintWear,
     domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     text::{Escaped, is_safe_to_print, nearest},
+    threads::affinity,
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
@@ -35,7 +36,7 @@ const ROOT_KEYS: [&str; 8] =
 
 const ORDERS_KEYS: [&str; 1] = ["max_wait_ms"];
 
-const SPEED_KEYS: [&str; 1] = ["spin"];
+const SPEED_KEYS: [&str; 2] = ["spin", "pin_cpu"];
 
 const BUDGET_KEYS: [&str; 7] = [
     "max_price",
@@ -89,6 +90,8 @@ pub(super) struct TomlSettings {
     pub(super) feed: FeedConfig,
     pub(super) reconnection: Reconnection,
     pub(super) speed: SpeedConfig,
+    /// Location of `pin_cpu`, if it is set.
+    pub(super) pin_cpu_at: Option<SourceLocation>,
     pub(super) entries: EntryList,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
@@ -184,7 +187,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_orders(section("orders"), &mut policy.orders, context);
     read_feed(section("feed"), &mut policy.feed, context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
-    read_speed(section("speed"), &mut policy.speed, context);
+    policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
     if let Some(list) = top.get("whitelist") {
         policy.entries = read_entries(list, context);
     }
@@ -255,11 +258,18 @@ fn read_orders(
     }
 }
 
-fn read_speed(node: &ConfigNode<'_>, speed: &mut SpeedConfig, context: &mut ParseContext<'_, '_>) {
+/// Returns the location of `pin_cpu`, if it is set.
+fn read_speed(
+    node: &ConfigNode<'_>,
+    speed: &mut SpeedConfig,
+    context: &mut ParseContext<'_, '_>,
+) -> Option<SourceLocation> {
     let fields = TableFields::new(node, "[speed]", &SPEED_KEYS, context);
     if let Some(spin) = fields.flag("spin", context) {
         speed.spin = spin;
     }
+    speed.pin_cpu = fields.whole("pin_cpu", (0, affinity::CPU_MAX), context);
+    speed.pin_cpu.map(|_cpu| context.document.place(fields.at("pin_cpu")))
 }
 
 fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseContext<'_, '_>) {

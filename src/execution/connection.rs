@@ -118,30 +118,7 @@ impl Connection {
     ///
     /// Returns an error if not one byte was written. The connection must not be used any more.
     pub(super) fn write(&self, request: &[u8]) -> io::Result<Instant> {
-        match &mut *self.transport() {
-            Transport::Plain { unsent } => {
-                let begun = Instant::now();
-                let written = self.stream.try_write(request)?;
-                unsent.extend_from_slice(request.get(written..).unwrap_or_default());
-                Ok(begun)
-            }
-            Transport::Tls(connection) => {
-                connection.writer().write_all(request)?;
-                let begun = Instant::now();
-                let written = connection.write_tls(&mut NonBlocking(&self.stream))?;
-                if written == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                // Only a long request needs more than one write. An error from here on concerns a
-                // request that was sent in part; the driver handles it.
-                while connection.wants_write() {
-                    if connection.write_tls(&mut NonBlocking(&self.stream)).is_err() {
-                        break;
-                    }
-                }
-                Ok(begun)
-            }
-        }
+        self.transport().write(request, &mut NonBlocking(&self.stream))
     }
 
     /// Writes more of the unsent bytes.
@@ -209,6 +186,37 @@ impl Connection {
 
     fn transport(&self) -> MutexGuard<'_, Transport> {
         self.transport.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transport {
+    /// Writes a request: one write, and with TLS one record of up to 16 KiB.
+    #[inline]
+    fn write(&mut self, request: &[u8], socket: &mut impl io::Write) -> io::Result<Instant> {
+        match self {
+            Self::Plain { unsent } => {
+                let begun = Instant::now();
+                let written = socket.write(request)?;
+                unsent.extend_from_slice(request.get(written..).unwrap_or_default());
+                Ok(begun)
+            }
+            Self::Tls(connection) => {
+                connection.writer().write_all(request)?;
+                let begun = Instant::now();
+                let written = connection.write_tls(socket)?;
+                if written == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                // Only a long request needs more than one write. An error from here on concerns a
+                // request that was sent in part; the driver handles it.
+                while connection.wants_write() {
+                    if connection.write_tls(socket).is_err() {
+                        break;
+                    }
+                }
+                Ok(begun)
+            }
+        }
     }
 }
 
@@ -335,5 +343,88 @@ mod tests {
         assert_eq!(wait_for_input_change(&connection, PendingInput::Nothing), PendingInput::End);
         timeout(DEADLINE, connection.readable()).await.unwrap().unwrap();
         assert_eq!(connection.read(&mut [0; 8]).unwrap(), 0);
+    }
+
+    /// Counts the writes to a socket and keeps their bytes.
+    #[derive(Default)]
+    struct CountingSocket {
+        writes: usize,
+        bytes: Vec<u8>,
+    }
+
+    impl io::Write for CountingSocket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[io::IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            self.writes += 1;
+            parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+            Ok(parts.iter().map(|part| part.len()).sum())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns a client connection after its handshake with a server in memory.
+    fn encrypted() -> Transport {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der());
+        let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key.unwrap())
+            .unwrap();
+        let tls = Tls::with_root(&certificate).unwrap().config();
+        let name = tls::server_name("localhost").unwrap();
+        let mut client = ClientConnection::new(tls, name).unwrap();
+        let mut server = rustls::ServerConnection::new(config.into()).unwrap();
+        while client.is_handshaking() || client.wants_write() || server.wants_write() {
+            let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+            while client.wants_write() {
+                client.write_tls(&mut to_server).unwrap();
+            }
+            let mut unread = to_server.as_slice();
+            while !unread.is_empty() {
+                server.read_tls(&mut unread).unwrap();
+                server.process_new_packets().unwrap();
+            }
+            while server.wants_write() {
+                server.write_tls(&mut to_client).unwrap();
+            }
+            let mut unread = to_client.as_slice();
+            while !unread.is_empty() {
+                client.read_tls(&mut unread).unwrap();
+                client.process_new_packets().unwrap();
+            }
+        }
+        Transport::Tls(Box::new(client))
+    }
+
+    #[test]
+    fn a_request_is_one_write_and_one_tls_record() {
+        for size in [1, 700, 1_428, 16 * 1024] {
+            let request = vec![b'x'; size];
+            let mut socket = CountingSocket::default();
+            Transport::Plain { unsent: Vec::new() }.write(&request, &mut socket).unwrap();
+            assert_eq!((socket.writes, socket.bytes.len()), (1, size));
+            let mut socket = CountingSocket::default();
+            encrypted().write(&request, &mut socket).unwrap();
+            assert_eq!(socket.writes, 1, "{size} bytes");
+            let [kind, _, _, high, low, ..] = socket.bytes[..] else { panic!("no record") };
+            let record = 5 + usize::from(u16::from_be_bytes([high, low]));
+            assert_eq!((kind, record), (23, socket.bytes.len()), "{size} bytes");
+            let overhead = record - size;
+            assert!(overhead <= crate::execution::request_size::TLS_BYTES, "{overhead} bytes");
+        }
+        // Above 16 KiB there are two records, still in one write.
+        let mut socket = CountingSocket::default();
+        encrypted().write(&vec![b'x'; 20_000], &mut socket).unwrap();
+        assert_eq!(socket.writes, 1);
     }
 }

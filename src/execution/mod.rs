@@ -20,8 +20,8 @@
 //!    connection carries no further order.
 //! 5. Connections, dials per second, bytes per response and waits are bounded.
 //!
-//! Modules: [`request`] (bytes to send, pure), [`response_reader`] (response parser, pure),
-//! [`response`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
+//! Modules: [`request`] (bytes to send, pure), [`request_size`] (their number, pure),
+//! [`response_reader`] (response parser, pure), [`response`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
 //! (state shared by sender and drivers), `connection` (one socket), `driver` (task of one
 //! connection), `redial` (dial rate and backoff, pure).
 
@@ -34,6 +34,7 @@ mod driver;
 mod pool;
 mod redial;
 pub mod request;
+pub mod request_size;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

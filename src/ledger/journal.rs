@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     domain::time::UnixMs,
-    threads::{ThreadGuard, ThreadName},
+    threads::{ThreadGuard, ThreadName, priority},
 };
 
 /// Slots of the intent file that new approvals must leave free for the events that follow.
@@ -120,6 +120,7 @@ impl Journal {
         };
         let writer_guard = guard(ThreadName::Ledger);
         builder(ThreadName::Ledger).spawn(move || {
+            priority::lower(ThreadName::Ledger);
             writer.run(writer_guard);
             drop(ended);
         })?;
@@ -127,6 +128,7 @@ impl Journal {
         let (watch_ended, watch_stopped) = sync_channel::<()>(1);
         let watch_guard = guard(ThreadName::Files);
         builder(ThreadName::Files).spawn(move || {
+            priority::lower(ThreadName::Files);
             watch.run(&is_over, watch_guard);
             drop(watch_ended);
         })?;

@@ -152,6 +152,9 @@ pub struct LedgerStatus {
     /// Failing account reads. Filled in by the session; the ledger does not track them.
     #[serde(default)]
     pub account_failures: Vec<AccountFailure>,
+    /// Threads that may wait and whose priority the system did not lower, by name.
+    #[serde(default)]
+    pub priority_refused: Vec<String>,
 }
 
 impl LedgerStatus {
@@ -220,6 +223,7 @@ impl LedgerStatus {
             last_run: None,
             feed: None,
             account_failures: Vec::new(),
+            priority_refused: Vec::new(),
         }
     }
 }
@@ -285,6 +289,9 @@ impl fmt::Display for LedgerStatus {
         for AccountFailure { read, since, cause, remedy } in &self.account_failures {
             writeln!(f, "account read    {read} failing since {since}: {cause}")?;
             writeln!(f, "                what to do: {remedy}")?;
+        }
+        if !self.priority_refused.is_empty() {
+            writeln!(f, "priority        not lowered: {}", self.priority_refused.join(", "))?;
         }
         for halt in &self.halts {
             writeln!(f, "halted          {}: {}", halt.started(), halt.reason)?;
@@ -485,10 +492,20 @@ mod tests {
     }
 
     #[test]
+    fn threads_whose_priority_was_refused_are_shown() {
+        let refused = vec!["ledger".to_owned(), "log".to_owned()];
+        let status = LedgerStatus { priority_refused: refused, ..status(LIVE, 0, true, Some(1)) };
+        let line = "priority        not lowered: ledger, log\n";
+        assert!(status.to_string().contains(line), "{status}");
+        let status = LedgerStatus { priority_refused: Vec::new(), ..status };
+        assert!(!status.to_string().contains("priority"), "{status}");
+    }
+
+    #[test]
     fn a_reply_from_an_older_bot_parses_without_the_newer_fields() {
         let mut value = serde_json::to_value(status(LIVE, 1, true, Some(1))).unwrap();
         let object = value.as_object_mut().unwrap();
-        for key in ["feed", "running_ms", "reconciled"] {
+        for key in ["feed", "running_ms", "reconciled", "priority_refused"] {
             assert!(object.remove(key).is_some(), "{key}");
         }
         let read: LedgerStatus = serde_json::from_value(value).unwrap();

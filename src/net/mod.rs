@@ -1,8 +1,9 @@
-//! Network access: dialing, TLS, deadlines and the HTTP client for reads.
+//! Network access: dialing, TLS, deadlines, the latency of addresses, and the HTTP client for reads.
 //!
 //! The protocols spoken over a connection belong to its owner: the feed, the order client, the
 //! account reads.
 
+pub mod address_latency;
 pub mod busy_poll;
 pub mod content_encoding;
 pub(crate) mod deadline;

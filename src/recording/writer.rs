@@ -32,7 +32,7 @@ use crate::{
     clock,
     domain::time::UnixMs,
     secret,
-    threads::{Alarm, ThreadGuard, ThreadName, failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint, priority},
 };
 
 /// Interval between syncs of data and manifest.
@@ -153,6 +153,7 @@ impl ActiveRecording {
             .name(ThreadName::Recorder.to_string())
             .spawn(move || {
                 let guard = ThreadGuard::new(ThreadName::Recorder, Alarm::global());
+                priority::lower(ThreadName::Recorder);
                 let is_whole = writer.run(&end_receiver);
                 // A disk failure ends the recording and nothing else.
                 guard.finished();

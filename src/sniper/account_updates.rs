@@ -23,6 +23,7 @@ use crate::{
         control::{self, ControlReply, PendingRequest},
         status::{self, FeedStatus},
     },
+    threads::priority,
     ws::{Downtime, FeedMetrics},
 };
 
@@ -232,6 +233,7 @@ impl<B: OrderSender> Engine<B> {
         if let ControlReply::Done(status) = &mut reply {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
+            status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
             self.show_failing_reads(status);
         }
         // A failed request changed nothing; its cause is in the reply.

@@ -14,6 +14,8 @@ mod script;
 
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use sniper::{
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
@@ -412,4 +414,67 @@ async fn no_output_of_the_order_client_contains_the_credential() {
     let unsent = bot.client.send(approved("b"));
     let shown = format!("{:?} {report:?} {unsent:?} {:?}", bot.client, market.endpoints);
     assert!(!shown.contains(SECRET), "{shown}");
+}
+
+/// Forwards one connection to the market, and keeps the size of each read from the client and the
+/// types of the TLS records in it.
+async fn recording_proxy(
+    market: std::net::SocketAddr,
+) -> (std::net::SocketAddr, tokio::sync::mpsc::Receiver<(usize, Vec<u8>)>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (reads, recorded) = tokio::sync::mpsc::channel(1_000);
+    tokio::spawn(async move {
+        let (client, _peer) = listener.accept().await.unwrap();
+        let server = tokio::net::TcpStream::connect(market).await.unwrap();
+        let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+            (client.into_split(), server.into_split());
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+            let mut records = Vec::new();
+            let mut rest = &buffer[..count];
+            while let [kind, _, _, high, low, more @ ..] = rest {
+                records.push(*kind);
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = more.get(length..).unwrap_or_default();
+            }
+            reads.send((count, records)).await.unwrap();
+            to_server.write_all(&buffer[..count]).await.unwrap();
+        }
+    });
+    (address, recorded)
+}
+
+#[tokio::test]
+async fn an_order_and_a_keep_warm_request_arrive_in_one_read_and_one_tls_record() {
+    const APPLICATION_DATA: u8 = 23;
+    let market = Market::tls(true, confirm_all).await;
+    let direct = market.endpoints.http.authority().parse().unwrap();
+    let (proxy, mut recorded) = recording_proxy(direct).await;
+    let url = format!("https://{proxy}/graphql");
+    let endpoints = sniper::config::Endpoints::new("ws://127.0.0.1:1/", &url).unwrap();
+    let keep_warm = Duration::from_millis(300);
+    let config = ConnectionConfig { keep_warm, ..ConnectionConfig::default() };
+    let mut bot = Bot::connect((&endpoints, market.tls.clone()), 1, config);
+    assert!(bot.is_ready().await);
+    // The first keep-warm request ends the records of the handshake.
+    market.wait_until(|market| !market.requests().is_empty()).await;
+    assert!(bot.is_ready().await);
+    while recorded.try_recv().is_ok() {}
+    let warm_before = market.requests().len();
+    for id in ["a", "b", "c"] {
+        assert_bought(&bot.order(id).await, id);
+        assert!(bot.is_ready().await);
+    }
+    market.wait_until(|market| market.requests().len() > warm_before + 3).await;
+    let reads: Vec<(usize, Vec<u8>)> = std::iter::from_fn(|| recorded.try_recv().ok()).collect();
+    assert!(reads.len() >= 4, "{reads:?}");
+    for (bytes, records) in &reads {
+        assert_eq!(*records, [APPLICATION_DATA], "{reads:?}");
+        assert!(*bytes <= sniper::execution::request_size::SEGMENT_BYTES, "{reads:?}");
+    }
+    // A keep-warm request may be on its way at the start and at the end.
+    let requests = market.requests().len() - warm_before;
+    assert!((requests..=requests + 2).contains(&reads.len()), "{requests} requests: {reads:?}");
 }

@@ -17,6 +17,7 @@ use sniper::{
         problem::{Problem, SourceLocation},
     },
     domain::money::{Amount, Decimals},
+    markets::csgoroll::Csgoroll,
 };
 use tempfile::TempDir;
 
@@ -392,6 +393,30 @@ fn a_json_whitelist_is_appended_and_resolved_relative_to_the_config_file() {
     );
 }
 
+/// CPU 1023 does not exist on a machine that runs tests.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cpu_that_does_not_exist_is_a_warning_with_its_place() {
+    let speed = |cpu: &str| {
+        Workspace::new().file("sniper.toml", format!("{POLICY}\n[speed]\npin_cpu = {cpu}\n"))
+    };
+    let loaded = speed("1023").loaded();
+    let at = POLICY.lines().count() + 3;
+    assert_eq!(
+        lines(&loaded.warnings),
+        [format!(
+            "sniper.toml:{at}:1: CPU 1023 does not exist, or this process may not use it; the feed \
+             is not bound to a CPU; CPUs are numbered from 0"
+        )]
+    );
+    let shown = check::format_summary(&loaded, None);
+    assert!(shown.contains("Speed        the feed's thread runs on CPU 1023 only\n"), "{shown}");
+    let available = (0..1_024).find(|cpu| sniper::threads::affinity::is_available(*cpu)).unwrap();
+    let loaded = speed(&available.to_string()).loaded();
+    assert_eq!((loaded.warnings, loaded.config.speed.pin_cpu), (Vec::new(), Some(available)));
+    check_problems(&speed("1024"), &[&format!("sniper.toml:{at}:11: `pin_cpu` is out of range")]);
+}
+
 #[test]
 fn errors_of_all_files_are_reported_together() {
     let workspace = Workspace::new()
@@ -477,8 +502,12 @@ impl Workspace {
             live: self.live,
             decimals: |_market| sniper::markets::csgoroll::DECIMALS,
         };
-        let code =
-            check::write_result(&Config::load(&sources), as_json, &mut out, &mut err).unwrap();
+        let loaded = Config::load(&sources).map(|loaded| {
+            let order =
+                check::check_market(&Csgoroll::new(&loaded.config), &loaded.config).unwrap();
+            (loaded, Some(order))
+        });
+        let code = check::write_result(&loaded, as_json, &mut out, &mut err).unwrap();
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 }
@@ -524,6 +553,8 @@ fn check_prints_the_effective_settings() {
         "25 entries",
         "  -     x        any   any         4.00  0.00 %         1\n",
         "… and 5 more",
+        "Order size   5",
+        " bytes with TLS, in one TCP segment (1428 bytes)\n",
         "sniper.toml:7:1: `max_price` 6.00 is above the 5.00 of [budget]",
     ] {
         assert!(out.contains(expected), "expected: {expected}\nout: {out}");
@@ -534,6 +565,15 @@ fn check_prints_the_effective_settings() {
     assert_eq!(object["ok"], true);
     assert_eq!(object["mode"], "live");
     assert_eq!(object["settings"]["budget"]["max_price"], "5.00");
+    let order = &object["order_request"];
+    assert_eq!((&order["tls"], &order["excess_bytes"]), (&true.into(), &0.into()), "{order}");
+    let long = workspace.variable("CSGOROLL_COOKIE", &format!("session={}", "x".repeat(2_000)));
+    let (_code, out, _err) = long.check(false);
+    let line = out.lines().find(|line| line.starts_with("Order size")).unwrap();
+    assert!(
+        line.contains(" more than one TCP segment (1428 bytes): Cookie 2018 bytes, "),
+        "{line}"
+    );
     assert_eq!(object["settings"]["credential"], "CSGOROLL_SESSION");
     for key in [
         "seconds",

@@ -172,3 +172,35 @@ fn doctor_ends_with_one_json_object_and_its_exit_code() {
     assert_eq!((&last["ok"], output.status.code()), (&Value::Bool(false), Some(78)));
     assert_eq!(last["steps"][0]["state"], "red");
 }
+
+#[test]
+fn doctor_latency_measures_the_one_address_of_a_local_market() {
+    let (market, directory) = (market(), TempDir::new().unwrap());
+    let run = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_sniper"))
+            .args(["doctor", "--latency"])
+            .args(args)
+            .current_dir(directory.path())
+            .env_clear()
+            .env("CSGOROLL_WS_URL", market.ws_url())
+            .env("CSGOROLL_HTTP_URL", market.http_url().replace("127.0.0.1", "localhost"))
+            .env("CSGOROLL_SESSION", market.session())
+            .output()
+            .unwrap()
+    };
+    let output = run(&[]);
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.starts_with("Feed: 127.0.0.1:"), "{out}");
+    assert!(out.contains("\nOrders: localhost:"), "{out}");
+    assert!(out.contains("  One address: there is no other to choose.\n"), "{out}");
+    assert!(!out.contains(&market.session()), "{out}");
+    let output = run(&["--json"]);
+    let out = String::from_utf8(output.stdout).unwrap();
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    let feed = &last["latency"][0];
+    assert_eq!((&feed["uses"][0], &feed["verdict"]), (&"feed".into(), &"one address".into()));
+    assert_eq!(feed["addresses"][0]["samples"], 5, "{out}");
+    assert!(feed["addresses"][0]["round_trip_ms"]["p50"].as_f64() > Some(0.0), "{out}");
+    assert_eq!(last["latency"][1]["uses"][0], "orders");
+    assert_eq!(market.history().orders().count(), 0);
+}

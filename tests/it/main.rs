@@ -1,6 +1,7 @@
 //! Integration tests: sockets, files, processes, and the repository itself.
 
 mod account;
+mod address_latency;
 mod buyer;
 mod capture;
 mod certificate;

@@ -4,6 +4,7 @@
 //! The steps use the settings and the code of the bot: the feed up to its first listing, account
 //! reads over HTTP, a file in `SNIPER_DATA`. Nothing that could send an order is constructed.
 
+pub mod latency;
 pub mod step;
 
 use std::{
@@ -13,6 +14,8 @@ use std::{
     process::ExitCode,
     time::{Duration, Instant},
 };
+
+use clap::Args;
 
 use self::step::{BOT, DoctorReport, DoctorStep, STEPS};
 use super::{
@@ -48,8 +51,17 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper doctor
+  sniper doctor --latency
   sniper doctor --config other.toml
   sniper doctor --json";
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Only measure the latency of each address of the market's servers
+    #[arg(long)]
+    pub latency: bool,
+}
 
 /// Maximum time to wait for the first listing.
 pub const LISTING_WAIT: Duration = Duration::from_secs(30);
@@ -78,12 +90,20 @@ pub fn run(
     }
 }
 
-/// Runs all checks and prints each result.
+/// Runs all checks, or only measures the latency, and prints each result.
 ///
 /// # Errors
 ///
-/// Returns [`AppError::Print`] if a result cannot be printed.
-pub fn check<M: Marketplace>(feed: &Feed<M>, output: Output) -> Result<ExitCode, AppError> {
+/// Returns [`AppError::Print`] if a result cannot be printed, and that of
+/// [`latency::check`].
+pub fn check<M: Marketplace>(
+    feed: &Feed<M>,
+    args: &DoctorArgs,
+    output: Output,
+) -> Result<ExitCode, AppError> {
+    if args.latency {
+        return latency::check(&feed.market, &feed.config, output);
+    }
     print_steps(output, |show| block_on(async { Ok(run_checks(feed, LISTING_WAIT, show).await) }))
 }
 

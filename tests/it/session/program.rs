@@ -289,3 +289,64 @@ fn assert_agrees_with_its_market(summary: &Value, program: &Program, other_marke
     let left: Vec<_> = fs::read_dir(program.directory.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "no file is left behind: {left:?}");
 }
+
+/// Reads a file of a thread in `/proc`.
+#[cfg(target_os = "linux")]
+fn thread_file(program: &Program, thread: &str, file: &str) -> Option<String> {
+    fs::read_dir(format!("/proc/{}/task", program.child.id())).unwrap().find_map(|task| {
+        let task = task.unwrap().path();
+        // A thread may end in between.
+        let name = fs::read_to_string(task.join("comm")).ok()?;
+        (name.trim_end() == thread).then(|| fs::read_to_string(task.join(file)).ok())?
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_threads_that_may_wait_have_a_lower_priority_than_the_feed() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live", "--record"]);
+    ready(&program, &market).await;
+    let nice_of = |thread: &str| -> Option<i32> {
+        let stat = thread_file(&program, thread, "stat")?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
+    };
+    let feed = nice_of("sniper").unwrap();
+    for (thread, more) in
+        [("ledger", 5), ("ledger-files", 10), ("account", 10), ("log", 10), ("recorder", 10)]
+    {
+        until(|| nice_of(thread) == Some((feed + more).min(19))).await;
+    }
+    assert_eq!(nice_of("control"), Some(feed));
+    let status = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(["status", "--json"])
+        .current_dir(program.directory.path())
+        .env_clear()
+        .env("XDG_STATE_HOME", program.directory.path().join("state"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(status.stdout).unwrap();
+    let status: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(status["priority_refused"], Value::Array(Vec::new()), "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn pin_cpu_binds_the_feed_and_no_other_thread() {
+    let cpus = |thread: &str, program: &Program| {
+        let status = thread_file(program, thread, "status")?;
+        let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        Some(list.trim().to_owned())
+    };
+    let cpu = (0..1_024).find(|cpu| sniper::threads::affinity::is_available(*cpu)).unwrap();
+    let market = SimServer::start(quiet()).unwrap();
+    let policy = format!("{AMPLE_LIMITS}\n[speed]\npin_cpu = {cpu}\n");
+    let program = Program::start(&market, &policy, &["run", "--live", "--record"]);
+    ready(&program, &market).await;
+    until(|| cpus("sniper", &program) == Some(cpu.to_string())).await;
+    let own = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
+    for thread in ["ledger", "ledger-files", "account", "control", "log", "recorder"] {
+        assert_eq!(cpus(thread, &program).as_deref(), Some(own.trim()), "{thread}");
+    }
+}
