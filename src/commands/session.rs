@@ -169,7 +169,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         inputs.control_requests = Some(control_requests);
         inputs.started = Some(started);
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
-        let engine = Engine::new(whitelist, ledger, executor, M::CAPABILITIES.keyed_by, clock);
+        let mut engine = Engine::new(whitelist, ledger, executor, M::CAPABILITIES.keyed_by, clock);
+        engine.set_max_wait(config.orders.max_wait);
         let sniper = Sniper::new(engine);
         // A weak handle, because the feed may outlive the session and its ledger.
         let weak = sniper.downgrade();

@@ -94,6 +94,7 @@ impl Config {
             market: policy.market,
             credential: environment.credential,
             budget: policy.budget,
+            orders: policy.orders,
             feed: policy.feed,
             reconnection: policy.reconnection,
             speed: policy.speed,

@@ -118,6 +118,20 @@ pub struct Budget {
     pub max_in_flight: u32,
 }
 
+/// Settings of the orders that are no limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrdersConfig {
+    /// Maximum time that a listing waits while it cannot be ordered for a moment.
+    pub max_wait: Duration,
+}
+
+/// Same values as in `sniper.example.toml`.
+impl Default for OrdersConfig {
+    fn default() -> Self {
+        Self { max_wait: Duration::from_secs(5) }
+    }
+}
+
 /// Settings of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedConfig {
@@ -165,6 +179,7 @@ pub struct Config {
     /// Directory for records that survive the loss of `data_dir`; `None` if there is none.
     pub state_dir: Option<PathBuf>,
     pub budget: Budget,
+    pub orders: OrdersConfig,
     pub feed: FeedConfig,
     pub speed: SpeedConfig,
     /// Items to buy. If empty, every listing is logged and none matches.
@@ -230,6 +245,7 @@ impl Config {
             data_dir: data_dir.into(),
             state_dir: None,
             budget: Budget::default(),
+            orders: OrdersConfig::default(),
             feed: FeedConfig::default(),
             speed: SpeedConfig::default(),
             whitelist: Arc::new([]),

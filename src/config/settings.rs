@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Budget, CONNECTIONS_MAX, FeedConfig, Generation, Market, SpeedConfig,
+    Budget, CONNECTIONS_MAX, FeedConfig, Generation, Market, OrdersConfig, SpeedConfig,
     document::{
         ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
         report_syntax_errors, suggestion,
@@ -20,17 +20,20 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 6] = [
+pub const SECTIONS: [(&str, &[&str]); 7] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
+    ("orders", &ORDERS_KEYS),
     ("feed", &FEED_KEYS),
     ("reconnection", &RECONNECTION_KEYS),
     ("speed", &SPEED_KEYS),
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 7] =
-    ["market", "whitelist_file", "budget", "feed", "reconnection", "speed", "whitelist"];
+const ROOT_KEYS: [&str; 8] =
+    ["market", "whitelist_file", "budget", "orders", "feed", "reconnection", "speed", "whitelist"];
+
+const ORDERS_KEYS: [&str; 1] = ["max_wait_ms"];
 
 const SPEED_KEYS: [&str; 1] = ["spin"];
 
@@ -74,11 +77,15 @@ const WAIT_MS_MAX: u32 = 86_400_000;
 /// Maximum of `max_in_flight`: each concurrent order needs its own connection.
 const IN_FLIGHT_MAX: u32 = 64;
 
+/// Maximum of `max_wait_ms`: one minute. A later order would rarely be the first.
+const ORDER_WAIT_MS_MAX: u32 = 60_000;
+
 /// Content of `sniper.toml`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TomlSettings {
     pub(super) market: Market,
     pub(super) budget: Budget,
+    pub(super) orders: OrdersConfig,
     pub(super) feed: FeedConfig,
     pub(super) reconnection: Reconnection,
     pub(super) speed: SpeedConfig,
@@ -174,6 +181,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
         ..TomlSettings::default()
     };
     read_budget(top.get("budget"), &mut policy, context);
+    read_orders(section("orders"), &mut policy.orders, context);
     read_feed(section("feed"), &mut policy.feed, context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     read_speed(section("speed"), &mut policy.speed, context);
@@ -234,6 +242,17 @@ fn read_budget(
         per_day,
         max_in_flight: in_flight.unwrap_or(defaults.max_in_flight),
     };
+}
+
+fn read_orders(
+    node: &ConfigNode<'_>,
+    orders: &mut OrdersConfig,
+    context: &mut ParseContext<'_, '_>,
+) {
+    let fields = TableFields::new(node, "[orders]", &ORDERS_KEYS, context);
+    if let Some(max_wait) = fields.milliseconds("max_wait_ms", (0, ORDER_WAIT_MS_MAX), context) {
+        orders.max_wait = max_wait;
+    }
 }
 
 fn read_speed(node: &ConfigNode<'_>, speed: &mut SpeedConfig, context: &mut ParseContext<'_, '_>) {

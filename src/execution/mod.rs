@@ -206,19 +206,13 @@ impl OrderClient {
     ///
     /// Safe: it has no side effects.
     pub async fn warm(&self, connections: usize, deadline: Duration) -> bool {
-        let enough = async {
-            loop {
-                let changed = self.shared.changed.notified();
-                tokio::pin!(changed);
-                // From here on no notification is missed.
-                changed.as_mut().enable();
-                if self.ready_count() >= connections {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        timeout(deadline, enough).await.is_ok()
+        timeout(deadline, wait_for_ready(&self.shared, connections)).await.is_ok()
+    }
+
+    /// Returns a future that completes once an order could be sent.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + 'static {
+        let shared = Arc::clone(&self.shared);
+        async move { wait_for_ready(&shared, 1).await }
     }
 
     /// Replaces every idle connection, for example after a network change, which leaves connections
@@ -259,6 +253,20 @@ impl OrderClient {
 pub const fn connections_for(max_in_flight: u32) -> u32 {
     let count = max_in_flight.saturating_mul(2).saturating_add(CONNECTIONS_SPARE);
     if count < CONNECTIONS_MAX { count } else { CONNECTIONS_MAX }
+}
+
+/// Waits until this many connections are ready.
+async fn wait_for_ready(shared: &PoolState, connections: usize) {
+    loop {
+        let changed = shared.changed.notified();
+        tokio::pin!(changed);
+        // From here on no notification is missed.
+        changed.as_mut().enable();
+        if shared.pool().ready_count() >= connections {
+            return;
+        }
+        changed.await;
+    }
 }
 
 fn renew(shared: &PoolState) {

@@ -10,6 +10,7 @@
 //! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
 //! 3. A held or queued listing passes every check again when its time has come, because limits, halts
 //!    and its own expiry may have changed.
+//! 4. A listing is skipped only for a reason that is final: any other is waited for (`deferred`).
 //!
 //! # Cache warming
 //!
@@ -18,7 +19,7 @@
 //! effects after listings that did not match, or continuously where a CPU core is reserved.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -28,21 +29,22 @@ use super::{
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
+    queue::{OrderQueue, WaitReason},
     stats::{BoughtItem, SessionStats},
     trade_log,
 };
 use crate::{
     cache::SetAssocCache,
+    config::OrdersConfig,
     domain::latency::{LatencyBreakdown, RxTimestamps},
     domain::money::Amount,
     domain::outcome::{Outcome, Unknown},
     domain::server_clock::{ClockExchange, ServerClock},
     domain::time::UnixMs,
-    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeNotice, TradeStatus},
+    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeStatus},
     execution::response::{ExchangeResult, OrderReport, SentRequest},
     ledger::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
-        RiskRejection,
     },
     secret,
     text::truncated,
@@ -55,10 +57,8 @@ pub const SEEN_MAX: usize = 65_536;
 pub const HELD_MAX: usize = 4_096;
 /// Maximum number of orders whose item names are kept for later log lines.
 pub const NAMES_MAX: usize = 4_096;
-/// Maximum number of listings queued while `max_in_flight` orders are in flight.
+/// Maximum number of listings that wait until they can be ordered.
 pub const QUEUED_MAX: usize = 256;
-/// Maximum time that a listing stays queued.
-pub const QUEUED_FOR_MAX: Duration = Duration::from_secs(5);
 /// Maximum length of a response body that the ledger keeps for the operator, in bytes.
 const RESPONSE_BYTES_MAX: usize = 512;
 /// Minimum interval of cache warming after listings, which may arrive in bursts.
@@ -96,16 +96,18 @@ pub(super) struct PendingOrder {
 
 /// Listing that matches an entry.
 #[derive(Clone, Copy)]
-struct Candidate<'t, 'a> {
-    trade: &'t Trade<'a>,
+pub(super) struct Candidate<'t, 'a> {
+    pub(super) trade: &'t Trade<'a>,
     /// Index of the whitelist entry.
-    entry: usize,
+    pub(super) entry: usize,
     /// Time of the first match.
-    since: Instant,
+    pub(super) since: Instant,
+    /// `true` if it was in the queue.
+    pub(super) is_queued: bool,
 }
 
 impl Candidate<'_, '_> {
-    fn to_held(self) -> HeldListing {
+    pub(super) fn to_held(self) -> HeldListing {
         HeldListing { trade: self.trade.clone().into_owned(), entry: self.entry }
     }
 }
@@ -125,13 +127,15 @@ pub struct Engine<B> {
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Item names of this session's orders, for later log lines.
     pub(super) names: HashMap<TradeId, String>,
-    seen: SetAssocCache<()>,
+    pub(super) seen: SetAssocCache<()>,
     /// Earliest time of the next cache warming; `None` for at once.
     pub(super) next_cache_warming: Option<Instant>,
     /// Set after a listing that did not match, when the thread may have time to warm caches.
     pub(super) needs_cache_warming: bool,
-    held: HeldListings,
-    queued: VecDeque<(Instant, HeldListing)>,
+    pub(super) held: HeldListings,
+    pub(super) queue: OrderQueue,
+    /// Maximum time that a listing stays in `queue`.
+    pub(super) max_wait: Duration,
     /// `true` if the market has flagged the account as a suspected trader.
     pub(super) is_flagged: bool,
     /// Set after an event that the account should reflect.
@@ -144,11 +148,11 @@ pub struct Engine<B> {
     pub(super) is_other_account: bool,
     /// Set if the ledger cannot be used for the account, which ends the session.
     pub(super) ledger_error: Option<LedgerError>,
-    is_stopping: bool,
+    pub(super) is_stopping: bool,
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
-    /// Set if a listing was held that opens earlier than all others.
+    /// Set if a listing was held that opens earlier than all others, or if one was queued.
     pub(super) has_earlier_deadline: bool,
 }
 
@@ -176,7 +180,8 @@ impl<B: OrderSender> Engine<B> {
             next_cache_warming: None,
             needs_cache_warming: false,
             held: HeldListings::new(HELD_MAX),
-            queued: VecDeque::with_capacity(QUEUED_MAX),
+            queue: OrderQueue::new(QUEUED_MAX),
+            max_wait: OrdersConfig::default().max_wait,
             is_flagged: false,
             needs_refresh: false,
             has_unknown_changed: true,
@@ -188,6 +193,11 @@ impl<B: OrderSender> Engine<B> {
             wall_drift_at_read_ms: 0,
             has_earlier_deadline: false,
         }
+    }
+
+    /// Sets the maximum time that a listing waits while it cannot be ordered for a moment.
+    pub const fn set_max_wait(&mut self, max_wait: Duration) {
+        self.max_wait = max_wait;
     }
 
     pub const fn stats(&self) -> &SessionStats {
@@ -251,49 +261,61 @@ impl<B: OrderSender> Engine<B> {
         if let Some(has_matched) = self.has_matched.get_mut(entry) {
             *has_matched = true;
         }
-        self.try_order(Candidate { trade, entry, since: now.instant }, now);
+        self.order_or_queue(Candidate { trade, entry, since: now.instant, is_queued: false }, now);
     }
 
-    /// Orders a matched listing, holds or queues it, or skips it with a reason.
-    fn try_order(&mut self, candidate: Candidate<'_, '_>, now: Now) {
+    /// Orders a matched listing, holds it, or skips it with a reason. Returns the reason if it may be
+    /// ordered later.
+    pub(super) fn try_order(
+        &mut self,
+        candidate: Candidate<'_, '_>,
+        now: Now,
+    ) -> Option<WaitReason> {
         let trade = candidate.trade;
         if self.is_stopping {
-            return self.stats.skip("stopping");
+            self.stats.skip("stopping");
+            return None;
         }
         // The ledger would store the id.
         if secret::appears_in(trade.id.as_str()) {
             self.stats.skip("its id repeats a credential");
-            return trade_log::skipped(trade, &"its id contains a credential", Some(0));
+            trade_log::skipped(trade, &"its id contains a credential", Some(0));
+            return None;
         }
         match eligibility(trade, self.server_time(now), self.is_flagged) {
-            Eligibility::Now => self.order(candidate, now),
+            Eligibility::Now => {
+                let earlier = self.reason_to_queue(candidate);
+                return earlier.or_else(|| self.order(candidate, now));
+            }
             Eligibility::From(available_at) => self.hold(candidate, available_at, now),
             Eligibility::Never(reason) => {
                 self.stats.skip(reason.name());
                 trade_log::skipped(trade, &reason, Some(0));
             }
         }
+        None
     }
 
-    fn order(&mut self, candidate: Candidate<'_, '_>, now: Now) {
-        let Candidate { trade, entry, since } = candidate;
-        let Some(price) = trade.total_value else { return self.stats.skip("no price") };
+    fn order(&mut self, candidate: Candidate<'_, '_>, now: Now) -> Option<WaitReason> {
+        let Candidate { trade, entry, since, .. } = candidate;
+        let Some(price) = trade.total_value else {
+            self.stats.skip("no price");
+            return None;
+        };
         let decided = Instant::now();
         let (keyed_by, created_at) = (self.keyed_by, trade.created_at);
         let request = OrderRequest { id: trade.id, keyed_by, price, entry, created_at };
         let approved = match self.ledger.reserve(request, now.wall) {
             Ok(approved) => approved,
-            Err(rejection @ RiskRejection::InFlight { .. }) => {
-                return self.queue(candidate, now, rejection);
-            }
             Err(rejection) => {
-                self.stats.skip(rejection.name());
-                let repeats = self.notified.count_rejection(&rejection, now.instant);
-                return trade_log::skipped(trade, &rejection, repeats);
+                return self.wait_or_skip(candidate, WaitReason::Rejected(rejection), now);
             }
         };
         let (reserved, sent) = match &self.executor {
-            Executor::Dry => return self.record_dry_run(candidate, price, now),
+            Executor::Dry => {
+                self.record_dry_run(candidate, price, now);
+                return None;
+            }
             Executor::Live(client) => (Instant::now(), client.send(approved)),
         };
         match sent {
@@ -310,12 +332,12 @@ impl<B: OrderSender> Engine<B> {
                 let market_name = trade.market_name.clone().into_owned();
                 self.pending.insert(request.key(), PendingOrder { market_name, price, steps });
                 trade_log::order_sent(trade, self.whitelist.entries().get(entry), &steps);
+                None
             }
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
                 self.update_ledger(|ledger| ledger.settle(&request.key(), &outcome, now.wall));
-                self.stats.record_outcome(&outcome);
-                trade_log::not_sent(trade, reason);
+                self.wait_or_skip(candidate, WaitReason::NotSent(reason), now)
             }
         }
     }
@@ -334,156 +356,20 @@ impl<B: OrderSender> Engine<B> {
         trade_log::would_buy(trade, self.whitelist.entries().get(entry));
     }
 
-    fn hold(&mut self, candidate: Candidate<'_, '_>, available_at: UnixMs, now: Now) {
-        let Candidate { trade, entry, .. } = candidate;
-        let is_earlier = self.held.next_available_at().is_none_or(|next| available_at < next);
-        if self.held.hold(available_at, candidate.to_held()) {
-            self.has_earlier_deadline |= is_earlier;
-            let server_time = self.server_time(now).earliest;
-            trade_log::held(trade, self.whitelist.entries().get(entry), available_at, server_time);
-        } else {
-            self.stats.skip("too many held");
-            trade_log::skipped(trade, &"too many listings are held", Some(0));
-        }
-    }
-
-    fn queue(&mut self, candidate: Candidate<'_, '_>, now: Now, rejection: RiskRejection) {
-        let is_late = QUEUED_FOR_MAX <= now.instant.saturating_duration_since(candidate.since);
-        if is_late || self.queued.len() >= QUEUED_MAX {
-            self.stats.skip(rejection.name());
-            return trade_log::skipped(candidate.trade, &rejection, Some(0));
-        }
-        self.queued.push_back((candidate.since, candidate.to_held()));
-    }
-
-    /// Returns `true` if a held listing is certainly open.
-    fn has_due(&self, now: Now) -> bool {
-        self.held.next_available_at().is_some_and(|available_at| {
-            self.server_time(now).earliest.is_some_and(|earliest| available_at <= earliest)
-        })
-    }
-
-    /// Returns `true` if this is a held or queued listing with another price or markup.
-    fn is_outdated_by(&self, trade: &Trade<'_>) -> bool {
-        let differs = |copy: &Trade<'_>| {
-            trade.total_value.is_some() && trade.total_value != copy.total_value
-                || trade.markup_percent.is_some() && trade.markup_percent != copy.markup_percent
-        };
-        let queued = self.queued.iter().map(|(_, held)| held);
-        let mut copies =
-            queued.filter(|held| held.trade.id == trade.id).chain(self.held.get(&trade.id));
-        copies.any(|held| differs(&held.trade))
-    }
-
-    /// Drops the held or queued copy of a listing and forgets that the listing was seen, so that it
-    /// is considered at its new price.
-    fn drop_outdated(&mut self, trade: &Trade<'_>) {
-        let held = self.held.release(&trade.id);
-        let (keyed_by, seen) = (self.keyed_by, &mut self.seen);
-        let mut forget = |held: &HeldListing| seen.remove(&keyed_by.key_of(&held.trade));
-        held.iter().for_each(&mut forget);
-        self.queued.retain(|(_, held)| {
-            let is_other = held.trade.id != trade.id;
-            if !is_other {
-                forget(held);
-            }
-            is_other
-        });
-        self.stats.skip("changed while held");
-        trade_log::skipped(trade, &"its price changed before it opened", Some(0));
-    }
-
     /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
     /// passes the status of our own orders to the ledger.
     fn on_update(&mut self, trade: &Trade<'_>, now: Now) {
         if trade.status != TradeStatus::Listed && trade.status != TradeStatus::Other {
-            let queued_before = self.queued.len();
-            self.queued.retain(|(_, held)| held.trade.id != trade.id);
-            if self.held.release(&trade.id).is_some() || self.queued.len() < queued_before {
-                self.stats.skip("taken while held");
-                trade_log::skipped(trade, &"another buyer took it before it opened", Some(0));
-            }
+            self.drop_unavailable(trade);
         }
         // The event does not contain the buyer. For an order that is ours already it can only be us;
         // for any other it may be another buyer, so only the list of own trades is evidence.
         self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
     }
 
-    /// Handles an event that is not a listing. It is evidence for a read of the account at most; a
-    /// removed listing that was held or queued is dropped.
-    pub fn on_notice(&mut self, notice: TradeNotice, now: Now) {
-        match notice {
-            TradeNotice::Removed { id } => {
-                let queued = self.queued.iter().position(|(_, held)| held.trade.id == id);
-                let queued = queued.and_then(|at| self.queued.remove(at)).map(|(_, held)| held);
-                for held in self.held.release(&id).into_iter().chain(queued) {
-                    self.stats.skip("removed while held");
-                    trade_log::skipped(&held.trade, &"it was removed before it opened", Some(0));
-                }
-                self.needs_refresh |= self.ledger.state().intent(&id).is_some();
-            }
-            TradeNotice::Purchase { id, status } => {
-                self.needs_refresh |= self.ledger.state().intent(&id).is_some();
-                self.needs_refresh |= self.ledger.observe(&id, status, now.wall);
-            }
-        }
-    }
-
-    /// Orders held listings that are certainly open, and queued ones if the limit of orders in flight
-    /// allows it. Returns when to call it next; `None` if that is unknown.
-    pub fn run_timers(&mut self, now: Now) -> Option<Instant> {
-        self.has_earlier_deadline = false;
-        while let Some(held) =
-            self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
-        {
-            let HeldListing { mut trade, entry } = held;
-            // The latency excludes the time that the market made the listing wait.
-            trade.arrival = Some(RxTimestamps::at(now.instant));
-            self.try_order(Candidate { trade: &trade, entry, since: now.instant }, now);
-        }
-        for _ in 0..self.queued.len() {
-            if !self.ledger.state().has_in_flight_capacity() {
-                break;
-            }
-            let Some((since, HeldListing { trade, entry })) = self.queued.pop_front() else {
-                break;
-            };
-            self.try_order(Candidate { trade: &trade, entry, since }, now);
-        }
-        self.expire_queued(now);
-        self.held
-            .next_available_at()
-            .and_then(|available_at| self.clock().earliest_certain(available_at))
-    }
-
-    fn expire_queued(&mut self, now: Now) {
-        while let Some((since, _)) = self.queued.front()
-            && QUEUED_FOR_MAX <= now.instant.saturating_duration_since(*since)
-        {
-            self.queued.pop_front();
-            self.stats.skip("too many in flight");
-        }
-    }
-
-    /// Returns `true` if listings are held or queued, so that [`run_timers`](Self::run_timers) must be called.
-    pub fn has_deferred(&self) -> bool {
-        !self.held.is_empty() || !self.queued.is_empty()
-    }
-
     /// Returns `true` if the account should be read soon, and clears the request.
     pub const fn take_refresh_request(&mut self) -> bool {
         std::mem::replace(&mut self.needs_refresh, false)
-    }
-
-    /// Stops sending orders and skips held and queued listings.
-    pub fn stop(&mut self) {
-        self.is_stopping = true;
-        let skipped = self.held.len().saturating_add(self.queued.len());
-        self.held = HeldListings::new(0);
-        self.queued.clear();
-        for _ in 0..skipped {
-            self.stats.skip("stopping");
-        }
     }
 
     /// Returns the bounds of the server's time.

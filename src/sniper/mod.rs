@@ -1,7 +1,8 @@
 //! Decides about each listing and orders those that match.
 //!
 //! - [`engine`]: the synchronous decision, which takes the time as an argument.
-//! - [`eligibility`], [`held`], [`stats`]: its pure parts.
+//! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
+//! - `deferred`: the listings that are ordered later.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
@@ -9,10 +10,12 @@
 //! listings when they open and applies readings of the account.
 
 mod account_updates;
+mod deferred;
 pub mod eligibility;
 pub mod engine;
 pub mod held;
 mod notified;
+pub mod queue;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
 
 pub use self::engine::{Engine, Executor, Now};
@@ -61,6 +65,16 @@ pub trait OrderSender {
     /// Returns [`NotSent`] if no byte was written.
     fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent>;
 
+    /// Returns `true` if an order could be sent at this moment.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Returns a future that completes once an order can be sent.
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Returns the newest `Date` header of a response that was not an order's, once.
     fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         None
@@ -71,7 +85,8 @@ pub trait OrderSender {
 #[derive(Debug)]
 pub struct Sniper<B = Arc<OrderClient>> {
     engine: Arc<Mutex<Engine<B>>>,
-    /// Wakes [`run`](Self::run) after a listing was held or caches should be warmed.
+    /// Wakes [`run`](Self::run) after a listing was held or queued, caches should be warmed, or the
+    /// ledger has made progress for which a queued listing waits.
     changed: Arc<Notify>,
     /// The account was read and its balance is below `min_balance`.
     below_min_balance: Arc<Notify>,
@@ -94,10 +109,12 @@ impl Now {
 }
 
 impl<B: OrderSender> Sniper<B> {
-    pub fn new(engine: Engine<B>) -> Self {
+    pub fn new(mut engine: Engine<B>) -> Self {
+        let changed = Arc::new(Notify::new());
+        engine.ledger().wake_on_progress(Arc::clone(&changed));
         Self {
             engine: Arc::new(Mutex::new(engine)),
-            changed: Arc::new(Notify::new()),
+            changed,
             below_min_balance: Arc::new(Notify::new()),
         }
     }
@@ -143,7 +160,7 @@ impl<B: OrderSender> Sniper<B> {
             if let Some(error) = self.engine().ledger_error.take() {
                 return error;
             }
-            let due = self.tick(&inputs.refresh_requests);
+            let (due, connection) = self.tick(&inputs.refresh_requests);
             let tick = Instant::now().checked_add(TICK);
             let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
             tokio::select! {
@@ -165,6 +182,7 @@ impl<B: OrderSender> Sniper<B> {
                     None => inputs.control_requests = None,
                 },
                 () = self.changed.notified() => {}
+                () = ready(connection) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
             if let Some((balance, version)) = metrics.balance()
@@ -189,9 +207,12 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Orders listings that opened and requests an account refresh where one is needed. Returns when
-    /// to call it next.
-    fn tick(&self, requests: &RefreshRequests) -> Option<Instant> {
+    /// Orders listings that can be ordered now, and requests an account refresh where one is needed.
+    /// Returns when to call it next, and the connection that a listing waits for.
+    fn tick(
+        &self,
+        requests: &RefreshRequests,
+    ) -> (Option<Instant>, Option<BoxFuture<'static, ()>>) {
         let mut engine = self.engine();
         engine.observe_server_date();
         let now = Now::read();
@@ -209,7 +230,7 @@ impl<B: OrderSender> Sniper<B> {
         if engine.ledger().snapshot(now.wall).is_below_min_balance() {
             self.below_min_balance.notify_one();
         }
-        due
+        (due, engine.awaited_connection())
     }
 
     /// Waits until the balance has been read and is below `min_balance`.
@@ -276,10 +297,26 @@ async fn next<T>(queue: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     }
 }
 
+/// Waits for a connection; never completes without a future.
+async fn ready(connection: Option<BoxFuture<'static, ()>>) {
+    match connection {
+        Some(connection) => connection.await,
+        None => std::future::pending().await,
+    }
+}
+
 impl<B: OrderSender> OrderSender for Arc<B> {
     #[inline]
     fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         B::send(self, approved)
+    }
+
+    fn is_ready(&self) -> bool {
+        B::is_ready(self)
+    }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        B::ready(self)
     }
 
     fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
@@ -294,6 +331,14 @@ impl OrderSender for OrderClient {
             Ok(written) => Ok(written),
             Err((_not_sent, reason)) => Err(reason),
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        0 < self.ready_count()
+    }
+
+    fn ready(&self) -> BoxFuture<'static, ()> {
+        Box::pin(Self::ready(self))
     }
 
     fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {

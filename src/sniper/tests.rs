@@ -1,7 +1,7 @@
 //! Tests of the engine with an order sender that only records its orders.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{
     OrderSender,
-    engine::{Engine, Executor, HELD_MAX, Now},
+    engine::{Engine, Executor, HELD_MAX, Now, QUEUED_MAX},
 };
 use crate::{
     account::{AccountUpdate, PurchasesReading, UserReading},
@@ -36,17 +36,27 @@ use crate::{
 #[derive(Debug, Default)]
 struct FakeOrderSender {
     sent: RefCell<Vec<String>>,
-    is_down: bool,
+    is_down: Cell<bool>,
+    /// Number of connections that look ready and are found closed by the next orders.
+    closed: Cell<u32>,
 }
 
 impl OrderSender for FakeOrderSender {
     fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
-        if self.is_down {
+        if self.is_down.get() {
             return Err(NotSent::NoConnection);
+        }
+        if let Some(left) = self.closed.get().checked_sub(1) {
+            self.closed.set(left);
+            return Err(NotSent::Closed);
         }
         self.sent.borrow_mut().push(approved.id().to_string());
         let now = Instant::now();
         Ok(SentRequest { ready: now, begun: now, written: now })
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.is_down.get()
     }
 }
 
@@ -417,19 +427,6 @@ fn a_flagged_account_waits_for_its_own_opening_time() {
     assert_eq!(session.sent(), ["a", "b"]);
 }
 
-#[test]
-fn a_match_above_max_in_flight_is_queued() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
-    session.consider(trade("a", REDLINE));
-    session.consider(trade("b", REDLINE));
-    assert_eq!(session.sent(), ["a"]);
-    let now = session.now().wall;
-    let rejected = Outcome::Rejected(RejectReason::Taken);
-    session.engine.update_ledger(|ledger| ledger.settle(&key("a"), &rejected, now));
-    session.run_timers();
-    assert_eq!(session.sent(), ["a", "b"]);
-}
-
 fn key(id: &str) -> TradeKey {
     KeyedBy::Id.key(TradeId::new(id).unwrap(), None)
 }
@@ -599,27 +596,7 @@ fn a_pushed_balance_requests_a_read_and_is_no_reading() {
     }
 }
 
-#[test]
-fn a_queued_match_expires() {
-    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
-    session.consider(trade("a", REDLINE));
-    session.consider(trade("b", REDLINE));
-    session.after = super::engine::QUEUED_FOR_MAX;
-    session.run_timers();
-    assert_eq!(session.skipped("too many in flight"), 1);
-    assert!(!session.engine.has_deferred());
-}
-
-#[test]
-fn without_a_connection_nothing_is_spent() {
-    let orders = FakeOrderSender { is_down: true, ..FakeOrderSender::default() };
-    let budget = Budget { total: Amount::from_cents(1_015), ..plenty() };
-    let mut session = TestSession::new(Executor::Live(orders), budget, vec![entry()]);
-    session.consider(trade("a", REDLINE));
-    assert_eq!(session.engine.stats().not_sent, 1);
-    let now = session.now().wall;
-    assert_eq!(session.engine.ledger.snapshot(now).spent, Amount::ZERO);
-}
+mod waiting;
 
 #[test]
 fn a_stopping_session_sends_no_orders() {

@@ -12,7 +12,7 @@ use crate::{
     domain::latency::LatencyBreakdown,
     domain::latency::format_latency,
     domain::money::Amount,
-    domain::outcome::{NotSent, Outcome},
+    domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
     domain::trade::{PaintWear, Trade, TradeId},
     ledger::{
@@ -206,7 +206,12 @@ pub(super) fn order_sent(
     debug!("Order sent after {latency}: {}", ListingLine(trade));
 }
 
-pub(super) fn not_sent(trade: &Trade<'_>, reason: NotSent) {
+/// Logs a listing that waits until it can be ordered.
+pub(super) fn queued(trade: &Trade<'_>, reason: &dyn Display) {
+    debug!("Listing queued: {reason}: {}", ListingLine(trade));
+}
+
+pub(super) fn not_sent(trade: &Trade<'_>, reason: &dyn Display) {
     warn!("NOT SENT  {}: {reason}; nothing was spent", PricedItem::of(trade));
     debug!("Order not sent: {reason}: {}", ListingLine(trade));
 }

@@ -60,6 +60,7 @@ fn the_example_contains_the_defaults() {
     let (policy, problems) = parse(EXAMPLE);
     assert_eq!(problems, [""; 0]);
     assert_eq!(policy.budget, Budget::default());
+    assert_eq!(policy.orders, OrdersConfig::default());
     assert_eq!(policy.feed, FeedConfig::default());
     assert_eq!(policy.reconnection, Reconnection::default());
     assert_eq!(policy.speed, SpeedConfig::default());

@@ -50,7 +50,8 @@ impl OrderSender for CountingSender {
     fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         self.orders.fetch_add(1, Relaxed);
         self.lines.store(self.lines_so_far(), Relaxed);
-        Err(NotSent::NoConnection)
+        // Final: with another reason the listing would wait, and later ones behind it.
+        Err(NotSent::Stopping)
     }
 }
 

@@ -19,6 +19,8 @@ use super::{AMPLE_LIMITS, quiet, redline, until};
 
 /// Time for which listings are offered to a halted bot.
 const OFFERED_FOR: Duration = Duration::from_secs(1);
+/// Interval of further listings while a bot starts.
+const RELIST_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A simulated market, and directories that outlive a bot.
 struct Machine {
@@ -72,9 +74,14 @@ impl Machine {
     /// Starts a bot and waits until it has bought a listing.
     async fn start_and_buy(&self, args: &[&str], panic_at: &str) -> Bot {
         let bot = self.start(&self.data(), args, panic_at);
-        let before = self.bought();
+        let (before, mut listed) = (self.bought(), None::<Instant>);
         until(|| {
-            self.market.list_items(vec![redline(1_015)]);
+            // A listing from before the account was read is bought after that. More of them would
+            // use up the balance.
+            if listed.is_none_or(|at| at.elapsed() > RELIST_INTERVAL) {
+                self.market.list_items(vec![redline(1_015)]);
+                listed = Some(Instant::now());
+            }
             self.bought() > before
         })
         .await;

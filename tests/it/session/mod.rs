@@ -23,6 +23,7 @@ mod program;
 mod rejections;
 mod standing;
 mod unknown;
+mod waiting;
 
 pub(crate) use self::harness::{
     AMPLE_LIMITS, REDLINE, TestBot, assert_adds_up, assert_agrees, cents, is_reconciled, quiet,

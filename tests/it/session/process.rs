@@ -22,6 +22,15 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the program with these arguments and settings in a new directory.
     pub(crate) fn start(market: &SimServer, policy: &str, args: &[&str]) -> Self {
+        Self::start_with((market, policy), args, &[])
+    }
+
+    /// Like [`start`](Self::start), with further environment variables.
+    pub(crate) fn start_with(
+        (market, policy): (&SimServer, &str),
+        args: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("sniper.toml"), policy).unwrap();
         let dotenv = format!(
@@ -31,18 +40,22 @@ impl Program {
             market.session()
         );
         fs::write(directory.path().join(".env"), dotenv).unwrap();
-        Self::at(directory, args, "info")
+        Self::spawn(directory, args, &[&[("RUST_LOG", "info")], variables].concat())
     }
 
     /// Starts the program in this directory.
     pub(crate) fn at(directory: TempDir, args: &[&str], log: &str) -> Self {
+        Self::spawn(directory, args, &[("RUST_LOG", log)])
+    }
+
+    fn spawn(directory: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(output.path().join(name)).unwrap());
         let child = Command::new(env!("CARGO_BIN_EXE_sniper"))
             .args(args)
             .current_dir(directory.path())
             .env_clear()
-            .env("RUST_LOG", log)
+            .envs(variables.iter().copied())
             // Keeps the program out of the user's home directory.
             .env("XDG_STATE_HOME", directory.path().join("state"))
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! Whole sessions that take ten seconds or more.
 
+mod busy;
 #[expect(dead_code, reason = "shared with the other tests of sessions")]
 #[path = "../../it/session/harness.rs"]
 mod harness;

@@ -1,0 +1,266 @@
+//! Listings that are ordered later: held until they open, or queued while no order can be sent.
+//!
+//! A listing is queued if only a short reason prevents its order: too many orders in flight, a ledger
+//! that waits for the disk, no order connection, or the check of the account at the start. It is
+//! tried again, with every check, when that reason has ended, and skipped with the reason after
+//! [`Engine::set_max_wait`]. [`WaitReason::may_pass`] decides which reasons are waited for.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    OrderSender,
+    engine::{Candidate, Engine, Executor, Now},
+    held::{HeldListing, HeldListings},
+    queue::{QueuedListing, WaitReason},
+    trade_log,
+};
+use crate::{
+    domain::latency::RxTimestamps,
+    domain::money::Amount,
+    domain::outcome::Outcome,
+    domain::time::{UnixMs, format_duration},
+    domain::trade::{Trade, TradeNotice},
+};
+
+impl<B: OrderSender> Engine<B> {
+    /// Orders a listing, or queues it if it may be ordered later.
+    #[inline]
+    pub(super) fn order_or_queue(&mut self, candidate: Candidate<'_, '_>, now: Now) {
+        if let Some(reason) = self.try_order(candidate, now) {
+            self.enqueue(candidate, reason, now);
+        }
+    }
+
+    /// Returns the reason for which a listing must wait behind a queued one with the same or a
+    /// greater margin.
+    #[inline]
+    pub(super) fn reason_to_queue(&self, candidate: Candidate<'_, '_>) -> Option<WaitReason> {
+        if candidate.is_queued || self.queue.is_empty() {
+            return None;
+        }
+        self.queue.first_before(self.margin(candidate)).map(|first| first.reason)
+    }
+
+    /// Returns the amount by which the price is below the limit of the entry.
+    fn margin(&self, candidate: Candidate<'_, '_>) -> Amount {
+        let entry = self.whitelist.entries().get(candidate.entry);
+        let (limit, price) = (entry.map(|entry| entry.max_price), candidate.trade.total_value);
+        limit.zip(price).map_or(Amount::ZERO, |(limit, price)| limit.saturating_sub(price))
+    }
+
+    /// Returns the reason if the listing may wait for its end; otherwise skips the listing.
+    pub(super) fn wait_or_skip(
+        &mut self,
+        candidate: Candidate<'_, '_>,
+        reason: WaitReason,
+        now: Now,
+    ) -> Option<WaitReason> {
+        let waited = now.instant.saturating_duration_since(candidate.since);
+        if waited < self.max_wait && reason.may_pass() {
+            return Some(reason);
+        }
+        self.skip_for(candidate.trade, reason, waited, now);
+        None
+    }
+
+    fn enqueue(&mut self, candidate: Candidate<'_, '_>, reason: WaitReason, now: Now) {
+        trade_log::queued(candidate.trade, &reason);
+        let (margin, since) = (self.margin(candidate), candidate.since);
+        let listing = QueuedListing { held: candidate.to_held(), since, reason };
+        if let Some(last) = self.queue.push(margin, listing) {
+            self.skip_queued(&last, now);
+        }
+        self.has_earlier_deadline = true;
+    }
+
+    fn skip_queued(&mut self, queued: &QueuedListing, now: Now) {
+        let waited = now.instant.saturating_duration_since(queued.since);
+        self.skip_for(&queued.held.trade, queued.reason, waited, now);
+    }
+
+    /// Counts and logs a listing that is not ordered for this reason.
+    fn skip_for(&mut self, trade: &Trade<'_>, reason: WaitReason, waited: Duration, now: Now) {
+        let reason_with_wait = ReasonWithWait { reason, waited };
+        match reason {
+            WaitReason::Rejected(rejection) => {
+                self.stats.skip(rejection.name());
+                let repeats = self.notified.count_rejection(&rejection, now.instant);
+                trade_log::skipped(trade, &reason_with_wait, repeats);
+            }
+            WaitReason::NotSent(not_sent) => {
+                self.stats.record_outcome(&Outcome::NotSent(not_sent));
+                trade_log::not_sent(trade, &reason_with_wait);
+            }
+        }
+    }
+
+    fn run_queue(&mut self, now: Now) {
+        for expired in self.queue.take_expired(now.instant, self.max_wait) {
+            self.skip_queued(&expired, now);
+        }
+        // Without a connection, an attempt would only write two records to the ledger.
+        while self.can_send()
+            && let Some((rank, queued)) = self.queue.pop()
+        {
+            let QueuedListing { held: HeldListing { trade, entry }, since, .. } = &queued;
+            let (entry, since) = (*entry, *since);
+            let candidate = Candidate { trade, entry, since, is_queued: true };
+            if let Some(reason) = self.try_order(candidate, now) {
+                // Every other listing has the same reason to wait.
+                self.queue.restore(rank, QueuedListing { reason, ..queued });
+                break;
+            }
+        }
+    }
+
+    fn can_send(&self) -> bool {
+        match &self.executor {
+            Executor::Dry => true,
+            Executor::Live(client) => client.is_ready(),
+        }
+    }
+
+    /// Returns a future that completes once an order can be sent, if a listing waits for that.
+    pub(super) fn awaited_connection(&self) -> Option<BoxFuture<'static, ()>> {
+        match &self.executor {
+            Executor::Live(client) if !self.queue.is_empty() && !client.is_ready() => {
+                Some(client.ready())
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn hold(&mut self, candidate: Candidate<'_, '_>, available_at: UnixMs, now: Now) {
+        let Candidate { trade, entry, .. } = candidate;
+        let is_earlier = self.held.next_available_at().is_none_or(|next| available_at < next);
+        if self.held.hold(available_at, candidate.to_held()) {
+            self.has_earlier_deadline |= is_earlier;
+            let server_time = self.server_time(now).earliest;
+            trade_log::held(trade, self.whitelist.entries().get(entry), available_at, server_time);
+        } else {
+            self.stats.skip("too many held");
+            trade_log::skipped(trade, &"too many listings are held", Some(0));
+        }
+    }
+
+    /// Returns `true` if a held listing is certainly open.
+    pub(super) fn has_due(&self, now: Now) -> bool {
+        self.held.next_available_at().is_some_and(|available_at| {
+            self.server_time(now).earliest.is_some_and(|earliest| available_at <= earliest)
+        })
+    }
+
+    /// Returns `true` if this is a held or queued listing with another price or markup.
+    pub(super) fn is_outdated_by(&self, trade: &Trade<'_>) -> bool {
+        let differs = |copy: &Trade<'_>| {
+            trade.total_value.is_some() && trade.total_value != copy.total_value
+                || trade.markup_percent.is_some() && trade.markup_percent != copy.markup_percent
+        };
+        let queued = self.queue.with_id(trade.id).map(|queued| &queued.held);
+        let mut copies = queued.chain(self.held.get(&trade.id));
+        copies.any(|held| differs(&held.trade))
+    }
+
+    /// Drops the held or queued copy of a listing and forgets that the listing was seen, so that it
+    /// is considered at its new price.
+    pub(super) fn drop_outdated(&mut self, trade: &Trade<'_>) {
+        for held in self.take_deferred(trade) {
+            self.seen.remove(&self.keyed_by.key_of(&held.trade));
+        }
+        self.stats.skip("changed while held");
+        trade_log::skipped(trade, &"its price changed before it could be ordered", Some(0));
+    }
+
+    /// Drops a listing that was held or queued and is no longer available.
+    pub(super) fn drop_unavailable(&mut self, trade: &Trade<'_>) {
+        if !self.take_deferred(trade).is_empty() {
+            self.stats.skip("taken while held");
+            let reason = "another buyer took it before it could be ordered";
+            trade_log::skipped(trade, &reason, Some(0));
+        }
+    }
+
+    fn take_deferred(&mut self, trade: &Trade<'_>) -> Vec<HeldListing> {
+        let queued = self.queue.remove(&trade.id).into_iter().map(|queued| queued.held);
+        queued.chain(self.held.release(&trade.id)).collect()
+    }
+
+    /// Handles an event that is not a listing. It is evidence for a read of the account at most; a
+    /// removed listing that was held or queued is dropped.
+    pub fn on_notice(&mut self, notice: TradeNotice, now: Now) {
+        match notice {
+            TradeNotice::Removed { id } => {
+                let queued = self.queue.remove(&id).into_iter().map(|queued| queued.held);
+                for held in queued.chain(self.held.release(&id)).collect::<Vec<_>>() {
+                    self.stats.skip("removed while held");
+                    let reason = "it was removed before it could be ordered";
+                    trade_log::skipped(&held.trade, &reason, Some(0));
+                }
+                self.needs_refresh |= self.ledger.state().intent(&id).is_some();
+            }
+            TradeNotice::Purchase { id, status } => {
+                self.needs_refresh |= self.ledger.state().intent(&id).is_some();
+                self.needs_refresh |= self.ledger.observe(&id, status, now.wall);
+            }
+        }
+    }
+
+    /// Orders held listings that are certainly open, and queued ones whose reason to wait has ended.
+    /// Returns when to call it next; `None` if that is unknown.
+    pub fn run_timers(&mut self, now: Now) -> Option<Instant> {
+        self.has_earlier_deadline = false;
+        while let Some(held) =
+            self.server_time(now).earliest.and_then(|earliest| self.held.take_due(earliest))
+        {
+            let HeldListing { mut trade, entry } = held;
+            // The latency excludes the time that the market made the listing wait.
+            trade.arrival = Some(RxTimestamps::at(now.instant));
+            let since = now.instant;
+            self.order_or_queue(Candidate { trade: &trade, entry, since, is_queued: false }, now);
+        }
+        if !self.queue.is_empty() {
+            self.run_queue(now);
+        }
+        let opening = self
+            .held
+            .next_available_at()
+            .and_then(|available_at| self.clock().earliest_certain(available_at));
+        opening.into_iter().chain(self.queue.next_expiry(self.max_wait)).min()
+    }
+
+    /// Returns `true` if listings are held or queued, so that [`run_timers`](Self::run_timers) must be called.
+    pub fn has_deferred(&self) -> bool {
+        !self.held.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Stops sending orders and skips held and queued listings.
+    pub fn stop(&mut self) {
+        self.is_stopping = true;
+        let skipped = self.held.len().saturating_add(self.queue.clear());
+        self.held = HeldListings::new(0);
+        for _ in 0..skipped {
+            self.stats.skip("stopping");
+        }
+    }
+}
+
+/// A reason, and how long it was waited for.
+struct ReasonWithWait {
+    reason: WaitReason,
+    waited: Duration,
+}
+
+impl fmt::Display for ReasonWithWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)?;
+        if self.waited.is_zero() {
+            return Ok(());
+        }
+        write!(f, " (waited {})", format_duration(self.waited))
+    }
+}

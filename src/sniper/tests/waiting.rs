@@ -1,0 +1,356 @@
+//! Listings that cannot be ordered for a moment.
+
+use super::*;
+use crate::{
+    config::OrdersConfig,
+    ledger::{OrderRequest, RiskRejection},
+};
+
+fn sender(session: &TestSession) -> &FakeOrderSender {
+    match &session.engine.executor {
+        Executor::Live(sender) => sender,
+        Executor::Dry => panic!("a dry run sends nothing"),
+    }
+}
+
+impl TestSession {
+    fn settle_order(&mut self, id: &str, outcome: Outcome) {
+        let now = self.now();
+        self.engine.on_order_report(&report(id, outcome, true), now);
+    }
+
+    fn ledger_state(&mut self, id: &str) -> Vec<OrderState> {
+        let id = TradeId::new(id).unwrap();
+        self.engine.ledger().state().orders_of(&id).map(|order| order.state).collect()
+    }
+
+    /// Processes the account's balance and purchases, as at the start.
+    fn reconcile(&mut self) {
+        let now = self.now();
+        let _effects =
+            self.engine.ledger().set_balance(Amount::from_cents(500_000), now.wall, now.wall);
+        let reading = PurchasesReading::complete(Vec::new(), now.wall);
+        self.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+    }
+}
+
+/// Returns a listing of which the price and the margin below the limit of the entry differ by `id`.
+fn priced(id: &str, cents: i64) -> Trade<'static> {
+    let price = Some(Amount::from_cents(cents));
+    let markup_percent = Some(Percent::default());
+    Trade { total_value: price, base_value: price, markup_percent, ..trade(id, REDLINE) }
+}
+
+fn many() -> WhitelistEntry {
+    WhitelistEntry { max_quantity: 1_000, ..entry() }
+}
+
+fn taken() -> Outcome {
+    Outcome::Rejected(RejectReason::Taken)
+}
+
+#[test]
+fn a_match_above_max_in_flight_is_ordered_after_a_response() {
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", REDLINE));
+    assert!(session.engine.has_earlier_deadline, "`run` must be woken");
+    session.run_timers();
+    assert_eq!(session.sent(), ["a"]);
+    session.settle_order("a", taken());
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "b"]);
+}
+
+#[test]
+fn of_forty_wanted_at_once_with_eight_in_flight_all_are_ordered_once_by_their_margin() {
+    let mut session = TestSession::live(Budget { max_in_flight: 8, ..plenty() });
+    let price = |number: i64| 900 - (number * 7) % 40;
+    for number in 0..40 {
+        session.consider(priced(&format!("t{number}"), price(number)));
+    }
+    assert_eq!(session.sent().len(), 8);
+    let mut answered = 0;
+    while answered < session.sent().len() {
+        let id = session.sent()[answered].clone();
+        session.settle_order(&id, taken());
+        session.run_timers();
+        answered += 1;
+    }
+    let mut queued: Vec<i64> = (8..40).collect();
+    queued.sort_by_key(|number| (price(*number), *number));
+    let expected: Vec<String> = (0..8).chain(queued).map(|number| format!("t{number}")).collect();
+    assert_eq!(session.sent(), expected);
+    assert_eq!((session.engine.stats().skipped_total(), session.engine.stats().not_sent), (0, 0));
+}
+
+#[test]
+fn a_new_match_goes_before_queued_ones_only_with_a_greater_margin() {
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    for (id, cents) in [("a", 900), ("b", 800)] {
+        session.consider(priced(id, cents));
+    }
+    session.settle_order("a", taken());
+    // The place of "a" is free, but "b" waits for it.
+    session.consider(priced("c", 801));
+    session.consider(priced("d", 800));
+    assert_eq!(session.sent(), ["a"]);
+    session.consider(priced("e", 799));
+    assert_eq!(session.sent(), ["a", "e"]);
+    for id in ["e", "b", "d"] {
+        session.settle_order(id, taken());
+        session.run_timers();
+    }
+    assert_eq!(session.sent(), ["a", "e", "b", "d", "c"]);
+}
+
+#[test]
+fn a_match_that_is_not_open_yet_is_held_also_while_others_wait() {
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    session.sync_clock();
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", REDLINE));
+    session.consider(Trade { can_join_after: Some(UnixMs(2_060_000)), ..trade("c", REDLINE) });
+    session.after = OrdersConfig::default().max_wait;
+    session.run_timers();
+    assert_eq!(session.skipped("max_in_flight"), 1);
+    session.settle_order("a", taken());
+    session.after = Duration::from_secs(61);
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "c"]);
+}
+
+#[test]
+fn a_queued_match_is_skipped_after_the_maximum_wait() {
+    for max_wait in [OrdersConfig::default().max_wait, Duration::from_millis(200)] {
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+        session.engine.set_max_wait(max_wait);
+        session.consider(trade("a", REDLINE));
+        session.consider(trade("b", REDLINE));
+        assert_eq!(session.run_timers(), Some(session.start + max_wait));
+        session.after = max_wait - Duration::from_millis(1);
+        session.run_timers();
+        assert_eq!((session.skipped("max_in_flight"), session.engine.has_deferred()), (0, true));
+        session.after = max_wait;
+        assert_eq!(session.run_timers(), None);
+        assert_eq!((session.skipped("max_in_flight"), session.engine.has_deferred()), (1, false));
+    }
+}
+
+#[test]
+fn without_a_wait_a_match_above_max_in_flight_is_skipped() {
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    session.engine.set_max_wait(Duration::ZERO);
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", REDLINE));
+    assert_eq!((session.skipped("max_in_flight"), session.engine.has_deferred()), (1, false));
+}
+
+#[test]
+fn the_queue_is_bounded_and_what_falls_out_is_counted() {
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    for number in 0..=i64::try_from(QUEUED_MAX).unwrap() + 1 {
+        session.consider(priced(&format!("t{number}"), 900 - number));
+    }
+    assert_eq!(session.engine.queue.len(), QUEUED_MAX);
+    assert_eq!(session.skipped("max_in_flight"), 1);
+    session.engine.stop();
+    assert_eq!(session.skipped("stopping"), u64::try_from(QUEUED_MAX).unwrap());
+}
+
+#[test]
+fn without_a_connection_a_match_waits_and_nothing_is_spent() {
+    let budget = Budget { total: Amount::from_cents(1_015), ..plenty() };
+    for is_restored in [true, false] {
+        let mut session = TestSession::live(budget.clone());
+        sender(&session).is_down.set(true);
+        session.consider(trade("a", REDLINE));
+        session.run_timers();
+        assert_eq!(session.ledger_state("a"), [OrderState::NotSent], "one attempt");
+        let now = session.now().wall;
+        assert_eq!(session.engine.ledger.snapshot(now).spent, Amount::ZERO);
+        assert!(session.engine.awaited_connection().is_some());
+        if is_restored {
+            sender(&session).is_down.set(false);
+            assert!(session.engine.awaited_connection().is_none());
+        } else {
+            session.after = OrdersConfig::default().max_wait;
+        }
+        session.run_timers();
+        let not_sent = session.engine.stats().not_sent;
+        if is_restored {
+            assert_eq!(session.ledger_state("a"), [OrderState::Sent, OrderState::NotSent]);
+            assert_eq!((session.sent(), not_sent), (vec!["a".to_owned()], 0));
+        } else {
+            assert_eq!((session.sent(), not_sent), (vec![], 1));
+        }
+    }
+}
+
+#[test]
+fn an_order_of_which_no_byte_was_sent_is_tried_again_on_another_connection() {
+    for keyed_by in [KeyedBy::Id, KeyedBy::IdAndPrice] {
+        let mut session = TestSession::live(plenty());
+        session.engine.keyed_by = keyed_by;
+        sender(&session).closed.set(2);
+        session.consider(trade("a", REDLINE));
+        session.run_timers();
+        assert!(session.sent().is_empty());
+        session.run_timers();
+        assert_eq!(session.sent(), ["a"]);
+        assert_eq!(
+            session.ledger_state("a"),
+            [OrderState::Sent, OrderState::NotSent, OrderState::NotSent]
+        );
+        assert_eq!(session.engine.stats().internal_errors, 0);
+        session.run_timers();
+        assert_eq!(session.sent(), ["a"]);
+    }
+}
+
+#[test]
+fn a_match_during_the_check_at_the_start_is_ordered_after_it() {
+    let mut session = TestSession::live(plenty());
+    session.engine.ledger = Ledger::in_memory(plenty(), &[many()], true);
+    session.consider(trade("a", REDLINE));
+    session.run_timers();
+    assert_eq!((session.sent(), session.engine.stats().skipped_total()), (vec![], 0));
+    session.reconcile();
+    session.run_timers();
+    assert_eq!(session.sent(), ["a"]);
+}
+
+#[test]
+fn a_queued_match_passes_every_check_again() {
+    type Change = fn(&mut TestSession);
+    let cases: [(&str, Change); 6] = [
+        ("expired", |session| session.after = Duration::from_secs(3)),
+        ("halted", |session| {
+            let now = session.now().wall;
+            session.engine.update_ledger(|ledger| Ok(ledger.halt(HaltReason::OtherAccount, now)));
+        }),
+        ("total", |session| {
+            let now = session.now().wall;
+            let budget = Budget { total: Amount::from_cents(1_015), ..plenty() };
+            session.engine.ledger = Ledger::in_memory(budget, &[many()], false);
+            let other = OrderRequest {
+                id: TradeId::new("other").unwrap(),
+                keyed_by: KeyedBy::Id,
+                price: Amount::from_cents(1),
+                entry: 0,
+                created_at: None,
+            };
+            let _approved = session.engine.ledger.reserve(other, now).unwrap();
+        }),
+        ("taken while held", |session| {
+            let event = TradeEvent::Updated;
+            session.consider(Trade { event, status: TradeStatus::Joined, ..trade("b", REDLINE) });
+        }),
+        ("removed while held", |session| {
+            let now = session.now();
+            let id = TradeId::new("b").unwrap();
+            session.engine.on_notice(TradeNotice::Removed { id }, now);
+        }),
+        ("changed while held", |session| session.consider(priced("b", 90_000))),
+    ];
+    for (reason, change) in cases {
+        let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+        session.sync_clock();
+        let expires_at = Some(UnixMs(2_002_000));
+        session.consider(trade("a", REDLINE));
+        session.consider(Trade { expires_at, ..trade("b", REDLINE) });
+        change(&mut session);
+        if reason != "total" {
+            session.settle_order("a", taken());
+        }
+        session.run_timers();
+        assert_eq!(
+            (session.sent(), session.skipped(reason)),
+            (vec!["a".to_owned()], 1),
+            "{reason}"
+        );
+        assert!(!session.engine.has_deferred(), "{reason}");
+    }
+}
+
+#[test]
+fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
+    let (coins, at) = (Amount::from_cents(1), UnixMs(0));
+    let (spent, price, max, balance, min) = (coins, coins, coins, coins, coins);
+    let passing = [
+        RiskRejection::NotReconciled,
+        RiskRejection::BalanceUnknown,
+        RiskRejection::Unwritable,
+        RiskRejection::Behind,
+        RiskRejection::InFlight { in_flight: 8, max: 8 },
+    ];
+    let last = [
+        RiskRejection::Halted,
+        RiskRejection::Paused { until: at },
+        RiskRejection::Full { max: 1 },
+        RiskRejection::AlreadyRequested,
+        RiskRejection::RepricedTooOften { max: 1 },
+        RiskRejection::BeforePowerLoss { barrier: at },
+        RiskRejection::NoPrice { price },
+        RiskRejection::MaxPrice { price, max },
+        RiskRejection::NoEntry,
+        RiskRejection::EntryQuantity { bought: 1, max: 1 },
+        RiskRejection::EntryTotal { spent, price, max },
+        RiskRejection::Total { spent, price, max },
+        RiskRejection::PerHour { spent, price, max },
+        RiskRejection::PerDay { spent, price, max },
+        RiskRejection::MinBalance { balance, price, min },
+        RiskRejection::PerMinute { sent: 1, max: 1 },
+    ];
+    for (rejections, expected) in [(&passing[..], true), (&last[..], false)] {
+        for rejection in rejections {
+            assert_eq!(rejection.may_pass(), expected, "{rejection:?}");
+        }
+    }
+}
+
+proptest! {
+    /// Whatever delays the orders: each match is ordered once or counted with a reason, no more orders
+    /// are in flight than allowed, and nothing waits longer than the maximum.
+    #[test]
+    fn every_match_is_ordered_once_or_counted(
+        steps in prop::collection::vec((0_u8..6, 1_i64..1_300, 0_u64..1_500), 0..120),
+        max_in_flight in 1_u32..4,
+    ) {
+        let mut session = TestSession::live(Budget { max_in_flight, ..plenty() });
+        session.sync_clock();
+        let mut answered = 0;
+        for (number, (step, cents, wait)) in steps.into_iter().enumerate() {
+            match step {
+                0 => {
+                    if let Some(id) = session.sent().get(answered) {
+                        session.settle_order(id, taken());
+                        answered += 1;
+                    }
+                }
+                1 => sender(&session).is_down.set(!sender(&session).is_down.get()),
+                2 => sender(&session).closed.set(2),
+                3 => session.after += Duration::from_millis(wait),
+                _ => session.consider(priced(&format!("t{number}"), cents)),
+            }
+            if wait % 2 == 0 {
+                session.run_timers();
+            }
+            prop_assert!(session.sent().len() - answered <= usize::try_from(max_in_flight).unwrap());
+        }
+        session.after += OrdersConfig::default().max_wait;
+        session.run_timers();
+        prop_assert!(!session.engine.has_deferred());
+        let mut sent = session.sent();
+        let ordered = sent.len();
+        let stats = session.engine.stats();
+        prop_assert_eq!(
+            stats.matched,
+            u64::try_from(ordered).unwrap() + stats.not_sent + stats.skipped_total()
+        );
+        prop_assert_eq!(stats.internal_errors, 0);
+        sent.sort();
+        sent.dedup();
+        prop_assert_eq!(sent.len(), ordered);
+    }
+}
