@@ -14,6 +14,7 @@ mod script;
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use sniper::{
@@ -24,6 +25,8 @@ use sniper::{
         response::{ExchangeResult, OrderReport, ResponseError},
     },
 };
+
+use tokio::time::timeout;
 
 use self::harness::{Bot, SECRET, approved, body, error_of, short_deadline};
 use self::market::{Market, Reaction, Request, WAIT_MAX, answer, bought, confirm_all};
@@ -276,6 +279,25 @@ async fn orders_in_flight_are_limited_to_the_number_of_connections() {
     let mut bought = market.ordered_ids();
     bought.sort();
     assert_eq!(bought, expected);
+}
+
+#[tokio::test]
+async fn a_wait_for_a_connection_ends_when_an_order_can_be_sent() {
+    let market = Market::plain(|request| match request.id() {
+        Some("a") => Reaction::Silence,
+        _ => confirm_all(request),
+    })
+    .await;
+    let mut bot = Bot::start(&market, 1, short_deadline());
+    timeout(WAIT_MAX, bot.client.ready()).await.unwrap();
+    bot.send("a").unwrap();
+    let mut ready = Box::pin(bot.client.ready());
+    assert!((&mut ready).now_or_never().is_none(), "the only connection is busy");
+    assert_eq!(bot.send("b"), Err(NotSent::NoConnection));
+    // After the deadline the connection is replaced.
+    timeout(WAIT_MAX, ready).await.unwrap();
+    assert!(matches!(bot.report().await.outcome, Outcome::Unknown(_)));
+    assert_bought(&bot.order("b").await, "b");
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ impl Limits {
         let mut rng = random::stream(seed, 91);
         let (tight, kills) = (seed % 6, i64::from(kills));
         let mut coins = |which: u64| {
-            let cents = kills * rng.i64(500..=800);
+            let cents = kills * rng.i64(1_200..=1_900);
             Amount::from_cents(if which == tight { cents } else { cents * 3 })
         };
         let (total, per_hour, per_day) = (coins(0), coins(1), coins(2));
@@ -63,7 +63,7 @@ impl Limits {
             min_balance: BALANCE.saturating_sub(spendable),
             per_minute: if tight == 5 { 60 } else { 200 },
             in_flight: 3,
-            cheap_count: usize::try_from(if tight == 4 { kills } else { kills * 3 }).unwrap(),
+            cheap_count: usize::try_from(kills * if tight == 4 { 2 } else { 6 }).unwrap(),
             dear_total,
         }
     }
