@@ -111,6 +111,21 @@ pub async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
     race(interleave_families(addresses.into_iter())).await
 }
 
+/// Connects to one address.
+///
+/// # Errors
+///
+/// Returns the error of the system.
+///
+/// # Cancel safety
+///
+/// Safe: a pending connection is closed.
+pub async fn tcp_to(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// Connects to the first address that accepts, each with a head start of [`HEAD_START`].
 ///
 /// # Errors
