@@ -307,6 +307,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             without_listings: downtime.total,
             longest_gap: downtime.longest,
             unreadable: metrics.errors(),
+            connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
         };
         let (stats, unmatched, balance, orders, halts) = self.sniper.with_engine(|engine| {
             let orders = match self.feed.config.mode {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     domain::latency::{Percentiles, format_latency},
     domain::money::Amount,
-    ledger::{Halt, OrderTotals},
+    ledger::{Halt, OrderTotals, status::FeedConnectionStatus},
     sniper::stats::{BoughtItem, SessionStats},
     text::Escaped,
 };
@@ -52,7 +52,7 @@ impl fmt::Display for UnmatchedEntries {
 }
 
 /// Counters of the feed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
     /// Connections established after the first one was lost.
     pub reconnects: u64,
@@ -63,6 +63,8 @@ pub struct FeedCounts {
     pub longest_gap: Duration,
     /// Messages and listings that could not be parsed.
     pub unreadable: u64,
+    /// Each of several connections; empty for a single one.
+    pub connections: Vec<FeedConnectionStatus>,
 }
 
 /// Counters of the simulator for the same session, kept independently of the bot.
@@ -153,6 +155,7 @@ impl Summary {
             "gaps": self.feed.gaps,
             "gap_seconds": decimal(self.feed.without_listings.as_millis(), 3),
             "longest_gap_seconds": decimal(self.feed.longest_gap.as_millis(), 3),
+            "connections": self.feed.connections,
             "errors": self.errors(),
             "log_lines_dropped": self.log_lines_dropped,
             "latency_us": {
@@ -313,6 +316,9 @@ impl Summary {
             None => writeln!(f, "Balance: unknown")?,
         }
         writeln!(f, "Feed:    {}", self.feed_state())?;
+        for (index, connection) in self.feed.connections.iter().enumerate() {
+            writeln!(f, "         connection {}: {connection}", index.saturating_add(1))?;
+        }
         if self.log_lines_dropped > 0 {
             let dropped = self.log_lines_dropped;
             writeln!(f, "Log:     {dropped} lines dropped, because the output was too slow")?;
@@ -437,6 +443,7 @@ mod tests {
                 without_listings: Duration::from_millis(62_340),
                 longest_gap: Duration::from_millis(61_000),
                 unreadable: 2,
+                connections: Vec::new(),
             },
             stats,
             unmatched: UnmatchedEntries::default(),
@@ -572,6 +579,30 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
         }
+    }
+
+    #[test]
+    fn each_of_several_connections_is_compared_with_the_others() {
+        let mut summary = summary();
+        assert!(!summary.to_string().contains("connection 1"), "{summary}");
+        assert_eq!(summary.to_json()["connections"], json!([]));
+        let first = FeedConnectionStatus { first: 600, ..FeedConnectionStatus::default() };
+        let late = FeedConnectionStatus { late: 600, late_us: 1_250, late_us_max: 9_000, ..first };
+        let late = FeedConnectionStatus { first: 0, ..late };
+        let first = FeedConnectionStatus { first: 600, ..FeedConnectionStatus::default() };
+        summary.feed.connections = vec![first, late];
+        let text = summary.to_string();
+        assert!(
+            text.contains("\n         connection 1: first for 600 listings, late for 0\n"),
+            "{text}"
+        );
+        let line = "connection 2: first for 0 listings, late for 600 by 1.2 ms on average (at most 9.0 ms)\n";
+        assert!(text.contains(line), "{text}");
+        let json = summary.to_json();
+        assert_eq!(
+            (&json["connections"][0]["first"], &json["connections"][1]["late_us"]),
+            (&600.into(), &1_250.into())
+        );
     }
 
     #[test]

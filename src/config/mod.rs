@@ -28,6 +28,10 @@ use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
 /// Maximum number of parallel feed connections.
 pub const CONNECTIONS_MAX: usize = 4;
 
+/// Number of parallel feed connections for the setting `"auto"`: the second one covers a loss of the
+/// first without a gap, and shows if the first is slow.
+pub const CONNECTIONS_AUTO: usize = 2;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// Sends no orders: nothing that could send one is constructed. The default.

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::{
-    Budget, CONNECTIONS_MAX, FeedConfig, Generation, Market, OrdersConfig, SpeedConfig,
+    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, FeedConfig, Generation, Market, OrdersConfig,
+    SpeedConfig,
     document::{
         ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
         report_syntax_errors, suggestion,
@@ -282,9 +283,8 @@ fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseCo
     if let Some(generation) = fields.choice("generation", &["A", "B"], generation, context) {
         feed.generation = generation;
     }
-    let connections_max = u32::try_from(CONNECTIONS_MAX).unwrap_or(1);
-    if let Some(connections) = fields.whole("connections", (1, connections_max), context) {
-        feed.connections = usize::try_from(connections).unwrap_or(1);
+    if let Some(connections) = read_connections(&fields, context) {
+        feed.connections = connections;
     }
     if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), context) {
         feed.max_age = max_age;
@@ -298,6 +298,27 @@ fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseCo
             let message = "`server_filters` has no effect for generation A".to_owned();
             let remedy = "remove it, or set generation = \"B\"";
             context.warning(fields.at("server_filters"), message, remedy);
+        }
+    }
+}
+
+/// Reads a number of connections, or `"auto"`.
+fn read_connections(
+    fields: &TableFields<'_, '_>,
+    context: &mut ParseContext<'_, '_>,
+) -> Option<usize> {
+    let node = fields.get("connections")?;
+    match &node.value {
+        Value::Text(text) if text == "auto" => Some(CONNECTIONS_AUTO),
+        Value::Text(_) => {
+            let message = "`connections` is neither a number nor \"auto\"".to_owned();
+            let remedy = format!("write a number from 1 to {CONNECTIONS_MAX}, or \"auto\"");
+            context.problem(node.at, message, remedy);
+            None
+        }
+        _ => {
+            let max = u32::try_from(CONNECTIONS_MAX).unwrap_or(1);
+            usize::try_from(fields.whole("connections", (1, max), context)?).ok()
         }
     }
 }

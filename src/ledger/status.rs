@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::state::Snapshot;
 use crate::{
+    domain::latency::format_latency,
     domain::money::Amount,
     domain::time::{UnixMs, format_duration},
+    ws::ConnectionCounts,
 };
 
 /// Maximum time from the start of a live bot to its first reconciliation; a longer time is a
@@ -63,6 +65,36 @@ pub struct LastRun {
     pub last_record_ms: Option<u64>,
 }
 
+/// Deliveries of one of several feed connections, compared with the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedConnectionStatus {
+    /// The server's address.
+    pub address: Option<String>,
+    /// Listings that this connection delivered first.
+    pub first: u64,
+    /// Listings that another connection had delivered before.
+    pub late: u64,
+    /// Mean lateness of these, in microseconds.
+    pub late_us: u64,
+    pub late_us_max: u64,
+    /// Number of connections that were replaced because they were always the last.
+    pub replaced: u64,
+}
+
+impl From<ConnectionCounts> for FeedConnectionStatus {
+    fn from(counts: ConnectionCounts) -> Self {
+        let us = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            address: counts.address.map(|address| address.to_string()),
+            first: counts.first,
+            late: counts.late,
+            late_us: us(counts.late_mean),
+            late_us_max: us(counts.late_max),
+            replaced: counts.replaced,
+        }
+    }
+}
+
 /// State of the feed of a running bot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedStatus {
@@ -86,6 +118,9 @@ pub struct FeedStatus {
     pub gap_ms: u64,
     pub longest_gap_ms: u64,
     pub gap_is_open: bool,
+    /// Each of several connections; empty for a single one.
+    #[serde(default)]
+    pub connections: Vec<FeedConnectionStatus>,
 }
 
 /// A repeatedly failing read of the account.
@@ -362,7 +397,30 @@ impl fmt::Display for FeedStatus {
             write!(f, " ({all} without listings, {longest} the longest")?;
             f.write_str(if self.gap_is_open { ", one not ended yet)" } else { ")" })?;
         }
-        writeln!(f, ", {reconnects} reconnects")
+        writeln!(f, ", {reconnects} reconnects")?;
+        for (index, connection) in self.connections.iter().enumerate() {
+            writeln!(f, "connection {:<4} {connection}", index.saturating_add(1))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for FeedConnectionStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, first, late, late_us, late_us_max, replaced } = self;
+        if let Some(address) = address {
+            write!(f, "{address}, ")?;
+        }
+        write!(f, "first for {first} listings, late for {late}")?;
+        if *late > 0 {
+            let [mean, max] =
+                [late_us, late_us_max].map(|us| format_latency(Duration::from_micros(*us)));
+            write!(f, " by {mean} on average (at most {max})")?;
+        }
+        match replaced {
+            0 => Ok(()),
+            count => write!(f, ", replaced {count} times because it was the last"),
+        }
     }
 }
 
@@ -476,13 +534,26 @@ mod tests {
             gaps: 3,
             gap_ms: 62_340,
             longest_gap_ms: 61_000,
+            connections: vec![
+                FeedConnectionStatus {
+                    address: Some("192.0.2.1".to_owned()),
+                    first: 590,
+                    late: 10,
+                    late_us: 410,
+                    late_us_max: 2_300,
+                    replaced: 0,
+                },
+                FeedConnectionStatus { first: 0, replaced: 2, ..FeedConnectionStatus::default() },
+            ],
             ..FeedStatus::default()
         };
         assert_eq!(
             feed.to_string(),
             "feed            connected, connection since 2026-03-01T10:00:00.000Z (3 min 20 s)\n\
              last listing    1.2 s ago, at 2026-03-01T10:03:18.800Z\n\
-             gaps            3 (1 min 2 s without listings, 1 min 1 s the longest), 2 reconnects\n"
+             gaps            3 (1 min 2 s without listings, 1 min 1 s the longest), 2 reconnects\n\
+             connection 1    192.0.2.1, first for 590 listings, late for 10 by 410 µs on average (at most 2.3 ms)\n\
+             connection 2    first for 0 listings, late for 0, replaced 2 times because it was the last\n"
         );
         let down = FeedStatus { state: "connecting".to_owned(), ..FeedStatus::default() };
         assert_eq!(

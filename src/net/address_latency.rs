@@ -10,14 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_rustls::TlsConnector;
 
 use super::{
-    deadline,
+    deadline, dial,
     tls::{self, Tls, TlsError},
 };
 use crate::config::endpoint::Endpoint;
@@ -158,10 +155,9 @@ async fn sample(
     address: SocketAddr,
 ) -> Result<LatencySample, SampleError> {
     let begun = Instant::now();
-    let stream = TcpStream::connect(address).await.map_err(SampleError::Connect)?;
+    let stream = dial::tcp_to(address).await.map_err(SampleError::Connect)?;
     let connected = Instant::now();
     let connect = connected.saturating_duration_since(begun);
-    stream.set_nodelay(true).map_err(SampleError::Connect)?;
     if !endpoint.is_tls() {
         let round_trip = exchange(stream, request).await.map_err(SampleError::Request)?;
         return Ok(LatencySample { connect, tls: None, round_trip });

@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Read as _},
+    net::IpAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -27,6 +28,11 @@ impl BusyPollStream {
     /// fully busy. Otherwise reads wait for readiness as usual.
     pub const fn new(stream: TcpStream, is_busy_polling: bool) -> Self {
         Self { stream, is_busy_polling }
+    }
+
+    /// Returns the address of the server.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|address| address.ip())
     }
 }
 

@@ -83,6 +83,29 @@ impl Reach {
     }
 }
 
+/// Which address of a host name is tried first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressOrder {
+    /// Order of the system.
+    #[default]
+    System,
+    /// This address first, if the name has it.
+    Prefer(IpAddr),
+    /// This address last.
+    Avoid(IpAddr),
+}
+
+impl AddressOrder {
+    fn apply(self, addresses: &mut VecDeque<SocketAddr>) {
+        let is_last = |address: &SocketAddr| match self {
+            Self::System => false,
+            Self::Prefer(first) => address.ip() != first,
+            Self::Avoid(last) => address.ip() == last,
+        };
+        addresses.make_contiguous().sort_by_key(is_last);
+    }
+}
+
 /// Resolves a host name to the addresses that may be dialed.
 ///
 /// # Errors
@@ -106,9 +129,42 @@ pub async fn lookup(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAdd
 ///
 /// Safe: pending connections are closed.
 pub async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
+    tcp_in_order(endpoint, AddressOrder::System).await
+}
+
+/// Same as [`tcp`], with this order of the addresses.
+///
+/// # Errors
+///
+/// Same as [`tcp`].
+///
+/// # Cancel safety
+///
+/// Safe: pending connections are closed.
+pub async fn tcp_in_order(
+    endpoint: &Endpoint,
+    order: AddressOrder,
+) -> Result<TcpStream, DialError> {
     let reach = Reach::for_tls(endpoint.is_tls());
     let addresses = lookup(endpoint.host(), endpoint.port(), reach).await?;
-    race(interleave_families(addresses.into_iter())).await
+    let mut addresses = interleave_families(addresses.into_iter());
+    order.apply(&mut addresses);
+    race(addresses).await
+}
+
+/// Connects to one address.
+///
+/// # Errors
+///
+/// Returns the error of the system.
+///
+/// # Cancel safety
+///
+/// Safe: a pending connection is closed.
+pub async fn tcp_to(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Connects to the first address that accepts, each with a head start of [`HEAD_START`].
@@ -207,5 +263,24 @@ mod tests {
         );
         check(&["127.0.0.1:1", "127.0.0.2:1"], &["127.0.0.1:1", "127.0.0.2:1"]);
         check(&[], &[]);
+    }
+
+    #[test]
+    fn an_address_is_moved_to_the_front_or_to_the_end_and_the_others_keep_their_order() {
+        let ordered = |order: AddressOrder| {
+            let all = ["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1"];
+            let mut all: VecDeque<SocketAddr> = all.map(|text| text.parse().unwrap()).into();
+            order.apply(&mut all);
+            all.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let ip = |text: &str| text.parse().unwrap();
+        assert_eq!(ordered(AddressOrder::System), "127.0.0.1 127.0.0.2 127.0.0.3");
+        let order = AddressOrder::Prefer(ip("127.0.0.2"));
+        assert_eq!(ordered(order), "127.0.0.2 127.0.0.1 127.0.0.3");
+        let order = AddressOrder::Avoid(ip("127.0.0.1"));
+        assert_eq!(ordered(order), "127.0.0.2 127.0.0.3 127.0.0.1");
+        for order in [AddressOrder::Prefer(ip("::1")), AddressOrder::Avoid(ip("::1"))] {
+            assert_eq!(ordered(order), ordered(AddressOrder::System), "not an address of the name");
+        }
     }
 }

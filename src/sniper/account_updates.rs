@@ -58,6 +58,7 @@ pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
         gap_ms: millis(total),
         longest_gap_ms: millis(longest),
         gap_is_open: is_open,
+        connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
     }
 }
 

@@ -12,6 +12,7 @@
 use std::{
     collections::{VecDeque, vec_deque},
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Mutex,
     task::{Context, Poll, ready},
@@ -43,7 +44,7 @@ use crate::{
     net::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
-        dial,
+        dial::{self, AddressOrder},
         http_client::HttpClient,
         http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
@@ -83,6 +84,21 @@ pub trait Dial: Send + Sync {
         &self,
         progress: &ConnectProgress,
     ) -> impl Future<Output = Result<Self::Stream, FeedError>> + Send;
+
+    /// Same as [`dial`](Self::dial), with this order of the addresses of the host. A transport
+    /// without addresses ignores it.
+    fn dial_in_order(
+        &self,
+        progress: &ConnectProgress,
+        _order: AddressOrder,
+    ) -> impl Future<Output = Result<Self::Stream, FeedError>> + Send {
+        self.dial(progress)
+    }
+
+    /// Returns the server's address of a connection, if it has one.
+    fn peer(_stream: &Self::Stream) -> Option<IpAddr> {
+        None
+    }
 
     /// Returns the host; connections to the same host share a circuit breaker.
     fn host(&self) -> String;
@@ -135,9 +151,24 @@ impl Dial for TcpDial {
     type Stream = MaybeTlsStream;
 
     async fn dial(&self, progress: &ConnectProgress) -> Result<MaybeTlsStream, FeedError> {
+        self.dial_in_order(progress, AddressOrder::System).await
+    }
+
+    fn peer(stream: &MaybeTlsStream) -> Option<IpAddr> {
+        match stream {
+            MaybeTlsStream::Plain(stream) => stream.peer(),
+            MaybeTlsStream::Tls(stream) => stream.get_ref().0.peer(),
+        }
+    }
+
+    async fn dial_in_order(
+        &self,
+        progress: &ConnectProgress,
+        order: AddressOrder,
+    ) -> Result<MaybeTlsStream, FeedError> {
         progress.set(ConnectStep::Connect);
         let host = self.endpoint.host();
-        let tcp = dial::tcp(&self.endpoint).await.map_err(FeedError::Dial)?;
+        let tcp = dial::tcp_in_order(&self.endpoint, order).await.map_err(FeedError::Dial)?;
         let tcp = BusyPollStream::new(tcp, self.spin_budget.is_some());
         match &self.tls {
             Some(tls) if self.endpoint.is_tls() => {

@@ -7,14 +7,18 @@
 use std::{
     collections::VecDeque,
     fmt,
+    net::IpAddr,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use super::error::{FeedError, ProtocolViolation};
+use super::{
+    error::{FeedError, ProtocolViolation},
+    lateness::Deliveries,
+};
 use crate::{
     config::CONNECTIONS_MAX,
     domain::{money::Amount, time::UnixMs},
@@ -76,6 +80,56 @@ pub struct ConnectionMetrics {
     pub late_us: AtomicU64,
     /// Maximum lateness in microseconds.
     pub late_us_max: AtomicU64,
+    /// Number of connections that were replaced because they were always last.
+    pub replaced: AtomicU64,
+    /// The server's address of the current connection.
+    address: Mutex<Option<IpAddr>>,
+}
+
+/// Deliveries of one of several connections, compared with the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// The server's address, if the transport has one.
+    pub address: Option<IpAddr>,
+    /// Listings that this connection delivered first.
+    pub first: u64,
+    /// Listings that another connection delivered earlier.
+    pub late: u64,
+    /// Mean lateness of these.
+    pub late_mean: Duration,
+    pub late_max: Duration,
+    /// Number of connections that were replaced because they were always last.
+    pub replaced: u64,
+}
+
+impl ConnectionMetrics {
+    pub(super) fn set_address(&self, address: Option<IpAddr>) {
+        *lock(&self.address) = address;
+    }
+
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        *lock(&self.address)
+    }
+
+    pub(super) fn deliveries(&self) -> Deliveries {
+        Deliveries {
+            first: self.wins.load(Ordering::Relaxed),
+            late: self.late.load(Ordering::Relaxed),
+            late_us: self.late_us.load(Ordering::Relaxed),
+        }
+    }
+
+    fn counts(&self) -> ConnectionCounts {
+        let Deliveries { first, late, late_us } = self.deliveries();
+        ConnectionCounts {
+            address: self.address(),
+            first,
+            late,
+            late_mean: Duration::from_micros(late_us.checked_div(late).unwrap_or(0)),
+            late_max: Duration::from_micros(self.late_us_max.load(Ordering::Relaxed)),
+            replaced: self.replaced.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Counters and state of a feed.
@@ -112,6 +166,8 @@ pub struct FeedMetrics {
     pub is_blocked: AtomicBool,
     pub is_up: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
+    /// Number of parallel connections of the feed; 0 before it runs.
+    connection_count: AtomicUsize,
     /// Last pushed balance in thousandths.
     balance: AtomicI64,
     balance_version: AtomicU64,
@@ -170,6 +226,18 @@ impl FeedMetrics {
     /// Time of the last listing, by the wall clock.
     pub fn last_listing(&self) -> Option<UnixMs> {
         moment(&self.listing_ms)
+    }
+
+    /// Returns the deliveries of each of several connections; nothing for a single one.
+    pub fn connection_counts(&self) -> Vec<ConnectionCounts> {
+        match self.connection_count.load(Ordering::Relaxed) {
+            0 | 1 => Vec::new(),
+            count => self.connections.iter().take(count).map(ConnectionMetrics::counts).collect(),
+        }
+    }
+
+    pub(super) fn set_connection_count(&self, count: usize) {
+        self.connection_count.store(count, Ordering::Relaxed);
     }
 
     pub(super) fn set_connected_since(&self, since: Option<UnixMs>) {

@@ -6,7 +6,8 @@
 //! not block.
 //!
 //! The decisions are pure state machines: [`policy`] for reconnecting,
-//! [`protocol`](crate::protocol) for subscriptions, [`watchdog`] for liveness. [`FeedMetrics`] exposes the counters to other threads.
+//! [`protocol`](crate::protocol) for subscriptions, [`watchdog`] for liveness, `lateness` for
+//! the slowest of several connections. [`FeedMetrics`] exposes the counters to other threads.
 
 pub mod connect;
 pub(crate) mod deduplicator;
@@ -15,6 +16,7 @@ mod feed;
 pub mod frames;
 mod gaps;
 pub mod handle;
+mod lateness;
 mod metrics;
 pub mod policy;
 pub mod probe;
@@ -33,7 +35,8 @@ pub use self::{
     frames::MESSAGE_BYTES_MAX,
     gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     metrics::{
-        ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap, HandledMessage, MessageRecorder,
+        ConnectionCounts, ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap, HandledMessage,
+        MessageRecorder,
     },
     reconnector::{Host, Hosts},
     session::{BATCH_BYTES_MIN, CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},

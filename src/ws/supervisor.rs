@@ -5,23 +5,27 @@
 //!
 //! A connection is replaced before it reaches `max_age`, because servers close old ones. The
 //! replacement is connected first, and both deliver for a while before the old one is closed, so no
-//! listing is missed.
+//! listing is missed. One of several connections that always delivers last is replaced in the same
+//! way, by one to another address where there is one.
 
 use std::{
     cell::RefCell,
-    sync::Arc,
+    net::IpAddr,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::{
-    connect::{Dial, TcpDial},
+    connect::{ConnectProgress, Dial, TcpDial},
     error::{FeedError, SettingNames},
     feed::{Feed, FeedSession, FeedState},
     gaps::Seconds,
-    metrics::add,
+    lateness::{LOOK_INTERVAL, LatenessPolicy},
+    metrics::{ConnectionMetrics, add},
     policy::{Permit, RetryDecision},
     reconnector::{ConnectionLifetime, Host, Reconnector, fresh_credential},
     session::now,
@@ -31,6 +35,8 @@ use crate::{
     config::{CONNECTIONS_MAX, Config, Credential},
     domain::trade::Trade,
     markets::Marketplace,
+    net::dial::AddressOrder,
+    threads::lock,
 };
 
 /// Reports that `max_retries` is used up. Without `max_retries` it never occurs.
@@ -76,6 +82,8 @@ pub async fn run_with_dial<M: Marketplace, D: Dial>(
         host: feed.hosts.host(&dial.host(), &feed.config.reconnection),
         dial,
         credential: RefCell::new(feed.config.credential.clone()),
+        lateness: RefCell::default(),
+        replace: Default::default(),
         feed_state: FeedState::new(feed, on_trade),
     };
     let backfilling = async {
@@ -98,22 +106,73 @@ struct Supervisor<'c, M, D, F> {
     dial: D,
     host: Arc<Host>,
     credential: RefCell<Option<Credential>>,
+    lateness: RefCell<LatenessPolicy>,
+    /// One per connection: notified when it is to be replaced because it is always last.
+    replace: [Notify; CONNECTIONS_MAX],
+}
+
+/// Dials the addresses of a host in this order, and keeps the address of the connection.
+struct OrderedDial<'d, D> {
+    dial: &'d D,
+    order: AddressOrder,
+    peer: Mutex<Option<IpAddr>>,
+}
+
+impl<D: Dial> Dial for OrderedDial<'_, D> {
+    type Stream = D::Stream;
+
+    async fn dial(&self, progress: &ConnectProgress) -> Result<D::Stream, FeedError> {
+        let stream = self.dial.dial_in_order(progress, self.order).await?;
+        *lock(&self.peer) = D::peer(&stream);
+        Ok(stream)
+    }
+
+    fn host(&self) -> String {
+        self.dial.host()
+    }
+
+    fn spin_budget(&self) -> Option<Duration> {
+        self.dial.spin_budget()
+    }
 }
 
 impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     /// Runs all connections; returns when each of them has given up.
     async fn run_all(&self) -> RetriesExhausted {
         let connections = self.feed_state.feed.config.feed.connections.clamp(1, CONNECTIONS_MAX);
+        self.feed_state.feed.metrics.set_connection_count(connections);
         if connections == 1 {
             return self.run_connection(0).await;
         }
         let mut all: FuturesUnordered<_> =
             (0..connections).map(|connection| self.run_connection(connection)).collect();
         let mut gave_up = RetriesExhausted { attempts: 0, last: None };
-        while let Some(next) = all.next().await {
-            gave_up = next;
+        let run = async {
+            while let Some(next) = all.next().await {
+                gave_up = next;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = run => {}
+            () = self.watch_lateness() => {}
         }
         gave_up
+    }
+
+    /// Requests the replacement of a connection that is always last. Never returns.
+    async fn watch_lateness(&self) {
+        let connections = &self.feed_state.feed.metrics.connections;
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let deliveries = std::array::from_fn(|index| {
+                connections.get(index).map(ConnectionMetrics::deliveries).unwrap_or_default()
+            });
+            let last = self.lateness.borrow_mut().look(&deliveries);
+            if let Some(replace) = last.and_then(|last| self.replace.get(last)) {
+                replace.notify_one();
+            }
+        }
     }
 
     /// Runs one connection and reconnects it.
@@ -146,6 +205,14 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     }
 }
 
+/// Next replacement of a connection by a new one.
+struct Rotation {
+    at: Instant,
+    /// `true` if the connection is replaced because it is always last.
+    is_late: bool,
+    order: AddressOrder,
+}
+
 /// Time during which the old and the new connection both deliver.
 const OVERLAP: Duration = Duration::from_secs(5);
 
@@ -161,7 +228,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         arrival_stats: &mut ArrivalStats,
     ) -> ConnectionLifetime {
         self.feed_state.gap_tracker.on_dial();
-        let mut session = match self.open().await {
+        let mut session = match self.open(connection, AddressOrder::System).await {
             Ok(session) => session,
             Err(error) => {
                 self.feed_state.gap_tracker.on_dial_failed(&error.chain());
@@ -178,23 +245,23 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
             reconnector.healthy_on_delivery(),
             reconnector.healthy_callback(),
         );
-        let mut rotate_at = self.rotation_time(since);
+        let mut rotation = self.next_rotation(since);
         let ended = loop {
             let successor = tokio::select! {
                 biased;
                 ended = session.run(&mut handler, arrival_stats) => break ended,
-                successor = self.connect_successor(rotate_at) => successor,
+                successor = self.connect_successor(connection, &mut rotation) => successor,
             };
             match successor {
                 Err(error) => {
                     let wait = self.rotation_retry_delay(&error);
-                    rotate_at = later(now(), wait);
+                    rotation.at = later(now(), wait);
                     let (wait, error) = (Seconds(wait), error.chain());
                     warn!("Could not renew the connection, retrying in {wait}{tag}: {error}");
                 }
                 Ok(successor) => {
                     let mut old = std::mem::replace(&mut session, successor);
-                    rotate_at = self.rotation_time(now());
+                    let done = std::mem::replace(&mut rotation, self.next_rotation(now()));
                     let mut old_arrival_stats = ArrivalStats::default();
                     let mut old_handler =
                         self.feed_state.handler(connection, false, || {}).superseded();
@@ -206,8 +273,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                             old.close(1_000).await;
                         }
                     };
-                    add(&self.feed_state.feed.metrics.rotations, 1);
-                    info!("Connection renewed before its maximum age{tag}");
+                    self.on_rotated(connection, &done, tag);
                     tokio::select! {
                         biased;
                         ended = session.run(&mut handler, arrival_stats) => break ended,
@@ -220,14 +286,46 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         ConnectionLifetime::ended(now().saturating_duration_since(since), handler.listings(), ended)
     }
 
-    /// Makes the new connection at the given time.
-    async fn connect_successor(&self, at: Instant) -> Result<FeedSession<M, D::Stream>, FeedError> {
-        tokio::time::sleep_until(at.into()).await;
+    /// Counts and logs a rotation.
+    fn on_rotated(&self, connection: usize, done: &Rotation, tag: &str) {
+        let metrics = &self.feed_state.feed.metrics;
+        if !done.is_late {
+            add(&metrics.rotations, 1);
+            info!("Connection renewed before its maximum age{tag}");
+        } else if let Some(of_connection) = metrics.connections.get(connection) {
+            add(&of_connection.replaced, 1);
+            let address = of_connection.address().map(|address| format!(", now to {address}"));
+            let address = address.unwrap_or_default();
+            info!("Connection replaced because it was always the last one{tag}{address}");
+        }
+    }
+
+    /// Makes the new connection at the given time, or earlier if this one is always last.
+    async fn connect_successor(
+        &self,
+        connection: usize,
+        rotation: &mut Rotation,
+    ) -> Result<FeedSession<M, D::Stream>, FeedError> {
+        let replace = async {
+            match self.replace.get(connection) {
+                Some(replace) => replace.notified().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(rotation.at.into()) => {}
+            () = replace => {
+                rotation.is_late = true;
+                let of_connection = self.feed_state.feed.metrics.connections.get(connection);
+                let address = of_connection.and_then(ConnectionMetrics::address);
+                rotation.order = address.map_or(AddressOrder::System, AddressOrder::Avoid);
+            }
+        }
         while let Permit::Wait(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
         }
         add(&self.feed_state.feed.metrics.dials, 1);
-        self.open().await.inspect_err(|_error| {
+        self.open(connection, rotation.order).await.inspect_err(|_error| {
             self.host.record_failure(now());
         })
     }
@@ -251,17 +349,28 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         wait_min.max(ROTATION_RETRY)
     }
 
-    async fn open(&self) -> Result<FeedSession<M, D::Stream>, FeedError> {
+    async fn open(
+        &self,
+        connection: usize,
+        order: AddressOrder,
+    ) -> Result<FeedSession<M, D::Stream>, FeedError> {
         let credential = self.credential.borrow().clone();
-        self.feed_state.open(&self.dial, credential.as_ref()).await
+        let dial = OrderedDial { dial: &self.dial, order, peer: Mutex::default() };
+        let session = self.feed_state.open(&dial, credential.as_ref()).await?;
+        self.lateness.borrow_mut().reset(connection);
+        if let Some(metrics) = self.feed_state.feed.metrics.connections.get(connection) {
+            metrics.set_address(*lock(&dial.peer));
+        }
+        Ok(session)
     }
 
-    /// Returns the rotation time of a connection that is up since `since`: 80 to 95 % of `max_age`,
+    /// Returns the rotation of a connection that is up since `since`: 80 to 95 % of `max_age`,
     /// at random, so that connections do not rotate together.
-    fn rotation_time(&self, since: Instant) -> Instant {
+    fn next_rotation(&self, since: Instant) -> Rotation {
         let thousandths = fastrand::u32(800..950);
         let age = self.feed_state.feed.config.feed.max_age.saturating_mul(thousandths);
-        later(since, age.checked_div(1_000).unwrap_or(age))
+        let at = later(since, age.checked_div(1_000).unwrap_or(age));
+        Rotation { at, is_late: false, order: AddressOrder::System }
     }
 }
 

@@ -114,6 +114,7 @@ const REVEALING: &[&str] = &[
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
 const SLEEPING: &[&str] = &[
     "tests/it/account.rs",
+    "tests/it/address_latency.rs",
     "tests/it/buyer.rs",
     "tests/it/buyer/attribution.rs",
     "tests/it/buyer/market.rs",

@@ -582,3 +582,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn automatic_connections_are_two_and_other_words_are_a_problem() {
+    let connections = |value: &str| {
+        let (policy, problems) = parse(&format!("[feed]\nconnections = {value}\n"));
+        (policy.feed.connections, problems)
+    };
+    assert_eq!(connections("\"auto\""), (2, Vec::new()));
+    assert_eq!(connections("3"), (3, Vec::new()));
+    check(
+        "[feed]\nconnections = \"many\"\n",
+        &["2:15: `connections` is neither a number nor \"auto\""],
+    );
+    check("[feed]\nconnections = 5\n", &["2:15: `connections` is out of range"]);
+}

@@ -12,12 +12,15 @@ use sniper::{
     config::{Config, FeedConfig},
     ws::policy::ReconnectionLimits,
 };
-use tokio::time::sleep;
+use tokio::{
+    io::DuplexStream,
+    time::{Instant, sleep, sleep_until},
+};
 
 use super::{
     Log, config, feed_of,
     memory::{HOUR, MemoryDialer, default_config, run, without_rotation},
-    peer::{Frame, batch, frame},
+    peer::{Frame, Peer, batch, frame},
 };
 
 #[tokio::test(start_paused = true)]
@@ -196,4 +199,42 @@ async fn a_rejected_successor_respects_the_retry_after_of_the_server() {
         assert!(dialed.abs_diff(dials) <= dials / 10, "{answer}: {dialed}");
         assert_eq!(feed.metrics.gaps.load(Relaxed), 0, "{answer}");
     }
+}
+
+/// Delivers a listing every two seconds, the same on each connection, after a delay.
+async fn deliver(mut peer: Peer<DuplexStream>, epoch: Instant, delay: Duration) {
+    let ids = peer.subscribed().await;
+    for listing in epoch.elapsed().as_secs() / 2 + 1.. {
+        sleep_until(epoch + Duration::from_secs(2 * listing) + delay).await;
+        peer.send_text(&batch(&ids[0], &[&format!("t{listing}")])).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_always_last_is_replaced_and_a_punctual_one_is_not() {
+    let log = Log::capture();
+    let epoch = Instant::now();
+    let late = Duration::from_millis(5);
+    let script =
+        move |number, peer| deliver(peer, epoch, if number == 1 { late } else { Duration::ZERO });
+    let feed = FeedConfig { connections: 2, ..without_rotation() };
+    let feed = feed_of(Config { feed, ..default_config() });
+    let dialer = MemoryDialer::play(script);
+    let ids = run(&feed, &dialer, Duration::from_secs(9 * 60)).await;
+    assert_eq!(dialer.dials(), 2, "replaced too early");
+    let [first, last] = feed.metrics.connection_counts()[..] else { panic!("two connections") };
+    assert_eq!((first.late, last.first), (0, 0));
+    assert!(first.first == u64::try_from(ids.len()).unwrap() && last.late >= 260, "{last:?}");
+    assert!(last.late_mean >= late && last.late_max < 2 * late, "{last:?}");
+
+    let feed = feed_of(feed.config);
+    let dialer = MemoryDialer::play(script);
+    let ids = run(&feed, &dialer, HOUR).await;
+    assert_eq!(dialer.dials(), 3, "the replacement is as fast as the other one");
+    assert!((1_790..=1_801).contains(&ids.len()), "{}", ids.len());
+    let counts = feed.metrics.connection_counts();
+    assert_eq!(counts.iter().map(|counts| counts.replaced).collect::<Vec<_>>(), [0, 1]);
+    assert_eq!(feed.metrics.rotations.load(Relaxed), 0);
+    assert_eq!(feed.metrics.gaps.load(Relaxed), 0);
+    log.assert_contains("Connection replaced because it was always the last one [connection 2]");
 }
