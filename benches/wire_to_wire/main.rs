@@ -171,20 +171,7 @@ fn plan(case: Case, args: &Args) -> Plan {
             let burst = Schedule { content, burst: 200, step, pause, ..quiet };
             ("bursts of 200 at 20,000 per second, 1 in 50 matches", burst, all())
         }
-        Case::BurstBackToBack => {
-            let listings = args.listings.max(200) * 10;
-            let content = Content { listings, wanted_every: 50, is_random: true, ..content };
-            let pause = Duration::from_millis(10);
-            let burst = Schedule { content, burst: 200, pause, ..quiet };
-            let clients = vec![blocking(), sniper("the sniper")];
-            ("bursts of 200 back to back, 1 in 50 matches", burst, clients)
-        }
-        Case::Batch => {
-            let listings = args.listings.max(200) * 10;
-            let content = Content { listings, wanted_every: 50, is_random: true, per_message: 200 };
-            let batch = Schedule { content, pause: Duration::from_millis(10), ..quiet };
-            ("messages of 200 listings, 4 match", batch, vec![blocking(), sniper("the sniper")])
-        }
+        Case::BurstBackToBack | Case::Batch => return burst_plan(case, args, quiet),
         Case::Tls => {
             let tls = Box::new(Bot { tls: true, ..bot("the sniper, TLS") });
             ("TLS on both sides, quiet", quiet, vec![sniper("the sniper, plain"), tls])
@@ -214,4 +201,27 @@ fn plan(case: Case, args: &Args) -> Plan {
         }
     };
     Plan { title, schedule, clients }
+}
+
+/// Cases with 200 listings at once, four of which match at random places.
+fn burst_plan(case: Case, args: &Args, quiet: Schedule) -> Plan {
+    let is_batch = case == Case::Batch;
+    let content = Content {
+        listings: args.listings.max(200) * 10,
+        wanted_every: 50,
+        is_random: true,
+        per_message: if is_batch { 200 } else { 1 },
+    };
+    let burst = if is_batch { 1 } else { 200 };
+    let schedule = Schedule { content, burst, pause: Duration::from_millis(10), ..quiet };
+    let title = if is_batch {
+        "messages of 200 listings, 4 match"
+    } else {
+        "bursts of 200 back to back, 1 in 50 matches"
+    };
+    Plan {
+        title,
+        schedule,
+        clients: vec![Box::new(Bare { spins: false }), Box::new(bot("the sniper"))],
+    }
 }
