@@ -1,4 +1,5 @@
-//! Background thread that polls the account and back-fills gaps of the feed.
+//! Background thread that polls the account, back-fills gaps of the feed, and measures the addresses
+//! of the orders.
 //!
 //! It parses responses and uses TLS, which takes longer than an order may be delayed.
 
@@ -13,6 +14,7 @@ use crate::{
         poll_account, poller,
     },
     config::{Config, Mode},
+    execution::AddressWatch,
     markets::MarketApi,
     net::tls::Tls,
     threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
@@ -29,14 +31,14 @@ pub struct BackgroundThread {
 }
 
 /// Starts polling the account and back-filling gaps of the feed. Without a credential, it only
-/// back-fills.
+/// back-fills. In a live session it also runs the watch over the order addresses.
 ///
 /// # Errors
 ///
 /// Returns [`AppError::Start`] if the thread, its runtime or its HTTP client cannot be created.
 pub fn start<M: MarketApi>(
     (market, config): (M, &Config),
-    tls: &Tls,
+    (tls, watch): (&Tls, Option<AddressWatch>),
     requests: Arc<RefreshRequests>,
     backfill: BackfillSender,
     alarm: &Alarm,
@@ -68,8 +70,15 @@ pub fn start<M: MarketApi>(
                 };
                 tokio::join!(account, fill_gaps(&reader, backfill));
             };
+            let watch = async {
+                if let Some(watch) = watch {
+                    watch.run().await;
+                }
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
                 () = reads => {}
+                () = watch => {}
                 _dropped = dropped => guard.finished(),
                 () = wait_for_failpoint(ThreadName::Account) => {}
             }

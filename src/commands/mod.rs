@@ -181,7 +181,8 @@ pub fn block_on_core<T>(
     done
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use rustix::thread::sched_getaffinity;
 

@@ -162,8 +162,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         };
         let requests = Arc::clone(&inputs.refresh_requests);
         requests.set_oldest_open(ledger.oldest_open());
+        let market = feed.market.clone();
+        let watch = orders.as_deref().map(OrderClient::address_watch);
         let (background, updates) =
-            background::start((feed.market.clone(), config), &tls, requests, backfill, &alarm)?;
+            background::start((market, config), (&tls, watch), requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
         let (control, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);

@@ -7,6 +7,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     mem::MaybeUninit,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -20,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     config::endpoint::Endpoint,
     net::{
-        dial::{self, DialError},
+        dial::{self, AddressOrder, DialError},
         tls::{self, Tls, TlsError},
     },
 };
@@ -70,9 +71,13 @@ pub(super) enum ConnectError {
 }
 
 impl Connection {
-    /// Dials, and does the TLS handshake if the endpoint uses TLS.
-    pub(super) async fn open(endpoint: &Endpoint, tls: &Tls) -> Result<Self, ConnectError> {
-        let stream = dial::tcp(endpoint).await?;
+    /// Dials one of the addresses, and does the TLS handshake if the endpoint uses TLS.
+    pub(super) async fn open(
+        endpoint: &Endpoint,
+        tls: &Tls,
+        order: AddressOrder,
+    ) -> Result<Self, ConnectError> {
+        let stream = dial::tcp_in_order(endpoint, order).await?;
         if !endpoint.is_tls() {
             let transport = Mutex::new(Transport::Plain { unsent: Vec::new() });
             return Ok(Self { stream, transport, ready: Instant::now() });
@@ -83,6 +88,11 @@ impl Connection {
         let (stream, connection) = secured.into_inner();
         let transport = Mutex::new(Transport::Tls(Box::new(connection)));
         Ok(Self { stream, transport, ready: Instant::now() })
+    }
+
+    /// Returns the address of the server.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|address| address.ip())
     }
 
     /// Returns the kind of input that [`read`](Self::read) has not returned yet. Never waits.

@@ -61,7 +61,7 @@ pub(super) struct DriverContext<M> {
     pub(super) shared: Arc<PoolState>,
     pub(super) endpoint: Endpoint,
     pub(super) tls: Tls,
-    pub(super) warm: WarmRequest,
+    pub(super) warm: Arc<WarmRequest>,
     pub(super) connection_config: ConnectionConfig,
     pub(super) reports: mpsc::Sender<OrderReport>,
     pub(super) started: Instant,
@@ -194,9 +194,10 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 return None;
             }
         }
+        let order = self.context.shared.pool().address_order(self.index);
         let dial = deadline::timeout(
             DIAL_TIMEOUT,
-            Connection::open(&self.context.endpoint, &self.context.tls),
+            Connection::open(&self.context.endpoint, &self.context.tls, order),
         );
         tokio::pin!(dial);
         let outcome = loop {

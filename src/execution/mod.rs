@@ -23,10 +23,13 @@
 //! Modules: [`request`] (bytes to send, pure), [`request_size`] (their number, pure),
 //! [`response_reader`] (response parser, pure), [`response`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
 //! (state shared by sender and drivers), `connection` (one socket), `driver` (task of one
-//! connection), `redial` (dial rate and backoff, pure).
+//! connection), `redial` (dial rate and backoff, pure), `address_watch` (task that keeps the
+//! connections on a fast address), `address_choice` (its decision, pure).
 
 pub mod response;
 pub mod response_reader;
+mod address_choice;
+mod address_watch;
 mod attribution;
 mod chunked_body;
 mod connection;
@@ -48,6 +51,7 @@ use tokio::{
 };
 use tracing::info;
 
+pub use self::address_watch::AddressWatch;
 use self::{
     driver::{ConnectionDriver, DriverContext},
     pool::{PoolState, StopPhase},
@@ -128,6 +132,9 @@ pub struct OrderClientConfig<'a> {
 pub struct OrderClient {
     shared: Arc<PoolState>,
     own_ids: Option<OwnOrderIds>,
+    endpoint: Endpoint,
+    tls: Tls,
+    warm: Arc<WarmRequest>,
     drivers: Mutex<JoinSet<()>>,
     suspend_watch: AbortHandle,
 }
@@ -152,12 +159,13 @@ impl OrderClient {
         let authority = endpoint.authority();
         let request = PreparedOrder::new(setup.order, &authority)?;
         let shared = Arc::new(PoolState::new(request, connections));
+        let warm = Arc::new(WarmRequest::new(setup.keep_warm, &authority)?);
         let context = Arc::new(DriverContext {
             market: market.clone(),
             shared: Arc::clone(&shared),
             endpoint: endpoint.clone(),
-            tls,
-            warm: WarmRequest::new(setup.keep_warm, &authority)?,
+            tls: tls.clone(),
+            warm: Arc::clone(&warm),
             connection_config,
             reports,
             started: Instant::now(),
@@ -168,7 +176,18 @@ impl OrderClient {
         }
         let suspend_watch = drivers.spawn(watch_for_suspend(Arc::clone(&shared)));
         let (own_ids, drivers) = (setup.own_ids, Mutex::new(drivers));
-        Ok((Self { shared, own_ids, drivers, suspend_watch }, receiver))
+        let endpoint = endpoint.clone();
+        Ok((Self { shared, own_ids, endpoint, tls, warm, drivers, suspend_watch }, receiver))
+    }
+
+    /// Returns the task that keeps the connections on a fast address, to run on another thread.
+    pub fn address_watch(&self) -> AddressWatch {
+        AddressWatch {
+            shared: Arc::clone(&self.shared),
+            endpoint: self.endpoint.clone(),
+            tls: self.tls.clone(),
+            request: Arc::clone(&self.warm),
+        }
     }
 
     /// Writes the request for this order to an open connection without waiting. Its

@@ -10,6 +10,7 @@
 //! it writes.
 
 use std::{
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -24,8 +25,11 @@ use super::{
 };
 use crate::{
     clock, domain::outcome::NotSent, domain::server_clock::ClockExchange, domain::time::UnixMs,
-    domain::trade::TradeKey, markets::order_template::OrderFields,
+    domain::trade::TradeKey, markets::order_template::OrderFields, net::dial::AddressOrder,
 };
+
+/// Index of the connection that stays on another address than the preferred one.
+const ELSEWHERE: usize = 0;
 
 /// Connections, and the notifications about their changes.
 #[derive(Debug)]
@@ -42,8 +46,10 @@ pub(super) struct ConnectionPool {
     request: PreparedOrder,
     slots: Vec<Slot>,
     /// Indices of idle connections. The most recently used is last and is taken first: the server
-    /// is least likely to be closing it.
+    /// is least likely to be closing it. The one on another address is first.
     idle: Vec<usize>,
+    /// Address that all connections but [`ELSEWHERE`] use, after it was measured to be faster.
+    pub(super) preferred: Option<IpAddr>,
     pub(super) dials: DialLimiter,
     pub(super) stop_phase: StopPhase,
     /// `true` after the lack of connections was logged.
@@ -101,6 +107,7 @@ impl PoolState {
             request,
             slots: std::iter::repeat_with(Slot::empty).take(slot_count).collect(),
             idle: Vec::with_capacity(slot_count),
+            preferred: None,
             dials: DialLimiter::new(connections),
             stop_phase: StopPhase::Running,
             outage_logged: false,
@@ -170,6 +177,12 @@ impl ConnectionPool {
         self.idle.len()
     }
 
+    /// Returns the idle connections; the next order takes the last one.
+    #[cfg(test)]
+    pub(super) fn idle_order(&self) -> &[usize] {
+        &self.idle
+    }
+
     /// Returns the number of orders without a final report.
     pub(super) fn in_flight_count(&self) -> usize {
         self.slots.iter().filter(|slot| slot.in_flight.is_some() || slot.is_confirming).count()
@@ -188,8 +201,56 @@ impl ConnectionPool {
         if self.idle.contains(&index) {
             return false;
         }
-        self.idle.push(index);
+        if self.is_elsewhere(index) {
+            self.idle.insert(0, index);
+        } else {
+            self.idle.push(index);
+        }
         std::mem::take(&mut self.outage_logged)
+    }
+
+    pub(super) const fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Returns `true` for the one of several connections that stays on another address.
+    const fn is_elsewhere(&self, index: usize) -> bool {
+        self.preferred.is_some() && index == ELSEWHERE && self.slots.len() > 1
+    }
+
+    /// Returns the order of the addresses for the next dial of a connection.
+    pub(super) fn address_order(&self, index: usize) -> AddressOrder {
+        match self.preferred {
+            None => AddressOrder::System,
+            Some(preferred) if self.is_elsewhere(index) => AddressOrder::Avoid(preferred),
+            Some(preferred) => AddressOrder::Prefer(preferred),
+        }
+    }
+
+    /// Returns the address of most connections.
+    pub(super) fn main_address(&self) -> Option<IpAddr> {
+        let peers = || self.slots.iter().filter_map(|slot| slot.connection.as_ref()?.peer());
+        peers().max_by_key(|peer| peers().filter(|other| other == peer).count())
+    }
+
+    /// Discards an idle connection to another address than it should have. Its driver must then be
+    /// woken. Returns `false` if there is none.
+    pub(super) fn discard_misplaced(&mut self, index: usize) -> bool {
+        let order = self.address_order(index);
+        let slot = self.slots.get(index);
+        let peer = slot.and_then(|slot| slot.connection.as_ref()?.peer());
+        let is_misplaced = match (order, peer) {
+            (AddressOrder::System, _) | (_, None) => false,
+            (AddressOrder::Prefer(address), Some(peer)) => peer != address,
+            (AddressOrder::Avoid(address), Some(peer)) => peer == address,
+        };
+        if !is_misplaced || !self.take_idle(index) {
+            return false;
+        }
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.connection = None;
+        }
+        true
     }
 
     /// Removes a connection from the idle list. Returns `false` if it was not idle.

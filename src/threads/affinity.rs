@@ -78,7 +78,8 @@ mod system {
     pub(super) const fn unpin() {}
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::thread;
 

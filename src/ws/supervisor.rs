@@ -313,6 +313,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
             }
         };
         tokio::select! {
+            biased;
             () = tokio::time::sleep_until(rotation.at.into()) => {}
             () = replace => {
                 rotation.is_late = true;

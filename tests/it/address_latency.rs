@@ -20,7 +20,7 @@ use sniper::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -48,17 +48,7 @@ impl DelayedServer {
             let mut all = JoinSet::new();
             while let Ok((stream, _peer)) = listener.accept().await {
                 count.fetch_add(1, Ordering::Relaxed);
-                let acceptor = acceptor.clone();
-                all.spawn(async move {
-                    match acceptor {
-                        Some(acceptor) => {
-                            if let Ok(stream) = acceptor.accept(stream).await {
-                                answer(stream, delay).await;
-                            }
-                        }
-                        None => answer(stream, delay).await,
-                    }
-                });
+                all.spawn(serve(stream, acceptor.clone(), delay));
             }
         });
         Self { address, connections, _tasks: tasks }
@@ -66,6 +56,17 @@ impl DelayedServer {
 
     fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+}
+
+async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, delay: Option<Duration>) {
+    match acceptor {
+        None => answer(stream, delay).await,
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                answer(stream, delay).await;
+            }
+        }
     }
 }
 

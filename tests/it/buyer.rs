@@ -455,14 +455,14 @@ async fn recording_proxy(
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
             let mut records = Vec::new();
-            let mut rest = &buffer[..count];
+            let mut rest = buffer.get(..count).unwrap();
             while let [kind, _, _, high, low, more @ ..] = rest {
                 records.push(*kind);
                 let length = usize::from(u16::from_be_bytes([*high, *low]));
                 rest = more.get(length..).unwrap_or_default();
             }
             reads.send((count, records)).await.unwrap();
-            to_server.write_all(&buffer[..count]).await.unwrap();
+            to_server.write_all(buffer.get(..count).unwrap()).await.unwrap();
         }
     });
     (address, recorded)

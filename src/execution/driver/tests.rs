@@ -13,6 +13,7 @@ use crate::{
         csgoroll::Csgoroll,
         order_template::{OrderTemplate, Part},
     },
+    net::dial::AddressOrder,
     net::http_message::HttpRequest,
 };
 
@@ -25,7 +26,8 @@ async fn no_keep_warm_request_is_written_after_unread_data() {
         let (ws, http) = (format!("ws://{address}/ws"), format!("http://{address}/graphql"));
         let endpoints = Endpoints::new(&ws, &http).unwrap();
         let (endpoint, tls) = (endpoints.http.clone(), Tls::new().unwrap());
-        let connection = Arc::new(Connection::open(&endpoint, &tls).await.unwrap());
+        let connection = Connection::open(&endpoint, &tls, AddressOrder::System).await;
+        let connection = Arc::new(connection.unwrap());
         let (mut peer, _address) = listener.accept().unwrap();
 
         let authority = endpoint.authority();
@@ -39,7 +41,7 @@ async fn no_keep_warm_request_is_written_after_unread_data() {
                 shared: Arc::new(PoolState::new(request, 1)),
                 endpoint,
                 tls,
-                warm: WarmRequest::new(&warm, &authority).unwrap(),
+                warm: Arc::new(WarmRequest::new(&warm, &authority).unwrap()),
                 connection_config: ConnectionConfig::default(),
                 reports,
                 started: Instant::now(),
