@@ -6,6 +6,7 @@ pub mod latency;
 pub mod money;
 pub mod outcome;
 pub mod own_order_id;
+pub mod percent_rule;
 pub mod server_clock;
 pub mod time;
 pub mod trade;
