@@ -2,6 +2,7 @@
 //!
 //! - [`source`]: the kinds of sources. [`parse`]: the bytes of a source → [`PriceTable`].
 //! - [`item_key`]: the key by which items of different sources and listings are joined.
+//! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`reference`]: the inequality of a percent rule.
 //! - [`value`], [`table`]: exact prices, and the prices of one source.
 //!
@@ -12,6 +13,7 @@
 //!    price, and no price means no order.
 //! 3. Any bytes are read without a panic, and without more memory than their length bounds.
 
+pub mod acceptance;
 pub mod book;
 pub mod item_key;
 pub mod parse;
