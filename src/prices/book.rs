@@ -13,7 +13,7 @@ use super::{
     table::{Offer, PriceTable, Quote},
 };
 use crate::domain::{
-    money::Amount,
+    money::{Amount, Percent},
     percent_rule::{CoinUsd, PercentRule, PriceReference, QuoteSide, ReferenceRule},
     time::{UnixMs, format_duration},
     trade::Trade,
@@ -59,6 +59,16 @@ pub struct PriceBook {
     /// For each variant, one quote per source.
     quotes: Box<[Quote]>,
     sources: Box<[BookSource]>,
+    resale: Option<Resale>,
+}
+
+/// Where bought items are sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resale {
+    /// Position of the source in the settings.
+    pub source: usize,
+    /// Share of the price that is lost.
+    pub fee: Percent,
 }
 
 /// Reason for which a rule has no reference for an item.
@@ -114,7 +124,23 @@ impl PriceBook {
             variants: rows.iter().map(|(key, _)| key.variant).collect(),
             quotes: rows.into_iter().flat_map(|(_, quotes)| quotes).collect(),
             sources: tables.iter().map(source).collect(),
+            resale: None,
         }
+    }
+
+    /// Sets where bought items are sold, for expected margins.
+    #[must_use]
+    pub fn with_resale(self, resale: Option<Resale>) -> Self {
+        Self { resale, ..self }
+    }
+
+    /// Returns the expected margin of buying a listing and selling the item at the lowest ask.
+    pub fn margin(&self, trade: &Trade<'_>, now: UnixMs) -> Option<Percent> {
+        let Resale { source: index, fee } = self.resale?;
+        let source = self.sources.get(index)?;
+        let offer = self.quotes(&ItemKey::of_trade(trade))?.get(index)?.ask?;
+        source.check_age(offer, now).ok()?;
+        Reference::new(offer.price, source.coin).margin(trade.total_value?, fee)
     }
 
     /// Number of items with a price of any source.

@@ -81,6 +81,18 @@ impl Reference {
         Percent::from_hundredths(i64::try_from(percent).unwrap_or(i64::MAX))
     }
 
+    /// Returns the margin of buying at `price` and selling at the reference less `fee`, rounded
+    /// down. Returns `None` for a price of zero or less.
+    pub fn margin(self, price: Amount, fee: Percent) -> Option<Percent> {
+        const WHOLE: u128 = 10_000;
+        let price = u128::from(u64::try_from(price.thousandths()).ok()?);
+        let fee = u128::from(u64::try_from(fee.hundredths()).unwrap_or(0));
+        let net = self.micros().saturating_mul(WHOLE.saturating_sub(fee)).saturating_mul(10);
+        let gross = net.checked_div(price.saturating_mul(self.coin()))?;
+        let gross = i64::try_from(gross).unwrap_or(i64::MAX);
+        Some(Percent::from_hundredths(gross.saturating_sub(10_000)))
+    }
+
     /// Compares two references by their value in coins.
     pub fn cmp_value(self, other: Self) -> Ordering {
         let one = self.micros().saturating_mul(other.coin());
@@ -174,6 +186,21 @@ mod tests {
         assert_eq!(Reference::new(most, one).ceiling(max).thousandths(), i64::MAX);
         assert_eq!(Reference::new(least, coin).in_coins(), Amount::ZERO);
         assert_eq!(Reference::new(least, coin).percent(price).hundredths(), i64::MAX);
+    }
+
+    #[test]
+    fn the_margin_is_what_remains_of_the_price_after_the_fee() {
+        let reference = reference("10", 5_000);
+        let margin = |price, fee| {
+            let margin = reference.margin(amount(price), percent(fee));
+            margin.map(|margin| margin.to_string())
+        };
+        // Ten dollars are 20 coins.
+        assert_eq!(margin("10", "0").as_deref(), Some("100.00"));
+        assert_eq!(margin("20", "0").as_deref(), Some("0.00"));
+        assert_eq!(margin("20", "2.5").as_deref(), Some("-2.50"));
+        assert_eq!(margin("15", "12").as_deref(), Some("17.33"));
+        assert_eq!(margin("0", "12"), None);
     }
 
     #[test]

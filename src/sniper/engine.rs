@@ -29,7 +29,7 @@ use super::{
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
     stats::{BoughtItem, SessionStats},
-    trade_log,
+    trade_log::{self, MatchedEntry},
 };
 use crate::{
     cache::SetAssocCache,
@@ -44,9 +44,10 @@ use crate::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
         RiskRejection,
     },
+    prices::PriceBook,
     secret,
     text::truncated,
-    whitelist::{Decision, Whitelist, WhitelistEntry},
+    whitelist::{Decision, PriceView, Whitelist, WhitelistEntry, percent_mismatch},
 };
 
 /// Maximum number of matched listings that are remembered to detect repetitions.
@@ -119,6 +120,8 @@ pub struct Engine<B> {
     pub(super) keyed_by: KeyedBy,
     clock: Arc<Mutex<ServerClock>>,
     pub(super) stats: SessionStats,
+    /// Reference prices. Replaced as a whole.
+    prices: Arc<PriceBook>,
     /// For each whitelist entry, whether it matched a listing.
     has_matched: Vec<bool>,
     pub(super) notified: Notified,
@@ -168,6 +171,7 @@ impl<B: OrderSender> Engine<B> {
             keyed_by,
             clock,
             stats: SessionStats::default(),
+            prices: Arc::default(),
             has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -200,6 +204,17 @@ impl<B: OrderSender> Engine<B> {
         entries.filter(|(_entry, has_matched)| !**has_matched).map(|(entry, _has_matched)| entry)
     }
 
+    /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are not
+    /// freed on this thread.
+    pub fn set_prices(&mut self, prices: Arc<PriceBook>) {
+        self.prices = prices;
+    }
+
+    /// Returns the reference prices as of this time.
+    pub fn price_view(&self, now: Now) -> PriceView<'_> {
+        PriceView::new(&self.prices, now.wall)
+    }
+
     pub const fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -219,7 +234,7 @@ impl<B: OrderSender> Engine<B> {
             return self.on_update(&trade, now);
         }
         self.stats.listings = self.stats.listings.saturating_add(1);
-        let decision = self.whitelist.decide(&trade);
+        let decision = self.whitelist.decide_with(&trade, self.price_view(now));
         if let Decision::Matched(entry) = decision {
             self.on_match(&trade, entry, now);
         }
@@ -309,7 +324,7 @@ impl<B: OrderSender> Engine<B> {
                 self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
                 self.pending.insert(request.key(), PendingOrder { market_name, price, steps });
-                trade_log::order_sent(trade, self.whitelist.entries().get(entry), &steps);
+                trade_log::order_sent(trade, &self.matched(trade, entry, now), &steps);
             }
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
@@ -331,7 +346,7 @@ impl<B: OrderSender> Engine<B> {
         });
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
-        trade_log::would_buy(trade, self.whitelist.entries().get(entry));
+        trade_log::would_buy(trade, &self.matched(trade, entry, now));
     }
 
     fn hold(&mut self, candidate: Candidate<'_, '_>, available_at: UnixMs, now: Now) {
@@ -340,7 +355,8 @@ impl<B: OrderSender> Engine<B> {
         if self.held.hold(available_at, candidate.to_held()) {
             self.has_earlier_deadline |= is_earlier;
             let server_time = self.server_time(now).earliest;
-            trade_log::held(trade, self.whitelist.entries().get(entry), available_at, server_time);
+            let matched = self.matched(trade, entry, now);
+            trade_log::held(trade, &matched, available_at, server_time);
         } else {
             self.stats.skip("too many held");
             trade_log::skipped(trade, &"too many listings are held", Some(0));
@@ -439,7 +455,9 @@ impl<B: OrderSender> Engine<B> {
             let HeldListing { mut trade, entry } = held;
             // The latency excludes the time that the market made the listing wait.
             trade.arrival = Some(RxTimestamps::at(now.instant));
-            self.try_order(Candidate { trade: &trade, entry, since: now.instant }, now);
+            if !self.is_outpriced(&trade, entry, now) {
+                self.try_order(Candidate { trade: &trade, entry, since: now.instant }, now);
+            }
         }
         for _ in 0..self.queued.len() {
             if !self.ledger.state().has_in_flight_capacity() {
@@ -448,12 +466,38 @@ impl<B: OrderSender> Engine<B> {
             let Some((since, HeldListing { trade, entry })) = self.queued.pop_front() else {
                 break;
             };
-            self.try_order(Candidate { trade: &trade, entry, since }, now);
+            if !self.is_outpriced(&trade, entry, now) {
+                self.try_order(Candidate { trade: &trade, entry, since }, now);
+            }
         }
         self.expire_queued(now);
         self.held
             .next_available_at()
             .and_then(|available_at| self.clock().earliest_certain(available_at))
+    }
+
+    /// Checks the percent rule again for a listing that had to wait, because the reference may have
+    /// changed. Skips the listing if the rule does not allow it any more.
+    fn is_outpriced(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
+        let entry = self.whitelist.entries().get(entry);
+        let found = entry.and_then(|entry| {
+            percent_mismatch(entry, trade, PriceView::new(&self.prices, now.wall))
+        });
+        let Some(mismatch) = found else { return false };
+        self.stats.skip("reference changed while held");
+        trade_log::skipped(trade, &mismatch, Some(0));
+        true
+    }
+
+    /// Returns an entry with the share of the reference and the margin, for log lines.
+    fn matched(&self, trade: &Trade<'_>, entry: usize, now: Now) -> MatchedEntry<'_> {
+        let prices = self.price_view(now);
+        let entry = self.whitelist.entries().get(entry);
+        MatchedEntry {
+            entry,
+            share: entry.and_then(|entry| prices.share(entry, trade)),
+            margin: prices.margin(trade),
+        }
     }
 
     fn expire_queued(&mut self, now: Now) {
