@@ -303,7 +303,11 @@ fn without_a_fresh_price_of_this_very_item_a_percent_rule_matches_nothing() {
     check_percent(&entry, ("★ Karambit | Ruby (Factory New)", 1, 0), none);
     check_percent(&entry, ("★ Karambit | Doppler (Factory New)", 1, 0), None);
     check_percent(&entry, (REDLINE, 1, 60_000), None);
-    check_percent(&entry, (REDLINE, 1, 61_000), Some("buff.ask is 1 min 1 s old, more than 1 min 0 s"));
+    check_percent(
+        &entry,
+        (REDLINE, 1, 61_000),
+        Some("buff.ask is 1 min 1 s old, more than 1 min 0 s"),
+    );
     let whitelist = Whitelist::new(vec![entry]);
     let decision = whitelist.decide(&trade("a", REDLINE));
     let mismatch = Mismatch::NoReference { reference: 0, reason: NoReference::NoTable };
