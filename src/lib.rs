@@ -17,6 +17,7 @@
 //! | [`domain`] | amounts, timestamps, items, listings, whitelist entries, outcomes, the server's clock, latency | pure |
 //! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping | pure |
 //! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
+//! | [`prices`] | reference prices: parsers of each source, item keys, acceptance, look-up, percent rules | pure |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
 //! | [`backoff`] | exponential backoff and jitter | pure |
 //! | [`net`] | dialing, TLS, HTTP client for reads, HTTP headers, busy polling | edge |
@@ -64,6 +65,7 @@ pub mod threads;
 pub mod log;
 pub mod shutdown;
 pub mod cache;
+pub mod prices;
 pub mod config;
 pub mod backoff;
 pub mod net;

@@ -1,7 +1,5 @@
-//! `sniper`: runs the command of the command line and returns its exit code.
-//!
-//! [`trade`] contains the only call that connects the feed to the trading logic: its closure is
-//! invoked for each listing.
+//! `sniper`: runs the command of the command line and returns its exit code. [`trade`] contains the
+//! only call that connects the feed to the trading logic: its closure is invoked for each listing.
 
 use std::process::ExitCode;
 
@@ -9,7 +7,7 @@ use sniper::{
     commands::{
         CommandContext, capture, check,
         cli::{Cli, Command},
-        demo, doctor, ledger,
+        demo, doctor, ledger, prices,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim,
@@ -57,6 +55,7 @@ fn main() -> ExitCode {
             &args,
             |config| with_market!(config.market, M => check::check_market(&M::new(config), config)),
         ),
+        Command::Prices(args) => prices::run(context, &args),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(context, |commands| commands.status()),
         Command::Halt => ledger::at(context, |commands| commands.halt()),

@@ -7,7 +7,9 @@
 //! 1. The first entry that matches decides.
 //! 2. A listing with an unreadable required field never matches.
 //! 3. A decision takes one look-up and one comparison per entry for that item; other entries cost
-//!    nothing.
+//!    nothing. An entry with a percent rule takes one more look-up.
+//! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh reference
+//!    price of this very item.
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -15,9 +17,13 @@ use foldhash::fast::FixedState;
 
 pub use crate::domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry};
 use crate::{
+    domain::item_filter::{ItemCategory, ItemFilter},
     domain::item_name::Wear,
     domain::money::{Amount, Percent},
-    domain::trade::{Defects, PaintWear, Trade, TradeEvent},
+    domain::percent_rule::PercentRule,
+    domain::time::UnixMs,
+    domain::trade::{Defects, PaintWear, RarityWord, Trade, TradeEvent},
+    prices::{NoReference, PercentOfReference, PriceBook, Reference},
 };
 
 /// Compiled whitelist: entries indexed by item.
@@ -69,9 +75,15 @@ impl Whitelist {
         !self.for_any.is_empty() || self.by_item.contains_key(item)
     }
 
-    /// Matches a listing against the entries for its item.
+    /// Matches a listing without reference prices: an entry with a percent rule matches nothing.
     #[inline]
     pub fn decide(&self, trade: &Trade<'_>) -> Decision {
+        self.decide_with(trade, PriceView::NONE)
+    }
+
+    /// Matches a listing against the entries for its item.
+    #[inline]
+    pub fn decide_with(&self, trade: &Trade<'_>, prices: PriceView<'_>) -> Decision {
         let candidates = self.by_item.get(trade.item.as_ref()).unwrap_or(&self.for_any);
         if candidates.is_empty() {
             return Decision::NotListed;
@@ -82,12 +94,85 @@ impl Whitelist {
         let mut decision = Decision::NotListed;
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
-            match mismatch(entry, trade, price) {
+            match mismatch(entry, trade, price, prices) {
                 None => return Decision::Matched(index),
                 Some(mismatch) => decision = Decision::Mismatched { entry: index, mismatch },
             }
         }
         decision
+    }
+}
+
+impl Whitelist {
+    /// Formats a condition of an entry that is not met, with the name of the reference.
+    pub fn reason(&self, entry: usize, mismatch: &Mismatch) -> String {
+        let Mismatch::NoReference { reference, reason } = mismatch else {
+            return mismatch.to_string();
+        };
+        let rule = self.entries.get(entry).and_then(|entry| entry.percent.as_ref());
+        match rule.and_then(|rule| rule.references.get(*reference)) {
+            Some(reference) => format!("{reference} {reason}"),
+            None => mismatch.to_string(),
+        }
+    }
+}
+
+/// Reference prices at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct PriceView<'p> {
+    book: Option<&'p PriceBook>,
+    now: UnixMs,
+}
+
+impl<'p> PriceView<'p> {
+    /// No reference prices at all.
+    pub const NONE: Self = Self { book: None, now: UnixMs(0) };
+
+    /// `now` is the local wall clock, against which ages are compared.
+    pub const fn new(book: &'p PriceBook, now: UnixMs) -> Self {
+        Self { book: Some(book), now }
+    }
+
+    fn reference(
+        self,
+        rule: &PercentRule,
+        trade: &Trade<'_>,
+    ) -> Result<Reference, (usize, NoReference)> {
+        match self.book {
+            Some(book) => book.reference(rule, trade, self.now),
+            None => Err((0, NoReference::NoTable)),
+        }
+    }
+
+    /// Returns the price of a listing as a share of the reference of an entry, if the entry has a
+    /// percent rule and the item a reference.
+    pub fn share(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<PercentOfReference> {
+        let reference = self.reference(entry.percent.as_ref()?, trade).ok()?;
+        Some(PercentOfReference { price: trade.total_value?, reference })
+    }
+
+    /// Returns the margin expected from selling an item, if the settings say where it is sold.
+    pub fn margin(self, trade: &Trade<'_>) -> Option<Percent> {
+        self.book?.margin(trade, self.now)
+    }
+}
+
+/// Returns the reason for which the percent rule of an entry does not allow a listing.
+#[inline]
+pub fn percent_mismatch(
+    entry: &WhitelistEntry,
+    trade: &Trade<'_>,
+    prices: PriceView<'_>,
+) -> Option<Mismatch> {
+    let rule = entry.percent.as_ref()?;
+    let price = trade.total_value?;
+    match prices.reference(rule, trade) {
+        Ok(reference) if reference.allows(price, rule.max_percent) => None,
+        Ok(reference) => {
+            let share = PercentOfReference { price, reference };
+            Some(Mismatch::PercentAbove { share, max: rule.max_percent })
+        }
+        Err((reference, reason)) => Some(Mismatch::NoReference { reference, reason }),
     }
 }
 
@@ -154,6 +239,27 @@ pub enum Mismatch {
         is: Duration,
         max: Duration,
     },
+    /// The item is of another category.
+    Category {
+        is: ItemCategory,
+    },
+    /// The item has another rarity, or the market does not name it.
+    Rarity {
+        is: Option<RarityWord>,
+    },
+    /// A pattern of `exclude` matches.
+    Excluded,
+    /// The price is above the percentage of the reference.
+    PercentAbove {
+        share: PercentOfReference,
+        max: Percent,
+    },
+    /// A reference has no price that can be used.
+    NoReference {
+        /// Position of the reference in the rule.
+        reference: usize,
+        reason: NoReference,
+    },
 }
 
 /// Returns the first condition of an entry that a readable listing does not meet. The caller has
@@ -163,6 +269,7 @@ pub(super) fn mismatch(
     entry: &WhitelistEntry,
     trade: &Trade<'_>,
     price: Amount,
+    prices: PriceView<'_>,
 ) -> Option<Mismatch> {
     if price > entry.max_price {
         return Some(Mismatch::PriceAbove { is: price, max: entry.max_price });
@@ -188,7 +295,10 @@ pub(super) fn mismatch(
     if price < entry.min_price {
         return Some(Mismatch::PriceBelow { is: price, min: entry.min_price });
     }
-    float_mismatch(entry, trade).or_else(|| age_mismatch(entry, trade))
+    float_mismatch(entry, trade)
+        .or_else(|| age_mismatch(entry, trade))
+        .or_else(|| filter_mismatch(entry.filter.as_deref()?, trade))
+        .or_else(|| percent_mismatch(entry, trade, prices))
 }
 
 fn float_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
@@ -204,6 +314,22 @@ fn float_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch>
     let above = entry.float_max.filter(above).map(|max| Mismatch::FloatAbove { is: greatest, max });
     let below = entry.float_min.filter(below).map(|min| Mismatch::FloatBelow { is: least, min });
     above.or(below)
+}
+
+fn filter_mismatch(filter: &ItemFilter, trade: &Trade<'_>) -> Option<Mismatch> {
+    if !filter.categories.is_any() {
+        let is_star = trade.market_name.trim_start().starts_with('★');
+        let is = ItemCategory::of(&trade.item, is_star);
+        if !filter.categories.accepts(is) {
+            return Some(Mismatch::Category { is });
+        }
+    }
+    let is_named = |rarity: RarityWord| filter.rarities.contains(&rarity);
+    if !filter.rarities.is_empty() && !trade.rarity.is_some_and(is_named) {
+        return Some(Mismatch::Rarity { is: trade.rarity });
+    }
+    let is_excluded = filter.exclude.iter().any(|pattern| pattern.matches(trade));
+    is_excluded.then_some(Mismatch::Excluded)
 }
 
 fn age_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
@@ -234,6 +360,14 @@ impl fmt::Display for Mismatch {
             Self::FloatBelow { is, min } => write!(f, "float {is} is below {min}"),
             Self::TooOld { is, max } => {
                 write!(f, "age {}s is above {}s", is.as_secs(), max.as_secs())
+            }
+            Self::Category { is } => write!(f, "category is {}", is.as_str()),
+            Self::Rarity { is: Some(is) } => write!(f, "rarity is {is}"),
+            Self::Rarity { is: None } => f.write_str("rarity is unknown"),
+            Self::Excluded => f.write_str("it is excluded"),
+            Self::PercentAbove { share, max } => write!(f, "{share}, above {max} %"),
+            Self::NoReference { reference, reason } => {
+                write!(f, "reference {} {reason}", reference.saturating_add(1))
             }
         }
     }

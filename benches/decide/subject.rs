@@ -39,6 +39,8 @@ pub(crate) fn entry(item: &str) -> WhitelistEntry {
         max_quantity: 1,
         max_total: None,
         max_age: None,
+        percent: None,
+        filter: None,
     }
 }
 

@@ -229,5 +229,7 @@ fn entry() -> WhitelistEntry {
         max_quantity: u32::MAX,
         max_total: Some(Amount::MAX),
         max_age: None,
+        percent: None,
+        filter: None,
     }
 }

@@ -5,6 +5,7 @@
 //! - [`purchases`]: one list of own purchases from its pages. Pure.
 //! - [`backfill`]: reads open listings after a gap of the feed.
 //! - [`poller`]: reads balance and purchases at an interval and on request.
+//! - [`prices`]: downloads reference prices.
 //! - [`look_up`]: looks up orders of unknown outcome by their own ids.
 //!
 //! All of it runs on a background thread and passes its results through bounded queues to the thread
@@ -14,6 +15,7 @@ pub mod backfill;
 pub mod failure;
 pub mod look_up;
 pub mod poller;
+pub mod prices;
 pub mod purchases;
 pub mod reader;
 

@@ -14,10 +14,13 @@ use super::{AppError, CommandContext};
 use crate::{
     config::{
         Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem, SpeedConfig,
+        prices::{PriceSource, PricesConfig},
         reconnection::ReconnectionLimits,
     },
+    domain::item_filter::ItemFilter,
     domain::item_name::Wear,
     domain::money::Amount,
+    domain::percent_rule::PercentRule,
     domain::whitelist_entry::{ItemPattern, WhitelistEntry},
     execution::request_size::{OrderRequestSize, SEGMENT_BYTES},
     markets::Marketplace,
@@ -157,6 +160,9 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
         line("Order size", &order.describe());
     }
     line("Reconnects", &reconnection(config.reconnection.limits()));
+    if let Some(prices) = prices(&config.prices) {
+        line("Prices", &prices);
+    }
     text.push_str("\nBudget\n");
     for (name, value) in budget(&config.budget) {
         text.push_str(&format!("  {name:<20}{value:>12}\n"));
@@ -328,6 +334,8 @@ fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
     }
     other.extend(entry.max_total.map(|total| format!("total {total}")));
     other.extend(entry.max_age.map(|age| format!("age {}", whole_units(age))));
+    other.extend(entry.percent.as_ref().map(percent_rule));
+    other.extend(entry.filter.as_deref().map(item_filter));
     [
         entry.name.as_deref().map_or_else(|| "-".to_owned(), |name| Escaped(name).to_string()),
         item(entry),
@@ -384,7 +392,52 @@ fn entry(entry: &WhitelistEntry) -> String {
     if let Some(age) = entry.max_age {
         words.push(format!("if not older than {} s", age.as_secs()));
     }
+    if let Some(rule) = &entry.percent {
+        words.push(format!("at {}", percent_rule(rule)));
+    }
+    words.extend(entry.filter.as_deref().map(item_filter));
     words.join(" ")
+}
+
+/// Formats a percent rule: `88.00 % of buff.bid`.
+fn percent_rule(rule: &PercentRule) -> String {
+    let references: Vec<String> = rule.references.iter().map(ToString::to_string).collect();
+    let which = match references.len() {
+        0 | 1 => String::new(),
+        _ => format!("the {} of ", rule.rule.as_str()),
+    };
+    let mut text = format!("{} % of {which}{}", rule.max_percent, references.join(", "));
+    if let Some(count) = rule.min_count {
+        text.push_str(&format!(", {count} offers or more"));
+    }
+    if let Some(min) = rule.min_reference {
+        text.push_str(&format!(", reference {min} or more"));
+    }
+    text
+}
+
+fn item_filter(filter: &ItemFilter) -> String {
+    let mut parts: Vec<String> =
+        filter.categories.iter().map(|category| category.as_str().to_owned()).collect();
+    parts.extend(filter.rarities.iter().map(ToString::to_string));
+    let excluded = filter.exclude.iter();
+    parts.extend(excluded.map(|pattern| format!("not {}", Escaped(pattern.as_str()))));
+    parts.join(", ")
+}
+
+/// Formats the sources of reference prices.
+fn prices(prices: &PricesConfig) -> Option<String> {
+    let source = |source: &PriceSource| {
+        let interval = whole_units(prices.interval(source));
+        let max_age = whole_units(source.max_age);
+        format!("{} ({}, every {interval}, up to {max_age} old)", source.name, source.kind.name())
+    };
+    let sources: Vec<String> = prices.sources.iter().map(source).collect();
+    if sources.is_empty() {
+        return None;
+    }
+    let coin = prices.coin_usd.map(|coin| format!("; a coin is {coin} USD")).unwrap_or_default();
+    Some(format!("{}{coin}", sources.join(", ")))
 }
 
 /// Returns the loaded configuration as JSON.
@@ -487,6 +540,7 @@ fn settings_json(loaded: &Loaded) -> Value {
             "per_day": budget.per_day.map(|limit| limit.to_string()),
             "max_in_flight": budget.max_in_flight,
         },
+        "prices": prices(&config.prices),
         "whitelist_entries": entries.len(),
         "whitelist": entries.iter().take(ENTRIES_SHOWN_MAX).map(entry).collect::<Vec<_>>(),
     })

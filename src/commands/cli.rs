@@ -10,6 +10,7 @@ use super::{
     demo::{self, DemoArgs},
     doctor::{self, DoctorArgs},
     ledger::{self, LedgerArgs},
+    prices::{self, PricesArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
     status,
@@ -77,6 +78,9 @@ pub enum Command {
     /// Validate the settings and show them; offline
     #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),
+    /// Read the price sources now, and show prices, ages and changes
+    #[command(after_help = prices::EXAMPLES)]
+    Prices(PricesArgs),
     /// Show, correct, export or verify the orders and the budget
     #[command(after_help = ledger::EXAMPLES)]
     Ledger(LedgerArgs),

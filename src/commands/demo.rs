@@ -133,6 +133,7 @@ fn load(
 /// Creates a temporary folder with the demo's settings.
 fn write_settings() -> io::Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("sniper-demo-").tempdir()?;
-    fs::write(directory.path().join("sniper.toml"), sim::demo::WHITELIST)?;
+    fs::write(directory.path().join("sniper.toml"), sim::demo::with_prices())?;
+    fs::write(directory.path().join(sim::demo::PRICE_FILE), sim::demo::PRICES)?;
     Ok(directory)
 }

@@ -5,6 +5,7 @@
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
+//! - [`prices`]: the price sources.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //!
 //! Shared by the commands:
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod demo;
 pub mod doctor;
 pub mod ledger;
+pub mod prices;
 pub mod replay;
 pub mod report;
 pub mod run;

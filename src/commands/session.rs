@@ -20,6 +20,7 @@ use super::{
     background::{self, BackgroundThread},
     check::check_supported,
     ledger::operator_name,
+    prices,
     run::{self, RunArgs},
     summary::{FeedCounts, Summary, UnmatchedEntries},
 };
@@ -149,6 +150,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
+        let price_tls = tls.clone();
         let is_live = config.mode == Mode::Live;
         let refresh_requests = Arc::new(RefreshRequests::new(own_ids));
         let mut inputs = EngineInputs { refresh_requests, ..EngineInputs::default() };
@@ -173,6 +175,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         let mut engine = Engine::new(whitelist, ledger, executor, M::CAPABILITIES.keyed_by, clock);
         engine.set_max_wait(config.orders.max_wait);
+        if let Some((stored, books)) = prices::start(config, &price_tls)? {
+            engine.set_prices(stored);
+            inputs.prices = Some(books);
+        }
         let sniper = Sniper::new(engine);
         // A weak handle, because the feed may outlive the session and its ledger.
         let weak = sniper.downgrade();

@@ -83,6 +83,16 @@ impl Variables<'_> {
         self.find(name).filter(|setting| !is_quoted(&setting.value))
     }
 
+    /// Returns the value of a variable that the settings file names, without quotes around it.
+    pub(super) fn value(&self, name: &str) -> Option<String> {
+        let set = |value: &String| !value.trim().is_empty();
+        let in_file = || {
+            let mut variables = self.dotenv.iter().filter(|variable| variable.name == name);
+            variables.find_map(|variable| Some(variable.value.clone()).filter(set))
+        };
+        (self.lookup)(name).filter(set).or_else(in_file)
+    }
+
     /// Returns a variable that is set, without validation.
     fn find(&self, name: &'static str) -> Option<Setting> {
         if let Some(value) = (self.lookup)(name).filter(|value| !value.trim().is_empty()) {

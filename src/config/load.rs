@@ -8,12 +8,13 @@ use std::{
 };
 
 use super::{
-    Config, CredentialSource, Endpoints, Market, Mode,
+    Config, Credential, CredentialSource, Endpoints, Market, Mode,
     document::ConfigDocument,
     dotenv::{self, Variable},
     environment::{self, Environment, Variables},
+    prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
-    settings::{self, EntryList, TomlSettings, check_distinct},
+    settings::{self, EntryList, TomlSettings, check_distinct, resolve},
 };
 use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
 
@@ -78,7 +79,7 @@ impl Config {
         let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
         let (policy, config_file) =
-            read_policy(sources, &environment, live.as_ref(), &mut diagnostics);
+            read_policy(sources, (&variables, &environment), live.as_ref(), &mut diagnostics);
         if let Some(place) = &live {
             check_live(place, (&environment, is_dotenv_valid), &policy, &mut diagnostics);
         }
@@ -102,6 +103,7 @@ impl Config {
             state_dir: state_dir(sources.lookup),
             credential_source: Some(credential_source(sources)),
             whitelist: entries,
+            prices: policy.prices.config,
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
         };
         Ok(Loaded {
@@ -150,7 +152,7 @@ fn credential_source(sources: &Sources<'_>) -> CredentialSource {
 /// it exists.
 fn read_policy(
     sources: &Sources<'_>,
-    environment: &Environment,
+    (variables, environment): (&Variables<'_>, &Environment),
     live: Option<&SourceLocation>,
     diagnostics: &mut Diagnostics,
 ) -> (TomlSettings, Option<PathBuf>) {
@@ -185,6 +187,11 @@ fn read_policy(
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
     }
+    let market = policy.market;
+    resolve(&mut policy.entries.found, &policy.prices, market, diagnostics);
+    read_price_keys(&mut policy, variables, diagnostics);
+    let beside = sources.directory.join(name.parent().unwrap_or(Path::new("")));
+    resolve_price_files(&mut policy, &beside);
     check_distinct(&policy.entries.found, diagnostics);
     if policy.entries.count == 0 {
         let remedy = "add a [[whitelist]] entry as in sniper.example.toml";
@@ -192,6 +199,38 @@ fn read_policy(
         diagnostics.problem(Problem::new(SourceLocation::File(shown), message, remedy));
     }
     (policy, Some(path))
+}
+
+/// Reads the keys of price sources from the environment.
+fn read_price_keys(
+    policy: &mut TomlSettings,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) {
+    for (index, name, place) in &policy.prices.keys {
+        let key = variables.value(name);
+        let key = key
+            .ok_or("is not set")
+            .and_then(|key| Credential::from_key(&key).map_err(|_invalid| "is not a key"));
+        match (key, policy.prices.config.sources.get_mut(*index)) {
+            (Ok(key), Some(source)) => source.key = Some(key),
+            (Err(problem), _) => diagnostics.problem(Problem::new(
+                place.clone(),
+                format!("{name} {problem}"),
+                format!("write the key of this source into .env as {name}"),
+            )),
+            (Ok(_), None) => {}
+        }
+    }
+}
+
+/// Resolves the paths of price files, which are relative to the settings file.
+fn resolve_price_files(policy: &mut TomlSettings, directory: &Path) {
+    for source in &mut policy.prices.config.sources {
+        if let PriceLocation::File(path) = &mut source.location {
+            *path = directory.join(&*path);
+        }
+    }
 }
 
 fn read_whitelist(

@@ -10,6 +10,7 @@ mod dotenv;
 pub mod endpoint;
 pub mod environment;
 pub mod load;
+pub mod prices;
 pub mod problem;
 pub mod reconnection;
 pub mod settings;
@@ -21,6 +22,7 @@ use self::endpoint::{Endpoint, EndpointError, Scheme};
 use self::reconnection::ReconnectPolicy;
 pub use self::{
     load::{Loaded, Sources},
+    prices::PricesConfig,
     problem::{ConfigErrors, Problem},
 };
 use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
@@ -69,6 +71,13 @@ impl Market {
     pub const fn feed_variable(self) -> &'static str {
         match self {
             Self::Csgoroll => "CSGOROLL_WS_URL",
+        }
+    }
+
+    /// Returns `true` if its prices are in coins, whose value in dollars the user states.
+    pub const fn is_priced_in_coins(self) -> bool {
+        match self {
+            Self::Csgoroll => true,
         }
     }
 
@@ -190,6 +199,8 @@ pub struct Config {
     pub speed: SpeedConfig,
     /// Items to buy. If empty, every listing is logged and none matches.
     pub whitelist: Arc<[WhitelistEntry]>,
+    /// Sources of reference prices.
+    pub prices: PricesConfig,
     /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
     /// Source of a new credential after the market rejected the old one.
@@ -255,6 +266,7 @@ impl Config {
             feed: FeedConfig::default(),
             speed: SpeedConfig::default(),
             whitelist: Arc::new([]),
+            prices: PricesConfig::default(),
             reconnection: ReconnectPolicy::default(),
             credential_source: None,
             trusted_root: None,

@@ -1,7 +1,12 @@
 //! Parses and validates `sniper.toml` and JSON whitelists. Pure.
 
+mod percent;
+mod prices;
+
 use std::{collections::HashMap, time::Duration};
 
+pub(super) use self::percent::resolve;
+use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 use super::{
     Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, FeedConfig, Generation, Market, OrdersConfig,
     SpeedConfig,
@@ -14,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::item_name::{ItemName, Wear},
-    domain::money::Decimals,
+    domain::money::{Decimals, Percent},
     domain::trade::PaintWear,
     domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     text::{Escaped, is_safe_to_print, nearest},
@@ -22,18 +27,22 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 7] = [
+pub const SECTIONS: [(&str, &[&str]); 9] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
     ("feed", &FEED_KEYS),
     ("reconnection", &RECONNECTION_KEYS),
     ("speed", &SPEED_KEYS),
+    ("prices", &PRICES_KEYS),
+    ("prices.source", &SOURCE_KEYS),
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 8] =
-    ["market", "whitelist_file", "budget", "orders", "feed", "reconnection", "speed", "whitelist"];
+const ROOT_KEYS: [&str; 9] = [
+        "market", "whitelist_file", "budget", "orders", "feed", "reconnection", "speed", "prices",
+        "whitelist",
+    ];
 
 const ORDERS_KEYS: [&str; 1] = ["max_wait_ms"];
 
@@ -93,6 +102,7 @@ pub(super) struct TomlSettings {
     pub(super) speed: SpeedConfig,
     /// Location of `pin_cpu`, if it is set.
     pub(super) pin_cpu_at: Option<SourceLocation>,
+    pub(super) prices: ParsedPrices,
     pub(super) entries: EntryList,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
@@ -167,7 +177,9 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
         let key: &str = &member.key;
         let owner = SECTIONS.iter().find(|(_, keys)| keys.contains(&key));
         let remedy = match owner {
-            Some((section @ "whitelist", _)) => format!("write it below [[{section}]]"),
+            Some((section @ ("whitelist" | "prices.source"), _)) => {
+                format!("write it below [[{section}]]")
+            }
             Some((section, _)) => format!("write it below [{section}]"),
             None => suggestion(key, &ROOT_KEYS),
         };
@@ -189,6 +201,9 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_feed(section("feed"), &mut policy.feed, context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
+    if let Some(prices) = top.get("prices") {
+        policy.prices = read_prices(prices, context);
+    }
     if let Some(list) = top.get("whitelist") {
         policy.entries = read_entries(list, context);
     }
@@ -390,7 +405,7 @@ fn check_delays(
 }
 
 /// Keys of an entry.
-const ENTRY_KEYS: [&str; 13] = [
+const ENTRY_KEYS: [&str; 21] = [
     "name",
     "item",
     "wear",
@@ -404,6 +419,14 @@ const ENTRY_KEYS: [&str; 13] = [
     "max_quantity",
     "max_total",
     "max_age_s",
+    "max_percent",
+    "reference",
+    "reference_rule",
+    "min_count",
+    "min_reference",
+    "category",
+    "rarity",
+    "exclude",
 ];
 
 /// Maximum length of the name of an item or entry, in bytes. Market names are shorter than 120.
@@ -431,6 +454,8 @@ const WEAR_WORDS: [&str; 10] = [
 pub(super) struct ParsedEntry {
     pub(super) entry: WhitelistEntry,
     pub(super) place: SourceLocation,
+    /// Location of the percent rule, if there is one.
+    pub(super) percent_at: Option<SourceLocation>,
 }
 
 /// Entries of one file.
@@ -450,9 +475,7 @@ fn read_entries(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> En
     };
     let mut found = Vec::with_capacity(list.len());
     for node in list {
-        if let Some(entry) = read_entry(node, context) {
-            found.push(ParsedEntry { entry, place: context.document.place(node.at) });
-        }
+        found.extend(read_entry(node, context));
     }
     EntryList { found, count: list.len() }
 }
@@ -462,7 +485,7 @@ fn read_entries(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> En
 pub(super) fn check_distinct(found: &[ParsedEntry], diagnostics: &mut Diagnostics) {
     let mut names = HashMap::new();
     let mut conditions = HashMap::new();
-    for ParsedEntry { entry, place } in found {
+    for ParsedEntry { entry, place, .. } in found {
         let (first, message, remedy) = match &entry.name {
             Some(name) => (
                 *names.entry(name.as_str()).or_insert(place),
@@ -482,7 +505,7 @@ pub(super) fn check_distinct(found: &[ParsedEntry], diagnostics: &mut Diagnostic
     }
 }
 
-fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Option<WhitelistEntry> {
+fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Option<ParsedEntry> {
     let fields = TableFields::new(node, "[[whitelist]]", &ENTRY_KEYS, context);
     if !matches!(node.value, Value::Table(_)) {
         return None;
@@ -500,14 +523,23 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         let message = "missing `max_price`".to_owned();
         context.problem(fields.at, message, "add the maximum price: max_price = 12.50");
     }
-    let max_markup = fields.percent("max_markup_percent", context).unwrap_or_default();
-    let max_quantity = fields.whole("max_quantity", (1, u32::MAX), context).unwrap_or(1);
+    let percent = percent::read_rule(&fields, context);
+    let filter = percent::read_filter(&fields, context);
+    // A reference replaces the base price of the market, with which the markup compares.
+    let default_markup = percent.is_none().then(Percent::default);
+    let max_markup = fields.percent("max_markup_percent", context).or(default_markup);
+    let max_quantity = fields.whole("max_quantity", (1, u32::MAX), context);
     let max_total = fields.limit("max_total", context);
     fields.warn_above(("max_price", max_price), ("max_total", max_total), context);
     let max_age = fields.seconds("max_age_s", (0, AGE_S_MAX), context);
     let (item, item_text) = item?;
+    if percent.is_some() && item == ItemPattern::Any && fields.get("max_quantity").is_none() {
+        let message = "missing `max_quantity`, which `max_percent` needs with `item` = \"*\"";
+        let remedy = "add the maximum number of items bought in all: max_quantity = 10";
+        context.problem(fields.at, message.to_owned(), remedy);
+    }
     let (stattrak, souvenir, wears) = merge_market_name(&fields, &item_text, wears, context);
-    Some(WhitelistEntry {
+    let entry = WhitelistEntry {
         name,
         item,
         wears,
@@ -517,11 +549,15 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         float_max,
         min_price: min_price.unwrap_or_default(),
         max_price: max_price?,
-        max_markup: Some(max_markup),
-        max_quantity,
+        max_markup,
+        max_quantity: max_quantity.unwrap_or(1),
         max_total,
         max_age,
-    })
+        percent,
+        filter,
+    };
+    let place = context.document.place(node.at);
+    Some(ParsedEntry { entry, place, percent_at: percent::place(&fields, context) })
 }
 
 fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<String> {

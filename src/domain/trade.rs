@@ -6,12 +6,14 @@
 
 mod id;
 mod key;
+mod rarity;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 pub use self::{
     id::{TRADE_ID_BYTES_MAX, TradeId},
     key::{KeyedBy, TradeKey},
+    rarity::RarityWord,
 };
 
 use crate::{
@@ -310,6 +312,8 @@ pub struct Trade<'a> {
     pub is_stattrak: bool,
     pub is_souvenir: bool,
     pub wear: Option<Wear>,
+    /// Rarity of the first item; `None` if the market does not name it.
+    pub rarity: Option<RarityWord>,
     /// Number of items sold together. Only listings of exactly one item are ordered.
     pub items: u32,
     /// Markup over the base price that the listing claims.

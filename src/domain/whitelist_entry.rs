@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::{
+    domain::item_filter::ItemFilter,
     domain::item_name::Wear,
     domain::money::{Amount, Percent},
+    domain::percent_rule::PercentRule,
     domain::trade::PaintWear,
 };
 
@@ -78,6 +80,10 @@ pub struct WhitelistEntry {
     pub max_total: Option<Amount>,
     /// Maximum age of a back-filled listing; `None` means any age.
     pub max_age: Option<Duration>,
+    /// Bound by a percentage of a reference price; `None` means no such bound.
+    pub percent: Option<PercentRule>,
+    /// Conditions on the kind of the item; `None` accepts any.
+    pub filter: Option<Box<ItemFilter>>,
 }
 
 impl WhitelistEntry {

@@ -5,11 +5,16 @@
 //! usage. Entries that share a name share their usage.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-use std::{collections::HashMap, fmt::Write as _};
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+};
 
 use super::event::EntrySlot;
 use crate::{
+    domain::item_filter::ItemFilter,
     domain::money::Amount,
+    domain::percent_rule::PercentRule,
     domain::whitelist_entry::{ItemPattern, WhitelistEntry},
 };
 
@@ -70,12 +75,42 @@ fn conditions(entry: &WhitelistEntry) -> String {
         if let Some(max) = entry.max_markup {
             write!(text, " markup<={max}")?;
         }
-        match entry.max_age {
-            Some(age) => write!(text, " age<={}ms", age.as_millis()),
+        if let Some(age) = entry.max_age {
+            write!(text, " age<={}ms", age.as_millis())?;
+        }
+        if let Some(percent) = &entry.percent {
+            percent_conditions(&mut text, percent)?;
+        }
+        match &entry.filter {
+            Some(filter) => filter_conditions(&mut text, filter),
             None => Ok(()),
         }
     })();
     text
+}
+
+fn percent_conditions(text: &mut String, rule: &PercentRule) -> fmt::Result {
+    write!(text, " percent<={} of {}", rule.max_percent, rule.rule.as_str())?;
+    for reference in &rule.references {
+        write!(text, " {reference}")?;
+    }
+    if let Some(min) = rule.min_count {
+        write!(text, " count>={min}")?;
+    }
+    match rule.min_reference {
+        Some(min) => write!(text, " reference>={min}"),
+        None => Ok(()),
+    }
+}
+
+fn filter_conditions(text: &mut String, filter: &ItemFilter) -> fmt::Result {
+    for category in filter.categories.iter() {
+        write!(text, " category={}", category.as_str())?;
+    }
+    for rarity in &filter.rarities {
+        write!(text, " rarity={rarity}")?;
+    }
+    filter.exclude.iter().try_for_each(|pattern| write!(text, " exclude={}", pattern.as_str()))
 }
 
 /// Usage of an entry.
@@ -212,6 +247,8 @@ pub(crate) mod tests {
             max_quantity: u32::MAX,
             max_total: None,
             max_age: None,
+            percent: None,
+            filter: None,
         }
     }
 

@@ -4,6 +4,8 @@
 //! environment. Size and time of a response are bounded, compressed or not. The caller interprets
 //! the response.
 
+pub mod download;
+
 use std::{
     error::Error,
     fmt, io, iter,

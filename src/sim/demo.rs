@@ -7,6 +7,36 @@ use crate::domain::item_name::Wear;
 /// Contents of a `sniper.toml` for the simulated market.
 pub const WHITELIST: &str = include_str!("demo.toml");
 
+/// Name of the price file that [`with_prices`] refers to.
+pub const PRICE_FILE: &str = "prices.csv";
+
+/// Made-up reference prices in dollars, for the entry with a percent rule.
+pub const PRICES: &str = "name,ask,bid,count
+AK-47 | Slate (Minimal Wear),3.10,2.90,240
+AK-47 | Slate (Field-Tested),3.05,2.88,610
+";
+
+/// Keys of the entry with a percent rule. Every listing that is generated for the entry is below
+/// its bound.
+const PERCENT_RULE: &str = "\nmax_percent = 99\nreference = \"example.bid\"";
+
+const PRICE_SECTION: &str = "
+[prices]
+coin_usd = 0.65
+
+[[prices.source]]
+name = \"example\"
+kind = \"file\"
+path = \"prices.csv\"
+unit = \"usd\"
+";
+
+/// Returns [`WHITELIST`] with a percent rule for one entry, and the source of its prices.
+pub fn with_prices() -> String {
+    let entry = "name = \"slate\"";
+    WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1) + PRICE_SECTION
+}
+
 /// An entry of [`WHITELIST`], with the ranges from which matching listings are generated.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoEntry {
@@ -125,6 +155,22 @@ mod tests {
             assert_eq!(amount("max_markup_percent"), wanted.markup_max, "{wanted:?}");
             assert!(wanted.markup_max <= MARKUP_MAX);
         }
+    }
+
+    #[test]
+    fn the_percent_rule_allows_every_listing_that_is_generated_for_its_entry() {
+        let file: toml::Table = with_prices().parse().unwrap();
+        let entries = file["whitelist"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry.get("max_percent").is_some()).unwrap();
+        let wanted =
+            WANTED.iter().find(|wanted| Some(wanted.entry) == entry["name"].as_str()).unwrap();
+        let dearest = wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
+        for line in PRICES.lines().skip(1) {
+            let bid: i64 = line.split(',').nth(2).unwrap().replace('.', "").parse().unwrap();
+            // Cents of a coin are those of a dollar divided by 0.65.
+            assert!(dearest * 65 <= bid * 99, "{line}");
+        }
+        assert_eq!(file["prices"]["source"][0]["path"].as_str(), Some(PRICE_FILE));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which generate
 //!   listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened; [`server`].
+//! - [`prices`]: price files of reference sources.
 //! - [`csgoroll`]: one market with its wire formats.
 
 pub mod catalogue;
@@ -13,6 +14,7 @@ pub mod demo;
 pub mod faults;
 pub mod history;
 pub mod items;
+pub mod prices;
 pub mod random;
 mod server;
 pub mod settings;

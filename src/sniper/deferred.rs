@@ -109,6 +109,9 @@ impl<B: OrderSender> Engine<B> {
         {
             let QueuedListing { held: HeldListing { trade, entry }, since, .. } = &queued;
             let (entry, since) = (*entry, *since);
+            if self.is_outpriced(trade, entry, now) {
+                continue;
+            }
             let candidate = Candidate { trade, entry, since, is_queued: true };
             if let Some(reason) = self.try_order(candidate, now) {
                 // Every other listing has the same reason to wait.
@@ -141,7 +144,8 @@ impl<B: OrderSender> Engine<B> {
         if self.held.hold(available_at, candidate.to_held()) {
             self.has_earlier_deadline |= is_earlier;
             let server_time = self.server_time(now).earliest;
-            trade_log::held(trade, self.whitelist.entries().get(entry), available_at, server_time);
+            let matched = self.matched(trade, entry, now);
+            trade_log::held(trade, &matched, available_at, server_time);
         } else {
             self.stats.skip("too many held");
             trade_log::skipped(trade, &"too many listings are held", Some(0));
@@ -221,7 +225,10 @@ impl<B: OrderSender> Engine<B> {
             // The latency excludes the time that the market made the listing wait.
             trade.arrival = Some(RxTimestamps::at(now.instant));
             let since = now.instant;
-            self.order_or_queue(Candidate { trade: &trade, entry, since, is_queued: false }, now);
+            if !self.is_outpriced(&trade, entry, now) {
+                let candidate = Candidate { trade: &trade, entry, since, is_queued: false };
+                self.order_or_queue(candidate, now);
+            }
         }
         if !self.queue.is_empty() {
             self.run_queue(now);

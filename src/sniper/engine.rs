@@ -31,7 +31,7 @@ use super::{
     notified::{Notified, UNREADABLE},
     queue::{OrderQueue, WaitReason},
     stats::{BoughtItem, SessionStats},
-    trade_log,
+    trade_log::{self, MatchedEntry},
 };
 use crate::{
     cache::SetAssocCache,
@@ -46,9 +46,10 @@ use crate::{
     ledger::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
     },
+    prices::PriceBook,
     secret,
     text::truncated,
-    whitelist::{Decision, Whitelist, WhitelistEntry},
+    whitelist::{Decision, PriceView, Whitelist, WhitelistEntry, percent_mismatch},
 };
 
 /// Maximum number of matched listings that are remembered to detect repetitions.
@@ -121,6 +122,8 @@ pub struct Engine<B> {
     pub(super) keyed_by: KeyedBy,
     clock: Arc<Mutex<ServerClock>>,
     pub(super) stats: SessionStats,
+    /// Reference prices. Replaced as a whole.
+    prices: Arc<PriceBook>,
     /// For each whitelist entry, whether it matched a listing.
     has_matched: Vec<bool>,
     pub(super) notified: Notified,
@@ -172,6 +175,7 @@ impl<B: OrderSender> Engine<B> {
             keyed_by,
             clock,
             stats: SessionStats::default(),
+            prices: Arc::default(),
             has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -210,6 +214,17 @@ impl<B: OrderSender> Engine<B> {
         entries.filter(|(_entry, has_matched)| !**has_matched).map(|(entry, _has_matched)| entry)
     }
 
+    /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are not
+    /// freed on this thread.
+    pub fn set_prices(&mut self, prices: Arc<PriceBook>) {
+        self.prices = prices;
+    }
+
+    /// Returns the reference prices as of this time.
+    pub fn price_view(&self, now: Now) -> PriceView<'_> {
+        PriceView::new(&self.prices, now.wall)
+    }
+
     pub const fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -229,7 +244,7 @@ impl<B: OrderSender> Engine<B> {
             return self.on_update(&trade, now);
         }
         self.stats.listings = self.stats.listings.saturating_add(1);
-        let decision = self.whitelist.decide(&trade);
+        let decision = self.whitelist.decide_with(&trade, self.price_view(now));
         if let Decision::Matched(entry) = decision {
             self.on_match(&trade, entry, now);
         }
@@ -331,7 +346,7 @@ impl<B: OrderSender> Engine<B> {
                 self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
                 self.pending.insert(request.key(), PendingOrder { market_name, price, steps });
-                trade_log::order_sent(trade, self.whitelist.entries().get(entry), &steps);
+                trade_log::order_sent(trade, &self.matched(trade, entry, now), &steps);
                 None
             }
             Err(reason) => {
@@ -353,7 +368,7 @@ impl<B: OrderSender> Engine<B> {
         });
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
-        trade_log::would_buy(trade, self.whitelist.entries().get(entry));
+        trade_log::would_buy(trade, &self.matched(trade, entry, now));
     }
 
     /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
@@ -365,6 +380,30 @@ impl<B: OrderSender> Engine<B> {
         // The event does not contain the buyer. For an order that is ours already it can only be us;
         // for any other it may be another buyer, so only the list of own trades is evidence.
         self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
+    }
+
+    /// Checks the percent rule again for a listing that had to wait, because the reference may have
+    /// changed. Skips the listing if the rule does not allow it any more.
+    pub(super) fn is_outpriced(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
+        let entry = self.whitelist.entries().get(entry);
+        let found = entry.and_then(|entry| {
+            percent_mismatch(entry, trade, PriceView::new(&self.prices, now.wall))
+        });
+        let Some(mismatch) = found else { return false };
+        self.stats.skip("reference changed while held");
+        trade_log::skipped(trade, &mismatch, Some(0));
+        true
+    }
+
+    /// Returns an entry with the share of the reference and the margin, for log lines.
+    pub(super) fn matched(&self, trade: &Trade<'_>, entry: usize, now: Now) -> MatchedEntry<'_> {
+        let prices = self.price_view(now);
+        let entry = self.whitelist.entries().get(entry);
+        MatchedEntry {
+            entry,
+            share: entry.and_then(|entry| prices.share(entry, trade)),
+            margin: prices.margin(trade),
+        }
     }
 
     /// Returns `true` if the account should be read soon, and clears the request.

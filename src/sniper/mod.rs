@@ -48,6 +48,7 @@ use crate::{
         response::{OrderReport, SentRequest},
     },
     ledger::{ApprovedOrder, LedgerError, control::PendingRequest},
+    prices::PriceBook,
     ws::FeedMetrics,
 };
 
@@ -181,6 +182,10 @@ impl<B: OrderSender> Sniper<B> {
                     }
                     None => inputs.control_requests = None,
                 },
+                prices = next(&mut inputs.prices) => match prices {
+                    Some(prices) => self.engine().set_prices(prices),
+                    None => inputs.prices = None,
+                },
                 () = self.changed.notified() => {}
                 () = ready(connection) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -284,6 +289,9 @@ pub struct EngineInputs {
     pub account_updates: Option<mpsc::Receiver<AccountUpdate>>,
     /// Requests over the control channel; `None` without one.
     pub control_requests: Option<mpsc::Receiver<PendingRequest>>,
+    /// New snapshots of the reference prices; `None` without price sources. The sender keeps a handle
+    /// of the one before, so that it is not freed on this thread.
+    pub prices: Option<mpsc::Receiver<Arc<PriceBook>>>,
     /// Start of the session, from which `status` computes its running time.
     pub started: Option<Instant>,
     pub refresh_requests: Arc<RefreshRequests>,

@@ -11,7 +11,7 @@ use crate::{
     domain::item_name::Wear,
     domain::latency::LatencyBreakdown,
     domain::latency::format_latency,
-    domain::money::Amount,
+    domain::money::{Amount, Percent},
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
     domain::trade::{PaintWear, Trade, TradeId},
@@ -19,6 +19,7 @@ use crate::{
         Effects, Intent, InvalidTransition, LedgerError, OrderState, Snapshot, StateChange,
         control::ControlRequest,
     },
+    prices::PercentOfReference,
     text::Escaped,
     whitelist::{Decision, Whitelist, WhitelistEntry},
 };
@@ -88,10 +89,19 @@ impl Display for PricedItem<'_> {
     }
 }
 
-/// Values that the whitelist compared: `  float 0.215  limit 12.50  [redline]`.
+/// The entry that matched, and the reference price that it compared.
+pub(super) struct MatchedEntry<'a> {
+    pub(super) entry: Option<&'a WhitelistEntry>,
+    pub(super) share: Option<PercentOfReference>,
+    /// Expected margin, if the settings say where items are sold.
+    pub(super) margin: Option<Percent>,
+}
+
+/// Values that the whitelist compared: `  float 0.215  limit 12.50  [redline]`, and
+/// `  2.31 = 84.1 % of reference 2.75` before the limit of a percent rule.
 struct MatchDetails<'a> {
     trade: &'a Trade<'a>,
-    entry: Option<&'a WhitelistEntry>,
+    matched: &'a MatchedEntry<'a>,
 }
 
 impl Display for MatchDetails<'_> {
@@ -105,7 +115,13 @@ impl Display for MatchDetails<'_> {
             (None, None) if self.trade.wear.is_some() => f.write_str("  float unknown")?,
             (None, None) => {}
         }
-        match self.entry {
+        if let Some(share) = self.matched.share {
+            write!(f, "  {share}")?;
+        }
+        if let Some(margin) = self.matched.margin {
+            write!(f, "  margin {margin} %")?;
+        }
+        match self.matched.entry {
             Some(entry) => write!(f, "  limit {}  [{}]", entry.max_price, Escaped(entry.label())),
             None => Ok(()),
         }
@@ -129,7 +145,8 @@ pub(super) fn mismatch(trade: &Trade<'_>, decision: &Decision, whitelist: &White
     if let Decision::Mismatched { entry, mismatch } = decision {
         let label = whitelist.entries().get(*entry).map_or("", |entry| entry.label());
         let (id, item) = (trade.id, PricedItem::of(trade));
-        debug!("NO MATCH  {item}: {mismatch}  [{}]  id={id}", Escaped(label));
+        let reason = whitelist.reason(*entry, mismatch);
+        debug!("NO MATCH  {item}: {reason}  [{}]  id={id}", Escaped(label));
     }
 }
 
@@ -175,11 +192,11 @@ impl Display for Repeats {
 /// `server_time`: the earliest time that the server's clock can show, if it is known.
 pub(super) fn held(
     trade: &Trade<'_>,
-    entry: Option<&WhitelistEntry>,
+    matched: &MatchedEntry<'_>,
     available_at: UnixMs,
     server_time: Option<UnixMs>,
 ) {
-    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, entry });
+    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, matched });
     match server_time {
         Some(time) => {
             let wait = format_duration(available_at.since(time));
@@ -190,18 +207,18 @@ pub(super) fn held(
     debug!("Listing held until {available_at} (server time): {}", ListingLine(trade));
 }
 
-pub(super) fn would_buy(trade: &Trade<'_>, entry: Option<&WhitelistEntry>) {
-    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, entry });
+pub(super) fn would_buy(trade: &Trade<'_>, matched: &MatchedEntry<'_>) {
+    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, matched });
     info!("WOULD BUY {item}{details}  (dry run)");
     debug!("Order simulated: {}", ListingLine(trade));
 }
 
 pub(super) fn order_sent(
     trade: &Trade<'_>,
-    entry: Option<&WhitelistEntry>,
+    matched: &MatchedEntry<'_>,
     latency: &LatencyBreakdown,
 ) {
-    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, entry });
+    let (item, details) = (PricedItem::of(trade), MatchDetails { trade, matched });
     info!("BUY sent  {item}{details}  {}", format_latency(latency.total()));
     debug!("Order sent after {latency}: {}", ListingLine(trade));
 }

@@ -6,10 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    domain::item_filter::{CategorySet, NamePattern},
     domain::item_name::{ItemName, Wear},
     domain::money::{Amount, Percent},
+    domain::percent_rule::{CoinUsd, PriceReference, QuoteSide, ReferenceRule},
     domain::time::UnixMs,
     domain::trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
+    prices::{BookTable, Offer, PriceTable, Quote, RefPrice, book::Resale},
 };
 
 /// Eligible listing: 10.15 coins, 1.5 % over 10.00.
@@ -23,6 +26,7 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
         is_stattrak: name.is_stattrak,
         is_souvenir: name.is_souvenir,
         wear: name.wear,
+        rarity: None,
         market_name: Cow::Owned(market_name.to_owned()),
         items: 1,
         markup_percent: Some(Percent::from_hundredths(150)),
@@ -57,6 +61,8 @@ pub(crate) fn entry() -> WhitelistEntry {
         max_quantity: 1,
         max_total: None,
         max_age: None,
+        percent: None,
+        filter: None,
     }
 }
 
@@ -188,7 +194,7 @@ fn linear_scan(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
             ItemPattern::Any => true,
             ItemPattern::Named(item) => *item == trade.item,
         };
-        about && mismatch(entry, trade, trade.total_value.unwrap()).is_none()
+        about && mismatch(entry, trade, trade.total_value.unwrap(), PriceView::NONE).is_none()
     })
 }
 
@@ -215,4 +221,137 @@ proptest! {
         };
         prop_assert_eq!(found, linear_scan(&entries, &trade));
     }
+}
+
+/// A book with one source: 10 dollars for the Redline as ask, and 9 as bid, at time zero. A coin is
+/// worth half a dollar.
+fn book() -> PriceBook {
+    let offer = |micros| Offer::new(RefPrice::from_micros(micros).unwrap()).with_count(Some(3));
+    let mut table = PriceTable::default();
+    let quote = Quote { ask: Some(offer(10_000_000)), bid: Some(offer(9_000_000)) };
+    table.add(REDLINE, None, quote);
+    table.add("★ Karambit | Doppler (Factory New)", None, quote);
+    let coin = CoinUsd::from_ten_thousandths(5_000).unwrap();
+    let max_age = Duration::from_secs(60);
+    PriceBook::new(&[BookTable { table: Some(&table), at: UnixMs(0), max_age, coin }])
+}
+
+/// An entry for every item that allows 80 % of the ask, which is 16 coins, up to 50 coins.
+fn percent_entry() -> WhitelistEntry {
+    let reference =
+        PriceReference { source: "buff".to_owned(), index: 0, side: Some(QuoteSide::Ask) };
+    let rule = PercentRule {
+        max_percent: Percent::from_hundredths(8_000),
+        references: vec![reference],
+        rule: ReferenceRule::Lowest,
+        min_count: None,
+        min_reference: None,
+    };
+    WhitelistEntry {
+        item: ItemPattern::Any,
+        max_price: Amount::from_cents(5_000),
+        max_markup: None,
+        percent: Some(rule),
+        ..entry()
+    }
+}
+
+/// Decides about a listing at this price and time; `None` is a match.
+#[track_caller]
+fn check_percent(
+    entry: &WhitelistEntry,
+    (name, cents, now): (&str, i64, i64),
+    expected: Option<&str>,
+) {
+    let whitelist = Whitelist::new(vec![entry.clone()]);
+    let mut trade = trade("a", name);
+    trade.total_value = Some(Amount::from_cents(cents));
+    let book = book();
+    let reason = match whitelist.decide_with(&trade, PriceView::new(&book, UnixMs(now))) {
+        Decision::Matched(0) => None,
+        Decision::Mismatched { entry, mismatch } => Some(whitelist.reason(entry, &mismatch)),
+        other => Some(format!("{other:?}")),
+    };
+    assert_eq!(reason.as_deref(), expected);
+}
+
+#[test]
+fn a_percent_rule_matches_up_to_its_bound_and_no_further() {
+    let entry = percent_entry();
+    check_percent(&entry, (REDLINE, 1_599, 0), None);
+    check_percent(&entry, (REDLINE, 1_600, 0), None);
+    let above = "16.01 = 80.1 % of reference 20.00, above 80.00 %";
+    check_percent(&entry, (REDLINE, 1_601, 0), Some(above));
+}
+
+#[test]
+fn the_absolute_ceiling_is_honored_before_the_percent_rule() {
+    let entry = WhitelistEntry { max_price: Amount::from_cents(1_000), ..percent_entry() };
+    check_percent(&entry, (REDLINE, 1_001, 0), Some("price 10.01 is above 10.00"));
+    // The ceiling is named although the item has no price either.
+    check_percent(&entry, ("Fracture Case", 1_001, 0), Some("price 10.01 is above 10.00"));
+    check_percent(&entry, (REDLINE, 1_000, 0), None);
+}
+
+#[test]
+fn without_a_fresh_price_of_this_very_item_a_percent_rule_matches_nothing() {
+    let entry = percent_entry();
+    let none = Some("buff.ask has no price for this item");
+    check_percent(&entry, ("Fracture Case", 1, 0), none);
+    check_percent(&entry, ("AK-47 | Redline (Well-Worn)", 1, 0), none);
+    check_percent(&entry, ("★ Karambit | Doppler Phase 2 (Factory New)", 1, 0), none);
+    check_percent(&entry, ("★ Karambit | Ruby (Factory New)", 1, 0), none);
+    check_percent(&entry, ("★ Karambit | Doppler (Factory New)", 1, 0), None);
+    check_percent(&entry, (REDLINE, 1, 60_000), None);
+    check_percent(
+        &entry,
+        (REDLINE, 1, 61_000),
+        Some("buff.ask is 1 min 1 s old, more than 1 min 0 s"),
+    );
+    let whitelist = Whitelist::new(vec![entry]);
+    let decision = whitelist.decide(&trade("a", REDLINE));
+    let mismatch = Mismatch::NoReference { reference: 0, reason: NoReference::NoTable };
+    assert_eq!(decision, Decision::Mismatched { entry: 0, mismatch });
+}
+
+#[test]
+fn an_unlimited_markup_is_no_condition_and_a_set_one_is() {
+    let entry = percent_entry();
+    check_percent(&entry, (REDLINE, 1_015, 0), None);
+    let bounded = WhitelistEntry { max_markup: Some(Percent::from_hundredths(100)), ..entry };
+    check_percent(&bounded, (REDLINE, 1_015, 0), Some("markup 1.50% is above 1.00%"));
+}
+
+#[test]
+fn an_item_filter_accepts_its_categories_and_rarities_without_the_excluded_names() {
+    let filter = ItemFilter {
+        categories: CategorySet::default().with(ItemCategory::Rifle),
+        rarities: vec![RarityWord::new("covert").unwrap()],
+        exclude: vec![NamePattern::parse("AWP | *").unwrap()],
+    };
+    let entry =
+        WhitelistEntry { item: ItemPattern::Any, filter: Some(Box::new(filter)), ..entry() };
+    let of = |name: &str, rarity: &str| {
+        let rarity = RarityWord::new(rarity);
+        Trade { rarity, ..trade("a", name) }
+    };
+    check(entry.clone(), &of(REDLINE, "covert"), None);
+    check(entry.clone(), &of(REDLINE, "classified"), Some("rarity is classified"));
+    check(entry.clone(), &of(REDLINE, ""), Some("rarity is unknown"));
+    check(entry.clone(), &of("AWP | Asiimov (Field-Tested)", "covert"), Some("it is excluded"));
+    let knife = of("★ Karambit", "covert");
+    check(entry, &knife, Some("category is knife"));
+}
+
+#[test]
+fn a_share_and_a_margin_are_those_of_the_listing() {
+    let book = book().with_resale(Some(Resale { source: 0, fee: Percent::from_hundredths(250) }));
+    let view = PriceView::new(&book, UnixMs(0));
+    let mut trade = trade("a", REDLINE);
+    trade.total_value = Some(Amount::from_cents(1_500));
+    let share = view.share(&percent_entry(), &trade).map(|share| share.to_string());
+    assert_eq!(share.as_deref(), Some("15.00 = 75.0 % of reference 20.00"));
+    assert_eq!(view.margin(&trade).map(|margin| margin.to_string()).as_deref(), Some("30.00"));
+    assert_eq!(view.share(&entry(), &trade), None);
+    assert_eq!(PriceView::NONE.margin(&trade), None);
 }

@@ -474,6 +474,55 @@ fn an_out_of_range_number_is_rejected_with_the_valid_range() {
     }
 }
 
+/// The demo shows a new user why a listing is bought by its percent rule.
+#[test]
+fn the_demo_buys_by_a_percentage_of_a_reference_price() {
+    let output = Workspace::new().run(&["demo", "--for", "4s", "--rate", "200"]);
+    let log = out(&output);
+    let by_percent =
+        log.lines().find(|line| line.contains("BUY sent") && line.contains(" % of reference 4.4"));
+    assert!(by_percent.is_some_and(|line| line.contains("[slate]")), "{log}");
+}
+
+/// The price commands show the table of a local file, and an item of it.
+#[test]
+fn the_price_commands_read_and_show_a_local_file() {
+    let workspace = Workspace::new();
+    let source = "[prices]\ncoin_usd = 0.5\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\npath = \"p.csv\"\nunit = \"usd\"\n";
+    let entry = "[[whitelist]]\nitem = \"Fracture Case\"\nmax_price = 5\nmax_percent = 80\n";
+    fs::write(workspace.directory.path().join("sniper.toml"), format!("{source}{entry}")).unwrap();
+    let prices = |text| fs::write(workspace.directory.path().join("p.csv"), text).unwrap();
+    let run = |words: &[&str]| {
+        let output = workspace.run(&[&["prices"], words].concat());
+        (output.status.code(), out(&output))
+    };
+    assert_eq!(
+        run(&["status"]),
+        (Some(1), "own: no prices yet; run `sniper prices update`\n".to_owned())
+    );
+    prices("name,ask,bid,count\nFracture Case,0.60,0.50,9\nx,1,,\n");
+    let (code, text) = run(&["update"]);
+    assert!(code == Some(0) && text.starts_with("own: updated, 2 items, "), "{text}");
+    let (code, text) = run(&["status"]);
+    assert!(code == Some(0) && text.starts_with("own: file, 2 items, "), "{text}");
+    let (code, text) = run(&["show", "Fracture Case"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("own.bid") && text.contains("0.50 USD = 1.00 coins, 9 offers"), "{text}");
+    let (code, text) = run(&["show", "Fractur Case"]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("did you mean Fracture Case?"), "{text}");
+    prices("name,ask,bid,count\nFracture Case,60,50,9\nx,100,,\n");
+    let (code, text) = run(&["update"]);
+    assert!(code == Some(1) && text.contains("the table was refused"), "{text}");
+    let (_, text) = run(&["diff"]);
+    assert!(text.contains("Fracture Case ask: 0.60 to 60.00"), "{text}");
+    assert_eq!(run(&["update", "own", "--accept"]).0, Some(0));
+    let (_, text) = run(&["diff", "own"]);
+    assert!(text.starts_with("own: last good table, 2 items, was 2; 3 prices differ"), "{text}");
+    let checked = workspace.run(&["check"]);
+    assert!(out(&checked).contains("80.00 % of own.bid or ask"), "{}", out(&checked));
+}
+
 /// Returns everything that a run writes: its output and its files except `.env`.
 fn all_output(workspace: &Workspace, args: &[&str]) -> String {
     let output = workspace.run(args);

@@ -18,7 +18,9 @@ use crate::{
     domain::item_name::ItemName,
     domain::money::{Amount, Percent},
     domain::time::UnixMs,
-    domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
+    domain::trade::{
+        Defect, Defects, PaintWear, RarityWord, Trade, TradeEvent, TradeId, TradeStatus,
+    },
     json::{Cursor, JsonError, JsonStr, ValueKind},
 };
 
@@ -61,6 +63,7 @@ struct ListedItems<'a> {
     count: u32,
     market_name: Option<JsonStr<'a>>,
     base_value: Option<Amount>,
+    rarity: Option<RarityWord>,
 }
 
 /// Parses one listing of this generation. Returns `None` for a value that is not an object or has no
@@ -239,6 +242,7 @@ impl<'a> ListingDraft<'a> {
             is_stattrak: name.is_stattrak,
             is_souvenir: name.is_souvenir,
             wear: name.wear,
+            rarity: sold.and_then(|items| items.rarity),
             items: sold.map_or(0, |items| items.count),
             markup_percent: required(self.markup_percent, Defect::MarkupPercent, &mut defects),
             total_value: required(self.total_value, Defect::TotalValue, &mut defects),
@@ -299,7 +303,7 @@ fn items<'a>(
     cursor: &mut Cursor<'a>,
     defects: &mut Defects,
 ) -> Result<Option<ListedItems<'a>>, JsonError> {
-    let mut items = ListedItems { count: 0, market_name: None, base_value: None };
+    let mut items = ListedItems { count: 0, market_name: None, base_value: None, rarity: None };
     let mut is_readable = true;
     cursor.array(|cursor| {
         items.count = items.count.saturating_add(1);
@@ -314,7 +318,9 @@ fn items<'a>(
             }
             "itemVariant" => {
                 mark_seen(&mut seen, 1, defects);
-                base_value(cursor, defects).map(|coins| items.base_value = coins)
+                let variant = item_variant(cursor, defects)?;
+                (items.base_value, items.rarity) = variant;
+                Ok(())
             }
             _ => cursor.skip().map(drop),
         })?;
@@ -323,16 +329,24 @@ fn items<'a>(
     Ok(is_readable.then_some(items))
 }
 
-fn base_value(cursor: &mut Cursor<'_>, defects: &mut Defects) -> Result<Option<Amount>, JsonError> {
-    let (mut coins, mut seen) = (None, 0);
-    super::object(cursor, |key, cursor| {
-        if key != "value" {
-            return cursor.skip().map(drop);
+/// Reads the base price and the rarity.
+fn item_variant(
+    cursor: &mut Cursor<'_>,
+    defects: &mut Defects,
+) -> Result<(Option<Amount>, Option<RarityWord>), JsonError> {
+    let (mut coins, mut rarity, mut seen) = (None, None, 0);
+    super::object(cursor, |key, cursor| match key {
+        "value" => {
+            mark_seen(&mut seen, 0, defects);
+            number(cursor, positive).map(|read| coins = value(read))
         }
-        mark_seen(&mut seen, 0, defects);
-        number(cursor, positive).map(|read| coins = value(read))
+        "rarity" => {
+            mark_seen(&mut seen, 1, defects);
+            text(cursor, |word| RarityWord::new(&word.decode())).map(|read| rarity = value(read))
+        }
+        _ => cursor.skip().map(drop),
     })?;
-    Ok(coins)
+    Ok((coins, rarity))
 }
 
 fn float_range(

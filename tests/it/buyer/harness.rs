@@ -114,6 +114,8 @@ pub(crate) fn approved(id: &str) -> ApprovedOrder {
         max_quantity: 1,
         max_total: None,
         max_age: None,
+        percent: None,
+        filter: None,
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
     let (id, keyed_by) = (TradeId::new(id).unwrap(), KeyedBy::Id);

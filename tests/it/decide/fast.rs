@@ -86,6 +86,8 @@ pub(crate) fn whitelist() -> Whitelist {
         max_quantity: 1,
         max_total: None,
         max_age: None,
+        percent: None,
+        filter: None,
     };
     Whitelist::new(vec![entry("AK-47 | Redline", 1_250), entry("AWP | Neo-Noir", 5_000)])
 }

@@ -256,7 +256,7 @@ fn repeats(listing: &JsonTree) -> bool {
         || listing.all("avgPaintWearRange").any(|range| range.repeats(&["min", "max"]))
         || listing.all("tradeItems").filter_map(first_item).any(|first| {
             first.repeats(&["marketName", "itemVariant"])
-                || first.all("itemVariant").any(|variant| variant.repeats(&["value"]))
+                || first.all("itemVariant").any(|variant| variant.repeats(&["value", "rarity"]))
         })
 }
 
@@ -295,6 +295,9 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
         is_stattrak: parts.is_stattrak,
         is_souvenir: parts.is_souvenir,
         wear: parts.wear,
+        rarity: first
+            .and_then(|first| first.get("itemVariant")?.get("rarity")?.text())
+            .and_then(sniper::domain::trade::RarityWord::new),
         items: u32::try_from(items.as_ref().map_or(0, Vec::len)).ok()?,
         markup_percent: required(d, Defect::MarkupPercent, get("markupPercent"), |value| {
             sniper::domain::money::Percent::parse(value.number()?).ok()

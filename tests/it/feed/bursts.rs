@@ -41,6 +41,8 @@ fn wanting(item: &str) -> Arc<[WhitelistEntry]> {
         max_quantity: 1,
         max_total: None,
         max_age: None,
+        percent: None,
+        filter: None,
     }])
 }
 

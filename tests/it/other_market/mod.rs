@@ -323,6 +323,7 @@ fn trade(id: TradeId, event: TradeEvent, price: u32, item: u16) -> Trade<'static
         is_stattrak: false,
         is_souvenir: false,
         wear: None,
+        rarity: None,
         items: 1,
         markup_percent: None,
         total_value: Some(Amount::from_thousandths(price.into())),

@@ -46,6 +46,8 @@ fn redline() -> WhitelistEntry {
         max_quantity: 10,
         max_total: None,
         max_age: None,
+        percent: None,
+        filter: None,
     }
 }
 

@@ -1,0 +1,374 @@
+//! Reads one price source: conditional download or file, parser, acceptance, disk.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use super::store::{PriceStore, StoredAs, StoredTable};
+use crate::{
+    account::reader::RateLimiter,
+    clock,
+    config::{
+        USER_AGENT,
+        endpoint::Endpoint,
+        prices::{PriceLocation, PriceSource, PricesConfig},
+    },
+    domain::time::{UnixMs, format_duration},
+    net::{
+        http_client::{
+            HttpClient, HttpError,
+            download::{Download, DownloadError, DownloadLimits},
+        },
+        http_head::http_date,
+        http_message::{Auth, HttpRequest},
+        tls::Tls,
+    },
+    prices::{
+        BookTable, PriceBook, PriceTable, SourceKind, TableError,
+        acceptance::{self, Refusal},
+        book::Resale,
+        parse,
+    },
+};
+
+/// Limits of a download. Catalogues of 40 MB are known.
+const LIMITS: DownloadLimits =
+    DownloadLimits { body_bytes_max: 64 * 1024 * 1024, timeout: Duration::from_secs(300) };
+
+/// Maximum `Retry-After` that is honored.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// Reads the sources of the settings.
+#[derive(Debug)]
+pub struct PriceReader {
+    config: PricesConfig,
+    store: PriceStore,
+    clients: Vec<SourceClient>,
+}
+
+/// HTTP client of one source, and its rate limit.
+#[derive(Debug)]
+struct SourceClient {
+    http: Option<HttpClient>,
+    rate_limiter: RateLimiter,
+    /// Time before which the source asked not to be read.
+    retry_at: Option<Instant>,
+}
+
+/// Result of a successful reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceReading {
+    /// A new table was accepted.
+    New { items: usize, at: UnixMs },
+    /// The source confirmed the table of this time.
+    Unchanged { at: UnixMs },
+}
+
+/// Cause of a failed reading. The last good table stays.
+#[derive(Debug, thiserror::Error)]
+pub enum PriceFailure {
+    #[error("the source was read {} ago and allows one read per {}", format_duration(*.ago), format_duration(*.interval))]
+    TooSoon { ago: Duration, interval: Duration },
+    #[error("the download failed: {0}")]
+    Download(#[from] DownloadError),
+    #[error("the file cannot be read: {0}")]
+    File(io::Error),
+    /// The site asks to wait.
+    #[error("the site asks to wait (HTTP {status}){}", format_wait(*.retry_after))]
+    Wait { status: u16, retry_after: Option<Duration> },
+    #[error("the site redirects (HTTP {status}); the file may not exist any more")]
+    Redirect { status: u16 },
+    #[error("the site rejects the key (HTTP {status})")]
+    Key { status: u16 },
+    #[error("the site answers with HTTP {status}")]
+    Status { status: u16 },
+    #[error("it is no price table: {0}")]
+    Table(#[from] TableError),
+    #[error("the table was refused: {0}; `sniper prices update --accept` takes it all the same")]
+    Refused(Refusal),
+    #[error("the table cannot be stored: {0}")]
+    Store(io::Error),
+}
+
+fn format_wait(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |wait| format!(": {}", format_duration(wait)))
+}
+
+impl PriceFailure {
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Wait { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// Content of a source with its time and validators.
+struct SourceContent {
+    bytes: Vec<u8>,
+    /// Time of the prices as the source states it.
+    at: Option<UnixMs>,
+    etag: Option<String>,
+    last_modified: Option<String>,
+}
+
+impl PriceReader {
+    /// Creates a reader without sending a request.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`HttpError`] if an HTTP client cannot be created.
+    pub fn new(config: &PricesConfig, data_dir: &Path, tls: &Tls) -> Result<Self, HttpError> {
+        let client = |source: &PriceSource| {
+            let http = match &source.location {
+                PriceLocation::Url(endpoint) => Some(HttpClient::new(endpoint, tls)?),
+                PriceLocation::File(_) => None,
+            };
+            let rate_limiter = RateLimiter::with_min_interval(source.kind.interval_min());
+            Ok(SourceClient { http, rate_limiter, retry_at: None })
+        };
+        Ok(Self {
+            config: config.clone(),
+            store: PriceStore::new(data_dir),
+            clients: config.sources.iter().map(client).collect::<Result<_, HttpError>>()?,
+        })
+    }
+
+    pub const fn config(&self) -> &PricesConfig {
+        &self.config
+    }
+
+    pub const fn store(&self) -> &PriceStore {
+        &self.store
+    }
+
+    /// Returns the time from a failed reading until the next try: not before the wait that the site
+    /// asked for, and not later than the next refresh after it.
+    pub fn delay_after_failure(&self, index: usize, now: Instant) -> Duration {
+        let (Some(source), Some(client)) =
+            (self.config.sources.get(index), self.clients.get(index))
+        else {
+            return Duration::MAX;
+        };
+        let own = client.rate_limiter.delay(now).min(self.config.interval(source));
+        let asked = client.retry_at.map(|at| at.saturating_duration_since(now));
+        asked.unwrap_or_default().max(own)
+    }
+
+    /// Reads a source and stores its table, if that is accepted. With `accept`, a table that differs
+    /// too much from the last good one is accepted all the same.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`PriceFailure`]; the last good table is then unchanged.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a table is stored as a whole or not at all.
+    pub async fn read(&mut self, index: usize, accept: bool) -> Result<PriceReading, PriceFailure> {
+        let Self { config, store, clients } = self;
+        let (Some(source), Some(client)) = (config.sources.get(index), clients.get_mut(index))
+        else {
+            return Err(PriceFailure::File(io::ErrorKind::NotFound.into()));
+        };
+        let stored = store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
+        let started = clock::wall();
+        check_interval(source, stored.as_ref(), started)?;
+        let content = client.fetch(source, (stored.as_ref(), accept)).await;
+        let result = finish(store, source, (content, stored), (started, accept));
+        client.record(&result);
+        result
+    }
+
+    /// Reads all local files, so that their prices are known before the first listing. Returns the
+    /// failures with the names of their sources.
+    pub fn read_files(&self) -> Vec<(String, PriceFailure)> {
+        let read = |source: &PriceSource| {
+            let PriceLocation::File(path) = &source.location else { return Ok(()) };
+            let stored = self.store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
+            let content = read_file(path).map(Some);
+            finish(&self.store, source, (content, stored), (clock::wall(), false)).map(drop)
+        };
+        let sources = self.config.sources.iter();
+        sources.filter_map(|source| Some((source.name.clone(), read(source).err()?))).collect()
+    }
+
+    /// Combines the last good tables of all sources. A table that cannot be read counts as absent.
+    pub fn book(&self) -> PriceBook {
+        let load = |source| self.store.load(source, StoredAs::Current).ok().flatten();
+        let stored: Vec<Option<StoredTable>> = self.config.sources.iter().map(load).collect();
+        let tables: Vec<BookTable<'_>> = self
+            .config
+            .sources
+            .iter()
+            .zip(&stored)
+            .map(|(source, stored)| BookTable {
+                table: stored.as_ref().map(|stored| &stored.table),
+                at: stored.as_ref().map_or(UnixMs(0), |stored| stored.at),
+                max_age: source.max_age,
+                coin: self.config.coin(source),
+            })
+            .collect();
+        let resale = self
+            .config
+            .sell_on
+            .map(|source| Resale { source, fee: self.config.sell_fee.unwrap_or_default() });
+        PriceBook::new(&tables).with_resale(resale)
+    }
+}
+
+/// Fails if a site was read a moment ago, perhaps by another process.
+fn check_interval(
+    source: &PriceSource,
+    stored: Option<&StoredTable>,
+    now: UnixMs,
+) -> Result<(), PriceFailure> {
+    let interval = source.kind.interval_min();
+    let Some(stored) = stored.filter(|stored| stored.checked_at <= now) else { return Ok(()) };
+    let ago = now.since(stored.checked_at);
+    let is_limited = matches!(&source.location, PriceLocation::Url(url) if !url.is_loopback());
+    if is_limited && ago < interval {
+        return Err(PriceFailure::TooSoon { ago, interval });
+    }
+    Ok(())
+}
+
+/// Keeps new content, or confirms the stored table.
+fn finish(
+    store: &PriceStore,
+    source: &PriceSource,
+    (content, stored): (Result<Option<SourceContent>, PriceFailure>, Option<StoredTable>),
+    (started, accept): (UnixMs, bool),
+) -> Result<PriceReading, PriceFailure> {
+    match (content?, stored) {
+        (Some(content), stored) => keep(store, source, (content, stored), (started, accept)),
+        (None, Some(stored)) => confirm(store, source, stored, started),
+        (None, None) => Err(PriceFailure::Status { status: 304 }),
+    }
+}
+
+/// Parses, checks and stores new content.
+fn keep(
+    store: &PriceStore,
+    source: &PriceSource,
+    (content, last): (SourceContent, Option<StoredTable>),
+    (started, accept): (UnixMs, bool),
+) -> Result<PriceReading, PriceFailure> {
+    let table = parse::parse(source.kind, source.unit(), &content.bytes)?;
+    // A time in the future would never become too old.
+    let at = table.at.or(content.at).map_or(started, |at| at.min(started));
+    let items = table.len();
+    let SourceContent { etag, last_modified, .. } = content;
+    let is_dated = table.at.is_some() || last_modified.is_some();
+    let new = StoredTable { table, at, checked_at: started, etag, last_modified, is_dated };
+    let last = last.as_ref().map(|last| &last.table);
+    if let Err(refusal) = check(&new.table, last, source.kind)
+        && !accept
+    {
+        store.save(source, StoredAs::Refused, &new).map_err(PriceFailure::Store)?;
+        return Err(PriceFailure::Refused(refusal));
+    }
+    store.replace(source, &new).map_err(PriceFailure::Store)?;
+    store.remove(source, StoredAs::Refused).map_err(PriceFailure::Store)?;
+    Ok(PriceReading::New { items, at })
+}
+
+fn check(table: &PriceTable, last: Option<&PriceTable>, kind: SourceKind) -> Result<(), Refusal> {
+    acceptance::check(table, last, kind != SourceKind::File)
+}
+
+/// Stores that the source confirmed its table. Without a time of its own, the table is then as of
+/// now.
+fn confirm(
+    store: &PriceStore,
+    source: &PriceSource,
+    stored: StoredTable,
+    started: UnixMs,
+) -> Result<PriceReading, PriceFailure> {
+    let at = if stored.is_dated { stored.at } else { started };
+    let confirmed = StoredTable { at, checked_at: started, ..stored };
+    store.save(source, StoredAs::Current, &confirmed).map_err(PriceFailure::Store)?;
+    Ok(PriceReading::Unchanged { at })
+}
+
+impl SourceClient {
+    /// Updates the rate limit after a reading.
+    fn record(&mut self, result: &Result<PriceReading, PriceFailure>) {
+        match result {
+            Ok(_) => self.rate_limiter.on_success(),
+            Err(failure) => {
+                let now = Instant::now();
+                let wait = failure.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX));
+                self.rate_limiter.on_failure(now, None);
+                self.retry_at = wait.and_then(|wait| now.checked_add(wait));
+            }
+        }
+    }
+
+    /// Returns the content of a source; `None` if it confirmed the stored table.
+    async fn fetch(
+        &mut self,
+        source: &PriceSource,
+        (stored, accept): (Option<&StoredTable>, bool),
+    ) -> Result<Option<SourceContent>, PriceFailure> {
+        let (endpoint, http) = match (&source.location, &self.http) {
+            (PriceLocation::Url(endpoint), Some(http)) => (endpoint, http),
+            (PriceLocation::File(path), _) => return read_file(path).map(Some),
+            (PriceLocation::Url(_), None) => {
+                return Err(PriceFailure::File(io::ErrorKind::Unsupported.into()));
+            }
+        };
+        self.rate_limiter.on_request(Instant::now());
+        let request = request(endpoint, source, stored.filter(|_| !accept));
+        let Download { head, etag, last_modified, body } = http.download(&request, LIMITS).await?;
+        match head.status {
+            200 => {
+                let at = last_modified.as_deref().and_then(http_date).or(head.date);
+                Ok(Some(SourceContent { bytes: body, at, etag, last_modified }))
+            }
+            304 => Ok(None),
+            status @ 300..=399 => Err(PriceFailure::Redirect { status }),
+            status @ (401 | 403) if source.key.is_some() => Err(PriceFailure::Key { status }),
+            status @ (429 | 503) => {
+                Err(PriceFailure::Wait { status, retry_after: head.retry_after })
+            }
+            status => Err(PriceFailure::Status { status }),
+        }
+    }
+}
+
+fn request(endpoint: &Endpoint, source: &PriceSource, stored: Option<&StoredTable>) -> HttpRequest {
+    let mut request = HttpRequest::get(endpoint.path())
+        .with_header("Accept-Encoding", source.kind.accept_encoding())
+        .with_header("User-Agent", USER_AGENT);
+    if let Some(etag) = stored.and_then(|stored| stored.etag.as_deref()) {
+        request = request.with_header("If-None-Match", etag);
+    } else if let Some(date) = stored.and_then(|stored| stored.last_modified.as_deref()) {
+        request = request.with_header("If-Modified-Since", date);
+    }
+    match &source.key {
+        Some(key) => Auth::Bearer.apply(key, request),
+        None => request,
+    }
+}
+
+/// Reads a local file, with the time of its last change.
+fn read_file(path: &Path) -> Result<SourceContent, PriceFailure> {
+    let limit = u64::try_from(LIMITS.body_bytes_max).unwrap_or(u64::MAX);
+    let read = || {
+        let file = File::open(path)?;
+        let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).ok();
+        let mut bytes = Vec::new();
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok((bytes, modified))
+    };
+    let (bytes, modified) = read().map_err(PriceFailure::File)?;
+    if bytes.len() > LIMITS.body_bytes_max {
+        return Err(DownloadError::TooLong(LIMITS.body_bytes_max).into());
+    }
+    let at = modified.and_then(|since| i64::try_from(since.as_millis()).ok()).map(UnixMs);
+    Ok(SourceContent { bytes, at, etag: None, last_modified: None })
+}

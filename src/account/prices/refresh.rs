@@ -1,0 +1,155 @@
+//! Reads all sources at their intervals, and publishes a snapshot after each new table.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::mpsc, time::sleep};
+use tracing::{info, warn};
+
+use super::reader::{PriceFailure, PriceReader, PriceReading};
+use crate::{
+    clock,
+    domain::time::{UnixMs, format_duration},
+    prices::PriceBook,
+};
+
+/// Interval at which the ages of the tables are checked.
+const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
+
+/// State of one source.
+#[derive(Clone, Debug, Default)]
+struct SourceState {
+    /// Time of the next reading; `None` for at once.
+    next: Option<Instant>,
+    /// Text of the last failure, which is logged once.
+    failure: Option<String>,
+    is_stale: bool,
+}
+
+/// Snapshots that were published. The last two are kept, so that the thread that decides frees none.
+#[derive(Debug)]
+struct Publisher {
+    books: mpsc::Sender<Arc<PriceBook>>,
+    last: [Arc<PriceBook>; 2],
+}
+
+/// Publishes the stored tables, then reads each source at its interval. Returns when the receiver is
+/// closed.
+///
+/// # Cancel safety
+///
+/// Safe: tables are stored as a whole.
+pub async fn refresh_prices(mut reader: PriceReader, books: mpsc::Sender<Arc<PriceBook>>) {
+    let count = reader.config().sources.len();
+    let mut states = vec![SourceState::default(); count];
+    let mut publisher = Publisher { books, last: [Arc::default(), Arc::default()] };
+    if count == 0 || !publisher.publish(reader.book()).await {
+        return;
+    }
+    schedule_stored(&reader, &mut states);
+    loop {
+        for (index, state) in states.iter_mut().enumerate() {
+            if state.next.is_some_and(|next| Instant::now() < next) {
+                continue;
+            }
+            let is_changed = read_source(&mut reader, index, state).await;
+            if is_changed && !publisher.publish(reader.book()).await {
+                return;
+            }
+        }
+        report_ages(&reader, &publisher, &mut states);
+        let now = Instant::now();
+        let next = states.iter().filter_map(|state| state.next).min();
+        let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.saturating_duration_since(now));
+        tokio::select! {
+            () = sleep(wait.min(AGE_CHECK_INTERVAL)) => {}
+            () = publisher.books.closed() => return,
+        }
+    }
+}
+
+/// Schedules the sources whose stored tables were read recently, perhaps by an earlier run.
+fn schedule_stored(reader: &PriceReader, states: &mut [SourceState]) {
+    let (now, wall) = (Instant::now(), clock::wall());
+    for (source, state) in reader.config().sources.iter().zip(states) {
+        let stored = reader.store().load(source, super::StoredAs::Current).ok().flatten();
+        let Some(stored) = stored.filter(|stored| stored.checked_at <= wall) else { continue };
+        let ago = wall.since(stored.checked_at);
+        let wait = reader.config().interval(source).saturating_sub(ago);
+        state.next = now.checked_add(wait);
+    }
+}
+
+/// Reads one source, logs the result and schedules the next reading. Returns `true` if the snapshot
+/// has to be built again.
+async fn read_source(reader: &mut PriceReader, index: usize, state: &mut SourceState) -> bool {
+    let Some(source) = reader.config().sources.get(index) else { return false };
+    let (name, interval) = (source.name.clone(), reader.config().interval(source));
+    let result = reader.read(index, false).await;
+    let now = Instant::now();
+    let wait = match &result {
+        Ok(_) => interval,
+        Err(PriceFailure::TooSoon { ago, interval }) => interval.saturating_sub(*ago),
+        Err(_) => reader.delay_after_failure(index, now),
+    };
+    state.next = now.checked_add(wait);
+    match result {
+        Ok(reading) => {
+            let was_failing = state.failure.take().is_some();
+            match reading {
+                PriceReading::New { items, at } => {
+                    info!("Prices updated: {name}, {items} items, {} old", age(at));
+                }
+                PriceReading::Unchanged { at } if was_failing => {
+                    info!("Prices confirmed: {name}, {} old", age(at));
+                }
+                PriceReading::Unchanged { .. } => {}
+            }
+            true
+        }
+        Err(PriceFailure::TooSoon { .. }) => false,
+        Err(failure) => {
+            let text = failure.to_string();
+            if state.failure.as_ref() != Some(&text) {
+                warn!("Prices not updated: {name}, {text}. The last good table stays in use.");
+                state.failure = Some(text);
+            }
+            false
+        }
+    }
+}
+
+/// Logs each source whose table became too old, or usable again.
+fn report_ages(reader: &PriceReader, publisher: &Publisher, states: &mut [SourceState]) {
+    let now = clock::wall();
+    let [book, _] = &publisher.last;
+    let sources = reader.config().sources.iter().zip(book.sources());
+    for ((source, table), state) in sources.zip(states) {
+        let is_stale = table.is_stale(now);
+        if is_stale && !state.is_stale {
+            let name = &source.name;
+            warn!("Prices too old or missing: {name}. Rules based on it send no orders.");
+        } else if !is_stale && state.is_stale {
+            info!("Prices usable again: {}, {} old", source.name, age(table.at));
+        }
+        state.is_stale = is_stale;
+    }
+}
+
+fn age(at: UnixMs) -> String {
+    format_duration(clock::wall().since(at))
+}
+
+impl Publisher {
+    /// Returns `false` if the receiver is closed.
+    async fn publish(&mut self, book: PriceBook) -> bool {
+        let book = Arc::new(book);
+        let is_sent = self.books.send(Arc::clone(&book)).await.is_ok();
+        self.last.swap(0, 1);
+        let [newest, _] = &mut self.last;
+        *newest = book;
+        is_sent
+    }
+}

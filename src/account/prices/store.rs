@@ -1,0 +1,300 @@
+//! Tables of price sources on disk, so that a start without a network works with a known age.
+//!
+//! One file per source: a line of JSON about the table, and a line of JSON per item. A file is
+//! replaced as a whole. A file that is cut, or that belongs to another address or unit than the
+//! source has now, counts as absent.
+
+use std::{
+    fs,
+    io::{self, BufWriter},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::{
+    config::prices::{PriceLocation, PriceSource},
+    domain::time::UnixMs,
+    prices::{ItemKey, Offer, PriceTable, Quote, RefPrice, item_key::ItemVariant},
+};
+
+/// Folder below `SNIPER_DATA`.
+const FOLDER: &str = "prices";
+
+/// Version of the format.
+const FORMAT: u32 = 1;
+
+/// Maximum length of a stored table, in bytes.
+const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Folder with the tables of all sources.
+#[derive(Clone, Debug)]
+pub struct PriceStore {
+    folder: PathBuf,
+}
+
+/// Which of a source's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredAs {
+    /// The last good table.
+    Current,
+    /// The one before.
+    Previous,
+    /// The last one that was refused, until a good one arrives.
+    Refused,
+}
+
+/// A table with its origin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredTable {
+    pub table: PriceTable,
+    /// Time of the prices.
+    pub at: UnixMs,
+    /// Time at which the source was last asked successfully.
+    pub checked_at: UnixMs,
+    pub etag: Option<String>,
+    pub last_modified: Option<String>,
+    /// `true` if the source states the time of its prices.
+    pub is_dated: bool,
+}
+
+/// First line of a file.
+#[derive(Serialize, Deserialize)]
+struct FileHead {
+    format: u32,
+    /// Kind, place and unit of the source.
+    origin: String,
+    at_ms: i64,
+    checked_at_ms: i64,
+    etag: Option<String>,
+    last_modified: Option<String>,
+    is_dated: bool,
+    /// Number of lines that follow.
+    items: usize,
+}
+
+/// Price in millionths, number of offers, time.
+type OfferRow = (u64, Option<u32>, Option<i64>);
+
+/// Base name, variant, ask and bid.
+type ItemRow = (String, u16, Option<OfferRow>, Option<OfferRow>);
+
+impl PriceStore {
+    /// `data_dir` is `SNIPER_DATA`.
+    pub fn new(data_dir: &Path) -> Self {
+        Self { folder: data_dir.join(FOLDER) }
+    }
+
+    fn path(&self, source: &PriceSource, stored: StoredAs) -> PathBuf {
+        let suffix = match stored {
+            StoredAs::Current => "",
+            StoredAs::Previous => ".previous",
+            StoredAs::Refused => ".refused",
+        };
+        self.folder.join(format!("{}{suffix}.jsonl", source.name))
+    }
+
+    /// Reads a table. Returns `None` if there is none for the source as it is configured.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of reading an existing file.
+    pub fn load(&self, source: &PriceSource, stored: StoredAs) -> io::Result<Option<StoredTable>> {
+        let path = self.path(source, stored);
+        match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+            Ok(metadata) if metadata.len() > FILE_BYTES_MAX => return Ok(None),
+            Ok(_) => {}
+        }
+        let text = String::from_utf8(fs::read(path)?).unwrap_or_default();
+        Ok(read(&text, &origin(source)))
+    }
+
+    /// Replaces the current table, which becomes the previous one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the failed write; the current table is then unchanged.
+    pub fn replace(&self, source: &PriceSource, table: &StoredTable) -> io::Result<()> {
+        let path = self.path(source, StoredAs::Current);
+        if path.exists() {
+            self.remove(source, StoredAs::Previous)?;
+            // A hard link keeps the file in place until the new one replaces it.
+            fs::hard_link(&path, self.path(source, StoredAs::Previous))?;
+        }
+        self.save(source, StoredAs::Current, table)
+    }
+
+    /// Writes one table.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the failed write; the old file is then unchanged.
+    pub fn save(
+        &self,
+        source: &PriceSource,
+        stored: StoredAs,
+        table: &StoredTable,
+    ) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let mut file = NamedTempFile::new_in(&self.folder)?;
+        write(&mut BufWriter::new(&mut file), &origin(source), table)?;
+        file.as_file().sync_all()?;
+        file.persist(self.path(source, stored)).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// Removes a table, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the failed removal.
+    pub fn remove(&self, source: &PriceSource, stored: StoredAs) -> io::Result<()> {
+        match fs::remove_file(self.path(source, stored)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns kind, place and unit of a source, without its key.
+fn origin(source: &PriceSource) -> String {
+    let place = match &source.location {
+        // The query may contain a key of the user.
+        PriceLocation::Url(endpoint) => {
+            let path = endpoint.path().split('?').next().unwrap_or_default();
+            format!("{}{path}", endpoint.origin())
+        }
+        PriceLocation::File(path) => path.display().to_string(),
+    };
+    format!("{} {} {place}", source.kind.name(), source.currency.as_str())
+}
+
+fn write(out: &mut impl io::Write, origin: &str, stored: &StoredTable) -> io::Result<()> {
+    let head = FileHead {
+        format: FORMAT,
+        origin: origin.to_owned(),
+        at_ms: stored.at.0,
+        checked_at_ms: stored.checked_at.0,
+        etag: stored.etag.clone(),
+        last_modified: stored.last_modified.clone(),
+        is_dated: stored.is_dated,
+        items: stored.table.len(),
+    };
+    serde_json::to_writer(&mut *out, &head)?;
+    let offer = |offer: Option<Offer>| {
+        offer.map(|offer| (offer.price.micros(), offer.count(), offer.at().map(|at| at.0)))
+    };
+    for (key, quote) in stored.table.iter() {
+        out.write_all(b"\n")?;
+        let row = (key.base.as_ref(), key.variant.bits(), offer(quote.ask), offer(quote.bid));
+        serde_json::to_writer(&mut *out, &row)?;
+    }
+    out.flush()
+}
+
+/// Returns `None` for a file of another origin or format, or one that is not complete.
+fn read(text: &str, origin: &str) -> Option<StoredTable> {
+    let mut lines = text.lines();
+    let head: FileHead = serde_json::from_str(lines.next()?).ok()?;
+    if head.format != FORMAT || head.origin != origin {
+        return None;
+    }
+    let mut table = PriceTable::default();
+    for line in lines {
+        let (base, variant, ask, bid): ItemRow = serde_json::from_str(line).ok()?;
+        let key = ItemKey { base: base.into(), variant: ItemVariant::from_bits(variant)? };
+        table.insert(key, Quote { ask: read_offer(ask), bid: read_offer(bid) });
+    }
+    (table.len() == head.items).then_some(StoredTable {
+        table,
+        at: UnixMs(head.at_ms),
+        checked_at: UnixMs(head.checked_at_ms),
+        etag: head.etag,
+        last_modified: head.last_modified,
+        is_dated: head.is_dated,
+    })
+}
+
+fn read_offer(row: Option<OfferRow>) -> Option<Offer> {
+    let (micros, count, at) = row?;
+    let offer = Offer::new(RefPrice::from_micros(micros)?);
+    Some(offer.with_count(count).with_time(at.map(UnixMs)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        config::prices::SourceCurrency,
+        prices::{PriceUnit, SourceKind, parse::parse},
+    };
+
+    fn source(path: &str, currency: SourceCurrency) -> PriceSource {
+        PriceSource {
+            name: "own".to_owned(),
+            kind: SourceKind::File,
+            location: PriceLocation::File(path.into()),
+            max_age: SourceKind::File.max_age(),
+            currency,
+            key: None,
+        }
+    }
+
+    fn stored(text: &str) -> StoredTable {
+        let table = parse(SourceKind::File, PriceUnit::Whole, text.as_bytes()).unwrap();
+        StoredTable {
+            table,
+            at: UnixMs(1_000),
+            checked_at: UnixMs(2_000),
+            etag: Some("\"a\"".to_owned()),
+            last_modified: None,
+            is_dated: true,
+        }
+    }
+
+    const TEXT: &str =
+        "name,ask,bid,count\nFracture Case,0.6,0.51,7\n★ Karambit | Ruby (Factory New),9000,,\n";
+
+    #[test]
+    fn a_table_is_read_as_it_was_written_and_the_one_before_is_kept() {
+        let folder = TempDir::new().unwrap();
+        let (store, source) = (PriceStore::new(folder.path()), source("p", SourceCurrency::Usd));
+        assert_eq!(store.load(&source, StoredAs::Current).unwrap(), None);
+        let (first, second) = (stored(TEXT), stored("name,bid\nx,3\n"));
+        store.replace(&source, &first).unwrap();
+        assert_eq!(store.load(&source, StoredAs::Current).unwrap(), Some(first.clone()));
+        assert_eq!(store.load(&source, StoredAs::Previous).unwrap(), None);
+        store.replace(&source, &second).unwrap();
+        assert_eq!(store.load(&source, StoredAs::Current).unwrap(), Some(second));
+        assert_eq!(store.load(&source, StoredAs::Previous).unwrap(), Some(first));
+        store.remove(&source, StoredAs::Previous).unwrap();
+        store.remove(&source, StoredAs::Previous).unwrap();
+        assert_eq!(store.load(&source, StoredAs::Previous).unwrap(), None);
+    }
+
+    #[test]
+    fn a_table_of_another_place_or_unit_counts_as_absent() {
+        let folder = TempDir::new().unwrap();
+        let store = PriceStore::new(folder.path());
+        store.save(&source("p", SourceCurrency::Usd), StoredAs::Current, &stored(TEXT)).unwrap();
+        for other in [source("q", SourceCurrency::Usd), source("p", SourceCurrency::UsdCents)] {
+            assert_eq!(store.load(&other, StoredAs::Current).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_anywhere_counts_as_absent() {
+        let mut bytes = Vec::new();
+        write(&mut bytes, "o", &stored(TEXT)).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(read(&text, "o").is_some());
+        for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
+            assert_eq!(read(&text[..end], "o"), None, "cut at {end}");
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! `sniper prices`: reads the price sources now, and shows their prices, ages and changes.
+
+use std::{fmt, process::ExitCode, sync::Arc};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::{AppError, CommandContext, block_on, report};
+use crate::{
+    account::prices::{
+        PriceReader, PriceReading, PriceStore, StoredAs, StoredTable, refresh_prices,
+    },
+    clock,
+    config::{
+        Config,
+        prices::{PriceSource, PricesConfig},
+    },
+    domain::{
+        percent_rule::QuoteSide,
+        time::{UnixMs, format_duration},
+    },
+    net::tls::Tls,
+    prices::{ItemKey, Offer, PriceBook, PriceTable, Quote, Reference},
+    text::{Escaped, nearest},
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper prices update
+  sniper prices show \"AK-47 | Redline (Field-Tested)\"
+  sniper prices status
+  sniper prices diff buff
+  sniper prices update buff --accept";
+
+/// Maximum number of differences to show for each source.
+const DIFFERENCES_MAX: usize = 20;
+
+/// Arguments of `prices`.
+#[derive(Clone, Debug, Args)]
+pub struct PricesArgs {
+    #[command(subcommand)]
+    pub command: PricesCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum PricesCommand {
+    /// Read the sources now; without names: all of them
+    Update {
+        /// Names of sources in the settings
+        #[arg(value_name = "SOURCE")]
+        sources: Vec<String>,
+        /// Take a table although it differs too much from the last good one
+        #[arg(long)]
+        accept: bool,
+    },
+    /// Show the prices of an item
+    Show {
+        /// Name of the item, with or without wear, StatTrak™ and Souvenir
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Show the number of items and the age of each source
+    Status,
+    /// Compare a refused table with the last good one, or the last good one with the one before
+    Diff {
+        /// Names of sources in the settings; without names: all of them
+        #[arg(value_name = "SOURCE")]
+        sources: Vec<String>,
+    },
+}
+
+/// Text and JSON of a result, and whether it is a success.
+struct PricesReport {
+    text: String,
+    json: Value,
+    is_success: bool,
+}
+
+/// Runs `sniper prices`.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the settings are invalid, or the result cannot be printed.
+pub fn run(context: CommandContext<'_>, args: &PricesArgs) -> Result<ExitCode, AppError> {
+    let config = context.load(false)?.config;
+    let report = match &args.command {
+        _ if config.prices.sources.is_empty() => PricesReport {
+            text: "There is no price source; add a [[prices.source]] to sniper.toml.\n".to_owned(),
+            json: json!({"sources": []}),
+            is_success: false,
+        },
+        PricesCommand::Update { sources, accept } => update(&config, sources, *accept)?,
+        PricesCommand::Show { name } => show(&config, name)?,
+        PricesCommand::Status => status(&config),
+        PricesCommand::Diff { sources } => diff(&config, sources),
+    };
+    match context.output.is_json() {
+        true => context.output.json(&report.json)?,
+        false => report::print(&report.text)?,
+    }
+    Ok(if report.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The stored prices, and a queue of new snapshots.
+pub type PriceFeed = (Arc<PriceBook>, mpsc::Receiver<Arc<PriceBook>>);
+
+/// Starts reading the price sources in a thread. Returns the stored prices, and a queue of new
+/// snapshots; dropping the queue ends the thread. Returns `None` without sources.
+///
+/// # Errors
+///
+/// Returns [`AppError::Start`] if the thread or a client cannot be created.
+pub fn start(config: &Config, tls: &Tls) -> Result<Option<PriceFeed>, AppError> {
+    const WHAT: &str = "the price thread";
+    if config.prices.sources.is_empty() {
+        return Ok(None);
+    }
+    let reader = reader(config, tls)?;
+    for (name, failure) in reader.read_files() {
+        warn!("Prices not updated: {name}, {failure}. The last good table stays in use.");
+    }
+    let stored = Arc::new(reader.book());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| AppError::start(WHAT, error))?;
+    let (books, receiver) = mpsc::channel(1);
+    std::thread::Builder::new()
+        .name("prices".to_owned())
+        .spawn(move || runtime.block_on(refresh_prices(reader, books)))
+        .map_err(|error| AppError::start(WHAT, error))?;
+    Ok(Some((stored, receiver)))
+}
+
+fn reader(config: &Config, tls: &Tls) -> Result<PriceReader, AppError> {
+    PriceReader::new(&config.prices, &config.data_dir, tls)
+        .map_err(|error| AppError::start("the price reader", error))
+}
+
+/// Returns the positions of the named sources, or of all without names, and the unknown names.
+fn chosen<'n>(prices: &PricesConfig, names: &'n [String]) -> (Vec<usize>, Vec<&'n str>) {
+    if names.is_empty() {
+        return ((0..prices.sources.len()).collect(), Vec::new());
+    }
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for name in names {
+        match prices.sources.iter().position(|source| source.name == *name) {
+            Some(index) => found.push(index),
+            None => unknown.push(name.as_str()),
+        }
+    }
+    (found, unknown)
+}
+
+fn unknown_source(name: &str, prices: &PricesConfig) -> String {
+    let known: Vec<&str> = prices.sources.iter().map(|source| source.name.as_str()).collect();
+    format!("{}: no such source; the settings have {}\n", Escaped(name), known.join(", "))
+}
+
+fn update(config: &Config, names: &[String], accept: bool) -> Result<PricesReport, AppError> {
+    let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
+    let mut reader = reader(config, &tls)?;
+    let (chosen, unknown) = chosen(&config.prices, names);
+    let mut text: String =
+        unknown.iter().map(|name| unknown_source(name, &config.prices)).collect();
+    let (mut rows, mut is_success) = (Vec::new(), unknown.is_empty());
+    let now = clock::wall();
+    for index in chosen {
+        let Some(source) = config.prices.sources.get(index) else { continue };
+        let name = source.name.as_str();
+        let result = block_on(async { Ok(reader.read(index, accept).await) })?;
+        let (line, row) = match result {
+            Ok(PriceReading::New { items, at }) => {
+                let age = format_duration(now.since(at));
+                (
+                    format!("updated, {items} items, {age} old"),
+                    json!({"name": name, "result": "updated", "items": items, "at": at.to_string()}),
+                )
+            }
+            Ok(PriceReading::Unchanged { at }) => (
+                format!("unchanged, {} old", format_duration(now.since(at))),
+                json!({"name": name, "result": "unchanged", "at": at.to_string()}),
+            ),
+            Err(failure) => {
+                is_success = false;
+                let failure = failure.to_string();
+                let row = json!({"name": name, "result": "failed", "error": failure});
+                (failure, row)
+            }
+        };
+        text.push_str(&format!("{name}: {line}\n"));
+        rows.push(row);
+    }
+    Ok(PricesReport { text, json: json!({"sources": rows}), is_success })
+}
+
+fn load(store: &PriceStore, source: &PriceSource, stored: StoredAs) -> Option<StoredTable> {
+    store.load(source, stored).ok().flatten()
+}
+
+fn status(config: &Config) -> PricesReport {
+    let (store, now) = (PriceStore::new(&config.data_dir), clock::wall());
+    let (mut text, mut rows, mut is_success) = (String::new(), Vec::new(), true);
+    for source in &config.prices.sources {
+        let stored = load(&store, source, StoredAs::Current);
+        let refused = load(&store, source, StoredAs::Refused);
+        let line = source_line(source, stored.as_ref(), now);
+        is_success &= line.is_fresh;
+        text.push_str(&format!("{}: {}\n", source.name, line.text));
+        if let Some(refused) = &refused {
+            text.push_str(&format!(
+                "  A table of {} with {} items was refused; compare it with `sniper prices diff {}`\n",
+                refused.at,
+                refused.table.len(),
+                source.name
+            ));
+        }
+        rows.push(json!({
+            "name": source.name,
+            "kind": source.kind.name(),
+            "items": stored.as_ref().map(|stored| stored.table.len()),
+            "at": stored.as_ref().map(|stored| stored.at.to_string()),
+            "checked_at": stored.as_ref().map(|stored| stored.checked_at.to_string()),
+            "max_age_minutes": source.max_age.as_secs() / 60,
+            "fresh": line.is_fresh,
+            "refused": refused.is_some(),
+        }));
+    }
+    PricesReport { text, json: json!({"sources": rows}), is_success }
+}
+
+/// State of one source.
+struct SourceLine {
+    text: String,
+    is_fresh: bool,
+}
+
+fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) -> SourceLine {
+    let Some(stored) = stored else {
+        let text = "no prices yet; run `sniper prices update`".to_owned();
+        return SourceLine { text, is_fresh: false };
+    };
+    let age = now.since(stored.at);
+    let is_fresh = age <= source.max_age;
+    let verdict = match is_fresh {
+        true => String::new(),
+        false => format!(
+            "; too old, rules based on it send no orders (max_age_minutes = {})",
+            source.max_age.as_secs() / 60
+        ),
+    };
+    let (items, age) = (stored.table.len(), format_duration(age));
+    let text = format!("{}, {items} items, {age} old{verdict}", source.kind.name());
+    SourceLine { text, is_fresh }
+}
+
+fn show(config: &Config, name: &str) -> Result<PricesReport, AppError> {
+    let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
+    let book = reader(config, &tls)?.book();
+    let key = ItemKey::parse(name);
+    let base = key.as_ref().map_or(name, |key| key.base.as_ref());
+    let is_exact = key.as_ref().is_some_and(|key| book.quotes(key).is_some());
+    let variants = book.variants(base).filter(|(variant, _)| {
+        !is_exact || key.as_ref().is_some_and(|key| key.variant == *variant)
+    });
+    let (mut text, mut rows) = (String::new(), Vec::new());
+    for (variant, quotes) in variants {
+        let shown = ItemKey { base: base.into(), variant }.to_string();
+        text.push_str(&format!("{}\n", Escaped(&shown)));
+        for (source, quote) in config.prices.sources.iter().zip(quotes) {
+            for side in QuoteSide::ALL {
+                let Some(offer) = quote.side(side) else { continue };
+                let (line, row) = offer_row(&config.prices, (source, side), offer);
+                text.push_str(&line);
+                rows.push(json!({"item": shown, "price": row}));
+            }
+        }
+    }
+    let is_success = !rows.is_empty();
+    if !is_success {
+        let known: Vec<&str> = book.bases().collect();
+        let hint = nearest(base, &known).map(|known| format!("; did you mean {}?", Escaped(known)));
+        let hint = hint.unwrap_or_default();
+        text = format!("No source has a price for {}{hint}\n", Escaped(name));
+    }
+    Ok(PricesReport { text, json: json!({"prices": rows}), is_success })
+}
+
+/// Formats one price, in the currency of its source and in coins.
+fn offer_row(
+    prices: &PricesConfig,
+    (source, side): (&PriceSource, QuoteSide),
+    offer: Offer,
+) -> (String, Value) {
+    let coins = Reference::new(offer.price, prices.coin(source)).in_coins();
+    let name = format!("{}.{}", source.name, side.as_str());
+    let count = offer.count().map(|count| format!(", {count} offers")).unwrap_or_default();
+    let unit = match source.currency {
+        crate::config::prices::SourceCurrency::Coins => "coins",
+        _ => "USD",
+    };
+    let line =
+        format!("  {name:<20} {:>12} {unit} = {coins} coins{count}\n", offer.price.to_string());
+    let row = json!({
+        "reference": name,
+        "price": offer.price.to_string(),
+        "unit": unit,
+        "coins": coins.to_string(),
+        "count": offer.count(),
+    });
+    (line, row)
+}
+
+/// A price that differs between two tables.
+struct Difference {
+    item: String,
+    side: QuoteSide,
+    before: Option<Offer>,
+    after: Option<Offer>,
+}
+
+impl Difference {
+    /// Change in ten-thousandths of the price before; prices that appear or vanish come last.
+    fn size(&self) -> u64 {
+        match (self.before, self.after) {
+            (Some(before), Some(after)) => {
+                let difference = before.price.micros().abs_diff(after.price.micros());
+                difference.saturating_mul(10_000).checked_div(before.price.micros()).unwrap_or(0)
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let price = |offer: Option<Offer>| {
+            offer.map_or_else(|| "none".to_owned(), |offer| offer.price.to_string())
+        };
+        let (before, after) = (price(self.before), price(self.after));
+        write!(f, "{} {}: {before} to {after}", Escaped(&self.item), self.side.as_str())
+    }
+}
+
+fn differences(before: &PriceTable, after: &PriceTable) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut compare = |item: &ItemKey<'static>, one: &Quote, other: &Quote| {
+        for side in QuoteSide::ALL {
+            let (before, after) = (one.side(side), other.side(side));
+            if before.map(|offer| offer.price) != after.map(|offer| offer.price) {
+                found.push(Difference { item: item.to_string(), side, before, after });
+            }
+        }
+    };
+    for (item, quote) in before.iter() {
+        compare(item, quote, &after.get(item).copied().unwrap_or_default());
+    }
+    for (item, quote) in after.iter().filter(|(item, _)| before.get(item).is_none()) {
+        compare(item, &Quote::default(), quote);
+    }
+    found.sort_by_key(|difference| std::cmp::Reverse(difference.size()));
+    found
+}
+
+fn diff(config: &Config, names: &[String]) -> PricesReport {
+    let store = PriceStore::new(&config.data_dir);
+    let (chosen, unknown) = chosen(&config.prices, names);
+    let mut text: String =
+        unknown.iter().map(|name| unknown_source(name, &config.prices)).collect();
+    let mut rows = Vec::new();
+    for source in chosen.into_iter().filter_map(|index| config.prices.sources.get(index)) {
+        let of = |stored| load(&store, source, stored);
+        let refused = of(StoredAs::Refused);
+        let what = if refused.is_some() { "refused table" } else { "last good table" };
+        let (before, after) = match refused {
+            Some(refused) => (of(StoredAs::Current), Some(refused)),
+            None => (of(StoredAs::Previous), of(StoredAs::Current)),
+        };
+        let (Some(before), Some(after)) = (before, after) else {
+            text.push_str(&format!("{}: there is only one table so far\n", source.name));
+            continue;
+        };
+        let found = differences(&before.table, &after.table);
+        text.push_str(&format!(
+            "{}: {what}, {} items, was {}; {} prices differ\n",
+            source.name,
+            after.table.len(),
+            before.table.len(),
+            found.len()
+        ));
+        for difference in found.iter().take(DIFFERENCES_MAX) {
+            text.push_str(&format!("  {difference}\n"));
+        }
+        if found.len() > DIFFERENCES_MAX {
+            text.push_str(&format!(
+                "  … and {} more\n",
+                found.len().saturating_sub(DIFFERENCES_MAX)
+            ));
+        }
+        rows.push(json!({
+            "name": source.name,
+            "table": what,
+            "items": after.table.len(),
+            "items_before": before.table.len(),
+            "differences": found.len(),
+        }));
+    }
+    PricesReport { text, json: json!({"sources": rows}), is_success: unknown.is_empty() }
+}

@@ -1,0 +1,118 @@
+//! Settings of reference prices: section `[prices]`.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{Credential, endpoint::Endpoint};
+use crate::{
+    domain::{money::Percent, percent_rule::CoinUsd},
+    prices::{PriceUnit, SourceKind},
+};
+
+/// Default of `refresh_minutes`.
+const REFRESH: Duration = Duration::from_secs(3_600);
+
+/// Content of `[prices]`. Without a source, no reference price exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PricesConfig {
+    /// Value of a coin of the market.
+    pub coin_usd: Option<CoinUsd>,
+    /// Maximum interval between two downloads.
+    pub refresh: Duration,
+    pub sources: Vec<PriceSource>,
+    /// Share of the price that is lost when an item is sold.
+    pub sell_fee: Option<Percent>,
+    /// Position of the source where bought items are sold.
+    pub sell_on: Option<usize>,
+}
+
+/// One `[[prices.source]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceSource {
+    /// Name in rules: ASCII letters, digits, `-` and `_`.
+    pub name: String,
+    pub kind: SourceKind,
+    pub location: PriceLocation,
+    /// Age from which its prices are not used.
+    pub max_age: Duration,
+    pub currency: SourceCurrency,
+    /// Key of the user for this source.
+    pub key: Option<Credential>,
+}
+
+/// Place of a source's prices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PriceLocation {
+    Url(Endpoint),
+    File(PathBuf),
+}
+
+/// Currency and unit of a source's prices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceCurrency {
+    /// Dollars, in the unit of the kind.
+    Usd,
+    /// Cents of a dollar, in a local file.
+    UsdCents,
+    /// Coins of the market, in a local file.
+    Coins,
+}
+
+impl Default for PricesConfig {
+    fn default() -> Self {
+        Self {
+            coin_usd: None,
+            refresh: REFRESH,
+            sources: Vec::new(),
+            sell_fee: None,
+            sell_on: None,
+        }
+    }
+}
+
+impl PricesConfig {
+    /// Returns the value of a coin in the currency of a source.
+    pub fn coin(&self, source: &PriceSource) -> CoinUsd {
+        match source.currency {
+            SourceCurrency::Coins => CoinUsd::ONE,
+            SourceCurrency::Usd | SourceCurrency::UsdCents => self.coin_usd.unwrap_or(CoinUsd::ONE),
+        }
+    }
+
+    pub fn source(&self, name: &str) -> Option<&PriceSource> {
+        self.sources.iter().find(|source| source.name == name)
+    }
+
+    /// Returns the interval between two downloads of a source: at most half of its maximum age, so
+    /// that one failed download does not make its prices too old.
+    pub fn interval(&self, source: &PriceSource) -> Duration {
+        let half = source.max_age.checked_div(2).unwrap_or_default();
+        self.refresh.min(half).max(source.kind.interval_min())
+    }
+}
+
+impl PriceSource {
+    /// Unit of a local file's numbers.
+    pub const fn unit(&self) -> PriceUnit {
+        match self.currency {
+            SourceCurrency::UsdCents => PriceUnit::Cents,
+            SourceCurrency::Usd | SourceCurrency::Coins => PriceUnit::Whole,
+        }
+    }
+}
+
+impl SourceCurrency {
+    pub const ALL: [Self; 3] = [Self::Usd, Self::UsdCents, Self::Coins];
+
+    /// Word of the setting `unit`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usd => "usd",
+            Self::UsdCents => "cents",
+            Self::Coins => "coins",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|currency| currency.as_str() == word)
+    }
+}

@@ -1,0 +1,300 @@
+//! Conditions on the kind of an item, for whitelist entries that name no single item.
+
+use crate::domain::{
+    item_name::ItemName,
+    trade::{RarityWord, Trade},
+};
+
+/// Kind of an item, as read from its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ItemCategory {
+    Knife,
+    Gloves,
+    Pistol,
+    Rifle,
+    Smg,
+    Heavy,
+    Case,
+    Sticker,
+    Agent,
+    Charm,
+    Other,
+}
+
+const PISTOLS: [&str; 10] = [
+    "CZ75-Auto",
+    "Desert Eagle",
+    "Dual Berettas",
+    "Five-SeveN",
+    "Glock-18",
+    "P2000",
+    "P250",
+    "R8 Revolver",
+    "Tec-9",
+    "USP-S",
+];
+const RIFLES: [&str; 11] = [
+    "AK-47", "AUG", "AWP", "FAMAS", "G3SG1", "Galil AR", "M4A1-S", "M4A4", "SCAR-20", "SG 553",
+    "SSG 08",
+];
+const SMGS: [&str; 7] = ["MAC-10", "MP5-SD", "MP7", "MP9", "P90", "PP-Bizon", "UMP-45"];
+const HEAVY: [&str; 6] = ["M249", "MAG-7", "Negev", "Nova", "Sawed-Off", "XM1014"];
+/// Factions of agents, which follow the name of the agent.
+const FACTIONS: [&str; 17] = [
+    "Brazilian 1st Battalion",
+    "Elite Crew",
+    "FBI",
+    "FBI HRT",
+    "FBI SWAT",
+    "FBI Sniper",
+    "Gendarmerie Nationale",
+    "Guerrilla Warfare",
+    "KSK",
+    "NSWC SEAL",
+    "NZSAS",
+    "Phoenix",
+    "SAS",
+    "SEAL Frogman",
+    "SWAT",
+    "Sabre",
+    "Sabre Footsoldier",
+];
+const MORE_FACTIONS: [&str; 3] = ["TACP Cavalry", "The Professionals", "USAF TACP"];
+
+impl ItemCategory {
+    pub const ALL: [Self; 11] = [
+        Self::Knife,
+        Self::Gloves,
+        Self::Pistol,
+        Self::Rifle,
+        Self::Smg,
+        Self::Heavy,
+        Self::Case,
+        Self::Sticker,
+        Self::Agent,
+        Self::Charm,
+        Self::Other,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Knife => "knife",
+            Self::Gloves => "gloves",
+            Self::Pistol => "pistol",
+            Self::Rifle => "rifle",
+            Self::Smg => "smg",
+            Self::Heavy => "heavy",
+            Self::Case => "case",
+            Self::Sticker => "sticker",
+            Self::Agent => "agent",
+            Self::Charm => "charm",
+            Self::Other => "other",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|category| category.as_str().eq_ignore_ascii_case(word.trim()))
+    }
+
+    /// Reads the category from a base name; `is_star` is `true` for knives and gloves.
+    pub fn of(base: &str, is_star: bool) -> Self {
+        let (first, finish) = match base.split_once(" | ") {
+            Some((first, finish)) => (first, Some(finish)),
+            None => (base, None),
+        };
+        match finish {
+            _ if is_star && (first.ends_with("Gloves") || first.ends_with("Wraps")) => Self::Gloves,
+            _ if is_star => Self::Knife,
+            Some(_) if first == "Sticker" => Self::Sticker,
+            Some(_) if first == "Charm" => Self::Charm,
+            Some(_) if PISTOLS.contains(&first) => Self::Pistol,
+            Some(_) if RIFLES.contains(&first) => Self::Rifle,
+            Some(_) if SMGS.contains(&first) => Self::Smg,
+            Some(_) if HEAVY.contains(&first) => Self::Heavy,
+            Some(finish) if FACTIONS.contains(&finish) || MORE_FACTIONS.contains(&finish) => {
+                Self::Agent
+            }
+            None if is_case(base) => Self::Case,
+            _ => Self::Other,
+        }
+    }
+
+    const fn bit(self) -> u16 {
+        match self {
+            Self::Knife => 1,
+            Self::Gloves => 2,
+            Self::Pistol => 4,
+            Self::Rifle => 8,
+            Self::Smg => 16,
+            Self::Heavy => 32,
+            Self::Case => 64,
+            Self::Sticker => 128,
+            Self::Agent => 256,
+            Self::Charm => 512,
+            Self::Other => 1_024,
+        }
+    }
+}
+
+fn is_case(base: &str) -> bool {
+    base.ends_with(" Case")
+        || base.ends_with(" Souvenir Package")
+        || base.strip_prefix("CS:GO Weapon Case").is_some_and(|rest| !rest.contains("Key"))
+}
+
+/// Set of categories. The empty set accepts any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CategorySet(u16);
+
+impl CategorySet {
+    #[must_use]
+    pub const fn with(self, category: ItemCategory) -> Self {
+        Self(self.0 | category.bit())
+    }
+
+    pub const fn accepts(self, category: ItemCategory) -> bool {
+        self.0 == 0 || self.0 & category.bit() != 0
+    }
+
+    pub const fn is_any(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Iterates over the categories in the set.
+    pub fn iter(self) -> impl Iterator<Item = ItemCategory> {
+        ItemCategory::ALL.into_iter().filter(move |category| self.0 & category.bit() != 0)
+    }
+}
+
+/// Pattern of item names: a name as in `item`, with `*` at either end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// Parses a pattern. Returns `None` if it is empty, or has a `*` elsewhere than at its ends.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let inner = text.strip_prefix('*').unwrap_or(text);
+        let inner = inner.strip_suffix('*').unwrap_or(inner);
+        (!inner.trim().is_empty() && !inner.contains('*')).then(|| Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns `true` if the base name or the market name of a listing matches.
+    pub fn matches(&self, trade: &Trade<'_>) -> bool {
+        let (start, inner) = match self.0.strip_prefix('*') {
+            Some(inner) => (true, inner),
+            None => (false, self.0.as_str()),
+        };
+        let (end, inner) = match inner.strip_suffix('*') {
+            Some(inner) => (true, inner),
+            None => (false, inner),
+        };
+        let names = [trade.item.as_ref(), trade.market_name.as_ref()];
+        match (start, end) {
+            (true, true) => names.iter().any(|name| name.contains(inner)),
+            (true, false) => names.iter().any(|name| name.ends_with(inner)),
+            (false, true) => names.iter().any(|name| name.starts_with(inner)),
+            (false, false) => {
+                let name = ItemName::parse(inner);
+                // A bare name is excluded in every wear and variant.
+                let is_bare = name.wear.is_none() && !name.is_stattrak && !name.is_souvenir;
+                name.base == trade.item
+                    && (is_bare
+                        || name.is_stattrak == trade.is_stattrak
+                            && name.is_souvenir == trade.is_souvenir
+                            && name.wear.is_none_or(|wear| trade.wear == Some(wear)))
+            }
+        }
+    }
+}
+
+/// Conditions of an entry on the kind of its items. Empty conditions accept any item.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ItemFilter {
+    pub categories: CategorySet,
+    /// Words of the market, in lower case.
+    pub rarities: Vec<RarityWord>,
+    pub exclude: Vec<NamePattern>,
+}
+
+impl ItemFilter {
+    pub const fn is_any(&self) -> bool {
+        self.categories.is_any() && self.rarities.is_empty() && self.exclude.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::whitelist::tests::trade;
+
+    #[test]
+    fn the_category_is_read_from_the_name() {
+        for (name, expected) in [
+            ("★ Karambit | Doppler Phase 2 (Factory New)", ItemCategory::Knife),
+            ("★ StatTrak™ Ursus Knife", ItemCategory::Knife),
+            ("★ Specialist Gloves | Fade (Field-Tested)", ItemCategory::Gloves),
+            ("★ Hand Wraps | Slaughter (Well-Worn)", ItemCategory::Gloves),
+            ("StatTrak™ Glock-18 | Fade (Factory New)", ItemCategory::Pistol),
+            ("Souvenir AWP | Dragon Lore (Well-Worn)", ItemCategory::Rifle),
+            ("MAC-10 | Neon Rider (Minimal Wear)", ItemCategory::Smg),
+            ("Negev | Power Loader (Field-Tested)", ItemCategory::Heavy),
+            ("Fracture Case", ItemCategory::Case),
+            ("CS:GO Weapon Case 2", ItemCategory::Case),
+            ("Paris 2023 Nuke Souvenir Package", ItemCategory::Case),
+            ("Sticker | Example (Holo)", ItemCategory::Sticker),
+            ("Michael Syfers  | FBI Sniper", ItemCategory::Agent),
+            ("Charm | Lil' Squirt", ItemCategory::Charm),
+            ("Fracture Case Key", ItemCategory::Other),
+            ("Music Kit | Somebody, Somewhere", ItemCategory::Other),
+            ("Stockholm 2021 Legends Sticker Capsule", ItemCategory::Other),
+        ] {
+            let parsed = ItemName::parse(name);
+            assert_eq!(ItemCategory::of(&parsed.base, parsed.is_star), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_categories_accepts_its_members() {
+        let set = CategorySet::default().with(ItemCategory::Knife).with(ItemCategory::Other);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [ItemCategory::Knife, ItemCategory::Other]);
+        assert!(set.accepts(ItemCategory::Knife) && !set.accepts(ItemCategory::Gloves));
+        assert!(CategorySet::default().accepts(ItemCategory::Gloves));
+    }
+
+    #[test]
+    fn a_pattern_matches_a_name_in_every_variant_or_a_part_of_it() {
+        let matches = |pattern: &str, name: &str| {
+            NamePattern::parse(pattern).unwrap().matches(&trade("a", name))
+        };
+        let redline = "StatTrak™ AK-47 | Redline (Field-Tested)";
+        for pattern in [
+            "AK-47 | Redline",
+            "AK-47 | *",
+            "*Redline",
+            "*| Red*",
+            "StatTrak™*",
+            "*(Field-Tested)",
+            redline,
+            "StatTrak™ AK-47 | Redline",
+        ] {
+            assert!(matches(pattern, redline), "{pattern}");
+        }
+        for pattern in [
+            "AK-47 | Redline (Field-Tested)",
+            "StatTrak™ AK-47 | Redline (Well-Worn)",
+            "AK-47",
+            "Sticker | *",
+            "*Slate",
+        ] {
+            assert!(!matches(pattern, redline), "{pattern}");
+        }
+        for pattern in ["", "*", "**", " * ", "AK*47"] {
+            assert_eq!(NamePattern::parse(pattern), None, "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! All sources' prices in one immutable snapshot, for look-ups while listings arrive.
+//!
+//! A refresh builds a new snapshot off the hot path and replaces the old one as a whole. A look-up
+//! hashes the base name once and compares a few variants; it neither allocates nor waits.
+
+use std::{collections::HashMap, fmt, time::Duration};
+
+use foldhash::fast::FixedState;
+
+use super::{
+    item_key::{ItemKey, ItemVariant},
+    reference::Reference,
+    table::{Offer, PriceTable, Quote},
+};
+use crate::domain::{
+    money::{Amount, Percent},
+    percent_rule::{CoinUsd, PercentRule, PriceReference, QuoteSide, ReferenceRule},
+    time::{UnixMs, format_duration},
+    trade::Trade,
+};
+
+/// Maximum time by which a table may be ahead of the local clock.
+const AHEAD_MAX: Duration = Duration::from_secs(300);
+
+/// A source's table for [`PriceBook::new`].
+#[derive(Clone, Copy, Debug)]
+pub struct BookTable<'t> {
+    /// `None` if the source has no table yet.
+    pub table: Option<&'t PriceTable>,
+    /// Time of its prices.
+    pub at: UnixMs,
+    pub max_age: Duration,
+    /// Value of a coin in the currency of the prices.
+    pub coin: CoinUsd,
+}
+
+/// Properties of one source in a book.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BookSource {
+    pub at: UnixMs,
+    pub max_age: Duration,
+    coin: CoinUsd,
+    has_table: bool,
+    has_bids: bool,
+}
+
+/// Rows of one base name.
+#[derive(Clone, Copy, Debug)]
+struct BookRows {
+    start: u32,
+    len: u32,
+}
+
+/// Prices of all sources, by item.
+#[derive(Clone, Debug, Default)]
+pub struct PriceBook {
+    index: HashMap<Box<str>, BookRows, FixedState>,
+    variants: Box<[ItemVariant]>,
+    /// For each variant, one quote per source.
+    quotes: Box<[Quote]>,
+    sources: Box<[BookSource]>,
+    resale: Option<Resale>,
+}
+
+/// Where bought items are sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resale {
+    /// Position of the source in the settings.
+    pub source: usize,
+    /// Share of the price that is lost.
+    pub fee: Percent,
+}
+
+/// Reason for which a rule has no reference for an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoReference {
+    /// The source was never read.
+    NoTable,
+    /// The source does not price this very item on this side.
+    NoPrice,
+    /// The price is older than `max_age_minutes`.
+    Stale { age: Duration, max: Duration },
+    /// The time of the price is later than the local clock.
+    Ahead,
+    /// Fewer offers than `min_count` are behind the price.
+    FewOffers { is: u32, min: u32 },
+    /// The source does not state the number of offers.
+    CountUnknown,
+    /// The reference is below `min_reference`.
+    Below { is: Amount, min: Amount },
+}
+
+impl PriceBook {
+    /// Combines the tables of the sources, in the order of the settings.
+    pub fn new(tables: &[BookTable<'_>]) -> Self {
+        let mut rows: HashMap<&ItemKey<'static>, Vec<Quote>, FixedState> = HashMap::default();
+        for (source, table) in tables.iter().enumerate() {
+            for (key, quote) in table.table.iter().flat_map(|table| table.iter()) {
+                let row = rows.entry(key).or_insert_with(|| vec![Quote::default(); tables.len()]);
+                if let Some(slot) = row.get_mut(source) {
+                    *slot = *quote;
+                }
+            }
+        }
+        let mut rows: Vec<_> = rows.into_iter().collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        let mut index: HashMap<Box<str>, BookRows, FixedState> = HashMap::default();
+        for (at, (key, _)) in rows.iter().enumerate() {
+            let start = u32::try_from(at).unwrap_or(u32::MAX);
+            let of_base = index.entry(key.base.as_ref().into());
+            let of_base = of_base.or_insert(BookRows { start, len: 0 });
+            of_base.len = of_base.len.saturating_add(1);
+        }
+        index.shrink_to_fit();
+        let source = |table: &BookTable<'_>| BookSource {
+            at: table.at,
+            max_age: table.max_age,
+            coin: table.coin,
+            has_table: table.table.is_some(),
+            has_bids: table.table.is_some_and(|table| table.has_side(QuoteSide::Bid)),
+        };
+        Self {
+            index,
+            variants: rows.iter().map(|(key, _)| key.variant).collect(),
+            quotes: rows.into_iter().flat_map(|(_, quotes)| quotes).collect(),
+            sources: tables.iter().map(source).collect(),
+            resale: None,
+        }
+    }
+
+    /// Sets where bought items are sold, for expected margins.
+    #[must_use]
+    pub fn with_resale(self, resale: Option<Resale>) -> Self {
+        Self { resale, ..self }
+    }
+
+    /// Returns the expected margin of buying a listing and selling the item at the lowest ask.
+    pub fn margin(&self, trade: &Trade<'_>, now: UnixMs) -> Option<Percent> {
+        let Resale { source: index, fee } = self.resale?;
+        let source = self.sources.get(index)?;
+        let offer = self.quotes(&ItemKey::of_trade(trade))?.get(index)?.ask?;
+        source.check_age(offer, now).ok()?;
+        Reference::new(offer.price, source.coin).margin(trade.total_value?, fee)
+    }
+
+    /// Number of items with a price of any source.
+    pub const fn len(&self) -> usize {
+        self.variants.len()
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.variants.is_empty()
+    }
+
+    pub const fn sources(&self) -> &[BookSource] {
+        &self.sources
+    }
+
+    /// Iterates over the variants of a base name, each with its quotes by source.
+    pub fn variants(&self, base: &str) -> impl Iterator<Item = (ItemVariant, &[Quote])> {
+        let rows = self.index.get(base).copied().unwrap_or(BookRows { start: 0, len: 0 });
+        let end = rows.start.saturating_add(rows.len);
+        (rows.start..end).filter_map(|row| {
+            let row = usize::try_from(row).ok()?;
+            Some((*self.variants.get(row)?, self.row(row)?))
+        })
+    }
+
+    /// Iterates over all base names.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        self.index.keys().map(AsRef::as_ref)
+    }
+
+    fn row(&self, row: usize) -> Option<&[Quote]> {
+        let count = self.sources.len();
+        let start = row.checked_mul(count)?;
+        self.quotes.get(start..start.checked_add(count)?)
+    }
+
+    /// Returns the quotes of one item, by source.
+    #[inline]
+    pub fn quotes(&self, key: &ItemKey<'_>) -> Option<&[Quote]> {
+        let BookRows { start, len } = *self.index.get(key.base.as_ref())?;
+        let start = usize::try_from(start).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        let variants = self.variants.get(start..end)?;
+        let at = variants.iter().position(|variant| *variant == key.variant)?;
+        self.row(start.checked_add(at)?)
+    }
+
+    /// Returns the reference of a rule for a listing.
+    ///
+    /// # Errors
+    ///
+    /// Returns the position of the reference and the reason for which there is none.
+    #[inline]
+    pub fn reference(
+        &self,
+        rule: &PercentRule,
+        trade: &Trade<'_>,
+        now: UnixMs,
+    ) -> Result<Reference, (usize, NoReference)> {
+        let quotes = self.quotes(&ItemKey::of_trade(trade)).unwrap_or_default();
+        self.choose(rule, quotes, now)
+    }
+
+    /// Returns the reference of a rule among the quotes of an item.
+    ///
+    /// # Errors
+    ///
+    /// As [`reference`](Self::reference).
+    pub fn choose(
+        &self,
+        rule: &PercentRule,
+        quotes: &[Quote],
+        now: UnixMs,
+    ) -> Result<Reference, (usize, NoReference)> {
+        let mut chosen: Option<(usize, Reference)> = None;
+        let mut missing = None;
+        for (position, reference) in rule.references.iter().enumerate() {
+            let found = match self.find(reference, (quotes, rule.min_count), now) {
+                Ok(found) => found,
+                Err(reason) if rule.rule == ReferenceRule::First => {
+                    missing = missing.or(Some((position, reason)));
+                    continue;
+                }
+                Err(reason) => return Err((position, reason)),
+            };
+            let is_better = chosen.is_none_or(|(_, chosen)| match rule.rule {
+                ReferenceRule::Lowest => found.cmp_value(chosen).is_lt(),
+                ReferenceRule::Highest => found.cmp_value(chosen).is_gt(),
+                ReferenceRule::First => false,
+            });
+            if is_better {
+                chosen = Some((position, found));
+            }
+            if rule.rule == ReferenceRule::First {
+                break;
+            }
+        }
+        let Some((position, chosen)) = chosen else {
+            return Err(missing.unwrap_or((0, NoReference::NoTable)));
+        };
+        match rule.min_reference {
+            Some(min) if !chosen.is_at_least(min) => {
+                Err((position, NoReference::Below { is: chosen.in_coins(), min }))
+            }
+            _ => Ok(chosen),
+        }
+    }
+
+    fn find(
+        &self,
+        reference: &PriceReference,
+        (quotes, min_count): (&[Quote], Option<u32>),
+        now: UnixMs,
+    ) -> Result<Reference, NoReference> {
+        let source = self.sources.get(reference.index).ok_or(NoReference::NoTable)?;
+        if !source.has_table {
+            return Err(NoReference::NoTable);
+        }
+        let side = match reference.side {
+            Some(side) => side,
+            None if source.has_bids => QuoteSide::Bid,
+            None => QuoteSide::Ask,
+        };
+        let offer = quotes.get(reference.index).and_then(|quote| quote.side(side));
+        let offer = offer.ok_or(NoReference::NoPrice)?;
+        source.check_age(offer, now)?;
+        match (min_count, offer.count()) {
+            (Some(_), None) => return Err(NoReference::CountUnknown),
+            (Some(min), Some(is)) if is < min => return Err(NoReference::FewOffers { is, min }),
+            _ => {}
+        }
+        Ok(Reference::new(offer.price, source.coin))
+    }
+}
+
+impl BookSource {
+    /// Fails if an offer is too old. The older of the times of the table and of the offer counts.
+    #[inline]
+    fn check_age(&self, offer: Offer, now: UnixMs) -> Result<(), NoReference> {
+        let at = offer.at().map_or(self.at, |at| at.min(self.at));
+        if at > now.plus(AHEAD_MAX) {
+            return Err(NoReference::Ahead);
+        }
+        let age = now.since(at);
+        if age > self.max_age {
+            return Err(NoReference::Stale { age, max: self.max_age });
+        }
+        Ok(())
+    }
+
+    /// Returns `true` if the table as a whole is missing or too old.
+    pub fn is_stale(&self, now: UnixMs) -> bool {
+        !self.has_table || now.since(self.at) > self.max_age || self.at > now.plus(AHEAD_MAX)
+    }
+}
+
+impl fmt::Display for NoReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTable => f.write_str("has no prices yet"),
+            Self::NoPrice => f.write_str("has no price for this item"),
+            Self::Stale { age, max } => {
+                write!(f, "is {} old, more than {}", format_duration(*age), format_duration(*max))
+            }
+            Self::Ahead => f.write_str("has prices from the future; check the clock"),
+            Self::FewOffers { is, min } => write!(f, "has {is} offers, fewer than {min}"),
+            Self::CountUnknown => {
+                f.write_str("states no number of offers, which `min_count` needs")
+            }
+            Self::Below { is, min } => write!(f, "is {is}, below {min}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

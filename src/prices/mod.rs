@@ -1,0 +1,33 @@
+//! Reference prices of items. Pure: bytes in, tables and decisions out.
+//!
+//! - [`source`]: the kinds of sources. [`parse`]: the bytes of a source → [`PriceTable`].
+//! - [`item_key`]: the key by which items of different sources and listings are joined.
+//! - [`acceptance`]: whether a new table may replace the last good one.
+//! - [`book`]: all tables in one snapshot. [`reference`]: the inequality of a percent rule.
+//! - [`value`], [`table`]: exact prices, and the prices of one source.
+//!
+//! # Invariants
+//!
+//! 1. Prices are exact integers from the text of a file to the decision; rounding is down.
+//! 2. A variant without a price of its own has none. A missing, zero, null or stale price is no
+//!    price, and no price means no order.
+//! 3. Any bytes are read without a panic, and without more memory than their length bounds.
+
+pub mod acceptance;
+pub mod book;
+pub mod item_key;
+pub mod parse;
+pub mod reference;
+pub mod source;
+pub mod table;
+pub mod value;
+
+pub use self::{
+    book::{BookTable, NoReference, PriceBook},
+    item_key::ItemKey,
+    parse::TableError,
+    reference::{PercentOfReference, Reference},
+    source::SourceKind,
+    table::{Offer, PriceTable, Quote},
+    value::{PriceUnit, RefPrice},
+};
