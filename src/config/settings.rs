@@ -40,9 +40,16 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
 ];
 
 const ROOT_KEYS: [&str; 9] = [
-        "market", "whitelist_file", "budget", "orders", "feed", "reconnection", "speed", "prices",
-        "whitelist",
-    ];
+    "market",
+    "whitelist_file",
+    "budget",
+    "orders",
+    "feed",
+    "reconnection",
+    "speed",
+    "prices",
+    "whitelist",
+];
 
 const ORDERS_KEYS: [&str; 1] = ["max_wait_ms"];
 

@@ -295,9 +295,7 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
         is_stattrak: parts.is_stattrak,
         is_souvenir: parts.is_souvenir,
         wear: parts.wear,
-        rarity: first
-            .and_then(|first| first.get("itemVariant")?.get("rarity")?.text())
-            .and_then(sniper::domain::trade::RarityWord::new),
+        rarity: first.and_then(rarity),
         items: u32::try_from(items.as_ref().map_or(0, Vec::len)).ok()?,
         markup_percent: required(d, Defect::MarkupPercent, get("markupPercent"), |value| {
             sniper::domain::money::Percent::parse(value.number()?).ok()
@@ -333,6 +331,10 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
         defects.add(Defect::RepeatedKey);
     }
     Some(Trade { defects, ..trade })
+}
+
+fn rarity(item: &JsonTree) -> Option<sniper::domain::trade::RarityWord> {
+    sniper::domain::trade::RarityWord::new(item.get("itemVariant")?.get("rarity")?.text()?)
 }
 
 fn first_item(value: &JsonTree) -> Option<&JsonTree> {
