@@ -3,7 +3,7 @@
 //! - [`source`]: the kinds of sources. [`parse`]: the bytes of a source → [`PriceTable`].
 //! - [`item_key`]: the key by which items of different sources and listings are joined.
 //! - [`acceptance`]: whether a new table may replace the last good one.
-//! - [`book`]: all tables in one snapshot. [`reference`]: the inequality of a percent rule.
+//! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
 //! - [`value`], [`table`]: exact prices, and the prices of one source.
 //!
 //! # Invariants
