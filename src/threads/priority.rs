@@ -3,7 +3,7 @@
 //! On a busy machine the system divides a core between the feed's thread and those that write the
 //! ledger, the log or a recording. A thread may raise its own nice value without privileges, so
 //! these threads do that when they start. Their share stays above zero: the ledger's writer, on
-//! which orders depend, keeps about a third of a core beside a feed that never sleeps.
+//! which orders depend, keeps about a quarter of a core beside a feed that never sleeps.
 
 use std::{
     io,
@@ -15,11 +15,10 @@ use tracing::info;
 use super::ThreadName;
 
 /// Added to the nice value of the ledger's writer.
-const LEDGER_NICE: i32 = 3;
+const LEDGER_NICE: i32 = 5;
 
-/// Added to the nice value of the other threads that may wait. More would stop the log on a machine
-/// with many busy threads.
-const OTHER_NICE: i32 = 4;
+/// Added to the nice value of the other threads that may wait.
+const OTHER_NICE: i32 = 10;
 
 /// Highest nice value of the system.
 #[cfg(target_os = "linux")]
