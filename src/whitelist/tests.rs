@@ -223,9 +223,13 @@ proptest! {
     }
 }
 
-/// A book with one source: 10 dollars for the Redline as ask, and 9 as bid, at time zero. A coin is
-/// worth half a dollar.
 fn book() -> PriceBook {
+    book_at(UnixMs(0))
+}
+
+/// A book with one source: 10 dollars for the Redline as ask, and 9 as bid, at this time. A coin is
+/// worth half a dollar.
+pub(crate) fn book_at(at: UnixMs) -> PriceBook {
     let offer = |micros| Offer::new(RefPrice::from_micros(micros).unwrap()).with_count(Some(3));
     let mut table = PriceTable::default();
     let quote = Quote { ask: Some(offer(10_000_000)), bid: Some(offer(9_000_000)) };
@@ -233,11 +237,11 @@ fn book() -> PriceBook {
     table.add("★ Karambit | Doppler (Factory New)", None, quote);
     let coin = CoinUsd::from_ten_thousandths(5_000).unwrap();
     let max_age = Duration::from_secs(60);
-    PriceBook::new(&[BookTable { table: Some(&table), at: UnixMs(0), max_age, coin }])
+    PriceBook::new(&[BookTable { table: Some(&table), at, max_age, coin }])
 }
 
 /// An entry for every item that allows 80 % of the ask, which is 16 coins, up to 50 coins.
-fn percent_entry() -> WhitelistEntry {
+pub(crate) fn percent_entry() -> WhitelistEntry {
     let reference =
         PriceReference { source: "buff".to_owned(), index: 0, side: Some(QuoteSide::Ask) };
     let rule = PercentRule {

@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     config::OrdersConfig,
     ledger::{OrderRequest, RiskRejection},
+    whitelist::tests::{book_at, percent_entry},
 };
 
 fn sender(session: &TestSession) -> &FakeOrderSender {
@@ -352,5 +353,35 @@ proptest! {
         sent.sort();
         sent.dedup();
         prop_assert_eq!(sent.len(), ordered);
+    }
+}
+
+/// A listing waits, and the price of its reference is gone when it could be ordered.
+#[test]
+fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
+    for is_held in [false, true] {
+        for keeps_reference in [true, false] {
+            let entry = WhitelistEntry { max_quantity: 1_000, ..percent_entry() };
+            let budget = Budget { max_in_flight: 1, ..plenty() };
+            let executor = Executor::Live(FakeOrderSender::default());
+            let mut session = TestSession::new(executor, budget, vec![entry]);
+            session.sync_clock();
+            session.engine.set_prices(Arc::new(book_at(session.now().wall)));
+            session.consider(priced("a", 1_500));
+            let can_join_after = is_held.then_some(UnixMs(2_001_000));
+            session.consider(Trade { can_join_after, ..priced("b", 1_500) });
+            assert_eq!(session.sent(), ["a"]);
+            if !keeps_reference {
+                session.engine.set_prices(Arc::default());
+            }
+            session.settle_order("a", taken());
+            session.after = Duration::from_secs(2);
+            session.run_timers();
+            let skipped = session.skipped("reference changed while held");
+            match keeps_reference {
+                true => assert_eq!((session.sent(), skipped), (vec!["a".into(), "b".into()], 0)),
+                false => assert_eq!((session.sent(), skipped), (vec!["a".into()], 1)),
+            }
+        }
     }
 }
