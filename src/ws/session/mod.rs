@@ -241,12 +241,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             .is_some_and(|before| received.saturating_duration_since(before) < BURST_INTERVAL_MAX);
         let is_alone = self.socket.waiting() == 1 && !is_burst;
         while index < self.socket.waiting() {
-            let order = self.order_of(index, is_alone, handler);
+            let order = self.order_of(index, (received, is_alone), handler);
             if order == HandlingOrder::Last {
-                self.waiting_until.get_or_insert_with(|| {
-                    let now = now();
-                    now.checked_add(WAIT_MIN).unwrap_or(now)
-                });
+                let until = received.checked_add(WAIT_MIN).unwrap_or(received);
+                self.waiting_until.get_or_insert(until);
                 index = index.saturating_add(1);
                 continue;
             }
@@ -267,14 +265,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     fn order_of<D: SessionHandler<L>>(
         &self,
         index: usize,
-        is_alone: bool,
+        (received, is_alone): (Instant, bool),
         handler: &mut D,
     ) -> HandlingOrder {
         let Some(text) = self.socket.unchecked_text(index) else { return HandlingOrder::InTurn };
         if is_alone && text.len() < BATCH_BYTES_MIN {
             return HandlingOrder::InTurn;
         }
-        self.state.order_of(text, &self.socket.arrival(index, now()), handler)
+        self.state.order_of(text, &self.socket.arrival(index, received), handler)
     }
 
     #[inline]
