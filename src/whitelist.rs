@@ -11,6 +11,8 @@
 //! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh reference
 //!    price of this very item.
 
+pub mod import;
+
 use std::{collections::HashMap, fmt, time::Duration};
 
 use foldhash::fast::FixedState;

@@ -14,6 +14,7 @@ use super::{
     run::{self, RunArgs},
     sim::{self, SimArgs},
     status,
+    whitelist::{self, WhitelistArgs},
 };
 use crate::config::Market;
 
@@ -81,6 +82,9 @@ pub enum Command {
     /// Read the price sources now, and show prices, ages and changes
     #[command(after_help = prices::EXAMPLES)]
     Prices(PricesArgs),
+    /// Import entries from a file of another tool, or export the whitelist
+    #[command(after_help = whitelist::EXAMPLES)]
+    Whitelist(WhitelistArgs),
     /// Show, correct, export or verify the orders and the budget
     #[command(after_help = ledger::EXAMPLES)]
     Ledger(LedgerArgs),

@@ -5,7 +5,7 @@
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
-//! - [`prices`]: the price sources.
+//! - [`prices`]: the price sources. [`whitelist`]: import and export.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //!
 //! Shared by the commands:
@@ -30,6 +30,7 @@ pub mod session;
 pub mod sim;
 pub mod status;
 pub mod summary;
+pub mod whitelist;
 
 use std::{error::Error, path::Path, process::ExitCode, sync::Arc, time::Duration};
 

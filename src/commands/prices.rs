@@ -140,6 +140,16 @@ fn reader(config: &Config, tls: &Tls) -> Result<PriceReader, AppError> {
         .map_err(|error| AppError::start("the price reader", error))
 }
 
+/// Returns the stored prices of all sources.
+///
+/// # Errors
+///
+/// Returns [`AppError::Start`] if a client cannot be created.
+pub fn stored_book(config: &Config) -> Result<PriceBook, AppError> {
+    let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
+    Ok(reader(config, &tls)?.book())
+}
+
 /// Returns the positions of the named sources, or of all without names, and the unknown names.
 fn chosen<'n>(prices: &PricesConfig, names: &'n [String]) -> (Vec<usize>, Vec<&'n str>) {
     if names.is_empty() {
@@ -258,8 +268,7 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
 }
 
 fn show(config: &Config, name: &str) -> Result<PricesReport, AppError> {
-    let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
-    let book = reader(config, &tls)?.book();
+    let book = stored_book(config)?;
     let key = ItemKey::parse(name);
     let base = key.as_ref().map_or(name, |key| key.base.as_ref());
     let is_exact = key.as_ref().is_some_and(|key| book.quotes(key).is_some());

@@ -255,6 +255,18 @@ fn read_whitelist(
     }
 }
 
+/// Returns the problems of a JSON whitelist, by line. The sources of percent rules are not checked.
+pub fn check_whitelist(text: &str, decimals: Decimals) -> Vec<String> {
+    let mut diagnostics = Diagnostics::default();
+    let document = ConfigDocument::new("whitelist", text, decimals);
+    let entries = settings::read_whitelist(&document, &mut diagnostics);
+    check_distinct(&entries.found, &mut diagnostics);
+    match diagnostics.into_warnings() {
+        Ok(_warnings) => Vec::new(),
+        Err(errors) => errors.list().iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// Result of reading a file.
 enum FileRead {
     Text(String),

@@ -12,6 +12,8 @@ mod pricempire;
 
 use std::borrow::Cow;
 
+pub(crate) use self::file::split_csv;
+
 use super::{
     source::SourceKind,
     table::{ITEMS_MAX, Offer, PriceTable, Quote},

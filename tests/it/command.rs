@@ -523,6 +523,38 @@ fn the_price_commands_read_and_show_a_local_file() {
     assert!(out(&checked).contains("80.00 % of own.bid or ask"), "{}", out(&checked));
 }
 
+/// An import changes nothing without `--write`, and what it writes is a whitelist.
+#[test]
+fn an_imported_whitelist_can_be_exported_and_read_again() {
+    let workspace = Workspace::new();
+    let path = |name: &str| workspace.directory.path().join(name);
+    let entry = "[[whitelist]]\nname = \"x\"\nitem = \"Glove Case\"\nmax_price = 5\n";
+    fs::write(path("sniper.toml"), format!("whitelist_file = \"w.json\"\n{entry}")).unwrap();
+    fs::write(path("w.json"), "[]").unwrap();
+    let csv = "name,price,wear,quantity\nAK-47 | Redline,12.50,FT,3\nFracture Case,0.45,,100\nFracture Case,0.5,,\n";
+    fs::write(path("items.csv"), csv).unwrap();
+    let run = |words: &[&str]| {
+        let output = workspace.run(&[&["whitelist"], words].concat());
+        (output.status.code(), out(&output))
+    };
+    let (code, text) = run(&["import", "items.csv"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("2 new\n") && text.contains("Nothing was written"), "{text}");
+    assert!(text.contains("1 repeated in the file, left out\n  Fracture Case"), "{text}");
+    assert_eq!(fs::read_to_string(path("w.json")).unwrap(), "[]");
+    assert_eq!(run(&["import", "items.csv", "--write", "w.json"]).0, Some(0));
+    let (code, text) = run(&["import", "items.csv", "--write", "w.json"]);
+    assert!(code == Some(0) && text.contains("2 unchanged"), "{text}");
+    let (code, exported) = run(&["export"]);
+    assert_eq!(code, Some(0));
+    fs::write(path("w.json"), &exported).unwrap();
+    fs::write(path("sniper.toml"), "whitelist_file = \"w.json\"\n").unwrap();
+    assert_eq!(run(&["export"]), (Some(0), exported));
+    fs::write(path("items.csv"), "name,price\nAK-47 | Redline (FT),1\n").unwrap();
+    let (code, text) = run(&["import", "items.csv", "--write", "w.json"]);
+    assert!(code == Some(1) && text.contains("did you mean `(Field-Tested)`?"), "{text}");
+}
+
 /// Returns everything that a run writes: its output and its files except `.env`.
 fn all_output(workspace: &Workspace, args: &[&str]) -> String {
     let output = workspace.run(args);

@@ -118,7 +118,7 @@ fn columns(header: &str) -> Result<Vec<PriceColumn>, TableError> {
 
 /// Splits a line at its commas. A cell in double quotes may contain commas, and quotes doubled.
 /// Returns `None` if a quote is not closed.
-pub(super) fn split_csv(line: &str) -> Option<Vec<Cow<'_, str>>> {
+pub(crate) fn split_csv(line: &str) -> Option<Vec<Cow<'_, str>>> {
     let mut cells = Vec::new();
     let mut rest = Some(line);
     while let Some(text) = rest {

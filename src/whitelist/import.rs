@@ -1,0 +1,242 @@
+//! Whitelists of other tools: CSV or JSON rows → entries in the form of a JSON whitelist. Pure.
+//!
+//! Columns are found by their names. Numbers are kept as they are written.
+
+use serde_json::{Map, Value};
+
+use crate::prices::parse::split_csv;
+
+/// Maximum number of rows of one file.
+pub const ROWS_MAX: usize = 100_000;
+
+/// Columns: the key of an entry, and the names under which other tools have it.
+const COLUMNS: [(&str, &[&str]); 7] = [
+    ("item", &["item", "name", "market_hash_name", "market name", "skin"]),
+    ("max_price", &["max_price", "price", "max price", "target"]),
+    ("max_percent", &["max_percent", "percent", "max percent"]),
+    ("wear", &["wear", "exterior", "condition"]),
+    ("float_min", &["float_min", "min_float"]),
+    ("float_max", &["float_max", "max_float", "float"]),
+    ("max_quantity", &["max_quantity", "quantity", "qty", "amount"]),
+];
+
+/// Cause of a file that cannot be imported.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    #[error("it is neither CSV with a header nor a JSON list of objects")]
+    Shape,
+    #[error("it has no column for the name; write `name` into its header")]
+    NoName,
+    #[error("it has more than {ROWS_MAX} rows")]
+    TooManyRows,
+    #[error("row {row} {problem}")]
+    Row { row: usize, problem: String },
+}
+
+/// One entry of a JSON whitelist.
+pub type EntryObject = Map<String, Value>;
+
+/// What an import would change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImportPlan {
+    /// The whole whitelist after the import.
+    pub entries: Vec<EntryObject>,
+    /// Names of new entries.
+    pub added: Vec<String>,
+    /// Names of entries that get other values.
+    pub changed: Vec<String>,
+    /// Number of entries that are in the whitelist already.
+    pub unchanged: usize,
+    /// Names that occur again in the file; the first row counts.
+    pub duplicates: Vec<String>,
+}
+
+/// Reads the rows of a file. `ceiling` is the `max_price` of rows without a price.
+///
+/// # Errors
+///
+/// Returns an [`ImportError`] for the first row that cannot be read.
+pub fn read(text: &str, ceiling: Option<&str>) -> Result<Vec<EntryObject>, ImportError> {
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let rows = if text.starts_with(['[', '{']) { read_json(text)? } else { read_csv(text)? };
+    if rows.len() > ROWS_MAX {
+        return Err(ImportError::TooManyRows);
+    }
+    let entry = |(index, cells): (usize, Vec<(&'static str, String)>)| {
+        let row = index.saturating_add(1);
+        entry(cells, ceiling).map_err(|problem| ImportError::Row { row, problem })
+    };
+    rows.into_iter().enumerate().map(entry).collect()
+}
+
+fn column(name: &str) -> Option<&'static str> {
+    let name = name.trim().to_lowercase();
+    let found = COLUMNS.iter().find(|(_, names)| names.contains(&name.as_str()));
+    found.map(|(key, _)| *key)
+}
+
+/// Cells of a row, by the keys of an entry. Columns of other names are dropped.
+type RowCells = Vec<(&'static str, String)>;
+
+fn read_csv(text: &str) -> Result<Vec<RowCells>, ImportError> {
+    let mut lines = text.lines();
+    let header = lines.next().and_then(split_csv).ok_or(ImportError::Shape)?;
+    let columns: Vec<Option<&str>> = header.iter().map(|name| column(name)).collect();
+    if !columns.contains(&Some("item")) {
+        return Err(ImportError::NoName);
+    }
+    let mut rows = Vec::new();
+    for (index, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let problem = |problem: &str| ImportError::Row {
+            row: index.saturating_add(1),
+            problem: problem.to_owned(),
+        };
+        let cells = split_csv(line).ok_or(problem("has a quote that is not closed"))?;
+        if cells.len() > columns.len() {
+            return Err(problem("has more cells than the header"));
+        }
+        let named = columns.iter().zip(&cells);
+        rows.push(named.filter_map(|(key, cell)| Some(((*key)?, cell.to_string()))).collect());
+    }
+    Ok(rows)
+}
+
+fn read_json(text: &str) -> Result<Vec<RowCells>, ImportError> {
+    let Ok(Value::Array(list)) = serde_json::from_str(text) else {
+        return Err(ImportError::Shape);
+    };
+    let cell = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let row = |value: &Value| {
+        let object = value.as_object().ok_or(ImportError::Shape)?;
+        let cells = object.iter().filter_map(|(name, value)| Some((column(name)?, cell(value)?)));
+        Ok(cells.collect())
+    };
+    list.iter().map(row).collect()
+}
+
+/// Converts the cells of a row. Empty cells count as absent.
+fn entry(cells: RowCells, ceiling: Option<&str>) -> Result<EntryObject, String> {
+    let mut entry = Map::new();
+    for (key, cell) in cells {
+        let cell = cell.trim();
+        if cell.is_empty() {
+            continue;
+        }
+        let value = match key {
+            "item" => Value::from(cell),
+            "wear" => cell.split(['/', '|', ';']).map(|wear| Value::from(wear.trim())).collect(),
+            _ => number(cell).ok_or_else(|| format!("has {cell:?} as `{key}`, not a number"))?,
+        };
+        entry.insert(key.to_owned(), value);
+    }
+    if !entry.contains_key("item") {
+        return Err("has no name".to_owned());
+    }
+    if let (false, Some(ceiling)) = (entry.contains_key("max_price"), ceiling) {
+        let ceiling = number(ceiling).ok_or("needs a number as ceiling")?;
+        entry.insert("max_price".to_owned(), ceiling);
+    }
+    if !entry.contains_key("max_price") {
+        return Err("has no price; use --max-price for a ceiling of such rows".to_owned());
+    }
+    Ok(entry)
+}
+
+/// Reads a number, also with a percent sign.
+fn number(text: &str) -> Option<Value> {
+    let text = text.trim().trim_end_matches('%').trim_end();
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let number: Value = serde_json::from_str(text).ok()?;
+    (is_plain && number.is_number()).then_some(number)
+}
+
+/// Merges rows into a whitelist. A row replaces the values of the entry for the same item and wear.
+pub fn plan(existing: Vec<EntryObject>, rows: Vec<EntryObject>) -> ImportPlan {
+    let identity = |entry: &EntryObject| {
+        (entry.get("item").cloned().unwrap_or_default(), entry.get("wear").cloned())
+    };
+    let mut plan = ImportPlan { entries: existing, ..ImportPlan::default() };
+    let mut seen = Vec::new();
+    for row in rows {
+        let id = identity(&row);
+        let name = id.0.as_str().unwrap_or_default().to_owned();
+        if seen.contains(&id) {
+            plan.duplicates.push(name);
+            continue;
+        }
+        match plan.entries.iter_mut().find(|entry| identity(entry) == id) {
+            None => {
+                plan.added.push(name);
+                plan.entries.push(row);
+            }
+            Some(entry) => {
+                let before = entry.clone();
+                entry.extend(row);
+                if *entry == before {
+                    plan.unchanged = plan.unchanged.saturating_add(1);
+                } else {
+                    plan.changed.push(name);
+                }
+            }
+        }
+        seen.push(id);
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(text: &str) -> Vec<Value> {
+        read(text, None).unwrap().into_iter().map(Value::Object).collect()
+    }
+
+    #[test]
+    fn columns_are_found_by_their_names_in_csv_and_json() {
+        let expected = [json!({
+            "item": "AK-47 | Redline", "max_price": 12.5, "max_percent": 88,
+            "wear": ["FT", "MW"], "float_max": 0.22, "max_quantity": 3
+        })];
+        let csv = "Name,note,Price,Percent,Exterior,Float,Qty\nAK-47 | Redline,x,12.5,88 %,FT/MW,0.22,3\n";
+        assert_eq!(rows(csv), expected);
+        let json = r#"[{"market_hash_name":"AK-47 | Redline","price":12.5,"percent":"88","wear":"FT;MW","float":0.22,"quantity":3,"note":null}]"#;
+        assert_eq!(rows(json), expected);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_named() {
+        let error = |text: &str| read(text, None).unwrap_err().to_string();
+        assert_eq!(
+            error("price\n1\n"),
+            "it has no column for the name; write `name` into its header"
+        );
+        assert_eq!(
+            error("name,price\nx,1\ny,12 coins\n"),
+            "row 2 has \"12 coins\" as `max_price`, not a number"
+        );
+        assert_eq!(error("name,price\n,1\n"), "row 1 has no name");
+        assert_eq!(error("name,price\n\"x,1\n"), "row 1 has a quote that is not closed");
+        assert_eq!(error("[1]"), "it is neither CSV with a header nor a JSON list of objects");
+        let without = "name,percent\nx,80\n";
+        assert!(error(without).starts_with("row 1 has no price; use --max-price"));
+        assert_eq!(read(without, Some("50")).unwrap()[0]["max_price"], 50);
+    }
+
+    #[test]
+    fn a_plan_tells_new_changed_unchanged_and_repeated_rows() {
+        let entries = |text: &str| read(text, None).unwrap();
+        let existing = entries("name,price,quantity\na,1,7\nb,2,7\n");
+        let plan = plan(existing, entries("name,price\na,1\nb,3\nc,4\nc,5\n"));
+        assert_eq!((plan.added, plan.changed), (vec!["c".to_owned()], vec!["b".to_owned()]));
+        assert_eq!((plan.unchanged, plan.duplicates), (1, vec!["c".to_owned()]));
+        let expected = entries("name,price,quantity\na,1,7\nb,3,7\nc,4,\n");
+        assert_eq!(plan.entries, expected);
+    }
+}
