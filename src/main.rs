@@ -8,6 +8,7 @@ use sniper::{
         CommandContext, capture, check,
         cli::{Cli, Command},
         demo, doctor, ledger, prices,
+        reload::SettingsSource,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim, whitelist,
@@ -59,14 +60,20 @@ fn main() -> ExitCode {
         Command::Whitelist(args) => whitelist::run(context, &args),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(context, |commands| commands.status()),
+        Command::Reload(args) => ledger::at(context, |commands| commands.reload(&args)),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),
     };
     done.unwrap_or_else(|error| context.output.error(&error))
 }
 
-async fn trade_on_market(config: Config, args: RunArgs, gone: ReaderGone) -> SessionResult {
-    with_market!(config.market, M => trade(Feed::new(M::new(&config), config), &args, gone).await)
+async fn trade_on_market(
+    config: Config,
+    args: RunArgs,
+    gone: ReaderGone,
+    source: Option<SettingsSource>,
+) -> SessionResult {
+    with_market!(config.market, M => trade(Feed::new(M::new(&config), config), &args, gone, source).await)
 }
 
 /// Runs one trading session, which evaluates every listing of the feed until it is stopped.
@@ -74,11 +81,15 @@ async fn trade<M: Marketplace>(
     mut feed: Feed<M>,
     args: &RunArgs,
     gone: ReaderGone,
+    source: Option<SettingsSource>,
 ) -> SessionResult {
     let quit = SecondSignal::watch()?;
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
     let backfill = feed.fill_gaps();
     let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;
+    if let Some(source) = source {
+        quit.set_hangup_action(session.allow_reload(source)?);
+    }
     let recording = SessionRecording::start(&feed, args.record)?;
     if args.resume {
         session.resume();

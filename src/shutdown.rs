@@ -275,8 +275,23 @@ pub struct SecondSignal(Arc<QuitState>);
 struct QuitState {
     /// Describes the unresolved orders.
     unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
+    /// Called for a SIGHUP that does not end the process.
+    on_hangup: Mutex<Option<Box<dyn Fn() + Send>>>,
     stopping: Notify,
     first: watch::Sender<Option<ShutdownReason>>,
+}
+
+impl QuitState {
+    /// Returns `false` if SIGHUP has to end the process.
+    fn handle_hangup(&self) -> bool {
+        let on_hangup = self.on_hangup.lock().unwrap_or_else(PoisonError::into_inner);
+        on_hangup.as_ref().map(|action| action()).is_some()
+    }
+}
+
+/// Returns `true` if this process has a terminal whose end SIGHUP would announce.
+fn has_controlling_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 impl fmt::Debug for SecondSignal {
@@ -316,6 +331,15 @@ impl SecondSignal {
     pub fn set_unresolved_report(&self, describe: impl Fn() -> String + Send + 'static) {
         let mut unresolved = self.0.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
         *unresolved = Some(Box::new(describe));
+    }
+
+    /// Sets what SIGHUP does in a process without a controlling terminal, instead of a shutdown. With
+    /// a terminal, the signal means that it was closed.
+    pub fn set_hangup_action(&self, action: impl Fn() + Send + 'static) {
+        if !has_controlling_terminal() {
+            let mut on_hangup = self.0.on_hangup.lock().unwrap_or_else(PoisonError::into_inner);
+            *on_hangup = Some(Box::new(action));
+        }
     }
 
     /// Starts the time limit [`STOP_MAX`] of a shutdown without a signal.
@@ -374,6 +398,7 @@ async fn count_signals(mut signals: Signals, shared: &QuitState) -> ForcedExit {
             at(first.filter(|_| !is_forwarded).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
         tokio::select! {
             reason = signals.wait() => match first {
+                None if reason == ShutdownReason::Hangup && shared.handle_hangup() => continue,
                 Some((_, came)) if is_second(reason, came.elapsed()) => return ForcedExit::SecondSignal(reason),
                 Some(_) => {}
                 None => first = Some((reason, Instant::now())),

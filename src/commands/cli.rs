@@ -11,6 +11,7 @@ use super::{
     doctor::{self, DoctorArgs},
     ledger::{self, LedgerArgs},
     prices::{self, PricesArgs},
+    reload::{self, ReloadArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
     status,
@@ -91,6 +92,9 @@ pub enum Command {
     /// Show the state of the bot: mode, remaining budget, orders, halts
     #[command(after_help = status::EXAMPLES)]
     Status,
+    /// Apply changed settings to the running bot: whitelist, budget and prices
+    #[command(after_help = reload::EXAMPLES)]
+    Reload(ReloadArgs),
     /// Stop ordering immediately, also in a running bot; it keeps watching
     #[command(after_help = ledger::HALT_EXAMPLES)]
     Halt,

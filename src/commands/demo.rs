@@ -12,6 +12,7 @@ use tracing::{debug, info};
 
 use super::{
     AppError, CommandContext, block_on,
+    reload::SettingsSource,
     run::{RunArgs, SessionResult},
     summary::{SimulatedMarketCounts, Summary},
 };
@@ -52,14 +53,14 @@ pub struct DemoArgs {
 pub fn run<F: Future<Output = SessionResult>>(
     context: CommandContext<'_>,
     args: &DemoArgs,
-    trade: impl FnOnce(Config, RunArgs, ReaderGone) -> F,
+    trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
     let demo = Demo::open(args, context.decimals)?;
     let log = context.output.log(&demo.loaded)?;
     announce();
     let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
     let config = demo.loaded.config.clone();
-    let summary = block_on(trade(config, args, log.reader_gone()))?;
+    let summary = block_on(trade(config, args, log.reader_gone(), None))?;
     context.output.summary(demo.close(summary), log)
 }
 

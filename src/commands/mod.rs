@@ -7,6 +7,7 @@
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
+//! - [`reload`]: applies changed settings to the running bot.
 //!
 //! Shared by the commands:
 //!
@@ -23,6 +24,7 @@ pub mod demo;
 pub mod doctor;
 pub mod ledger;
 pub mod prices;
+pub mod reload;
 pub mod replay;
 pub mod report;
 pub mod run;

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::{
     AppError, CommandContext, block_on_core,
     capture::{CaptureError, source::LISTINGS},
+    reload::SettingsSource,
     summary::Summary,
 };
 use crate::{
@@ -67,12 +68,14 @@ pub type SessionResult = Result<Summary, AppError>;
 pub fn run<F: Future<Output = SessionResult>>(
     context: CommandContext<'_>,
     args: RunArgs,
-    trade: impl FnOnce(Config, RunArgs, ReaderGone) -> F,
+    trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
     let loaded = context.load(args.live)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
-    let summary = block_on_core(spin, trade(loaded.config, args, log.reader_gone()))?;
+    let source = SettingsSource::new(&context, args.live);
+    let session = trade(loaded.config, args, log.reader_gone(), Some(source));
+    let summary = block_on_core(spin, session)?;
     context.output.summary(summary, log)
 }
 

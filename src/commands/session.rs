@@ -21,6 +21,7 @@ use super::{
     check::check_supported,
     ledger::operator_name,
     prices,
+    reload::{self, ReloadHandles, Reloader, SettingsSource},
     run::{self, RunArgs},
     summary::{FeedCounts, Summary, UnmatchedEntries},
 };
@@ -113,6 +114,7 @@ pub struct TradingSession<'c, M> {
     inputs: EngineInputs,
     _background: BackgroundThread,
     _control: Option<ControlServer>,
+    tls: Tls,
     spinning: Option<CoreSpinner>,
     started: Instant,
     /// Sequence number of the first order of this session.
@@ -194,6 +196,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         Ok(Self {
             feed,
             sniper,
+            tls: price_tls,
             spinning,
             orders,
             inputs,
@@ -209,6 +212,28 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         self.sniper.with_engine(|engine| {
             engine.ledger().resume(Operator::new(&operator_name()), clock::now());
         });
+    }
+
+    /// Lets `sniper reload` replace whitelist, limits and prices. Returns a function that requests a
+    /// reload, for SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AppError`] if the thread that reads the settings cannot be started.
+    pub fn allow_reload(
+        &mut self,
+        source: SettingsSource,
+    ) -> Result<impl Fn() + Send + 'static, AppError> {
+        let ReloadHandles { requests, rules } = reload::start(Reloader {
+            source,
+            config: self.feed.config.clone(),
+            tls: self.tls.clone(),
+            sniper: Box::new(self.sniper.downgrade()),
+            check_supported: check_supported::<M>,
+        })?;
+        self.inputs.rules = Some(rules);
+        self.inputs.reloads = Some(requests.clone());
+        Ok(move || reload::request(&requests))
     }
 
     /// Logs the settings of this session and the current halts.
@@ -329,7 +354,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
                 Mode::Live => snapshot.available_estimate,
             };
             let labels = engine.unmatched_entries().map(WhitelistEntry::label);
-            let unmatched = UnmatchedEntries::new(labels, self.feed.config.whitelist.len());
+            let unmatched = UnmatchedEntries::new(labels, engine.entries_count());
             (engine.stats().clone(), unmatched, balance, orders, snapshot.halts)
         });
         Summary {

@@ -148,6 +148,7 @@ pub(super) fn request_status(
 ) -> Result<Option<LedgerStatus>, LedgerCommandError> {
     match control::send_request(address, request) {
         Ok(ControlReply::Done(status)) => Ok(Some(*status)),
+        Ok(ControlReply::Reloaded(_)) => Err(ControlError::InvalidReply.into()),
         Ok(ControlReply::Cannot(reason)) => Err(LedgerCommandError::Rejected(reason)),
         Err(ControlError::NotRunning) => Ok(None),
         Err(error) => Err(error.into()),

@@ -56,6 +56,10 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Path of the settings file, if there is one.
     pub config_file: Option<PathBuf>,
+    /// The settings file, and the whitelist file that it names.
+    pub files: Vec<PathBuf>,
+    /// Location of each whitelist entry.
+    pub entry_places: Vec<SourceLocation>,
     /// Variable that contains the credential, and its location; never its value.
     pub credential_source: Option<(&'static str, SourceLocation)>,
     /// Value of `RUST_LOG`.
@@ -90,7 +94,9 @@ impl Config {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
             return Err(ConfigErrors::one(Problem::new(place, "invalid address", "fix it")));
         };
-        let entries = policy.entries.found.into_iter().map(|found| found.entry).collect();
+        let files = config_file.iter().cloned().chain(policy.whitelist_path).collect();
+        let found = policy.entries.found.into_iter().map(|found| (found.place, found.entry));
+        let (entry_places, entries): (Vec<_>, Vec<_>) = found.unzip();
         let config = Self {
             mode: if live.is_some() { Mode::Live } else { Mode::Dry },
             market: policy.market,
@@ -102,7 +108,7 @@ impl Config {
             speed: policy.speed,
             state_dir: state_dir(sources.lookup),
             credential_source: Some(credential_source(sources)),
-            whitelist: entries,
+            whitelist: entries.into(),
             prices: policy.prices.config,
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
         };
@@ -110,6 +116,8 @@ impl Config {
             config,
             warnings,
             config_file,
+            files,
+            entry_places,
             credential_source: environment.credential_source,
             log_filter: environment.log_filter,
         })
@@ -182,7 +190,9 @@ fn read_policy(
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
         let decimals = (sources.decimals)(policy.market);
-        let path = (sources.directory, &*beside.join(file));
+        let file = beside.join(file);
+        policy.whitelist_path = Some(sources.directory.join(&file));
+        let path = (sources.directory, &*file);
         let more = read_whitelist(path, place, decimals, diagnostics);
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);

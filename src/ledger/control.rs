@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! 1. A line has at most [`LINE_BYTES_MAX`] bytes. At most [`PENDING_REQUESTS_MAX`] requests wait for
-//!    the bot, each for at most [`REPLY_TIMEOUT`].
+//!    the bot, each for at most [`REPLY_TIMEOUT`], a reload for [`RELOAD_TIMEOUT`].
 //! 2. No request or reply passes through a socket that other users can open.
 
 use std::{
@@ -53,6 +53,8 @@ use crate::{
 pub const LINE_BYTES_MAX: usize = 65_536;
 /// Time limit for the bot's thread to handle a request. The client waits twice as long.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Same for a reload, which reads files of many entries and waits for the disk.
+pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// Capacity of the queue of requests to the bot's thread.
 pub const PENDING_REQUESTS_MAX: usize = 8;
 /// Stands in place of a listing's id for the orders that a power loss may have hidden.
@@ -147,6 +149,26 @@ pub enum ControlRequest {
     NewBudget {
         by: String,
     },
+    /// Reads the settings again and applies what can change while the bot runs.
+    Reload {
+        by: String,
+        /// Counts changed entries without a name from zero.
+        new_entries: bool,
+    },
+}
+
+impl ControlRequest {
+    pub const fn is_reload(&self) -> bool {
+        matches!(self, Self::Reload { .. })
+    }
+
+    /// Returns the time limit for the bot to handle the request. The client waits twice as long.
+    const fn timeout(&self) -> Duration {
+        match self {
+            Self::Reload { .. } => RELOAD_TIMEOUT,
+            _ => REPLY_TIMEOUT,
+        }
+    }
 }
 
 /// Outcome of an order as found by the operator.
@@ -191,6 +213,8 @@ impl Resolution {
 pub enum ControlReply {
     /// The request was applied; contains the status after it.
     Done(Box<LedgerStatus>),
+    /// The settings were applied; contains a line for each change.
+    Reloaded(Vec<String>),
     /// The request was rejected; contains the reason.
     Cannot(String),
 }
@@ -237,7 +261,7 @@ pub fn send_request(
     let line = serde_json::to_string(request).map_err(|_never| ControlError::InvalidReply)?;
     let mut failed = ControlError::NotRunning;
     for directory in &address.directories {
-        match exchange(directory, address.instance, &line) {
+        match exchange((directory, address.instance), &line, request.timeout()) {
             Ok(answer) => {
                 return serde_json::from_str(&answer)
                     .map_err(|_invalid| ControlError::InvalidReply);
@@ -279,6 +303,9 @@ pub(crate) fn apply_request(
 ) -> Result<(), String> {
     match request {
         ControlRequest::Status => Ok(()),
+        ControlRequest::Reload { .. } => {
+            Err("no bot is running; it reads the settings at its start".to_owned())
+        }
         ControlRequest::Halt { by } => {
             let _effects = ledger.halt(HaltReason::Operator(Operator::new(by)), now);
             Ok(())
@@ -486,24 +513,41 @@ fn check_permissions(inner: &Path) -> Result<(), ControlError> {
 
 fn serve(stream: UnixStream, requests: &Sender<PendingRequest>) -> io::Result<()> {
     let mut stream = stream;
-    set_timeouts(&stream)?;
+    set_timeouts(&stream, REPLY_TIMEOUT)?;
     let line = read_line(&mut stream)?;
-    let reply = match serde_json::from_str::<ControlRequest>(&line) {
-        Ok(request) => forward(request, requests),
-        Err(error) => ControlReply::Cannot(format!("invalid request: {error}")),
-    };
+    match serde_json::from_str::<ControlRequest>(&line) {
+        // A thread of its own, because a halt must not wait for it.
+        Ok(request) if request.is_reload() => {
+            let requests = requests.clone();
+            let serve = move || {
+                let written = write_reply(stream, &forward(request, &requests));
+                if let Err(error) = written {
+                    tracing::debug!("Control request failed: {error}");
+                }
+            };
+            thread::Builder::new().name("reload-reply".to_owned()).spawn(serve).map(drop)
+        }
+        Ok(request) => write_reply(stream, &forward(request, requests)),
+        Err(error) => {
+            write_reply(stream, &ControlReply::Cannot(format!("invalid request: {error}")))
+        }
+    }
+}
+
+fn write_reply(mut stream: UnixStream, reply: &ControlReply) -> io::Result<()> {
     let mut text =
-        secret::mask_own_json_string(serde_json::to_string(&reply).map_err(io::Error::other)?);
+        secret::mask_own_json_string(serde_json::to_string(reply).map_err(io::Error::other)?);
     text.push('\n');
     stream.write_all(text.as_bytes())
 }
 
 fn forward(request: ControlRequest, requests: &Sender<PendingRequest>) -> ControlReply {
     let (reply, replied) = sync_channel(1);
+    let timeout = request.timeout();
     if requests.try_send(PendingRequest { request, reply }).is_err() {
         return ControlReply::Cannot("the bot is busy or stopping; try again".to_owned());
     }
-    replied.recv_timeout(REPLY_TIMEOUT).unwrap_or_else(|_late| {
+    replied.recv_timeout(timeout).unwrap_or_else(|_late| {
         ControlReply::Cannot(
             "no reply from the bot in time; it may still apply the request, check with: sniper status"
                 .to_owned(),
@@ -513,9 +557,9 @@ fn forward(request: ControlRequest, requests: &Sender<PendingRequest>) -> Contro
 
 /// Sends a line to the bot that listens in this directory and returns its reply.
 pub(super) fn exchange(
-    directory: &Path,
-    instance: Instance,
+    (directory, instance): (&Path, Instance),
     line: &str,
+    timeout: Duration,
 ) -> Result<String, ControlError> {
     if !directory.exists() {
         return Err(ControlError::NotRunning);
@@ -529,16 +573,17 @@ pub(super) fn exchange(
         Ok(stream) => stream,
         Err(_error) => return Err(ControlError::NotRunning),
     };
-    let exchanged = set_timeouts(&stream)
+    let exchanged = set_timeouts(&stream, timeout)
         .and_then(|()| stream.write_all(line.as_bytes()))
         .and_then(|()| stream.write_all(b"\n"))
         .and_then(|()| read_line(&mut stream));
     exchanged.map_err(io_error(EXCHANGE))
 }
 
-fn set_timeouts(stream: &UnixStream) -> io::Result<()> {
-    // The listener itself may wait up to REPLY_TIMEOUT for the bot before it replies.
-    stream.set_read_timeout(Some(REPLY_TIMEOUT.saturating_mul(2)))?;
+/// `timeout`: time limit for the bot to handle the request.
+fn set_timeouts(stream: &UnixStream, timeout: Duration) -> io::Result<()> {
+    // The listener itself may wait that long for the bot before it replies.
+    stream.set_read_timeout(Some(timeout.saturating_mul(2)))?;
     stream.set_write_timeout(Some(REPLY_TIMEOUT))
 }
 

@@ -21,6 +21,7 @@ use super::{
     intent::{ApprovedTotals, Intent},
     private::{self, PrivateFile},
     record::{LAYOUT, RECORD_BYTES, Record, Timeline},
+    rules::RulesMessage,
     schema::{KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE, VERSION, integer},
     state::LedgerState,
 };
@@ -401,37 +402,38 @@ impl Database {
 
     /// Returns the number of these limits; new limits are inserted.
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
-        let number =
-            self.number_of(budget, at).map_err(LedgerError::database("write", &self.path))?;
+        let number = number_of(&self.connection, budget, at)
+            .map_err(LedgerError::database("write", &self.path))?;
         set_meta(&self.connection, "limits", &number)
             .map_err(LedgerError::database("write", &self.path))?;
         self.note_written();
         Ok(number)
     }
 
-    fn number_of(&self, budget: &Budget, at: UnixMs) -> rusqlite::Result<u32> {
-        let columns = limit_columns(budget);
-        let values: Vec<&dyn ToSql> = columns.iter().map(|value| -> &dyn ToSql { value }).collect();
-        let last = self
-            .connection
-            .prepare(
-                "SELECT number FROM limits WHERE max_price IS ?1 AND total IS ?2 \
-                 AND min_balance IS ?3 AND max_buys_per_minute IS ?4 AND per_hour IS ?5 \
-                 AND per_day IS ?6 AND max_in_flight IS ?7",
-            )?
-            .query_row(values.as_slice(), |row| row.get(0))
-            .optional()?;
-        if let Some(number) = last {
-            return Ok(number);
+    /// Writes the limits and the new entries of a reload in one transaction and waits for the disk.
+    /// Returns the number of the limits.
+    pub(super) fn register_rules(&mut self, rules: &RulesMessage) -> Result<u32, LedgerError> {
+        let path = self.path.clone();
+        if self.is_changed() {
+            return Err(self.damaged("another program changed its files".to_owned()));
         }
-        let mut values = values;
-        values.push(&at.0);
-        self.connection.execute(
-            "INSERT INTO limits (max_price, total, min_balance, max_buys_per_minute, \
-             per_hour, per_day, max_in_flight, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            values.as_slice(),
-        )?;
-        Ok(u32::try_from(self.connection.last_insert_rowid()).unwrap_or(u32::MAX))
+        let registered = (|| {
+            let transaction = self.connection.transaction()?;
+            let number = number_of(&transaction, &rules.budget, rules.at)?;
+            set_meta(&transaction, "limits", &number)?;
+            // Entries of an earlier reload that was not carried out.
+            transaction.execute("DELETE FROM entries WHERE slot >= ?1", [rules.first_new.0])?;
+            for (slot, key) in &rules.renamed {
+                transaction
+                    .prepare_cached("UPDATE entries SET key = ?2 WHERE slot = ?1")?
+                    .execute(params![slot.0, key.as_str()])?;
+            }
+            insert_entries(&transaction, &rules.new)?;
+            transaction.commit()?;
+            Ok(number)
+        })();
+        self.note_written();
+        registered.map_err(LedgerError::database("write", &path))
     }
 
     /// Writes the rows of a start in one transaction and waits for the disk.
@@ -444,11 +446,7 @@ impl Database {
         let OpeningRecords { entries, host, boot, id, count_since } = opening;
         let started = (|| {
             let transaction = self.connection.transaction()?;
-            for (slot, key) in *entries {
-                transaction
-                    .prepare_cached("INSERT INTO entries (slot, key) VALUES (?1, ?2)")?
-                    .execute(params![slot.0, key.as_str()])?;
-            }
+            insert_entries(&transaction, entries)?;
             set_meta(&transaction, "host", host)?;
             set_meta(&transaction, "ledger", id)?;
             match count_since {
@@ -520,6 +518,42 @@ fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<
     set_meta(transaction, "ceiling_coins", &batch.durable_limit.coins.thousandths())?;
     set_meta(transaction, "ceiling_count", &signed(batch.durable_limit.count))?;
     set_meta(transaction, "clean", &i64::from(batch.clean))
+}
+
+/// Returns the number of these limits; new limits are inserted.
+fn number_of(connection: &Connection, budget: &Budget, at: UnixMs) -> rusqlite::Result<u32> {
+    let columns = limit_columns(budget);
+    let values: Vec<&dyn ToSql> = columns.iter().map(|value| -> &dyn ToSql { value }).collect();
+    let last = connection
+        .prepare(
+            "SELECT number FROM limits WHERE max_price IS ?1 AND total IS ?2 \
+             AND min_balance IS ?3 AND max_buys_per_minute IS ?4 AND per_hour IS ?5 \
+             AND per_day IS ?6 AND max_in_flight IS ?7",
+        )?
+        .query_row(values.as_slice(), |row| row.get(0))
+        .optional()?;
+    if let Some(number) = last {
+        return Ok(number);
+    }
+    let mut values = values;
+    values.push(&at.0);
+    connection.execute(
+        "INSERT INTO limits (max_price, total, min_balance, max_buys_per_minute, \
+         per_hour, per_day, max_in_flight, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        values.as_slice(),
+    )?;
+    Ok(u32::try_from(connection.last_insert_rowid()).unwrap_or(u32::MAX))
+}
+
+fn insert_entries(
+    connection: &Connection,
+    entries: &[(EntrySlot, EntryKey)],
+) -> rusqlite::Result<()> {
+    let mut insert =
+        connection.prepare_cached("INSERT INTO entries (slot, key) VALUES (?1, ?2)")?;
+    entries
+        .iter()
+        .try_for_each(|(slot, key)| insert.execute(params![slot.0, key.as_str()]).map(drop))
 }
 
 fn set_meta(connection: &Connection, key: &str, value: &dyn ToSql) -> rusqlite::Result<()> {

@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     fmt::{self, Write as _},
+    sync::Arc,
 };
 
 use super::event::EntrySlot;
@@ -144,7 +145,8 @@ pub(super) struct EntryLimits {
 /// Usage of every entry ever seen, and the limits of the current whitelist.
 #[derive(Clone, Debug)]
 pub(super) struct EntryTable {
-    slots: HashMap<EntryKey, EntrySlot>,
+    /// Shared with the table that replaces this one, which is built while this one is in use.
+    slots: Arc<HashMap<EntryKey, EntrySlot>>,
     /// Indexed by slot. The first is [`EntrySlot::ANY`].
     used: Vec<EntryUsage>,
     /// Indexed by position in the whitelist.
@@ -153,7 +155,7 @@ pub(super) struct EntryTable {
 
 impl Default for EntryTable {
     fn default() -> Self {
-        Self { slots: HashMap::new(), used: vec![EntryUsage::default()], limits: Vec::new() }
+        Self { slots: Arc::default(), used: vec![EntryUsage::default()], limits: Vec::new() }
     }
 }
 
@@ -167,7 +169,7 @@ impl EntryTable {
             let slot = match self.slots.get(&key) {
                 Some(slot) => *slot,
                 None => {
-                    let slot = EntrySlot(u32::try_from(self.used.len()).unwrap_or(u32::MAX));
+                    let slot = self.next_slot();
                     new.push((slot, key.clone()));
                     self.restore(slot, key);
                     slot
@@ -182,7 +184,41 @@ impl EntryTable {
     /// Registers an entry under its recorded slot.
     pub(super) fn restore(&mut self, slot: EntrySlot, key: EntryKey) {
         self.used_mut(slot);
-        self.slots.insert(key, slot);
+        Arc::make_mut(&mut self.slots).insert(key, slot);
+    }
+
+    /// Returns a table without limits, to be [`set`](Self::set) and then to
+    /// [`replace`](Self::replace) this one.
+    pub(super) fn successor(&self) -> Self {
+        Self { slots: Arc::clone(&self.slots), used: self.used.clone(), limits: Vec::new() }
+    }
+
+    /// Replaces the table by its successor, with the usage of this moment. Returns the old one.
+    pub(super) fn replace(&mut self, mut successor: Self) -> Self {
+        let common = self.used.len().min(successor.used.len());
+        let (head, tail) = self.used.split_at(common);
+        if let Some(used) = successor.used.get_mut(..common) {
+            used.copy_from_slice(head);
+        }
+        successor.used.extend_from_slice(tail);
+        std::mem::replace(self, successor)
+    }
+
+    /// Returns the slot of an entry that the ledger knows.
+    pub(super) fn slot(&self, key: &EntryKey) -> Option<EntrySlot> {
+        self.slots.get(key).copied()
+    }
+
+    /// Returns the slot of the next new entry.
+    pub(super) fn next_slot(&self) -> EntrySlot {
+        EntrySlot(u32::try_from(self.used.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Gives the slot of an entry another key.
+    pub(super) fn rename(&mut self, slot: EntrySlot, from: &EntryKey, to: EntryKey) {
+        let slots = Arc::make_mut(&mut self.slots);
+        slots.remove(from);
+        slots.insert(to, slot);
     }
 
     /// Returns the limits of the entry at this position of the whitelist.

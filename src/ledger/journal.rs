@@ -302,6 +302,11 @@ impl Journal {
         Ok(())
     }
 
+    /// Returns a sender to the writer. While it exists, the writer does not end.
+    pub(super) fn sender(&self) -> Option<SyncSender<WriterMessage>> {
+        self.messages.clone()
+    }
+
     pub(super) const fn is_bound(&self) -> bool {
         self.is_bound
     }

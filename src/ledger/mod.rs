@@ -50,6 +50,7 @@ mod rate;
 pub mod reader;
 pub mod reconcile;
 pub mod record;
+pub mod rules;
 mod schema;
 pub mod state;
 pub mod status;

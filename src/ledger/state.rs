@@ -184,6 +184,11 @@ impl LedgerState {
         self.orders_of(&key.id).find(|intent| intent.key().price == key.price)
     }
 
+    /// Returns the coins that count against `total`.
+    pub fn spent(&self) -> Amount {
+        self.spent.saturating_add(self.loss.coins)
+    }
+
     pub const fn budget(&self) -> &Budget {
         &self.budget
     }

@@ -190,6 +190,9 @@ pub struct LedgerStatus {
     /// Threads that may wait and whose priority the system did not lower, by name.
     #[serde(default)]
     pub priority_refused: Vec<String>,
+    /// `true` if the settings on disk were changed and are not in force.
+    #[serde(default)]
+    pub settings_changed: bool,
 }
 
 impl LedgerStatus {
@@ -259,6 +262,7 @@ impl LedgerStatus {
             feed: None,
             account_failures: Vec::new(),
             priority_refused: Vec::new(),
+            settings_changed: false,
         }
     }
 }
@@ -324,6 +328,12 @@ impl fmt::Display for LedgerStatus {
         for AccountFailure { read, since, cause, remedy } in &self.account_failures {
             writeln!(f, "account read    {read} failing since {since}: {cause}")?;
             writeln!(f, "                what to do: {remedy}")?;
+        }
+        if self.settings_changed {
+            writeln!(
+                f,
+                "settings        changed on disk, not applied; apply them with: sniper reload"
+            )?;
         }
         if !self.priority_refused.is_empty() {
             writeln!(f, "priority        not lowered: {}", self.priority_refused.join(", "))?;

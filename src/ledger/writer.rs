@@ -35,6 +35,7 @@ use super::{
     intent::ApprovedTotals,
     mark::AccountMark,
     private::LedgerLock,
+    rules::RulesMessage,
     schema::StagedRows,
     state::LedgerState,
     write_ahead_log::WriteAheadLog,
@@ -262,6 +263,8 @@ pub(super) enum WriterMessage {
     /// Response of the market to an order.
     Response(Sequence, String),
     User(String),
+    /// Limits and entries of a reload.
+    Rules(Box<RulesMessage>),
 }
 
 #[derive(Debug)]
@@ -401,6 +404,15 @@ impl LedgerWriter {
                 self.batch.responses.push((sequence, response));
             }
             WriterMessage::User(user) => self.batch.user = Some(user),
+            WriterMessage::Rules(message) => {
+                let result = if self.is_frozen() {
+                    Err("another program changed its files".to_owned())
+                } else {
+                    self.database.register_rules(&message).map_err(|error| error_chain(&error))
+                };
+                // The reload may have given up.
+                let _sent = message.done.send(result).is_ok();
+            }
         }
     }
 

@@ -235,6 +235,7 @@ impl<B: OrderSender> Engine<B> {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
             status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
+            status.settings_changed = self.is_settings_changed;
             self.show_failing_reads(status);
         }
         // A failed request changed nothing; its cause is in the reply.

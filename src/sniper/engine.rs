@@ -123,9 +123,9 @@ pub struct Engine<B> {
     clock: Arc<Mutex<ServerClock>>,
     pub(super) stats: SessionStats,
     /// Reference prices. Replaced as a whole.
-    prices: Arc<PriceBook>,
+    pub(super) prices: Arc<PriceBook>,
     /// For each whitelist entry, whether it matched a listing.
-    has_matched: Vec<bool>,
+    pub(super) has_matched: Vec<bool>,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Item names of this session's orders, for later log lines.
@@ -152,6 +152,7 @@ pub struct Engine<B> {
     /// Set if the ledger cannot be used for the account, which ends the session.
     pub(super) ledger_error: Option<LedgerError>,
     pub(super) is_stopping: bool,
+    pub(super) is_settings_changed: bool,
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
@@ -193,6 +194,7 @@ impl<B: OrderSender> Engine<B> {
             is_other_account: false,
             ledger_error: None,
             is_stopping: false,
+            is_settings_changed: false,
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,
             has_earlier_deadline: false,
@@ -202,6 +204,16 @@ impl<B: OrderSender> Engine<B> {
     /// Sets the maximum time that a listing waits while it cannot be ordered for a moment.
     pub const fn set_max_wait(&mut self, max_wait: Duration) {
         self.max_wait = max_wait;
+    }
+
+    /// Number of whitelist entries.
+    pub fn entries_count(&self) -> usize {
+        self.whitelist.entries().len()
+    }
+
+    /// Sets whether the settings on disk are not the ones in force, for `status`.
+    pub const fn set_settings_changed(&mut self, is_changed: bool) {
+        self.is_settings_changed = is_changed;
     }
 
     pub const fn stats(&self) -> &SessionStats {

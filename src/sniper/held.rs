@@ -15,6 +15,15 @@ pub struct HeldListing {
     pub entry: usize,
 }
 
+impl HeldListing {
+    /// Assigns the listing to the entry that `entry_of` returns. Returns `false` without one.
+    pub(super) fn reassign(&mut self, entry_of: &impl Fn(&Trade<'_>) -> Option<usize>) -> bool {
+        let entry = entry_of(&self.trade);
+        self.entry = entry.unwrap_or(self.entry);
+        entry.is_some()
+    }
+}
+
 /// Held listings, ordered by the server time at which they open.
 #[derive(Debug)]
 pub struct HeldListings {
@@ -50,6 +59,15 @@ impl HeldListings {
     pub fn release(&mut self, id: &TradeId) -> Option<HeldListing> {
         let available_at = self.times.remove(id)?;
         self.by_time.remove(&(available_at, *id))
+    }
+
+    /// Assigns each listing to the entry that `entry_of` returns, and drops those without one.
+    /// Returns the number of dropped listings.
+    pub fn reassign(&mut self, entry_of: impl Fn(&Trade<'_>) -> Option<usize>) -> usize {
+        let before = self.by_time.len();
+        self.by_time.retain(|_, held| held.reassign(&entry_of));
+        self.times.retain(|id, at| self.by_time.contains_key(&(*at, *id)));
+        before.saturating_sub(self.by_time.len())
     }
 
     /// Returns the earliest opening time.

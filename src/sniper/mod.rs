@@ -2,6 +2,7 @@
 //!
 //! - [`engine`]: the synchronous decision, which takes the time as an argument.
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
+//! - [`rules`]: replaces whitelist, limits and prices while it runs.
 //! - `deferred`: the listings that are ordered later.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
@@ -16,6 +17,7 @@ pub mod engine;
 pub mod held;
 mod notified;
 pub mod queue;
+pub mod rules;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ mod trade_log;
 pub mod unknown_orders;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc::TrySendError},
     thread,
     time::{Duration, Instant},
 };
@@ -35,6 +37,7 @@ pub use self::engine::{Engine, Executor, Now};
 use self::{
     account_updates::feed_status,
     engine::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
+    rules::RulesChange,
 };
 use crate::{
     account::{AccountUpdate, RefreshRequests},
@@ -47,7 +50,10 @@ use crate::{
         OrderClient,
         response::{OrderReport, SentRequest},
     },
-    ledger::{ApprovedOrder, LedgerError, control::PendingRequest},
+    ledger::{
+        ApprovedOrder, LedgerError,
+        control::{ControlReply, PendingRequest},
+    },
     prices::PriceBook,
     ws::FeedMetrics,
 };
@@ -174,6 +180,7 @@ impl<B: OrderSender> Sniper<B> {
                     None => inputs.account_updates = None,
                 },
                 pending = next(&mut inputs.control_requests) => match pending {
+                    Some(pending) if pending.request.is_reload() => inputs.forward_reload(pending),
                     Some(pending) => {
                         let now = Now::read();
                         let feed = feed_status(metrics, now);
@@ -185,6 +192,15 @@ impl<B: OrderSender> Sniper<B> {
                 prices = next(&mut inputs.prices) => match prices {
                     Some(prices) => self.engine().set_prices(prices),
                     None => inputs.prices = None,
+                },
+                change = next(&mut inputs.rules) => match change {
+                    Some(RulesChange { rules, replaced }) => {
+                        let (old, prices) = self.engine().replace_rules(rules, Now::read());
+                        inputs.prices = prices.unwrap_or(inputs.prices.take());
+                        // The reload waits for it.
+                        let _sent = replaced.try_send(old).is_ok();
+                    }
+                    None => inputs.rules = None,
                 },
                 () = self.changed.notified() => {}
                 () = ready(connection) => {}
@@ -292,9 +308,33 @@ pub struct EngineInputs {
     /// New snapshots of the reference prices; `None` without price sources. The sender keeps a handle
     /// of the one before, so that it is not freed on this thread.
     pub prices: Option<mpsc::Receiver<Arc<PriceBook>>>,
+    /// Rules that replace the present ones; `None` if they cannot be reloaded.
+    pub rules: Option<mpsc::Receiver<RulesChange>>,
+    /// Receives the requests to reload the settings.
+    pub reloads: Option<std::sync::mpsc::SyncSender<PendingRequest>>,
     /// Start of the session, from which `status` computes its running time.
     pub started: Option<Instant>,
     pub refresh_requests: Arc<RefreshRequests>,
+}
+
+impl EngineInputs {
+    /// Passes a request to the thread that reloads the settings, and replies if it cannot.
+    fn forward_reload(&self, pending: PendingRequest) {
+        let refused = match &self.reloads {
+            None => Some((pending, "this bot cannot reload its settings; restart it")),
+            Some(reloads) => match reloads.try_send(pending) {
+                Ok(()) => None,
+                Err(TrySendError::Full(pending)) => {
+                    Some((pending, "another reload is in progress"))
+                }
+                Err(TrySendError::Disconnected(pending)) => Some((pending, "the bot is stopping")),
+            },
+        };
+        if let Some((pending, reason)) = refused {
+            // The client may have disconnected.
+            drop(pending.reply.try_send(ControlReply::Cannot(reason.to_owned())));
+        }
+    }
 }
 
 /// Receives the next item of a queue; never completes without a queue.

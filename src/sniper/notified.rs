@@ -374,7 +374,7 @@ mod tests {
         fn status(&mut self) -> LedgerStatus {
             match self.request(ControlRequest::Status) {
                 ControlReply::Done(status) => *status,
-                ControlReply::Cannot(why) => panic!("{why}"),
+                other => panic!("{other:?}"),
             }
         }
 

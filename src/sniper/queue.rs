@@ -15,7 +15,11 @@ use std::{
 
 use super::held::HeldListing;
 use crate::{
-    domain::{money::Amount, outcome::NotSent, trade::TradeId},
+    domain::{
+        money::Amount,
+        outcome::NotSent,
+        trade::{Trade, TradeId},
+    },
     ledger::RiskRejection,
 };
 
@@ -133,6 +137,14 @@ impl OrderQueue {
     /// Returns the time at which the first listing has waited for `max_wait`.
     pub fn next_expiry(&self, max_wait: Duration) -> Option<Instant> {
         self.by_rank.values().map(|queued| queued.since).min()?.checked_add(max_wait)
+    }
+
+    /// Assigns each listing to the entry that `entry_of` returns, and drops those without one.
+    /// Returns the number of dropped listings.
+    pub fn reassign(&mut self, entry_of: impl Fn(&Trade<'_>) -> Option<usize>) -> usize {
+        let before = self.by_rank.len();
+        self.by_rank.retain(|_, queued| queued.held.reassign(&entry_of));
+        before.saturating_sub(self.by_rank.len())
     }
 
     /// Removes every listing. Returns their number.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::{
     OrderSender,
     engine::{Engine, Executor, HELD_MAX, Now, QUEUED_MAX},
+    rules::Rules,
 };
 use crate::{
     account::{AccountUpdate, PurchasesReading, UserReading},
@@ -27,7 +28,7 @@ use crate::{
         event::OrderState,
     },
     whitelist::{
-        Whitelist, WhitelistEntry,
+        ItemPattern, Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
     },
 };
@@ -181,6 +182,49 @@ fn a_listing_is_held_until_it_opens_and_then_ordered() {
     session.after = due - session.start;
     assert_eq!(session.run_timers(), None);
     assert_eq!(session.sent(), ["a"]);
+}
+
+#[test]
+fn new_rules_decide_held_and_later_listings_again() {
+    let mut session = TestSession::live(plenty());
+    session.sync_clock();
+    let held = |id, price| {
+        let total_value = Some(Amount::from_cents(price));
+        Trade {
+            can_join_after: Some(UnixMs(2_003_000)),
+            total_value,
+            base_value: total_value,
+            ..trade(id, REDLINE)
+        }
+    };
+    session.consider(held("a", 1_015));
+    session.consider(held("b", 900));
+    assert_eq!(session.engine.unmatched_entries().count(), 0);
+    let old = [WhitelistEntry { max_quantity: 1_000, ..entry() }];
+    let other = WhitelistEntry { item: ItemPattern::Named("Fracture Case".to_owned()), ..entry() };
+    let cheaper = WhitelistEntry { max_price: Amount::from_cents(950), ..old[0].clone() };
+    let new = vec![other, cheaper];
+    let mut plan = session.engine.ledger().entry_plan();
+    assert_eq!(plan.set(&old, &new), []);
+    let recorder = session.engine.ledger().rules_recorder();
+    let rules = Rules {
+        whitelist: Arc::new(Whitelist::new(new)),
+        previous: vec![None, Some(0)],
+        ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
+        prices: None,
+        max_wait: Duration::from_secs(1),
+    };
+    let now = session.now();
+    let (replaced, prices) = session.engine.replace_rules(rules, now);
+    assert!(replaced.dropped == 1 && prices.is_none());
+    assert_eq!(session.skipped("no longer on the whitelist"), 1);
+    let unmatched: Vec<_> = session.engine.unmatched_entries().map(WhitelistEntry::label).collect();
+    assert_eq!(unmatched, ["Fracture Case"], "the other entry has matched before");
+    session.consider(trade("c", REDLINE));
+    session.consider(trade("d", "Fracture Case"));
+    session.after = Duration::from_secs(60);
+    session.run_timers();
+    assert_eq!(session.sent(), ["d", "b"]);
 }
 
 #[test]

@@ -412,7 +412,8 @@ pub(super) fn other_account(error: &LedgerError) {
 /// before and after it.
 pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after: &Snapshot) {
     match request {
-        ControlRequest::Status => {}
+        // The thread that reloads the settings logs the changes.
+        ControlRequest::Status | ControlRequest::Reload { .. } => {}
         ControlRequest::Halt { by } => warn!(
             "Ordering halted: requested by {}. What to do: run `sniper resume` to continue. Still \
              watching, sending no orders.",

@@ -711,7 +711,7 @@ async fn failures_after_one_poll(market: &Market) -> Vec<AccountFailure> {
     let reply = answered.recv().unwrap();
     match reply {
         control::ControlReply::Done(status) => Some(status.account_failures),
-        control::ControlReply::Cannot(_) => None,
+        _ => None,
     }
     .unwrap()
 }

@@ -237,7 +237,7 @@ fn exhausted_retries_exit_with_69_after_the_summary() {
 
 #[test]
 fn a_signal_ends_the_run_with_a_summary_and_exit_code_0() {
-    let signals = [("-TERM", "SIGTERM"), ("-INT", "Ctrl-C"), ("-HUP", "SIGHUP (terminal closed)")];
+    let signals = [("-TERM", "SIGTERM"), ("-INT", "Ctrl-C")];
     for (signal, reason) in signals {
         let mut running = Workspace::new().with_closing_market().start(&["run"]);
         running.read_until("Reconnecting in");

@@ -98,6 +98,21 @@ fn a_terminal_paused_with_ctrl_s_does_not_delay_the_exit() {
     assert_eq!(running.0.wait().unwrap().code(), Some(74));
 }
 
+#[test]
+fn sighup_of_a_closed_terminal_ends_the_run() {
+    let (controller, program) = terminal();
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(".env"), "CSGOROLL_WS_URL=ws://127.0.0.1:9/\nCSGOROLL_HTTP_URL=http://127.0.0.1:9/\n").unwrap();
+    let args = ["setsid", "--ctty", env!("CARGO_BIN_EXE_sniper"), "run"];
+    let mut running = start(&args, directory.path(), &program);
+    let mut lines = BufReader::new(controller);
+    line_with("Reconnecting in", &mut lines);
+    signal("-HUP", running.0.id());
+    line_with("Stopped: SIGHUP (terminal closed).", &mut lines);
+    until(|| running.0.try_wait().unwrap().is_some());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
 /// A process that is stopped by its terminal handles no signal and settles no order.
 #[test]
 fn a_background_process_is_not_stopped_by_tostop() {

@@ -279,7 +279,7 @@ impl LedgerCommands<'_> {
         Ok(StandingProblems(standing.problems()))
     }
 
-    fn control_address(&self, instance: Instance) -> ControlAddress {
+    pub(super) fn control_address(&self, instance: Instance) -> ControlAddress {
         ControlAddress::new(self.folder, self.state, instance)
     }
 

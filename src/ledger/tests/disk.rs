@@ -30,21 +30,21 @@ pub(crate) fn place(folder: &Path, boot: &str) -> LedgerLocation {
     }
 }
 
-pub(super) fn entries() -> [WhitelistEntry; 2] {
+pub(crate) fn entries() -> [WhitelistEntry; 2] {
     [entry(Some("first")), entry(Some("second"))]
 }
 
-pub(super) fn limits() -> Budget {
+pub(crate) fn limits() -> Budget {
     Budget { max_price: coins(50), total: coins(200), max_in_flight: 4, ..budget() }
 }
 
-pub(super) fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
+pub(crate) fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
     let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), now).unwrap();
     ready(&mut ledger, now);
     ledger
 }
 
-pub(super) fn ready(ledger: &mut Ledger, now: UnixMs) {
+pub(crate) fn ready(ledger: &mut Ledger, now: UnixMs) {
     ledger.bind("account-1").unwrap();
     let reading = AccountReading { trades: &[], complete: true, started: now };
     assert_eq!(ledger.reconcile(&reading, Some(coins(1_000)), now).halts, []);
@@ -77,7 +77,7 @@ pub(crate) fn reserve(ledger: &mut Ledger, request: OrderRequest, now: UnixMs) -
 }
 
 /// Copies all files, as a process that is killed now would leave them.
-pub(super) fn crash_image(from: &Path) -> tempfile::TempDir {
+pub(crate) fn crash_image(from: &Path) -> tempfile::TempDir {
     let to = tempfile::tempdir().unwrap();
     for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
         if from.join(name).exists() {

@@ -21,6 +21,7 @@ mod losses;
 mod process;
 mod program;
 mod rejections;
+mod reload;
 mod standing;
 mod unknown;
 mod waiting;

@@ -1,0 +1,478 @@
+//! `sniper reload`, and the thread of the bot that reads the settings again.
+//!
+//! The thread reads and checks everything, makes new limits and entries durable, and passes the
+//! result to the engine as a whole. A mistake in the settings changes nothing.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use clap::Args;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::{
+    AppError, CommandContext, check,
+    ledger::{LedgerCommandError, LedgerCommands},
+    prices,
+};
+use crate::{
+    clock,
+    config::{
+        Budget, Config, ConfigErrors, Loaded, Market, Sources, load::process_environment,
+        problem::SourceLocation,
+    },
+    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    ledger::{
+        control::{self, ControlError, ControlReply, ControlRequest, Instance, PendingRequest},
+        entries::EntryKey,
+        rules::{LedgerRules, LostCount},
+    },
+    net::tls::Tls,
+    sniper::{
+        Sniper,
+        rules::{PriceSnapshots, Rules, RulesChange},
+    },
+    text::Escaped,
+    threads::{ThreadName, priority},
+    whitelist::Whitelist,
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper check             validate the settings first
+  sniper reload            apply them to the running bot";
+
+/// Interval at which the files of the settings are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+/// Maximum time for the bot's own thread to take over new rules.
+const REPLACE_MAX: Duration = Duration::from_secs(10);
+/// Maximum number of lines in a reply.
+const LINES_MAX: usize = 50;
+
+/// Arguments of `reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// Count changed entries without a name from zero
+    #[arg(long)]
+    pub new_entries: bool,
+}
+
+/// Where the settings of a session come from, to read them again.
+#[derive(Clone, Debug)]
+pub struct SettingsSource {
+    config_file: Option<PathBuf>,
+    live: bool,
+    decimals: fn(Market) -> Decimals,
+}
+
+impl SettingsSource {
+    pub fn new(context: &CommandContext<'_>, live: bool) -> Self {
+        Self { config_file: context.shared.config.clone(), live, decimals: context.decimals }
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
+        Config::load(&Sources {
+            lookup: &process_environment,
+            directory: Path::new("."),
+            config_file: self.config_file.as_deref(),
+            live: self.live,
+            decimals: self.decimals,
+        })
+    }
+}
+
+/// Starts the thread that reloads the settings. It ends once the session has.
+///
+/// # Errors
+///
+/// Returns [`AppError::Start`] if the thread cannot be created.
+pub fn start(reloader: Reloader) -> Result<ReloadHandles, AppError> {
+    let (requests, received) = sync_channel(1);
+    let (changes, rules) = mpsc::channel(1);
+    thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || {
+            priority::lower(ThreadName::Other);
+            RunningReloader { files: Files::default(), reloader, changes }.run(&received);
+        })
+        .map_err(|error| AppError::start("the thread that reloads the settings", error))?;
+    Ok(ReloadHandles { requests, rules })
+}
+
+/// Requests a reload without waiting for its result, which is logged.
+pub fn request(requests: &SyncSender<PendingRequest>) {
+    let (reply, _result) = sync_channel(1);
+    let request = ControlRequest::Reload { by: "SIGHUP".to_owned(), new_entries: false };
+    if requests.try_send(PendingRequest { request, reply }).is_err() {
+        warn!("Settings not reloaded: another reload is in progress");
+    }
+}
+
+/// Queues between the session and the thread that reloads the settings.
+#[derive(Debug)]
+pub struct ReloadHandles {
+    pub requests: SyncSender<PendingRequest>,
+    pub rules: mpsc::Receiver<RulesChange>,
+}
+
+/// What a reload needs.
+pub struct Reloader {
+    pub source: SettingsSource,
+    /// Settings in force.
+    pub config: Config,
+    pub tls: Tls,
+    /// Returns `None` once the session has ended.
+    pub sniper: Box<dyn Fn() -> Option<Sniper> + Send>,
+    /// Checks that the market can honor the whitelist.
+    pub check_supported: fn(&Config) -> Result<(), AppError>,
+}
+
+impl fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloader").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+struct RunningReloader {
+    reloader: Reloader,
+    files: Files,
+    changes: mpsc::Sender<RulesChange>,
+}
+
+/// Cause of a reload that changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error("nothing was changed, because the settings are invalid:\n{}", check::format_errors(.0).trim_end())]
+    Settings(ConfigErrors),
+    #[error("nothing was changed: {}", .0.chain())]
+    Unsupported(AppError),
+    #[error("nothing was changed: {0}")]
+    LostCounts(String),
+    #[error("nothing was changed, because the ledger cannot record the new settings: {0}")]
+    Ledger(String),
+    #[error("nothing was changed, because the price sources cannot be read: {}", .0.chain())]
+    Prices(AppError),
+    #[error("the bot is stopping")]
+    Stopping,
+}
+
+impl RunningReloader {
+    fn run(mut self, requests: &Receiver<PendingRequest>) {
+        self.files = Files::of(&self.reloader.source.load());
+        loop {
+            match requests.recv_timeout(CHECK_INTERVAL) {
+                Ok(pending) => self.on_request(&pending),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.changes.is_closed() {
+                        return;
+                    }
+                    self.check_files();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn on_request(&mut self, pending: &PendingRequest) {
+        let ControlRequest::Reload { by, new_entries } = &pending.request else { return };
+        let reply = match self.reload(*new_entries) {
+            Ok(mut lines) => {
+                info!("Settings reloaded (requested by {})", Escaped(by));
+                for line in &lines {
+                    info!("{line}");
+                }
+                let hidden = lines.len().saturating_sub(LINES_MAX);
+                lines.truncate(LINES_MAX);
+                if 0 < hidden {
+                    lines.push(format!("… and {hidden} more lines in the log"));
+                }
+                ControlReply::Reloaded(lines)
+            }
+            Err(error) => {
+                for line in error.to_string().lines().filter(|line| !line.is_empty()) {
+                    warn!("Settings not reloaded: {line}");
+                }
+                ControlReply::Cannot(error.to_string())
+            }
+        };
+        // The client may have disconnected.
+        drop(pending.reply.try_send(reply));
+    }
+
+    /// Reads the settings and applies what can change. Returns a line for each change.
+    fn reload(&mut self, new_entries: bool) -> Result<Vec<String>, ReloadError> {
+        let loaded = self.reloader.source.load();
+        let files = Files::of(&loaded);
+        let Loaded { config: new, warnings, entry_places, .. } =
+            loaded.map_err(ReloadError::Settings)?;
+        (self.reloader.check_supported)(&new).map_err(ReloadError::Unsupported)?;
+        let old = &self.reloader.config;
+        let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
+        let (mut plan, recorder, spent) = sniper.with_engine(|engine| {
+            let ledger = engine.ledger();
+            (ledger.entry_plan(), ledger.rules_recorder(), ledger.state().spent())
+        });
+        let lost = plan.set(&old.whitelist, &new.whitelist);
+        if !new_entries && !lost.is_empty() {
+            return Err(ReloadError::LostCounts(describe_lost(&lost, &new, &entry_places)));
+        }
+        let prices = if new.prices == old.prices {
+            None
+        } else {
+            let feed = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
+            let (stored, later) =
+                feed.map_or_else(Default::default, |(stored, later)| (stored, Some(later)));
+            Some(PriceSnapshots { stored, later })
+        };
+        let ledger =
+            recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
+        drop(recorder);
+        let mut lines = changes(old, &new, spent);
+        let dropped = self.replace(&new, ledger, prices)?;
+        if 0 < dropped {
+            lines.push(format!("{dropped} waiting listings dropped: no entry matches them now"));
+        }
+        lines.extend(warnings.iter().map(ToString::to_string));
+        sniper.with_engine(|engine| engine.set_settings_changed(false));
+        self.files = files;
+        let config = &mut self.reloader.config;
+        (config.whitelist, config.prices) = (new.whitelist, new.prices);
+        (config.budget, config.orders) = (new.budget, new.orders);
+        Ok(lines)
+    }
+
+    /// Passes the rules to the engine and frees the old ones. Returns the number of listings that
+    /// were dropped.
+    fn replace(
+        &self,
+        new: &Config,
+        ledger: LedgerRules,
+        prices: Option<PriceSnapshots>,
+    ) -> Result<usize, ReloadError> {
+        let rules = Rules {
+            whitelist: std::sync::Arc::new(Whitelist::new(new.whitelist.to_vec())),
+            previous: previous(&self.reloader.config.whitelist, &new.whitelist),
+            ledger,
+            prices,
+            max_wait: new.orders.max_wait,
+        };
+        let (replaced, result) = sync_channel(1);
+        let stopping = |_closed| ReloadError::Stopping;
+        self.changes.blocking_send(RulesChange { rules, replaced }).map_err(stopping)?;
+        let old = result.recv_timeout(REPLACE_MAX).map_err(|_late| ReloadError::Stopping)?;
+        Ok(old.dropped)
+    }
+
+    /// Logs once that the files were changed and are not in force.
+    fn check_files(&mut self) {
+        if self.files.is_reported || !self.files.are_changed() {
+            return;
+        }
+        self.files.is_reported = true;
+        warn!("Settings changed on disk and not applied; apply them with: sniper reload");
+        if let Some(sniper) = (self.reloader.sniper)() {
+            sniper.with_engine(|engine| engine.set_settings_changed(true));
+        }
+    }
+}
+
+/// Returns the position of each entry in the whitelist before.
+fn previous(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>> {
+    let keys = old.iter().enumerate().map(|(index, entry)| (EntryKey::of(entry), index));
+    let keys: HashMap<EntryKey, usize> = keys.collect();
+    new.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
+}
+
+/// Files of the settings, as they were when they were read.
+#[derive(Debug, Default)]
+struct Files {
+    read: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
+    is_reported: bool,
+}
+
+impl Files {
+    fn of(loaded: &Result<Loaded, ConfigErrors>) -> Self {
+        let files = loaded.as_ref().map(|loaded| loaded.files.clone()).unwrap_or_default();
+        let read = files.into_iter().map(|path| (path.clone(), version(&path))).collect();
+        Self { read, is_reported: false }
+    }
+
+    fn are_changed(&self) -> bool {
+        self.read.iter().any(|(path, read)| version(path) != *read)
+    }
+}
+
+/// Time of the last change and size of a file.
+fn version(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = path.metadata().ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+/// Describes the changed entries whose purchases would no longer count, each with the line to add.
+fn describe_lost(lost: &[LostCount], new: &Config, places: &[SourceLocation]) -> String {
+    let mut lines = vec![
+        "entries without a name were changed, and what they bought would no longer count:"
+            .to_owned(),
+    ];
+    for LostCount { entry, usage } in lost.iter().take(LINES_MAX) {
+        let place = places.get(*entry).map(ToString::to_string).unwrap_or_default();
+        let label = new.whitelist.get(*entry).map_or("", WhitelistEntry::label);
+        let name = free_name(label, &new.whitelist);
+        lines.push(format!(
+            "{place}: {} ({} bought for {}); add this line to it: name = \"{name}\"",
+            Escaped(label),
+            usage.quantity,
+            usage.total
+        ));
+    }
+    let hidden = lost.len().saturating_sub(LINES_MAX);
+    if 0 < hidden {
+        lines.push(format!("… and {hidden} more"));
+    }
+    lines.push("or count them from zero with: sniper reload --new-entries".to_owned());
+    lines.join("\n")
+}
+
+/// Returns a name for an entry that no other entry has.
+fn free_name(label: &str, entries: &[WhitelistEntry]) -> String {
+    let base: String = label.chars().filter(|char| !matches!(char, '"' | '\\')).collect();
+    let is_taken =
+        |name: &str| entries.iter().any(|entry| entry.name.as_deref().is_some_and(|it| it == name));
+    let numbered = (2_u32..).map(|number| format!("{base} {number}"));
+    std::iter::once(base.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(base)
+}
+
+/// Describes what changes, and what needs a restart.
+fn changes(old: &Config, new: &Config, spent: crate::domain::money::Amount) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.whitelist != new.whitelist {
+        lines.push(whitelist_change(&old.whitelist, &new.whitelist));
+    }
+    lines.extend(budget_changes(&old.budget, &new.budget));
+    if new.budget.total <= spent && old.budget.total != new.budget.total {
+        let total = new.budget.total;
+        lines.push(format!("Budget: {spent} of {total} is spent, so nothing more is bought"));
+    }
+    if old.orders != new.orders {
+        lines.push(format!("Orders: max_wait_ms = {}", new.orders.max_wait.as_millis()));
+    }
+    if old.prices != new.prices {
+        let count = new.prices.sources.len();
+        lines.push(format!("Prices: {count} {}", if count == 1 { "source" } else { "sources" }));
+    }
+    if lines.is_empty() {
+        lines.push("Nothing changed".to_owned());
+    }
+    let fixed = [
+        ("market", old.market != new.market),
+        ("dry or live", old.mode != new.mode),
+        ("the addresses", old.endpoints != new.endpoints),
+        ("the data directory", old.data_dir != new.data_dir),
+        ("[feed]", old.feed != new.feed),
+        ("[reconnect]", old.reconnection != new.reconnection),
+        ("[speed]", old.speed != new.speed),
+    ];
+    for (name, is_changed) in fixed {
+        if is_changed {
+            lines.push(format!("Not applied: {name} cannot change while the bot runs; restart it"));
+        }
+    }
+    if old.feed.server_filters && old.whitelist != new.whitelist {
+        lines.push(
+            "[feed] server_filters is on: the market sends listings for the old whitelist until a \
+             restart"
+                .to_owned(),
+        );
+    }
+    lines
+}
+
+fn whitelist_change(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> String {
+    let before: HashMap<EntryKey, &WhitelistEntry> =
+        old.iter().map(|entry| (EntryKey::of(entry), entry)).collect();
+    let (mut added, mut changed, mut kept) = (0_usize, 0_usize, 0_usize);
+    for entry in new {
+        match before.get(&EntryKey::of(entry)) {
+            None => added = added.saturating_add(1),
+            Some(same) if *same == entry => kept = kept.saturating_add(1),
+            Some(_) => changed = changed.saturating_add(1),
+        }
+    }
+    let removed = old.len().saturating_sub(kept).saturating_sub(changed);
+    let count = new.len();
+    let noun = if count == 1 { "entry" } else { "entries" };
+    format!("Whitelist: {count} {noun} ({added} added, {changed} changed, {removed} removed)")
+}
+
+fn budget_changes(old: &Budget, new: &Budget) -> Vec<String> {
+    let limit = |limit: Option<crate::domain::money::Amount>| {
+        limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
+    };
+    let values = |budget: &Budget| {
+        [
+            ("max_price", budget.max_price.to_string()),
+            ("total", budget.total.to_string()),
+            ("min_balance", budget.min_balance.to_string()),
+            ("max_buys_per_minute", budget.max_buys_per_minute.to_string()),
+            ("per_hour", limit(budget.per_hour)),
+            ("per_day", limit(budget.per_day)),
+            ("max_in_flight", budget.max_in_flight.to_string()),
+        ]
+    };
+    let pairs = values(old).into_iter().zip(values(new));
+    let changed = pairs.filter(|(old, new)| old != new);
+    changed.map(|((name, old), (_, new))| format!("Budget: {name} {old} → {new}")).collect()
+}
+
+impl LedgerCommands<'_> {
+    /// `sniper reload`: asks each running bot to read its settings again.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no bot runs, or one rejects the settings.
+    pub fn reload(&mut self, args: &ReloadArgs) -> Result<(), LedgerCommandError> {
+        let request =
+            ControlRequest::Reload { by: self.who.to_owned(), new_entries: args.new_entries };
+        let mut is_running = false;
+        for instance in [Instance::Live, Instance::Dry] {
+            match control::send_request(&self.control_address(instance), &request) {
+                Ok(ControlReply::Reloaded(lines)) => {
+                    is_running = true;
+                    let mode = match instance {
+                        Instance::Live => "live bot",
+                        Instance::Dry => "dry run",
+                    };
+                    self.print_reloaded(mode, &lines)?;
+                }
+                Ok(ControlReply::Cannot(reason)) => {
+                    return Err(LedgerCommandError::Rejected(reason));
+                }
+                Ok(ControlReply::Done(_)) => return Err(ControlError::InvalidReply.into()),
+                Err(ControlError::NotRunning) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if is_running { Ok(()) } else { Err(ControlError::NotRunning.into()) }
+    }
+
+    fn print_reloaded(&mut self, mode: &str, lines: &[String]) -> Result<(), LedgerCommandError> {
+        if self.as_json {
+            let value = serde_json::json!({"bot": mode, "changes": lines});
+            writeln!(self.out, "{value}")?;
+            return Ok(());
+        }
+        writeln!(self.out, "Settings of the {mode} reloaded.")?;
+        for line in lines {
+            writeln!(self.out, "  {line}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! Replacement of the limits and the whitelist of an open ledger.
+//!
+//! What takes time is done beside the ledger: a [`EntryPlan`] compares the whitelists, and the
+//! writer's thread makes the new limits and entries durable ([`RulesRecorder`]). Only then the
+//! ledger takes them over, so that no event refers to an entry that is not in the database.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    time::Duration,
+};
+
+use super::{
+    Ledger,
+    entries::{EntryKey, EntryTable, EntryUsage},
+    event::EntrySlot,
+    writer::WriterMessage,
+};
+use crate::{
+    config::Budget,
+    domain::time::UnixMs,
+    domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+};
+
+/// Maximum time until the writer has made new rules durable. A disk may be slow.
+const RECORD_MAX: Duration = Duration::from_secs(60);
+
+/// Entries of a new whitelist with their slots, before the ledger uses them.
+#[derive(Clone, Debug)]
+pub struct EntryPlan {
+    table: EntryTable,
+    /// Slots from here on are new.
+    first_new: EntrySlot,
+    new: Vec<(EntrySlot, EntryKey)>,
+    renamed: Vec<(EntrySlot, EntryKey)>,
+}
+
+/// New entry without a name that replaces one with purchases, which would no longer count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostCount {
+    /// Position in the new whitelist.
+    pub entry: usize,
+    pub usage: EntryUsage,
+}
+
+impl EntryPlan {
+    /// Assigns the entries of a new whitelist to the slots of the ledger.
+    ///
+    /// A new entry with a name takes over the usage of the only entry without a name that is
+    /// removed and has the same item. Returns the entries without a name to which this does not
+    /// apply.
+    pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
+        let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
+        let mut removed: HashMap<&ItemPattern, Vec<EntryKey>> = HashMap::new();
+        for entry in old.iter().filter(|entry| entry.name.is_none()) {
+            let key = EntryKey::of(entry);
+            if !keys.contains(&key) {
+                removed.entry(&entry.item).or_default().push(key);
+            }
+        }
+        let mut lost = Vec::new();
+        for (index, entry) in new.iter().enumerate() {
+            let key = EntryKey::of(entry);
+            let Some(before) = removed.get_mut(&entry.item) else { continue };
+            if self.table.slot(&key).is_some() {
+                continue;
+            }
+            if entry.name.is_some() {
+                if let [from] = before.as_slice()
+                    && let Some(slot) = self.table.slot(from)
+                {
+                    self.table.rename(slot, from, key.clone());
+                    self.renamed.push((slot, key));
+                    before.clear();
+                }
+                continue;
+            }
+            let usage = before.iter().filter_map(|key| self.table.slot(key));
+            let usage = usage.map(|slot| self.table.used(slot)).max_by_key(|usage| usage.quantity);
+            if let Some(usage) = usage.filter(|usage| 0 < usage.quantity) {
+                lost.push(LostCount { entry: index, usage });
+            }
+        }
+        self.new = self.table.set(new);
+        lost
+    }
+}
+
+/// Limits and whitelist, durable and ready to be used.
+#[derive(Clone, Debug)]
+pub struct LedgerRules {
+    budget: Budget,
+    /// Number of the limits in the database.
+    number: u32,
+    table: EntryTable,
+}
+
+/// Rows of new rules for the database, and the sender for the result.
+#[derive(Clone, Debug)]
+pub(super) struct RulesMessage {
+    pub(super) budget: Budget,
+    pub(super) at: UnixMs,
+    pub(super) first_new: EntrySlot,
+    pub(super) new: Vec<(EntrySlot, EntryKey)>,
+    pub(super) renamed: Vec<(EntrySlot, EntryKey)>,
+    /// Receives the number of the limits, or the reason of a failure.
+    pub(super) done: SyncSender<Result<u32, String>>,
+}
+
+/// Makes new rules durable.
+#[derive(Clone, Debug)]
+pub struct RulesRecorder {
+    /// `None` if the ledger is only in memory.
+    messages: Option<SyncSender<WriterMessage>>,
+}
+
+impl RulesRecorder {
+    /// Writes the limits and the new entries, and waits for the disk. Must not be called by the
+    /// thread of the orders.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason for which they are not durable.
+    pub fn record(
+        &self,
+        plan: EntryPlan,
+        budget: Budget,
+        at: UnixMs,
+    ) -> Result<LedgerRules, String> {
+        let EntryPlan { table, first_new, new, renamed } = plan;
+        let Some(messages) = &self.messages else {
+            return Ok(LedgerRules { budget, number: 0, table });
+        };
+        let (done, result) = sync_channel(1);
+        let message = RulesMessage { budget: budget.clone(), at, first_new, new, renamed, done };
+        let closed = || "the ledger is closed".to_owned();
+        messages.send(WriterMessage::Rules(Box::new(message))).map_err(|_closed| closed())?;
+        let number = match result.recv_timeout(RECORD_MAX) {
+            Ok(number) => number?,
+            Err(RecvTimeoutError::Disconnected) => return Err(closed()),
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(format!("the disk takes longer than {} s", RECORD_MAX.as_secs()));
+            }
+        };
+        Ok(LedgerRules { budget, number, table })
+    }
+}
+
+impl Ledger {
+    /// Returns the slots and the usage of the entries, to plan another whitelist.
+    pub fn entry_plan(&self) -> EntryPlan {
+        let table = self.state.entries.successor();
+        let first_new = table.next_slot();
+        EntryPlan { table, first_new, new: Vec::new(), renamed: Vec::new() }
+    }
+
+    pub fn rules_recorder(&self) -> RulesRecorder {
+        RulesRecorder { messages: self.journal.as_ref().and_then(super::journal::Journal::sender) }
+    }
+
+    /// Uses other limits and another whitelist from now on. What was bought stays counted. Returns
+    /// the old rules, so that another thread can free them.
+    pub fn replace_rules(&mut self, rules: LedgerRules) -> LedgerRules {
+        let LedgerRules { budget, number, table } = rules;
+        let old = LedgerRules {
+            budget: std::mem::replace(&mut self.state.budget, budget),
+            number: std::mem::replace(&mut self.state.limits, number),
+            table: self.state.entries.replace(table),
+        };
+        if let Some(journal) = &self.journal {
+            journal.request_limit(self.state.limit_to_request(journal.sync_time()));
+        }
+        old
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::outcome::Outcome,
+        ledger::{
+            entries::tests::entry,
+            order_request::{OrderRequest, RiskRejection},
+            reader::LedgerReader,
+            tests::{T0, after, budget, coins, disk, order_request},
+        },
+    };
+
+    fn priced(name: Option<&str>, max: i64) -> WhitelistEntry {
+        WhitelistEntry { max_price: coins(max), ..entry(name) }
+    }
+
+    /// Replaces the rules as a reload does. Returns the entries whose counts would be lost.
+    fn reload(
+        ledger: &mut Ledger,
+        budget: Budget,
+        (old, new): (&[WhitelistEntry], &[WhitelistEntry]),
+    ) -> Vec<LostCount> {
+        let mut plan = ledger.entry_plan();
+        let lost = plan.set(old, new);
+        let rules = ledger.rules_recorder().record(plan, budget, T0).unwrap();
+        let _old = ledger.replace_rules(rules);
+        lost
+    }
+
+    fn buy(ledger: &mut Ledger, n: u32, entry: usize) {
+        let request = OrderRequest { entry, ..order_request(n, 1) };
+        let approved = disk::reserve(ledger, request, T0);
+        ledger.sent(approved.key(), T0).unwrap();
+        let bought = Outcome::Bought { price: None, server_time: None };
+        let _effects = ledger.settle(approved.key(), &bought, T0).unwrap();
+    }
+
+    #[test]
+    fn named_entries_keep_their_counts_and_lowered_limits_stop_buying() {
+        let old = [entry(Some("a")), entry(Some("b"))];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        (1..=3).for_each(|n| buy(&mut ledger, n, 1));
+        let new = [WhitelistEntry { max_quantity: 2, ..priced(Some("b"), 9) }, entry(Some("c"))];
+        assert_eq!(reload(&mut ledger, budget(), (&old, &new)), []);
+        assert_eq!(
+            ledger.reserve(order_request(4, 1), T0).unwrap_err(),
+            RiskRejection::EntryQuantity { bought: 3, max: 2 }
+        );
+        buy(&mut ledger, 5, 1);
+        let less = Budget { total: coins(3), ..budget() };
+        assert_eq!(reload(&mut ledger, less, (&new, &new)), []);
+        let request = OrderRequest { entry: 1, ..order_request(6, 1) };
+        assert_eq!(
+            ledger.reserve(request, T0).unwrap_err(),
+            RiskRejection::Total { spent: coins(4), price: coins(1), max: coins(3) }
+        );
+        assert_eq!(ledger.state().spent(), coins(4));
+        ledger.state().check().unwrap();
+    }
+
+    #[test]
+    fn a_changed_entry_without_a_name_is_reported_if_it_has_purchases() {
+        let old = [priced(None, 5)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&old, &[priced(None, 6)]), [], "nothing was bought");
+        buy(&mut ledger, 1, 0);
+        let mut plan = ledger.entry_plan();
+        let usage = EntryUsage { quantity: 1, total: coins(1) };
+        assert_eq!(plan.set(&old, &[priced(None, 6)]), [LostCount { entry: 0, usage }]);
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&old, &[priced(None, 5), priced(None, 6)]), [], "both are kept");
+    }
+
+    #[test]
+    fn an_entry_that_gets_a_name_keeps_its_count() {
+        let old = [priced(None, 5)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        buy(&mut ledger, 1, 0);
+        let named = [WhitelistEntry { max_quantity: 1, ..priced(Some("one"), 6) }];
+        assert_eq!(reload(&mut ledger, budget(), (&old, &named)), []);
+        assert_eq!(
+            ledger.reserve(order_request(2, 1), T0).unwrap_err(),
+            RiskRejection::EntryQuantity { bought: 1, max: 1 }
+        );
+    }
+
+    #[test]
+    fn reloaded_entries_and_limits_are_in_the_database_before_the_first_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = disk::entries();
+        let mut ledger = disk::open(folder.path(), "boot", T0);
+        buy(&mut ledger, 1, 0);
+        // A reload that was given up leaves rows that the next one replaces.
+        let mut plan = ledger.entry_plan();
+        let _lost = plan.set(&old, &[entry(Some("given up")), entry(None)]);
+        drop(ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap());
+        let new = [entry(Some("third")), old[0].clone(), entry(Some("given up"))];
+        let limits = Budget { max_price: coins(7), ..disk::limits() };
+        assert_eq!(reload(&mut ledger, limits.clone(), (&old, &new)), []);
+        buy(&mut ledger, 2, 0);
+        buy(&mut ledger, 3, 2);
+        // As a killed process leaves it.
+        let image = disk::crash_image(folder.path());
+        let reader = LedgerReader::open(image.path()).unwrap();
+        assert_eq!(reader.state().budget(), &limits);
+        let labels: Vec<&str> =
+            reader.state().intents().iter().map(|intent| reader.label(intent)).collect();
+        assert_eq!(labels, ["first", "third", "given up"]);
+        drop(reader);
+        let place = disk::place(image.path(), "boot");
+        let mut ledger = Ledger::open(&place, limits, &new, after(60)).unwrap();
+        disk::ready(&mut ledger, after(60));
+        ledger.state().check().unwrap();
+        let used: Vec<(String, u32)> = ledger
+            .state()
+            .entries()
+            .map(|(key, used)| (key.label().to_owned(), used.quantity))
+            .collect();
+        for label in ["first", "third", "given up"] {
+            assert!(used.contains(&(label.to_owned(), 1)), "{label}: {used:?}");
+        }
+    }
+}

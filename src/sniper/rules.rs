@@ -1,0 +1,98 @@
+//! Whitelist, limits and prices that replace others while the bot runs.
+//!
+//! They are prepared by another thread. The engine takes them over between two listings, and returns
+//! the old ones to that thread, which frees them.
+
+use std::{
+    sync::{Arc, mpsc::SyncSender},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{Engine, Now, OrderSender};
+use crate::{
+    domain::trade::Trade,
+    ledger::rules::LedgerRules,
+    prices::PriceBook,
+    whitelist::{Decision, PriceView, Whitelist},
+};
+
+/// Rules that apply from one moment on.
+#[derive(Debug)]
+pub struct Rules {
+    pub whitelist: Arc<Whitelist>,
+    /// For each entry, the position of the same entry in the whitelist before.
+    pub previous: Vec<Option<usize>>,
+    pub ledger: LedgerRules,
+    /// `None` keeps the reference prices.
+    pub prices: Option<PriceSnapshots>,
+    pub max_wait: Duration,
+}
+
+/// Reference prices of other sources.
+#[derive(Debug)]
+pub struct PriceSnapshots {
+    pub stored: Arc<PriceBook>,
+    /// Later snapshots; `None` without price sources.
+    pub later: Option<mpsc::Receiver<Arc<PriceBook>>>,
+}
+
+/// New rules, and the sender for the old ones.
+#[derive(Debug)]
+pub struct RulesChange {
+    pub rules: Rules,
+    pub replaced: SyncSender<ReplacedRules>,
+}
+
+/// Rules that are no longer used.
+#[derive(Debug)]
+pub struct ReplacedRules {
+    /// Number of held and queued listings that no entry matches any more.
+    pub dropped: usize,
+    _whitelist: Arc<Whitelist>,
+    _ledger: LedgerRules,
+    _prices: Option<Arc<PriceBook>>,
+    _has_matched: Vec<bool>,
+    _previous: Vec<Option<usize>>,
+}
+
+impl<B: OrderSender> Engine<B> {
+    /// Uses other rules from now on. Held and queued listings are decided again. Returns the old
+    /// rules, and the queue of later price snapshots if the sources changed.
+    pub fn replace_rules(
+        &mut self,
+        rules: Rules,
+        now: Now,
+    ) -> (ReplacedRules, Option<Option<mpsc::Receiver<Arc<PriceBook>>>>) {
+        let Rules { whitelist, previous, ledger, prices, max_wait } = rules;
+        let matched = |before: &Option<usize>| {
+            before.is_some_and(|at| self.has_matched.get(at).copied().unwrap_or_default())
+        };
+        let has_matched: Vec<bool> = previous.iter().map(matched).collect();
+        let (stored, later) = match prices {
+            Some(PriceSnapshots { stored, later }) => (Some(stored), Some(later)),
+            None => (None, None),
+        };
+        self.max_wait = max_wait;
+        let mut replaced = ReplacedRules {
+            dropped: 0,
+            _whitelist: std::mem::replace(&mut self.whitelist, whitelist),
+            _ledger: self.ledger.replace_rules(ledger),
+            _prices: stored.map(|stored| std::mem::replace(&mut self.prices, stored)),
+            _has_matched: std::mem::replace(&mut self.has_matched, has_matched),
+            _previous: previous,
+        };
+        let view = PriceView::new(&self.prices, now.wall);
+        let entry_of = |trade: &Trade<'_>| match self.whitelist.decide_with(trade, view) {
+            Decision::Matched(entry) => Some(entry),
+            _ => None,
+        };
+        let dropped = self.held.reassign(entry_of).saturating_add(self.queue.reassign(entry_of));
+        for _listing in 0..dropped {
+            self.stats.skip("no longer on the whitelist");
+        }
+        replaced.dropped = dropped;
+        (replaced, later)
+    }
+}

@@ -1,0 +1,144 @@
+//! `sniper reload` and SIGHUP: changed settings in a running program.
+
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use sniper::sim::SimServer;
+
+use super::{
+    AMPLE_LIMITS,
+    process::{Program, ready},
+    quiet, redline, until,
+};
+
+/// Runs a command in the directory of a program.
+fn command(program: &Program, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(args)
+        .current_dir(program.directory.path())
+        .env_clear()
+        .env("XDG_STATE_HOME", program.directory.path().join("state"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn write_settings(program: &Program, policy: &str) {
+    fs::write(program.directory.path().join("sniper.toml"), policy).unwrap();
+}
+
+/// Lists one item and waits until it was bought.
+async fn buy(market: &SimServer, price: i64) {
+    let before = market.history().purchases().count();
+    market.list_items(vec![redline(price)]);
+    until(|| market.history().purchases().count() > before).await;
+}
+
+#[tokio::test]
+async fn a_reload_applies_the_whitelist_and_the_budget_and_names_what_needs_a_restart() {
+    let market = SimServer::start(quiet()).unwrap();
+    let mut program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    ready(&program, &market).await;
+    buy(&market, 1_015).await;
+    let changed = AMPLE_LIMITS
+        .replace("max_price = 500", "max_price = 11")
+        .replace("total = 100000", "total = 30")
+        + "\n[[whitelist]]\nitem = \"Fracture Case\"\nmax_price = 1\nmax_quantity = 1\n\
+           \n[feed]\nconnections = 2\n";
+    write_settings(&program, &changed);
+    let done = command(&program, &["reload"]);
+    let out = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(0), "{out}{}", text(&done.stderr));
+    for line in [
+        "Settings of the live bot reloaded.",
+        "  Whitelist: 2 entries (1 added, 1 changed, 0 removed)",
+        "  Budget: total 100000.00 → 30.00",
+        "  Not applied: [feed] cannot change while the bot runs; restart it",
+    ] {
+        assert!(out.lines().any(|found| found == line), "{line}: {out}");
+    }
+    // Above the new max_price: not ordered. The next one is, and then the new total is reached.
+    market.list_items(vec![redline(1_200)]);
+    buy(&market, 1_000).await;
+    market.list_items(vec![redline(1_050)]);
+    until(|| program.out().contains("would exceed total 30.00")).await;
+    assert_eq!(market.history().orders().count(), 2);
+    program.signal("-TERM");
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+    let ledger = command(&program, &["ledger", "verify"]);
+    assert_eq!(ledger.status.code(), Some(0), "{}", text(&ledger.stdout));
+}
+
+#[tokio::test]
+async fn a_mistake_changes_nothing_and_is_named_with_its_line() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    ready(&program, &market).await;
+    write_settings(
+        &program,
+        &AMPLE_LIMITS.replace("max_price = 500", "max_price = \"cheap\"\nbogus = 1"),
+    );
+    let done = command(&program, &["reload"]);
+    let err = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{err}");
+    assert!(err.contains("nothing was changed, because the settings are invalid"), "{err}");
+    assert!(err.contains("sniper.toml:11") && err.contains("sniper.toml:12"), "{err}");
+    buy(&market, 1_015).await;
+    write_settings(&program, AMPLE_LIMITS);
+    let done = command(&program, &["reload", "--json"]);
+    let value: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(value["changes"][0], "Nothing changed", "{value}");
+}
+
+#[tokio::test]
+async fn an_unnamed_entry_with_purchases_is_replaced_only_with_a_name_or_on_request() {
+    let unnamed = AMPLE_LIMITS.replace("name = \"redline\"\n", "");
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, &unnamed, &["run", "--live"]);
+    ready(&program, &market).await;
+    buy(&market, 1_015).await;
+    let changed = unnamed.replace("max_price = 500", "max_price = 400");
+    write_settings(&program, &changed);
+    let done = command(&program, &["reload"]);
+    let err = text(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{err}");
+    assert!(err.contains("sniper.toml:8: AK-47 | Redline (1 bought for 10.15)"), "{err}");
+    let line = "name = \"AK-47 | Redline\"";
+    assert!(err.contains(&format!("add this line to it: {line}")), "{err}");
+    let named = changed.replace("[[whitelist]]", &format!("[[whitelist]]\n{line}"));
+    write_settings(&program, &named.replace("max_quantity = 1000", "max_quantity = 1"));
+    let done = command(&program, &["reload"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    market.list_items(vec![redline(1_015)]);
+    until(|| program.out().contains("its entry's max_quantity is 1")).await;
+    write_settings(&program, &changed.replace("max_price = 400", "max_price = 300"));
+    let done = command(&program, &["reload", "--new-entries"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    buy(&market, 1_015).await;
+}
+
+#[tokio::test]
+async fn without_a_terminal_sighup_reloads_and_without_a_bot_a_reload_fails() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run"]);
+    until(|| market.stats().feeds_subscribed == 1).await;
+    if fs::File::open("/dev/tty").is_err() {
+        write_settings(&program, &AMPLE_LIMITS.replace("total = 100000", "total = 20"));
+        program.signal("-HUP");
+        until(|| program.out().contains("Budget: total 100000.00 → 20.00")).await;
+        assert!(program.out().contains("Settings reloaded (requested by SIGHUP)"));
+    }
+    let mut stopped = program;
+    stopped.signal("-TERM");
+    assert_eq!(stopped.ended().await, Some(0), "{}", stopped.err());
+    let done = command(&stopped, &["reload"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(text(&done.stderr).contains("no bot is running"), "{}", text(&done.stderr));
+}
