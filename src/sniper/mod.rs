@@ -48,8 +48,8 @@ use crate::{
         response::{OrderReport, SentRequest},
     },
     ledger::{ApprovedOrder, LedgerError, control::PendingRequest},
-    prices::PriceBook,
-    ws::FeedMetrics,
+    prices::PriceSnapshot,
+    ws::{FeedMetrics, WantedSender},
 };
 
 /// Interval of the periodic work.
@@ -183,7 +183,7 @@ impl<B: OrderSender> Sniper<B> {
                     None => inputs.control_requests = None,
                 },
                 prices = next(&mut inputs.prices) => match prices {
-                    Some(prices) => self.engine().set_prices(prices),
+                    Some(prices) => self.set_prices(prices, inputs.wanted.as_ref()),
                     None => inputs.prices = None,
                 },
                 () = self.changed.notified() => {}
@@ -196,6 +196,15 @@ impl<B: OrderSender> Sniper<B> {
                 pushes_seen = version;
                 self.engine().on_balance_push(balance);
             }
+        }
+    }
+
+    /// Replaces the reference prices and the ceilings that follow from them. Without a wait between
+    /// the two, no listing is handled with one of them only.
+    fn set_prices(&self, prices: PriceSnapshot, wanted: Option<&WantedSender>) {
+        self.engine().set_prices(prices.book);
+        if let Some(sender) = wanted {
+            sender.send_replace(prices.wanted);
         }
     }
 
@@ -290,8 +299,10 @@ pub struct EngineInputs {
     /// Requests over the control channel; `None` without one.
     pub control_requests: Option<mpsc::Receiver<PendingRequest>>,
     /// New snapshots of the reference prices; `None` without price sources. The sender keeps a handle
-    /// of the one before, so that it is not freed on this thread.
-    pub prices: Option<mpsc::Receiver<Arc<PriceBook>>>,
+    /// of those before, so that they are not freed on this thread.
+    pub prices: Option<mpsc::Receiver<PriceSnapshot>>,
+    /// Receives the ceilings of each snapshot.
+    pub wanted: Option<WantedSender>,
     /// Start of the session, from which `status` computes its running time.
     pub started: Option<Instant>,
     pub refresh_requests: Arc<RefreshRequests>,
