@@ -19,7 +19,7 @@ use foldhash::fast::FixedState;
 
 pub use crate::domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry};
 use crate::{
-    domain::item_filter::{ItemCategory, ItemFilter},
+    domain::item_filter::{ItemCategory, ItemFilter, has_star},
     domain::item_name::Wear,
     domain::money::{Amount, Percent},
     domain::percent_rule::PercentRule,
@@ -320,8 +320,7 @@ fn float_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch>
 
 fn filter_mismatch(filter: &ItemFilter, trade: &Trade<'_>) -> Option<Mismatch> {
     if !filter.categories.is_any() {
-        let is_star = trade.market_name.trim_start().starts_with('★');
-        let is = ItemCategory::of(&trade.item, is_star);
+        let is = ItemCategory::of(&trade.item, has_star(&trade.market_name));
         if !filter.categories.accepts(is) {
             return Some(Mismatch::Category { is });
         }

@@ -10,7 +10,8 @@ use tracing::warn;
 use super::{AppError, CommandContext, block_on, report};
 use crate::{
     account::prices::{
-        PriceReader, PriceReading, PriceStore, StoredAs, StoredTable, refresh_prices,
+        PricePublisher, PriceReader, PriceReading, PriceStore, StoredAs, StoredTable,
+        refresh_prices,
     },
     clock,
     config::{
@@ -22,7 +23,7 @@ use crate::{
         time::{UnixMs, format_duration},
     },
     net::tls::Tls,
-    prices::{ItemKey, Offer, PriceBook, PriceTable, Quote, Reference},
+    prices::{ItemKey, Offer, PriceBook, PriceSnapshot, PriceTable, Quote, Reference},
     text::{Escaped, nearest},
 };
 
@@ -105,7 +106,7 @@ pub fn run(context: CommandContext<'_>, args: &PricesArgs) -> Result<ExitCode, A
 }
 
 /// The stored prices, and a queue of new snapshots.
-pub type PriceFeed = (Arc<PriceBook>, mpsc::Receiver<Arc<PriceBook>>);
+pub type PriceFeed = (PriceSnapshot, mpsc::Receiver<PriceSnapshot>);
 
 /// Starts reading the price sources in a thread. Returns the stored prices, and a queue of new
 /// snapshots; dropping the queue ends the thread. Returns `None` without sources.
@@ -122,15 +123,16 @@ pub fn start(config: &Config, tls: &Tls) -> Result<Option<PriceFeed>, AppError> 
     for (name, failure) in reader.read_files() {
         warn!("Prices not updated: {name}, {failure}. The last good table stays in use.");
     }
-    let stored = Arc::new(reader.book());
+    let (snapshots, receiver) = mpsc::channel(1);
+    let mut publisher = PricePublisher::new(Arc::clone(&config.whitelist), snapshots);
+    let stored = publisher.snapshot(reader.book());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| AppError::start(WHAT, error))?;
-    let (books, receiver) = mpsc::channel(1);
     std::thread::Builder::new()
         .name("prices".to_owned())
-        .spawn(move || runtime.block_on(refresh_prices(reader, books)))
+        .spawn(move || runtime.block_on(refresh_prices(reader, publisher)))
         .map_err(|error| AppError::start(WHAT, error))?;
     Ok(Some((stored, receiver)))
 }

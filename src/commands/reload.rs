@@ -7,7 +7,10 @@ use std::{
     collections::HashMap,
     fmt,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
     thread,
     time::{Duration, SystemTime},
 };
@@ -19,7 +22,7 @@ use tracing::{info, warn};
 use super::{
     AppError, CommandContext, check,
     ledger::{LedgerCommandError, LedgerCommands},
-    prices,
+    prices::{self, PriceFeed},
 };
 use crate::{
     clock,
@@ -27,16 +30,21 @@ use crate::{
         Budget, Config, ConfigErrors, Loaded, Market, Sources, load::process_environment,
         problem::SourceLocation,
     },
-    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    domain::{
+        money::{Amount, Decimals},
+        wanted_items::WantedItems,
+        whitelist_entry::WhitelistEntry,
+    },
     ledger::{
         control::{self, ControlError, ControlReply, ControlRequest, Instance, PendingRequest},
         entries::EntryKey,
         rules::{LedgerRules, LostCount},
     },
     net::tls::Tls,
+    prices::{PriceBook, PriceSnapshot},
     sniper::{
         Sniper,
-        rules::{PriceSnapshots, Rules, RulesChange},
+        rules::{Rules, RulesChange},
     },
     text::Escaped,
     threads::{ThreadName, priority},
@@ -100,7 +108,8 @@ pub fn start(reloader: Reloader) -> Result<ReloadHandles, AppError> {
         .name("reload".to_owned())
         .spawn(move || {
             priority::lower(ThreadName::Other);
-            RunningReloader { files: Files::default(), reloader, changes }.run(&received);
+            RunningReloader { files: Files::default(), reloader, changes, retired: Vec::new() }
+                .run(&received);
         })
         .map_err(|error| AppError::start("the thread that reloads the settings", error))?;
     Ok(ReloadHandles { requests, rules })
@@ -145,6 +154,8 @@ struct RunningReloader {
     reloader: Reloader,
     files: Files,
     changes: mpsc::Sender<RulesChange>,
+    /// Wanted items that the feed may still use. They are kept, so that the feed does not free them.
+    retired: Vec<Arc<WantedItems>>,
 }
 
 /// Cause of a reload that changed nothing.
@@ -174,6 +185,7 @@ impl RunningReloader {
                     if self.changes.is_closed() {
                         return;
                     }
+                    self.retired.retain(|wanted| 1 < Arc::strong_count(wanted));
                     self.check_files();
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -224,14 +236,8 @@ impl RunningReloader {
         if !new_entries && !lost.is_empty() {
             return Err(ReloadError::LostCounts(describe_lost(&lost, &new, &entry_places)));
         }
-        let prices = if new.prices == old.prices {
-            None
-        } else {
-            let feed = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
-            let (stored, later) =
-                feed.map_or_else(Default::default, |(stored, later)| (stored, Some(later)));
-            Some(PriceSnapshots { stored, later })
-        };
+        // The thread of the prices also builds the wanted items, so a new whitelist needs a new one.
+        let prices = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
         let ledger =
             recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
         drop(recorder);
@@ -252,13 +258,17 @@ impl RunningReloader {
     /// Passes the rules to the engine and frees the old ones. Returns the number of listings that
     /// were dropped.
     fn replace(
-        &self,
+        &mut self,
         new: &Config,
         ledger: LedgerRules,
-        prices: Option<PriceSnapshots>,
+        prices: Option<PriceFeed>,
     ) -> Result<usize, ReloadError> {
+        let (prices, later) = match prices {
+            Some((stored, later)) => (stored, Some(later)),
+            None => (PriceSnapshot::new(PriceBook::default(), &new.whitelist, clock::now()), None),
+        };
         let rules = Rules {
-            whitelist: std::sync::Arc::new(Whitelist::new(new.whitelist.to_vec())),
+            whitelist: Arc::new(Whitelist::new(new.whitelist.to_vec())),
             previous: previous(&self.reloader.config.whitelist, &new.whitelist),
             ledger,
             prices,
@@ -266,8 +276,9 @@ impl RunningReloader {
         };
         let (replaced, result) = sync_channel(1);
         let stopping = |_closed| ReloadError::Stopping;
-        self.changes.blocking_send(RulesChange { rules, replaced }).map_err(stopping)?;
+        self.changes.blocking_send(RulesChange { rules, later, replaced }).map_err(stopping)?;
         let old = result.recv_timeout(REPLACE_MAX).map_err(|_late| ReloadError::Stopping)?;
+        self.retired.extend(old.wanted.clone());
         Ok(old.dropped)
     }
 
@@ -351,7 +362,7 @@ fn free_name(label: &str, entries: &[WhitelistEntry]) -> String {
 }
 
 /// Describes what changes, and what needs a restart.
-fn changes(old: &Config, new: &Config, spent: crate::domain::money::Amount) -> Vec<String> {
+fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     let mut lines = Vec::new();
     if old.whitelist != new.whitelist {
         lines.push(whitelist_change(&old.whitelist, &new.whitelist));
@@ -413,9 +424,8 @@ fn whitelist_change(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> String {
 }
 
 fn budget_changes(old: &Budget, new: &Budget) -> Vec<String> {
-    let limit = |limit: Option<crate::domain::money::Amount>| {
-        limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string())
-    };
+    let limit =
+        |limit: Option<Amount>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
     let values = |budget: &Budget| {
         [
             ("max_price", budget.max_price.to_string()),

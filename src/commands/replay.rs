@@ -251,7 +251,7 @@ impl<M: Marketplace> Replayer<M> {
         let RecordedMessage { ns, conn, .. } = *arrived.message;
         let now = self.at(ns);
         let connection = usize::try_from(conn).unwrap_or(usize::MAX);
-        let is_wanted = self.wanted.contains_base(&trade.item);
+        let is_wanted = self.wanted.wants(&trade);
         let duplicate = self.deduplicator.record(&trade, is_wanted, connection, now.instant);
         if duplicate != Duplicate::First {
             self.duplicates = self.duplicates.saturating_add(1);

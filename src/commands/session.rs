@@ -177,9 +177,11 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         let mut engine = Engine::new(whitelist, ledger, executor, M::CAPABILITIES.keyed_by, clock);
         engine.set_max_wait(config.orders.max_wait);
-        if let Some((stored, books)) = prices::start(config, &price_tls)? {
-            engine.set_prices(stored);
-            inputs.prices = Some(books);
+        inputs.wanted = Some(feed.wanted.clone());
+        if let Some((stored, snapshots)) = prices::start(config, &price_tls)? {
+            engine.set_prices(stored.book);
+            feed.wanted.send_replace(stored.wanted);
+            inputs.prices = Some(snapshots);
         }
         let sniper = Sniper::new(engine);
         // A weak handle, because the feed may outlive the session and its ledger.

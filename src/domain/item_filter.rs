@@ -183,33 +183,63 @@ impl NamePattern {
         &self.0
     }
 
-    /// Returns `true` if the base name or the market name of a listing matches.
-    pub fn matches(&self, trade: &Trade<'_>) -> bool {
+    /// Returns whether there is a `*` at the start and at the end, and the text between.
+    fn parts(&self) -> (bool, bool, &str) {
         let (start, inner) = match self.0.strip_prefix('*') {
             Some(inner) => (true, inner),
             None => (false, self.0.as_str()),
         };
-        let (end, inner) = match inner.strip_suffix('*') {
-            Some(inner) => (true, inner),
-            None => (false, inner),
-        };
-        let names = [trade.item.as_ref(), trade.market_name.as_ref()];
-        match (start, end) {
-            (true, true) => names.iter().any(|name| name.contains(inner)),
-            (true, false) => names.iter().any(|name| name.ends_with(inner)),
-            (false, true) => names.iter().any(|name| name.starts_with(inner)),
-            (false, false) => {
-                let name = ItemName::parse(inner);
-                // A bare name is excluded in every wear and variant.
-                let is_bare = name.wear.is_none() && !name.is_stattrak && !name.is_souvenir;
-                name.base == trade.item
-                    && (is_bare
-                        || name.is_stattrak == trade.is_stattrak
-                            && name.is_souvenir == trade.is_souvenir
-                            && name.wear.is_none_or(|wear| trade.wear == Some(wear)))
-            }
+        match inner.strip_suffix('*') {
+            Some(inner) => (start, true, inner),
+            None => (start, false, inner),
         }
     }
+
+    /// Returns `true` if the base name or the market name of a listing matches.
+    pub fn matches(&self, trade: &Trade<'_>) -> bool {
+        let (start, end, inner) = self.parts();
+        if start || end {
+            return [&trade.item, &trade.market_name]
+                .iter()
+                .any(|name| contains(name, inner, (start, end)));
+        }
+        let name = ItemName::parse(inner);
+        name.base == trade.item
+            && (is_bare(&name)
+                || name.is_stattrak == trade.is_stattrak
+                    && name.is_souvenir == trade.is_souvenir
+                    && name.wear.is_none_or(|wear| trade.wear == Some(wear)))
+    }
+
+    /// Returns `true` if every listing with this base name matches.
+    fn matches_base(&self, base: &str) -> bool {
+        let (start, end, inner) = self.parts();
+        if start || end {
+            return contains(base, inner, (start, end));
+        }
+        let name = ItemName::parse(inner);
+        name.base == base && is_bare(&name)
+    }
+}
+
+/// Compares a name with a pattern that has a `*` at its start, its end or both.
+fn contains(name: &str, inner: &str, (start, end): (bool, bool)) -> bool {
+    match (start, end) {
+        (true, true) => name.contains(inner),
+        (true, false) => name.ends_with(inner),
+        (false, _) => name.starts_with(inner),
+    }
+}
+
+/// Returns `true` if a pattern names an item in every wear and variant.
+const fn is_bare(name: &ItemName<'_>) -> bool {
+    name.wear.is_none() && !name.is_stattrak && !name.is_souvenir
+}
+
+/// Returns `true` if a market name begins with the star of knives and gloves.
+#[inline]
+pub fn has_star(market_name: &str) -> bool {
+    market_name.trim_start().starts_with('★')
 }
 
 /// Conditions of an entry on the kind of its items. Empty conditions accept any item.
@@ -224,6 +254,12 @@ pub struct ItemFilter {
 impl ItemFilter {
     pub const fn is_any(&self) -> bool {
         self.categories.is_any() && self.rarities.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Returns `false` if no listing of an item can be accepted, as far as its name shows.
+    pub fn may_accept(&self, base: &str, is_star: bool) -> bool {
+        (self.categories.is_any() || self.categories.accepts(ItemCategory::of(base, is_star)))
+            && !self.exclude.iter().any(|pattern| pattern.matches_base(base))
     }
 }
 

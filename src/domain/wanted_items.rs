@@ -1,92 +1,208 @@
-//! The items that a whitelist names, for a quick look-up before a listing is read.
+//! The greatest price that any whitelist entry pays for an item, for a quick look-up before a listing
+//! is read.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashMap};
 
 use foldhash::fast::FixedState;
 
 use crate::domain::{
+    item_filter::{ItemFilter, has_star},
     item_name::ItemName,
+    money::Amount,
+    trade::Trade,
     whitelist_entry::{ItemPattern, WhitelistEntry},
 };
 
-/// Set of wanted items. A listing of an item outside the set is never ordered.
+/// Set of wanted items, each with its ceiling: the greatest price that any entry pays. A listing of
+/// an item outside the set, or above its ceiling, is never ordered.
+///
+/// A ceiling may be too high, because it ignores the conditions of entries that neither the name nor
+/// the price shows.
 #[derive(Clone, Debug, Default)]
 pub struct WantedItems {
-    /// Base names. They come from the user's own settings, so the hash has to be fast, not
-    /// resistant to collisions.
-    names: HashSet<Box<str>, FixedState>,
-    /// `true` if an entry matches every item.
-    includes_all: bool,
+    /// Ceilings by base name. The names come from the user's own settings and price sources, so the
+    /// hash has to be fast, not resistant to collisions.
+    ceilings: HashMap<Box<str>, Ceiling, FixedState>,
+    /// Entries for every item at a price of their own.
+    for_any: Box<[AnyItem]>,
+}
+
+/// Ceiling of one base name. Only the market name shows the star, on which the category depends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ceiling {
+    with_star: Option<Amount>,
+    without_star: Option<Amount>,
+}
+
+#[derive(Clone, Debug)]
+struct AnyItem {
+    max_price: Amount,
+    filter: Option<Box<ItemFilter>>,
+}
+
+impl AnyItem {
+    fn may_accept(&self, base: &str, is_star: bool) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.may_accept(base, is_star))
+    }
 }
 
 impl WantedItems {
+    /// Creates the set of the entries without a percent rule. Other entries match nothing without
+    /// reference prices, for which see [`raise`](Self::raise).
     pub fn of(entries: &[WhitelistEntry]) -> Self {
         let mut wanted = Self::default();
-        for entry in entries {
+        let mut for_any = Vec::new();
+        for entry in entries.iter().filter(|entry| entry.percent.is_none()) {
             match &entry.item {
-                ItemPattern::Named(item) => {
-                    wanted.names.insert(item.as_str().into());
-                }
-                ItemPattern::Any => wanted.includes_all = true,
+                ItemPattern::Named(item) => wanted.raise(item, entry, entry.max_price),
+                ItemPattern::Any => for_any
+                    .push(AnyItem { max_price: entry.max_price, filter: entry.filter.clone() }),
             }
         }
+        wanted.for_any = for_any.into_boxed_slice();
         wanted
     }
 
-    /// Returns `true` if the set contains every item.
-    pub const fn includes_all(&self) -> bool {
-        self.includes_all
+    /// Raises the ceiling of a base name to the price that an entry pays at most.
+    pub fn raise(&mut self, base: &str, entry: &WhitelistEntry, price: Amount) {
+        let filter = entry.filter.as_deref();
+        let [with_star, without_star] = [true, false].map(|is_star| {
+            filter.is_none_or(|filter| filter.may_accept(base, is_star)).then_some(price)
+        });
+        if with_star.is_none() && without_star.is_none() {
+            return;
+        }
+        if !self.ceilings.contains_key(base) {
+            self.ceilings.insert(base.into(), Ceiling::default());
+        }
+        if let Some(ceiling) = self.ceilings.get_mut(base) {
+            ceiling.with_star = ceiling.with_star.max(with_star);
+            ceiling.without_star = ceiling.without_star.max(without_star);
+        }
     }
 
-    /// Returns `true` if the set contains the item with this base name.
-    #[inline]
-    pub fn contains_base(&self, base: &str) -> bool {
-        self.includes_all || self.names.contains(base)
+    /// Gives back the memory that [`raise`](Self::raise) has reserved for more items.
+    #[must_use]
+    pub fn shrunk(mut self) -> Self {
+        self.ceilings.shrink_to_fit();
+        self
     }
 
-    /// Returns `true` if the set contains the item of this market name. A name with redundant
-    /// spaces counts as wanted, because its base is not a part of the text.
+    /// Returns the ceiling of a market name; `None` if no entry wants the item. A name with
+    /// redundant spaces has no bound, because its base is not a part of the text.
     #[inline]
-    pub fn contains(&self, market_name: &str) -> bool {
-        self.includes_all
-            || match ItemName::parse(market_name).base {
-                Cow::Borrowed(base) => self.names.contains(base),
-                Cow::Owned(_) => true,
-            }
+    pub fn ceiling(&self, market_name: &str) -> Option<Amount> {
+        match ItemName::parse(market_name).base {
+            Cow::Borrowed(base) => self.ceiling_of_base(base, market_name),
+            Cow::Owned(_) => Some(Amount::MAX),
+        }
+    }
+
+    /// Returns `false` if no entry can match a listing. An unreadable price may be any.
+    #[inline]
+    pub fn wants(&self, trade: &Trade<'_>) -> bool {
+        let ceiling = self.ceiling_of_base(&trade.item, &trade.market_name);
+        ceiling.is_some_and(|ceiling| trade.total_value.is_none_or(|price| price <= ceiling))
+    }
+
+    #[inline]
+    fn ceiling_of_base(&self, base: &str, market_name: &str) -> Option<Amount> {
+        let ceiling = self.ceilings.get(base).and_then(|ceiling| {
+            if has_star(market_name) { ceiling.with_star } else { ceiling.without_star }
+        });
+        if self.for_any.is_empty() {
+            return ceiling;
+        }
+        let is_star = has_star(market_name);
+        let accepting = self.for_any.iter().filter(|any| any.may_accept(base, is_star));
+        accepting.map(|any| any.max_price).max().max(ceiling)
+    }
+
+    /// Number of items with a ceiling of their own.
+    pub fn len(&self) -> usize {
+        self.ceilings.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ceilings.is_empty() && self.for_any.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::whitelist::tests::entry;
+    use crate::{
+        domain::item_filter::{CategorySet, ItemCategory, NamePattern},
+        whitelist::tests::{entry, trade},
+    };
 
-    fn named(item: &str) -> WhitelistEntry {
-        WhitelistEntry { item: ItemPattern::Named(item.to_owned()), ..entry() }
+    fn named(item: &str, cents: i64) -> WhitelistEntry {
+        let max_price = Amount::from_cents(cents);
+        WhitelistEntry { item: ItemPattern::Named(item.to_owned()), max_price, ..entry() }
+    }
+
+    fn any(filter: Option<ItemFilter>, cents: i64) -> WhitelistEntry {
+        let max_price = Amount::from_cents(cents);
+        WhitelistEntry {
+            item: ItemPattern::Any,
+            max_price,
+            filter: filter.map(Box::new),
+            ..entry()
+        }
+    }
+
+    #[track_caller]
+    fn check(wanted: &WantedItems, name: &str, cents: Option<i64>) {
+        assert_eq!(wanted.ceiling(name), cents.map(Amount::from_cents), "{name}");
     }
 
     #[test]
-    fn an_item_is_wanted_in_every_wear_and_variant() {
-        let wanted =
-            WantedItems::of(&[named("AK-47 | Redline"), named("Karambit | Doppler Phase 3")]);
-        for name in [
-            "AK-47 | Redline (Field-Tested)",
-            "StatTrak™ AK-47 | Redline (Well-Worn)",
-            "★ Karambit | Doppler Phase 3 (Factory New)",
-            "AK-47  |  Slate",
-        ] {
-            assert!(wanted.contains(name), "{name}");
-        }
+    fn an_item_is_wanted_in_every_wear_and_variant_up_to_the_greatest_price_of_its_entries() {
+        let wanted = WantedItems::of(&[
+            named("AK-47 | Redline", 900),
+            named("AK-47 | Redline", 1_000),
+            named("Karambit | Doppler Phase 3", 50_000),
+        ]);
+        check(&wanted, "AK-47 | Redline (Field-Tested)", Some(1_000));
+        check(&wanted, "StatTrak™ AK-47 | Redline (Well-Worn)", Some(1_000));
+        check(&wanted, "★ Karambit | Doppler Phase 3 (Factory New)", Some(50_000));
+        assert_eq!(wanted.ceiling("AK-47  |  Slate"), Some(Amount::MAX));
         for name in ["AK-47 | Redline Case", "AK-47", "", "★ Karambit | Doppler Phase 2"] {
-            assert!(!wanted.contains(name), "{name}");
+            check(&wanted, name, None);
         }
+        check(&WantedItems::of(&[]), "Fracture Case", None);
     }
 
     #[test]
-    fn an_entry_for_every_item_wants_all() {
-        let any = WhitelistEntry { item: ItemPattern::Any, ..entry() };
-        let wanted = WantedItems::of(&[named("AK-47 | Redline"), any]);
-        assert!(wanted.includes_all() && wanted.contains("Fracture Case"));
-        assert!(!WantedItems::of(&[]).contains("Fracture Case"));
+    fn an_entry_for_every_item_has_its_own_price_where_the_name_is_accepted() {
+        let knives = ItemFilter {
+            categories: CategorySet::default().with(ItemCategory::Knife),
+            exclude: vec![
+                NamePattern::parse("Gut Knife | *").unwrap(),
+                NamePattern::parse("Karambit | Night (Field-Tested)").unwrap(),
+            ],
+            ..ItemFilter::default()
+        };
+        let wanted = WantedItems::of(&[any(Some(knives), 70_000), named("AK-47 | Redline", 900)]);
+        check(&wanted, "★ Karambit | Night (Field-Tested)", Some(70_000));
+        check(&wanted, "★ StatTrak™ Karambit | Night (Well-Worn)", Some(70_000));
+        check(&wanted, "★ Gut Knife | Night (Well-Worn)", None);
+        check(&wanted, "★ Driver Gloves | Lunar Weave (Well-Worn)", None);
+        check(&wanted, "AK-47 | Redline (Field-Tested)", Some(900));
+        let both = WantedItems::of(&[any(None, 100), named("AK-47 | Redline", 900)]);
+        check(&both, "AK-47 | Redline (Field-Tested)", Some(900));
+        check(&both, "Fracture Case", Some(100));
+    }
+
+    #[test]
+    fn a_listing_is_wanted_up_to_the_ceiling_and_at_an_unreadable_price() {
+        let wanted = WantedItems::of(&[named("AK-47 | Redline", 1_000)]);
+        let at = |price: Option<i64>| Trade {
+            total_value: price.map(Amount::from_thousandths),
+            ..trade("a", "AK-47 | Redline (Field-Tested)")
+        };
+        assert!(wanted.wants(&at(Some(10_000))) && wanted.wants(&at(None)));
+        assert!(!wanted.wants(&at(Some(10_001))));
+        assert!(!wanted.wants(&trade("a", "Fracture Case")));
     }
 }

@@ -22,6 +22,9 @@ use crate::domain::{
 /// Maximum time by which a table may be ahead of the local clock.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 
+/// Age beyond the maximum from which a price stays too old, however the clock is corrected.
+const CLOCK_ERROR_MAX: Duration = Duration::from_secs(86_400);
+
 /// A source's table for [`PriceBook::new`].
 #[derive(Clone, Copy, Debug)]
 pub struct BookTable<'t> {
@@ -166,6 +169,13 @@ impl PriceBook {
         })
     }
 
+    /// Iterates over all items: base name, variant, and quotes by source.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&str, ItemVariant, &[Quote])> {
+        self.bases().flat_map(|base| {
+            self.variants(base).map(move |(variant, quotes)| (base, variant, quotes))
+        })
+    }
+
     /// Iterates over all base names.
     pub fn bases(&self) -> impl Iterator<Item = &str> {
         self.index.keys().map(AsRef::as_ref)
@@ -249,12 +259,49 @@ impl PriceBook {
         }
     }
 
-    fn find(
+    /// Returns the greatest price that a rule allows for an item with these quotes, at this time or
+    /// later. `None` if it allows none, as far as the quotes show.
+    ///
+    /// Ages count only beyond [`CLOCK_ERROR_MAX`], because the clock may be corrected. With
+    /// [`ReferenceRule::First`] each reference counts, because those before it may become too old.
+    pub(super) fn ceiling(
+        &self,
+        rule: &PercentRule,
+        quotes: &[Quote],
+        now: UnixMs,
+    ) -> Option<Amount> {
+        let found = |reference: &PriceReference| {
+            let (source, offer) = self.offer(reference, quotes).ok()?;
+            let at = source.time_of(offer);
+            check_count(rule.min_count, offer).ok()?;
+            (now.since(at) <= source.max_age.saturating_add(CLOCK_ERROR_MAX))
+                .then(|| Reference::new(offer.price, source.coin))
+        };
+        let is_enough =
+            |found: &Reference| rule.min_reference.is_none_or(|min| found.is_at_least(min));
+        let all = rule.references.iter().map(found);
+        let chosen = match rule.rule {
+            ReferenceRule::First => {
+                all.flatten().filter(is_enough).max_by(|one, other| one.cmp_value(*other))
+            }
+            ReferenceRule::Lowest => all
+                .collect::<Option<Vec<_>>>()?
+                .into_iter()
+                .min_by(|one, other| one.cmp_value(*other)),
+            ReferenceRule::Highest => all
+                .collect::<Option<Vec<_>>>()?
+                .into_iter()
+                .max_by(|one, other| one.cmp_value(*other)),
+        };
+        Some(chosen.filter(is_enough)?.ceiling(rule.max_percent))
+    }
+
+    /// Returns the offer of a reference, whatever its age, with its source.
+    fn offer(
         &self,
         reference: &PriceReference,
-        (quotes, min_count): (&[Quote], Option<u32>),
-        now: UnixMs,
-    ) -> Result<Reference, NoReference> {
+        quotes: &[Quote],
+    ) -> Result<(&BookSource, Offer), NoReference> {
         let source = self.sources.get(reference.index).ok_or(NoReference::NoTable)?;
         if !source.has_table {
             return Err(NoReference::NoTable);
@@ -265,22 +312,41 @@ impl PriceBook {
             None => QuoteSide::Ask,
         };
         let offer = quotes.get(reference.index).and_then(|quote| quote.side(side));
-        let offer = offer.ok_or(NoReference::NoPrice)?;
+        Ok((source, offer.ok_or(NoReference::NoPrice)?))
+    }
+
+    fn find(
+        &self,
+        reference: &PriceReference,
+        (quotes, min_count): (&[Quote], Option<u32>),
+        now: UnixMs,
+    ) -> Result<Reference, NoReference> {
+        let (source, offer) = self.offer(reference, quotes)?;
         source.check_age(offer, now)?;
-        match (min_count, offer.count()) {
-            (Some(_), None) => return Err(NoReference::CountUnknown),
-            (Some(min), Some(is)) if is < min => return Err(NoReference::FewOffers { is, min }),
-            _ => {}
-        }
+        check_count(min_count, offer)?;
         Ok(Reference::new(offer.price, source.coin))
     }
 }
 
+fn check_count(min: Option<u32>, offer: Offer) -> Result<(), NoReference> {
+    match (min, offer.count()) {
+        (Some(_), None) => Err(NoReference::CountUnknown),
+        (Some(min), Some(is)) if is < min => Err(NoReference::FewOffers { is, min }),
+        _ => Ok(()),
+    }
+}
+
 impl BookSource {
-    /// Fails if an offer is too old. The older of the times of the table and of the offer counts.
+    /// Returns the time of an offer: the older of the times of the table and of the offer.
+    #[inline]
+    fn time_of(&self, offer: Offer) -> UnixMs {
+        offer.at().map_or(self.at, |at| at.min(self.at))
+    }
+
+    /// Fails if an offer is too old.
     #[inline]
     fn check_age(&self, offer: Offer, now: UnixMs) -> Result<(), NoReference> {
-        let at = offer.at().map_or(self.at, |at| at.min(self.at));
+        let at = self.time_of(offer);
         if at > now.plus(AHEAD_MAX) {
             return Err(NoReference::Ahead);
         }

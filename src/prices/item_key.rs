@@ -5,7 +5,7 @@
 //! name, behind the name, or beside it; a gem may replace the finish. A variant without a price of
 //! its own has none, so the key of a phase never equals the key of the name without a phase.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use crate::domain::{
     item_name::{ItemName, Wear},
@@ -14,6 +14,9 @@ use crate::domain::{
 
 /// Longest name of an item, in bytes.
 const NAME_BYTES_MAX: usize = 400;
+
+const DOPPLER: &str = "Doppler";
+const GAMMA: &str = "Gamma Doppler";
 
 /// Variant of a Doppler finish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,8 +77,8 @@ impl Phase {
     /// Returns the finish that this gem belongs to; no gem exists in both finishes.
     const fn gem_finish(self) -> Option<&'static str> {
         match self {
-            Self::Ruby | Self::Sapphire | Self::BlackPearl => Some("Doppler"),
-            Self::Emerald => Some("Gamma Doppler"),
+            Self::Ruby | Self::Sapphire | Self::BlackPearl => Some(DOPPLER),
+            Self::Emerald => Some(GAMMA),
             Self::One | Self::Two | Self::Three | Self::Four => None,
         }
     }
@@ -179,7 +182,7 @@ impl<'a> ItemKey<'a> {
         Some(Self { base, variant })
     }
 
-    /// Returns the key of a listing. Allocates only for a gem whose name replaces the finish.
+    /// Returns the key of a listing. Does not allocate.
     #[inline]
     pub fn of_trade(trade: &'a Trade<'_>) -> Self {
         let (base, phase) = split_phase(Cow::Borrowed(trade.item.as_ref()));
@@ -230,25 +233,49 @@ fn split_phase_behind(name: &str) -> (&str, Option<Phase>) {
 }
 
 /// Splits the phase within a base name: `Karambit | Doppler Phase 3`, `Karambit | Doppler Ruby`, and
-/// `Karambit | Ruby`.
+/// `Karambit | Ruby`. Does not allocate for a borrowed name.
 #[inline]
-fn split_phase(base: Cow<'_, str>) -> (Cow<'_, str>, Option<Phase>) {
+pub(super) fn split_phase(base: Cow<'_, str>) -> (Cow<'_, str>, Option<Phase>) {
     // Last characters of the phases' names; most other names end here.
     if !matches!(base.as_bytes().last(), Some(b'1'..=b'4' | b'y' | b'e' | b'l' | b'd')) {
         return (base, None);
     }
-    let found = Phase::ALL.into_iter().find_map(|phase| {
-        let before = base.strip_suffix(phase.as_str())?.strip_suffix(' ')?;
-        before.ends_with(" Doppler").then(|| (phase, Cow::Owned(before.to_owned()))).or_else(|| {
-            let finish = phase.gem_finish()?;
-            let weapon = before.strip_suffix(" |").filter(|weapon| has_dopplers(weapon))?;
-            Some((phase, Cow::Owned(format!("{weapon} | {finish}"))))
-        })
-    });
+    let found = match &base {
+        Cow::Borrowed(base) => find_phase(base),
+        Cow::Owned(base) => {
+            find_phase(base).map(|(stripped, phase)| (Cow::Owned(stripped.into_owned()), phase))
+        }
+    };
     match found {
-        Some((phase, stripped)) => (stripped, Some(phase)),
+        Some((stripped, phase)) => (stripped, Some(phase)),
         None => (base, None),
     }
+}
+
+fn find_phase(base: &str) -> Option<(Cow<'_, str>, Phase)> {
+    Phase::ALL.into_iter().find_map(|phase| {
+        let before = base.strip_suffix(phase.as_str())?.strip_suffix(' ')?;
+        if before.ends_with(" Doppler") {
+            return Some((Cow::Borrowed(before), phase));
+        }
+        let finish = phase.gem_finish()?;
+        let weapon = before.strip_suffix(" |")?;
+        let finished = FINISHED.iter().find(|finished| finished.weapon == weapon)?;
+        let name = if finish == GAMMA { &finished.gamma } else { &finished.doppler };
+        Some((Cow::Borrowed(name.as_str()), phase))
+    })
+}
+
+/// Returns the base names of listings whose key has this base and phase.
+pub(super) fn listing_bases(base: &str, phase: Option<Phase>) -> Vec<String> {
+    let Some(phase) = phase else { return vec![base.to_owned()] };
+    let mut names = vec![format!("{base} {}", phase.as_str())];
+    if let Some(finish) = phase.gem_finish()
+        && let Some(weapon) = base.strip_suffix(finish)
+    {
+        names.push(format!("{weapon}{}", phase.as_str()));
+    }
+    names
 }
 
 /// Weapons that exist with a Doppler finish besides knives.
@@ -278,9 +305,22 @@ pub const KNIVES: [&str; 20] = [
     "Ursus Knife",
 ];
 
-fn has_dopplers(weapon: &str) -> bool {
-    weapon == DOPPLER_PISTOL || KNIVES.contains(&weapon)
+/// Names of a weapon with the finishes that a gem may replace.
+struct Finished {
+    weapon: &'static str,
+    doppler: String,
+    gamma: String,
 }
+
+static FINISHED: LazyLock<Vec<Finished>> = LazyLock::new(|| {
+    let weapons = KNIVES.into_iter().chain([DOPPLER_PISTOL]);
+    let finished = |weapon| Finished {
+        weapon,
+        doppler: format!("{weapon} | {DOPPLER}"),
+        gamma: format!("{weapon} | {GAMMA}"),
+    };
+    weapons.map(finished).collect()
+});
 
 #[cfg(test)]
 mod tests {
@@ -349,6 +389,41 @@ mod tests {
         ] {
             assert_eq!(key(name).variant.phase(), None, "{name}");
             assert!(name.starts_with(key(name).base.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_base_names_of_a_phase_are_those_of_its_listings() {
+        for name in [
+            "Karambit | Doppler Phase 2",
+            "Karambit | Doppler Sapphire",
+            "Karambit | Sapphire",
+            "Glock-18 | Emerald",
+            "Bayonet | Gamma Doppler Phase 4",
+            "AK-47 | Ruby",
+            "Fracture Case",
+        ] {
+            let (base, phase) = split_phase(Cow::Borrowed(name));
+            let names = listing_bases(&base, phase);
+            assert!(names.iter().any(|found| found == name), "{name}: {names:?}");
+            for found in &names {
+                assert_eq!(split_phase(Cow::Borrowed(found)), (base.clone(), phase), "{found}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_listing_allocates_nothing() {
+        let trades = [
+            trade("a", "★ Karambit | Doppler Phase 2 (Factory New)"),
+            trade("a", "★ Karambit | Ruby (Factory New)"),
+            trade("a", "AK-47 | Redline (Field-Tested)"),
+        ];
+        // The names of finishes are built once.
+        drop(key("★ Karambit | Ruby (Factory New)"));
+        for trade in &trades {
+            let info = allocation_counter::measure(|| drop(ItemKey::of_trade(trade)));
+            assert_eq!(info.count_total, 0, "{}", trade.market_name);
         }
     }
 

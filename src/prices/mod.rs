@@ -4,6 +4,7 @@
 //! - [`item_key`]: the key by which items of different sources and listings are joined.
 //! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
+//! - [`ceilings`]: the greatest prices that percent rules pay, by item.
 //! - [`value`], [`table`]: exact prices, and the prices of one source.
 //!
 //! # Invariants
@@ -15,6 +16,7 @@
 
 pub mod acceptance;
 pub mod book;
+pub mod ceilings;
 pub mod item_key;
 pub mod parse;
 pub mod reference;
@@ -24,6 +26,7 @@ pub mod value;
 
 pub use self::{
     book::{BookTable, NoReference, PriceBook},
+    ceilings::{PriceSnapshot, wanted_items},
     item_key::ItemKey,
     parse::TableError,
     reference::{PercentOfReference, Reference},

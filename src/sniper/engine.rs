@@ -244,7 +244,9 @@ impl<B: OrderSender> Engine<B> {
     /// Decides about one listing and orders it if it matches and the limits allow it.
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
-        // A listing of an unwanted item may be read later than it arrived, so it changes nothing here.
+        // A listing of an item that no entry names may be read later than it arrived, so it changes
+        // nothing here. One above its ceiling may be, too: a held copy that is newer is then dropped,
+        // which never leads to an order.
         let is_relevant = trade.event == TradeEvent::Updated || self.whitelist.names(&trade.item);
         let is_renewed = is_relevant && self.has_deferred() && self.is_outdated_by(&trade);
         if is_renewed {

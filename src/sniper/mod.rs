@@ -54,8 +54,8 @@ use crate::{
         ApprovedOrder, LedgerError,
         control::{ControlReply, PendingRequest},
     },
-    prices::PriceBook,
-    ws::FeedMetrics,
+    prices::PriceSnapshot,
+    ws::{FeedMetrics, WantedSender},
 };
 
 /// Interval of the periodic work.
@@ -190,13 +190,13 @@ impl<B: OrderSender> Sniper<B> {
                     None => inputs.control_requests = None,
                 },
                 prices = next(&mut inputs.prices) => match prices {
-                    Some(prices) => self.engine().set_prices(prices),
+                    Some(prices) => self.set_prices(prices, inputs.wanted.as_ref()),
                     None => inputs.prices = None,
                 },
                 change = next(&mut inputs.rules) => match change {
-                    Some(RulesChange { rules, replaced }) => {
-                        let (old, prices) = self.engine().replace_rules(rules, Now::read());
-                        inputs.prices = prices.unwrap_or(inputs.prices.take());
+                    Some(RulesChange { rules, later, replaced }) => {
+                        let old = self.engine().replace_rules(rules, Now::read(), inputs.wanted.as_ref());
+                        inputs.prices = later;
                         // The reload waits for it.
                         let _sent = replaced.try_send(old).is_ok();
                     }
@@ -212,6 +212,15 @@ impl<B: OrderSender> Sniper<B> {
                 pushes_seen = version;
                 self.engine().on_balance_push(balance);
             }
+        }
+    }
+
+    /// Replaces the reference prices and the ceilings that follow from them. Without a wait between
+    /// the two, no listing is handled with one of them only.
+    fn set_prices(&self, prices: PriceSnapshot, wanted: Option<&WantedSender>) {
+        self.engine().set_prices(prices.book);
+        if let Some(sender) = wanted {
+            sender.send_replace(prices.wanted);
         }
     }
 
@@ -306,8 +315,10 @@ pub struct EngineInputs {
     /// Requests over the control channel; `None` without one.
     pub control_requests: Option<mpsc::Receiver<PendingRequest>>,
     /// New snapshots of the reference prices; `None` without price sources. The sender keeps a handle
-    /// of the one before, so that it is not freed on this thread.
-    pub prices: Option<mpsc::Receiver<Arc<PriceBook>>>,
+    /// of those before, so that they are not freed on this thread.
+    pub prices: Option<mpsc::Receiver<PriceSnapshot>>,
+    /// Receives the ceilings of each snapshot, and the items of a new whitelist.
+    pub wanted: Option<WantedSender>,
     /// Rules that replace the present ones; `None` if they cannot be reloaded.
     pub rules: Option<mpsc::Receiver<RulesChange>>,
     /// Receives the requests to reload the settings.

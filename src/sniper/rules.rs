@@ -12,10 +12,11 @@ use tokio::sync::mpsc;
 
 use super::{Engine, Now, OrderSender};
 use crate::{
-    domain::trade::Trade,
+    domain::{trade::Trade, wanted_items::WantedItems},
     ledger::rules::LedgerRules,
-    prices::PriceBook,
+    prices::{PriceBook, PriceSnapshot},
     whitelist::{Decision, PriceView, Whitelist},
+    ws::WantedSender,
 };
 
 /// Rules that apply from one moment on.
@@ -25,23 +26,18 @@ pub struct Rules {
     /// For each entry, the position of the same entry in the whitelist before.
     pub previous: Vec<Option<usize>>,
     pub ledger: LedgerRules,
-    /// `None` keeps the reference prices.
-    pub prices: Option<PriceSnapshots>,
+    /// Reference prices, and the wanted items of the whitelist.
+    pub prices: PriceSnapshot,
     pub max_wait: Duration,
-}
-
-/// Reference prices of other sources.
-#[derive(Debug)]
-pub struct PriceSnapshots {
-    pub stored: Arc<PriceBook>,
-    /// Later snapshots; `None` without price sources.
-    pub later: Option<mpsc::Receiver<Arc<PriceBook>>>,
 }
 
 /// New rules, and the sender for the old ones.
 #[derive(Debug)]
 pub struct RulesChange {
     pub rules: Rules,
+    /// Later snapshots of the prices; `None` without price sources. They contain the wanted items of
+    /// the new whitelist, so those of the sender before must not be used any more.
+    pub later: Option<mpsc::Receiver<PriceSnapshot>>,
     pub replaced: SyncSender<ReplacedRules>,
 }
 
@@ -52,34 +48,34 @@ pub struct ReplacedRules {
     pub dropped: usize,
     _whitelist: Arc<Whitelist>,
     _ledger: LedgerRules,
-    _prices: Option<Arc<PriceBook>>,
+    _prices: Arc<PriceBook>,
+    /// The feed may use it until its next message.
+    pub wanted: Option<Arc<WantedItems>>,
     _has_matched: Vec<bool>,
     _previous: Vec<Option<usize>>,
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// Uses other rules from now on. Held and queued listings are decided again. Returns the old
-    /// rules, and the queue of later price snapshots if the sources changed.
+    /// Uses other rules from now on, and passes the wanted items to the feed. Held and queued listings
+    /// are decided again. Returns the old rules.
     pub fn replace_rules(
         &mut self,
         rules: Rules,
         now: Now,
-    ) -> (ReplacedRules, Option<Option<mpsc::Receiver<Arc<PriceBook>>>>) {
+        wanted: Option<&WantedSender>,
+    ) -> ReplacedRules {
         let Rules { whitelist, previous, ledger, prices, max_wait } = rules;
         let matched = |before: &Option<usize>| {
             before.is_some_and(|at| self.has_matched.get(at).copied().unwrap_or_default())
         };
         let has_matched: Vec<bool> = previous.iter().map(matched).collect();
-        let (stored, later) = match prices {
-            Some(PriceSnapshots { stored, later }) => (Some(stored), Some(later)),
-            None => (None, None),
-        };
         self.max_wait = max_wait;
         let mut replaced = ReplacedRules {
             dropped: 0,
             _whitelist: std::mem::replace(&mut self.whitelist, whitelist),
             _ledger: self.ledger.replace_rules(ledger),
-            _prices: stored.map(|stored| std::mem::replace(&mut self.prices, stored)),
+            _prices: std::mem::replace(&mut self.prices, prices.book),
+            wanted: wanted.map(|sender| sender.send_replace(prices.wanted)),
             _has_matched: std::mem::replace(&mut self.has_matched, has_matched),
             _previous: previous,
         };
@@ -93,6 +89,6 @@ impl<B: OrderSender> Engine<B> {
             self.stats.skip("no longer on the whitelist");
         }
         replaced.dropped = dropped;
-        (replaced, later)
+        replaced
     }
 }

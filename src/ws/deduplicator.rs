@@ -30,8 +30,8 @@ struct FirstArrival {
 
 /// The most recent listings.
 ///
-/// Listings of wanted items are remembered apart from the others. The others may be read later than
-/// they arrived, and must not change which of the wanted ones counts as the first.
+/// Wanted listings are remembered apart from the others. The others may be read later than they
+/// arrived, and must not change which of the wanted ones counts as the first.
 #[derive(Debug)]
 pub(crate) struct Deduplicator {
     wanted: SetAssocCache<FirstArrival>,

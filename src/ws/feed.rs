@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -61,13 +62,19 @@ pub struct Feed<M> {
     pub backfill: Option<Arc<Backfill>>,
     /// Hosts that this process has connected to, with their cooldowns.
     pub hosts: Hosts,
+    /// Items that are handled first: those of the whitelist until new prices change their ceilings.
+    pub wanted: WantedSender,
 }
+
+/// Sender of the current set of wanted items, which the connections use from the next message on.
+pub type WantedSender = watch::Sender<Arc<WantedItems>>;
 
 impl<M: Marketplace> Feed<M> {
     pub fn new(market: M, config: Config) -> Self {
         let (metrics, hosts) = (Arc::default(), Hosts::default());
         let notices = Notices::default();
-        Self { market, config, notices, metrics, backfill: None, hosts }
+        let wanted = WantedSender::new(Arc::new(WantedItems::of(&config.whitelist)));
+        Self { market, config, notices, metrics, backfill: None, hosts, wanted }
     }
 
     /// Enables back-filling of gaps. Returns the handle of the task that reads the missed listings.
@@ -109,13 +116,19 @@ pub(super) struct FeedState<'c, M, F> {
     pub(super) feed: &'c Feed<M>,
     pub(super) gap_tracker: GapTracker,
     subscriptions: Vec<MarketSubscription>,
-    wanted: WantedItems,
+    wanted: RefCell<WantedView>,
     on_trade: RefCell<F>,
     seen: RefCell<Deduplicator>,
     sessions: Cell<u64>,
     sockets: Cell<u32>,
     /// Time before which no token may be requested.
     next_token_at: Cell<Option<Instant>>,
+}
+
+/// Copy of the set of wanted items, so that a look-up takes no lock.
+struct WantedView {
+    receiver: watch::Receiver<Arc<WantedItems>>,
+    current: Arc<WantedItems>,
 }
 
 impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
@@ -129,13 +142,32 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             feed,
             gap_tracker,
             subscriptions: market.subscriptions(wanted),
-            wanted: WantedItems::of(&config.whitelist),
+            wanted: RefCell::new(WantedView {
+                receiver: feed.wanted.subscribe(),
+                current: Arc::clone(&feed.wanted.borrow()),
+            }),
             on_trade: RefCell::new(on_trade),
             seen: RefCell::new(Deduplicator::new(M::CAPABILITIES.keyed_by)),
             sessions: Cell::new(0),
             sockets: Cell::new(0),
             next_token_at: Cell::new(None),
         }
+    }
+
+    /// Takes over a new set of wanted items, if there is one.
+    #[inline]
+    fn update_wanted(&self) {
+        // An error would mean that the sender, a part of the feed, is gone.
+        if self.wanted.borrow().receiver.has_changed().unwrap_or(false) {
+            let WantedView { receiver, current } = &mut *self.wanted.borrow_mut();
+            current.clone_from(&receiver.borrow_and_update());
+        }
+    }
+
+    /// Returns `false` if no entry can match a listing.
+    #[inline]
+    fn is_wanted(&self, trade: &Trade<'_>) -> bool {
+        self.wanted.borrow().current.wants(trade)
     }
 
     /// Connects and writes the subscriptions.
@@ -181,7 +213,8 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             match found {
                 BackfillMessage::Listing(mut trade) => {
                     let at = now();
-                    let is_wanted = self.wanted.contains_base(&trade.item);
+                    self.update_wanted();
+                    let is_wanted = self.is_wanted(&trade);
                     let duplicate = self.seen.borrow_mut().record(&trade, is_wanted, BACKFILL, at);
                     if duplicate == Duplicate::First {
                         trade.arrival = Some(RxTimestamps::at(at));
@@ -304,7 +337,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     fn on_trade(&mut self, mut trade: Trade<'_>, arrival: &Arrival<'_>) {
         let is_listing = matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced);
         self.listings = self.listings.saturating_add(u64::from(is_listing));
-        let is_wanted = self.state.wanted.contains_base(&trade.item);
+        let is_wanted = self.state.is_wanted(&trade);
         if self.is_first(&trade, is_wanted, arrival.at.framed) {
             add(&self.metrics.listings, 1);
             if is_wanted && is_listing && trade.status == TradeStatus::Listed {
@@ -390,6 +423,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         arrival: &Arrival<'_>,
     ) -> bool {
         let Decoded { events, is_data } = payload;
+        self.state.update_wanted();
         let before = self.listings;
         for event in events {
             match event {
@@ -415,7 +449,9 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
     fn scan(&mut self, payload: &[u8], arrival: &Arrival<'_>) -> Scan {
         let market = self.market;
         let state = self.state;
-        market.scan(payload, &state.wanted, &mut |trade| self.on_trade(trade, arrival))
+        state.update_wanted();
+        let wanted = state.wanted.borrow();
+        market.scan(payload, &wanted.current, &mut |trade| self.on_trade(trade, arrival))
     }
 
     fn on_waited(&mut self) {

@@ -31,7 +31,7 @@ pub use self::{
     connect::MESSAGES_PER_READ_MAX,
     deduplicator::SEEN_MAX,
     error::{ConnectStep, FeedError, ProtocolViolation, SettingNames},
-    feed::{Feed, Notices, connect_once},
+    feed::{Feed, Notices, WantedSender, connect_once},
     frames::MESSAGE_BYTES_MAX,
     gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     metrics::{

@@ -1,11 +1,15 @@
 //! Price sources over HTTP: each source with each fault of the file server.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sniper::{
     account::prices::{
-        PriceFailure, PriceReader, PriceReading, PriceStore, StoredAs, refresh_prices,
+        PriceFailure, PricePublisher, PriceReader, PriceReading, PriceStore, StoredAs,
+        refresh_prices,
     },
     config::{
         Credential,
@@ -13,10 +17,11 @@ use sniper::{
         prices::{PriceLocation, PriceSource, PricesConfig, SourceCurrency},
     },
     net::tls::Tls,
-    prices::{ItemKey, PriceTable, SourceKind},
+    prices::{ItemKey, PriceSnapshot, PriceTable, SourceKind},
     sim::prices::{PriceFault, PriceFile, PriceServer, default_items},
 };
 use tempfile::TempDir;
+use tokio::sync::mpsc::Sender;
 
 struct Rig {
     server: PriceServer,
@@ -210,21 +215,25 @@ async fn after_429_the_next_try_waits_as_long_as_the_site_asks() {
     assert!(wait <= interval, "{wait:?}");
 }
 
+fn publisher(snapshots: Sender<PriceSnapshot>) -> PricePublisher {
+    PricePublisher::new(Arc::new([]), snapshots)
+}
+
 #[tokio::test]
 async fn stored_prices_are_published_without_a_network_and_new_ones_after_a_download() {
     let rig = Rig::new(PriceFile::LisSkins);
     let (books, mut receiver) = tokio::sync::mpsc::channel(1);
-    let refreshing = tokio::spawn(refresh_prices(rig.reader(), books));
-    assert!(receiver.recv().await.unwrap().is_empty());
-    let book = receiver.recv().await.unwrap();
+    let refreshing = tokio::spawn(refresh_prices(rig.reader(), publisher(books)));
+    assert!(receiver.recv().await.unwrap().book.is_empty());
+    let book = receiver.recv().await.unwrap().book;
     assert!(book.len() >= 20);
     drop(receiver);
     refreshing.await.unwrap();
 
     rig.server.set_fault(PriceFault::Redirect);
     let (books, mut receiver) = tokio::sync::mpsc::channel(1);
-    let refreshing = tokio::spawn(refresh_prices(rig.reader(), books));
-    assert_eq!(receiver.recv().await.unwrap().len(), book.len());
+    let refreshing = tokio::spawn(refresh_prices(rig.reader(), publisher(books)));
+    assert_eq!(receiver.recv().await.unwrap().book.len(), book.len());
     drop(receiver);
     refreshing.await.unwrap();
     assert_eq!(rig.server.requests().len(), 1, "the table was read a moment ago");

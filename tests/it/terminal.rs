@@ -102,7 +102,11 @@ fn a_terminal_paused_with_ctrl_s_does_not_delay_the_exit() {
 fn sighup_of_a_closed_terminal_ends_the_run() {
     let (controller, program) = terminal();
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(".env"), "CSGOROLL_WS_URL=ws://127.0.0.1:9/\nCSGOROLL_HTTP_URL=http://127.0.0.1:9/\n").unwrap();
+    fs::write(
+        directory.path().join(".env"),
+        "CSGOROLL_WS_URL=ws://127.0.0.1:9/\nCSGOROLL_HTTP_URL=http://127.0.0.1:9/\n",
+    )
+    .unwrap();
     let args = ["setsid", "--ctty", env!("CARGO_BIN_EXE_sniper"), "run"];
     let mut running = start(&args, directory.path(), &program);
     let mut lines = BufReader::new(controller);

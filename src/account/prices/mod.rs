@@ -9,6 +9,6 @@ pub mod store;
 
 pub use self::{
     reader::{PriceFailure, PriceReader, PriceReading},
-    refresh::refresh_prices,
+    refresh::{PricePublisher, refresh_prices},
     store::{PriceStore, StoredAs, StoredTable},
 };

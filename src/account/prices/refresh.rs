@@ -12,7 +12,8 @@ use super::reader::{PriceFailure, PriceReader, PriceReading};
 use crate::{
     clock,
     domain::time::{UnixMs, format_duration},
-    prices::PriceBook,
+    domain::whitelist_entry::WhitelistEntry,
+    prices::{PriceBook, PriceSnapshot},
 };
 
 /// Interval at which the ages of the tables are checked.
@@ -28,11 +29,14 @@ struct SourceState {
     is_stale: bool,
 }
 
-/// Snapshots that were published. The last two are kept, so that the thread that decides frees none.
+/// Snapshots that were published. All that another thread still uses are kept, so that the threads
+/// that handle listings free none.
 #[derive(Debug)]
-struct Publisher {
-    books: mpsc::Sender<Arc<PriceBook>>,
-    last: [Arc<PriceBook>; 2],
+pub struct PricePublisher {
+    entries: Arc<[WhitelistEntry]>,
+    snapshots: mpsc::Sender<PriceSnapshot>,
+    /// Oldest first.
+    published: Vec<PriceSnapshot>,
 }
 
 /// Publishes the stored tables, then reads each source at its interval. Returns when the receiver is
@@ -41,10 +45,9 @@ struct Publisher {
 /// # Cancel safety
 ///
 /// Safe: tables are stored as a whole.
-pub async fn refresh_prices(mut reader: PriceReader, books: mpsc::Sender<Arc<PriceBook>>) {
+pub async fn refresh_prices(mut reader: PriceReader, mut publisher: PricePublisher) {
     let count = reader.config().sources.len();
     let mut states = vec![SourceState::default(); count];
-    let mut publisher = Publisher { books, last: [Arc::default(), Arc::default()] };
     if count == 0 || !publisher.publish(reader.book()).await {
         return;
     }
@@ -65,7 +68,7 @@ pub async fn refresh_prices(mut reader: PriceReader, books: mpsc::Sender<Arc<Pri
         let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.saturating_duration_since(now));
         tokio::select! {
             () = sleep(wait.min(AGE_CHECK_INTERVAL)) => {}
-            () = publisher.books.closed() => return,
+            () = publisher.snapshots.closed() => return,
         }
     }
 }
@@ -122,9 +125,9 @@ async fn read_source(reader: &mut PriceReader, index: usize, state: &mut SourceS
 }
 
 /// Logs each source whose table became too old, or usable again.
-fn report_ages(reader: &PriceReader, publisher: &Publisher, states: &mut [SourceState]) {
+fn report_ages(reader: &PriceReader, publisher: &PricePublisher, states: &mut [SourceState]) {
     let now = clock::wall();
-    let [book, _] = &publisher.last;
+    let Some(PriceSnapshot { book, .. }) = publisher.published.last() else { return };
     let sources = reader.config().sources.iter().zip(book.sources());
     for ((source, table), state) in sources.zip(states) {
         let is_stale = table.is_stale(now);
@@ -142,14 +145,26 @@ fn age(at: UnixMs) -> String {
     format_duration(clock::wall().since(at))
 }
 
-impl Publisher {
+impl PricePublisher {
+    /// Creates a publisher of prices with the ceilings of these entries.
+    pub const fn new(
+        entries: Arc<[WhitelistEntry]>,
+        snapshots: mpsc::Sender<PriceSnapshot>,
+    ) -> Self {
+        Self { entries, snapshots, published: Vec::new() }
+    }
+
+    /// Builds a snapshot and keeps a handle of it.
+    pub fn snapshot(&mut self, book: PriceBook) -> PriceSnapshot {
+        let snapshot = PriceSnapshot::new(book, &self.entries, clock::wall());
+        self.published.retain(|published| !published.is_unused());
+        self.published.push(snapshot.clone());
+        snapshot
+    }
+
     /// Returns `false` if the receiver is closed.
     async fn publish(&mut self, book: PriceBook) -> bool {
-        let book = Arc::new(book);
-        let is_sent = self.books.send(Arc::clone(&book)).await.is_ok();
-        self.last.swap(0, 1);
-        let [newest, _] = &mut self.last;
-        *newest = book;
-        is_sent
+        let snapshot = self.snapshot(book);
+        self.snapshots.send(snapshot).await.is_ok()
     }
 }

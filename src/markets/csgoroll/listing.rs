@@ -295,7 +295,9 @@ fn mark_seen(seen: &mut u16, bit: u16, defects: &mut Defects) {
     *seen |= mask;
 }
 
-fn positive(text: &str) -> Option<Amount> {
+/// Parses a price, which is above zero.
+#[inline]
+pub(super) fn positive(text: &str) -> Option<Amount> {
     Amount::parse(text, DECIMALS).ok().filter(|coins| Amount::ZERO < *coins)
 }
 
