@@ -26,7 +26,7 @@ pub use self::{
     book::{BookTable, NoReference, PriceBook},
     item_key::ItemKey,
     parse::TableError,
-    reference::{PercentOfReference, Reference},
+    reference::{DecidedReference, PercentOfReference, Reference},
     source::SourceKind,
     table::{Offer, PriceTable, Quote},
     value::{PriceUnit, RefPrice},

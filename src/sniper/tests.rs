@@ -596,6 +596,7 @@ fn a_pushed_balance_requests_a_read_and_is_no_reading() {
     }
 }
 
+mod items;
 mod waiting;
 
 #[test]
