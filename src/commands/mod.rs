@@ -5,7 +5,8 @@
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
-//! - [`prices`]: the price sources. [`whitelist`]: import and export.
+//! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
+//!   was bought.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //!
 //! Shared by the commands:
@@ -14,6 +15,7 @@
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`replay`]: a recording through the decision engine.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
+//! - [`local_time`]: times in the zone of the user.
 
 pub mod background;
 pub mod capture;
@@ -22,7 +24,9 @@ pub mod cli;
 pub mod demo;
 pub mod doctor;
 pub mod ledger;
+pub mod local_time;
 pub mod prices;
+pub mod profit;
 pub mod replay;
 pub mod report;
 pub mod run;
