@@ -7,7 +7,7 @@ use sniper::{
     commands::{
         CommandContext, capture, check,
         cli::{Cli, Command},
-        demo, doctor, ledger, prices,
+        demo, doctor, ledger, prices, profit,
         reload::SettingsSource,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
@@ -38,15 +38,12 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
     let context = CommandContext::new(&cli.shared, decimals);
+    let market_source = |config: &Config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config));
     let done = match cli.command() {
         Command::Run(args) => run::run(context, args, trade_on_market),
         Command::Demo(args) => demo::run(context, &args, trade_on_market),
         Command::Sim(args) => sim::run(&args, context.output),
-        Command::Capture(args) => capture::run(
-            context,
-            &args,
-            |config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config)),
-        ),
+        Command::Capture(args) => capture::run(context, &args, market_source),
         Command::Doctor(args) => doctor::run(
             context,
             |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
@@ -59,6 +56,7 @@ fn main() -> ExitCode {
         Command::Prices(args) => prices::run(context, &args),
         Command::Whitelist(args) => whitelist::run(context, &args),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
+        Command::Profit(args) => profit::run(context, &args),
         Command::Status => ledger::at(context, |commands| commands.status()),
         Command::Reload(args) => ledger::at(context, |commands| commands.reload(&args)),
         Command::Halt => ledger::at(context, |commands| commands.halt()),

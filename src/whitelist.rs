@@ -25,7 +25,7 @@ use crate::{
     domain::percent_rule::PercentRule,
     domain::time::UnixMs,
     domain::trade::{Defects, PaintWear, RarityWord, Trade, TradeEvent},
-    prices::{NoReference, PercentOfReference, PriceBook, Reference},
+    prices::{DecidedReference, NoReference, PercentOfReference, PriceBook, Reference},
 };
 
 /// Compiled whitelist: entries indexed by item.
@@ -146,11 +146,10 @@ impl<'p> PriceView<'p> {
         }
     }
 
-    /// Returns the price of a listing as a share of the reference of an entry, if the entry has a
-    /// percent rule and the item a reference.
-    pub fn share(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<PercentOfReference> {
-        let reference = self.reference(entry.percent.as_ref()?, trade).ok()?;
-        Some(PercentOfReference { price: trade.total_value?, reference })
+    /// Returns the reference of an entry and the share of it that a listing costs, if the entry has
+    /// a percent rule and the item a reference.
+    pub fn decided(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<DecidedReference> {
+        self.book?.decided(entry.percent.as_ref()?, trade, self.now)
     }
 
     /// Returns the margin expected from selling an item, if the settings say where it is sold.

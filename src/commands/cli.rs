@@ -11,6 +11,7 @@ use super::{
     doctor::{self, DoctorArgs},
     ledger::{self, LedgerArgs},
     prices::{self, PricesArgs},
+    profit::{self, ProfitArgs},
     reload::{self, ReloadArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
@@ -89,6 +90,9 @@ pub enum Command {
     /// Show, correct, export or verify the orders and the budget
     #[command(after_help = ledger::EXAMPLES)]
     Ledger(LedgerArgs),
+    /// Compare what was paid with today's prices; offline
+    #[command(after_help = profit::EXAMPLES)]
+    Profit(ProfitArgs),
     /// Show the state of the bot: mode, remaining budget, orders, halts
     #[command(after_help = status::EXAMPLES)]
     Status,

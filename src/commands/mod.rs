@@ -5,7 +5,8 @@
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
-//! - [`prices`]: the price sources. [`whitelist`]: import and export.
+//! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
+//!   was bought.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //! - [`reload`]: applies changed settings to the running bot.
 //!
@@ -15,6 +16,7 @@
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`replay`]: a recording through the decision engine.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
+//! - [`local_time`]: times in the zone of the user.
 
 pub mod background;
 pub mod capture;
@@ -23,8 +25,10 @@ pub mod cli;
 pub mod demo;
 pub mod doctor;
 pub mod ledger;
+pub mod local_time;
 pub mod prices;
 pub mod reload;
+pub mod profit;
 pub mod replay;
 pub mod report;
 pub mod run;

@@ -309,10 +309,7 @@ fn offer_row(
     let coins = Reference::new(offer.price, prices.coin(source)).in_coins();
     let name = format!("{}.{}", source.name, side.as_str());
     let count = offer.count().map(|count| format!(", {count} offers")).unwrap_or_default();
-    let unit = match source.currency {
-        crate::config::prices::SourceCurrency::Coins => "coins",
-        _ => "USD",
-    };
+    let unit = source.currency.currency().as_str();
     let line =
         format!("  {name:<20} {:>12} {unit} = {coins} coins{count}\n", offer.price.to_string());
     let row = json!({

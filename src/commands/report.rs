@@ -150,7 +150,7 @@ impl Output {
 
 /// Escapes all characters of a JSON text that could control a terminal. They occur only inside
 /// strings.
-fn escape_controls(json: &str) -> String {
+pub(super) fn escape_controls(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for char in json.chars() {
         if is_safe_to_print(char) {

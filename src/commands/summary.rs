@@ -541,6 +541,8 @@ mod tests {
             id,
             market_name: "Glove Case".to_owned(),
             price,
+            reference: None,
+            margin: None,
             steps: LatencyBreakdown {
                 arrival: RxTimestamps::at(now),
                 parsed: now,

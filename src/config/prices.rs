@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{Credential, endpoint::Endpoint};
 use crate::{
-    domain::{money::Percent, percent_rule::CoinUsd},
+    domain::{
+        money::Percent,
+        percent_rule::{CoinUsd, PriceCurrency},
+    },
     prices::{PriceUnit, SourceKind},
 };
 
@@ -102,6 +105,14 @@ impl PriceSource {
 
 impl SourceCurrency {
     pub const ALL: [Self; 3] = [Self::Usd, Self::UsdCents, Self::Coins];
+
+    /// Returns the currency without the unit.
+    pub const fn currency(self) -> PriceCurrency {
+        match self {
+            Self::Usd | Self::UsdCents => PriceCurrency::Usd,
+            Self::Coins => PriceCurrency::Coins,
+        }
+    }
 
     /// Word of the setting `unit`.
     pub const fn as_str(self) -> &'static str {

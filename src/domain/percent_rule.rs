@@ -25,6 +25,30 @@ impl QuoteSide {
     }
 }
 
+/// Currency of a source's prices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PriceCurrency {
+    #[default]
+    Usd,
+    /// Coins of the market.
+    Coins,
+}
+
+impl PriceCurrency {
+    pub const ALL: [Self; 2] = [Self::Usd, Self::Coins];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usd => "USD",
+            Self::Coins => "coins",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|currency| currency.as_str() == word)
+    }
+}
+
 /// What a coin of the market is worth, in ten-thousandths of a dollar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CoinUsd(NonZeroU32);

@@ -5,6 +5,7 @@
 //! from it in the same transaction. See `docs/ledger.md`.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,10 +20,14 @@ use super::{
     error::LedgerError,
     event::{EntrySlot, Sequence},
     intent::{ApprovedTotals, Intent},
+    item::OrderedItem,
+    item_rows,
     private::{self, PrivateFile},
     record::{LAYOUT, RECORD_BYTES, Record, Timeline},
     rules::RulesMessage,
-    schema::{KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE, VERSION, integer},
+    schema::{
+        ITEMS_SINCE, KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE, VERSION, integer,
+    },
     state::LedgerState,
 };
 use crate::{config::Budget, domain::money::Amount, domain::time::UnixMs, secret};
@@ -73,6 +78,8 @@ pub(super) struct OpeningRecords<'a> {
 pub(super) struct WriteBatch {
     pub(super) staged: Vec<StagedRows>,
     pub(super) responses: Vec<(Sequence, String)>,
+    /// Items of orders that are in `staged` or in the database.
+    pub(super) items: Vec<(Sequence, OrderedItem)>,
     pub(super) user: Option<String>,
     pub(super) applied: u64,
     pub(super) durable_limit: ApprovedTotals,
@@ -400,6 +407,29 @@ impl Database {
         read.map_err(LedgerError::database("read", &self.path))
     }
 
+    /// Reads the item of one order, if it is known.
+    pub(super) fn item(&self, sequence: Sequence) -> Result<Option<OrderedItem>, LedgerError> {
+        let read = match self.has_items() {
+            Ok(true) => item_rows::read_one(&self.connection, sequence),
+            has_none => has_none.map(|_no_table| None),
+        };
+        read.map_err(LedgerError::database("read", &self.path))
+    }
+
+    /// Reads the items of all orders, as far as they are known.
+    pub(super) fn items(&self) -> Result<HashMap<Sequence, OrderedItem>, LedgerError> {
+        let read = match self.has_items() {
+            Ok(true) => item_rows::read_all(&self.connection),
+            has_none => has_none.map(|_no_table| HashMap::new()),
+        };
+        read.map_err(LedgerError::database("read", &self.path))
+    }
+
+    /// Commands that only read do not migrate a database of an older version.
+    fn has_items(&self) -> rusqlite::Result<bool> {
+        self.version().map(|version| ITEMS_SINCE <= version)
+    }
+
     /// Returns the number of these limits; new limits are inserted.
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
         let number = number_of(&self.connection, budget, at)
@@ -509,6 +539,9 @@ fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<
         transaction
             .prepare_cached("UPDATE intents SET words = ?2 WHERE number = ?1")?
             .execute(params![integer(*sequence), secret::mask(response)])?;
+    }
+    for (sequence, item) in &batch.items {
+        item_rows::write(transaction, *sequence, item)?;
     }
     if let Some(user) = &batch.user {
         set_meta(transaction, "user", user)?;

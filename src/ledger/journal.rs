@@ -29,6 +29,7 @@ use super::{
     error::LedgerError,
     event::{HaltReason, LedgerEvent, Sequence},
     intent::ApprovedTotals,
+    item::OrderedItem,
     mark::MarkClaim,
     open::{DATABASE, INTENT_FILE},
     order_request::RiskRejection,
@@ -37,7 +38,7 @@ use super::{
     state::LedgerState,
     watch::FileWatch,
     write_ahead_log::{SLOTS, WriteAheadLog},
-    writer::{LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
+    writer::{ITEMS_MAX, LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
 };
 use crate::{
     domain::time::UnixMs,
@@ -60,6 +61,8 @@ pub(super) struct Journal {
     shared: Arc<WriterState>,
     /// `None` only while closing.
     messages: Option<SyncSender<WriterMessage>>,
+    /// Items of orders. The writer polls this queue, so that no message wakes it.
+    items: SyncSender<(Sequence, OrderedItem)>,
     stopped: Receiver<()>,
     /// Thread that watches the files; `None` only while closing.
     watch: Option<FileWatcher>,
@@ -107,6 +110,7 @@ impl Journal {
         let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());
         let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());
         let (messages, received) = sync_channel::<WriterMessage>(MESSAGES_MAX);
+        let (items, new_items) = sync_channel(ITEMS_MAX);
         let (ended, stopped) = sync_channel::<()>(1);
         let writer = LedgerWriter {
             shared: Arc::clone(&shared),
@@ -114,6 +118,8 @@ impl Journal {
             database: parts.database,
             state: parts.state,
             messages: received,
+            new_items,
+            waiting_items: Vec::new(),
             batch: parts.batch,
             copy: claim.as_ref().and_then(MarkClaim::copy_path),
             copied: None,
@@ -139,6 +145,7 @@ impl Journal {
             intent_log,
             shared,
             messages: Some(messages),
+            items,
             stopped,
             watch: Some(FileWatcher { until, stopped: watch_stopped }),
             next: written.saturating_add(1),
@@ -275,6 +282,11 @@ impl Journal {
         let response =
             ends.filter_map(|end| response.get(..end)).next().unwrap_or_default().to_owned();
         self.send(WriterMessage::Response(sequence, response)).is_ok()
+    }
+
+    /// Queues the item of an order for storage. Returns `false` if the queue is full.
+    pub(super) fn record_item(&self, sequence: Sequence, item: OrderedItem) -> bool {
+        self.items.try_send((sequence, item)).is_ok()
     }
 
     /// Binds the ledger to an account and requests the durable limit, or fails if the ledger belongs

@@ -10,7 +10,7 @@
 //! - [`state`]: the state that the events determine, and the limit on approvals that are not on disk
 //!   yet; `rate`: the need for it; `steps`: the transitions of an order.
 //! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
-//! - [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
+//! - [`item`]: the item of an order, informational. [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
 //!   the ledger's.
 //!
 //! Storage:
@@ -40,6 +40,8 @@ pub mod entries;
 pub mod error;
 pub mod event;
 pub mod intent;
+pub mod item;
+mod item_rows;
 mod journal;
 mod mark;
 pub mod open;
@@ -64,6 +66,7 @@ pub use self::{
     error::LedgerError,
     event::{Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
+    item::{OrderedItem, OrderedReference},
     open::{LedgerLocation, LiveOpen, NewLedger},
     order_request::{ApprovedOrder, OrderRequest, RiskRejection},
     reconcile::{AccountReading, OwnTrade},
@@ -185,6 +188,15 @@ impl Ledger {
     pub fn record_response(&self, key: &TradeKey, response: &str) -> bool {
         match (&self.journal, self.state.order(key)) {
             (Some(journal), Some(intent)) => journal.record_response(intent.sequence, response),
+            _ => false,
+        }
+    }
+
+    /// Stores the item of an order for inspection. Never waits, and never fails an order: without
+    /// room in the queue the order has no item, and this returns `false`.
+    pub fn record_item(&self, key: &TradeKey, item: OrderedItem) -> bool {
+        match (&self.journal, self.state.order(key)) {
+            (Some(journal), Some(intent)) => journal.record_item(intent.sequence, item),
             _ => false,
         }
     }

@@ -4,6 +4,7 @@
 //! so that the result is complete after a crash.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use super::{
     error::LedgerError,
     event::{BootId, LedgerEvent, Sequence},
     intent::Intent,
+    item::OrderedItem,
     mark::copy_path,
     open::{DATABASE, INTENT_FILE, boot_id},
     record::{Record, Timeline},
@@ -175,6 +177,24 @@ impl LedgerReader {
             rows.next()?.map_or_else(|| Ok(OrderDetails::default()), details)
         });
         read.map_err(LedgerError::database("read", self.database.path()))
+    }
+
+    /// Reads the item of an order, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// A [`LedgerError`] if it cannot be read.
+    pub fn item(&self, sequence: Sequence) -> Result<Option<OrderedItem>, LedgerError> {
+        self.database.item(sequence)
+    }
+
+    /// Reads the items of all orders, as far as they are known.
+    ///
+    /// # Errors
+    ///
+    /// A [`LedgerError`] if they cannot be read.
+    pub fn items(&self) -> Result<HashMap<Sequence, OrderedItem>, LedgerError> {
+        self.database.items()
     }
 
     /// Reads every manual correction, oldest first.

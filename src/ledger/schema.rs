@@ -12,7 +12,7 @@ use crate::domain::time::UnixMs;
 
 /// Each is applied once, in order, and never changed. A database's `user_version` is the number of
 /// migrations applied to it.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     // 1: initial schema.
     "
 CREATE TABLE meta (
@@ -89,14 +89,33 @@ DROP INDEX one_request_for_a_listing;
 CREATE UNIQUE INDEX one_request_for_a_key ON intents (listing, key_price)
     WHERE state <> 'not_sent';
 ",
+    // 3: the items of orders. Informational, and not derived from `events`. `reference_price` is in
+    // millionths of the currency, `coin` in ten-thousandths of it, percentages in hundredths.
+    "
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY,
+    item TEXT NOT NULL,
+    wear TEXT,
+    float TEXT,
+    entry TEXT NOT NULL,
+    reference TEXT,
+    reference_price INTEGER,
+    currency TEXT,
+    coin INTEGER,
+    percent INTEGER,
+    margin INTEGER
+) STRICT;
+",
 ];
 
 /// Format that this version writes.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// First format with amounts in thousandths.
 pub(super) const THOUSANDTHS_SINCE: u32 = 2;
 /// First format with the column `key_price`.
 pub(super) const KEY_PRICE_SINCE: u32 = 2;
+/// First format with the table `items`.
+pub(super) const ITEMS_SINCE: u32 = 3;
 
 /// Event with the rows that it changes.
 #[derive(Clone, Debug)]

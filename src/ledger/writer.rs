@@ -33,6 +33,7 @@ use super::{
     error::LedgerError,
     event::{HaltReason, Sequence, StorageFault},
     intent::ApprovedTotals,
+    item::OrderedItem,
     mark::AccountMark,
     private::LedgerLock,
     rules::RulesMessage,
@@ -62,6 +63,9 @@ const WRITE_FAILED: u32 = 1;
 const BATCH_MAX: usize = 1_024;
 /// Capacity of the queue to the writer, in messages.
 pub(super) const MESSAGES_MAX: usize = 256;
+/// Maximum number of items of orders in the queue to the writer, and of those that it keeps while
+/// nothing can be written.
+pub(super) const ITEMS_MAX: usize = 1_024;
 
 /// Each commit forgets this part of the highest duration: after 64 commits a tenth is left of it.
 const SYNC_FORGETTING: u64 = 28;
@@ -275,6 +279,9 @@ pub(super) struct LedgerWriter {
     /// Ledger state of the database plus `batch`.
     pub(super) state: LedgerState,
     pub(super) messages: Receiver<WriterMessage>,
+    pub(super) new_items: Receiver<(Sequence, OrderedItem)>,
+    /// Items whose orders are not staged yet, or that wait for the next commit.
+    pub(super) waiting_items: Vec<(Sequence, OrderedItem)>,
     pub(super) batch: WriteBatch,
     /// Path of the copy to keep while the database's own files are lost.
     pub(super) copy: Option<PathBuf>,
@@ -299,6 +306,7 @@ impl LedgerWriter {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
+            self.take_new_items();
             if checked_at.elapsed() >= CHECK_INTERVAL {
                 checked_at = Instant::now();
                 self.check_database();
@@ -396,6 +404,40 @@ impl LedgerWriter {
         Ok(())
     }
 
+    /// Commits the batch with the items of its orders. If that fails, the items are dropped and the
+    /// rest is committed without them, so that no order depends on an item. `has_changes`: there is
+    /// a rest.
+    fn commit_with_items(&mut self, has_changes: bool) -> Result<(), LedgerError> {
+        let result = self.commit();
+        match result {
+            Err(error) if !self.batch.items.is_empty() => {
+                let count = self.batch.items.len();
+                tracing::debug!("the items of {count} orders were not stored: {error}");
+                self.batch.items.clear();
+                if has_changes { self.commit() } else { Ok(()) }
+            }
+            result => result,
+        }
+    }
+
+    fn take_new_items(&mut self) {
+        for item in self.new_items.try_iter() {
+            if self.waiting_items.len() < ITEMS_MAX {
+                self.waiting_items.push(item);
+            }
+        }
+    }
+
+    /// Moves the items of known orders into the batch. The number of an order that is in no
+    /// database may be given again after a power loss.
+    fn stage_items(&mut self) {
+        let next = self.state.next_sequence();
+        let waiting = std::mem::take(&mut self.waiting_items).into_iter();
+        let (known, unknown) = waiting.partition(|(sequence, _item)| *sequence < next);
+        self.waiting_items = unknown;
+        self.batch.items = known;
+    }
+
     fn on_message(&mut self, message: WriterMessage) {
         match message {
             // Responses are informational; they may be dropped while writes fail.
@@ -432,8 +474,10 @@ impl LedgerWriter {
                 || !self.batch.responses.is_empty()
                 || self.batch.user.is_some()
                 || limit != self.batch.durable_limit
-                || is_last;
-            if has_changes || self.has_write_failed() {
+                || is_last
+                || self.has_write_failed();
+            self.stage_items();
+            if has_changes || !self.batch.items.is_empty() {
                 if self.database.is_changed() {
                     self.shared.raise(StorageFault::Changed, self.database.path());
                     return Ok(());
@@ -444,7 +488,7 @@ impl LedgerWriter {
                 if has_events {
                     abort_point("staged");
                 }
-                self.commit()?;
+                self.commit_with_items(has_changes)?;
                 if has_events {
                     abort_point("committed");
                 }
@@ -483,6 +527,7 @@ impl LedgerWriter {
     fn publish(&mut self) {
         self.batch.staged.clear();
         self.batch.responses.clear();
+        self.batch.items.clear();
         self.batch.user = None;
         self.shared.applied.store(self.batch.applied, Ordering::Release);
         self.shared.set_durable_limit(self.batch.durable_limit);

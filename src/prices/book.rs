@@ -9,12 +9,12 @@ use foldhash::fast::FixedState;
 
 use super::{
     item_key::{ItemKey, ItemVariant},
-    reference::Reference,
+    reference::{DecidedReference, PercentOfReference, Reference},
     table::{Offer, PriceTable, Quote},
 };
 use crate::domain::{
     money::{Amount, Percent},
-    percent_rule::{CoinUsd, PercentRule, PriceReference, QuoteSide, ReferenceRule},
+    percent_rule::{CoinUsd, PercentRule, PriceCurrency, PriceReference, QuoteSide, ReferenceRule},
     time::{UnixMs, format_duration},
     trade::Trade,
 };
@@ -62,7 +62,16 @@ pub struct PriceBook {
     /// For each variant, one quote per source.
     quotes: Box<[Quote]>,
     sources: Box<[BookSource]>,
+    /// For each source, in the same order; empty without labels.
+    labels: Box<[SourceLabel]>,
     resale: Option<Resale>,
+}
+
+/// Name and currency of a source, for texts about its prices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLabel {
+    pub name: Box<str>,
+    pub currency: PriceCurrency,
 }
 
 /// Where bought items are sold.
@@ -127,8 +136,19 @@ impl PriceBook {
             variants: rows.iter().map(|(key, _)| key.variant).collect(),
             quotes: rows.into_iter().flat_map(|(_, quotes)| quotes).collect(),
             sources: tables.iter().map(source).collect(),
+            labels: Box::default(),
             resale: None,
         }
+    }
+
+    /// Sets the names and currencies of the sources.
+    #[must_use]
+    pub fn with_labels(self, labels: impl Iterator<Item = SourceLabel>) -> Self {
+        Self { labels: labels.collect(), ..self }
+    }
+
+    pub const fn labels(&self) -> &[SourceLabel] {
+        &self.labels
     }
 
     /// Sets where bought items are sold, for expected margins.
@@ -214,17 +234,46 @@ impl PriceBook {
         self.choose(rule, quotes, now)
     }
 
+    /// Returns the share of the reference that a rule compares, and which of its references that is.
+    /// For log lines and records, after the decision.
+    pub fn decided(
+        &self,
+        rule: &PercentRule,
+        trade: &Trade<'_>,
+        now: UnixMs,
+    ) -> Option<DecidedReference> {
+        let quotes = self.quotes(&ItemKey::of_trade(trade)).unwrap_or_default();
+        let (position, reference) = self.choose_position(rule, quotes, now).ok()?;
+        let chosen = rule.references.get(position)?;
+        let source = self.sources.get(chosen.index)?;
+        let side = chosen.side.unwrap_or_else(|| source.default_side());
+        let share = PercentOfReference { price: trade.total_value?, reference };
+        let currency = self.labels.get(chosen.index).map(|label| label.currency);
+        Some(DecidedReference { share, position, side, currency: currency.unwrap_or_default() })
+    }
+
     /// Returns the reference of a rule among the quotes of an item.
     ///
     /// # Errors
     ///
     /// As [`reference`](Self::reference).
+    #[inline]
     pub fn choose(
         &self,
         rule: &PercentRule,
         quotes: &[Quote],
         now: UnixMs,
     ) -> Result<Reference, (usize, NoReference)> {
+        self.choose_position(rule, quotes, now).map(|(_position, reference)| reference)
+    }
+
+    #[inline]
+    fn choose_position(
+        &self,
+        rule: &PercentRule,
+        quotes: &[Quote],
+        now: UnixMs,
+    ) -> Result<(usize, Reference), (usize, NoReference)> {
         let mut chosen: Option<(usize, Reference)> = None;
         let mut missing = None;
         for (position, reference) in rule.references.iter().enumerate() {
@@ -255,7 +304,7 @@ impl PriceBook {
             Some(min) if !chosen.is_at_least(min) => {
                 Err((position, NoReference::Below { is: chosen.in_coins(), min }))
             }
-            _ => Ok(chosen),
+            _ => Ok((position, chosen)),
         }
     }
 
@@ -306,11 +355,7 @@ impl PriceBook {
         if !source.has_table {
             return Err(NoReference::NoTable);
         }
-        let side = match reference.side {
-            Some(side) => side,
-            None if source.has_bids => QuoteSide::Bid,
-            None => QuoteSide::Ask,
-        };
+        let side = reference.side.unwrap_or_else(|| source.default_side());
         let offer = quotes.get(reference.index).and_then(|quote| quote.side(side));
         Ok((source, offer.ok_or(NoReference::NoPrice)?))
     }
@@ -355,6 +400,27 @@ impl BookSource {
             return Err(NoReference::Stale { age, max: self.max_age });
         }
         Ok(())
+    }
+
+    /// Returns the side that a reference without a side means: the bid, or the ask of a source
+    /// without any bid.
+    #[inline]
+    pub const fn default_side(&self) -> QuoteSide {
+        if self.has_bids { QuoteSide::Bid } else { QuoteSide::Ask }
+    }
+
+    /// Value of a coin in the currency of the prices.
+    pub const fn coin(&self) -> CoinUsd {
+        self.coin
+    }
+
+    pub const fn has_table(&self) -> bool {
+        self.has_table
+    }
+
+    /// Returns `true` if a rule could use this offer.
+    pub fn is_fresh(&self, offer: Offer, now: UnixMs) -> bool {
+        self.check_age(offer, now).is_ok()
     }
 
     /// Returns `true` if the table as a whole is missing or too old.

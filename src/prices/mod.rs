@@ -29,7 +29,7 @@ pub use self::{
     ceilings::{PriceSnapshot, wanted_items},
     item_key::ItemKey,
     parse::TableError,
-    reference::{PercentOfReference, Reference},
+    reference::{DecidedReference, PercentOfReference, Reference},
     source::SourceKind,
     table::{Offer, PriceTable, Quote},
     value::{PriceUnit, RefPrice},

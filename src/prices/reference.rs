@@ -16,7 +16,7 @@ use std::{cmp::Ordering, fmt};
 use super::value::RefPrice;
 use crate::domain::{
     money::{Amount, Percent},
-    percent_rule::CoinUsd,
+    percent_rule::{CoinUsd, PriceCurrency, QuoteSide},
 };
 
 /// A reference price with the value of the coin in which listings are priced.
@@ -30,6 +30,11 @@ impl Reference {
     /// `coin` is the value of a coin in the currency of the price.
     pub const fn new(price: RefPrice, coin: CoinUsd) -> Self {
         Self { price, coin }
+    }
+
+    /// Returns the price in the currency of its source, and the value of a coin in that currency.
+    pub const fn parts(self) -> (RefPrice, CoinUsd) {
+        (self.price, self.coin)
     }
 
     fn coin(self) -> u128 {
@@ -67,6 +72,15 @@ impl Reference {
         Amount::from_thousandths(i64::try_from(coins).unwrap_or(i64::MAX))
     }
 
+    /// Returns what remains of the reference after a fee, in coins, rounded down.
+    pub fn in_coins_after(self, fee: Percent) -> Amount {
+        const WHOLE: u128 = 10_000;
+        let fee = u128::from(u64::try_from(fee.hundredths()).unwrap_or(0));
+        let net = self.micros().saturating_mul(WHOLE.saturating_sub(fee));
+        let coins = net.checked_div(self.coin().saturating_mul(1_000)).unwrap_or(0);
+        Amount::from_thousandths(i64::try_from(coins).unwrap_or(i64::MAX))
+    }
+
     /// Returns `true` if the reference is at least this many coins.
     pub fn is_at_least(self, min: Amount) -> bool {
         let min = u128::from(u64::try_from(min.thousandths()).unwrap_or(0));
@@ -98,6 +112,16 @@ impl Reference {
         let one = self.micros().saturating_mul(other.coin());
         one.cmp(&other.micros().saturating_mul(self.coin()))
     }
+}
+
+/// The reference that a percent rule compared with the price of a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecidedReference {
+    pub share: PercentOfReference,
+    /// Position of the reference in the rule.
+    pub position: usize,
+    pub side: QuoteSide,
+    pub currency: PriceCurrency,
 }
 
 /// A price and its share of the reference: `2.31 = 84.1 % of reference 2.75`. The share is rounded
@@ -201,6 +225,19 @@ mod tests {
         assert_eq!(margin("20", "2.5").as_deref(), Some("-2.50"));
         assert_eq!(margin("15", "12").as_deref(), Some("17.33"));
         assert_eq!(margin("0", "12"), None);
+    }
+
+    #[test]
+    fn what_remains_after_the_fee_is_rounded_down() {
+        let left =
+            |price, coin, fee| reference(price, coin).in_coins_after(percent(fee)).to_string();
+        assert_eq!(left("10", 5_000, "0"), "20.00");
+        assert_eq!(left("10", 5_000, "2.5"), "19.50");
+        assert_eq!(left("1.7855", 6_500, "0"), "2.746");
+        assert_eq!(left("0.01", 6_500, "12"), "0.013");
+        assert_eq!(left("10", 10_000, "100"), "0.00");
+        let most = Reference::new(RefPrice::MAX, CoinUsd::from_ten_thousandths(1).unwrap());
+        assert_eq!(most.in_coins_after(Percent::from_hundredths(-1)), most.in_coins());
     }
 
     #[test]

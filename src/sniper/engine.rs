@@ -29,6 +29,7 @@ use super::{
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
+    ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
     stats::{BoughtItem, SessionStats},
     trade_log::{self, MatchedEntry},
@@ -93,6 +94,7 @@ pub(super) struct PendingOrder {
     pub(super) market_name: String,
     pub(super) price: Amount,
     pub(super) steps: LatencyBreakdown,
+    pub(super) item: ItemValues,
 }
 
 /// Listing that matches an entry.
@@ -128,6 +130,8 @@ pub struct Engine<B> {
     pub(super) has_matched: Vec<bool>,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
+    /// Orders whose items are not stored yet.
+    pub(super) unrecorded: Vec<TradeKey>,
     /// Item names of this session's orders, for later log lines.
     pub(super) names: HashMap<TradeId, String>,
     pub(super) seen: SetAssocCache<()>,
@@ -180,6 +184,7 @@ impl<B: OrderSender> Engine<B> {
             has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
+            unrecorded: Vec::with_capacity(64),
             names: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, ()),
             next_cache_warming: None,
@@ -359,13 +364,18 @@ impl<B: OrderSender> Engine<B> {
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
                 self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
-                self.pending.insert(request.key(), PendingOrder { market_name, price, steps });
-                trade_log::order_sent(trade, &self.matched(trade, entry, now), &steps);
+                let matched = self.matched(trade, entry, now);
+                trade_log::order_sent(trade, &matched, &steps);
+                let item = ItemValues::of(trade, entry, &matched);
+                self.pending
+                    .insert(request.key(), PendingOrder { market_name, price, steps, item });
+                self.unrecorded.push(request.key());
                 None
             }
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
                 self.update_ledger(|ledger| ledger.settle(&request.key(), &outcome, now.wall));
+                self.record_unsent_item(&request.key(), (trade, entry), now);
                 self.wait_or_skip(candidate, WaitReason::NotSent(reason), now)
             }
         }
@@ -409,13 +419,13 @@ impl<B: OrderSender> Engine<B> {
         true
     }
 
-    /// Returns an entry with the share of the reference and the margin, for log lines.
+    /// Returns an entry with its reference and the margin, for log lines and records.
     pub(super) fn matched(&self, trade: &Trade<'_>, entry: usize, now: Now) -> MatchedEntry<'_> {
         let prices = self.price_view(now);
         let entry = self.whitelist.entries().get(entry);
         MatchedEntry {
             entry,
-            share: entry.and_then(|entry| prices.share(entry, trade)),
+            reference: entry.and_then(|entry| prices.decided(entry, trade)),
             margin: prices.margin(trade),
         }
     }
@@ -463,6 +473,7 @@ impl<B: OrderSender> Engine<B> {
     /// ledger; the last one is also counted and logged.
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
         self.observe_clock(report);
+        self.record_items();
         self.apply_outcome(report, now);
         // The response is kept while the outcome is unknown, which includes unconfirmed rejections.
         if let ExchangeResult::Complete(response) = &report.response
@@ -496,9 +507,10 @@ impl<B: OrderSender> Engine<B> {
         let response_time = report.received.saturating_duration_since(pending.steps.written);
         let snapshot = matches!(report.outcome, Outcome::Bought { .. })
             .then(|| self.ledger.snapshot(now.wall));
+        let item = self.ordered_item(&pending.market_name, &pending.item);
         let order = trade_log::OrderResult {
             id: report.key.id,
-            name: &pending.market_name,
+            item: &item,
             price: pending.price,
             response_time,
             market_error: report.market_error.clone(),
@@ -509,6 +521,8 @@ impl<B: OrderSender> Engine<B> {
                 id: report.key.id,
                 market_name: pending.market_name,
                 price: price.unwrap_or(pending.price),
+                reference: item.reference,
+                margin: item.margin,
                 steps: pending.steps,
                 response_time,
                 is_cancelled: false,

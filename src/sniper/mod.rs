@@ -3,7 +3,7 @@
 //! - [`engine`]: the synchronous decision, which takes the time as an argument.
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
 //! - [`rules`]: replaces whitelist, limits and prices while it runs.
-//! - `deferred`: the listings that are ordered later.
+//! - `deferred`: the listings that are ordered later. `ordered_item`: their items in the ledger.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
@@ -16,6 +16,7 @@ pub mod eligibility;
 pub mod engine;
 pub mod held;
 mod notified;
+mod ordered_item;
 pub mod queue;
 pub mod rules;
 pub mod stats;
@@ -244,6 +245,7 @@ impl<B: OrderSender> Sniper<B> {
         requests: &RefreshRequests,
     ) -> (Option<Instant>, Option<BoxFuture<'static, ()>>) {
         let mut engine = self.engine();
+        engine.record_items();
         engine.observe_server_date();
         let now = Now::read();
         engine.watch_clock(clock::wall(), now);

@@ -11,10 +11,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     domain::latency::{LatencyBreakdown, LatencyHistogram},
-    domain::money::Amount,
+    domain::money::{Amount, Percent},
     domain::outcome::Outcome,
     domain::trade::TradeId,
-    ledger::{OrderState, StateChange},
+    ledger::{OrderState, OrderedReference, StateChange},
 };
 
 /// Maximum number of purchases that a session keeps for its summary. All are counted.
@@ -27,6 +27,10 @@ pub struct BoughtItem {
     /// Untrusted text of the market.
     pub market_name: String,
     pub price: Amount,
+    /// The reference that decided, at the time of the order.
+    pub reference: Option<OrderedReference>,
+    /// Margin expected at the time of the order.
+    pub margin: Option<Percent>,
     /// Receive-to-order latency by step.
     pub steps: LatencyBreakdown,
     /// Time from the written request to its response.
@@ -154,6 +158,8 @@ mod tests {
             id: TradeId::new("a").unwrap(),
             market_name: String::new(),
             price: TEN,
+            reference: None,
+            margin: None,
             steps: LatencyBreakdown {
                 arrival: RxTimestamps::at(now),
                 parsed: now,

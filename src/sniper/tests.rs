@@ -27,6 +27,7 @@ use crate::{
         AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
         event::OrderState,
     },
+    prices::PriceSnapshot,
     whitelist::{
         ItemPattern, Whitelist, WhitelistEntry,
         tests::{REDLINE, entry, trade},
@@ -194,6 +195,7 @@ fn new_rules_decide_held_and_later_listings_again() {
             can_join_after: Some(UnixMs(2_003_000)),
             total_value,
             base_value: total_value,
+            markup_percent: Some(Percent::from_hundredths(0)),
             ..trade(id, REDLINE)
         }
     };
@@ -211,12 +213,12 @@ fn new_rules_decide_held_and_later_listings_again() {
         whitelist: Arc::new(Whitelist::new(new)),
         previous: vec![None, Some(0)],
         ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
-        prices: None,
+        prices: PriceSnapshot::default(),
         max_wait: Duration::from_secs(1),
     };
     let now = session.now();
-    let (replaced, prices) = session.engine.replace_rules(rules, now);
-    assert!(replaced.dropped == 1 && prices.is_none());
+    let replaced = session.engine.replace_rules(rules, now, None);
+    assert_eq!(replaced.dropped, 1);
     assert_eq!(session.skipped("no longer on the whitelist"), 1);
     let unmatched: Vec<_> = session.engine.unmatched_entries().map(WhitelistEntry::label).collect();
     assert_eq!(unmatched, ["Fracture Case"], "the other entry has matched before");
@@ -640,6 +642,7 @@ fn a_pushed_balance_requests_a_read_and_is_no_reading() {
     }
 }
 
+mod items;
 mod waiting;
 
 #[test]

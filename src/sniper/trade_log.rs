@@ -16,10 +16,10 @@ use crate::{
     domain::time::{UnixMs, format_duration},
     domain::trade::{PaintWear, Trade, TradeId},
     ledger::{
-        Effects, Intent, InvalidTransition, LedgerError, OrderState, Snapshot, StateChange,
-        control::ControlRequest,
+        Effects, Intent, InvalidTransition, LedgerError, OrderState, OrderedItem, Snapshot,
+        StateChange, control::ControlRequest,
     },
-    prices::PercentOfReference,
+    prices::DecidedReference,
     text::Escaped,
     whitelist::{Decision, Whitelist, WhitelistEntry},
 };
@@ -92,7 +92,7 @@ impl Display for PricedItem<'_> {
 /// The entry that matched, and the reference price that it compared.
 pub(super) struct MatchedEntry<'a> {
     pub(super) entry: Option<&'a WhitelistEntry>,
-    pub(super) share: Option<PercentOfReference>,
+    pub(super) reference: Option<DecidedReference>,
     /// Expected margin, if the settings say where items are sold.
     pub(super) margin: Option<Percent>,
 }
@@ -115,8 +115,8 @@ impl Display for MatchDetails<'_> {
             (None, None) if self.trade.wear.is_some() => f.write_str("  float unknown")?,
             (None, None) => {}
         }
-        if let Some(share) = self.matched.share {
-            write!(f, "  {share}")?;
+        if let Some(decided) = self.matched.reference {
+            write!(f, "  {}", decided.share)?;
         }
         if let Some(margin) = self.matched.margin {
             write!(f, "  margin {margin} %")?;
@@ -236,7 +236,7 @@ pub(super) fn not_sent(trade: &Trade<'_>, reason: &dyn Display) {
 /// Order with its final response.
 pub(super) struct OrderResult<'a> {
     pub(super) id: TradeId,
-    pub(super) name: &'a str,
+    pub(super) item: &'a OrderedItem,
     pub(super) price: Amount,
     /// Time from request to response.
     pub(super) response_time: Duration,
@@ -246,15 +246,18 @@ pub(super) struct OrderResult<'a> {
 
 /// Logs the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
 pub(super) fn outcome(outcome: &Outcome, order: &OrderResult<'_>, snapshot: Option<&Snapshot>) {
-    let OrderResult { id, name, price, response_time, ref market_error } = *order;
+    let OrderResult { id, price, response_time, ref market_error, .. } = *order;
+    let (name, reference) = (order.item.name.as_str(), OrderedReferenceText(order.item));
     let took = format_latency(response_time);
     let item = PricedItem { price: Some(price), name };
     match outcome {
         Outcome::Bought { price: paid, .. } => {
             let item = PricedItem { price: paid.or(Some(price)), name };
             match snapshot {
-                Some(snapshot) => info!("BOUGHT    {item}  ({})", AccountTotals(snapshot)),
-                None => info!("BOUGHT    {item}"),
+                Some(snapshot) => {
+                    info!("BOUGHT    {item}{reference}  ({})", AccountTotals(snapshot));
+                }
+                None => info!("BOUGHT    {item}{reference}"),
             }
         }
         Outcome::Rejected(reason) => info!("REJECTED  {item}: {reason}"),
@@ -270,6 +273,21 @@ pub(super) fn outcome(outcome: &Outcome, order: &OrderResult<'_>, snapshot: Opti
         }
     }
     debug!("Response received: order {id}, {outcome:?}, after {took}");
+}
+
+/// `  84.10 % of buff.bid 2.74, margin 12.30 %`, or nothing.
+struct OrderedReferenceText<'a>(&'a OrderedItem);
+
+impl Display for OrderedReferenceText<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let OrderedItem { reference, margin, .. } = self.0;
+        match (reference, margin) {
+            (Some(reference), Some(margin)) => write!(f, "  {reference}, margin {margin} %"),
+            (Some(reference), None) => write!(f, "  {reference}"),
+            (None, Some(margin)) => write!(f, "  margin {margin} %"),
+            (None, None) => Ok(()),
+        }
+    }
 }
 
 /// `total 61.20 of 400.00, balance 438.80`.

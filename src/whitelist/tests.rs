@@ -353,9 +353,10 @@ fn a_share_and_a_margin_are_those_of_the_listing() {
     let view = PriceView::new(&book, UnixMs(0));
     let mut trade = trade("a", REDLINE);
     trade.total_value = Some(Amount::from_cents(1_500));
-    let share = view.share(&percent_entry(), &trade).map(|share| share.to_string());
+    let decided = view.decided(&percent_entry(), &trade);
+    let share = decided.map(|decided| decided.share.to_string());
     assert_eq!(share.as_deref(), Some("15.00 = 75.0 % of reference 20.00"));
     assert_eq!(view.margin(&trade).map(|margin| margin.to_string()).as_deref(), Some("30.00"));
-    assert_eq!(view.share(&entry(), &trade), None);
+    assert_eq!(view.decided(&entry(), &trade), None);
     assert_eq!(PriceView::NONE.margin(&trade), None);
 }

@@ -4,20 +4,26 @@
 //! are applied directly to the ledger, which is locked for that time. All output goes to the given
 //! writer; this module does not depend on a terminal.
 
+mod list;
 mod orders;
 
 use std::{
     io::{self, IsTerminal as _, Write},
     path::Path,
     process::{ExitCode, Termination},
+    time::Duration,
 };
 
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 
-use self::orders::{ExportRow, LedgerTable};
+use self::{
+    list::OrderList,
+    orders::{ExportRow, LedgerTable},
+};
 use super::{
     AppError, CommandContext,
+    report::escape_controls,
     status::{Standing, StandingProblems, request_status, stopped_status},
 };
 use crate::{
@@ -33,6 +39,7 @@ use crate::{
         status::{HaltStatus, LedgerStatus},
     },
     secret::Masking,
+    shutdown::parse_duration,
     text::Escaped,
 };
 
@@ -40,6 +47,7 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper ledger
+  sniper ledger list --since 7d
   sniper ledger verify
   sniper ledger export > orders.csv";
 
@@ -67,6 +75,15 @@ pub struct LedgerArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum LedgerCommand {
+    /// Print one line per order: time, state, price, item, float, entry, reference
+    List {
+        /// Only orders of the last days or hours, such as 7d or 12h [default: all]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        since: Option<Duration>,
+        /// Print CSV, even with --json
+        #[arg(long)]
+        csv: bool,
+    },
     /// Show everything recorded about one order
     Show {
         /// Listing id or number, as in `sniper ledger export`
@@ -216,6 +233,7 @@ impl LedgerCommands<'_> {
     pub fn ledger(&mut self, args: &LedgerArgs) -> Result<(), LedgerCommandError> {
         match &args.command {
             None => self.overview(),
+            Some(LedgerCommand::List { since, csv }) => self.list(*since, *csv),
             Some(LedgerCommand::Show { id }) => self.show(id),
             Some(LedgerCommand::Export { csv }) => self.export(*csv),
             Some(LedgerCommand::Verify) => self.verify(),
@@ -298,6 +316,16 @@ impl LedgerCommands<'_> {
         self.print(&overview.to_json(), &overview.to_string())
     }
 
+    fn list(&mut self, since: Option<Duration>, as_csv: bool) -> Result<(), LedgerCommandError> {
+        let reader = self.open_reader()?;
+        let list = OrderList::of(&reader, since.map(|since| self.now.minus(since)))?;
+        if as_csv {
+            self.out.write_all(list.to_csv().as_bytes())?;
+            return Ok(());
+        }
+        self.print(&list.to_json(), &list.to_string())
+    }
+
     fn show(&mut self, id: &str) -> Result<(), LedgerCommandError> {
         let reader = self.open_reader()?;
         let no_such = || LedgerCommandError::NoSuchListing(id.to_owned());
@@ -346,7 +374,7 @@ impl LedgerCommands<'_> {
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
             return self.print(&json!({ "intents": lines }), "");
         }
-        writeln!(self.out, "{}", orders::HEADER)?;
+        writeln!(self.out, "{}", orders::header())?;
         for intent in lines {
             writeln!(self.out, "{}", ExportRow::of(&reader, intent)?.to_csv())?;
         }
@@ -468,7 +496,7 @@ impl LedgerCommands<'_> {
     /// Prints the value as JSON, or the text.
     fn print(&mut self, value: &serde_json::Value, text: &str) -> Result<(), LedgerCommandError> {
         if self.as_json {
-            writeln!(self.out, "{value}")?;
+            writeln!(self.out, "{}", escape_controls(&value.to_string()))?;
         } else {
             self.out.write_all(text.as_bytes())?;
         }

@@ -4,10 +4,11 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::list::{ITEM_COLUMNS, add_item, item_columns};
 use crate::{
     domain::{money::Amount, time::UnixMs},
     ledger::{
-        OrderTotals,
+        OrderTotals, OrderedItem,
         error::LedgerError,
         event::Sequence,
         intent::Intent,
@@ -20,9 +21,14 @@ use crate::{
 
 const DAY_MS: i64 = 86_400_000;
 
-/// First line of the CSV.
-pub(super) const HEADER: &str = "number,listing,entry,approved,price,state,reserved_at,sent_at,\
+/// First columns of the CSV. Those of the item follow.
+const COLUMNS: &str = "number,listing,entry,approved,price,state,reserved_at,sent_at,\
 answered_at,settled_at,limits,answer,words";
+
+/// Returns the first line of the CSV.
+pub(super) fn header() -> String {
+    format!("{COLUMNS},{}", ITEM_COLUMNS.join(","))
+}
 
 /// An intent with its details.
 #[derive(Debug)]
@@ -30,12 +36,14 @@ pub(super) struct ExportRow {
     intent: Intent,
     entry: String,
     details: OrderDetails,
+    item: Option<OrderedItem>,
 }
 
 impl ExportRow {
     pub(super) fn of(reader: &LedgerReader, intent: &Intent) -> Result<Self, LedgerError> {
         let details = reader.details(intent.sequence)?;
-        Ok(Self { intent: *intent, entry: reader.label(intent).to_owned(), details })
+        let (entry, item) = (reader.label(intent).to_owned(), reader.item(intent.sequence)?);
+        Ok(Self { intent: *intent, entry, details, item })
     }
 
     pub(super) fn is(&self, sequence: Sequence) -> bool {
@@ -44,7 +52,7 @@ impl ExportRow {
 
     pub(super) fn to_json(&self) -> Value {
         let timestamp = |at: Option<UnixMs>| at.map(|at| at.to_string());
-        json!({
+        let mut order = json!({
             "number": self.intent.sequence.0,
             "listing": self.intent.id.as_str(),
             "entry": self.entry,
@@ -58,7 +66,11 @@ impl ExportRow {
             "limits": self.intent.limits,
             "answer": self.details.answer,
             "words": self.details.response,
-        })
+        });
+        if let Some(order) = order.as_object_mut() {
+            add_item(order, self.item.as_ref());
+        }
+        order
     }
 
     pub(super) fn to_csv(&self) -> String {
@@ -78,7 +90,9 @@ impl ExportRow {
             self.details.answer.clone().unwrap_or_default(),
             self.details.response.clone().unwrap_or_default(),
         ];
-        columns.map(|column| cell(&column)).join(",")
+        let item = item_columns(self.item.as_ref()).map(Option::unwrap_or_default);
+        let columns: Vec<String> = columns.iter().chain(&item).map(|it| cell(it)).collect();
+        columns.join(",")
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -88,9 +102,20 @@ impl ExportRow {
         };
         line("listing", self.intent.id.as_str());
         line("state", self.intent.state.as_str());
+        if let Some(item) = &self.item {
+            line("item", &item.name);
+            item.float.iter().for_each(|float| line("float", float));
+        }
         line("entry", &self.entry);
         line("approved price", &self.intent.approved.to_string());
         line("price", &self.intent.price.to_string());
+        if let Some(reference) = self.item.as_ref().and_then(|item| item.reference.as_ref()) {
+            let (price, currency) = (reference.price, reference.currency.as_str());
+            line("reference", &format!("{reference} ({price} {currency})"));
+        }
+        if let Some(margin) = self.item.as_ref().and_then(|item| item.margin) {
+            line("margin", &format!("{margin} %"));
+        }
         line("approved at", &self.intent.reserved_at.to_string());
         let times = [
             ("sent at", self.details.sent_at),
@@ -115,7 +140,7 @@ impl ExportRow {
 
 /// Quotes a CSV cell. Neutralizes text that a spreadsheet would evaluate as a formula, and
 /// replaces characters that a terminal would interpret.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text: String = text
         .chars()

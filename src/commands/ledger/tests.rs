@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::ledger::{
+    OrderedItem,
     control::{ControlReply, ControlServer, PENDING_REQUESTS_MAX},
+    item::tests::item,
     tests::{
         T0, UNKNOWN, after, budget, coins,
         disk::{place, reserve, wait_until},
@@ -142,6 +144,108 @@ fn an_export_has_one_row_per_order_and_no_formula() {
     let json = run_command(folder.path(), true, |commands| commands.ledger(&export)).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["intents"][0]["listing"], "listing-1");
+}
+
+/// A ledger with an unknown order of a hostile item, and a bought order with a reference.
+fn ledger_with_items(folder: &Path) {
+    let mut ledger = ledger(folder);
+    let hostile = OrderedItem {
+        name: "=1+1\u{1b}[2J\u{202e},\"x\"".to_owned(),
+        entry: "\u{9b}entry".to_owned(),
+        ..OrderedItem::default()
+    };
+    assert!(ledger.record_item(&ledger.state().intents()[0].key(), hostile));
+    let approved = reserve(&mut ledger, order_request(2, 20), after(5));
+    ledger.sent(approved.key(), after(5)).unwrap();
+    let bought = crate::domain::outcome::Outcome::Bought { price: None, server_time: None };
+    let _effects = ledger.settle(approved.key(), &bought, after(5)).unwrap();
+    assert!(ledger.record_item(approved.key(), item("AK-47 | Redline (Field-Tested)")));
+    let _in_flight = reserve(&mut ledger, order_request(3, 30), after(6));
+}
+
+fn list(folder: &Path, as_json: bool, since: Option<u64>, csv: bool) -> String {
+    let since = since.map(Duration::from_secs);
+    let list = command(LedgerCommand::List { since, csv });
+    run_command(folder, as_json, |commands| commands.ledger(&list)).unwrap()
+}
+
+#[test]
+fn list_prints_each_order_with_its_item_and_the_reference_that_decided() {
+    let folder = tempfile::tempdir().unwrap();
+    ledger_with_items(folder.path());
+    let text = list(folder.path(), false, None, false);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].starts_with("time") && lines[0].ends_with("reference"), "{text}");
+    let time = crate::commands::local_time::format_local(after(5));
+    let bought = lines[2];
+    assert!(
+        bought.starts_with(&format!("{time}  bought     20.00  AK-47 | Redline (Field-Tested)")),
+        "{text}"
+    );
+    assert!(
+        bought.ends_with("0.215  redline      84.10 % of buff.bid 2.74, margin -2.50 %"),
+        "{text}"
+    );
+    assert!(lines[3].contains("in flight  30.00  listing listing-3"), "{text}");
+    assert_eq!(lines[5], "3 orders, 1 of them bought for 20.00 coins");
+    let json: Value = serde_json::from_str(&list(folder.path(), true, None, false)).unwrap();
+    let orders = json["orders"].as_array().unwrap();
+    assert_eq!(orders.len(), 3);
+    let expected = json!({
+        "number": 2, "listing": "listing-2", "time": after(5).to_string(), "state": "bought",
+        "price": "20.00", "entry": "redline", "item": "AK-47 | Redline (Field-Tested)",
+        "wear": "Field-Tested", "float": "0.215", "reference": "buff.bid",
+        "reference_price": "1.7855", "reference_currency": "USD", "coin_usd": "0.65",
+        "percent": "84.10", "margin": "-2.50",
+    });
+    assert_eq!(orders[1], expected);
+    assert_eq!((&orders[2]["item"], &orders[2]["percent"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn list_shows_only_orders_since_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    ledger_with_items(folder.path());
+    // The command runs at 10 s, the orders are of 0 s, 5 s and 6 s.
+    for (since, count) in [(3, 0), (4, 1), (5, 2), (9, 2), (10, 3)] {
+        let csv = list(folder.path(), false, Some(since), true);
+        assert_eq!(csv.lines().count(), count + 1, "{since} s: {csv}");
+    }
+    assert!(list(folder.path(), false, Some(3), false).starts_with("No orders since "));
+}
+
+#[test]
+fn hostile_names_reach_no_terminal_and_no_spreadsheet() {
+    let folder = tempfile::tempdir().unwrap();
+    ledger_with_items(folder.path());
+    let show = |as_json| {
+        let show = command(LedgerCommand::Show { id: "listing-1".to_owned() });
+        run_command(folder.path(), as_json, |commands| commands.ledger(&show)).unwrap()
+    };
+    let export = |as_json| {
+        let export = command(LedgerCommand::Export { csv: false });
+        run_command(folder.path(), as_json, |commands| commands.ledger(&export)).unwrap()
+    };
+    let csv = list(folder.path(), false, None, true);
+    assert!(csv.contains(",\"'=1+1\u{fffd}[2J\u{fffd},\"\"x\"\"\","), "{csv}");
+    let outputs = [
+        list(folder.path(), false, None, false),
+        list(folder.path(), true, None, false),
+        csv,
+        show(false),
+        show(true),
+        export(false),
+        export(true),
+    ];
+    for output in outputs {
+        let is_safe = |char| char == '\n' || crate::text::is_safe_to_print(char);
+        assert!(output.contains("=1+1") && output.chars().all(is_safe), "{output:?}");
+    }
+    let header = export(false).lines().next().unwrap().to_owned();
+    assert!(
+        header.ends_with(",words,item,wear,float,reference,reference_price,reference_currency,coin_usd,percent,margin"),
+        "{header}"
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::{
 use crate::ledger::{
     database::Database,
     event::{BootId, EntrySlot},
+    item::tests::item,
     open::{DATABASE, INTENT_FILE},
     reader::LedgerReader,
     record::{LAYOUT, RECORD_BYTES, Record},
@@ -170,7 +171,7 @@ fn a_database_is_migrated_once() {
         for _start in 0..3 {
             migrate(folder.path());
             assert_eq!(stored_amounts(folder.path()), expected, "{how}");
-            assert_eq!(format_of(folder.path()), 2, "{how}");
+            assert_eq!(format_of(folder.path()), 3, "{how}");
             verify(folder.path(), orders, spent);
         }
         for _start in 0..3 {
@@ -215,8 +216,43 @@ fn a_kill_during_the_migration_leaves_the_old_database() {
         assert_eq!(format_of(killed.path()), 1, "{how}");
         verify(killed.path(), orders, spent);
         drop(open_session(killed.path(), boot));
-        assert_eq!(format_of(killed.path()), 2, "{how}");
+        assert_eq!(format_of(killed.path()), 3, "{how}");
         verify(killed.path(), orders, spent);
+    }
+}
+
+#[test]
+fn a_ledger_without_items_is_read_and_a_migration_killed_before_them_continues() {
+    for (how, boot, orders, spent) in SESSIONS {
+        let folder = files_of_0_1_0(how);
+        for format in [1, 2] {
+            // Reading does not migrate.
+            assert_eq!(format_of(folder.path()), format, "{how}");
+            verify(folder.path(), orders, spent);
+            let reader = LedgerReader::open(folder.path()).unwrap();
+            assert_eq!(reader.items().unwrap().len(), 0, "{how}");
+            assert_eq!(reader.item(Sequence(1)).unwrap(), None, "{how}");
+            drop(reader);
+            if format == 1 {
+                let database = Connection::open(folder.path().join(DATABASE)).unwrap();
+                database.execute_batch(MIGRATIONS[1]).unwrap();
+                database.pragma_update(None, "user_version", 2).unwrap();
+            }
+        }
+        let mut ledger = open_session(folder.path(), boot);
+        assert_eq!(format_of(folder.path()), 3, "{how}");
+        let reading = AccountReading { trades: &[], complete: true, started: NOW };
+        let _effects = ledger.reconcile(&reading, Some(coins(500)), NOW);
+        ledger.resume(operator(), NOW);
+        let fresh = OrderRequest { created_at: Some(NOW), ..order_request(1, 10) };
+        let _approved = reserve(&mut ledger, fresh, NOW);
+        assert!(ledger.record_item(&key(1), item("AK-47 | Redline (Field-Tested)")));
+        drop(ledger);
+        let reader = LedgerReader::open(folder.path()).unwrap();
+        reader.verify().unwrap();
+        let items = reader.items().unwrap();
+        let last = Sequence(u64::try_from(orders).unwrap() + 1);
+        assert_eq!(items.into_iter().map(|(number, _)| number).collect::<Vec<_>>(), [last]);
     }
 }
 

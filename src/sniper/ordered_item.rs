@@ -1,0 +1,102 @@
+//! Stores the item and the reference price of each order in the ledger, after the order.
+//!
+//! An order leaves its plain values here, without an allocation. They become text at the next report
+//! about an order or the next tick, so that nothing of it delays the orders that follow.
+
+use super::{
+    OrderSender,
+    engine::{Engine, Now},
+    trade_log::MatchedEntry,
+};
+use crate::{
+    domain::item_name::Wear,
+    domain::money::Percent,
+    domain::trade::{PaintWear, Trade, TradeKey},
+    ledger::{OrderedItem, OrderedReference},
+    prices::DecidedReference,
+    whitelist::WhitelistEntry,
+};
+
+/// Values of a listing and of its entry at the time of the order.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ItemValues {
+    /// Index of the whitelist entry.
+    entry: usize,
+    wear: Option<Wear>,
+    float: Option<PaintWear>,
+    float_range: Option<(PaintWear, PaintWear)>,
+    reference: Option<DecidedReference>,
+    margin: Option<Percent>,
+}
+
+impl ItemValues {
+    pub(super) const fn of(trade: &Trade<'_>, entry: usize, matched: &MatchedEntry<'_>) -> Self {
+        let Trade { wear, float, float_range, .. } = *trade;
+        Self {
+            entry,
+            wear,
+            float,
+            float_range,
+            reference: matched.reference,
+            margin: matched.margin,
+        }
+    }
+}
+
+impl<B: OrderSender> Engine<B> {
+    /// Stores the items of the orders that were sent since the last call.
+    pub(super) fn record_items(&mut self) {
+        while let Some(key) = self.unrecorded.pop() {
+            let Some(order) = self.pending.get(&key) else { continue };
+            let item = self.ordered_item(&order.market_name, &order.item);
+            // Without room in the queue, the order has no item.
+            let _is_queued = self.ledger.record_item(&key, item);
+        }
+    }
+
+    /// Stores the item of an order of which no byte was sent.
+    pub(super) fn record_unsent_item(
+        &self,
+        key: &TradeKey,
+        (trade, entry): (&Trade<'_>, usize),
+        now: Now,
+    ) {
+        let values = ItemValues::of(trade, entry, &self.matched(trade, entry, now));
+        let _is_queued =
+            self.ledger.record_item(key, self.ordered_item(&trade.market_name, &values));
+    }
+
+    pub(super) fn ordered_item(&self, name: &str, values: &ItemValues) -> OrderedItem {
+        let ItemValues { wear, margin, .. } = *values;
+        let entry = self.whitelist.entries().get(values.entry);
+        let float = match (values.float, values.float_range) {
+            (Some(float), _) => Some(float.to_string()),
+            (None, Some((min, max))) => Some(format!("{min} to {max}")),
+            (None, None) => None,
+        };
+        OrderedItem {
+            name: name.to_owned(),
+            wear,
+            float,
+            entry: entry.map_or_else(String::new, |entry| entry.label().to_owned()),
+            reference: values.reference.and_then(|decided| ordered_reference(entry?, decided)),
+            margin,
+        }
+    }
+}
+
+fn ordered_reference(
+    entry: &WhitelistEntry,
+    decided: DecidedReference,
+) -> Option<OrderedReference> {
+    let DecidedReference { share, position, side, currency } = decided;
+    let source = &entry.percent.as_ref()?.references.get(position)?.source;
+    let (price, coin) = share.reference.parts();
+    Some(OrderedReference {
+        name: format!("{source}.{}", side.as_str()),
+        price,
+        currency,
+        coin,
+        percent: share.reference.percent(share.price),
+    })
+}
