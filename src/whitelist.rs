@@ -12,11 +12,14 @@
 //!    price of this very item.
 
 pub mod import;
+mod near_miss;
+mod paused;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
 use foldhash::fast::FixedState;
 
+use self::paused::PausedEntries;
 pub use crate::domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry};
 use crate::{
     domain::item_filter::{ItemCategory, ItemFilter, has_star},
@@ -39,6 +42,7 @@ pub struct Whitelist {
     by_item: HashMap<Box<str>, Box<[usize]>, FixedState>,
     /// Entries for `"*"`, used for items that no other entry names.
     for_any: Box<[usize]>,
+    paused: PausedEntries,
 }
 
 impl Whitelist {
@@ -60,7 +64,8 @@ impl Whitelist {
             indices.into_boxed_slice()
         };
         let by_item = named.into_iter().map(|(item, indices)| (item, merged(indices))).collect();
-        Self { entries, by_item, for_any: for_any.into_boxed_slice() }
+        let paused = PausedEntries::new(entries.len());
+        Self { entries, by_item, for_any: for_any.into_boxed_slice(), paused }
     }
 
     pub fn entries(&self) -> &[WhitelistEntry] {
@@ -94,14 +99,50 @@ impl Whitelist {
             return Decision::Unreadable(trade.defects);
         };
         let mut decision = Decision::NotListed;
+        let has_paused = !self.paused.is_empty();
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
+            if has_paused && self.paused.contains(index) {
+                decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
+                continue;
+            }
             match mismatch(entry, trade, price, prices) {
                 None => return Decision::Matched(index),
                 Some(mismatch) => decision = Decision::Mismatched { entry: index, mismatch },
             }
         }
         decision
+    }
+
+    /// Pauses or enables every entry with this [label](WhitelistEntry::label). A paused entry matches
+    /// nothing, as if it were not in the list. Returns the number of these entries.
+    pub fn set_paused(&self, label: &str, is_paused: bool) -> usize {
+        let named = self.entries.iter().enumerate().filter(|(_, entry)| entry.label() == label);
+        named.map(|(index, _)| self.paused.set(index, is_paused)).count()
+    }
+
+    #[inline]
+    pub fn is_paused(&self, index: usize) -> bool {
+        !self.paused.is_empty() && self.paused.contains(index)
+    }
+
+    /// Pauses the entries that are paused in another whitelist. `previous`: for each entry, its position
+    /// there.
+    pub fn pause_as(&self, other: &Self, previous: &[Option<usize>]) {
+        if other.paused.is_empty() {
+            return;
+        }
+        for (index, before) in previous.iter().enumerate() {
+            if before.is_some_and(|before| other.paused.contains(before)) {
+                self.paused.set(index, true);
+            }
+        }
+    }
+
+    /// Iterates over the positions of the paused entries.
+    pub fn paused(&self) -> impl Iterator<Item = usize> {
+        let all = if self.paused.is_empty() { 0 } else { self.entries.len() };
+        (0..all).filter(|index| self.paused.contains(*index))
     }
 }
 
@@ -198,6 +239,8 @@ pub enum Decision {
 /// Condition that is not met. `is` is the listing's value, the other field the entry's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
+    /// The operator has paused the entry.
+    Paused,
     StatTrak {
         is: bool,
     },
@@ -284,6 +327,16 @@ pub(super) fn mismatch(
             None => return Some(Mismatch::MarkupUnknown),
         }
     }
+    kind_mismatch(entry, trade, price)
+        .or_else(|| float_mismatch(entry, trade))
+        .or_else(|| age_mismatch(entry, trade))
+        .or_else(|| filter_mismatch(entry.filter.as_deref()?, trade))
+        .or_else(|| percent_mismatch(entry, trade, prices))
+}
+
+/// The conditions that are no upper bounds: variant, wear and minimum price.
+#[inline]
+fn kind_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>, price: Amount) -> Option<Mismatch> {
     if trade.is_stattrak != entry.stattrak {
         return Some(Mismatch::StatTrak { is: trade.is_stattrak });
     }
@@ -296,10 +349,7 @@ pub(super) fn mismatch(
     if price < entry.min_price {
         return Some(Mismatch::PriceBelow { is: price, min: entry.min_price });
     }
-    float_mismatch(entry, trade)
-        .or_else(|| age_mismatch(entry, trade))
-        .or_else(|| filter_mismatch(entry.filter.as_deref()?, trade))
-        .or_else(|| percent_mismatch(entry, trade, prices))
+    None
 }
 
 fn float_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<Mismatch> {
@@ -345,6 +395,7 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_or_not = |is: bool| if is { "is" } else { "is not" };
         match self {
+            Self::Paused => f.write_str("it is paused"),
             Self::StatTrak { is } => write!(f, "{} StatTrak™", is_or_not(*is)),
             Self::Souvenir { is } => write!(f, "{} a Souvenir", is_or_not(*is)),
             Self::Wear { is, wanted } => {

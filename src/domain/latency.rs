@@ -1,12 +1,17 @@
 //! Receive-to-order latency: the breakdown of each order, and a histogram of the totals.
 
+mod buckets;
+
 use std::{
     fmt,
     mem::replace,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
+
+pub use self::buckets::LatencyBuckets;
 
 /// Upper bound of the histogram, in nanoseconds. Longer latencies count as this one.
 const LATENCY_NS_MAX: u64 = 10_000_000_000;
@@ -90,6 +95,8 @@ impl fmt::Display for LatencyBreakdown {
 pub struct LatencyHistogram {
     /// `None` only if the constant bounds are invalid, which a test rules out.
     histogram: Option<Histogram<u64>>,
+    /// The same latencies for other threads. Clones share it.
+    buckets: Arc<LatencyBuckets>,
 }
 
 /// Summary of a latency histogram, in nanoseconds.
@@ -105,7 +112,8 @@ pub struct Percentiles {
 
 impl LatencyHistogram {
     pub fn new() -> Self {
-        Self { histogram: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).ok() }
+        let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).ok();
+        Self { histogram, buckets: Arc::default() }
     }
 
     /// Records one latency. Does not allocate.
@@ -114,6 +122,12 @@ impl LatencyHistogram {
         if let Some(histogram) = &mut self.histogram {
             histogram.saturating_record(ns.max(1));
         }
+        self.buckets.record(ns);
+    }
+
+    /// Returns the same latencies as counters that other threads can read.
+    pub fn buckets(&self) -> Arc<LatencyBuckets> {
+        Arc::clone(&self.buckets)
     }
 
     pub fn percentiles(&self) -> Percentiles {

@@ -103,6 +103,17 @@ pub struct PaintWear(u64);
 impl PaintWear {
     const DECIMALS: usize = 18;
 
+    /// Creates a float from hundredths.
+    pub const fn from_hundredths(hundredths: u64) -> Self {
+        Self(hundredths.saturating_mul(10_000_000_000_000_000))
+    }
+
+    /// Returns the absolute difference.
+    #[must_use]
+    pub const fn distance(self, other: Self) -> Self {
+        Self(self.0.abs_diff(other.0))
+    }
+
     /// Parses a decimal number from 0 to 1 in the syntax of JSON and TOML.
     #[inline]
     pub fn parse(text: &str) -> Option<Self> {

@@ -149,6 +149,16 @@ pub enum ControlRequest {
     NewBudget {
         by: String,
     },
+    /// Pauses the whitelist entries with this name, or without a name for this item.
+    PauseEntry {
+        entry: String,
+        by: String,
+    },
+    /// Enables paused entries.
+    EnableEntry {
+        entry: String,
+        by: String,
+    },
     /// Reads the settings again and applies what can change while the bot runs.
     Reload {
         by: String,
@@ -320,6 +330,10 @@ pub(crate) fn apply_request(
         }
         ControlRequest::Resolve { id, verdict, by } => {
             resolve(ledger, id, *verdict, now, Operator::new(by)).map_err(|why| why.to_string())
+        }
+        // The bot's decisions read the state of the entries, which is not in the ledger.
+        ControlRequest::PauseEntry { .. } | ControlRequest::EnableEntry { .. } => {
+            Err("no bot is running; remove the entry from sniper.toml instead".to_owned())
         }
     }
 }

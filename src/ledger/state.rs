@@ -639,4 +639,9 @@ impl LedgerState {
     pub fn entries(&self) -> impl Iterator<Item = (&EntryKey, EntryUsage)> {
         self.entries.iter().map(|(key, _slot, used)| (key, used))
     }
+
+    /// Returns the usage of the entry at this position of the whitelist.
+    pub fn entry_usage(&self, index: usize) -> Option<EntryUsage> {
+        self.entries.limits(index).map(|limits| self.entries.used(limits.slot))
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
     domain::trade::TradeKey,
     ledger::{
         AccountReading, Effects, HaltReason, Intent, LedgerError, OwnTrade,
-        control::{self, ControlReply, PendingRequest},
+        control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{self, FeedStatus},
     },
     threads::priority,
@@ -230,7 +230,13 @@ impl<B: OrderSender> Engine<B> {
             Executor::Dry => status::DRY,
             Executor::Live(_) => status::LIVE,
         };
-        let mut reply = control::handle_request(&mut self.ledger, &pending.request, mode, now);
+        let mut reply = match self.apply_to_entries(&pending.request) {
+            Some(Ok(())) => {
+                control::handle_request(&mut self.ledger, &ControlRequest::Status, mode, now)
+            }
+            Some(Err(why)) => ControlReply::Cannot(why),
+            None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
+        };
         if let ControlReply::Done(status) = &mut reply {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
@@ -245,5 +251,14 @@ impl<B: OrderSender> Engine<B> {
         }
         // The client may have disconnected.
         drop(pending.reply.try_send(reply));
+    }
+
+    /// Pauses or enables entries. Returns `None` for a request to the ledger.
+    fn apply_to_entries(&self, request: &ControlRequest) -> Option<Result<(), String>> {
+        match request {
+            ControlRequest::PauseEntry { entry, .. } => Some(self.set_entry_paused(entry, true)),
+            ControlRequest::EnableEntry { entry, .. } => Some(self.set_entry_paused(entry, false)),
+            _ => None,
+        }
     }
 }

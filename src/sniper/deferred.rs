@@ -109,7 +109,7 @@ impl<B: OrderSender> Engine<B> {
         {
             let QueuedListing { held: HeldListing { trade, entry }, since, .. } = &queued;
             let (entry, since) = (*entry, *since);
-            if self.is_outpriced(trade, entry, now) {
+            if self.is_unwanted_now(trade, entry, now) {
                 continue;
             }
             let candidate = Candidate { trade, entry, since, is_queued: true };
@@ -225,7 +225,7 @@ impl<B: OrderSender> Engine<B> {
             // The latency excludes the time that the market made the listing wait.
             trade.arrival = Some(RxTimestamps::at(now.instant));
             let since = now.instant;
-            if !self.is_outpriced(&trade, entry, now) {
+            if !self.is_unwanted_now(&trade, entry, now) {
                 let candidate = Candidate { trade: &trade, entry, since, is_queued: false };
                 self.order_or_queue(candidate, now);
             }

@@ -26,6 +26,9 @@ use std::{
 
 use super::{
     OrderSender,
+    activity::{
+        Activity, MatchResult, OrderProgress, RecentMatch, RecentOrder, entry_label, item_name,
+    },
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
@@ -49,7 +52,7 @@ use crate::{
     },
     prices::PriceBook,
     secret,
-    text::truncated,
+    text::{Escaped, truncated},
     whitelist::{Decision, PriceView, Whitelist, WhitelistEntry, percent_mismatch},
 };
 
@@ -126,8 +129,9 @@ pub struct Engine<B> {
     pub(super) stats: SessionStats,
     /// Reference prices. Replaced as a whole.
     pub(super) prices: Arc<PriceBook>,
-    /// For each whitelist entry, whether it matched a listing.
-    pub(super) has_matched: Vec<bool>,
+    /// For each whitelist entry, the number of listings that matched it.
+    pub(super) match_counts: Vec<u64>,
+    pub(super) activity: Activity,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Orders whose items are not stored yet.
@@ -172,7 +176,7 @@ impl<B: OrderSender> Engine<B> {
         keyed_by: KeyedBy,
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
-        let has_matched = vec![false; whitelist.entries().len()];
+        let match_counts = vec![0; whitelist.entries().len()];
         Self {
             whitelist,
             ledger,
@@ -181,7 +185,8 @@ impl<B: OrderSender> Engine<B> {
             clock,
             stats: SessionStats::default(),
             prices: Arc::default(),
-            has_matched,
+            match_counts,
+            activity: Activity::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
@@ -227,8 +232,8 @@ impl<B: OrderSender> Engine<B> {
 
     /// Returns the whitelist entries that matched no listing so far.
     pub fn unmatched_entries(&self) -> impl Iterator<Item = &WhitelistEntry> + Clone {
-        let entries = self.whitelist.entries().iter().zip(&self.has_matched);
-        entries.filter(|(_entry, has_matched)| !**has_matched).map(|(entry, _has_matched)| entry)
+        let entries = self.whitelist.entries().iter().zip(&self.match_counts);
+        entries.filter(|(_entry, matched)| **matched == 0).map(|(entry, _matched)| entry)
     }
 
     /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are not
@@ -281,6 +286,12 @@ impl<B: OrderSender> Engine<B> {
         if !matches!(decision, Decision::Matched(_)) {
             self.request_cache_warming(now);
         }
+        if self.activity.is_observed()
+            && let Decision::Mismatched { entry, mismatch } = &decision
+            && self.whitelist.is_near_miss(*entry, mismatch, &trade, self.price_view(now))
+        {
+            self.activity.add_near_miss(&trade, (*entry, *mismatch), now.wall);
+        }
         trade_log::listing(&trade, self.whitelist.is_empty());
         trade_log::mismatch(&trade, &decision, &self.whitelist);
     }
@@ -292,10 +303,70 @@ impl<B: OrderSender> Engine<B> {
             return;
         }
         self.stats.matched = self.stats.matched.saturating_add(1);
-        if let Some(has_matched) = self.has_matched.get_mut(entry) {
-            *has_matched = true;
+        if let Some(matched) = self.match_counts.get_mut(entry) {
+            *matched = matched.saturating_add(1);
         }
+        self.stats.last_skip = None;
         self.order_or_queue(Candidate { trade, entry, since: now.instant, is_queued: false }, now);
+        self.remember_match(trade, entry, now);
+    }
+
+    /// Keeps a match for the dashboard, after its order.
+    fn remember_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
+        let is_deferred =
+            self.held.get(&trade.id).is_some() || self.queue.with_id(trade.id).next().is_some();
+        let result = match (self.stats.last_skip, &self.executor) {
+            (Some(reason), _) => MatchResult::Skipped(reason),
+            (None, _) if is_deferred => MatchResult::Waiting,
+            (None, Executor::Dry) => MatchResult::WouldBuy,
+            (None, Executor::Live(_)) => MatchResult::Ordered,
+        };
+        let MatchedEntry { entry, share, .. } = self.matched(trade, entry, now);
+        let found = RecentMatch {
+            at: now.wall,
+            item: item_name(trade),
+            entry: entry_label(entry),
+            price: trade.total_value,
+            limit: entry.map_or(Amount::ZERO, |entry| entry.max_price),
+            share,
+            result,
+        };
+        self.activity.add_match(found);
+    }
+
+    /// Keeps an order for the dashboard, after it was sent.
+    fn remember_order(
+        &mut self,
+        (trade, entry): (&Trade<'_>, usize),
+        price: Amount,
+        latency: Option<Duration>,
+        now: Now,
+    ) {
+        self.activity.add_order(RecentOrder {
+            key: self.keyed_by.key(trade.id, Some(price)),
+            at: now.wall,
+            item: item_name(trade),
+            entry: entry_label(self.whitelist.entries().get(entry)),
+            price,
+            latency,
+            response_time: None,
+            result: match latency {
+                Some(_) => OrderProgress::Sent,
+                None => OrderProgress::WouldBuy,
+            },
+        });
+    }
+
+    /// Pauses or enables the entries with this label. A paused entry matches nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns a message if no entry has the label.
+    pub fn set_entry_paused(&self, label: &str, is_paused: bool) -> Result<(), String> {
+        match self.whitelist.set_paused(label, is_paused) {
+            0 => Err(format!("no whitelist entry is named \"{}\"", Escaped(label))),
+            _ => Ok(()),
+        }
     }
 
     /// Orders a matched listing, holds it, or skips it with a reason. Returns the reason if it may be
@@ -370,6 +441,7 @@ impl<B: OrderSender> Engine<B> {
                 self.pending
                     .insert(request.key(), PendingOrder { market_name, price, steps, item });
                 self.unrecorded.push(request.key());
+                self.remember_order((trade, entry), price, Some(steps.total()), now);
                 None
             }
             Err(reason) => {
@@ -393,6 +465,7 @@ impl<B: OrderSender> Engine<B> {
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
         trade_log::would_buy(trade, &self.matched(trade, entry, now));
+        self.remember_order((trade, entry), price, None, now);
     }
 
     /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
@@ -406,9 +479,14 @@ impl<B: OrderSender> Engine<B> {
         self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
     }
 
-    /// Checks the percent rule again for a listing that had to wait, because the reference may have
-    /// changed. Skips the listing if the rule does not allow it any more.
-    pub(super) fn is_outpriced(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
+    /// Checks again what may have changed for a listing that had to wait: the entry may be paused, and
+    /// the reference of its percent rule another one. Skips the listing if it is not wanted any more.
+    pub(super) fn is_unwanted_now(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
+        if self.whitelist.is_paused(entry) {
+            self.stats.skip("entry paused");
+            trade_log::skipped(trade, &"its entry is paused", Some(0));
+            return true;
+        }
         let entry = self.whitelist.entries().get(entry);
         let found = entry.and_then(|entry| {
             percent_mismatch(entry, trade, PriceView::new(&self.prices, now.wall))
@@ -459,6 +537,7 @@ impl<B: OrderSender> Engine<B> {
                 self.has_unknown_changed |= !effects.changes.is_empty();
                 for change in &effects.changes {
                     self.stats.record_change(change);
+                    self.activity.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));
                 }
             }
@@ -516,6 +595,7 @@ impl<B: OrderSender> Engine<B> {
             market_error: report.market_error.clone(),
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
+        self.activity.set_outcome(&report.key, &report.outcome, response_time);
         if let Outcome::Bought { price, .. } = report.outcome {
             self.stats.add_purchase(BoughtItem {
                 id: report.key.id,

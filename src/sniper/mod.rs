@@ -4,6 +4,7 @@
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
 //! - [`rules`]: replaces whitelist, limits and prices while it runs.
 //! - `deferred`: the listings that are ordered later. `ordered_item`: their items in the ledger.
+//! - [`activity`], [`view`]: recent events and snapshots for other threads.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
@@ -11,6 +12,7 @@
 //! listings when they open and applies readings of the account.
 
 mod account_updates;
+pub mod activity;
 mod deferred;
 pub mod eligibility;
 pub mod engine;
@@ -24,6 +26,7 @@ pub mod stats;
 mod tests;
 mod trade_log;
 pub mod unknown_orders;
+pub mod view;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc::TrySendError},
@@ -39,6 +42,7 @@ use self::{
     account_updates::feed_status,
     engine::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
     rules::RulesChange,
+    view::{SessionWatch, ViewCell},
 };
 use crate::{
     account::{AccountUpdate, RefreshRequests},
@@ -98,6 +102,7 @@ pub struct Sniper<B = Arc<OrderClient>> {
     changed: Arc<Notify>,
     /// The account was read and its balance is below `min_balance`.
     below_min_balance: Arc<Notify>,
+    view: Arc<ViewCell>,
 }
 
 impl<B> Clone for Sniper<B> {
@@ -106,6 +111,7 @@ impl<B> Clone for Sniper<B> {
             engine: Arc::clone(&self.engine),
             changed: Arc::clone(&self.changed),
             below_min_balance: Arc::clone(&self.below_min_balance),
+            view: Arc::clone(&self.view),
         }
     }
 }
@@ -124,7 +130,14 @@ impl<B: OrderSender> Sniper<B> {
             engine: Arc::new(Mutex::new(engine)),
             changed,
             below_min_balance: Arc::new(Notify::new()),
+            view: Arc::default(),
         }
+    }
+
+    /// Returns a handle that requests snapshots of this session, and begins to look for near misses.
+    pub fn watch(&self) -> SessionWatch {
+        self.engine().activity.observe();
+        SessionWatch { cell: Arc::clone(&self.view), changed: Arc::clone(&self.changed) }
     }
 
     /// Returns a weak handle, which does not keep the session and its ledger open. It returns `None`
@@ -133,10 +146,12 @@ impl<B: OrderSender> Sniper<B> {
         let engine = Arc::downgrade(&self.engine);
         let (changed, below_min_balance) =
             (Arc::clone(&self.changed), Arc::clone(&self.below_min_balance));
+        let view = Arc::clone(&self.view);
         move || {
             let (changed, below_min_balance) =
                 (Arc::clone(&changed), Arc::clone(&below_min_balance));
-            Some(Self { engine: engine.upgrade()?, changed, below_min_balance })
+            let (engine, view) = (engine.upgrade()?, Arc::clone(&view));
+            Some(Self { engine, changed, below_min_balance, view })
         }
     }
 
@@ -169,6 +184,13 @@ impl<B: OrderSender> Sniper<B> {
                 return error;
             }
             let (due, connection) = self.tick(&inputs.refresh_requests);
+            if self.view.is_requested() {
+                let now = Now::read();
+                let feed = feed_status(metrics, now);
+                let running = inputs.started.map(|at| now.instant.saturating_duration_since(at));
+                let view = self.engine().view(feed, running.unwrap_or_default(), now);
+                self.view.publish(view);
+            }
             let tick = Instant::now().checked_add(TICK);
             let wake = due.into_iter().chain(tick).min().unwrap_or_else(Instant::now);
             tokio::select! {

@@ -51,7 +51,7 @@ pub struct ReplacedRules {
     _prices: Arc<PriceBook>,
     /// The feed may use it until its next message.
     pub wanted: Option<Arc<WantedItems>>,
-    _has_matched: Vec<bool>,
+    _match_counts: Vec<u64>,
     _previous: Vec<Option<usize>>,
 }
 
@@ -65,10 +65,13 @@ impl<B: OrderSender> Engine<B> {
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
         let Rules { whitelist, previous, ledger, prices, max_wait } = rules;
-        let matched = |before: &Option<usize>| {
-            before.is_some_and(|at| self.has_matched.get(at).copied().unwrap_or_default())
+        let count = |before: &Option<usize>| {
+            before.and_then(|at| self.match_counts.get(at)).copied().unwrap_or_default()
         };
-        let has_matched: Vec<bool> = previous.iter().map(matched).collect();
+        let match_counts: Vec<u64> = previous.iter().map(count).collect();
+        whitelist.pause_as(&self.whitelist, &previous);
+        // They name entries by position.
+        self.activity.clear_near_misses();
         self.max_wait = max_wait;
         let mut replaced = ReplacedRules {
             dropped: 0,
@@ -76,7 +79,7 @@ impl<B: OrderSender> Engine<B> {
             _ledger: self.ledger.replace_rules(ledger),
             _prices: std::mem::replace(&mut self.prices, prices.book),
             wanted: wanted.map(|sender| sender.send_replace(prices.wanted)),
-            _has_matched: std::mem::replace(&mut self.has_matched, has_matched),
+            _match_counts: std::mem::replace(&mut self.match_counts, match_counts),
             _previous: previous,
         };
         let view = PriceView::new(&self.prices, now.wall);

@@ -60,6 +60,8 @@ pub struct SessionStats {
     pub would_buy: u64,
     /// Matched listings that were not ordered, by reason.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// Reason of the last one.
+    pub last_skip: Option<&'static str>,
     /// Rejected orders by reason.
     pub rejections: BTreeMap<&'static str, u64>,
     /// Unknown orders of any session that the account showed as bought.
@@ -81,6 +83,7 @@ pub struct SessionStats {
 impl SessionStats {
     /// Counts a matched listing that was not ordered.
     pub fn skip(&mut self, reason: &'static str) {
+        self.last_skip = Some(reason);
         let count = self.skipped.entry(reason).or_default();
         *count = count.saturating_add(1);
     }
@@ -98,7 +101,10 @@ impl SessionStats {
                 increment(&mut self.rejected);
                 increment(self.rejections.entry(reason.name()).or_default());
             }
-            Outcome::NotSent(_) => increment(&mut self.not_sent),
+            Outcome::NotSent(_) => {
+                self.last_skip = Some("not sent");
+                increment(&mut self.not_sent);
+            }
             Outcome::Unknown(_) => increment(&mut self.unknown),
         }
     }

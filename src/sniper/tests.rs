@@ -1,5 +1,7 @@
 //! Tests of the engine with an order sender that only records its orders.
 
+mod paused;
+
 use std::{
     cell::{Cell, RefCell},
     sync::{Arc, Mutex},

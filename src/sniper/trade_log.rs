@@ -456,6 +456,12 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
             before.spent,
             after.budget.total.saturating_sub(after.spent)
         ),
+        ControlRequest::PauseEntry { entry, by } => {
+            warn!("Entry paused by {}: {}; it matches nothing", Escaped(by), Escaped(entry));
+        }
+        ControlRequest::EnableEntry { entry, by } => {
+            info!("Entry enabled by {}: {}", Escaped(by), Escaped(entry));
+        }
         ControlRequest::Resolve { id, verdict, by } => {
             info!("Order resolved by {}: {}, {}", Escaped(by), Escaped(id), verdict.as_str());
         }

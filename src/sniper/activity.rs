@@ -1,0 +1,265 @@
+//! The last orders, matches and near misses of a session, for the dashboard. Pure.
+//!
+//! # Invariants
+//!
+//! 1. Memory is bounded for any input.
+//! 2. Recording a near miss does not allocate, because it happens for unwanted listings.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use crate::{
+    domain::money::Amount,
+    domain::outcome::Outcome,
+    domain::time::UnixMs,
+    domain::trade::{Trade, TradeKey},
+    ledger::{OrderState, StateChange},
+    prices::PercentOfReference,
+    text::truncated,
+    whitelist::{Mismatch, WhitelistEntry},
+};
+
+/// Number of the kept orders.
+pub const ORDERS_KEPT_MAX: usize = 50;
+/// Number of the kept matches.
+pub const MATCHES_KEPT_MAX: usize = 30;
+/// Number of the kept near misses.
+pub const NEAR_MISSES_KEPT_MAX: usize = 30;
+/// Maximum length of a kept item name, in bytes.
+pub const ITEM_BYTES_MAX: usize = 128;
+
+/// An order of this session, or of a dry run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecentOrder {
+    pub key: TradeKey,
+    pub at: UnixMs,
+    /// Untrusted text of the market.
+    pub item: Arc<str>,
+    /// Label of the entry.
+    pub entry: Arc<str>,
+    pub price: Amount,
+    /// Receive-to-order latency; `None` in a dry run.
+    pub latency: Option<Duration>,
+    /// Time from the request to its response.
+    pub response_time: Option<Duration>,
+    pub result: OrderProgress,
+}
+
+/// State of an order for display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OrderProgress {
+    /// Dry run: it would have been sent.
+    WouldBuy,
+    /// Sent, without a response so far.
+    Sent,
+    /// Final response.
+    Answered(Outcome),
+    /// State that the account has shown later.
+    Resolved(OrderState),
+}
+
+/// A listing that matched an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecentMatch {
+    pub at: UnixMs,
+    /// Untrusted text of the market.
+    pub item: Arc<str>,
+    pub entry: Arc<str>,
+    pub price: Option<Amount>,
+    /// Maximum price of the entry.
+    pub limit: Amount,
+    /// Share of the reference price, for an entry with a percent rule.
+    pub share: Option<PercentOfReference>,
+    pub result: MatchResult,
+}
+
+/// What happened to a match at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchResult {
+    Ordered,
+    WouldBuy,
+    /// It waits until it opens, or until an order can be sent.
+    Waiting,
+    Skipped(&'static str),
+}
+
+/// A listing that would have matched with a slightly wider bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearMiss {
+    pub at: UnixMs,
+    /// Untrusted text of the market.
+    pub item: String,
+    /// Position of the entry in the whitelist.
+    pub entry: usize,
+    pub mismatch: Mismatch,
+}
+
+/// The last events of each kind, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    orders: VecDeque<RecentOrder>,
+    matches: VecDeque<RecentMatch>,
+    near_misses: VecDeque<NearMiss>,
+    /// Set if a reader exists, so that near misses are looked for.
+    is_observed: bool,
+}
+
+/// Adds an item, and drops the oldest one of a full queue.
+fn push<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
+    if queue.len() >= max {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+pub(super) fn item_name(trade: &Trade<'_>) -> Arc<str> {
+    truncated(&trade.market_name, ITEM_BYTES_MAX).into()
+}
+
+pub(super) fn entry_label(entry: Option<&WhitelistEntry>) -> Arc<str> {
+    truncated(entry.map_or("", WhitelistEntry::label), ITEM_BYTES_MAX).into()
+}
+
+impl Activity {
+    /// Looks for near misses from now on.
+    pub(super) fn observe(&mut self) {
+        if !std::mem::replace(&mut self.is_observed, true) {
+            self.near_misses.reserve_exact(NEAR_MISSES_KEPT_MAX);
+        }
+    }
+
+    #[inline]
+    pub(super) const fn is_observed(&self) -> bool {
+        self.is_observed
+    }
+
+    pub(super) fn add_order(&mut self, order: RecentOrder) {
+        push(&mut self.orders, order, ORDERS_KEPT_MAX);
+    }
+
+    pub(super) fn add_match(&mut self, found: RecentMatch) {
+        push(&mut self.matches, found, MATCHES_KEPT_MAX);
+    }
+
+    /// Reuses the memory of the oldest one.
+    pub(super) fn add_near_miss(&mut self, trade: &Trade<'_>, miss: (usize, Mismatch), at: UnixMs) {
+        let oldest = match self.near_misses.len() >= NEAR_MISSES_KEPT_MAX {
+            true => self.near_misses.pop_front(),
+            false => None,
+        };
+        let mut item = oldest.map_or_else(|| String::with_capacity(ITEM_BYTES_MAX), |it| it.item);
+        item.clear();
+        item.push_str(truncated(&trade.market_name, ITEM_BYTES_MAX));
+        let (entry, mismatch) = miss;
+        self.near_misses.push_back(NearMiss { at, item, entry, mismatch });
+    }
+
+    pub(super) fn clear_near_misses(&mut self) {
+        self.near_misses.clear();
+    }
+
+    /// Records the final response to an order.
+    pub(super) fn set_outcome(&mut self, key: &TradeKey, outcome: &Outcome, took: Duration) {
+        if let Some(order) = self.orders.iter_mut().rev().find(|order| order.key == *key) {
+            if let Outcome::Bought { price: Some(price), .. } = outcome {
+                order.price = *price;
+            }
+            order.response_time = Some(took);
+            order.result = OrderProgress::Answered(outcome.clone());
+        }
+    }
+
+    /// Records a change that the account has shown.
+    pub(super) fn record_change(&mut self, change: &StateChange) {
+        let is_result = matches!(
+            change.to,
+            OrderState::Completed
+                | OrderState::Returning
+                | OrderState::Returned
+                | OrderState::NotBought
+        ) || (change.from, change.to) == (OrderState::Unknown, OrderState::Bought);
+        let mut orders = self.orders.iter_mut().rev();
+        if is_result && let Some(order) = orders.find(|order| order.key.id == change.id) {
+            order.result = OrderProgress::Resolved(change.to);
+        }
+    }
+
+    /// Returns the orders, newest first.
+    pub(super) fn orders(&self) -> Vec<RecentOrder> {
+        self.orders.iter().rev().cloned().collect()
+    }
+
+    pub(super) fn matches(&self) -> Vec<RecentMatch> {
+        self.matches.iter().rev().cloned().collect()
+    }
+
+    pub(super) fn near_misses(&self) -> Vec<NearMiss> {
+        self.near_misses.iter().rev().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::trade::{KeyedBy, TradeId},
+        whitelist::tests::{REDLINE, trade},
+    };
+
+    fn order(id: &str) -> RecentOrder {
+        let price = Amount::from_cents(1_000);
+        RecentOrder {
+            key: KeyedBy::Id.key(TradeId::new(id).unwrap(), Some(price)),
+            at: UnixMs(0),
+            item: REDLINE.into(),
+            entry: "redline".into(),
+            price,
+            latency: None,
+            response_time: None,
+            result: OrderProgress::Sent,
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_comes_first() {
+        let mut activity = Activity::default();
+        activity.observe();
+        for number in 0..ORDERS_KEPT_MAX + 9 {
+            activity.add_order(order(&format!("t{number}")));
+            let miss = (0, Mismatch::FloatUnknown);
+            activity.add_near_miss(&trade("a", REDLINE), miss, UnixMs(number.try_into().unwrap()));
+        }
+        assert_eq!(activity.orders().len(), ORDERS_KEPT_MAX);
+        assert_eq!(activity.orders()[0].key.id.as_str(), "t58");
+        assert_eq!(activity.near_misses().len(), NEAR_MISSES_KEPT_MAX);
+        assert_eq!(activity.near_misses()[0].at, UnixMs(58));
+    }
+
+    #[test]
+    fn a_near_miss_does_not_allocate_once_the_list_is_full() {
+        let mut activity = Activity::default();
+        activity.observe();
+        let mut long = trade("a", REDLINE);
+        long.market_name = "★".repeat(200).into();
+        let mut add = || activity.add_near_miss(&long, (0, Mismatch::Paused), UnixMs(0));
+        (0..NEAR_MISSES_KEPT_MAX).for_each(|_| add());
+        let allocated = allocation_counter::measure(|| (0..100).for_each(|_| add()));
+        assert_eq!(allocated.count_total, 0);
+    }
+
+    #[test]
+    fn an_order_shows_its_response_and_what_the_account_shows_later() {
+        let mut activity = Activity::default();
+        activity.add_order(order("a"));
+        let paid = Amount::from_cents(990);
+        let bought = Outcome::Bought { price: Some(paid), server_time: None };
+        let key = order("a").key;
+        activity.set_outcome(&key, &bought, Duration::from_millis(3));
+        let shown = activity.orders().remove(0);
+        assert_eq!((shown.price, &shown.result), (paid, &OrderProgress::Answered(bought)));
+        let change = |from, to| StateChange { id: key.id, from, to, price: paid };
+        activity.record_change(&change(OrderState::Sent, OrderState::Bought));
+        assert!(matches!(activity.orders()[0].result, OrderProgress::Answered(_)));
+        activity.record_change(&change(OrderState::Bought, OrderState::Returned));
+        assert_eq!(activity.orders()[0].result, OrderProgress::Resolved(OrderState::Returned));
+    }
+}

@@ -1,0 +1,124 @@
+//! Paused entries, and the snapshot for other threads.
+
+use std::sync::mpsc::sync_channel;
+
+use super::*;
+use crate::{
+    ledger::{
+        control::{ControlReply, ControlRequest, PendingRequest},
+        status::FeedStatus,
+    },
+    sniper::{
+        activity::{MatchResult, OrderProgress},
+        view::SessionView,
+    },
+};
+
+/// A session with two entries for the same item; the second has the lower limit.
+fn two_entries() -> TestSession {
+    let named = |name: &str, cents: i64| WhitelistEntry {
+        name: Some(name.to_owned()),
+        max_price: Amount::from_cents(cents),
+        max_quantity: 1_000,
+        ..entry()
+    };
+    let entries = vec![named("first", 1_250), named("second", 1_100)];
+    TestSession::new(Executor::Live(FakeOrderSender::default()), plenty(), entries)
+}
+
+impl TestSession {
+    fn view(&mut self) -> SessionView {
+        let now = self.now();
+        self.engine.view(FeedStatus::default(), self.after, now)
+    }
+
+    fn request(&mut self, request: ControlRequest) -> ControlReply {
+        let (reply, answered) = sync_channel(1);
+        let (pending, now) = (PendingRequest { request, reply }, self.now().wall);
+        self.engine.handle_control_request(&pending, FeedStatus::default(), None, now);
+        answered.recv().unwrap()
+    }
+
+    fn set_paused(&mut self, entry: &str, is_paused: bool) -> ControlReply {
+        let (entry, by) = (entry.to_owned(), "me".to_owned());
+        self.request(match is_paused {
+            true => ControlRequest::PauseEntry { entry, by },
+            false => ControlRequest::EnableEntry { entry, by },
+        })
+    }
+}
+
+#[test]
+fn a_paused_entry_matches_nothing_until_it_is_enabled() {
+    let mut session = two_entries();
+    assert!(matches!(session.set_paused("first", true), ControlReply::Done(_)));
+    session.consider(trade("a", REDLINE));
+    assert_eq!(&*session.view().matches[0].entry, "second");
+    session.set_paused("second", true);
+    session.consider(trade("b", REDLINE));
+    assert_eq!(session.sent(), ["a"]);
+    assert_eq!(session.view().whitelist.paused().collect::<Vec<_>>(), [0, 1]);
+    session.set_paused("first", false);
+    session.consider(trade("c", REDLINE));
+    assert_eq!(session.sent(), ["a", "c"]);
+    assert_eq!(&*session.view().matches[0].entry, "first");
+}
+
+#[test]
+fn an_unknown_entry_is_not_paused() {
+    let ControlReply::Cannot(why) = two_entries().set_paused("third", true) else { panic!() };
+    assert_eq!(why, "no whitelist entry is named \"third\"");
+}
+
+#[test]
+fn a_held_listing_of_an_entry_that_was_paused_meanwhile_is_skipped() {
+    let mut session = two_entries();
+    session.sync_clock();
+    session.consider(Trade { can_join_after: Some(UnixMs(2_003_000)), ..trade("a", REDLINE) });
+    assert_eq!(session.view().matches[0].result, MatchResult::Waiting);
+    session.set_paused("first", true);
+    session.after = Duration::from_secs(10);
+    session.run_timers();
+    assert_eq!((session.sent().len(), session.skipped("entry paused")), (0, 1));
+}
+
+#[test]
+fn a_snapshot_has_orders_matches_near_misses_and_counts() {
+    let mut session = two_entries();
+    session.engine.activity.observe();
+    session.consider(trade("a", REDLINE));
+    session.consider(Trade { is_own: true, ..trade("b", REDLINE) });
+    let mut dear = trade("c", REDLINE);
+    dear.total_value = Some(Amount::from_cents(1_200));
+    session.engine.whitelist.set_paused("first", true);
+    session.consider(dear);
+    let view = session.view();
+    assert_eq!((view.is_live, view.counts.listings, view.counts.matched), (true, 3, 2));
+    assert_eq!(view.counts.skipped, [("own listing", 1)]);
+    let [order] = view.orders.as_slice() else { panic!("{:?}", view.orders) };
+    assert_eq!((&*order.item, &order.result), (REDLINE, &OrderProgress::Sent));
+    assert!(order.latency.is_some());
+    let results: Vec<MatchResult> = view.matches.iter().map(|found| found.result).collect();
+    assert_eq!(results, [MatchResult::Skipped("own listing"), MatchResult::Ordered]);
+    let [miss] = view.near_misses.as_slice() else { panic!("{:?}", view.near_misses) };
+    assert_eq!((miss.entry, miss.mismatch.to_string().as_str()), (1, "price 12.00 is above 11.00"));
+    assert_eq!((view.entries[0].matched, view.entries[0].used.quantity), (2, 1));
+    assert_eq!(view.latency.read().count(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_built_only_on_request_and_a_reader_is_woken() {
+    let session = TestSession::live(plenty());
+    let sniper = crate::sniper::Sniper::new(session.engine);
+    let watch = sniper.watch();
+    let never = watch.next(Duration::from_millis(1)).await;
+    assert!(never.is_none(), "nothing runs the session");
+    let mut inputs = crate::sniper::EngineInputs::default();
+    let metrics = crate::ws::FeedMetrics::default();
+    let view = tokio::select! {
+        error = sniper.run(&mut inputs, &metrics) => panic!("{error}"),
+        view = watch.next(Duration::from_secs(10)) => view.unwrap(),
+    };
+    assert_eq!(view.counts.listings, 0);
+    assert_eq!(view.status.feed.as_ref().unwrap().state, "connecting");
+}

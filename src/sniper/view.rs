@@ -1,0 +1,190 @@
+//! Snapshot of a session for other threads: the dashboard and its metrics.
+//!
+//! A reader requests one and is woken once the session's own thread has built it between two
+//! listings. So no reader ever holds the lock of the engine, and without a request nothing is built.
+
+use std::{
+    sync::{
+        Arc, Mutex, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use super::{
+    OrderSender,
+    activity::{NearMiss, RecentMatch, RecentOrder},
+    engine::{Engine, Executor, Now},
+    stats::SessionStats,
+};
+use crate::{
+    domain::latency::LatencyBuckets,
+    domain::time::UnixMs,
+    ledger::{
+        Snapshot,
+        entries::EntryUsage,
+        status::{self, FeedStatus, LedgerStatus},
+    },
+    threads::lock,
+    whitelist::Whitelist,
+};
+
+/// Maximum number of entries whose counts are in a snapshot.
+pub const ENTRIES_MAX: usize = 200;
+
+/// Counts of one whitelist entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryCounts {
+    /// Listings of this session that matched it.
+    pub matched: u64,
+    /// Orders over the life of the ledger.
+    pub used: EntryUsage,
+}
+
+/// Counters of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    pub listings: u64,
+    pub matched: u64,
+    pub unreadable: u64,
+    pub bought: u64,
+    pub rejected: u64,
+    pub unknown: u64,
+    pub not_sent: u64,
+    pub would_buy: u64,
+    /// Matched listings that were not ordered, by reason.
+    pub skipped: Vec<(&'static str, u64)>,
+    /// Listings that wait until they open, or until an order can be sent.
+    pub waiting: usize,
+}
+
+/// State of a session at one time.
+#[derive(Clone, Debug)]
+pub struct SessionView {
+    pub at: UnixMs,
+    pub is_live: bool,
+    pub running: Duration,
+    pub ledger: Snapshot,
+    /// The same as for `sniper status`, with the feed and the failing reads.
+    pub status: LedgerStatus,
+    pub counts: SessionCounts,
+    pub latency: Arc<LatencyBuckets>,
+    /// Newest first, like the next two.
+    pub orders: Vec<RecentOrder>,
+    pub matches: Vec<RecentMatch>,
+    pub near_misses: Vec<NearMiss>,
+    pub whitelist: Arc<Whitelist>,
+    /// The first [`ENTRIES_MAX`] entries.
+    pub entries: Vec<EntryCounts>,
+}
+
+/// Place of the last snapshot.
+#[derive(Debug, Default)]
+pub(super) struct ViewCell {
+    is_requested: AtomicBool,
+    view: Mutex<Option<Arc<SessionView>>>,
+    is_published: Notify,
+}
+
+impl ViewCell {
+    pub(super) fn is_requested(&self) -> bool {
+        self.is_requested.load(Ordering::Acquire)
+    }
+
+    /// Publishes a snapshot. Does not wait: if a reader holds the place, the request stays.
+    pub(super) fn publish(&self, view: SessionView) {
+        let mut place = match self.view.try_lock() {
+            Ok(place) => place,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // Cleared first: a request that arrives now is for a newer one.
+        self.is_requested.store(false, Ordering::Release);
+        *place = Some(Arc::new(view));
+        drop(place);
+        self.is_published.notify_one();
+    }
+}
+
+/// Requests snapshots of a session. It keeps neither the session nor its ledger open.
+#[derive(Clone, Debug)]
+pub struct SessionWatch {
+    pub(super) cell: Arc<ViewCell>,
+    /// Wakes the session's thread.
+    pub(super) changed: Arc<Notify>,
+}
+
+impl SessionWatch {
+    /// Returns a new snapshot, or `None` if the session did not build one within `max_wait`. Only one
+    /// task may wait at a time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a snapshot that is published later is replaced by the next one.
+    pub async fn next(&self, max_wait: Duration) -> Option<Arc<SessionView>> {
+        drop(lock(&self.cell.view).take());
+        self.cell.is_requested.store(true, Ordering::Release);
+        self.changed.notify_one();
+        let published = async {
+            loop {
+                if let Some(view) = lock(&self.cell.view).clone() {
+                    return view;
+                }
+                self.cell.is_published.notified().await;
+            }
+        };
+        timeout(max_wait, published).await.ok()
+    }
+}
+
+impl<B: OrderSender> Engine<B> {
+    /// Returns the state of the session. `feed` is the state of its feed.
+    pub fn view(&mut self, feed: FeedStatus, running: Duration, now: Now) -> SessionView {
+        let is_live = matches!(self.executor, Executor::Live(_));
+        let ledger = self.ledger.snapshot(now.wall);
+        let mode = if is_live { status::LIVE } else { status::DRY };
+        let mut status =
+            LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
+        status.feed = Some(feed);
+        status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
+        self.show_failing_reads(&mut status);
+        let usage = |index| self.ledger.state().entry_usage(index).unwrap_or_default();
+        let counts = self.match_counts.iter().take(ENTRIES_MAX).enumerate();
+        let counts =
+            counts.map(|(index, matched)| EntryCounts { matched: *matched, used: usage(index) });
+        SessionView {
+            at: now.wall,
+            is_live,
+            running,
+            entries: counts.collect(),
+            counts: self.counts(),
+            latency: self.stats.latency.buckets(),
+            orders: self.activity.orders(),
+            matches: self.activity.matches(),
+            near_misses: self.activity.near_misses(),
+            whitelist: Arc::clone(&self.whitelist),
+            ledger,
+            status,
+        }
+    }
+
+    fn counts(&self) -> SessionCounts {
+        let SessionStats { listings, matched, unreadable, bought, rejected, .. } = self.stats;
+        let SessionStats { unknown, not_sent, would_buy, .. } = self.stats;
+        let skipped = &self.stats.skipped;
+        SessionCounts {
+            listings,
+            matched,
+            unreadable,
+            bought,
+            rejected,
+            unknown,
+            not_sent,
+            would_buy,
+            skipped: skipped.iter().map(|(reason, count)| (*reason, *count)).collect(),
+            waiting: self.held.len().saturating_add(self.queue.len()),
+        }
+    }
+}
