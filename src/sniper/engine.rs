@@ -321,14 +321,14 @@ impl<B: OrderSender> Engine<B> {
             (None, Executor::Dry) => MatchResult::WouldBuy,
             (None, Executor::Live(_)) => MatchResult::Ordered,
         };
-        let MatchedEntry { entry, share, .. } = self.matched(trade, entry, now);
+        let MatchedEntry { entry, reference, .. } = self.matched(trade, entry, now);
         let found = RecentMatch {
             at: now.wall,
             item: item_name(trade),
             entry: entry_label(entry),
             price: trade.total_value,
             limit: entry.map_or(Amount::ZERO, |entry| entry.max_price),
-            share,
+            share: reference.map(|decided| decided.share),
             result,
         };
         self.activity.add_match(found);

@@ -13,7 +13,7 @@ fn session(folder: &std::path::Path) -> TestSession {
     let named = WhitelistEntry {
         name: Some("cases".to_owned()),
         max_quantity: 1_000,
-        item: crate::whitelist::ItemPattern::Named("Fracture Case".to_owned()),
+        item: ItemPattern::Named("Fracture Case".to_owned()),
         ..entry()
     };
     let entries = vec![named, WhitelistEntry { max_quantity: 1_000, ..percent_entry() }];
