@@ -20,6 +20,7 @@ use sniper::{
     ws,
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use super::{
     WAIT_MAX, config, feed_of,
@@ -133,19 +134,23 @@ async fn a_listing_above_its_ceiling_is_handled_after_those_below_it() {
 
 #[tokio::test]
 async fn new_ceilings_apply_from_the_next_message_on() {
-    let server = Server::play(|_, mut peer| async move {
-        let of = peer.subscribed().await;
-        let burst = |first: &str| {
-            let case = text(&unwanted(&of[0], &format!("{first}-case")));
-            [case, text(&batch(&of[0], &[&format!("{first}-redline")]))].concat()
-        };
-        peer.write(&burst("old")).await;
-        // The first burst is handled, because the second one is not read with it.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let mut bytes = [text(&batch(&of[0], &["new-redline"])), burst("last")].concat();
-        bytes.extend(frame(0x88, &1_000_u16.to_be_bytes()));
-        peer.write(&bytes).await;
-        assert!(matches!(peer.read_until_close().await, Frame::Close(_)));
+    let is_handled = Arc::new(Notify::new());
+    let first = Arc::clone(&is_handled);
+    let server = Server::play(move |_, mut peer| {
+        let first = Arc::clone(&first);
+        async move {
+            let of = peer.subscribed().await;
+            let burst = |first: &str| {
+                let case = text(&unwanted(&of[0], &format!("{first}-case")));
+                [case, text(&batch(&of[0], &[&format!("{first}-redline")]))].concat()
+            };
+            peer.write(&burst("old")).await;
+            first.notified().await;
+            let mut bytes = [text(&batch(&of[0], &["new-redline"])), burst("last")].concat();
+            bytes.extend(frame(0x88, &1_000_u16.to_be_bytes()));
+            peer.write(&bytes).await;
+            assert!(matches!(peer.read_until_close().await, Frame::Close(_)));
+        }
     })
     .await;
     let config =
@@ -157,6 +162,7 @@ async fn new_ceilings_apply_from_the_next_message_on() {
         if trade.id.as_str() == "old-case" {
             let wanted = WantedItems::of(&wanting("Fracture Case"));
             feed.wanted.send_replace(Arc::new(wanted));
+            is_handled.notify_one();
         }
     });
     tokio::time::timeout(WAIT_MAX, session).await.unwrap().unwrap();
