@@ -10,7 +10,7 @@ use sniper::{
 };
 
 /// Names of real listings, with every difficult kind.
-const NAMES: [&str; 16] = [
+pub(crate) const NAMES: [&str; 16] = [
     "AWP | Neo-Noir (Field-Tested)",
     "AK-47 | Slate (Minimal Wear)",
     "StatTrak™ M4A1-S | Decimator (Field-Tested)",

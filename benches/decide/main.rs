@@ -4,6 +4,7 @@
 //! cargo bench --bench decide                    # time and allocations, for every case
 //! cargo bench --bench decide -- --instructions  # instruction counts (needs valgrind)
 //! cargo bench --bench decide -- --memory [N]    # memory over N listings, by default 10 million
+//! cargo bench --bench decide -- --prices        # reference prices only
 //! cargo bench --bench decide -- --readers       # WebSocket readers
 //! cargo bench --bench decide -- --quick         # functional run and allocations, for CI
 //! ```
@@ -16,6 +17,7 @@ mod frames;
 mod instructions;
 mod measure;
 mod memory;
+mod prices;
 mod readers;
 mod subject;
 
@@ -75,7 +77,10 @@ fn main() -> io::Result<()> {
     if options.instructions {
         return count(&options, &mut out);
     }
-    time(&options, &mut out)
+    if !arguments.iter().any(|argument| argument == "--prices") {
+        time(&options, &mut out)?;
+    }
+    prices::run(options.rounds, options.is_quick, &mut out)
 }
 
 fn generation(text: &str) -> Generation {

@@ -52,6 +52,13 @@ pub(crate) fn whitelist(entries: usize) -> Whitelist {
 impl Subject {
     /// Creates a subscribed session and a whitelist with this number of entries.
     pub(crate) fn new(entries: usize) -> Self {
+        let whitelist = whitelist(entries);
+        let wanted = WantedItems::of(whitelist.entries());
+        Self::with(whitelist, wanted)
+    }
+
+    /// Creates a subscribed session with this whitelist.
+    pub(crate) fn with(whitelist: Whitelist, wanted: WantedItems) -> Self {
         let now = Instant::now();
         let retry_after = Duration::from_secs(1);
         let mut machine = SubscriptionState::new(GraphqlTransportWs, retry_after, retry_after);
@@ -64,8 +71,6 @@ impl Subject {
         );
         assert!(matches!(acked, Ok(ProtocolEvent::Acked)), "connection_init was not acknowledged");
         while machine.due(now).is_some() {}
-        let whitelist = whitelist(entries);
-        let wanted = WantedItems::of(whitelist.entries());
         Self { machine, whitelist, wanted, now }
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Bot {
     pub(crate) whitelist: usize,
     /// Further settings in TOML.
     pub(crate) settings: &'static str,
+    /// Table of reference prices, for an entry for every item at 80 % of them.
+    pub(crate) prices: Option<String>,
     pub(crate) hindrance: Option<Hindrance>,
     /// Name in the table.
     pub(crate) name: &'static str,
@@ -65,6 +67,9 @@ impl Client for Bot {
 impl Bot {
     fn config(&self, env: &Environment) -> Config {
         fs::write(env.directory.join("sniper.toml"), self.policy()).unwrap();
+        if let Some(prices) = &self.prices {
+            fs::write(env.directory.join("prices.json"), prices).unwrap();
+        }
         let (ws, http) = if self.tls { ("wss", "https") } else { ("ws", "http") };
         let url =
             |scheme: &str, port: u16, path: &str| format!("{scheme}://127.0.0.1:{port}/{path}");
@@ -100,14 +105,36 @@ impl Bot {
         policy.push_str(&format!(
             "[[whitelist]]\nname = \"bench\"\nitem = \"{WANTED}\"\nmax_price = 12.50\nmax_markup_percent = 0\nmax_quantity = 1000000\n"
         ));
+        if self.prices.is_some() {
+            policy.push_str(STAR);
+        }
         policy
     }
 }
+
+/// An entry for every item.
+const STAR: &str = r#"
+[prices]
+coin_usd = 1
+[[prices.source]]
+name = "bench"
+kind = "file"
+path = "prices.json"
+unit = "coins"
+[[whitelist]]
+item = "*"
+max_percent = 80
+max_price = 100000
+max_quantity = 1000000
+"#;
 
 async fn session(mut feed: Feed<Csgoroll>, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
     let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
     let mut session = TradingSession::start(&feed, filler).unwrap();
+    let has_prices = !feed.config.prices.sources.is_empty();
+    let ceilings = feed.wanted.borrow().len();
+    assert!(!has_prices || ceilings > feed.config.whitelist.len(), "only {ceilings} ceilings");
     let sniper = session.sniper();
     let ended = tokio::select! {
         biased;

@@ -1,11 +1,15 @@
 //! The listings of a run as WebSocket frames, one listing per frame, with a median of 1.45 kB.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::json;
 use sniper::{
     clock,
     domain::item_name::ItemName,
+    domain::money::Amount,
     sim::{
         ListedItem, Rate, SimSettings,
         catalogue::Catalogue,
@@ -65,6 +69,24 @@ impl Frames {
         let mut wanted = ListedItem::plain(WANTED, PRICE, PRICE);
         wanted.rarity = "classified";
         Self { ordinary, wanted: Arc::new(wanted), next: FIRST_NUMBER }
+    }
+
+    /// Returns a table of prices of which 80 % are below the price of every listing. The highest one
+    /// of an item must not allow a lower listing of it.
+    pub(crate) fn prices(&self) -> String {
+        let mut lowest: BTreeMap<String, Amount> = BTreeMap::new();
+        for item in self.ordinary.iter().chain([&*self.wanted]) {
+            let base = ItemName::parse(&item.market_name).base.into_owned();
+            let price = lowest.entry(base).or_insert(item.total);
+            *price = item.total.min(*price);
+        }
+        let items = self.ordinary.iter().chain([&*self.wanted]);
+        let names: BTreeSet<_> = items.map(|item| item.market_name.as_str()).collect();
+        let row = |name: &str| {
+            let price = lowest.get(ItemName::parse(name).base.as_ref()).unwrap();
+            format!("{}:{price}", json!(name))
+        };
+        format!("{{{}}}", names.into_iter().map(row).collect::<Vec<_>>().join(","))
     }
 
     /// Generates listings for a subscription.

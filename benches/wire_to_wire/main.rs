@@ -56,6 +56,9 @@ enum Case {
     Burst,
     /// Bursts of 200 without a pause between the messages, one in fifty matches
     BurstBackToBack,
+    /// The same, without and with an entry for every item at 80 % of a reference above which the
+    /// others are listed
+    BurstBackToBackStar,
     /// Messages of 200 listings, four of which match
     Batch,
     /// Quiet, with and without TLS
@@ -118,11 +121,11 @@ fn main() {
 }
 
 fn bot(name: &'static str) -> Bot {
-    Bot { tls: false, whitelist: 10, settings: "", hindrance: None, name }
+    Bot { tls: false, whitelist: 10, settings: "", prices: None, hindrance: None, name }
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
-    let Plan { title, mut schedule, clients } = plan(case, args);
+    let Plan { title, mut schedule, clients } = plan(case, args, frames);
     schedule.one_core = args.one_core;
     let place = if args.one_core { ", on one core" } else { "" };
     let mut table = Table::new(format!("{title}{place}"), schedule.burst > 1);
@@ -142,7 +145,7 @@ struct Plan {
     clients: Vec<Box<dyn Client>>,
 }
 
-fn plan(case: Case, args: &Args) -> Plan {
+fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
     let content =
         Content { listings: args.listings, wanted_every: 4, is_random: false, per_message: 1 };
     let quiet = Schedule {
@@ -172,6 +175,12 @@ fn plan(case: Case, args: &Args) -> Plan {
             ("bursts of 200 at 20,000 per second, 1 in 50 matches", burst, all())
         }
         Case::BurstBackToBack | Case::Batch => return burst_plan(case, args, quiet),
+        Case::BurstBackToBackStar => {
+            let mut plan = burst_plan(case, args, quiet);
+            let star = Bot { prices: Some(frames.prices()), ..bot("the sniper, any item") };
+            plan.clients.push(Box::new(star));
+            return plan;
+        }
         Case::Tls => {
             let tls = Box::new(Bot { tls: true, ..bot("the sniper, TLS") });
             ("TLS on both sides, quiet", quiet, vec![sniper("the sniper, plain"), tls])

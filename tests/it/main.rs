@@ -4,6 +4,7 @@ mod account;
 mod address_latency;
 mod buyer;
 mod capture;
+mod ceilings;
 mod certificate;
 mod command;
 mod config;

@@ -1,10 +1,17 @@
 //! Listings that cannot be ordered for a moment.
 
 use super::*;
+use tokio::sync::mpsc;
+
 use crate::{
+    clock,
     config::OrdersConfig,
+    domain::wanted_items::WantedItems,
     ledger::{OrderRequest, RiskRejection},
+    prices::PriceSnapshot,
+    sniper::{EngineInputs, Sniper},
     whitelist::tests::{book_at, percent_entry},
+    ws::{FeedMetrics, WantedSender},
 };
 
 fn sender(session: &TestSession) -> &FakeOrderSender {
@@ -384,4 +391,36 @@ fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn prices_and_their_ceilings_are_replaced_together() {
+    let executor = Executor::Live(FakeOrderSender::default());
+    let session = TestSession::new(executor, plenty(), vec![percent_entry()]);
+    let entries = [percent_entry()];
+    let feed = WantedSender::new(Arc::new(WantedItems::of(&entries)));
+    let mut wanted = feed.subscribe();
+    let (sender, receiver) = mpsc::channel(1);
+    let mut inputs = EngineInputs {
+        prices: Some(receiver),
+        wanted: Some(feed.clone()),
+        ..EngineInputs::default()
+    };
+    let (now, metrics) = (clock::wall(), FeedMetrics::default());
+    let listing = priced("a", 1_500);
+    assert!(!feed.borrow().wants(&listing));
+    sender.send(PriceSnapshot::new(book_at(now), &entries, now)).await.unwrap();
+    let sniper = Sniper::new(session.engine);
+    tokio::select! {
+        biased;
+        error = sniper.run(&mut inputs, &metrics) => panic!("{error}"),
+        changed = wanted.changed() => changed.unwrap(),
+    }
+    assert!(feed.borrow().wants(&listing) && !feed.borrow().wants(&priced("b", 1_601)));
+    let now = Now { instant: Instant::now(), wall: now };
+    let share = sniper.with_engine(|engine| engine.price_view(now).share(&entries[0], &listing));
+    assert_eq!(
+        share.map(|share| share.to_string()).as_deref(),
+        Some("15.00 = 75.0 % of reference 20.00")
+    );
 }

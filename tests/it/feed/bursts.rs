@@ -8,6 +8,7 @@ use sniper::{
     domain::{
         money::Amount,
         trade::TradeStatus,
+        wanted_items::WantedItems,
         whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     },
     markets::csgoroll::Csgoroll,
@@ -19,6 +20,7 @@ use sniper::{
     ws,
 };
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use super::{
     WAIT_MAX, config, feed_of,
@@ -112,6 +114,59 @@ async fn a_wanted_listing_precedes_the_unwanted_ones_that_arrived_with_it() {
     let expected = (0..20).map(|number| format!("u{number}"));
     let expected: Vec<_> = ["wanted".to_owned()].into_iter().chain(expected).collect();
     assert_eq!(ids(&trades), expected);
+}
+
+#[tokio::test]
+async fn a_listing_above_its_ceiling_is_handled_after_those_below_it() {
+    let trades = delivered(|of| {
+        let dear =
+            |number: usize| batch(&of[0], &[&format!("d{number}")]).replace("10.15", "20.01");
+        let mut messages: Vec<_> = (0..20).map(|number| text(&dear(number))).collect();
+        let equal = batch(&of[0], &["equal"]).replace("10.15", "20.00");
+        messages.insert(15, text(&equal));
+        messages
+    })
+    .await;
+    let expected = (0..20).map(|number| format!("d{number}"));
+    let expected: Vec<_> = ["equal".to_owned()].into_iter().chain(expected).collect();
+    assert_eq!(ids(&trades), expected);
+}
+
+#[tokio::test]
+async fn new_ceilings_apply_from_the_next_message_on() {
+    let is_handled = Arc::new(Notify::new());
+    let first = Arc::clone(&is_handled);
+    let server = Server::play(move |_, mut peer| {
+        let first = Arc::clone(&first);
+        async move {
+            let of = peer.subscribed().await;
+            let burst = |first: &str| {
+                let case = text(&unwanted(&of[0], &format!("{first}-case")));
+                [case, text(&batch(&of[0], &[&format!("{first}-redline")]))].concat()
+            };
+            peer.write(&burst("old")).await;
+            first.notified().await;
+            let mut bytes = [text(&batch(&of[0], &["new-redline"])), burst("last")].concat();
+            bytes.extend(frame(0x88, &1_000_u16.to_be_bytes()));
+            peer.write(&bytes).await;
+            assert!(matches!(peer.read_until_close().await, Frame::Close(_)));
+        }
+    })
+    .await;
+    let config =
+        Config { whitelist: wanting("AK-47 | Redline"), ..config(&server.address, quick()) };
+    let feed = feed_of(config);
+    let mut order = Vec::new();
+    let session = ws::connect_once(&feed, |trade| {
+        order.push(trade.id.to_string());
+        if trade.id.as_str() == "old-case" {
+            let wanted = WantedItems::of(&wanting("Fracture Case"));
+            feed.wanted.send_replace(Arc::new(wanted));
+            is_handled.notify_one();
+        }
+    });
+    tokio::time::timeout(WAIT_MAX, session).await.unwrap().unwrap();
+    assert_eq!(order, ["old-redline", "old-case", "last-case", "new-redline", "last-redline"]);
 }
 
 #[tokio::test]
