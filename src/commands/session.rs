@@ -342,6 +342,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             without_listings: downtime.total,
             longest_gap: downtime.longest,
             unreadable: metrics.errors(),
+            handled_later: metrics.waited.load(Ordering::Relaxed),
             connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
         };
         let (stats, unmatched, balance, orders, halts) = self.sniper.with_engine(|engine| {

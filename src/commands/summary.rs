@@ -63,6 +63,8 @@ pub struct FeedCounts {
     pub longest_gap: Duration,
     /// Messages and listings that could not be parsed.
     pub unreadable: u64,
+    /// Messages without a wanted listing that were handled after wanted ones of the same read.
+    pub handled_later: u64,
     /// Each of several connections; empty for a single one.
     pub connections: Vec<FeedConnectionStatus>,
 }
@@ -120,6 +122,14 @@ impl Summary {
 
     /// Returns the summary as one JSON object.
     pub fn to_json(&self) -> Value {
+        let mut summary = self.results_json();
+        if let Some(object) = summary.as_object_mut() {
+            object.insert("handled_later".to_owned(), json!(self.feed.handled_later));
+        }
+        summary
+    }
+
+    fn results_json(&self) -> Value {
         let stats = &self.stats;
         let latency = stats.latency.percentiles();
         json!({
@@ -194,10 +204,16 @@ fn market_json(market: SimulatedMarketCounts) -> Value {
 }
 
 fn purchase_json(purchase: &BoughtItem) -> Value {
+    let reference = purchase.reference.as_ref();
     json!({
         "id": purchase.id.as_str(),
         "item": purchase.market_name,
         "price": purchase.price.to_string(),
+        "reference": reference.map(|reference| &reference.name),
+        "reference_price": reference.map(|reference| reference.price.to_string()),
+        "reference_currency": reference.map(|reference| reference.currency.as_str()),
+        "percent": reference.map(|reference| reference.percent.to_string()),
+        "margin": purchase.margin.map(|margin| margin.to_string()),
         "latency_us": duration_us(purchase.steps.total()),
         "steps_us": purchase.steps.durations().map(|(name, took)| (name.to_owned(), duration_us(took)))
             .into_iter().collect::<serde_json::Map<_, _>>(),
@@ -291,8 +307,13 @@ impl Summary {
         writeln!(f, "\nBought:")?;
         for purchase in purchases.iter().take(PURCHASES_SHOWN_MAX) {
             let (price, name) = (purchase.price, Escaped(&purchase.market_name));
-            let note = if purchase.is_cancelled { "  (cancelled)" } else { "" };
-            writeln!(f, "{price:>12}  {name}{note}")?;
+            let reference = purchase.reference.iter().map(ToString::to_string);
+            let margin = purchase.margin.iter().map(|margin| format!("margin {margin} %"));
+            let notes: Vec<String> = reference.chain(margin).collect();
+            let notes =
+                if notes.is_empty() { String::new() } else { "  ".to_owned() + &notes.join(", ") };
+            let cancelled = if purchase.is_cancelled { "  (cancelled)" } else { "" };
+            writeln!(f, "{price:>12}  {name}{notes}{cancelled}")?;
         }
         match (purchases.len().saturating_sub(PURCHASES_SHOWN_MAX), self.mode) {
             (0, _) => Ok(()),
@@ -443,6 +464,7 @@ mod tests {
                 without_listings: Duration::from_millis(62_340),
                 longest_gap: Duration::from_millis(61_000),
                 unreadable: 2,
+                handled_later: 3,
                 connections: Vec::new(),
             },
             stats,
@@ -534,6 +556,7 @@ mod tests {
         );
         assert!(unmatched(6).to_string().ends_with(": \"a\", \"b\", \"c\", \"d\", \"e\", …\n"));
 
+        let item = crate::ledger::item::tests::item("Glove Case");
         let (mut summary, now) = (summary(), std::time::Instant::now());
         let id = TradeId::new("a").unwrap();
         let price = Amount::from_cents(552);
@@ -541,8 +564,8 @@ mod tests {
             id,
             market_name: "Glove Case".to_owned(),
             price,
-            reference: None,
-            margin: None,
+            reference: item.reference,
+            margin: item.margin,
             steps: LatencyBreakdown {
                 arrival: RxTimestamps::at(now),
                 parsed: now,
@@ -554,10 +577,16 @@ mod tests {
             response_time: Duration::ZERO,
             is_cancelled: false,
         });
-        assert!(summary.to_string().contains("        5.52  Glove Case\n"));
+        let line = "        5.52  Glove Case  84.10 % of buff.bid 2.74, margin -2.50 %";
+        assert!(summary.to_string().contains(&format!("{line}\n")), "{summary}");
+        let json = summary.to_json();
+        let purchase = &json["purchases"][0];
+        assert_eq!((&purchase["percent"], &purchase["margin"]), (&"84.10".into(), &"-2.50".into()));
+        let reference = ["reference", "reference_price", "reference_currency"];
+        assert_eq!(reference.map(|key| &purchase[key]), ["buff.bid", "1.7855", "USD"]);
         let (from, to) = (OrderState::Bought, OrderState::Returning);
         summary.stats.record_change(&StateChange { id, from, to, price });
-        assert!(summary.to_string().contains("        5.52  Glove Case  (cancelled)\n"));
+        assert!(summary.to_string().contains(&format!("{line}  (cancelled)\n")));
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod mark;
 pub mod open;
 pub mod order_request;
 mod prealloc;
+pub mod price_status;
 mod private;
 mod rate;
 pub mod reader;

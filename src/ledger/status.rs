@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::state::Snapshot;
+use super::{price_status::PriceStatus, state::Snapshot};
 use crate::{
     domain::latency::format_latency,
     domain::money::Amount,
@@ -118,6 +118,9 @@ pub struct FeedStatus {
     pub gap_ms: u64,
     pub longest_gap_ms: u64,
     pub gap_is_open: bool,
+    /// Messages without a wanted listing that were handled after wanted ones of the same read.
+    #[serde(default)]
+    pub handled_later: u64,
     /// Each of several connections; empty for a single one.
     #[serde(default)]
     pub connections: Vec<FeedConnectionStatus>,
@@ -187,6 +190,9 @@ pub struct LedgerStatus {
     /// Failing account reads. Filled in by the session; the ledger does not track them.
     #[serde(default)]
     pub account_failures: Vec<AccountFailure>,
+    /// Price sources. Filled in by the session or from the stored tables.
+    #[serde(default)]
+    pub prices: Vec<PriceStatus>,
     /// Threads that may wait and whose priority the system did not lower, by name.
     #[serde(default)]
     pub priority_refused: Vec<String>,
@@ -261,6 +267,7 @@ impl LedgerStatus {
             last_run: None,
             feed: None,
             account_failures: Vec::new(),
+            prices: Vec::new(),
             priority_refused: Vec::new(),
             settings_changed: false,
         }
@@ -335,6 +342,9 @@ impl fmt::Display for LedgerStatus {
                 "settings        changed on disk, not applied; apply them with: sniper reload"
             )?;
         }
+        for (index, source) in self.prices.iter().enumerate() {
+            writeln!(f, "{:<15} {source}", if index == 0 { "prices" } else { "" })?;
+        }
         if !self.priority_refused.is_empty() {
             writeln!(f, "priority        not lowered: {}", self.priority_refused.join(", "))?;
         }
@@ -408,6 +418,13 @@ impl fmt::Display for FeedStatus {
             f.write_str(if self.gap_is_open { ", one not ended yet)" } else { ")" })?;
         }
         writeln!(f, ", {reconnects} reconnects")?;
+        if self.handled_later > 0 {
+            let count = self.handled_later;
+            writeln!(
+                f,
+                "handled later   {count} messages, because a wanted listing came with them"
+            )?;
+        }
         for (index, connection) in self.connections.iter().enumerate() {
             writeln!(f, "connection {:<4} {connection}", index.saturating_add(1))?;
         }
@@ -570,6 +587,9 @@ mod tests {
             down.to_string(),
             "feed            connecting\nlast listing    none yet\ngaps            0, 0 reconnects\n"
         );
+        let busy = FeedStatus { handled_later: 7, ..down };
+        let line = "handled later   7 messages, because a wanted listing came with them\n";
+        assert!(busy.to_string().ends_with(line), "{busy}");
     }
 
     #[test]
@@ -583,10 +603,34 @@ mod tests {
     }
 
     #[test]
+    fn each_price_source_has_a_line() {
+        let source = |name: &str, age_ms, stale| PriceStatus {
+            name: name.to_owned(),
+            age_ms,
+            max_age_ms: 21_600_000,
+            stale,
+            entries: 3,
+            ..PriceStatus::default()
+        };
+        let prices = vec![
+            source("buff", Some(725_000), false),
+            source("skinport", Some(32_400_000), true),
+            source("own", None, true),
+        ];
+        let status = LedgerStatus { prices, ..status(LIVE, 0, true, Some(1)) };
+        let lines = "prices          buff 12 min 5 s old\n\
+             \x20               skinport too old (9 h 0 min, limit 6 h 0 min): 3 entries that \
+             need it send no orders\n\
+             \x20               own has no prices yet: 3 entries that need it send no orders\n";
+        assert!(status.to_string().contains(lines), "{status}");
+        assert_eq!(status.problems(), <[String; 0]>::default());
+    }
+
+    #[test]
     fn a_reply_from_an_older_bot_parses_without_the_newer_fields() {
         let mut value = serde_json::to_value(status(LIVE, 1, true, Some(1))).unwrap();
         let object = value.as_object_mut().unwrap();
-        for key in ["feed", "running_ms", "reconciled", "priority_refused"] {
+        for key in ["feed", "running_ms", "reconciled", "prices", "priority_refused"] {
             assert!(object.remove(key).is_some(), "{key}");
         }
         let read: LedgerStatus = serde_json::from_value(value).unwrap();

@@ -23,6 +23,8 @@ const PERCENT_RULE: &str = "\nmax_percent = 99\nreference = \"example.bid\"";
 const PRICE_SECTION: &str = "
 [prices]
 coin_usd = 0.65
+sell_on = \"example\"
+sell_fee_percent = 5.00
 
 [[prices.source]]
 name = \"example\"

@@ -58,6 +58,7 @@ pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
         gap_ms: millis(total),
         longest_gap_ms: millis(longest),
         gap_is_open: is_open,
+        handled_later: metrics.waited.load(Ordering::Relaxed),
         connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
     }
 }
@@ -240,6 +241,7 @@ impl<B: OrderSender> Engine<B> {
         if let ControlReply::Done(status) = &mut reply {
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
+            status.prices = self.price_status(now);
             status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
             status.settings_changed = self.is_settings_changed;
             self.show_failing_reads(status);

@@ -49,6 +49,7 @@ use crate::{
     execution::response::{ExchangeResult, OrderReport, SentRequest},
     ledger::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
+        price_status::PriceStatus,
     },
     prices::PriceBook,
     secret,
@@ -245,6 +246,11 @@ impl<B: OrderSender> Engine<B> {
     /// Returns the reference prices as of this time.
     pub fn price_view(&self, now: Now) -> PriceView<'_> {
         PriceView::new(&self.prices, now.wall)
+    }
+
+    /// Returns the age of each price source.
+    pub(super) fn price_status(&self, now: UnixMs) -> Vec<PriceStatus> {
+        PriceStatus::all(&self.prices, self.whitelist.entries(), now)
     }
 
     pub const fn ledger(&mut self) -> &mut Ledger {

@@ -132,8 +132,15 @@ fn report_ages(reader: &PriceReader, publisher: &PricePublisher, states: &mut [S
     for ((source, table), state) in sources.zip(states) {
         let is_stale = table.is_stale(now);
         if is_stale && !state.is_stale {
-            let name = &source.name;
-            warn!("Prices too old or missing: {name}. Rules based on it send no orders.");
+            let (name, limit) = (&source.name, format_duration(source.max_age));
+            match table.has_table() {
+                true => warn!(
+                    "Prices too old: {name}, {} (limit {limit}). Entries that need it send no \
+                     orders.",
+                    age(table.at)
+                ),
+                false => warn!("Prices missing: {name}. Entries that need it send no orders."),
+            }
         } else if !is_stale && state.is_stale {
             info!("Prices usable again: {}, {} old", source.name, age(table.at));
         }

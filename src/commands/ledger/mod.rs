@@ -27,6 +27,7 @@ use super::{
     status::{Standing, StandingProblems, request_status, stopped_status},
 };
 use crate::{
+    account::prices::{PriceStore, stored_book},
     clock,
     domain::{time::UnixMs, trade::TradeId},
     ledger::{
@@ -35,6 +36,7 @@ use crate::{
             self, ControlAddress, ControlError, ControlRequest, Instance, LOST_ID, Resolution,
         },
         event::{OPERATOR_BYTES_MAX, Sequence},
+        price_status::PriceStatus,
         reader::LedgerReader,
         status::{HaltStatus, LedgerStatus},
     },
@@ -160,6 +162,8 @@ pub struct LedgerCommands<'a> {
     pub who: &'a str,
     pub now: UnixMs,
     pub out: &'a mut dyn Write,
+    /// Returns the ages of the stored prices.
+    pub stored_prices: &'a dyn Fn() -> Vec<PriceStatus>,
     /// Asks the user a question; returns `true` if the response is yes.
     pub confirm: &'a mut dyn FnMut(&str) -> bool,
 }
@@ -187,6 +191,10 @@ pub fn at<T: Termination>(
         drop(writeln!(io::stderr().lock(), "{note}: {copy:?}"));
     }
     let mut out = Masking::new(io::stdout().lock());
+    let stored_prices = || {
+        let book = stored_book(&loaded.config.prices, &PriceStore::new(data));
+        PriceStatus::all(&book, &loaded.config.whitelist, clock::now())
+    };
     let mut commands = LedgerCommands {
         folder: data,
         state,
@@ -194,6 +202,7 @@ pub fn at<T: Termination>(
         who: &operator_name(),
         now: clock::now(),
         out: &mut out,
+        stored_prices: &stored_prices,
         confirm: &mut confirm,
     };
     let result = command(&mut commands);
@@ -291,7 +300,12 @@ impl LedgerCommands<'_> {
     ///
     /// Fails if the bot or the ledger is unavailable or rejects the request.
     pub fn status(&mut self) -> Result<StandingProblems, LedgerCommandError> {
-        let standing = Standing::of(self.folder, self.state, self.now)?;
+        let mut standing = Standing::of(self.folder, self.state, self.now)?;
+        // A running bot reports the prices that it uses.
+        if standing.live.is_none() && standing.dry.is_none() {
+            let stopped = standing.stopped.iter_mut();
+            stopped.for_each(|stopped| stopped.prices = (self.stored_prices)());
+        }
         let value = standing.to_json().map_err(io::Error::other)?;
         self.print(&value, &standing.to_string())?;
         Ok(StandingProblems(standing.problems()))

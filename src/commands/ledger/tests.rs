@@ -35,6 +35,7 @@ fn run_command(
         who: "eve",
         now: after(10),
         out: &mut out,
+        stored_prices: &|| vec![PriceStatus { name: "buff".to_owned(), ..PriceStatus::default() }],
         confirm: &mut |_question| false,
     })?;
     Ok(String::from_utf8(out).unwrap())
@@ -290,6 +291,7 @@ fn a_halt_without_a_bot_is_kept_for_the_next_start() {
     assert!(halt().starts_with("Ordering was halted already, "));
     let status = run_command(folder.path(), false, |commands| commands.status().map(drop)).unwrap();
     assert!(status.contains("last run        stopped normally; last record "), "{status}");
+    assert!(status.contains("prices          buff has no prices yet"), "{status}");
     assert!(status.contains("ordering        halted") && status.contains("requested by eve"));
     let resume = || run_command(folder.path(), false, |commands| commands.resume()).unwrap();
     assert!(resume().starts_with("Ordering resumed.\n"));
@@ -330,6 +332,7 @@ fn a_running_bot_applies_the_commands_itself() {
         serde_json::from_str(&output).unwrap()
     };
     assert_eq!((status().mode, status().buying), ("live".to_owned(), "on".to_owned()));
+    assert_eq!(status().prices, [], "the bot reports its own");
     run_command(folder.path(), false, |commands| commands.halt()).unwrap();
     assert_eq!(status().buying, "halted");
     run_command(folder.path(), false, |commands| resolve(commands, "listing-1", true, CONFIRMED))
