@@ -7,7 +7,7 @@ use sniper::{
     commands::{
         CommandContext, capture, check,
         cli::{Cli, Command},
-        demo, doctor, ledger, prices,
+        demo, doctor, ledger, prices, replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim, whitelist,
@@ -37,15 +37,13 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
     let context = CommandContext::new(&cli.shared, decimals);
+    let source = |config: &Config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config));
     let done = match cli.command() {
         Command::Run(args) => run::run(context, args, trade_on_market),
         Command::Demo(args) => demo::run(context, &args, trade_on_market),
         Command::Sim(args) => sim::run(&args, context.output),
-        Command::Capture(args) => capture::run(
-            context,
-            &args,
-            |config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config)),
-        ),
+        Command::Capture(args) => capture::run(context, &args, source),
+        Command::Replay(args) => replay::command::run(context, &args, source),
         Command::Doctor(args) => doctor::run(
             context,
             |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
@@ -80,6 +78,7 @@ async fn trade<M: Marketplace>(
     let backfill = feed.fill_gaps();
     let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;
     let recording = SessionRecording::start(&feed, args.record)?;
+    recording.record_prices(&feed.config.prices.sources, &session.sniper());
     if args.resume {
         session.resume();
     }

@@ -11,6 +11,7 @@ use super::{
     doctor::{self, DoctorArgs},
     ledger::{self, LedgerArgs},
     prices::{self, PricesArgs},
+    replay::command::{self as replay, ReplayArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
     status,
@@ -73,6 +74,9 @@ pub enum Command {
     /// Record feeds to disk; public feeds need no settings
     #[command(after_help = capture::EXAMPLES)]
     Capture(CaptureArgs),
+    /// Show what the settings would have ordered in a recording, and why not; sends nothing
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(ReplayArgs),
     /// Test the settings, connection, account and disk step by step; never buys
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArgs),

@@ -4,8 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{Credential, endpoint::Endpoint};
 use crate::{
-    domain::{money::Percent, percent_rule::CoinUsd},
-    prices::{PriceUnit, SourceKind},
+    domain::{money::Percent, percent_rule::CoinUsd, time::UnixMs},
+    prices::{BookTable, PriceBook, PriceTable, PriceUnit, SourceKind, book::Resale},
 };
 
 /// Default of `refresh_minutes`.
@@ -76,6 +76,23 @@ impl PricesConfig {
             SourceCurrency::Coins => CoinUsd::ONE,
             SourceCurrency::Usd | SourceCurrency::UsdCents => self.coin_usd.unwrap_or(CoinUsd::ONE),
         }
+    }
+
+    /// Combines one table per source, with the time of its prices.
+    pub fn book(&self, tables: &[Option<(&PriceTable, UnixMs)>]) -> PriceBook {
+        let table = |(index, source): (usize, &PriceSource)| {
+            let table = tables.get(index).copied().flatten();
+            BookTable {
+                table: table.map(|(table, _)| table),
+                at: table.map_or(UnixMs(0), |(_, at)| at),
+                max_age: source.max_age,
+                coin: self.coin(source),
+            }
+        };
+        let tables: Vec<BookTable<'_>> = self.sources.iter().enumerate().map(table).collect();
+        let fee = self.sell_fee.unwrap_or_default();
+        let resale = self.sell_on.map(|source| Resale { source, fee });
+        PriceBook::new(&tables).with_resale(resale)
     }
 
     pub fn source(&self, name: &str) -> Option<&PriceSource> {

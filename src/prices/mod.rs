@@ -4,7 +4,7 @@
 //! - [`item_key`]: the key by which items of different sources and listings are joined.
 //! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
-//! - [`value`], [`table`]: exact prices, and the prices of one source.
+//! - [`value`], [`table`]: exact prices, and the prices of one source. [`rows`]: its text form.
 //!
 //! # Invariants
 //!
@@ -18,6 +18,7 @@ pub mod book;
 pub mod item_key;
 pub mod parse;
 pub mod reference;
+pub mod rows;
 pub mod source;
 pub mod table;
 pub mod value;

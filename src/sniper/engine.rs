@@ -47,6 +47,7 @@ use crate::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
     },
     prices::PriceBook,
+    recording::PriceRecorder,
     secret,
     text::truncated,
     whitelist::{Decision, PriceView, Whitelist, WhitelistEntry, percent_mismatch},
@@ -124,6 +125,7 @@ pub struct Engine<B> {
     pub(super) stats: SessionStats,
     /// Reference prices. Replaced as a whole.
     prices: Arc<PriceBook>,
+    price_recorder: Option<PriceRecorder>,
     /// For each whitelist entry, whether it matched a listing.
     has_matched: Vec<bool>,
     pub(super) notified: Notified,
@@ -176,6 +178,7 @@ impl<B: OrderSender> Engine<B> {
             clock,
             stats: SessionStats::default(),
             prices: Arc::default(),
+            price_recorder: None,
             has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -217,7 +220,16 @@ impl<B: OrderSender> Engine<B> {
     /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are not
     /// freed on this thread.
     pub fn set_prices(&mut self, prices: Arc<PriceBook>) {
+        if let Some(recorder) = &self.price_recorder {
+            recorder.record(&prices);
+        }
         self.prices = prices;
+    }
+
+    /// Records the current reference prices, and those that replace them.
+    pub fn record_prices(&mut self, recorder: PriceRecorder) {
+        recorder.record(&self.prices);
+        self.price_recorder = Some(recorder);
     }
 
     /// Returns the reference prices as of this time.

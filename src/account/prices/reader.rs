@@ -27,9 +27,8 @@ use crate::{
         tls::Tls,
     },
     prices::{
-        BookTable, PriceBook, PriceTable, SourceKind, TableError,
+        PriceBook, PriceTable, SourceKind, TableError,
         acceptance::{self, Refusal},
-        book::Resale,
         parse,
     },
 };
@@ -198,25 +197,7 @@ impl PriceReader {
 
     /// Combines the last good tables of all sources. A table that cannot be read counts as absent.
     pub fn book(&self) -> PriceBook {
-        let load = |source| self.store.load(source, StoredAs::Current).ok().flatten();
-        let stored: Vec<Option<StoredTable>> = self.config.sources.iter().map(load).collect();
-        let tables: Vec<BookTable<'_>> = self
-            .config
-            .sources
-            .iter()
-            .zip(&stored)
-            .map(|(source, stored)| BookTable {
-                table: stored.as_ref().map(|stored| &stored.table),
-                at: stored.as_ref().map_or(UnixMs(0), |stored| stored.at),
-                max_age: source.max_age,
-                coin: self.config.coin(source),
-            })
-            .collect();
-        let resale = self
-            .config
-            .sell_on
-            .map(|source| Resale { source, fee: self.config.sell_fee.unwrap_or_default() });
-        PriceBook::new(&tables).with_resale(resale)
+        self.store.book(&self.config)
     }
 }
 
