@@ -9,6 +9,7 @@ use sniper::{
         cli::{Cli, Command},
         demo, doctor, ledger, prices, profit,
         reload::SettingsSource,
+        replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim, whitelist,
@@ -38,12 +39,13 @@ fn main() -> ExitCode {
     let cli = Cli::read();
     let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
     let context = CommandContext::new(&cli.shared, decimals);
-    let market_source = |config: &Config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config));
+    let source = |config: &Config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config));
     let done = match cli.command() {
         Command::Run(args) => run::run(context, args, trade_on_market),
         Command::Demo(args) => demo::run(context, &args, trade_on_market),
         Command::Sim(args) => sim::run(&args, context.output),
-        Command::Capture(args) => capture::run(context, &args, market_source),
+        Command::Capture(args) => capture::run(context, &args, source),
+        Command::Replay(args) => replay::command::run(context, &args, source),
         Command::Doctor(args) => doctor::run(
             context,
             |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
@@ -89,6 +91,7 @@ async fn trade<M: Marketplace>(
         quit.set_hangup_action(session.allow_reload(source)?);
     }
     let recording = SessionRecording::start(&feed, args.record)?;
+    recording.record_prices(&feed.config.prices.sources, &session.sniper());
     if args.resume {
         session.resume();
     }

@@ -5,7 +5,9 @@
 //! [`Escaped`] prints such text as plain characters, and without credentials that a server may have
 //! put into it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use crate::secret;
 
@@ -72,6 +74,15 @@ pub fn is_safe_to_print(char: char) -> bool {
                 | '\u{fff0}'..='\u{fffb}'
                 | '\u{e0000}'..='\u{10ffff}'
         )
+}
+
+/// Returns a name in Unicode's composed form (NFC), in which names that look the same are equal.
+/// ASCII text has no other form.
+pub fn composed(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() {
+        return Cow::Borrowed(name);
+    }
+    ComposingNormalizerBorrowed::new_nfc().normalize(name)
 }
 
 /// Returns the most similar known word, if one is similar enough.

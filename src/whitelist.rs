@@ -149,13 +149,18 @@ impl Whitelist {
 impl Whitelist {
     /// Formats a condition of an entry that is not met, with the name of the reference.
     pub fn reason(&self, entry: usize, mismatch: &Mismatch) -> String {
-        let Mismatch::NoReference { reference, reason } = mismatch else {
-            return mismatch.to_string();
+        let position = match mismatch {
+            Mismatch::NoReference { reference, .. } => *reference,
+            Mismatch::PercentAbove { share, .. } => share.reference.position(),
+            _ => return mismatch.to_string(),
         };
         let rule = self.entries.get(entry).and_then(|entry| entry.percent.as_ref());
-        match rule.and_then(|rule| rule.references.get(*reference)) {
-            Some(reference) => format!("{reference} {reason}"),
-            None => mismatch.to_string(),
+        match (rule.and_then(|rule| rule.references.get(position)), mismatch) {
+            (Some(name), Mismatch::NoReference { reason, .. }) => format!("{name} {reason}"),
+            (Some(name), Mismatch::PercentAbove { share, max }) => {
+                format!("{}, above {max} %", share.of(name))
+            }
+            _ => mismatch.to_string(),
         }
     }
 }
@@ -304,6 +309,43 @@ pub enum Mismatch {
         reference: usize,
         reason: NoReference,
     },
+}
+
+impl Mismatch {
+    /// Returns the kind of the condition, under which mismatches are counted.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::StatTrak { .. } => "StatTrak™ or not",
+            Self::Souvenir { .. } => "Souvenir or not",
+            Self::Wear { .. } => "another wear",
+            Self::PriceAbove { .. } => "above max_price",
+            Self::PriceBelow { .. } => "below min_price",
+            Self::MarkupAbove { .. } | Self::MarkupUnknown => "markup above the maximum or unknown",
+            Self::FloatUnknown | Self::FloatAbove { .. } | Self::FloatBelow { .. } => {
+                "float outside the bounds or unknown"
+            }
+            Self::TooOld { .. } => "too old",
+            Self::Category { .. } => "another category",
+            Self::Rarity { .. } => "another rarity",
+            Self::Excluded => "excluded",
+            Self::PercentAbove { .. } => "above max_percent of the reference",
+            Self::NoReference { reason, .. } => reason.name(),
+        }
+    }
+
+    /// Returns `true` if the entry is not about such an item, which is the rule for an entry about
+    /// many items. Other mismatches are near misses.
+    pub const fn is_other_item(&self) -> bool {
+        matches!(
+            self,
+            Self::StatTrak { .. }
+                | Self::Souvenir { .. }
+                | Self::Wear { .. }
+                | Self::Category { .. }
+                | Self::Rarity { .. }
+                | Self::Excluded
+        )
+    }
 }
 
 /// Returns the first condition of an entry that a readable listing does not meet. The caller has

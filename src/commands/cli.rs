@@ -13,6 +13,7 @@ use super::{
     prices::{self, PricesArgs},
     profit::{self, ProfitArgs},
     reload::{self, ReloadArgs},
+    replay::command::{self as replay, ReplayArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
     status,
@@ -75,6 +76,9 @@ pub enum Command {
     /// Record feeds to disk; public feeds need no settings
     #[command(after_help = capture::EXAMPLES)]
     Capture(CaptureArgs),
+    /// Show what the settings would have ordered in a recording, and why not; sends nothing
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(ReplayArgs),
     /// Test the settings, connection, account and disk step by step; never buys
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArgs),

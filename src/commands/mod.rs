@@ -3,7 +3,8 @@
 //!
 //! - [`cli`]: the command line.
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
-//! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
+//! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
+//!   the decision engine.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
 //!   was bought.
@@ -14,7 +15,6 @@
 //!
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
-//! - [`replay`]: a recording through the decision engine.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 //! - [`local_time`]: times in the zone of the user.
 

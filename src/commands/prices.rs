@@ -94,7 +94,7 @@ pub fn run(context: CommandContext<'_>, args: &PricesArgs) -> Result<ExitCode, A
             is_success: false,
         },
         PricesCommand::Update { sources, accept } => update(&config, sources, *accept)?,
-        PricesCommand::Show { name } => show(&config, name)?,
+        PricesCommand::Show { name } => show(&config, name),
         PricesCommand::Status => status(&config),
         PricesCommand::Diff { sources } => diff(&config, sources),
     };
@@ -143,13 +143,8 @@ fn reader(config: &Config, tls: &Tls) -> Result<PriceReader, AppError> {
 }
 
 /// Returns the stored prices of all sources.
-///
-/// # Errors
-///
-/// Returns [`AppError::Start`] if a client cannot be created.
-pub fn stored_book(config: &Config) -> Result<PriceBook, AppError> {
-    let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
-    Ok(reader(config, &tls)?.book())
+pub fn stored_book(config: &Config) -> PriceBook {
+    PriceStore::new(&config.data_dir).book(&config.prices)
 }
 
 /// Returns the positions of the named sources, or of all without names, and the unknown names.
@@ -269,8 +264,8 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
     SourceLine { text, is_fresh }
 }
 
-fn show(config: &Config, name: &str) -> Result<PricesReport, AppError> {
-    let book = stored_book(config)?;
+fn show(config: &Config, name: &str) -> PricesReport {
+    let book = stored_book(config);
     let key = ItemKey::parse(name);
     let base = key.as_ref().map_or(name, |key| key.base.as_ref());
     let is_exact = key.as_ref().is_some_and(|key| book.quotes(key).is_some());
@@ -297,7 +292,7 @@ fn show(config: &Config, name: &str) -> Result<PricesReport, AppError> {
         let hint = hint.unwrap_or_default();
         text = format!("No source has a price for {}{hint}\n", Escaped(name));
     }
-    Ok(PricesReport { text, json: json!({"prices": rows}), is_success })
+    PricesReport { text, json: json!({"prices": rows}), is_success }
 }
 
 /// Formats one price, in the currency of its source and in coins.

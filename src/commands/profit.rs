@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{AppError, CommandContext, LedgerCommandError, local_time::format_local, report};
 use crate::{
-    account::prices::{PriceStore, stored_book},
+    account::prices::PriceStore,
     clock,
     config::prices::PricesConfig,
     domain::money::{Amount, Percent},
@@ -392,7 +392,7 @@ impl fmt::Display for Profit {
 /// cannot be printed.
 pub fn run(context: CommandContext<'_>, args: &ProfitArgs) -> Result<ExitCode, AppError> {
     let config = context.load(false)?.config;
-    let book = stored_book(&config.prices, &PriceStore::new(&config.data_dir));
+    let book = PriceStore::new(&config.data_dir).book(&config.prices);
     let Some(sale) = Sale::of(&config.prices, &book) else {
         let text = "There is no price source; add a [[prices.source]] to sniper.toml.\n";
         match context.output.is_json() {

@@ -272,6 +272,7 @@ impl RunningReloader {
             previous: previous(&self.reloader.config.whitelist, &new.whitelist),
             ledger,
             prices,
+            has_other_sources: new.prices.sources != self.reloader.config.prices.sources,
             max_wait: new.orders.max_wait,
         };
         let (replaced, result) = sync_channel(1);

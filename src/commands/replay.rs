@@ -3,9 +3,15 @@
 //! The same recording and the same rules give the same decisions: each message is parsed,
 //! deduplicated and passed to the [`Engine`], whose clocks show the recording's time. Messages that
 //! arrived in one read are handled together, as in a session: those with wanted listings first.
-//! Recordings without marks of the reads are replayed message by message. Nothing waits
-//! and no order can be sent. A recording does not contain the bot's other inputs: back-filled
-//! listings, the balance at the start, and the dates of responses.
+//! Recordings without marks of the reads are replayed message by message. Reference prices are those
+//! that were in force when the message arrived, if the recording contains them ([`ReplayPrices`]).
+//! Nothing waits and no order can be sent. A recording does not contain the bot's other inputs:
+//! back-filled listings, the balance at the start, and the dates of responses.
+//!
+//! - [`command`]: `sniper replay`. [`input`]: its recording and its prices.
+
+pub mod command;
+pub mod input;
 
 use std::{
     collections::HashMap,
@@ -14,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    config::Budget,
+    config::{Budget, Config, OrdersConfig, prices::PricesConfig},
     domain::latency::RxTimestamps,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
@@ -23,14 +29,15 @@ use crate::{
     execution::OrderClient,
     ledger::Ledger,
     markets::{Decoded, MarketEvent, Marketplace, Scan},
+    prices::PriceBook,
     protocol::{FeedMessage, FeedProtocol as _, Incoming},
-    recording::{RecordedMessage, Recording, RecordingReadError},
+    recording::{PriceHistory, RecordedMessage, RecordedPrices, Recording, RecordingReadError},
     sniper::{
         Engine, Executor, Now,
         eligibility::{Eligibility, eligibility},
         stats::SessionStats,
     },
-    whitelist::{Decision, Whitelist},
+    whitelist::{Decision, PriceView, Whitelist},
     ws::{
         BATCH_BYTES_MIN, MESSAGES_PER_READ_MAX,
         deduplicator::{Deduplicator, Duplicate},
@@ -44,6 +51,38 @@ const NS_PER_MS: u64 = 1_000_000;
 pub struct ReplayRules {
     pub whitelist: Arc<Whitelist>,
     pub budget: Budget,
+    pub prices: ReplayPrices,
+    /// Maximum time that a listing waits while it cannot be ordered for a moment.
+    pub max_wait: Duration,
+}
+
+/// Reference prices of a replay.
+#[derive(Clone, Debug, Default)]
+pub enum ReplayPrices {
+    #[default]
+    None,
+    /// The same ones for the whole recording.
+    Fixed(Arc<PriceBook>),
+    /// Those that the session used, for the sources of these settings.
+    Recorded(RecordedPrices, PricesConfig),
+}
+
+impl ReplayRules {
+    /// Rules without reference prices.
+    pub fn new(whitelist: Arc<Whitelist>, budget: Budget) -> Self {
+        let max_wait = OrdersConfig::default().max_wait;
+        Self { whitelist, budget, prices: ReplayPrices::None, max_wait }
+    }
+
+    /// The rules of these settings, with other reference prices.
+    pub fn of(config: &Config, prices: ReplayPrices) -> Self {
+        let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
+        Self {
+            prices,
+            max_wait: config.orders.max_wait,
+            ..Self::new(whitelist, config.budget.clone())
+        }
+    }
 }
 
 /// Decision about one listing.
@@ -56,6 +95,23 @@ pub struct ReplayDecision<'t, 'a> {
     pub verdict: Decision,
     /// Eligibility for an order, if the listing is on the whitelist.
     pub eligibility: Option<Eligibility>,
+    /// Reference prices of the decision.
+    pub prices: PriceView<'t>,
+    /// What the engine did with the listing.
+    pub result: ReplayOutcome,
+}
+
+/// What the engine did with a listing when it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplayOutcome {
+    /// It does not match.
+    NoMatch,
+    Ordered,
+    Skipped(&'static str),
+    /// It is held until it opens, or queued.
+    Waits,
+    /// It matched before.
+    Repeated,
 }
 
 /// Result of a replay.
@@ -64,6 +120,8 @@ pub struct ReplayResult {
     /// Counters of the dry run.
     pub stats: SessionStats,
     pub messages: u64,
+    /// Receive time of the first and of the last message, in nanoseconds since 1970.
+    pub span_ns: Option<(u64, u64)>,
     /// Unreadable messages, and listings without a usable id.
     pub unreadable: u64,
     /// Listings that had arrived before.
@@ -85,12 +143,17 @@ pub fn replay<M: Marketplace>(
     let mut reads: HashMap<u32, Vec<RecordedMessage>> = HashMap::new();
     for message in recording.messages() {
         let message = message?;
-        let replayer = replayer.get_or_insert_with(|| Replayer::new(market, rules, message.ns));
+        let replayer = match &mut replayer {
+            Some(replayer) => replayer,
+            None => replayer.insert(Replayer::new(market, rules, message.ns)),
+        };
         let (connection, is_last) = (message.conn, !message.more);
         let read = reads.entry(connection).or_default();
         read.push(message);
         if is_last || read.len() >= MESSAGES_PER_READ_MAX {
-            replayer.on_read(&reads.remove(&connection).unwrap_or_default(), &mut on_decision);
+            let read = reads.remove(&connection).unwrap_or_default();
+            replayer.update_prices(&read)?;
+            replayer.on_read(&read, &mut on_decision);
         }
     }
     let mut replayer = replayer.unwrap_or_else(|| Replayer::new(market, rules, 0));
@@ -98,6 +161,7 @@ pub fn replay<M: Marketplace>(
     let mut unfinished: Vec<_> = reads.into_values().collect();
     unfinished.sort_by_key(|read| read.first().map(|message| message.ns));
     for read in unfinished {
+        replayer.update_prices(&read)?;
         replayer.on_read(&read, &mut on_decision);
     }
     Ok(replayer.finish())
@@ -117,6 +181,10 @@ struct Replayer<M: Marketplace> {
     whitelist: Arc<Whitelist>,
     wanted: Arc<WantedItems>,
     deduplicator: Deduplicator,
+    /// Later snapshots of the prices, if they were recorded.
+    history: Option<PriceHistory>,
+    prices: Arc<PriceBook>,
+    last_ns: u64,
     /// Instant that represents the recording's first message.
     base: Instant,
     base_ns: u64,
@@ -132,19 +200,28 @@ impl<M: Marketplace> Replayer<M> {
         let clock = Arc::new(Mutex::new(ServerClock::new(base)));
         let whitelist = Arc::clone(&rules.whitelist);
         let ledger = Ledger::in_memory(rules.budget.clone(), whitelist.entries(), false);
+        let keyed_by = M::CAPABILITIES.keyed_by;
+        let mut engine =
+            Engine::new(Arc::clone(&whitelist), ledger, Executor::Dry, keyed_by, clock);
+        engine.set_max_wait(rules.max_wait);
+        let (prices, history) = match &rules.prices {
+            ReplayPrices::None => (Arc::default(), None),
+            ReplayPrices::Fixed(book) => (Arc::clone(book), None),
+            ReplayPrices::Recorded(prices, config) => {
+                (Arc::default(), Some(prices.history(config)))
+            }
+        };
+        engine.set_prices(Arc::clone(&prices));
         Self {
             market: market.clone(),
             protocol: M::Protocol::default(),
-            engine: Engine::new(
-                Arc::clone(&whitelist),
-                ledger,
-                Executor::Dry,
-                M::CAPABILITIES.keyed_by,
-                clock,
-            ),
+            engine,
+            history,
+            prices,
+            last_ns: base_ns,
             wanted: Arc::new(WantedItems::of(whitelist.entries())),
             whitelist,
-            deduplicator: Deduplicator::new(M::CAPABILITIES.keyed_by),
+            deduplicator: Deduplicator::new(keyed_by),
             base,
             base_ns,
             due: None,
@@ -159,6 +236,21 @@ impl<M: Marketplace> Replayer<M> {
         let since = Duration::from_nanos(ns.saturating_sub(self.base_ns));
         let wall = UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX));
         Now { instant: self.base.checked_add(since).unwrap_or(self.base), wall }
+    }
+
+    /// Uses the prices that were in force when a read arrived. The first ones count from the start.
+    fn update_prices(&mut self, read: &[RecordedMessage]) -> Result<(), RecordingReadError> {
+        let Some(first) = read.first() else { return Ok(()) };
+        while let Some(history) = &mut self.history
+            && let Some(from_ns) = history.next_ns()
+            && (history.is_at_start() || from_ns <= first.ns)
+        {
+            let Some(book) = history.advance()? else { break };
+            self.run_timers(self.at(from_ns));
+            self.prices = Arc::new(book);
+            self.engine.set_prices(Arc::clone(&self.prices));
+        }
+        Ok(())
     }
 
     /// Handles the messages of one read.
@@ -204,6 +296,7 @@ impl<M: Marketplace> Replayer<M> {
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
     ) {
         self.messages = self.messages.saturating_add(1);
+        self.last_ns = self.last_ns.max(arrived.message.ns);
         let now = self.at(arrived.message.ns);
         self.run_timers(now);
         let mut rest = Some(FeedMessage::Text(&arrived.message.raw));
@@ -263,19 +356,42 @@ impl<M: Marketplace> Replayer<M> {
             trade.status = removed.unwrap_or(trade.status);
         }
         trade.arrival = Some(RxTimestamps::at(now.instant));
-        if trade.event != TradeEvent::Updated {
-            on_decision(self.decide(&trade, ns, now));
+        if trade.event == TradeEvent::Updated {
+            return self.engine.consider(trade, now);
         }
-        self.engine.consider(trade, now);
+        let prices = Arc::clone(&self.prices);
+        let prices = PriceView::new(&prices, now.wall);
+        let verdict = self.whitelist.decide_with(&trade, prices);
+        if !matches!(verdict, Decision::Matched(_)) {
+            let result = ReplayOutcome::NoMatch;
+            on_decision(ReplayDecision {
+                ns,
+                trade: &trade,
+                verdict,
+                eligibility: None,
+                prices,
+                result,
+            });
+            return self.engine.consider(trade, now);
+        }
+        let eligibility = Some(eligibility(&trade, self.engine.server_time(now), false));
+        let result = self.consider(trade.clone(), now);
+        on_decision(ReplayDecision { ns, trade: &trade, verdict, eligibility, prices, result });
     }
 
-    fn decide<'t, 'a>(&self, trade: &'t Trade<'a>, ns: u64, now: Now) -> ReplayDecision<'t, 'a> {
-        let verdict = self.whitelist.decide(trade);
-        let eligibility = matches!(verdict, Decision::Matched(_)).then(|| {
-            let time = self.engine.server_time(now);
-            eligibility(trade, time, false)
-        });
-        ReplayDecision { ns, trade, verdict, eligibility }
+    /// Passes a matching listing to the engine.
+    fn consider(&mut self, trade: Trade<'_>, now: Now) -> ReplayOutcome {
+        let SessionStats { would_buy, repeated, ref skipped, .. } = *self.engine.stats();
+        let before = skipped.clone();
+        self.engine.consider(trade, now);
+        let after = self.engine.stats();
+        let count = |reason: &str| before.get(reason).copied().unwrap_or(0);
+        match after.skipped.iter().find(|(reason, after)| count(reason) < **after) {
+            _ if would_buy < after.would_buy => ReplayOutcome::Ordered,
+            Some((reason, _)) => ReplayOutcome::Skipped(reason),
+            None if repeated < after.repeated => ReplayOutcome::Repeated,
+            None => ReplayOutcome::Waits,
+        }
     }
 
     /// Runs the timers that are due before this time.
@@ -293,6 +409,7 @@ impl<M: Marketplace> Replayer<M> {
         ReplayResult {
             stats: self.engine.stats().clone(),
             messages: self.messages,
+            span_ns: (self.messages > 0).then_some((self.base_ns, self.last_ns)),
             unreadable: self.unreadable,
             duplicates: self.duplicates,
         }

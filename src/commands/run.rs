@@ -15,11 +15,12 @@ use super::{
     summary::Summary,
 };
 use crate::{
-    config::{Config, Generation, Mode},
+    config::{Config, Generation, Mode, prices::PriceSource},
     log::ReaderGone,
     markets::Marketplace,
     recording::{ActiveRecording, RealDisk, RecordingConfig, RecordingEnd, StreamSource},
     shutdown::parse_duration,
+    sniper::Sniper,
     ws::Feed,
 };
 
@@ -109,6 +110,14 @@ impl SessionRecording {
             warn!("Recording not started: this feed is already recorded");
         }
         Ok(Self(Some(recording)))
+    }
+
+    /// Also records the reference prices by which the session decides.
+    pub fn record_prices(&self, sources: &[PriceSource], sniper: &Sniper) {
+        if let (Some(recording), false) = (&self.0, sources.is_empty()) {
+            let recorder = recording.price_recorder(sources);
+            sniper.with_engine(|engine| engine.record_prices(recorder));
+        }
     }
 
     /// Ends the recording and logs its result. Waits for the disk for a limited time.

@@ -400,7 +400,7 @@ fn describe_rejection(reason: &'static str) -> &'static str {
 }
 
 /// Describes the reason of a skipped listing.
-fn describe_skip(reason: &'static str) -> &'static str {
+pub(super) fn describe_skip(reason: &'static str) -> &'static str {
     match reason {
         "halted" => "ordering was halted",
         "paused" => "ordering was paused by the market",

@@ -82,7 +82,7 @@ pub fn run(context: CommandContext<'_>, args: &WhitelistArgs) -> Result<ExitCode
             if let (Some(target), true) = (write, problems.is_empty()) {
                 write_file(target, &text)?;
             }
-            let unknown = unknown_names(&config, &plan)?;
+            let unknown = unknown_names(&config, &plan);
             let is_ok = problems.is_empty();
             let shown = ImportReport { plan: &plan, problems, unknown, write: write.as_deref() };
             match context.output.is_json() {
@@ -138,13 +138,10 @@ fn write_file(target: &Path, text: &str) -> io::Result<()> {
 }
 
 /// Returns the new names that no price source has, each with a similar name. Empty without prices.
-fn unknown_names(
-    config: &Config,
-    plan: &ImportPlan,
-) -> Result<Vec<(String, Option<String>)>, AppError> {
-    let book = prices::stored_book(config)?;
+fn unknown_names(config: &Config, plan: &ImportPlan) -> Vec<(String, Option<String>)> {
+    let book = prices::stored_book(config);
     if book.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let known: Vec<&str> = book.bases().collect();
     let mut unknown = Vec::new();
@@ -154,7 +151,7 @@ fn unknown_names(
             unknown.push((name.clone(), nearest(&base, &known).map(str::to_owned)));
         }
     }
-    Ok(unknown)
+    unknown
 }
 
 /// Result of an import.

@@ -7,8 +7,12 @@ use crate::{
     domain::{
         money::Percent,
         percent_rule::{CoinUsd, PriceCurrency},
+        time::UnixMs,
     },
-    prices::{PriceUnit, SourceKind},
+    prices::{
+        BookTable, PriceBook, PriceTable, PriceUnit, SourceKind,
+        book::{Resale, SourceLabel},
+    },
 };
 
 /// Default of `refresh_minutes`.
@@ -79,6 +83,27 @@ impl PricesConfig {
             SourceCurrency::Coins => CoinUsd::ONE,
             SourceCurrency::Usd | SourceCurrency::UsdCents => self.coin_usd.unwrap_or(CoinUsd::ONE),
         }
+    }
+
+    /// Combines one table per source, with the time of its prices.
+    pub fn book(&self, tables: &[Option<(&PriceTable, UnixMs)>]) -> PriceBook {
+        let table = |(index, source): (usize, &PriceSource)| {
+            let table = tables.get(index).copied().flatten();
+            BookTable {
+                table: table.map(|(table, _)| table),
+                at: table.map_or(UnixMs(0), |(_, at)| at),
+                max_age: source.max_age,
+                coin: self.coin(source),
+            }
+        };
+        let tables: Vec<BookTable<'_>> = self.sources.iter().enumerate().map(table).collect();
+        let fee = self.sell_fee.unwrap_or_default();
+        let resale = self.sell_on.map(|source| Resale { source, fee });
+        let labels = self.sources.iter().map(|source| SourceLabel {
+            name: source.name.as_str().into(),
+            currency: source.currency.currency(),
+        });
+        PriceBook::new(&tables).with_labels(labels).with_resale(resale)
     }
 
     pub fn source(&self, name: &str) -> Option<&PriceSource> {

@@ -12,11 +12,16 @@ use super::{
     reference::{DecidedReference, PercentOfReference, Reference},
     table::{Offer, PriceTable, Quote},
 };
-use crate::domain::{
-    money::{Amount, Percent},
-    percent_rule::{CoinUsd, PercentRule, PriceCurrency, PriceReference, QuoteSide, ReferenceRule},
-    time::{UnixMs, format_duration},
-    trade::Trade,
+use crate::{
+    domain::{
+        money::{Amount, Percent},
+        percent_rule::{
+            CoinUsd, PercentRule, PriceCurrency, PriceReference, QuoteSide, ReferenceRule,
+        },
+        time::{UnixMs, format_duration},
+        trade::Trade,
+    },
+    text::composed,
 };
 
 /// Maximum time by which a table may be ahead of the local clock.
@@ -45,6 +50,8 @@ pub struct BookSource {
     coin: CoinUsd,
     has_table: bool,
     has_bids: bool,
+    /// `true` if prices that are newer than the time of a decision are taken as they are.
+    is_timeless: bool,
 }
 
 /// Rows of one base name.
@@ -130,6 +137,7 @@ impl PriceBook {
             coin: table.coin,
             has_table: table.table.is_some(),
             has_bids: table.table.is_some_and(|table| table.has_side(QuoteSide::Bid)),
+            is_timeless: false,
         };
         Self {
             index,
@@ -157,6 +165,16 @@ impl PriceBook {
         Self { resale, ..self }
     }
 
+    /// Takes prices that are newer than the time of a decision as they are, for a replay with tables
+    /// of another time. The age of older prices counts as ever.
+    #[must_use]
+    pub fn accepting_later_prices(mut self) -> Self {
+        for source in &mut self.sources {
+            source.is_timeless = true;
+        }
+        self
+    }
+
     /// Returns the expected margin of buying a listing and selling the item at the lowest ask.
     pub fn margin(&self, trade: &Trade<'_>, now: UnixMs) -> Option<Percent> {
         let Resale { source: index, fee } = self.resale?;
@@ -181,7 +199,7 @@ impl PriceBook {
 
     /// Iterates over the variants of a base name, each with its quotes by source.
     pub fn variants(&self, base: &str) -> impl Iterator<Item = (ItemVariant, &[Quote])> {
-        let rows = self.index.get(base).copied().unwrap_or(BookRows { start: 0, len: 0 });
+        let rows = self.rows_of(base).unwrap_or(BookRows { start: 0, len: 0 });
         let end = rows.start.saturating_add(rows.len);
         (rows.start..end).filter_map(|row| {
             let row = usize::try_from(row).ok()?;
@@ -201,6 +219,35 @@ impl PriceBook {
         self.index.keys().map(AsRef::as_ref)
     }
 
+    /// Returns the rows of a base name. The names of the index are in composed form, so only a name
+    /// that is not found can be in another one.
+    #[inline]
+    fn rows_of(&self, base: &str) -> Option<BookRows> {
+        match self.index.get(base) {
+            Some(rows) => Some(*rows),
+            None if base.is_ascii() => None,
+            None => self.rows_of_other_form(base),
+        }
+    }
+
+    #[cold]
+    fn rows_of_other_form(&self, base: &str) -> Option<BookRows> {
+        self.index.get(composed(base).as_ref()).copied()
+    }
+
+    /// Returns the prices of one source, sorted by item.
+    pub fn table_of(&self, source: usize) -> Vec<(ItemKey<'_>, Quote)> {
+        let mut bases: Vec<&str> = self.bases().collect();
+        bases.sort_unstable();
+        let items = bases.into_iter().flat_map(|base| {
+            self.variants(base).filter_map(move |(variant, quotes)| {
+                let quote = quotes.get(source).filter(|quote| !quote.is_empty())?;
+                Some((ItemKey { base: base.into(), variant }, *quote))
+            })
+        });
+        items.collect()
+    }
+
     fn row(&self, row: usize) -> Option<&[Quote]> {
         let count = self.sources.len();
         let start = row.checked_mul(count)?;
@@ -210,7 +257,7 @@ impl PriceBook {
     /// Returns the quotes of one item, by source.
     #[inline]
     pub fn quotes(&self, key: &ItemKey<'_>) -> Option<&[Quote]> {
-        let BookRows { start, len } = *self.index.get(key.base.as_ref())?;
+        let BookRows { start, len } = self.rows_of(&key.base)?;
         let start = usize::try_from(start).ok()?;
         let end = start.checked_add(usize::try_from(len).ok()?)?;
         let variants = self.variants.get(start..end)?;
@@ -291,7 +338,7 @@ impl PriceBook {
                 ReferenceRule::First => false,
             });
             if is_better {
-                chosen = Some((position, found));
+                chosen = Some((position, found.at_position(position)));
             }
             if rule.rule == ReferenceRule::First {
                 break;
@@ -393,7 +440,7 @@ impl BookSource {
     fn check_age(&self, offer: Offer, now: UnixMs) -> Result<(), NoReference> {
         let at = self.time_of(offer);
         if at > now.plus(AHEAD_MAX) {
-            return Err(NoReference::Ahead);
+            return if self.is_timeless { Ok(()) } else { Err(NoReference::Ahead) };
         }
         let age = now.since(at);
         if age > self.max_age {
@@ -414,6 +461,7 @@ impl BookSource {
         self.coin
     }
 
+    /// Returns `true` if the source was read at least once.
     pub const fn has_table(&self) -> bool {
         self.has_table
     }
@@ -426,6 +474,20 @@ impl BookSource {
     /// Returns `true` if the table as a whole is missing or too old.
     pub fn is_stale(&self, now: UnixMs) -> bool {
         !self.has_table || now.since(self.at) > self.max_age || self.at > now.plus(AHEAD_MAX)
+    }
+}
+
+impl NoReference {
+    /// Returns the kind of the reason, under which such listings are counted.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::NoTable => "no reference prices yet",
+            Self::NoPrice => "no reference price of this item",
+            Self::Stale { .. } => "reference price too old",
+            Self::Ahead => "reference price from the future",
+            Self::FewOffers { .. } | Self::CountUnknown => "too few offers behind the reference",
+            Self::Below { .. } => "below min_reference",
+        }
     }
 }
 

@@ -3,13 +3,17 @@
 //!
 //! Sources write the same item in different ways. The phase of a Doppler is absent, a part of the
 //! name, behind the name, or beside it; a gem may replace the finish. A variant without a price of
-//! its own has none, so the key of a phase never equals the key of the name without a phase.
+//! its own has none, so the key of a phase never equals the key of the name without a phase. Names
+//! are compared in Unicode's composed form.
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use crate::domain::{
-    item_name::{ItemName, Wear},
-    trade::Trade,
+use crate::{
+    domain::{
+        item_name::{ItemName, Wear},
+        trade::Trade,
+    },
+    text::composed,
 };
 
 /// Longest name of an item, in bytes.
@@ -173,7 +177,7 @@ impl<'a> ItemKey<'a> {
             Some(rest) => ItemName { is_stattrak: true, ..ItemName::parse(rest) },
             None => ItemName::parse(name),
         };
-        let (base, within) = split_phase(parsed.base);
+        let (base, within) = split_phase(composed_base(parsed.base));
         if base.is_empty() || (behind.is_some() && within.is_some() && behind != within) {
             return None;
         }
@@ -219,6 +223,14 @@ impl std::fmt::Display for ItemKey<'_> {
             Some(wear) => write!(f, " ({})", wear.as_str()),
             None => Ok(()),
         }
+    }
+}
+
+/// Returns a base name in its composed form.
+fn composed_base(base: Cow<'_, str>) -> Cow<'_, str> {
+    match base {
+        Cow::Borrowed(base) => composed(base),
+        Cow::Owned(base) => Cow::Owned(composed(&base).into_owned()),
     }
 }
 
@@ -454,6 +466,25 @@ mod tests {
         same(&["★ StatTrak™ Karambit", "StatTrak™ ★ Karambit", "★  StatTrak™  Karambit"]);
         same(&["Sticker | Example (Holo)", "Sticker |  Example (Holo)"]);
         assert_ne!(key("Sticker | Example (Holo)"), key("Sticker | Example (Foil)"));
+    }
+
+    #[test]
+    fn composed_and_decomposed_names_are_the_same_key() {
+        for (composed, decomposed) in [
+            ("Desert Eagle | J\u{f6}rmungandr", "Desert Eagle | Jo\u{308}rmungandr"),
+            ("Sticker | \u{439}\u{451} (Holo)", "Sticker | \u{438}\u{306}\u{435}\u{308} (Holo)"),
+            // A compatibility ideograph, whose composed form is the usual one.
+            ("M4A4 | \u{9f8d}\u{738b} (Dragon King)", "M4A4 | \u{f9c4}\u{738b} (Dragon King)"),
+            (
+                "\u{2605} StatTrak\u{2122} Karambit | \u{e9} (Factory New)",
+                "\u{2605} StatTrak\u{2122} Karambit |  e\u{301} (Factory New)",
+            ),
+        ] {
+            assert_ne!(composed, decomposed);
+            assert_eq!(key(composed), key(decomposed), "{composed}");
+            assert_eq!(key(composed).base, ItemName::parse(composed).base, "{composed}");
+        }
+        assert_ne!(key("Sticker | J\u{f6}"), key("Sticker | Jo"));
     }
 
     #[test]

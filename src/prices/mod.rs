@@ -6,6 +6,7 @@
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
 //! - [`ceilings`]: the greatest prices that percent rules pay, by item.
 //! - [`value`], [`table`]: exact prices, and the prices of one source.
+//! - [`value`], [`table`]: exact prices, and the prices of one source. [`rows`]: its text form.
 //!
 //! # Invariants
 //!
@@ -20,6 +21,7 @@ pub mod ceilings;
 pub mod item_key;
 pub mod parse;
 pub mod reference;
+pub mod rows;
 pub mod source;
 pub mod table;
 pub mod value;

@@ -24,12 +24,24 @@ use crate::domain::{
 pub struct Reference {
     price: RefPrice,
     coin: CoinUsd,
+    /// Position among the references of the rule.
+    position: u32,
 }
 
 impl Reference {
     /// `coin` is the value of a coin in the currency of the price.
     pub const fn new(price: RefPrice, coin: CoinUsd) -> Self {
-        Self { price, coin }
+        Self { price, coin, position: 0 }
+    }
+
+    /// Sets the position among the references of a rule.
+    pub(super) fn at_position(self, position: usize) -> Self {
+        Self { position: u32::try_from(position).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Returns the position among the references of the rule that chose this one.
+    pub fn position(self) -> usize {
+        usize::try_from(self.position).unwrap_or(usize::MAX)
     }
 
     /// Returns the price in the currency of its source, and the value of a coin in that currency.
@@ -134,11 +146,18 @@ pub struct PercentOfReference {
 
 impl fmt::Display for PercentOfReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.of(&"reference"))
+    }
+}
+
+impl PercentOfReference {
+    /// Formats the share with the name of the reference: `2.31 = 84.1 % of buff.bid 2.75`.
+    pub fn of(&self, name: &dyn fmt::Display) -> String {
         let percent = self.reference.percent(self.price).hundredths();
         let tenths = percent.saturating_add(9).div_euclid(10);
         let (whole, part) = (tenths.div_euclid(10), tenths.rem_euclid(10));
         let reference = Amount::from_cents(self.reference.in_coins().cents());
-        write!(f, "{} = {whole}.{part} % of reference {reference}", self.price)
+        format!("{} = {whole}.{part} % of {name} {reference}", self.price)
     }
 }
 

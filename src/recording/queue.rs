@@ -19,9 +19,12 @@ use tokio::sync::watch;
 use super::{
     RecordingError,
     manifest::{ConnectionCounts, RecordedGap},
+    prices::{WAITING_MAX, WaitingPrices},
 };
 use crate::{
     clock,
+    config::prices::PriceSource,
+    prices::PriceBook,
     threads::lock,
     ws::{HandledMessage, MessageRecorder},
 };
@@ -114,6 +117,7 @@ pub(super) struct RecorderState {
     pub(super) bytes: AtomicU64,
     pub(super) disk_bytes: AtomicU64,
     pub(super) failure: watch::Sender<Option<Arc<RecordingError>>>,
+    prices: Mutex<WaitingPrices>,
 }
 
 impl RecorderState {
@@ -131,6 +135,7 @@ impl RecorderState {
             bytes: AtomicU64::new(0),
             disk_bytes: AtomicU64::new(0),
             failure: watch::Sender::new(None),
+            prices: Mutex::default(),
         }
     }
 
@@ -156,6 +161,29 @@ impl RecorderState {
         queue.batch.entries.push(entry);
         queue.batch.text.push_str(text);
         true
+    }
+
+    /// Sets the price sources of the session.
+    pub(super) fn set_price_sources(&self, sources: &[PriceSource]) {
+        lock(&self.prices).sources = sources.into();
+    }
+
+    /// Queues a snapshot of the reference prices.
+    pub(super) fn add_prices(&self, ns: u64, book: &Arc<PriceBook>) {
+        let mut prices = lock(&self.prices);
+        if prices.changes.len() < WAITING_MAX {
+            prices.changes.push((ns, Arc::clone(book)));
+        } else {
+            prices.is_incomplete = true;
+        }
+    }
+
+    /// Takes the queued snapshots.
+    pub(super) fn take_prices(&self) -> WaitingPrices {
+        let mut prices = lock(&self.prices);
+        let changes = mem::take(&mut prices.changes);
+        let is_incomplete = prices.is_incomplete;
+        WaitingPrices { sources: Arc::clone(&prices.sources), changes, is_incomplete }
     }
 
     pub(super) fn status(&self) -> RecordingStatus {

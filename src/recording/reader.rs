@@ -108,6 +108,10 @@ impl Recording {
         Ok(Self { directory, sources: content.sources, is_complete: content.complete })
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub fn sources(&self) -> &[RecordedSource] {
         &self.sources
     }

@@ -25,11 +25,13 @@ use super::{
     format,
     format::RecordLine,
     manifest::{MANIFEST_FILE, Manifest, SourceEntry},
+    prices::{PriceFiles, PriceRecorder},
     queue::QueuedMessage,
     queue::{MessageBatch, QUEUE_BYTES_MAX, RecorderState, RecordingStatus, SourceRecorder},
 };
 use crate::{
     clock,
+    config::prices::PriceSource,
     domain::time::UnixMs,
     secret,
     threads::{Alarm, ThreadGuard, ThreadName, failpoint, priority},
@@ -144,6 +146,7 @@ impl ActiveRecording {
             config,
             session,
             started_ns,
+            prices: PriceFiles::new(&directory),
             disk,
             streams,
         };
@@ -177,6 +180,12 @@ impl ActiveRecording {
 
     pub fn status(&self) -> RecordingStatus {
         self.shared.status()
+    }
+
+    /// Returns the recorder of the reference prices of these sources.
+    pub fn price_recorder(&self, sources: &[PriceSource]) -> PriceRecorder {
+        self.shared.set_price_sources(sources);
+        PriceRecorder(Arc::clone(&self.shared))
     }
 
     /// Returns an observer that stays valid after the end.
@@ -267,6 +276,7 @@ struct RecordingThread<D: Disk> {
     session: String,
     started_ns: u64,
     manifest_path: PathBuf,
+    prices: PriceFiles<D>,
     disk: D,
     streams: Vec<StreamFile<D>>,
 }
@@ -300,6 +310,7 @@ impl<D: Disk> RecordingThread<D> {
                 self.shared.swap_batch(&mut batch);
             }
             self.write_batch(&batch)?;
+            self.write_prices()?;
             let was_empty = batch.is_empty();
             batch.clear();
             if is_stopping {
@@ -338,6 +349,11 @@ impl<D: Disk> RecordingThread<D> {
             shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn write_prices(&mut self) -> Result<(), RecordingError> {
+        let waiting = self.shared.take_prices();
+        self.prices.write(&self.disk, &waiting)
     }
 
     /// Appends and syncs all collected messages.

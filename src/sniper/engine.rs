@@ -52,6 +52,7 @@ use crate::{
         price_status::PriceStatus,
     },
     prices::PriceBook,
+    recording::PriceRecorder,
     secret,
     text::{Escaped, truncated},
     whitelist::{Decision, PriceView, Whitelist, WhitelistEntry, percent_mismatch},
@@ -133,6 +134,7 @@ pub struct Engine<B> {
     /// For each whitelist entry, the number of listings that matched it.
     pub(super) match_counts: Vec<u64>,
     pub(super) activity: Activity,
+    pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Orders whose items are not stored yet.
@@ -188,6 +190,7 @@ impl<B: OrderSender> Engine<B> {
             prices: Arc::default(),
             match_counts,
             activity: Activity::default(),
+            price_recorder: None,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
@@ -240,7 +243,16 @@ impl<B: OrderSender> Engine<B> {
     /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are not
     /// freed on this thread.
     pub fn set_prices(&mut self, prices: Arc<PriceBook>) {
+        if let Some(recorder) = &self.price_recorder {
+            recorder.record(&prices);
+        }
         self.prices = prices;
+    }
+
+    /// Records the current reference prices, and those that replace them.
+    pub fn record_prices(&mut self, recorder: PriceRecorder) {
+        recorder.record(&self.prices);
+        self.price_recorder = Some(recorder);
     }
 
     /// Returns the reference prices as of this time.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use tracing::warn;
 
 use super::{Engine, Now, OrderSender};
 use crate::{
@@ -28,6 +29,8 @@ pub struct Rules {
     pub ledger: LedgerRules,
     /// Reference prices, and the wanted items of the whitelist.
     pub prices: PriceSnapshot,
+    /// `true` if the prices have other sources than before.
+    pub has_other_sources: bool,
     pub max_wait: Duration,
 }
 
@@ -64,7 +67,7 @@ impl<B: OrderSender> Engine<B> {
         now: Now,
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
-        let Rules { whitelist, previous, ledger, prices, max_wait } = rules;
+        let Rules { whitelist, previous, ledger, prices, has_other_sources, max_wait } = rules;
         let count = |before: &Option<usize>| {
             before.and_then(|at| self.match_counts.get(at)).copied().unwrap_or_default()
         };
@@ -73,6 +76,12 @@ impl<B: OrderSender> Engine<B> {
         // They name entries by position.
         self.activity.clear_near_misses();
         self.max_wait = max_wait;
+        if has_other_sources && self.price_recorder.take().is_some() {
+            warn!("Prices no longer recorded: the recording knows the sources of its start only");
+        }
+        if let Some(recorder) = &self.price_recorder {
+            recorder.record(&prices.book);
+        }
         let mut replaced = ReplacedRules {
             dropped: 0,
             _whitelist: std::mem::replace(&mut self.whitelist, whitelist),

@@ -284,7 +284,7 @@ fn a_percent_rule_matches_up_to_its_bound_and_no_further() {
     let entry = percent_entry();
     check_percent(&entry, (REDLINE, 1_599, 0), None);
     check_percent(&entry, (REDLINE, 1_600, 0), None);
-    let above = "16.01 = 80.1 % of reference 20.00, above 80.00 %";
+    let above = "16.01 = 80.1 % of buff.ask 20.00, above 80.00 %";
     check_percent(&entry, (REDLINE, 1_601, 0), Some(above));
 }
 

@@ -1,17 +1,14 @@
 //! Downloads of reference prices, off the hot path.
 //!
-//! - [`store`]: tables on disk. [`reader`]: reads one source and keeps its table. [`stored`]: the
-//!   tables on disk as one snapshot.
+//! - [`store`]: tables on disk. [`reader`]: reads one source and keeps its table.
 //! - [`refresh`]: reads all sources again and again and publishes snapshots.
 
 pub mod reader;
 pub mod refresh;
 pub mod store;
-pub mod stored;
 
 pub use self::{
     reader::{PriceFailure, PriceReader, PriceReading},
     refresh::{PricePublisher, refresh_prices},
     store::{PriceStore, StoredAs, StoredTable},
-    stored::stored_book,
 };

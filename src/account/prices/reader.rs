@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use super::{
-    store::{PriceStore, StoredAs, StoredTable},
-    stored::stored_book,
-};
+use super::store::{PriceStore, StoredAs, StoredTable};
 use crate::{
     account::reader::RateLimiter,
     clock,
@@ -200,7 +197,7 @@ impl PriceReader {
 
     /// Combines the last good tables of all sources. A table that cannot be read counts as absent.
     pub fn book(&self) -> PriceBook {
-        stored_book(&self.config, &self.store)
+        self.store.book(&self.config)
     }
 }
 

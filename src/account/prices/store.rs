@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::{
-    config::prices::{PriceLocation, PriceSource},
+    config::prices::{PriceLocation, PriceSource, PricesConfig},
     domain::time::UnixMs,
-    prices::{ItemKey, Offer, PriceTable, Quote, RefPrice, item_key::ItemVariant},
+    prices::{PriceBook, PriceTable, rows},
 };
 
 /// Folder below `SNIPER_DATA`.
@@ -74,16 +74,28 @@ struct FileHead {
     items: usize,
 }
 
-/// Price in millionths, number of offers, time.
-type OfferRow = (u64, Option<u32>, Option<i64>);
-
-/// Base name, variant, ask and bid.
-type ItemRow = (String, u16, Option<OfferRow>, Option<OfferRow>);
-
 impl PriceStore {
     /// `data_dir` is `SNIPER_DATA`.
     pub fn new(data_dir: &Path) -> Self {
-        Self { folder: data_dir.join(FOLDER) }
+        Self::at(data_dir.join(FOLDER))
+    }
+
+    /// Uses this folder, such as a copy of `prices` below `SNIPER_DATA`.
+    pub fn at(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Combines the last good tables of all sources. A table that cannot be read counts as absent.
+    pub fn book(&self, config: &PricesConfig) -> PriceBook {
+        let load = |source| self.load(source, StoredAs::Current).ok().flatten();
+        let stored: Vec<Option<StoredTable>> = config.sources.iter().map(load).collect();
+        let tables =
+            stored.iter().map(|stored| Some((&stored.as_ref()?.table, stored.as_ref()?.at)));
+        config.book(&tables.collect::<Vec<_>>())
     }
 
     fn path(&self, source: &PriceSource, stored: StoredAs) -> PathBuf {
@@ -184,13 +196,9 @@ fn write(out: &mut impl io::Write, origin: &str, stored: &StoredTable) -> io::Re
         items: stored.table.len(),
     };
     serde_json::to_writer(&mut *out, &head)?;
-    let offer = |offer: Option<Offer>| {
-        offer.map(|offer| (offer.price.micros(), offer.count(), offer.at().map(|at| at.0)))
-    };
     for (key, quote) in stored.table.iter() {
-        out.write_all(b"\n")?;
-        let row = (key.base.as_ref(), key.variant.bits(), offer(quote.ask), offer(quote.bid));
-        serde_json::to_writer(&mut *out, &row)?;
+        writeln!(out)?;
+        out.write_all(rows::format_row(key, quote).as_bytes())?;
     }
     out.flush()
 }
@@ -204,9 +212,8 @@ fn read(text: &str, origin: &str) -> Option<StoredTable> {
     }
     let mut table = PriceTable::default();
     for line in lines {
-        let (base, variant, ask, bid): ItemRow = serde_json::from_str(line).ok()?;
-        let key = ItemKey { base: base.into(), variant: ItemVariant::from_bits(variant)? };
-        table.insert(key, Quote { ask: read_offer(ask), bid: read_offer(bid) });
+        let (key, quote) = rows::parse_row(line)?;
+        table.insert(key, quote);
     }
     (table.len() == head.items).then_some(StoredTable {
         table,
@@ -216,12 +223,6 @@ fn read(text: &str, origin: &str) -> Option<StoredTable> {
         last_modified: head.last_modified,
         is_dated: head.is_dated,
     })
-}
-
-fn read_offer(row: Option<OfferRow>) -> Option<Offer> {
-    let (micros, count, at) = row?;
-    let offer = Offer::new(RefPrice::from_micros(micros)?);
-    Some(offer.with_count(count).with_time(at.map(UnixMs)))
 }
 
 #[cfg(test)]

@@ -31,14 +31,18 @@ use self::{
         SourceUrls, deduplicate_names,
     },
 };
-use super::{AppError, CommandContext, block_on};
+use super::{
+    AppError, CommandContext, block_on,
+    replay::{ReplayDecision, ReplayResult, ReplayRules, replay},
+};
 use crate::{
     config::{Config, Market, endpoint::Endpoint, load::process_environment},
     markets::Marketplace,
     net::tls::Tls,
     protocol::{PlainJson, Subscription},
     recording::{
-        self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RealDisk, RecordingEnd, RecordingError,
+        self, ActiveRecording, Disk, QUEUE_BYTES_MAX, RealDisk, Recording, RecordingEnd,
+        RecordingError, RecordingReadError,
     },
     secret,
     shutdown::{SecondSignal, Shutdown, parse_duration},
@@ -224,14 +228,23 @@ impl CapturePlan {
     }
 }
 
-/// The feed of a market: its public subscriptions, without the private balance.
+/// The feed of a market: its public subscriptions, without the private balance; and the decisions
+/// about a recording of it.
 #[derive(Clone)]
 pub struct MarketSource {
     address: Endpoint,
     start: Arc<StartMarket>,
+    replay: Arc<ReplayMarket>,
 }
 
 type StartMarket = dyn Fn(Target<TcpDial>, Options) -> Handle + Send + Sync;
+type ReplayMarket = dyn Fn(
+        &Recording,
+        &ReplayRules,
+        &mut dyn FnMut(ReplayDecision<'_, '_>),
+    ) -> Result<ReplayResult, RecordingReadError>
+    + Send
+    + Sync;
 
 impl MarketSource {
     pub fn new<M: Marketplace>(market: &M, config: &Config) -> Self
@@ -254,7 +267,28 @@ impl MarketSource {
             };
             Handle::start_retrying(target, M::Protocol::default(), options)
         };
-        Self { address, start: Arc::new(start) }
+        let market = market.clone();
+        let replay =
+            move |recording: &Recording,
+                  rules: &ReplayRules,
+                  on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>)| {
+                replay(&market, recording, rules, on_decision)
+            };
+        Self { address, start: Arc::new(start), replay: Arc::new(replay) }
+    }
+
+    /// Replays a recording of the market under these rules.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`RecordingReadError`] when the recording cannot be read to its end.
+    pub fn replay(
+        &self,
+        recording: &Recording,
+        rules: &ReplayRules,
+        on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>),
+    ) -> Result<ReplayResult, RecordingReadError> {
+        (self.replay)(recording, rules, on_decision)
     }
 }
 

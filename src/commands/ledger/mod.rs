@@ -27,7 +27,7 @@ use super::{
     status::{Standing, StandingProblems, request_status, stopped_status},
 };
 use crate::{
-    account::prices::{PriceStore, stored_book},
+    account::prices::PriceStore,
     clock,
     domain::{time::UnixMs, trade::TradeId},
     ledger::{
@@ -192,7 +192,7 @@ pub fn at<T: Termination>(
     }
     let mut out = Masking::new(io::stdout().lock());
     let stored_prices = || {
-        let book = stored_book(&loaded.config.prices, &PriceStore::new(data));
+        let book = PriceStore::new(data).book(&loaded.config.prices);
         PriceStatus::all(&book, &loaded.config.whitelist, clock::now())
     };
     let mut commands = LedgerCommands {

@@ -75,6 +75,15 @@ async fn a_marketplace_recording_contains_neither_wallet_nor_credential() {
     assert!(!recorded.contains(&market.session()), "the credential was recorded");
 }
 
+/// Closes the feed and waits until all of its messages are decided and recorded. Ends before the
+/// reconnect, which is at least 800 ms later.
+pub(super) async fn end_feed(market: &SimServer) {
+    market.close_feeds(1_001, "at the end");
+    for _ in 0..20 {
+        poll_delay().await;
+    }
+}
+
 /// Runs a dry session with one disconnect, then replays its recording.
 #[tokio::test]
 async fn a_replay_with_the_same_rules_repeats_the_decisions() {
@@ -108,6 +117,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
         while decided.borrow().len() < 400 || feed.metrics.reconnects.load(Relaxed) == 0 {
             poll_delay().await;
         }
+        end_feed(&market).await;
     };
     tokio::select! {
         gave_up = running => panic!("{gave_up}"),
@@ -119,7 +129,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     let directory = sessions(&workspace.path().join("data/recordings")).pop().unwrap();
     let recording = Recording::open(&directory).unwrap();
     assert!(recording.is_complete());
-    let rules = ReplayRules { whitelist: Arc::clone(&whitelist), budget };
+    let rules = ReplayRules::new(Arc::clone(&whitelist), budget);
     let replay = || {
         let mut decided = Vec::new();
         let market = Csgoroll::new(&feed.config);
@@ -147,7 +157,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     }
     let written = manifest(&directory).unwrap();
     assert_eq!(written["total_reconnects"], 1);
-    assert_eq!(written["connection_gaps"].as_array().unwrap().len(), 1);
+    assert_eq!(written["connection_gaps"].as_array().unwrap().len(), 2, "the end is the second");
     assert_eq!(written["connection_gaps"][0]["open"], false);
 }
 

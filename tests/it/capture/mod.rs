@@ -4,6 +4,7 @@
 mod command;
 mod market;
 mod nothing;
+mod prices;
 mod recording;
 mod server;
 

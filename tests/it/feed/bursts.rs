@@ -244,7 +244,7 @@ fn replayed(directory: &Path) -> Vec<String> {
     let market = Csgoroll::at(&endpoints, Generation::B);
     let recording = Recording::open(directory).unwrap();
     let mut ordered = Vec::new();
-    let rules = ReplayRules { whitelist, budget };
+    let rules = ReplayRules::new(whitelist, budget);
     let result = replay(&market, &recording, &rules, |decision| {
         let is_listed = decision.trade.status == TradeStatus::Listed;
         if matches!(decision.verdict, Decision::Matched(_)) && is_listed {

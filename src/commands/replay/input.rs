@@ -1,0 +1,188 @@
+//! Recording and reference prices of a replay.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::{Value, json};
+
+use super::ReplayPrices;
+use crate::{
+    account::prices::PriceStore,
+    commands::{AppError, run::DIRECTORY},
+    config::Config,
+    domain::time::UnixMs,
+    prices::PriceBook,
+    recording::{RecordedPrices, Recording},
+    text::Escaped,
+};
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// A recording, and the prices by which it is replayed.
+#[derive(Clone, Debug)]
+pub struct ReplayInput {
+    pub recording: Recording,
+    pub prices: ReplayPrices,
+    origin: PriceOrigin,
+    /// Name of each source, and the time of its first table.
+    tables: Vec<(String, Option<UnixMs>)>,
+}
+
+/// Where the prices of a replay come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PriceOrigin {
+    /// The settings have no source.
+    None,
+    /// The recording: number of changes, and the time up to which they were recorded if that is not
+    /// its end.
+    Recorded { changes: usize, until: Option<UnixMs> },
+    /// A folder with stored tables.
+    Folder(PathBuf),
+}
+
+impl ReplayInput {
+    /// Opens a recording, by default the newest one of `sniper run --record`. Its prices are those of
+    /// `folder`, else those that were recorded, else the stored ones.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AppError`] if there is no recording or its prices cannot be read.
+    pub fn open(
+        config: &Config,
+        path: Option<&Path>,
+        folder: Option<&Path>,
+    ) -> Result<Self, AppError> {
+        const WHAT: &str = "the replay";
+        let path = match path {
+            Some(path) => path.to_owned(),
+            None => newest(&config.data_dir.join(DIRECTORY))
+                .map_err(|error| AppError::start(WHAT, error))?,
+        };
+        let recording = Recording::open(path).map_err(|error| AppError::start(WHAT, error))?;
+        let recorded = match folder {
+            Some(_) => None,
+            None => recording.prices().map_err(|error| AppError::start(WHAT, error))?,
+        };
+        let sources = &config.prices.sources;
+        let (prices, origin, tables) = match (recorded, folder) {
+            _ if sources.is_empty() => (ReplayPrices::None, PriceOrigin::None, Vec::new()),
+            (Some(recorded), _) => {
+                let (origin, tables) = of_recording(&recorded);
+                (ReplayPrices::Recorded(recorded, config.prices.clone()), origin, tables)
+            }
+            (None, folder) => {
+                let store = match folder {
+                    Some(folder) => PriceStore::at(folder),
+                    None => PriceStore::new(&config.data_dir),
+                };
+                let book = store.book(&config.prices).accepting_later_prices();
+                let tables = of_book(config, &book);
+                let origin = PriceOrigin::Folder(store.folder().to_owned());
+                (ReplayPrices::Fixed(Arc::new(book)), origin, tables)
+            }
+        };
+        Ok(Self { recording, prices, origin, tables })
+    }
+
+    /// Describes recording and prices. `span_ns`: receive times of the first and last message.
+    pub fn describe(&self, span_ns: Option<(u64, u64)>) -> String {
+        let time = |ns: u64| UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX));
+        let first = span_ns.map(|(first, _)| time(first));
+        let mut text = format!("Recording: {}", self.recording.directory().display());
+        if let Some((first, last)) = span_ns {
+            text.push_str(&format!(", {} to {}", time(first), time(last)));
+        }
+        if !self.recording.is_complete() {
+            text.push_str(" (incomplete)");
+        }
+        let tables = self.tables.iter().map(|(name, at)| match at {
+            Some(at) => format!("{} of {at}", Escaped(name)),
+            None => format!("{} has none", Escaped(name)),
+        });
+        let tables = tables.collect::<Vec<_>>().join(", ");
+        text.push_str("\nPrices: ");
+        text.push_str(&match &self.origin {
+            PriceOrigin::None => "the settings have no source".to_owned(),
+            PriceOrigin::Recorded { changes, until } => {
+                let until =
+                    until.map(|until| format!("; recorded only until {until}")).unwrap_or_default();
+                let changes = changes.saturating_sub(1);
+                format!("as recorded, {tables}; {changes} later changes{until}")
+            }
+            PriceOrigin::Folder(folder) => {
+                format!("not recorded; taken from {}, {tables}", folder.display())
+            }
+        });
+        if self.is_timeless(first) {
+            text.push_str(
+                "\n  They are newer than the recording, so they count without their age.",
+            );
+        }
+        text.push('\n');
+        text
+    }
+
+    /// Returns `true` if prices are used for listings that are older than they are.
+    fn is_timeless(&self, first: Option<UnixMs>) -> bool {
+        let is_later = |at: &UnixMs| first.is_some_and(|first| first < *at);
+        matches!(self.origin, PriceOrigin::Folder(_))
+            && self.tables.iter().filter_map(|(_, at)| at.as_ref()).any(is_later)
+    }
+
+    pub fn to_json(&self, span_ns: Option<(u64, u64)>) -> Value {
+        let first = span_ns.map(|(first, _)| UnixMs(i64::try_from(first / NS_PER_MS).unwrap_or(0)));
+        let tables = self
+            .tables
+            .iter()
+            .map(|(name, at)| json!({"name": name, "at": at.map(|at| at.to_string())}));
+        let tables: Vec<Value> = tables.collect();
+        json!({
+            "from": match &self.origin {
+                PriceOrigin::None => "none",
+                PriceOrigin::Recorded { .. } => "recording",
+                PriceOrigin::Folder(_) => "folder",
+            },
+            "sources": tables,
+            "without_age": self.is_timeless(first),
+        })
+    }
+}
+
+fn of_recording(recorded: &RecordedPrices) -> (PriceOrigin, Vec<(String, Option<UnixMs>)>) {
+    let changes = recorded.changes();
+    let last = changes.last().filter(|change| change.is_last);
+    let until = last.map(|change| UnixMs(i64::try_from(change.ns / NS_PER_MS).unwrap_or(i64::MAX)));
+    let tables = changes.first().into_iter().flat_map(|change| &change.sources);
+    let tables =
+        tables.map(|table| (table.name.clone(), table.file.as_ref().map(|_| UnixMs(table.at_ms))));
+    (PriceOrigin::Recorded { changes: changes.len(), until }, tables.collect())
+}
+
+fn of_book(config: &Config, book: &PriceBook) -> Vec<(String, Option<UnixMs>)> {
+    let sources = config.prices.sources.iter().zip(book.sources());
+    sources
+        .map(|(source, table)| (source.name.clone(), table.has_table().then_some(table.at)))
+        .collect()
+}
+
+/// Returns the newest session of a folder with recordings.
+fn newest(folder: &Path) -> io::Result<PathBuf> {
+    let missing = |error: io::Error| {
+        let message =
+            format!("no recording in {}; record with `sniper run --record`", folder.display());
+        io::Error::new(error.kind(), message)
+    };
+    let mut newest: Option<(std::time::SystemTime, PathBuf)> = None;
+    for entry in fs::read_dir(folder).map_err(missing)? {
+        let path = entry?.path();
+        let created = fs::metadata(path.join(crate::recording::MANIFEST_FILE));
+        let Ok(created) = created.and_then(|metadata| metadata.modified()) else { continue };
+        if newest.as_ref().is_none_or(|newest| *newest < (created, path.clone())) {
+            newest = Some((created, path));
+        }
+    }
+    newest.map(|(_, path)| path).ok_or_else(|| missing(io::ErrorKind::NotFound.into()))
+}
