@@ -5,7 +5,7 @@
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
-//! - [`prices`]: the price sources. [`whitelist`]: import and export.
+//! - [`alert`]: test messages. [`prices`]: the price sources. [`whitelist`]: import and export.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //!
 //! Shared by the commands:
@@ -15,6 +15,7 @@
 //! - [`replay`]: a recording through the decision engine.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 
+pub mod alert;
 pub mod background;
 pub mod capture;
 pub mod check;

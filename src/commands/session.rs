@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     account::RefreshRequests,
+    alerts::{AlertEvent, AlertService},
     clock,
     config::{Config, Mode},
     domain::{own_order_id::OwnOrderIds, server_clock::ServerClock},
@@ -113,6 +114,7 @@ pub struct TradingSession<'c, M> {
     inputs: EngineInputs,
     _background: BackgroundThread,
     _control: Option<ControlServer>,
+    alerts: AlertService,
     spinning: Option<CoreSpinner>,
     started: Instant,
     /// Sequence number of the first order of this session.
@@ -179,6 +181,12 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             engine.set_prices(stored);
             inputs.prices = Some(books);
         }
+        let alerts = AlertService::start(config, &feed.metrics, &price_tls)
+            .map_err(|error| AppError::start("the alerts", error))?;
+        let sources = config.prices.sources.iter().map(|source| source.name.clone());
+        engine.set_alerts(alerts.sender(), sources.collect());
+        let (entries, is_live) = (config.whitelist.len(), config.mode == Mode::Live);
+        alerts.sender().emit(clock::wall(), || AlertEvent::Started { is_live, entries });
         let sniper = Sniper::new(engine);
         // A weak handle, because the feed may outlive the session and its ledger.
         let weak = sniper.downgrade();
@@ -199,6 +207,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             inputs,
             _background: background,
             _control: control,
+            alerts,
             started,
             first_order,
         })
@@ -281,6 +290,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// Not cancel safe: responses of orders in flight would be lost.
     pub async fn finish(mut self, ended: SessionEnd) -> Summary {
         self.sniper.stop();
+        self.alerts.sender().stopping();
         if let Some(mut spinning) = self.spinning.take() {
             spinning.stop().await;
         }
@@ -303,6 +313,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
                 self.sniper.with_engine(|engine| engine.on_order_report(&report, Now::read()));
             }
         }
+        let (reason, is_failure) = (ended.to_string(), !ended.is_success());
+        let alerts = std::mem::take(&mut self.alerts);
+        alerts.sender().emit(clock::wall(), || AlertEvent::Stopped { reason, is_failure });
+        alerts.finish().await;
         self.summary(&ended)
     }
 

@@ -26,6 +26,7 @@ use std::{
 
 use super::{
     OrderSender,
+    alerting::EngineAlerts,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
@@ -123,7 +124,8 @@ pub struct Engine<B> {
     clock: Arc<Mutex<ServerClock>>,
     pub(super) stats: SessionStats,
     /// Reference prices. Replaced as a whole.
-    prices: Arc<PriceBook>,
+    pub(super) prices: Arc<PriceBook>,
+    pub(super) alerting: EngineAlerts,
     /// For each whitelist entry, whether it matched a listing.
     has_matched: Vec<bool>,
     pub(super) notified: Notified,
@@ -176,6 +178,7 @@ impl<B: OrderSender> Engine<B> {
             clock,
             stats: SessionStats::default(),
             prices: Arc::default(),
+            alerting: EngineAlerts::default(),
             has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -369,6 +372,7 @@ impl<B: OrderSender> Engine<B> {
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
         trade_log::would_buy(trade, &self.matched(trade, entry, now));
+        self.alert_would_buy(trade, price, now.wall);
     }
 
     /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
@@ -436,6 +440,7 @@ impl<B: OrderSender> Engine<B> {
                 for change in &effects.changes {
                     self.stats.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));
+                    self.alert_change(change);
                 }
             }
             Err(error) => {
@@ -490,6 +495,8 @@ impl<B: OrderSender> Engine<B> {
             market_error: report.market_error.clone(),
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
+        let order = (order.name, order.price);
+        self.alert_outcome(&report.outcome, order, snapshot.as_ref(), now.wall);
         if let Outcome::Bought { price, .. } = report.outcome {
             self.stats.add_purchase(BoughtItem {
                 id: report.key.id,
