@@ -35,6 +35,14 @@ pub fn wall() -> UnixMs {
     ms(since_epoch())
 }
 
+/// Returns the offset of this machine's time zone from UTC at a time, in seconds. Zero if the zone is
+/// unknown.
+pub fn utc_offset_s(at: UnixMs) -> i32 {
+    static ZONE: OnceLock<jiff::tz::TimeZone> = OnceLock::new();
+    let zone = ZONE.get_or_init(jiff::tz::TimeZone::system);
+    jiff::Timestamp::from_millisecond(at.0).map_or(0, |at| zone.to_offset(at).seconds())
+}
+
 /// Reads the wall clock in nanoseconds since 1970, for recordings.
 pub fn now_ns() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)

@@ -29,6 +29,7 @@
 //! | [`ledger`] | write-ahead log, limits, balance, reconciliation, recovery | pure core, durable edge |
 //! | [`execution`] | order → request on a warm connection → outcome | edge |
 //! | [`account`] | balance, purchases, open listings, rate limiter | edge |
+//! | [`alerts`] | alerts, heartbeat, notifications of systemd | pure core, edge |
 //! | [`sniper`] | decision engine: eligibility, held listings, settlement, trade log | pure, with a handle |
 //! | [`sim`] | simulated market, used by `demo`, `sim` and tests | pure engine, edge |
 //! | [`commands`] | one module per command: arguments, run and output | edge |
@@ -77,6 +78,7 @@ pub mod whitelist;
 pub mod ledger;
 pub mod execution;
 pub mod account;
+pub mod alerts;
 pub mod sniper;
 pub mod sim;
 pub mod commands;

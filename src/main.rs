@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use sniper::{
     commands::{
-        CommandContext, capture, check,
+        CommandContext, alert, capture, check,
         cli::{Cli, Command},
         demo, doctor, ledger, prices, profit,
         reload::SettingsSource,
@@ -18,7 +18,6 @@ use sniper::{
     log::ReaderGone,
     markets::{MarketApi as _, Marketplace, csgoroll::Csgoroll},
     shutdown::{SecondSignal, Shutdown},
-    threads,
     ws::{self, Feed},
 };
 
@@ -35,7 +34,7 @@ macro_rules! with_market {
 }
 
 fn main() -> ExitCode {
-    threads::stop_ordering_on_panic();
+    sniper::threads::stop_ordering_on_panic();
     let cli = Cli::read();
     let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
     let context = CommandContext::new(&cli.shared, decimals);
@@ -57,6 +56,7 @@ fn main() -> ExitCode {
         ),
         Command::Prices(args) => prices::run(context, &args),
         Command::Whitelist(args) => whitelist::run(context, &args),
+        Command::Alert(args) => alert::run(context, &args),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Profit(args) => profit::run(context, &args),
         Command::Status => ledger::at(context, |commands| commands.status()),

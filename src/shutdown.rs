@@ -250,8 +250,8 @@ impl fmt::Display for DurationText {
 
 /// Maximum time from the start of the shutdown to the exit.
 ///
-/// Exceeds the sum of the individual limits: order responses 11 s, recording 10 s, ledger 10 s, log
-/// 1 s, summary 2 s.
+/// Exceeds the sum of the individual limits: order responses 11 s, alerts 5 s, recording 10 s, ledger
+/// 10 s, log 1 s, summary 2 s.
 pub const STOP_MAX: Duration = Duration::from_secs(45);
 
 /// Maximum time to print the final message.

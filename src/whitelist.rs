@@ -328,6 +328,7 @@ impl Mismatch {
             Self::Category { .. } => "another category",
             Self::Rarity { .. } => "another rarity",
             Self::Excluded => "excluded",
+            Self::Paused => "its entry is paused",
             Self::PercentAbove { .. } => "above max_percent of the reference",
             Self::NoReference { reason, .. } => reason.name(),
         }

@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 use super::{AppError, CommandContext};
 use crate::{
     config::{
-        Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem, SpeedConfig,
+        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
+        SpeedConfig,
+        alerts::{HeartbeatConfig, TimeOfDay},
         prices::{PriceSource, PricesConfig},
         reconnection::ReconnectionLimits,
     },
@@ -163,6 +165,9 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     if let Some(prices) = prices(&config.prices) {
         line("Prices", &prices);
     }
+    if config.alerts.is_used() {
+        line("Alerts", &alerts(&config.alerts));
+    }
     text.push_str("\nBudget\n");
     for (name, value) in budget(&config.budget) {
         text.push_str(&format!("  {name:<20}{value:>12}\n"));
@@ -176,6 +181,24 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     }
     text.push_str(&warnings(&loaded.warnings));
     text
+}
+
+/// Channels with their servers; the rest of an address is a secret.
+fn alerts(alerts: &AlertsConfig) -> String {
+    let AlertsConfig { channels, rules, heartbeat } = alerts;
+    let mut parts: Vec<String> = channels
+        .iter()
+        .map(|channel| {
+            let target = &channel.target;
+            format!("{} ({})", target.kind().name(), target.endpoint().authority())
+        })
+        .collect();
+    if let Some(HeartbeatConfig { url, every, .. }) = heartbeat {
+        parts.push(format!("heartbeat every {} to {}", whole_units(*every), url.origin()));
+    }
+    parts.push(format!("summary at {}", TimeOfDay(rules.daily_summary_at)));
+    parts.extend(rules.quiet_hours.map(|quiet| format!("quiet {quiet}")));
+    parts.join(", ")
 }
 
 fn warnings(warnings: &[Problem]) -> String {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use super::{
+    alert::{self, AlertArgs},
     capture::{self, CaptureArgs},
     check::{self, CheckArgs},
     demo::{self, DemoArgs},
@@ -91,6 +92,9 @@ pub enum Command {
     /// Import entries from a file of another tool, or export the whitelist
     #[command(after_help = whitelist::EXAMPLES)]
     Whitelist(WhitelistArgs),
+    /// Send test messages to the alert channels
+    #[command(after_help = alert::EXAMPLES)]
+    Alert(AlertArgs),
     /// Show, correct, export or verify the orders and the budget
     #[command(after_help = ledger::EXAMPLES)]
     Ledger(LedgerArgs),

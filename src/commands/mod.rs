@@ -8,6 +8,7 @@
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
 //!   was bought.
+//! - [`alert`]: test messages.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //! - [`reload`]: applies changed settings to the running bot.
 //!
@@ -18,6 +19,7 @@
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 //! - [`local_time`]: times in the zone of the user.
 
+pub mod alert;
 pub mod background;
 pub mod capture;
 pub mod check;

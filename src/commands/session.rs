@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     account::RefreshRequests,
+    alerts::{AlertEvent, AlertService},
     clock,
     config::{Config, Mode},
     domain::{own_order_id::OwnOrderIds, server_clock::ServerClock},
@@ -115,6 +116,7 @@ pub struct TradingSession<'c, M> {
     _background: BackgroundThread,
     _control: Option<ControlServer>,
     tls: Tls,
+    alerts: AlertService,
     spinning: Option<CoreSpinner>,
     started: Instant,
     /// Sequence number of the first order of this session.
@@ -183,6 +185,12 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             feed.wanted.send_replace(stored.wanted);
             inputs.prices = Some(snapshots);
         }
+        let alerts = AlertService::start(config, &feed.metrics, &price_tls)
+            .map_err(|error| AppError::start("the alerts", error))?;
+        let sources = config.prices.sources.iter().map(|source| source.name.clone());
+        engine.set_alerts(alerts.sender(), sources.collect());
+        let (entries, is_live) = (config.whitelist.len(), config.mode == Mode::Live);
+        alerts.sender().emit(clock::wall(), || AlertEvent::Started { is_live, entries });
         let sniper = Sniper::new(engine);
         // A weak handle, because the feed may outlive the session and its ledger.
         let weak = sniper.downgrade();
@@ -204,6 +212,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             inputs,
             _background: background,
             _control: control,
+            alerts,
             started,
             first_order,
         })
@@ -308,6 +317,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// Not cancel safe: responses of orders in flight would be lost.
     pub async fn finish(mut self, ended: SessionEnd) -> Summary {
         self.sniper.stop();
+        self.alerts.sender().stopping();
         if let Some(mut spinning) = self.spinning.take() {
             spinning.stop().await;
         }
@@ -330,6 +340,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
                 self.sniper.with_engine(|engine| engine.on_order_report(&report, Now::read()));
             }
         }
+        let (reason, is_failure) = (ended.to_string(), !ended.is_success());
+        let alerts = std::mem::take(&mut self.alerts);
+        alerts.sender().emit(clock::wall(), || AlertEvent::Stopped { reason, is_failure });
+        alerts.finish().await;
         self.summary(&ended)
     }
 

@@ -82,13 +82,14 @@ impl Config {
         let is_dotenv_valid = diagnostics.is_ok();
         let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
-        let (policy, config_file) =
+        let (mut policy, config_file) =
             read_policy(sources, (&variables, &environment), live.as_ref(), &mut diagnostics);
         if let Some(place) = &live {
             check_live(place, (&environment, is_dotenv_valid), &policy, &mut diagnostics);
         }
         check_prices(&policy, &mut diagnostics);
         check_pin_cpu(&policy, &mut diagnostics);
+        let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = environment.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
@@ -110,6 +111,7 @@ impl Config {
             credential_source: Some(credential_source(sources)),
             whitelist: entries.into(),
             prices: policy.prices.config,
+            alerts,
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
         };
         Ok(Loaded {

@@ -1,10 +1,15 @@
 //! Parses and validates `sniper.toml` and JSON whitelists. Pure.
 
+mod alerts;
 mod percent;
 mod prices;
 
 use std::{collections::HashMap, time::Duration};
 
+use self::alerts::{
+    CHANNEL_KEYS, HEARTBEAT_KEYS, ParsedAlerts, RULE_KEYS, read_channels, read_heartbeat,
+    read_rules,
+};
 pub(super) use self::percent::resolve;
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 use super::{
@@ -27,7 +32,7 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 9] = [
+pub const SECTIONS: [(&str, &[&str]); 12] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
@@ -36,10 +41,13 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
     ("speed", &SPEED_KEYS),
     ("prices", &PRICES_KEYS),
     ("prices.source", &SOURCE_KEYS),
+    ("alerts", &CHANNEL_KEYS),
+    ("alert_rules", &RULE_KEYS),
+    ("heartbeat", &HEARTBEAT_KEYS),
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 9] = [
+const ROOT_KEYS: [&str; 12] = [
     "market",
     "whitelist_file",
     "budget",
@@ -48,6 +56,9 @@ const ROOT_KEYS: [&str; 9] = [
     "reconnection",
     "speed",
     "prices",
+    "alerts",
+    "alert_rules",
+    "heartbeat",
     "whitelist",
 ];
 
@@ -110,6 +121,7 @@ pub(super) struct TomlSettings {
     /// Location of `pin_cpu`, if it is set.
     pub(super) pin_cpu_at: Option<SourceLocation>,
     pub(super) prices: ParsedPrices,
+    pub(super) alerts: ParsedAlerts,
     pub(super) entries: EntryList,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
@@ -186,7 +198,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
         let key: &str = &member.key;
         let owner = SECTIONS.iter().find(|(_, keys)| keys.contains(&key));
         let remedy = match owner {
-            Some((section @ ("whitelist" | "prices.source"), _)) => {
+            Some((section @ ("whitelist" | "prices.source" | "alerts"), _)) => {
                 format!("write it below [[{section}]]")
             }
             Some((section, _)) => format!("write it below [{section}]"),
@@ -213,6 +225,13 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
+    }
+    if let Some(list) = top.get("alerts") {
+        read_channels(list, &mut policy.alerts, context);
+    }
+    read_rules(section("alert_rules"), &mut policy.alerts, context);
+    if let Some(heartbeat) = top.get("heartbeat") {
+        read_heartbeat(heartbeat, &mut policy.alerts, context);
     }
     if let Some(list) = top.get("whitelist") {
         policy.entries = read_entries(list, context);

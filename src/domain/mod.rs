@@ -1,6 +1,7 @@
 //! Domain types that all modules share: amounts, time, items, listings and outcomes. Pure.
 
 pub mod account;
+pub mod alert_kind;
 pub mod item_filter;
 pub mod item_name;
 pub mod latency;

@@ -91,6 +91,7 @@ impl<B: OrderSender> Engine<B> {
                 self.stats.skip(rejection.name());
                 let repeats = self.notified.count_rejection(&rejection, now.instant);
                 trade_log::skipped(trade, &reason_with_wait, repeats);
+                self.alert_limit(&rejection, trade, now);
             }
             WaitReason::NotSent(not_sent) => {
                 self.stats.record_outcome(&Outcome::NotSent(not_sent));

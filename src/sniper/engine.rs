@@ -29,6 +29,7 @@ use super::{
     activity::{
         Activity, MatchResult, OrderProgress, RecentMatch, RecentOrder, entry_label, item_name,
     },
+    alerting::EngineAlerts,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
     notified::{Notified, UNREADABLE},
@@ -135,6 +136,7 @@ pub struct Engine<B> {
     pub(super) match_counts: Vec<u64>,
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
+    pub(super) alerting: EngineAlerts,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Orders whose items are not stored yet.
@@ -191,6 +193,7 @@ impl<B: OrderSender> Engine<B> {
             match_counts,
             activity: Activity::default(),
             price_recorder: None,
+            alerting: EngineAlerts::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
@@ -484,6 +487,7 @@ impl<B: OrderSender> Engine<B> {
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
         trade_log::would_buy(trade, &self.matched(trade, entry, now));
         self.remember_order((trade, entry), price, None, now);
+        self.alert_would_buy(trade, price, now.wall);
     }
 
     /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
@@ -557,6 +561,7 @@ impl<B: OrderSender> Engine<B> {
                     self.stats.record_change(change);
                     self.activity.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));
+                    self.alert_change(change);
                 }
             }
             Err(error) => {
@@ -614,6 +619,8 @@ impl<B: OrderSender> Engine<B> {
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         self.activity.set_outcome(&report.key, &report.outcome, response_time);
+        let order = (pending.market_name.as_str(), pending.price);
+        self.alert_outcome(&report.outcome, order, snapshot.as_ref(), now.wall);
         if let Outcome::Bought { price, .. } = report.outcome {
             self.stats.add_purchase(BoughtItem {
                 id: report.key.id,

@@ -13,6 +13,7 @@
 
 mod account_updates;
 pub mod activity;
+mod alerting;
 mod deferred;
 pub mod eligibility;
 pub mod engine;
@@ -281,7 +282,9 @@ impl<B: OrderSender> Sniper<B> {
             requests.request_refresh();
         }
         engine.publish_unknown_orders(requests);
-        if engine.ledger().snapshot(now.wall).is_below_min_balance() {
+        let snapshot = engine.ledger().snapshot(now.wall);
+        engine.watch_for_alerts(&snapshot, now);
+        if snapshot.is_below_min_balance() {
             self.below_min_balance.notify_one();
         }
         (due, engine.awaited_connection())

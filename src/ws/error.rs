@@ -316,6 +316,11 @@ impl FeedError {
         false
     }
 
+    /// Returns `true` if the market wants a challenge to be passed.
+    pub fn is_challenge(&self) -> bool {
+        self.rejection().is_some_and(is_challenge)
+    }
+
     /// The error with all its sources, on one line.
     pub fn chain(&self) -> String {
         use fmt::Write as _;

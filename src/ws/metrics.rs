@@ -164,6 +164,8 @@ pub struct FeedMetrics {
     pub gaps: AtomicU64,
     /// `true` while the market blocks access until the user acts.
     pub is_blocked: AtomicBool,
+    /// `true` if a challenge is the cause of that.
+    pub is_challenged: AtomicBool,
     pub is_up: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
     /// Number of parallel connections of the feed; 0 before it runs.
@@ -202,6 +204,11 @@ impl FeedMetrics {
     /// Returns the last [`GAPS_MAX`] gaps, oldest first; an open one is the last.
     pub fn gap_list(&self) -> Vec<Gap> {
         lock(&self.gap_log).list.iter().cloned().collect()
+    }
+
+    /// Returns the cause of the last gap.
+    pub fn last_gap_cause(&self) -> Option<String> {
+        lock(&self.gap_log).list.back().map(|gap| gap.cause.clone())
     }
 
     /// Returns the totals over all gaps at `now`, by the monotonic clock.

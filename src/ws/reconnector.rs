@@ -192,6 +192,7 @@ impl Reconnector {
             (None, Some(_)) => warn!("Feed lost: {}{tag}", self.describe(error)),
             (None, None) => warn!("Could not connect: {}{tag}", self.describe(error)),
         }
+        self.metrics.is_challenged.store(error.is_challenge(), Ordering::Release);
         self.metrics.is_blocked.store(error.is_blocked(), Ordering::Release);
     }
 

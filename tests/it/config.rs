@@ -6,7 +6,7 @@
     reason = "a test that cannot be set up fails"
 )]
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use sniper::{
     commands::check,
@@ -16,6 +16,7 @@ use sniper::{
         load::FILE_BYTES_MAX,
         problem::{Problem, SourceLocation},
     },
+    domain::alert_kind::{AlertKind, Loudness},
     domain::money::{Amount, Decimals},
     markets::csgoroll::Csgoroll,
 };
@@ -637,4 +638,109 @@ fn a_credential_appears_in_no_output() {
         }
         assert!(!seen.contains("planted"), "{seen}");
     }
+}
+
+const CHANNELS: &str = r#"
+[[alerts]]
+kind = "discord"
+url_env = "DISCORD_WEBHOOK_URL"
+silent = ["halted"]
+off = ["bought"]
+[[alerts]]
+kind = "telegram"
+token_env = "TELEGRAM_TOKEN"
+chat_id = -1001234
+[[alerts]]
+kind = "ntfy"
+url_env = "NTFY_URL"
+[[alerts]]
+kind = "webhook"
+url_env = "HOOK_URL"
+secret_env = "HOOK_SECRET"
+[alert_rules]
+quiet_hours = "23:00-07:00"
+[heartbeat]
+url_env = "HEARTBEAT_URL"
+style = "push"
+every_s = 30
+"#;
+
+#[test]
+fn alert_channels_take_their_secrets_from_the_environment_and_show_none() {
+    let dotenv = "DISCORD_WEBHOOK_URL=https://discord.com/api/webhooks/1/discord-token-0001\n\
+                  TELEGRAM_TOKEN=123:telegram-token-0001\nNTFY_URL=https://ntfy.sh/topic-of-tests-1\n\
+                  HOOK_URL=https://example.com/hook-of-tests-01\n\
+                  HOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n\
+                  HEARTBEAT_URL=https://hc-ping.com/heartbeat-uuid-01\n";
+    let loaded = Workspace::new()
+        .file("sniper.toml", &format!("{POLICY}{CHANNELS}"))
+        .file(".env", dotenv)
+        .loaded();
+    let alerts = &loaded.config.alerts;
+    let kinds: Vec<_> =
+        alerts.channels.iter().map(|channel| channel.target.kind().name()).collect();
+    assert_eq!(kinds, ["discord", "telegram", "ntfy", "webhook"]);
+    let [discord, telegram, ..] = &alerts.channels[..] else { panic!() };
+    assert_eq!(discord.loudness(AlertKind::Bought), Loudness::Off);
+    assert_eq!(discord.loudness(AlertKind::Halted), Loudness::Silent);
+    assert_eq!(telegram.loudness(AlertKind::Bought), Loudness::Silent);
+    assert_eq!(telegram.loudness(AlertKind::Halted), Loudness::On);
+    assert_eq!(alerts.rules.feed_down_after, Duration::from_secs(60));
+    assert_eq!(alerts.heartbeat.as_ref().unwrap().every, Duration::from_secs(30));
+    let shown = format!("{alerts:?} {}", check::format_summary(&loaded, None));
+    for secret in ["token-0001", "topic-of", "hook-of", "MfKQ9r8G", "heartbeat-uuid"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
+
+#[test]
+fn a_missing_or_invalid_secret_of_an_alert_channel_is_a_problem_at_its_name() {
+    let dotenv = "DISCORD_WEBHOOK_URL=http://discord.com/api/webhooks/1/discord-token-0002\n\
+                  NTFY_URL=https://ntfy.sh/\nHOOK_URL='https://example.com/hook-of-tests-02'\n\
+                  HOOK_SECRET=whsec_short\nHEARTBEAT_URL=https://hc-ping.com/heartbeat-uuid-02\n";
+    let workspace =
+        Workspace::new().file("sniper.toml", &format!("{POLICY}{CHANNELS}")).file(".env", dotenv);
+    check_problems(
+        &workspace,
+        &[
+            "sniper.toml:10:1: DISCORD_WEBHOOK_URL is unencrypted; ",
+            "sniper.toml:15:1: TELEGRAM_TOKEN is not set; write it into .env as TELEGRAM_TOKEN=…",
+            "sniper.toml:19:1: NTFY_URL names no topic; ",
+            "sniper.toml:23:1: HOOK_SECRET is not a secret of Standard Webhooks; ",
+        ],
+    );
+}
+
+#[test]
+fn mistakes_in_alert_channels_are_reported_with_their_line_and_a_suggestion() {
+    let channels = r#"
+[[alerts]]
+kind = "discrod"
+[[alerts]]
+kind = "ntfy"
+url_env = "https://ntfy.sh/a-topic-in-the-wrong-place"
+chat_id = 1
+silent = ["baught"]
+[alert_rules]
+daily_summary_at = "8"
+quiet_hours = "07:00-07:00"
+feed_down_after = 60
+[heartbeat]
+every_s = 1
+"#;
+    let workspace = Workspace::new().file("sniper.toml", &format!("{POLICY}{channels}"));
+    check_problems(
+        &workspace,
+        &[
+            "sniper.toml:9:1: `kind` cannot be \"discrod\"; did you mean `discord`?",
+            "sniper.toml:12:1: `url_env` is not the name of a variable; ",
+            "sniper.toml:13:1: `chat_id` does not belong to kind \"ntfy\"; ",
+            "sniper.toml:14:11: unknown event \"baught\"; did you mean `bought`?",
+            "sniper.toml:16:1: `daily_summary_at` is not a time of day; ",
+            "sniper.toml:17:1: `quiet_hours` is not a range of times; ",
+            "sniper.toml:18:1: unknown key `feed_down_after` in [alert_rules]; did you mean `feed_down_after_s`?",
+            "sniper.toml:19:1: missing `url_env`; ",
+            "sniper.toml:20:11: `every_s` is out of range; ",
+        ],
+    );
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod address_latency;
+mod alerts;
 mod buyer;
 mod capture;
 mod ceilings;

@@ -37,6 +37,10 @@ const PURE: &[&str] = &[
     "src/commands/doctor/step.rs",
     "src/net/http_head.rs",
     "src/net/http_message.rs",
+    "src/alerts/event.rs",
+    "src/alerts/outbox.rs",
+    "src/alerts/watch.rs",
+    "src/domain/alert_kind.rs",
     "src/domain/item_name.rs",
     "src/domain/own_order_id.rs",
     "src/json.rs",
@@ -109,12 +113,18 @@ const REVEALING: &[&str] = &[
     "src/config/credential.rs",
     "src/secret.rs",
     "src/net/http_message.rs",
+    "src/alerts/format.rs",
+    "src/alerts/heartbeat.rs",
 ];
 
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
 const SLEEPING: &[&str] = &[
     "tests/it/account.rs",
     "tests/it/address_latency.rs",
+    "tests/it/alerts/delivery.rs",
+    "tests/it/alerts/heartbeat.rs",
+    "tests/it/alerts/program.rs",
+    "tests/it/alerts/receiver.rs",
     "tests/it/buyer.rs",
     "tests/it/buyer/attribution.rs",
     "tests/it/buyer/market.rs",

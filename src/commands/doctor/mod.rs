@@ -28,6 +28,7 @@ use crate::{
         AccountReader, IncompleteReason, LookBack, PurchasesReading, ReadFailure,
         purchases::UnknownStatus,
     },
+    alerts::channel::{AlertChannel, CheckFailure},
     clock,
     config::{Config, Mode, load::process_environment},
     domain::account::{BalanceError, User},
@@ -148,6 +149,7 @@ pub async fn run_checks<M: Marketplace>(
     probe_feed(feed, listing_wait, &mut done).await;
     account(&feed.market, config, &mut done).await;
     done(disk(&config.data_dir));
+    done(alerts(config).await);
     done(bot(config).await);
     report
 }
@@ -472,6 +474,42 @@ async fn bot(config: &Config) -> DoctorStep {
         (None, None, None) => "not running, no ledger yet".to_owned(),
     };
     DoctorStep::ok(BOT, took, seen)
+}
+
+/// Checks the channels of the alerts without sending a message.
+async fn alerts(config: &Config) -> DoctorStep {
+    let name = "alerts";
+    let started = Instant::now();
+    let channels = &config.alerts.channels;
+    if channels.is_empty() {
+        return DoctorStep::ok(name, Duration::ZERO, "no channel");
+    }
+    let (mut seen, mut problems, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
+    for channel in channels {
+        let channel = Tls::from_config(config)
+            .map_err(|error| error_chain(&error))
+            .and_then(|tls| AlertChannel::new(channel, &tls).map_err(|error| error.to_string()));
+        let channel = match channel {
+            Ok(channel) => channel,
+            Err(error) => {
+                let remedy = "build or install sniper again";
+                return DoctorStep::failed(name, started.elapsed(), error, remedy);
+            }
+        };
+        match channel.check().await {
+            Ok(found) => seen.push(format!("{}: {found}", channel.name())),
+            Err(CheckFailure { why, remedy }) => {
+                problems.push(format!("{}: {why}", channel.name()));
+                remedies.push(format!("{}: {remedy}", channel.name()));
+            }
+        }
+    }
+    match problems.is_empty() {
+        true => DoctorStep::ok(name, started.elapsed(), seen.join(", ")),
+        false => {
+            DoctorStep::failed(name, started.elapsed(), problems.join("; "), remedies.join("; "))
+        }
+    }
 }
 
 /// Writes a temporary file to `SNIPER_DATA`.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{commands::summary::decimal, domain::latency::format_latency};
 
 /// Names of the steps in JSON, in order of execution.
-pub const STEPS: [&str; 14] = [
+pub const STEPS: [&str; 15] = [
     "settings",
     "DNS",
     "TCP",
@@ -21,6 +21,7 @@ pub const STEPS: [&str; 14] = [
     "own trades",
     "clock interval",
     "disk",
+    "alerts",
     BOT,
 ];
 

@@ -219,7 +219,7 @@ impl DecisionLine {
             }
             (Decision::Matched(index), result) => {
                 let entry = entry_at(index);
-                share = entry.and_then(|entry| prices.share(entry, trade));
+                share = entry.and_then(|entry| Some(prices.decided(entry, trade)?.share));
                 let margin = prices.margin(trade).map(|margin| format!("margin {margin} %"));
                 let (word, reason) = match result {
                     ReplayOutcome::Skipped(reason) => {

@@ -418,9 +418,9 @@ async fn prices_and_their_ceilings_are_replaced_together() {
     }
     assert!(feed.borrow().wants(&listing) && !feed.borrow().wants(&priced("b", 1_601)));
     let now = Now { instant: Instant::now(), wall: now };
-    let share = sniper.with_engine(|engine| engine.price_view(now).share(&entries[0], &listing));
+    let share = sniper.with_engine(|engine| engine.price_view(now).decided(&entries[0], &listing));
     assert_eq!(
-        share.map(|share| share.to_string()).as_deref(),
+        share.map(|decided| decided.share.to_string()).as_deref(),
         Some("15.00 = 75.0 % of reference 20.00")
     );
 }

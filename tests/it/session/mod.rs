@@ -18,7 +18,7 @@ pub(crate) mod harness;
 mod hostile;
 mod limits;
 mod losses;
-mod process;
+pub(crate) mod process;
 mod program;
 mod rejections;
 mod reload;

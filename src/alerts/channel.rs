@@ -1,0 +1,149 @@
+//! One channel: its HTTP client, its rate, and a check that sends nothing.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::{
+    format,
+    outbox::{AlertMessage, Delivery},
+    verdict::{delivery, moved_chat, without_response},
+};
+use crate::{
+    clock,
+    config::alerts::{ChannelConfig, ChannelTarget},
+    net::{
+        dial,
+        http_client::{CONNECT_TIMEOUT, HttpClient, HttpError},
+        tls::Tls,
+    },
+    text::error_chain,
+};
+
+/// Sends messages to one channel.
+#[derive(Debug)]
+pub struct AlertChannel {
+    config: ChannelConfig,
+    http: HttpClient,
+    /// Id of a Telegram group that has moved.
+    moved_to: Option<String>,
+}
+
+/// A check that failed, and what the user can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckFailure {
+    pub why: String,
+    pub remedy: String,
+}
+
+impl AlertChannel {
+    /// Creates a channel without sending anything.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`HttpError`] if the client cannot be created.
+    pub fn new(config: &ChannelConfig, tls: &Tls) -> Result<Self, HttpError> {
+        let http = HttpClient::new(config.target.endpoint(), tls)?;
+        Ok(Self { config: config.clone(), http, moved_to: None })
+    }
+
+    pub const fn config(&self) -> &ChannelConfig {
+        &self.config
+    }
+
+    /// Kind and server, such as `discord (discord.com)`.
+    pub fn name(&self) -> String {
+        let target = &self.config.target;
+        format!("{} ({})", target.kind().name(), target.endpoint().authority())
+    }
+
+    /// Minimum time between two messages, within the limits that the services document.
+    pub fn pace(&self) -> Duration {
+        match &self.config.target {
+            ChannelTarget::Discord { .. } => Duration::from_secs(2),
+            // 20 a minute in a group, one a second in a chat.
+            ChannelTarget::Telegram { chat_id, .. } if chat_id.starts_with(['-', '@']) => {
+                Duration::from_secs(3)
+            }
+            ChannelTarget::Telegram { .. } => Duration::from_secs(1),
+            ChannelTarget::Ntfy { .. } => Duration::from_secs(5),
+            ChannelTarget::Webhook { .. } => Duration::from_millis(200),
+        }
+    }
+
+    /// Sends a message once. `id` is the same for every try.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: the message may have been delivered.
+    pub async fn send(&mut self, message: &AlertMessage, id: &str) -> Delivery {
+        for _attempt in 0..2 {
+            let ids = (id, self.moved_to.as_deref());
+            let request = format::request(&self.config.target, message, ids, clock::wall());
+            let response = match self.http.send(&request).await {
+                Ok(reply) => reply.response,
+                Err(error) => return without_response(&error),
+            };
+            let Some(chat) = moved_chat(&response).filter(|_chat| self.moved_to.is_none()) else {
+                return delivery(self.config.target.kind(), &response);
+            };
+            warn!("Telegram group moved: write chat_id = {chat} below [[alerts]]");
+            self.moved_to = Some(chat.to_string());
+        }
+        Delivery::Retry { after: None, why: "the group moved again".to_owned() }
+    }
+
+    /// Checks the address and the token without sending a message. Returns what was found.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`CheckFailure`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn check(&self) -> Result<String, CheckFailure> {
+        let Some(request) = format::check_request(&self.config.target) else {
+            return self.connect().await;
+        };
+        let result = match self.http.send(&request).await {
+            Ok(reply) => delivery(self.config.target.kind(), &reply.response),
+            Err(error) => without_response(&error),
+        };
+        let (why, remedy) = match result {
+            Delivery::Delivered => return Ok("reachable and accepted".to_owned()),
+            Delivery::Retry { after: Some(_), why }
+            | Delivery::Rejected { why }
+            | Delivery::Stopped { why } => (why, self.remedy()),
+            Delivery::Retry { after: None, why } => {
+                (why, "check the network and the address in .env".to_owned())
+            }
+        };
+        Err(CheckFailure { why, remedy })
+    }
+
+    async fn connect(&self) -> Result<String, CheckFailure> {
+        let endpoint = self.config.target.endpoint();
+        let why = match tokio::time::timeout(CONNECT_TIMEOUT, dial::tcp(endpoint)).await {
+            Ok(Ok(_connected)) => return Ok("reachable".to_owned()),
+            Ok(Err(error)) => error_chain(&error),
+            Err(_elapsed) => "no connection in time".to_owned(),
+        };
+        let remedy = "check the network and the address in .env".to_owned();
+        Err(CheckFailure { why, remedy })
+    }
+
+    fn remedy(&self) -> String {
+        match &self.config.target {
+            ChannelTarget::Discord { .. } => {
+                "create a webhook in the settings of the channel, and copy its address into .env"
+            }
+            ChannelTarget::Telegram { .. } => {
+                "check the token in .env, write to the bot once from the chat, and check chat_id"
+            }
+            ChannelTarget::Ntfy { .. } => "check the address of the topic and the token in .env",
+            ChannelTarget::Webhook { .. } => "check the address in .env",
+        }
+        .to_owned()
+    }
+}

@@ -1,0 +1,574 @@
+//! What an alert tells: its events, and their texts. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    domain::alert_kind::AlertKind,
+    domain::money::Amount,
+    domain::outcome::RejectReason,
+    domain::time::{UnixMs, format_duration},
+    ledger::HaltReason,
+    secret,
+    text::is_safe_to_print,
+};
+use std::time::Duration;
+
+/// Maximum length of a text of the market, in characters.
+const MARKET_CHARS_MAX: usize = 120;
+
+/// Character without width that keeps a mention, a link or a command from being recognized.
+const JOINER: char = '\u{2060}';
+
+/// Something that the user may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Wall clock.
+    pub at: UnixMs,
+    pub event: AlertEvent,
+}
+
+/// Order or purchase of an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertOrder {
+    /// Untrusted text of the market; `None` for an order of an earlier session.
+    pub item: Option<String>,
+    pub price: Amount,
+}
+
+/// What is left after a purchase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetLeft {
+    pub spent: Amount,
+    pub total: Amount,
+    pub balance: Option<Amount>,
+}
+
+/// Figures of a session, for the daily summary and the status of the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionFigures {
+    pub is_live: bool,
+    pub is_halted: bool,
+    /// Dry run: orders that would have been sent.
+    pub would_buy: u64,
+    pub listings: u64,
+    pub bought: u64,
+    pub rejected: u64,
+    /// Orders whose outcome was unknown at first.
+    pub unknown: u64,
+    pub skipped: u64,
+    pub spent_in_day: Amount,
+    pub left: BudgetLeft,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertEvent {
+    Started {
+        is_live: bool,
+        entries: usize,
+    },
+    Stopped {
+        reason: String,
+        is_failure: bool,
+    },
+    Bought {
+        order: AlertOrder,
+        /// `None` for an order whose outcome was unknown before.
+        left: Option<BudgetLeft>,
+    },
+    /// Dry run.
+    WouldBuy {
+        order: AlertOrder,
+    },
+    Rejected {
+        order: AlertOrder,
+        reason: RejectReason,
+    },
+    Unknown {
+        order: AlertOrder,
+        reason: String,
+    },
+    /// An order of unknown outcome was not bought.
+    NotBought {
+        order: AlertOrder,
+    },
+    /// A purchase was cancelled; its coins are not back.
+    Cancelled {
+        order: AlertOrder,
+    },
+    /// The coins of a cancelled purchase are back.
+    Refunded {
+        order: AlertOrder,
+    },
+    Halted {
+        since: UnixMs,
+        reason: HaltReason,
+    },
+    Resumed,
+    /// The market rejects the feed's connection until the user acts.
+    FeedBlocked {
+        is_challenge: bool,
+        cause: String,
+    },
+    FeedDown {
+        after: Duration,
+        cause: Option<String>,
+    },
+    FeedBack {
+        after: Duration,
+    },
+    LimitReached {
+        /// Name of the setting.
+        limit: &'static str,
+        text: String,
+        item: String,
+    },
+    BalanceLow {
+        balance: Amount,
+        min: Amount,
+    },
+    BalanceRestored {
+        balance: Amount,
+    },
+    DiskLow {
+        free_mb: u64,
+    },
+    DiskRestored {
+        free_mb: u64,
+    },
+    /// The ledger cannot be written.
+    LedgerFailed {
+        cause: String,
+    },
+    LedgerRestored,
+    /// `source`: position in the settings.
+    PricesStale {
+        source: usize,
+        name: String,
+        /// `None` if the source was never read.
+        age: Option<Duration>,
+    },
+    PricesFresh {
+        source: usize,
+        name: String,
+    },
+    DailySummary {
+        /// Since the last summary, or the start.
+        day: SessionFigures,
+        period: Duration,
+        gaps: u64,
+        down: Duration,
+    },
+}
+
+/// State that begins with one event and ends with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Feed,
+    Halt,
+    Balance,
+    Disk,
+    Ledger,
+    Prices(usize),
+}
+
+/// Relation of an event to a [`Condition`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    Begins(Condition),
+    Ends(Condition),
+    None,
+}
+
+impl AlertEvent {
+    pub const fn kind(&self) -> AlertKind {
+        match self {
+            Self::Started { .. } => AlertKind::Started,
+            Self::Stopped { .. } => AlertKind::Stopped,
+            Self::Bought { .. } | Self::WouldBuy { .. } => AlertKind::Bought,
+            Self::Rejected { .. } => AlertKind::Rejected,
+            Self::Unknown { .. } | Self::NotBought { .. } => AlertKind::Unknown,
+            Self::Cancelled { .. } | Self::Refunded { .. } => AlertKind::Returned,
+            Self::Halted { reason, .. } => match reason {
+                HaltReason::Rejected(
+                    RejectReason::Unauthenticated | RejectReason::Forbidden { .. },
+                ) => AlertKind::CredentialRefused,
+                HaltReason::Rejected(RejectReason::Challenge | RejectReason::Captcha) => {
+                    AlertKind::Challenge
+                }
+                _ => AlertKind::Halted,
+            },
+            Self::Resumed => AlertKind::Resumed,
+            Self::FeedBlocked { is_challenge: true, .. } => AlertKind::Challenge,
+            Self::FeedBlocked { is_challenge: false, .. } => AlertKind::CredentialRefused,
+            Self::FeedDown { .. } => AlertKind::FeedDown,
+            Self::FeedBack { .. } => AlertKind::FeedBack,
+            Self::LimitReached { .. } => AlertKind::LimitReached,
+            Self::BalanceLow { .. } | Self::BalanceRestored { .. } => AlertKind::BalanceLow,
+            Self::DiskLow { .. }
+            | Self::DiskRestored { .. }
+            | Self::LedgerFailed { .. }
+            | Self::LedgerRestored => AlertKind::Disk,
+            Self::PricesStale { .. } | Self::PricesFresh { .. } => AlertKind::PricesStale,
+            Self::DailySummary { .. } => AlertKind::DailySummary,
+        }
+    }
+
+    pub const fn edge(&self) -> Edge {
+        match self {
+            Self::FeedBlocked { .. } | Self::FeedDown { .. } => Edge::Begins(Condition::Feed),
+            Self::FeedBack { .. } => Edge::Ends(Condition::Feed),
+            Self::Halted { .. } => Edge::Begins(Condition::Halt),
+            Self::Resumed => Edge::Ends(Condition::Halt),
+            Self::BalanceLow { .. } => Edge::Begins(Condition::Balance),
+            Self::BalanceRestored { .. } => Edge::Ends(Condition::Balance),
+            Self::DiskLow { .. } => Edge::Begins(Condition::Disk),
+            Self::DiskRestored { .. } => Edge::Ends(Condition::Disk),
+            Self::LedgerFailed { .. } => Edge::Begins(Condition::Ledger),
+            Self::LedgerRestored => Edge::Ends(Condition::Ledger),
+            Self::PricesStale { source, .. } => Edge::Begins(Condition::Prices(*source)),
+            Self::PricesFresh { source, .. } => Edge::Ends(Condition::Prices(*source)),
+            _ => Edge::None,
+        }
+    }
+
+    /// Returns the order, for events that may come in numbers and are collected.
+    pub const fn order(&self) -> Option<&AlertOrder> {
+        match self {
+            Self::Bought { order, .. }
+            | Self::WouldBuy { order }
+            | Self::Rejected { order, .. }
+            | Self::Unknown { order, .. }
+            | Self::NotBought { order }
+            | Self::Cancelled { order }
+            | Self::Refunded { order } => Some(order),
+            _ => None,
+        }
+    }
+
+    /// Returns the word that counts such events: `12 bought`.
+    pub const fn plural(&self) -> &'static str {
+        match self {
+            Self::Bought { .. } => "bought",
+            Self::WouldBuy { .. } => "would buy (dry run)",
+            Self::Rejected { .. } => "rejected",
+            Self::Unknown { .. } => "unknown",
+            Self::NotBought { .. } => "not bought",
+            Self::Cancelled { .. } => "cancelled",
+            Self::Refunded { .. } => "returned",
+            _ => "others",
+        }
+    }
+
+    pub fn title(&self) -> String {
+        let title = match self {
+            Self::Started { .. } => "Started",
+            Self::Stopped { is_failure: false, .. } => "Stopped",
+            Self::Stopped { is_failure: true, .. } => "Stopped by a failure",
+            Self::Bought { .. } => "Bought",
+            Self::WouldBuy { .. } => "Would buy (dry run)",
+            Self::Rejected { .. } => "Rejected",
+            Self::Unknown { .. } => "Outcome unknown",
+            Self::NotBought { .. } => "Unknown order was not bought",
+            Self::Cancelled { .. } => "Purchase cancelled",
+            Self::Refunded { .. } => "Purchase returned",
+            Self::Halted { .. } => match self.kind() {
+                AlertKind::CredentialRefused => "Credential refused, ordering halted",
+                AlertKind::Challenge => "Challenge, ordering halted",
+                _ => "Ordering halted",
+            },
+            Self::Resumed => "Ordering resumed",
+            Self::FeedBlocked { is_challenge: true, .. } => "Challenge: the feed is blocked",
+            Self::FeedBlocked { is_challenge: false, .. } => "Credential refused by the feed",
+            Self::FeedDown { .. } => "Feed down",
+            Self::FeedBack { .. } => "Feed back",
+            Self::LimitReached { limit, .. } => return format!("Limit reached: {limit}"),
+            Self::BalanceLow { .. } => "Balance low",
+            Self::BalanceRestored { .. } => "Balance restored",
+            Self::DiskLow { .. } => "Disk almost full",
+            Self::DiskRestored { .. } => "Disk has space again",
+            Self::LedgerFailed { .. } => "Ledger not writable",
+            Self::LedgerRestored => "Ledger writable again",
+            Self::PricesStale { .. } => "Prices too old",
+            Self::PricesFresh { .. } => "Prices fresh again",
+            Self::DailySummary { .. } => "Daily summary",
+        };
+        title.to_owned()
+    }
+
+    /// Returns the text below the title. Texts of the market in it cannot mention, link or command
+    /// anything.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Started { is_live, entries } => {
+                let mode = if *is_live { "Live" } else { "Dry run" };
+                let noun = if *entries == 1 { "entry" } else { "entries" };
+                format!("{mode}, {entries} whitelist {noun}")
+            }
+            Self::Stopped { reason, .. } => market_text(reason),
+            Self::Bought { order, left: Some(left) } => {
+                format!("{}\n{}", order.line(), left.text())
+            }
+            Self::Bought { order, left: None } => {
+                format!("{}\nIts outcome was unknown before.", order.line())
+            }
+            Self::WouldBuy { order }
+            | Self::NotBought { order }
+            | Self::Cancelled { order }
+            | Self::Refunded { order } => order.line(),
+            Self::Rejected { order, reason } => format!("{}: {reason}", order.line()),
+            Self::Unknown { order, reason } => format!(
+                "{}: {}\nIt counts as spent until your account shows the result.",
+                order.line(),
+                market_text(reason)
+            ),
+            Self::Halted { reason, .. } => {
+                let (reason, remedy) = (market_text(&reason.to_string()), reason.remedy());
+                format!("{reason}.\nWhat to do: {remedy}. Still watching, sending no orders.")
+            }
+            Self::Resumed => "Orders are sent again.".to_owned(),
+            _ => self.condition_text(),
+        }
+    }
+
+    /// Texts of the events about the feed, limits, disk and prices, and of the summary.
+    fn condition_text(&self) -> String {
+        match self {
+            Self::FeedBlocked { cause, .. } => format!(
+                "{}\nWhat to do: open the market in your browser, log in or pass the challenge, and \
+                 copy the cookie into .env again.",
+                market_text(cause)
+            ),
+            Self::FeedDown { after, cause } => {
+                let cause = cause.as_deref().map(market_text);
+                let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+                format!("No listings for {}{cause}", format_duration(*after))
+            }
+            Self::FeedBack { after } => format!("After {}", format_duration(*after)),
+            Self::LimitReached { text, item, .. } => {
+                format!("{}\nFirst listing not ordered: {}", market_text(text), market_text(item))
+            }
+            Self::BalanceLow { balance, min } => {
+                format!("{balance}, and no order may take it below min_balance {min}")
+            }
+            Self::BalanceRestored { balance } => format!("{balance} coins"),
+            Self::DiskLow { free_mb } => format!(
+                "{free_mb} MB free below SNIPER_DATA\nWithout space the ledger cannot be written, and \
+                 no order is sent."
+            ),
+            Self::DiskRestored { free_mb } => format!("{free_mb} MB free below SNIPER_DATA"),
+            Self::LedgerFailed { cause } => {
+                format!("{}\nNo order is sent until it can be written.", market_text(cause))
+            }
+            Self::PricesStale { name, age, .. } => {
+                let age = age.map_or_else(
+                    || "no prices yet".to_owned(),
+                    |age| format!("{} old", format_duration(age)),
+                );
+                format!("{name}: {age}; rules based on it send no orders")
+            }
+            Self::PricesFresh { name, .. } => name.clone(),
+            Self::DailySummary { day, period, gaps, down } => day.summary(*period, *gaps, *down),
+            _ => String::new(),
+        }
+    }
+
+    /// Returns the fields for programs. Texts of the market have no control characters, but are
+    /// otherwise unchanged.
+    pub fn data(&self) -> Map<String, Value> {
+        let mut data = Map::new();
+        let mut set = |key: &str, value: Value| data.insert(key.to_owned(), value);
+        set("title", self.title().into());
+        set("text", self.text().into());
+        if let Some(order) = self.order() {
+            set("item", order.item.as_deref().map(printable).into());
+            set("price", order.price.to_string().into());
+        }
+        match self {
+            Self::Halted { since, reason } => {
+                set("since", since.to_string().into());
+                set("reason", printable(&reason.to_string()).into());
+                set("remedy", reason.remedy().into());
+            }
+            Self::Rejected { reason, .. } => {
+                set("reason", reason.name().into());
+            }
+            Self::LimitReached { limit, .. } => {
+                set("limit", (*limit).into());
+            }
+            Self::DailySummary { day, .. } => {
+                set("bought", day.bought.into());
+                set("rejected", day.rejected.into());
+                set("unknown", day.unknown.into());
+                set("spent_in_day", day.spent_in_day.to_string().into());
+                set("balance", json!(day.left.balance.map(|balance| balance.to_string())));
+            }
+            _ => {}
+        }
+        data
+    }
+}
+
+impl AlertOrder {
+    /// `12.50  AK-47 | Redline (Field-Tested)`.
+    pub fn line(&self) -> String {
+        match &self.item {
+            Some(item) => format!("{}  {}", self.price, market_text(item)),
+            None => format!("{}  (an order of an earlier run)", self.price),
+        }
+    }
+}
+
+impl BudgetLeft {
+    fn text(&self) -> String {
+        let balance = self.balance.map(|balance| format!(", balance {balance}"));
+        format!("Total {} of {}{}", self.spent, self.total, balance.unwrap_or_default())
+    }
+}
+
+impl SessionFigures {
+    /// Returns the counts since `earlier`.
+    #[must_use]
+    pub const fn since(mut self, earlier: &Self) -> Self {
+        self.would_buy = self.would_buy.saturating_sub(earlier.would_buy);
+        self.listings = self.listings.saturating_sub(earlier.listings);
+        self.bought = self.bought.saturating_sub(earlier.bought);
+        self.rejected = self.rejected.saturating_sub(earlier.rejected);
+        self.unknown = self.unknown.saturating_sub(earlier.unknown);
+        self.skipped = self.skipped.saturating_sub(earlier.skipped);
+        self
+    }
+
+    fn summary(&self, period: Duration, gaps: u64, down: Duration) -> String {
+        let Self { listings, bought, rejected, unknown, skipped, spent_in_day, left, .. } = self;
+        let state = match (self.is_live, self.is_halted) {
+            (_, true) => "Ordering is halted.",
+            (true, false) => "Buying.",
+            (false, false) => "Dry run.",
+        };
+        let outcome = if self.is_live {
+            format!(
+                "{bought} bought, {spent_in_day} coins in 24 h; {rejected} rejected, {unknown} unknown"
+            )
+        } else {
+            format!("{} would be bought", self.would_buy)
+        };
+        let gaps = match gaps {
+            0 => "no gap".to_owned(),
+            1 => format!("1 gap, {}", format_duration(down)),
+            gaps => format!("{gaps} gaps, {}", format_duration(down)),
+        };
+        format!(
+            "{state} In the last {}: {outcome}; {skipped} skipped.\n{}\nFeed: {listings} listings, {gaps}",
+            format_duration(period),
+            left.text()
+        )
+    }
+}
+
+/// Returns a text of the market without credentials, control characters and invisible characters,
+/// and at most [`MARKET_CHARS_MAX`] long.
+fn printable(text: &str) -> String {
+    let masked = secret::mask(text);
+    let mut shown = String::new();
+    for (count, char) in masked.chars().enumerate() {
+        if count == MARKET_CHARS_MAX {
+            shown.push('…');
+            break;
+        }
+        shown.push(if is_safe_to_print(char) { char } else { '\u{fffd}' });
+    }
+    shown
+}
+
+/// Like [`printable`], and keeps channels from recognizing mentions, links and commands in it.
+pub fn market_text(text: &str) -> String {
+    let mut shown = String::new();
+    let mut before = ' ';
+    for char in printable(text).chars() {
+        let is_link = matches!((before, char), ('/', '/')) || before == '.' && char.is_alphabetic();
+        let is_command = char == '/' && before == ' ';
+        if is_link || is_command {
+            shown.push(JOINER);
+        }
+        shown.push(char);
+        if matches!(char, '@' | '#') || is_command {
+            shown.push(JOINER);
+        }
+        before = char;
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(item: &str) -> AlertOrder {
+        AlertOrder { item: Some(item.to_owned()), price: Amount::from_cents(1_250) }
+    }
+
+    #[test]
+    fn ordinary_item_names_are_unchanged() {
+        for name in [
+            "AK-47 | Redline (Field-Tested)",
+            "★ StatTrak™ Karambit | Doppler (Factory New)",
+            "M4A4 | 龍王 (Dragon King)",
+        ] {
+            assert_eq!(market_text(name), name);
+        }
+        assert_eq!(
+            order("AK-47 | Redline (Field-Tested)").line(),
+            "12.50  AK-47 | Redline (Field-Tested)"
+        );
+    }
+
+    #[test]
+    fn market_text_cannot_mention_link_or_command_and_hides_nothing() {
+        let text = market_text("@everyone http://evil.example/x t.me/a /stop #chan a\nb \u{202e}c");
+        for part in
+            ["@everyone", "://", "evil.example", "t.me", " /stop", "#chan", "\n", "\u{202e}"]
+        {
+            assert!(!text.contains(part), "{part}: {text:?}");
+        }
+        let visible: String = text.chars().filter(|char| *char != JOINER).collect();
+        assert_eq!(
+            visible,
+            "@everyone http://evil.example/x t.me/a /stop #chan a\u{fffd}b \u{fffd}c"
+        );
+        assert_eq!(market_text(&"x".repeat(1_000)).chars().count(), MARKET_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn a_credential_in_a_name_is_masked() {
+        secret::register("credential-of-the-alerts-event-test");
+        let event = AlertEvent::WouldBuy { order: order("x credential-of-the-alerts-event-test") };
+        let shown = format!("{} {:?}", event.text(), event.data());
+        assert!(!shown.contains("credential-of"), "{shown}");
+    }
+
+    #[test]
+    fn a_halt_because_of_the_credential_or_a_challenge_has_its_own_kind() {
+        let kind = |reason| {
+            let event = AlertEvent::Halted { since: UnixMs(0), reason };
+            assert_eq!(event.edge(), Edge::Begins(Condition::Halt));
+            event.kind()
+        };
+        let rejected = HaltReason::Rejected;
+        assert_eq!(kind(rejected(RejectReason::Unauthenticated)), AlertKind::CredentialRefused);
+        assert_eq!(kind(rejected(RejectReason::Challenge)), AlertKind::Challenge);
+        assert_eq!(kind(rejected(RejectReason::DailyLimit)), AlertKind::Halted);
+        assert_eq!(kind(HaltReason::OtherAccount), AlertKind::Halted);
+    }
+
+    #[test]
+    fn a_purchase_names_what_is_left() {
+        let left = BudgetLeft {
+            spent: Amount::from_cents(6_120),
+            total: Amount::from_cents(40_000),
+            balance: Some(Amount::from_cents(43_880)),
+        };
+        let event = AlertEvent::Bought { order: order("A"), left: Some(left) };
+        assert_eq!(event.text(), "12.50  A\nTotal 61.20 of 400.00, balance 438.80");
+        assert_eq!(event.data()["price"], "12.50");
+    }
+}

@@ -1,0 +1,130 @@
+//! Alerts on the user's phone, a heartbeat for another machine, and notifications of systemd.
+//!
+//! - [`event`]: what an alert tells, and its texts. [`outbox`]: what a channel sends next, and when.
+//!   [`format`], [`verdict`]: requests and responses of each kind of channel. [`watch`]: the feed, the
+//!   disk and the hour of the summary. All pure.
+//! - [`service`]: the thread that delivers. [`channel`], [`heartbeat`], [`systemd`]: its parts.
+//!
+//! # Invariants
+//!
+//! 1. No alert delays an order. The engine's part is [`AlertSender::emit`], one attempt to put a value
+//!    into a bounded queue after the order was written. The other thread polls the queue, so that it
+//!    need not be woken.
+//! 2. Every queue is bounded. What finds no room, or cannot be delivered, is counted and logged once.
+//! 3. An address or token is sent to its own host only, and redirects are not followed.
+//! 4. Texts of the market are escaped as each channel demands.
+
+pub mod channel;
+pub mod event;
+pub mod format;
+pub mod heartbeat;
+pub mod outbox;
+pub mod service;
+pub mod systemd;
+pub mod verdict;
+pub mod watch;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+    mpsc::{Receiver, SyncSender, sync_channel},
+};
+
+pub use self::{
+    event::{Alert, AlertEvent, AlertOrder, BudgetLeft, SessionFigures},
+    service::{AlertService, AlertStartError},
+};
+use crate::{domain::time::UnixMs, threads::lock};
+
+/// Maximum number of events between the engine and the thread of the alerts.
+pub const QUEUED_MAX: usize = 512;
+
+/// The engine's end: emits events and publishes figures without waiting. The default does nothing.
+#[derive(Clone, Debug, Default)]
+pub struct AlertSender(Option<Arc<SenderState>>);
+
+#[derive(Debug)]
+struct SenderState {
+    queue: SyncSender<Alert>,
+    has_channels: bool,
+    /// Events that found no room.
+    lost: AtomicU64,
+    /// Turns of the engine's event loop.
+    turns: AtomicU64,
+    figures: Mutex<SessionFigures>,
+    is_stopping: AtomicBool,
+}
+
+impl AlertSender {
+    fn new(has_channels: bool) -> (Self, Receiver<Alert>) {
+        let (queue, receiver) = sync_channel(QUEUED_MAX);
+        let state = SenderState {
+            queue,
+            has_channels,
+            lost: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            figures: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
+        };
+        (Self(Some(Arc::new(state))), receiver)
+    }
+
+    /// Returns a sender, and the queue that the thread would read.
+    #[cfg(test)]
+    pub(crate) fn with_queue() -> (Self, Receiver<Alert>) {
+        Self::new(true)
+    }
+
+    /// Emits an event, which is created only if there is a channel. Never waits.
+    pub fn emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) {
+        let Some(state) = self.0.as_ref().filter(|state| state.has_channels) else { return };
+        if state.queue.try_send(Alert { at, event: event() }).is_err() {
+            state.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a turn of the event loop, and publishes the figures of the session. Never waits.
+    pub fn turn(&self, figures: impl FnOnce() -> SessionFigures) {
+        let Some(state) = &self.0 else { return };
+        state.turns.fetch_add(1, Ordering::Relaxed);
+        // The other thread holds the lock for a copy; the next turn publishes again.
+        if let Ok(mut published) = state.figures.try_lock() {
+            *published = figures();
+        }
+    }
+
+    /// Reports that the session stops: its event loop may stand still from now on.
+    pub fn stopping(&self) {
+        if let Some(state) = &self.0 {
+            state.is_stopping.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl SenderState {
+    fn figures(&self) -> SessionFigures {
+        *lock(&self.figures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_finds_no_room_is_counted_and_nothing_waits() {
+        let (sender, _events) = AlertSender::new(true);
+        for _ in 0..QUEUED_MAX + 3 {
+            sender.emit(UnixMs(0), || AlertEvent::Resumed);
+        }
+        assert_eq!(sender.0.unwrap().lost.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn without_a_channel_no_event_is_created() {
+        let (without_channels, _events) = AlertSender::new(false);
+        for sender in [AlertSender::default(), without_channels] {
+            sender.emit(UnixMs(0), || panic!("it was created"));
+        }
+    }
+}

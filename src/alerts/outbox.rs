@@ -1,0 +1,813 @@
+//! What one channel sends next, and when. Pure: the time and random numbers are arguments.
+//!
+//! Events about orders may come in numbers, so they are collected for a moment; more than one of
+//! them is one digest. The time of collecting doubles while that goes on. Every other event is sent
+//! at once, and more than a few of them are one digest as well.
+//!
+//! A message that could not be delivered is tried again with growing waits, and meanwhile later
+//! events are collected. An event whose end arrives before it was sent says so.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value, json};
+
+use super::event::{Alert, Condition, Edge};
+use crate::{
+    backoff::{ExponentialBackoff, with_jitter},
+    config::{
+        alerts::{ChannelConfig, QuietHours, TimeOfDay},
+        reconnection::Thousandths,
+    },
+    domain::{alert_kind::Loudness, money::Amount, time::UnixMs},
+};
+
+/// Time for which events about orders are collected at first.
+pub const COLLECT: Duration = Duration::from_secs(2);
+/// Maximum of this time, which doubles with each digest.
+const COLLECT_MAX: Duration = Duration::from_secs(300);
+/// Number of other events that are sent one by one.
+const SINGLE_MAX: usize = 3;
+/// Maximum number of other events that wait. Further ones are only counted.
+pub const WAITING_MAX: usize = 32;
+/// Maximum number of orders that a digest names.
+const NAMED_MAX: usize = 10;
+/// Waits between the tries of a message.
+const BACKOFF: ExponentialBackoff =
+    ExponentialBackoff::doubling(Duration::from_secs(2), Duration::from_secs(300));
+const JITTER: Thousandths = Thousandths(200);
+/// Maximum wait that a channel may ask for.
+const WAIT_MAX: Duration = Duration::from_secs(6 * 3_600);
+/// Age from which a message is no longer tried.
+const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// A moment on both clocks, with the offset of the local time from UTC.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub instant: Instant,
+    pub wall: UnixMs,
+    pub utc_offset_s: i32,
+}
+
+/// What a channel sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertMessage {
+    /// Name of the event, `digest` or `test`.
+    pub kind: &'static str,
+    pub at: UnixMs,
+    pub title: String,
+    pub text: String,
+    pub is_silent: bool,
+    /// Fields for programs.
+    pub data: Map<String, Value>,
+    /// Number of events in it.
+    pub events: u64,
+}
+
+/// Result of one try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Delivered,
+    /// `after`: the wait that the channel asks for.
+    Retry {
+        after: Option<Duration>,
+        why: String,
+    },
+    /// The channel does not accept this message.
+    Rejected {
+        why: String,
+    },
+    /// The channel will never accept a message.
+    Stopped {
+        why: String,
+    },
+}
+
+/// What the log tells about a channel. Each is reported once, until a message is delivered again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChannelNews {
+    Failing { why: String },
+    Recovered { undelivered: u64 },
+    Undelivered { why: String },
+    Stopped { why: String },
+}
+
+/// Event that waits to be sent by itself.
+#[derive(Clone, Debug)]
+struct WaitingAlert {
+    alert: Alert,
+    is_loud: bool,
+    /// End of its condition.
+    over_at: Option<UnixMs>,
+}
+
+/// Collected events about orders.
+#[derive(Clone, Debug, Default)]
+struct OrderBatch {
+    /// Number and coins by kind of event, in the order of arrival.
+    counts: Vec<(&'static str, u64, Amount)>,
+    /// The first events.
+    named: Vec<Alert>,
+    events: u64,
+    is_loud: bool,
+    /// End of collecting.
+    due: Option<Instant>,
+}
+
+/// Message that is being sent or waits for its next try.
+#[derive(Clone, Debug)]
+struct Attempt {
+    message: AlertMessage,
+    begun: Instant,
+    failures: u32,
+}
+
+/// Queue and state of one channel.
+#[derive(Debug)]
+pub struct AlertOutbox {
+    channel: ChannelConfig,
+    quiet: Option<QuietHours>,
+    /// Minimum time between two messages.
+    pace: Duration,
+    orders: OrderBatch,
+    waiting: VecDeque<WaitingAlert>,
+    /// Events that found no room in `waiting`.
+    overflow: u64,
+    collect: Duration,
+    not_before: Option<Instant>,
+    attempt: Option<Attempt>,
+    is_sending: bool,
+    is_closing: bool,
+    is_stopped: bool,
+    /// `true` if an event arrived in the quiet hours.
+    has_quiet: bool,
+    is_failing: bool,
+    has_reported_loss: bool,
+    undelivered: u64,
+}
+
+impl Moment {
+    fn local_ms(self) -> i64 {
+        self.wall.0.saturating_add(i64::from(self.utc_offset_s).saturating_mul(1_000))
+    }
+
+    /// Number of the local day.
+    pub fn local_day(self) -> i64 {
+        self.local_ms().div_euclid(86_400_000)
+    }
+
+    /// Minute of the local day.
+    pub fn minute(self) -> u16 {
+        u16::try_from(self.local_ms().rem_euclid(86_400_000) / 60_000).unwrap_or(0)
+    }
+
+    /// Local time of day of another moment, such as `03:12`.
+    fn time_of(self, at: UnixMs) -> TimeOfDay {
+        TimeOfDay(Self { wall: at, ..self }.minute())
+    }
+
+    /// Time until the end of the quiet hours, if it is in them.
+    fn quiet_left(self, quiet: Option<QuietHours>) -> Option<Duration> {
+        let minutes = quiet?.minutes_left(self.minute())?;
+        let into_minute = self.local_ms().rem_euclid(60_000);
+        let into_minute = Duration::from_millis(u64::try_from(into_minute).unwrap_or(0));
+        Some(Duration::from_secs(u64::from(minutes) * 60).saturating_sub(into_minute))
+    }
+}
+
+impl AlertOutbox {
+    pub const fn new(channel: ChannelConfig, quiet: Option<QuietHours>, pace: Duration) -> Self {
+        Self {
+            channel,
+            quiet,
+            pace,
+            orders: OrderBatch::new(),
+            waiting: VecDeque::new(),
+            overflow: 0,
+            collect: COLLECT,
+            not_before: None,
+            attempt: None,
+            is_sending: false,
+            is_closing: false,
+            is_stopped: false,
+            has_quiet: false,
+            is_failing: false,
+            has_reported_loss: false,
+            undelivered: 0,
+        }
+    }
+
+    /// Adds an event, as the settings of the channel demand.
+    pub fn push(&mut self, alert: &Alert, now: Moment) {
+        let loudness = self.channel.loudness(alert.event.kind());
+        if let Edge::Ends(condition) = alert.event.edge()
+            && self.mark_over(condition, alert.at)
+        {
+            return;
+        }
+        if loudness == Loudness::Off {
+            return;
+        }
+        if self.is_stopped {
+            self.undelivered = self.undelivered.saturating_add(1);
+            return;
+        }
+        self.has_quiet |= now.quiet_left(self.quiet).is_some();
+        let is_loud = loudness == Loudness::On;
+        if alert.event.order().is_some() {
+            self.orders.add(alert, is_loud, now.instant.checked_add(self.collect));
+        } else if self.waiting.len() < WAITING_MAX {
+            self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, over_at: None });
+        } else {
+            self.overflow = self.overflow.saturating_add(1);
+        }
+    }
+
+    /// Marks the waiting event that began a condition. Returns `false` if none waits.
+    fn mark_over(&mut self, condition: Condition, at: UnixMs) -> bool {
+        let mut found = false;
+        for waiting in &mut self.waiting {
+            let begins = waiting.alert.event.edge() == Edge::Begins(condition);
+            if begins && waiting.over_at.is_none() {
+                waiting.over_at = Some(at);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Returns when [`take`](Self::take) may return a message; `None` if nothing waits.
+    pub fn next_due(&self, now: Moment) -> Option<Instant> {
+        if self.is_sending || self.is_stopped {
+            return None;
+        }
+        let due = match (&self.attempt, self.waiting.is_empty()) {
+            (None, true) => {
+                self.orders.due.map(|due| if self.is_closing { now.instant } else { due })
+            }
+            _ => Some(now.instant),
+        }?;
+        let due = due.max(self.not_before.unwrap_or(due));
+        let quiet = now.quiet_left(self.quiet).filter(|_left| !self.is_closing);
+        Some(quiet.and_then(|left| now.instant.checked_add(left)).map_or(due, |end| due.max(end)))
+    }
+
+    /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must follow.
+    pub fn take(&mut self, now: Moment) -> Option<AlertMessage> {
+        if self.next_due(now).is_none_or(|due| now.instant < due) {
+            return None;
+        }
+        if self.attempt.is_none() {
+            let mut message = self.compose(now);
+            // At the stop, nothing can be held until the end of the quiet hours.
+            message.is_silent |= now.quiet_left(self.quiet).is_some();
+            self.attempt = Some(Attempt { message, begun: now.instant, failures: 0 });
+        }
+        self.is_sending = true;
+        self.attempt.as_ref().map(|attempt| attempt.message.clone())
+    }
+
+    fn compose(&mut self, now: Moment) -> AlertMessage {
+        if std::mem::take(&mut self.has_quiet) {
+            let title = self.quiet.map(|quiet| format!("During the quiet hours {quiet}"));
+            return self.digest(title, now);
+        }
+        let is_many = SINGLE_MAX < self.waiting.len() || self.overflow > 0;
+        if !is_many && let Some(waiting) = self.waiting.pop_front() {
+            return waiting.message(now);
+        }
+        if self.waiting.is_empty() && self.orders.events == 1 {
+            self.collect = COLLECT;
+            let batch = std::mem::take(&mut self.orders);
+            if let Some(alert) = batch.named.first() {
+                return alert.message(!batch.is_loud);
+            }
+        }
+        if self.waiting.is_empty() {
+            self.collect = self.collect.saturating_mul(2).min(COLLECT_MAX);
+        }
+        self.digest(None, now)
+    }
+
+    /// Puts everything that waits into one message.
+    fn digest(&mut self, title: Option<String>, now: Moment) -> AlertMessage {
+        let orders = std::mem::take(&mut self.orders);
+        let waiting = std::mem::take(&mut self.waiting);
+        let overflow = std::mem::take(&mut self.overflow);
+        let events = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
+        let events = events.saturating_add(overflow).saturating_add(orders.events);
+        let mut lines: Vec<String> = waiting.iter().map(|waiting| waiting.line(now)).collect();
+        if overflow > 0 {
+            lines.push(format!("and {overflow} more"));
+        }
+        let title = match (title, orders.events, waiting.is_empty()) {
+            (None, 1.., true) => orders.counts_text(),
+            (None, _, _) => format!("{events} events"),
+            (Some(title), _, _) => title,
+        };
+        if orders.events > 0 && title != orders.counts_text() {
+            lines.push(orders.counts_text());
+        }
+        lines.extend(orders.lines());
+        let mut data = Map::new();
+        data.insert("title".to_owned(), title.as_str().into());
+        data.insert("counts".to_owned(), orders.counts_json());
+        data.insert("events".to_owned(), lines.as_slice().into());
+        let is_loud = orders.is_loud || waiting.iter().any(|waiting| waiting.is_loud);
+        let text = lines.join("\n");
+        let (kind, at) = ("digest", now.wall);
+        AlertMessage { kind, at, title, text, is_silent: !is_loud, data, events }
+    }
+
+    /// Handles the result of a try. `entropy` is a random number.
+    pub fn on_result(
+        &mut self,
+        result: Delivery,
+        now: Moment,
+        entropy: u64,
+    ) -> Option<ChannelNews> {
+        self.is_sending = false;
+        let mut attempt = self.attempt.take()?;
+        match result {
+            Delivery::Delivered => {
+                self.not_before = now.instant.checked_add(self.pace);
+                self.has_reported_loss = false;
+                let undelivered = self.undelivered;
+                std::mem::take(&mut self.is_failing)
+                    .then_some(ChannelNews::Recovered { undelivered })
+            }
+            Delivery::Retry { after, why } => {
+                let wait = after.map_or_else(
+                    || with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy),
+                    |after| after.min(WAIT_MAX),
+                );
+                self.not_before = now.instant.checked_add(wait);
+                attempt.failures = attempt.failures.saturating_add(1);
+                let age = now.instant.saturating_duration_since(attempt.begun);
+                if MESSAGE_AGE_MAX <= age {
+                    return self.lose(&attempt, why);
+                }
+                self.attempt = Some(attempt);
+                // A wait that the channel asks for is not a failure.
+                let is_new = after.is_none() && !std::mem::replace(&mut self.is_failing, true);
+                is_new.then_some(ChannelNews::Failing { why })
+            }
+            Delivery::Rejected { why } => {
+                self.not_before = now.instant.checked_add(self.pace);
+                self.lose(&attempt, why)
+            }
+            Delivery::Stopped { why } => {
+                self.is_stopped = true;
+                self.attempt = Some(attempt);
+                self.undelivered = self.undelivered.saturating_add(self.drop_all());
+                Some(ChannelNews::Stopped { why })
+            }
+        }
+    }
+
+    fn lose(&mut self, attempt: &Attempt, why: String) -> Option<ChannelNews> {
+        self.undelivered = self.undelivered.saturating_add(attempt.message.events);
+        let is_new = !std::mem::replace(&mut self.has_reported_loss, true);
+        is_new.then_some(ChannelNews::Undelivered { why })
+    }
+
+    /// Drops everything that waits, and returns the number of events.
+    fn drop_all(&mut self) -> u64 {
+        let sent = self.attempt.take().map_or(0, |attempt| attempt.message.events);
+        let waiting = u64::try_from(std::mem::take(&mut self.waiting).len()).unwrap_or(u64::MAX);
+        let orders = std::mem::take(&mut self.orders).events;
+        [waiting, orders, std::mem::take(&mut self.overflow)]
+            .iter()
+            .fold(sent, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// From now on, nothing is collected or held until the end of the quiet hours.
+    pub const fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// Returns `true` if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.attempt.is_none() && self.waiting.is_empty() && self.orders.events == 0
+    }
+
+    /// Number of events that were not delivered, those that still wait included.
+    pub fn undelivered(&self) -> u64 {
+        let attempt = self.attempt.as_ref().map_or(0, |attempt| attempt.message.events);
+        let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
+        [attempt, waiting, self.orders.events, self.overflow]
+            .iter()
+            .fold(self.undelivered, |sum, count| sum.saturating_add(*count))
+    }
+}
+
+impl Alert {
+    /// Returns the message about this event alone.
+    pub fn message(&self, is_silent: bool) -> AlertMessage {
+        AlertMessage {
+            kind: self.event.kind().name(),
+            at: self.at,
+            title: self.event.title(),
+            text: self.event.text(),
+            is_silent,
+            data: self.event.data(),
+            events: 1,
+        }
+    }
+}
+
+impl WaitingAlert {
+    fn message(self, now: Moment) -> AlertMessage {
+        let mut message = self.alert.message(!self.is_loud);
+        if let Some(over_at) = self.over_at {
+            message.title.push_str(&format!(" (over since {})", now.time_of(over_at)));
+            message.data.insert("over_at".to_owned(), over_at.to_string().into());
+        }
+        message
+    }
+
+    /// `03:12 Feed down (over since 03:20): No listings for 1 min 0 s`.
+    fn line(&self, now: Moment) -> String {
+        let event = &self.alert.event;
+        let over = match (event.edge(), self.over_at) {
+            (_, Some(over_at)) => format!(" (over since {})", now.time_of(over_at)),
+            (Edge::Begins(_), None) => " (not over)".to_owned(),
+            _ => String::new(),
+        };
+        let text = event.text();
+        let text = text.lines().next().unwrap_or_default();
+        format!("{} {}{over}: {text}", now.time_of(self.alert.at), event.title())
+    }
+}
+
+impl OrderBatch {
+    const fn new() -> Self {
+        Self { counts: Vec::new(), named: Vec::new(), events: 0, is_loud: false, due: None }
+    }
+
+    fn add(&mut self, alert: &Alert, is_loud: bool, due: Option<Instant>) {
+        let (word, price) = (alert.event.plural(), alert.event.order().map(|order| order.price));
+        let price = price.unwrap_or(Amount::ZERO);
+        match self.counts.iter_mut().find(|(of, ..)| *of == word) {
+            Some((_, count, coins)) => {
+                *count = count.saturating_add(1);
+                *coins = coins.saturating_add(price);
+            }
+            None => self.counts.push((word, 1, price)),
+        }
+        if self.named.len() < NAMED_MAX {
+            self.named.push(alert.clone());
+        }
+        self.events = self.events.saturating_add(1);
+        self.is_loud |= is_loud;
+        self.due = self.due.or(due);
+    }
+
+    /// `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
+    fn counts_text(&self) -> String {
+        let counts = self.counts.iter();
+        let counts = counts.map(|(word, count, coins)| format!("{count} {word}, {coins} coins"));
+        counts.collect::<Vec<_>>().join("; ")
+    }
+
+    fn counts_json(&self) -> Value {
+        let counts = self.counts.iter().map(|(word, count, coins)| {
+            json!({"event": word, "count": count, "coins": coins.to_string()})
+        });
+        counts.collect()
+    }
+
+    /// The first orders, each after its event if there are several kinds.
+    fn lines(&self) -> Vec<String> {
+        let is_one_kind = self.counts.len() == 1;
+        let mut lines: Vec<String> = self
+            .named
+            .iter()
+            .filter_map(|alert| {
+                let line = alert.event.order()?.line();
+                Some(if is_one_kind { line } else { format!("{}: {line}", alert.event.title()) })
+            })
+            .collect();
+        let named = u64::try_from(self.named.len()).unwrap_or(u64::MAX);
+        if let more @ 1.. = self.events.saturating_sub(named) {
+            lines.push(format!("and {more} more"));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        alerts::event::{AlertEvent, AlertOrder, BudgetLeft},
+        config::alerts::{ChannelTarget, SecretUrl},
+        domain::{alert_kind::AlertKind, outcome::RejectReason},
+        ledger::HaltReason,
+    };
+
+    const PACE: Duration = Duration::from_secs(2);
+    const SECOND: Duration = Duration::from_secs(1);
+    /// 2026-03-01 in the middle of the day.
+    const NOON: UnixMs = UnixMs(1_772_366_400_000);
+
+    /// An outbox, and its clocks.
+    struct Clockwork {
+        outbox: AlertOutbox,
+        now: Moment,
+    }
+
+    impl Clockwork {
+        fn new(loudness: &[(AlertKind, Loudness)], quiet: Option<QuietHours>) -> Self {
+            let url = SecretUrl::parse("http://127.0.0.1:1/api/webhooks/1/t").unwrap();
+            let target = ChannelTarget::Discord { url };
+            let channel = ChannelConfig { target, loudness: loudness.to_vec() };
+            let now = Moment { instant: Instant::now(), wall: NOON, utc_offset_s: 0 };
+            Self { outbox: AlertOutbox::new(channel, quiet, PACE), now }
+        }
+
+        fn wait(&mut self, time: Duration) {
+            self.now.instant += time;
+            self.now.wall = self.now.wall.plus(time);
+        }
+
+        fn push(&mut self, event: AlertEvent) {
+            self.outbox.push(&Alert { at: self.now.wall, event }, self.now);
+        }
+
+        fn take(&mut self) -> Option<AlertMessage> {
+            self.outbox.take(self.now)
+        }
+
+        fn result(&mut self, result: Delivery) -> Option<ChannelNews> {
+            self.outbox.on_result(result, self.now, 0)
+        }
+
+        /// Waits until a message is due, and delivers it.
+        fn deliver(&mut self) -> AlertMessage {
+            let due = self.outbox.next_due(self.now).expect("nothing waits");
+            self.wait(due.saturating_duration_since(self.now.instant));
+            let message = self.take().expect("nothing is due");
+            self.result(Delivery::Delivered);
+            message
+        }
+
+        /// Delivers all that waits, and returns the titles.
+        fn titles(&mut self) -> Vec<String> {
+            let mut titles = Vec::new();
+            while self.outbox.next_due(self.now).is_some() {
+                titles.push(self.deliver().title);
+            }
+            titles
+        }
+    }
+
+    fn bought(cents: i64) -> AlertEvent {
+        let order = AlertOrder { item: Some("AK-47".into()), price: Amount::from_cents(cents) };
+        AlertEvent::Bought { order, left: Some(BudgetLeft::default()) }
+    }
+
+    fn rejected() -> AlertEvent {
+        let order = AlertOrder { item: Some("M4".into()), price: Amount::from_cents(100) };
+        AlertEvent::Rejected { order, reason: RejectReason::Taken }
+    }
+
+    fn halted() -> AlertEvent {
+        AlertEvent::Halted { since: NOON, reason: HaltReason::OtherAccount }
+    }
+
+    fn feed_down() -> AlertEvent {
+        AlertEvent::FeedDown { after: 60 * SECOND, cause: None }
+    }
+
+    fn feed_back() -> AlertEvent {
+        AlertEvent::FeedBack { after: 120 * SECOND }
+    }
+
+    fn retry(after: Option<Duration>) -> Delivery {
+        Delivery::Retry { after, why: "HTTP 500".to_owned() }
+    }
+
+    #[test]
+    fn one_purchase_is_sent_silently_after_it_was_collected() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(bought(1_250));
+        assert_eq!(clock.take(), None);
+        clock.wait(COLLECT);
+        let message = clock.take().unwrap();
+        assert_eq!(
+            (message.title.as_str(), message.is_silent, message.events),
+            ("Bought", true, 1)
+        );
+        assert!(message.text.starts_with("12.50  AK-47\n"), "{}", message.text);
+        assert_eq!(clock.take(), None, "it is being sent");
+        clock.result(Delivery::Delivered);
+        assert!(clock.outbox.is_empty());
+    }
+
+    #[test]
+    fn a_flood_is_one_digest_and_the_next_one_is_collected_for_longer() {
+        let mut clock = Clockwork::new(&[(AlertKind::Rejected, Loudness::On)], None);
+        for _ in 0..12 {
+            clock.push(bought(803));
+        }
+        let message = clock.deliver();
+        assert_eq!((message.title.as_str(), message.kind), ("12 bought, 96.36 coins", "digest"));
+        assert_eq!(message.text.lines().count(), NAMED_MAX + 1);
+        assert!(message.text.ends_with("and 2 more") && message.is_silent, "{message:?}");
+        assert_eq!(message.events, 12);
+        for _ in 0..2 {
+            clock.push(bought(500));
+            clock.push(rejected());
+        }
+        clock.wait(COLLECT);
+        assert_eq!(clock.take(), None, "the flood goes on");
+        clock.wait(COLLECT);
+        let message = clock.take().unwrap();
+        assert_eq!(message.title, "2 bought, 10.00 coins; 2 rejected, 2.00 coins");
+        assert!(!message.is_silent, "a loud event is in it");
+        assert_eq!(message.data["counts"][1]["count"], 2);
+        clock.result(Delivery::Delivered);
+        clock.push(bought(500));
+        clock.deliver();
+        assert_eq!(clock.outbox.collect, COLLECT, "the flood is over");
+    }
+
+    #[test]
+    fn trouble_is_loud_and_does_not_wait_for_purchases() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(bought(500));
+        clock.push(halted());
+        let message = clock.take().unwrap();
+        assert_eq!((message.kind, message.is_silent), ("halted", false));
+        clock.result(Delivery::Delivered);
+        assert_eq!(clock.titles(), ["Bought"]);
+    }
+
+    #[test]
+    fn a_channel_sends_what_its_settings_demand() {
+        let loudness = [(AlertKind::Halted, Loudness::Silent), (AlertKind::Bought, Loudness::Off)];
+        let mut clock = Clockwork::new(&loudness, None);
+        clock.push(bought(500));
+        clock.push(rejected());
+        assert!(clock.outbox.is_empty());
+        clock.push(halted());
+        assert!(clock.deliver().is_silent);
+    }
+
+    #[test]
+    fn many_other_events_are_one_digest_and_never_more_than_the_bound_wait() {
+        let mut clock = Clockwork::new(&[], None);
+        for _ in 0..WAITING_MAX + 5 {
+            clock.push(feed_down());
+        }
+        let message = clock.deliver();
+        assert_eq!(message.title, format!("{} events", WAITING_MAX + 5));
+        assert!(message.text.contains("12:00 Feed down (not over): No listings for 1 min 0 s"));
+        assert!(message.text.ends_with("and 5 more"), "{}", message.text);
+        clock.push(feed_down());
+        clock.push(halted());
+        assert_eq!(clock.titles(), ["Feed down", "Ordering halted"]);
+    }
+
+    #[test]
+    fn messages_keep_the_pace_of_the_channel() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(feed_down());
+        clock.push(halted());
+        clock.take().unwrap();
+        clock.result(Delivery::Delivered);
+        clock.wait(PACE - SECOND);
+        assert_eq!(clock.take(), None);
+        clock.wait(SECOND);
+        assert!(clock.take().is_some());
+    }
+
+    #[test]
+    fn a_wait_that_the_channel_asks_for_is_obeyed_and_the_message_is_the_same() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(halted());
+        let message = clock.take().unwrap();
+        assert_eq!(clock.result(retry(Some(64 * SECOND))), None, "no failure");
+        clock.push(feed_down());
+        clock.wait(63 * SECOND);
+        assert_eq!(clock.take(), None);
+        clock.wait(SECOND);
+        assert_eq!(clock.take(), Some(message));
+        clock.result(Delivery::Delivered);
+        assert_eq!(clock.titles(), ["Feed down"]);
+    }
+
+    #[test]
+    fn failures_are_retried_with_growing_waits_and_logged_once() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(halted());
+        let mut waits = Vec::new();
+        for failure in 0..10 {
+            assert!(clock.take().is_some());
+            let news = clock.result(retry(None));
+            assert_eq!(news.is_some(), failure == 0, "{news:?}");
+            let due = clock.outbox.next_due(clock.now).unwrap();
+            waits.push(due.saturating_duration_since(clock.now.instant).as_secs());
+            clock.wait(due.saturating_duration_since(clock.now.instant));
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+        assert!(clock.take().is_some());
+        let news = clock.result(Delivery::Delivered);
+        assert_eq!(news, Some(ChannelNews::Recovered { undelivered: 0 }));
+    }
+
+    #[test]
+    fn what_cannot_be_delivered_is_counted_and_logged_once() {
+        let mut clock = Clockwork::new(&[], None);
+        let rejected = || Delivery::Rejected { why: "HTTP 400".to_owned() };
+        for count in 1..=3 {
+            clock.push(halted());
+            clock.wait(PACE);
+            assert!(clock.take().is_some());
+            let news = clock.result(rejected());
+            let why = "HTTP 400".to_owned();
+            let expected = (count == 1).then_some(ChannelNews::Undelivered { why });
+            assert_eq!(news, expected);
+            assert_eq!(clock.outbox.undelivered(), count);
+        }
+        clock.push(halted());
+        clock.push(feed_down());
+        clock.wait(PACE);
+        assert!(clock.take().is_some());
+        let why = "HTTP 410".to_owned();
+        let news = clock.result(Delivery::Stopped { why: why.clone() });
+        assert_eq!(news, Some(ChannelNews::Stopped { why }));
+        clock.push(halted());
+        assert_eq!((clock.outbox.undelivered(), clock.take()), (6, None));
+    }
+
+    #[test]
+    fn a_message_that_fails_for_a_day_is_given_up() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(halted());
+        clock.take().unwrap();
+        clock.result(retry(None));
+        clock.wait(MESSAGE_AGE_MAX);
+        clock.take().unwrap();
+        assert!(matches!(clock.result(retry(None)), Some(ChannelNews::Undelivered { .. })));
+        assert!(clock.outbox.is_empty());
+    }
+
+    #[test]
+    fn an_event_that_is_over_before_it_was_sent_says_so() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(halted());
+        clock.take().unwrap();
+        clock.push(feed_down());
+        clock.wait(180 * SECOND);
+        clock.push(feed_back());
+        clock.result(Delivery::Delivered);
+        assert_eq!(clock.titles(), ["Feed down (over since 12:03)"]);
+        clock.push(feed_back());
+        assert_eq!(clock.titles(), ["Feed back"], "its begin was sent before");
+    }
+
+    #[test]
+    fn quiet_hours_hold_everything_and_report_afterwards_what_is_over() {
+        // From 11:00 to 13:00 UTC, which are 13:00 to 15:00 local time.
+        let quiet = QuietHours { from: 13 * 60, until: 15 * 60 };
+        let mut clock = Clockwork::new(&[], Some(quiet));
+        clock.now.utc_offset_s = 2 * 3_600;
+        clock.push(feed_down());
+        clock.push(bought(500));
+        clock.wait(60 * SECOND);
+        clock.push(halted());
+        clock.push(feed_back());
+        clock.push(bought(700));
+        assert_eq!(clock.take(), None);
+        let due = clock.outbox.next_due(clock.now).unwrap();
+        assert_eq!(due.saturating_duration_since(clock.now.instant), 59 * 60 * SECOND);
+        let message = clock.deliver();
+        assert_eq!(message.title, "During the quiet hours 13:00-15:00");
+        let lines: Vec<&str> = message.text.lines().collect();
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        assert!(lines[0].starts_with("14:00 Feed down (over since 14:01): "), "{lines:#?}");
+        assert!(lines[1].starts_with("14:01 Ordering halted (not over): "), "{lines:#?}");
+        assert_eq!(lines[2], "2 bought, 12.00 coins");
+        assert!(!message.is_silent && clock.outbox.is_empty());
+        clock.push(halted());
+        assert_eq!(clock.titles(), ["Ordering halted"]);
+    }
+
+    #[test]
+    fn at_the_stop_everything_is_sent_at_once_and_silently_in_the_quiet_hours() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(bought(500));
+        clock.outbox.close();
+        assert!(clock.take().is_some());
+        let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
+        let mut clock = Clockwork::new(&[], Some(quiet));
+        clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });
+        assert_eq!(clock.take(), None);
+        clock.outbox.close();
+        assert!(clock.take().unwrap().is_silent);
+    }
+}

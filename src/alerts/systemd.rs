@@ -1,0 +1,149 @@
+//! Notifications of systemd: ready, status, watchdog and stopping. Without `NOTIFY_SOCKET` nothing is
+//! sent.
+//!
+//! The watchdog is fed only while the event loop of the feed turns, connected or not: its thread
+//! counts, and the thread of the alerts compares.
+
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tracing::warn;
+
+use super::event::SessionFigures;
+
+/// Minimum interval of status lines.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Connection to the service manager.
+#[derive(Debug)]
+pub struct ServiceManager {
+    is_present: bool,
+    has_warned: bool,
+    /// Half of the time within which the service manager expects a sign of life.
+    watchdog: Option<Duration>,
+    /// Turns of the event loop at the last sign of life, and its time.
+    fed: (u64, Option<Instant>),
+    status: (String, Option<Instant>),
+}
+
+impl ServiceManager {
+    /// Reads the environment.
+    pub fn from_environment() -> Self {
+        let is_present = is_present();
+        let watchdog = sd_notify::watchdog_enabled().filter(|_| is_present);
+        Self {
+            is_present,
+            has_warned: false,
+            watchdog: watchdog.and_then(|timeout| timeout.checked_div(2)),
+            fed: (0, None),
+            status: (String::new(), None),
+        }
+    }
+
+    pub fn ready(&mut self) {
+        self.notify(&[NotifyState::Ready]);
+    }
+
+    pub fn stopping(&mut self) {
+        self.notify(&[NotifyState::Stopping]);
+    }
+
+    /// Returns the longest time between two calls of [`tick`](Self::tick).
+    pub fn interval(&self) -> Option<Duration> {
+        self.watchdog.and_then(|half| half.checked_div(2))
+    }
+
+    /// Feeds the watchdog if the event loop has turned, and updates the status.
+    pub fn tick(&mut self, turns: u64, status: impl FnOnce() -> String, now: Instant) {
+        if !self.is_present {
+            return;
+        }
+        if self.is_watchdog_due(turns, now) {
+            self.fed = (turns, Some(now));
+            self.notify(&[NotifyState::Watchdog]);
+        }
+        if is_past(self.status.1, STATUS_INTERVAL, now) {
+            // A line break would begin another assignment.
+            let line = status().replace(['\n', '\r'], " ");
+            if self.status.0 != line {
+                self.notify(&[NotifyState::Status(&line)]);
+            }
+            self.status = (line, Some(now));
+        }
+    }
+
+    fn is_watchdog_due(&self, turns: u64, now: Instant) -> bool {
+        self.fed.0 != turns && self.watchdog.is_some_and(|half| is_past(self.fed.1, half, now))
+    }
+
+    fn notify(&mut self, state: &[NotifyState<'_>]) {
+        if !self.is_present {
+            return;
+        }
+        if let Err(error) = sd_notify::notify(state)
+            && !std::mem::replace(&mut self.has_warned, true)
+        {
+            warn!("systemd not notified: {error}; check NOTIFY_SOCKET and the unit's Type=notify");
+        }
+    }
+}
+
+/// Returns `true` if the last time is at least this long ago.
+fn is_past(last: Option<Instant>, interval: Duration, now: Instant) -> bool {
+    last.is_none_or(|last| interval <= now.saturating_duration_since(last))
+}
+
+/// Returns `true` if a service manager wants notifications.
+pub fn is_present() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
+pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
+    let mode = match (figures.is_live, figures.is_halted) {
+        (true, false) => "Live",
+        (true, true) => "Live, ordering halted",
+        (false, _) => "Dry run",
+    };
+    let feed = if is_up { "feed up" } else { "feed down" };
+    let counts = match figures.is_live {
+        true => format!("{} bought", figures.bought),
+        false => format!("{} would be bought", figures.would_buy),
+    };
+    let left = figures.left;
+    let balance = left.balance.map(|balance| format!(", balance {balance}")).unwrap_or_default();
+    format!("{mode}, {feed}: {counts}, total {} of {}{balance}", left.spent, left.total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_is_fed_only_after_a_turn_of_the_event_loop() {
+        let half = Duration::from_secs(15);
+        let start = Instant::now();
+        let mut manager = ServiceManager {
+            is_present: true,
+            has_warned: false,
+            watchdog: Some(half),
+            fed: (0, None),
+            status: (String::new(), None),
+        };
+        assert!(!manager.is_watchdog_due(0, start), "it has not turned");
+        assert!(manager.is_watchdog_due(1, start));
+        manager.fed = (1, Some(start));
+        assert!(!manager.is_watchdog_due(9, start + half / 2), "too early");
+        assert!(manager.is_watchdog_due(9, start + half));
+        assert!(!manager.is_watchdog_due(1, start + 10 * half), "it stands still");
+        manager.watchdog = None;
+        assert!(!manager.is_watchdog_due(9, start + half));
+    }
+
+    #[test]
+    fn the_status_is_one_line() {
+        let figures = SessionFigures { is_live: true, bought: 12, ..SessionFigures::default() };
+        let line = status_line(&figures, true);
+        assert_eq!(line, "Live, feed up: 12 bought, total 0.00 of 0.00");
+    }
+}

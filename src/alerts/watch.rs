@@ -1,0 +1,301 @@
+//! Detects what the engine does not see: a feed that is down, a full disk, and the hour of the daily
+//! summary. Pure: it compares observations.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    event::{AlertEvent, SessionFigures},
+    outbox::Moment,
+};
+use crate::config::alerts::AlertRules;
+
+/// Free space below which the disk counts as almost full, in MB.
+pub const FREE_MB_MIN: u64 = 200;
+
+/// Free space from which it counts as restored, in MB.
+const FREE_MB_RESTORED: u64 = 400;
+
+/// Time for which the turns of the event loop may stand still before that is trouble.
+pub const LOOP_STALL: Duration = Duration::from_secs(15);
+
+/// What the market says about a rejected connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedBlock {
+    /// 401, 403 or 451.
+    Credential,
+    Challenge,
+}
+
+/// State of the feed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeedObservation {
+    /// Listings can arrive.
+    pub is_up: bool,
+    /// The market rejects the connection until the user acts.
+    pub block: Option<FeedBlock>,
+    /// Number of gaps so far, and their total duration.
+    pub gaps: u64,
+    pub down: Duration,
+    /// Counter of the turns of the event loop.
+    pub turns: u64,
+}
+
+/// Compares each observation with the ones before.
+#[derive(Debug)]
+pub struct AlertWatch {
+    rules: AlertRules,
+    /// Time since which the feed is not up.
+    down_since: Option<Instant>,
+    is_down_reported: bool,
+    turns: (u64, Instant),
+    is_disk_low: bool,
+    summary: DailySummary,
+}
+
+/// Figures at the last summary.
+#[derive(Debug)]
+struct DailySummary {
+    /// Local day of the next one.
+    next_day: i64,
+    at: Instant,
+    figures: SessionFigures,
+    gaps: u64,
+    down: Duration,
+}
+
+impl AlertWatch {
+    pub fn new(rules: AlertRules, now: Moment) -> Self {
+        let is_over = rules.daily_summary_at <= now.minute();
+        let next_day = now.local_day().saturating_add(i64::from(is_over));
+        let (at, figures) = (now.instant, SessionFigures::default());
+        Self {
+            rules,
+            down_since: Some(now.instant),
+            is_down_reported: false,
+            turns: (0, now.instant),
+            is_disk_low: false,
+            summary: DailySummary { next_day, at, figures, gaps: 0, down: Duration::ZERO },
+        }
+    }
+
+    /// Observes the feed. `cause` returns why it is down.
+    pub fn observe_feed(
+        &mut self,
+        feed: FeedObservation,
+        cause: impl FnOnce() -> Option<String>,
+        now: Moment,
+    ) -> Option<AlertEvent> {
+        if self.turns.0 != feed.turns {
+            self.turns = (feed.turns, now.instant);
+        }
+        if feed.is_up {
+            let since = self.down_since.take();
+            let was_reported = std::mem::take(&mut self.is_down_reported);
+            let after = now.instant.saturating_duration_since(since?);
+            return was_reported.then_some(AlertEvent::FeedBack { after });
+        }
+        let since = *self.down_since.get_or_insert(now.instant);
+        if self.is_down_reported {
+            return None;
+        }
+        let after = now.instant.saturating_duration_since(since);
+        let event = match feed.block {
+            Some(block) => AlertEvent::FeedBlocked {
+                is_challenge: block == FeedBlock::Challenge,
+                cause: cause().unwrap_or_default(),
+            },
+            None if self.rules.feed_down_after <= after => {
+                AlertEvent::FeedDown { after, cause: cause() }
+            }
+            None => return None,
+        };
+        self.is_down_reported = true;
+        Some(event)
+    }
+
+    /// Returns the trouble that a heartbeat reports. `Err` before the feed was up for the first time,
+    /// and while a short gap lasts: nothing is known yet.
+    pub fn health(&self, now: Instant) -> Result<Option<String>, Unsettled> {
+        if LOOP_STALL <= now.saturating_duration_since(self.turns.1) {
+            return Ok(Some("the event loop of the feed stands still".to_owned()));
+        }
+        match self.down_since {
+            None => Ok(None),
+            Some(since) if self.is_down_reported => {
+                let seconds = now.saturating_duration_since(since).as_secs();
+                Ok(Some(format!("the feed is down for {seconds} s")))
+            }
+            Some(_) => Err(Unsettled),
+        }
+    }
+
+    /// Observes the free space below the data directory.
+    pub const fn observe_disk(&mut self, free_mb: u64) -> Option<AlertEvent> {
+        if !self.is_disk_low && free_mb < FREE_MB_MIN {
+            self.is_disk_low = true;
+            return Some(AlertEvent::DiskLow { free_mb });
+        }
+        if self.is_disk_low && FREE_MB_RESTORED <= free_mb {
+            self.is_disk_low = false;
+            return Some(AlertEvent::DiskRestored { free_mb });
+        }
+        None
+    }
+
+    /// Returns the daily summary when its time has come.
+    pub fn observe_day(
+        &mut self,
+        figures: SessionFigures,
+        feed: FeedObservation,
+        now: Moment,
+    ) -> Option<AlertEvent> {
+        let (day, minute) = (now.local_day(), now.minute());
+        let summary = &self.summary;
+        let is_due = summary.next_day < day
+            || summary.next_day == day && self.rules.daily_summary_at <= minute;
+        if !is_due {
+            return None;
+        }
+        let is_over = self.rules.daily_summary_at <= minute;
+        let next_day = day.saturating_add(i64::from(is_over));
+        let event = AlertEvent::DailySummary {
+            day: figures.since(&summary.figures),
+            period: now.instant.saturating_duration_since(summary.at),
+            gaps: feed.gaps.saturating_sub(summary.gaps),
+            down: feed.down.saturating_sub(summary.down),
+        };
+        let (at, gaps, down) = (now.instant, feed.gaps, feed.down);
+        self.summary = DailySummary { next_day, at, figures, gaps, down };
+        Some(event)
+    }
+}
+
+/// The feed is neither up nor down for long enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsettled;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::UnixMs;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    /// 2026-03-01T05:30:00Z.
+    const START: UnixMs = UnixMs(1_772_343_000_000);
+
+    fn moment(after: Duration, start: Instant) -> Moment {
+        Moment { instant: start + after, wall: START.plus(after), utc_offset_s: 2 * 3_600 }
+    }
+
+    /// Observes a feed after some seconds, whose event loop turns.
+    struct Observer(AlertWatch, Instant);
+
+    impl Observer {
+        fn new() -> Self {
+            let start = Instant::now();
+            Self(AlertWatch::new(AlertRules::default(), moment(Duration::ZERO, start)), start)
+        }
+
+        fn feed(
+            &mut self,
+            seconds: u64,
+            is_up: bool,
+            block: Option<FeedBlock>,
+        ) -> Option<AlertEvent> {
+            let feed = FeedObservation { is_up, block, turns: seconds + 1, ..Default::default() };
+            self.0.observe_feed(feed, || Some("cause".to_owned()), self.at(seconds))
+        }
+
+        fn at(&self, seconds: u64) -> Moment {
+            moment(Duration::from_secs(seconds), self.1)
+        }
+
+        fn health(&self, seconds: u64) -> Result<Option<String>, Unsettled> {
+            self.0.health(self.at(seconds).instant)
+        }
+    }
+
+    #[test]
+    fn a_short_gap_is_waited_out_and_a_long_one_is_reported_once_with_its_end() {
+        let mut watch = Observer::new();
+        assert_eq!(watch.feed(0, true, None), None);
+        assert_eq!(watch.health(1), Ok(None));
+        assert_eq!(watch.feed(10, false, None), None);
+        assert_eq!(watch.health(10), Err(Unsettled));
+        assert_eq!(watch.feed(30, true, None), None);
+        assert_eq!(watch.feed(40, false, None), None);
+        assert_eq!(watch.feed(99, false, None), None);
+        let down = AlertEvent::FeedDown { after: 60 * SECOND, cause: Some("cause".to_owned()) };
+        assert_eq!(watch.feed(100, false, None), Some(down));
+        assert_eq!(watch.health(101), Ok(Some("the feed is down for 61 s".to_owned())));
+        assert_eq!(watch.feed(110, false, None), None);
+        assert_eq!(watch.feed(130, true, None), Some(AlertEvent::FeedBack { after: 90 * SECOND }));
+        assert_eq!(watch.health(130), Ok(None));
+    }
+
+    #[test]
+    fn a_rejected_connection_is_reported_at_once_by_its_cause() {
+        let mut watch = Observer::new();
+        let event = watch.feed(1, false, Some(FeedBlock::Challenge)).unwrap();
+        assert_eq!(event.kind().name(), "challenge");
+        assert_eq!(watch.feed(100, false, Some(FeedBlock::Challenge)), None);
+        watch.feed(101, true, None).unwrap();
+        let event = watch.feed(102, false, Some(FeedBlock::Credential)).unwrap();
+        assert_eq!(event.kind().name(), "credential_refused");
+    }
+
+    #[test]
+    fn an_event_loop_that_stands_still_is_trouble() {
+        let mut watch = Observer::new();
+        watch.feed(0, true, None);
+        assert_eq!(watch.health(14), Ok(None));
+        assert!(watch.health(15).unwrap().unwrap().contains("event loop"));
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_once_until_it_has_space_again() {
+        let mut watch = Observer::new().0;
+        assert_eq!(watch.observe_disk(FREE_MB_MIN), None);
+        assert_eq!(watch.observe_disk(50), Some(AlertEvent::DiskLow { free_mb: 50 }));
+        assert_eq!(watch.observe_disk(40), None);
+        assert_eq!(watch.observe_disk(FREE_MB_MIN + 1), None);
+        assert_eq!(watch.observe_disk(500), Some(AlertEvent::DiskRestored { free_mb: 500 }));
+    }
+
+    #[test]
+    fn the_summary_comes_once_a_day_at_its_local_time_with_the_counts_since_the_last() {
+        // The start is 07:30 local time.
+        let mut watch = Observer::new();
+        let mut at = |minutes: u64, bought| {
+            let figures = SessionFigures { bought, ..SessionFigures::default() };
+            let now = watch.at(minutes * 60);
+            match watch.0.observe_day(figures, FeedObservation::default(), now) {
+                Some(AlertEvent::DailySummary { day, .. }) => Some(day.bought),
+                other => {
+                    assert_eq!(other, None);
+                    None
+                }
+            }
+        };
+        assert_eq!(at(29, 1), None);
+        assert_eq!(at(30, 2), Some(2));
+        assert_eq!(at(31, 2), None);
+        assert_eq!(at(30 + 23 * 60, 7), None);
+        assert_eq!(at(30 + 24 * 60, 7), Some(5));
+        // After a suspend of more than a day.
+        assert_eq!(at(40 + 72 * 60, 9), Some(2));
+        assert_eq!(at(50 + 72 * 60, 9), None);
+    }
+
+    #[test]
+    fn a_start_after_the_time_of_the_summary_waits_for_the_next_day() {
+        let start = Instant::now();
+        let hours = |hours: u64| moment(Duration::from_secs(hours * 3_600), start);
+        let mut watch = AlertWatch::new(AlertRules::default(), hours(2));
+        let mut due = |at| {
+            let figures = SessionFigures::default();
+            watch.observe_day(figures, FeedObservation::default(), hours(at)).is_some()
+        };
+        assert!(!due(2) && !due(24) && due(25));
+    }
+}

@@ -1,0 +1,433 @@
+//! Alerts of the engine: what it emits after an order, and what it compares at each tick.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    OrderSender,
+    engine::{Engine, Executor, Now},
+};
+use crate::{
+    alerts::{AlertEvent, AlertOrder, AlertSender, BudgetLeft, SessionFigures},
+    domain::money::Amount,
+    domain::outcome::Outcome,
+    domain::time::UnixMs,
+    domain::trade::Trade,
+    ledger::{Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange},
+};
+
+/// Minimum interval of alerts about the same limit.
+const LIMIT_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Interval in which the age of the prices and the state of the ledger's files are compared.
+const SLOW_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time after the start within which missing prices are no trouble.
+const PRICES_GRACE: Duration = Duration::from_secs(120);
+
+/// State that the next tick is compared with.
+#[derive(Debug, Default)]
+pub(super) struct EngineAlerts {
+    pub(super) sender: AlertSender,
+    /// Names of the price sources, in the order of the settings.
+    sources: Vec<String>,
+    started: Option<Instant>,
+    halts: Vec<HaltReason>,
+    /// Balance from which it is no longer low.
+    low_until: Option<Amount>,
+    has_ledger_failed: bool,
+    stale: Vec<bool>,
+    compared: Option<Instant>,
+    limits: HashMap<&'static str, Instant>,
+}
+
+impl BudgetLeft {
+    const fn of(snapshot: &Snapshot) -> Self {
+        Self {
+            spent: snapshot.spent,
+            total: snapshot.budget.total,
+            balance: snapshot.available_estimate,
+        }
+    }
+}
+
+impl<B: OrderSender> Engine<B> {
+    /// Sets where events go, and the names of the price sources.
+    pub fn set_alerts(&mut self, sender: AlertSender, sources: Vec<String>) {
+        let stale = vec![false; sources.len()];
+        self.alerting = EngineAlerts { sender, sources, stale, ..EngineAlerts::default() };
+    }
+
+    /// Emits the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
+    pub(super) fn alert_outcome(
+        &self,
+        outcome: &Outcome,
+        (item, price): (&str, Amount),
+        snapshot: Option<&Snapshot>,
+        now: UnixMs,
+    ) {
+        let order = |price| AlertOrder { item: Some(item.to_owned()), price };
+        self.alerting.sender.emit(now, || match outcome {
+            Outcome::Bought { price: paid, .. } => AlertEvent::Bought {
+                order: order(paid.unwrap_or(price)),
+                left: snapshot.map(BudgetLeft::of),
+            },
+            Outcome::Rejected(reason) => {
+                AlertEvent::Rejected { order: order(price), reason: *reason }
+            }
+            Outcome::NotSent(reason) => {
+                AlertEvent::Unknown { order: order(price), reason: reason.to_string() }
+            }
+            Outcome::Unknown(reason) => {
+                AlertEvent::Unknown { order: order(price), reason: reason.to_string() }
+            }
+        });
+    }
+
+    pub(super) fn alert_would_buy(&self, trade: &Trade<'_>, price: Amount, now: UnixMs) {
+        self.alerting.sender.emit(now, || {
+            let item = Some(trade.market_name.clone().into_owned());
+            AlertEvent::WouldBuy { order: AlertOrder { item, price } }
+        });
+    }
+
+    /// Emits a state change of an order that did not come from its own response.
+    pub(super) fn alert_change(&self, change: &StateChange) {
+        let StateChange { id, from, to, price } = change;
+        let order = || AlertOrder { item: self.names.get(id).cloned(), price: *price };
+        let emit = |event: fn(AlertOrder) -> AlertEvent| {
+            self.alerting.sender.emit(crate::clock::wall(), || event(order()));
+        };
+        match (from, to) {
+            (OrderState::Unknown, OrderState::NotBought) => {
+                emit(|order| AlertEvent::NotBought { order });
+            }
+            (OrderState::Unknown, OrderState::Bought | OrderState::Completed) => {
+                emit(|order| AlertEvent::Bought { order, left: None });
+            }
+            (_, OrderState::Returning) => emit(|order| AlertEvent::Cancelled { order }),
+            (_, OrderState::Returned) => emit(|order| AlertEvent::Refunded { order }),
+            _ => {}
+        }
+    }
+
+    /// Emits a limit that prevented an order, once in [`LIMIT_INTERVAL`].
+    pub(super) fn alert_limit(&mut self, rejection: &RiskRejection, trade: &Trade<'_>, now: Now) {
+        if let RiskRejection::MinBalance { balance, price, min } = rejection {
+            let enough = min.saturating_add(*price);
+            return self.alert_low_balance((*balance, *min), enough, now.wall);
+        }
+        let is_limit = matches!(
+            rejection,
+            RiskRejection::EntryQuantity { .. }
+                | RiskRejection::EntryTotal { .. }
+                | RiskRejection::Total { .. }
+                | RiskRejection::PerHour { .. }
+                | RiskRejection::PerDay { .. }
+                | RiskRejection::PerMinute { .. }
+                | RiskRejection::Full { .. }
+        );
+        let limit = rejection.name();
+        let last = self.alerting.limits.get(limit);
+        let is_recent =
+            last.is_some_and(|last| now.instant.saturating_duration_since(*last) < LIMIT_INTERVAL);
+        if !is_limit || is_recent {
+            return;
+        }
+        self.alerting.limits.insert(limit, now.instant);
+        self.alerting.sender.emit(now.wall, || AlertEvent::LimitReached {
+            limit,
+            text: rejection.to_string(),
+            item: trade.market_name.clone().into_owned(),
+        });
+    }
+
+    fn alert_low_balance(&mut self, (balance, min): (Amount, Amount), enough: Amount, now: UnixMs) {
+        if self.alerting.low_until.is_none() {
+            self.alerting.low_until = Some(enough);
+            self.alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
+        }
+    }
+
+    /// Compares halts, balance, prices and ledger with the last tick, and publishes the figures.
+    pub(super) fn watch_for_alerts(&mut self, snapshot: &Snapshot, now: Now) {
+        let started = *self.alerting.started.get_or_insert(now.instant);
+        self.watch_halts(&snapshot.halts, now.wall);
+        self.watch_balance(snapshot, now.wall);
+        let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
+        if self.alerting.compared.is_none_or(is_due) {
+            self.alerting.compared = Some(now.instant);
+            self.watch_ledger(now.wall);
+            if PRICES_GRACE <= now.instant.saturating_duration_since(started) {
+                self.watch_prices(now.wall);
+            }
+        }
+        self.alerting.sender.turn(|| self.figures(snapshot));
+    }
+
+    fn figures(&self, snapshot: &Snapshot) -> SessionFigures {
+        let stats = &self.stats;
+        let mut left = BudgetLeft::of(snapshot);
+        let is_live = matches!(self.executor, Executor::Live(_));
+        if !is_live {
+            // A dry run spends nothing.
+            left.balance = snapshot.balance;
+        }
+        SessionFigures {
+            is_live,
+            is_halted: !snapshot.halts.is_empty(),
+            would_buy: stats.would_buy,
+            listings: stats.listings,
+            bought: stats.bought.saturating_add(stats.resolved_bought),
+            rejected: stats.rejected,
+            unknown: stats.unknown,
+            skipped: stats.skipped_total(),
+            spent_in_day: snapshot.spent_in_day,
+            left,
+        }
+    }
+
+    fn watch_halts(&mut self, halts: &[Halt], now: UnixMs) {
+        let alerting = &mut self.alerting;
+        if halts.is_empty() {
+            if !std::mem::take(&mut alerting.halts).is_empty() {
+                alerting.sender.emit(now, || AlertEvent::Resumed);
+            }
+            return;
+        }
+        for Halt { at, reason, .. } in halts {
+            if !alerting.halts.contains(reason) {
+                alerting.sender.emit(now, || AlertEvent::Halted { since: *at, reason: *reason });
+            }
+        }
+        if alerting.halts.len() != halts.len() {
+            alerting.halts = halts.iter().map(|halt| halt.reason).collect();
+        }
+    }
+
+    fn watch_balance(&mut self, snapshot: &Snapshot, now: UnixMs) {
+        let min = snapshot.budget.min_balance;
+        if let Some(balance) = snapshot.balance.filter(|_low| snapshot.is_below_min_balance()) {
+            return self.alert_low_balance((balance, min), min, now);
+        }
+        if let (Some(enough), Some(balance)) = (self.alerting.low_until, snapshot.available_min)
+            && enough <= balance
+        {
+            self.alerting.low_until = None;
+            self.alerting.sender.emit(now, || AlertEvent::BalanceRestored { balance });
+        }
+    }
+
+    fn watch_ledger(&mut self, now: UnixMs) {
+        let failure = self.ledger.failure();
+        let had_failed = self.alerting.has_ledger_failed;
+        self.alerting.has_ledger_failed = failure.is_some();
+        match failure {
+            Some(cause) if !had_failed => {
+                self.alerting.sender.emit(now, || AlertEvent::LedgerFailed { cause });
+            }
+            None if had_failed => self.alerting.sender.emit(now, || AlertEvent::LedgerRestored),
+            _ => {}
+        }
+    }
+
+    fn watch_prices(&mut self, now: UnixMs) {
+        let EngineAlerts { sender, sources, stale, .. } = &mut self.alerting;
+        let ages = self.prices.sources().iter().map(|source| (source.at, source.max_age));
+        for (index, ((name, was_stale), (at, max_age))) in
+            sources.iter().zip(stale).zip(ages).enumerate()
+        {
+            let age = now.since(at);
+            let is_stale = max_age < age;
+            if std::mem::replace(was_stale, is_stale) == is_stale {
+                continue;
+            }
+            let name = name.clone();
+            let age = (at != UnixMs(0)).then_some(age);
+            sender.emit(now, || match is_stale {
+                true => AlertEvent::PricesStale { source: index, name, age },
+                false => AlertEvent::PricesFresh { source: index, name },
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc::Receiver};
+
+    use super::*;
+    use crate::{
+        alerts::Alert,
+        config::Budget,
+        domain::{
+            outcome::{NotSent, RejectReason},
+            percent_rule::CoinUsd,
+            server_clock::ServerClock,
+            trade::{KeyedBy, TradeId},
+        },
+        execution::response::SentRequest,
+        ledger::{ApprovedOrder, Ledger, Operator},
+        prices::{BookTable, PriceBook},
+        whitelist::{
+            Whitelist,
+            tests::{REDLINE, entry, trade},
+        },
+    };
+
+    /// Order sender that accepts every order.
+    #[derive(Debug)]
+    struct Accepts;
+
+    impl OrderSender for Accepts {
+        fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
+            let now = Instant::now();
+            Ok(SentRequest { ready: now, begun: now, written: now })
+        }
+    }
+
+    struct Watched {
+        engine: Engine<Accepts>,
+        events: Receiver<Alert>,
+        start: Instant,
+        seconds: u64,
+    }
+
+    impl Watched {
+        fn new(budget: Budget) -> Self {
+            let entry = entry();
+            let ledger = Ledger::in_memory(budget, std::slice::from_ref(&entry), false);
+            let start = Instant::now();
+            let clock = Arc::new(Mutex::new(ServerClock::new(start)));
+            let whitelist = Arc::new(Whitelist::new(vec![entry]));
+            let mut engine =
+                Engine::new(whitelist, ledger, Executor::Live(Accepts), KeyedBy::Id, clock);
+            let (sender, events) = AlertSender::with_queue();
+            engine.set_alerts(sender, vec!["buff".to_owned()]);
+            Self { engine, events, start, seconds: 0 }
+        }
+
+        fn now(&self) -> Now {
+            let after = Duration::from_secs(self.seconds);
+            Now { instant: self.start + after, wall: UnixMs(1_000_000_000).plus(after) }
+        }
+
+        /// Compares the state after some seconds, and returns the kinds of the events.
+        fn tick(&mut self, seconds: u64) -> Vec<&'static str> {
+            self.seconds += seconds;
+            let now = self.now();
+            let snapshot = self.engine.ledger().snapshot(now.wall);
+            self.engine.watch_for_alerts(&snapshot, now);
+            self.kinds()
+        }
+
+        fn kinds(&self) -> Vec<&'static str> {
+            self.events.try_iter().map(|alert| alert.event.kind().name()).collect()
+        }
+    }
+
+    #[test]
+    fn halts_are_reported_once_and_their_end_too() {
+        let mut watched = Watched::new(Budget::default());
+        assert_eq!(watched.tick(1), [""; 0]);
+        let now = watched.now().wall;
+        let halt = |reason, watched: &mut Watched| {
+            let effects = watched.engine.ledger().halt(reason, now);
+            assert_eq!(effects.halts.len(), 1);
+        };
+        halt(HaltReason::OtherAccount, &mut watched);
+        assert_eq!(watched.tick(1), ["halted"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+        halt(HaltReason::Rejected(RejectReason::Unauthenticated), &mut watched);
+        halt(HaltReason::Rejected(RejectReason::Challenge), &mut watched);
+        assert_eq!(watched.tick(1), ["credential_refused", "challenge"]);
+        watched.engine.ledger().resume(Operator::new("test"), now);
+        assert_eq!(watched.tick(1), ["resumed"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+    }
+
+    #[test]
+    fn a_limit_is_reported_once_an_hour_and_a_skip_for_another_reason_never() {
+        let mut watched = Watched::new(Budget::default());
+        let (price, max) = (Amount::from_cents(500), Amount::from_cents(900));
+        let total = RiskRejection::Total { spent: price, price, max };
+        let listing = trade("a", REDLINE);
+        for (rejection, after, expected) in [
+            (&total, 0, 1),
+            (&total, 60, 0),
+            (&RiskRejection::PerMinute { sent: 10, max: 10 }, 0, 1),
+            (&RiskRejection::Halted, 0, 0),
+            (&RiskRejection::MaxPrice { price, max }, 0, 0),
+            (&total, 3_600, 1),
+        ] {
+            watched.seconds += after;
+            let now = watched.now();
+            watched.engine.alert_limit(rejection, &listing, now);
+            assert_eq!(watched.kinds(), vec!["limit_reached"; expected], "{rejection}");
+        }
+    }
+
+    #[test]
+    fn a_low_balance_is_reported_once_until_it_is_restored() {
+        let budget = Budget { min_balance: Amount::from_cents(500), ..Budget::default() };
+        let mut watched = Watched::new(budget);
+        let balance = |cents, watched: &mut Watched| {
+            watched.seconds += 60;
+            let now = watched.now().wall;
+            let effects = watched.engine.ledger().set_balance(Amount::from_cents(cents), now, now);
+            assert!(effects.halts.is_empty());
+        };
+        assert_eq!(watched.tick(1), [""; 0], "it is not known");
+        balance(499, &mut watched);
+        assert_eq!(watched.tick(1), ["balance_low"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+        balance(500, &mut watched);
+        assert_eq!(watched.tick(1), ["balance_low"], "restored");
+        let (price, min) = (Amount::from_cents(400), Amount::from_cents(500));
+        let rejection = RiskRejection::MinBalance { balance: price, price, min };
+        let now = watched.now();
+        for expected in [1, 0] {
+            watched.engine.alert_limit(&rejection, &trade("a", REDLINE), now);
+            assert_eq!(watched.kinds().len(), expected);
+        }
+        balance(800, &mut watched);
+        assert_eq!(watched.tick(1), [""; 0], "not enough for that order");
+        balance(900, &mut watched);
+        assert_eq!(watched.tick(1), ["balance_low"]);
+    }
+
+    #[test]
+    fn prices_that_become_too_old_are_reported_and_fresh_ones_again() {
+        let mut watched = Watched::new(Budget::default());
+        let book = |at| {
+            let max_age = Duration::from_secs(600);
+            let table = BookTable { table: None, at, max_age, coin: CoinUsd::ONE };
+            Arc::new(PriceBook::new(&[table]))
+        };
+        watched.engine.set_prices(book(UnixMs(0)));
+        assert_eq!(watched.tick(1), [""; 0], "at the start they may still be downloaded");
+        assert_eq!(watched.tick(130), ["prices_stale"]);
+        watched.engine.set_prices(book(watched.now().wall));
+        assert_eq!(watched.tick(10), ["prices_stale"], "fresh");
+        assert_eq!(watched.tick(580), [""; 0]);
+        assert_eq!(watched.tick(20), ["prices_stale"]);
+    }
+
+    #[test]
+    fn purchases_that_are_returned_and_unknown_orders_that_are_resolved_are_reported() {
+        let watched = Watched::new(Budget::default());
+        let change = |from, to| {
+            let (id, price) = (TradeId::new("a").unwrap(), Amount::from_cents(500));
+            watched.engine.alert_change(&StateChange { id, from, to, price });
+            watched.kinds()
+        };
+        use OrderState::{Bought, Completed, NotBought, Returned, Returning, Unknown};
+        assert_eq!(change(Bought, Returning), ["returned"]);
+        assert_eq!(change(Returning, Returned), ["returned"]);
+        assert_eq!(change(Unknown, Bought), ["bought"]);
+        assert_eq!(change(Unknown, NotBought), ["unknown"]);
+        assert_eq!(change(Bought, Completed), [""; 0]);
+    }
+}

@@ -1,0 +1,209 @@
+//! Delivery to each kind of channel, with each kind of response.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sniper::{
+    alerts::{AlertEvent, AlertOrder, AlertService, service::FLUSH_MAX},
+    clock,
+    config::{
+        AlertsConfig, Config, Endpoints,
+        alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+        endpoint::{Endpoint, Scheme},
+    },
+    domain::money::Amount,
+    net::tls::Tls,
+    secret::Secret,
+    ws::FeedMetrics,
+};
+
+use super::receiver::{OK, Received, Receiver, Reply};
+
+/// Key of the webhook, in base64.
+const KEY: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn url(receiver: &Receiver, path: &str) -> SecretUrl {
+    SecretUrl::parse(&receiver.url(path)).unwrap()
+}
+
+fn discord(receiver: &Receiver) -> ChannelTarget {
+    ChannelTarget::Discord { url: url(receiver, "/api/webhooks/1/token") }
+}
+
+fn telegram(receiver: &Receiver) -> ChannelTarget {
+    ChannelTarget::Telegram {
+        api: Endpoint::parse(&receiver.url(""), Scheme::Http).unwrap(),
+        token: Secret::new("1:telegram"),
+        chat_id: "42".to_owned(),
+    }
+}
+
+fn ntfy(receiver: &Receiver) -> ChannelTarget {
+    ChannelTarget::Ntfy { url: url(receiver, "/topic"), token: None }
+}
+
+fn webhook(receiver: &Receiver) -> ChannelTarget {
+    ChannelTarget::Webhook { url: url(receiver, "/hook"), secret: Secret::new(KEY) }
+}
+
+const KINDS: [fn(&Receiver) -> ChannelTarget; 4] = [discord, telegram, ntfy, webhook];
+
+/// Starts the thread with these channels, without a session.
+pub(super) fn start(targets: Vec<ChannelTarget>) -> AlertService {
+    let directory = std::env::temp_dir();
+    let endpoints = Endpoints::new("ws://127.0.0.1:1/", "http://127.0.0.1:1/").unwrap();
+    let channel = |target| ChannelConfig { target, loudness: Vec::new() };
+    let channels = targets.into_iter().map(channel).collect();
+    let alerts = AlertsConfig { channels, ..AlertsConfig::default() };
+    let config = Config { alerts, ..Config::new(endpoints, directory) };
+    let metrics = Arc::new(FeedMetrics::default());
+    AlertService::start(&config, &metrics, &Tls::new().unwrap()).unwrap()
+}
+
+fn emit(service: &AlertService, event: &AlertEvent) {
+    service.sender().emit(clock::wall(), || event.clone());
+}
+
+fn bought(cents: i64) -> AlertEvent {
+    let item = Some("AK-47 | <@1> @everyone".to_owned());
+    let order = AlertOrder { item, price: Amount::from_cents(cents) };
+    AlertEvent::Bought { order, left: None }
+}
+
+#[tokio::test]
+async fn every_kind_of_channel_receives_an_event_as_its_service_expects_it() {
+    let receiver = Receiver::start(&[OK]).await;
+    let service = start(KINDS.map(|kind| kind(&receiver)).into());
+    emit(&service, &AlertEvent::Resumed);
+    let received = receiver.wait_for(4).await;
+    let of = |line: &str| -> &Received {
+        let found = received.iter().find(|request| request.line == line);
+        found.unwrap_or_else(|| panic!("{line}: {received:#?}"))
+    };
+    let request = of("POST /api/v10/webhooks/1/token?wait=true");
+    assert!(request.json()["content"].as_str().unwrap().starts_with("**Ordering resumed**\n"));
+    assert!(request.header("user-agent").starts_with("DiscordBot ("), "{request:?}");
+    let request = of("POST /bot1:telegram/sendMessage");
+    assert_eq!(request.json()["text"], "Ordering resumed\nOrders are sent again.");
+    assert_eq!(request.json()["disable_notification"], true);
+    assert_eq!(of("POST /").json()["topic"], "topic");
+    let request = of("POST /hook");
+    assert_eq!(request.json()["type"], "resumed");
+    assert!(request.header("webhook-signature").starts_with("v1,"), "{request:?}");
+    service.finish().await;
+    assert_eq!(receiver.received().len(), 4);
+}
+
+/// A wait of one second, in each channel's own field.
+#[tokio::test]
+async fn a_rate_limit_is_obeyed_by_the_field_of_each_channel() {
+    let cases: [(fn(&Receiver) -> ChannelTarget, Reply, f64); 4] = [
+        (discord, Reply::Status(429, "Retry-After: 60", r#"{"retry_after":1.5}"#), 1.5),
+        (telegram, Reply::Status(429, "", r#"{"parameters":{"retry_after":1}}"#), 1.0),
+        (ntfy, Reply::Status(429, "", r#"{"code":42901,"http":429,"error":"limit"}"#), 5.0),
+        (webhook, Reply::Status(429, "Retry-After: 1", "slow down"), 1.0),
+    ];
+    let all = cases.map(async |(kind, limited, wait)| {
+        let receiver = Receiver::start(&[limited, OK]).await;
+        let service = start(vec![kind(&receiver)]);
+        emit(&service, &AlertEvent::Resumed);
+        let received = receiver.wait_for(2).await;
+        let waited = received[1].at - received[0].at;
+        let wait = Duration::from_secs_f64(wait);
+        assert!((wait..wait + Duration::from_secs(4)).contains(&waited), "{limited:?}: {waited:?}");
+        assert_eq!(received[0].body, received[1].body);
+        let id = received[0].header("webhook-id");
+        assert_eq!(id, received[1].header("webhook-id"), "the same message");
+        service.finish().await;
+        assert_eq!(receiver.received().len(), 2);
+    });
+    futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn a_web_page_or_a_fault_is_tried_again_and_a_redirect_is_not_followed() {
+    let elsewhere = Receiver::start(&[OK]).await;
+    let location: &'static str =
+        Box::leak(format!("Location: {}", elsewhere.url("/stolen")).into_boxed_str());
+    for fault in [
+        Reply::Status(502, "Content-Type: text/html", "<html>bad gateway</html>"),
+        Reply::Status(307, location, ""),
+    ] {
+        let receiver = Receiver::start(&[fault, OK]).await;
+        let service = start(vec![webhook(&receiver)]);
+        emit(&service, &AlertEvent::Resumed);
+        receiver.wait_for(2).await;
+        service.finish().await;
+    }
+    assert_eq!(elsewhere.received().len(), 0);
+}
+
+#[tokio::test]
+async fn a_channel_that_never_accepts_a_message_gets_no_further_one() {
+    let gone = Reply::Status(404, "", r#"{"code":10015,"message":"Unknown Webhook"}"#);
+    let receiver = Receiver::start(&[gone]).await;
+    let service = start(vec![discord(&receiver)]);
+    emit(&service, &AlertEvent::Resumed);
+    receiver.wait_for(1).await;
+    for _ in 0..3 {
+        emit(&service, &AlertEvent::Resumed);
+    }
+    service.finish().await;
+    assert_eq!(receiver.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_purchases_is_one_digest() {
+    let receiver = Receiver::start(&[OK]).await;
+    let service = start(vec![discord(&receiver)]);
+    for _ in 0..12 {
+        emit(&service, &bought(803));
+    }
+    let received = receiver.wait_for(1).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(receiver.received().len(), 1);
+    let body = received[0].json();
+    let content = body["content"].as_str().unwrap();
+    assert!(content.starts_with("**12 bought, 96.36 coins**\n"), "{content}");
+    assert!(content.contains("and 2 more") && !content.contains("<@1>"), "{content}");
+    assert_eq!(body["flags"], 4_096, "a purchase is silent");
+    service.finish().await;
+}
+
+#[tokio::test]
+async fn a_channel_that_hangs_delays_no_other_and_the_stop_by_five_seconds_at_most() {
+    let hanging = Receiver::start(&[Reply::Hang]).await;
+    let receiver = Receiver::start(&[OK]).await;
+    let service = start(vec![webhook(&hanging), webhook(&receiver)]);
+    emit(&service, &AlertEvent::Resumed);
+    hanging.wait_for(1).await;
+    receiver.wait_for(1).await;
+    let stopped = AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false };
+    emit(&service, &stopped);
+    let begun = Instant::now();
+    service.finish().await;
+    assert!(begun.elapsed() < FLUSH_MAX + Duration::from_secs(2), "{:?}", begun.elapsed());
+    let received = receiver.received();
+    assert_eq!(received.len(), 2, "{received:#?}");
+    assert_eq!(received[1].json()["type"], "stopped");
+}
+
+#[tokio::test]
+async fn what_waits_is_sent_when_the_bot_stops() {
+    let receiver = Receiver::start(&[OK]).await;
+    let service = start(vec![webhook(&receiver)]);
+    emit(&service, &bought(500));
+    emit(&service, &bought(700));
+    let begun = Instant::now();
+    service.finish().await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let received = receiver.received();
+    assert_eq!(received.len(), 1);
+    let body = received[0].json();
+    assert_eq!(
+        (&body["type"], &body["data"]["title"]),
+        (&"digest".into(), &"2 bought, 12.00 coins".into())
+    );
+}

@@ -1,0 +1,233 @@
+//! Alerts, heartbeat and systemd from the program and from whole sessions.
+
+use std::{
+    os::unix::net::UnixDatagram,
+    time::{Duration, Instant},
+};
+
+use sniper::{
+    config::alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+    ledger::HaltReason,
+    secret::Secret,
+    sim::{SimServer, SimSettings},
+    sniper::Now,
+};
+
+use super::receiver::{OK, Receiver, Reply};
+use crate::session::{
+    AMPLE_LIMITS, TestBot,
+    process::{self, Program},
+    quiet, ready, redline, until, wait_for_stats,
+};
+
+const DISCORD: &str = r#"
+[[alerts]]
+kind = "discord"
+url_env = "ALERT_URL"
+[heartbeat]
+url_env = "BEAT_URL"
+"#;
+
+/// Returns the first lines of the messages that arrived.
+fn titles(receiver: &Receiver) -> Vec<String> {
+    let received = receiver.received();
+    let content = received.iter().filter(|request| request.line.contains("/webhooks/"));
+    content
+        .filter_map(|request| {
+            let json = request.json();
+            Some(json["content"].as_str()?.lines().next()?.to_owned())
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_live_run_reports_its_start_a_purchase_and_its_stop_and_calls_the_heartbeat() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let token = "/api/webhooks/1/secret-token-of-the-program-test";
+    let variables = [
+        ("ALERT_URL", receiver.url(token)),
+        ("BEAT_URL", receiver.url("/secret-heartbeat-of-the-test")),
+    ];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let policy = format!("{AMPLE_LIMITS}{DISCORD}");
+    let mut program = Program::start_with((&market, &policy), &["run", "--live"], &variables);
+    process::ready(&program, &market).await;
+    until(|| program.out().contains("Signed in: ")).await;
+    until(|| {
+        market.list_items(vec![redline(1_015)]);
+        program.out().contains("BOUGHT ")
+    })
+    .await;
+    until(|| titles(&receiver).iter().any(|title| title.contains("ought"))).await;
+    let is_beat = |line: &str| line == "POST /secret-heartbeat-of-the-test";
+    until(|| receiver.received().iter().any(|request| is_beat(&request.line))).await;
+    program.signal("-TERM");
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+    let titles = titles(&receiver);
+    assert_eq!(titles.first().map(String::as_str), Some("**Started**"), "{titles:?}");
+    assert_eq!(titles.last().map(String::as_str), Some("**Stopped**"), "{titles:?}");
+    let output = program.all_output();
+    assert!(!output.contains("secret-token-of") && !output.contains("secret-heartbeat"));
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_delays_no_order() {
+    let receiver = Receiver::start(&[Reply::Hang]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+    let url = SecretUrl::parse(&receiver.url("/hook")).unwrap();
+    let secret = Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let target = ChannelTarget::Webhook { url, secret };
+    bot.config.alerts.channels = vec![ChannelConfig { target, loudness: Vec::new() }];
+    let summary = bot
+        .run(async |sniper| {
+            ready(sniper, &market).await;
+            receiver.wait_for(1).await;
+            for bought in 1..=20 {
+                let listed = Instant::now();
+                market.list_items(vec![redline(1_000)]);
+                wait_for_stats(sniper, |stats| stats.bought == bought).await;
+                assert!(listed.elapsed() < Duration::from_secs(5), "{:?}", listed.elapsed());
+            }
+        })
+        .await;
+    assert_eq!((summary.stats.bought, summary.stats.skipped_total()), (20, 0));
+    assert_eq!(receiver.received().len(), 1, "the first one still hangs");
+}
+
+#[tokio::test]
+async fn a_halt_and_its_end_are_reported_with_what_to_do() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+    let url = SecretUrl::parse(&receiver.url("/hook")).unwrap();
+    let secret = Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let target = ChannelTarget::Webhook { url, secret };
+    bot.config.alerts.channels = vec![ChannelConfig { target, loudness: Vec::new() }];
+    bot.run(async |sniper| {
+        ready(sniper, &market).await;
+        let now = Now::read().wall;
+        sniper.with_engine(|engine| {
+            drop(engine.ledger().halt(HaltReason::Unknowns { count: 5 }, now));
+        });
+        receiver.wait_for(2).await;
+        sniper.with_engine(|engine| {
+            engine.ledger().resume(sniper::ledger::Operator::new("test"), now);
+        });
+        receiver.wait_for(3).await;
+    })
+    .await;
+    let received = receiver.received();
+    let types: Vec<String> = received
+        .iter()
+        .map(|request| request.json()["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(types, ["started", "halted", "resumed", "stopped"]);
+    let data = &received[1].json()["data"];
+    assert_eq!(data["reason"], "5 orders in a row ended with an unknown outcome");
+    assert!(data["text"].as_str().unwrap().contains("What to do: "), "{data}");
+}
+
+/// A service manager: receives notifications on a socket.
+struct Manager {
+    socket: UnixDatagram,
+    received: Vec<String>,
+}
+
+impl Manager {
+    /// Waits until a notification begins with this text.
+    async fn wait_for(&mut self, start: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut buffer = [0; 4_096];
+            while let Ok(length) = self.socket.recv(&mut buffer) {
+                self.received.push(str::from_utf8(&buffer[..length]).unwrap().to_owned());
+            }
+            let found = self.received.iter().position(|text| text.starts_with(start));
+            if let Some(at) = found {
+                self.received.drain(..=at);
+                return;
+            }
+            assert!(Instant::now() < deadline, "{start}: {:?}", self.received);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn systemd_is_notified_and_its_watchdog_fed_also_while_disconnected() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let mut manager = Manager { socket, received: Vec::new() };
+    let mut market = Some(SimServer::start(quiet()).unwrap());
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "2000000")];
+    let mut program =
+        Program::start_with((market.as_ref().unwrap(), AMPLE_LIMITS), &["run"], &variables);
+    manager.wait_for("READY=1").await;
+    manager.wait_for("WATCHDOG=1").await;
+    manager.wait_for("STATUS=Dry run, feed up: 0 would be bought").await;
+    drop(market.take());
+    manager.wait_for("STATUS=Dry run, feed down").await;
+    for _ in 0..3 {
+        manager.received.clear();
+        manager.wait_for("WATCHDOG=1").await;
+    }
+    program.signal("-TERM");
+    manager.wait_for("STOPPING=1").await;
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+}
+
+#[tokio::test]
+async fn alert_test_prints_what_came_back_and_doctor_sends_nothing() {
+    let receiver = Receiver::start(&[
+        OK,
+        Reply::Status(400, "", r#"{"message":"Cannot send an empty message"}"#),
+    ])
+    .await;
+    // The doctor waits for a listing.
+    let market = SimServer::start(SimSettings::default()).unwrap();
+    let url = receiver.url("/api/webhooks/1/secret-token-of-the-alert-test");
+    let variables = [("ALERT_URL", url.as_str()), ("BEAT_URL", url.as_str())];
+    let policy = format!("{AMPLE_LIMITS}{DISCORD}");
+    let start = |args: &[&str]| Program::start_with((&market, &policy), args, &variables);
+    let mut program = start(&["alert", "test"]);
+    assert_eq!(program.ended().await, Some(1), "{}", program.err());
+    let name = format!("discord ({})", receiver.address);
+    let expected = format!(
+        "{name}: test (loud): delivered\n\
+         {name}: test (silent): HTTP 400: Cannot send an empty message\n"
+    );
+    assert_eq!(program.out(), expected);
+    let received = receiver.received();
+    let flags: Vec<_> = received.iter().map(|request| request.json()["flags"].clone()).collect();
+    assert_eq!(flags, [0, 4_096]);
+
+    let receiver = Receiver::start(&[OK]).await;
+    let url = receiver.url("/api/webhooks/1/secret-token-of-the-alert-test");
+    let variables = [("ALERT_URL", url.as_str()), ("BEAT_URL", url.as_str())];
+    let mut program =
+        Program::start_with((&market, &policy), &["alert", "test", "--json"], &variables);
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+    assert_eq!(program.summary()["messages"][1]["delivered"], true);
+
+    let mut program = Program::start_with((&market, &policy), &["check"], &variables);
+    assert_eq!(program.ended().await, Some(0), "{}", program.out());
+    let line = format!("discord ({}), heartbeat every 60 s", receiver.address);
+    assert!(program.out().contains(&line), "{}", program.out());
+
+    let before = receiver.received().len();
+    let mut program = Program::start_with((&market, &policy), &["doctor", "--json"], &variables);
+    program.ended().await;
+    let steps = program.summary()["steps"].clone();
+    let step =
+        steps.as_array().unwrap().iter().find(|step| step["step"] == "alerts").unwrap().clone();
+    assert_eq!(step["state"], "green", "{step}");
+    let later = receiver.received();
+    let lines: Vec<&str> = later[before..].iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines.len(), 1);
+    assert!(lines[0].starts_with("GET /api/v10/webhooks/1/"), "{lines:?}");
+    assert!(!program.all_output().contains("secret-token-of"));
+}
