@@ -1,4 +1,5 @@
-//! What one channel sends next, and when. Pure: the time and random numbers are arguments.
+//! Queue of one channel: digests, quiet hours and retries. Pure: the time and random numbers are
+//! arguments.
 //!
 //! Events about orders may come in numbers, so they are collected for a moment; more than one of
 //! them is one digest. The time of collecting doubles while that goes on. Every other event is sent
@@ -87,7 +88,7 @@ pub enum Delivery {
     },
 }
 
-/// What the log tells about a channel. Each is reported once, until a message is delivered again.
+/// Change of a channel for the log. Each is reported once, until a message is delivered again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelNews {
     Failing { why: String },
