@@ -1,4 +1,6 @@
-//! What an alert tells: its events, and their texts. Pure.
+//! Events that are alerted, and their texts. Pure.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +13,6 @@ use crate::{
     secret,
     text::is_safe_to_print,
 };
-use std::time::Duration;
 
 /// Maximum length of a text of the market, in characters.
 const MARKET_CHARS_MAX: usize = 120;

@@ -1,7 +1,7 @@
 //! Alerts on the user's phone, a heartbeat for another machine, and notifications of systemd.
 //!
-//! - [`event`]: what an alert tells, and its texts. [`outbox`]: what a channel sends next, and when.
-//!   [`format`], [`verdict`]: requests and responses of each kind of channel. [`watch`]: the feed, the
+//! - [`event`]: events and their texts. [`outbox`]: queue, digests and retries of one channel.
+//!   [`mod@format`], [`verdict`]: requests and responses of each kind of channel. [`watch`]: the feed, the
 //!   disk and the hour of the summary. All pure.
 //! - [`service`]: the thread that delivers. [`channel`], [`heartbeat`], [`systemd`]: its parts.
 //!

@@ -1,4 +1,5 @@
-//! What one channel sends next, and when. Pure: the time and random numbers are arguments.
+//! Queue of one channel: digests, quiet hours and retries. Pure: the time and random numbers are
+//! arguments.
 //!
 //! Events about orders may come in numbers, so they are collected for a moment; more than one of
 //! them is one digest. The time of collecting doubles while that goes on. Every other event is sent
@@ -40,6 +41,8 @@ const BACKOFF: ExponentialBackoff =
 const JITTER: Thousandths = Thousandths(200);
 /// Maximum wait that a channel may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(6 * 3_600);
+/// Wait from which a request to wait counts as a failure: only the user can end its cause.
+const LONG_WAIT: Duration = Duration::from_secs(600);
 /// Age from which a message is no longer tried.
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
@@ -85,7 +88,7 @@ pub enum Delivery {
     },
 }
 
-/// What the log tells about a channel. Each is reported once, until a message is delivered again.
+/// Change of a channel for the log. Each is reported once, until a message is delivered again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelNews {
     Failing { why: String },
@@ -350,8 +353,9 @@ impl AlertOutbox {
                     return self.lose(&attempt, why);
                 }
                 self.attempt = Some(attempt);
-                // A wait that the channel asks for is not a failure.
-                let is_new = after.is_none() && !std::mem::replace(&mut self.is_failing, true);
+                // A short wait that the channel asks for is not a failure.
+                let is_failure = after.is_none_or(|after| LONG_WAIT <= after);
+                let is_new = is_failure && !std::mem::replace(&mut self.is_failing, true);
                 is_new.then_some(ChannelNews::Failing { why })
             }
             Delivery::Rejected { why } => {
@@ -698,6 +702,11 @@ mod tests {
         assert_eq!(clock.take(), Some(message));
         clock.result(Delivery::Delivered);
         assert_eq!(clock.titles(), ["Feed down"]);
+        clock.push(halted());
+        clock.wait(PACE);
+        clock.take().unwrap();
+        let news = clock.result(retry(Some(3_600 * SECOND)));
+        assert!(matches!(news, Some(ChannelNews::Failing { .. })), "the user has to know");
     }
 
     #[test]

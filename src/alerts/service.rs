@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::Path,
     pin::pin,
     sync::{
         Arc,
@@ -303,7 +303,7 @@ impl Dispatcher {
         if let Some(event) = self.watch.observe_disk(free_mb) {
             match &event {
                 AlertEvent::DiskLow { .. } => {
-                    warn!("Disk almost full: {free_mb} MB free below SNIPER_DATA")
+                    warn!("Disk almost full: {free_mb} MB free below SNIPER_DATA");
                 }
                 _ => info!("Disk has space again: {free_mb} MB free below SNIPER_DATA"),
             }
@@ -354,7 +354,7 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
 }
 
 /// Free space of the file system that contains a directory, which may not exist yet.
-fn free_mb(directory: &PathBuf) -> Option<u64> {
+fn free_mb(directory: &Path) -> Option<u64> {
     let existing = directory.ancestors().find(|directory| directory.is_dir())?;
     let stat = rustix::fs::statvfs(existing).ok()?;
     stat.f_bavail.checked_mul(stat.f_frsize).map(|bytes| bytes / 1_000_000)
@@ -388,7 +388,8 @@ impl ChannelTask {
                 continue;
             }
             let due = self.outbox.next_due(now);
-            if due.is_none() && !self.is_open {
+            let flushed = now.instant.checked_add(FLUSH_MAX);
+            if !self.is_open && due.is_none_or(|due| flushed.is_some_and(|end| end < due)) {
                 break;
             }
             let due = due.or_else(|| now.instant.checked_add(FLUSH_MAX)).unwrap_or(now.instant);

@@ -113,8 +113,11 @@ impl AlertWatch {
         Some(event)
     }
 
-    /// Returns the trouble that a heartbeat reports. `Err` before the feed was up for the first time,
-    /// and while a short gap lasts: nothing is known yet.
+    /// Returns the trouble that a heartbeat reports, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unsettled`] before the feed was up for the first time, and while a short gap lasts.
     pub fn health(&self, now: Instant) -> Result<Option<String>, Unsettled> {
         if LOOP_STALL <= now.saturating_duration_since(self.turns.1) {
             return Ok(Some("the event loop of the feed stands still".to_owned()));

@@ -68,6 +68,10 @@ impl<B: OrderSender> Engine<B> {
         snapshot: Option<&Snapshot>,
         now: UnixMs,
     ) {
+        // Nothing was spent, and nothing is left to do.
+        if matches!(outcome, Outcome::NotSent(_)) {
+            return;
+        }
         let order = |price| AlertOrder { item: Some(item.to_owned()), price };
         self.alerting.sender.emit(now, || match outcome {
             Outcome::Bought { price: paid, .. } => AlertEvent::Bought {
@@ -77,9 +81,7 @@ impl<B: OrderSender> Engine<B> {
             Outcome::Rejected(reason) => {
                 AlertEvent::Rejected { order: order(price), reason: *reason }
             }
-            Outcome::NotSent(reason) => {
-                AlertEvent::Unknown { order: order(price), reason: reason.to_string() }
-            }
+            Outcome::NotSent(_) => AlertEvent::NotBought { order: order(price) },
             Outcome::Unknown(reason) => {
                 AlertEvent::Unknown { order: order(price), reason: reason.to_string() }
             }

@@ -673,7 +673,7 @@ fn alert_channels_take_their_secrets_from_the_environment_and_show_none() {
                   HOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n\
                   HEARTBEAT_URL=https://hc-ping.com/heartbeat-uuid-01\n";
     let loaded = Workspace::new()
-        .file("sniper.toml", &format!("{POLICY}{CHANNELS}"))
+        .file("sniper.toml", format!("{POLICY}{CHANNELS}"))
         .file(".env", dotenv)
         .loaded();
     let alerts = &loaded.config.alerts;
@@ -699,7 +699,7 @@ fn a_missing_or_invalid_secret_of_an_alert_channel_is_a_problem_at_its_name() {
                   NTFY_URL=https://ntfy.sh/\nHOOK_URL='https://example.com/hook-of-tests-02'\n\
                   HOOK_SECRET=whsec_short\nHEARTBEAT_URL=https://hc-ping.com/heartbeat-uuid-02\n";
     let workspace =
-        Workspace::new().file("sniper.toml", &format!("{POLICY}{CHANNELS}")).file(".env", dotenv);
+        Workspace::new().file("sniper.toml", format!("{POLICY}{CHANNELS}")).file(".env", dotenv);
     check_problems(
         &workspace,
         &[
@@ -728,7 +728,7 @@ feed_down_after = 60
 [heartbeat]
 every_s = 1
 "#;
-    let workspace = Workspace::new().file("sniper.toml", &format!("{POLICY}{channels}"));
+    let workspace = Workspace::new().file("sniper.toml", format!("{POLICY}{channels}"));
     check_problems(
         &workspace,
         &[

@@ -48,7 +48,10 @@ fn webhook(receiver: &Receiver) -> ChannelTarget {
     ChannelTarget::Webhook { url: url(receiver, "/hook"), secret: Secret::new(KEY) }
 }
 
-const KINDS: [fn(&Receiver) -> ChannelTarget; 4] = [discord, telegram, ntfy, webhook];
+/// Creates a channel of one kind.
+type Kind = fn(&Receiver) -> ChannelTarget;
+
+const KINDS: [Kind; 4] = [discord, telegram, ntfy, webhook];
 
 /// Starts the thread with these channels, without a session.
 pub(super) fn start(targets: Vec<ChannelTarget>) -> AlertService {
@@ -99,7 +102,7 @@ async fn every_kind_of_channel_receives_an_event_as_its_service_expects_it() {
 /// A wait of one second, in each channel's own field.
 #[tokio::test]
 async fn a_rate_limit_is_obeyed_by_the_field_of_each_channel() {
-    let cases: [(fn(&Receiver) -> ChannelTarget, Reply, f64); 4] = [
+    let cases: [(Kind, Reply, f64); 4] = [
         (discord, Reply::Status(429, "Retry-After: 60", r#"{"retry_after":1.5}"#), 1.5),
         (telegram, Reply::Status(429, "", r#"{"parameters":{"retry_after":1}}"#), 1.0),
         (ntfy, Reply::Status(429, "", r#"{"code":42901,"http":429,"error":"limit"}"#), 5.0),

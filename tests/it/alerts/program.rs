@@ -9,7 +9,7 @@ use sniper::{
     config::alerts::{ChannelConfig, ChannelTarget, SecretUrl},
     ledger::HaltReason,
     secret::Secret,
-    sim::{SimServer, SimSettings},
+    sim::{Fault, SimServer, SimSettings, faults::FaultKind},
     sniper::Now,
 };
 
@@ -38,6 +38,21 @@ fn titles(receiver: &Receiver) -> Vec<String> {
             Some(json["content"].as_str()?.lines().next()?.to_owned())
         })
         .collect()
+}
+
+/// Adds a webhook to the settings of a bot.
+fn add_webhook(bot: &mut TestBot, receiver: &Receiver) {
+    let url = SecretUrl::parse(&receiver.url("/hook")).unwrap();
+    let secret = Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    let target = ChannelTarget::Webhook { url, secret };
+    bot.config.alerts.channels = vec![ChannelConfig { target, loudness: Vec::new() }];
+}
+
+/// Types of the events that a webhook has received.
+fn types(receiver: &Receiver) -> Vec<String> {
+    let received = receiver.received();
+    let hooks = received.iter().filter(|request| request.line == "POST /hook");
+    hooks.map(|request| request.json()["type"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -76,10 +91,7 @@ async fn a_receiver_that_hangs_delays_no_order() {
     let receiver = Receiver::start(&[Reply::Hang]).await;
     let market = SimServer::start(quiet()).unwrap();
     let mut bot = TestBot::live(&market, AMPLE_LIMITS);
-    let url = SecretUrl::parse(&receiver.url("/hook")).unwrap();
-    let secret = Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    let target = ChannelTarget::Webhook { url, secret };
-    bot.config.alerts.channels = vec![ChannelConfig { target, loudness: Vec::new() }];
+    add_webhook(&mut bot, &receiver);
     let summary = bot
         .run(async |sniper| {
             ready(sniper, &market).await;
@@ -101,10 +113,7 @@ async fn a_halt_and_its_end_are_reported_with_what_to_do() {
     let receiver = Receiver::start(&[OK]).await;
     let market = SimServer::start(quiet()).unwrap();
     let mut bot = TestBot::live(&market, AMPLE_LIMITS);
-    let url = SecretUrl::parse(&receiver.url("/hook")).unwrap();
-    let secret = Secret::new("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    let target = ChannelTarget::Webhook { url, secret };
-    bot.config.alerts.channels = vec![ChannelConfig { target, loudness: Vec::new() }];
+    add_webhook(&mut bot, &receiver);
     bot.run(async |sniper| {
         ready(sniper, &market).await;
         let now = Now::read().wall;
@@ -119,14 +128,52 @@ async fn a_halt_and_its_end_are_reported_with_what_to_do() {
     })
     .await;
     let received = receiver.received();
-    let types: Vec<String> = received
-        .iter()
-        .map(|request| request.json()["type"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(types, ["started", "halted", "resumed", "stopped"]);
+    assert_eq!(types(&receiver), ["started", "halted", "resumed", "stopped"]);
     let data = &received[1].json()["data"];
     assert_eq!(data["reason"], "5 orders in a row ended with an unknown outcome");
     assert!(data["text"].as_str().unwrap().contains("What to do: "), "{data}");
+}
+
+#[tokio::test]
+async fn an_order_that_meets_a_challenge_or_a_refused_credential_is_reported_as_such() {
+    for (fault, expected) in
+        [(FaultKind::Challenge, "challenge"), (FaultKind::Unauthenticated, "credential_refused")]
+    {
+        let receiver = Receiver::start(&[OK]).await;
+        let faults = vec![Fault::always(fault)];
+        let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
+        let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+        add_webhook(&mut bot, &receiver);
+        bot.run(async |sniper| {
+            ready(sniper, &market).await;
+            market.list_items(vec![redline(1_000)]);
+            until(|| types(&receiver).iter().any(|event| event == expected)).await;
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_is_blocked_or_down_is_reported_with_its_cause() {
+    let blocked = [
+        (Reply::Status(403, "cf-mitigated: challenge", ""), "challenge"),
+        (Reply::Status(401, "", ""), "credential_refused"),
+        (Reply::Status(502, "", ""), "feed_down"),
+    ];
+    let all = blocked.map(async |(rejection, expected)| {
+        let (feed, receiver) = (Receiver::start(&[rejection]).await, Receiver::start(&[OK]).await);
+        let market = SimServer::start(quiet()).unwrap();
+        let ws = format!("ws://{}/", feed.address);
+        let mut bot = TestBot::new((&ws, &market.http_url()), None, AMPLE_LIMITS, false);
+        bot.config.alerts.rules.feed_down_after = Duration::from_secs(3);
+        add_webhook(&mut bot, &receiver);
+        bot.run(async |_sniper| {
+            until(|| types(&receiver).iter().any(|event| event == expected)).await;
+        })
+        .await;
+        assert_eq!(types(&receiver), ["started", expected, "stopped"]);
+    });
+    futures_util::future::join_all(all).await;
 }
 
 /// A service manager: receives notifications on a socket.
