@@ -220,6 +220,8 @@ impl Profit {
             self.stale = self.stale.saturating_add(1);
         }
         let worth = Reference::new(offer.price, source.coin()).in_coins_after(self.sale.fee);
+        // Hundredths are enough for an estimate.
+        let worth = Amount::from_cents(worth.cents());
         let compared = match order.state {
             OrderState::Completed => &mut self.delivered,
             _ => &mut self.bought,

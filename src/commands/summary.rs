@@ -317,7 +317,7 @@ impl Summary {
         }
         match (purchases.len().saturating_sub(PURCHASES_SHOWN_MAX), self.mode) {
             (0, _) => Ok(()),
-            (more, "live") => writeln!(f, "              … {more} more: sniper ledger"),
+            (more, "live") => writeln!(f, "              … {more} more: sniper ledger list"),
             (more, _) => writeln!(f, "              … {more} more"),
         }
     }

@@ -15,6 +15,7 @@ mod buying;
 mod clock;
 mod dry;
 pub(crate) mod harness;
+mod history;
 mod hostile;
 mod limits;
 mod losses;
