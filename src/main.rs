@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             |config| with_market!(config.market, M => check::check_market(&M::new(config), config)),
         ),
         Command::Prices(args) => prices::run(context, &args),
-        Command::Whitelist(args) => whitelist::run(context, &args),
+        Command::Whitelist(args) => whitelist::run(context, &args, source),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(context, |commands| commands.status()),
         Command::Halt => ledger::at(context, |commands| commands.halt()),

@@ -12,6 +12,7 @@
 //!    price of this very item.
 
 pub mod import;
+pub mod suggest;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -154,7 +155,12 @@ impl<'p> PriceView<'p> {
     /// Returns the price of a listing as a share of the reference of an entry, if the entry has a
     /// percent rule and the item a reference.
     pub fn share(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<PercentOfReference> {
-        let reference = self.reference(entry.percent.as_ref()?, trade).ok()?;
+        self.share_of(entry.percent.as_ref()?, trade)
+    }
+
+    /// Returns the price of a listing as a share of the reference of a rule, if the item has one.
+    pub fn share_of(self, rule: &PercentRule, trade: &Trade<'_>) -> Option<PercentOfReference> {
+        let reference = self.reference(rule, trade).ok()?;
         Some(PercentOfReference { price: trade.total_value?, reference })
     }
 

@@ -28,6 +28,7 @@ use super::{
     OrderSender,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
+    near_misses::{NearMissLog, NearMisses},
     notified::{Notified, UNREADABLE},
     queue::{OrderQueue, WaitReason},
     stats::{BoughtItem, SessionStats},
@@ -126,6 +127,7 @@ pub struct Engine<B> {
     /// Reference prices. Replaced as a whole.
     prices: Arc<PriceBook>,
     price_recorder: Option<PriceRecorder>,
+    near_misses: NearMissLog,
     /// For each whitelist entry, whether it matched a listing.
     has_matched: Vec<bool>,
     pub(super) notified: Notified,
@@ -179,6 +181,7 @@ impl<B: OrderSender> Engine<B> {
             stats: SessionStats::default(),
             prices: Arc::default(),
             price_recorder: None,
+            near_misses: NearMissLog::default(),
             has_matched,
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -205,6 +208,11 @@ impl<B: OrderSender> Engine<B> {
     /// Sets the maximum time that a listing waits while it cannot be ordered for a moment.
     pub const fn set_max_wait(&mut self, max_wait: Duration) {
         self.max_wait = max_wait;
+    }
+
+    /// Sets which listings without a match are logged at info.
+    pub const fn set_near_misses(&mut self, mode: NearMisses) {
+        self.near_misses.mode = mode;
     }
 
     pub const fn stats(&self) -> &SessionStats {
@@ -275,7 +283,10 @@ impl<B: OrderSender> Engine<B> {
             self.request_cache_warming(now);
         }
         trade_log::listing(&trade, self.whitelist.is_empty());
-        trade_log::mismatch(&trade, &decision, &self.whitelist);
+        if let Decision::Mismatched { entry, mismatch } = &decision {
+            let repeats = self.near_misses.count(mismatch, now.instant);
+            trade_log::mismatch(&trade, (*entry, mismatch), &self.whitelist, repeats);
+        }
     }
 
     #[inline]

@@ -2,6 +2,7 @@
 //!
 //! - [`engine`]: the synchronous decision, which takes the time as an argument.
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
+//! - [`near_misses`]: which listings without a match have a log line.
 //! - `deferred`: the listings that are ordered later.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
@@ -14,6 +15,7 @@ mod deferred;
 pub mod eligibility;
 pub mod engine;
 pub mod held;
+pub mod near_misses;
 mod notified;
 pub mod queue;
 pub mod stats;
