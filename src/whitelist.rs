@@ -14,6 +14,7 @@
 pub mod import;
 mod near_miss;
 mod paused;
+pub mod suggest;
 
 use std::{collections::HashMap, fmt, time::Duration};
 
@@ -196,6 +197,12 @@ impl<'p> PriceView<'p> {
     /// a percent rule and the item a reference.
     pub fn decided(self, entry: &WhitelistEntry, trade: &Trade<'_>) -> Option<DecidedReference> {
         self.book?.decided(entry.percent.as_ref()?, trade, self.now)
+    }
+
+    /// Returns the price of a listing as a share of the reference of a rule, if the item has one.
+    pub fn share_of(self, rule: &PercentRule, trade: &Trade<'_>) -> Option<PercentOfReference> {
+        let reference = self.reference(rule, trade).ok()?;
+        Some(PercentOfReference { price: trade.total_value?, reference })
     }
 
     /// Returns the margin expected from selling an item, if the settings say where it is sold.

@@ -29,6 +29,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper demo
   sniper demo --for 2m --rate 100
+  sniper demo --explain
   sniper demo --seed 42 --json";
 
 /// Arguments of `demo`.
@@ -43,6 +44,9 @@ pub struct DemoArgs {
     /// Seed of the simulated market; the same seed gives the same market
     #[arg(long, default_value_t = 7, value_parser = sim::settings::parse_seed)]
     pub seed: u64,
+    /// Log each listing that an entry is about but does not match, with the reason
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// Trades on the simulated market for the given time, and prints the summary.
@@ -58,7 +62,8 @@ pub fn run<F: Future<Output = SessionResult>>(
     let demo = Demo::open(args, context.decimals)?;
     let log = context.output.log(&demo.loaded)?;
     announce();
-    let args = RunArgs { duration: Some(args.duration), ..RunArgs::default() };
+    let (duration, explain) = (Some(args.duration), args.explain);
+    let args = RunArgs { duration, explain, ..RunArgs::default() };
     let config = demo.loaded.config.clone();
     let summary = block_on(trade(config, args, log.reader_gone(), None))?;
     context.output.summary(demo.close(summary), log)

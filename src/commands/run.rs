@@ -49,7 +49,10 @@ pub struct RunArgs {
     /// With --new-ledger: do not count earlier purchases
     #[arg(long, requires = "new_ledger")]
     pub not_counted: bool,
-    /// Also save the raw feed below `SNIPER_DATA`, in recordings/
+    /// Log each listing that an entry is about but does not match, with the reason
+    #[arg(long)]
+    pub explain: bool,
+    /// Also save the raw feed and the reference prices below `SNIPER_DATA`, in recordings/
     #[arg(long)]
     pub record: bool,
     /// Stop after this duration, such as 60s, 5m or 1h30m [default: never]
@@ -163,6 +166,11 @@ pub fn announce<M: Marketplace>(config: &Config) {
                 budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute
             );
         }
+    }
+    if config.whitelist.iter().any(|entry| entry.percent.is_some()) {
+        info!(
+            "Reference prices: each reason without a match is logged once a minute; --explain logs all"
+        );
     }
     if config.credential.is_none() {
         let variable = M::CAPABILITIES.environment.credential;

@@ -41,7 +41,7 @@ use crate::{
     markets::Marketplace,
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
-    sniper::{Engine, EngineInputs, Executor, Now, Sniper},
+    sniper::{Engine, EngineInputs, Executor, Now, Sniper, near_misses::NearMisses},
     threads::{Alarm, affinity},
     whitelist::{Whitelist, WhitelistEntry},
     ws::{BackfillSender, Feed, RetriesExhausted},
@@ -146,7 +146,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     ) -> Result<Self, AppError> {
         let config = &feed.config;
         check_supported::<M>(config)?;
-        let alarm = options.alarm.clone();
+        let (alarm, near_misses) = (options.alarm.clone(), options.near_misses);
         // First, because without a ledger no connection may be opened.
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
@@ -179,6 +179,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         let mut engine = Engine::new(whitelist, ledger, executor, M::CAPABILITIES.keyed_by, clock);
         engine.set_max_wait(config.orders.max_wait);
+        engine.set_near_misses(near_misses);
         inputs.wanted = Some(feed.wanted.clone());
         if let Some((stored, snapshots)) = prices::start(config, &price_tls)? {
             engine.set_prices(stored.book);
@@ -448,13 +449,16 @@ pub struct SessionStart {
     pub new_ledger: Option<NewLedger>,
     /// Stops ordering when a thread ends unexpectedly.
     pub alarm: Alarm,
+    /// Listings without a match that are logged.
+    pub near_misses: NearMisses,
 }
 
 impl SessionStart {
     /// Creates the options from the command line, for a process with one bot.
     pub fn of(args: &RunArgs) -> Self {
         let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
-        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::global() }
+        let near_misses = if args.explain { NearMisses::All } else { NearMisses::Sampled };
+        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::global(), near_misses }
     }
 }
 
@@ -466,7 +470,7 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
         return Ok(Ledger::in_memory(budget, entries, false));
     }
     let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
-    let SessionStart { new_ledger, alarm } = options;
+    let SessionStart { new_ledger, alarm, .. } = options;
     let live = LiveOpen { state_dir: config.state_dir.clone(), new_ledger, alarm };
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }

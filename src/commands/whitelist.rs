@@ -1,4 +1,8 @@
 //! `sniper whitelist`: imports entries from a file of another tool, and exports the whitelist.
+//!
+//! - [`suggest`]: `sniper whitelist suggest`.
+
+pub mod suggest;
 
 use std::{
     fs,
@@ -11,7 +15,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use super::{AppError, CommandContext, prices, report};
+use self::suggest::SuggestArgs;
+use super::{AppError, CommandContext, capture::MarketSource, prices, report};
 use crate::{
     config::{Config, load::check_whitelist},
     domain::{
@@ -28,7 +33,8 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper whitelist import items.csv
   sniper whitelist import items.csv --write whitelist.json
-  sniper whitelist export";
+  sniper whitelist export
+  sniper whitelist suggest --percent 85 --budget 500 --write items.csv";
 
 /// Maximum number of names to show for each kind of change.
 const NAMES_MAX: usize = 20;
@@ -59,6 +65,9 @@ pub enum WhitelistCommand {
     },
     /// Print the whitelist as JSON
     Export,
+    /// Show which items a recording listed below a share of their reference, how often, and at what
+    /// expected margin
+    Suggest(SuggestArgs),
 }
 
 /// Runs `sniper whitelist`.
@@ -66,9 +75,17 @@ pub enum WhitelistCommand {
 /// # Errors
 ///
 /// Returns an [`AppError`] if the settings or the file are invalid, or the result cannot be printed.
-pub fn run(context: CommandContext<'_>, args: &WhitelistArgs) -> Result<ExitCode, AppError> {
+pub fn run(
+    context: CommandContext<'_>,
+    args: &WhitelistArgs,
+    market: impl FnOnce(&Config) -> MarketSource,
+) -> Result<ExitCode, AppError> {
     let config = context.load(false)?.config;
     match &args.command {
+        WhitelistCommand::Suggest(args) => {
+            suggest::run(context, &config, args, market)?;
+            Ok(ExitCode::SUCCESS)
+        }
         WhitelistCommand::Export => {
             let entries: Vec<EntryObject> = config.whitelist.iter().map(entry_object).collect();
             report::print(&format_entries(&entries))?;
@@ -137,7 +154,8 @@ fn write_file(target: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the new names that no price source has, each with a similar name. Empty without prices.
+/// Returns the new names that no price source has, the first ones with a similar name. Empty without
+/// prices.
 fn unknown_names(config: &Config, plan: &ImportPlan) -> Vec<(String, Option<String>)> {
     let book = prices::stored_book(config);
     if book.is_empty() {
@@ -148,7 +166,9 @@ fn unknown_names(config: &Config, plan: &ImportPlan) -> Vec<(String, Option<Stri
     for name in plan.added.iter().filter(|name| name.trim() != "*") {
         let base = ItemName::parse(name).base;
         if book.variants(&base).next().is_none() {
-            unknown.push((name.clone(), nearest(&base, &known).map(str::to_owned)));
+            // The search compares all known names.
+            let similar = if unknown.len() < NAMES_MAX { nearest(&base, &known) } else { None };
+            unknown.push((name.clone(), similar.map(str::to_owned)));
         }
     }
     unknown
@@ -181,7 +201,10 @@ impl ImportReport<'_> {
             }
         }
         text.push_str(&format!("{} unchanged\n", plan.unchanged));
-        for (name, similar) in unknown {
+        if unknown.len() > NAMES_MAX {
+            text.push_str(&format!("No price source knows {} of the new names:\n", unknown.len()));
+        }
+        for (name, similar) in unknown.iter().take(NAMES_MAX) {
             let hint = similar.as_ref().map(|name| format!("; did you mean {}?", Escaped(name)));
             let hint = hint.unwrap_or_default();
             text.push_str(&format!("No price source knows {}{hint}\n", Escaped(name)));

@@ -10,10 +10,33 @@ pub const WHITELIST: &str = include_str!("demo.toml");
 /// Name of the price file that [`with_prices`] refers to.
 pub const PRICE_FILE: &str = "prices.csv";
 
-/// Made-up reference prices in dollars, for the entry with a percent rule.
+/// Made-up reference prices in dollars, for the entries with a percent rule. Some knives have none.
 pub const PRICES: &str = "name,ask,bid,count
 AK-47 | Slate (Minimal Wear),3.10,2.90,240
 AK-47 | Slate (Field-Tested),3.05,2.88,610
+★ Navaja Knife,66.00,62.00,35
+★ Navaja Knife | Ultraviolet (Factory New),76.00,71.00,12
+★ Navaja Knife | Ultraviolet (Minimal Wear),90.00,86.00,14
+★ Navaja Knife | Ultraviolet (Field-Tested),66.00,61.00,40
+★ Navaja Knife | Ultraviolet (Well-Worn),61.00,57.00,9
+★ Navaja Knife | Ultraviolet (Battle-Scarred),56.00,52.00,21
+★ Ursus Knife,151.00,146.00,18
+★ Classic Knife,120.00,116.00,16
+★ Karambit,670.00,650.00,22
+★ Karambit | Doppler Phase 3 (Factory New),705.00,690.00,31
+★ Butterfly Knife | Tiger Tooth (Factory New),1120.00,1080.00,27
+";
+
+/// Entry about any knife below a share of its reference.
+const KNIVES: &str = "
+[[whitelist]]
+name = \"knives\"
+item = \"*\"
+category = \"knife\"
+max_percent = 80
+reference = \"example.bid\"
+max_price = 5000
+max_quantity = 2
 ";
 
 /// Keys of the entry with a percent rule. Every listing that is generated for the entry is below
@@ -33,10 +56,11 @@ path = \"prices.csv\"
 unit = \"usd\"
 ";
 
-/// Returns [`WHITELIST`] with a percent rule for one entry, and the source of its prices.
+/// Returns [`WHITELIST`] with a percent rule for one entry, a further entry about any knife, and the
+/// source of their prices.
 pub fn with_prices() -> String {
     let entry = "name = \"slate\"";
-    WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1) + PRICE_SECTION
+    WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1) + KNIVES + PRICE_SECTION
 }
 
 /// An entry of [`WHITELIST`], with the ranges from which matching listings are generated.
@@ -167,7 +191,7 @@ mod tests {
         let wanted =
             WANTED.iter().find(|wanted| Some(wanted.entry) == entry["name"].as_str()).unwrap();
         let dearest = wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
-        for line in PRICES.lines().skip(1) {
+        for line in PRICES.lines().filter(|line| line.contains("Slate")) {
             let bid: i64 = line.split(',').nth(2).unwrap().replace('.', "").parse().unwrap();
             // Cents of a coin are those of a dollar divided by 0.65.
             assert!(dearest * 65 <= bid * 99, "{line}");

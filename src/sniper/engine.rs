@@ -32,6 +32,7 @@ use super::{
     alerting::EngineAlerts,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
+    near_misses::{NearMissLog, NearMisses},
     notified::{Notified, UNREADABLE},
     ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
@@ -137,6 +138,7 @@ pub struct Engine<B> {
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
+    near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Orders whose items are not stored yet.
@@ -194,6 +196,7 @@ impl<B: OrderSender> Engine<B> {
             activity: Activity::default(),
             price_recorder: None,
             alerting: EngineAlerts::default(),
+            near_misses: NearMissLog::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
@@ -231,6 +234,11 @@ impl<B: OrderSender> Engine<B> {
     /// Sets whether the settings on disk are not the ones in force, for `status`.
     pub const fn set_settings_changed(&mut self, is_changed: bool) {
         self.is_settings_changed = is_changed;
+    }
+
+    /// Sets which listings without a match are logged at info.
+    pub const fn set_near_misses(&mut self, mode: NearMisses) {
+        self.near_misses.mode = mode;
     }
 
     pub const fn stats(&self) -> &SessionStats {
@@ -314,7 +322,10 @@ impl<B: OrderSender> Engine<B> {
             self.activity.add_near_miss(&trade, (*entry, *mismatch), now.wall);
         }
         trade_log::listing(&trade, self.whitelist.is_empty());
-        trade_log::mismatch(&trade, &decision, &self.whitelist);
+        if let Decision::Mismatched { entry, mismatch } = &decision {
+            let repeats = self.near_misses.count(mismatch, now.instant);
+            trade_log::mismatch(&trade, (*entry, mismatch), &self.whitelist, repeats);
+        }
     }
 
     #[inline]

@@ -5,6 +5,7 @@
 //! - [`rules`]: replaces whitelist, limits and prices while it runs.
 //! - `deferred`: the listings that are ordered later. `ordered_item`: their items in the ledger.
 //! - [`activity`], [`view`]: recent events and snapshots for other threads.
+//! - [`near_misses`]: which listings without a match have a log line.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
@@ -18,6 +19,7 @@ mod deferred;
 pub mod eligibility;
 pub mod engine;
 pub mod held;
+pub mod near_misses;
 mod notified;
 mod ordered_item;
 pub mod queue;

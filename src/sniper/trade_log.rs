@@ -21,7 +21,7 @@ use crate::{
     },
     prices::DecidedReference,
     text::Escaped,
-    whitelist::{Decision, Whitelist, WhitelistEntry},
+    whitelist::{Mismatch, Whitelist, WhitelistEntry},
 };
 
 /// Number of digits of a float that are shown.
@@ -137,16 +137,29 @@ pub(super) fn listing(trade: &Trade<'_>, has_no_whitelist: bool) {
     }
 }
 
-/// Logs at debug the condition of an entry that a listing of its item does not meet.
-pub(super) fn mismatch(trade: &Trade<'_>, decision: &Decision, whitelist: &Whitelist) {
-    if !tracing::enabled!(Level::DEBUG) {
+/// Logs the condition of an entry that a listing of its item does not meet. `repeats`: listings since
+/// the last line for this reason that were logged at debug only; `None`: this one is, too.
+pub(super) fn mismatch(
+    trade: &Trade<'_>,
+    (entry, mismatch): (usize, &Mismatch),
+    whitelist: &Whitelist,
+    repeats: Option<u64>,
+) {
+    let is_shown = match repeats {
+        Some(_) => tracing::enabled!(Level::INFO),
+        None => tracing::enabled!(Level::DEBUG),
+    };
+    if !is_shown {
         return;
     }
-    if let Decision::Mismatched { entry, mismatch } = decision {
-        let label = whitelist.entries().get(*entry).map_or("", |entry| entry.label());
-        let (id, item) = (trade.id, PricedItem::of(trade));
-        let reason = whitelist.reason(*entry, mismatch);
-        debug!("NO MATCH  {item}: {reason}  [{}]  id={id}", Escaped(label));
+    let label = Escaped(whitelist.entries().get(entry).map_or("", |entry| entry.label()));
+    let (id, item) = (trade.id, PricedItem::of(trade));
+    let reason = whitelist.reason(entry, mismatch);
+    match repeats {
+        Some(repeats) => {
+            info!("NO MATCH  {item}: {reason}  [{label}]{}", Repeats(repeats));
+        }
+        None => debug!("NO MATCH  {item}: {reason}  [{label}]  id={id}"),
     }
 }
 

@@ -484,6 +484,183 @@ fn the_demo_buys_by_a_percentage_of_a_reference_price() {
     assert!(by_percent.is_some_and(|line| line.contains("[slate]")), "{log}");
 }
 
+/// Settings with one entry about any knife, and prices for some of the simulated market's knives.
+const KNIVES: (&str, &str) = (
+    concat!(
+        "[budget]\nmax_price = 100000\ntotal = 10000000\nmax_buys_per_minute = 60000\n",
+        "[prices]\ncoin_usd = 0.65\n[[prices.source]]\nname = \"buff\"\nkind = \"file\"\n",
+        "path = \"p.csv\"\nunit = \"usd\"\n[[whitelist]]\nitem = \"*\"\ncategory = \"knife\"\n",
+        "max_percent = 80\nreference = \"buff.bid\"\nmax_price = 50000\nmax_quantity = 1000\n",
+    ),
+    "name,bid\n★ Ursus Knife,500\n★ Classic Knife,60\n★ Navaja Knife,150\n",
+);
+
+/// The reasons that each of the demo, a dry run and a replay must show: below the share, above it,
+/// without a price.
+#[track_caller]
+fn assert_reasons(text: &str, order: &str, parts: [&str; 2]) {
+    let line = |word: &str, part: &str| {
+        text.lines().any(|line| line.contains(word) && line.contains(part))
+    };
+    assert!(line(order, " % of reference "), "{text}");
+    for part in parts {
+        assert!(line("NO MATCH", part), "{part}: {text}");
+    }
+    assert!(!text.contains("category is"), "{text}");
+}
+
+#[test]
+fn the_demo_shows_why_each_knife_was_ordered_or_not() {
+    let output = Workspace::new().run(&["demo", "--for", "5s", "--rate", "500", "--explain"]);
+    let log = out(&output);
+    assert_reasons(
+        &log,
+        "BUY sent",
+        [", above 80.00 %  [knives]", "example.bid has no price for this item  [knives]"],
+    );
+    let ordered = log.lines().filter(|line| line.contains("BUY sent") && line.contains("[knives]"));
+    assert!((1..=2).contains(&ordered.count()), "{log}");
+}
+
+#[test]
+fn a_dry_run_and_its_replay_show_why_each_knife_was_ordered_or_not() {
+    let rate = Rate::per_second(400);
+    let market = SimServer::start(SimSettings { rate, held_permille: 0, ..SimSettings::default() });
+    let market = market.unwrap();
+    let workspace = Workspace::new().file("sniper.toml", KNIVES.0).file("p.csv", KNIVES.1);
+    let workspace = workspace.at(&market);
+    let parts = [" % of buff.bid ", "buff.bid has no price for this item  [*]"];
+    let output = workspace.run(&["run", "--for", "5s", "--record", "--explain"]);
+    assert_reasons(&out(&output), "WOULD BUY", parts);
+
+    // The replay needs none of the files by which the session decided.
+    fs::remove_file(workspace.directory.path().join("p.csv")).unwrap();
+    fs::remove_dir_all(workspace.directory.path().join("data/prices")).unwrap();
+    let replayed = workspace.run(&["replay"]);
+    let text = out(&replayed);
+    assert_eq!(replayed.status.code(), Some(0), "{}", err(&replayed));
+    assert_reasons(&text, "WOULD BUY", parts);
+    assert!(text.contains("Prices: as recorded, buff of 20"), "{text}");
+    let object = last_object(&workspace.run(&["replay", "--json"]));
+    let matched = object["matched"].as_u64().unwrap();
+    assert!(matched > 0 && object["would_buy"].as_u64() <= Some(matched), "{object}");
+    assert_eq!(object["prices"]["from"], "recording");
+    let orders: Vec<&Value> = object["decisions"].as_array().unwrap().iter().collect();
+    let order = orders.iter().find(|line| line["decision"] == "WOULD BUY").unwrap();
+    assert!(order["reference"].is_string() && order["percent"].is_string(), "{order}");
+    let all = out(&workspace.run(&["replay", "--all"]));
+    assert!(all.contains("category is rifle"), "{all}");
+
+    // Without recorded prices, the stored tables are used, of which there are none here.
+    let sessions = fs::read_dir(workspace.directory.path().join("data/recordings")).unwrap();
+    let session = sessions.last().unwrap().unwrap().path();
+    fs::remove_dir_all(session.join("prices")).unwrap();
+    let text = out(&workspace.run(&["replay", session.to_str().unwrap()]));
+    assert!(
+        text.contains("buff has none") && text.contains("buff.bid has no prices yet"),
+        "{text}"
+    );
+    let nowhere = Workspace::new().run(&["replay"]);
+    assert!(err(&nowhere).contains("record with `sniper run --record`"), "{}", err(&nowhere));
+}
+
+/// Writes a recording by hand: three listings of one knife and one of another.
+fn write_recording(directory: &std::path::Path) {
+    let folder = directory.join("CSGOROLL");
+    fs::create_dir_all(&folder).unwrap();
+    let manifest = r#"{"complete":true,"sources":[{"source":"csgoroll","symbol":"CSGOROLL","stream":"listings","file":"CSGOROLL/listings.jsonl"}]}"#;
+    fs::write(directory.join("session_manifest.json"), manifest).unwrap();
+    let rows = [
+        ("a", "★ Ursus Knife", "200.00"),
+        ("b", "★ Ursus Knife", "240.00"),
+        ("b", "★ Ursus Knife", "240.00"),
+        ("c", "★ Ursus Knife", "300.00"),
+        ("d", "★ Classic Knife", "100.00"),
+        ("e", "★ Navaja Knife", "1.00"),
+    ];
+    let mut lines = String::new();
+    for (number, (id, name, price)) in rows.iter().enumerate() {
+        let raw = listing_message(id, name, price);
+        let ns = 1_772_352_000_000_000_000_u64 + u64::try_from(number).unwrap() * 1_000_000_000;
+        lines += &serde_json::json!({"ns": ns, "conn": 1, "raw": raw}).to_string();
+        lines.push('\n');
+    }
+    fs::write(folder.join("listings.jsonl"), lines).unwrap();
+}
+
+/// A listing as the market sends it.
+fn listing_message(id: &str, name: &str, price: &str) -> String {
+    let price: Value = serde_json::from_str(price).unwrap();
+    let trade = serde_json::json!({
+        "id": id, "createdAt": "2026-03-01T08:00:00.000Z", "status": "LISTED", "canJoin": true,
+        "canJoinAfter": null, "suspectedTraderCanJoinAfter": null,
+        "expiresAt": "2026-03-03T08:00:00.000Z", "markupPercent": 0, "totalValue": price,
+        "depositor": null,
+        "tradeItems": [{"id": "i", "value": price, "marketName": name, "markupPercent": 0,
+            "itemVariant": {"id": "v", "externalId": name, "brand": name, "name": name,
+                "color": null, "rarity": "covert", "value": price}}],
+    });
+    let payload = serde_json::json!({"data": {"createTrade": {"trade": trade}}});
+    serde_json::json!({"id": "1", "type": "next", "payload": payload}).to_string()
+}
+
+#[test]
+fn suggestions_are_those_of_the_recording_and_can_be_imported() {
+    let workspace = Workspace::new()
+        .file("sniper.toml", &KNIVES.0.replace("coin_usd = 0.65", "coin_usd = 0.5"))
+        .file("p.csv", "name,bid\n★ Ursus Knife,150\n★ Classic Knife,60\n");
+    let recording = workspace.directory.path().join("rec");
+    write_recording(&recording);
+    assert_eq!(workspace.run(&["prices", "update"]).status.code(), Some(0));
+    let words = ["whitelist", "suggest", "--percent", "85", "--budget", "500"];
+    let with = |more: &[&str]| workspace.run(&[&words[..], &["--recording", "rec"], more].concat());
+    let output = with(&["--write", "items.csv"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    let (described, table) = text.split_once("Listed at").expect(&text);
+    assert!(described.contains("they count without their age"), "{text}");
+    let expected = concat!(
+        " or below 85.00 % of buff.bid or ask:\n",
+        " matches       of      price  percent   margin  number     profit  item\n",
+        "       2        3     200.00    66.67    50.00       2     200.00  ★ Ursus Knife\n",
+        "       1        1     100.00    83.34    20.00       1      20.00  ★ Classic Knife\n",
+        "500.00 of 500.00 coins, expected profit 220.00\n",
+        "Written to items.csv; see `sniper whitelist import items.csv`\n",
+    );
+    assert_eq!(table, expected);
+    let csv = fs::read_to_string(workspace.directory.path().join("items.csv")).unwrap();
+    let expected = concat!(
+        "name,percent,price,quantity,reference\n",
+        "\"★ Ursus Knife\",85.00,240.00,2,\n\"★ Classic Knife\",85.00,100.00,1,\n",
+    );
+    assert_eq!(csv, expected);
+    let imported = workspace.run(&["whitelist", "import", "items.csv", "--write", "w.json"]);
+    assert!(out(&imported).contains("2 entries written to w.json"), "{}", out(&imported));
+    let first = out(&with(&["--json", "--reference", "buff.bid"]));
+    let object: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(object["suggestions"][1]["percent"], "83.34");
+    assert_eq!((&object["spent"], &object["profit"]), (&"500.00".into(), &"220.00".into()));
+    assert_eq!(out(&with(&["--json", "--reference", "buff.bid"])), first);
+    let wrong = with(&["--reference", "buf.bid"]);
+    assert!(err(&wrong).contains("write .bid or .ask behind one of: buff"), "{}", err(&wrong));
+    let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
+    assert_eq!(none.status.code(), Some(2));
+}
+
+/// By default each reason has one line per minute.
+#[test]
+fn without_explain_each_reason_has_one_line() {
+    let rate = Rate::per_second(400);
+    let market = SimServer::start(SimSettings { rate, ..SimSettings::default() }).unwrap();
+    let workspace = Workspace::new().file("sniper.toml", KNIVES.0).file("p.csv", KNIVES.1);
+    let log = out(&workspace.at(&market).run(&["run", "--for", "4s"]));
+    assert!(log.contains("--explain logs all"), "{log}");
+    for part in [" % of buff.bid ", "buff.bid has no price for this item"] {
+        let lines = log.lines().filter(|line| line.contains("NO MATCH") && line.contains(part));
+        assert_eq!(lines.count(), 1, "{part}: {log}");
+    }
+}
+
 /// The price commands show the table of a local file, and an item of it.
 #[test]
 fn the_price_commands_read_and_show_a_local_file() {

@@ -86,6 +86,20 @@ fn each_variant_has_its_own_price_or_none() {
 }
 
 #[test]
+fn a_listing_in_decomposed_form_finds_the_price_of_the_composed_name() {
+    let table = table(&[("Desert Eagle | J\u{f6}rmungandr (Factory New)", Some(offer("9")), None)]);
+    let book = PriceBook::new(&[of(&table)]);
+    let rule = rule(&[(0, ASK)], ReferenceRule::Lowest);
+    for name in ["J\u{f6}rmungandr", "Jo\u{308}rmungandr"] {
+        let listing = trade("a", &format!("Desert Eagle | {name} (Factory New)"));
+        let found = book.reference(&rule, &listing, NOW).unwrap();
+        assert_eq!(found.in_coins(), Amount::from_cents(900), "{name}");
+    }
+    let other = trade("a", "Desert Eagle | Jormungandr (Factory New)");
+    assert_eq!(book.reference(&rule, &other, NOW), Err((0, NoReference::NoPrice)));
+}
+
+#[test]
 fn the_default_side_is_the_bid_of_a_source_that_has_any() {
     let rule = rule(&[(0, None)], ReferenceRule::Lowest);
     let asks = table(&[(REDLINE, Some(offer("30")), None)]);

@@ -1,0 +1,105 @@
+//! Which listings that an entry is about, but does not match, have a log line at info.
+//!
+//! An entry with a percent rule may be about thousands of listings per hour, so by default each
+//! reason has one line per minute. All of them are logged at debug.
+
+use std::time::{Duration, Instant};
+
+use crate::{prices::NoReference, whitelist::Mismatch};
+
+/// Minimum interval of log lines for the same reason.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Number of reasons that a percent rule can have.
+const REASONS: usize = 8;
+
+/// Listings that are logged at info although no entry matches them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NearMisses {
+    /// One per minute for each reason of a percent rule.
+    #[default]
+    Sampled,
+    /// All but those of other categories and variants.
+    All,
+}
+
+/// Last line of each reason, and the number of listings since.
+#[derive(Debug, Default)]
+pub(super) struct NearMissLog {
+    pub(super) mode: NearMisses,
+    last: [Option<(Instant, u64)>; REASONS],
+}
+
+impl NearMissLog {
+    /// Returns the number of listings without a line since the last one for the same reason; `None`
+    /// if this one has no line either.
+    #[inline]
+    pub(super) fn count(&mut self, mismatch: &Mismatch, now: Instant) -> Option<u64> {
+        match self.mode {
+            NearMisses::All => return (!mismatch.is_other_item()).then_some(0),
+            NearMisses::Sampled => {}
+        }
+        let last = self.last.get_mut(reason(mismatch)?)?;
+        match last {
+            Some((at, count)) if now.saturating_duration_since(*at) < INTERVAL => {
+                *count = count.saturating_add(1);
+                None
+            }
+            _ => Some(last.replace((now, 0)).map_or(0, |(_, count)| count)),
+        }
+    }
+}
+
+/// Returns the number of a reason of a percent rule; `None` for another condition.
+const fn reason(mismatch: &Mismatch) -> Option<usize> {
+    let reason = match mismatch {
+        Mismatch::PercentAbove { .. } => 0,
+        Mismatch::NoReference { reason, .. } => match reason {
+            NoReference::NoTable => 1,
+            NoReference::NoPrice => 2,
+            NoReference::Stale { .. } => 3,
+            NoReference::Ahead => 4,
+            NoReference::FewOffers { .. } => 5,
+            NoReference::CountUnknown => 6,
+            NoReference::Below { .. } => 7,
+        },
+        _ => return None,
+    };
+    Some(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::item_filter::ItemCategory;
+
+    const NO_PRICE: Mismatch = Mismatch::NoReference { reference: 0, reason: NoReference::NoPrice };
+    const AHEAD: Mismatch = Mismatch::NoReference { reference: 0, reason: NoReference::Ahead };
+    const CATEGORY: Mismatch = Mismatch::Category { is: ItemCategory::Rifle };
+    const UNKNOWN_FLOAT: Mismatch = Mismatch::FloatUnknown;
+
+    #[test]
+    fn each_reason_of_a_percent_rule_has_a_line_per_minute() {
+        let (mut log, now) = (NearMissLog::default(), Instant::now());
+        let second = |second| now + Duration::from_secs(second);
+        assert_eq!(log.count(&NO_PRICE, now), Some(0));
+        assert_eq!(log.count(&AHEAD, now), Some(0));
+        assert_eq!(log.count(&NO_PRICE, second(1)), None);
+        assert_eq!(log.count(&NO_PRICE, second(59)), None);
+        assert_eq!(log.count(&NO_PRICE, second(60)), Some(2));
+        assert_eq!(log.count(&NO_PRICE, second(61)), None);
+        assert_eq!(log.count(&UNKNOWN_FLOAT, now), None);
+        assert_eq!(log.count(&CATEGORY, now), None);
+    }
+
+    #[test]
+    fn on_request_every_near_miss_has_a_line() {
+        let mut log = NearMissLog { mode: NearMisses::All, ..NearMissLog::default() };
+        let now = Instant::now();
+        for _ in 0..2 {
+            assert_eq!(log.count(&NO_PRICE, now), Some(0));
+            assert_eq!(log.count(&UNKNOWN_FLOAT, now), Some(0));
+            assert_eq!(log.count(&CATEGORY, now), None);
+        }
+    }
+}
