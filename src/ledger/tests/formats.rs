@@ -252,7 +252,7 @@ fn a_ledger_without_items_is_read_and_a_migration_killed_before_them_continues()
         reader.verify().unwrap();
         let items = reader.items().unwrap();
         let last = Sequence(u64::try_from(orders).unwrap() + 1);
-        assert_eq!(items.into_iter().map(|(number, _)| number).collect::<Vec<_>>(), [last]);
+        assert_eq!(items.into_keys().collect::<Vec<_>>(), [last]);
     }
 }
 
