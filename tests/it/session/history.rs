@@ -4,11 +4,11 @@ use std::{
     fs::{self, File},
     path::Path,
     process::Command,
-    time::{Duration, SystemTime},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use serde_json::Value;
-use sniper::sim::SimServer;
+use sniper::{clock, sim::SimServer};
 
 use super::{
     harness::{AMPLE_LIMITS, quiet, redline, until},
@@ -35,17 +35,17 @@ fn json(directory: &Path, words: &[&str]) -> Value {
     serde_json::from_str(text.lines().last().unwrap()).unwrap()
 }
 
-#[tokio::test]
-async fn purchases_are_listed_and_compared_with_prices_beside_a_bot_and_after_it() {
-    let prices = tempfile::tempdir().unwrap();
+/// Writes two price files, one of them two hours old, and returns settings that use both.
+fn policy(prices: &Path) -> String {
     let file = |name: &str, text: &str| {
-        let path = prices.path().join(name);
+        let path = prices.join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
     let fresh = file("fresh.csv", "name,ask,bid,count\nAK-47 | Redline (Field-Tested),10,9,40\n");
     let old = file("old.csv", "name,ask,bid,count\nFracture Case,1,1,40\n");
-    let two_hours_ago = SystemTime::now() - Duration::from_secs(7_200);
+    let now = Duration::from_millis(u64::try_from(clock::wall().0).unwrap());
+    let two_hours_ago = UNIX_EPOCH + now - Duration::from_secs(7_200);
     File::options().write(true).open(&old).unwrap().set_modified(two_hours_ago).unwrap();
     let source = |name: &str, path: &str| {
         format!(
@@ -53,68 +53,74 @@ async fn purchases_are_listed_and_compared_with_prices_beside_a_bot_and_after_it
              unit = \"usd\"\nmax_age_minutes = 60\n"
         )
     };
-    let policy = format!(
+    format!(
         "{AMPLE_LIMITS}max_percent = 80\nreference = \"fresh.ask\"\n\n[[whitelist]]\n\
          item = \"Fracture Case\"\nmax_price = 5\nmax_percent = 80\nreference = \"old.bid\"\n\n\
          [prices]\ncoin_usd = 0.5\nsell_on = \"fresh\"\nsell_fee_percent = 2.5\n\n{}\n{}",
         source("fresh", &fresh),
         source("old", &old)
-    );
+    )
+}
+
+/// What the purchase cost, compared with its reference.
+const REFERENCE: &str = "50.75 % of fresh.ask 20.00, margin 92.11 %";
+
+fn first_order(directory: &Path) -> Value {
+    json(directory, &["ledger", "list", "--since", "7d"])["orders"][0].clone()
+}
+
+/// Checks the output of the commands after one purchase.
+fn check(directory: &Path) {
+    let order = first_order(directory);
+    for (key, value) in [
+        ("state", "bought"),
+        ("price", "10.15"),
+        ("item", "AK-47 | Redline (Field-Tested)"),
+        ("wear", "Field-Tested"),
+        ("entry", "redline"),
+        ("reference", "fresh.ask"),
+        ("reference_price", "10.00"),
+        ("reference_currency", "USD"),
+        ("coin_usd", "0.50"),
+        ("percent", "50.75"),
+        ("margin", "92.11"),
+    ] {
+        assert_eq!(order[key], value, "{key}: {order}");
+    }
+    assert!(order["time"].as_str().unwrap().ends_with('Z'), "{order}");
+    let (code, text) = command(directory, &["ledger", "list"]);
+    let line = text.lines().nth(1).unwrap();
+    assert!(code == Some(0) && line.contains(" +09:00  bought"), "{text}");
+    assert!(line.ends_with(REFERENCE), "{text}");
+    let profit = json(directory, &["profit"]);
+    let compared = &profit["compared"];
+    assert_eq!((&compared["paid"], &compared["worth"]), (&"10.15".into(), &"19.50".into()));
+    assert_eq!((&profit["coin_usd"], &profit["prices"]["stale"]), (&"0.50".into(), &false.into()));
+    let (code, text) = command(directory, &["profit", "--since", "1h"]);
+    assert!(code == Some(0) && text.contains("+9.35  +92.11 %"), "{text}");
+    let (_, status) = command(directory, &["status"]);
+    assert!(status.contains("\nprices          fresh "), "{status}");
+    let stale = "old too old (2 h 0 min, limit 1 h 0 min): 1 entry that needs it sends no orders";
+    assert!(status.contains(stale), "{status}");
+    let prices = &json(directory, &["status"])["prices"];
+    assert_eq!((&prices[0]["stale"], &prices[1]["stale"]), (&false.into(), &true.into()));
+}
+
+#[tokio::test]
+async fn purchases_are_listed_and_compared_with_prices_beside_a_bot_and_after_it() {
+    let prices = tempfile::tempdir().unwrap();
     let market = SimServer::start(quiet()).unwrap();
-    let mut program = Program::start(&market, &policy, &["run", "--live", "--json"]);
+    let args = ["run", "--live", "--json"];
+    let mut program = Program::start(&market, &policy(prices.path()), &args);
     ready(&program, &market).await;
     market.list_items(vec![redline(1_015)]);
     until(|| program.err().contains(" BOUGHT ")).await;
     let log = program.err();
-    let reference = "50.75 % of fresh.ask 20.00, margin 92.11 %";
     let bought = log.lines().find(|line| line.contains(" BOUGHT ")).unwrap();
-    assert!(bought.contains(reference), "{bought}");
+    assert!(bought.contains(REFERENCE), "{bought}");
     let directory = program.directory.path().to_owned();
-    let list = || json(&directory, &["ledger", "list", "--since", "7d"])["orders"][0].clone();
-    until(|| list()["item"].is_string()).await;
-
-    let check = || {
-        let order = list();
-        for (key, value) in [
-            ("state", "bought"),
-            ("price", "10.15"),
-            ("item", "AK-47 | Redline (Field-Tested)"),
-            ("wear", "Field-Tested"),
-            ("entry", "redline"),
-            ("reference", "fresh.ask"),
-            ("reference_price", "10.00"),
-            ("reference_currency", "USD"),
-            ("coin_usd", "0.50"),
-            ("percent", "50.75"),
-            ("margin", "92.11"),
-        ] {
-            assert_eq!(order[key], value, "{key}: {order}");
-        }
-        assert!(order["time"].as_str().unwrap().ends_with('Z'), "{order}");
-        let (code, text) = command(&directory, &["ledger", "list"]);
-        let line = text.lines().nth(1).unwrap();
-        assert!(
-            code == Some(0) && line.contains(" +09:00  bought") && line.ends_with(reference),
-            "{text}"
-        );
-        let profit = json(&directory, &["profit"]);
-        let compared = &profit["compared"];
-        assert_eq!((&compared["paid"], &compared["worth"]), (&"10.15".into(), &"19.50".into()));
-        assert_eq!(
-            (&profit["coin_usd"], &profit["prices"]["stale"]),
-            (&"0.50".into(), &false.into())
-        );
-        let (code, text) = command(&directory, &["profit", "--since", "1h"]);
-        assert!(code == Some(0) && text.contains("+9.35  +92.11 %"), "{text}");
-        let (_, status) = command(&directory, &["status"]);
-        assert!(status.contains("\nprices          fresh "), "{status}");
-        let stale =
-            "old too old (2 h 0 min, limit 1 h 0 min): 1 entry that needs it sends no orders";
-        assert!(status.contains(stale), "{status}");
-        let prices = &json(&directory, &["status"])["prices"];
-        assert_eq!((&prices[0]["stale"], &prices[1]["stale"]), (&false.into(), &true.into()));
-    };
-    check();
+    until(|| first_order(&directory)["item"].is_string()).await;
+    check(&directory);
     let warnings = log.lines().filter(|line| line.contains("Prices too old: old, 2 h 0 min"));
     assert_eq!(warnings.count(), 1, "{log}");
     program.signal("-TERM");
@@ -122,7 +128,7 @@ async fn purchases_are_listed_and_compared_with_prices_beside_a_bot_and_after_it
     let purchase = program.summary()["purchases"][0].clone();
     assert_eq!((&purchase["percent"], &purchase["margin"]), (&"50.75".into(), &"92.11".into()));
     drop(market);
-    check();
+    check(&directory);
     let (code, text) = command(&directory, &["ledger", "verify"]);
     assert_eq!(code, Some(0), "{text}");
 }
