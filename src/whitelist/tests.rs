@@ -12,7 +12,10 @@ use crate::{
     domain::percent_rule::{CoinUsd, PriceReference, QuoteSide, ReferenceRule},
     domain::time::UnixMs,
     domain::trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
-    prices::{BookTable, Offer, PriceTable, Quote, RefPrice, book::Resale},
+    prices::{
+        BookTable, Offer, PriceTable, PriceUnit, Quote, RefPrice, SourceKind, book::Resale,
+        parse::parse,
+    },
 };
 
 /// Eligible listing: 10.15 coins, 1.5 % over 10.00.
@@ -286,6 +289,66 @@ fn a_percent_rule_matches_up_to_its_bound_and_no_further() {
     check_percent(&entry, (REDLINE, 1_600, 0), None);
     let above = "16.01 = 80.1 % of buff.ask 20.00, above 80.00 %";
     check_percent(&entry, (REDLINE, 1_601, 0), Some(above));
+}
+
+/// Reads the same price in the unit of each source, through its parser, and decides beside the bound:
+/// 88 % of 4.35 dollars at 0.65 dollars a coin are 5.8892… coins.
+#[test]
+fn each_source_s_own_unit_is_decided_exactly_beside_the_bound() {
+    let item = r#""AK-47 | Redline (Field-Tested)""#;
+    let buff = SourceKind::parse("csgotrader-buff163").unwrap();
+    let files = [
+        (
+            buff,
+            PriceUnit::Whole,
+            format!(
+                r#"{{{item}:{{"starting_at":{{"price":4.35}},"highest_order":{{"price":null}}}}}}"#
+            ),
+        ),
+        (
+            SourceKind::CsFloat,
+            PriceUnit::Cents,
+            format!(r#"[{{"market_hash_name":{item},"min_price":435,"quantity":9}}]"#),
+        ),
+        (
+            SourceKind::Waxpeer,
+            PriceUnit::Mills,
+            format!(r#"{{"success":true,"items":[{{"name":{item},"count":12,"min":4350}}]}}"#),
+        ),
+        (
+            SourceKind::LisSkins,
+            PriceUnit::Whole,
+            format!(r#"[{{"name":{item},"price":4.35,"unlocked_price":null,"count":7}}]"#),
+        ),
+        (
+            SourceKind::MarketCsgo,
+            PriceUnit::Whole,
+            format!(
+                r#"{{"success":true,"time":1772352000,"currency":"USD","items":[{{"market_hash_name":{item},"volume":"4","price":"4.350"}}]}}"#
+            ),
+        ),
+        (SourceKind::File, PriceUnit::Cents, format!("name,ask\n{item},435\n")),
+        (SourceKind::File, PriceUnit::Whole, format!("name,ask\n{item},4.35\n")),
+    ];
+    for (kind, unit, text) in files {
+        let table = parse(kind, unit, text.as_bytes()).unwrap();
+        let coin = CoinUsd::from_ten_thousandths(6_500).unwrap();
+        let max_age = Duration::from_secs(60);
+        let at = UnixMs(0);
+        let book = PriceBook::new(&[BookTable { table: Some(&table), at, max_age, coin }]);
+        let mut entry = percent_entry();
+        entry.percent.as_mut().unwrap().max_percent = Percent::from_hundredths(8_800);
+        let whitelist = Whitelist::new(vec![entry]);
+        for (thousandths, expected) in
+            [(5_880, true), (5_889, true), (5_890, false), (5_899, false), (5_900, false)]
+        {
+            let total_value = Some(Amount::from_thousandths(thousandths));
+            let listing = Trade { total_value, ..trade("a", REDLINE) };
+            let decision = whitelist.decide_with(&listing, PriceView::new(&book, at));
+            let is_match = matches!(decision, Decision::Matched(0));
+            assert_eq!(is_match, expected, "{thousandths} by {kind:?} {unit:?}: {decision:?}");
+        }
+    }
 }
 
 #[test]
