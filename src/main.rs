@@ -7,7 +7,7 @@ use sniper::{
     commands::{
         CommandContext, capture, check,
         cli::{Cli, Command},
-        demo, doctor, ledger, prices,
+        completions, demo, doctor, health, ledger, man, prices,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim, whitelist,
@@ -19,6 +19,11 @@ use sniper::{
     threads,
     ws::{self, Feed},
 };
+
+/// The allocator of musl has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Evaluates an expression with the type of a market.
 macro_rules! with_market {
@@ -61,6 +66,9 @@ fn main() -> ExitCode {
         Command::Status => ledger::at(context, |commands| commands.status()),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),
+        Command::Health => health::run(context),
+        Command::Completions(args) => completions::run(args, context.output),
+        Command::Man => man::run(context.output),
     };
     done.unwrap_or_else(|error| context.output.error(&error))
 }

@@ -7,6 +7,7 @@
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
+//! - [`health`]: whether a bot answers. [`completions`], [`man`]: files of a package.
 //!
 //! Shared by the commands:
 //!
@@ -19,9 +20,12 @@ pub mod background;
 pub mod capture;
 pub mod check;
 pub mod cli;
+pub mod completions;
 pub mod demo;
 pub mod doctor;
+pub mod health;
 pub mod ledger;
+pub mod man;
 pub mod prices;
 pub mod replay;
 pub mod report;
