@@ -7,7 +7,7 @@ use sniper::{
     commands::{
         CommandContext, alert, capture, check,
         cli::{Cli, Command},
-        demo, doctor, ledger, prices, profit,
+        completions, demo, doctor, health, ledger, man, prices, profit,
         reload::SettingsSource,
         replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
@@ -20,6 +20,11 @@ use sniper::{
     shutdown::{SecondSignal, Shutdown},
     ws::{self, Feed},
 };
+
+/// The allocator of musl has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Evaluates an expression with the type of a market.
 macro_rules! with_market {
@@ -63,6 +68,9 @@ fn main() -> ExitCode {
         Command::Reload(args) => ledger::at(context, |commands| commands.reload(&args)),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),
+        Command::Health => health::run(context),
+        Command::Completions(args) => completions::run(args, context.output),
+        Command::Man => man::run(context.output),
     };
     done.unwrap_or_else(|error| context.output.error(&error))
 }

@@ -8,8 +8,10 @@ use super::{
     alert::{self, AlertArgs},
     capture::{self, CaptureArgs},
     check::{self, CheckArgs},
+    completions::{self, CompletionsArgs},
     demo::{self, DemoArgs},
     doctor::{self, DoctorArgs},
+    health,
     ledger::{self, LedgerArgs},
     prices::{self, PricesArgs},
     profit::{self, ProfitArgs},
@@ -113,6 +115,15 @@ pub enum Command {
     /// Resume ordering after a halt
     #[command(after_help = ledger::RESUME_EXAMPLES)]
     Resume,
+    /// Exit with 0 if a bot runs and answers, else with 1; for containers and monitors
+    #[command(after_help = health::EXAMPLES)]
+    Health,
+    /// Print the script that completes commands and options in a shell
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
 }
 
 impl Cli {
@@ -141,7 +152,8 @@ impl Cli {
         Ok(())
     }
 
-    fn command_line() -> clap::Command {
+    /// Returns the definition of the command line.
+    pub fn command_line() -> clap::Command {
         <Self as CommandFactory>::command()
     }
 }

@@ -11,6 +11,7 @@
 //! - [`alert`]: test messages.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //! - [`reload`]: applies changed settings to the running bot.
+//! - [`health`]: whether a bot answers. [`completions`], [`man`]: files of a package.
 //!
 //! Shared by the commands:
 //!
@@ -24,10 +25,13 @@ pub mod background;
 pub mod capture;
 pub mod check;
 pub mod cli;
+pub mod completions;
 pub mod demo;
 pub mod doctor;
+pub mod health;
 pub mod ledger;
 pub mod local_time;
+pub mod man;
 pub mod prices;
 pub mod reload;
 pub mod profit;

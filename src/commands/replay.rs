@@ -29,7 +29,7 @@ use crate::{
     execution::OrderClient,
     ledger::Ledger,
     markets::{Decoded, MarketEvent, Marketplace, Scan},
-    prices::PriceBook,
+    prices::{PriceBook, wanted_items},
     protocol::{FeedMessage, FeedProtocol as _, Incoming},
     recording::{PriceHistory, RecordedMessage, RecordedPrices, Recording, RecordingReadError},
     sniper::{
@@ -212,6 +212,8 @@ impl<M: Marketplace> Replayer<M> {
             }
         };
         engine.set_prices(Arc::clone(&prices));
+        let wanted = wanted_items(whitelist.entries(), &prices, UnixMs(0));
+        let wanted = Arc::new(wanted);
         Self {
             market: market.clone(),
             protocol: M::Protocol::default(),
@@ -219,7 +221,7 @@ impl<M: Marketplace> Replayer<M> {
             history,
             prices,
             last_ns: base_ns,
-            wanted: Arc::new(WantedItems::of(whitelist.entries())),
+            wanted,
             whitelist,
             deduplicator: Deduplicator::new(keyed_by),
             base,
@@ -247,6 +249,8 @@ impl<M: Marketplace> Replayer<M> {
         {
             let Some(book) = history.advance()? else { break };
             self.run_timers(self.at(from_ns));
+            self.wanted =
+                Arc::new(wanted_items(self.whitelist.entries(), &book, self.at(from_ns).wall));
             self.prices = Arc::new(book);
             self.engine.set_prices(Arc::clone(&self.prices));
         }

@@ -126,6 +126,18 @@ impl Config {
     }
 }
 
+/// Returns the data directory and the state directory. Other settings may be invalid.
+pub fn data_directories(
+    lookup: &dyn Fn(&str) -> Option<String>,
+    directory: &Path,
+) -> (PathBuf, Option<PathBuf>) {
+    let mut ignored = Diagnostics::default();
+    let dotenv = read_dotenv(directory, &mut ignored);
+    let variables = Variables { lookup, file: DOTENV_FILE.to_owned(), dotenv };
+    let data = environment::read(&variables, &mut ignored).data_dir;
+    (directory.join(data), state_dir(lookup))
+}
+
 /// Warns about a CPU that this process may not use. No error, because the bot also works without it,
 /// and the other commands, such as `halt`, may have fewer CPUs than the bot.
 fn check_pin_cpu(policy: &TomlSettings, diagnostics: &mut Diagnostics) {

@@ -18,6 +18,7 @@ mod feed;
 mod filters;
 mod market;
 mod other_market;
+mod packages;
 mod prices;
 mod session;
 mod structure;

@@ -65,6 +65,27 @@ async fn status_shows_the_feed_of_a_dry_run_and_of_a_live_bot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_asks_a_running_bot_and_needs_neither_orders_nor_valid_settings() {
+    let market = SimServer::start(quiet()).unwrap();
+    let mut program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    let health = |program: &Program| {
+        let (health, code) = run_json(program, &["health"]);
+        (health["healthy"].clone(), health["mode"].clone(), code)
+    };
+    let healthy = (true.into(), "live".into(), Some(0));
+    until(|| health(&program) == healthy).await;
+    assert!(run_command(&program, &["halt"]).status.success());
+    assert_eq!(run_command(&program, &["status"]).status.code(), Some(1));
+    std::fs::write(program.directory.path().join("sniper.toml"), "[budget\n").unwrap();
+    assert_eq!(run_command(&program, &["check"]).status.code(), Some(78));
+    assert_eq!(health(&program), healthy);
+
+    program.signal("-TERM");
+    assert_eq!(program.ended().await, Some(0));
+    assert_eq!(health(&program), (false.into(), "not running".into(), Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_and_doctor_exit_with_1_while_halted() {
     let market =
         SimServer::start(SimSettings { rate: Rate::per_second(50), ..SimSettings::default() });

@@ -1,0 +1,225 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_sniper_global_optspecs
+    string join \n live resume new-ledger not-counted record for= config= json h/help V/version
+end
+
+function __fish_sniper_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_sniper_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_sniper_using_subcommand
+    set -l cmd (__fish_sniper_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c sniper -n "__fish_sniper_needs_command" -l for -d 'Stop after this duration, such as 60s, 5m or 1h30m [default: never]' -r
+complete -c sniper -n "__fish_sniper_needs_command" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_needs_command" -l live -d 'Buy with real money'
+complete -c sniper -n "__fish_sniper_needs_command" -l resume -d 'Clear halts left by the last run'
+complete -c sniper -n "__fish_sniper_needs_command" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
+complete -c sniper -n "__fish_sniper_needs_command" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
+complete -c sniper -n "__fish_sniper_needs_command" -l record -d 'Also save the raw feed below `SNIPER_DATA`, in recordings/'
+complete -c sniper -n "__fish_sniper_needs_command" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c sniper -n "__fish_sniper_needs_command" -s V -l version -d 'Print version'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "check" -d 'Validate the settings and show them; offline'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "resume" -d 'Resume ordering after a halt'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l for -d 'Stop after this duration, such as 60s, 5m or 1h30m [default: never]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l live -d 'Buy with real money'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l resume -d 'Clear halts left by the last run'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l record -d 'Also save the raw feed below `SNIPER_DATA`, in recordings/'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l for -d 'Duration of the demo' -r
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l rate -d 'Listings per second' -r
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l seed -d 'Seed of the simulated market; the same seed gives the same market' -r
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l listen -d 'Address to listen on; port 0 picks a free port' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l rate -d 'Average number of listings per second' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l seed -d 'Seed of the listings and the rival buyers; the same seed gives the same market' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l fault -d 'Inject a fault, always or with a chance: hang, 429:0.1, cut-after-commit:1/5, feed-cut:2%. May be repeated; `--fault list` describes all faults' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l balance -d 'Initial balance of the account, in coins' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l for -d 'Stop after this time, such as 60s, 5m or 8h [default: never]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l no-rivals -d 'Run without rival buyers'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l suspected-trader -d 'Flag the account as a suspected trader, which may join each listing only a little later'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l print-whitelist -d 'Print a sniper.toml whose whitelist matches listings of this market, and exit'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l out -d 'Directory for the recordings, each in its own subdirectory' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l for -d 'Stop after this duration, such as 60s, 5m or 1h30m [default: never]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l rotate -d 'Start a new file for each stream after this duration' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l idle -d 'Subscribe again if a busy feed delivers nothing for this long [default: 60s]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l max-retries -d 'Give up after this many consecutive failures [default: never]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l url -d 'Record any WebSocket with JSON messages; ws:// only for this machine' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l subscribe -d 'Message to send to --url after connecting; repeatable' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l binance-perp-public -d 'Address of the book tickers and depth of perpetuals' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l binance-perp-market -d 'Address of the mark prices of perpetuals' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l binance-spot -d 'Address of the spot streams' -r
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l compress -d 'Compress with zstd'
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l latency -d 'Only measure the latency of each address of the market\'s servers'
+complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand check" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand check" -l live -d 'Also check the requirements of `run --live`'
+complete -c sniper -n "__fish_sniper_using_subcommand check" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand check" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "update" -d 'Read the sources now; without names: all of them'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "show" -d 'Show the prices of an item'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "status" -d 'Show the number of items and the age of each source'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l accept -d 'Take a table although it differs too much from the last good one'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "update" -d 'Read the sources now; without names: all of them'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show the prices of an item'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the number of items and the age of each source'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "show" -d 'Show everything recorded about one order'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "resolve" -d 'Record the outcome of an unknown or returning order, after checking the market'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "new-budget" -d 'Start a new budget: `total` counts from 0 again'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l csv -d 'Print CSV (the default), even with --json'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l bought -d 'The order was bought'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l not-bought -d 'The order was not bought; its coins are available again'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l returned -d 'The purchase was cancelled, and its coins are back'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l yes -d 'Do not ask for confirmation'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l yes -d 'Do not ask for confirmation'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show everything recorded about one order'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "resolve" -d 'Record the outcome of an unknown or returning order, after checking the market'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "new-budget" -d 'Start a new budget: `total` counts from 0 again'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand status" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand halt" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand halt" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand halt" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand resume" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand resume" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand resume" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand health" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand health" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand health" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand completions" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand completions" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand man" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand man" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand man" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "man" -d 'Print the manual page'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "update" -d 'Read the sources now; without names: all of them'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "show" -d 'Show the prices of an item'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "status" -d 'Show the number of items and the age of each source'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "show" -d 'Show everything recorded about one order'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "resolve" -d 'Record the outcome of an unknown or returning order, after checking the market'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "new-budget" -d 'Start a new budget: `total` counts from 0 again'

@@ -1,0 +1,70 @@
+//! `sniper health`: whether a bot runs and answers.
+//!
+//! The thread of the feed answers, so a bot that hangs does not. A bot that is halted or cannot
+//! reach the market is healthy: a restart would change neither.
+
+use std::{fmt, path::Path, process::ExitCode};
+
+use serde_json::{Value, json};
+
+use super::{
+    AppError, CommandContext, ledger::LedgerCommandError, report::print, status::request_status,
+};
+use crate::{
+    config::load::{data_directories, process_environment},
+    ledger::{
+        control::{ControlAddress, ControlRequest, Instance},
+        status::{LedgerStatus, NOT_RUNNING},
+    },
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper health            is a bot running with this SNIPER_DATA?
+  sniper status            does it need you?";
+
+/// The bot that answered: the live one if there are two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Health(Option<LedgerStatus>);
+
+impl Health {
+    fn of(data: &Path, state: Option<&Path>) -> Result<Self, LedgerCommandError> {
+        let ask = |instance| {
+            request_status(&ControlAddress::new(data, state, instance), &ControlRequest::Status)
+        };
+        let live = ask(Instance::Live)?;
+        Ok(Self(if live.is_some() { live } else { ask(Instance::Dry)? }))
+    }
+
+    fn to_json(&self) -> Value {
+        let mode = self.0.as_ref().map_or(NOT_RUNNING, |status| &status.mode);
+        json!({ "healthy": self.0.is_some(), "mode": mode })
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(status) => writeln!(f, "A bot is running: {}", status.mode),
+            None => writeln!(f, "No bot is running with this SNIPER_DATA"),
+        }
+    }
+}
+
+/// Asks the bot of this `SNIPER_DATA`. Reads no other setting, because they may have become invalid
+/// since the bot started.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the bot does not answer in time.
+pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
+    let (data, state) = data_directories(&process_environment, Path::new("."));
+    let health = Health::of(&data, state.as_deref())?;
+    if context.output.is_json() {
+        context.output.json(&health.to_json())?;
+    } else {
+        print(&health.to_string())?;
+    }
+    Ok(if health.0.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
