@@ -30,6 +30,7 @@
 //! | [`execution`] | order → request on a warm connection → outcome | edge |
 //! | [`account`] | balance, purchases, open listings, rate limiter | edge |
 //! | [`sniper`] | decision engine: eligibility, held listings, settlement, trade log | pure, with a handle |
+//! | [`dashboard`] | web page, controls and metrics of a session | pure rendering, edge |
 //! | [`sim`] | simulated market, used by `demo`, `sim` and tests | pure engine, edge |
 //! | [`commands`] | one module per command: arguments, run and output | edge |
 //!
@@ -78,5 +79,6 @@ pub mod ledger;
 pub mod execution;
 pub mod account;
 pub mod sniper;
+pub mod dashboard;
 pub mod sim;
 pub mod commands;

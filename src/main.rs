@@ -7,7 +7,7 @@ use sniper::{
     commands::{
         CommandContext, capture, check,
         cli::{Cli, Command},
-        demo, doctor, ledger, prices,
+        dashboard, demo, doctor, ledger, prices,
         run::{self, RunArgs, SessionRecording, SessionResult},
         session::{SessionEnd, SessionStart, TradingSession},
         sim, whitelist,
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Command::Whitelist(args) => whitelist::run(context, &args),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Status => ledger::at(context, |commands| commands.status()),
+        Command::Dashboard => dashboard::run(context),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),
     };

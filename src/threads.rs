@@ -46,18 +46,21 @@ pub enum ThreadName {
     Control,
     Log,
     Recorder,
+    /// Serves the dashboard.
+    Dashboard,
     /// Any other thread, or a task of the main thread.
     Other,
 }
 
 impl ThreadName {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ledger,
         Self::Files,
         Self::Account,
         Self::Control,
         Self::Log,
         Self::Recorder,
+        Self::Dashboard,
         Self::Other,
     ];
 
@@ -70,6 +73,7 @@ impl ThreadName {
             Self::Control => "control",
             Self::Log => "log",
             Self::Recorder => "recorder",
+            Self::Dashboard => "dashboard",
             // Also the name for tasks: the runtime catches their panics.
             Self::Other => "main",
         }
@@ -84,6 +88,7 @@ impl ThreadName {
             Self::Control => "it serves `sniper halt` and `sniper status`",
             Self::Log => "it writes the log",
             Self::Recorder => "it writes the recording",
+            Self::Dashboard => "it serves the dashboard",
             Self::Other => "or a task that it runs",
         }
     }
@@ -98,6 +103,7 @@ impl ThreadName {
             Self::Log => 5,
             Self::Recorder => 6,
             Self::Other => 7,
+            Self::Dashboard => 9,
         }
     }
 

@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use super::{
     capture::{self, CaptureArgs},
     check::{self, CheckArgs},
+    dashboard,
     demo::{self, DemoArgs},
     doctor::{self, DoctorArgs},
     ledger::{self, LedgerArgs},
@@ -91,6 +92,9 @@ pub enum Command {
     /// Show the state of the bot: mode, remaining budget, orders, halts
     #[command(after_help = status::EXAMPLES)]
     Status,
+    /// Print the address of the running bot's page, with a code that signs a browser in
+    #[command(after_help = dashboard::EXAMPLES)]
+    Dashboard,
     /// Stop ordering immediately, also in a running bot; it keeps watching
     #[command(after_help = ledger::HALT_EXAMPLES)]
     Halt,

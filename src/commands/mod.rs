@@ -3,6 +3,7 @@
 //!
 //! - [`cli`]: the command line.
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
+//! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export.
@@ -19,6 +20,7 @@ pub mod background;
 pub mod capture;
 pub mod check;
 pub mod cli;
+pub mod dashboard;
 pub mod demo;
 pub mod doctor;
 pub mod ledger;

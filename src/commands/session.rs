@@ -5,20 +5,22 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, Sender},
     task::JoinHandle,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
     AppError,
     background::{self, BackgroundThread},
     check::check_supported,
+    dashboard,
     ledger::operator_name,
     prices,
     run::{self, RunArgs},
@@ -28,6 +30,7 @@ use crate::{
     account::RefreshRequests,
     clock,
     config::{Config, Mode},
+    dashboard::Dashboard,
     domain::{own_order_id::OwnOrderIds, server_clock::ServerClock},
     execution::{self, ConnectionConfig, OrderClient, response::OrderReport},
     ledger::{
@@ -113,6 +116,7 @@ pub struct TradingSession<'c, M> {
     inputs: EngineInputs,
     _background: BackgroundThread,
     _control: Option<ControlServer>,
+    dashboard: Option<Dashboard>,
     spinning: Option<CoreSpinner>,
     started: Instant,
     /// Sequence number of the first order of this session.
@@ -142,7 +146,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     ) -> Result<Self, AppError> {
         let config = &feed.config;
         check_supported::<M>(config)?;
-        let alarm = options.alarm.clone();
+        let (alarm, has_dashboard) = (options.alarm.clone(), options.dashboard);
         // First, because without a ledger no connection may be opened.
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
@@ -169,7 +173,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let (background, updates) =
             background::start((market, config), (&tls, watch), requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
-        let (control, control_requests) = control_channel(config, &alarm);
+        let (control, requests, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);
         inputs.started = Some(started);
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
@@ -190,6 +194,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         if !is_new {
             warn!("This feed has had a session before, which receives its notices");
         }
+        let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
+        let dashboard = has_dashboard.then(|| dashboard::start(feed, &sniper, requests, &alarm));
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,
@@ -199,6 +205,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             inputs,
             _background: background,
             _control: control,
+            dashboard: dashboard.flatten(),
             started,
             first_order,
         })
@@ -214,6 +221,9 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
         run::announce::<M>(&self.feed.config);
+        if let Some(dashboard) = &self.dashboard {
+            info!("Dashboard: http://{}", dashboard.address());
+        }
         let halts = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
@@ -222,6 +232,11 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
                 if remedy.contains("sniper resume") { "" } else { ", then run `sniper resume`" }
             );
         }
+    }
+
+    /// Returns the address of the dashboard, if it runs.
+    pub fn dashboard_address(&self) -> Option<SocketAddr> {
+        self.dashboard.as_ref().map(Dashboard::address)
     }
 
     /// Returns a handle of the engine that evaluates listings.
@@ -357,7 +372,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
 fn control_channel(
     config: &Config,
     alarm: &Alarm,
-) -> (Option<ControlServer>, Receiver<PendingRequest>) {
+) -> (Option<ControlServer>, Sender<PendingRequest>, Receiver<PendingRequest>) {
     let (requests, receiver) = mpsc::channel(PENDING_REQUESTS_MAX);
     let instance = match config.mode {
         Mode::Dry => Instance::Dry,
@@ -368,7 +383,7 @@ fn control_channel(
         let cause = crate::text::error_chain(error);
         warn!("Control socket not available: {cause}. `sniper halt` and `sniper status` cannot reach this bot");
     });
-    (server.ok(), receiver)
+    (server.ok(), requests, receiver)
 }
 
 /// Task that keeps a core busy, aborted on drop.
@@ -406,13 +421,16 @@ pub struct SessionStart {
     pub new_ledger: Option<NewLedger>,
     /// Stops ordering when a thread ends unexpectedly.
     pub alarm: Alarm,
+    /// Starts the dashboard, also without its setting.
+    pub dashboard: bool,
 }
 
 impl SessionStart {
     /// Creates the options from the command line, for a process with one bot.
     pub fn of(args: &RunArgs) -> Self {
         let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
-        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::global() }
+        let new_ledger = args.new_ledger.then_some(how);
+        Self { new_ledger, alarm: Alarm::global(), dashboard: args.dashboard }
     }
 }
 
@@ -424,7 +442,7 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
         return Ok(Ledger::in_memory(budget, entries, false));
     }
     let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
-    let SessionStart { new_ledger, alarm } = options;
+    let SessionStart { new_ledger, alarm, .. } = options;
     let live = LiveOpen { state_dir: config.state_dir.clone(), new_ledger, alarm };
     Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
 }

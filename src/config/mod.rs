@@ -5,6 +5,7 @@
 //! valid by construction.
 
 pub mod credential;
+pub mod dashboard;
 mod document;
 mod dotenv;
 pub mod endpoint;
@@ -21,6 +22,7 @@ pub use self::credential::{Credential, CredentialSource};
 use self::endpoint::{Endpoint, EndpointError, Scheme};
 use self::reconnection::ReconnectPolicy;
 pub use self::{
+    dashboard::DashboardConfig,
     load::{Loaded, Sources},
     prices::PricesConfig,
     problem::{ConfigErrors, Problem},
@@ -201,6 +203,7 @@ pub struct Config {
     pub whitelist: Arc<[WhitelistEntry]>,
     /// Sources of reference prices.
     pub prices: PricesConfig,
+    pub dashboard: DashboardConfig,
     /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
     /// Source of a new credential after the market rejected the old one.
@@ -267,6 +270,7 @@ impl Config {
             speed: SpeedConfig::default(),
             whitelist: Arc::new([]),
             prices: PricesConfig::default(),
+            dashboard: DashboardConfig::default(),
             reconnection: ReconnectPolicy::default(),
             credential_source: None,
             trusted_root: None,

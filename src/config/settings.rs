@@ -1,15 +1,17 @@
 //! Parses and validates `sniper.toml` and JSON whitelists. Pure.
 
+mod dashboard;
 mod percent;
 mod prices;
 
 use std::{collections::HashMap, time::Duration};
 
+use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
 pub(super) use self::percent::resolve;
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 use super::{
-    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, FeedConfig, Generation, Market, OrdersConfig,
-    SpeedConfig,
+    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, DashboardConfig, FeedConfig, Generation, Market,
+    OrdersConfig, SpeedConfig,
     document::{
         ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
         report_syntax_errors, suggestion,
@@ -27,7 +29,7 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 9] = [
+pub const SECTIONS: [(&str, &[&str]); 10] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
@@ -36,10 +38,11 @@ pub const SECTIONS: [(&str, &[&str]); 9] = [
     ("speed", &SPEED_KEYS),
     ("prices", &PRICES_KEYS),
     ("prices.source", &SOURCE_KEYS),
+    ("dashboard", &DASHBOARD_KEYS),
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 9] = [
+const ROOT_KEYS: [&str; 10] = [
     "market",
     "whitelist_file",
     "budget",
@@ -48,6 +51,7 @@ const ROOT_KEYS: [&str; 9] = [
     "reconnection",
     "speed",
     "prices",
+    "dashboard",
     "whitelist",
 ];
 
@@ -110,6 +114,7 @@ pub(super) struct TomlSettings {
     /// Location of `pin_cpu`, if it is set.
     pub(super) pin_cpu_at: Option<SourceLocation>,
     pub(super) prices: ParsedPrices,
+    pub(super) dashboard: DashboardConfig,
     pub(super) entries: EntryList,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
@@ -208,6 +213,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_feed(section("feed"), &mut policy.feed, context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
+    policy.dashboard = read_dashboard(section("dashboard"), context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
     }

@@ -84,9 +84,11 @@ impl Refusals {
 const fn nice_of(thread: ThreadName) -> Option<i32> {
     match thread {
         ThreadName::Ledger => Some(LEDGER_NICE),
-        ThreadName::Files | ThreadName::Account | ThreadName::Log | ThreadName::Recorder => {
-            Some(OTHER_NICE)
-        }
+        ThreadName::Files
+        | ThreadName::Account
+        | ThreadName::Log
+        | ThreadName::Recorder
+        | ThreadName::Dashboard => Some(OTHER_NICE),
         // `sniper halt` must take effect on a busy machine, too.
         ThreadName::Control | ThreadName::Other => None,
     }

@@ -41,6 +41,11 @@ const PURE: &[&str] = &[
     "src/domain/own_order_id.rs",
     "src/json.rs",
     "src/domain/latency.rs",
+    "src/domain/latency",
+    "src/dashboard/html.rs",
+    "src/dashboard/metrics.rs",
+    "src/dashboard/page.rs",
+    "src/dashboard/rates.rs",
     "src/ledger/account.rs",
     "src/ledger/order_request.rs",
     "src/ledger/state.rs",
@@ -68,6 +73,7 @@ const PURE: &[&str] = &[
     "src/sim/faults.rs",
     "src/sim/history.rs",
     "src/sim/items.rs",
+    "src/sniper/activity.rs",
     "src/sniper/eligibility.rs",
     "src/sniper/held.rs",
     "src/sniper/stats.rs",
@@ -78,6 +84,7 @@ const PURE: &[&str] = &[
     "src/domain/time.rs",
     "src/domain/trade",
     "src/domain/trade.rs",
+    "src/whitelist",
     "src/whitelist.rs",
     "src/ws/frames.rs",
     "src/ws/watchdog.rs",
@@ -107,12 +114,15 @@ const IMPURE: &[&str] = &[
 const REVEALING: &[&str] = &[
     "src/execution/request.rs",
     "src/config/credential.rs",
+    "src/dashboard/token.rs",
     "src/secret.rs",
     "src/net/http_message.rs",
 ];
 
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
 const SLEEPING: &[&str] = &[
+    "tests/dashboard/harness.rs",
+    "tests/dashboard/webdriver.rs",
     "tests/it/account.rs",
     "tests/it/address_latency.rs",
     "tests/it/buyer.rs",
