@@ -1,5 +1,4 @@
-//! `sniper`: runs the command of the command line and returns its exit code. [`trade`] contains the
-//! only call that connects the feed to the trading logic: its closure is invoked for each listing.
+//! Runs the command of the command line. [`trade`] makes the call that trades on each listing.
 
 use std::process::ExitCode;
 

@@ -430,6 +430,7 @@ mod tests {
             "CSGOROLL_ORIGIN" => "https://example.com",
             "CSGOROLL_USER_AGENT" => "Mozilla/5.0 (X11)",
             "SNIPER_LIVE" => "true",
+            "SNIPER_DASHBOARD_TOKEN" => "0123456789abcdef0123456789abcdef",
             "RUST_LOG" => "sniper=debug",
             _ => "data/",
         }

@@ -185,17 +185,28 @@ fn money(out: &mut String, view: &SessionView) -> fmt::Result {
             out,
             "<div><dt>{}</dt><dd>{used} of {bound}</dd><meter min=\"0\" max=\"{bound}\" \
              value=\"{used}\">{} left</meter></div>",
-            Html(name),
+            limit_name(name),
             Html(left)
         )?;
     }
-    pair(out, "In flight", status.in_flight)?;
     pair(out, "Waiting", view.counts.waiting)?;
     pair(out, "Unknown", format_args!("{} ({} coins)", status.unknown, status.unknown_coins))?;
     let (returning, coins) = (view.ledger.returning, view.ledger.returning_coins);
     pair(out, "Cancelled, not refunded", format_args!("{returning} ({coins} coins)"))?;
     pair(out, "Not delivered yet", status.undelivered)?;
     writeln!(out, "</dl>")
+}
+
+/// Returns the heading of a limit, by the name of its setting.
+fn limit_name(setting: &str) -> &'static str {
+    match setting {
+        "total" => "Spent",
+        "per_hour" => "Spent in an hour",
+        "per_day" => "Spent in a day",
+        "max_buys_per_minute" => "Orders in a minute",
+        "max_in_flight" => "In flight",
+        _ => "Limit",
+    }
 }
 
 /// Writes a time, which the page shows in the zone of its reader.
