@@ -47,7 +47,7 @@ pub struct RunArgs {
     /// With --new-ledger: do not count earlier purchases
     #[arg(long, requires = "new_ledger")]
     pub not_counted: bool,
-    /// Serve a web page with the state of the bot and its controls, at `listen` of [dashboard] or
+    /// Serve a web page with the state of the bot and its controls, at `listen` of the settings or
     /// 127.0.0.1:8098
     #[arg(long)]
     pub dashboard: bool,

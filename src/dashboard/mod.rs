@@ -1,7 +1,7 @@
 //! Web page with the state of a session and its controls, and metrics for Prometheus.
 //!
 //! The server has its own thread with a low priority. It requests snapshots from the session
-//! ([`SessionWatch`](crate::sniper::view::SessionWatch)) only while there is a reader, and passes
+//! ([`SessionWatch`]) only while there is a reader, and passes
 //! controls to it over the queue of `sniper halt`.
 //!
 //! - `server`: routes, checks and streams. `connection`: bounds of a connection.
