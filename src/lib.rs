@@ -31,6 +31,7 @@
 //! | [`account`] | balance, purchases, open listings, rate limiter | edge |
 //! | [`alerts`] | alerts, heartbeat, notifications of systemd | pure core, edge |
 //! | [`sniper`] | decision engine: eligibility, held listings, settlement, trade log | pure, with a handle |
+//! | [`dashboard`] | web page, controls and metrics of a session | pure rendering, edge |
 //! | [`sim`] | simulated market, used by `demo`, `sim` and tests | pure engine, edge |
 //! | [`commands`] | one module per command: arguments, run and output | edge |
 //!
@@ -80,5 +81,6 @@ pub mod execution;
 pub mod account;
 pub mod alerts;
 pub mod sniper;
+pub mod dashboard;
 pub mod sim;
 pub mod commands;

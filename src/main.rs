@@ -1,5 +1,4 @@
-//! `sniper`: runs the command of the command line and returns its exit code. [`trade`] contains the
-//! only call that connects the feed to the trading logic: its closure is invoked for each listing.
+//! Runs the command of the command line. [`trade`] makes the call that trades on each listing.
 
 use std::process::ExitCode;
 
@@ -7,7 +6,7 @@ use sniper::{
     commands::{
         CommandContext, alert, capture, check,
         cli::{Cli, Command},
-        completions, demo, doctor, health, ledger, man, prices, profit,
+        completions, dashboard, demo, doctor, health, ledger, man, prices, profit,
         reload::SettingsSource,
         replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
@@ -66,6 +65,7 @@ fn main() -> ExitCode {
         Command::Profit(args) => profit::run(context, &args),
         Command::Status => ledger::at(context, |commands| commands.status()),
         Command::Reload(args) => ledger::at(context, |commands| commands.reload(&args)),
+        Command::Dashboard => dashboard::run(context),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),
         Command::Health => health::run(context),

@@ -48,12 +48,14 @@ pub enum ThreadName {
     Recorder,
     /// Delivers alerts and heartbeats.
     Alerts,
+    /// Serves the dashboard.
+    Dashboard,
     /// Any other thread, or a task of the main thread.
     Other,
 }
 
 impl ThreadName {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ledger,
         Self::Files,
         Self::Account,
@@ -61,6 +63,7 @@ impl ThreadName {
         Self::Log,
         Self::Recorder,
         Self::Alerts,
+        Self::Dashboard,
         Self::Other,
     ];
 
@@ -74,6 +77,7 @@ impl ThreadName {
             Self::Log => "log",
             Self::Recorder => "recorder",
             Self::Alerts => "alerts",
+            Self::Dashboard => "dashboard",
             // Also the name for tasks: the runtime catches their panics.
             Self::Other => "main",
         }
@@ -89,6 +93,7 @@ impl ThreadName {
             Self::Log => "it writes the log",
             Self::Recorder => "it writes the recording",
             Self::Alerts => "it delivers alerts",
+            Self::Dashboard => "it serves the dashboard",
             Self::Other => "or a task that it runs",
         }
     }
@@ -104,6 +109,7 @@ impl ThreadName {
             Self::Recorder => 6,
             Self::Other => 7,
             Self::Alerts => 8,
+            Self::Dashboard => 9,
         }
     }
 

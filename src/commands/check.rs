@@ -155,6 +155,9 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     if config.speed != SpeedConfig::default() {
         line("Speed", &speed(config.speed));
     }
+    if let Some(listen) = config.dashboard.listen {
+        line("Dashboard", &format!("http://{listen}"));
+    }
     line("Credential", &credential(loaded));
     line("Settings", &settings(loaded));
     line("Data", &Escaped(&config.data_dir.display().to_string()).to_string());
@@ -551,6 +554,7 @@ fn settings_json(loaded: &Loaded) -> Value {
         "max_age_s": config.feed.max_age.as_secs(),
         "spin": config.speed.spin,
         "pin_cpu": config.speed.pin_cpu,
+        "dashboard": config.dashboard.listen.map(|listen| listen.to_string()),
         "credential": loaded.credential_source.as_ref().map(|(name, _place)| name),
         "config_file": loaded.config_file.as_ref().map(|path| path.display().to_string()),
         "data": config.data_dir.display().to_string(),

@@ -9,6 +9,7 @@ use super::{
     capture::{self, CaptureArgs},
     check::{self, CheckArgs},
     completions::{self, CompletionsArgs},
+    dashboard,
     demo::{self, DemoArgs},
     doctor::{self, DoctorArgs},
     health,
@@ -109,6 +110,9 @@ pub enum Command {
     /// Apply changed settings to the running bot: whitelist, budget and prices
     #[command(after_help = reload::EXAMPLES)]
     Reload(ReloadArgs),
+    /// Print the address of the running bot's page, with a code that signs a browser in
+    #[command(after_help = dashboard::EXAMPLES)]
+    Dashboard,
     /// Stop ordering immediately, also in a running bot; it keeps watching
     #[command(after_help = ledger::HALT_EXAMPLES)]
     Halt,

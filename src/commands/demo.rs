@@ -4,7 +4,13 @@
 //! files of the user. The simulator runs on its own thread, so that the bot runs as in a real
 //! session.
 
-use std::{fs, io, path::Path, process::ExitCode, time::Duration};
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use tempfile::TempDir;
@@ -31,6 +37,9 @@ Examples:
   sniper demo --for 2m --rate 100
   sniper demo --explain
   sniper demo --seed 42 --json";
+
+/// Address of the page: a free port.
+const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
@@ -61,19 +70,23 @@ pub fn run<F: Future<Output = SessionResult>>(
 ) -> Result<ExitCode, AppError> {
     let demo = Demo::open(args, context.decimals)?;
     let log = context.output.log(&demo.loaded)?;
-    announce();
+    let mut config = demo.loaded.config.clone();
+    config.dashboard.listen = Some(FREE_PORT);
+    announce(&config.data_dir);
     let (duration, explain) = (Some(args.duration), args.explain);
     let args = RunArgs { duration, explain, ..RunArgs::default() };
-    let config = demo.loaded.config.clone();
     let summary = block_on(trade(config, args, log.reader_gone(), None))?;
     context.output.summary(demo.close(summary), log)
 }
 
 /// Logs an introduction for new users.
-fn announce() {
+fn announce(data: &Path) {
     info!("DEMO: a simulated market on this machine, with play money. Nothing real is bought.");
     info!("The bot is the real one. It buys the items on the demo whitelist; simulated rivals");
-    info!("buy them too.");
+    info!(
+        "buy them too. To use the controls of the page: SNIPER_DATA={} sniper dashboard",
+        data.display()
+    );
 }
 
 /// A running simulator, and the settings to connect to it.

@@ -3,6 +3,7 @@
 //!
 //! - [`cli`]: the command line.
 //! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
+//! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
 //!   the decision engine.
 //! - [`doctor`], [`check`]: diagnostics, online and offline.
@@ -26,6 +27,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod completions;
+pub mod dashboard;
 pub mod demo;
 pub mod doctor;
 pub mod health;

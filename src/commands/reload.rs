@@ -267,12 +267,15 @@ impl RunningReloader {
             Some((stored, later)) => (stored, Some(later)),
             None => (PriceSnapshot::new(PriceBook::default(), &new.whitelist, clock::now()), None),
         };
+        let sources = || new.prices.sources.iter().map(|source| source.name.clone()).collect();
+        let is_changed = new.prices.sources != self.reloader.config.prices.sources;
+        let other_sources = is_changed.then(sources);
         let rules = Rules {
             whitelist: Arc::new(Whitelist::new(new.whitelist.to_vec())),
             previous: previous(&self.reloader.config.whitelist, &new.whitelist),
             ledger,
             prices,
-            has_other_sources: new.prices.sources != self.reloader.config.prices.sources,
+            other_sources,
             max_wait: new.orders.max_wait,
         };
         let (replaced, result) = sync_channel(1);

@@ -49,6 +49,10 @@ pub struct RunArgs {
     /// With --new-ledger: do not count earlier purchases
     #[arg(long, requires = "new_ledger")]
     pub not_counted: bool,
+    /// Serve a web page with the state of the bot and its controls, at `listen` of the settings or
+    /// 127.0.0.1:8098
+    #[arg(long)]
+    pub dashboard: bool,
     /// Log each listing that an entry is about but does not match, with the reason
     #[arg(long)]
     pub explain: bool,
@@ -140,18 +144,22 @@ impl SessionRecording {
     }
 }
 
+/// Describes the mode.
+pub fn mode_text(config: &Config) -> &'static str {
+    match config.mode {
+        Mode::Dry => "DRY RUN (sends no orders; add --live to buy)",
+        Mode::Live if config.endpoints.http.is_loopback() => "LIVE (local market, play money)",
+        Mode::Live => "LIVE (spends real money)",
+    }
+}
+
 /// Logs mode, feed, whitelist and limits at the start of a session.
 pub fn announce<M: Marketplace>(config: &Config) {
     let generation = match config.feed.generation {
         Generation::A => "A",
         Generation::B => "B",
     };
-    let mode = match config.mode {
-        Mode::Dry => "DRY RUN (sends no orders; add --live to buy)",
-        Mode::Live if config.endpoints.http.is_loopback() => "LIVE (local market, play money)",
-        Mode::Live => "LIVE (spends real money)",
-    };
-    info!("Mode: {mode}");
+    info!("Mode: {}", mode_text(config));
     info!("Feed: {} (generation {generation})", config.endpoints.ws);
     let budget = &config.budget;
     match config.whitelist.len() {

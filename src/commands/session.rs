@@ -5,20 +5,22 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::mpsc::{self, Receiver},
+    sync::mpsc::{self, Receiver, Sender},
     task::JoinHandle,
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{
     AppError,
     background::{self, BackgroundThread},
     check::check_supported,
+    dashboard,
     ledger::operator_name,
     prices,
     reload::{self, ReloadHandles, Reloader, SettingsSource},
@@ -30,6 +32,7 @@ use crate::{
     alerts::{AlertEvent, AlertService},
     clock,
     config::{Config, Mode},
+    dashboard::Dashboard,
     domain::{own_order_id::OwnOrderIds, server_clock::ServerClock},
     execution::{self, ConnectionConfig, OrderClient, response::OrderReport},
     ledger::{
@@ -117,6 +120,7 @@ pub struct TradingSession<'c, M> {
     _control: Option<ControlServer>,
     tls: Tls,
     alerts: AlertService,
+    dashboard: Option<Dashboard>,
     spinning: Option<CoreSpinner>,
     started: Instant,
     /// Sequence number of the first order of this session.
@@ -147,6 +151,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let config = &feed.config;
         check_supported::<M>(config)?;
         let (alarm, near_misses) = (options.alarm.clone(), options.near_misses);
+        let has_dashboard = options.dashboard;
         // First, because without a ledger no connection may be opened.
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
@@ -173,7 +178,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let (background, updates) =
             background::start((market, config), (&tls, watch), requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
-        let (control, control_requests) = control_channel(config, &alarm);
+        let (control, requests, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);
         inputs.started = Some(started);
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
@@ -186,23 +191,11 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             feed.wanted.send_replace(stored.wanted);
             inputs.prices = Some(snapshots);
         }
-        let alerts = AlertService::start(config, &feed.metrics, &price_tls)
-            .map_err(|error| AppError::start("the alerts", error))?;
-        let sources = config.prices.sources.iter().map(|source| source.name.clone());
-        engine.set_alerts(alerts.sender(), sources.collect());
-        let (entries, is_live) = (config.whitelist.len(), config.mode == Mode::Live);
-        alerts.sender().emit(clock::wall(), || AlertEvent::Started { is_live, entries });
+        let alerts = start_alerts(feed, &mut engine, &price_tls)?;
         let sniper = Sniper::new(engine);
-        // A weak handle, because the feed may outlive the session and its ledger.
-        let weak = sniper.downgrade();
-        let is_new = feed.notices.set(move |notice| {
-            if let Some(sniper) = weak() {
-                sniper.on_notice(notice);
-            }
-        });
-        if !is_new {
-            warn!("This feed has had a session before, which receives its notices");
-        }
+        forward_notices(feed, &sniper);
+        let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
+        let dashboard = has_dashboard.then(|| dashboard::start(feed, &sniper, requests, &alarm));
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,
@@ -214,6 +207,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             _background: background,
             _control: control,
             alerts,
+            dashboard: dashboard.flatten(),
             started,
             first_order,
         })
@@ -251,6 +245,9 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
         run::announce::<M>(&self.feed.config);
+        if let Some(dashboard) = &self.dashboard {
+            info!("Dashboard: http://{}", dashboard.address());
+        }
         let halts = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()).halts);
         for Halt { at, reason, .. } in halts {
             let remedy = reason.remedy();
@@ -259,6 +256,11 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
                 if remedy.contains("sniper resume") { "" } else { ", then run `sniper resume`" }
             );
         }
+    }
+
+    /// Returns the address of the dashboard, if it runs.
+    pub fn dashboard_address(&self) -> Option<SocketAddr> {
+        self.dashboard.as_ref().map(Dashboard::address)
     }
 
     /// Returns a handle of the engine that evaluates listings.
@@ -395,12 +397,42 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     }
 }
 
+/// Starts the alerts, and reports the start.
+fn start_alerts<M: Marketplace>(
+    feed: &Feed<M>,
+    engine: &mut Engine<Arc<OrderClient>>,
+    tls: &Tls,
+) -> Result<AlertService, AppError> {
+    let config = &feed.config;
+    let alerts = AlertService::start(config, &feed.metrics, tls)
+        .map_err(|error| AppError::start("the alerts", error))?;
+    let sources = config.prices.sources.iter().map(|source| source.name.clone());
+    engine.set_alerts(alerts.sender(), sources.collect());
+    let (entries, is_live) = (config.whitelist.len(), config.mode == Mode::Live);
+    alerts.sender().emit(clock::wall(), || AlertEvent::Started { is_live, entries });
+    Ok(alerts)
+}
+
+/// Passes the events of the feed that are not listings to the engine.
+fn forward_notices<M>(feed: &Feed<M>, sniper: &Sniper) {
+    // A weak handle, because the feed may outlive the session and its ledger.
+    let weak = sniper.downgrade();
+    let is_new = feed.notices.set(move |notice| {
+        if let Some(sniper) = weak() {
+            sniper.on_notice(notice);
+        }
+    });
+    if !is_new {
+        warn!("This feed has had a session before, which receives its notices");
+    }
+}
+
 /// Serves `sniper status`, `halt` and `resume`. A dry run has its own socket, separate from that of
 /// a live bot.
 fn control_channel(
     config: &Config,
     alarm: &Alarm,
-) -> (Option<ControlServer>, Receiver<PendingRequest>) {
+) -> (Option<ControlServer>, Sender<PendingRequest>, Receiver<PendingRequest>) {
     let (requests, receiver) = mpsc::channel(PENDING_REQUESTS_MAX);
     let instance = match config.mode {
         Mode::Dry => Instance::Dry,
@@ -411,7 +443,7 @@ fn control_channel(
         let cause = crate::text::error_chain(error);
         warn!("Control socket not available: {cause}. `sniper halt` and `sniper status` cannot reach this bot");
     });
-    (server.ok(), receiver)
+    (server.ok(), requests, receiver)
 }
 
 /// Task that keeps a core busy, aborted on drop.
@@ -451,14 +483,17 @@ pub struct SessionStart {
     pub alarm: Alarm,
     /// Listings without a match that are logged.
     pub near_misses: NearMisses,
+    /// Starts the dashboard, also without its setting.
+    pub dashboard: bool,
 }
 
 impl SessionStart {
     /// Creates the options from the command line, for a process with one bot.
     pub fn of(args: &RunArgs) -> Self {
         let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
+        let new_ledger = args.new_ledger.then_some(how);
         let near_misses = if args.explain { NearMisses::All } else { NearMisses::Sampled };
-        Self { new_ledger: args.new_ledger.then_some(how), alarm: Alarm::global(), near_misses }
+        Self { new_ledger, alarm: Alarm::global(), near_misses, dashboard: args.dashboard }
     }
 }
 

@@ -11,18 +11,19 @@ use std::{fmt, path::PathBuf};
 use super::{
     Credential, Endpoints, HTTP_URL, ORIGIN, USER_AGENT, WS_URL,
     credential::CredentialError,
+    dashboard::TOKEN_BYTES_MIN,
     dotenv::Variable,
     endpoint::{Endpoint, EndpointError, Scheme},
     problem::{Diagnostics, Problem, SourceLocation},
 };
 use crate::{
     log::{LogError, LogFilter},
-    secret::{self, MASKED_BYTES_MIN},
+    secret::{self, MASKED_BYTES_MIN, Secret},
     text::{is_quoted, nearest},
 };
 
 /// Variables that the program reads.
-pub const VARIABLES: [&str; 10] = [
+pub const VARIABLES: [&str; 11] = [
     "CSGOROLL_SESSION",
     "CSGOROLL_COOKIE",
     "CSGOROLL_WS_URL",
@@ -32,6 +33,7 @@ pub const VARIABLES: [&str; 10] = [
     "SNIPER_CONFIG",
     "SNIPER_DATA",
     "SNIPER_LIVE",
+    "SNIPER_DASHBOARD_TOKEN",
     "RUST_LOG",
 ];
 
@@ -167,6 +169,7 @@ pub(super) struct Environment {
     /// Location of `SNIPER_LIVE` if it enables live mode.
     pub(super) live: Option<SourceLocation>,
     pub(super) log_filter: Option<String>,
+    pub(super) dashboard_token: Option<Secret>,
 }
 
 /// Reads and validates all variables.
@@ -185,7 +188,24 @@ pub(super) fn read(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> 
         data_dir: read_data_dir(variables, diagnostics),
         live,
         log_filter: read_log_filter(variables, diagnostics),
+        dashboard_token: read_dashboard_token(variables, diagnostics),
     }
+}
+
+fn read_dashboard_token(
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Secret> {
+    let setting = variables.get("SNIPER_DASHBOARD_TOKEN")?;
+    let is_allowed = setting.value.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_allowed || setting.value.len() < TOKEN_BYTES_MIN {
+        let message =
+            format!("is no token of at least {TOKEN_BYTES_MIN} characters without spaces");
+        diagnostics.problem(setting.problem(&message, "remove it, and a token is generated"));
+        return None;
+    }
+    secret::register(&setting.value);
+    Some(Secret::new(setting.value))
 }
 
 fn read_data_dir(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> PathBuf {
@@ -410,6 +430,7 @@ mod tests {
             "CSGOROLL_ORIGIN" => "https://example.com",
             "CSGOROLL_USER_AGENT" => "Mozilla/5.0 (X11)",
             "SNIPER_LIVE" => "true",
+            "SNIPER_DASHBOARD_TOKEN" => "0123456789abcdef0123456789abcdef",
             "RUST_LOG" => "sniper=debug",
             _ => "data/",
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Config, Credential, CredentialSource, Endpoints, Market, Mode,
+    Config, Credential, CredentialSource, DashboardConfig, Endpoints, Market, Mode,
     document::ConfigDocument,
     dotenv::{self, Variable},
     environment::{self, Environment, Variables},
@@ -112,6 +112,7 @@ impl Config {
             whitelist: entries.into(),
             prices: policy.prices.config,
             alerts,
+            dashboard: DashboardConfig { token: environment.dashboard_token, ..policy.dashboard },
             ..Self::new(endpoints, sources.directory.join(environment.data_dir))
         };
         Ok(Loaded {

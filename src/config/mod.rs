@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod credential;
+pub mod dashboard;
 mod document;
 mod dotenv;
 pub mod endpoint;
@@ -23,6 +24,7 @@ use self::endpoint::{Endpoint, EndpointError, Scheme};
 use self::reconnection::ReconnectPolicy;
 pub use self::{
     alerts::AlertsConfig,
+    dashboard::DashboardConfig,
     load::{Loaded, Sources},
     prices::PricesConfig,
     problem::{ConfigErrors, Problem},
@@ -204,6 +206,7 @@ pub struct Config {
     /// Sources of reference prices.
     pub prices: PricesConfig,
     pub alerts: AlertsConfig,
+    pub dashboard: DashboardConfig,
     /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
     /// Source of a new credential after the market rejected the old one.
@@ -271,6 +274,7 @@ impl Config {
             whitelist: Arc::new([]),
             prices: PricesConfig::default(),
             alerts: AlertsConfig::default(),
+            dashboard: DashboardConfig::default(),
             reconnection: ReconnectPolicy::default(),
             credential_source: None,
             trusted_root: None,

@@ -1,6 +1,7 @@
 //! Parses and validates `sniper.toml` and JSON whitelists. Pure.
 
 mod alerts;
+mod dashboard;
 mod percent;
 mod prices;
 
@@ -10,11 +11,12 @@ use self::alerts::{
     CHANNEL_KEYS, HEARTBEAT_KEYS, ParsedAlerts, RULE_KEYS, read_channels, read_heartbeat,
     read_rules,
 };
+use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
 pub(super) use self::percent::resolve;
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 use super::{
-    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, FeedConfig, Generation, Market, OrdersConfig,
-    SpeedConfig,
+    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, DashboardConfig, FeedConfig, Generation, Market,
+    OrdersConfig, SpeedConfig,
     document::{
         ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
         report_syntax_errors, suggestion,
@@ -32,7 +34,7 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 12] = [
+pub const SECTIONS: [(&str, &[&str]); 13] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
@@ -44,10 +46,11 @@ pub const SECTIONS: [(&str, &[&str]); 12] = [
     ("alerts", &CHANNEL_KEYS),
     ("alert_rules", &RULE_KEYS),
     ("heartbeat", &HEARTBEAT_KEYS),
+    ("dashboard", &DASHBOARD_KEYS),
     ("whitelist", &ENTRY_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 12] = [
+const ROOT_KEYS: [&str; 13] = [
     "market",
     "whitelist_file",
     "budget",
@@ -59,6 +62,7 @@ const ROOT_KEYS: [&str; 12] = [
     "alerts",
     "alert_rules",
     "heartbeat",
+    "dashboard",
     "whitelist",
 ];
 
@@ -122,6 +126,7 @@ pub(super) struct TomlSettings {
     pub(super) pin_cpu_at: Option<SourceLocation>,
     pub(super) prices: ParsedPrices,
     pub(super) alerts: ParsedAlerts,
+    pub(super) dashboard: DashboardConfig,
     pub(super) entries: EntryList,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
@@ -223,6 +228,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_feed(section("feed"), &mut policy.feed, context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
+    policy.dashboard = read_dashboard(section("dashboard"), context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
     }

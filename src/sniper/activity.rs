@@ -3,9 +3,10 @@
 //! # Invariants
 //!
 //! 1. Memory is bounded for any input.
-//! 2. Recording a near miss does not allocate, because it happens for unwanted listings.
+//! 2. Recording does not allocate: it happens in the thread of the feed, between two listings.
+//! 3. Without a reader, nothing is recorded.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, ops::Deref, time::Duration};
 
 use crate::{
     domain::money::Amount,
@@ -24,8 +25,47 @@ pub const ORDERS_KEPT_MAX: usize = 50;
 pub const MATCHES_KEPT_MAX: usize = 30;
 /// Number of the kept near misses.
 pub const NEAR_MISSES_KEPT_MAX: usize = 30;
-/// Maximum length of a kept item name, in bytes.
-pub const ITEM_BYTES_MAX: usize = 128;
+/// Maximum length of a kept text, in bytes. Market names are shorter.
+pub const TEXT_BYTES_MAX: usize = 120;
+
+/// Text that is stored inline, cut at [`TEXT_BYTES_MAX`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InlineText {
+    len: u8,
+    bytes: [u8; TEXT_BYTES_MAX],
+}
+
+impl InlineText {
+    pub fn new(text: &str) -> Self {
+        let text = truncated(text, TEXT_BYTES_MAX).as_bytes();
+        let (mut bytes, len) = ([0; TEXT_BYTES_MAX], u8::try_from(text.len()).unwrap_or(0));
+        if let Some(place) = bytes.get_mut(..text.len()) {
+            place.copy_from_slice(text);
+        }
+        Self { len, bytes }
+    }
+}
+
+impl Deref for InlineText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let text = self.bytes.get(..usize::from(self.len)).unwrap_or_default();
+        str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for InlineText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl fmt::Debug for InlineText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
 
 /// An order of this session, or of a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,9 +73,9 @@ pub struct RecentOrder {
     pub key: TradeKey,
     pub at: UnixMs,
     /// Untrusted text of the market.
-    pub item: Arc<str>,
+    pub item: InlineText,
     /// Label of the entry.
-    pub entry: Arc<str>,
+    pub entry: InlineText,
     pub price: Amount,
     /// Receive-to-order latency; `None` in a dry run.
     pub latency: Option<Duration>,
@@ -62,8 +102,8 @@ pub enum OrderProgress {
 pub struct RecentMatch {
     pub at: UnixMs,
     /// Untrusted text of the market.
-    pub item: Arc<str>,
-    pub entry: Arc<str>,
+    pub item: InlineText,
+    pub entry: InlineText,
     pub price: Option<Amount>,
     /// Maximum price of the entry.
     pub limit: Amount,
@@ -87,7 +127,7 @@ pub enum MatchResult {
 pub struct NearMiss {
     pub at: UnixMs,
     /// Untrusted text of the market.
-    pub item: String,
+    pub item: InlineText,
     /// Position of the entry in the whitelist.
     pub entry: usize,
     pub mismatch: Mismatch,
@@ -99,7 +139,7 @@ pub(super) struct Activity {
     orders: VecDeque<RecentOrder>,
     matches: VecDeque<RecentMatch>,
     near_misses: VecDeque<NearMiss>,
-    /// Set if a reader exists, so that near misses are looked for.
+    /// Set if there is a reader.
     is_observed: bool,
 }
 
@@ -111,18 +151,20 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
     queue.push_back(item);
 }
 
-pub(super) fn item_name(trade: &Trade<'_>) -> Arc<str> {
-    truncated(&trade.market_name, ITEM_BYTES_MAX).into()
+pub(super) fn item_name(trade: &Trade<'_>) -> InlineText {
+    InlineText::new(&trade.market_name)
 }
 
-pub(super) fn entry_label(entry: Option<&WhitelistEntry>) -> Arc<str> {
-    truncated(entry.map_or("", WhitelistEntry::label), ITEM_BYTES_MAX).into()
+pub(super) fn entry_label(entry: Option<&WhitelistEntry>) -> InlineText {
+    InlineText::new(entry.map_or("", WhitelistEntry::label))
 }
 
 impl Activity {
-    /// Looks for near misses from now on.
+    /// Records from now on.
     pub(super) fn observe(&mut self) {
         if !std::mem::replace(&mut self.is_observed, true) {
+            self.orders.reserve_exact(ORDERS_KEPT_MAX);
+            self.matches.reserve_exact(MATCHES_KEPT_MAX);
             self.near_misses.reserve_exact(NEAR_MISSES_KEPT_MAX);
         }
     }
@@ -140,17 +182,10 @@ impl Activity {
         push(&mut self.matches, found, MATCHES_KEPT_MAX);
     }
 
-    /// Reuses the memory of the oldest one.
     pub(super) fn add_near_miss(&mut self, trade: &Trade<'_>, miss: (usize, Mismatch), at: UnixMs) {
-        let oldest = match self.near_misses.len() >= NEAR_MISSES_KEPT_MAX {
-            true => self.near_misses.pop_front(),
-            false => None,
-        };
-        let mut item = oldest.map_or_else(|| String::with_capacity(ITEM_BYTES_MAX), |it| it.item);
-        item.clear();
-        item.push_str(truncated(&trade.market_name, ITEM_BYTES_MAX));
         let (entry, mismatch) = miss;
-        self.near_misses.push_back(NearMiss { at, item, entry, mismatch });
+        let miss = NearMiss { at, item: item_name(trade), entry, mismatch };
+        push(&mut self.near_misses, miss, NEAR_MISSES_KEPT_MAX);
     }
 
     pub(super) fn clear_near_misses(&mut self) {
@@ -210,8 +245,8 @@ mod tests {
         RecentOrder {
             key: KeyedBy::Id.key(TradeId::new(id).unwrap(), Some(price)),
             at: UnixMs(0),
-            item: REDLINE.into(),
-            entry: "redline".into(),
+            item: InlineText::new(REDLINE),
+            entry: InlineText::new("redline"),
             price,
             latency: None,
             response_time: None,
@@ -235,14 +270,29 @@ mod tests {
     }
 
     #[test]
-    fn a_near_miss_does_not_allocate_once_the_list_is_full() {
+    fn recording_does_not_allocate() {
         let mut activity = Activity::default();
         activity.observe();
         let mut long = trade("a", REDLINE);
         long.market_name = "★".repeat(200).into();
-        let mut add = || activity.add_near_miss(&long, (0, Mismatch::Paused), UnixMs(0));
-        (0..NEAR_MISSES_KEPT_MAX).for_each(|_| add());
-        let allocated = allocation_counter::measure(|| (0..100).for_each(|_| add()));
+        let found = RecentMatch {
+            at: UnixMs(0),
+            item: item_name(&long),
+            entry: entry_label(None),
+            price: None,
+            limit: Amount::ZERO,
+            share: None,
+            result: MatchResult::Ordered,
+        };
+        assert_eq!(&*found.item, "★".repeat(40));
+        let one = order("a");
+        let allocated = allocation_counter::measure(|| {
+            for _ in 0..100 {
+                activity.add_near_miss(&long, (0, Mismatch::Paused), UnixMs(0));
+                activity.add_match(found.clone());
+                activity.add_order(one.clone());
+            }
+        });
         assert_eq!(allocated.count_total, 0);
     }
 

@@ -60,6 +60,12 @@ impl<B: OrderSender> Engine<B> {
         self.alerting = EngineAlerts { sender, sources, stale, ..EngineAlerts::default() };
     }
 
+    /// Sets the names of other price sources.
+    pub(super) fn set_alert_sources(&mut self, sources: Vec<String>) {
+        self.alerting.stale = vec![false; sources.len()];
+        self.alerting.sources = sources;
+    }
+
     /// Emits the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
     pub(super) fn alert_outcome(
         &self,

@@ -345,6 +345,9 @@ impl<B: OrderSender> Engine<B> {
 
     /// Keeps a match for the dashboard, after its order.
     fn remember_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
+        if !self.activity.is_observed() {
+            return;
+        }
         let is_deferred =
             self.held.get(&trade.id).is_some() || self.queue.with_id(trade.id).next().is_some();
         let result = match (self.stats.last_skip, &self.executor) {
@@ -374,6 +377,9 @@ impl<B: OrderSender> Engine<B> {
         latency: Option<Duration>,
         now: Now,
     ) {
+        if !self.activity.is_observed() {
+            return;
+        }
         self.activity.add_order(RecentOrder {
             key: self.keyed_by.key(trade.id, Some(price)),
             at: now.wall,

@@ -137,7 +137,7 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Returns a handle that requests snapshots of this session, and begins to look for near misses.
+    /// Returns a handle that requests snapshots of this session, and begins to record the recent events.
     pub fn watch(&self) -> SessionWatch {
         self.engine().activity.observe();
         SessionWatch { cell: Arc::clone(&self.view), changed: Arc::clone(&self.changed) }

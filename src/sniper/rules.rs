@@ -29,8 +29,8 @@ pub struct Rules {
     pub ledger: LedgerRules,
     /// Reference prices, and the wanted items of the whitelist.
     pub prices: PriceSnapshot,
-    /// `true` if the prices have other sources than before.
-    pub has_other_sources: bool,
+    /// Names of the price sources, if they are others than before.
+    pub other_sources: Option<Vec<String>>,
     pub max_wait: Duration,
 }
 
@@ -67,7 +67,7 @@ impl<B: OrderSender> Engine<B> {
         now: Now,
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
-        let Rules { whitelist, previous, ledger, prices, has_other_sources, max_wait } = rules;
+        let Rules { whitelist, previous, ledger, prices, other_sources, max_wait } = rules;
         let count = |before: &Option<usize>| {
             before.and_then(|at| self.match_counts.get(at)).copied().unwrap_or_default()
         };
@@ -76,8 +76,13 @@ impl<B: OrderSender> Engine<B> {
         // They name entries by position.
         self.activity.clear_near_misses();
         self.max_wait = max_wait;
-        if has_other_sources && self.price_recorder.take().is_some() {
-            warn!("Prices no longer recorded: the recording knows the sources of its start only");
+        if let Some(sources) = other_sources {
+            self.set_alert_sources(sources);
+            if self.price_recorder.take().is_some() {
+                warn!(
+                    "Prices no longer recorded: the recording knows the sources of its start only"
+                );
+            }
         }
         if let Some(recorder) = &self.price_recorder {
             recorder.record(&prices.book);

@@ -216,7 +216,7 @@ fn new_rules_decide_held_and_later_listings_again() {
         previous: vec![None, Some(0)],
         ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),
-        has_other_sources: false,
+        other_sources: None,
         max_wait: Duration::from_secs(1),
     };
     let now = session.now();

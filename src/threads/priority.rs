@@ -88,7 +88,8 @@ const fn nice_of(thread: ThreadName) -> Option<i32> {
         | ThreadName::Account
         | ThreadName::Log
         | ThreadName::Recorder
-        | ThreadName::Alerts => Some(OTHER_NICE),
+        | ThreadName::Alerts
+        | ThreadName::Dashboard => Some(OTHER_NICE),
         // `sniper halt` must take effect on a busy machine, too.
         ThreadName::Control | ThreadName::Other => None,
     }

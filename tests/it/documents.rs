@@ -39,7 +39,7 @@ const TOP_LEVEL: &[&str] = &[
     "src/main.rs",
 ];
 
-const README_LINES_MAX: usize = 150;
+const README_LINES_MAX: usize = 160;
 
 /// One row of `.planning/REQUIREMENTS.md`.
 struct Requirement<'a> {

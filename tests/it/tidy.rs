@@ -45,6 +45,11 @@ const PURE: &[&str] = &[
     "src/domain/own_order_id.rs",
     "src/json.rs",
     "src/domain/latency.rs",
+    "src/domain/latency",
+    "src/dashboard/html.rs",
+    "src/dashboard/metrics.rs",
+    "src/dashboard/page.rs",
+    "src/dashboard/rates.rs",
     "src/ledger/account.rs",
     "src/ledger/order_request.rs",
     "src/ledger/state.rs",
@@ -72,6 +77,7 @@ const PURE: &[&str] = &[
     "src/sim/faults.rs",
     "src/sim/history.rs",
     "src/sim/items.rs",
+    "src/sniper/activity.rs",
     "src/sniper/eligibility.rs",
     "src/sniper/held.rs",
     "src/sniper/stats.rs",
@@ -82,6 +88,7 @@ const PURE: &[&str] = &[
     "src/domain/time.rs",
     "src/domain/trade",
     "src/domain/trade.rs",
+    "src/whitelist",
     "src/whitelist.rs",
     "src/ws/frames.rs",
     "src/ws/watchdog.rs",
@@ -111,6 +118,7 @@ const IMPURE: &[&str] = &[
 const REVEALING: &[&str] = &[
     "src/execution/request.rs",
     "src/config/credential.rs",
+    "src/dashboard/token.rs",
     "src/secret.rs",
     "src/net/http_message.rs",
     "src/alerts/format.rs",
@@ -119,6 +127,8 @@ const REVEALING: &[&str] = &[
 
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
 const SLEEPING: &[&str] = &[
+    "tests/dashboard/harness.rs",
+    "tests/dashboard/webdriver.rs",
     "tests/it/account.rs",
     "tests/it/address_latency.rs",
     "tests/it/alerts/delivery.rs",

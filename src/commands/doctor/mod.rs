@@ -174,7 +174,11 @@ fn settings(config: &Config) -> DoctorStep {
     };
     let entries = config.whitelist.len();
     let noun = if entries == 1 { "entry" } else { "entries" };
-    let seen = format!("{mode}, {entries} whitelist {noun}, feed {}", config.endpoints.ws);
+    let mut seen = format!("{mode}, {entries} whitelist {noun}, feed {}", config.endpoints.ws);
+    if let Some(listen) = config.dashboard.listen.filter(|_| config.dashboard.is_remote()) {
+        let warning = "reachable from other machines and not encrypted: use a firewall";
+        seen.push_str(&format!("; warning: the dashboard at {listen} is {warning}"));
+    }
     DoctorStep::ok("settings", Duration::ZERO, seen)
 }
 

@@ -771,3 +771,25 @@ fn a_source_with_a_mistake_names_its_place_and_remedy() {
         assert_eq!(problems.len(), 1, "{coin}: {problems:?}");
     }
 }
+
+#[test]
+fn a_page_that_other_machines_can_reach_must_be_permitted() {
+    let entry = "[[whitelist]]\nitem = \"*\"\nmax_price = 1\n";
+    let of = |lines: &str| parse(&format!("[dashboard]\n{lines}\n{entry}"));
+    let (policy, problems) = of("listen = \"127.0.0.1:8098\"\nallowed_hosts = [\"Sniper:8098\"]");
+    assert_eq!(problems, [""; 0]);
+    assert_eq!(policy.dashboard.listen, "127.0.0.1:8098".parse().ok());
+    assert_eq!(policy.dashboard.allowed_hosts, ["sniper:8098"]);
+    for (lines, expected) in [
+        ("listen = \"0.0.0.0:8098\"", "`listen` is reachable from other machines"),
+        ("listen = \"8098\"", "`listen` is not an address with a port"),
+        ("allowed_hosts = [\"*\"]", "`allowed_hosts` has a value that is not a host name"),
+        ("allowed_hosts = \"sniper\"", "`allowed_hosts` must be a list, not text"),
+    ] {
+        let (_policy, problems) = of(lines);
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{lines}: {problems:?}");
+    }
+    let (policy, problems) = of("listen = \"0.0.0.0:8098\"\nallow_remote = true");
+    assert!(policy.dashboard.is_remote() && policy.dashboard.allow_remote);
+    assert!(problems.iter().all(|problem| problem.contains("not encrypted")), "{problems:?}");
+}

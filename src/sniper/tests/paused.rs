@@ -23,7 +23,10 @@ fn two_entries() -> TestSession {
         ..entry()
     };
     let entries = vec![named("first", 1_250), named("second", 1_100)];
-    TestSession::new(Executor::Live(FakeOrderSender::default()), plenty(), entries)
+    let mut session =
+        TestSession::new(Executor::Live(FakeOrderSender::default()), plenty(), entries);
+    session.engine.activity.observe();
+    session
 }
 
 impl TestSession {
@@ -85,7 +88,6 @@ fn a_held_listing_of_an_entry_that_was_paused_meanwhile_is_skipped() {
 #[test]
 fn a_snapshot_has_orders_matches_near_misses_and_counts() {
     let mut session = two_entries();
-    session.engine.activity.observe();
     session.consider(trade("a", REDLINE));
     session.consider(Trade { is_own: true, ..trade("b", REDLINE) });
     let mut dear = trade("c", REDLINE);

@@ -188,7 +188,7 @@ async fn a_replay_decides_by_the_prices_that_were_in_force() {
     // A lost table is an error and not a decision by other prices.
     let prices = directory.join("prices");
     fs::remove_file(prices.join("buff.2.jsonl.zst")).unwrap();
-    let lost = try_replay(&config, &directory, input.prices.clone()).unwrap_err().to_string();
+    let lost = try_replay(&config, &directory, input.prices).unwrap_err().to_string();
     assert!(lost.contains("buff.2.jsonl.zst"), "{lost}");
     // A recording from before prices were recorded is replayed without them.
     fs::remove_dir_all(prices).unwrap();

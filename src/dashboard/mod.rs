@@ -1,0 +1,238 @@
+//! Web page with the state of a session and its controls, and metrics for Prometheus.
+//!
+//! The server has its own thread with a low priority. It requests snapshots from the session
+//! ([`SessionWatch`]) only while there is a reader, and passes
+//! controls to it over the queue of `sniper halt`.
+//!
+//! - `server`: routes, checks and streams. `connection`: bounds of a connection.
+//! - [`access`], [`token`]: which requests are answered, and who may change something.
+//! - `page`, `html`, `rates`, [`metrics`]: the output. Pure.
+//!
+//! # Invariants
+//!
+//! 1. No request can raise a limit.
+//! 2. A change needs the token, an own origin, and an id that was not used before.
+//! 3. The number of connections, of streams and of remembered ids is bounded, and a client that does
+//!    not read is disconnected.
+
+pub mod access;
+mod connection;
+mod html;
+pub mod metrics;
+mod page;
+mod rates;
+mod server;
+pub mod token;
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, atomic::Ordering},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, mpsc::Sender, watch},
+    time::{interval, sleep},
+};
+use tracing::debug;
+
+use self::{
+    access::HostRules,
+    connection::{BoundedListener, CONNECTIONS_MAX, ClientAddress, ConnectionTimes},
+    server::App,
+    token::{ADDRESS_FILE, AccessTokens},
+};
+pub use self::{page::PageFacts, server::STREAMS_MAX};
+use crate::{
+    clock,
+    config::{DashboardConfig, dashboard::DEFAULT_LISTEN},
+    ledger::control::PendingRequest,
+    sniper::view::SessionWatch,
+    threads::{Alarm, ThreadGuard, ThreadName, lock, priority},
+    ws::FeedMetrics,
+};
+
+/// Interval at which a stream looks for changes: about three times a second.
+const STREAM_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Maximum time for which a client accepts no byte before it is disconnected.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
+
+/// Maximum time without a byte on a connection.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Maximum time to end the open connections at the stop.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Interval of the values of the listings a second.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the dashboard shows and controls.
+#[derive(Debug)]
+pub struct DashboardSource {
+    pub facts: PageFacts,
+    pub watch: SessionWatch,
+    pub metrics: Arc<FeedMetrics>,
+    /// Queue of the requests to the session.
+    pub requests: Sender<PendingRequest>,
+}
+
+/// Time limits of the server. Tests shorten them.
+#[derive(Clone, Copy, Debug)]
+pub struct DashboardTimes {
+    pub stream_interval: Duration,
+    pub write_stall_max: Duration,
+    pub idle_max: Duration,
+}
+
+impl Default for DashboardTimes {
+    fn default() -> Self {
+        Self {
+            stream_interval: STREAM_INTERVAL,
+            write_stall_max: WRITE_STALL_MAX,
+            idle_max: IDLE_MAX,
+        }
+    }
+}
+
+/// Cause of a missing dashboard.
+#[derive(Debug, thiserror::Error)]
+pub enum DashboardError {
+    #[error("cannot listen on {address}; choose another `listen` in [dashboard]")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot use {} in the data directory", token::TOKEN_FILE)]
+    Token(#[source] io::Error),
+    #[error("cannot start its thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A running dashboard. Dropping it stops the server, within about a second.
+#[derive(Debug)]
+pub struct Dashboard {
+    address: SocketAddr,
+    address_file: PathBuf,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Dashboard {
+    /// Listens at the address of the settings and starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DashboardError`] if the address or the token cannot be used.
+    pub fn start(
+        (config, directory): (&DashboardConfig, &Path),
+        source: DashboardSource,
+        times: DashboardTimes,
+        alarm: &Alarm,
+    ) -> Result<Self, DashboardError> {
+        let listen = config.listen.unwrap_or(DEFAULT_LISTEN);
+        let bound = std::net::TcpListener::bind(listen).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+        let (listener, address) =
+            bound.map_err(|source| DashboardError::Listen { address: listen, source })?;
+        let tokens = AccessTokens::open(config.token.as_ref(), directory, address.port())
+            .map_err(DashboardError::Token)?;
+        let address_file = directory.join(ADDRESS_FILE);
+        token::write_private(&address_file, &format!("{address}\n"))
+            .map_err(DashboardError::Token)?;
+        let (stop, stopping) = watch::channel(false);
+        let app = Arc::new(App {
+            facts: source.facts,
+            watch: source.watch,
+            metrics: source.metrics,
+            requests: source.requests,
+            tokens,
+            hosts: HostRules::new(address, &config.allowed_hosts),
+            needs_token_to_read: config.allow_remote,
+            start: clock::wall(),
+            rates: Mutex::default(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            last_view: tokio::sync::Mutex::default(),
+            used_keys: Mutex::default(),
+            stopping,
+            interval: times.stream_interval,
+        });
+        let thread = spawn(listener, app, times, alarm).map_err(DashboardError::Thread)?;
+        Ok(Self { address, address_file, stop, thread: Some(thread) })
+    }
+
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Dashboard {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            debug!("The dashboard's thread had panicked");
+        }
+        if let Err(error) = fs::remove_file(&self.address_file) {
+            debug!("Could not remove the address of the dashboard: {error}");
+        }
+    }
+}
+
+fn spawn(
+    listener: std::net::TcpListener,
+    app: Arc<App>,
+    times: DashboardTimes,
+    alarm: &Alarm,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guard = ThreadGuard::new(ThreadName::Dashboard, alarm.clone());
+    let name = ThreadName::Dashboard;
+    thread::Builder::new().name(name.to_string()).spawn(move || {
+        priority::lower(name);
+        match runtime.block_on(serve(listener, app, times)) {
+            Ok(()) => guard.finished(),
+            Err(error) => debug!("The dashboard cannot use its listener: {error}"),
+        }
+        // A control that waits for the session does not delay the stop.
+        runtime.shutdown_background();
+    })
+}
+
+/// Serves until the bot stops, and then ends the open connections within [`DRAIN_MAX`].
+async fn serve(
+    listener: std::net::TcpListener,
+    app: Arc<App>,
+    times: DashboardTimes,
+) -> io::Result<()> {
+    let times = ConnectionTimes { write_stall: times.write_stall_max, idle: times.idle_max };
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let listener = BoundedListener { listener: TcpListener::from_std(listener)?, permits, times };
+    let (mut stopping, mut draining) = (app.stopping.clone(), app.stopping.clone());
+    let stopped = async move { drop(stopping.wait_for(|is_stopping| *is_stopping).await) };
+    let drained = async move {
+        drop(draining.wait_for(|is_stopping| *is_stopping).await);
+        sleep(DRAIN_MAX).await;
+    };
+    let sampled = sample_rates(Arc::clone(&app));
+    let router = server::router(app).into_make_service_with_connect_info::<ClientAddress>();
+    tokio::select! {
+        served = axum::serve(listener, router).with_graceful_shutdown(stopped) => served,
+        () = drained => Ok(()),
+        () = sampled => Ok(()),
+    }
+}
+
+/// Keeps the listings of each second. Never returns.
+async fn sample_rates(app: Arc<App>) {
+    let mut seconds = interval(RATE_INTERVAL);
+    loop {
+        seconds.tick().await;
+        lock(&app.rates).add_total(app.metrics.listings.load(Ordering::Relaxed));
+    }
+}

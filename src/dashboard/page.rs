@@ -1,0 +1,481 @@
+//! The page as HTML: a shell with one section per subject. Pure.
+//!
+//! Every text that is not a constant passes through [`Html`] or [`PathSegment`].
+
+use std::{
+    fmt::{self, Display, Write as _},
+    time::Duration,
+};
+
+use super::{
+    html::{Html, PathSegment},
+    rates::RateHistory,
+};
+use crate::{
+    domain::latency::format_latency,
+    domain::outcome::Outcome,
+    domain::time::{UnixMs, format_duration},
+    ledger::{
+        OrderState,
+        status::{FeedStatus, LedgerStatus, LimitStatus},
+    },
+    sniper::{
+        activity::{MatchResult, OrderProgress},
+        view::{EntryCounts, SessionView},
+    },
+    whitelist::WhitelistEntry,
+};
+
+/// Width and height of the drawings, in their own units.
+const DRAWING: (u64, u64) = (240, 40);
+
+/// What the page shows of the settings.
+#[derive(Clone, Debug, Default)]
+pub struct PageFacts {
+    /// Name of the market for display.
+    pub market: String,
+    /// Such as `LIVE (spends real money)`.
+    pub mode: String,
+}
+
+/// Id of a section and its HTML.
+pub(super) type Section = (&'static str, String);
+
+/// Sections in the order of the page.
+const SECTIONS: [&str; 7] = ["state", "money", "orders", "matches", "feed", "latency", "entries"];
+
+/// What a visitor may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visitor {
+    /// May use the controls.
+    SignedIn,
+    Reader,
+    /// May not read either.
+    Locked,
+}
+
+/// Renders the whole page.
+pub(super) fn page(sections: &[Section], facts: &PageFacts, visitor: Visitor) -> String {
+    let class = match visitor {
+        Visitor::SignedIn => "signed-in",
+        Visitor::Reader => "",
+        Visitor::Locked => "locked",
+    };
+    let mut main = String::new();
+    for id in SECTIONS {
+        let html = sections.iter().find(|(name, _)| *name == id).map_or("", |(_, html)| html);
+        main.push_str(&format!("<section id=\"{id}\">{html}</section>\n"));
+    }
+    if visitor == Visitor::Locked {
+        main = format!("<section><h1>sniper</h1>{SIGN_IN}</section>\n");
+    }
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>sniper · {market}</title>\n<link rel=\"icon\" href=\"data:,\">\n\
+         <link rel=\"stylesheet\" href=\"/style.css\">\n\
+         <script src=\"/app.js\" defer></script>\n\
+         <noscript><meta http-equiv=\"refresh\" content=\"5\"></noscript>\n</head>\n\
+         <body class=\"{class}\">\n<p id=\"notice\" role=\"alert\" hidden></p>\n\
+         <p class=\"lost\" role=\"alert\">Connection to the bot lost. The page shows the state at \
+         <span id=\"since\"></span>.</p>\n<main>\n{main}</main>\n</body>\n</html>\n",
+        market = Html(&facts.market),
+    )
+}
+
+const SIGN_IN: &str = "<p class=\"sign-in dim\">To sign in, run <code>sniper dashboard</code> on \
+                       the machine of the bot and open the address that it prints.</p>";
+
+/// Renders the sections. Without a snapshot, only the first one: the others stay as they are.
+pub(super) fn sections(
+    view: Option<&SessionView>,
+    rates: &RateHistory,
+    facts: &PageFacts,
+) -> Vec<Section> {
+    let Some(view) = view else {
+        let html = "<h1 class=\"bad\">No answer</h1>\n<p>The bot's trading thread does not answer. \
+                    It may be stopping; if this lasts, look at its log and start it again.</p>";
+        return vec![("state", html.to_owned())];
+    };
+    let render = |section: &dyn Fn(&mut String) -> fmt::Result| {
+        let mut html = String::new();
+        // Writing to a string cannot fail.
+        let written = section(&mut html);
+        debug_assert!(written.is_ok());
+        html
+    };
+    let html = [
+        render(&|out| state(out, view, facts)),
+        render(&|out| money(out, view)),
+        render(&|out| orders(out, view)),
+        render(&|out| matches(out, view)),
+        render(&|out| feed(out, view, rates)),
+        render(&|out| latency(out, view)),
+        render(&|out| entries(out, view)),
+    ];
+    SECTIONS.into_iter().zip(html).collect()
+}
+
+/// Writes whether the bot buys, why not, and what to do.
+fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result {
+    let status = &view.status;
+    let (class, headline) = headline(view);
+    writeln!(out, "<h1 class=\"{class}\">{headline}</h1>")?;
+    for halt in &status.halts {
+        let (reason, started) = (Html(&halt.reason), Html(halt.started()));
+        writeln!(out, "<p class=\"bad\">{reason}</p>\n<p class=\"dim\">Since {started}.</p>")?;
+        writeln!(out, "<p>What to do: {}.</p>", Html(&halt.remedy))?;
+    }
+    if let Some(failure) = &status.failure {
+        writeln!(out, "<p class=\"bad\">The ledger cannot be written: {}</p>", Html(failure))?;
+    }
+    if let Some(until) = &status.paused_until {
+        writeln!(out, "<p>The market asked to slow down, until {}.</p>", Html(until))?;
+    }
+    for failing in &status.account_failures {
+        let (read, cause) = (Html(&failing.read), Html(&failing.cause));
+        writeln!(out, "<p class=\"warn\">Account read failing: {read}, {cause}.</p>")?;
+        writeln!(out, "<p>What to do: {}.</p>", Html(&failing.remedy))?;
+    }
+    let running = format_duration(Duration::from_secs(view.running.as_secs()));
+    let (mode, market) = (Html(&facts.mode), Html(&facts.market));
+    writeln!(out, "<p class=\"dim\">{mode} · {market} · running {running}</p>")?;
+    let (path, class, text, question) = match status.halts.is_empty() {
+        true => ("/api/halt", "stop", "Halt", ""),
+        false => ("/api/resume", "go", "Resume", " data-confirm=\"Resume ordering?\""),
+    };
+    writeln!(
+        out,
+        "<p><button class=\"{class}\" data-post=\"{path}\"{question}>{text}</button></p>\n{SIGN_IN}"
+    )
+}
+
+fn headline(view: &SessionView) -> (&'static str, &'static str) {
+    let feed = view.status.feed.as_ref().map_or("", |feed| feed.state.as_str());
+    match (view.status.buying.as_str(), feed, view.is_live) {
+        ("halted", ..) => ("bad", "Halted"),
+        ("unwritable", ..) => ("bad", "Not buying: the ledger is not writable"),
+        (_, "blocked", _) => ("bad", "No listings: the market blocks the connection"),
+        (_, "disconnected", _) => ("warn", "No listings: the feed is disconnected"),
+        (_, "no listings", _) => ("warn", "No listings: the subscription has ended"),
+        (_, "connecting", _) => ("warn", "Connecting"),
+        ("not reconciled", _, true) => ("warn", "Not buying yet: checking the account"),
+        ("paused", ..) => ("warn", "Paused by the market"),
+        (_, _, true) => ("good", "Buying"),
+        (_, _, false) => ("good", "Watching (dry run)"),
+    }
+}
+
+/// Writes one pair of a `<dl>`.
+fn pair(out: &mut String, name: &str, value: impl Display) -> fmt::Result {
+    writeln!(out, "<div><dt>{}</dt><dd>{}</dd></div>", Html(name), Html(value))
+}
+
+fn money(out: &mut String, view: &SessionView) -> fmt::Result {
+    let status = &view.status;
+    writeln!(out, "<h2>Budget</h2>\n<dl>")?;
+    let unknown = status.balance.as_deref().unwrap_or("unknown");
+    pair(out, "Balance", unknown)?;
+    if let Some(least) = &status.balance_least {
+        pair(out, "Available at least", least)?;
+    }
+    for LimitStatus { name, used, bound, left } in &status.limits {
+        let (used, bound) = (Html(used), Html(bound));
+        writeln!(
+            out,
+            "<div><dt>{}</dt><dd>{used} of {bound}</dd><meter min=\"0\" max=\"{bound}\" \
+             value=\"{used}\">{} left</meter></div>",
+            limit_name(name),
+            Html(left)
+        )?;
+    }
+    pair(out, "Waiting", view.counts.waiting)?;
+    pair(out, "Unknown", format_args!("{} ({} coins)", status.unknown, status.unknown_coins))?;
+    let (returning, coins) = (view.ledger.returning, view.ledger.returning_coins);
+    pair(out, "Cancelled, not refunded", format_args!("{returning} ({coins} coins)"))?;
+    pair(out, "Not delivered yet", status.undelivered)?;
+    writeln!(out, "</dl>")
+}
+
+/// Returns the heading of a limit, by the name of its setting.
+fn limit_name(setting: &str) -> &'static str {
+    match setting {
+        "total" => "Spent",
+        "per_hour" => "Spent in an hour",
+        "per_day" => "Spent in a day",
+        "max_buys_per_minute" => "Orders in a minute",
+        "max_in_flight" => "In flight",
+        _ => "Limit",
+    }
+}
+
+/// Writes a time, which the page shows in the zone of its reader.
+fn time(out: &mut String, at: UnixMs) -> fmt::Result {
+    let text = at.to_string();
+    let clock = text.get(11..19).unwrap_or(&text);
+    write!(out, "<time datetime=\"{text}\">{clock}</time> ")
+}
+
+fn orders(out: &mut String, view: &SessionView) -> fmt::Result {
+    let counts = &view.counts;
+    write!(out, "<h2>Orders</h2>\n<p class=\"dim\">This session: ")?;
+    if view.is_live {
+        write!(out, "{} bought, {} rejected", counts.bought, counts.rejected)?;
+        writeln!(out, ", {} unknown, {} not sent</p>\n<ol>", counts.unknown, counts.not_sent)?;
+    } else {
+        writeln!(out, "{} would have been bought</p>\n<ol>", counts.would_buy)?;
+    }
+    for order in &view.orders {
+        let (class, result) = progress(&order.result);
+        write!(out, "<li>")?;
+        time(out, order.at)?;
+        let (price, item, entry) = (order.price, Html(&order.item), Html(&order.entry));
+        write!(
+            out,
+            "<b class=\"{class}\">{}</b> <span class=\"price\">{price}</span> \
+             <span class=\"item\">{item}</span> <span class=\"label\">{entry}</span>",
+            Html(result)
+        )?;
+        if let Some(latency) = order.latency {
+            write!(out, " <span class=\"dim\">{}", format_latency(latency))?;
+            if let Some(took) = order.response_time {
+                write!(out, " + {}", format_latency(took))?;
+            }
+            write!(out, "</span>")?;
+        }
+        writeln!(out, "</li>")?;
+    }
+    writeln!(out, "</ol>")
+}
+
+/// Returns the class and the text of an order's state.
+fn progress(result: &OrderProgress) -> (&'static str, String) {
+    let (class, text) = match result {
+        OrderProgress::WouldBuy => ("good", "would buy"),
+        OrderProgress::Sent => ("warn", "sent"),
+        OrderProgress::Answered(Outcome::Bought { .. })
+        | OrderProgress::Resolved(OrderState::Bought) => ("good", "bought"),
+        OrderProgress::Answered(Outcome::Rejected(reason)) => {
+            return ("dim", format!("rejected: {reason}"));
+        }
+        OrderProgress::Answered(Outcome::NotSent(reason)) => {
+            return ("warn", format!("not sent: {reason}"));
+        }
+        OrderProgress::Answered(Outcome::Unknown(reason)) => {
+            return ("bad", format!("unknown: {reason}"));
+        }
+        OrderProgress::Resolved(OrderState::Completed) => ("good", "delivered"),
+        OrderProgress::Resolved(OrderState::Returning) => ("warn", "cancelled, not refunded"),
+        OrderProgress::Resolved(OrderState::Returned) => ("warn", "returned"),
+        OrderProgress::Resolved(OrderState::NotBought) => ("dim", "not bought"),
+        OrderProgress::Resolved(_) => ("dim", "resolved"),
+    };
+    (class, text.to_owned())
+}
+
+fn matches(out: &mut String, view: &SessionView) -> fmt::Result {
+    writeln!(out, "<h2>Matches and near misses</h2>\n<ol>")?;
+    for found in &view.matches {
+        write!(out, "<li>")?;
+        time(out, found.at)?;
+        let price = found.price.map_or_else(|| "?".to_owned(), |price| price.to_string());
+        let (class, result) = match found.result {
+            MatchResult::Ordered => ("good", "ordered".to_owned()),
+            MatchResult::WouldBuy => ("good", "would buy".to_owned()),
+            MatchResult::Waiting => ("warn", "waiting".to_owned()),
+            MatchResult::Skipped(reason) => ("dim", format!("skipped: {reason}")),
+        };
+        let (item, entry) = (Html(&found.item), Html(&found.entry));
+        write!(
+            out,
+            "<span class=\"price\">{price}</span> of {} <span class=\"item\">{item}</span> \
+             <span class=\"label\">{entry}</span> <span class=\"{class}\">{}</span>",
+            found.limit,
+            Html(result)
+        )?;
+        if let Some(share) = found.share {
+            write!(out, " <span class=\"dim\">{}</span>", Html(share))?;
+        }
+        writeln!(out, "</li>")?;
+    }
+    writeln!(out, "</ol>\n<h3>Near misses</h3>\n<ol>")?;
+    for miss in &view.near_misses {
+        write!(out, "<li>")?;
+        time(out, miss.at)?;
+        let label = view.whitelist.entries().get(miss.entry).map_or("", WhitelistEntry::label);
+        let reason = view.whitelist.reason(miss.entry, &miss.mismatch);
+        let (item, label, reason) = (Html(&miss.item), Html(label), Html(reason));
+        writeln!(
+            out,
+            "<span class=\"item\">{item}</span> <span class=\"label\">{label}</span> \
+             <span class=\"dim\">{reason}</span></li>"
+        )?;
+    }
+    writeln!(out, "</ol>")
+}
+
+fn feed(out: &mut String, view: &SessionView, rates: &RateHistory) -> fmt::Result {
+    writeln!(out, "<h2>Feed</h2>")?;
+    let Some(feed) = &view.status.feed else { return Ok(()) };
+    let FeedStatus { state, reconnects, gaps, .. } = feed;
+    let seconds = |ms: u64| format_duration(Duration::from_secs(ms / 1_000));
+    writeln!(out, "<dl>")?;
+    pair(out, "State", state)?;
+    if let Some(connected) = feed.connected_ms {
+        pair(out, "Connected for", seconds(connected))?;
+    }
+    pair(out, "Listings", view.counts.listings)?;
+    let tenths = rates.per_second_tenths();
+    pair(out, "Listings and changes a second", format_args!("{}.{}", tenths / 10, tenths % 10))?;
+    pair(out, "Matched", view.counts.matched)?;
+    pair(out, "Reconnects", reconnects)?;
+    pair(out, "Gaps", format_args!("{gaps} ({})", seconds(feed.gap_ms)))?;
+    writeln!(out, "</dl>")?;
+    sparkline(out, rates)?;
+    if !feed.connections.is_empty() {
+        writeln!(out, "<ul>")?;
+        for (index, connection) in feed.connections.iter().enumerate() {
+            let number = index.saturating_add(1);
+            let address = connection.address.as_deref().unwrap_or("");
+            let (first, late) = (connection.first, connection.late);
+            writeln!(
+                out,
+                "<li>Connection {number} <span class=\"dim\">{}</span> first for {first}, late for \
+                 {late}</li>",
+                Html(address)
+            )?;
+        }
+        writeln!(out, "</ul>")?;
+    }
+    Ok(())
+}
+
+/// Draws the listings and changes of each second.
+fn sparkline(out: &mut String, rates: &RateHistory) -> fmt::Result {
+    let (width, height) = DRAWING;
+    let max = rates.values().max().unwrap_or(0).max(1);
+    let count = u64::try_from(rates.values().count()).unwrap_or(0);
+    let steps = RateHistory::CAPACITY.saturating_sub(1);
+    let first = RateHistory::CAPACITY.saturating_sub(count);
+    write!(
+        out,
+        "<svg viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" role=\"img\" \
+         aria-label=\"Listings and changes a second in the last two minutes, at most {max}\">\
+         <polyline points=\""
+    )?;
+    for (index, value) in (first..).zip(rates.values()) {
+        let x = index.saturating_mul(width) / steps;
+        let y = height.saturating_sub(value.saturating_mul(height) / max);
+        write!(out, "{x},{y} ")?;
+    }
+    writeln!(
+        out,
+        "\"/></svg>\n<p class=\"axis\"><span>2 min ago</span><span>now, max {max}/s</span></p>"
+    )
+}
+
+fn latency(out: &mut String, view: &SessionView) -> fmt::Result {
+    writeln!(out, "<h2>Latency, receive to order</h2>")?;
+    let counts = view.latency.read();
+    let shown = |thousandths| match counts.quantile(thousandths) {
+        Some(ns) => format_latency(Duration::from_nanos(ns)),
+        None => "–".to_owned(),
+    };
+    writeln!(out, "<dl>")?;
+    pair(out, "p50", shown(500))?;
+    pair(out, "p99", shown(990))?;
+    pair(out, "Orders", counts.count())?;
+    writeln!(out, "</dl>")?;
+    let octaves: Vec<(u64, u64)> = counts.octaves().collect();
+    let used = |(_, count): &(u64, u64)| *count > 0;
+    let Some(first) = octaves.iter().position(used) else { return Ok(()) };
+    let last = octaves.iter().rposition(used).unwrap_or(first);
+    let bars = octaves.get(first..=last).unwrap_or_default();
+    histogram(out, bars)
+}
+
+/// Draws one bar for each octave.
+fn histogram(out: &mut String, bars: &[(u64, u64)]) -> fmt::Result {
+    let (width, height) = DRAWING;
+    let max = bars.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
+    let step = width / u64::try_from(bars.len()).unwrap_or(u64::MAX).max(1);
+    write!(
+        out,
+        "<svg class=\"bars\" viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" \
+         role=\"img\" aria-label=\"Number of orders by latency\">"
+    )?;
+    for (x, (_, count)) in (0..).map(|index: u64| index.saturating_mul(step)).zip(bars) {
+        let bar = count.saturating_mul(height) / max;
+        let (y, bar_width) = (height.saturating_sub(bar), step.saturating_sub(1).max(1));
+        write!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{bar_width}\" height=\"{bar}\"/>")?;
+    }
+    let bound = |bar: Option<&(u64, u64)>| {
+        format_latency(Duration::from_nanos(bar.map_or(0, |(bound, _)| *bound)))
+    };
+    let from = bars.first().map_or(0, |(bound, _)| bound / 2);
+    let from = format_latency(Duration::from_nanos(from));
+    writeln!(
+        out,
+        "</svg>\n<p class=\"axis\"><span>{from}</span><span>{}</span></p>",
+        bound(bars.last())
+    )
+}
+
+fn entries(out: &mut String, view: &SessionView) -> fmt::Result {
+    let all = view.whitelist.entries();
+    writeln!(out, "<h2>Whitelist: {} entries</h2>\n<ul>", all.len())?;
+    let shown = view.entries.len();
+    for (index, (entry, counts)) in all.iter().zip(&view.entries).enumerate() {
+        entry_row(out, entry, Some(counts), view.whitelist.is_paused(index))?;
+    }
+    let paused = view.whitelist.paused().filter(|index| *index >= shown).take(shown);
+    for index in paused {
+        if let Some(entry) = all.get(index) {
+            entry_row(out, entry, None, true)?;
+        }
+    }
+    writeln!(out, "</ul>")?;
+    if all.len() > shown {
+        writeln!(out, "<p class=\"dim\">The first {shown} and the paused ones are shown.</p>")?;
+    }
+    Ok(())
+}
+
+fn entry_row(
+    out: &mut String,
+    entry: &WhitelistEntry,
+    counts: Option<&EntryCounts>,
+    is_paused: bool,
+) -> fmt::Result {
+    let label = entry.label();
+    write!(out, "<li><span class=\"item\">{}", Html(label))?;
+    if is_paused {
+        write!(out, " <b class=\"warn\">paused</b>")?;
+    }
+    write!(out, "</span> <span class=\"dim\">up to {}", entry.max_price)?;
+    if let Some(EntryCounts { matched, used }) = counts {
+        let (quantity, total) = (used.quantity, used.total);
+        write!(out, " · {matched} matched · {quantity} of {} bought", entry.max_quantity)?;
+        match entry.max_total {
+            Some(max) => write!(out, " for {total} of {max}")?,
+            None => write!(out, " for {total}")?,
+        }
+    }
+    let (action, text) = if is_paused { ("enable", "Enable") } else { ("pause", "Pause") };
+    let path = PathSegment(label);
+    writeln!(out, "</span> <button data-post=\"/api/entries/{path}/{action}\">{text}</button></li>")
+}
+
+/// Returns `Ok` if the bot can order listings at this moment, or the reason why not.
+pub(super) fn is_ready(status: &LedgerStatus) -> Result<(), String> {
+    if let Some(halt) = status.halts.first() {
+        return Err(format!("halted: {}", halt.reason));
+    }
+    if let Some(failure) = &status.failure {
+        return Err(format!("the ledger cannot be written: {failure}"));
+    }
+    match status.feed.as_ref().map_or("unknown", |feed| feed.state.as_str()) {
+        "connected" => Ok(()),
+        state => Err(format!("feed: {state}")),
+    }
+}
