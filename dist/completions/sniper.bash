@@ -16,6 +16,9 @@ _sniper() {
             ",$1")
                 cmd="sniper"
                 ;;
+            sniper,alert)
+                cmd="sniper__subcmd__alert"
+                ;;
             sniper,capture)
                 cmd="sniper__subcmd__capture"
                 ;;
@@ -24,6 +27,9 @@ _sniper() {
                 ;;
             sniper,completions)
                 cmd="sniper__subcmd__completions"
+                ;;
+            sniper,dashboard)
+                cmd="sniper__subcmd__dashboard"
                 ;;
             sniper,demo)
                 cmd="sniper__subcmd__demo"
@@ -49,6 +55,15 @@ _sniper() {
             sniper,prices)
                 cmd="sniper__subcmd__prices"
                 ;;
+            sniper,profit)
+                cmd="sniper__subcmd__profit"
+                ;;
+            sniper,reload)
+                cmd="sniper__subcmd__reload"
+                ;;
+            sniper,replay)
+                cmd="sniper__subcmd__replay"
+                ;;
             sniper,resume)
                 cmd="sniper__subcmd__resume"
                 ;;
@@ -64,6 +79,21 @@ _sniper() {
             sniper,whitelist)
                 cmd="sniper__subcmd__whitelist"
                 ;;
+            sniper__subcmd__alert,help)
+                cmd="sniper__subcmd__alert__subcmd__help"
+                ;;
+            sniper__subcmd__alert,test)
+                cmd="sniper__subcmd__alert__subcmd__test"
+                ;;
+            sniper__subcmd__alert__subcmd__help,help)
+                cmd="sniper__subcmd__alert__subcmd__help__subcmd__help"
+                ;;
+            sniper__subcmd__alert__subcmd__help,test)
+                cmd="sniper__subcmd__alert__subcmd__help__subcmd__test"
+                ;;
+            sniper__subcmd__help,alert)
+                cmd="sniper__subcmd__help__subcmd__alert"
+                ;;
             sniper__subcmd__help,capture)
                 cmd="sniper__subcmd__help__subcmd__capture"
                 ;;
@@ -72,6 +102,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help,completions)
                 cmd="sniper__subcmd__help__subcmd__completions"
+                ;;
+            sniper__subcmd__help,dashboard)
+                cmd="sniper__subcmd__help__subcmd__dashboard"
                 ;;
             sniper__subcmd__help,demo)
                 cmd="sniper__subcmd__help__subcmd__demo"
@@ -97,6 +130,15 @@ _sniper() {
             sniper__subcmd__help,prices)
                 cmd="sniper__subcmd__help__subcmd__prices"
                 ;;
+            sniper__subcmd__help,profit)
+                cmd="sniper__subcmd__help__subcmd__profit"
+                ;;
+            sniper__subcmd__help,reload)
+                cmd="sniper__subcmd__help__subcmd__reload"
+                ;;
+            sniper__subcmd__help,replay)
+                cmd="sniper__subcmd__help__subcmd__replay"
+                ;;
             sniper__subcmd__help,resume)
                 cmd="sniper__subcmd__help__subcmd__resume"
                 ;;
@@ -112,8 +154,14 @@ _sniper() {
             sniper__subcmd__help,whitelist)
                 cmd="sniper__subcmd__help__subcmd__whitelist"
                 ;;
+            sniper__subcmd__help__subcmd__alert,test)
+                cmd="sniper__subcmd__help__subcmd__alert__subcmd__test"
+                ;;
             sniper__subcmd__help__subcmd__ledger,export)
                 cmd="sniper__subcmd__help__subcmd__ledger__subcmd__export"
+                ;;
+            sniper__subcmd__help__subcmd__ledger,list)
+                cmd="sniper__subcmd__help__subcmd__ledger__subcmd__list"
                 ;;
             sniper__subcmd__help__subcmd__ledger,new-budget)
                 cmd="sniper__subcmd__help__subcmd__ledger__subcmd__new__subcmd__budget"
@@ -145,11 +193,17 @@ _sniper() {
             sniper__subcmd__help__subcmd__whitelist,import)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__import"
                 ;;
+            sniper__subcmd__help__subcmd__whitelist,suggest)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__suggest"
+                ;;
             sniper__subcmd__ledger,export)
                 cmd="sniper__subcmd__ledger__subcmd__export"
                 ;;
             sniper__subcmd__ledger,help)
                 cmd="sniper__subcmd__ledger__subcmd__help"
+                ;;
+            sniper__subcmd__ledger,list)
+                cmd="sniper__subcmd__ledger__subcmd__list"
                 ;;
             sniper__subcmd__ledger,new-budget)
                 cmd="sniper__subcmd__ledger__subcmd__new__subcmd__budget"
@@ -168,6 +222,9 @@ _sniper() {
                 ;;
             sniper__subcmd__ledger__subcmd__help,help)
                 cmd="sniper__subcmd__ledger__subcmd__help__subcmd__help"
+                ;;
+            sniper__subcmd__ledger__subcmd__help,list)
+                cmd="sniper__subcmd__ledger__subcmd__help__subcmd__list"
                 ;;
             sniper__subcmd__ledger__subcmd__help,new-budget)
                 cmd="sniper__subcmd__ledger__subcmd__help__subcmd__new__subcmd__budget"
@@ -220,6 +277,9 @@ _sniper() {
             sniper__subcmd__whitelist,import)
                 cmd="sniper__subcmd__whitelist__subcmd__import"
                 ;;
+            sniper__subcmd__whitelist,suggest)
+                cmd="sniper__subcmd__whitelist__subcmd__suggest"
+                ;;
             sniper__subcmd__whitelist__subcmd__help,export)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__export"
                 ;;
@@ -229,6 +289,9 @@ _sniper() {
             sniper__subcmd__whitelist__subcmd__help,import)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__import"
                 ;;
+            sniper__subcmd__whitelist__subcmd__help,suggest)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__suggest"
+                ;;
             *)
                 ;;
         esac
@@ -236,7 +299,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --resume --new-ledger --not-counted --record --for --config --json --help --version run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help"
+            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help --version run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -246,6 +309,84 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__alert)
+            opts="-h --config --json --help test help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__alert__subcmd__help)
+            opts="test help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__alert__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__alert__subcmd__help__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__alert__subcmd__test)
+            opts="-h --all --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -351,8 +492,26 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__dashboard)
+            opts="-h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__demo)
-            opts="-h --for --rate --seed --config --json --help"
+            opts="-h --for --rate --seed --explain --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -436,8 +595,36 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help)
-            opts="run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help"
+            opts="run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__alert)
+            opts="test"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__alert__subcmd__test)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -478,6 +665,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__dashboard)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -562,7 +763,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__ledger)
-            opts="show export verify resolve new-budget"
+            opts="list show export verify resolve new-budget"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -576,6 +777,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__ledger__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__ledger__subcmd__list)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -729,6 +944,48 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__help__subcmd__profit)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__reload)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__replay)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__help__subcmd__resume)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -786,7 +1043,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist)
-            opts="import export"
+            opts="import export suggest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -827,8 +1084,22 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__suggest)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__ledger)
-            opts="-h --config --json --help show export verify resolve new-budget help"
+            opts="-h --config --json --help list show export verify resolve new-budget help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -864,7 +1135,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__help)
-            opts="show export verify resolve new-budget help"
+            opts="list show export verify resolve new-budget help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -892,6 +1163,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__ledger__subcmd__help__subcmd__list)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -954,6 +1239,28 @@ _sniper() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__ledger__subcmd__list)
+            opts="-h --since --csv --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1225,6 +1532,68 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__profit)
+            opts="-h --since --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__reload)
+            opts="-h --new-entries --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__replay)
+            opts="-h --prices --all --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --prices)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__resume)
             opts="-h --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1244,7 +1613,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__run)
-            opts="-h --live --resume --new-ledger --not-counted --record --for --config --json --help"
+            opts="-h --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1326,7 +1695,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist)
-            opts="-h --config --json --help import export help"
+            opts="-h --config --json --help import export suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1362,7 +1731,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__help)
-            opts="import export help"
+            opts="import export suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1417,6 +1786,20 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__suggest)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__whitelist__subcmd__import)
             opts="-h --write --max-price --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1429,6 +1812,48 @@ _sniper() {
                     return 0
                     ;;
                 --max-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__suggest)
+            opts="-h --percent --budget --recording --prices --reference --write --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --percent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --budget)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --recording)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prices)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reference)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --write)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

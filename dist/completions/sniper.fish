@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_sniper_global_optspecs
-    string join \n live resume new-ledger not-counted record for= config= json h/help V/version
+    string join \n live resume new-ledger not-counted dashboard explain record for= config= json h/help V/version
 end
 
 function __fish_sniper_needs_command
@@ -30,7 +30,9 @@ complete -c sniper -n "__fish_sniper_needs_command" -l live -d 'Buy with real mo
 complete -c sniper -n "__fish_sniper_needs_command" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_needs_command" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
 complete -c sniper -n "__fish_sniper_needs_command" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
-complete -c sniper -n "__fish_sniper_needs_command" -l record -d 'Also save the raw feed below `SNIPER_DATA`, in recordings/'
+complete -c sniper -n "__fish_sniper_needs_command" -l dashboard -d 'Serve a web page with the state of the bot and its controls, at `listen` of the settings or 127.0.0.1:8098'
+complete -c sniper -n "__fish_sniper_needs_command" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
+complete -c sniper -n "__fish_sniper_needs_command" -l record -d 'Also save the raw feed and the reference prices below `SNIPER_DATA`, in recordings/'
 complete -c sniper -n "__fish_sniper_needs_command" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c sniper -n "__fish_sniper_needs_command" -s V -l version -d 'Print version'
@@ -38,12 +40,17 @@ complete -c sniper -n "__fish_sniper_needs_command" -f -a "run" -d 'Watch the ma
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "replay" -d 'Show what the settings would have ordered in a recording, and why not; sends nothing'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "check" -d 'Validate the settings and show them; offline'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "alert" -d 'Send test messages to the alert channels'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "resume" -d 'Resume ordering after a halt'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
@@ -56,13 +63,16 @@ complete -c sniper -n "__fish_sniper_using_subcommand run" -l live -d 'Buy with 
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
-complete -c sniper -n "__fish_sniper_using_subcommand run" -l record -d 'Also save the raw feed below `SNIPER_DATA`, in recordings/'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l dashboard -d 'Serve a web page with the state of the bot and its controls, at `listen` of the settings or 127.0.0.1:8098'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l record -d 'Also save the raw feed and the reference prices below `SNIPER_DATA`, in recordings/'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l for -d 'Duration of the demo' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l rate -d 'Listings per second' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l seed -d 'Seed of the simulated market; the same seed gives the same market' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l listen -d 'Address to listen on; port 0 picks a free port' -r
@@ -91,6 +101,11 @@ complete -c sniper -n "__fish_sniper_using_subcommand capture" -l config -d 'Pat
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l compress -d 'Compress with zstd'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l prices -d 'Folder with stored price tables, instead of the recorded ones' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l all -d 'Show every listing that an entry could be about, also those of other categories or variants'
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l latency -d 'Only measure the latency of each address of the market\'s servers'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
@@ -125,12 +140,13 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the number of items and the age of each source'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -f -a "export" -d 'Print the whitelist as JSON'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -139,18 +155,45 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l percent -d 'Highest price, in percent of the reference' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l budget -d 'Coins to divide among the items' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l recording -d 'Directory of one session [default: the newest one of `sniper run --record`]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l prices -d 'Folder with stored price tables, instead of the recorded ones' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l reference -d 'Reference, such as buff.bid [default: the bid of the first source, or its ask]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l write -d 'CSV file that receives the items within the budget, for `sniper whitelist import`' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "show" -d 'Show everything recorded about one order'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "resolve" -d 'Record the outcome of an unknown or returning order, after checking the market'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "new-budget" -d 'Start a new budget: `total` counts from 0 again'
-complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from show export verify resolve new-budget help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l all -d 'Send an example of every event, as loud as the settings say, at the rate of each channel'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from help" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "show" -d 'Show everything recorded about one order'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "resolve" -d 'Record the outcome of an unknown or returning order, after checking the market'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "new-budget" -d 'Start a new budget: `total` counts from 0 again'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l since -d 'Only orders of the last days or hours, such as 7d or 12h [default: all]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l csv -d 'Print CSV, even with --json'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
@@ -172,15 +215,27 @@ complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l yes -d 'Do not ask for confirmation'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show everything recorded about one order'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "resolve" -d 'Record the outcome of an unknown or returning order, after checking the market'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "new-budget" -d 'Start a new budget: `total` counts from 0 again'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand profit" -l since -d 'Only orders of the last days or hours, such as 30d or 12h [default: all]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand profit" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand profit" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand profit" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand status" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand reload" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand reload" -l new-entries -d 'Count changed entries without a name from zero'
+complete -c sniper -n "__fish_sniper_using_subcommand reload" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand reload" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -s h -l help -d 'Print help'
@@ -196,28 +251,36 @@ complete -c sniper -n "__fish_sniper_using_subcommand completions" -s h -l help 
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand man" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "man" -d 'Print the manual page'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture doctor check prices whitelist ledger status halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "replay" -d 'Show what the settings would have ordered in a recording, and why not; sends nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "alert" -d 'Send test messages to the alert channels'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "man" -d 'Print the manual page'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "show" -d 'Show the prices of an item'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "status" -d 'Show the number of items and the age of each source'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from alert" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "show" -d 'Show everything recorded about one order'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "export" -d 'Print every approved order as CSV, or as JSON with --json'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "verify" -d 'Check every record and every total; exits with 0 only if the ledger is consistent'

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn discord_shows_a_hostile_name_as_text_and_mentions_nobody() {
+    fn discord_shows_a_hostile_name_as_text_without_mentions() {
         let target = ChannelTarget::Discord { url: url("/api/webhooks/1/token?thread_id=7") };
         let request = sent(&target, &message(&market_text(HOSTILE)));
         assert_eq!(request.path_and_query, "/api/v10/webhooks/1/token?thread_id=7&wait=true");

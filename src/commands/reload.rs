@@ -58,7 +58,7 @@ Examples:
   sniper reload            apply them to the running bot";
 
 /// Interval at which the files of the settings are checked for changes.
-const CHECK_INTERVAL: Duration = Duration::from_secs(15);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum time for the bot's own thread to take over new rules.
 const REPLACE_MAX: Duration = Duration::from_secs(10);
 /// Maximum number of lines in a reply.

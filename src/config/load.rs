@@ -95,7 +95,7 @@ impl Config {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
             return Err(ConfigErrors::one(Problem::new(place, "invalid address", "fix it")));
         };
-        let files = config_file.iter().cloned().chain(policy.whitelist_path).collect();
+        let files = settings_files(config_file.as_deref(), &policy);
         let found = policy.entries.found.into_iter().map(|found| (found.place, found.entry));
         let (entry_places, entries): (Vec<_>, Vec<_>) = found.unzip();
         let config = Self {
@@ -205,9 +205,7 @@ fn read_policy(
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
         let decimals = (sources.decimals)(policy.market);
-        let file = beside.join(file);
-        policy.whitelist_path = Some(sources.directory.join(&file));
-        let path = (sources.directory, &*file);
+        let path = (sources.directory, &*beside.join(file));
         let more = read_whitelist(path, place, decimals, diagnostics);
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
@@ -224,6 +222,14 @@ fn read_policy(
         diagnostics.problem(Problem::new(SourceLocation::File(shown), message, remedy));
     }
     (policy, Some(path))
+}
+
+/// Returns the settings file, and the whitelist file that it names.
+fn settings_files(config_file: Option<&Path>, policy: &TomlSettings) -> Vec<PathBuf> {
+    let Some(file) = config_file else { return Vec::new() };
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let whitelist = policy.whitelist_file.as_ref().map(|(name, _)| beside.join(name));
+    std::iter::once(file.to_owned()).chain(whitelist).collect()
 }
 
 /// Reads the keys of price sources from the environment.

@@ -130,8 +130,6 @@ pub(super) struct TomlSettings {
     pub(super) entries: EntryList,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
-    /// Path of that file.
-    pub(super) whitelist_path: Option<std::path::PathBuf>,
     /// Problems of missing settings that only a live run requires.
     pub(super) missing_for_live: Vec<Problem>,
 }
@@ -220,7 +218,6 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     let mut policy = TomlSettings {
         market: top.choice("market", &names, Market::parse, context).unwrap_or_default(),
         whitelist_file: read_whitelist_file(&top, context),
-        whitelist_path: None,
         ..TomlSettings::default()
     };
     read_budget(top.get("budget"), &mut policy, context);

@@ -485,7 +485,6 @@ impl<B: OrderSender> Engine<B> {
             Err(reason) => {
                 let outcome = Outcome::NotSent(reason);
                 self.update_ledger(|ledger| ledger.settle(&request.key(), &outcome, now.wall));
-                self.record_unsent_item(&request.key(), (trade, entry), now);
                 self.wait_or_skip(candidate, WaitReason::NotSent(reason), now)
             }
         }

@@ -3,15 +3,11 @@
 //! An order leaves its plain values here, without an allocation. They become text at the next report
 //! about an order or the next tick, so that nothing of it delays the orders that follow.
 
-use super::{
-    OrderSender,
-    engine::{Engine, Now},
-    trade_log::MatchedEntry,
-};
+use super::{OrderSender, engine::Engine, trade_log::MatchedEntry};
 use crate::{
     domain::item_name::Wear,
     domain::money::Percent,
-    domain::trade::{PaintWear, Trade, TradeKey},
+    domain::trade::{PaintWear, Trade},
     ledger::{OrderedItem, OrderedReference},
     prices::DecidedReference,
     whitelist::WhitelistEntry,
@@ -52,18 +48,6 @@ impl<B: OrderSender> Engine<B> {
             // Without room in the queue, the order has no item.
             let _is_queued = self.ledger.record_item(&key, item);
         }
-    }
-
-    /// Stores the item of an order of which no byte was sent.
-    pub(super) fn record_unsent_item(
-        &self,
-        key: &TradeKey,
-        (trade, entry): (&Trade<'_>, usize),
-        now: Now,
-    ) {
-        let values = ItemValues::of(trade, entry, &self.matched(trade, entry, now));
-        let _is_queued =
-            self.ledger.record_item(key, self.ordered_item(&trade.market_name, &values));
     }
 
     pub(super) fn ordered_item(&self, name: &str, values: &ItemValues) -> OrderedItem {

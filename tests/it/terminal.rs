@@ -107,7 +107,9 @@ fn sighup_of_a_closed_terminal_ends_the_run() {
         "CSGOROLL_WS_URL=ws://127.0.0.1:9/\nCSGOROLL_HTTP_URL=http://127.0.0.1:9/\n",
     )
     .unwrap();
-    let args = ["setsid", "--ctty", env!("CARGO_BIN_EXE_sniper"), "run"];
+    // `nohup` would ignore the signal.
+    let default = ["env", "--default-signal=HUP"];
+    let args = [&default[..], &["setsid", "--ctty", env!("CARGO_BIN_EXE_sniper"), "run"]].concat();
     let mut running = start(&args, directory.path(), &program);
     let mut lines = BufReader::new(controller);
     line_with("Reconnecting in", &mut lines);

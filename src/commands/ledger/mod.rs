@@ -29,6 +29,10 @@ use super::{
 use crate::{
     account::prices::PriceStore,
     clock,
+    config::{
+        Loaded,
+        load::{data_directories, process_environment},
+    },
     domain::{time::UnixMs, trade::TradeId},
     ledger::{
         Ledger, LedgerError, LedgerLocation,
@@ -174,26 +178,38 @@ impl std::fmt::Debug for LedgerCommands<'_> {
     }
 }
 
-/// Runs a command on the ledger of this `SNIPER_DATA` and returns its exit code.
+/// Runs a command on the ledger of this `SNIPER_DATA` and returns its exit code. The other settings may
+/// be invalid, because a running bot must be reachable also while they are being edited.
 ///
 /// # Errors
 ///
-/// Returns an [`AppError`] if the settings are invalid or the command fails.
+/// Returns an [`AppError`] if the command fails.
 pub fn at<T: Termination>(
     context: CommandContext<'_>,
     command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
-    let loaded = context.load(false)?;
-    let (data, state) = (&loaded.config.data_dir, loaded.config.state_dir.as_deref());
+    let loaded = context.load(false);
+    let (data, state) = match &loaded {
+        Ok(loaded) => (loaded.config.data_dir.clone(), loaded.config.state_dir.clone()),
+        Err(_invalid) => {
+            // The command also runs if stderr is closed.
+            drop(writeln!(io::stderr().lock(), "The settings are invalid; see: sniper check"));
+            data_directories(&process_environment, Path::new("."))
+        }
+    };
+    let (data, state) = (&*data, state.as_deref());
     if let Some(copy) = LedgerReader::copy_of(data, state) {
         let note = "No ledger in SNIPER_DATA; showing the copy that was saved when it was lost";
         // The note is optional: the command also runs if stderr is closed.
         drop(writeln!(io::stderr().lock(), "{note}: {copy:?}"));
     }
     let mut out = Masking::new(io::stdout().lock());
-    let stored_prices = || {
-        let book = PriceStore::new(data).book(&loaded.config.prices);
-        PriceStatus::all(&book, &loaded.config.whitelist, clock::now())
+    let stored_prices = || match &loaded {
+        Ok(Loaded { config, .. }) => {
+            let book = PriceStore::new(data).book(&config.prices);
+            PriceStatus::all(&book, &config.whitelist, clock::now())
+        }
+        Err(_invalid) => Vec::new(),
     };
     let mut commands = LedgerCommands {
         folder: data,

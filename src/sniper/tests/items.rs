@@ -93,20 +93,6 @@ fn an_order_is_stored_with_its_item_and_the_reference_that_decided() {
 }
 
 #[test]
-fn an_order_that_was_not_sent_is_stored_with_its_item() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut session = session(folder.path());
-    session.engine.set_max_wait(Duration::ZERO);
-    if let Executor::Live(sender) = &session.engine.executor {
-        sender.is_down.set(true);
-    }
-    session.consider(trade("a", "Fracture Case"));
-    assert!(session.sent().is_empty());
-    let names: Vec<String> = stored(session, folder.path()).into_iter().map(|it| it.name).collect();
-    assert_eq!(names, ["Fracture Case"]);
-}
-
-#[test]
 fn a_report_stores_the_items_of_all_orders_before_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut session = session(folder.path());

@@ -26,6 +26,13 @@ fn command(program: &Program, args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// `nohup` ignores SIGHUP in all programs that it starts.
+fn is_hangup_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -89,7 +96,7 @@ async fn a_mistake_changes_nothing_and_is_named_with_its_line() {
     let err = text(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{err}");
     assert!(err.contains("nothing was changed, because the settings are invalid"), "{err}");
-    assert!(err.contains("sniper.toml:11") && err.contains("sniper.toml:12"), "{err}");
+    assert!(err.contains("sniper.toml:11:") && err.contains("sniper.toml:12:"), "{err}");
     buy(&market, 1_015).await;
     write_settings(&program, AMPLE_LIMITS);
     let done = command(&program, &["reload", "--json"]);
@@ -109,7 +116,7 @@ async fn an_unnamed_entry_with_purchases_is_replaced_only_with_a_name_or_on_requ
     let done = command(&program, &["reload"]);
     let err = text(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{err}");
-    assert!(err.contains("sniper.toml:8: AK-47 | Redline (1 bought for 10.15)"), "{err}");
+    assert!(err.contains("sniper.toml:8:1: AK-47 | Redline (1 bought for 10.15)"), "{err}");
     let line = "name = \"AK-47 | Redline\"";
     assert!(err.contains(&format!("add this line to it: {line}")), "{err}");
     let named = changed.replace("[[whitelist]]", &format!("[[whitelist]]\n{line}"));
@@ -129,7 +136,7 @@ async fn without_a_terminal_sighup_reloads_and_without_a_bot_a_reload_fails() {
     let market = SimServer::start(quiet()).unwrap();
     let program = Program::start(&market, AMPLE_LIMITS, &["run"]);
     until(|| market.stats().feeds_subscribed == 1).await;
-    if fs::File::open("/dev/tty").is_err() {
+    if fs::File::open("/dev/tty").is_err() && !is_hangup_ignored() {
         write_settings(&program, &AMPLE_LIMITS.replace("total = 100000", "total = 20"));
         program.signal("-HUP");
         until(|| program.out().contains("Budget: total 100000.00 → 20.00")).await;
@@ -141,4 +148,25 @@ async fn without_a_terminal_sighup_reloads_and_without_a_bot_a_reload_fails() {
     let done = command(&stopped, &["reload"]);
     assert_eq!(done.status.code(), Some(1));
     assert!(text(&done.stderr).contains("no bot is running"), "{}", text(&done.stderr));
+}
+
+#[tokio::test]
+async fn changed_files_are_named_until_they_are_reloaded() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run"]);
+    until(|| market.stats().feeds_subscribed == 1).await;
+    let is_named = || {
+        let status = command(&program, &["status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["settings_changed"] == true
+    };
+    // The thread that compares the files has read them once the first reload is done.
+    assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
+    assert!(!is_named());
+    write_settings(&program, &format!("{AMPLE_LIMITS}\n# a comment\n"));
+    until(|| program.out().contains("Settings changed on disk and not applied")).await;
+    assert!(is_named());
+    assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
+    assert!(!is_named());
+    assert_eq!(program.out().matches("Settings changed on disk").count(), 1);
 }
