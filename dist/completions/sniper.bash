@@ -187,11 +187,20 @@ _sniper() {
             sniper__subcmd__help__subcmd__prices,update)
                 cmd="sniper__subcmd__help__subcmd__prices__subcmd__update"
                 ;;
+            sniper__subcmd__help__subcmd__whitelist,enable)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__enable"
+                ;;
             sniper__subcmd__help__subcmd__whitelist,export)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__export"
                 ;;
             sniper__subcmd__help__subcmd__whitelist,import)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__import"
+                ;;
+            sniper__subcmd__help__subcmd__whitelist,list)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__list"
+                ;;
+            sniper__subcmd__help__subcmd__whitelist,pause)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__pause"
                 ;;
             sniper__subcmd__help__subcmd__whitelist,suggest)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__suggest"
@@ -268,6 +277,9 @@ _sniper() {
             sniper__subcmd__prices__subcmd__help,update)
                 cmd="sniper__subcmd__prices__subcmd__help__subcmd__update"
                 ;;
+            sniper__subcmd__whitelist,enable)
+                cmd="sniper__subcmd__whitelist__subcmd__enable"
+                ;;
             sniper__subcmd__whitelist,export)
                 cmd="sniper__subcmd__whitelist__subcmd__export"
                 ;;
@@ -277,8 +289,17 @@ _sniper() {
             sniper__subcmd__whitelist,import)
                 cmd="sniper__subcmd__whitelist__subcmd__import"
                 ;;
+            sniper__subcmd__whitelist,list)
+                cmd="sniper__subcmd__whitelist__subcmd__list"
+                ;;
+            sniper__subcmd__whitelist,pause)
+                cmd="sniper__subcmd__whitelist__subcmd__pause"
+                ;;
             sniper__subcmd__whitelist,suggest)
                 cmd="sniper__subcmd__whitelist__subcmd__suggest"
+                ;;
+            sniper__subcmd__whitelist__subcmd__help,enable)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__enable"
                 ;;
             sniper__subcmd__whitelist__subcmd__help,export)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__export"
@@ -288,6 +309,12 @@ _sniper() {
                 ;;
             sniper__subcmd__whitelist__subcmd__help,import)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__import"
+                ;;
+            sniper__subcmd__whitelist__subcmd__help,list)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__list"
+                ;;
+            sniper__subcmd__whitelist__subcmd__help,pause)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__pause"
                 ;;
             sniper__subcmd__whitelist__subcmd__help,suggest)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__suggest"
@@ -1043,8 +1070,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist)
-            opts="import export suggest"
+            opts="import export list pause enable suggest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__enable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1071,6 +1112,34 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__pause)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1695,8 +1764,26 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist)
-            opts="-h --config --json --help import export suggest help"
+            opts="-h --config --json --help import export list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__enable)
+            opts="-h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1731,8 +1818,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__help)
-            opts="import export suggest help"
+            opts="import export list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__enable)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1786,6 +1887,34 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__whitelist__subcmd__help__subcmd__suggest)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -1815,6 +1944,42 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__list)
+            opts="-h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__pause)
+            opts="-h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -140,13 +140,16 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the number of items and the age of each source'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "export" -d 'Print the whitelist as JSON'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -155,6 +158,15 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l percent -d 'Highest price, in percent of the reference' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l budget -d 'Coins to divide among the items' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l recording -d 'Directory of one session [default: the newest one of `sniper run --record`]' -r -F
@@ -166,6 +178,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "enable" -d 'Buy by a paused entry again'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -278,6 +293,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subc
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "enable" -d 'Buy by a paused entry again'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from alert" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'

@@ -4,7 +4,7 @@
 //! result to the engine as a whole. A mistake in the settings changes nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     sync::{
@@ -12,7 +12,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use clap::Args;
@@ -27,7 +27,8 @@ use super::{
 use crate::{
     clock,
     config::{
-        Budget, Config, ConfigErrors, Loaded, Market, Sources, load::process_environment,
+        Budget, Config, ConfigErrors, Loaded, Market, Sources,
+        load::{FILE_BYTES_MAX, process_environment},
         problem::SourceLocation,
     },
     domain::{
@@ -309,44 +310,46 @@ fn previous(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>
 /// Files of the settings, as they were when they were read.
 #[derive(Debug, Default)]
 struct Files {
-    read: Vec<(PathBuf, Option<(SystemTime, u64)>)>,
+    read: Vec<(PathBuf, Option<u32>)>,
     is_reported: bool,
 }
 
 impl Files {
     fn of(loaded: &Result<Loaded, ConfigErrors>) -> Self {
         let files = loaded.as_ref().map(|loaded| loaded.files.clone()).unwrap_or_default();
-        let read = files.into_iter().map(|path| (path.clone(), version(&path))).collect();
+        let read = files.into_iter().map(|path| (path.clone(), checksum(&path))).collect();
         Self { read, is_reported: false }
     }
 
     fn are_changed(&self) -> bool {
-        self.read.iter().any(|(path, read)| version(path) != *read)
+        self.read.iter().any(|(path, read)| checksum(path) != *read)
     }
 }
 
-/// Time of the last change and size of a file.
-fn version(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = path.metadata().ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+/// Returns the checksum of a file's content; `None` if it cannot be read or is too large.
+fn checksum(path: &Path) -> Option<u32> {
+    let is_small = path.metadata().is_ok_and(|metadata| metadata.len() <= FILE_BYTES_MAX);
+    is_small.then(|| std::fs::read(path).ok()).flatten().map(|content| crc32c::crc32c(&content))
 }
 
-/// Describes the changed entries whose purchases would no longer count, each with the line to add.
+/// Describes the new entries that replace others with purchases, each with the line to add.
 fn describe_lost(lost: &[LostCount], new: &Config, places: &[SourceLocation]) -> String {
-    let mut lines = vec![
-        "entries without a name were changed, and what they bought would no longer count:"
-            .to_owned(),
-    ];
+    let mut lines =
+        vec!["entries were replaced, and what they bought would no longer count:".to_owned()];
+    let names = new.whitelist.iter().filter_map(|entry| entry.name.clone());
+    let mut taken: HashSet<String> = names.collect();
     for LostCount { entry, usage } in lost.iter().take(LINES_MAX) {
         let place = places.get(*entry).map(ToString::to_string).unwrap_or_default();
-        let label = new.whitelist.get(*entry).map_or("", WhitelistEntry::label);
-        let name = free_name(label, &new.whitelist);
-        lines.push(format!(
-            "{place}: {} ({} bought for {}); add this line to it: name = \"{name}\"",
-            Escaped(label),
-            usage.quantity,
-            usage.total
-        ));
+        let Some(entry) = new.whitelist.get(*entry) else { continue };
+        let label = entry.label();
+        let remedy = match &entry.name {
+            Some(_) => "keep the name of the entry before, or name one entry for an item at a time"
+                .to_owned(),
+            None => format!("add this line to it: name = \"{}\"", free_name(label, &mut taken)),
+        };
+        let (quantity, total) = (usage.quantity, usage.total);
+        lines
+            .push(format!("{place}: {} ({quantity} bought for {total}); {remedy}", Escaped(label)));
     }
     let hidden = lost.len().saturating_sub(LINES_MAX);
     if 0 < hidden {
@@ -356,13 +359,15 @@ fn describe_lost(lost: &[LostCount], new: &Config, places: &[SourceLocation]) ->
     lines.join("\n")
 }
 
-/// Returns a name for an entry that no other entry has.
-fn free_name(label: &str, entries: &[WhitelistEntry]) -> String {
+/// Returns a name for an entry that no other entry has, and adds it to the taken ones.
+fn free_name(label: &str, taken: &mut HashSet<String>) -> String {
     let base: String = label.chars().filter(|char| !matches!(char, '"' | '\\')).collect();
-    let is_taken =
-        |name: &str| entries.iter().any(|entry| entry.name.as_deref().is_some_and(|it| it == name));
+    let base = if base == "*" { "any item".to_owned() } else { base };
     let numbered = (2_u32..).map(|number| format!("{base} {number}"));
-    std::iter::once(base.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(base)
+    let mut names = std::iter::once(base.clone()).chain(numbered);
+    let name = names.find(|name| !taken.contains(name)).unwrap_or(base);
+    taken.insert(name.clone());
+    name
 }
 
 /// Describes what changes, and what needs a restart.
@@ -383,22 +388,24 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
         let count = new.prices.sources.len();
         lines.push(format!("Prices: {count} {}", if count == 1 { "source" } else { "sources" }));
     }
-    if lines.is_empty() {
-        lines.push("Nothing changed".to_owned());
-    }
     let fixed = [
         ("market", old.market != new.market),
         ("dry or live", old.mode != new.mode),
         ("the addresses", old.endpoints != new.endpoints),
         ("the data directory", old.data_dir != new.data_dir),
         ("[feed]", old.feed != new.feed),
-        ("[reconnect]", old.reconnection != new.reconnection),
+        ("[reconnection]", old.reconnection != new.reconnection),
         ("[speed]", old.speed != new.speed),
+        ("[[alerts]], [alert_rules] or [heartbeat]", old.alerts != new.alerts),
+        ("[dashboard]", old.dashboard != new.dashboard),
     ];
     for (name, is_changed) in fixed {
         if is_changed {
             lines.push(format!("Not applied: {name} cannot change while the bot runs; restart it"));
         }
+    }
+    if lines.is_empty() {
+        lines.push("Nothing changed".to_owned());
     }
     if old.feed.server_filters && old.whitelist != new.whitelist {
         lines.push(

@@ -2,7 +2,8 @@
 //!
 //! - [`suggest`]: `sniper whitelist suggest`.
 
-pub mod suggest;
+mod entries;
+mod suggest;
 
 use std::{
     fs,
@@ -34,6 +35,8 @@ Examples:
   sniper whitelist import items.csv
   sniper whitelist import items.csv --write whitelist.json
   sniper whitelist export
+  sniper whitelist list
+  sniper whitelist pause redline
   sniper whitelist suggest --percent 85 --budget 500 --write items.csv";
 
 /// Maximum number of names to show for each kind of change.
@@ -65,6 +68,20 @@ pub enum WhitelistCommand {
     },
     /// Print the whitelist as JSON
     Export,
+    /// Show each entry with what it has bought and may still buy
+    List,
+    /// Stop buying by an entry of the running bot; it matches nothing until it is enabled
+    Pause {
+        /// Name of the entry, or its item if it has none
+        #[arg(value_name = "NAME")]
+        entry: String,
+    },
+    /// Buy by a paused entry again
+    Enable {
+        /// Name of the entry, or its item if it has none
+        #[arg(value_name = "NAME")]
+        entry: String,
+    },
     /// Show which items a recording listed below a share of their reference, how often, and at what
     /// expected margin
     Suggest(SuggestArgs),
@@ -80,18 +97,22 @@ pub fn run(
     args: &WhitelistArgs,
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<ExitCode, AppError> {
-    let config = context.load(false)?.config;
+    let load = || Ok::<_, AppError>(context.load(false)?.config);
     match &args.command {
+        WhitelistCommand::Pause { entry } => entries::set_paused(context, entry, true),
+        WhitelistCommand::Enable { entry } => entries::set_paused(context, entry, false),
+        WhitelistCommand::List => entries::list(context, &load()?),
         WhitelistCommand::Suggest(args) => {
-            suggest::run(context, &config, args, market)?;
+            suggest::run(context, &load()?, args, market)?;
             Ok(ExitCode::SUCCESS)
         }
         WhitelistCommand::Export => {
-            let entries: Vec<EntryObject> = config.whitelist.iter().map(entry_object).collect();
+            let entries: Vec<EntryObject> = load()?.whitelist.iter().map(entry_object).collect();
             report::print(&format_entries(&entries))?;
             Ok(ExitCode::SUCCESS)
         }
         WhitelistCommand::Import { file, write, max_price } => {
+            let config = load()?;
             let plan = read_plan(file, write.as_deref(), max_price.as_deref())
                 .map_err(|error| AppError::start("the import", error))?;
             let text = format_entries(&plan.entries);

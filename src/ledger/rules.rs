@@ -36,54 +36,63 @@ pub struct EntryPlan {
     renamed: Vec<(EntrySlot, EntryKey)>,
 }
 
-/// New entry without a name that replaces one with purchases, which would no longer count.
+/// New entry for an item of which removed entries have bought something that would no longer count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostCount {
     /// Position in the new whitelist.
     pub entry: usize,
+    /// Usage of the removed entries for its item.
     pub usage: EntryUsage,
 }
 
 impl EntryPlan {
     /// Assigns the entries of a new whitelist to the slots of the ledger.
     ///
-    /// A new entry with a name takes over the usage of the only entry without a name that is
-    /// removed and has the same item. Returns the entries without a name to which this does not
-    /// apply.
+    /// An entry that gets a name takes over the usage of the removed entry for the same item, if there
+    /// is exactly one removed and one new entry for it. Returns the other new entries for an item of
+    /// which a removed entry has bought something: its usage would no longer count.
     pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
         let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
-        let mut removed: HashMap<&ItemPattern, Vec<EntryKey>> = HashMap::new();
-        for entry in old.iter().filter(|entry| entry.name.is_none()) {
-            let key = EntryKey::of(entry);
-            if !keys.contains(&key) {
-                removed.entry(&entry.item).or_default().push(key);
+        let mut removed: HashMap<&ItemPattern, Vec<&WhitelistEntry>> = HashMap::new();
+        for entry in old.iter().filter(|entry| !keys.contains(&EntryKey::of(entry))) {
+            removed.entry(&entry.item).or_default().push(entry);
+        }
+        let mut added: HashMap<&ItemPattern, Vec<usize>> = HashMap::new();
+        for (index, entry) in new.iter().enumerate() {
+            if self.table.slot(&EntryKey::of(entry)).is_none() {
+                added.entry(&entry.item).or_default().push(index);
             }
         }
         let mut lost = Vec::new();
-        for (index, entry) in new.iter().enumerate() {
-            let key = EntryKey::of(entry);
-            let Some(before) = removed.get_mut(&entry.item) else { continue };
-            if self.table.slot(&key).is_some() {
+        for (item, indices) in added {
+            let Some(before) = removed.get(item) else { continue };
+            if let ([index], [from]) = (indices.as_slice(), before.as_slice())
+                && let Some(to) = new.get(*index).filter(|to| to.name.is_some())
+                && from.name.is_none()
+            {
+                self.rename(&EntryKey::of(from), EntryKey::of(to));
                 continue;
             }
-            if entry.name.is_some() {
-                if let [from] = before.as_slice()
-                    && let Some(slot) = self.table.slot(from)
-                {
-                    self.table.rename(slot, from, key.clone());
-                    self.renamed.push((slot, key));
-                    before.clear();
-                }
-                continue;
-            }
-            let usage = before.iter().filter_map(|key| self.table.slot(key));
-            let usage = usage.map(|slot| self.table.used(slot)).max_by_key(|usage| usage.quantity);
-            if let Some(usage) = usage.filter(|usage| 0 < usage.quantity) {
-                lost.push(LostCount { entry: index, usage });
+            let slots = before.iter().filter_map(|entry| self.table.slot(&EntryKey::of(entry)));
+            let used = slots.map(|slot| self.table.used(slot));
+            let usage = used.fold(EntryUsage::default(), |sum, used| EntryUsage {
+                quantity: sum.quantity.saturating_add(used.quantity),
+                total: sum.total.saturating_add(used.total),
+            });
+            if 0 < usage.quantity {
+                lost.extend(indices.into_iter().map(|entry| LostCount { entry, usage }));
             }
         }
+        lost.sort_by_key(|lost| lost.entry);
         self.new = self.table.set(new);
         lost
+    }
+
+    fn rename(&mut self, from: &EntryKey, to: EntryKey) {
+        if let Some(slot) = self.table.slot(from) {
+            self.table.rename(slot, from, to.clone());
+            self.renamed.push((slot, to));
+        }
     }
 }
 
@@ -218,7 +227,11 @@ mod tests {
         let old = [entry(Some("a")), entry(Some("b"))];
         let mut ledger = Ledger::in_memory(budget(), &old, false);
         (1..=3).for_each(|n| buy(&mut ledger, n, 1));
-        let new = [WhitelistEntry { max_quantity: 2, ..priced(Some("b"), 9) }, entry(Some("c"))];
+        let other = ItemPattern::Named("Other".to_owned());
+        let new = [
+            WhitelistEntry { max_quantity: 2, ..priced(Some("b"), 9) },
+            WhitelistEntry { item: other, ..entry(Some("c")) },
+        ];
         assert_eq!(reload(&mut ledger, budget(), (&old, &new)), []);
         assert_eq!(
             ledger.reserve(order_request(4, 1), T0).unwrap_err(),
@@ -248,6 +261,29 @@ mod tests {
         assert_eq!(plan.set(&old, &[priced(None, 6)]), [LostCount { entry: 0, usage }]);
         let mut plan = ledger.entry_plan();
         assert_eq!(plan.set(&old, &[priced(None, 5), priced(None, 6)]), [], "both are kept");
+    }
+
+    #[test]
+    fn a_count_is_never_lost_silently_however_entries_are_renamed() {
+        let old = [priced(None, 5), priced(None, 6), priced(Some("c"), 7)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        (0..3).for_each(|n| buy(&mut ledger, n + 1, usize::try_from(n).unwrap()));
+        let lost = |new: &[WhitelistEntry]| -> Vec<usize> {
+            let lost = ledger.entry_plan().set(&old, new);
+            lost.into_iter().map(|lost| lost.entry).collect()
+        };
+        // Both are named at once, so the predecessor of each is not clear.
+        let named = [priced(Some("a"), 5), priced(Some("b"), 6), old[2].clone()];
+        assert_eq!(lost(&named), [0, 1]);
+        // Another name for a named entry, and a name that is removed.
+        assert_eq!(lost(&[old[0].clone(), old[1].clone(), priced(Some("d"), 7)]), [2]);
+        assert_eq!(lost(&[old[0].clone(), old[1].clone(), priced(None, 7)]), [2]);
+        // One at a time.
+        assert_eq!(lost(&[priced(Some("a"), 9), old[1].clone(), old[2].clone()]), [0_usize; 0]);
+        // A further entry, and one that is only removed.
+        let more = [old[0].clone(), old[1].clone(), old[2].clone(), priced(Some("e"), 1)];
+        assert_eq!(lost(&more), [0_usize; 0]);
+        assert_eq!(lost(&old[..1]), [0_usize; 0]);
     }
 
     #[test]

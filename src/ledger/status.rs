@@ -12,6 +12,7 @@ use crate::{
     domain::latency::format_latency,
     domain::money::Amount,
     domain::time::{UnixMs, format_duration},
+    text::Escaped,
     ws::ConnectionCounts,
 };
 
@@ -138,6 +139,9 @@ pub struct AccountFailure {
     pub remedy: String,
 }
 
+/// Maximum number of paused entries in a status.
+pub const PAUSED_SHOWN_MAX: usize = 20;
+
 /// Status of one bot, or of a ledger without a running bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerStatus {
@@ -196,6 +200,9 @@ pub struct LedgerStatus {
     /// Threads that may wait and whose priority the system did not lower, by name.
     #[serde(default)]
     pub priority_refused: Vec<String>,
+    /// Labels of paused whitelist entries, at most [`PAUSED_SHOWN_MAX`].
+    #[serde(default)]
+    pub paused_entries: Vec<String>,
     /// `true` if the settings on disk were changed and are not in force.
     #[serde(default)]
     pub settings_changed: bool,
@@ -269,6 +276,7 @@ impl LedgerStatus {
             account_failures: Vec::new(),
             prices: Vec::new(),
             priority_refused: Vec::new(),
+            paused_entries: Vec::new(),
             settings_changed: false,
         }
     }
@@ -316,6 +324,28 @@ fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
     .collect()
 }
 
+impl LedgerStatus {
+    /// Writes what is in force differently from the settings on disk.
+    fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.paused_entries.is_empty() {
+            let entries: Vec<_> =
+                self.paused_entries.iter().map(|it| Escaped(it).to_string()).collect();
+            writeln!(
+                f,
+                "paused          {}; continue with: sniper whitelist enable NAME",
+                entries.join(", ")
+            )?;
+        }
+        if self.settings_changed {
+            writeln!(
+                f,
+                "settings        changed on disk, not applied; apply them with: sniper reload"
+            )?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
@@ -336,12 +366,7 @@ impl fmt::Display for LedgerStatus {
             writeln!(f, "account read    {read} failing since {since}: {cause}")?;
             writeln!(f, "                what to do: {remedy}")?;
         }
-        if self.settings_changed {
-            writeln!(
-                f,
-                "settings        changed on disk, not applied; apply them with: sniper reload"
-            )?;
-        }
+        self.write_settings(f)?;
         for (index, source) in self.prices.iter().enumerate() {
             writeln!(f, "{:<15} {source}", if index == 0 { "prices" } else { "" })?;
         }

@@ -21,7 +21,7 @@ use crate::{
     ledger::{
         AccountReading, Effects, HaltReason, Intent, LedgerError, OwnTrade,
         control::{self, ControlReply, ControlRequest, PendingRequest},
-        status::{self, FeedStatus},
+        status::{self, FeedStatus, PAUSED_SHOWN_MAX},
     },
     threads::priority,
     ws::{Downtime, FeedMetrics},
@@ -243,6 +243,7 @@ impl<B: OrderSender> Engine<B> {
             status.running_ms = running.map(millis);
             status.prices = self.price_status(now);
             status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
+            status.paused_entries = self.paused_labels();
             status.settings_changed = self.is_settings_changed;
             self.show_failing_reads(status);
         }
@@ -253,6 +254,12 @@ impl<B: OrderSender> Engine<B> {
         }
         // The client may have disconnected.
         drop(pending.reply.try_send(reply));
+    }
+
+    fn paused_labels(&self) -> Vec<String> {
+        let entries = self.whitelist.entries();
+        let paused = self.whitelist.paused().filter_map(|index| entries.get(index));
+        paused.take(PAUSED_SHOWN_MAX).map(|entry| entry.label().to_owned()).collect()
     }
 
     /// Pauses or enables entries. Returns `None` for a request to the ledger.

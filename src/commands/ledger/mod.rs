@@ -498,7 +498,7 @@ impl LedgerCommands<'_> {
         }
     }
 
-    fn print_change(
+    pub(super) fn print_change(
         &mut self,
         status: &LedgerStatus,
         done: &str,

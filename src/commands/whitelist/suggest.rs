@@ -67,7 +67,7 @@ fn parse_budget(text: &str) -> Result<Amount, &'static str> {
 ///
 /// Returns an [`AppError`] if there is no price source or no recording, or if the result cannot be
 /// printed or written.
-pub fn run(
+pub(super) fn run(
     context: CommandContext<'_>,
     config: &Config,
     args: &SuggestArgs,

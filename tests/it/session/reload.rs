@@ -170,3 +170,35 @@ async fn changed_files_are_named_until_they_are_reloaded() {
     assert!(!is_named());
     assert_eq!(program.out().matches("Settings changed on disk").count(), 1);
 }
+
+#[tokio::test]
+async fn an_entry_is_paused_and_enabled_in_a_running_bot_and_listed_with_its_count() {
+    let market = SimServer::start(quiet()).unwrap();
+    let debug = [("RUST_LOG", "debug")];
+    let program = Program::start_with((&market, AMPLE_LIMITS), &["run", "--live"], &debug);
+    ready(&program, &market).await;
+    buy(&market, 1_015).await;
+    let whitelist = |args: &[&str]| command(&program, &[&["whitelist"], args].concat());
+    assert_eq!(whitelist(&["pause", "redline"]).status.code(), Some(0));
+    // The pause survives a reload.
+    write_settings(&program, &AMPLE_LIMITS.replace("max_quantity = 1000", "max_quantity = 3"));
+    assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
+    market.list_items(vec![redline(900)]);
+    let status = || -> Value {
+        serde_json::from_slice(&command(&program, &["status", "--json"]).stdout).unwrap()
+    };
+    until(|| program.out().contains("it is paused")).await;
+    assert_eq!(status()["paused_entries"], serde_json::json!(["redline"]));
+    let unknown = whitelist(&["pause", "blueline"]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", text(&unknown.stdout));
+    assert_eq!(market.history().orders().count(), 1);
+    assert_eq!(whitelist(&["enable", "redline"]).status.code(), Some(0));
+    buy(&market, 1_000).await;
+    let lines = || text(&whitelist(&["list"]).stdout);
+    until(|| lines().contains("redline     500.00       2          1        20.15")).await;
+    let json: Value = serde_json::from_slice(&whitelist(&["list", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["entries"][0]["bought"], &json["entries"][0]["left"]),
+        (&2.into(), &1.into())
+    );
+}
