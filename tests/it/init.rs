@@ -220,6 +220,6 @@ fn read_until(mut controller: &fs::File, text: &str, shown: &mut String) {
     let mut buffer = [0; 256];
     while !shown[from..].split_once(text).is_some_and(|(_, rest)| rest.contains([':', '\n'])) {
         let count = controller.read(&mut buffer).unwrap();
-        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        shown.push_str(&String::from_utf8_lossy(buffer.get(..count).unwrap()));
     }
 }
