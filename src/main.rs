@@ -6,7 +6,7 @@ use sniper::{
     commands::{
         CommandContext, alert, capture, check,
         cli::{Cli, Command},
-        completions, dashboard, demo, doctor, health, ledger, man, prices, profit,
+        completions, dashboard, demo, doctor, health, init, ledger, man, prices, profit,
         reload::SettingsSource,
         replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
             context,
             |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
         ),
+        Command::Init(args) => init::run(context, &args),
         Command::Check(args) => check::run(
             context,
             &args,

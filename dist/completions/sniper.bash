@@ -46,6 +46,9 @@ _sniper() {
             sniper,help)
                 cmd="sniper__subcmd__help"
                 ;;
+            sniper,init)
+                cmd="sniper__subcmd__init"
+                ;;
             sniper,ledger)
                 cmd="sniper__subcmd__ledger"
                 ;;
@@ -120,6 +123,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help,help)
                 cmd="sniper__subcmd__help__subcmd__help"
+                ;;
+            sniper__subcmd__help,init)
+                cmd="sniper__subcmd__help__subcmd__init"
                 ;;
             sniper__subcmd__help,ledger)
                 cmd="sniper__subcmd__help__subcmd__ledger"
@@ -326,7 +332,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help --version run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help --version run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -622,7 +628,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help)
-            opts="run demo sim capture replay doctor check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -776,6 +782,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__init)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1160,6 +1180,64 @@ _sniper() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__init)
+            opts="-h --session-file --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --session-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --total)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-balance)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --item)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --entry-max-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-percent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --coin-usd)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-quantity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

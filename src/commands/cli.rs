@@ -13,6 +13,7 @@ use super::{
     demo::{self, DemoArgs},
     doctor::{self, DoctorArgs},
     health,
+    init::{self, InitArgs},
     ledger::{self, LedgerArgs},
     prices::{self, PricesArgs},
     profit::{self, ProfitArgs},
@@ -86,6 +87,9 @@ pub enum Command {
     /// Test the settings, connection, account and disk step by step; never buys
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(DoctorArgs),
+    /// Ask for the first settings, and write .env and sniper.toml
+    #[command(after_help = init::EXAMPLES)]
+    Init(InitArgs),
     /// Validate the settings and show them; offline
     #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),

@@ -6,7 +6,7 @@
 //! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
 //!   the decision engine.
-//! - [`doctor`], [`check`]: diagnostics, online and offline.
+//! - [`init`]: the first settings. [`doctor`], [`check`]: diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
 //!   was bought.
 //! - [`alert`]: test messages.
@@ -31,6 +31,7 @@ pub mod dashboard;
 pub mod demo;
 pub mod doctor;
 pub mod health;
+pub mod init;
 pub mod ledger;
 pub mod local_time;
 pub mod man;
@@ -48,7 +49,10 @@ pub mod whitelist;
 
 use std::{error::Error, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use self::{capture::CaptureError, cli::SharedArgs, ledger::LedgerCommandError, report::Output};
+use self::{
+    capture::CaptureError, cli::SharedArgs, init::InitError, ledger::LedgerCommandError,
+    report::Output,
+};
 use crate::{
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
     domain::money::Decimals,
@@ -122,6 +126,8 @@ pub enum AppError {
     LedgerCommand(#[from] LedgerCommandError),
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    #[error(transparent)]
+    Init(#[from] InitError),
     /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
     Start { what: &'static str, source: Box<dyn Error + Send + Sync> },
@@ -145,6 +151,7 @@ impl AppError {
                 check::EXIT_CONFIG
             }
             Self::Capture(error) => error.exit_code(),
+            Self::Init(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) | Self::LedgerRejected(_) => 73,
             Self::LedgerCommand(_) => 1,

@@ -5,6 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::dotenv;
 use crate::secret::{self, Secret};
 
 /// Maximum length of a cookie header in bytes, the limit of common servers for one header.
@@ -72,6 +73,9 @@ pub enum CredentialError {
     /// Text without `name=value` instead of a whole header.
     #[error("contains no `name=value`, so it is not a Cookie header")]
     NotAHeader,
+    /// Other cookies than that of a session.
+    #[error("contains no `session` cookie")]
+    NoSession,
 }
 
 impl Credential {
@@ -140,6 +144,15 @@ impl Credential {
         }
     }
 
+    /// Returns the line of `.env` that sets this cookie.
+    pub fn dotenv_line(&self) -> String {
+        let value = self.value.reveal();
+        match value.strip_prefix("session=").filter(|value| !value.contains(DELIMITERS)) {
+            Some(session) => format!("CSGOROLL_SESSION={}", dotenv::quote(session)),
+            None => format!("CSGOROLL_COOKIE={}", dotenv::quote(value)),
+        }
+    }
+
     /// Registers the cookies with [`secret`], so that they are masked in all output.
     fn register(header: &str) -> Self {
         secret::register_cookies(header);
@@ -171,7 +184,7 @@ fn check(text: &str) -> Result<(), CredentialError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::problem::Diagnostics, *};
 
     #[track_caller]
     fn session(value: &str, expected: Result<&str, CredentialError>) {
@@ -245,6 +258,28 @@ mod tests {
         let short = |header| Credential::from_cookie(header).unwrap().short_values();
         assert_eq!(short("a=1234567; b=12345678; c=; session=s%3Aabc1"), 1);
         assert_eq!(short("a=12; session=abcdefg"), 2);
+    }
+
+    #[test]
+    fn the_line_of_a_cookie_is_read_from_the_file_unchanged() {
+        for (header, name) in [
+            ("session=s%3Aabc.def%2B", "CSGOROLL_SESSION"),
+            ("session=s%3Aab'c$HOME#\\", "CSGOROLL_SESSION"),
+            ("a=b; session=s%3Ax", "CSGOROLL_COOKIE"),
+            ("a=\"b c\"; session='$x'; d=#e\\n", "CSGOROLL_COOKIE"),
+        ] {
+            let line = Credential::from_cookie(header).unwrap().dotenv_line();
+            let mut diagnostics = Diagnostics::default();
+            let variables = dotenv::read(".env", &line, &mut diagnostics);
+            let [variable] = &variables[..] else { panic!("{line}") };
+            assert_eq!(variable.name, name);
+            let read = match name {
+                "CSGOROLL_SESSION" => Credential::from_session(&variable.value),
+                _ => Credential::from_cookie(&variable.value),
+            };
+            assert_eq!(read.unwrap().value().reveal(), header);
+            assert!(!variable.substituted && diagnostics.is_ok(), "{line}");
+        }
     }
 
     #[test]

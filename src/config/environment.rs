@@ -333,7 +333,9 @@ pub(super) fn fresh_credential(
 
 const fn remedy(error: CredentialError) -> &'static str {
     match error {
-        CredentialError::Empty => "copy the value of the `session` cookie from your browser",
+        CredentialError::Empty | CredentialError::NoSession => {
+            "copy the value of the `session` cookie from your browser"
+        }
         CredentialError::Control | CredentialError::NotAscii | CredentialError::TooLong => {
             "copy it from your browser again, as one line"
         }

@@ -16,6 +16,7 @@ mod documents;
 mod echo;
 mod feed;
 mod filters;
+mod init;
 mod market;
 mod other_market;
 mod packages;

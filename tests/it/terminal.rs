@@ -22,7 +22,7 @@ const STOPPED_IN_TIME: Duration = Duration::from_secs(10);
 const NO_CONTROL: i32 = 0o400;
 
 /// Opens a pseudoterminal. Returns the controlling side and the program's side.
-fn terminal() -> (File, File) {
+pub(crate) fn terminal() -> (File, File) {
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
