@@ -287,6 +287,23 @@ mod tests {
     }
 
     #[test]
+    fn purchases_while_a_reload_is_prepared_are_counted() {
+        let entries = [entry(Some("a"))];
+        let mut ledger = Ledger::in_memory(budget(), &entries, false);
+        let limited = [WhitelistEntry { max_quantity: 1, ..entry(Some("a")) }];
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&entries, &limited), []);
+        let rules = ledger.rules_recorder().record(plan, budget(), T0).unwrap();
+        buy(&mut ledger, 1, 0);
+        let _old = ledger.replace_rules(rules);
+        assert_eq!(
+            ledger.reserve(order_request(2, 1), T0).unwrap_err(),
+            RiskRejection::EntryQuantity { bought: 1, max: 1 }
+        );
+        ledger.state().check().unwrap();
+    }
+
+    #[test]
     fn an_entry_that_gets_a_name_keeps_its_count() {
         let old = [priced(None, 5)];
         let mut ledger = Ledger::in_memory(budget(), &old, false);

@@ -39,6 +39,15 @@ impl ItemValues {
     }
 }
 
+impl ItemValues {
+    /// Follows the entry into another whitelist. `previous`: for each entry there, its position before.
+    pub(super) fn move_entry(&mut self, previous: &[Option<usize>]) {
+        let moved = previous.iter().position(|before| *before == Some(self.entry));
+        // An entry that was removed has no label.
+        self.entry = moved.unwrap_or(usize::MAX);
+    }
+}
+
 impl<B: OrderSender> Engine<B> {
     /// Stores the items of the orders that were sent since the last call.
     pub(super) fn record_items(&mut self) {

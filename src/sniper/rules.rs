@@ -68,12 +68,16 @@ impl<B: OrderSender> Engine<B> {
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
         let Rules { whitelist, previous, ledger, prices, other_sources, max_wait } = rules;
+        // They name entries by position.
+        self.record_items();
+        for order in self.pending.values_mut() {
+            order.item.move_entry(&previous);
+        }
         let count = |before: &Option<usize>| {
             before.and_then(|at| self.match_counts.get(at)).copied().unwrap_or_default()
         };
         let match_counts: Vec<u64> = previous.iter().map(count).collect();
         whitelist.pause_as(&self.whitelist, &previous);
-        // They name entries by position.
         self.activity.clear_near_misses();
         self.max_wait = max_wait;
         if let Some(sources) = other_sources {

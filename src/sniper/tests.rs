@@ -203,13 +203,15 @@ fn new_rules_decide_held_and_later_listings_again() {
     };
     session.consider(held("a", 1_015));
     session.consider(held("b", 900));
+    session.consider(trade("sent", REDLINE));
     assert_eq!(session.engine.unmatched_entries().count(), 0);
     let old = [WhitelistEntry { max_quantity: 1_000, ..entry() }];
     let other = WhitelistEntry { item: ItemPattern::Named("Fracture Case".to_owned()), ..entry() };
     let cheaper = WhitelistEntry { max_price: Amount::from_cents(950), ..old[0].clone() };
     let new = vec![other, cheaper];
     let mut plan = session.engine.ledger().entry_plan();
-    assert_eq!(plan.set(&old, &new), []);
+    // The entry has no name and an order, as after `--new-entries`.
+    assert_eq!(plan.set(&old, &new).len(), 1);
     let recorder = session.engine.ledger().rules_recorder();
     let rules = Rules {
         whitelist: Arc::new(Whitelist::new(new)),
@@ -225,11 +227,15 @@ fn new_rules_decide_held_and_later_listings_again() {
     assert_eq!(session.skipped("no longer on the whitelist"), 1);
     let unmatched: Vec<_> = session.engine.unmatched_entries().map(WhitelistEntry::label).collect();
     assert_eq!(unmatched, ["Fracture Case"], "the other entry has matched before");
+    // The order in flight keeps its entry, which is the second one now.
+    let pending = session.engine.pending.values().next().unwrap();
+    let item = session.engine.ordered_item(&pending.market_name, &pending.item);
+    assert_eq!(item.entry, old[0].label());
     session.consider(trade("c", REDLINE));
     session.consider(trade("d", "Fracture Case"));
     session.after = Duration::from_secs(60);
     session.run_timers();
-    assert_eq!(session.sent(), ["d", "b"]);
+    assert_eq!(session.sent(), ["sent", "d", "b"]);
 }
 
 #[test]
