@@ -23,7 +23,7 @@ mod reader;
 
 use std::{
     fmt,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     mem,
     sync::{
         Arc, Mutex, PoisonError,
@@ -112,19 +112,12 @@ pub struct Finished {
 ///
 /// Returns a [`LogError`] if a log is already started or the thread cannot be created.
 pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogError> {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let poll_reader = move || destination.reader();
-    let (log, lines, is_terminal) = match destination {
-        OutputStream::Stdout => {
-            let (log, lines) = spawn_with_reader(io::stdout(), poll_reader)?;
-            (log, lines, io::stdout().is_terminal())
-        }
-        OutputStream::Stderr => {
-            let (log, lines) = spawn_with_reader(io::stderr(), poll_reader)?;
-            (log, lines, io::stderr().is_terminal())
-        }
+    let (log, lines) = match destination {
+        OutputStream::Stdout => spawn_with_reader(io::stdout(), poll_reader)?,
+        OutputStream::Stderr => spawn_with_reader(io::stderr(), poll_reader)?,
     };
-    let subscriber = subscriber(filter, lines, is_terminal && !no_color);
+    let subscriber = subscriber(filter, lines, destination.has_colors());
     tracing::subscriber::set_global_default(subscriber).map_err(|_set| LogError::Twice)?;
     Ok(log)
 }
@@ -419,7 +412,7 @@ mod tests {
     fn wait_for(taken: &Mutex<Vec<u8>>, condition: impl Fn(&[u8]) -> bool) {
         let started = std::time::Instant::now();
         while !condition(&taken.lock().unwrap()) {
-            assert!(started.elapsed() < Duration::from_secs(20), "never written");
+            assert!(started.elapsed() < Duration::from_secs(60), "never written");
             thread::park_timeout(WRITE_EVERY);
         }
     }

@@ -116,6 +116,15 @@ pub fn is_quoted(value: &str) -> bool {
     })
 }
 
+/// Returns a count with its noun: `1 entry`, `2 entries`.
+pub fn counted<N>(count: N, one: &str, many: &str) -> String
+where
+    N: fmt::Display + PartialEq + From<u8>,
+{
+    let noun = if count == N::from(1) { one } else { many };
+    format!("{count} {noun}")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

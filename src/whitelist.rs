@@ -148,6 +148,23 @@ impl Whitelist {
 }
 
 impl Whitelist {
+    /// Returns `true` if an entry is about other items than the listing, whichever of its conditions
+    /// was found not to be met. Prices are compared before kinds of items, because that is faster.
+    pub fn is_about_other_items(
+        &self,
+        entry: usize,
+        mismatch: &Mismatch,
+        trade: &Trade<'_>,
+    ) -> bool {
+        let other = || {
+            let entry = self.entries.get(entry)?;
+            kind_mismatch(entry, trade, trade.total_value?)
+                .filter(Mismatch::is_other_item)
+                .or_else(|| filter_mismatch(entry.filter.as_deref()?, trade))
+        };
+        mismatch.is_other_item() || other().is_some()
+    }
+
     /// Formats a condition of an entry that is not met, with the name of the reference.
     pub fn reason(&self, entry: usize, mismatch: &Mismatch) -> String {
         let position = match mismatch {

@@ -28,6 +28,9 @@ _sniper() {
             sniper,completions)
                 cmd="sniper__subcmd__completions"
                 ;;
+            sniper,config)
+                cmd="sniper__subcmd__config"
+                ;;
             sniper,dashboard)
                 cmd="sniper__subcmd__dashboard"
                 ;;
@@ -94,6 +97,18 @@ _sniper() {
             sniper__subcmd__alert__subcmd__help,test)
                 cmd="sniper__subcmd__alert__subcmd__help__subcmd__test"
                 ;;
+            sniper__subcmd__config,help)
+                cmd="sniper__subcmd__config__subcmd__help"
+                ;;
+            sniper__subcmd__config,show)
+                cmd="sniper__subcmd__config__subcmd__show"
+                ;;
+            sniper__subcmd__config__subcmd__help,help)
+                cmd="sniper__subcmd__config__subcmd__help__subcmd__help"
+                ;;
+            sniper__subcmd__config__subcmd__help,show)
+                cmd="sniper__subcmd__config__subcmd__help__subcmd__show"
+                ;;
             sniper__subcmd__help,alert)
                 cmd="sniper__subcmd__help__subcmd__alert"
                 ;;
@@ -105,6 +120,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help,completions)
                 cmd="sniper__subcmd__help__subcmd__completions"
+                ;;
+            sniper__subcmd__help,config)
+                cmd="sniper__subcmd__help__subcmd__config"
                 ;;
             sniper__subcmd__help,dashboard)
                 cmd="sniper__subcmd__help__subcmd__dashboard"
@@ -162,6 +180,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help__subcmd__alert,test)
                 cmd="sniper__subcmd__help__subcmd__alert__subcmd__test"
+                ;;
+            sniper__subcmd__help__subcmd__config,show)
+                cmd="sniper__subcmd__help__subcmd__config__subcmd__show"
                 ;;
             sniper__subcmd__help__subcmd__ledger,export)
                 cmd="sniper__subcmd__help__subcmd__ledger__subcmd__export"
@@ -332,7 +353,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help --version run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -346,6 +367,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -354,7 +379,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__alert)
-            opts="-h --config --json --help test help"
+            opts="-h --config --json --color --help test help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -362,6 +387,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -414,7 +443,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__alert__subcmd__test)
-            opts="-h --all --config --json --help"
+            opts="-h --all --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -422,6 +451,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -432,7 +465,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__capture)
-            opts="-h --out --for --rotate --compress --idle --max-retries --url --subscribe --binance-perp-public --binance-perp-market --binance-spot --config --json --help"
+            opts="-h --out --for --rotate --compress --idle --max-retries --url --subscribe --binance-perp-public --binance-perp-market --binance-spot --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -482,6 +515,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -490,7 +527,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__check)
-            opts="-h --live --config --json --help"
+            opts="-h --live --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -498,6 +535,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -508,7 +549,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__completions)
-            opts="-h --config --json --help bash elvish fish powershell zsh"
+            opts="-h --config --json --color --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -516,6 +557,96 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__config)
+            opts="-h --config --json --color --help show help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__config__subcmd__help)
+            opts="show help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__config__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__config__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__config__subcmd__show)
+            opts="-h --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -526,7 +657,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__dashboard)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -534,6 +665,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -544,7 +679,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__demo)
-            opts="-h --for --rate --seed --explain --config --json --help"
+            opts="-h --for --rate --seed --explain --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -566,6 +701,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -574,7 +713,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__doctor)
-            opts="-h --latency --config --json --help"
+            opts="-h --latency --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -582,6 +721,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -592,7 +735,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__halt)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -600,6 +743,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -610,7 +757,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__health)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -618,6 +765,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -628,7 +779,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help)
-            opts="run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -700,6 +851,34 @@ _sniper() {
         sniper__subcmd__help__subcmd__completions)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__config)
+            opts="show"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__config__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1188,7 +1367,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__init)
-            opts="-h --session-file --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --help"
+            opts="-h --session-file --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1238,6 +1417,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1246,7 +1429,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger)
-            opts="-h --config --json --help list show export verify resolve new-budget help"
+            opts="-h --config --json --color --help list show export verify resolve new-budget help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1254,6 +1437,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1264,7 +1451,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__export)
-            opts="-h --csv --config --json --help"
+            opts="-h --csv --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1272,6 +1459,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1394,7 +1585,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__list)
-            opts="-h --since --csv --config --json --help"
+            opts="-h --since --csv --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1408,6 +1599,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1416,7 +1611,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__new__subcmd__budget)
-            opts="-h --yes --config --json --help"
+            opts="-h --yes --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1424,6 +1619,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1434,7 +1633,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__resolve)
-            opts="-h --bought --not-bought --returned --yes --config --json --help"
+            opts="-h --bought --not-bought --returned --yes --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1442,6 +1641,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1452,7 +1655,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__show)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1460,6 +1663,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1470,7 +1677,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__verify)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1478,6 +1685,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1488,7 +1699,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__man)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1496,6 +1707,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1506,7 +1721,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices)
-            opts="-h --config --json --help update show status diff help"
+            opts="-h --config --json --color --help update show status diff help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1514,6 +1729,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1524,7 +1743,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__diff)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1532,6 +1751,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1626,7 +1849,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__show)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1634,6 +1857,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1644,7 +1871,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__status)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1652,6 +1879,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1662,7 +1893,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__update)
-            opts="-h --accept --config --json --help"
+            opts="-h --accept --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1670,6 +1901,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1680,7 +1915,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__profit)
-            opts="-h --since --config --json --help"
+            opts="-h --since --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1694,6 +1929,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1702,7 +1941,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__reload)
-            opts="-h --new-entries --config --json --help"
+            opts="-h --new-entries --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1710,6 +1949,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1720,7 +1963,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__replay)
-            opts="-h --prices --all --config --json --help"
+            opts="-h --prices --all --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1734,6 +1977,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1742,7 +1989,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__resume)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1750,6 +1997,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1760,7 +2011,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__run)
-            opts="-h --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help"
+            opts="-h --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1774,6 +2025,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1782,7 +2037,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__sim)
-            opts="-h --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --help"
+            opts="-h --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1816,6 +2071,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1824,14 +2083,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__status)
-            opts="-h --config --json --help"
+            opts="-h --watch --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1842,7 +2109,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist)
-            opts="-h --config --json --help import export list pause enable suggest help"
+            opts="-h --config --json --color --help import export list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1850,6 +2117,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1860,7 +2131,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__enable)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1868,6 +2139,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1878,7 +2153,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__export)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1886,6 +2161,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2008,7 +2287,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__import)
-            opts="-h --write --max-price --config --json --help"
+            opts="-h --write --max-price --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2026,6 +2305,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -2034,7 +2317,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__list)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2042,6 +2325,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2052,7 +2339,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__pause)
-            opts="-h --config --json --help"
+            opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2060,6 +2347,10 @@ _sniper() {
             case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -2070,7 +2361,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__suggest)
-            opts="-h --percent --budget --recording --prices --reference --write --config --json --help"
+            opts="-h --percent --budget --recording --prices --reference --write --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2102,6 +2393,10 @@ _sniper() {
                     ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
                 *)

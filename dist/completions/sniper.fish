@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_sniper_global_optspecs
-    string join \n live resume new-ledger not-counted dashboard explain record for= config= json h/help V/version
+    string join \n live resume new-ledger not-counted dashboard explain record for= config= json color= h/help V/version
 end
 
 function __fish_sniper_needs_command
@@ -26,6 +26,9 @@ end
 
 complete -c sniper -n "__fish_sniper_needs_command" -l for -d 'Stop after this duration, such as 60s, 5m or 1h30m [default: never]' -r
 complete -c sniper -n "__fish_sniper_needs_command" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_needs_command" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_needs_command" -l live -d 'Buy with real money'
 complete -c sniper -n "__fish_sniper_needs_command" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_needs_command" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
@@ -44,6 +47,7 @@ complete -c sniper -n "__fish_sniper_needs_command" -f -a "replay" -d 'Show what
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "check" -d 'Validate the settings and show them; offline'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "config" -d 'Show the settings in force and where each is set; offline'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "alert" -d 'Send test messages to the alert channels'
@@ -60,6 +64,9 @@ complete -c sniper -n "__fish_sniper_needs_command" -f -a "man" -d 'Print the ma
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l for -d 'Stop after this duration, such as 60s, 5m or 1h30m [default: never]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l live -d 'Buy with real money'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
@@ -73,6 +80,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand demo" -l for -d 'Duration 
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l rate -d 'Listings per second' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l seed -d 'Seed of the simulated market; the same seed gives the same market' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -s h -l help -d 'Print help'
@@ -83,6 +93,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand sim" -l fault -d 'Inject a
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l balance -d 'Initial balance of the account, in coins' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l for -d 'Stop after this time, such as 60s, 5m or 8h [default: never]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l no-rivals -d 'Run without rival buyers'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l suspected-trader -d 'Flag the account as a suspected trader, which may join each listing only a little later'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l print-whitelist -d 'Print a sniper.toml whose whitelist matches listings of this market, and exit'
@@ -99,15 +112,24 @@ complete -c sniper -n "__fish_sniper_using_subcommand capture" -l binance-perp-p
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l binance-perp-market -d 'Address of the mark prices of perpetuals' -r
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l binance-spot -d 'Address of the spot streams' -r
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l compress -d 'Compress with zstd'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l prices -d 'Folder with stored price tables, instead of the recorded ones' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l all -d 'Show every listing that an entry could be about, also those of other categories or variants'
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l latency -d 'Only measure the latency of each address of the market\'s servers'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -s h -l help -d 'Print help'
@@ -122,15 +144,40 @@ complete -c sniper -n "__fish_sniper_using_subcommand init" -l coin-usd -d 'Doll
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l max-quantity -d 'Maximum number of that item' -r
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l name -d 'Name of the whitelist entry [default: the words of its item]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l guest -d 'Write no session cookie: a dry run connects as a guest'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l yes -d 'Ask nothing: use the default of what is not given'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand check" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l live -d 'Also check the requirements of `run --live`'
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand check" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "update" -d 'Read the sources now; without names: all of them'
@@ -139,16 +186,28 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_see
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l accept -d 'Take a table although it differs too much from the last good one'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "update" -d 'Read the sources now; without names: all of them'
@@ -157,6 +216,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
@@ -169,18 +231,33 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l percent -d 'Highest price, in percent of the reference' -r
@@ -190,6 +267,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l reference -d 'Reference, such as buff.bid [default: the bid of the first source, or its ask]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l write -d 'CSV file that receives the items within the budget, for `sniper whitelist import`' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
@@ -200,17 +280,26 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l all -d 'Send an example of every event, as loud as the settings say, at the rate of each channel'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from help" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'
@@ -222,20 +311,35 @@ complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_see
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l since -d 'Only orders of the last days or hours, such as 7d or 12h [default: all]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l csv -d 'Print CSV, even with --json'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l csv -d 'Print CSV (the default), even with --json'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l bought -d 'The order was bought'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l not-bought -d 'The order was not bought; its coins are available again'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l returned -d 'The purchase was cancelled, and its coins are back'
@@ -243,6 +347,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l yes -d 'Do not ask for confirmation'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -s h -l help -d 'Print help'
@@ -255,55 +362,85 @@ complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -l since -d 'Only orders of the last days or hours, such as 30d or 12h [default: all]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand profit" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand status" -l watch -d 'Print the status again and again, each two seconds or at another interval, until Ctrl-C' -r
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand status" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand status" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand reload" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l new-entries -d 'Count changed entries without a name from zero'
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand halt" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand resume" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand health" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand health" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand health" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand health" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand completions" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand man" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand man" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "replay" -d 'Show what the settings would have ordered in a recording, and why not; sends nothing'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "alert" -d 'Send test messages to the alert channels'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "man" -d 'Print the manual page'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "replay" -d 'Show what the settings would have ordered in a recording, and why not; sends nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "config" -d 'Show the settings in force and where each is set; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "alert" -d 'Send test messages to the alert channels'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "man" -d 'Print the manual page'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "show" -d 'Show the prices of an item'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "status" -d 'Show the number of items and the age of each source'

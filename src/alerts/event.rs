@@ -11,7 +11,7 @@ use crate::{
     domain::time::{UnixMs, format_duration},
     ledger::HaltReason,
     secret,
-    text::is_safe_to_print,
+    text::{counted, is_safe_to_print},
 };
 
 /// Maximum length of a text of the market, in characters.
@@ -302,8 +302,8 @@ impl AlertEvent {
         match self {
             Self::Started { is_live, entries } => {
                 let mode = if *is_live { "Live" } else { "Dry run" };
-                let noun = if *entries == 1 { "entry" } else { "entries" };
-                format!("{mode}, {entries} whitelist {noun}")
+                let entries = counted(*entries, "whitelist entry", "whitelist entries");
+                format!("{mode}, {entries}")
             }
             Self::Stopped { reason, .. } => market_text(reason),
             Self::Bought { order, left: Some(left) } => {

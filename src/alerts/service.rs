@@ -326,7 +326,7 @@ impl Dispatcher {
         for (name, undelivered) in counts {
             let undelivered = undelivered.load(Ordering::Relaxed);
             if undelivered > 0 {
-                warn!(target: ALWAYS_SHOWN, "Alerts not delivered: {name}, {undelivered}");
+                warn!(target: ALWAYS_SHOWN, "{undelivered} alerts were not delivered to {name}");
             }
         }
         let lost = self.parts.state.lost.load(Ordering::Relaxed);

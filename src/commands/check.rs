@@ -27,7 +27,7 @@ use crate::{
     execution::request_size::{OrderRequestSize, SEGMENT_BYTES},
     markets::Marketplace,
     secret::Masking,
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 /// Examples in the help.
@@ -137,7 +137,7 @@ pub fn format_errors(problems: &ConfigErrors) -> String {
     let count = problems.list().len().saturating_add(problems.suppressed());
     let mut text = format!("{problems}\n");
     text.push_str(&warnings(problems.warnings()));
-    let count = if count == 1 { "1 error".to_owned() } else { format!("{count} errors") };
+    let count = counted(count, "error", "errors");
     text.push_str(&format!("\n{count} in the settings\n"));
     text
 }
@@ -269,8 +269,7 @@ fn settings(loaded: &Loaded) -> String {
 fn whitelist(count: usize) -> String {
     match count {
         0 => "empty: logs every listing. To begin, copy sniper.example.toml to sniper.toml".into(),
-        1 => "1 entry".to_owned(),
-        count => format!("{count} entries"),
+        count => counted(count, "entry", "entries"),
     }
 }
 

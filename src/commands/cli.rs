@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
 use super::{
     alert::{self, AlertArgs},
     capture::{self, CaptureArgs},
     check::{self, CheckArgs},
     completions::{self, CompletionsArgs},
+    config::{self, ConfigArgs},
     dashboard,
     demo::{self, DemoArgs},
     doctor::{self, DoctorArgs},
@@ -21,7 +22,7 @@ use super::{
     replay::command::{self as replay, ReplayArgs},
     run::{self, RunArgs},
     sim::{self, SimArgs},
-    status,
+    status::{self, StatusArgs},
     whitelist::{self, WhitelistArgs},
 };
 use crate::config::Market;
@@ -65,6 +66,30 @@ pub struct SharedArgs {
     /// Print one JSON object as the last line of stdout, and log to stderr
     #[arg(long, global = true)]
     pub json: bool,
+    /// Colors: on terminals without `NO_COLOR`, always, or never
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
+    pub color: ColorWhen,
+}
+
+/// Value of `--color`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl ColorWhen {
+    /// Applies the choice to all output of this process.
+    fn apply(self) {
+        let choice = match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -93,6 +118,9 @@ pub enum Command {
     /// Validate the settings and show them; offline
     #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),
+    /// Show the settings in force and where each is set; offline
+    #[command(after_help = config::EXAMPLES)]
+    Config(ConfigArgs),
     /// Read the price sources now, and show prices, ages and changes
     #[command(after_help = prices::EXAMPLES)]
     Prices(PricesArgs),
@@ -110,7 +138,7 @@ pub enum Command {
     Profit(ProfitArgs),
     /// Show the state of the bot: mode, remaining budget, orders, halts
     #[command(after_help = status::EXAMPLES)]
-    Status,
+    Status(StatusArgs),
     /// Apply changed settings to the running bot: whitelist, budget and prices
     #[command(after_help = reload::EXAMPLES)]
     Reload(ReloadArgs),
@@ -142,6 +170,7 @@ impl Cli {
         if let Err(error) = cli.check() {
             error.exit();
         }
+        cli.shared.color.apply();
         cli
     }
 

@@ -6,7 +6,8 @@
 //! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
 //!   the decision engine.
-//! - [`init`]: the first settings. [`doctor`], [`check`]: diagnostics, online and offline.
+//! - [`init`]: the first settings. [`config`]: the settings in force. [`doctor`], [`check`]:
+//!   diagnostics, online and offline.
 //! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
 //!   was bought.
 //! - [`alert`]: test messages.
@@ -27,6 +28,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod completions;
+pub mod config;
 pub mod dashboard;
 pub mod demo;
 pub mod doctor;

@@ -24,7 +24,7 @@ use crate::{
     ledger::{OrderState, OrderedItem, Sequence, intent::Intent, reader::LedgerReader},
     prices::{ItemKey, PriceBook, Reference},
     shutdown::parse_duration,
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 /// Examples in the help.
@@ -355,7 +355,7 @@ impl Profit {
         line(self.unpriced, &format!("without a price today: {names}{more}"))?;
         line(self.unnamed, "whose items are not in the ledger")?;
         line(self.unknown, "whose outcome is not known yet")?;
-        line(self.returning, "cancelled and not refunded yet")?;
+        line(self.returning, "cancelled, the refund is not in the balance yet")?;
         line(self.returned, "cancelled and refunded")
     }
 }
@@ -372,8 +372,8 @@ fn signed(value: &impl fmt::Display) -> String {
 impl fmt::Display for Profit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Paid { count, coins } = self.all();
-        let orders = if count == 1 { "order" } else { "orders" };
-        write!(f, "Bought: {count} {orders} for {coins} coins")?;
+        let orders = counted(count, "order", "orders");
+        write!(f, "Bought: {orders} for {coins} coins")?;
         match self.since {
             Some(since) => writeln!(f, " since {}", format_local(since))?,
             None => writeln!(f)?,

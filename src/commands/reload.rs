@@ -47,7 +47,7 @@ use crate::{
         Sniper,
         rules::{Rules, RulesChange},
     },
-    text::Escaped,
+    text::{Escaped, counted},
     threads::{ThreadName, priority},
     whitelist::Whitelist,
 };
@@ -386,7 +386,7 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     }
     if old.prices != new.prices {
         let count = new.prices.sources.len();
-        lines.push(format!("Prices: {count} {}", if count == 1 { "source" } else { "sources" }));
+        lines.push(format!("Prices: {}", counted(count, "source", "sources")));
     }
     let fixed = [
         ("market", old.market != new.market),
@@ -429,9 +429,8 @@ fn whitelist_change(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> String {
         }
     }
     let removed = old.len().saturating_sub(kept).saturating_sub(changed);
-    let count = new.len();
-    let noun = if count == 1 { "entry" } else { "entries" };
-    format!("Whitelist: {count} {noun} ({added} added, {changed} changed, {removed} removed)")
+    let count = counted(new.len(), "entry", "entries");
+    format!("Whitelist: {count} ({added} added, {changed} changed, {removed} removed)")
 }
 
 fn budget_changes(old: &Budget, new: &Budget) -> Vec<String> {

@@ -21,6 +21,7 @@ use crate::{
     recording::{ActiveRecording, RealDisk, RecordingConfig, RecordingEnd, StreamSource},
     shutdown::parse_duration,
     sniper::Sniper,
+    text::counted,
     ws::Feed,
 };
 
@@ -168,7 +169,7 @@ pub fn announce<M: Marketplace>(config: &Config) {
             info!("To begin: copy sniper.example.toml to sniper.toml, edit it, run `sniper check`");
         }
         count => {
-            info!("Whitelist: {count} {}", if count == 1 { "entry" } else { "entries" });
+            info!("Whitelist: {}", counted(count, "entry", "entries"));
             info!(
                 "Limits: {} per item, {} total, keep {}, {} orders/min",
                 budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute

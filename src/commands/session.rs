@@ -45,6 +45,7 @@ use crate::{
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper, near_misses::NearMisses},
+    text::counted,
     threads::{Alarm, affinity},
     whitelist::{Whitelist, WhitelistEntry},
     ws::{BackfillSender, Feed, RetriesExhausted},
@@ -327,10 +328,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         if let Some(orders) = &self.orders {
             let waiting = orders.in_flight_count();
             if waiting > 0 {
-                let noun = if waiting == 1 { "order" } else { "orders" };
+                let waiting = counted(waiting, "order", "orders");
                 warn!(
                     target: ALWAYS_SHOWN,
-                    "Stopping ({ended}): waiting up to {} s for {waiting} {noun} in flight; {}",
+                    "Stopping ({ended}): waiting up to {} s for {waiting} in flight; {}",
                     GRACE_PERIOD.as_secs(),
                     ended.quit_hint()
                 );

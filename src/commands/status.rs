@@ -1,11 +1,23 @@
 //! `sniper status`: state of everything that uses one `SNIPER_DATA`: a live bot, a dry run next to it, and the
 //! stored ledger while no live bot runs.
 
-use std::{fmt, path::Path, process::ExitCode, process::Termination};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+    path::Path,
+    process::{ExitCode, Termination},
+    thread,
+    time::Duration,
+};
 
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::ledger::LedgerCommandError;
+use super::{
+    AppError, CommandContext,
+    ledger::{self, LedgerCommandError},
+    report,
+};
 use crate::{
     domain::time::UnixMs,
     ledger::{
@@ -14,6 +26,8 @@ use crate::{
         reader::LedgerReader,
         status::{LedgerStatus, NOT_RUNNING},
     },
+    log::OutputStream,
+    shutdown::parse_duration,
 };
 
 /// Examples in the help.
@@ -21,7 +35,46 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper status
   sniper status --json
-  watch sniper status";
+  sniper status --watch
+  sniper status --watch 10s
+
+Exits with 1 if something needs you.";
+
+/// Interval of `--watch` without a value.
+const WATCH_EVERY: &str = "2s";
+
+/// Minimum interval of `--watch`.
+const WATCH_EVERY_MIN: Duration = Duration::from_millis(500);
+
+/// Moves the cursor of a terminal to the first line and clears the rest.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct StatusArgs {
+    /// Print the status again and again, each two seconds or at another interval, until Ctrl-C
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = WATCH_EVERY, value_parser = parse_duration)]
+    pub watch: Option<Duration>,
+}
+
+/// Runs `sniper status`.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if a bot or the ledger cannot be queried, or the output fails.
+pub fn run(context: CommandContext<'_>, args: &StatusArgs) -> Result<ExitCode, AppError> {
+    let show = || ledger::at(context, |commands| commands.status());
+    let Some(interval) = args.watch else { return show() };
+    let clears = io::stdout().is_terminal() && !context.output.is_json();
+    while !OutputStream::Stdout.is_reader_gone() {
+        if clears {
+            report::print(CLEAR)?;
+        }
+        let _code = show()?;
+        thread::sleep(interval.max(WATCH_EVERY_MIN));
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
 /// Status of everything that uses one `SNIPER_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

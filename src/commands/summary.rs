@@ -284,7 +284,9 @@ impl Summary {
         let stats = &self.stats;
         writeln!(f, "{bought:>8}  bought for {spent} coins")?;
         write_count(f, delivered, "of them delivered")?;
-        let text = format!("of them cancelled, {returning_coins} coins not refunded yet");
+        let text = format!(
+            "of them cancelled, the refund of {returning_coins} coins is not in the balance yet"
+        );
         write_count(f, returning, &text)?;
         write_count(f, returned, &format!("cancelled and refunded ({returned_coins} coins)"))?;
         let describe =
@@ -501,7 +503,7 @@ mod tests {
         for line in [
             "       3  bought for 30.00 coins",
             "       1  of them delivered",
-            "       1  of them cancelled, 10.00 coins not refunded yet",
+            "       1  of them cancelled, the refund of 10.00 coins is not in the balance yet",
             "       2  cancelled and refunded (20.00 coins)",
             "       4  unknown orders turned out not bought",
         ] {
@@ -577,7 +579,7 @@ mod tests {
             response_time: Duration::ZERO,
             is_cancelled: false,
         });
-        let line = "        5.52  Glove Case  84.10 % of buff.bid 2.74, margin -2.50 %";
+        let line = "        5.52  Glove Case  84.1 % of buff.bid 2.74, margin -2.50 %";
         assert!(summary.to_string().contains(&format!("{line}\n")), "{summary}");
         let json = summary.to_json();
         let purchase = &json["purchases"][0];

@@ -25,7 +25,7 @@ use crate::{
         money::Amount,
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
-    text::{Escaped, nearest},
+    text::{Escaped, counted, nearest},
     whitelist::import::{self, EntryObject, ImportPlan},
 };
 
@@ -237,7 +237,8 @@ impl ImportReport<'_> {
             (false, _) => "Nothing was written.\n".to_owned(),
             (true, None) => "Nothing was written; add --write whitelist.json.\n".to_owned(),
             (true, Some(target)) => {
-                format!("{} entries written to {}\n", plan.entries.len(), target.display())
+                let entries = counted(plan.entries.len(), "entry", "entries");
+                format!("{entries} written to {}\n", target.display())
             }
         });
         text

@@ -115,6 +115,12 @@ impl Variables<'_> {
         })
     }
 
+    /// Returns the variables that are set, and their locations.
+    pub(super) fn set_at(&self) -> Vec<(&'static str, SourceLocation)> {
+        let set = VARIABLES.into_iter().filter_map(|name| self.get(name));
+        set.map(|setting| (setting.name, setting.place)).collect()
+    }
+
     /// Reports variables whose value is in quotes.
     fn check_quotes(&self, diagnostics: &mut Diagnostics) {
         let set = VARIABLES.into_iter().filter_map(|name| self.find(name));

@@ -12,6 +12,7 @@ use super::{
     document::ConfigDocument,
     dotenv::{self, Variable},
     environment::{self, Environment, Variables},
+    in_force::SettingPlace,
     prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
     settings::{self, EntryList, TomlSettings, check_distinct, resolve},
@@ -64,6 +65,10 @@ pub struct Loaded {
     pub credential_source: Option<(&'static str, SourceLocation)>,
     /// Value of `RUST_LOG`.
     pub log_filter: Option<String>,
+    /// Locations of the settings of the settings file that are set, except those in lists.
+    pub set_at: Vec<SettingPlace>,
+    /// Environment variables that are set, and their locations.
+    pub variables: Vec<(&'static str, SourceLocation)>,
 }
 
 impl Config {
@@ -123,6 +128,8 @@ impl Config {
             entry_places,
             credential_source: environment.credential_source,
             log_filter: environment.log_filter,
+            set_at: policy.set_at,
+            variables: variables.set_at(),
         })
     }
 }

@@ -12,6 +12,7 @@ mod dotenv;
 pub mod endpoint;
 pub mod environment;
 pub mod first_settings;
+pub mod in_force;
 pub mod load;
 pub mod pasted_cookie;
 pub mod prices;
@@ -29,7 +30,7 @@ pub use self::{
     dashboard::DashboardConfig,
     load::{Loaded, Sources},
     prices::PricesConfig,
-    problem::{ConfigErrors, Problem},
+    problem::{ConfigErrors, Problem, SourceLocation},
 };
 use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
 

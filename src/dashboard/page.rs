@@ -23,6 +23,7 @@ use crate::{
         activity::{MatchResult, OrderProgress},
         view::{EntryCounts, SessionView},
     },
+    text::counted,
     whitelist::WhitelistEntry,
 };
 
@@ -423,7 +424,8 @@ fn histogram(out: &mut String, bars: &[(u64, u64)]) -> fmt::Result {
 
 fn entries(out: &mut String, view: &SessionView) -> fmt::Result {
     let all = view.whitelist.entries();
-    writeln!(out, "<h2>Whitelist: {} entries</h2>\n<ul>", all.len())?;
+    let count = counted(all.len(), "entry", "entries");
+    writeln!(out, "<h2>Whitelist: {count}</h2>\n<ul>")?;
     let shown = view.entries.len();
     for (index, (entry, counts)) in all.iter().zip(&view.entries).enumerate() {
         entry_row(out, entry, Some(counts), view.whitelist.is_paused(index))?;

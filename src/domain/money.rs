@@ -204,6 +204,15 @@ impl fmt::Display for Amount {
     }
 }
 
+impl Percent {
+    /// Formats the percentage with one decimal, rounded up.
+    pub fn rounded_up(self) -> String {
+        let tenths = self.0.saturating_add(9).div_euclid(10);
+        let (magnitude, sign) = (tenths.unsigned_abs(), if tenths < 0 { "-" } else { "" });
+        format!("{sign}{}.{}", magnitude / 10, magnitude % 10)
+    }
+}
+
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let magnitude = self.0.unsigned_abs();

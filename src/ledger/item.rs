@@ -47,11 +47,11 @@ pub struct OrderedReference {
     pub percent: Percent,
 }
 
-/// Share of the reference in coins: `84.10 % of buff.bid 2.74`.
+/// Share of the reference in coins, rounded up as in the line of the order: `84.1 % of buff.bid 2.74`.
 impl fmt::Display for OrderedReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let coins = Reference::new(self.price, self.coin).in_coins();
-        let (percent, name) = (self.percent, Escaped(&self.name));
+        let (percent, name) = (self.percent.rounded_up(), Escaped(&self.name));
         write!(f, "{percent} % of {name} {}", Amount::from_cents(coins.cents()))
     }
 }

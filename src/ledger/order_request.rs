@@ -270,7 +270,7 @@ pub enum RiskRejection {
     #[error("the whitelist entry is unknown to the ledger")]
     NoEntry,
     /// The entry's `max_quantity` is reached.
-    #[error("{bought} bought or reserved, its entry's max_quantity is {max}")]
+    #[error("its entry's max_quantity {max} is reached: {bought} bought or in flight")]
     EntryQuantity { bought: u32, max: u32 },
     /// The order would exceed the entry's `max_total`.
     #[error("{spent} spent and {price} more would exceed its entry's max_total {max}")]

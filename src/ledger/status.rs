@@ -447,7 +447,7 @@ impl fmt::Display for FeedStatus {
             let count = self.handled_later;
             writeln!(
                 f,
-                "handled later   {count} messages, because a wanted listing came with them"
+                "read later      {count} messages, after wanted listings that arrived with them"
             )?;
         }
         for (index, connection) in self.connections.iter().enumerate() {
@@ -613,7 +613,7 @@ mod tests {
             "feed            connecting\nlast listing    none yet\ngaps            0, 0 reconnects\n"
         );
         let busy = FeedStatus { handled_later: 7, ..down };
-        let line = "handled later   7 messages, because a wanted listing came with them\n";
+        let line = "read later      7 messages, after wanted listings that arrived with them\n";
         assert!(busy.to_string().ends_with(line), "{busy}");
     }
 

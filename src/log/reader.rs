@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anstream::{AutoStream, ColorChoice};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
@@ -45,6 +46,21 @@ impl OutputStream {
             Self::Stdout => poll_state(&io::stdout()),
             Self::Stderr => poll_state(&io::stderr()),
         }
+    }
+
+    /// Returns `true` if the reader has closed the stream.
+    pub fn is_reader_gone(self) -> bool {
+        self.reader() == ReaderState::Gone
+    }
+
+    /// Returns `true` if text may contain colors: on a terminal without `NO_COLOR`, unless `--color`
+    /// decides it.
+    pub fn has_colors(self) -> bool {
+        let choice = match self {
+            Self::Stdout => AutoStream::choice(&io::stdout()),
+            Self::Stderr => AutoStream::choice(&io::stderr()),
+        };
+        choice != ColorChoice::Never
     }
 
     fn write(self, text: &[u8]) -> io::Result<()> {

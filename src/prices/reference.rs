@@ -153,11 +153,9 @@ impl fmt::Display for PercentOfReference {
 impl PercentOfReference {
     /// Formats the share with the name of the reference: `2.31 = 84.1 % of buff.bid 2.75`.
     pub fn of(&self, name: &dyn fmt::Display) -> String {
-        let percent = self.reference.percent(self.price).hundredths();
-        let tenths = percent.saturating_add(9).div_euclid(10);
-        let (whole, part) = (tenths.div_euclid(10), tenths.rem_euclid(10));
+        let percent = self.reference.percent(self.price).rounded_up();
         let reference = Amount::from_cents(self.reference.in_coins().cents());
-        format!("{} = {whole}.{part} % of {name} {reference}", self.price)
+        format!("{} = {percent} % of {name} {reference}", self.price)
     }
 }
 

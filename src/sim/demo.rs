@@ -35,7 +35,7 @@ item = \"*\"
 category = \"knife\"
 max_percent = 80
 reference = \"example.bid\"
-max_price = 5000
+max_price = 400
 max_quantity = 2
 ";
 
@@ -60,7 +60,9 @@ unit = \"usd\"
 /// source of their prices.
 pub fn with_prices() -> String {
     let entry = "name = \"slate\"";
-    WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1) + KNIVES + PRICE_SECTION
+    let settings = WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1);
+    // Knives cost more than the items of the other entries.
+    settings.replacen("max_price = 120.00", "max_price = 400.00", 1) + KNIVES + PRICE_SECTION
 }
 
 /// An entry of [`WHITELIST`], with the ranges from which matching listings are generated.

@@ -323,7 +323,8 @@ impl<B: OrderSender> Engine<B> {
         }
         trade_log::listing(&trade, self.whitelist.is_empty());
         if let Decision::Mismatched { entry, mismatch } = &decision {
-            let repeats = self.near_misses.count(mismatch, now.instant);
+            let is_about_others = || self.whitelist.is_about_other_items(*entry, mismatch, &trade);
+            let repeats = self.near_misses.count(mismatch, is_about_others, now.instant);
             trade_log::mismatch(&trade, (*entry, mismatch), &self.whitelist, repeats);
         }
     }

@@ -34,9 +34,14 @@ impl NearMissLog {
     /// Returns the number of listings without a line since the last one for the same reason; `None`
     /// if this one has no line either.
     #[inline]
-    pub(super) fn count(&mut self, mismatch: &Mismatch, now: Instant) -> Option<u64> {
+    pub(super) fn count(
+        &mut self,
+        mismatch: &Mismatch,
+        is_about_other_items: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Option<u64> {
         match self.mode {
-            NearMisses::All => return (!mismatch.is_other_item()).then_some(0),
+            NearMisses::All => return (!is_about_other_items()).then_some(0),
             NearMisses::Sampled => {}
         }
         let last = self.last.get_mut(reason(mismatch)?)?;
@@ -82,14 +87,14 @@ mod tests {
     fn each_reason_of_a_percent_rule_has_a_line_per_minute() {
         let (mut log, now) = (NearMissLog::default(), Instant::now());
         let second = |second| now + Duration::from_secs(second);
-        assert_eq!(log.count(&NO_PRICE, now), Some(0));
-        assert_eq!(log.count(&AHEAD, now), Some(0));
-        assert_eq!(log.count(&NO_PRICE, second(1)), None);
-        assert_eq!(log.count(&NO_PRICE, second(59)), None);
-        assert_eq!(log.count(&NO_PRICE, second(60)), Some(2));
-        assert_eq!(log.count(&NO_PRICE, second(61)), None);
-        assert_eq!(log.count(&UNKNOWN_FLOAT, now), None);
-        assert_eq!(log.count(&CATEGORY, now), None);
+        assert_eq!(log.count(&NO_PRICE, || NO_PRICE.is_other_item(), now), Some(0));
+        assert_eq!(log.count(&AHEAD, || AHEAD.is_other_item(), now), Some(0));
+        assert_eq!(log.count(&NO_PRICE, || NO_PRICE.is_other_item(), second(1)), None);
+        assert_eq!(log.count(&NO_PRICE, || NO_PRICE.is_other_item(), second(59)), None);
+        assert_eq!(log.count(&NO_PRICE, || NO_PRICE.is_other_item(), second(60)), Some(2));
+        assert_eq!(log.count(&NO_PRICE, || NO_PRICE.is_other_item(), second(61)), None);
+        assert_eq!(log.count(&UNKNOWN_FLOAT, || UNKNOWN_FLOAT.is_other_item(), now), None);
+        assert_eq!(log.count(&CATEGORY, || CATEGORY.is_other_item(), now), None);
     }
 
     #[test]
@@ -97,9 +102,9 @@ mod tests {
         let mut log = NearMissLog { mode: NearMisses::All, ..NearMissLog::default() };
         let now = Instant::now();
         for _ in 0..2 {
-            assert_eq!(log.count(&NO_PRICE, now), Some(0));
-            assert_eq!(log.count(&UNKNOWN_FLOAT, now), Some(0));
-            assert_eq!(log.count(&CATEGORY, now), None);
+            assert_eq!(log.count(&NO_PRICE, || NO_PRICE.is_other_item(), now), Some(0));
+            assert_eq!(log.count(&UNKNOWN_FLOAT, || UNKNOWN_FLOAT.is_other_item(), now), Some(0));
+            assert_eq!(log.count(&CATEGORY, || CATEGORY.is_other_item(), now), None);
         }
     }
 }

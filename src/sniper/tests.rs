@@ -769,7 +769,7 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
     };
     read(&mut session, "account-1", 100_000);
     // The writer thread makes the limit durable.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !session.engine.ledger.is_limit_durable() && Instant::now() < deadline {
         std::thread::yield_now();
     }

@@ -97,6 +97,16 @@ pub(super) struct MatchedEntry<'a> {
     pub(super) margin: Option<Percent>,
 }
 
+impl MatchedEntry<'_> {
+    /// The most that the entry pays for the listing: the lower one of its greatest price and of its
+    /// percent rule.
+    fn limit(&self, entry: &WhitelistEntry) -> Amount {
+        let rule = self.reference.zip(entry.percent.as_ref());
+        let ceiling = rule.map(|(decided, rule)| decided.share.reference.ceiling(rule.max_percent));
+        ceiling.map_or(entry.max_price, |ceiling| ceiling.min(entry.max_price))
+    }
+}
+
 /// Values that the whitelist compared: `  float 0.215  limit 12.50  [redline]`, and
 /// `  2.31 = 84.1 % of reference 2.75` before the limit of a percent rule.
 struct MatchDetails<'a> {
@@ -122,7 +132,10 @@ impl Display for MatchDetails<'_> {
             write!(f, "  margin {margin} %")?;
         }
         match self.matched.entry {
-            Some(entry) => write!(f, "  limit {}  [{}]", entry.max_price, Escaped(entry.label())),
+            Some(entry) => {
+                let limit = self.matched.limit(entry);
+                write!(f, "  limit {limit}  [{}]", Escaped(entry.label()))
+            }
             None => Ok(()),
         }
     }
@@ -288,7 +301,7 @@ pub(super) fn outcome(outcome: &Outcome, order: &OrderResult<'_>, snapshot: Opti
     debug!("Response received: order {id}, {outcome:?}, after {took}");
 }
 
-/// `  84.10 % of buff.bid 2.74, margin 12.30 %`, or nothing.
+/// `  84.1 % of buff.bid 2.74, margin 12.30 %`, or nothing.
 struct OrderedReferenceText<'a>(&'a OrderedItem);
 
 impl Display for OrderedReferenceText<'_> {

@@ -423,3 +423,20 @@ fn a_share_and_a_margin_are_those_of_the_listing() {
     assert_eq!(view.decided(&entry(), &trade), None);
     assert_eq!(PriceView::NONE.margin(&trade), None);
 }
+
+#[test]
+fn an_entry_is_about_other_items_also_if_the_price_was_compared_first() {
+    let entry = WhitelistEntry { max_price: Amount::from_cents(1), ..entry() };
+    let whitelist = Whitelist::new(vec![entry]);
+    let is_other = |trade: &Trade<'_>| match whitelist.decide(trade) {
+        Decision::Mismatched { entry, mismatch } => {
+            assert!(matches!(mismatch, Mismatch::PriceAbove { .. }), "{mismatch}");
+            whitelist.is_about_other_items(entry, &mismatch, trade)
+        }
+        other => panic!("{other:?}"),
+    };
+    let mut trade = trade("a", REDLINE);
+    assert!(!is_other(&trade));
+    trade.is_stattrak = true;
+    assert!(is_other(&trade));
+}

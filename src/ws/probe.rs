@@ -24,7 +24,7 @@ use crate::{
         tls::{Tls, server_name},
     },
     protocol::{FeedProtocol, OperationId, SubscriptionState},
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 /// A step of the probe.
@@ -130,8 +130,7 @@ impl<M: Marketplace, P: FnMut(ProbeStep, Duration, &str)> Prober<'_, M, P> {
             let found = dial::lookup(endpoint.host(), endpoint.port(), reach).await;
             let addresses: VecDeque<SocketAddr> = found.map_err(FeedError::Dial)?.into();
             let (host, count) = (endpoint.host(), addresses.len());
-            let noun = if count == 1 { "address" } else { "addresses" };
-            let detail = format!("{host} has {count} {noun}");
+            let detail = format!("{host} has {}", counted(count, "address", "addresses"));
             Ok((addresses, detail))
         };
         self.step(ProbeStep::Dns, self.limit, work).await

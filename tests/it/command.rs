@@ -519,7 +519,8 @@ fn the_demo_shows_why_each_knife_was_ordered_or_not() {
         [", above 80.00 %  [knives]", "example.bid has no price for this item  [knives]"],
     );
     let ordered = log.lines().filter(|line| line.contains("BUY sent") && line.contains("[knives]"));
-    assert!((1..=2).contains(&ordered.count()), "{log}");
+    assert!(ordered.count() >= 1, "{log}");
+    assert!(!log.contains("Desert Eagle | Blaze"), "an entry about knives is not about it: {log}");
 }
 
 #[test]
@@ -789,4 +790,27 @@ fn a_check_opens_no_connection_and_writes_no_file() {
     assert!(listener.accept().is_err(), "a connection was opened");
     let files: Vec<_> = fs::read_dir(workspace.directory.path()).unwrap().collect();
     assert_eq!(files.len(), 1);
+}
+
+#[test]
+fn a_watched_status_repeats_until_its_reader_goes() {
+    let workspace = Workspace::new();
+    let mut running = workspace.start(&["status", "--watch", "500ms"]);
+    let twice = {
+        let first = running.read_until("No bot is running");
+        format!("{first}{}", running.read_until("No bot is running"))
+    };
+    assert_eq!(twice.matches("No bot is running").count(), 2, "{twice}");
+    drop(running.0.stdout.take());
+    assert_eq!(running.ended(), Some(0));
+}
+
+#[test]
+fn the_color_option_decides_about_a_pipe() {
+    let workspace = Workspace::new().with_closing_market();
+    let colored = |args: &[&str]| {
+        out(&workspace.run(&[&["--for", "100ms"], args].concat())).contains("\u{1b}[")
+    };
+    assert!(colored(&["--color", "always"]));
+    assert!(!colored(&["--color", "never"]) && !colored(&[]));
 }

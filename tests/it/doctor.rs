@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::feed::feed_of;
 
-const WAIT: Duration = Duration::from_secs(10);
+const WAIT: Duration = Duration::from_secs(60);
 
 fn market() -> SimServer {
     SimServer::start(SimSettings { rate: Rate::per_second(50), ..SimSettings::default() }).unwrap()

@@ -9,7 +9,7 @@ pub mod step;
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
@@ -30,17 +30,18 @@ use crate::{
     },
     alerts::channel::{AlertChannel, CheckFailure},
     clock,
-    config::{Config, Mode, load::process_environment},
+    config::{Config, Mode},
     domain::account::{BalanceError, User},
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     domain::time::format_duration,
+    log::OutputStream,
     markets::{AccountQuery, EnvironmentNames, Marketplace},
     net::{
         http_client::{HttpClient, HttpReply},
         tls::Tls,
     },
-    text::{Escaped, error_chain},
+    text::{Escaped, counted, error_chain},
     ws::{
         Feed, FeedError, SettingNames,
         policy::RETRY_AFTER_MAX,
@@ -112,8 +113,7 @@ fn print_steps(
     output: Output,
     run: impl FnOnce(&mut dyn FnMut(&DoctorStep)) -> Result<DoctorReport, AppError>,
 ) -> Result<ExitCode, AppError> {
-    let no_color = process_environment("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colors = io::stdout().is_terminal() && !no_color;
+    let colors = OutputStream::Stdout.has_colors();
     let mut printed = Ok(());
     let report = run(&mut |step| {
         if !output.is_json() && printed.is_ok() {
@@ -172,9 +172,8 @@ fn settings(config: &Config) -> DoctorStep {
         Mode::Dry => "dry",
         Mode::Live => "live",
     };
-    let entries = config.whitelist.len();
-    let noun = if entries == 1 { "entry" } else { "entries" };
-    let mut seen = format!("{mode}, {entries} whitelist {noun}, feed {}", config.endpoints.ws);
+    let entries = counted(config.whitelist.len(), "whitelist entry", "whitelist entries");
+    let mut seen = format!("{mode}, {entries}, feed {}", config.endpoints.ws);
     if let Some(listen) = config.dashboard.listen.filter(|_| config.dashboard.is_remote()) {
         let warning = "reachable from other machines and not encrypted: use a firewall";
         seen.push_str(&format!("; warning: the dashboard at {listen} is {warning}"));
@@ -392,8 +391,9 @@ async fn read_own_trades<M: Marketplace>(
 fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String {
     let (count, pages) = (reading.trades.len(), reading.pages);
     let more = if is_truncated { ", more exist" } else { "" };
-    let noun = if pages == 1 { "page" } else { "pages" };
-    let mut seen = format!("{count} purchases on {pages} {noun}{more}");
+    let (purchases, pages) =
+        (counted(count, "purchase", "purchases"), counted(pages, "page", "pages"));
+    let mut seen = format!("{purchases} on {pages}{more}");
     if let Some(UnknownStatus { word, .. }) = reading.unknown.first() {
         seen.push_str(&format!("; status {} is unknown to this version", Escaped(word)));
     }

@@ -14,7 +14,7 @@ use crate::{
         OrderState, OrderTotals, OrderedItem, OrderedReference, Sequence, error::LedgerError,
         intent::Intent, reader::LedgerReader,
     },
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 /// Maximum widths of the columns with text of the market or the user, in characters.
@@ -216,14 +216,8 @@ impl fmt::Display for OrderList {
             writeln!(f, "{}", line.trim_end())?;
         }
         let totals = OrderTotals::of(self.orders.iter().map(|order| &order.intent));
-        let orders = if self.orders.len() == 1 { "order" } else { "orders" };
-        writeln!(
-            f,
-            "\n{} {orders}, {} of them bought for {} coins",
-            self.orders.len(),
-            totals.bought,
-            totals.spent
-        )
+        let orders = counted(self.orders.len(), "order", "orders");
+        writeln!(f, "\n{orders}, {} of them bought for {} coins", totals.bought, totals.spent)
     }
 }
 

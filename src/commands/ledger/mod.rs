@@ -46,7 +46,7 @@ use crate::{
     },
     secret::Masking,
     shutdown::parse_duration,
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 /// Examples in the help.
@@ -415,10 +415,10 @@ impl LedgerCommands<'_> {
         let reader = self.open_reader()?;
         reader.verify()?;
         let count = reader.state().intents().len();
-        let orders = if count == 1 { "order" } else { "orders" };
+        let orders = counted(count, "order", "orders");
         self.print(
             &json!({ "ok": true, "intents": count }),
-            &format!("OK: {count} {orders} verified, every record and every total checked.\n"),
+            &format!("OK: {orders} verified, every record and every total checked.\n"),
         )
     }
 

@@ -184,7 +184,7 @@ fn list_prints_each_order_with_its_item_and_the_reference_that_decided() {
         "{text}"
     );
     assert!(
-        bought.ends_with("0.215  redline      84.10 % of buff.bid 2.74, margin -2.50 %"),
+        bought.ends_with("0.215  redline      84.1 % of buff.bid 2.74, margin -2.50 %"),
         "{text}"
     );
     assert!(lines[3].contains("in flight  30.00  listing listing-3"), "{text}");

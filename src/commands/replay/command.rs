@@ -110,10 +110,11 @@ struct DecisionLine {
 impl DecisionLines<'_> {
     fn add(&mut self, decision: &ReplayDecision<'_, '_>) {
         let matched = matches!(decision.verdict, Decision::Matched(_));
-        if let Decision::Mismatched { mismatch, .. } = decision.verdict {
+        if let Decision::Mismatched { entry, mismatch } = decision.verdict {
             let count = self.mismatches.entry(mismatch.name()).or_default();
             *count = count.saturating_add(1);
-            if mismatch.is_other_item() && !self.is_all {
+            let is_other = || self.whitelist.is_about_other_items(entry, &mismatch, decision.trade);
+            if !self.is_all && is_other() {
                 return;
             }
         }
@@ -152,16 +153,31 @@ impl DecisionLines<'_> {
         }
         text.push_str(&input.describe(result.span_ns));
         let stats = &result.stats;
-        text.push_str(&format!("{:>8}  listings\n", stats.listings));
-        text.push_str(&format!("{:>8}  matched\n", stats.matched));
-        text.push_str(&format!(
-            "{:>8}  would have been ordered, for {} coins\n",
-            stats.would_buy, stats.would_spend
-        ));
+        let mut line = |count: u64, what: &str| text.push_str(&format!("{count:>8}  {what}\n"));
+        line(stats.listings, "listings");
+        line(stats.matched, "matched");
+        let spend = format!("would have been ordered, for {} coins", stats.would_spend);
+        line(stats.would_buy, &spend);
+        let decided = stats.would_buy.saturating_add(stats.skipped_total());
+        let waiting = stats.matched.saturating_sub(decided);
+        if waiting > 0 {
+            line(waiting, "still waiting at the end");
+        }
         let skipped = stats.skipped.iter().map(|(reason, count)| (describe_skip(reason), *count));
         text.push_str(&reasons("skipped", skipped.collect()));
         let mismatches = self.mismatches.iter().map(|(reason, count)| (*reason, *count));
         text.push_str(&reasons("named by an entry that did not match", mismatches.collect()));
+        let mismatched: u64 = self.mismatches.values().sum();
+        let others = [
+            (stats.repeated, "repeated after they had matched"),
+            (stats.unreadable, "not readable"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            text.push_str(&format!("{count:>8}  {what}\n"));
+        }
+        let counted = [stats.matched, mismatched, stats.repeated, stats.unreadable];
+        let rest = counted.into_iter().fold(stats.listings, u64::saturating_sub);
+        text.push_str(&format!("{rest:>8}  of items that no entry names\n"));
         text
     }
 
@@ -250,8 +266,9 @@ impl DecisionLine {
     fn to_text(&self) -> String {
         let Self { time, word, price, item, details, entry, .. } = self;
         let (item, entry) = (Escaped(item), Escaped(entry));
+        let entry = if self.entry.is_empty() { String::new() } else { format!("  [{entry}]") };
         let details = if details.is_empty() { String::new() } else { format!(": {details}") };
-        format!("{time} {word:<9} {price:>8}  {item}{details}  [{entry}]\n")
+        format!("{time} {word:<9} {price:>8}  {item}{details}{entry}\n")
     }
 
     fn to_json(&self) -> Value {

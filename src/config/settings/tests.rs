@@ -1,5 +1,7 @@
 //! Tests of parsing `sniper.toml`.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -62,7 +64,7 @@ fn the_example_contains_the_defaults() {
     assert_eq!(policy.budget, Budget::default());
     assert_eq!(policy.orders, OrdersConfig::default());
     assert_eq!(policy.feed, FeedConfig::default());
-    assert_eq!(policy.reconnection, Reconnection::default());
+    assert_eq!(policy.reconnection, ReconnectPolicy::default());
     assert_eq!(policy.speed, SpeedConfig::default());
     assert_eq!(policy.missing_for_live, []);
     let expected = WhitelistEntry {

@@ -52,7 +52,7 @@ pub(crate) fn ready(ledger: &mut Ledger, now: UnixMs) {
 
 #[track_caller]
 pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < deadline, "timed out");
         thread::park_timeout(Duration::from_micros(200));

@@ -30,7 +30,7 @@ fn session(folder: &std::path::Path) -> TestSession {
     ledger.bind("account-1").unwrap();
     let reading = AccountReading { trades: &[], complete: true, started: now.wall };
     let _effects = ledger.reconcile(&reading, Some(Amount::from_cents(100_000)), now.wall);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !ledger.is_limit_durable() && Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -70,7 +70,7 @@ fn an_order_is_stored_with_its_item_and_the_reference_that_decided() {
     session.engine.record_items();
     let items = stored(session, folder.path());
     let reference = items[0].reference.as_ref().unwrap();
-    assert_eq!(reference.to_string(), "75.00 % of buff.ask 20.00");
+    assert_eq!(reference.to_string(), "75.0 % of buff.ask 20.00");
     assert_eq!(
         (reference.price.to_string(), reference.currency),
         ("10.00".to_owned(), PriceCurrency::Usd)

@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::certificate::self_signed;
 
 /// Maximum wait for an expected event.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Reaction of the market to one request.
 #[derive(Clone, Debug)]

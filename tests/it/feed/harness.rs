@@ -17,7 +17,7 @@ use sniper::{
 };
 
 /// Maximum wait for an expected event.
-pub(crate) const WAIT_MAX: Duration = Duration::from_secs(10);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Short delays without jitter.
 pub(crate) fn quick() -> ReconnectionLimits {

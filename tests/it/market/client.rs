@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{
 pub(crate) use crate::session::{quiet, redline};
 
 /// Maximum duration of a step of a test.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) const A: &str = "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade { id status totalValue markupPercent tradeItems { marketName itemVariant { value } } } } }";
 pub(crate) const B: &str = "subscription OnCreateTrades { createTrades { trades { id status totalValue markupPercent canJoin tradeItems { marketName itemVariant { value } } } } }";
