@@ -193,6 +193,9 @@ _sniper() {
             sniper__subcmd__help__subcmd__prices,update)
                 cmd="sniper__subcmd__help__subcmd__prices__subcmd__update"
                 ;;
+            sniper__subcmd__help__subcmd__whitelist,add)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__add"
+                ;;
             sniper__subcmd__help__subcmd__whitelist,enable)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__enable"
                 ;;
@@ -207,6 +210,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help__subcmd__whitelist,pause)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__pause"
+                ;;
+            sniper__subcmd__help__subcmd__whitelist,remove)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__remove"
                 ;;
             sniper__subcmd__help__subcmd__whitelist,suggest)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__suggest"
@@ -283,6 +289,9 @@ _sniper() {
             sniper__subcmd__prices__subcmd__help,update)
                 cmd="sniper__subcmd__prices__subcmd__help__subcmd__update"
                 ;;
+            sniper__subcmd__whitelist,add)
+                cmd="sniper__subcmd__whitelist__subcmd__add"
+                ;;
             sniper__subcmd__whitelist,enable)
                 cmd="sniper__subcmd__whitelist__subcmd__enable"
                 ;;
@@ -301,8 +310,14 @@ _sniper() {
             sniper__subcmd__whitelist,pause)
                 cmd="sniper__subcmd__whitelist__subcmd__pause"
                 ;;
+            sniper__subcmd__whitelist,remove)
+                cmd="sniper__subcmd__whitelist__subcmd__remove"
+                ;;
             sniper__subcmd__whitelist,suggest)
                 cmd="sniper__subcmd__whitelist__subcmd__suggest"
+                ;;
+            sniper__subcmd__whitelist__subcmd__help,add)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__add"
                 ;;
             sniper__subcmd__whitelist__subcmd__help,enable)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__enable"
@@ -321,6 +336,9 @@ _sniper() {
                 ;;
             sniper__subcmd__whitelist__subcmd__help,pause)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__pause"
+                ;;
+            sniper__subcmd__whitelist__subcmd__help,remove)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__remove"
                 ;;
             sniper__subcmd__whitelist__subcmd__help,suggest)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__suggest"
@@ -1090,8 +1108,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist)
-            opts="import export list pause enable suggest"
+            opts="import export add remove list pause enable suggest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1160,6 +1192,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__remove)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1842,12 +1888,102 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist)
-            opts="-h --config --json --help import export list pause enable suggest help"
+            opts="-h --config --json --help import export add remove list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__add)
+            opts="-h --name --wear --stattrak --souvenir --float-min --float-max --min-price --max-price --max-markup-percent --max-quantity --max-total --max-age-s --max-percent --reference --reference-rule --min-count --min-reference --category --rarity --exclude --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wear)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --float-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --float-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-markup-percent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-quantity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-total)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-age-s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-percent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reference)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reference-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-reference)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --category)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rarity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exclude)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1896,8 +2032,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__help)
-            opts="import export list pause enable suggest help"
+            opts="import export add remove list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1993,6 +2143,20 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__whitelist__subcmd__help__subcmd__suggest)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -2052,6 +2216,24 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__pause)
+            opts="-h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__remove)
             opts="-h --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -156,16 +156,18 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the number of items and the age of each source'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry again'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "remove" -d 'Remove an entry from sniper.toml'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -174,6 +176,32 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l name -d 'Name of the entry; by default the words of the item, such as ak-47-redline' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l wear -d 'Wears, such as FN,MW' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l float-min -d 'Minimum float' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l float-max -d 'Maximum float' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l min-price -d 'Minimum price, against faulty listings' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-price -d 'Maximum price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-markup-percent -d 'Maximum markup over the market\'s own price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-quantity -d 'Maximum number bought in all [default: 1]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-total -d 'Maximum spent on this entry in all' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-age-s -d 'Maximum age of a listing from before the bot was connected' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-percent -d 'Maximum share of the reference price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l reference -d 'Reference prices, such as buff.bid' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l reference-rule -d 'Which of several reference prices counts' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l min-count -d 'Minimum number of offers behind a reference price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l min-reference -d 'Minimum reference price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l category -d 'Categories, such as knife,gloves' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l rarity -d 'Rarities as the market names them' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l exclude -d 'Names to leave out, such as "* | Safari Mesh"; repeat the option for several' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l stattrak -d 'Buy StatTrak items instead of those without it'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l souvenir -d 'Buy Souvenir items instead of others'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
@@ -194,6 +222,8 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove an entry from sniper.toml'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "enable" -d 'Buy by a paused entry again'
@@ -310,6 +340,8 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subc
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "remove" -d 'Remove an entry from sniper.toml'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "enable" -d 'Buy by a paused entry again'

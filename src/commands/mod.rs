@@ -51,7 +51,7 @@ use std::{error::Error, path::Path, process::ExitCode, sync::Arc, time::Duration
 
 use self::{
     capture::CaptureError, cli::SharedArgs, init::InitError, ledger::LedgerCommandError,
-    report::Output,
+    report::Output, whitelist::edit::EditCommandError,
 };
 use crate::{
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
@@ -85,13 +85,18 @@ impl<'a> CommandContext<'a> {
     ///
     /// Returns all errors at once.
     pub fn load_settings(&self, live: bool) -> Result<Loaded, ConfigErrors> {
-        Config::load(&Sources {
+        Config::load(&self.sources(live))
+    }
+
+    /// Returns the sources of the settings of this process.
+    pub fn sources(&self, live: bool) -> Sources<'_> {
+        Sources {
             lookup: &process_environment,
             directory: Path::new("."),
             config_file: self.shared.config.as_deref(),
             live,
             decimals: self.decimals,
-        })
+        }
     }
 
     /// Same as [`load_settings`](Self::load_settings), with the error of a command.
@@ -128,6 +133,8 @@ pub enum AppError {
     Capture(#[from] CaptureError),
     #[error(transparent)]
     Init(#[from] InitError),
+    #[error(transparent)]
+    Edit(#[from] EditCommandError),
     /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
     Start { what: &'static str, source: Box<dyn Error + Send + Sync> },
@@ -152,6 +159,7 @@ impl AppError {
             }
             Self::Capture(error) => error.exit_code(),
             Self::Init(error) => error.exit_code(),
+            Self::Edit(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) | Self::LedgerRejected(_) => 73,
             Self::LedgerCommand(_) => 1,

@@ -1,7 +1,9 @@
 //! `sniper whitelist`: imports entries from a file of another tool, and exports the whitelist.
 //!
+//! - [`edit`]: `sniper whitelist add` and `remove`.
 //! - [`suggest`]: `sniper whitelist suggest`.
 
+pub mod edit;
 mod entries;
 mod suggest;
 
@@ -16,7 +18,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use self::suggest::SuggestArgs;
+use self::{edit::AddArgs, suggest::SuggestArgs};
 use super::{AppError, CommandContext, capture::MarketSource, prices, report};
 use crate::{
     config::{Config, load::check_whitelist},
@@ -35,6 +37,8 @@ Examples:
   sniper whitelist import items.csv
   sniper whitelist import items.csv --write whitelist.json
   sniper whitelist export
+  sniper whitelist add \"AK-47 | Redline\" --wear FT --max-price 12.50
+  sniper whitelist remove ak-47-redline
   sniper whitelist list
   sniper whitelist pause redline
   sniper whitelist suggest --percent 85 --budget 500 --write items.csv";
@@ -68,6 +72,14 @@ pub enum WhitelistCommand {
     },
     /// Print the whitelist as JSON
     Export,
+    /// Add an entry to sniper.toml, whose comments stay
+    Add(Box<AddArgs>),
+    /// Remove an entry from sniper.toml
+    Remove {
+        /// Name of the entry, or its item if it has none
+        #[arg(value_name = "NAME")]
+        entry: String,
+    },
     /// Show each entry with what it has bought and may still buy
     List,
     /// Stop buying by an entry of the running bot; it matches nothing until it is enabled
@@ -96,11 +108,14 @@ pub fn run(
     context: CommandContext<'_>,
     args: &WhitelistArgs,
     market: impl FnOnce(&Config) -> MarketSource,
+    check_supported: fn(&Config) -> Result<(), AppError>,
 ) -> Result<ExitCode, AppError> {
     let load = || Ok::<_, AppError>(context.load(false)?.config);
     match &args.command {
         WhitelistCommand::Pause { entry } => entries::set_paused(context, entry, true),
         WhitelistCommand::Enable { entry } => entries::set_paused(context, entry, false),
+        WhitelistCommand::Add(args) => edit::add(context, args, check_supported),
+        WhitelistCommand::Remove { entry } => edit::remove(context, entry, check_supported),
         WhitelistCommand::List => entries::list(context, &load()?),
         WhitelistCommand::Suggest(args) => {
             suggest::run(context, &load()?, args, market)?;
