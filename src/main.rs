@@ -61,9 +61,12 @@ fn main() -> ExitCode {
         ),
         Command::Prices(args) => prices::run(context, &args),
         Command::Alert(args) => alert::run(context, &args),
-        Command::Whitelist(args) => whitelist::run(context, &args, source, |config| {
-            with_market!(config.market, M => check::check_supported::<M>(config))
-        }),
+        Command::Whitelist(args) => whitelist::run(
+            context,
+            &args,
+            source,
+            |config| with_market!(config.market, M => check::check_supported::<M>(config)),
+        ),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Profit(args) => profit::run(context, &args),
         Command::Status => ledger::at(context, |commands| commands.status()),

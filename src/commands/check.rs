@@ -362,6 +362,7 @@ fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
     other.extend(entry.max_age.map(|age| format!("age {}", whole_units(age))));
     other.extend(entry.percent.as_ref().map(percent_rule));
     other.extend(entry.filter.as_deref().map(item_filter));
+    other.extend(entry.group_name().map(|name| format!("group {}", Escaped(name))));
     [
         entry.name.as_deref().map_or_else(|| "-".to_owned(), |name| Escaped(name).to_string()),
         item(entry),
@@ -422,6 +423,7 @@ fn entry(entry: &WhitelistEntry) -> String {
         words.push(format!("at {}", percent_rule(rule)));
     }
     words.extend(entry.filter.as_deref().map(item_filter));
+    words.extend(entry.group_name().map(|name| format!("in the group {}", Escaped(name))));
     words.join(" ")
 }
 

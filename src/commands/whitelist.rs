@@ -4,7 +4,7 @@
 //! - [`suggest`]: `sniper whitelist suggest`.
 
 pub mod edit;
-mod entries;
+pub mod entries;
 mod suggest;
 
 use std::{
@@ -18,7 +18,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use self::{edit::AddArgs, suggest::SuggestArgs};
+use self::{edit::AddArgs, entries::PausedArgs, suggest::SuggestArgs};
 use super::{AppError, CommandContext, capture::MarketSource, prices, report};
 use crate::{
     config::{Config, load::check_whitelist},
@@ -41,6 +41,7 @@ Examples:
   sniper whitelist remove ak-47-redline
   sniper whitelist list
   sniper whitelist pause redline
+  sniper whitelist pause --group knives
   sniper whitelist suggest --percent 85 --budget 500 --write items.csv";
 
 /// Maximum number of names to show for each kind of change.
@@ -84,15 +85,13 @@ pub enum WhitelistCommand {
     List,
     /// Stop buying by an entry of the running bot; it matches nothing until it is enabled
     Pause {
-        /// Name of the entry, or its item if it has none
-        #[arg(value_name = "NAME")]
-        entry: String,
+        #[command(flatten)]
+        what: PausedArgs,
     },
     /// Buy by a paused entry again
     Enable {
-        /// Name of the entry, or its item if it has none
-        #[arg(value_name = "NAME")]
-        entry: String,
+        #[command(flatten)]
+        what: PausedArgs,
     },
     /// Show which items a recording listed below a share of their reference, how often, and at what
     /// expected margin
@@ -112,8 +111,8 @@ pub fn run(
 ) -> Result<ExitCode, AppError> {
     let load = || Ok::<_, AppError>(context.load(false)?.config);
     match &args.command {
-        WhitelistCommand::Pause { entry } => entries::set_paused(context, entry, true),
-        WhitelistCommand::Enable { entry } => entries::set_paused(context, entry, false),
+        WhitelistCommand::Pause { what } => entries::set_paused(context, what, true),
+        WhitelistCommand::Enable { what } => entries::set_paused(context, what, false),
         WhitelistCommand::Add(args) => edit::add(context, args, check_supported),
         WhitelistCommand::Remove { entry } => edit::remove(context, entry, check_supported),
         WhitelistCommand::List => entries::list(context, &load()?),
@@ -316,6 +315,9 @@ fn entry_object(entry: &WhitelistEntry) -> EntryObject {
         set("max_age_s", age.as_secs().into());
     }
     set_rule(entry, &mut object);
+    if let Some(group) = entry.group_name() {
+        object.insert("group".to_owned(), group.into());
+    }
     object
 }
 

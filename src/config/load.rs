@@ -14,7 +14,7 @@ use super::{
     environment::{self, Environment, Variables},
     prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
-    settings::{self, EntryList, TomlSettings, check_distinct, resolve},
+    settings::{self, EntryList, TomlSettings, check_distinct, resolve, resolve_groups},
 };
 use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
 
@@ -250,6 +250,7 @@ fn read_policy(
     read_price_keys(&mut policy, variables, diagnostics);
     let beside = sources.directory.join(name.parent().unwrap_or(Path::new("")));
     resolve_price_files(&mut policy, &beside);
+    resolve_groups(&mut policy.entries.found, &policy.groups, diagnostics);
     check_distinct(&policy.entries.found, diagnostics);
     if policy.entries.count == 0 {
         let remedy = "add a [[whitelist]] entry as in sniper.example.toml";

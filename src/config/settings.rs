@@ -2,6 +2,7 @@
 
 mod alerts;
 mod dashboard;
+mod groups;
 mod percent;
 mod prices;
 
@@ -12,8 +13,9 @@ use self::alerts::{
     read_rules,
 };
 use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
-pub(super) use self::percent::resolve;
+use self::groups::{GROUP_KEYS, ParsedGroups, read_groups};
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
+pub(super) use self::{groups::resolve_groups, percent::resolve};
 use super::{
     Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, DashboardConfig, FeedConfig, Generation, Market,
     OrdersConfig, SpeedConfig,
@@ -34,7 +36,7 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 13] = [
+pub const SECTIONS: [(&str, &[&str]); 14] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
@@ -48,9 +50,10 @@ pub const SECTIONS: [(&str, &[&str]); 13] = [
     ("heartbeat", &HEARTBEAT_KEYS),
     ("dashboard", &DASHBOARD_KEYS),
     ("whitelist", &ENTRY_KEYS),
+    ("groups.NAME", &GROUP_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 13] = [
+const ROOT_KEYS: [&str; 14] = [
     "market",
     "whitelist_file",
     "budget",
@@ -63,6 +66,7 @@ const ROOT_KEYS: [&str; 13] = [
     "alert_rules",
     "heartbeat",
     "dashboard",
+    "groups",
     "whitelist",
 ];
 
@@ -128,6 +132,7 @@ pub(super) struct TomlSettings {
     pub(super) alerts: ParsedAlerts,
     pub(super) dashboard: DashboardConfig,
     pub(super) entries: EntryList,
+    pub(super) groups: ParsedGroups,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
     /// Problems of missing settings that only a live run requires.
@@ -235,6 +240,9 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_rules(section("alert_rules"), &mut policy.alerts, context);
     if let Some(heartbeat) = top.get("heartbeat") {
         read_heartbeat(heartbeat, &mut policy.alerts, context);
+    }
+    if let Some(groups) = top.get("groups") {
+        policy.groups = read_groups(groups, context);
     }
     if let Some(list) = top.get("whitelist") {
         policy.entries = read_entries(list, context);
@@ -437,7 +445,7 @@ fn check_delays(
 }
 
 /// Keys of an entry.
-const ENTRY_KEYS: [&str; 21] = [
+const ENTRY_KEYS: [&str; 22] = [
     "name",
     "item",
     "wear",
@@ -459,6 +467,7 @@ const ENTRY_KEYS: [&str; 21] = [
     "category",
     "rarity",
     "exclude",
+    "group",
 ];
 
 /// Maximum length of the name of an item or entry, in bytes. Market names are shorter than 120.
@@ -488,6 +497,8 @@ pub(super) struct ParsedEntry {
     pub(super) place: SourceLocation,
     /// Location of the percent rule, if there is one.
     pub(super) percent_at: Option<SourceLocation>,
+    /// Name and location of its group, which is resolved later.
+    pub(super) group: Option<(String, SourceLocation)>,
 }
 
 /// Entries of one file.
@@ -587,9 +598,13 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         max_age,
         percent,
         filter,
+        group: None,
     };
     let place = context.document.place(node.at);
-    Some(ParsedEntry { entry, place, percent_at: percent::place(&fields, context) })
+    let percent_at = percent::place(&fields, context);
+    let group = fields.text("group", context).map(str::to_owned);
+    let group = group.map(|name| (name, context.document.place(fields.at("group"))));
+    Some(ParsedEntry { entry, place, percent_at, group })
 }
 
 fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<String> {

@@ -90,6 +90,9 @@ pub struct AddArgs {
     /// Names to leave out, such as "* | Safari Mesh"; repeat the option for several
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
+    /// Group, which [groups.GROUP] of sniper.toml limits
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
 }
 
 impl AddArgs {
@@ -128,6 +131,7 @@ impl AddArgs {
             ("category", texts(&self.category)),
             ("rarity", texts(&self.rarity)),
             ("exclude", texts(&self.exclude)),
+            ("group", self.group.as_deref().and_then(text)),
         ];
         values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }

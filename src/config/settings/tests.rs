@@ -81,6 +81,7 @@ fn the_example_contains_the_defaults() {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     };
     let entries: Vec<WhitelistEntry> =
         policy.entries.found.into_iter().map(|found| found.entry).collect();
@@ -97,6 +98,12 @@ fn the_example_contains_every_key_and_no_other() {
         let line = line.trim_start_matches("# ");
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_matches(['[', ']']);
+            if section.starts_with("groups.") {
+                // The user chooses the name.
+                section = "groups.NAME";
+                shown.push(("", "groups"));
+                continue;
+            }
             shown.push(section.rsplit_once('.').unwrap_or(("", section)));
         } else if let Some((key, _value)) = line.split_once(" = ")
             && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
