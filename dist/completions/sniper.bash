@@ -1906,7 +1906,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__add)
-            opts="-h --name --wear --stattrak --souvenir --float-min --float-max --min-price --max-price --max-markup-percent --max-quantity --max-total --max-age-s --max-percent --reference --reference-rule --min-count --min-reference --category --rarity --exclude --config --json --help"
+            opts="-h --name --wear --stattrak --souvenir --float-min --float-max --min-price --max-price --max-markup-percent --max-quantity --max-total --max-age-s --max-percent --reference --reference-rule --min-count --min-reference --category --rarity --exclude --group --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1984,6 +1984,10 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1996,12 +2000,16 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__enable)
-            opts="-h --config --json --help"
+            opts="-h --group --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2216,12 +2224,16 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__pause)
-            opts="-h --config --json --help"
+            opts="-h --group --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

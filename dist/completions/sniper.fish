@@ -45,7 +45,7 @@ complete -c sniper -n "__fish_sniper_needs_command" -f -a "doctor" -d 'Test the 
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "check" -d 'Validate the settings and show them; offline'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
-complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Add, remove, list and pause entries, import them from another tool, or export the whitelist'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "alert" -d 'Send test messages to the alert channels'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
@@ -163,9 +163,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "remove" -d 'Remove an entry from sniper.toml'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "list" -d 'Show each entry and group with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry or group again'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
@@ -194,6 +194,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l category -d 'Categories, such as knife,gloves' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l rarity -d 'Rarities as the market names them' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l exclude -d 'Names to leave out, such as "* | Safari Mesh"; repeat the option for several' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l group -d 'Group, which [groups.GROUP] of sniper.toml limits' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l stattrak -d 'Buy StatTrak items instead of those without it'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l souvenir -d 'Buy Souvenir items instead of others'
@@ -205,9 +206,11 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l group -d 'Every entry of this group' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l group -d 'Every entry of this group' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -s h -l help -d 'Print help'
@@ -224,9 +227,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove an entry from sniper.toml'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "list" -d 'Show each entry and group with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "enable" -d 'Buy by a paused entry or group again'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -321,7 +324,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Add, remove, list and pause entries, import them from another tool, or export the whitelist'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "alert" -d 'Send test messages to the alert channels'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
@@ -342,9 +345,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subc
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "remove" -d 'Remove an entry from sniper.toml'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "list" -d 'Show each entry and group with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "pause" -d 'Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "enable" -d 'Buy by a paused entry or group again'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from alert" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'

@@ -95,16 +95,12 @@ fn missing_variant(
         let kind = if kind.is_empty() { "plain " } else { kind };
         return Some((format!("no price source knows a {kind}`{item}`"), REMEDY.to_owned()));
     };
-    let missing: Vec<&str> = entry
-        .wears
-        .iter()
-        .filter(|wear| !known.wears.contains(wear))
-        .map(Wear::as_str)
-        .collect();
+    let missing: Vec<&str> =
+        entry.wears.iter().filter(|wear| !known.contains(wear)).map(Wear::as_str).collect();
     if missing.is_empty() {
         return None;
     }
-    let exists = match known.wears.as_slice() {
+    let exists = match known.as_slice() {
         [] => "it has no wear".to_owned(),
         wears => {
             let wears: Vec<&str> = wears.iter().map(|wear| wear.short()).collect();

@@ -19,6 +19,7 @@
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
+//! - [`known_names`]: items of the whitelist that no price source knows.
 //! - [`local_time`]: times in the zone of the user.
 
 pub mod alert;
@@ -32,6 +33,7 @@ pub mod demo;
 pub mod doctor;
 pub mod health;
 pub mod init;
+pub mod known_names;
 pub mod ledger;
 pub mod local_time;
 pub mod man;
@@ -106,6 +108,18 @@ impl<'a> CommandContext<'a> {
     /// Returns [`AppError::Settings`] with all errors at once.
     pub fn load(&self, live: bool) -> Result<Loaded, AppError> {
         self.load_settings(live).map_err(|problems| AppError::Settings(Box::new(problems)))
+    }
+
+    /// Same as [`load`](Self::load), with the items of the whitelist compared with the names that the
+    /// stored prices have.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AppError::Settings`] with all errors at once.
+    pub fn load_with_names(&self, live: bool) -> Result<Loaded, AppError> {
+        let mut loaded = self.load(live)?;
+        known_names::apply(&mut loaded);
+        Ok(loaded)
     }
 }
 

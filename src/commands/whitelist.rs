@@ -81,14 +81,14 @@ pub enum WhitelistCommand {
         #[arg(value_name = "NAME")]
         entry: String,
     },
-    /// Show each entry with what it has bought and may still buy
+    /// Show each entry and group with what it has bought and may still buy
     List,
-    /// Stop buying by an entry of the running bot; it matches nothing until it is enabled
+    /// Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled
     Pause {
         #[command(flatten)]
         what: PausedArgs,
     },
-    /// Buy by a paused entry again
+    /// Buy by a paused entry or group again
     Enable {
         #[command(flatten)]
         what: PausedArgs,
@@ -109,7 +109,7 @@ pub fn run(
     market: impl FnOnce(&Config) -> MarketSource,
     check_supported: fn(&Config) -> Result<(), AppError>,
 ) -> Result<ExitCode, AppError> {
-    let load = || Ok::<_, AppError>(context.load(false)?.config);
+    let load = || Ok::<_, AppError>(context.load_with_names(false)?.config);
     match &args.command {
         WhitelistCommand::Pause { what } => entries::set_paused(context, what, true),
         WhitelistCommand::Enable { what } => entries::set_paused(context, what, false),

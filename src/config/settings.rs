@@ -3,6 +3,7 @@
 mod alerts;
 mod dashboard;
 mod groups;
+mod item;
 mod percent;
 mod prices;
 
@@ -14,6 +15,7 @@ use self::alerts::{
 };
 use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
 use self::groups::{GROUP_KEYS, ParsedGroups, read_groups};
+use self::item::{merge_market_name, read_item, warn_float_of_other_wear};
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 pub(super) use self::{groups::resolve_groups, percent::resolve};
 use super::{
@@ -27,11 +29,11 @@ use super::{
     reconnection::{DELAY_MIN, ReconnectPolicy as Reconnection, ReconnectionLimits, Thousandths},
 };
 use crate::{
-    domain::item_name::{ItemName, Wear},
+    domain::item_name::Wear,
     domain::money::{Decimals, Percent},
     domain::trade::PaintWear,
     domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
-    text::{Escaped, is_safe_to_print, nearest},
+    text::{Escaped, is_safe_to_print},
     threads::affinity,
 };
 
@@ -582,6 +584,7 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         context.problem(fields.at, message.to_owned(), remedy);
     }
     let (stattrak, souvenir, wears) = merge_market_name(&fields, &item_text, wears, context);
+    warn_float_of_other_wear(&fields, wears, (float_min, float_max), context);
     let entry = WhitelistEntry {
         name,
         item,
@@ -618,84 +621,6 @@ fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -
         return None;
     }
     Some(name.to_owned())
-}
-
-/// Properties given by the text of `item` beyond the base name.
-#[derive(Debug, Default)]
-struct ItemText<'n> {
-    item: &'n str,
-    /// `true` for a market name, which determines StatTrak and Souvenir, unlike a base name.
-    decides: bool,
-    stattrak: bool,
-    souvenir: bool,
-    wear: Option<Wear>,
-    /// `true` for the market name of an item without wear.
-    wearless: bool,
-}
-
-fn read_item<'n>(
-    fields: &TableFields<'n, '_>,
-    context: &mut ParseContext<'_, '_>,
-) -> Option<(ItemPattern, ItemText<'n>)> {
-    const REMEDY: &str =
-        "write the name, such as item = \"AK-47 | Redline\", or item = \"*\" for every item";
-    if fields.get("item").is_none() {
-        context.problem(fields.at, "missing `item`".to_owned(), REMEDY);
-        return None;
-    }
-    let at = fields.at("item");
-    let item = fields.text("item", context)?;
-    if item.trim() == "*" {
-        return Some((ItemPattern::Any, ItemText { item, ..ItemText::default() }));
-    }
-    let parsed = ItemName::parse(item);
-    if parsed.base.trim().is_empty() {
-        context.problem(at, "`item` is empty".to_owned(), REMEDY);
-        return None;
-    }
-    if item.len() > NAME_BYTES_MAX || !item.chars().all(is_safe_to_print) {
-        let message = "`item` is too long or contains invisible characters".to_owned();
-        context.problem(at, message, "copy the name again as plain text");
-        return None;
-    }
-    if let Some(remedy) = misspelled(&parsed.base) {
-        let message = format!("no item is named \"{}\"", Escaped(item));
-        context.problem(at, message, remedy);
-        return None;
-    }
-    // The market name of a vanilla knife is a star and the name. A market name with a finish ends
-    // in a wear, so a star before a name with a finish and no wear does not make it a market name.
-    let vanilla = parsed.is_star && !parsed.base.contains('|');
-    let item_text = ItemText {
-        item,
-        decides: parsed.wear.is_some() || parsed.is_stattrak || parsed.is_souvenir || vanilla,
-        stattrak: parsed.is_stattrak,
-        souvenir: parsed.is_souvenir,
-        wear: parsed.wear,
-        wearless: vanilla,
-    };
-    Some((ItemPattern::Named(parsed.base.into_owned()), item_text))
-}
-
-/// Returns the remedy for a base name that still contains a misspelled StatTrak, Souvenir or wear.
-fn misspelled(base: &str) -> Option<String> {
-    let lower = base.to_lowercase();
-    if lower.starts_with("stattrak") {
-        return Some(
-            "write StatTrak™ with the ™ sign, or the base name and stattrak = true".to_owned(),
-        );
-    }
-    if lower.starts_with("souvenir ") && lower.contains('|') {
-        return Some(
-            "write Souvenir with a capital S, or the base name and souvenir = true".to_owned(),
-        );
-    }
-    let (_name, last) = base.strip_suffix(')')?.rsplit_once('(')?;
-    let wear = match Wear::parse_user_input(last) {
-        Some(wear) => wear.as_str(),
-        None => nearest(last, &Wear::ALL.map(Wear::as_str))?,
-    };
-    Some(format!("did you mean `({wear})`?"))
 }
 
 fn read_wears(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<WearSet> {
@@ -761,52 +686,6 @@ fn check_order<T: PartialOrd + std::fmt::Display>(
         let message = format!("`{min_key}` {min} is above `{max_key}` {max}");
         context.problem(fields.at(min_key), message, "swap them, or fix one");
     }
-}
-
-/// Combines the keys of an entry with a complete market name, and reports contradictions.
-fn merge_market_name(
-    fields: &TableFields<'_, '_>,
-    item_text: &ItemText<'_>,
-    wears: Option<WearSet>,
-    context: &mut ParseContext<'_, '_>,
-) -> (bool, bool, WearSet) {
-    let stattrak = merge_flag(fields, item_text, ("stattrak", item_text.stattrak), context);
-    let souvenir = merge_flag(fields, item_text, ("souvenir", item_text.souvenir), context);
-    if stattrak && souvenir && !item_text.decides {
-        let message = "`stattrak` and `souvenir` are both true, but no item is both".to_owned();
-        context.problem(fields.at("souvenir"), message, "remove one, or write two entries");
-    }
-    let decided = item_text.wear.map(|wear| WearSet::ANY.with(wear));
-    let contradicts = wears.is_some_and(|wears| match decided {
-        Some(decided) => wears != decided,
-        None => item_text.wearless && wears != WearSet::ANY,
-    });
-    if contradicts {
-        let what = item_text.wear.map_or("no wear", Wear::as_str);
-        let message =
-            format!("`wear` contradicts `item` = \"{}\" ({what})", Escaped(item_text.item));
-        context.problem(fields.at("wear"), message, "remove `wear`, or the wear in `item`");
-    }
-    (stattrak, souvenir, decided.or(wears).unwrap_or_default())
-}
-
-fn merge_flag(
-    fields: &TableFields<'_, '_>,
-    item_text: &ItemText<'_>,
-    (key, decided): (&str, bool),
-    context: &mut ParseContext<'_, '_>,
-) -> bool {
-    let written = fields.flag(key, context);
-    if !item_text.decides {
-        return written.unwrap_or(false);
-    }
-    if let Some(written) = written.filter(|written| *written != decided) {
-        let message =
-            format!("`{key}` = {written} contradicts `item` = \"{}\"", Escaped(item_text.item));
-        let remedy = format!("remove `{key}`, or write the base name into `item`");
-        context.problem(fields.at(key), message, remedy);
-    }
-    decided
 }
 
 #[cfg(test)]

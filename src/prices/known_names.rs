@@ -74,9 +74,9 @@ impl KnownNames {
         nearest(name, &known)
     }
 
-    /// Returns the wears of an item, best first, and whether it also exists without wear. `None` if the
-    /// item is unknown or has no such variant at all.
-    pub fn wears(&self, name: &str, (stattrak, souvenir): (bool, bool)) -> Option<KnownWears> {
+    /// Returns the wears of an item, best first; none if it has no wear. `None` if the item is unknown or
+    /// has no such variant at all.
+    pub fn wears(&self, name: &str, (stattrak, souvenir): (bool, bool)) -> Option<Vec<Wear>> {
         let variants = self.variants(name)?;
         let is_meant = |variant: &&ItemVariant| {
             variant.is_stattrak() == stattrak && variant.is_souvenir() == souvenir
@@ -87,15 +87,8 @@ impl KnownNames {
             return None;
         }
         let is_known = |wear: &Wear| wears.contains(&Some(*wear));
-        Some(KnownWears { wears: Wear::ALL.into_iter().filter(is_known).collect() })
+        Some(Wear::ALL.into_iter().filter(is_known).collect())
     }
-}
-
-/// Wears in which an item exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KnownWears {
-    /// Best first; empty for an item without wear.
-    pub wears: Vec<Wear>,
 }
 
 #[cfg(test)]
@@ -137,7 +130,8 @@ pub(crate) mod tests {
         assert_eq!(names.corrected("AK-47 | Redline"), None);
         assert_eq!(names.corrected("AK-47 | Redlien"), None);
         assert_eq!(names.nearest("AK-47 | Redlien"), Some("AK-47 | Redline"));
-        for known in ["Karambit | Doppler Phase 2", "Karambit | Sapphire", "Bayonet | Doppler Phase 3"]
+        for known in
+            ["Karambit | Doppler Phase 2", "Karambit | Sapphire", "Bayonet | Doppler Phase 3"]
         {
             assert!(names.is_known(known), "{known}");
         }
@@ -153,7 +147,7 @@ pub(crate) mod tests {
             "★ Karambit",
         ]))
         .unwrap();
-        let wears = |name, variant| names.wears(name, variant).map(|known| known.wears);
+        let wears = |name, variant| names.wears(name, variant);
         let expected = vec![Wear::MinimalWear, Wear::FieldTested];
         assert_eq!(wears("AK-47 | Redline", (false, false)), Some(expected));
         assert_eq!(wears("AK-47 | Redline", (true, false)), Some(vec![Wear::WellWorn]));

@@ -171,3 +171,64 @@ fn a_link_to_the_settings_stays_a_link() {
     assert!(fs::read_link(directory.path().join("sniper.toml")).is_ok());
     assert!(fs::read_to_string(target).unwrap().contains("name = \"x\""));
 }
+
+/// Settings with a price list of all items, as far as the program can tell.
+fn with_prices(entries: &str) -> TempDir {
+    let directory = settings(&format!(
+        "[prices]\ncoin_usd = 1\n\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
+         path = \"prices.csv\"\nunit = \"usd\"\n\n{entries}"
+    ));
+    let mut prices = "name,ask\n".to_owned();
+    for number in 0..1_000 {
+        prices.push_str(&format!("Sticker | Number {number},1\n"));
+    }
+    for wear in ["Minimal Wear", "Field-Tested", "Battle-Scarred"] {
+        prices.push_str(&format!("AK-47 | Redline ({wear}),10\n"));
+    }
+    fs::write(directory.path().join("prices.csv"), prices).unwrap();
+    let mut update = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    update.args(["prices", "update"]).current_dir(directory.path()).env_clear();
+    let updated = update.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(updated.status.code(), Some(0), "{}", shown(&updated));
+    directory
+}
+
+fn check(directory: &TempDir) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command.arg("check").current_dir(directory.path()).env_clear();
+    let checked = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{}", shown(&checked));
+    shown(&checked)
+}
+
+#[test]
+fn items_that_no_price_source_knows_are_warned_of_and_their_case_is_corrected() {
+    let entry = |keys: &str| format!("[[whitelist]]\nmax_price = 5\n{keys}\n\n");
+    let entries = [
+        entry("item = \"AK-47 | Redlien\""),
+        entry("name = \"lower\"\nitem = \"ak-47|redline\""),
+        entry("name = \"new\"\nitem = \"AK-47 | Redline\"\nwear = [\"FN\", \"MW\"]"),
+        entry("name = \"st\"\nitem = \"AK-47 | Redline\"\nstattrak = true"),
+        entry("name = \"all\"\nitem = \"*\""),
+    ];
+    let directory = with_prices(&entries.concat());
+    let text = check(&directory);
+    let misspelled = "`AK-47 | Redlien` is not a known item; did you mean `AK-47 | Redline`?";
+    for expected in [
+        misspelled,
+        "there is no Factory New `AK-47 | Redline`: it is known in MW, FT, BS",
+        "no price source knows a StatTrak™ `AK-47 | Redline`",
+        "every item but StatTrak™ and Souvenir",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert_eq!(text.matches("sniper.toml:").count(), 3, "{text}");
+    let exported = shown(&run(&directory, &["export"]));
+    assert_eq!(exported.matches("\"AK-47 | Redline\"").count(), 3, "{exported}");
+    // A new entry is warned of when it is added, the others are not again.
+    let added = shown(&run(&directory, &["add", "AK-47 | Redliine", "--max-price=5"]));
+    assert!(
+        added.contains("did you mean `AK-47 | Redline`?") && !added.contains(misspelled),
+        "{added}"
+    );
+}

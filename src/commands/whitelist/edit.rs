@@ -13,7 +13,7 @@ use clap::Args;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-use super::super::{AppError, CommandContext, check, report};
+use super::super::{AppError, CommandContext, check, known_names, report};
 use crate::{
     config::{
         Config, ConfigErrors, Loaded, Problem,
@@ -256,11 +256,15 @@ impl<'c> SettingsFile<'c> {
         check_supported: fn(&Config) -> Result<(), AppError>,
     ) -> Result<Vec<Problem>, EditCommandError> {
         let sources = self.context.sources(false);
-        let before = Config::load_edited(&sources, &self.text);
-        let Loaded { config, warnings, .. } =
-            Config::load_edited(&sources, edited).map_err(|problems| {
-                EditCommandError::Invalid { path: self.shown(), problems: Box::new(problems) }
-            })?;
+        let named = |mut loaded: Loaded| {
+            known_names::apply(&mut loaded);
+            loaded
+        };
+        let before = Config::load_edited(&sources, &self.text).map(named);
+        let loaded = Config::load_edited(&sources, edited).map(named);
+        let Loaded { config, warnings, .. } = loaded.map_err(|problems| {
+            EditCommandError::Invalid { path: self.shown(), problems: Box::new(problems) }
+        })?;
         check_supported(&config).map_err(|error| EditCommandError::Unsupported {
             path: self.shown(),
             error: Box::new(error),
