@@ -43,6 +43,9 @@ fn main() -> ExitCode {
     let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
     let context = CommandContext::new(&cli.shared, decimals);
     let source = |config: &Config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config));
+    let order_size = |config: &Config| with_market!(config.market, M => check::check_market(&M::new(config), config));
+    let supported =
+        |config: &Config| with_market!(config.market, M => check::check_supported::<M>(config));
     let done = match cli.command() {
         Command::Run(args) => run::run(context, args, trade_on_market),
         Command::Demo(args) => demo::run(context, &args, trade_on_market),
@@ -54,15 +57,11 @@ fn main() -> ExitCode {
             |config| with_market!(config.market, M => doctor::check(&Feed::new(M::new(&config), config), &args, context.output)),
         ),
         Command::Init(args) => init::run(context, &args),
-        Command::Check(args) => check::run(
-            context,
-            &args,
-            |config| with_market!(config.market, M => check::check_market(&M::new(config), config)),
-        ),
         Command::Config(args) => config::run(context, &args),
+        Command::Check(args) => check::run(context, &args, order_size),
         Command::Prices(args) => prices::run(context, &args),
         Command::Alert(args) => alert::run(context, &args),
-        Command::Whitelist(args) => whitelist::run(context, &args, source),
+        Command::Whitelist(args) => whitelist::run(context, &args, source, supported),
         Command::Ledger(args) => ledger::at(context, |commands| commands.ledger(&args)),
         Command::Profit(args) => profit::run(context, &args),
         Command::Status(args) => status::run(context, &args),

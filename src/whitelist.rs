@@ -122,19 +122,36 @@ impl Whitelist {
         named.map(|(index, _)| self.paused.set(index, is_paused)).count()
     }
 
+    /// Pauses or enables every entry of this group. Returns the number of these entries.
+    pub fn set_group_paused(&self, name: &str, is_paused: bool) -> usize {
+        let all = self.entries.iter().enumerate();
+        let members = all.filter(|(_, entry)| entry.group_name() == Some(name));
+        members.map(|(index, _)| self.paused.set(index, is_paused)).count()
+    }
+
     #[inline]
     pub fn is_paused(&self, index: usize) -> bool {
         !self.paused.is_empty() && self.paused.contains(index)
     }
 
-    /// Pauses the entries that are paused in another whitelist. `previous`: for each entry, its position
-    /// there.
+    /// Pauses the entries that are paused in another whitelist, and those that are new in a group of
+    /// which every entry there is paused. `previous`: for each entry, its position there.
     pub fn pause_as(&self, other: &Self, previous: &[Option<usize>]) {
         if other.paused.is_empty() {
             return;
         }
-        for (index, before) in previous.iter().enumerate() {
-            if before.is_some_and(|before| other.paused.contains(before)) {
+        let mut groups: HashMap<&str, bool> = HashMap::new();
+        for (index, entry) in other.entries.iter().enumerate() {
+            if let Some(group) = entry.group_name() {
+                *groups.entry(group).or_insert(true) &= other.paused.contains(index);
+            }
+        }
+        for ((index, entry), before) in self.entries.iter().enumerate().zip(previous) {
+            let group_before = before.and_then(|before| other.entries.get(before)?.group_name());
+            let group = entry.group_name().filter(|group| group_before != Some(*group));
+            let is_paused = before.is_some_and(|before| other.paused.contains(before))
+                || group.is_some_and(|group| groups.get(group) == Some(&true));
+            if is_paused {
                 self.paused.set(index, true);
             }
         }

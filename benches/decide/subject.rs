@@ -41,6 +41,7 @@ pub(crate) fn entry(item: &str) -> WhitelistEntry {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     }
 }
 

@@ -231,5 +231,6 @@ fn entry() -> WhitelistEntry {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{AppError, CommandContext};
+use super::{AppError, CommandContext, known_names};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -61,7 +61,10 @@ pub fn run(
     args: &CheckArgs,
     check_market: impl FnOnce(&Config) -> Result<OrderRequestSize, AppError>,
 ) -> Result<ExitCode, AppError> {
-    let loaded = context.load_settings(args.live);
+    let mut loaded = context.load_settings(args.live);
+    if let Ok(loaded) = &mut loaded {
+        known_names::apply(loaded);
+    }
     let order = loaded.as_ref().ok().map(|loaded| check_market(&loaded.config)).transpose()?;
     let mut out = Masking::new(io::stdout().lock());
     let mut err = Masking::new(io::stderr().lock());
@@ -361,6 +364,7 @@ fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
     other.extend(entry.max_age.map(|age| format!("age {}", whole_units(age))));
     other.extend(entry.percent.as_ref().map(percent_rule));
     other.extend(entry.filter.as_deref().map(item_filter));
+    other.extend(entry.group_name().map(|name| format!("group {}", Escaped(name))));
     [
         entry.name.as_deref().map_or_else(|| "-".to_owned(), |name| Escaped(name).to_string()),
         item(entry),
@@ -375,6 +379,14 @@ fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
 
 /// Formats the item of an entry, with StatTrak™ or Souvenir.
 fn item(entry: &WhitelistEntry) -> String {
+    if entry.item == ItemPattern::Any {
+        return match (entry.stattrak, entry.souvenir) {
+            (true, _) => "every StatTrak™ item",
+            (_, true) => "every Souvenir item",
+            _ => "every item but StatTrak™ and Souvenir",
+        }
+        .to_owned();
+    }
     let mut words = Vec::new();
     for (is_set, word) in [(entry.stattrak, "StatTrak™"), (entry.souvenir, "Souvenir")] {
         if is_set {
@@ -421,6 +433,7 @@ fn entry(entry: &WhitelistEntry) -> String {
         words.push(format!("at {}", percent_rule(rule)));
     }
     words.extend(entry.filter.as_deref().map(item_filter));
+    words.extend(entry.group_name().map(|name| format!("in the group {}", Escaped(name))));
     words.join(" ")
 }
 

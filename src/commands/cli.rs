@@ -124,7 +124,7 @@ pub enum Command {
     /// Read the price sources now, and show prices, ages and changes
     #[command(after_help = prices::EXAMPLES)]
     Prices(PricesArgs),
-    /// Import entries from a file of another tool, or export the whitelist
+    /// Add, remove, list and pause entries, import them from another tool, or export the whitelist
     #[command(after_help = whitelist::EXAMPLES)]
     Whitelist(WhitelistArgs),
     /// Send test messages to the alert channels

@@ -20,6 +20,7 @@
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
+//! - [`known_names`]: items of the whitelist that no price source knows.
 //! - [`local_time`]: times in the zone of the user.
 
 pub mod alert;
@@ -34,6 +35,7 @@ pub mod demo;
 pub mod doctor;
 pub mod health;
 pub mod init;
+pub mod known_names;
 pub mod ledger;
 pub mod local_time;
 pub mod man;
@@ -53,7 +55,7 @@ use std::{error::Error, path::Path, process::ExitCode, sync::Arc, time::Duration
 
 use self::{
     capture::CaptureError, cli::SharedArgs, init::InitError, ledger::LedgerCommandError,
-    report::Output,
+    report::Output, whitelist::edit::EditCommandError,
 };
 use crate::{
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
@@ -87,13 +89,18 @@ impl<'a> CommandContext<'a> {
     ///
     /// Returns all errors at once.
     pub fn load_settings(&self, live: bool) -> Result<Loaded, ConfigErrors> {
-        Config::load(&Sources {
+        Config::load(&self.sources(live))
+    }
+
+    /// Returns the sources of the settings of this process.
+    pub fn sources(&self, live: bool) -> Sources<'_> {
+        Sources {
             lookup: &process_environment,
             directory: Path::new("."),
             config_file: self.shared.config.as_deref(),
             live,
             decimals: self.decimals,
-        })
+        }
     }
 
     /// Same as [`load_settings`](Self::load_settings), with the error of a command.
@@ -103,6 +110,18 @@ impl<'a> CommandContext<'a> {
     /// Returns [`AppError::Settings`] with all errors at once.
     pub fn load(&self, live: bool) -> Result<Loaded, AppError> {
         self.load_settings(live).map_err(|problems| AppError::Settings(Box::new(problems)))
+    }
+
+    /// Same as [`load`](Self::load), with the items of the whitelist compared with the names that the
+    /// stored prices have.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AppError::Settings`] with all errors at once.
+    pub fn load_with_names(&self, live: bool) -> Result<Loaded, AppError> {
+        let mut loaded = self.load(live)?;
+        known_names::apply(&mut loaded);
+        Ok(loaded)
     }
 }
 
@@ -130,6 +149,8 @@ pub enum AppError {
     Capture(#[from] CaptureError),
     #[error(transparent)]
     Init(#[from] InitError),
+    #[error(transparent)]
+    Edit(#[from] EditCommandError),
     /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
     Start { what: &'static str, source: Box<dyn Error + Send + Sync> },
@@ -154,6 +175,7 @@ impl AppError {
             }
             Self::Capture(error) => error.exit_code(),
             Self::Init(error) => error.exit_code(),
+            Self::Edit(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) | Self::LedgerRejected(_) => 73,
             Self::LedgerCommand(_) => 1,

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
-    AppError, CommandContext, check,
+    AppError, CommandContext, check, known_names,
     ledger::{LedgerCommandError, LedgerCommands},
     prices::{self, PriceFeed},
 };
@@ -87,13 +87,15 @@ impl SettingsSource {
     }
 
     fn load(&self) -> Result<Loaded, ConfigErrors> {
-        Config::load(&Sources {
+        let mut loaded = Config::load(&Sources {
             lookup: &process_environment,
             directory: Path::new("."),
             config_file: self.config_file.as_deref(),
             live: self.live,
             decimals: self.decimals,
-        })
+        })?;
+        known_names::apply(&mut loaded);
+        Ok(loaded)
     }
 }
 

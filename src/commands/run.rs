@@ -79,7 +79,7 @@ pub fn run<F: Future<Output = SessionResult>>(
     args: RunArgs,
     trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
-    let loaded = context.load(args.live)?;
+    let loaded = context.load_with_names(args.live)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
     let source = SettingsSource::new(&context, args.live);

@@ -1,8 +1,10 @@
 //! `sniper whitelist`: imports entries from a file of another tool, and exports the whitelist.
 //!
+//! - [`edit`]: `sniper whitelist add` and `remove`.
 //! - [`suggest`]: `sniper whitelist suggest`.
 
-mod entries;
+pub mod edit;
+pub mod entries;
 mod suggest;
 
 use std::{
@@ -16,7 +18,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
 
-use self::suggest::SuggestArgs;
+use self::{edit::AddArgs, entries::PausedArgs, suggest::SuggestArgs};
 use super::{AppError, CommandContext, capture::MarketSource, prices, report};
 use crate::{
     config::{Config, load::check_whitelist},
@@ -35,8 +37,11 @@ Examples:
   sniper whitelist import items.csv
   sniper whitelist import items.csv --write whitelist.json
   sniper whitelist export
+  sniper whitelist add \"AK-47 | Redline\" --wear FT --max-price 12.50
+  sniper whitelist remove ak-47-redline
   sniper whitelist list
   sniper whitelist pause redline
+  sniper whitelist pause --group knives
   sniper whitelist suggest --percent 85 --budget 500 --write items.csv";
 
 /// Maximum number of names to show for each kind of change.
@@ -68,19 +73,25 @@ pub enum WhitelistCommand {
     },
     /// Print the whitelist as JSON
     Export,
-    /// Show each entry with what it has bought and may still buy
-    List,
-    /// Stop buying by an entry of the running bot; it matches nothing until it is enabled
-    Pause {
+    /// Add an entry to sniper.toml, whose comments stay
+    Add(Box<AddArgs>),
+    /// Remove an entry from sniper.toml
+    Remove {
         /// Name of the entry, or its item if it has none
         #[arg(value_name = "NAME")]
         entry: String,
     },
-    /// Buy by a paused entry again
+    /// Show each entry and group with what it has bought and may still buy
+    List,
+    /// Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled
+    Pause {
+        #[command(flatten)]
+        what: PausedArgs,
+    },
+    /// Buy by a paused entry or group again
     Enable {
-        /// Name of the entry, or its item if it has none
-        #[arg(value_name = "NAME")]
-        entry: String,
+        #[command(flatten)]
+        what: PausedArgs,
     },
     /// Show which items a recording listed below a share of their reference, how often, and at what
     /// expected margin
@@ -96,11 +107,14 @@ pub fn run(
     context: CommandContext<'_>,
     args: &WhitelistArgs,
     market: impl FnOnce(&Config) -> MarketSource,
+    check_supported: fn(&Config) -> Result<(), AppError>,
 ) -> Result<ExitCode, AppError> {
-    let load = || Ok::<_, AppError>(context.load(false)?.config);
+    let load = || Ok::<_, AppError>(context.load_with_names(false)?.config);
     match &args.command {
-        WhitelistCommand::Pause { entry } => entries::set_paused(context, entry, true),
-        WhitelistCommand::Enable { entry } => entries::set_paused(context, entry, false),
+        WhitelistCommand::Pause { what } => entries::set_paused(context, what, true),
+        WhitelistCommand::Enable { what } => entries::set_paused(context, what, false),
+        WhitelistCommand::Add(args) => edit::add(context, args, check_supported),
+        WhitelistCommand::Remove { entry } => edit::remove(context, entry, check_supported),
         WhitelistCommand::List => entries::list(context, &load()?),
         WhitelistCommand::Suggest(args) => {
             suggest::run(context, &load()?, args, market)?;
@@ -302,6 +316,9 @@ fn entry_object(entry: &WhitelistEntry) -> EntryObject {
         set("max_age_s", age.as_secs().into());
     }
     set_rule(entry, &mut object);
+    if let Some(group) = entry.group_name() {
+        object.insert("group".to_owned(), group.into());
+    }
     object
 }
 

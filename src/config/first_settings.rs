@@ -222,14 +222,19 @@ impl FirstSettings {
 
     /// Returns a name for the entry that consists of the words of its item.
     fn name(&self) -> String {
-        let item = self.answers.get(&Question::Item).map_or("", String::as_str).to_lowercase();
-        let words = item.split(|char: char| !char.is_alphanumeric());
-        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
-        let name: String = words.join("-").chars().take(NAME_CHARS_MAX).collect();
-        match name.trim_end_matches('-') {
-            "" => "every-item".to_owned(),
-            name => name.to_owned(),
-        }
+        entry_name(self.answers.get(&Question::Item).map_or("", String::as_str))
+    }
+}
+
+/// Returns a name for an entry that consists of the words of its item.
+pub fn entry_name(item: &str) -> String {
+    let item = item.to_lowercase();
+    let words = item.split(|char: char| !char.is_alphanumeric());
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let name: String = words.join("-").chars().take(NAME_CHARS_MAX).collect();
+    match name.trim_end_matches('-') {
+        "" => "every-item".to_owned(),
+        name => name.to_owned(),
     }
 }
 

@@ -182,7 +182,7 @@ mod tests {
         let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql");
         let values = values(&Config::new(endpoints.unwrap(), "data"));
         let is_section = |key: &&str| SECTIONS.iter().any(|(section, _)| **section == **key);
-        let lists = ["prices.source", "alerts", "whitelist"];
+        let lists = ["prices.source", "alerts", "groups", "whitelist"];
         for (section, keys) in SECTIONS.iter().filter(|(section, _)| !lists.contains(section)) {
             for key in keys.iter().filter(|key| !(section.is_empty() && is_section(key))) {
                 let shown =

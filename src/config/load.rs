@@ -15,7 +15,7 @@ use super::{
     in_force::SettingPlace,
     prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
-    settings::{self, EntryList, TomlSettings, check_distinct, resolve},
+    settings::{self, EntryList, TomlSettings, check_distinct, resolve, resolve_groups},
 };
 use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
 
@@ -78,6 +78,20 @@ impl Config {
     ///
     /// Returns all errors at once, each with its location and remedy.
     pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
+        Self::load_with(sources, None)
+    }
+
+    /// Same as [`load`](Self::load) with this text as the content of the settings file, to check an
+    /// edit before it is written.
+    ///
+    /// # Errors
+    ///
+    /// Returns all errors at once, each with its location and remedy.
+    pub fn load_edited(sources: &Sources<'_>, text: &str) -> Result<Loaded, ConfigErrors> {
+        Self::load_with(sources, Some(text))
+    }
+
+    fn load_with(sources: &Sources<'_>, text: Option<&str>) -> Result<Loaded, ConfigErrors> {
         let mut diagnostics = Diagnostics::default();
         let variables = Variables {
             lookup: sources.lookup,
@@ -87,8 +101,10 @@ impl Config {
         let is_dotenv_valid = diagnostics.is_ok();
         let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
+        let (name, named_at) = settings_name(sources, &environment);
+        let named_at = named_at.as_ref().or(live.as_ref());
         let (mut policy, config_file) =
-            read_policy(sources, (&variables, &environment), live.as_ref(), &mut diagnostics);
+            read_policy(sources, &variables, (&name, text, named_at), &mut diagnostics);
         if let Some(place) = &live {
             check_live(place, (&environment, is_dotenv_valid), &policy, &mut diagnostics);
         }
@@ -178,27 +194,46 @@ fn credential_source(sources: &Sources<'_>) -> CredentialSource {
     })
 }
 
+/// Returns the path of the settings file, relative to the working directory, and where it is named.
+fn settings_name(
+    sources: &Sources<'_>,
+    environment: &Environment,
+) -> (PathBuf, Option<SourceLocation>) {
+    match (sources.config_file, &environment.config_file) {
+        (Some(path), _) => (path.to_path_buf(), Some(SourceLocation::CommandLine)),
+        (None, Some(setting)) => (PathBuf::from(&setting.value), Some(setting.place.clone())),
+        (None, None) => (PathBuf::from(CONFIG_FILE), None),
+    }
+}
+
+/// Returns the path of the settings file. Other settings may be invalid.
+pub fn settings_path(sources: &Sources<'_>) -> PathBuf {
+    let mut ignored = Diagnostics::default();
+    let dotenv = read_dotenv(sources.directory, &mut ignored);
+    let variables = Variables { lookup: sources.lookup, file: DOTENV_FILE.to_owned(), dotenv };
+    let environment = environment::read(&variables, &mut ignored);
+    sources.directory.join(settings_name(sources, &environment).0)
+}
+
 /// Reads the settings file and the whitelist file. Also returns the path of the settings file, if
 /// it exists.
 fn read_policy(
     sources: &Sources<'_>,
-    (variables, environment): (&Variables<'_>, &Environment),
-    live: Option<&SourceLocation>,
+    variables: &Variables<'_>,
+    (name, text, named_at): (&Path, Option<&str>, Option<&SourceLocation>),
     diagnostics: &mut Diagnostics,
 ) -> (TomlSettings, Option<PathBuf>) {
-    let setting = environment.config_file.as_ref();
-    let (name, named_at) = match (sources.config_file, setting) {
-        (Some(path), _) => (path.to_path_buf(), Some(SourceLocation::CommandLine)),
-        (None, Some(setting)) => (PathBuf::from(&setting.value), Some(setting.place.clone())),
-        (None, None) => (PathBuf::from(CONFIG_FILE), None),
-    };
     let shown = name.display().to_string();
-    let path = sources.directory.join(&name);
-    let text = match read_text(&path, &shown, diagnostics) {
+    let path = sources.directory.join(name);
+    let read = match text {
+        Some(text) => FileRead::Text(without_mark(text).to_owned()),
+        None => read_text(&path, &shown, diagnostics),
+    };
+    let text = match read {
         FileRead::Text(text) => text,
         FileRead::Invalid => return (TomlSettings::default(), Some(path)),
         FileRead::Absent => {
-            if let Some(place) = named_at.as_ref().or(live) {
+            if let Some(place) = named_at {
                 diagnostics.problem(Problem::new(
                     place.clone(),
                     format!("file not found: {}", Escaped(&shown)),
@@ -222,6 +257,7 @@ fn read_policy(
     read_price_keys(&mut policy, variables, diagnostics);
     let beside = sources.directory.join(name.parent().unwrap_or(Path::new("")));
     resolve_price_files(&mut policy, &beside);
+    resolve_groups(&mut policy.entries.found, &policy.groups, diagnostics);
     check_distinct(&policy.entries.found, diagnostics);
     if policy.entries.count == 0 {
         let remedy = "add a [[whitelist]] entry as in sniper.example.toml";
@@ -332,10 +368,9 @@ fn read_text(path: &Path, shown: &str, diagnostics: &mut Diagnostics) -> FileRea
         return problem(whole(), "is too large".to_owned(), &remedy);
     }
     match String::from_utf8(bytes) {
-        // Some editors write a UTF-8 byte order mark.
-        Ok(text) => match text.strip_prefix('\u{feff}') {
-            Some(rest) => FileRead::Text(rest.to_owned()),
-            None => FileRead::Text(text),
+        Ok(text) => match without_mark(&text) {
+            rest if rest.len() < text.len() => FileRead::Text(rest.to_owned()),
+            _ => FileRead::Text(text),
         },
         Err(error) => {
             let read = error.as_bytes().get(..error.utf8_error().valid_up_to());
@@ -345,6 +380,11 @@ fn read_text(path: &Path, shown: &str, diagnostics: &mut Diagnostics) -> FileRea
             problem(place, "is not UTF-8".to_owned(), "save the file as UTF-8")
         }
     }
+}
+
+/// Removes the UTF-8 byte order mark, which some editors write.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// Reads at most one byte more than [`FILE_BYTES_MAX`].

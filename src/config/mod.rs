@@ -19,6 +19,7 @@ pub mod prices;
 pub mod problem;
 pub mod reconnection;
 pub mod settings;
+pub mod whitelist_edit;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -3,6 +3,8 @@
 mod alerts;
 mod dashboard;
 mod feed;
+mod groups;
+mod item;
 mod percent;
 mod prices;
 
@@ -14,8 +16,10 @@ use self::alerts::{
 };
 use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
 use self::feed::{FEED_KEYS, RECONNECTION_KEYS, read_feed, read_reconnection};
-pub(super) use self::percent::resolve;
+use self::groups::{GROUP_KEYS, ParsedGroups, read_groups};
+use self::item::{merge_market_name, read_item, warn_float_of_other_wear};
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
+pub(super) use self::{groups::resolve_groups, percent::resolve};
 use super::{
     Budget, DashboardConfig, FeedConfig, Market, OrdersConfig, SpeedConfig,
     document::{
@@ -27,16 +31,16 @@ use super::{
     reconnection::ReconnectPolicy,
 };
 use crate::{
-    domain::item_name::{ItemName, Wear},
+    domain::item_name::Wear,
     domain::money::{Decimals, Percent},
     domain::trade::PaintWear,
     domain::whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
-    text::{Escaped, is_safe_to_print, nearest},
+    text::{Escaped, is_safe_to_print},
     threads::affinity,
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 13] = [
+pub const SECTIONS: [(&str, &[&str]); 14] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
@@ -50,9 +54,10 @@ pub const SECTIONS: [(&str, &[&str]); 13] = [
     ("heartbeat", &HEARTBEAT_KEYS),
     ("dashboard", &DASHBOARD_KEYS),
     ("whitelist", &ENTRY_KEYS),
+    ("groups.NAME", &GROUP_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 13] = [
+const ROOT_KEYS: [&str; 14] = [
     "market",
     "whitelist_file",
     "budget",
@@ -65,6 +70,7 @@ const ROOT_KEYS: [&str; 13] = [
     "alert_rules",
     "heartbeat",
     "dashboard",
+    "groups",
     "whitelist",
 ];
 
@@ -103,6 +109,7 @@ pub(super) struct TomlSettings {
     pub(super) alerts: ParsedAlerts,
     pub(super) dashboard: DashboardConfig,
     pub(super) entries: EntryList,
+    pub(super) groups: ParsedGroups,
     /// Path of the whitelist file, and the location of the setting.
     pub(super) whitelist_file: Option<(String, SourceLocation)>,
     /// Locations of the settings that are set: all except those in lists.
@@ -214,6 +221,9 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     if let Some(heartbeat) = top.get("heartbeat") {
         read_heartbeat(heartbeat, &mut policy.alerts, context);
     }
+    if let Some(groups) = top.get("groups") {
+        policy.groups = read_groups(groups, context);
+    }
     if let Some(list) = top.get("whitelist") {
         policy.entries = read_entries(list, context);
     }
@@ -299,7 +309,7 @@ fn read_speed(
 }
 
 /// Keys of an entry.
-const ENTRY_KEYS: [&str; 21] = [
+const ENTRY_KEYS: [&str; 22] = [
     "name",
     "item",
     "wear",
@@ -321,6 +331,7 @@ const ENTRY_KEYS: [&str; 21] = [
     "category",
     "rarity",
     "exclude",
+    "group",
 ];
 
 /// Maximum length of the name of an item or entry, in bytes. Market names are shorter than 120.
@@ -350,6 +361,8 @@ pub(super) struct ParsedEntry {
     pub(super) place: SourceLocation,
     /// Location of the percent rule, if there is one.
     pub(super) percent_at: Option<SourceLocation>,
+    /// Name and location of its group, which is resolved later.
+    pub(super) group: Option<(String, SourceLocation)>,
 }
 
 /// Entries of one file.
@@ -433,6 +446,7 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         context.problem(fields.at, message.to_owned(), remedy);
     }
     let (stattrak, souvenir, wears) = merge_market_name(&fields, &item_text, wears, context);
+    warn_float_of_other_wear(&fields, wears, (float_min, float_max), context);
     let entry = WhitelistEntry {
         name,
         item,
@@ -449,9 +463,13 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         max_age,
         percent,
         filter,
+        group: None,
     };
     let place = context.document.place(node.at);
-    Some(ParsedEntry { entry, place, percent_at: percent::place(&fields, context) })
+    let percent_at = percent::place(&fields, context);
+    let group = fields.text("group", context).map(str::to_owned);
+    let group = group.map(|name| (name, context.document.place(fields.at("group"))));
+    Some(ParsedEntry { entry, place, percent_at, group })
 }
 
 fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<String> {
@@ -465,84 +483,6 @@ fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -
         return None;
     }
     Some(name.to_owned())
-}
-
-/// Properties given by the text of `item` beyond the base name.
-#[derive(Debug, Default)]
-struct ItemText<'n> {
-    item: &'n str,
-    /// `true` for a market name, which determines StatTrak and Souvenir, unlike a base name.
-    decides: bool,
-    stattrak: bool,
-    souvenir: bool,
-    wear: Option<Wear>,
-    /// `true` for the market name of an item without wear.
-    wearless: bool,
-}
-
-fn read_item<'n>(
-    fields: &TableFields<'n, '_>,
-    context: &mut ParseContext<'_, '_>,
-) -> Option<(ItemPattern, ItemText<'n>)> {
-    const REMEDY: &str =
-        "write the name, such as item = \"AK-47 | Redline\", or item = \"*\" for every item";
-    if fields.get("item").is_none() {
-        context.problem(fields.at, "missing `item`".to_owned(), REMEDY);
-        return None;
-    }
-    let at = fields.at("item");
-    let item = fields.text("item", context)?;
-    if item.trim() == "*" {
-        return Some((ItemPattern::Any, ItemText { item, ..ItemText::default() }));
-    }
-    let parsed = ItemName::parse(item);
-    if parsed.base.trim().is_empty() {
-        context.problem(at, "`item` is empty".to_owned(), REMEDY);
-        return None;
-    }
-    if item.len() > NAME_BYTES_MAX || !item.chars().all(is_safe_to_print) {
-        let message = "`item` is too long or contains invisible characters".to_owned();
-        context.problem(at, message, "copy the name again as plain text");
-        return None;
-    }
-    if let Some(remedy) = misspelled(&parsed.base) {
-        let message = format!("no item is named \"{}\"", Escaped(item));
-        context.problem(at, message, remedy);
-        return None;
-    }
-    // The market name of a vanilla knife is a star and the name. A market name with a finish ends
-    // in a wear, so a star before a name with a finish and no wear does not make it a market name.
-    let vanilla = parsed.is_star && !parsed.base.contains('|');
-    let item_text = ItemText {
-        item,
-        decides: parsed.wear.is_some() || parsed.is_stattrak || parsed.is_souvenir || vanilla,
-        stattrak: parsed.is_stattrak,
-        souvenir: parsed.is_souvenir,
-        wear: parsed.wear,
-        wearless: vanilla,
-    };
-    Some((ItemPattern::Named(parsed.base.into_owned()), item_text))
-}
-
-/// Returns the remedy for a base name that still contains a misspelled StatTrak, Souvenir or wear.
-fn misspelled(base: &str) -> Option<String> {
-    let lower = base.to_lowercase();
-    if lower.starts_with("stattrak") {
-        return Some(
-            "write StatTrak™ with the ™ sign, or the base name and stattrak = true".to_owned(),
-        );
-    }
-    if lower.starts_with("souvenir ") && lower.contains('|') {
-        return Some(
-            "write Souvenir with a capital S, or the base name and souvenir = true".to_owned(),
-        );
-    }
-    let (_name, last) = base.strip_suffix(')')?.rsplit_once('(')?;
-    let wear = match Wear::parse_user_input(last) {
-        Some(wear) => wear.as_str(),
-        None => nearest(last, &Wear::ALL.map(Wear::as_str))?,
-    };
-    Some(format!("did you mean `({wear})`?"))
 }
 
 fn read_wears(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<WearSet> {
@@ -608,52 +548,6 @@ fn check_order<T: PartialOrd + std::fmt::Display>(
         let message = format!("`{min_key}` {min} is above `{max_key}` {max}");
         context.problem(fields.at(min_key), message, "swap them, or fix one");
     }
-}
-
-/// Combines the keys of an entry with a complete market name, and reports contradictions.
-fn merge_market_name(
-    fields: &TableFields<'_, '_>,
-    item_text: &ItemText<'_>,
-    wears: Option<WearSet>,
-    context: &mut ParseContext<'_, '_>,
-) -> (bool, bool, WearSet) {
-    let stattrak = merge_flag(fields, item_text, ("stattrak", item_text.stattrak), context);
-    let souvenir = merge_flag(fields, item_text, ("souvenir", item_text.souvenir), context);
-    if stattrak && souvenir && !item_text.decides {
-        let message = "`stattrak` and `souvenir` are both true, but no item is both".to_owned();
-        context.problem(fields.at("souvenir"), message, "remove one, or write two entries");
-    }
-    let decided = item_text.wear.map(|wear| WearSet::ANY.with(wear));
-    let contradicts = wears.is_some_and(|wears| match decided {
-        Some(decided) => wears != decided,
-        None => item_text.wearless && wears != WearSet::ANY,
-    });
-    if contradicts {
-        let what = item_text.wear.map_or("no wear", Wear::as_str);
-        let message =
-            format!("`wear` contradicts `item` = \"{}\" ({what})", Escaped(item_text.item));
-        context.problem(fields.at("wear"), message, "remove `wear`, or the wear in `item`");
-    }
-    (stattrak, souvenir, decided.or(wears).unwrap_or_default())
-}
-
-fn merge_flag(
-    fields: &TableFields<'_, '_>,
-    item_text: &ItemText<'_>,
-    (key, decided): (&str, bool),
-    context: &mut ParseContext<'_, '_>,
-) -> bool {
-    let written = fields.flag(key, context);
-    if !item_text.decides {
-        return written.unwrap_or(false);
-    }
-    if let Some(written) = written.filter(|written| *written != decided) {
-        let message =
-            format!("`{key}` = {written} contradicts `item` = \"{}\"", Escaped(item_text.item));
-        let remedy = format!("remove `{key}`, or write the base name into `item`");
-        context.problem(fields.at(key), message, remedy);
-    }
-    decided
 }
 
 #[cfg(test)]

@@ -177,6 +177,8 @@ fn skip_reason(reason: &str) -> &'static str {
         | "max_in_flight"
         | "max_quantity"
         | "max_total"
+        | "group_max_quantity"
+        | "group_max_total"
         | "balance_unknown" => "limit",
         "halted" | "paused" | "not_reconciled" | "stopping" | "entry paused" => "not_ordering",
         "ledger_unwritable" | "ledger_behind" | "ledger_full" | "before_power_loss" => "ledger",

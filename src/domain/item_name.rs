@@ -59,6 +59,17 @@ impl Wear {
         }
     }
 
+    /// Returns the least float and the one below which its floats are, in hundredths.
+    pub const fn float_hundredths(self) -> (u64, u64) {
+        match self {
+            Self::FactoryNew => (0, 7),
+            Self::MinimalWear => (7, 15),
+            Self::FieldTested => (15, 38),
+            Self::WellWorn => (38, 45),
+            Self::BattleScarred => (45, 100),
+        }
+    }
+
     /// Parses the exact name as in market names.
     pub fn from_market(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|wear| wear.as_str() == text)

@@ -1,6 +1,6 @@
 //! One whitelist entry: an item, its conditions and its limits.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     domain::item_filter::ItemFilter,
@@ -57,6 +57,16 @@ impl WearSet {
     }
 }
 
+/// Group of entries, with limits on all of them together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EntryGroup {
+    pub name: Arc<str>,
+    /// Maximum number bought by all its entries over the life of the ledger; `None` means no such limit.
+    pub max_quantity: Option<u32>,
+    /// Maximum spent by all its entries over the life of the ledger; `None` means no such limit.
+    pub max_total: Option<Amount>,
+}
+
 /// Validated entry: its bounds do not exclude each other, and every limit is set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WhitelistEntry {
@@ -84,6 +94,8 @@ pub struct WhitelistEntry {
     pub percent: Option<PercentRule>,
     /// Conditions on the kind of the item; `None` accepts any.
     pub filter: Option<Box<ItemFilter>>,
+    /// Group whose limits apply besides those of the entry.
+    pub group: Option<Arc<EntryGroup>>,
 }
 
 impl WhitelistEntry {
@@ -94,5 +106,9 @@ impl WhitelistEntry {
             (None, ItemPattern::Named(item)) => item,
             (None, ItemPattern::Any) => "*",
         }
+    }
+
+    pub fn group_name(&self) -> Option<&str> {
+        self.group.as_ref().map(|group| &*group.name)
     }
 }

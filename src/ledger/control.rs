@@ -159,6 +159,16 @@ pub enum ControlRequest {
         entry: String,
         by: String,
     },
+    /// Pauses every whitelist entry of a group.
+    PauseGroup {
+        group: String,
+        by: String,
+    },
+    /// Enables every whitelist entry of a group.
+    EnableGroup {
+        group: String,
+        by: String,
+    },
     /// Reads the settings again and applies what can change while the bot runs.
     Reload {
         by: String,
@@ -332,7 +342,10 @@ pub(crate) fn apply_request(
             resolve(ledger, id, *verdict, now, Operator::new(by)).map_err(|why| why.to_string())
         }
         // The bot's decisions read the state of the entries, which is not in the ledger.
-        ControlRequest::PauseEntry { .. } | ControlRequest::EnableEntry { .. } => {
+        ControlRequest::PauseEntry { .. }
+        | ControlRequest::EnableEntry { .. }
+        | ControlRequest::PauseGroup { .. }
+        | ControlRequest::EnableGroup { .. } => {
             Err("no bot is running; remove the entry from sniper.toml instead".to_owned())
         }
     }

@@ -16,7 +16,7 @@ use rusqlite::{
 };
 
 use super::{
-    entries::EntryKey,
+    entries::{EntryKey, GroupNames},
     error::LedgerError,
     event::{EntrySlot, Sequence},
     intent::{ApprovedTotals, Intent},
@@ -26,7 +26,8 @@ use super::{
     record::{LAYOUT, RECORD_BYTES, Record, Timeline},
     rules::RulesMessage,
     schema::{
-        ITEMS_SINCE, KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE, VERSION, integer,
+        GROUPS_SINCE, ITEMS_SINCE, KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE,
+        VERSION, integer,
     },
     state::LedgerState,
 };
@@ -67,6 +68,7 @@ pub(super) struct PreviousRun {
 #[derive(Clone, Debug)]
 pub(super) struct OpeningRecords<'a> {
     pub(super) entries: &'a [(EntrySlot, EntryKey)],
+    pub(super) groups: GroupNames,
     pub(super) host: &'a str,
     pub(super) boot: Option<&'a str>,
     pub(super) id: &'a str,
@@ -317,13 +319,7 @@ impl Database {
         timeline: &mut Timeline,
     ) -> Result<(), LedgerError> {
         let failed = LedgerError::database("read", &self.path);
-        let entries = "SELECT slot, key FROM entries ORDER BY slot";
-        let mut statement = self.connection.prepare(entries).map_err(&failed)?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
-        for row in rows.map_err(&failed)? {
-            let (slot, key) = row.map_err(&failed)?;
-            state.restore_entry(EntrySlot(slot), EntryKey::from_text(key));
-        }
+        self.restore_entries(state).map_err(&failed)?;
         let events = "SELECT number, record FROM events ORDER BY number";
         let mut statement = self.connection.prepare(events).map_err(&failed)?;
         let rows = statement
@@ -334,6 +330,22 @@ impl Database {
             let (at, event) = timeline.convert(&record);
             let applied = state.apply(at, &event);
             applied.map_err(|source| self.contradiction(source))?;
+        }
+        Ok(())
+    }
+
+    fn restore_entries(&self, state: &mut LedgerState) -> rusqlite::Result<()> {
+        let has_groups = GROUPS_SINCE <= self.version()?;
+        let group = if has_groups { "group_name" } else { "NULL" };
+        let entries = format!("SELECT slot, key, {group} FROM entries ORDER BY slot");
+        let mut statement = self.connection.prepare(&entries)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let slot = EntrySlot(row.get(0)?);
+            state.restore_entry(slot, EntryKey::from_text(row.get::<_, String>(1)?));
+            if let Some(group) = row.get::<_, Option<String>>(2)? {
+                state.restore_group(slot, &group);
+            }
         }
         Ok(())
     }
@@ -459,6 +471,7 @@ impl Database {
                     .execute(params![slot.0, key.as_str()])?;
             }
             insert_entries(&transaction, &rules.new)?;
+            write_groups(&transaction, &rules.groups)?;
             transaction.commit()?;
             Ok(number)
         })();
@@ -473,10 +486,11 @@ impl Database {
         opening: &OpeningRecords<'_>,
     ) -> Result<(), LedgerError> {
         let path = self.path.clone();
-        let OpeningRecords { entries, host, boot, id, count_since } = opening;
+        let OpeningRecords { entries, groups, host, boot, id, count_since } = opening;
         let started = (|| {
             let transaction = self.connection.transaction()?;
             insert_entries(&transaction, entries)?;
+            write_groups(&transaction, groups)?;
             set_meta(&transaction, "host", host)?;
             set_meta(&transaction, "ledger", id)?;
             match count_since {
@@ -587,6 +601,27 @@ fn insert_entries(
     entries
         .iter()
         .try_for_each(|(slot, key)| insert.execute(params![slot.0, key.as_str()]).map(drop))
+}
+
+/// Writes the groups that differ from those in the database, which may be those of a reload that was
+/// not carried out.
+fn write_groups(connection: &Connection, groups: &GroupNames) -> rusqlite::Result<()> {
+    let mut stored: HashMap<u32, String> = HashMap::new();
+    let sql = "SELECT slot, group_name FROM entries WHERE group_name IS NOT NULL";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        stored.insert(row.get(0)?, row.get(1)?);
+    }
+    let mut update =
+        connection.prepare_cached("UPDATE entries SET group_name = ?2 WHERE slot = ?1")?;
+    for (slot, group) in (0_u32..).zip(groups.iter()) {
+        let (group, before) = (group.as_deref(), stored.remove(&slot));
+        if group != before.as_deref() {
+            update.execute(params![slot, group])?;
+        }
+    }
+    stored.keys().try_for_each(|slot| update.execute(params![slot, None::<&str>]).map(drop))
 }
 
 fn set_meta(connection: &Connection, key: &str, value: &dyn ToSql) -> rusqlite::Result<()> {

@@ -1,8 +1,13 @@
-//! Whitelist entries as the ledger identifies them across edits, and the usage of each.
+//! Whitelist entries as the ledger identifies them across edits, and the usage of each and of their
+//! groups.
 //!
 //! Pure. An entry is identified by its `name`, or by its conditions if it has no name. The limits
 //! `max_quantity` and `max_total` are not conditions: editing them changes the bound, not the
 //! usage. Entries that share a name share their usage.
+//!
+//! The usage of a group is the sum of the usages of its entries. An entry that changes its group takes
+//! its usage along. One that is removed from the whitelist stays in the group that it was last in, which
+//! the database stores with its slot, so that no edit of the entries frees what a group has bought.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -16,7 +21,7 @@ use crate::{
     domain::item_filter::ItemFilter,
     domain::money::Amount,
     domain::percent_rule::PercentRule,
-    domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+    domain::whitelist_entry::{EntryGroup, ItemPattern, WhitelistEntry},
 };
 
 /// Identity of an entry across edits of the whitelist.
@@ -128,6 +133,13 @@ impl EntryUsage {
         self.total = self.total.saturating_add(price);
     }
 
+    pub(super) const fn plus(self, other: Self) -> Self {
+        Self {
+            quantity: self.quantity.saturating_add(other.quantity),
+            total: self.total.saturating_add(other.total),
+        }
+    }
+
     pub(super) fn subtract(&mut self, price: Amount) {
         self.quantity = self.quantity.saturating_sub(1);
         self.total = self.total.saturating_sub(price);
@@ -140,7 +152,20 @@ pub(super) struct EntryLimits {
     pub(super) slot: EntrySlot,
     pub(super) max_quantity: u32,
     pub(super) max_total: Option<Amount>,
+    /// Position of its group.
+    pub(super) group: Option<usize>,
 }
+
+/// Limits of one group of the current whitelist.
+#[derive(Clone, Debug)]
+pub(super) struct GroupLimits {
+    pub(super) group: Arc<EntryGroup>,
+    /// Sum of its entries, without orders of unknown entry.
+    used: EntryUsage,
+}
+
+/// Name of the group of each slot, indexed by slot.
+pub(super) type GroupNames = Arc<Vec<Option<Arc<str>>>>;
 
 /// Usage of every entry ever seen, and the limits of the current whitelist.
 #[derive(Clone, Debug)]
@@ -151,11 +176,23 @@ pub(super) struct EntryTable {
     used: Vec<EntryUsage>,
     /// Indexed by position in the whitelist.
     limits: Vec<EntryLimits>,
+    groups: Vec<GroupLimits>,
+    /// Position in `groups`, indexed by slot; empty without groups.
+    slot_groups: Vec<Option<usize>>,
+    /// Groups of the slots, including those of removed entries. May be shorter than `used`.
+    group_names: GroupNames,
 }
 
 impl Default for EntryTable {
     fn default() -> Self {
-        Self { slots: Arc::default(), used: vec![EntryUsage::default()], limits: Vec::new() }
+        Self {
+            slots: Arc::default(),
+            used: vec![EntryUsage::default()],
+            limits: Vec::new(),
+            groups: Vec::new(),
+            slot_groups: Vec::new(),
+            group_names: Arc::default(),
+        }
     }
 }
 
@@ -176,9 +213,55 @@ impl EntryTable {
                 }
             };
             let (max_quantity, max_total) = (entry.max_quantity, entry.max_total);
-            self.limits.push(EntryLimits { slot, max_quantity, max_total });
+            self.limits.push(EntryLimits { slot, max_quantity, max_total, group: None });
         }
+        self.set_groups(entries);
         new
+    }
+
+    /// Assigns the slots to the groups of the current whitelist, whose limits are set.
+    fn set_groups(&mut self, entries: &[WhitelistEntry]) {
+        self.groups.clear();
+        self.slot_groups.clear();
+        let has_groups = entries.iter().any(|entry| entry.group.is_some());
+        if !has_groups && self.group_names.iter().all(Option::is_none) {
+            return;
+        }
+        let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
+        let names = Arc::make_mut(&mut self.group_names);
+        names.resize(names.len().max(self.used.len()), None);
+        for (entry, limits) in entries.iter().zip(&self.limits) {
+            let name = entry.group.as_ref().map(|group| Arc::clone(&group.name));
+            if let (Some(group), Some(name)) = (&entry.group, &name)
+                && !positions.contains_key(name)
+            {
+                positions.insert(Arc::clone(name), self.groups.len());
+                let used = EntryUsage::default();
+                self.groups.push(GroupLimits { group: Arc::clone(group), used });
+            }
+            let slot = names.get_mut(index_of(limits.slot));
+            slot.into_iter().for_each(|slot| slot.clone_from(&name));
+        }
+        let position = |name: &Option<Arc<str>>| positions.get(name.as_ref()?).copied();
+        self.slot_groups = self.group_names.iter().map(position).collect();
+        for limits in &mut self.limits {
+            limits.group = self.slot_groups.get(index_of(limits.slot)).copied().flatten();
+        }
+        self.recount_groups();
+    }
+
+    fn recount_groups(&mut self) {
+        for group in &mut self.groups {
+            group.used = EntryUsage::default();
+        }
+        if self.groups.is_empty() {
+            return;
+        }
+        for (used, group) in self.used.iter().zip(&self.slot_groups) {
+            if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
+                group.used = group.used.plus(*used);
+            }
+        }
     }
 
     /// Registers an entry under its recorded slot.
@@ -187,10 +270,30 @@ impl EntryTable {
         Arc::make_mut(&mut self.slots).insert(key, slot);
     }
 
+    /// Registers the recorded group of a slot.
+    pub(super) fn restore_group(&mut self, slot: EntrySlot, name: &str) {
+        let names = Arc::make_mut(&mut self.group_names);
+        let index = index_of(slot).min(ENTRIES_MAX);
+        names.resize(names.len().max(index.saturating_add(1)), None);
+        if let Some(slot) = names.get_mut(index) {
+            *slot = Some(name.into());
+        }
+    }
+
+    /// Returns the group of each slot, to be recorded.
+    pub(super) fn group_names(&self) -> GroupNames {
+        Arc::clone(&self.group_names)
+    }
+
     /// Returns a table without limits, to be [`set`](Self::set) and then to
     /// [`replace`](Self::replace) this one.
     pub(super) fn successor(&self) -> Self {
-        Self { slots: Arc::clone(&self.slots), used: self.used.clone(), limits: Vec::new() }
+        Self {
+            slots: Arc::clone(&self.slots),
+            used: self.used.clone(),
+            group_names: Arc::clone(&self.group_names),
+            ..Self::default()
+        }
     }
 
     /// Replaces the table by its successor, with the usage of this moment. Returns the old one.
@@ -201,6 +304,7 @@ impl EntryTable {
             used.copy_from_slice(head);
         }
         successor.used.extend_from_slice(tail);
+        successor.recount_groups();
         std::mem::replace(self, successor)
     }
 
@@ -228,23 +332,50 @@ impl EntryTable {
 
     /// Returns the usage of the entry, including orders of unknown entry.
     pub(super) fn used(&self, slot: EntrySlot) -> EntryUsage {
-        let of = |slot: EntrySlot| {
-            let index = usize::try_from(slot.0).unwrap_or(usize::MAX);
-            self.used.get(index).copied().unwrap_or_default()
-        };
+        let of = |slot| self.used.get(index_of(slot)).copied().unwrap_or_default();
         let (any, own) = (of(EntrySlot::ANY), of(slot));
         if slot == EntrySlot::ANY {
             return any;
         }
-        EntryUsage {
-            quantity: own.quantity.saturating_add(any.quantity),
-            total: own.total.saturating_add(any.total),
+        own.plus(any)
+    }
+
+    /// Returns the limits and the usage of the group at this position, including orders of unknown
+    /// entry.
+    pub(super) fn group(&self, position: usize) -> Option<(&EntryGroup, EntryUsage)> {
+        let group = self.groups.get(position)?;
+        Some((&group.group, group.used.plus(self.used(EntrySlot::ANY))))
+    }
+
+    /// Iterates over the groups of the current whitelist.
+    pub(super) fn groups(&self) -> impl Iterator<Item = (&EntryGroup, EntryUsage)> {
+        (0..self.groups.len()).filter_map(|position| self.group(position))
+    }
+
+    /// Returns the position of the group of a slot.
+    pub(super) fn group_of(&self, slot: EntrySlot) -> Option<usize> {
+        self.slot_groups.get(index_of(slot)).copied().flatten()
+    }
+
+    /// Counts an order.
+    pub(super) fn add(&mut self, slot: EntrySlot, price: Amount) {
+        self.used_mut(slot).add(price);
+        if let Some(group) = self.group_of(slot).and_then(|group| self.groups.get_mut(group)) {
+            group.used.add(price);
+        }
+    }
+
+    /// Stops counting an order.
+    pub(super) fn subtract(&mut self, slot: EntrySlot, price: Amount) {
+        self.used_mut(slot).subtract(price);
+        if let Some(group) = self.group_of(slot).and_then(|group| self.groups.get_mut(group)) {
+            group.used.subtract(price);
         }
     }
 
     /// Returns the entry's own usage for modification.
-    pub(super) fn used_mut(&mut self, slot: EntrySlot) -> &mut EntryUsage {
-        let index = usize::try_from(slot.0).unwrap_or(usize::MAX).min(ENTRIES_MAX);
+    fn used_mut(&mut self, slot: EntrySlot) -> &mut EntryUsage {
+        let index = index_of(slot).min(ENTRIES_MAX);
         if self.used.len() <= index {
             self.used.resize(index.saturating_add(1), EntryUsage::default());
         }
@@ -257,6 +388,10 @@ impl EntryTable {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EntryKey, EntrySlot, EntryUsage)> {
         self.slots.iter().map(|(key, slot)| (key, *slot, self.used(*slot)))
     }
+}
+
+fn index_of(slot: EntrySlot) -> usize {
+    usize::try_from(slot.0).unwrap_or(usize::MAX)
 }
 
 /// Maximum number of entries over the life of a ledger.
@@ -285,7 +420,18 @@ pub(crate) mod tests {
             max_age: None,
             percent: None,
             filter: None,
+            group: None,
         }
+    }
+
+    /// Puts an entry into a group with these limits.
+    pub(crate) fn grouped(
+        entry: WhitelistEntry,
+        name: &str,
+        (max_quantity, max_total): (Option<u32>, Option<Amount>),
+    ) -> WhitelistEntry {
+        let group = EntryGroup { name: name.into(), max_quantity, max_total };
+        WhitelistEntry { group: Some(Arc::new(group)), ..entry }
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Ledger {
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
-        let opening = opening_records(location, &new_entries, &id, state.count_since);
+        let opening = opening_records(location, (&new_entries, &state), &id);
         database.start(&batch, &opening)?;
         let (own_ids, claim) = (OwnOrderIds::new(&id), live.map(|live| claim(location, live, id)));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
@@ -244,12 +244,12 @@ fn read_intent_log(
 
 fn opening_records<'a>(
     location: &'a LedgerLocation,
-    entries: &'a [(EntrySlot, EntryKey)],
+    (entries, state): (&'a [(EntrySlot, EntryKey)], &LedgerState),
     id: &'a str,
-    count_since: Option<UnixMs>,
 ) -> OpeningRecords<'a> {
     let boot = location.boot.as_deref();
-    OpeningRecords { entries, host: &location.host, boot, id, count_since }
+    let (groups, count_since) = (state.entries.group_names(), state.count_since);
+    OpeningRecords { entries, groups, host: &location.host, boot, id, count_since }
 }
 
 fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {

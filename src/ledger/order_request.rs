@@ -139,6 +139,22 @@ impl LedgerState {
             Some(max) if exceeds(spent, price, max) => {
                 Err(RiskRejection::EntryTotal { spent, price, max })
             }
+            _ => self.check_group(price, entry),
+        }
+    }
+
+    fn check_group(&self, price: Amount, entry: EntryLimits) -> Result<(), RiskRejection> {
+        let Some(position) = entry.group else { return Ok(()) };
+        let (group, used) = self.entries.group(position).ok_or(RiskRejection::NoEntry)?;
+        let bought = used.quantity.saturating_add(self.loss.count);
+        if let Some(max) = group.max_quantity.filter(|max| *max <= bought) {
+            return Err(RiskRejection::GroupQuantity { bought, max });
+        }
+        let spent = used.total.saturating_add(self.loss.coins);
+        match group.max_total {
+            Some(max) if exceeds(spent, price, max) => {
+                Err(RiskRejection::GroupTotal { spent, price, max })
+            }
             _ => Ok(()),
         }
     }
@@ -275,6 +291,12 @@ pub enum RiskRejection {
     /// The order would exceed the entry's `max_total`.
     #[error("{spent} spent and {price} more would exceed its entry's max_total {max}")]
     EntryTotal { spent: Amount, price: Amount, max: Amount },
+    /// The `max_quantity` of the entry's group is reached.
+    #[error("{bought} bought or reserved, its group's max_quantity is {max}")]
+    GroupQuantity { bought: u32, max: u32 },
+    /// The order would exceed the `max_total` of the entry's group.
+    #[error("{spent} spent and {price} more would exceed its group's max_total {max}")]
+    GroupTotal { spent: Amount, price: Amount, max: Amount },
     /// The order would exceed `total`.
     #[error("{spent} spent and {price} more would exceed total {max}")]
     Total { spent: Amount, price: Amount, max: Amount },
@@ -315,6 +337,8 @@ impl RiskRejection {
             Self::NoEntry => "no_entry",
             Self::EntryQuantity { .. } => "max_quantity",
             Self::EntryTotal { .. } => "max_total",
+            Self::GroupQuantity { .. } => "group_max_quantity",
+            Self::GroupTotal { .. } => "group_max_total",
             Self::Total { .. } => "total",
             Self::PerHour { .. } => "per_hour",
             Self::PerDay { .. } => "per_day",
@@ -346,6 +370,8 @@ impl RiskRejection {
             | Self::NoEntry
             | Self::EntryQuantity { .. }
             | Self::EntryTotal { .. }
+            | Self::GroupQuantity { .. }
+            | Self::GroupTotal { .. }
             | Self::Total { .. }
             | Self::PerHour { .. }
             | Self::PerDay { .. }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     Ledger,
-    entries::{EntryKey, EntryTable, EntryUsage},
+    entries::{EntryKey, EntryTable, EntryUsage, GroupNames},
     event::EntrySlot,
     writer::WriterMessage,
 };
@@ -75,10 +75,7 @@ impl EntryPlan {
             }
             let slots = before.iter().filter_map(|entry| self.table.slot(&EntryKey::of(entry)));
             let used = slots.map(|slot| self.table.used(slot));
-            let usage = used.fold(EntryUsage::default(), |sum, used| EntryUsage {
-                quantity: sum.quantity.saturating_add(used.quantity),
-                total: sum.total.saturating_add(used.total),
-            });
+            let usage = used.fold(EntryUsage::default(), EntryUsage::plus);
             if 0 < usage.quantity {
                 lost.extend(indices.into_iter().map(|entry| LostCount { entry, usage }));
             }
@@ -113,6 +110,7 @@ pub(super) struct RulesMessage {
     pub(super) first_new: EntrySlot,
     pub(super) new: Vec<(EntrySlot, EntryKey)>,
     pub(super) renamed: Vec<(EntrySlot, EntryKey)>,
+    pub(super) groups: GroupNames,
     /// Receives the number of the limits, or the reason of a failure.
     pub(super) done: SyncSender<Result<u32, String>>,
 }
@@ -142,7 +140,8 @@ impl RulesRecorder {
             return Ok(LedgerRules { budget, number: 0, table });
         };
         let (done, result) = sync_channel(1);
-        let message = RulesMessage { budget: budget.clone(), at, first_new, new, renamed, done };
+        let (limits, groups) = (budget.clone(), table.group_names());
+        let message = RulesMessage { budget: limits, at, first_new, new, renamed, groups, done };
         let closed = || "the ledger is closed".to_owned();
         messages.send(WriterMessage::Rules(Box::new(message))).map_err(|_closed| closed())?;
         let number = match result.recv_timeout(RECORD_MAX) {

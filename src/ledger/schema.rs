@@ -12,7 +12,7 @@ use crate::domain::time::UnixMs;
 
 /// Each is applied once, in order, and never changed. A database's `user_version` is the number of
 /// migrations applied to it.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     // 1: initial schema.
     "
 CREATE TABLE meta (
@@ -106,16 +106,22 @@ CREATE TABLE items (
     margin INTEGER
 ) STRICT;
 ",
+    // 4: the group that each whitelist entry is in, or was last in.
+    "
+ALTER TABLE entries ADD COLUMN group_name TEXT;
+",
 ];
 
 /// Format that this version writes.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// First format with amounts in thousandths.
 pub(super) const THOUSANDTHS_SINCE: u32 = 2;
 /// First format with the column `key_price`.
 pub(super) const KEY_PRICE_SINCE: u32 = 2;
 /// First format with the table `items`.
 pub(super) const ITEMS_SINCE: u32 = 3;
+/// First format with the groups of entries.
+pub(super) const GROUPS_SINCE: u32 = 4;
 
 /// Event with the rows that it changes.
 #[derive(Clone, Debug)]

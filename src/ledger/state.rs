@@ -7,8 +7,8 @@
 //! # Invariants
 //!
 //! 1. An approval keeps reserved, spent and unknown coins within every limit: `max_price`, `total`,
-//!    `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and its entry's
-//!    `max_quantity` and `max_total`.
+//!    `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and the
+//!    `max_quantity` and `max_total` of its entry and of the entry's group.
 //! 2. No listing is approved twice, unless no byte of the first request was sent. Where the market
 //!    changes prices, a listing is approved at another price only if no earlier order for its id was
 //!    bought or may have been.
@@ -39,7 +39,7 @@ use crate::{
     domain::money::Amount,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey},
-    domain::whitelist_entry::WhitelistEntry,
+    domain::whitelist_entry::{EntryGroup, WhitelistEntry},
 };
 
 /// Maximum number of intents of a ledger.
@@ -167,6 +167,11 @@ impl LedgerState {
     /// Registers a whitelist entry under its recorded slot.
     pub fn restore_entry(&mut self, slot: EntrySlot, key: EntryKey) {
         self.entries.restore(slot, key);
+    }
+
+    /// Registers the recorded group of a whitelist entry.
+    pub fn restore_group(&mut self, slot: EntrySlot, name: &str) {
+        self.entries.restore_group(slot, name);
     }
 
     /// Returns the last intent for this id, if it was ever requested.
@@ -383,7 +388,7 @@ impl LedgerState {
             window.advance(age_now);
             window.add(sequence, price, reserved_at);
         }
-        self.entries.used_mut(entry).add(price);
+        self.entries.add(entry, price);
         self.spent = self.spent.saturating_add(price);
         self.account.reserve(price);
         self.in_flight = self.in_flight.saturating_add(1);
@@ -415,6 +420,12 @@ impl LedgerState {
             expected.quantity = expected.quantity.saturating_add(any.quantity);
             expected.total = expected.total.saturating_add(any.total);
             agree(found == expected, "a whitelist entry")?;
+        }
+        for (position, (_group, found)) in self.entries.groups().enumerate() {
+            let own =
+                used.iter().filter(|(slot, _)| self.entries.group_of(**slot) == Some(position));
+            let expected = own.fold(any, |sum, (_slot, used)| sum.plus(*used));
+            agree(found == expected, "a group of whitelist entries")?;
         }
 
         let in_flight = self.intents.iter().filter(|intent| intent.state.is_in_flight()).count();
@@ -638,6 +649,11 @@ impl LedgerState {
     /// Iterates over every known whitelist entry with its usage.
     pub fn entries(&self) -> impl Iterator<Item = (&EntryKey, EntryUsage)> {
         self.entries.iter().map(|(key, _slot, used)| (key, used))
+    }
+
+    /// Iterates over the groups of the current whitelist with their usage.
+    pub fn groups(&self) -> impl Iterator<Item = (&EntryGroup, EntryUsage)> {
+        self.entries.groups()
     }
 
     /// Returns the usage of the entry at this position of the whitelist.

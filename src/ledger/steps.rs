@@ -95,13 +95,13 @@ impl LedgerState {
         *self.at_mut(sequence)? = after;
         let in_budget = self.budget_from <= sequence;
         if before.state.counts() {
-            self.entries.used_mut(before.entry).subtract(before.price);
+            self.entries.subtract(before.entry, before.price);
             if in_budget {
                 self.spent = self.spent.saturating_sub(before.price);
             }
         }
         if after.state.counts() {
-            self.entries.used_mut(after.entry).add(after.price);
+            self.entries.add(after.entry, after.price);
             if in_budget {
                 self.spent = self.spent.saturating_add(after.price);
             }

@@ -12,6 +12,7 @@ mod adversary;
 mod ahead;
 pub(crate) mod disk;
 mod formats;
+mod groups;
 mod items;
 mod keys;
 mod losses;

@@ -2,6 +2,7 @@
 //!
 //! - [`source`]: the kinds of sources. [`parse`]: the bytes of a source → [`PriceTable`].
 //! - [`item_key`]: the key by which items of different sources and listings are joined.
+//! - [`known_names`]: the names of all items, to find misspelled ones.
 //! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
 //! - [`ceilings`]: the greatest prices that percent rules pay, by item.
@@ -19,6 +20,7 @@ pub mod acceptance;
 pub mod book;
 pub mod ceilings;
 pub mod item_key;
+pub mod known_names;
 pub mod parse;
 pub mod reference;
 pub mod rows;

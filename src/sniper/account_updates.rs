@@ -267,6 +267,8 @@ impl<B: OrderSender> Engine<B> {
         match request {
             ControlRequest::PauseEntry { entry, .. } => Some(self.set_entry_paused(entry, true)),
             ControlRequest::EnableEntry { entry, .. } => Some(self.set_entry_paused(entry, false)),
+            ControlRequest::PauseGroup { group, .. } => Some(self.set_group_paused(group, true)),
+            ControlRequest::EnableGroup { group, .. } => Some(self.set_group_paused(group, false)),
             _ => None,
         }
     }

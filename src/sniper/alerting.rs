@@ -131,6 +131,8 @@ impl<B: OrderSender> Engine<B> {
             rejection,
             RiskRejection::EntryQuantity { .. }
                 | RiskRejection::EntryTotal { .. }
+                | RiskRejection::GroupQuantity { .. }
+                | RiskRejection::GroupTotal { .. }
                 | RiskRejection::Total { .. }
                 | RiskRejection::PerHour { .. }
                 | RiskRejection::PerDay { .. }

@@ -408,6 +408,18 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Pauses or enables the entries of this group.
+    ///
+    /// # Errors
+    ///
+    /// Returns a message if no entry is in the group.
+    pub fn set_group_paused(&self, group: &str, is_paused: bool) -> Result<(), String> {
+        match self.whitelist.set_group_paused(group, is_paused) {
+            0 => Err(format!("no whitelist entry is in a group named \"{}\"", Escaped(group))),
+            _ => Ok(()),
+        }
+    }
+
     /// Orders a matched listing, holds it, or skips it with a reason. Returns the reason if it may be
     /// ordered later.
     pub(super) fn try_order(

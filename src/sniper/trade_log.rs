@@ -488,6 +488,12 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
         ControlRequest::EnableEntry { entry, by } => {
             info!("Entry enabled by {}: {}", Escaped(by), Escaped(entry));
         }
+        ControlRequest::PauseGroup { group, by } => {
+            warn!("Group paused by {}: {}; its entries match nothing", Escaped(by), Escaped(group));
+        }
+        ControlRequest::EnableGroup { group, by } => {
+            info!("Group enabled by {}: {}", Escaped(by), Escaped(group));
+        }
         ControlRequest::Resolve { id, verdict, by } => {
             info!("Order resolved by {}: {}, {}", Escaped(by), Escaped(id), verdict.as_str());
         }

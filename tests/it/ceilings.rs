@@ -62,6 +62,7 @@ fn star(percent: i64) -> WhitelistEntry {
         max_age: None,
         percent: Some(rule),
         filter: None,
+        group: None,
     }
 }
 

@@ -26,3 +26,4 @@ mod structure;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tidy;
+mod whitelist;

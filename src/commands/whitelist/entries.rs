@@ -3,6 +3,7 @@
 
 use std::{fmt, process::ExitCode};
 
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::super::{
@@ -13,9 +14,12 @@ use super::super::{
 };
 use crate::{
     config::Config,
-    domain::{money::Amount, whitelist_entry::WhitelistEntry},
+    domain::{
+        money::Amount,
+        whitelist_entry::{EntryGroup, WhitelistEntry},
+    },
     ledger::{
-        LedgerError,
+        LedgerError, LedgerState,
         control::{ControlError, ControlRequest, Instance},
         entries::{EntryKey, EntryUsage},
         reader::LedgerReader,
@@ -26,11 +30,24 @@ use crate::{
 /// Maximum width of the column with the names.
 const NAME_MAX: usize = 40;
 
+/// What `whitelist pause` and `enable` change.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct PausedArgs {
+    /// Name of the entry, or its item if it has none
+    #[arg(value_name = "NAME")]
+    pub entry: Option<String>,
+    /// Every entry of this group
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+}
+
 /// One entry with its usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ListedEntry {
     label: String,
     has_name: bool,
+    group: Option<String>,
     max_price: Amount,
     bought: u32,
     max_quantity: u32,
@@ -43,6 +60,7 @@ impl ListedEntry {
         Self {
             label: entry.label().to_owned(),
             has_name: entry.name.is_some(),
+            group: entry.group_name().map(str::to_owned),
             max_price: entry.max_price,
             bought: used.quantity,
             max_quantity: entry.max_quantity,
@@ -59,6 +77,7 @@ impl ListedEntry {
         json!({
             "entry": self.label,
             "has_name": self.has_name,
+            "group": self.group,
             "max_price": self.max_price.to_string(),
             "bought": self.bought,
             "left": self.left(),
@@ -68,13 +87,52 @@ impl ListedEntry {
     }
 }
 
+/// One group with the usage of all its entries, including removed ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ListedGroup {
+    name: String,
+    used: EntryUsage,
+    max_quantity: Option<u32>,
+    max_total: Option<Amount>,
+}
+
+impl ListedGroup {
+    fn new(group: &EntryGroup, used: EntryUsage) -> Self {
+        let EntryGroup { name, max_quantity, max_total } = group;
+        let (max_quantity, max_total) = (*max_quantity, *max_total);
+        Self { name: name.to_string(), used, max_quantity, max_total }
+    }
+
+    fn left(&self) -> Option<u32> {
+        self.max_quantity.map(|max| max.saturating_sub(self.used.quantity))
+    }
+
+    fn left_coins(&self) -> Option<Amount> {
+        self.max_total.map(|max| max.saturating_sub(self.used.total).max(Amount::ZERO))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "group": self.name,
+            "bought": self.used.quantity,
+            "left": self.left(),
+            "spent": self.used.total.to_string(),
+            "max_total": self.max_total.map(|total| total.to_string()),
+            "left_coins": self.left_coins().map(|left| left.to_string()),
+        })
+    }
+}
+
 /// The whitelist of the settings with the usage of the ledger.
-struct EntryListing(Vec<ListedEntry>);
+struct EntryListing {
+    entries: Vec<ListedEntry>,
+    groups: Vec<ListedGroup>,
+}
 
 impl EntryListing {
     fn new(config: &Config) -> Result<Self, LedgerCommandError> {
         let state = config.state_dir.as_deref();
-        let reader = match LedgerReader::open_or_copy(&config.data_dir, state) {
+        let mut reader = match LedgerReader::open_or_copy(&config.data_dir, state) {
             Ok(reader) => Some(reader),
             Err(LedgerError::Missing { .. }) => None,
             Err(error) => return Err(error.into()),
@@ -85,13 +143,40 @@ impl EntryListing {
             let used = used.get(&EntryKey::of(entry)).copied().unwrap_or_default();
             ListedEntry::new(entry, used)
         };
-        Ok(Self(config.whitelist.iter().map(listed).collect()))
+        let entries = config.whitelist.iter().map(listed).collect();
+        let mut empty = LedgerState::new(config.budget.clone(), false);
+        let state = reader.as_mut().map_or(&mut empty, LedgerReader::state_mut);
+        // New entries get slots in memory only.
+        state.set_entries(&config.whitelist);
+        let groups = state.groups().map(|(group, used)| ListedGroup::new(group, used)).collect();
+        Ok(Self { entries, groups })
+    }
+
+    fn write_groups(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let name = |group: &ListedGroup| Escaped(&group.name).to_string();
+        let names: Vec<String> = self.groups.iter().map(name).collect();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+        let (group, bought, left, spent) = ("group", "bought", "left", "spent");
+        writeln!(f, "\n{group:<width$} {bought:>7} {left:>10} {spent:>12}")?;
+        for (group, name) in self.groups.iter().zip(&names) {
+            let EntryUsage { quantity, total } = group.used;
+            let left = group.left().map_or_else(|| "any".to_owned(), |left| left.to_string());
+            write!(f, "{name:<width$} {quantity:>7} {left:>10} {total:>12}")?;
+            match (group.max_total, group.left_coins()) {
+                (Some(max), Some(left)) => writeln!(f, " of {max}, {left} left")?,
+                _ => writeln!(f)?,
+            }
+        }
+        Ok(())
     }
 }
 
 impl fmt::Display for EntryListing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels = self.0.iter().map(|entry| Escaped(&entry.label).to_string());
+        let labels = self.entries.iter().map(|entry| Escaped(&entry.label).to_string());
         let labels: Vec<String> =
             labels.map(|label| label.chars().take(NAME_MAX).collect()).collect();
         let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(5);
@@ -100,7 +185,7 @@ impl fmt::Display for EntryListing {
             "{:<width$} {:>10} {:>7} {:>10} {:>12}",
             "entry", "max price", "bought", "left", "spent"
         )?;
-        for (entry, label) in self.0.iter().zip(&labels) {
+        for (entry, label) in self.entries.iter().zip(&labels) {
             let ListedEntry { max_price, bought, spent, .. } = entry;
             write!(
                 f,
@@ -112,7 +197,7 @@ impl fmt::Display for EntryListing {
                 None => writeln!(f)?,
             }
         }
-        Ok(())
+        self.write_groups(f)
     }
 }
 
@@ -120,39 +205,48 @@ impl fmt::Display for EntryListing {
 pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitCode, AppError> {
     let listing = EntryListing::new(config)?;
     if context.output.is_json() {
-        let entries: Vec<Value> = listing.0.iter().map(ListedEntry::to_json).collect();
-        context.output.json(&json!({ "entries": entries }))?;
+        let entries: Vec<Value> = listing.entries.iter().map(ListedEntry::to_json).collect();
+        let groups: Vec<Value> = listing.groups.iter().map(ListedGroup::to_json).collect();
+        context.output.json(&json!({ "entries": entries, "groups": groups }))?;
     } else {
         report::print(&listing.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pauses or enables the entries with this label in each running bot.
+/// Pauses or enables the entries with this label, or of this group, in each running bot.
 pub(super) fn set_paused(
     context: CommandContext<'_>,
-    entry: &str,
+    what: &PausedArgs,
     is_paused: bool,
 ) -> Result<ExitCode, AppError> {
-    ledger::at(context, |commands| commands.set_entry_paused(entry, is_paused))
+    ledger::at(context, |commands| commands.set_paused(what, is_paused))
 }
 
 impl LedgerCommands<'_> {
-    fn set_entry_paused(&mut self, entry: &str, is_paused: bool) -> Result<(), LedgerCommandError> {
-        let (entry, by) = (entry.to_owned(), self.who.to_owned());
-        let request = match is_paused {
-            true => ControlRequest::PauseEntry { entry, by },
-            false => ControlRequest::EnableEntry { entry, by },
+    fn set_paused(&mut self, what: &PausedArgs, is_paused: bool) -> Result<(), LedgerCommandError> {
+        let by = self.who.to_owned();
+        let request = match (what.group.clone(), is_paused) {
+            (Some(group), true) => ControlRequest::PauseGroup { group, by },
+            (Some(group), false) => ControlRequest::EnableGroup { group, by },
+            (None, is_paused) => {
+                let entry = what.entry.clone().unwrap_or_default();
+                match is_paused {
+                    true => ControlRequest::PauseEntry { entry, by },
+                    false => ControlRequest::EnableEntry { entry, by },
+                }
+            }
         };
         let mut last = None;
         for instance in [Instance::Live, Instance::Dry] {
             last = request_status(&self.control_address(instance), &request)?.or(last);
         }
         let status = last.ok_or(ControlError::NotRunning)?;
+        let what = if what.group.is_some() { "Group" } else { "Entry" };
         let done = match is_paused {
-            true => "Entry paused until it is enabled or the bot is restarted.",
-            false => "Entry enabled.",
+            true => format!("{what} paused until it is enabled or the bot is restarted."),
+            false => format!("{what} enabled."),
         };
-        self.print_change(&status, done)
+        self.print_change(&status, &done)
     }
 }

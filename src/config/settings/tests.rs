@@ -83,6 +83,7 @@ fn the_example_contains_the_defaults() {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     };
     let entries: Vec<WhitelistEntry> =
         policy.entries.found.into_iter().map(|found| found.entry).collect();
@@ -99,6 +100,12 @@ fn the_example_contains_every_key_and_no_other() {
         let line = line.trim_start_matches("# ");
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_matches(['[', ']']);
+            if section.starts_with("groups.") {
+                // The user chooses the name.
+                section = "groups.NAME";
+                shown.push(("", "groups"));
+                continue;
+            }
             shown.push(section.rsplit_once('.').unwrap_or(("", section)));
         } else if let Some((key, _value)) = line.split_once(" = ")
             && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
@@ -794,4 +801,41 @@ fn a_page_that_other_machines_can_reach_must_be_permitted() {
     let (policy, problems) = of("listen = \"0.0.0.0:8098\"\nallow_remote = true");
     assert!(policy.dashboard.is_remote() && policy.dashboard.allow_remote);
     assert!(problems.iter().all(|problem| problem.contains("not encrypted")), "{problems:?}");
+}
+
+#[test]
+fn blanks_around_a_bar_are_those_of_market_names() {
+    for item in ["AK-47|Redline", "AK-47 |Redline", " AK-47  |  Redline ", "AK-47 | Redline"] {
+        let named = entry(&format!("item = \"{item}\""));
+        assert_eq!(named.item, ItemPattern::Named("AK-47 | Redline".to_owned()), "{item}");
+    }
+    let sticker = entry("item = \"Sticker|Example (Holo) |2020 RMR\"");
+    assert_eq!(sticker.item, ItemPattern::Named("Sticker | Example (Holo) | 2020 RMR".to_owned()));
+}
+
+/// Checks the only warning of an entry; none if `expected` is empty.
+#[track_caller]
+fn check_warning(keys: &str, expected: &str) {
+    let text = format!("[[whitelist]]\nmax_price = 1\nitem = \"x\"\n{keys}");
+    let mut diagnostics = Diagnostics::default();
+    let _read = read("f", &text, |_market| Decimals::Two, &mut diagnostics);
+    let warnings = diagnostics.into_warnings().unwrap();
+    let shown: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.is_empty(), expected.is_empty(), "{shown:?}");
+    assert!(shown.iter().all(|warning| warning.contains(expected)), "{shown:?}");
+}
+
+#[test]
+fn floats_outside_the_wear_are_warned_of() {
+    let nothing = "can match nothing, because its floats are outside its wear";
+    check_warning("wear = [\"FN\"]\nfloat_min = 0.07", nothing);
+    check_warning("wear = [\"FN\"]\nfloat_min = 0.0699", "");
+    check_warning("wear = [\"FT\"]\nfloat_max = 0.149", "Field-Tested is from 0.15 to 0.38");
+    check_warning("wear = [\"FT\"]\nfloat_max = 0.15", "");
+    check_warning("wear = [\"BS\"]\nfloat_min = 1", "");
+    check_warning(
+        "wear = [\"MW\", \"FT\"]\nfloat_min = 0.2",
+        "no Minimal Wear item has these floats",
+    );
+    check_warning("float_min = 0.9", "");
 }

@@ -16,7 +16,7 @@ use crate::ledger::{
     open::{DATABASE, INTENT_FILE},
     reader::LedgerReader,
     record::{LAYOUT, RECORD_BYTES, Record},
-    schema::MIGRATIONS,
+    schema::{MIGRATIONS, VERSION},
     write_ahead_log::WriteAheadLog,
 };
 
@@ -171,7 +171,7 @@ fn a_database_is_migrated_once() {
         for _start in 0..3 {
             migrate(folder.path());
             assert_eq!(stored_amounts(folder.path()), expected, "{how}");
-            assert_eq!(format_of(folder.path()), 3, "{how}");
+            assert_eq!(format_of(folder.path()), VERSION, "{how}");
             verify(folder.path(), orders, spent);
         }
         for _start in 0..3 {
@@ -216,7 +216,7 @@ fn a_kill_during_the_migration_leaves_the_old_database() {
         assert_eq!(format_of(killed.path()), 1, "{how}");
         verify(killed.path(), orders, spent);
         drop(open_session(killed.path(), boot));
-        assert_eq!(format_of(killed.path()), 3, "{how}");
+        assert_eq!(format_of(killed.path()), VERSION, "{how}");
         verify(killed.path(), orders, spent);
     }
 }
@@ -240,7 +240,7 @@ fn a_ledger_without_items_is_read_and_a_migration_killed_before_them_continues()
             }
         }
         let mut ledger = open_session(folder.path(), boot);
-        assert_eq!(format_of(folder.path()), 3, "{how}");
+        assert_eq!(format_of(folder.path()), VERSION, "{how}");
         let reading = AccountReading { trades: &[], complete: true, started: NOW };
         let _effects = ledger.reconcile(&reading, Some(coins(500)), NOW);
         ledger.resume(operator(), NOW);

@@ -304,6 +304,8 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
         RiskRejection::NoEntry,
         RiskRejection::EntryQuantity { bought: 1, max: 1 },
         RiskRejection::EntryTotal { spent, price, max },
+        RiskRejection::GroupQuantity { bought: 1, max: 1 },
+        RiskRejection::GroupTotal { spent, price, max },
         RiskRejection::Total { spent, price, max },
         RiskRejection::PerHour { spent, price, max },
         RiskRejection::PerDay { spent, price, max },

@@ -116,6 +116,7 @@ pub(crate) fn approved(id: &str) -> ApprovedOrder {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     };
     let mut ledger = Ledger::in_memory(budget, &[entry], false);
     let (id, keyed_by) = (TradeId::new(id).unwrap(), KeyedBy::Id);

@@ -88,6 +88,7 @@ pub(crate) fn whitelist() -> Whitelist {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     };
     Whitelist::new(vec![entry("AK-47 | Redline", 1_250), entry("AWP | Neo-Noir", 5_000)])
 }

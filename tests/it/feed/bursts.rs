@@ -45,6 +45,7 @@ fn wanting(item: &str) -> Arc<[WhitelistEntry]> {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     }])
 }
 

@@ -48,6 +48,7 @@ fn redline() -> WhitelistEntry {
         max_age: None,
         percent: None,
         filter: None,
+        group: None,
     }
 }
 

@@ -202,3 +202,39 @@ async fn an_entry_is_paused_and_enabled_in_a_running_bot_and_listed_with_its_cou
         (&2.into(), &1.into())
     );
 }
+
+#[tokio::test]
+async fn a_group_limits_its_entries_in_a_running_bot_and_is_paused_and_listed() {
+    let market = SimServer::start(quiet()).unwrap();
+    let grouped = AMPLE_LIMITS
+        .replace("max_quantity = 1000", "max_quantity = 1000\ngroup = \"rifles\"")
+        + "\n[groups.rifles]\nmax_total = 40\nmax_quantity = 9\n";
+    let debug = [("RUST_LOG", "debug")];
+    let program = Program::start_with((&market, &grouped), &["run", "--live"], &debug);
+    ready(&program, &market).await;
+    buy(&market, 1_500).await;
+    let whitelist = |args: &[&str]| command(&program, &[&["whitelist"], args].concat());
+    assert_eq!(whitelist(&["pause", "--group", "rifles"]).status.code(), Some(0));
+    market.list_items(vec![redline(900)]);
+    until(|| program.out().contains("it is paused")).await;
+    let unknown = whitelist(&["enable", "--group", "knives"]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", text(&unknown.stdout));
+    assert_eq!(whitelist(&["enable", "--group", "rifles"]).status.code(), Some(0));
+    buy(&market, 1_400).await;
+    market.list_items(vec![redline(1_200)]);
+    until(|| program.out().contains("would exceed its group's max_total 40.00")).await;
+    // The count survives that the entry is replaced by another one of the group.
+    write_settings(&program, &grouped.replace("\"redline\"", "\"other\""));
+    let reloaded = command(&program, &["reload", "--new-entries"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", text(&reloaded.stderr));
+    let lines = || text(&whitelist(&["list"]).stdout);
+    until(|| lines().contains("rifles       2          7        29.00 of 40.00, 11.00 left")).await;
+    let json: Value = serde_json::from_slice(&whitelist(&["list", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&json["entries"][0]["bought"], &json["groups"][0]["bought"]),
+        (&0.into(), &2.into())
+    );
+    market.list_items(vec![redline(1_300)]);
+    until(|| program.out().matches("its group's max_total").count() == 2).await;
+    assert_eq!(market.history().orders().count(), 2);
+}

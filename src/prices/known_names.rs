@@ -1,0 +1,162 @@
+//! Names of the items that price sources know, to find misspelled ones.
+
+use std::collections::HashMap;
+
+use super::{
+    PriceBook,
+    item_key::{ItemVariant, listing_bases, split_phase},
+};
+use crate::{
+    domain::item_name::Wear,
+    text::{composed, nearest},
+};
+
+/// Minimum number of names from which an unknown one is probably wrong. A list of the user's own prices
+/// may have a few items only.
+const NAMES_MIN: usize = 1_000;
+
+/// Base names of all items, as [`ItemName`](crate::domain::item_name::ItemName) returns them, with the
+/// variants of each.
+#[derive(Clone, Debug)]
+pub struct KnownNames {
+    /// By the name in lower case.
+    items: HashMap<String, KnownItem>,
+}
+
+#[derive(Clone, Debug)]
+struct KnownItem {
+    name: String,
+    variants: Vec<ItemVariant>,
+}
+
+impl KnownNames {
+    /// Collects the names of a book. Returns `None` if these are too few to be all items.
+    pub fn of(book: &PriceBook) -> Option<Self> {
+        let mut items: HashMap<String, KnownItem> = HashMap::new();
+        for (base, variant, _quotes) in book.rows() {
+            for name in listing_bases(base, variant.phase()) {
+                let item = items.entry(name.to_lowercase());
+                let item = item.or_insert_with(|| KnownItem { name, variants: Vec::new() });
+                item.variants.push(variant);
+            }
+        }
+        (NAMES_MIN <= items.len()).then_some(Self { items })
+    }
+
+    fn item(&self, name: &str) -> Option<&KnownItem> {
+        self.items.get(&composed(name).to_lowercase())
+    }
+
+    /// Returns the variants of an item. `None` if the item is unknown. Of sources that do not tell the
+    /// phases of a Doppler apart, those of its name without a phase.
+    fn variants(&self, name: &str) -> Option<&[ItemVariant]> {
+        let item = self.item(name).or_else(|| match split_phase(name.into()) {
+            (base, Some(_phase)) => self.item(&base),
+            (_, None) => None,
+        });
+        item.map(|item| item.variants.as_slice())
+    }
+
+    /// Returns the exact name of an item that is written in another case. `None` if the name is unknown,
+    /// or right already.
+    pub fn corrected(&self, name: &str) -> Option<&str> {
+        let known = self.item(name)?.name.as_str();
+        (known != composed(name)).then_some(known)
+    }
+
+    pub fn is_known(&self, name: &str) -> bool {
+        self.variants(name).is_some()
+    }
+
+    /// Returns the most similar name, if one is similar enough. Compares with every name.
+    pub fn nearest(&self, name: &str) -> Option<&str> {
+        let known: Vec<&str> = self.items.values().map(|item| item.name.as_str()).collect();
+        nearest(name, &known)
+    }
+
+    /// Returns the wears of an item, best first; none if it has no wear. `None` if the item is unknown or
+    /// has no such variant at all.
+    pub fn wears(&self, name: &str, (stattrak, souvenir): (bool, bool)) -> Option<Vec<Wear>> {
+        let variants = self.variants(name)?;
+        let is_meant = |variant: &&ItemVariant| {
+            variant.is_stattrak() == stattrak && variant.is_souvenir() == souvenir
+        };
+        let wears: Vec<Option<Wear>> =
+            variants.iter().filter(is_meant).map(|variant| variant.wear()).collect();
+        if wears.is_empty() {
+            return None;
+        }
+        let is_known = |wear: &Wear| wears.contains(&Some(*wear));
+        Some(Wear::ALL.into_iter().filter(is_known).collect())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        domain::{percent_rule::CoinUsd, time::UnixMs},
+        prices::{BookTable, Offer, PriceTable, Quote, RefPrice},
+    };
+
+    /// A book with these market names, and enough others.
+    pub(crate) fn book_of(names: &[&str]) -> PriceBook {
+        let offer = Offer::new(RefPrice::from_micros(1_000_000).unwrap());
+        let quote = Quote { ask: Some(offer), bid: None };
+        let mut table = PriceTable::default();
+        for name in names {
+            table.add(name, None, quote);
+        }
+        for number in 0..NAMES_MIN {
+            table.add(&format!("Sticker | Number {number}"), None, quote);
+        }
+        let coin = CoinUsd::from_ten_thousandths(10_000).unwrap();
+        let max_age = Duration::from_secs(60);
+        PriceBook::new(&[BookTable { table: Some(&table), at: UnixMs(0), max_age, coin }])
+    }
+
+    #[test]
+    fn names_are_found_in_any_case_and_with_phases() {
+        let names = KnownNames::of(&book_of(&[
+            "AK-47 | Redline (Field-Tested)",
+            "★ Karambit | Doppler Phase 2 (Factory New)",
+            "★ Bayonet | Doppler (Factory New)",
+            "★ Karambit | Doppler Sapphire (Factory New)",
+        ]))
+        .unwrap();
+        assert_eq!(names.corrected("ak-47 | REDLINE"), Some("AK-47 | Redline"));
+        assert_eq!(names.corrected("AK-47 | Redline"), None);
+        assert_eq!(names.corrected("AK-47 | Redlien"), None);
+        assert_eq!(names.nearest("AK-47 | Redlien"), Some("AK-47 | Redline"));
+        for known in
+            ["Karambit | Doppler Phase 2", "Karambit | Sapphire", "Bayonet | Doppler Phase 3"]
+        {
+            assert!(names.is_known(known), "{known}");
+        }
+        assert!(!names.is_known("Karambit | Doppler") && !names.is_known("AK-47"));
+    }
+
+    #[test]
+    fn wears_are_those_of_the_variant() {
+        let names = KnownNames::of(&book_of(&[
+            "AK-47 | Redline (Field-Tested)",
+            "AK-47 | Redline (Minimal Wear)",
+            "StatTrak™ AK-47 | Redline (Well-Worn)",
+            "★ Karambit",
+        ]))
+        .unwrap();
+        let wears = |name, variant| names.wears(name, variant);
+        let expected = vec![Wear::MinimalWear, Wear::FieldTested];
+        assert_eq!(wears("AK-47 | Redline", (false, false)), Some(expected));
+        assert_eq!(wears("AK-47 | Redline", (true, false)), Some(vec![Wear::WellWorn]));
+        assert_eq!(wears("AK-47 | Redline", (false, true)), None);
+        assert_eq!(wears("Karambit", (false, false)), Some(vec![]));
+    }
+
+    #[test]
+    fn a_short_list_is_no_list_of_all_items() {
+        assert!(KnownNames::of(&PriceBook::default()).is_none());
+    }
+}

@@ -1,0 +1,234 @@
+//! `sniper whitelist add` and `remove` as a user starts them.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+const SETTINGS: &str = "\
+# My limits.
+[budget]
+max_price = 20.00   # per item
+total = 100
+
+# Cheap ones.
+[[whitelist]]
+name = \"redline\"
+item = \"AK-47 | Redline\"
+max_price = 12.50
+
+# Everything else stays as it is.
+[feed]
+connections = 2
+";
+
+fn settings(text: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("sniper.toml"), text).unwrap();
+    directory
+}
+
+fn run(directory: &TempDir, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command.arg("whitelist").args(args).current_dir(directory.path());
+    command.env_clear().stdin(Stdio::null()).output().unwrap()
+}
+
+fn shown(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+fn read(directory: &TempDir) -> String {
+    fs::read_to_string(directory.path().join("sniper.toml")).unwrap()
+}
+
+/// Runs a command that must change nothing, and checks its exit code and message.
+#[track_caller]
+fn assert_refused(directory: &TempDir, args: &[&str], (code, message): (i32, &str)) {
+    let before = read(directory);
+    let output = run(directory, args);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(message), "{text}");
+    assert_eq!(read(directory), before);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "a temporary file is left");
+}
+
+#[test]
+fn an_entry_is_added_with_every_key_and_removed_again() {
+    let directory = settings(SETTINGS);
+    let path = directory.path().join("sniper.toml");
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    let knives = [
+        "--wear=FN,MW",
+        "--stattrak",
+        "--float-min=0.01",
+        "--float-max=0.08",
+        "--min-price=1",
+        "--max-price=15.50",
+        "--max-markup-percent=2.5",
+        "--max-quantity=3",
+        "--max-total=40",
+        "--max-age-s=60",
+        "--category=knife,gloves",
+        "--rarity=covert",
+        "--exclude=* | Night",
+        "--exclude=* | Safari Mesh",
+    ];
+    let args = [&["add", "*", "--name", "good knives"], &knives[..]].concat();
+    let output = run(&directory, &args);
+    let text = shown(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("Entry \"good knives\" added to ./sniper.toml"), "{text}");
+    assert!(text.contains("sniper reload"), "{text}");
+    let added = "
+[[whitelist]]
+name = \"good knives\"
+item = \"*\"
+wear = [\"FN\", \"MW\"]
+stattrak = true
+float_min = 0.01
+float_max = 0.08
+min_price = 1
+max_price = 15.50
+max_markup_percent = 2.5
+max_quantity = 3
+max_total = 40
+max_age_s = 60
+category = [\"knife\", \"gloves\"]
+rarity = [\"covert\"]
+exclude = [\"* | Night\", \"* | Safari Mesh\"]
+";
+    let (before, after) = SETTINGS.split_at(SETTINGS.find("\n# Everything").unwrap());
+    assert_eq!(read(&directory), format!("{before}{added}{after}"));
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+    let exported = shown(&run(&directory, &["export"]));
+    assert!(exported.contains("\"max_markup_percent\":2.5"), "{exported}");
+    assert_eq!(run(&directory, &["remove", "good knives"]).status.code(), Some(0));
+    assert_eq!(read(&directory), SETTINGS);
+}
+
+#[test]
+fn a_name_is_derived_from_the_item_and_a_second_one_needs_another() {
+    let directory = settings(SETTINGS);
+    let item = ["add", "AWP | Asiimov", "--max-price=25", "--json"];
+    let output = run(&directory, &item);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["entry"], "awp-asiimov");
+    assert!(json["warnings"].to_string().contains("above the 20.00 of [budget]"), "{json}");
+    assert_refused(&directory, &item, (1, "--name awp-asiimov-2"));
+}
+
+#[test]
+fn an_edit_that_would_make_the_settings_invalid_changes_nothing() {
+    let directory = settings(SETTINGS);
+    let check = |args: &[&str], expected| assert_refused(&directory, args, expected);
+    check(&["add", "AK-47 | Redline (Feld-Tested)", "--max-price=1"], (78, "(Field-Tested)"));
+    check(&["add", "x", "--max-price=0"], (78, "`max_price` is zero"));
+    check(&["add", "x", "--max-price=1,50"], (2, "\"1,50\" is not a number"));
+    check(&["add", "x", "--max-price=5", "--wear=FX"], (78, "unknown wear \"FX\""));
+    check(&["add", "x", "--max-price=5", "--max-percent=80"], (78, "prices"));
+    check(&["remove", "redlin"], (1, "did you mean \"redline\"?"));
+    // Only entry.
+    check(&["remove", "redline"], (78, "the whitelist is empty"));
+    let broken = settings("[budget\n");
+    assert_refused(&broken, &["add", "x", "--max-price=5"], (1, "sniper check"));
+    let empty = TempDir::new().unwrap();
+    let output = run(&empty, &["remove", "x"]);
+    assert_eq!(output.status.code(), Some(78), "{}", shown(&output));
+    assert!(shown(&output).contains("sniper init"));
+}
+
+#[test]
+fn entries_without_a_name_and_of_another_file_are_told_apart() {
+    let unnamed = "\n[[whitelist]]\nitem = \"Fracture Case\"\nmax_price = 2\n";
+    let directory = settings(&format!("{SETTINGS}{unnamed}"));
+    assert_eq!(run(&directory, &["remove", "Fracture Case"]).status.code(), Some(0));
+    assert_eq!(read(&directory), SETTINGS);
+    let other = settings(&format!("whitelist_file = \"list.json\"\n{SETTINGS}"));
+    let list = "[{\"name\": \"case\", \"item\": \"Fracture Case\", \"max_price\": 2}]";
+    fs::write(other.path().join("list.json"), list).unwrap();
+    let output = run(&other, &["remove", "case"]);
+    assert!(shown(&output).contains("entries of list.json are edited there"), "{}", shown(&output));
+    let taken = run(&other, &["add", "x", "--name=case", "--max-price=1"]);
+    assert_eq!(taken.status.code(), Some(78), "{}", shown(&taken));
+    assert!(shown(&taken).contains("duplicate name \"case\""));
+}
+
+#[test]
+fn a_link_to_the_settings_stays_a_link() {
+    let directory = settings(SETTINGS);
+    let target = directory.path().join("real.toml");
+    fs::rename(directory.path().join("sniper.toml"), &target).unwrap();
+    symlink(Path::new("real.toml"), directory.path().join("sniper.toml")).unwrap();
+    assert_eq!(run(&directory, &["add", "x", "--max-price=5"]).status.code(), Some(0));
+    assert!(fs::read_link(directory.path().join("sniper.toml")).is_ok());
+    assert!(fs::read_to_string(target).unwrap().contains("name = \"x\""));
+}
+
+/// Settings with a price list of all items, as far as the program can tell.
+fn with_prices(entries: &str) -> TempDir {
+    let directory = settings(&format!(
+        "[prices]\ncoin_usd = 1\n\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
+         path = \"prices.csv\"\nunit = \"usd\"\n\n{entries}"
+    ));
+    let mut prices = "name,ask\n".to_owned();
+    for number in 0..1_000 {
+        prices.push_str(&format!("Sticker | Number {number},1\n"));
+    }
+    for wear in ["Minimal Wear", "Field-Tested", "Battle-Scarred"] {
+        prices.push_str(&format!("AK-47 | Redline ({wear}),10\n"));
+    }
+    fs::write(directory.path().join("prices.csv"), prices).unwrap();
+    let mut update = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    update.args(["prices", "update"]).current_dir(directory.path()).env_clear();
+    let updated = update.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(updated.status.code(), Some(0), "{}", shown(&updated));
+    directory
+}
+
+fn check(directory: &TempDir) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command.arg("check").current_dir(directory.path()).env_clear();
+    let checked = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{}", shown(&checked));
+    shown(&checked)
+}
+
+#[test]
+fn items_that_no_price_source_knows_are_warned_of_and_their_case_is_corrected() {
+    let entry = |keys: &str| format!("[[whitelist]]\nmax_price = 5\n{keys}\n\n");
+    let entries = [
+        entry("item = \"AK-47 | Redlien\""),
+        entry("name = \"lower\"\nitem = \"ak-47|redline\""),
+        entry("name = \"new\"\nitem = \"AK-47 | Redline\"\nwear = [\"FN\", \"MW\"]"),
+        entry("name = \"st\"\nitem = \"AK-47 | Redline\"\nstattrak = true"),
+        entry("name = \"all\"\nitem = \"*\""),
+    ];
+    let directory = with_prices(&entries.concat());
+    let text = check(&directory);
+    let misspelled = "`AK-47 | Redlien` is not a known item; did you mean `AK-47 | Redline`?";
+    for expected in [
+        misspelled,
+        "there is no Factory New `AK-47 | Redline`: it is known in MW, FT, BS",
+        "no price source knows a StatTrak™ `AK-47 | Redline`",
+        "every item but StatTrak™ and Souvenir",
+    ] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    assert_eq!(text.matches("sniper.toml:").count(), 3, "{text}");
+    let exported = shown(&run(&directory, &["export"]));
+    assert_eq!(exported.matches("\"AK-47 | Redline\"").count(), 3, "{exported}");
+    // A new entry is warned of when it is added, the others are not again.
+    let added = shown(&run(&directory, &["add", "AK-47 | Redliine", "--max-price=5"]));
+    assert!(
+        added.contains("did you mean `AK-47 | Redline`?") && !added.contains(misspelled),
+        "{added}"
+    );
+}
