@@ -64,6 +64,10 @@ fn a_rejection_that_only_the_user_can_fix_halts_at_once() {
         RejectReason::Unauthenticated,
         RejectReason::DailyLimit,
         RejectReason::Forbidden { status: 403 },
+        RejectReason::KeyRejected { status: 403 },
+        RejectReason::InsufficientFunds,
+        RejectReason::AccountRestricted,
+        RejectReason::InvalidOrder,
         RejectReason::StaleQuery,
     ];
     for reason in halting {

@@ -185,8 +185,11 @@ const fn severity(reason: RejectReason) -> u8 {
         | RejectReason::AbovePriceLimit => 0,
         RejectReason::RateLimited { .. } => 1,
         RejectReason::StaleQuery => 2,
-        RejectReason::DailyLimit => 3,
-        RejectReason::Forbidden { .. } => 4,
+        RejectReason::DailyLimit
+        | RejectReason::InsufficientFunds
+        | RejectReason::AccountRestricted
+        | RejectReason::InvalidOrder => 3,
+        RejectReason::Forbidden { .. } | RejectReason::KeyRejected { .. } => 4,
         RejectReason::Unauthenticated => 5,
         RejectReason::Captcha | RejectReason::Challenge => 6,
     }
