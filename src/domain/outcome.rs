@@ -79,6 +79,11 @@ pub enum RejectReason {
     /// The server does not know the hash of the query.
     #[error("the server does not know the query")]
     StaleQuery,
+    #[error("the market is overloaded")]
+    Busy,
+    /// The market has switched off buying for everyone.
+    #[error("the market has switched off buying")]
+    BuyingDisabled,
 }
 
 /// Reason for which the outcome of an order is unknown.
@@ -147,15 +152,20 @@ impl RejectReason {
             Self::InvalidOrder => "invalid order",
             Self::RateLimited { .. } => "rate limited",
             Self::StaleQuery => "stale query",
+            Self::Busy => "market busy",
+            Self::BuyingDisabled => "buying disabled",
         }
     }
 
     pub const fn consequence(self) -> Consequence {
         match self {
-            Self::NotJoinable | Self::Taken | Self::PriceChanged | Self::AbovePriceLimit => {
-                Consequence::None
-            }
+            Self::NotJoinable
+            | Self::Taken
+            | Self::PriceChanged
+            | Self::AbovePriceLimit
+            | Self::Busy => Consequence::None,
             Self::RateLimited { retry_after } => Consequence::Pause(retry_after),
+            Self::BuyingDisabled => Consequence::Pause(None),
             Self::DailyLimit
             | Self::Unauthenticated
             | Self::Captcha
@@ -176,7 +186,9 @@ impl RejectReason {
             | Self::Taken
             | Self::PriceChanged
             | Self::AbovePriceLimit
-            | Self::RateLimited { .. } => None,
+            | Self::RateLimited { .. }
+            | Self::Busy
+            | Self::BuyingDisabled => None,
             Self::DailyLimit => Some(
                 "wait until the market's daily limit resets, or raise it there, then run `sniper resume`",
             ),

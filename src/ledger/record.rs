@@ -455,6 +455,8 @@ fn rejection_fields(rejection: RejectReason, fields: RecordFields) -> RecordFiel
         RejectReason::InsufficientFunds => (45, 0),
         RejectReason::AccountRestricted => (46, 0),
         RejectReason::InvalidOrder => (47, 0),
+        RejectReason::Busy => (48, 0),
+        RejectReason::BuyingDisabled => (49, 0),
     };
     RecordFields { code, number, ..fields }
 }
@@ -477,6 +479,8 @@ fn rejection(fields: &RecordFields) -> Option<RejectReason> {
         45 => RejectReason::InsufficientFunds,
         46 => RejectReason::AccountRestricted,
         47 => RejectReason::InvalidOrder,
+        48 => RejectReason::Busy,
+        49 => RejectReason::BuyingDisabled,
         _ => return None,
     })
 }
@@ -646,6 +650,8 @@ mod tests {
                 retry_after: ms.map(Duration::from_millis)
             }),
             Just(RejectReason::StaleQuery),
+            Just(RejectReason::Busy),
+            Just(RejectReason::BuyingDisabled),
         ]
     }
 

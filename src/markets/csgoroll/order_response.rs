@@ -182,8 +182,9 @@ const fn severity(reason: RejectReason) -> u8 {
         RejectReason::NotJoinable
         | RejectReason::Taken
         | RejectReason::PriceChanged
-        | RejectReason::AbovePriceLimit => 0,
-        RejectReason::RateLimited { .. } => 1,
+        | RejectReason::AbovePriceLimit
+        | RejectReason::Busy => 0,
+        RejectReason::RateLimited { .. } | RejectReason::BuyingDisabled => 1,
         RejectReason::StaleQuery => 2,
         RejectReason::DailyLimit
         | RejectReason::InsufficientFunds
