@@ -398,7 +398,10 @@ mod tests {
             let protocol = script(SocketIo::default(), &[(&open, "reply 40")]);
             assert_eq!(protocol.heartbeat(), None, "{times}");
         }
-        script(SocketIo::default(), &[("0", "malformed"), ("0[]", "malformed"), ("0{} x", "malformed")]);
+        script(
+            SocketIo::default(),
+            &[("0", "malformed"), ("0[]", "malformed"), ("0{} x", "malformed")],
+        );
     }
 
     #[test]
@@ -408,7 +411,9 @@ mod tests {
         for packet in ["4", "43[]", "45-[]", "46", "5", "7", "9", "x", "11", "ü", "41{}", &long] {
             assert_eq!(read(&mut protocol, packet), "Unknown", "{packet}");
         }
-        for packet in ["", "42", "42[", "42[]", "42[1]", "42{}", r#"42["a""#, r#"42["a",{]"#, r#"42["a"] x"#] {
+        for packet in
+            ["", "42", "42[", "42[]", "42[1]", "42{}", r#"42["a""#, r#"42["a",{]"#, r#"42["a"] x"#]
+        {
             assert_eq!(read(&mut protocol, packet), "malformed", "{packet}");
         }
         let binary = protocol.read(FeedMessage::Binary(b"42"), |_event| Ok(()));

@@ -40,7 +40,10 @@ pub enum ProtocolEvent<'a, P> {
     /// The session was rejected.
     Rejected(Option<&'a str>),
     /// The session was ended.
-    Closed { code: Option<u16>, reason: Option<&'a str> },
+    Closed {
+        code: Option<u16>,
+        reason: Option<&'a str>,
+    },
     /// A pong is due: see [`SubscriptionState::pong`].
     Ping(Option<&'a str>),
     /// A message that the protocol requires must be written.
