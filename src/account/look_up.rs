@@ -30,7 +30,7 @@ use crate::{
     domain::own_order_id::{OwnOrderId, OwnOrderIds},
     domain::time::UnixMs,
     domain::trade::TradeKey,
-    markets::MarketApi,
+    markets::{MarketApi, OrderReference},
 };
 
 /// Maximum number of orders that are looked up at a time. The list of purchases resolves the others.
@@ -155,7 +155,8 @@ pub async fn look_up_orders<M: MarketApi>(
             () = look_ups.changed.notified() => times.set(&look_ups.orders(has_list), Instant::now()),
             () = wait_until(next.map(|next| next.due)) => {
                 let Some(ScheduledLookUp { order, .. }) = next else { continue };
-                let update = match reader.order(&order.own_id).await {
+                let reference = OrderReference { id: &order.key.id, own_id: &order.own_id };
+                let update = match reader.order(reference).await {
                     Ok((found, started)) => {
                         AccountUpdate::Order(OrderReading { key: order.key, found, started })
                     }

@@ -72,7 +72,7 @@ pub enum AccountUpdate {
 
 impl AccountUpdate {
     pub fn failed(read: ReadKind, failure: &ReadFailure, names: &EnvironmentNames) -> Self {
-        let (cause, reject_reason) = (failure.cause(names), failure.reject_reason());
+        let (cause, reject_reason) = (failure.cause(names), failure.reject_reason(names));
         Self::Failed { read, cause, reject_reason }
     }
 }

@@ -19,11 +19,10 @@ use crate::{
     config::Credential,
     config::endpoint::Endpoint,
     domain::account::{OwnPurchase, Page, User},
-    domain::own_order_id::OwnOrderId,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::{AccountQuery, AccountQueryError, MarketApi},
+    markets::{AccountQuery, AccountQueryError, MarketApi, OrderReference},
     net::{
         http_client::{HttpClient, HttpError, HttpReply},
         http_message::HttpResponse,
@@ -143,7 +142,7 @@ impl<M: MarketApi> AccountReader<M> {
     ) -> Result<(Page<OwnPurchase>, UnixMs), ReadFailure> {
         let query = AccountQuery::Purchases { user: &user.id, after };
         let (reply, started) = self.send(query).await?;
-        Ok((self.market.read_purchases(&reply.response)?, started))
+        Ok((self.market.read_purchases(after, &reply.response)?, started))
     }
 
     /// Looks up an order by its own id. Returns `None` if the market does not know it, and the start
@@ -158,10 +157,10 @@ impl<M: MarketApi> AccountReader<M> {
     /// Safe: it only reads.
     pub async fn order(
         &self,
-        own_id: &OwnOrderId,
+        order: OrderReference<'_>,
     ) -> Result<(Option<OwnPurchase>, UnixMs), ReadFailure> {
-        let (reply, started) = self.send(AccountQuery::Order { own_id }).await?;
-        Ok((self.market.read_order(&reply.response)?, started))
+        let (reply, started) = self.send(AccountQuery::Order { own_id: order.own_id }).await?;
+        Ok((self.market.read_order(order, &reply.response)?, started))
     }
 
     /// Returns `true` if the market has a list of open listings.

@@ -192,7 +192,9 @@ impl AlertEvent {
             Self::Cancelled { .. } | Self::Refunded { .. } => AlertKind::Returned,
             Self::Halted { reason, .. } => match reason {
                 HaltReason::Rejected(
-                    RejectReason::Unauthenticated | RejectReason::Forbidden { .. },
+                    RejectReason::Unauthenticated
+                    | RejectReason::Forbidden { .. }
+                    | RejectReason::KeyRejected { .. },
                 ) => AlertKind::CredentialRefused,
                 HaltReason::Rejected(RejectReason::Challenge | RejectReason::Captcha) => {
                     AlertKind::Challenge

@@ -7,6 +7,7 @@
 
 mod graphql;
 mod plain_json;
+mod socket_io;
 mod subscriptions;
 
 use std::{borrow::Cow, fmt, time::Duration};
@@ -14,6 +15,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 pub use self::{
     graphql::{GraphqlTransportWs, GraphqlWs},
     plain_json::PlainJson,
+    socket_io::{SocketIo, SocketIoEvent},
     subscriptions::{
         OPTIONAL_FAILURES_MAX, OperationId, ProtocolEvent, Subscription, SubscriptionState,
     },
@@ -59,6 +61,8 @@ pub enum Incoming<'a, T> {
     Error { id: Option<u64>, error: Option<&'a str> },
     /// The server has ended a subscription.
     Complete { id: Option<u64> },
+    /// The server has ended the session. A code is one of those of a close frame.
+    Closed { code: Option<u16>, reason: Option<&'a str> },
     /// A valid message of an unknown type.
     Unknown,
 }
@@ -67,7 +71,8 @@ pub enum Incoming<'a, T> {
 /// and remember what was subscribed to.
 ///
 /// The meaning of a topic depends on the protocol: the JSON of a `subscribe` payload for the two
-/// GraphQL protocols, the server's name of a stream for plain JSON.
+/// GraphQL protocols, the server's name of a stream for plain JSON, the JSON array of an event for
+/// Socket.IO.
 pub trait FeedProtocol {
     /// The part of a message that a marketplace decodes: a [`Cursor`](crate::json::Cursor) at the
     /// payload for JSON, the rest of the bytes for a binary format.

@@ -335,7 +335,7 @@ pub(super) fn effects(effects: &Effects) {
         );
     }
     if let Some(until) = effects.paused_until {
-        warn!("Rate-limited by the market (HTTP 429): ordering resumes at {until}");
+        warn!("Ordering paused by the market: it resumes at {until}");
     }
 }
 

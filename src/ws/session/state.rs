@@ -186,6 +186,9 @@ impl<L: FeedProtocol> SessionState<L> {
                 let reason = reason.unwrap_or("no reason given");
                 return Err(FeedError::SessionRejected { reason: Escaped(reason).to_string() });
             }
+            Ok(ProtocolEvent::Closed { code, reason }) => {
+                return Err(FeedError::from_close(code, reason.unwrap_or("")));
+            }
             Ok(ProtocolEvent::Ended { operation, error, retry_in }) => {
                 self.next_check = at;
                 handler.on_notice(SessionNotice::Ended { operation, error, retry_in });
