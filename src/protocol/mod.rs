@@ -5,6 +5,7 @@
 //! a new subscription with backoff after one has ended. The payload of an event is decoded by the
 //! marketplace in the same pass as its envelope.
 
+mod centrifugo;
 mod graphql;
 mod plain_json;
 mod subscriptions;
@@ -12,6 +13,7 @@ mod subscriptions;
 use std::{borrow::Cow, fmt, time::Duration};
 
 pub use self::{
+    centrifugo::Centrifugo,
     graphql::{GraphqlTransportWs, GraphqlWs},
     plain_json::PlainJson,
     subscriptions::{
@@ -59,6 +61,8 @@ pub enum Incoming<'a, T> {
     Error { id: Option<u64>, error: Option<&'a str> },
     /// The server has ended a subscription.
     Complete { id: Option<u64> },
+    /// The server has ended the session. A code is one of those of a close frame.
+    Closed { code: Option<u16>, reason: Option<&'a str> },
     /// A valid message of an unknown type.
     Unknown,
 }
@@ -106,6 +110,17 @@ pub trait FeedProtocol {
     /// Heartbeat that the server has set before its acknowledgement, which replaces the configured
     /// times.
     fn heartbeat(&self) -> Option<Heartbeat> {
+        None
+    }
+
+    /// Age at which the server ends the connection, as it has stated before its acknowledgement.
+    fn max_age(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns whether a new connection may succeed after a close with this code; `None` if the
+    /// protocol gives the code no meaning of its own.
+    fn can_reconnect_after(_code: u16) -> Option<bool> {
         None
     }
 
