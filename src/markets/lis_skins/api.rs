@@ -39,10 +39,7 @@ impl MarketApi for LisSkins {
         has_markup: false,
         has_float: true,
         keyed_by: KeyedBy::IdAndPrice,
-        own_order_ids: Some(OwnOrderIdSupport {
-            visible_within: VISIBLE_WITHIN,
-            look_ups_min: 1,
-        }),
+        own_order_ids: Some(OwnOrderIdSupport { visible_within: VISIBLE_WITHIN, look_ups_min: 1 }),
         auth: Auth::Bearer,
         environment: EnvironmentNames {
             feed: "LIS_SKINS_WS_URL",
