@@ -169,6 +169,12 @@ impl<M: MarketApi> AccountReader<M> {
         request != Err(AccountQueryError::Unsupported)
     }
 
+    /// Returns `true` if the market has a list of the account's purchases.
+    pub fn has_purchases(&self) -> bool {
+        let query = AccountQuery::Purchases { user: "", after: None };
+        self.market.account_request(&query) != Err(AccountQueryError::Unsupported)
+    }
+
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
     ///
     /// # Errors
