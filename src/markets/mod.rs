@@ -3,6 +3,7 @@
 mod capabilities;
 pub mod csgoroll;
 pub mod json_object;
+pub mod lis_skins;
 mod market_api;
 mod marketplace;
 pub mod order_template;

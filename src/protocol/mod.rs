@@ -5,6 +5,7 @@
 //! a new subscription with backoff after one has ended. The payload of an event is decoded by the
 //! marketplace in the same pass as its envelope.
 
+mod centrifugo;
 mod graphql;
 mod plain_json;
 mod socket_io;
@@ -13,6 +14,7 @@ mod subscriptions;
 use std::{borrow::Cow, fmt, time::Duration};
 
 pub use self::{
+    centrifugo::Centrifugo,
     graphql::{GraphqlTransportWs, GraphqlWs},
     plain_json::PlainJson,
     socket_io::{SocketIo, SocketIoEvent},
@@ -111,6 +113,17 @@ pub trait FeedProtocol {
     /// Heartbeat that the server has set before its acknowledgement, which replaces the configured
     /// times.
     fn heartbeat(&self) -> Option<Heartbeat> {
+        None
+    }
+
+    /// Age at which the server ends the connection, as it has stated before its acknowledgement.
+    fn max_age(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns whether a new connection may succeed after a close with this code; `None` if the
+    /// protocol gives the code no meaning of its own.
+    fn can_reconnect_after(_code: u16) -> Option<bool> {
         None
     }
 

@@ -142,6 +142,11 @@ impl<D: FeedProtocol> SubscriptionState<D> {
         self.protocol.heartbeat()
     }
 
+    /// Returns the age at which the server ends the connection.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.protocol.max_age()
+    }
+
     /// Returns `true` once subscriptions may be written.
     pub fn is_live(&self) -> bool {
         self.phase == Phase::Live

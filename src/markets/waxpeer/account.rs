@@ -4,7 +4,7 @@
 
 use super::{balance, item_id, price, purchase_status};
 use crate::{
-    domain::account::{BalanceError, OwnPurchase, STATUS_CHARS_MAX, User},
+    domain::account::{BalanceError, ITEM_NAME_CHARS_MAX, OwnPurchase, STATUS_CHARS_MAX, User},
     domain::money::Amount,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeStatus},
@@ -15,9 +15,6 @@ use crate::{
     secret,
     text::Escaped,
 };
-
-/// Maximum length of the name of an item, in characters.
-const NAME_CHARS_MAX: usize = 200;
 
 /// Maximum length of an unreadable value in an error, in characters.
 const VALUE_CHARS_MAX: usize = 40;
@@ -99,7 +96,7 @@ fn purchase(trade: &JsonObject<'_>, id: TradeId) -> OwnPurchase {
     let masked = |text: &str, max| secret::mask(text).chars().take(max).collect();
     OwnPurchase {
         id,
-        name: trade.get::<String>("name").map(|name| masked(&name, NAME_CHARS_MAX)),
+        name: trade.get::<String>("name").map(|name| masked(&name, ITEM_NAME_CHARS_MAX)),
         status,
         unknown_status: (status == TradeStatus::Other).then(|| masked(code, STATUS_CHARS_MAX)),
         price: trade.number("price").and_then(price),
@@ -277,7 +274,7 @@ mod tests {
         let found = look_up(&listed(&[with("status", long.clone())])).unwrap().unwrap();
         assert_eq!(found.unknown_status.unwrap().len(), STATUS_CHARS_MAX);
         let found = look_up(&listed(&[with("name", long)])).unwrap().unwrap();
-        assert_eq!(found.name.unwrap().len(), NAME_CHARS_MAX);
+        assert_eq!(found.name.unwrap().len(), ITEM_NAME_CHARS_MAX);
         let unpriced = look_up(&listed(&[with("price", json!("6"))])).unwrap().unwrap();
         assert_eq!(unpriced.price, None);
     }
