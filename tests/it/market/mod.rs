@@ -10,4 +10,5 @@ mod client;
 mod command;
 mod feed;
 mod http;
+mod lis_skins;
 mod tls;
