@@ -7,7 +7,7 @@
 //!   listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened; [`server`].
 //! - [`prices`]: price files of reference sources.
 //! - [`lots`]: what markets share that change prices under one id and know own order ids.
-//! - [`csgoroll`], [`lis_skins`]: one market each, with its wire formats.
+//! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 
 pub mod catalogue;
 pub mod csgoroll;
@@ -22,6 +22,7 @@ pub mod random;
 mod server;
 pub mod settings;
 mod snapshots;
+pub mod waxpeer;
 
 pub use self::{
     catalogue::ListedItem,
@@ -31,4 +32,5 @@ pub use self::{
     lis_skins::LisSkinsSim,
     server::{ServerStats, SimServerError},
     settings::{Delivery, LotSettings, Rate, Rivals, SimSettings},
+    waxpeer::WaxpeerSim,
 };

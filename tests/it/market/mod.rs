@@ -12,3 +12,4 @@ mod feed;
 mod http;
 mod lis_skins;
 mod tls;
+mod waxpeer;
