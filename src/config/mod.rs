@@ -18,6 +18,7 @@ pub mod prices;
 pub mod problem;
 pub mod reconnection;
 pub mod settings;
+pub mod trade_url;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -30,6 +31,7 @@ pub use self::{
     load::{Loaded, Sources},
     prices::PricesConfig,
     problem::{ConfigErrors, Problem},
+    trade_url::TradeUrl,
 };
 use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
 
@@ -195,6 +197,11 @@ pub struct Config {
     pub endpoints: Endpoints,
     /// Credential of the account; `None` only in dry mode.
     pub credential: Option<Credential>,
+    /// Steam account that receives the items, where the market's orders name it; `None` only in dry
+    /// mode.
+    pub trade_url: Option<TradeUrl>,
+    /// Number of the account, for a feed of its own purchases; decimal digits.
+    pub account_id: Option<String>,
     /// Directory for everything that the bot writes.
     pub data_dir: PathBuf,
     /// Directory for records that survive the loss of `data_dir`; `None` if there is none.
@@ -267,6 +274,8 @@ impl Config {
             market: Market::default(),
             endpoints,
             credential: None,
+            trade_url: None,
+            account_id: None,
             data_dir: data_dir.into(),
             state_dir: None,
             budget: Budget::default(),

@@ -65,6 +65,8 @@ pub enum NextPage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnPurchase {
     pub id: TradeId,
+    /// Market name of the item, which is untrusted text; `None` if the market does not state it.
+    pub name: Option<Box<str>>,
     pub status: TradeStatus,
     /// Status on the wire that no purchase is known to have: untrusted text of at most
     /// [`STATUS_CHARS_MAX`] characters.

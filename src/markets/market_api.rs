@@ -14,7 +14,7 @@ use crate::{
     domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
     domain::own_order_id::OwnOrderId,
-    domain::trade::Trade,
+    domain::trade::{Trade, TradeId},
     net::http_message::{HttpRequest, HttpResponse, RequestParts},
 };
 
@@ -51,6 +51,14 @@ pub enum AccountQuery<'a> {
     /// One order of the account, by its own id. Sent only to markets with
     /// [own order ids](Capabilities::own_order_ids).
     Order { own_id: &'a OwnOrderId },
+}
+
+/// Order that is looked up by its own id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderReference<'a> {
+    /// The listing that was ordered, for a market whose answer does not name it.
+    pub id: &'a TradeId,
+    pub own_id: &'a OwnOrderId,
 }
 
 /// A read for which a market has no request.
@@ -120,12 +128,16 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns a [`ReadError`] if the response has no user.
     fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError>;
 
-    /// Reads the response to [`AccountQuery::Purchases`].
+    /// Reads the response to [`AccountQuery::Purchases`] with this cursor.
     ///
     /// # Errors
     ///
     /// Returns a [`ReadError`] if the response has no list.
-    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError>;
+    fn read_purchases(
+        &self,
+        after: Option<&str>,
+        response: &HttpResponse,
+    ) -> Result<Page<OwnPurchase>, ReadError>;
 
     /// Reads the response to [`AccountQuery::OpenListings`]. The age of the listings is zero; the
     /// caller computes it from the server's time.
@@ -144,7 +156,11 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns a [`ReadError`] if the response neither shows the order nor its absence.
-    fn read_order(&self, _response: &HttpResponse) -> Result<Option<OwnPurchase>, ReadError> {
+    fn read_order(
+        &self,
+        _order: OrderReference<'_>,
+        _response: &HttpResponse,
+    ) -> Result<Option<OwnPurchase>, ReadError> {
         Err(ReadError::Shape)
     }
 

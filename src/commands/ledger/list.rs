@@ -10,6 +10,7 @@ use crate::{
     domain::item_name::Wear,
     domain::percent_rule::PriceCurrency,
     domain::time::UnixMs,
+    domain::unit,
     ledger::{
         OrderState, OrderTotals, OrderedItem, OrderedReference, Sequence, error::LedgerError,
         intent::Intent, reader::LedgerReader,
@@ -216,10 +217,11 @@ impl fmt::Display for OrderList {
             writeln!(f, "{}", line.trim_end())?;
         }
         let totals = OrderTotals::of(self.orders.iter().map(|order| &order.intent));
+        let unit = unit::name();
         let orders = if self.orders.len() == 1 { "order" } else { "orders" };
         writeln!(
             f,
-            "\n{} {orders}, {} of them bought for {} coins",
+            "\n{} {orders}, {} of them bought for {} {unit}",
             self.orders.len(),
             totals.bought,
             totals.spent

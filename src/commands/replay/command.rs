@@ -10,6 +10,7 @@ use crate::{
     commands::{AppError, CommandContext, capture::MarketSource, report, summary::describe_skip},
     config::Config,
     domain::time::UnixMs,
+    domain::unit,
     prices::PercentOfReference,
     sniper::eligibility::Eligibility,
     text::Escaped,
@@ -151,11 +152,12 @@ impl DecisionLines<'_> {
             text.push('\n');
         }
         text.push_str(&input.describe(result.span_ns));
+        let unit = unit::name();
         let stats = &result.stats;
         text.push_str(&format!("{:>8}  listings\n", stats.listings));
         text.push_str(&format!("{:>8}  matched\n", stats.matched));
         text.push_str(&format!(
-            "{:>8}  would have been ordered, for {} coins\n",
+            "{:>8}  would have been ordered, for {} {unit}\n",
             stats.would_buy, stats.would_spend
         ));
         let skipped = stats.skipped.iter().map(|(reason, count)| (describe_skip(reason), *count));
