@@ -6,7 +6,8 @@ use sniper::{
     commands::{
         CommandContext, alert, capture, check,
         cli::{Cli, Command},
-        completions, config, dashboard, demo, doctor, health, init, ledger, man, prices, profit,
+        completions, config, dashboard, demo, doctor, health, init, ledger, man, markets, prices,
+        profit,
         reload::SettingsSource,
         replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
@@ -15,7 +16,9 @@ use sniper::{
     },
     config::{Config, Market},
     log::ReaderGone,
-    markets::{MarketApi as _, Marketplace, csgoroll::Csgoroll},
+    markets::{
+        MarketApi as _, Marketplace, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer,
+    },
     shutdown::{SecondSignal, Shutdown},
     ws::{self, Feed},
 };
@@ -31,6 +34,14 @@ macro_rules! with_market {
         match $market {
             Market::Csgoroll => {
                 type $kind = Csgoroll;
+                $run
+            }
+            Market::LisSkins => {
+                type $kind = LisSkins;
+                $run
+            }
+            Market::Waxpeer => {
+                type $kind = Waxpeer;
                 $run
             }
         }
@@ -59,6 +70,9 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Check(args) => check::run(context, &args, order_size),
+        Command::Markets => {
+            markets::run(context, |market| with_market!(market, M => M::CAPABILITIES))
+        }
         Command::Prices(args) => prices::run(context, &args),
         Command::Alert(args) => alert::run(context, &args),
         Command::Whitelist(args) => whitelist::run(context, &args, source, supported),

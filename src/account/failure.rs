@@ -78,10 +78,13 @@ impl ReadFailure {
 
     /// Returns the reason for which an order would be rejected. If it halts ordering, the failed read
     /// does so, too.
-    pub const fn reject_reason(&self) -> Option<RejectReason> {
+    pub const fn reject_reason(&self, names: &EnvironmentNames) -> Option<RejectReason> {
         match self {
             Self::SignedOut => Some(RejectReason::Unauthenticated),
             Self::Challenge => Some(RejectReason::Challenge),
+            Self::Forbidden { status } if names.cookie.is_none() => {
+                Some(RejectReason::KeyRejected { status: *status })
+            }
             Self::Forbidden { status } => Some(RejectReason::Forbidden { status: *status }),
             Self::Wait { status: 429, retry_after } => {
                 Some(RejectReason::RateLimited { retry_after: *retry_after })

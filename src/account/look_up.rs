@@ -1,9 +1,14 @@
-//! Looks up orders of unknown outcome by their own ids.
+//! Looks up orders by their own ids.
 //!
-//! An order is looked up at once and then with growing delays, until it is no longer unknown: the
-//! market may show an order some time after its response was lost.
+//! An order of unknown outcome is looked up at once and then with growing delays, until it is no
+//! longer unknown: the market may show an order some time after its response was lost.
+//!
+//! On a market without a list of the account's purchases, what was bought is looked up too, for
+//! [`BOUGHT_FOR`]: with growing delays until it is delivered, and then once an hour, because Steam can
+//! roll back a trade for about a week.
 
 use std::{
+    collections::HashMap,
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -20,25 +25,52 @@ use super::{
 };
 use crate::{
     backoff::ExponentialBackoff,
+    clock,
     domain::account::OwnPurchase,
     domain::own_order_id::{OwnOrderId, OwnOrderIds},
     domain::time::UnixMs,
     domain::trade::TradeKey,
-    markets::MarketApi,
+    markets::{MarketApi, OrderReference},
 };
 
 /// Maximum number of orders that are looked up at a time. The list of purchases resolves the others.
 pub const LOOK_UPS_MAX: usize = 64;
 
-/// Delays between the look-ups of one order.
+/// Maximum number of bought orders that are looked up.
+pub const BOUGHT_MAX: usize = 1_024;
+
+/// Time for which a bought order is looked up.
+pub const BOUGHT_FOR: Duration = Duration::from_secs(8 * 86_400);
+
+/// Delays between the look-ups of an unknown order.
 const DELAYS: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_secs(2), Duration::from_secs(300));
 
+/// Delays between the look-ups of a bought order.
+const BOUGHT_DELAYS: ExponentialBackoff =
+    ExponentialBackoff::doubling(Duration::from_secs(60), Duration::from_secs(3_600));
+
+/// Delay between the look-ups of a completed order.
+const COMPLETED_DELAY: Duration = Duration::from_secs(3_600);
+
+/// Why an order is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LookUpReason {
+    Unknown,
+    /// Bought and not delivered yet.
+    Bought,
+    /// Delivered; Steam may still roll the trade back.
+    Completed,
+}
+
 /// Order to look up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UnknownOrder {
+pub(super) struct LookedUpOrder {
     pub(super) key: TradeKey,
     pub(super) own_id: OwnOrderId,
+    pub(super) reason: LookUpReason,
+    /// Time of its last look-up, on the local wall clock.
+    pub(super) until: UnixMs,
 }
 
 /// Result of a look-up.
@@ -55,7 +87,7 @@ pub struct OrderReading {
 #[derive(Debug)]
 pub(super) struct OrderLookUps {
     own_ids: OwnOrderIds,
-    orders: Mutex<Vec<UnknownOrder>>,
+    orders: Mutex<Vec<LookedUpOrder>>,
     changed: Notify,
 }
 
@@ -64,24 +96,44 @@ impl OrderLookUps {
         Self { own_ids, orders: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Replaces the orders by the first [`LOOK_UPS_MAX`] of `keys`. Never waits; returns `false` if
-    /// the orders are being read at this moment.
-    pub(super) fn replace(&self, keys: impl Iterator<Item = TradeKey>) -> bool {
-        let order = |key| UnknownOrder { key, own_id: self.own_ids.id(&key) };
+    /// Replaces the orders by the first [`LOOK_UPS_MAX`] of the unknown and the first [`BOUGHT_MAX`] of
+    /// the bought ones, the latter with the time of their approval and `true` if completed. Never
+    /// waits; returns `false` if the orders are being read at this moment.
+    pub(super) fn replace(
+        &self,
+        unknown: impl Iterator<Item = TradeKey>,
+        bought: impl Iterator<Item = (TradeKey, UnixMs, bool)>,
+    ) -> bool {
+        let own_id = |key| self.own_ids.id(&key);
+        let unknown = unknown.take(LOOK_UPS_MAX).map(|key| LookedUpOrder {
+            key,
+            own_id: own_id(key),
+            reason: LookUpReason::Unknown,
+            until: UnixMs(i64::MAX),
+        });
+        let bought = bought.take(BOUGHT_MAX).map(|(key, at, is_completed)| LookedUpOrder {
+            key,
+            own_id: own_id(key),
+            reason: if is_completed { LookUpReason::Completed } else { LookUpReason::Bought },
+            until: at.plus(BOUGHT_FOR),
+        });
         let Ok(mut orders) = self.orders.try_lock() else { return false };
         orders.clear();
-        orders.extend(keys.take(LOOK_UPS_MAX).map(order));
+        orders.extend(unknown.chain(bought));
         drop(orders);
         self.changed.notify_one();
         true
     }
 
-    fn orders(&self) -> Vec<UnknownOrder> {
-        self.orders.lock().map(|orders| orders.clone()).unwrap_or_default()
+    /// Returns the orders to look up. A list of purchases replaces the look-ups of bought ones.
+    fn orders(&self, has_list: bool) -> Vec<LookedUpOrder> {
+        let mut orders = self.orders.lock().map(|orders| orders.clone()).unwrap_or_default();
+        orders.retain(|order| !has_list || order.reason == LookUpReason::Unknown);
+        orders
     }
 }
 
-/// Looks up unknown orders until the receiver of the updates is dropped. Returns at once on a market
+/// Looks up orders until the receiver of the updates is dropped. Returns at once on a market
 /// without own order ids.
 ///
 /// # Cancel safety
@@ -93,16 +145,18 @@ pub async fn look_up_orders<M: MarketApi>(
     updates: &mpsc::Sender<AccountUpdate>,
 ) {
     let Some(look_ups) = requests.order_look_ups() else { return };
+    let has_list = reader.has_purchases();
     let mut times = LookUpTimes::default();
     loop {
-        let next = times.next();
+        let next = times.next(Instant::now(), clock::now());
         tokio::select! {
             biased;
             () = updates.closed() => return,
-            () = look_ups.changed.notified() => times.set(&look_ups.orders(), Instant::now()),
+            () = look_ups.changed.notified() => times.set(&look_ups.orders(has_list), Instant::now()),
             () = wait_until(next.map(|next| next.due)) => {
                 let Some(ScheduledLookUp { order, .. }) = next else { continue };
-                let update = match reader.order(&order.own_id).await {
+                let reference = OrderReference { id: &order.key.id, own_id: &order.own_id };
+                let update = match reader.order(reference).await {
                     Ok((found, started)) => {
                         AccountUpdate::Order(OrderReading { key: order.key, found, started })
                     }
@@ -131,7 +185,7 @@ async fn wait_until(moment: Option<Instant>) {
 /// Next look-up of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ScheduledLookUp {
-    order: UnknownOrder,
+    order: LookedUpOrder,
     due: Instant,
     /// Number of look-ups so far.
     count: u32,
@@ -144,24 +198,48 @@ struct LookUpTimes {
 }
 
 impl LookUpTimes {
-    /// Replaces the orders. One that is not known yet is due at once.
-    fn set(&mut self, orders: &[UnknownOrder], now: Instant) {
-        let known = std::mem::take(&mut self.orders);
-        let schedule = |order: &UnknownOrder| {
-            let known = known.iter().find(|known| known.order == *order).copied();
-            known.unwrap_or(ScheduledLookUp { order: *order, due: now, count: 0 })
+    /// Replaces the orders. An unknown one that is not known yet is due at once.
+    fn set(&mut self, orders: &[LookedUpOrder], now: Instant) {
+        let known: HashMap<(TradeKey, LookUpReason), ScheduledLookUp> = self
+            .orders
+            .drain(..)
+            .map(|known| ((known.order.key, known.order.reason), known))
+            .collect();
+        let schedule = |order: &LookedUpOrder| {
+            let first = match order.reason {
+                LookUpReason::Unknown => Duration::ZERO,
+                LookUpReason::Bought => BOUGHT_DELAYS.first,
+                LookUpReason::Completed => COMPLETED_DELAY,
+            };
+            let due = now.checked_add(first).unwrap_or(now);
+            let known = known.get(&(order.key, order.reason)).copied();
+            known.unwrap_or(ScheduledLookUp { order: *order, due, count: 0 })
         };
         self.orders = orders.iter().map(schedule).collect();
     }
 
-    fn next(&self) -> Option<ScheduledLookUp> {
-        self.orders.iter().min_by_key(|scheduled| scheduled.due).copied()
+    /// Returns the next look-up: that of an unknown order if one is due. Removes orders whose time is
+    /// over.
+    fn next(&mut self, now: Instant, wall: UnixMs) -> Option<ScheduledLookUp> {
+        self.orders.retain(|scheduled| wall <= scheduled.order.until);
+        let is_urgent = |scheduled: &&ScheduledLookUp| {
+            scheduled.order.reason == LookUpReason::Unknown && scheduled.due <= now
+        };
+        let first = |scheduled: &&ScheduledLookUp| scheduled.due;
+        let urgent = self.orders.iter().filter(is_urgent).min_by_key(first);
+        urgent.or_else(|| self.orders.iter().min_by_key(first)).copied()
     }
 
     fn on_look_up(&mut self, key: &TradeKey, now: Instant) {
         if let Some(done) = self.orders.iter_mut().find(|scheduled| scheduled.order.key == *key) {
-            done.due = now.checked_add(DELAYS.wait(done.count)).unwrap_or(now);
-            done.count = done.count.saturating_add(1);
+            let count = done.count;
+            done.count = count.saturating_add(1);
+            let delay = match done.order.reason {
+                LookUpReason::Unknown => DELAYS.wait(count),
+                LookUpReason::Bought => BOUGHT_DELAYS.wait(done.count),
+                LookUpReason::Completed => COMPLETED_DELAY,
+            };
+            done.due = now.checked_add(delay).unwrap_or(now);
         }
     }
 }
@@ -175,9 +253,11 @@ mod tests {
         KeyedBy::Id.key(TradeId::from_number(number), None)
     }
 
+    const WALL: UnixMs = UnixMs(1_000 * 86_400_000);
+
     fn set(times: &mut LookUpTimes, look_ups: &OrderLookUps, numbers: &[u64], now: Instant) {
-        assert!(look_ups.replace(numbers.iter().copied().map(key)));
-        times.set(&look_ups.orders(), now);
+        assert!(look_ups.replace(numbers.iter().copied().map(key), std::iter::empty()));
+        times.set(&look_ups.orders(true), now);
     }
 
     #[test]
@@ -185,12 +265,12 @@ mod tests {
         let (look_ups, mut times) =
             (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
         let start = Instant::now();
-        assert_eq!(times.next(), None);
+        assert_eq!(times.next(start, WALL), None);
         set(&mut times, &look_ups, &[7], start);
         let mut now = start;
         let mut delays = Vec::new();
         for _ in 0..9 {
-            let next = times.next().unwrap();
+            let next = times.next(now, WALL).unwrap();
             assert_eq!(next.order.own_id, OwnOrderIds::new("a1").id(&key(7)));
             delays.push(next.due.duration_since(now).as_secs());
             now = next.due;
@@ -198,7 +278,7 @@ mod tests {
         }
         assert_eq!(delays, [0, 2, 4, 8, 16, 32, 64, 128, 256]);
         times.on_look_up(&key(7), now);
-        assert_eq!(times.next().unwrap().due.duration_since(now), DELAYS.max);
+        assert_eq!(times.next(now, WALL).unwrap().due.duration_since(now), DELAYS.max);
     }
 
     #[test]
@@ -209,13 +289,67 @@ mod tests {
         set(&mut times, &look_ups, &[7], start);
         times.on_look_up(&key(7), start);
         set(&mut times, &look_ups, &[7, 8], start);
-        assert_eq!(times.next().unwrap().order.key, key(8));
+        assert_eq!(times.next(start, WALL).unwrap().order.key, key(8));
         times.on_look_up(&key(8), start + Duration::from_secs(1));
-        assert_eq!(times.next().unwrap().due, start + DELAYS.first);
+        assert_eq!(times.next(start, WALL).unwrap().due, start + DELAYS.first);
         set(&mut times, &look_ups, &[8], start);
-        assert_eq!(times.next().unwrap().order.key, key(8), "the other is no longer unknown");
+        assert_eq!(
+            times.next(start, WALL).unwrap().order.key,
+            key(8),
+            "the other is no longer unknown"
+        );
         set(&mut times, &look_ups, &[], start);
-        assert_eq!(times.next(), None);
+        assert_eq!(times.next(start, WALL), None);
+    }
+
+    #[test]
+    fn a_bought_order_is_looked_up_until_it_can_no_longer_be_rolled_back() {
+        let (look_ups, mut times) =
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+        let replace = |is_completed| {
+            assert!(
+                look_ups.replace(std::iter::empty(), [(key(7), WALL, is_completed)].into_iter())
+            );
+        };
+        let delays = |times: &mut LookUpTimes, start: Instant| {
+            let mut now = start;
+            let mut next_delay = || {
+                let next = times.next(now, WALL).unwrap();
+                let delay = next.due.duration_since(now);
+                now = next.due;
+                times.on_look_up(&next.order.key, now);
+                delay.as_secs()
+            };
+            [next_delay(), next_delay(), next_delay()]
+        };
+        let start = Instant::now();
+        replace(false);
+        times.set(&look_ups.orders(false), start);
+        assert_eq!(delays(&mut times, start), [60, 120, 240]);
+        // Trade protection: at most one request an hour.
+        replace(true);
+        times.set(&look_ups.orders(false), start);
+        assert_eq!(delays(&mut times, start), [3_600; 3]);
+        assert!(times.next(start, WALL.plus(BOUGHT_FOR)).is_some());
+        assert_eq!(times.next(start, WALL.plus(BOUGHT_FOR).plus(Duration::from_millis(1))), None);
+        // A list of the purchases shows a roll-back without look-ups.
+        times.set(&look_ups.orders(true), start);
+        assert_eq!(times.next(start, WALL), None);
+    }
+
+    #[test]
+    fn an_unknown_order_that_is_due_precedes_the_bought_ones() {
+        let (look_ups, mut times) =
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+        let bought = (1..100).map(|number| (key(number), WALL, false));
+        assert!(look_ups.replace([key(200)].into_iter(), bought));
+        let start = Instant::now();
+        times.set(&look_ups.orders(false), start);
+        let later = start + Duration::from_secs(3_600);
+        times.on_look_up(&key(200), later - DELAYS.first);
+        assert_eq!(times.next(later, WALL).unwrap().order.key, key(200));
+        times.on_look_up(&key(200), later);
+        assert_ne!(times.next(later, WALL).unwrap().order.key, key(200));
     }
 
     #[test]

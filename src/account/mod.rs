@@ -22,7 +22,7 @@ pub mod reader;
 pub use self::{
     backfill::{SweepResult, fill_gaps, sweep},
     failure::{FailureCause, ReadFailure, ReadHealth, ReadKind},
-    look_up::{OrderReading, look_up_orders},
+    look_up::{BOUGHT_FOR, OrderReading, look_up_orders},
     poller::{AccountUpdate, PollConfig, RefreshRequests, poll_account},
     purchases::{IncompleteReason, LookBack, PurchasesReading},
     reader::{AccountReader, UserReading},

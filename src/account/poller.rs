@@ -57,6 +57,8 @@ pub enum AccountUpdate {
     User(UserReading),
     /// Own purchases, read within seconds after the newest [`AccountUpdate::User`].
     Purchases(PurchasesReading),
+    /// The market has no list of purchases. Sent after each [`AccountUpdate::User`], with its time.
+    NoPurchases { started: UnixMs },
     /// Result of the look-up of an order.
     Order(OrderReading),
     /// A read failed. Sent for each failed read.
@@ -70,7 +72,7 @@ pub enum AccountUpdate {
 
 impl AccountUpdate {
     pub fn failed(read: ReadKind, failure: &ReadFailure, names: &EnvironmentNames) -> Self {
-        let (cause, reject_reason) = (failure.cause(names), failure.reject_reason());
+        let (cause, reject_reason) = (failure.cause(names), failure.reject_reason(names));
         Self::Failed { read, cause, reject_reason }
     }
 }
@@ -105,10 +107,15 @@ impl RefreshRequests {
         self.order_look_ups.is_some()
     }
 
-    /// Sets the orders of unknown outcome, the most urgent ones first. Never waits; returns `false`
-    /// if it must be repeated.
-    pub fn set_unknown_orders(&self, keys: impl Iterator<Item = TradeKey>) -> bool {
-        self.order_look_ups.as_ref().is_none_or(|look_ups| look_ups.replace(keys))
+    /// Sets the orders of unknown outcome, the most urgent ones first, and the bought ones with the
+    /// time of their approval and `true` if completed. Never waits; returns `false` if it must be
+    /// repeated.
+    pub fn set_looked_up_orders(
+        &self,
+        unknown: impl Iterator<Item = TradeKey>,
+        bought: impl Iterator<Item = (TradeKey, UnixMs, bool)>,
+    ) -> bool {
+        self.order_look_ups.as_ref().is_none_or(|look_ups| look_ups.replace(unknown, bought))
     }
 
     pub(super) const fn order_look_ups(&self) -> Option<&OrderLookUps> {
@@ -149,7 +156,7 @@ pub async fn poll_account<M: MarketApi>(
         let began = Instant::now();
         let user = match reader.current_user().await {
             Ok(reading) => {
-                let user = reading.user.clone();
+                let user = (reading.user.clone(), reading.as_of);
                 if updates.send(AccountUpdate::User(reading)).await.is_err() {
                     return;
                 }
@@ -168,12 +175,17 @@ pub async fn poll_account<M: MarketApi>(
                 None
             }
         };
-        if let Some(user) = user.filter(|_user| config.reads_purchases)
-            && let Some(update) =
-                read_purchases(reader, &user, requests.back_to(started), &mut times).await
-            && updates.send(update).await.is_err()
-        {
-            return;
+        if let Some((user, as_of)) = user.filter(|_user| config.reads_purchases) {
+            let needed = requests.back_to(started);
+            let update = match reader.has_purchases() {
+                true => read_purchases(reader, &user, needed, &mut times).await,
+                false => Some(AccountUpdate::NoPurchases { started: as_of }),
+            };
+            if let Some(update) = update
+                && updates.send(update).await.is_err()
+            {
+                return;
+            }
         }
         tokio::select! {
             () = sleep(config.interval.saturating_sub(began.elapsed())) => {}

@@ -361,6 +361,7 @@ mod tests {
     fn purchase(id: &str, days: i64) -> OwnPurchase {
         OwnPurchase {
             id: TradeId::new(id).unwrap(),
+            name: None,
             status: TradeStatus::Joined,
             unknown_status: None,
             price: Some(Amount::from_cents(100)),

@@ -19,11 +19,10 @@ use crate::{
     config::Credential,
     config::endpoint::Endpoint,
     domain::account::{OwnPurchase, Page, User},
-    domain::own_order_id::OwnOrderId,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::{AccountQuery, AccountQueryError, MarketApi},
+    markets::{AccountQuery, AccountQueryError, MarketApi, OrderReference},
     net::{
         http_client::{HttpClient, HttpError, HttpReply},
         http_message::HttpResponse,
@@ -158,16 +157,22 @@ impl<M: MarketApi> AccountReader<M> {
     /// Safe: it only reads.
     pub async fn order(
         &self,
-        own_id: &OwnOrderId,
+        order: OrderReference<'_>,
     ) -> Result<(Option<OwnPurchase>, UnixMs), ReadFailure> {
-        let (reply, started) = self.send(AccountQuery::Order { own_id }).await?;
-        Ok((self.market.read_order(&reply.response)?, started))
+        let (reply, started) = self.send(AccountQuery::Order { own_id: order.own_id }).await?;
+        Ok((self.market.read_order(order, &reply.response)?, started))
     }
 
     /// Returns `true` if the market has a list of open listings.
     pub fn has_open_listings(&self) -> bool {
         let request = self.market.account_request(&AccountQuery::OpenListings { after: None });
         request != Err(AccountQueryError::Unsupported)
+    }
+
+    /// Returns `true` if the market has a list of the account's purchases.
+    pub fn has_purchases(&self) -> bool {
+        let query = AccountQuery::Purchases { user: "", after: None };
+        self.market.account_request(&query) != Err(AccountQueryError::Unsupported)
     }
 
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.

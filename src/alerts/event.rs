@@ -9,6 +9,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::RejectReason,
     domain::time::{UnixMs, format_duration},
+    domain::unit,
     ledger::HaltReason,
     secret,
     text::{counted, is_safe_to_print},
@@ -191,7 +192,9 @@ impl AlertEvent {
             Self::Cancelled { .. } | Self::Refunded { .. } => AlertKind::Returned,
             Self::Halted { reason, .. } => match reason {
                 HaltReason::Rejected(
-                    RejectReason::Unauthenticated | RejectReason::Forbidden { .. },
+                    RejectReason::Unauthenticated
+                    | RejectReason::Forbidden { .. }
+                    | RejectReason::KeyRejected { .. },
                 ) => AlertKind::CredentialRefused,
                 HaltReason::Rejected(RejectReason::Challenge | RejectReason::Captcha) => {
                     AlertKind::Challenge
@@ -351,7 +354,7 @@ impl AlertEvent {
             Self::BalanceLow { balance, min } => {
                 format!("{balance}, and no order may take it below min_balance {min}")
             }
-            Self::BalanceRestored { balance } => format!("{balance} coins"),
+            Self::BalanceRestored { balance } => format!("{balance} {}", unit::name()),
             Self::DiskLow { free_mb } => format!(
                 "{free_mb} MB free below SNIPER_DATA\nWithout space the ledger cannot be written, and \
                  no order is sent."
@@ -448,7 +451,8 @@ impl SessionFigures {
         };
         let outcome = if self.is_live {
             format!(
-                "{bought} bought, {spent_in_day} coins in 24 h; {rejected} rejected, {unknown} unknown"
+                "{bought} bought, {spent_in_day} {} in 24 h; {rejected} rejected, {unknown} unknown",
+                unit::name()
             )
         } else {
             format!("{} would be bought", self.would_buy)

@@ -22,6 +22,7 @@ use crate::{
         alerts::{ChannelConfig, QuietHours, TimeOfDay},
         reconnection::Thousandths,
     },
+    domain::unit,
     domain::{alert_kind::Loudness, money::Amount, time::UnixMs},
 };
 
@@ -472,7 +473,8 @@ impl OrderBatch {
     /// `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
     fn counts_text(&self) -> String {
         let counts = self.counts.iter();
-        let counts = counts.map(|(word, count, coins)| format!("{count} {word}, {coins} coins"));
+        let counts =
+            counts.map(|(word, count, coins)| format!("{count} {word}, {coins} {}", unit::name()));
         counts.collect::<Vec<_>>().join("; ")
     }
 

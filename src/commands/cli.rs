@@ -16,6 +16,7 @@ use super::{
     health,
     init::{self, InitArgs},
     ledger::{self, LedgerArgs},
+    markets,
     prices::{self, PricesArgs},
     profit::{self, ProfitArgs},
     reload::{self, ReloadArgs},
@@ -121,6 +122,9 @@ pub enum Command {
     /// Show the settings in force and where each is set; offline
     #[command(after_help = config::EXAMPLES)]
     Config(ConfigArgs),
+    /// Show the markets, and what each of them supports
+    #[command(after_help = markets::EXAMPLES)]
+    Markets,
     /// Read the price sources now, and show prices, ages and changes
     #[command(after_help = prices::EXAMPLES)]
     Prices(PricesArgs),

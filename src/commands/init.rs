@@ -57,19 +57,19 @@ pub struct InitArgs {
     #[arg(long, conflicts_with = "session_file")]
     pub guest: bool,
     /// Budget: coins to spend in all
-    #[arg(long, value_name = "COINS")]
+    #[arg(long, value_name = "AMOUNT")]
     pub total: Option<String>,
     /// Maximum price of one order
-    #[arg(long, value_name = "COINS")]
+    #[arg(long, value_name = "AMOUNT")]
     pub max_price: Option<String>,
     /// Balance that no order may go below
-    #[arg(long, value_name = "COINS")]
+    #[arg(long, value_name = "AMOUNT")]
     pub min_balance: Option<String>,
     /// First item of the whitelist
     #[arg(long, value_name = "NAME")]
     pub item: Option<String>,
     /// Maximum price of that item
-    #[arg(long, value_name = "COINS")]
+    #[arg(long, value_name = "AMOUNT")]
     pub entry_max_price: Option<String>,
     /// Maximum percentage of that item's price on Buff163
     #[arg(long, value_name = "PERCENT")]

@@ -8,7 +8,7 @@
 //!   the decision engine.
 //! - [`init`]: the first settings. [`config`]: the settings in force. [`doctor`], [`check`]:
 //!   diagnostics, online and offline.
-//! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
+//! - [`markets`]: the markets. [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
 //!   was bought.
 //! - [`alert`]: test messages.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
@@ -39,6 +39,7 @@ pub mod known_names;
 pub mod ledger;
 pub mod local_time;
 pub mod man;
+pub mod markets;
 pub mod prices;
 pub mod reload;
 pub mod profit;
@@ -59,7 +60,7 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
-    domain::money::Decimals,
+    domain::{money::Decimals, unit},
     ledger::LedgerError,
     log::LogError,
     sim::SimServerError,
@@ -89,7 +90,9 @@ impl<'a> CommandContext<'a> {
     ///
     /// Returns all errors at once.
     pub fn load_settings(&self, live: bool) -> Result<Loaded, ConfigErrors> {
-        Config::load(&self.sources(live))
+        let loaded = Config::load(&self.sources(live))?;
+        unit::set(loaded.config.market.settings().unit);
+        Ok(loaded)
     }
 
     /// Returns the sources of the settings of this process.

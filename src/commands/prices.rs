@@ -18,6 +18,7 @@ use crate::{
         Config,
         prices::{PriceSource, PricesConfig},
     },
+    domain::unit,
     domain::{
         percent_rule::QuoteSide,
         time::{UnixMs, format_duration},
@@ -304,9 +305,12 @@ fn offer_row(
     let coins = Reference::new(offer.price, prices.coin(source)).in_coins();
     let name = format!("{}.{}", source.name, side.as_str());
     let count = offer.count().map(|count| format!(", {count} offers")).unwrap_or_default();
+    let own_unit = unit::name();
     let unit = source.currency.currency().as_str();
-    let line =
-        format!("  {name:<20} {:>12} {unit} = {coins} coins{count}\n", offer.price.to_string());
+    let line = format!(
+        "  {name:<20} {:>12} {unit} = {coins} {own_unit}{count}\n",
+        offer.price.to_string()
+    );
     let row = json!({
         "reference": name,
         "price": offer.price.to_string(),

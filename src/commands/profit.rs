@@ -21,6 +21,7 @@ use crate::{
     domain::money::{Amount, Percent},
     domain::percent_rule::{CoinUsd, PriceCurrency, QuoteSide},
     domain::time::{UnixMs, format_duration},
+    domain::unit,
     ledger::{OrderState, OrderedItem, Sequence, intent::Intent, reader::LedgerReader},
     prices::{ItemKey, PriceBook, Reference},
     shutdown::parse_duration,
@@ -255,7 +256,7 @@ impl Profit {
         }
         json!({
             "since": self.since.map(|since| since.to_string()),
-            "unit": "coins",
+            "unit": unit::name(),
             "coin_usd": coin_usd.map(|coin| coin.to_string()),
             "count": self.all().count,
             "paid": self.all().coins.to_string(),
@@ -331,13 +332,14 @@ impl Profit {
 
     /// Writes the orders that are not in the table, with the reason.
     fn write_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = unit::name();
         let mut line = |paid: Paid, reason: &str| match paid {
             Paid { count: 0, .. } => Ok(()),
             Paid { count: 1, coins } => {
-                writeln!(f, "Not in the table: 1 order for {coins} coins, {reason}")
+                writeln!(f, "Not in the table: 1 order for {coins} {unit}, {reason}")
             }
             Paid { count, coins } => {
-                writeln!(f, "Not in the table: {count} orders for {coins} coins, {reason}")
+                writeln!(f, "Not in the table: {count} orders for {coins} {unit}, {reason}")
             }
         };
         let items = self.unpriced_items.iter().take(NAMES_MAX);
@@ -373,7 +375,7 @@ impl fmt::Display for Profit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Paid { count, coins } = self.all();
         let orders = counted(count, "order", "orders");
-        write!(f, "Bought: {orders} for {coins} coins")?;
+        write!(f, "Bought: {orders} for {coins} {}", unit::name())?;
         match self.since {
             Some(since) => writeln!(f, " since {}", format_local(since))?,
             None => writeln!(f)?,

@@ -51,7 +51,7 @@ pub struct SimArgs {
     #[arg(long = "fault", value_name = "NAME[:CHANCE]")]
     pub faults: Vec<FaultArg>,
     /// Initial balance of the account, in coins
-    #[arg(long, value_name = "COINS", default_value = "500.00", value_parser = parse_balance, allow_negative_numbers = true)]
+    #[arg(long, value_name = "AMOUNT", default_value = "500.00", value_parser = parse_balance, allow_negative_numbers = true)]
     pub balance: Amount,
     /// Stop after this time, such as 60s, 5m or 8h [default: never]
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
@@ -90,7 +90,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
 
 fn parse_balance(text: &str) -> Result<Amount, &'static str> {
     let coins = Amount::parse(text, Decimals::Two).ok().filter(|coins| Amount::ZERO <= *coins);
-    coins.ok_or("must be an amount of coins from 0 to 1000000000000, such as 500 or 499.99")
+    coins.ok_or("must be an amount from 0 to 1000000000000, such as 500 or 499.99")
 }
 
 impl SimArgs {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     domain::latency::{Percentiles, format_latency},
     domain::money::Amount,
+    domain::unit,
     ledger::{Halt, OrderTotals, status::FeedConnectionStatus},
     sniper::stats::{BoughtItem, SessionStats},
     text::Escaped,
@@ -240,6 +241,7 @@ pub fn decimal(value: u128, places: u32) -> Value {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = unit::name();
         let stats = &self.stats;
         for halt in &self.halts {
             let (reason, remedy) = (halt.reason, halt.reason.remedy());
@@ -253,7 +255,7 @@ impl fmt::Display for Summary {
         self.unmatched.fmt(f)?;
         if self.mode == "dry" {
             let (count, coins) = (stats.would_buy, stats.would_spend);
-            writeln!(f, "{count:>8}  would have been bought for {coins} coins")?;
+            writeln!(f, "{count:>8}  would have been bought for {coins} {unit}")?;
         } else {
             self.orders(f)?;
         }
@@ -267,10 +269,11 @@ impl fmt::Display for Summary {
 
 impl fmt::Display for SimulatedMarketCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = unit::name();
         let Self { listings, sold, spent, balance, ordered_twice, .. } = self;
         writeln!(
             f,
-            "\nSimulator: {listings} listings, {sold} sold to you for {spent} coins, balance \
+            "\nSimulator: {listings} listings, {sold} sold to you for {spent} {unit}, balance \
              {balance}, {ordered_twice} ordered twice."
         )
     }
@@ -279,16 +282,17 @@ impl fmt::Display for SimulatedMarketCounts {
 impl Summary {
     /// Writes the results of the orders, at the current state of the ledger.
     fn orders(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = unit::name();
         let OrderTotals { bought, spent, delivered, unknown, unknown_coins, .. } = self.orders;
         let OrderTotals { returning, returning_coins, returned, returned_coins, .. } = self.orders;
         let stats = &self.stats;
-        writeln!(f, "{bought:>8}  bought for {spent} coins")?;
+        writeln!(f, "{bought:>8}  bought for {spent} {unit}")?;
         write_count(f, delivered, "of them delivered")?;
         let text = format!(
-            "of them cancelled, the refund of {returning_coins} coins is not in the balance yet"
+            "of them cancelled, the refund of {returning_coins} {unit} is not in the balance yet"
         );
         write_count(f, returning, &text)?;
-        write_count(f, returned, &format!("cancelled and refunded ({returned_coins} coins)"))?;
+        write_count(f, returned, &format!("cancelled and refunded ({returned_coins} {unit})"))?;
         let describe =
             |(reason, count): (&&'static str, &u64)| (describe_rejection(reason), *count);
         let rejections = stats.rejections.iter().map(describe);
@@ -296,7 +300,7 @@ impl Summary {
         write_count(f, stats.unknown, "unknown at first, without a clear response")?;
         write_count(f, stats.resolved_bought, "unknown orders turned out bought")?;
         write_count(f, stats.resolved_not_bought, "unknown orders turned out not bought")?;
-        let text = format!("still unknown ({unknown_coins} coins count as spent)");
+        let text = format!("still unknown ({unknown_coins} {unit} count as spent)");
         write_count(f, unknown, &text)?;
         write_count(f, stats.not_sent, "not sent, because no connection was available")
     }
@@ -325,6 +329,7 @@ impl Summary {
     }
 
     fn state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = unit::name();
         writeln!(f)?;
         let Percentiles { count, p50, p99, max, .. } = self.stats.latency.percentiles();
         if count > 0 {
@@ -333,9 +338,9 @@ impl Summary {
             writeln!(f, "Latency: receive-to-order p50 {p50}, p99 {p99}, max {max} (n={count})")?;
         }
         match self.balance {
-            Some(balance) if self.mode == "dry" => writeln!(f, "Balance: {balance} coins")?,
+            Some(balance) if self.mode == "dry" => writeln!(f, "Balance: {balance} {unit}")?,
             // The last reading less the orders sent since.
-            Some(balance) => writeln!(f, "Balance: about {balance} coins")?,
+            Some(balance) => writeln!(f, "Balance: about {balance} {unit}")?,
             None => writeln!(f, "Balance: unknown")?,
         }
         writeln!(f, "Feed:    {}", self.feed_state())?;

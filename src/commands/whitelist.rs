@@ -68,7 +68,7 @@ pub enum WhitelistCommand {
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
         /// Ceiling of rows without a price
-        #[arg(long, value_name = "COINS")]
+        #[arg(long, value_name = "AMOUNT")]
         max_price: Option<String>,
     },
     /// Print the whitelist as JSON

@@ -14,12 +14,14 @@ pub mod environment;
 pub mod first_settings;
 pub mod in_force;
 pub mod load;
+pub mod market;
 pub mod pasted_cookie;
 pub mod prices;
 pub mod problem;
 pub mod reconnection;
 pub mod settings;
 pub mod whitelist_edit;
+pub mod trade_url;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -30,8 +32,10 @@ pub use self::{
     alerts::AlertsConfig,
     dashboard::DashboardConfig,
     load::{Loaded, Sources},
+    market::Market,
     prices::PricesConfig,
     problem::{ConfigErrors, Problem, SourceLocation},
+    trade_url::TradeUrl,
 };
 use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
 
@@ -49,50 +53,6 @@ pub enum Mode {
     Dry,
     /// Sends orders, which cost real money.
     Live,
-}
-
-/// The marketplace to trade on: the setting `market`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Market {
-    #[default]
-    Csgoroll,
-}
-
-impl Market {
-    pub const ALL: [Self; 1] = [Self::Csgoroll];
-
-    /// Name in `sniper.toml` and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Csgoroll => "csgoroll",
-        }
-    }
-
-    /// Name for display.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Csgoroll => "CSGORoll",
-        }
-    }
-
-    /// Environment variable with the address of its feed.
-    pub const fn feed_variable(self) -> &'static str {
-        match self {
-            Self::Csgoroll => "CSGOROLL_WS_URL",
-        }
-    }
-
-    /// Returns `true` if its prices are in coins, whose value in dollars the user states.
-    pub const fn is_priced_in_coins(self) -> bool {
-        match self {
-            Self::Csgoroll => true,
-        }
-    }
-
-    /// Returns the market with this [`name`](Self::name).
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|market| market.name() == name)
-    }
 }
 
 /// Version of the listing subscription.
@@ -114,7 +74,8 @@ pub struct Endpoints {
     pub ws: Endpoint,
     /// Address for account reads and orders.
     pub http: Endpoint,
-    /// `Origin` header of both endpoints, and `Referer` of HTTP requests.
+    /// `Origin` header of both endpoints, and `Referer` of HTTP requests, on a market without an
+    /// official API. The others have no such headers.
     pub origin: String,
     /// `User-Agent` header of both endpoints.
     pub user_agent: String,
@@ -197,6 +158,11 @@ pub struct Config {
     pub endpoints: Endpoints,
     /// Credential of the account; `None` only in dry mode.
     pub credential: Option<Credential>,
+    /// Steam account that receives the items, where the market's orders name it; `None` only in dry
+    /// mode.
+    pub trade_url: Option<TradeUrl>,
+    /// Number of the account, for a feed of its own purchases; decimal digits.
+    pub account_id: Option<String>,
     /// Directory for everything that the bot writes.
     pub data_dir: PathBuf,
     /// Directory for records that survive the loss of `data_dir`; `None` if there is none.
@@ -220,10 +186,6 @@ pub struct Config {
     pub trusted_root: Option<Vec<u8>>,
 }
 
-/// Default address of the feed (source: client code of December 2025).
-pub const WS_URL: &str = "wss://router.csgoroll.com/ws";
-/// Default address for account reads and orders (source: client code of December 2025).
-pub const HTTP_URL: &str = "https://router.csgoroll.com/graphql";
 /// Default `Origin` header (source: recordings).
 pub const ORIGIN: &str = "https://www.csgoroll.com";
 /// Default `User-Agent` header: name and version of this program.
@@ -269,6 +231,8 @@ impl Config {
             market: Market::default(),
             endpoints,
             credential: None,
+            trade_url: None,
+            account_id: None,
             data_dir: data_dir.into(),
             state_dir: None,
             budget: Budget::default(),

@@ -15,7 +15,7 @@ use self::alerts::{
     read_rules,
 };
 use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
-use self::feed::{FEED_KEYS, RECONNECTION_KEYS, read_feed, read_reconnection};
+use self::feed::{FEED_KEYS, RECONNECTION_KEYS, check_absent, read_feed, read_reconnection};
 use self::groups::{GROUP_KEYS, ParsedGroups, read_groups};
 use self::item::{merge_market_name, read_item, warn_float_of_other_wear};
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
@@ -146,6 +146,11 @@ pub(super) fn read(
     policy
 }
 
+/// Returns the market of a settings file whose other content may be invalid.
+pub(super) fn market_in(text: &str) -> Market {
+    market_of(&parse_toml(text).0)
+}
+
 /// Returns the market of a settings file; the default if it is absent or unknown.
 fn market_of(root: &ConfigNode<'_>) -> Market {
     let Value::Table(members) = &root.value else { return Market::default() };
@@ -208,11 +213,16 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_budget(top.get("budget"), &mut policy, context);
     read_orders(section("orders"), &mut policy.orders, context);
     read_feed(section("feed"), &mut policy.feed, context);
+    let absent = policy.market.settings().feed_keys_without_effect;
+    check_absent(section("feed"), (absent, policy.market), context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
     policy.dashboard = read_dashboard(section("dashboard"), context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
+        if !policy.market.is_priced_in_coins() {
+            check_absent(prices, (&["coin_usd"], policy.market), context);
+        }
     }
     if let Some(list) = top.get("alerts") {
         read_channels(list, &mut policy.alerts, context);
@@ -363,6 +373,8 @@ pub(super) struct ParsedEntry {
     pub(super) percent_at: Option<SourceLocation>,
     /// Name and location of its group, which is resolved later.
     pub(super) group: Option<(String, SourceLocation)>,
+    /// `false` if the bound on the markup is the default.
+    pub(super) is_markup_set: bool,
 }
 
 /// Entries of one file.
@@ -434,7 +446,8 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
     let filter = percent::read_filter(&fields, context);
     // A reference replaces the base price of the market, with which the markup compares.
     let default_markup = percent.is_none().then(Percent::default);
-    let max_markup = fields.percent("max_markup_percent", context).or(default_markup);
+    let set_markup = fields.percent("max_markup_percent", context);
+    let (max_markup, is_markup_set) = (set_markup.or(default_markup), set_markup.is_some());
     let max_quantity = fields.whole("max_quantity", (1, u32::MAX), context);
     let max_total = fields.limit("max_total", context);
     fields.warn_above(("max_price", max_price), ("max_total", max_total), context);
@@ -469,7 +482,7 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
     let percent_at = percent::place(&fields, context);
     let group = fields.text("group", context).map(str::to_owned);
     let group = group.map(|name| (name, context.document.place(fields.at("group"))));
-    Some(ParsedEntry { entry, place, percent_at, group })
+    Some(ParsedEntry { entry, place, percent_at, group, is_markup_set })
 }
 
 fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<String> {

@@ -225,18 +225,22 @@ fn money(text: &mut Exposition, view: &SessionView) {
     let failing = whole(status.account_failures.len());
     text.gauge("sniper_account_reads_failing", "Reads of the account that fail.", failing);
     let (total, spent) = (ledger.budget.total, ledger.spent);
-    text.gauge("sniper_budget_limit", "Limit of all spending, in coins.", Value::Coins(total));
-    text.gauge("sniper_budget_spent", "Coins that count against it.", Value::Coins(spent));
+    text.gauge(
+        "sniper_budget_limit",
+        "Limit of all spending, in the unit of the market.",
+        Value::Coins(total),
+    );
+    text.gauge("sniper_budget_spent", "Amount that counts against it.", Value::Coins(spent));
     let left = total.saturating_sub(spent).max(Amount::ZERO);
-    text.gauge("sniper_budget_left", "Coins that may still be spent.", Value::Coins(left));
+    text.gauge("sniper_budget_left", "Amount that may still be spent.", Value::Coins(left));
     let unknown = Value::Coins(ledger.unknown_coins);
-    text.gauge("sniper_unknown_coins", "Coins in orders of unknown outcome.", unknown);
+    text.gauge("sniper_unknown_coins", "Amount of the orders of unknown outcome.", unknown);
     if let Some(balance) = ledger.balance {
-        let help = "Last balance of the account, in coins; absent while unknown.";
+        let help = "Last balance of the account, in the unit of the market; absent while unknown.";
         text.gauge("sniper_balance", help, Value::Coins(balance));
     }
     let min = Value::Coins(ledger.budget.min_balance);
-    text.gauge("sniper_balance_min", "Balance that no order may undercut, in coins.", min);
+    text.gauge("sniper_balance_min", "Balance that no order may undercut.", min);
     let entries = view.whitelist.entries().len();
     text.gauge("sniper_entries", "Entries of the whitelist.", whole(entries));
     let paused = view.whitelist.paused().count();

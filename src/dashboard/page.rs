@@ -15,6 +15,7 @@ use crate::{
     domain::latency::format_latency,
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
+    domain::unit,
     ledger::{
         OrderState,
         status::{FeedStatus, LedgerStatus, LimitStatus},
@@ -191,9 +192,10 @@ fn money(out: &mut String, view: &SessionView) -> fmt::Result {
         )?;
     }
     pair(out, "Waiting", view.counts.waiting)?;
-    pair(out, "Unknown", format_args!("{} ({} coins)", status.unknown, status.unknown_coins))?;
+    let unit = unit::name();
+    pair(out, "Unknown", format_args!("{} ({} {unit})", status.unknown, status.unknown_coins))?;
     let (returning, coins) = (view.ledger.returning, view.ledger.returning_coins);
-    pair(out, "Cancelled, not refunded", format_args!("{returning} ({coins} coins)"))?;
+    pair(out, "Cancelled, not refunded", format_args!("{returning} ({coins} {unit})"))?;
     pair(out, "Not delivered yet", status.undelivered)?;
     writeln!(out, "</dl>")
 }

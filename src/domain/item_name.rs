@@ -7,7 +7,8 @@
 //! - Souvenir weapons begin with `Souvenir `. Names that end in `Souvenir Package` are cases.
 //! - The wear is the *last* parenthesis: `M4A4 | 龍王 (Dragon King) (Factory New)`. Vanilla knives,
 //!   cases, agents and stickers have none, but stickers may end in another parenthesis.
-//! - Doppler phases are part of the name; gems replace it.
+//! - Doppler phases are part of the name; gems replace the finish. Where a market writes both
+//!   (`Karambit | Doppler Ruby`), the finish is removed, so that an item has one name on all markets.
 //! - Doubled and trailing spaces are insignificant.
 
 use std::borrow::Cow;
@@ -84,6 +85,25 @@ impl Wear {
     }
 }
 
+/// Finish that a phase is a part of, without a gem.
+const DOPPLER: &str = "Doppler";
+
+/// Phases of a Doppler finish other than gems.
+const PHASES: [&str; 4] = ["Phase 1", "Phase 2", "Phase 3", "Phase 4"];
+
+/// Gems, and the finish that each of them replaces in a name.
+const GEMS: [(&str, &str); 4] = [
+    ("Ruby", DOPPLER),
+    ("Sapphire", DOPPLER),
+    ("Black Pearl", DOPPLER),
+    ("Emerald", "Gamma Doppler"),
+];
+
+/// A phase beside a name that contains another one, or that has no phases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the phase contradicts the name")]
+pub struct PhaseConflict;
+
 /// Parsed market name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ItemName<'a> {
@@ -99,7 +119,7 @@ pub struct ItemName<'a> {
 
 impl<'a> ItemName<'a> {
     /// Parses a market name. A name without any of the parts is its own base. Allocates only to remove
-    /// redundant spaces.
+    /// redundant spaces, or the finish before a gem.
     #[inline]
     pub fn parse(name: &'a str) -> Self {
         let mut rest = name.trim_matches(' ');
@@ -107,8 +127,81 @@ impl<'a> ItemName<'a> {
         let is_stattrak = strip(&mut rest, "StatTrak™ ");
         let is_souvenir = strip(&mut rest, "Souvenir ");
         let wear = strip_wear(&mut rest);
-        Self { base: single_spaced(rest), is_star, is_stattrak, is_souvenir, wear }
+        let base = without_finish_of_gem(single_spaced(rest));
+        Self { base, is_star, is_stattrak, is_souvenir, wear }
     }
+
+    /// Parses a market name. The base borrows from the text if the name does.
+    #[inline]
+    pub fn parse_cow(name: &Cow<'a, str>) -> Self {
+        match name {
+            Cow::Borrowed(text) => Self::parse(text),
+            Cow::Owned(text) => {
+                let ItemName { base, is_star, is_stattrak, is_souvenir, wear } =
+                    ItemName::parse(text);
+                let base = Cow::Owned(base.into_owned());
+                Self { base, is_star, is_stattrak, is_souvenir, wear }
+            }
+        }
+    }
+
+    /// Adds a phase that a market states beside the name, which may contain it, too. An unknown phase
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`PhaseConflict`] if the name contains another phase or has none.
+    pub fn add_phase(&mut self, phase: &str) -> Result<(), PhaseConflict> {
+        let phase = phase.trim_matches(' ');
+        let gem = GEMS.into_iter().find(|(gem, _)| *gem == phase);
+        if gem.is_none() && !PHASES.contains(&phase) {
+            return Ok(());
+        }
+        match phase_of(&self.base) {
+            Some(within) if within == phase => return Ok(()),
+            Some(_) => return Err(PhaseConflict),
+            None => {}
+        }
+        let with_phase = match gem {
+            Some((gem, finish)) => {
+                before_finish(&self.base, finish).map(|before| [before, "", gem])
+            }
+            None => self.base.ends_with(DOPPLER).then_some([&*self.base, " ", phase]),
+        };
+        self.base = Cow::Owned(with_phase.ok_or(PhaseConflict)?.concat());
+        Ok(())
+    }
+}
+
+/// Returns the part of a base name before its finish: `Karambit | ` of `Karambit | Doppler`.
+fn before_finish<'b>(base: &'b str, finish: &str) -> Option<&'b str> {
+    base.strip_suffix(finish).filter(|before| before.ends_with("| "))
+}
+
+/// Returns the phase within a base name.
+fn phase_of(base: &str) -> Option<&'static str> {
+    let mut phases = PHASES.into_iter();
+    let is_phase = |phase: &&str| {
+        let before = base.strip_suffix(*phase).and_then(|before| before.strip_suffix(' '));
+        before.is_some_and(|before| before.ends_with(DOPPLER))
+    };
+    let gem =
+        || GEMS.into_iter().map(|(gem, _)| gem).find(|gem| before_finish(base, gem).is_some());
+    phases.find(is_phase).or_else(gem)
+}
+
+/// Removes the finish before a gem: `Karambit | Ruby` for `Karambit | Doppler Ruby`.
+#[inline]
+fn without_finish_of_gem(base: Cow<'_, str>) -> Cow<'_, str> {
+    // Last characters of the gems' names; most other names end here.
+    if !matches!(base.as_bytes().last(), Some(b'y' | b'e' | b'l' | b'd')) {
+        return base;
+    }
+    let shortened = GEMS.into_iter().find_map(|(gem, finish)| {
+        let before = base.strip_suffix(gem)?.strip_suffix(' ')?;
+        Some([before_finish(before, finish)?, gem].concat())
+    });
+    shortened.map_or(base, Cow::Owned)
 }
 
 fn strip(rest: &mut &str, prefix: &str) -> bool {
@@ -240,6 +333,58 @@ mod tests {
             "*T",
             Some(Wear::FactoryNew),
         );
+    }
+
+    #[test]
+    fn a_gem_replaces_the_finish_in_every_spelling() {
+        let fresh = Some(Wear::FactoryNew);
+        check("★ Karambit | Doppler Ruby (Factory New)", "Karambit | Ruby", "*", fresh);
+        check(
+            "★ StatTrak™ Gut Knife | Gamma Doppler Emerald (Factory New)",
+            "Gut Knife | Emerald",
+            "*T",
+            fresh,
+        );
+        check("★ Karambit  | Doppler Black Pearl", "Karambit | Black Pearl", "*", None);
+        for other in ["Karambit | Gamma Doppler Ruby", "Karambit | Doppler Emerald", "Doppler Ruby"]
+        {
+            check(other, other, "", None);
+        }
+    }
+
+    #[test]
+    fn a_phase_beside_the_name_is_added_once_and_must_agree() {
+        let with = |name: &str, phase: &str| {
+            let mut item = ItemName::parse(name);
+            item.add_phase(phase).map(|()| item.base.into_owned())
+        };
+        for (name, phase, expected) in [
+            ("★ Karambit | Doppler (Factory New)", "Phase 3", "Karambit | Doppler Phase 3"),
+            ("★ Karambit | Doppler Phase 3 (Factory New)", "Phase 3", "Karambit | Doppler Phase 3"),
+            ("★ Karambit | Doppler Phase 3 (Factory New)", "", "Karambit | Doppler Phase 3"),
+            (
+                "★ Karambit | Gamma Doppler (Factory New)",
+                "Phase 1",
+                "Karambit | Gamma Doppler Phase 1",
+            ),
+            ("★ Karambit | Doppler (Factory New)", "Sapphire", "Karambit | Sapphire"),
+            ("★ Karambit | Gamma Doppler (Factory New)", "Emerald", "Karambit | Emerald"),
+            ("★ Karambit | Doppler Ruby (Factory New)", " Ruby ", "Karambit | Ruby"),
+            ("★ Karambit | Ruby (Factory New)", "Ruby", "Karambit | Ruby"),
+            ("★ Karambit | Fade (Factory New)", "Tier 1", "Karambit | Fade"),
+        ] {
+            assert_eq!(with(name, phase).as_deref(), Ok(expected), "{name} {phase}");
+        }
+        for (name, phase) in [
+            ("★ Karambit | Doppler Phase 3 (Factory New)", "Phase 2"),
+            ("★ Karambit | Doppler Phase 3 (Factory New)", "Ruby"),
+            ("★ Karambit | Ruby (Factory New)", "Sapphire"),
+            ("★ Karambit | Gamma Doppler (Factory New)", "Ruby"),
+            ("AK-47 | Redline (Field-Tested)", "Phase 1"),
+            ("AK-47 | Redline (Field-Tested)", "Ruby"),
+        ] {
+            assert_eq!(with(name, phase), Err(PhaseConflict), "{name} {phase}");
+        }
     }
 
     #[test]

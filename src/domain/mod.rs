@@ -12,5 +12,6 @@ pub mod percent_rule;
 pub mod server_clock;
 pub mod time;
 pub mod trade;
+pub mod unit;
 pub mod wanted_items;
 pub mod whitelist_entry;

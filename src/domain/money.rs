@@ -3,8 +3,8 @@
 //!
 //! A market states prices with two or three decimals ([`Decimals`]), and a percentage has two.
 //! [`Amount`] stores thousandths and [`Percent`] hundredths in an `i64`, so sums are exact. Text with
-//! more decimals than the market has is an error. Only [`Amount::parse_floor`], for balances, rounds,
-//! and it rounds down.
+//! more decimals than the market has is an error. Only [`Amount::parse_floor`], for balances, and
+//! [`Amount::parse_ceil`], for prices to pay, round.
 //!
 //! # Invariants
 //!
@@ -48,6 +48,11 @@ impl Decimals {
             Self::Two => -2,
             Self::Three => -3,
         }
+    }
+
+    /// Returns the number of decimals.
+    pub const fn count(self) -> u32 {
+        self.last_place().unsigned_abs()
     }
 
     /// Largest magnitude that the parsers accept, in units of the last decimal.
@@ -124,6 +129,16 @@ impl Amount {
     /// Returns a [`DecimalError`] if the text is not a number or out of range.
     pub fn parse_floor(text: &str, decimals: Decimals) -> Result<Self, DecimalError> {
         parse_amount(text, decimals, Rounding::Floor)
+    }
+
+    /// Parses a decimal number and rounds it up to `decimals`, for prices to pay.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DecimalError`] if the text is not a number or out of range.
+    #[inline]
+    pub fn parse_ceil(text: &str, decimals: Decimals) -> Result<Self, DecimalError> {
+        parse_amount(text, decimals, Rounding::Ceil)
     }
 
     #[must_use]
@@ -226,6 +241,7 @@ impl fmt::Display for Percent {
 enum Rounding {
     Exact,
     Floor,
+    Ceil,
 }
 
 /// Parts of a decimal number: `(-1)^negative × whole.fraction × 10^exponent`.
@@ -336,6 +352,7 @@ fn parse_any(text: &str, decimals: Decimals, rounding: Rounding) -> Result<i64, 
     match (lost, rounding, decimal.negative) {
         (true, Rounding::Exact, _) => Err(DecimalError::TooPrecise(decimals)),
         (true, Rounding::Floor, true) => Ok(value.saturating_add(1).saturating_neg()),
+        (true, Rounding::Ceil, false) => Ok(value.saturating_add(1)),
         (_, _, true) => Ok(value.saturating_neg()),
         (_, _, false) => Ok(value),
     }
@@ -453,6 +470,18 @@ mod tests {
     }
 
     #[test]
+    fn a_price_is_rounded_up() {
+        let ceil = |text| Amount::parse_ceil(text, Decimals::Two).map(Amount::thousandths);
+        assert_eq!(ceil("10.15"), Ok(10_150));
+        assert_eq!(ceil("10.1500"), Ok(10_150));
+        assert_eq!(ceil("10.151"), Ok(10_160));
+        assert_eq!(ceil("10.999"), Ok(11_000));
+        assert_eq!(ceil("1e-9"), Ok(10));
+        assert_eq!(ceil("-10.159"), Ok(-10_150));
+        assert_eq!(ceil("0.000"), Ok(0));
+    }
+
+    #[test]
     fn amounts_are_printed_with_two_decimals_or_three_if_needed() {
         assert_eq!(Amount::from_cents(1_015).to_string(), "10.15");
         assert_eq!(Amount::from_cents(-7).to_string(), "-0.07");
@@ -491,6 +520,17 @@ mod tests {
                     prop_assert_eq!(parse_any(&text, Decimals::Three, rounding), Ok(thousandths));
                 }
             }
+        }
+
+        /// A rounded price is the nearest one that is not below the exact one.
+        #[test]
+        fn the_rounded_bounds_enclose_the_exact_number(whole in 0_i64..1_000_000, fraction in 0_i64..100_000) {
+            let text = format!("{whole}.{fraction:05}");
+            let exact = whole * 100_000 + fraction;
+            let [floor, ceil] = [Amount::parse_floor, Amount::parse_ceil]
+                .map(|parse| parse(&text, Decimals::Two).unwrap().cents() * 1_000);
+            prop_assert!(floor <= exact && exact <= ceil && ceil - floor <= 1_000, "{}", text);
+            prop_assert_eq!(floor == ceil, exact % 1_000 == 0);
         }
 
         #[test]

@@ -62,12 +62,28 @@ pub enum RejectReason {
     /// 401 or 403 without data.
     #[error("HTTP {status} without data")]
     Forbidden { status: u16 },
+    /// 401 or 403 from a market whose credential is an API key.
+    #[error("the market does not accept the API key (HTTP {status})")]
+    KeyRejected { status: u16 },
+    #[error("the balance is too low")]
+    InsufficientFunds,
+    /// The account cannot receive items: trade URL, trade ban, private or full inventory.
+    #[error("the account cannot receive items")]
+    AccountRestricted,
+    /// The market does not accept the values of the order.
+    #[error("the market does not accept the values of the order")]
+    InvalidOrder,
     /// 429 without data.
     #[error("too many requests (HTTP 429)")]
     RateLimited { retry_after: Option<Duration> },
     /// The server does not know the hash of the query.
     #[error("the server does not know the query")]
     StaleQuery,
+    #[error("the market is overloaded")]
+    Busy,
+    /// The market has switched off buying for everyone.
+    #[error("the market has switched off buying")]
+    BuyingDisabled,
 }
 
 /// Reason for which the outcome of an order is unknown.
@@ -93,6 +109,12 @@ pub enum Unknown {
     /// The response contains no listing, or another one.
     #[error("the market responded without naming this listing")]
     Foreign,
+    /// The market has seen the own id of the order before.
+    #[error("the market already knows an order with this id")]
+    AlreadyOrdered,
+    /// The market accepted the order, and reports an error or a return of the item at once.
+    #[error("the market reports the purchase as failed")]
+    Failed,
     /// The response is a rejection that names no order, and it is not (or not yet) certain that the
     /// responses on the connection are in step with the requests. The [`Consequence`] of the rejection
     /// applies all the same.
@@ -124,22 +146,35 @@ impl RejectReason {
             Self::Captcha => "captcha",
             Self::Challenge => "challenge",
             Self::Forbidden { .. } => "forbidden",
+            Self::KeyRejected { .. } => "key rejected",
+            Self::InsufficientFunds => "insufficient funds",
+            Self::AccountRestricted => "account restricted",
+            Self::InvalidOrder => "invalid order",
             Self::RateLimited { .. } => "rate limited",
             Self::StaleQuery => "stale query",
+            Self::Busy => "market busy",
+            Self::BuyingDisabled => "buying disabled",
         }
     }
 
     pub const fn consequence(self) -> Consequence {
         match self {
-            Self::NotJoinable | Self::Taken | Self::PriceChanged | Self::AbovePriceLimit => {
-                Consequence::None
-            }
+            Self::NotJoinable
+            | Self::Taken
+            | Self::PriceChanged
+            | Self::AbovePriceLimit
+            | Self::Busy => Consequence::None,
             Self::RateLimited { retry_after } => Consequence::Pause(retry_after),
+            Self::BuyingDisabled => Consequence::Pause(None),
             Self::DailyLimit
             | Self::Unauthenticated
             | Self::Captcha
             | Self::Challenge
             | Self::Forbidden { .. }
+            | Self::KeyRejected { .. }
+            | Self::InsufficientFunds
+            | Self::AccountRestricted
+            | Self::InvalidOrder
             | Self::StaleQuery => Consequence::Halt,
         }
     }
@@ -151,7 +186,9 @@ impl RejectReason {
             | Self::Taken
             | Self::PriceChanged
             | Self::AbovePriceLimit
-            | Self::RateLimited { .. } => None,
+            | Self::RateLimited { .. }
+            | Self::Busy
+            | Self::BuyingDisabled => None,
             Self::DailyLimit => Some(
                 "wait until the market's daily limit resets, or raise it there, then run `sniper resume`",
             ),
@@ -166,6 +203,18 @@ impl RejectReason {
             ),
             Self::Forbidden { .. } => Some(
                 "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again, run `sniper resume` and start the bot again",
+            ),
+            Self::KeyRejected { .. } => Some(
+                "check at the market that the API key is valid and bound to the IP address of this machine, correct it there or in .env, then run `sniper resume` and start the bot again",
+            ),
+            Self::InsufficientFunds => {
+                Some("add funds at the market or lower the limits, then run `sniper resume`")
+            }
+            Self::AccountRestricted => Some(
+                "check the trade URL in .env, and on Steam that the account may trade and its inventory is public and not full, then run `sniper resume`",
+            ),
+            Self::InvalidOrder => Some(
+                "check the trade URL in .env, then run `sniper resume`; if it is right, update the bot, because the market has changed its interface",
             ),
             Self::StaleQuery => Some(
                 "update the bot: the market has changed its interface, and this version cannot buy there",

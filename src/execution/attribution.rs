@@ -231,7 +231,10 @@ mod tests {
             has_markup: false,
             has_float: false,
             keyed_by: KeyedBy::Id,
-            own_order_ids: Some(OwnOrderIdSupport { visible_within: Duration::from_secs(60) }),
+            own_order_ids: Some(OwnOrderIdSupport {
+                visible_within: Duration::from_secs(60),
+                look_ups_min: 1,
+            }),
             auth: Auth::ApiKeyQuery { name: "api" },
             environment: EnvironmentNames::UNKNOWN,
         };

@@ -298,7 +298,7 @@ pub enum HaltReason {
     Price { id: TradeId, approved: Amount, paid: Amount },
     /// An order of unknown outcome is not among the account's trades, yet coins are missing.
     #[error(
-        "{missing} coins are missing from the balance and no purchase explains them{}",
+        "{missing} is missing from the balance and no purchase explains them{}",
         listed_as(listed)
     )]
     Disagreement {

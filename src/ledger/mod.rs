@@ -161,6 +161,12 @@ impl Ledger {
         self.state.listed_within = listed_within.max(account::SETTLE);
     }
 
+    /// Sets the number of look-ups by own id that must have shown no order before its absence is
+    /// evidence.
+    pub const fn set_look_ups_min(&mut self, look_ups_min: u32) {
+        self.state.look_ups_min = look_ups_min;
+    }
+
     /// Returns the reason if the ledger cannot be written. Nothing is ordered then.
     pub fn failure(&self) -> Option<String> {
         self.journal.as_ref().and_then(Journal::failure)
@@ -311,12 +317,8 @@ impl Ledger {
         for event in self.state.reconcile_trades(reading) {
             effects.merge(self.record_infallible(now, event));
         }
-        if reading.complete && self.state.frozen_at.is_some_and(|frozen| frozen < reading.started) {
-            self.state.frozen_at = None;
-        }
-        let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
-        if reading.complete && is_bound && self.state.account.last_reading().is_some() {
-            self.state.reconciled = true;
+        if reading.complete {
+            self.on_complete_reading(reading.started);
         }
         effects
     }
@@ -329,8 +331,53 @@ impl Ledger {
         started: UnixMs,
         now: UnixMs,
     ) -> Effects {
+        if let Some(intent) = self.state.order(key) {
+            let sequence = intent.sequence;
+            self.state.absent_look_ups.remove(&sequence);
+        }
         let event = self.state.reconcile_order(key, trade, started);
         event.map(|event| self.record_infallible(now, event)).unwrap_or_default()
+    }
+
+    /// Counts a look-up at `started` that found no order. It proves nothing alone: a list of the
+    /// account's trades decides, or [`absent_without_list`](Self::absent_without_list).
+    pub fn order_absent(&mut self, key: &TradeKey, started: UnixMs) {
+        let unknown = self.state.order(key).filter(|intent| intent.state == OrderState::Unknown);
+        let unknown = unknown.filter(|intent| intent.changed_at < started);
+        if let Some(sequence) = unknown.map(|intent| intent.sequence) {
+            let count = self.state.absent_look_ups.entry(sequence).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Decides about an order that a look-up at `started` did not find, on a market without a list of
+    /// the account's trades.
+    pub fn absent_without_list(&mut self, key: &TradeKey, started: UnixMs, now: UnixMs) -> Effects {
+        let mut effects = Effects::default();
+        for event in self.state.reconcile_absent(key, started) {
+            effects.merge(self.record_infallible(now, event));
+        }
+        effects
+    }
+
+    /// Allows orders on a market without a list of the account's trades: the balance, read at
+    /// `started`, is all that it states. Purchases outside of this ledger cannot be noticed there.
+    pub fn reconcile_without_list(&mut self, started: UnixMs, now: UnixMs) {
+        if !self.state.baselined {
+            let _effects = self.record_infallible(now, LedgerEvent::Baselined);
+        }
+        self.on_complete_reading(started);
+    }
+
+    /// Allows orders after a complete reading of the account.
+    fn on_complete_reading(&mut self, started: UnixMs) {
+        if self.state.frozen_at.is_some_and(|frozen| frozen < started) {
+            self.state.frozen_at = None;
+        }
+        let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
+        if is_bound && self.state.account.last_reading().is_some() {
+            self.state.reconciled = true;
+        }
     }
 
     /// Applies a balance. `as_of` is the earliest moment at which it can have been true: the time

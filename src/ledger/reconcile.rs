@@ -16,7 +16,9 @@
 //! 5. An order that is not bought according to the ledger but listed as a purchase counts as
 //!    bought, and halts.
 //! 6. The market's record of one order, looked up by its own id
-//!    ([`LedgerState::reconcile_order`]), is evidence like its entry in a list. Its absence is none.
+//!    ([`LedgerState::reconcile_order`]), is evidence like its entry in a list. A record of a higher
+//!    price than approved proves nothing and halts. On a market without a list, the absence of the
+//!    record is evidence as in rule 2 after enough look-ups ([`LedgerState::reconcile_absent`]).
 //! 7. A listed price counts immediately if it is higher, and after a balance confirms it if it is
 //!    lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -89,7 +91,7 @@ impl LedgerState {
             }
         }
         if reading.complete {
-            self.check_absent_orders(reading, &listed, &mut events);
+            self.check_absent_orders(reading, (&listed, None), &mut events);
             if !self.baselined {
                 events.push(LedgerEvent::Baselined);
             }
@@ -107,7 +109,35 @@ impl LedgerState {
     ) -> Option<LedgerEvent> {
         let intent = self.order(key).filter(|intent| intent.id == trade.id)?;
         // If the state changed after the read began, the reading is older.
-        if started <= intent.changed_at { None } else { evidence_for(intent, trade, started) }
+        if started <= intent.changed_at {
+            return None;
+        }
+        let Intent { id, approved, state, .. } = *intent;
+        match trade.price {
+            // The price limit of the order excludes it, so the record is not that of this order.
+            Some(paid) if state == OrderState::Unknown && approved < paid => {
+                Some(LedgerEvent::Halted(HaltReason::Price { id, approved, paid }))
+            }
+            _ => evidence_for(intent, trade, started),
+        }
+    }
+
+    /// Returns the events that follow from a look-up at `started` that found no order, on a market
+    /// without a list of the account's trades.
+    pub fn reconcile_absent(&self, key: &TradeKey, started: UnixMs) -> Vec<LedgerEvent> {
+        let mut events = Vec::new();
+        if let Some(intent) = self.order(key) {
+            let reading = AccountReading { trades: &[], complete: true, started };
+            let looked_up = Some(intent.sequence);
+            self.check_absent_orders(&reading, (&HashMap::new(), looked_up), &mut events);
+        }
+        events
+    }
+
+    /// Returns `true` if enough look-ups by own id have shown no order.
+    fn is_absent_by_own_id(&self, sequence: Sequence) -> bool {
+        let count = self.absent_look_ups.get(&sequence).copied().unwrap_or_default();
+        self.look_ups_min <= count
     }
 
     /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so this
@@ -207,10 +237,11 @@ impl LedgerState {
         since.is_some_and(|since| trade.joined_at.is_none_or(|joined| since <= joined))
     }
 
+    /// Decides about unknown orders that are not listed; with `looked_up`, about this one only.
     fn check_absent_orders(
         &self,
         reading: &AccountReading<'_>,
-        listed: &HashMap<TradeId, ListedTrade>,
+        (listed, looked_up): (&HashMap<TradeId, ListedTrade>, Option<Sequence>),
         events: &mut Vec<LedgerEvent>,
     ) {
         // While the wall clock is unreliable, nothing is released by age.
@@ -225,7 +256,10 @@ impl LedgerState {
                 continue;
             }
             let is_listed = |listed: &ListedTrade| listed.sequence == Some(intent.sequence);
-            if !listed.get(&intent.id).is_some_and(is_listed) && is_settled(intent.changed_at) {
+            let is_absent = !listed.get(&intent.id).is_some_and(is_listed)
+                && looked_up.is_none_or(|looked_up| looked_up == intent.sequence)
+                && self.is_absent_by_own_id(intent.sequence);
+            if is_absent && is_settled(intent.changed_at) {
                 absent.push(intent);
             } else {
                 explained = explained.saturating_add(intent.price);
@@ -234,7 +268,7 @@ impl LedgerState {
         // Orders in flight may explain missing coins; it is too early to decide.
         let has_in_flight = self.in_flight > 0;
         let has_loss = Amount::ZERO < self.loss.coins || self.loss.count > 0;
-        let is_loss_settled = has_loss && is_settled(self.loss.since);
+        let is_loss_settled = has_loss && looked_up.is_none() && is_settled(self.loss.since);
         // The same applies to orders lost in a crash, both those just found and those not found
         // yet.
         explained = if has_loss && !is_loss_settled {

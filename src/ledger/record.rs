@@ -394,6 +394,8 @@ fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
                 Unknown::Unreadable => (20, 0),
                 Unknown::UnknownError => (21, 0),
                 Unknown::Foreign => (22, 0),
+                Unknown::AlreadyOrdered => (24, 0),
+                Unknown::Failed => (25, 0),
                 Unknown::Unconfirmed(rejection) => {
                     // The code of the rejection is stored in the first amount.
                     let RecordFields { code, number, .. } = rejection_fields(rejection, fields);
@@ -420,6 +422,8 @@ fn answer(fields: &RecordFields) -> Option<RecordedAnswer> {
         20 => RecordedAnswer::Unknown(Unknown::Unreadable),
         21 => RecordedAnswer::Unknown(Unknown::UnknownError),
         22 => RecordedAnswer::Unknown(Unknown::Foreign),
+        24 => RecordedAnswer::Unknown(Unknown::AlreadyOrdered),
+        25 => RecordedAnswer::Unknown(Unknown::Failed),
         UNCONFIRMED => {
             let code = u8::try_from(fields.first).ok()?;
             RecordedAnswer::Unknown(Unknown::Unconfirmed(rejection(&RecordFields {
@@ -447,6 +451,12 @@ fn rejection_fields(rejection: RejectReason, fields: RecordFields) -> RecordFiel
         RejectReason::StaleQuery => (41, 0),
         RejectReason::PriceChanged => (42, 0),
         RejectReason::AbovePriceLimit => (43, 0),
+        RejectReason::KeyRejected { status } => (44, u64::from(status)),
+        RejectReason::InsufficientFunds => (45, 0),
+        RejectReason::AccountRestricted => (46, 0),
+        RejectReason::InvalidOrder => (47, 0),
+        RejectReason::Busy => (48, 0),
+        RejectReason::BuyingDisabled => (49, 0),
     };
     RecordFields { code, number, ..fields }
 }
@@ -465,6 +475,12 @@ fn rejection(fields: &RecordFields) -> Option<RejectReason> {
         41 => RejectReason::StaleQuery,
         42 => RejectReason::PriceChanged,
         43 => RejectReason::AbovePriceLimit,
+        44 => RejectReason::KeyRejected { status: fields.status()? },
+        45 => RejectReason::InsufficientFunds,
+        46 => RejectReason::AccountRestricted,
+        47 => RejectReason::InvalidOrder,
+        48 => RejectReason::Busy,
+        49 => RejectReason::BuyingDisabled,
         _ => return None,
     })
 }
@@ -626,10 +642,16 @@ mod tests {
             Just(RejectReason::Captcha),
             Just(RejectReason::Challenge),
             any::<u16>().prop_map(|status| RejectReason::Forbidden { status }),
+            any::<u16>().prop_map(|status| RejectReason::KeyRejected { status }),
+            Just(RejectReason::InsufficientFunds),
+            Just(RejectReason::AccountRestricted),
+            Just(RejectReason::InvalidOrder),
             prop::option::of(0_u64..1_000_000_000).prop_map(|ms| RejectReason::RateLimited {
                 retry_after: ms.map(Duration::from_millis)
             }),
             Just(RejectReason::StaleQuery),
+            Just(RejectReason::Busy),
+            Just(RejectReason::BuyingDisabled),
         ]
     }
 
@@ -642,6 +664,8 @@ mod tests {
             Just(Unknown::Unreadable),
             Just(Unknown::UnknownError),
             Just(Unknown::Foreign),
+            Just(Unknown::AlreadyOrdered),
+            Just(Unknown::Failed),
             rejection().prop_map(Unknown::Unconfirmed),
         ];
         let not_sent = prop_oneof![

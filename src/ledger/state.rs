@@ -112,6 +112,11 @@ pub struct LedgerState {
     /// Longest time until the account's list contains an order. Not recorded: a property of the
     /// market.
     pub(super) listed_within: Duration,
+    /// Number of look-ups by own id that must have shown no order before its absence is evidence.
+    /// Not recorded: a property of the market.
+    pub(super) look_ups_min: u32,
+    /// Look-ups in a row that showed no order, by unknown order. Not recorded: a start begins anew.
+    pub(super) absent_look_ups: HashMap<Sequence, u32>,
 }
 
 impl LedgerState {
@@ -150,6 +155,8 @@ impl LedgerState {
             last_at: UnixMs(0),
             frozen_at: None,
             listed_within: SETTLE,
+            look_ups_min: 0,
+            absent_look_ups: HashMap::new(),
         }
     }
 
@@ -225,6 +232,18 @@ impl LedgerState {
     pub fn unknown_orders(&self) -> impl Iterator<Item = &Intent> {
         let open = self.open.iter().rev().filter_map(|sequence| self.at(*sequence));
         open.filter(|intent| intent.state == OrderState::Unknown)
+    }
+
+    /// Returns the orders that were bought and approved since `moment`, with `true` for completed
+    /// ones, oldest first.
+    pub fn bought_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
+        let recent =
+            self.intents.iter().rev().take_while(move |intent| moment <= intent.reserved_at);
+        recent.filter_map(|intent| match intent.state {
+            OrderState::Bought => Some((intent, false)),
+            OrderState::Completed => Some((intent, true)),
+            _ => None,
+        })
     }
 
     /// Returns `true` if a balance of this amount would change nothing and prove nothing.

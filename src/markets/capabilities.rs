@@ -33,6 +33,8 @@ pub struct OwnOrderIdSupport {
     /// Longest time until the market shows an executed order. Before it, the absence of an order is
     /// no evidence.
     pub visible_within: Duration,
+    /// Number of look-ups that must have shown no order before its absence is evidence.
+    pub look_ups_min: u32,
 }
 
 /// Names of the environment variables of a marketplace, for advice to the user.

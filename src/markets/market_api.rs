@@ -14,7 +14,7 @@ use crate::{
     domain::account::{OwnPurchase, Page, User},
     domain::outcome::Outcome,
     domain::own_order_id::OwnOrderId,
-    domain::trade::Trade,
+    domain::trade::{Trade, TradeId},
     net::http_message::{HttpRequest, HttpResponse, RequestParts},
 };
 
@@ -51,6 +51,14 @@ pub enum AccountQuery<'a> {
     /// One order of the account, by its own id. Sent only to markets with
     /// [own order ids](Capabilities::own_order_ids).
     Order { own_id: &'a OwnOrderId },
+}
+
+/// Order that is looked up by its own id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrderReference<'a> {
+    /// The listing that was ordered, for a market whose answer does not name it.
+    pub id: &'a TradeId,
+    pub own_id: &'a OwnOrderId,
 }
 
 /// A read for which a market has no request.
@@ -144,7 +152,11 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Returns a [`ReadError`] if the response neither shows the order nor its absence.
-    fn read_order(&self, _response: &HttpResponse) -> Result<Option<OwnPurchase>, ReadError> {
+    fn read_order(
+        &self,
+        _order: OrderReference<'_>,
+        _response: &HttpResponse,
+    ) -> Result<Option<OwnPurchase>, ReadError> {
         Err(ReadError::Shape)
     }
 

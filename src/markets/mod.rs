@@ -3,13 +3,17 @@
 mod capabilities;
 pub mod csgoroll;
 pub mod json_object;
+pub mod lis_skins;
 mod market_api;
 mod marketplace;
 pub mod order_template;
+pub mod waxpeer;
 
 pub use self::{
     capabilities::{Capabilities, EnvironmentNames, OwnOrderIdSupport},
-    market_api::{AccountQuery, AccountQueryError, Attribution, MarketApi, ReadError},
+    market_api::{
+        AccountQuery, AccountQueryError, Attribution, MarketApi, OrderReference, ReadError,
+    },
     marketplace::{
         DecodeError, DecodeInput, Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace,
         PrepareError, Scan,

@@ -5,15 +5,19 @@
 //! a new subscription with backoff after one has ended. The payload of an event is decoded by the
 //! marketplace in the same pass as its envelope.
 
+mod centrifugo;
 mod graphql;
 mod plain_json;
+mod socket_io;
 mod subscriptions;
 
 use std::{borrow::Cow, fmt, time::Duration};
 
 pub use self::{
+    centrifugo::Centrifugo,
     graphql::{GraphqlTransportWs, GraphqlWs},
     plain_json::PlainJson,
+    socket_io::{SocketIo, SocketIoEvent},
     subscriptions::{
         OPTIONAL_FAILURES_MAX, OperationId, ProtocolEvent, Subscription, SubscriptionState,
     },
@@ -59,6 +63,8 @@ pub enum Incoming<'a, T> {
     Error { id: Option<u64>, error: Option<&'a str> },
     /// The server has ended a subscription.
     Complete { id: Option<u64> },
+    /// The server has ended the session. A code is one of those of a close frame.
+    Closed { code: Option<u16>, reason: Option<&'a str> },
     /// A valid message of an unknown type.
     Unknown,
 }
@@ -67,7 +73,8 @@ pub enum Incoming<'a, T> {
 /// and remember what was subscribed to.
 ///
 /// The meaning of a topic depends on the protocol: the JSON of a `subscribe` payload for the two
-/// GraphQL protocols, the server's name of a stream for plain JSON.
+/// GraphQL protocols, the server's name of a stream for plain JSON, the JSON array of an event for
+/// Socket.IO.
 pub trait FeedProtocol {
     /// The part of a message that a marketplace decodes: a [`Cursor`](crate::json::Cursor) at the
     /// payload for JSON, the rest of the bytes for a binary format.
@@ -106,6 +113,17 @@ pub trait FeedProtocol {
     /// Heartbeat that the server has set before its acknowledgement, which replaces the configured
     /// times.
     fn heartbeat(&self) -> Option<Heartbeat> {
+        None
+    }
+
+    /// Age at which the server ends the connection, as it has stated before its acknowledgement.
+    fn max_age(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns whether a new connection may succeed after a close with this code; `None` if the
+    /// protocol gives the code no meaning of its own.
+    fn can_reconnect_after(_code: u16) -> Option<bool> {
         None
     }
 

@@ -39,6 +39,11 @@ pub enum ProtocolEvent<'a, P> {
     Acked,
     /// The session was rejected.
     Rejected(Option<&'a str>),
+    /// The session was ended.
+    Closed {
+        code: Option<u16>,
+        reason: Option<&'a str>,
+    },
     /// A pong is due: see [`SubscriptionState::pong`].
     Ping(Option<&'a str>),
     /// A message that the protocol requires must be written.
@@ -135,6 +140,11 @@ impl<D: FeedProtocol> SubscriptionState<D> {
     /// Returns the heartbeat that the server has set.
     pub fn heartbeat(&self) -> Option<Heartbeat> {
         self.protocol.heartbeat()
+    }
+
+    /// Returns the age at which the server ends the connection.
+    pub fn max_age(&self) -> Option<Duration> {
+        self.protocol.max_age()
     }
 
     /// Returns `true` once subscriptions may be written.
@@ -250,6 +260,7 @@ impl<D: FeedProtocol> SubscriptionState<D> {
             }
             Incoming::Ack => ProtocolEvent::Nothing,
             Incoming::Rejected(reason) => ProtocolEvent::Rejected(reason),
+            Incoming::Closed { code, reason } => ProtocolEvent::Closed { code, reason },
             Incoming::Error { id, error } => self.ended(id, error, now),
             Incoming::Complete { id } => self.ended(id, None, now),
             Incoming::Unknown => ProtocolEvent::Unknown,

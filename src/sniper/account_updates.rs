@@ -10,16 +10,17 @@ use super::{
 };
 use crate::{
     account::{
-        AccountUpdate, FailureCause, OrderReading, PurchasesReading, ReadKind, RefreshRequests,
-        UserReading,
+        AccountUpdate, BOUGHT_FOR, FailureCause, OrderReading, PurchasesReading, ReadKind,
+        RefreshRequests, UserReading,
     },
     domain::account::OwnPurchase,
+    domain::item_name::ItemName,
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
     domain::trade::TradeKey,
     ledger::{
-        AccountReading, Effects, HaltReason, Intent, LedgerError, OwnTrade,
+        AccountReading, HaltReason, Intent, Ledger, LedgerError, OwnTrade,
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{self, FeedStatus, PAUSED_SHOWN_MAX},
     },
@@ -33,6 +34,15 @@ const CLOCK_MOVED_MS_MAX: i64 = 2_000;
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
 /// Maximum number of overdue orders that a session logs.
 const OVERDUE_NAMED_MAX: usize = 100;
+
+/// Returns `true` unless two market names are certainly of different items. One may have a phase that
+/// the other lacks.
+fn is_same_item(ordered: &str, found: &str) -> bool {
+    let (ordered, found) = (ItemName::parse(ordered), ItemName::parse(found));
+    let (base, other) = (&*ordered.base, &*found.base);
+    (base.starts_with(other) || other.starts_with(base))
+        && (ordered.wear, ordered.is_stattrak) == (found.wear, found.is_stattrak)
+}
 
 /// Derives the feed's status from its metrics.
 pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
@@ -73,6 +83,7 @@ impl<B: OrderSender> Engine<B> {
         match update {
             AccountUpdate::User(reading) => self.on_user(&reading, now),
             AccountUpdate::Purchases(reading) => self.on_purchases(reading, now),
+            AccountUpdate::NoPurchases { started } => self.on_no_purchases(started, now),
             AccountUpdate::Order(reading) => self.on_order_reading(reading, now),
             AccountUpdate::Failed { read, cause, reject_reason } => {
                 self.on_read_failure((read, cause), reject_reason, now);
@@ -136,6 +147,21 @@ impl<B: OrderSender> Engine<B> {
             self.wall_drift_at_read_ms = self.wall_drift_ms;
         }
         self.report_purchases(&purchases, now);
+        self.report_overdue(now);
+    }
+
+    /// Handles a read of the account on a market without a list of its purchases.
+    fn on_no_purchases(&mut self, started: UnixMs, now: Now) {
+        if self.is_other_account {
+            return;
+        }
+        self.has_purchases = false;
+        self.ledger.reconcile_without_list(started, now.wall);
+        self.wall_drift_at_read_ms = self.wall_drift_ms;
+        self.report_overdue(now);
+    }
+
+    fn report_overdue(&mut self, now: Now) {
         let overdue = now.wall.minus(RETURN_OVERDUE);
         for order in self.ledger.state().returning_since(overdue) {
             if self.notified.overdue.len() < OVERDUE_NAMED_MAX
@@ -146,8 +172,9 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Applies the result of the look-up of an order. The absence of an order changes nothing: a
-    /// complete list of the purchases decides about it.
+    /// Applies the result of the look-up of an order. The absence of an order alone changes nothing: a
+    /// complete list of the purchases decides about it, or on a market without one, enough look-ups.
+    /// Another listing or item than the order's halts, and nothing counts as bought.
     fn on_order_reading(&mut self, reading: OrderReading, now: Now) {
         if self.is_other_account {
             return;
@@ -157,12 +184,39 @@ impl<B: OrderSender> Engine<B> {
         self.has_unknown_changed = true;
         let Some(purchase) = found else {
             self.report_order(&key, None, now);
-            return trade_log::order_absent(&key.id);
+            self.ledger.order_absent(&key, started);
+            trade_log::order_absent(&key.id);
+            if !self.has_purchases {
+                let decide =
+                    |ledger: &mut Ledger| Ok(ledger.absent_without_list(&key, started, now.wall));
+                self.update_ledger(decide);
+            }
+            return;
         };
         self.report_order(&key, Some(&purchase), now);
+        if self.is_of_other_item(&key, &purchase) {
+            let reason = HaltReason::UnexpectedPurchase { id: purchase.id };
+            return self.halt_once(reason, now);
+        }
         let OwnPurchase { id, status, price, joined_at, .. } = purchase;
         let trade = OwnTrade { id, status, price, joined_at };
         self.update_ledger(|ledger| Ok(ledger.reconcile_order(&key, &trade, started, now.wall)));
+    }
+
+    /// Returns `true` if the record of an order is that of another listing, or of another item than that
+    /// of the order. The item of an order of an earlier session is not known.
+    fn is_of_other_item(&self, key: &TradeKey, purchase: &OwnPurchase) -> bool {
+        let ordered = self.names.get(&key.id);
+        let names = ordered.zip(purchase.name.as_deref());
+        purchase.id != key.id || names.is_some_and(|(ordered, found)| !is_same_item(ordered, found))
+    }
+
+    /// Halts ordering unless it is halted for the same reason already.
+    fn halt_once(&mut self, reason: HaltReason, now: Now) {
+        let halts = self.ledger.snapshot(now.wall).halts;
+        if !halts.iter().any(|halt| halt.reason == reason) {
+            self.update_ledger(|ledger| Ok(ledger.halt(reason, now.wall)));
+        }
     }
 
     /// Returns the orders of unknown outcome that have their final response, the newest first.
@@ -171,12 +225,17 @@ impl<B: OrderSender> Engine<B> {
         unknown.filter(|key| !self.pending.contains_key(key))
     }
 
-    /// Passes the orders of unknown outcome to the account thread, which looks them up.
-    pub(super) fn publish_unknown_orders(&mut self, requests: &RefreshRequests) {
+    /// Passes the orders of unknown outcome, and the bought ones that may be rolled back, to the account
+    /// thread, which looks them up.
+    pub(super) fn publish_looked_up_orders(&mut self, requests: &RefreshRequests, now: Now) {
         if !self.has_unknown_changed || !self.is_bound || !requests.has_order_look_ups() {
             return;
         }
-        self.has_unknown_changed = !requests.set_unknown_orders(self.unknown_orders());
+        let since = now.wall.minus(BOUGHT_FOR);
+        let bought = self.ledger.state().bought_since(since);
+        let bought =
+            bought.map(|(order, is_completed)| (order.key(), order.reserved_at, is_completed));
+        self.has_unknown_changed = !requests.set_looked_up_orders(self.unknown_orders(), bought);
     }
 
     /// Compares the wall clock with the monotonic one. After a jump, ages may be wrong, as when a
@@ -202,17 +261,8 @@ impl<B: OrderSender> Engine<B> {
     ) {
         self.report_failed(read, cause, now);
         let halting = reject_reason.filter(|reason| reason.consequence() == Consequence::Halt);
-        if let Some(reason) = halting
-            && !self
-                .ledger
-                .snapshot(now.wall)
-                .halts
-                .iter()
-                .any(|halt| halt.reason == HaltReason::Rejected(reason))
-        {
-            self.update_ledger(|ledger| -> Result<Effects, _> {
-                Ok(ledger.halt(HaltReason::Rejected(reason), now.wall))
-            });
+        if let Some(reason) = halting {
+            self.halt_once(HaltReason::Rejected(reason), now);
         }
     }
 

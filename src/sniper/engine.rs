@@ -160,6 +160,8 @@ pub struct Engine<B> {
     pub(super) needs_refresh: bool,
     /// Set if the orders of unknown outcome may have changed since they were last published.
     pub(super) has_unknown_changed: bool,
+    /// `false` on a market without a list of the account's purchases.
+    pub(super) has_purchases: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
     /// `true` if the last account read is not the ledger's.
@@ -210,6 +212,7 @@ impl<B: OrderSender> Engine<B> {
             is_flagged: false,
             needs_refresh: false,
             has_unknown_changed: true,
+            has_purchases: true,
             is_bound: false,
             is_other_account: false,
             ledger_error: None,
@@ -619,7 +622,8 @@ impl<B: OrderSender> Engine<B> {
             return trade_log::unconfirmed(&report.key.id, &report.outcome);
         }
         let Some(pending) = self.pending.remove(&report.key) else { return };
-        self.has_unknown_changed |= matches!(report.outcome, Outcome::Unknown(_));
+        self.has_unknown_changed |=
+            matches!(report.outcome, Outcome::Unknown(_) | Outcome::Bought { .. });
         self.stats.record_outcome(&report.outcome);
         if self.names.len() < NAMES_MAX {
             self.names.insert(report.key.id, pending.market_name.clone());

@@ -283,7 +283,7 @@ impl<B: OrderSender> Sniper<B> {
             requests.set_oldest_open(engine.ledger().oldest_open());
             requests.request_refresh();
         }
-        engine.publish_unknown_orders(requests);
+        engine.publish_looked_up_orders(requests, now);
         let snapshot = engine.ledger().snapshot(now.wall);
         engine.watch_for_alerts(&snapshot, now);
         if snapshot.is_below_min_balance() {

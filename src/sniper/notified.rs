@@ -511,6 +511,7 @@ mod tests {
         assert_eq!(session.engine.unknown_orders().collect::<Vec<_>>(), [key]);
         let record = |id: &str| OwnPurchase {
             id: TradeId::new(id).unwrap(),
+            name: None,
             status: TradeStatus::Joined,
             unknown_status: None,
             price: None,

@@ -15,6 +15,7 @@ use crate::{
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
     domain::trade::{PaintWear, Trade, TradeId},
+    domain::unit,
     ledger::{
         Effects, Intent, InvalidTransition, LedgerError, OrderState, OrderedItem, Snapshot,
         StateChange, control::ControlRequest,
@@ -347,7 +348,7 @@ pub(super) fn effects(effects: &Effects) {
         );
     }
     if let Some(until) = effects.paused_until {
-        warn!("Rate-limited by the market (HTTP 429): ordering resumes at {until}");
+        warn!("Ordering paused by the market: it resumes at {until}");
     }
 }
 
@@ -358,7 +359,7 @@ pub(super) fn invalid_transition(error: &InvalidTransition) {
 /// Logs the first successful read of the account.
 pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
     let balance = match user.balance {
-        Some(balance) => format!("balance {balance} coins"),
+        Some(balance) => format!("balance {balance} {}", unit::name()),
         None => "balance unknown".to_owned(),
     };
     let flagged = match user.is_flagged {
@@ -406,21 +407,21 @@ pub(super) fn change(change: &StateChange, name: Option<&str>) {
     };
     match (from, to) {
         (OrderState::Unknown, OrderState::NotBought) => {
-            info!("Unknown order resolved as not bought: {item}; the coins are available again");
+            info!("Unknown order resolved as not bought: {item}; its price is available again");
         }
         (OrderState::Unknown, OrderState::Bought | OrderState::Completed) => {
             info!("Unknown order resolved as bought: {item}");
         }
         (_, OrderState::Completed) => info!("Purchase delivered: {item}"),
-        (_, OrderState::Returning) => warn!(
-            "Purchase cancelled: {item}; counts as spent until the balance shows the returned coins"
-        ),
+        (_, OrderState::Returning) => {
+            warn!("Purchase cancelled: {item}; counts as spent until the balance shows the refund")
+        }
         (_, OrderState::Returned) => {
-            info!("Purchase returned: {item}; the coins are available again");
+            info!("Purchase returned: {item}; its price is available again");
         }
         (from, to) => warn!("Order changed: {item}, {from} to {to}"),
     }
-    debug!("Order changed: {id}, {from} to {to}, {price} coins");
+    debug!("Order changed: {id}, {from} to {to}, {price} {}", unit::name());
 }
 
 /// Logs that the market does not know the own id of an order.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{OrderSender, engine::Engine};
+use crate::domain::unit;
 use crate::{domain::money::Amount, domain::time::UnixMs, text::Escaped};
 
 /// Maximum number of orders in the message.
@@ -70,11 +71,11 @@ impl fmt::Display for UnknownOrders {
             more => write!(f, " and {more} more")?,
         }
         if self.pending_count > 0 {
-            write!(f, "; {} coins in total.", self.pending_coins)?;
+            write!(f, "; {} {} in total.", self.pending_coins, unit::name())?;
         }
         let (count, coins) = self.unknown;
         if count > 0 {
-            write!(f, " {count} ended unknown, {coins} coins in total.")?;
+            write!(f, " {count} ended unknown, {coins} {} in total.", unit::name())?;
         }
         f.write_str(" They count as spent until your account shows the result.")
     }

@@ -19,6 +19,7 @@ use crate::{
         http_head::{ResponseHead, WebPage},
         tls::TlsError,
     },
+    protocol::FeedProtocol,
     text::Escaped,
 };
 
@@ -146,6 +147,9 @@ pub enum FeedError {
         code: u16,
         /// Text of the server, escaped, with a leading colon; or empty.
         reason: String,
+        /// Whether a new connection may succeed, by the rules of the subscription protocol; `None`
+        /// if they do not say.
+        can_reconnect: Option<bool>,
     },
     /// The connection ended without a close frame.
     #[error("the connection was dropped")]
@@ -219,7 +223,18 @@ impl FeedError {
     pub(crate) fn from_close(code: Option<u16>, reason: &str) -> Self {
         let reason =
             if reason.is_empty() { String::new() } else { format!(": {}", Escaped(reason)) };
-        Self::Closed { code: code.unwrap_or(NO_CODE), reason }
+        Self::Closed { code: code.unwrap_or(NO_CODE), reason, can_reconnect: None }
+    }
+
+    /// Converts a received close of a subscription protocol, whose codes may have a meaning of their
+    /// own.
+    pub(crate) fn from_close_of<L: FeedProtocol>(code: Option<u16>, reason: &str) -> Self {
+        match (code.and_then(L::can_reconnect_after), Self::from_close(code, reason)) {
+            (Some(can_reconnect), Self::Closed { code, reason, .. }) => {
+                Self::Closed { code, reason, can_reconnect: Some(can_reconnect) }
+            }
+            (_, error) => error,
+        }
     }
 
     /// Returns `true` for a close without a complaint: 1000, 1001 or no code.
@@ -263,6 +278,8 @@ impl FeedError {
     /// Classifies the error for the next attempt.
     pub fn retry_decision(&self) -> RetryDecision {
         match self {
+            Self::Closed { can_reconnect: Some(true), .. } => RetryDecision::Retry,
+            Self::Closed { can_reconnect: Some(false), .. } => RetryDecision::Suspend,
             Self::Closed { code, .. } => policy::of_close(Some(*code)),
             Self::UpgradeRejected(rejection) | Self::TokenRejected(rejection) => {
                 let status = if is_challenge(rejection) { 403 } else { rejection.status };
@@ -336,7 +353,7 @@ impl FeedError {
 
     /// Close code and reason for log lines; 1006 if there was no close frame.
     pub(crate) fn code_and_reason(&self) -> (u16, String) {
-        if let Self::Closed { code, reason } = self {
+        if let Self::Closed { code, reason, .. } = self {
             let reason = reason.strip_prefix(": ").unwrap_or(meaning_of(*code));
             return (*code, reason.to_owned());
         }
@@ -350,6 +367,7 @@ impl FeedError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::{Centrifugo, GraphqlTransportWs};
 
     fn rejected(status: u16, is_html: bool) -> FeedError {
         let html: (&str, &[u8]) = ("Content-Type", b"text/html");
@@ -391,6 +409,24 @@ mod tests {
         assert_eq!(violation.retry_decision(), RetryDecision::Retry);
         let complaint = FeedError::from_close(Some(1009), "");
         assert_eq!(complaint.retry_decision(), RetryDecision::Suspend);
+    }
+
+    #[test]
+    fn a_protocol_may_give_close_codes_a_meaning_of_its_own() {
+        let centrifugo = |code| FeedError::from_close_of::<Centrifugo>(Some(code), "");
+        let graphql = |code| FeedError::from_close_of::<GraphqlTransportWs>(Some(code), "");
+        for code in [3_000, 3_012, 3_499, 4_000, 4_403, 4_499] {
+            assert_eq!(centrifugo(code).retry_decision(), RetryDecision::Retry, "{code}");
+        }
+        for code in [3_500, 3_501, 3_999, 4_500, 4_999] {
+            assert_eq!(centrifugo(code).retry_decision(), RetryDecision::Suspend, "{code}");
+        }
+        for code in (1_000..=2_999).chain(5_000..=5_001) {
+            assert_eq!(centrifugo(code).retry_decision(), policy::of_close(Some(code)), "{code}");
+        }
+        for code in 1_000..=5_000 {
+            assert_eq!(graphql(code).retry_decision(), policy::of_close(Some(code)), "{code}");
+        }
     }
 
     #[test]

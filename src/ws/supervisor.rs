@@ -216,6 +216,9 @@ struct Rotation {
 /// Time during which the old and the new connection both deliver.
 const OVERLAP: Duration = Duration::from_secs(5);
 
+/// Minimum of the age at which a server may say that it ends the connection.
+const SERVER_AGE_MIN: Duration = Duration::from_secs(30);
+
 /// Minimum wait after a failed rotation.
 const ROTATION_RETRY: Duration = Duration::from_secs(15);
 
@@ -245,7 +248,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
             reconnector.healthy_on_delivery(),
             reconnector.healthy_callback(),
         );
-        let mut rotation = self.next_rotation(since);
+        let mut rotation = self.next_rotation(since, session.max_age());
         let ended = loop {
             let successor = tokio::select! {
                 biased;
@@ -261,7 +264,8 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                 }
                 Ok(successor) => {
                     let mut old = std::mem::replace(&mut session, successor);
-                    let done = std::mem::replace(&mut rotation, self.next_rotation(now()));
+                    let next = self.next_rotation(now(), session.max_age());
+                    let done = std::mem::replace(&mut rotation, next);
                     let mut old_arrival_stats = ArrivalStats::default();
                     let mut old_handler =
                         self.feed_state.handler(connection, false, || {}).superseded();
@@ -366,10 +370,13 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     }
 
     /// Returns the rotation of a connection that is up since `since`: 80 to 95 % of `max_age`,
-    /// at random, so that connections do not rotate together.
-    fn next_rotation(&self, since: Instant) -> Rotation {
+    /// or of the server's limit if that is shorter, at random, so that connections do not rotate
+    /// together.
+    fn next_rotation(&self, since: Instant, limit: Option<Duration>) -> Rotation {
         let thousandths = fastrand::u32(800..950);
-        let age = self.feed_state.feed.config.feed.max_age.saturating_mul(thousandths);
+        let max_age = self.feed_state.feed.config.feed.max_age;
+        let max_age = limit.map_or(max_age, |limit| max_age.min(limit.max(SERVER_AGE_MIN)));
+        let age = max_age.saturating_mul(thousandths);
         let at = later(since, age.checked_div(1_000).unwrap_or(age));
         Rotation { at, is_late: false, order: AddressOrder::System }
     }

@@ -143,7 +143,7 @@ async fn read_failure(status: u16, headers: &str, body: &str) -> (String, Option
     assert_eq!(market.requests().len(), 1, "asked again after {failure:?}");
     let shown = format!("{failure} {failure:?}");
     assert!(!shown.contains(SECRET), "{shown}");
-    (failure.to_string(), failure.reject_reason())
+    (failure.to_string(), failure.reject_reason(&Csgoroll::CAPABILITIES.environment))
 }
 
 #[tokio::test]

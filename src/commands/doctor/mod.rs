@@ -35,6 +35,7 @@ use crate::{
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     domain::time::format_duration,
+    domain::unit,
     log::OutputStream,
     markets::{AccountQuery, EnvironmentNames, Marketplace},
     net::{
@@ -341,10 +342,10 @@ fn balance(
         Some(balance) if balance < floor => DoctorStep::failed(
             "balance",
             took,
-            format!("{balance} coins, below min_balance"),
+            format!("{balance} {}, below min_balance", unit::name()),
             "deposit, or lower min_balance in [budget]; the bot would stop immediately",
         ),
-        Some(balance) => DoctorStep::ok("balance", took, format!("{balance} coins")),
+        Some(balance) => DoctorStep::ok("balance", took, format!("{balance} {}", unit::name())),
         None => {
             let missing = || BalanceError::new("missing", "the answer has no balance");
             let error = user.balance_error.clone().unwrap_or_else(missing);

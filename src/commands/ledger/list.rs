@@ -10,6 +10,7 @@ use crate::{
     domain::item_name::Wear,
     domain::percent_rule::PriceCurrency,
     domain::time::UnixMs,
+    domain::unit,
     ledger::{
         OrderState, OrderTotals, OrderedItem, OrderedReference, Sequence, error::LedgerError,
         intent::Intent, reader::LedgerReader,
@@ -217,7 +218,13 @@ impl fmt::Display for OrderList {
         }
         let totals = OrderTotals::of(self.orders.iter().map(|order| &order.intent));
         let orders = counted(self.orders.len(), "order", "orders");
-        writeln!(f, "\n{orders}, {} of them bought for {} coins", totals.bought, totals.spent)
+        writeln!(
+            f,
+            "\n{orders}, {} of them bought for {} {}",
+            totals.bought,
+            totals.spent,
+            unit::name()
+        )
     }
 }
 

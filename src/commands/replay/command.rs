@@ -10,6 +10,7 @@ use crate::{
     commands::{AppError, CommandContext, capture::MarketSource, report, summary::describe_skip},
     config::Config,
     domain::time::UnixMs,
+    domain::unit,
     prices::PercentOfReference,
     sniper::eligibility::Eligibility,
     text::Escaped,
@@ -152,11 +153,12 @@ impl DecisionLines<'_> {
             text.push('\n');
         }
         text.push_str(&input.describe(result.span_ns));
+        let unit = unit::name();
         let stats = &result.stats;
         let mut line = |count: u64, what: &str| text.push_str(&format!("{count:>8}  {what}\n"));
         line(stats.listings, "listings");
         line(stats.matched, "matched");
-        let spend = format!("would have been ordered, for {} coins", stats.would_spend);
+        let spend = format!("would have been ordered, for {} {unit}", stats.would_spend);
         line(stats.would_buy, &spend);
         let decided = stats.would_buy.saturating_add(stats.skipped_total());
         let waiting = stats.matched.saturating_sub(decided);

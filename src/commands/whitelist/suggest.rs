@@ -13,6 +13,7 @@ use crate::{
         report,
     },
     config::Config,
+    domain::unit,
     domain::{
         money::{Amount, Decimals, Percent},
         percent_rule::{PercentRule, PriceReference, QuoteSide, ReferenceRule},
@@ -35,7 +36,7 @@ pub struct SuggestArgs {
     #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
     pub percent: Percent,
     /// Coins to divide among the items
-    #[arg(long, value_name = "COINS", value_parser = parse_budget)]
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_budget)]
     pub budget: Amount,
     /// Directory of one session [default: the newest one of `sniper run --record`]
     #[arg(long, value_name = "RECORDING")]
@@ -58,7 +59,7 @@ fn parse_percent(text: &str) -> Result<Percent, &'static str> {
 
 fn parse_budget(text: &str) -> Result<Amount, &'static str> {
     let budget = Amount::parse(text, Decimals::Three).ok();
-    budget.filter(|budget| *budget > Amount::ZERO).ok_or("must be a number of coins above 0")
+    budget.filter(|budget| *budget > Amount::ZERO).ok_or("must be an amount above 0")
 }
 
 /// Prints the suggestions.
@@ -213,7 +214,7 @@ impl SuggestReport<'_> {
             text.push_str(&format!("{} listings of further items were left out\n", self.left_out));
         }
         let (spent, profit) = self.totals();
-        text.push_str(&format!("{spent} of {budget} coins, expected profit {profit}\n"));
+        text.push_str(&format!("{spent} of {budget} {}, expected profit {profit}\n", unit::name()));
         if let Some(target) = write {
             let target = target.display();
             text.push_str(&format!(

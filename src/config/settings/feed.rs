@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::{
-    CONNECTIONS_AUTO, CONNECTIONS_MAX, FeedConfig, Generation,
+    CONNECTIONS_AUTO, CONNECTIONS_MAX, FeedConfig, Generation, Market,
     document::{ConfigNode, ParseContext, TableFields, Value},
     reconnection::{DELAY_MIN, ReconnectPolicy, ReconnectionLimits, Thousandths},
 };
@@ -153,4 +153,19 @@ fn check_delays(
     }
     limits.max_delay = limits.max_delay.max(DELAY_MIN);
     true
+}
+
+/// Reports settings that the market does not have. A flag that is off needs nothing.
+pub(super) fn check_absent(
+    node: &ConfigNode<'_>,
+    (absent, market): (&[&str], Market),
+    context: &mut ParseContext<'_, '_>,
+) {
+    let Value::Table(members) = &node.value else { return };
+    for member in members.iter().filter(|member| absent.contains(&member.key.as_ref())) {
+        if !matches!(member.node.value, Value::Flag(false)) {
+            let message = format!("`{}` has no meaning on {}", member.key, market.title());
+            context.problem(member.at, message, "remove it");
+        }
+    }
 }

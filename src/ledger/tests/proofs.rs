@@ -64,6 +64,10 @@ fn a_rejection_that_only_the_user_can_fix_halts_at_once() {
         RejectReason::Unauthenticated,
         RejectReason::DailyLimit,
         RejectReason::Forbidden { status: 403 },
+        RejectReason::KeyRejected { status: 403 },
+        RejectReason::InsufficientFunds,
+        RejectReason::AccountRestricted,
+        RejectReason::InvalidOrder,
         RejectReason::StaleQuery,
     ];
     for reason in halting {
@@ -80,10 +84,11 @@ fn a_rejection_that_only_the_user_can_fix_halts_at_once() {
 fn lost_races_never_halt() {
     let mut ledger = ledger(budget());
     for n in 0..100 {
-        let reason = match n % 4 {
+        let reason = match n % 5 {
             0 => RejectReason::Taken,
             1 => RejectReason::NotJoinable,
             2 => RejectReason::PriceChanged,
+            3 => RejectReason::Busy,
             _ => RejectReason::AbovePriceLimit,
         };
         let effects = place_order(&mut ledger, order_request(n, 1), &Outcome::Rejected(reason), T0);

@@ -364,3 +364,76 @@ fn an_absence_counts_later_on_a_market_that_lists_orders_later() {
         assert_eq!(state_of(&ledger, 1), expected, "list at {list_at} s of {listed_within} s");
     }
 }
+
+#[test]
+fn an_absence_needs_enough_look_ups_by_own_id() {
+    for (look_ups, expected) in [(2, OrderState::Unknown), (3, OrderState::NotBought)] {
+        let mut ledger = with_balance();
+        ledger.set_look_ups_min(3);
+        let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+        let _effects = ledger.set_balance(coins(100), after(61), after(61));
+        // One that began before the order became unknown does not count.
+        ledger.order_absent(&key(1), after(0));
+        (0..look_ups).for_each(|second| ledger.order_absent(&key(1), after(2 + second)));
+        let _effects = ledger.reconcile(&reading(&[], 70), None, after(71));
+        assert_eq!(state_of(&ledger, 1), expected, "{look_ups} look-ups");
+    }
+}
+
+#[test]
+fn without_a_list_the_look_ups_of_an_order_decide_about_it_alone() {
+    let mut ledger = with_balance();
+    ledger.set_look_ups_min(3);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = place_order(&mut ledger, order_request(2, 20), &UNKNOWN, after(1));
+    let _effects = ledger.set_balance(coins(100), after(61), after(61));
+    let mut look_up = |number: u32, at: u64| {
+        ledger.order_absent(&key(number), after(at));
+        let _effects = ledger.absent_without_list(&key(number), after(at), after(at));
+        (state_of(&ledger, 1), state_of(&ledger, 2))
+    };
+    let (unknown, not_bought) = (OrderState::Unknown, OrderState::NotBought);
+    assert_eq!(look_up(1, 2), (unknown, unknown));
+    assert_eq!(look_up(1, 30), (unknown, unknown));
+    assert_eq!(look_up(1, 60), (unknown, unknown), "three, but too early");
+    assert_eq!(look_up(2, 130), (unknown, unknown), "the first of the other");
+    assert_eq!(look_up(1, 131), (not_bought, unknown));
+    assert_eq!(ledger.snapshot(after(131)).spent, coins(20));
+}
+
+#[test]
+fn an_absent_order_whose_price_is_missing_from_the_balance_halts() {
+    let mut ledger = with_balance();
+    ledger.set_look_ups_min(1);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = ledger.set_balance(coins(90), after(61), after(61));
+    ledger.order_absent(&key(1), after(120));
+    let effects = ledger.absent_without_list(&key(1), after(120), after(121));
+    assert!(matches!(effects.halts[0].reason, HaltReason::Disagreement { .. }), "{effects:?}");
+    assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
+}
+
+#[test]
+fn the_record_of_an_order_at_a_higher_price_halts_and_proves_nothing() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let record = OwnTrade { price: Some(coins(11)), ..own_trade(1, TradeStatus::Joined) };
+    let effects = ledger.reconcile_order(&key(1), &record, after(2), after(3));
+    let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(11) };
+    assert_eq!(effects.halts[0].reason, reason);
+    assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
+    // Bought cheaper than listed.
+    let record = OwnTrade { price: Some(coins(9)), ..record };
+    let _effects = ledger.reconcile_order(&key(1), &record, after(4), after(5));
+    assert_eq!(state_of(&ledger, 1), OrderState::Bought);
+}
+
+#[test]
+fn without_a_list_the_balance_alone_permits_orders() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
+    let _effects = ledger.set_balance(coins(100), after(1), after(1));
+    let early = ledger.reserve(order_request(1, 10), after(2));
+    assert_eq!(early.unwrap_err(), RiskRejection::NotReconciled);
+    ledger.reconcile_without_list(after(1), after(2));
+    assert!(ledger.reserve(order_request(1, 10), after(3)).is_ok());
+}

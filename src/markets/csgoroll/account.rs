@@ -187,6 +187,7 @@ fn purchase(node: &str) -> Option<OwnPurchase> {
     let price = node.number("totalValue");
     Some(OwnPurchase {
         id,
+        name: None,
         status,
         unknown_status: is_unknown
             .then(|| secret::mask(&word).chars().take(STATUS_CHARS_MAX).collect()),

@@ -10,8 +10,6 @@
 //! 5. If one message or page contains different listings with one id, all of them are unbuyable
 //!    ([`mark_conflicts`]).
 
-use std::borrow::Cow;
-
 use super::DECIMALS;
 use crate::{
     config::Generation,
@@ -232,7 +230,7 @@ impl<'a> ListingDraft<'a> {
         }
         let market_name = sold.and_then(|items| items.market_name).map(JsonStr::decode);
         let market_name = market_name.unwrap_or_default();
-        let name = parse_name(&market_name);
+        let name = ItemName::parse_cow(&market_name);
         Some(Trade {
             id,
             event,
@@ -266,23 +264,6 @@ impl<'a> ListingDraft<'a> {
             defects,
             arrival: None,
         })
-    }
-}
-
-/// Parses a market name. The base borrows from the frame if the name does.
-fn parse_name<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
-    match market_name {
-        Cow::Borrowed(text) => ItemName::parse(text),
-        Cow::Owned(text) => {
-            let name = ItemName::parse(text);
-            ItemName {
-                base: Cow::Owned(name.base.into_owned()),
-                is_star: name.is_star,
-                is_stattrak: name.is_stattrak,
-                is_souvenir: name.is_souvenir,
-                wear: name.wear,
-            }
-        }
     }
 }
 

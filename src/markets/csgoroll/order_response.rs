@@ -182,11 +182,15 @@ const fn severity(reason: RejectReason) -> u8 {
         RejectReason::NotJoinable
         | RejectReason::Taken
         | RejectReason::PriceChanged
-        | RejectReason::AbovePriceLimit => 0,
-        RejectReason::RateLimited { .. } => 1,
+        | RejectReason::AbovePriceLimit
+        | RejectReason::Busy => 0,
+        RejectReason::RateLimited { .. } | RejectReason::BuyingDisabled => 1,
         RejectReason::StaleQuery => 2,
-        RejectReason::DailyLimit => 3,
-        RejectReason::Forbidden { .. } => 4,
+        RejectReason::DailyLimit
+        | RejectReason::InsufficientFunds
+        | RejectReason::AccountRestricted
+        | RejectReason::InvalidOrder => 3,
+        RejectReason::Forbidden { .. } | RejectReason::KeyRejected { .. } => 4,
         RejectReason::Unauthenticated => 5,
         RejectReason::Captcha | RejectReason::Challenge => 6,
     }

@@ -137,6 +137,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         }
     }
 
+    /// Returns the age at which the server ends the connection.
+    pub(super) fn max_age(&self) -> Option<Duration> {
+        self.state.subscriptions.max_age()
+    }
+
     /// Runs the session until its end and returns the cause.
     ///
     /// # Cancel safety
@@ -473,11 +478,12 @@ impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
 fn closed_before_ack(error: FeedError) -> FeedError {
     const WHEN: &str = "before it acknowledged the session";
     match error {
-        FeedError::Closed { code, reason } if reason.is_empty() => {
-            FeedError::Closed { code, reason: format!(": {WHEN}") }
-        }
-        FeedError::Closed { code, reason } => {
-            FeedError::Closed { code, reason: format!("{reason} ({WHEN})") }
+        FeedError::Closed { code, reason, can_reconnect } => {
+            let reason = match reason.as_str() {
+                "" => format!(": {WHEN}"),
+                reason => format!("{reason} ({WHEN})"),
+            };
+            FeedError::Closed { code, reason, can_reconnect }
         }
         other => other,
     }
@@ -531,7 +537,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         while let Poll::Ready(Ok(message)) = self.socket.poll_next(cx) {
             if let WsMessage::Close(close) = message {
                 let (code, reason) = close.unzip();
-                return FeedError::from_close(code, reason.unwrap_or(""));
+                return FeedError::from_close_of::<L>(code, reason.unwrap_or(""));
             }
         }
         error

@@ -123,7 +123,7 @@ impl<L: FeedProtocol> SessionState<L> {
             WsMessage::Close(close) => {
                 let (code, reason) = close.unzip();
                 self.received_close = code;
-                return Err(FeedError::from_close(code, reason.unwrap_or("")));
+                return Err(FeedError::from_close_of::<L>(code, reason.unwrap_or("")));
             }
         }
         Ok(false)
@@ -185,6 +185,9 @@ impl<L: FeedProtocol> SessionState<L> {
             Ok(ProtocolEvent::Rejected(reason)) => {
                 let reason = reason.unwrap_or("no reason given");
                 return Err(FeedError::SessionRejected { reason: Escaped(reason).to_string() });
+            }
+            Ok(ProtocolEvent::Closed { code, reason }) => {
+                return Err(FeedError::from_close_of::<L>(code, reason.unwrap_or("")));
             }
             Ok(ProtocolEvent::Ended { operation, error, retry_in }) => {
                 self.next_check = at;

@@ -24,7 +24,7 @@ use sniper::{
     },
     markets::{
         AccountQuery, AccountQueryError, Attribution, Capabilities, DecodeInput, Decoded, DialPlan,
-        EnvironmentNames, MarketApi, MarketEvent, MarketSubscription, Marketplace,
+        EnvironmentNames, MarketApi, MarketEvent, MarketSubscription, Marketplace, OrderReference,
         OwnOrderIdSupport, PrepareError, ReadError,
         order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     },
@@ -150,6 +150,7 @@ fn purchase(purchase: &Value) -> Option<OwnPurchase> {
     };
     Some(OwnPurchase {
         id: TradeId::from_number(purchase["id"].as_u64()?),
+        name: None,
         status,
         unknown_status,
         price: thousandths(&purchase["price"]),
@@ -166,7 +167,10 @@ impl MarketApi for OtherMarket {
         has_markup: false,
         has_float: false,
         keyed_by: KeyedBy::IdAndPrice,
-        own_order_ids: Some(OwnOrderIdSupport { visible_within: Duration::from_secs(600) }),
+        own_order_ids: Some(OwnOrderIdSupport {
+            visible_within: Duration::from_secs(600),
+            look_ups_min: 1,
+        }),
         auth: Auth::ApiKeyHeader { name: "X-Api-Key" },
         environment: EnvironmentNames::UNKNOWN,
     };
@@ -237,7 +241,11 @@ impl MarketApi for OtherMarket {
         page(&json(response)?["purchases"], purchase)
     }
 
-    fn read_order(&self, response: &HttpResponse) -> Result<Option<OwnPurchase>, ReadError> {
+    fn read_order(
+        &self,
+        _order: OrderReference<'_>,
+        response: &HttpResponse,
+    ) -> Result<Option<OwnPurchase>, ReadError> {
         match &json(response)?["order"] {
             Value::Null => Ok(None),
             order => purchase(order).map(Some).ok_or(ReadError::Shape),

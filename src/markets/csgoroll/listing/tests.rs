@@ -1,5 +1,7 @@
 //! Tests of [`super`]: recorded examples, special cases, and a comparison with `serde_json`.
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

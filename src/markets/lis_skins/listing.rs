@@ -1,0 +1,270 @@
+//! Parser of one listing: JSON object → [`Skin`], in one pass and without allocation.
+//!
+//! # Invariants
+//!
+//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a [`Defect`].
+//!    The listing is still returned, so that it can be counted and logged.
+//! 2. Only a listing without a valid id is dropped.
+//! 3. Other keys are skipped for any value that is valid JSON.
+//! 4. A listing that is locked, or that is not certainly one of this game, cannot be bought.
+
+use std::borrow::Cow;
+
+use super::{DECIMALS, phase};
+use crate::{
+    domain::item_filter::ItemCategory,
+    domain::item_name::ItemName,
+    domain::money::Amount,
+    domain::time::UnixMs,
+    domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
+    json::{Cursor, JsonError, JsonStr, ValueKind},
+};
+
+/// Number of this game in `game_id`.
+const GAME_ID: u32 = 1;
+
+/// Ends of names of containers and pins, for names without other parts that only this game has.
+const NAME_ENDS: [&str; 4] = [" Case", " Capsule", " Package", " Pin"];
+
+/// Value of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum SkinField<T> {
+    #[default]
+    Missing,
+    Null,
+    Unreadable,
+    Value(T),
+}
+
+/// Fields of a listing, or of an event that names one.
+#[derive(Debug, Default)]
+pub(super) struct Skin<'a> {
+    /// `event`, which only the feed sends.
+    pub(super) event: Option<JsonStr<'a>>,
+    id: SkinField<TradeId>,
+    name: SkinField<JsonStr<'a>>,
+    price: SkinField<Amount>,
+    /// Any value but null locks the listing.
+    unlock_at: SkinField<()>,
+    created_at: SkinField<UnixMs>,
+    float: SkinField<PaintWear>,
+    paint_index: SkinField<u32>,
+    game: SkinField<u32>,
+    status: SkinField<JsonStr<'a>>,
+    defects: Defects,
+    seen: u16,
+}
+
+impl<'a> Skin<'a> {
+    /// Reads a listing. Returns `None` for a value that is not an object.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`JsonError`] if the text is not JSON.
+    #[inline]
+    pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<Option<Self>, JsonError> {
+        if cursor.peek()? != ValueKind::Object {
+            return cursor.skip().map(|_other| None);
+        }
+        let mut skin = Self::default();
+        cursor.object(|key, cursor| match key.plain() {
+            Some(key) => skin.read_field(key, cursor),
+            None => skin.read_field(&key.decode(), cursor),
+        })?;
+        Ok(Some(skin))
+    }
+
+    /// Reads the value of one key. Each key has a bit that detects repetitions.
+    #[inline]
+    fn read_field(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
+        let bit = match key {
+            "id" => {
+                self.id = number(cursor, |text| text.parse().ok().map(TradeId::from_number))?;
+                0
+            }
+            "name" => {
+                self.name = text(cursor, Some)?;
+                1
+            }
+            "price" => {
+                self.price = number(cursor, positive)?;
+                2
+            }
+            "event" => {
+                let event = text(cursor, Some)?;
+                self.event = value(event);
+                3
+            }
+            "unlock_at" => {
+                self.unlock_at = text(cursor, |_time| Some(()))?;
+                4
+            }
+            "created_at" => {
+                self.created_at = text(cursor, |time| UnixMs::parse(&time.decode()))?;
+                5
+            }
+            "item_float" => {
+                self.float = text(cursor, |float| PaintWear::parse(&float.decode()))?;
+                6
+            }
+            "item_paint_index" => {
+                self.paint_index = number(cursor, |text| text.parse().ok())?;
+                7
+            }
+            "game_id" => {
+                self.game = number(cursor, |text| text.parse().ok())?;
+                8
+            }
+            "status" => {
+                self.status = text(cursor, Some)?;
+                9
+            }
+            _ => return cursor.skip().map(drop),
+        };
+        let mask = 1 << bit;
+        if self.seen & mask != 0 {
+            self.defects.add(Defect::RepeatedKey);
+        }
+        self.seen |= mask;
+        Ok(())
+    }
+
+    /// Returns the id of the listing.
+    pub(super) fn id(&self) -> Option<TradeId> {
+        value(self.id)
+    }
+
+    pub(super) fn status(&self) -> Option<JsonStr<'a>> {
+        value(self.status)
+    }
+
+    /// Returns the listing; `None` without an id. `is_of_game` is `true` if only listings of this game
+    /// were requested.
+    #[inline]
+    pub(super) fn into_trade(self, event: TradeEvent, is_of_game: bool) -> Option<Trade<'a>> {
+        let SkinField::Value(id) = self.id else { return None };
+        let mut defects = self.defects;
+        let total_value = required(self.price, Defect::TotalValue, &mut defects);
+        let market_name = required(self.name, Defect::MarketName, &mut defects);
+        let market_name = market_name.map(JsonStr::decode).unwrap_or_default();
+        let name = parse_name(&market_name);
+        let is_foreign = match self.game {
+            SkinField::Value(game) => game != GAME_ID,
+            SkinField::Unreadable => true,
+            SkinField::Missing | SkinField::Null => !is_of_game && !is_of_this_game(&name),
+        };
+        // Without the field it is unknown whether the listing is locked.
+        if matches!(self.unlock_at, SkinField::Missing) {
+            defects.add(Defect::CanJoin);
+        }
+        let is_locked = self.unlock_at != SkinField::Null;
+        if matches!(self.created_at, SkinField::Unreadable) {
+            defects.add(Defect::CreatedAt);
+        }
+        if matches!(self.float, SkinField::Unreadable) {
+            defects.add(Defect::PaintWear);
+        }
+        Some(Trade {
+            id,
+            event,
+            status: TradeStatus::Listed,
+            item: phase::with_phase(name.base, value(self.paint_index)),
+            is_stattrak: name.is_stattrak,
+            is_souvenir: name.is_souvenir,
+            wear: name.wear,
+            rarity: None,
+            items: 1,
+            markup_percent: None,
+            total_value,
+            base_value: None,
+            can_join: (is_locked || is_foreign).then_some(false),
+            can_join_after: None,
+            suspected_trader_can_join_after: None,
+            created_at: value(self.created_at),
+            expires_at: None,
+            float: value(self.float),
+            float_range: None,
+            is_own: false,
+            market_name,
+            defects,
+            arrival: None,
+        })
+    }
+}
+
+/// Parses a price, which is above zero, and rounds it up.
+#[inline]
+pub(super) fn positive(text: &str) -> Option<Amount> {
+    Amount::parse_ceil(text, DECIMALS).ok().filter(|price| Amount::ZERO < *price)
+}
+
+/// Returns `true` for a name that has a part which only names of this game have. The names of all
+/// games arrive in one channel.
+#[inline]
+fn is_of_this_game(name: &ItemName<'_>) -> bool {
+    name.is_star
+        || name.wear.is_some()
+        || name.is_stattrak
+        || name.base.contains(" | ")
+        || NAME_ENDS.iter().any(|end| name.base.ends_with(end))
+        || ItemCategory::of(&name.base, name.is_star) != ItemCategory::Other
+}
+
+/// Parses a market name. The base borrows from the message if the name does.
+fn parse_name<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
+    match market_name {
+        Cow::Borrowed(text) => ItemName::parse(text),
+        Cow::Owned(text) => {
+            let ItemName { base, is_star, is_stattrak, is_souvenir, wear } = ItemName::parse(text);
+            let base = Cow::Owned(base.into_owned());
+            ItemName { base, is_star, is_stattrak, is_souvenir, wear }
+        }
+    }
+}
+
+/// Reads a value of one kind. Any other kind but null, and `None` from `read`, is unreadable.
+#[inline]
+fn field<'a, T>(
+    cursor: &mut Cursor<'a>,
+    kind: ValueKind,
+    read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
+) -> Result<SkinField<T>, JsonError> {
+    let found = cursor.peek()?;
+    if found == kind {
+        return Ok(read(cursor)?.map_or(SkinField::Unreadable, SkinField::Value));
+    }
+    cursor.skip()?;
+    Ok(if found == ValueKind::Null { SkinField::Null } else { SkinField::Unreadable })
+}
+
+#[inline]
+fn text<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(JsonStr<'a>) -> Option<T>,
+) -> Result<SkinField<T>, JsonError> {
+    field(cursor, ValueKind::String, |cursor| cursor.string().map(read))
+}
+
+#[inline]
+fn number<'a, T>(
+    cursor: &mut Cursor<'a>,
+    read: impl FnOnce(&'a str) -> Option<T>,
+) -> Result<SkinField<T>, JsonError> {
+    field(cursor, ValueKind::Number, |cursor| cursor.number().map(read))
+}
+
+fn value<T>(field: SkinField<T>) -> Option<T> {
+    if let SkinField::Value(value) = field { Some(value) } else { None }
+}
+
+/// Returns a required field; adds a defect if it has no value.
+fn required<T>(field: SkinField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
+    let value = value(field);
+    if value.is_none() {
+        defects.add(defect);
+    }
+    value
+}
+
+#[cfg(test)]
+pub(super) mod tests;
