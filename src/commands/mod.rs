@@ -21,6 +21,7 @@
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 //! - [`known_names`]: items of the whitelist that no price source knows.
+//! - [`simulated_market`]: the simulators behind one type.
 //! - [`local_time`]: times in the zone of the user.
 
 pub mod alert;
@@ -48,6 +49,7 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod sim;
+pub mod simulated_market;
 pub mod status;
 pub mod summary;
 pub mod whitelist;

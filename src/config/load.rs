@@ -109,7 +109,7 @@ impl Config {
         let (mut policy, config_file) =
             read_policy(sources, &variables, (&name, text, named_at), &mut of_settings);
         let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
-        diagnostics.append(of_settings);
+        diagnostics.extend(of_settings);
         if let Some(place) = &live {
             check_live(place, &of_market, &policy, &mut diagnostics);
         }
