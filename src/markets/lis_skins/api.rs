@@ -39,10 +39,7 @@ impl MarketApi for LisSkins {
         has_markup: false,
         has_float: true,
         keyed_by: KeyedBy::IdAndPrice,
-        own_order_ids: Some(OwnOrderIdSupport {
-            visible_within: VISIBLE_WITHIN,
-            look_ups_min: 1,
-        }),
+        own_order_ids: Some(OwnOrderIdSupport { visible_within: VISIBLE_WITHIN, look_ups_min: 1 }),
         auth: Auth::Bearer,
         environment: EnvironmentNames {
             feed: "LIS_SKINS_WS_URL",
@@ -111,11 +108,7 @@ impl MarketApi for LisSkins {
         account::read_balance(response.text()?, self.account_id())
     }
 
-    fn read_purchases(
-        &self,
-        _after: Option<&str>,
-        response: &HttpResponse,
-    ) -> Result<Page<OwnPurchase>, ReadError> {
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
         account::read_purchases(response.text()?)
     }
 

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use crate::prices::item_key::{KNIVES, Phase};
+use crate::{
+    domain::item_name::ItemName,
+    prices::item_key::{KNIVES, Phase},
+};
 
 /// The two finishes with phases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +25,8 @@ static NAMES: LazyLock<Vec<(String, [String; Phase::ALL.len()])>> = LazyLock::ne
 });
 
 fn name(base: &str, phase: Phase) -> String {
-    format!("{base} {}", phase.as_str())
+    // A gem replaces the finish.
+    ItemName::parse(&format!("{base} {}", phase.as_str())).base.into_owned()
 }
 
 /// Returns the base name of an item with its phase, such as `Karambit | Doppler Phase 2`. A name
@@ -88,6 +92,12 @@ mod tests {
 
     #[test]
     fn the_paint_index_of_a_doppler_names_its_phase() {
+        // A gem replaces the finish.
+        let named = |weapon: &str, finish: &str, phase: &str| {
+            let finish =
+                if phase.starts_with("Phase") { format!("{finish} ") } else { String::new() };
+            format!("{weapon} | {finish}{phase}")
+        };
         for (index, phase) in [
             (415, "Ruby"),
             (416, "Sapphire"),
@@ -102,7 +112,7 @@ mod tests {
             (852, "Phase 1"),
             (855, "Phase 4"),
         ] {
-            check("Karambit | Doppler", Some(index), &format!("Karambit | Doppler {phase}"));
+            check("Karambit | Doppler", Some(index), &named("Karambit", "Doppler", phase));
             check("Karambit | Gamma Doppler", Some(index), "Karambit | Gamma Doppler");
         }
         for (index, phase) in
@@ -111,7 +121,7 @@ mod tests {
             check(
                 "Glock-18 | Gamma Doppler",
                 Some(index),
-                &format!("Glock-18 | Gamma Doppler {phase}"),
+                &named("Glock-18", "Gamma Doppler", phase),
             );
             check("Glock-18 | Doppler", Some(index), "Glock-18 | Doppler");
         }
