@@ -16,8 +16,8 @@ const FOREIGN: [(&str, u32); 8] = [
     ("Tempered Mask", 3),
     ("Blackout Hoodie", 3),
     ("Red Shipping Container Garage Door", 3),
-    ("AK47 | Rust Example", 3),
-    ("Taunt: The Example", 4),
+    ("Tempered AK47", 3),
+    ("Taunt: The Example", 2),
 ];
 
 /// A lot at its current price.
