@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::{AppError, CommandContext};
 use crate::{
     config::{
-        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Market, Mode,
-        Problem, SpeedConfig,
+        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
+        SpeedConfig,
         alerts::{HeartbeatConfig, TimeOfDay},
         prices::{PriceSource, PricesConfig},
         reconnection::ReconnectionLimits,
@@ -238,9 +238,11 @@ fn feed(config: &Config) -> String {
     };
     let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
     let filters = if *server_filters { ", filtered by the market" } else { "" };
-    let generation = match config.market {
-        Market::Csgoroll => format!(", generation {}", letter(*generation)),
-        Market::LisSkins | Market::Waxpeer => String::new(),
+    let has_generations =
+        !config.market.settings().feed_keys_without_effect.contains(&"generation");
+    let generation = match has_generations {
+        true => format!(", generation {}", letter(*generation)),
+        false => String::new(),
     };
     format!(
         "{}{generation}, {count}, renewed every {}{sweep}{filters}",

@@ -19,6 +19,7 @@
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
+//! - [`simulated_market`]: the simulators behind one type.
 //! - [`local_time`]: times in the zone of the user.
 
 pub mod alert;
@@ -44,6 +45,7 @@ pub mod report;
 pub mod run;
 pub mod session;
 pub mod sim;
+pub mod simulated_market;
 pub mod status;
 pub mod summary;
 pub mod whitelist;

@@ -88,7 +88,7 @@ impl Config {
         let (mut policy, config_file) =
             read_policy(sources, (&variables, &environment), live.as_ref(), &mut of_settings);
         let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
-        diagnostics.append(of_settings);
+        diagnostics.extend(of_settings);
         if let Some(place) = &live {
             check_live(place, &of_market, &policy, &mut diagnostics);
         }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod dashboard;
+mod feed;
 mod percent;
 mod prices;
 
@@ -12,11 +13,11 @@ use self::alerts::{
     read_rules,
 };
 use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
+use self::feed::{FEED_KEYS, check_absent, read_feed};
 pub(super) use self::percent::resolve;
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 use super::{
-    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, DashboardConfig, FeedConfig, Generation, Market,
-    OrdersConfig, SpeedConfig,
+    Budget, DashboardConfig, FeedConfig, Market, OrdersConfig, SpeedConfig,
     document::{
         ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
         report_syntax_errors, suggestion,
@@ -80,9 +81,6 @@ const BUDGET_KEYS: [&str; 7] = [
     "max_in_flight",
 ];
 
-const FEED_KEYS: [&str; 5] =
-    ["generation", "connections", "max_age_s", "sweep_at_start", "server_filters"];
-
 const RECONNECTION_KEYS: [&str; 12] = [
     "initial_delay_ms",
     "max_delay_ms",
@@ -97,9 +95,6 @@ const RECONNECTION_KEYS: [&str; 12] = [
     "idle_timeout_ms",
     "max_retries",
 ];
-
-/// Minimum of `max_age_s`.
-const AGE_S_MIN: u32 = 60;
 
 /// Maximum of `max_age_s`: one day.
 const WAIT_S_MAX: u32 = 86_400;
@@ -328,71 +323,6 @@ fn read_speed(
     }
     speed.pin_cpu = fields.whole("pin_cpu", (0, affinity::CPU_MAX), context);
     speed.pin_cpu.map(|_cpu| context.document.place(fields.at("pin_cpu")))
-}
-
-fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseContext<'_, '_>) {
-    let fields = TableFields::new(node, "[feed]", &FEED_KEYS, context);
-    let generation = |word: &str| match word {
-        "A" | "a" => Some(Generation::A),
-        "B" | "b" => Some(Generation::B),
-        _ => None,
-    };
-    if let Some(generation) = fields.choice("generation", &["A", "B"], generation, context) {
-        feed.generation = generation;
-    }
-    if let Some(connections) = read_connections(&fields, context) {
-        feed.connections = connections;
-    }
-    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), context) {
-        feed.max_age = max_age;
-    }
-    if let Some(sweep) = fields.flag("sweep_at_start", context) {
-        feed.sweep_at_start = sweep;
-    }
-    if let Some(filters) = fields.flag("server_filters", context) {
-        feed.server_filters = filters;
-        if filters && feed.generation == Generation::A {
-            let message = "`server_filters` has no effect for generation A".to_owned();
-            let remedy = "remove it, or set generation = \"B\"";
-            context.warning(fields.at("server_filters"), message, remedy);
-        }
-    }
-}
-
-/// Reports settings that the market does not have. A flag that is off needs nothing.
-fn check_absent(
-    node: &ConfigNode<'_>,
-    (absent, market): (&[&str], Market),
-    context: &mut ParseContext<'_, '_>,
-) {
-    let Value::Table(members) = &node.value else { return };
-    for member in members.iter().filter(|member| absent.contains(&member.key.as_ref())) {
-        if !matches!(member.node.value, Value::Flag(false)) {
-            let message = format!("`{}` has no meaning on {}", member.key, market.title());
-            context.problem(member.at, message, "remove it");
-        }
-    }
-}
-
-/// Reads a number of connections, or `"auto"`.
-fn read_connections(
-    fields: &TableFields<'_, '_>,
-    context: &mut ParseContext<'_, '_>,
-) -> Option<usize> {
-    let node = fields.get("connections")?;
-    match &node.value {
-        Value::Text(text) if text == "auto" => Some(CONNECTIONS_AUTO),
-        Value::Text(_) => {
-            let message = "`connections` is neither a number nor \"auto\"".to_owned();
-            let remedy = format!("write a number from 1 to {CONNECTIONS_MAX}, or \"auto\"");
-            context.problem(node.at, message, remedy);
-            None
-        }
-        _ => {
-            let max = u32::try_from(CONNECTIONS_MAX).unwrap_or(1);
-            usize::try_from(fields.whole("connections", (1, max), context)?).ok()
-        }
-    }
 }
 
 fn read_reconnection(

@@ -133,6 +133,9 @@ const REVEALING: &[&str] = &[
     "src/net/http_message.rs",
     "src/alerts/format.rs",
     "src/alerts/heartbeat.rs",
+    "src/markets/lis_skins/api.rs",
+    "src/markets/waxpeer/api.rs",
+    "src/protocol/centrifugo.rs",
 ];
 
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
