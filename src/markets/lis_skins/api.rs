@@ -39,10 +39,7 @@ impl MarketApi for LisSkins {
         has_markup: false,
         has_float: true,
         keyed_by: KeyedBy::IdAndPrice,
-        own_order_ids: Some(OwnOrderIdSupport {
-            visible_within: VISIBLE_WITHIN,
-            look_ups_min: 1,
-        }),
+        own_order_ids: Some(OwnOrderIdSupport { visible_within: VISIBLE_WITHIN, look_ups_min: 1 }),
         auth: Auth::Bearer,
         environment: EnvironmentNames {
             feed: "LIS_SKINS_WS_URL",
@@ -125,10 +122,10 @@ impl MarketApi for LisSkins {
 
     fn read_order(
         &self,
-        _order: OrderReference<'_>,
+        order: OrderReference<'_>,
         response: &HttpResponse,
     ) -> Result<Option<OwnPurchase>, ReadError> {
-        account::read_order(response.text()?)
+        account::read_order(response.text()?, order.own_id)
     }
 
     fn keep_warm_request(&self) -> HttpRequest {
