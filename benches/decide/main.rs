@@ -15,6 +15,7 @@
 
 mod frames;
 mod instructions;
+mod lis_skins;
 mod measure;
 mod memory;
 mod prices;
@@ -79,6 +80,7 @@ fn main() -> io::Result<()> {
     }
     if !arguments.iter().any(|argument| argument == "--prices") {
         time(&options, &mut out)?;
+        lis_skins::run(options.rounds, options.is_quick, &mut out)?;
     }
     prices::run(options.rounds, options.is_quick, &mut out)
 }
