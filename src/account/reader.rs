@@ -142,7 +142,7 @@ impl<M: MarketApi> AccountReader<M> {
     ) -> Result<(Page<OwnPurchase>, UnixMs), ReadFailure> {
         let query = AccountQuery::Purchases { user: &user.id, after };
         let (reply, started) = self.send(query).await?;
-        Ok((self.market.read_purchases(after, &reply.response)?, started))
+        Ok((self.market.read_purchases(&reply.response)?, started))
     }
 
     /// Looks up an order by its own id. Returns `None` if the market does not know it, and the start

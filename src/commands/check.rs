@@ -149,6 +149,7 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     let mut line = |title: &str, value: &str| {
         text.push_str(&format!("{title:<13}{value}\n"));
     };
+    line("Market", config.market.title());
     line("Mode", mode(config));
     line("Feed", &feed(config));
     line("Account", &format!("{} (reads and orders)", config.endpoints.http));
@@ -237,10 +238,15 @@ fn feed(config: &Config) -> String {
     };
     let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
     let filters = if *server_filters { ", filtered by the market" } else { "" };
+    let has_generations =
+        !config.market.settings().feed_keys_without_effect.contains(&"generation");
+    let generation = match has_generations {
+        true => format!(", generation {}", letter(*generation)),
+        false => String::new(),
+    };
     format!(
-        "{}, generation {}, {count}, renewed every {}{sweep}{filters}",
+        "{}{generation}, {count}, renewed every {}{sweep}{filters}",
         config.endpoints.ws,
-        letter(*generation),
         whole_units(*max_age)
     )
 }
@@ -547,6 +553,7 @@ fn settings_json(loaded: &Loaded) -> Value {
     let budget = &config.budget;
     let entries = &*config.whitelist;
     json!({
+        "market": config.market.name(),
         "ws_url": config.endpoints.ws.to_string(),
         "http_url": config.endpoints.http.to_string(),
         "generation": letter(config.feed.generation),

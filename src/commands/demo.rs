@@ -20,20 +20,22 @@ use super::{
     AppError, CommandContext, block_on,
     reload::SettingsSource,
     run::{RunArgs, SessionResult},
+    simulated_market::{SimulatedMarket, parse_market, settings_file},
     summary::{SimulatedMarketCounts, Summary},
 };
 use crate::{
     config::{Config, Loaded, Market, Sources},
-    domain::money::Decimals,
+    domain::{money::Decimals, unit},
     log::ReaderGone,
     shutdown::parse_duration,
-    sim::{self, SimServer},
+    sim,
 };
 
 /// Examples in the help.
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper demo
+  sniper demo --market waxpeer
   sniper demo --for 2m --rate 100
   sniper demo --explain
   sniper demo --seed 42 --json";
@@ -44,6 +46,9 @@ const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0
 /// Arguments of `demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
+    /// Simulated market; `sniper markets` lists them
+    #[arg(long, value_name = "NAME", default_value = Market::default().name(), value_parser = parse_market)]
+    pub market: Market,
     /// Duration of the demo
     #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub duration: Duration,
@@ -72,7 +77,8 @@ pub fn run<F: Future<Output = SessionResult>>(
     let log = context.output.log(&demo.loaded)?;
     let mut config = demo.loaded.config.clone();
     config.dashboard.listen = Some(FREE_PORT);
-    announce(&config.data_dir);
+    unit::set(config.market.settings().unit);
+    announce(&config);
     let (duration, explain) = (Some(args.duration), args.explain);
     let args = RunArgs { duration, explain, ..RunArgs::default() };
     let summary = block_on(trade(config, args, log.reader_gone(), None))?;
@@ -80,8 +86,11 @@ pub fn run<F: Future<Output = SessionResult>>(
 }
 
 /// Logs an introduction for new users.
-fn announce(data: &Path) {
-    info!("DEMO: a simulated market on this machine, with play money. Nothing real is bought.");
+fn announce(config: &Config) {
+    let (data, market) = (&config.data_dir, config.market.title());
+    info!(
+        "DEMO: a simulated market ({market}) on this machine, with play money. Nothing real is bought."
+    );
     info!("The bot is the real one. It buys the items on the demo whitelist; simulated rivals");
     info!(
         "buy them too. To use the controls of the page: SNIPER_DATA={} sniper dashboard",
@@ -91,7 +100,7 @@ fn announce(data: &Path) {
 
 /// A running simulator, and the settings to connect to it.
 struct Demo {
-    market: SimServer,
+    market: SimulatedMarket,
     loaded: Loaded,
     directory: TempDir,
 }
@@ -101,8 +110,8 @@ impl Demo {
     fn open(args: &DemoArgs, decimals: fn(Market) -> Decimals) -> Result<Self, AppError> {
         let settings =
             sim::SimSettings { rate: args.rate, seed: args.seed, ..sim::SimSettings::default() };
-        let market = SimServer::start(settings)?;
-        let directory = write_settings().map_err(|error| AppError::Start {
+        let market = SimulatedMarket::start(args.market, settings)?;
+        let directory = write_settings(args.market).map_err(|error| AppError::Start {
             what: "the demo: its temporary folder cannot be created",
             source: error.into(),
         })?;
@@ -132,7 +141,7 @@ impl Demo {
 
 /// Loads the generated settings, which are complete for a live run.
 fn load(
-    market: &SimServer,
+    market: &SimulatedMarket,
     directory: &Path,
     decimals: fn(Market) -> Decimals,
 ) -> Result<Loaded, AppError> {
@@ -150,9 +159,14 @@ fn load(
 }
 
 /// Creates a temporary folder with the demo's settings.
-fn write_settings() -> io::Result<TempDir> {
+fn write_settings(market: Market) -> io::Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("sniper-demo-").tempdir()?;
-    fs::write(directory.path().join("sniper.toml"), sim::demo::with_prices())?;
+    // The reference prices are made up for a market whose listings have a markup.
+    let settings = match market.settings().has_markup {
+        true => sim::demo::with_prices(),
+        false => settings_file(market),
+    };
+    fs::write(directory.path().join("sniper.toml"), settings)?;
     fs::write(directory.path().join(sim::demo::PRICE_FILE), sim::demo::PRICES)?;
     Ok(directory)
 }

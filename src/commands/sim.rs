@@ -10,17 +10,18 @@ use tracing::info;
 use super::{
     AppError, block_on,
     report::{Output, print},
+    simulated_market::{SimulatedMarket, fault_table, parse_market, settings_file},
 };
 use crate::{
-    config::load::process_environment,
-    domain::money::{Amount, Decimals},
+    config::{Market, load::process_environment},
+    domain::{
+        money::{Amount, Decimals},
+        unit,
+    },
     shutdown::{SecondSignal, Shutdown, parse_duration},
     sim::{
-        Fault, MarketHistory, Rate, Rivals, ServerStats, SimServer, SimServerError, SimSettings,
-        demo,
-        faults::{self, FaultError},
-        history::OrderDecision,
-        settings::parse_seed,
+        Fault, MarketHistory, Rate, Rivals, ServerStats, SimServerError, SimSettings,
+        faults::FaultError, history::OrderDecision, settings::parse_seed,
     },
 };
 
@@ -29,6 +30,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper sim               print the settings for .env, then serve the market
   sniper sim --print-whitelist > sniper.toml
+  sniper sim --market lis-skins --fault list
   sniper sim --listen 127.0.0.1:8099 --for 1h";
 
 /// Interval of the status line.
@@ -37,6 +39,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 /// Arguments of `sniper sim`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct SimArgs {
+    /// Simulated market; `sniper markets` lists them
+    #[arg(long, value_name = "NAME", default_value = Market::default().name(), value_parser = parse_market)]
+    pub market: Market,
     /// Address to listen on; port 0 picks a free port
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8099", value_parser = parse_listen)]
     pub listen: SocketAddr,
@@ -50,7 +55,7 @@ pub struct SimArgs {
     /// May be repeated; `--fault list` describes all faults
     #[arg(long = "fault", value_name = "NAME[:CHANCE]")]
     pub faults: Vec<FaultArg>,
-    /// Initial balance of the account, in coins
+    /// Initial balance of the account
     #[arg(long, value_name = "AMOUNT", default_value = "500.00", value_parser = parse_balance, allow_negative_numbers = true)]
     pub balance: Amount,
     /// Stop after this time, such as 60s, 5m or 8h [default: never]
@@ -128,17 +133,18 @@ impl SimArgs {
 /// Returns an [`AppError`] if it cannot start or its output cannot be printed.
 pub fn run(args: &SimArgs, output: Output) -> Result<ExitCode, AppError> {
     if args.print_whitelist {
-        print(demo::WHITELIST)?;
+        print(&settings_file(args.market))?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.lists_faults() {
-        print(&faults::table())?;
+        print(&fault_table(args.market))?;
         return Ok(ExitCode::SUCCESS);
     }
     let log = output.log_filtered(process_environment("RUST_LOG").as_deref())?;
+    unit::set(args.market.settings().unit);
     let market = open(args)?;
     // Printed before signals are handled, so that a signal ends the process if the output blocks.
-    print(&env_lines(&market, args.seed))?;
+    print(&env_lines(&market, args))?;
     let quit = SecondSignal::watch()?;
     let summary = block_on(async {
         let mut shutdown = Shutdown::from_signals(&quit, args.duration);
@@ -155,6 +161,8 @@ pub struct SimSummary {
     pub elapsed: Duration,
     pub history: MarketHistory,
     pub stats: ServerStats,
+    /// Sales and own order ids, on a market with own order ids.
+    pub books: Option<String>,
     /// Reason of the shutdown, as text.
     pub reason: String,
 }
@@ -165,11 +173,11 @@ pub struct SimSummary {
 ///
 /// Returns a [`SimServerError`] if the address is not a loopback address or the server cannot be
 /// started.
-pub fn open(args: &SimArgs) -> Result<SimServer, SimServerError> {
+pub fn open(args: &SimArgs) -> Result<SimulatedMarket, SimServerError> {
     if !args.listen.ip().is_loopback() {
         return Err(SimServerError::NotLoopback { address: args.listen });
     }
-    SimServer::start(args.settings())
+    SimulatedMarket::start(args.market, args.settings())
 }
 
 /// Runs the simulator until a shutdown is requested, and logs a status line every 10 s.
@@ -177,10 +185,11 @@ pub fn open(args: &SimArgs) -> Result<SimServer, SimServerError> {
 /// # Cancel safety
 ///
 /// Cancel safe: dropping the future stops the simulator.
-pub async fn serve(args: &SimArgs, market: SimServer, stop: &mut Shutdown) -> SimSummary {
+pub async fn serve(args: &SimArgs, market: SimulatedMarket, stop: &mut Shutdown) -> SimSummary {
     let started = Instant::now();
     info!(
-        "Simulator listening: {}, {} listings per second, seed {}",
+        "Simulator of {} listening: {}, {} listings per second, seed {}",
+        args.market.title(),
         market.address(),
         args.rate,
         args.seed
@@ -201,15 +210,24 @@ pub async fn serve(args: &SimArgs, market: SimServer, stop: &mut Shutdown) -> Si
         }
     };
     let (history, stats) = (market.history(), market.stats());
-    SimSummary { elapsed: started.elapsed(), history, stats, reason: reason.to_string() }
+    let (books, reason) = (market.books(), reason.to_string());
+    SimSummary { elapsed: started.elapsed(), history, stats, books, reason }
 }
 
 /// Returns the lines of `.env` that connect a bot to this simulator.
-pub fn env_lines(market: &SimServer, seed: u64) -> String {
-    let mut lines = String::from(
+pub fn env_lines(market: &SimulatedMarket, args: &SimArgs) -> String {
+    let seed = args.seed;
+    let (option, folder) = match args.market == Market::default() {
+        true => (String::new(), "practice".to_owned()),
+        false => (
+            format!(" --market {}", args.market.name()),
+            format!("practice-{}", args.market.name()),
+        ),
+    };
+    let mut lines = format!(
         "# The simulated market. Put these lines into .env, and the output of
-# `sniper sim --print-whitelist` into sniper.toml; then, in another terminal: sniper run --live
-",
+# `sniper sim{option} --print-whitelist` into sniper.toml; then, in another terminal: sniper run --live
+"
     );
     for (variable, value) in market.environment() {
         lines.push_str(&format!("{variable}={value}\n"));
@@ -217,7 +235,7 @@ pub fn env_lines(market: &SimServer, seed: u64) -> String {
     lines.push_str(&format!(
         "# A separate data folder, so practice never mixes with real trades. A restart with the same seed
 # lists the same items again: delete this folder first, and run with --new-ledger.
-SNIPER_DATA=data/practice-{seed}
+SNIPER_DATA=data/{folder}-{seed}
 "
     ));
     lines
@@ -279,6 +297,7 @@ impl SimSummary {
         let counts = SimCounts::new(&self.history);
         json!({
             "mode": "sim",
+            "books": self.books,
             "seconds": self.elapsed.as_secs(),
             "listings": self.history.listed,
             "matched": self.history.wanted,
@@ -310,6 +329,9 @@ impl fmt::Display for SimSummary {
         let seconds = self.elapsed.as_secs();
         writeln!(f, "\nSimulator stopped after {seconds} s: {}.", self.reason)?;
         writeln!(f, "{status}")?;
+        if let Some(books) = &self.books {
+            f.write_str(books)?;
+        }
         match self.history.ordered_twice().count() {
             0 => writeln!(f, "No listing was ordered twice."),
             count => writeln!(f, "{count} listings were ordered more than once."),
@@ -352,8 +374,8 @@ mod tests {
     #[test]
     fn the_fault_list_has_a_line_for_each_fault() {
         assert!(parse(&["--fault", "list"]).unwrap().lists_faults());
-        let list = faults::table();
-        for kind in faults::FaultKind::ALL {
+        let list = fault_table(Market::default());
+        for kind in crate::sim::csgoroll::FAULTS {
             let line =
                 list.lines().find(|line| line.split_whitespace().next() == Some(kind.name()));
             assert!(line.is_some_and(|line| line.ends_with(kind.description())), "{kind}");
@@ -379,7 +401,7 @@ mod tests {
     #[test]
     fn the_status_line_counts_listings_and_purchases() {
         let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
-        let market = SimServer::start(settings).unwrap();
+        let market = crate::sim::SimServer::start(settings).unwrap();
         let price = Amount::from_cents(1_000);
         market.inject_purchase(crate::sim::ListedItem::plain("Glove Case", price, price)).unwrap();
         let status = SimStatus { history: &market.history(), stats: market.stats() }.to_string();

@@ -105,6 +105,11 @@ impl Diagnostics {
     pub fn append(&mut self, mut other: Self) {
         other.problems.sort();
         other.warnings.sort();
+        self.extend(other);
+    }
+
+    /// Appends other diagnostics in their order.
+    pub(super) fn extend(&mut self, other: Self) {
         self.problems_suppressed =
             self.problems_suppressed.saturating_add(other.problems_suppressed);
         other.problems.into_iter().for_each(|problem| self.problem(problem));

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod dashboard;
+mod feed;
 mod percent;
 mod prices;
 
@@ -12,11 +13,11 @@ use self::alerts::{
     read_rules,
 };
 use self::dashboard::{DASHBOARD_KEYS, read_dashboard};
+use self::feed::{FEED_KEYS, check_absent, read_feed};
 pub(super) use self::percent::resolve;
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
 use super::{
-    Budget, CONNECTIONS_AUTO, CONNECTIONS_MAX, DashboardConfig, FeedConfig, Generation, Market,
-    OrdersConfig, SpeedConfig,
+    Budget, DashboardConfig, FeedConfig, Market, OrdersConfig, SpeedConfig,
     document::{
         ConfigDocument, ConfigNode, ParseContext, TableFields, Value, parse_toml, read_json,
         report_syntax_errors, suggestion,
@@ -80,9 +81,6 @@ const BUDGET_KEYS: [&str; 7] = [
     "max_in_flight",
 ];
 
-const FEED_KEYS: [&str; 5] =
-    ["generation", "connections", "max_age_s", "sweep_at_start", "server_filters"];
-
 const RECONNECTION_KEYS: [&str; 12] = [
     "initial_delay_ms",
     "max_delay_ms",
@@ -97,9 +95,6 @@ const RECONNECTION_KEYS: [&str; 12] = [
     "idle_timeout_ms",
     "max_retries",
 ];
-
-/// Minimum of `max_age_s`.
-const AGE_S_MIN: u32 = 60;
 
 /// Maximum of `max_age_s`: one day.
 const WAIT_S_MAX: u32 = 86_400;
@@ -159,6 +154,11 @@ pub(super) fn read(
     syntax.append(found);
     diagnostics.append(syntax);
     policy
+}
+
+/// Returns the market of a settings file whose other content may be invalid.
+pub(super) fn market_in(text: &str) -> Market {
+    market_of(&parse_toml(text).0)
 }
 
 /// Returns the market of a settings file; the default if it is absent or unknown.
@@ -223,11 +223,16 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_budget(top.get("budget"), &mut policy, context);
     read_orders(section("orders"), &mut policy.orders, context);
     read_feed(section("feed"), &mut policy.feed, context);
+    let absent = policy.market.settings().feed_keys_without_effect;
+    check_absent(section("feed"), (absent, policy.market), context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
     policy.dashboard = read_dashboard(section("dashboard"), context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
+        if !policy.market.is_priced_in_coins() {
+            check_absent(prices, (&["coin_usd"], policy.market), context);
+        }
     }
     if let Some(list) = top.get("alerts") {
         read_channels(list, &mut policy.alerts, context);
@@ -318,56 +323,6 @@ fn read_speed(
     }
     speed.pin_cpu = fields.whole("pin_cpu", (0, affinity::CPU_MAX), context);
     speed.pin_cpu.map(|_cpu| context.document.place(fields.at("pin_cpu")))
-}
-
-fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseContext<'_, '_>) {
-    let fields = TableFields::new(node, "[feed]", &FEED_KEYS, context);
-    let generation = |word: &str| match word {
-        "A" | "a" => Some(Generation::A),
-        "B" | "b" => Some(Generation::B),
-        _ => None,
-    };
-    if let Some(generation) = fields.choice("generation", &["A", "B"], generation, context) {
-        feed.generation = generation;
-    }
-    if let Some(connections) = read_connections(&fields, context) {
-        feed.connections = connections;
-    }
-    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), context) {
-        feed.max_age = max_age;
-    }
-    if let Some(sweep) = fields.flag("sweep_at_start", context) {
-        feed.sweep_at_start = sweep;
-    }
-    if let Some(filters) = fields.flag("server_filters", context) {
-        feed.server_filters = filters;
-        if filters && feed.generation == Generation::A {
-            let message = "`server_filters` has no effect for generation A".to_owned();
-            let remedy = "remove it, or set generation = \"B\"";
-            context.warning(fields.at("server_filters"), message, remedy);
-        }
-    }
-}
-
-/// Reads a number of connections, or `"auto"`.
-fn read_connections(
-    fields: &TableFields<'_, '_>,
-    context: &mut ParseContext<'_, '_>,
-) -> Option<usize> {
-    let node = fields.get("connections")?;
-    match &node.value {
-        Value::Text(text) if text == "auto" => Some(CONNECTIONS_AUTO),
-        Value::Text(_) => {
-            let message = "`connections` is neither a number nor \"auto\"".to_owned();
-            let remedy = format!("write a number from 1 to {CONNECTIONS_MAX}, or \"auto\"");
-            context.problem(node.at, message, remedy);
-            None
-        }
-        _ => {
-            let max = u32::try_from(CONNECTIONS_MAX).unwrap_or(1);
-            usize::try_from(fields.whole("connections", (1, max), context)?).ok()
-        }
-    }
 }
 
 fn read_reconnection(
@@ -488,6 +443,8 @@ pub(super) struct ParsedEntry {
     pub(super) place: SourceLocation,
     /// Location of the percent rule, if there is one.
     pub(super) percent_at: Option<SourceLocation>,
+    /// `false` if the bound on the markup is the default.
+    pub(super) is_markup_set: bool,
 }
 
 /// Entries of one file.
@@ -559,7 +516,8 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
     let filter = percent::read_filter(&fields, context);
     // A reference replaces the base price of the market, with which the markup compares.
     let default_markup = percent.is_none().then(Percent::default);
-    let max_markup = fields.percent("max_markup_percent", context).or(default_markup);
+    let set_markup = fields.percent("max_markup_percent", context);
+    let (max_markup, is_markup_set) = (set_markup.or(default_markup), set_markup.is_some());
     let max_quantity = fields.whole("max_quantity", (1, u32::MAX), context);
     let max_total = fields.limit("max_total", context);
     fields.warn_above(("max_price", max_price), ("max_total", max_total), context);
@@ -589,7 +547,8 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         filter,
     };
     let place = context.document.place(node.at);
-    Some(ParsedEntry { entry, place, percent_at: percent::place(&fields, context) })
+    let percent_at = percent::place(&fields, context);
+    Some(ParsedEntry { entry, place, percent_at, is_markup_set })
 }
 
 fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<String> {

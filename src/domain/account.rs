@@ -14,6 +14,9 @@ pub const PAGE_CURSOR_BYTES_MAX: usize = 1_024;
 /// Maximum length of an unknown status, in characters.
 pub const STATUS_CHARS_MAX: usize = 40;
 
+/// Maximum length of the name of an item, in characters.
+pub const ITEM_NAME_CHARS_MAX: usize = 200;
+
 /// Account of the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -65,7 +68,8 @@ pub enum NextPage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnPurchase {
     pub id: TradeId,
-    /// Market name of the item, which is untrusted text; `None` if the market does not state it.
+    /// Market name of the item: untrusted text of at most [`ITEM_NAME_CHARS_MAX`] characters; `None` if
+    /// the market does not state it.
     pub name: Option<Box<str>>,
     pub status: TradeStatus,
     /// Status on the wire that no purchase is known to have: untrusted text of at most

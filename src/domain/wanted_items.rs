@@ -94,7 +94,8 @@ impl WantedItems {
     pub fn ceiling(&self, market_name: &str) -> Option<Amount> {
         match ItemName::parse(market_name).base {
             Cow::Borrowed(base) => self.ceiling_of_base(base, market_name),
-            Cow::Owned(_) => Some(Amount::MAX),
+            Cow::Owned(_) if market_name.contains("  ") => Some(Amount::MAX),
+            Cow::Owned(base) => self.ceiling_of_base(&base, market_name),
         }
     }
 

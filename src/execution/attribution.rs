@@ -274,11 +274,7 @@ mod tests {
             Err(ReadError::Shape)
         }
 
-        fn read_purchases(
-            &self,
-            _after: Option<&str>,
-            _response: &HttpResponse,
-        ) -> Result<Page<OwnPurchase>, ReadError> {
+        fn read_purchases(&self, _response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
             Err(ReadError::Shape)
         }
 

@@ -128,16 +128,12 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns a [`ReadError`] if the response has no user.
     fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError>;
 
-    /// Reads the response to [`AccountQuery::Purchases`] with this cursor.
+    /// Reads the response to [`AccountQuery::Purchases`].
     ///
     /// # Errors
     ///
     /// Returns a [`ReadError`] if the response has no list.
-    fn read_purchases(
-        &self,
-        after: Option<&str>,
-        response: &HttpResponse,
-    ) -> Result<Page<OwnPurchase>, ReadError>;
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError>;
 
     /// Reads the response to [`AccountQuery::OpenListings`]. The age of the listings is zero; the
     /// caller computes it from the server's time.

@@ -19,7 +19,7 @@ const STD_NAMES: [&str; 20] = [
 const CLIENT_MODULES: [&str; 8] =
     ["json", "prices", "net", "markets", "protocol", "ws", "execution", "account"];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
-const SOURCE_LINES_MAX: usize = 53_500;
+const SOURCE_LINES_MAX: usize = 61_000;
 
 fn sources() -> Vec<Source> {
     files("src", "rs")
@@ -177,7 +177,10 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
     let sources = sources();
     let simulator = sources.iter().filter(|source| source.is_under("src/sim"));
     let simulator: Vec<&Source> = simulator.collect();
-    assert!(simulator.iter().any(|source| source.is_under("src/sim/csgoroll")));
+    for folder in ["csgoroll", "lis_skins", "lots", "waxpeer"] {
+        let folder = format!("src/sim/{folder}");
+        assert!(simulator.iter().any(|source| source.is_under(&folder)), "{folder}");
+    }
     let complaints: Vec<String> =
         simulator.iter().flat_map(|source| shared_wire_code(&source.path, &code(source))).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
@@ -185,12 +188,13 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
 
 /// Places that may name the market: its own folders, the modules that contain these, the settings,
 /// and the one `match` of the program.
-const MARKET_PLACES: [&str; 6] = [
+const MARKET_PLACES: [&str; 7] = [
     "src/markets/csgoroll",
     "src/markets/mod.rs",
     "src/sim/csgoroll",
     "src/sim/mod.rs",
     "src/config",
+    "src/commands/simulated_market.rs",
     "src/main.rs",
 ];
 

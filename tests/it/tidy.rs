@@ -13,7 +13,7 @@ use std::{
 /// Maximum length of a file, in lines before its tests.
 const LINES_MAX: usize = 800;
 /// Maximum length of `main.rs`, in lines.
-const MAIN_LINES_MAX: usize = 121;
+const MAIN_LINES_MAX: usize = 136;
 
 /// Pure modules: they make decisions without I/O. A folder includes every file in it.
 const PURE: &[&str] = &[
@@ -125,6 +125,9 @@ const REVEALING: &[&str] = &[
     "src/net/http_message.rs",
     "src/alerts/format.rs",
     "src/alerts/heartbeat.rs",
+    "src/markets/lis_skins/api.rs",
+    "src/markets/waxpeer/api.rs",
+    "src/protocol/centrifugo.rs",
 ];
 
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.

@@ -70,11 +70,7 @@ impl MarketApi for Csgoroll {
         account::read_current_user(response.text()?)
     }
 
-    fn read_purchases(
-        &self,
-        _after: Option<&str>,
-        response: &HttpResponse,
-    ) -> Result<Page<OwnPurchase>, ReadError> {
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
         account::read_own_purchases(response.text()?)
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::{DECIMALS, listing, listing::Skin};
 use crate::{
     domain::account::{
-        BalanceError, NextPage, OwnPurchase, PAGE_CURSOR_BYTES_MAX, Page, STATUS_CHARS_MAX, User,
+        BalanceError, ITEM_NAME_CHARS_MAX, NextPage, OwnPurchase, PAGE_CURSOR_BYTES_MAX, Page,
+        STATUS_CHARS_MAX, User,
     },
     domain::money::Amount,
     domain::own_order_id::OwnOrderId,
@@ -169,9 +170,6 @@ fn skins_of(purchase: &str) -> Option<Vec<Option<OwnPurchase>>> {
     Some(skins.map(|skin| skin_of(skin, created_at)).collect())
 }
 
-/// Maximum length of the name of an item, in characters.
-const NAME_CHARS_MAX: usize = 200;
-
 fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
     let skin = JsonObject::parse(skin).ok()?;
     let id = skin.number("id")?.parse().ok().map(TradeId::from_number)?;
@@ -190,10 +188,9 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
     let unknown = error.map_or(word.clone(), |error| format!("{word} {error}"));
     let unknown = || secret::mask(unknown.trim()).chars().take(STATUS_CHARS_MAX).collect();
     let name = skin.get::<String>("name");
-    let name = name.map(|name| secret::mask(&name).chars().take(NAME_CHARS_MAX).collect());
     Some(OwnPurchase {
         id,
-        name,
+        name: name.map(|name| secret::mask(&name).chars().take(ITEM_NAME_CHARS_MAX).collect()),
         status,
         unknown_status: (status == TradeStatus::Other).then(unknown),
         price: skin.number("price").and_then(listing::positive),

@@ -108,11 +108,7 @@ impl MarketApi for LisSkins {
         account::read_balance(response.text()?, self.account_id())
     }
 
-    fn read_purchases(
-        &self,
-        _after: Option<&str>,
-        response: &HttpResponse,
-    ) -> Result<Page<OwnPurchase>, ReadError> {
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
         account::read_purchases(response.text()?)
     }
 

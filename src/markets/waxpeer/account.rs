@@ -1,11 +1,10 @@
-//! Parser of responses over HTTP: user and balance, own purchases, the look-up of an order.
+//! Parser of responses over HTTP: user and balance, and the look-up of an order.
 //!
-//! Source of the shapes: the documentation, recordings (user, look-up) and a public client
-//! (purchases).
+//! Source of the shapes: recordings.
 
 use super::{balance, item_id, price, purchase_status};
 use crate::{
-    domain::account::{BalanceError, NextPage, OwnPurchase, Page, STATUS_CHARS_MAX, User},
+    domain::account::{BalanceError, ITEM_NAME_CHARS_MAX, OwnPurchase, STATUS_CHARS_MAX, User},
     domain::money::Amount,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeStatus},
@@ -16,12 +15,6 @@ use crate::{
     secret,
     text::Escaped,
 };
-
-/// Number of purchases from which the market returns no more.
-const SKIP_MAX: usize = 1_000;
-
-/// Maximum length of the name of an item, in characters.
-const NAME_CHARS_MAX: usize = 200;
 
 /// Maximum length of an unreadable value in an error, in characters.
 const VALUE_CHARS_MAX: usize = 40;
@@ -59,35 +52,6 @@ fn wallet(user: &JsonObject<'_>) -> Result<Amount, BalanceError> {
     })
 }
 
-/// Parses a page of purchases, of which `skip` were skipped. Sales are not among them.
-///
-/// # Errors
-///
-/// Returns a [`ReadError`] if the body is not that response.
-pub fn read_purchases(body: &str, skip: usize) -> Result<Page<OwnPurchase>, ReadError> {
-    let response = success(body)?;
-    let data = response.get::<JsonObject<'_>>("data").ok_or(ReadError::Shape)?;
-    let trades = data.array("trades").ok_or(ReadError::Shape)?;
-    // Both lists share the position.
-    let transactions = data.array("transactions").unwrap_or_default().len();
-    let next = match trades.len().max(transactions) {
-        0 => NextPage::End,
-        count => match skip.saturating_add(count) {
-            skip if skip <= SKIP_MAX => NextPage::After(skip.to_string()),
-            _ => NextPage::Unclear,
-        },
-    };
-    let mut page = Page { nodes: Vec::new(), unreadable: 0, next, error: None };
-    for trade in trades {
-        match Listed::read(trade) {
-            Some(Listed::Purchase(purchase)) => page.nodes.push(purchase),
-            Some(Listed::Sale) => {}
-            None => page.unreadable = page.unreadable.saturating_add(1),
-        }
-    }
-    Ok(page)
-}
-
 /// Parses the look-up of an order by its own id. Returns `None` if the list is empty.
 ///
 /// # Errors
@@ -105,32 +69,11 @@ pub fn read_order(body: &str, order: OrderReference<'_>) -> Result<Option<OwnPur
     if trade.get::<String>("project_id").as_deref() != Some(order.own_id.as_str()) {
         return Err(ReadError::Shape);
     }
-    let id = match trade.text("item_id") {
+    let id = match trade.text("item_id").filter(|id| *id != "null") {
         Some(_) => read_id(&trade).ok_or(ReadError::Shape)?,
         None => *order.id,
     };
     Ok(Some(purchase(&trade, id)))
-}
-
-/// Entry of the account's history.
-enum Listed {
-    Purchase(OwnPurchase),
-    Sale,
-}
-
-impl Listed {
-    fn read(trade: &str) -> Option<Self> {
-        let trade = JsonObject::parse(trade).ok()?;
-        let action = trade.get::<String>("action")?;
-        match action.as_str() {
-            "buy" => {
-                let id = read_id(&trade)?;
-                Some(Self::Purchase(purchase(&trade, id)))
-            }
-            "sell" => Some(Self::Sale),
-            _ => None,
-        }
-    }
 }
 
 /// Reads the id of an item: a string or a number. One that contains a credential is rejected, because
@@ -145,23 +88,21 @@ fn read_id(trade: &JsonObject<'_>) -> Option<TradeId> {
 
 /// Reads the fields of a purchase except its id.
 fn purchase(trade: &JsonObject<'_>, id: TradeId) -> OwnPurchase {
-    let time = |key| trade.get::<String>(key).and_then(|text| UnixMs::parse(&text));
     let code = trade.text("status").unwrap_or("none");
     let is_protected = trade.text("release_date").is_some_and(|date| date != "null")
         && trade.get("is_released") != Some(true);
     let status =
         code.parse().map_or(TradeStatus::Other, |code| purchase_status(code, is_protected));
     let masked = |text: &str, max| secret::mask(text).chars().take(max).collect();
-    let created_at = time("created");
     OwnPurchase {
         id,
-        name: trade.get::<String>("name").map(|name| masked(&name, NAME_CHARS_MAX)),
+        name: trade.get::<String>("name").map(|name| masked(&name, ITEM_NAME_CHARS_MAX)),
         status,
         unknown_status: (status == TradeStatus::Other).then(|| masked(code, STATUS_CHARS_MAX)),
         price: trade.number("price").and_then(price),
-        created_at,
-        updated_at: time("date").or_else(|| epoch(trade, "last_updated")),
-        joined_at: created_at,
+        created_at: None,
+        updated_at: epoch(trade, "last_updated"),
+        joined_at: None,
     }
 }
 
@@ -184,5 +125,167 @@ fn success(body: &str) -> Result<JsonObject<'_>, ReadError> {
         (Some(true), _) => Ok(response),
         (Some(false), Some(message)) => Err(ReadError::MarketError(Escaped(&message).to_string())),
         (Some(false), None) | (None, _) => Err(ReadError::Shape),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::{
+        own_order_id::{OwnOrderId, OwnOrderIds},
+        trade::KeyedBy,
+    };
+
+    fn own_id() -> OwnOrderId {
+        OwnOrderIds::new("00ff").id(&KeyedBy::Id.key(TradeId::from_number(7), None))
+    }
+
+    fn look_up(body: &str) -> Result<Option<OwnPurchase>, ReadError> {
+        let (id, own_id) = (TradeId::from_number(40_000_000_123), own_id());
+        read_order(body, OrderReference { id: &id, own_id: &own_id })
+    }
+
+    fn trade() -> Value {
+        json!({
+            "id": 30_717_201, "project_id": own_id().to_string(),
+            "name": "AK-47 | Redline (Field-Tested)", "price": 6, "status": 4,
+            "trade_id": "9393511289", "done": false, "reason": null, "release_date": null,
+            "is_released": false, "send_until": "1790636153", "last_updated": "1790634353",
+            "counter": "564", "for_steamid64": "7656", "seller_name": "s",
+        })
+    }
+
+    fn with(key: &str, value: Value) -> Value {
+        let mut trade = trade();
+        trade[key] = value;
+        trade
+    }
+
+    fn listed(trades: &[Value]) -> String {
+        json!({ "success": true, "trades": trades }).to_string()
+    }
+
+    #[test]
+    fn a_user_has_an_id_and_a_wallet_in_thousandths() {
+        let user =
+            read_user(r#"{"success":true,"user":{"wallet":53300,"id":"11d6f117"}}"#).unwrap();
+        assert_eq!(user.id, "11d6f117");
+        assert_eq!(user.balance, Some(Amount::from_thousandths(53_300)));
+        assert_eq!((user.is_flagged, user.daily_withdraw_limit), (None, None));
+    }
+
+    #[test]
+    fn an_unreadable_wallet_has_a_specific_error() {
+        let error = |wallet: &str| {
+            let body = format!(r#"{{"success":true,"user":{{"id":"a"{wallet}}}}}"#);
+            let user = read_user(&body).unwrap();
+            assert_eq!(user.balance, None);
+            user.balance_error.unwrap().to_string()
+        };
+        assert_eq!(error(""), "the response contains no wallet");
+        assert_eq!(error(r#","wallet":null"#), "the response contains no wallet");
+        for wallet in ["-1", "\"53300\"", "[]", "1e3"] {
+            let text = error(&format!(r#","wallet":{wallet}"#));
+            assert_eq!(text, format!("the wallet is not an amount in thousandths: {wallet}"));
+        }
+        assert!(error(&format!(r#","wallet":{}"#, "9".repeat(500))).len() < 120);
+    }
+
+    #[test]
+    fn a_response_without_the_requested_data_is_an_error() {
+        for body in ["[]", "{}", r#"{"success":true}"#, r#"{"success":true,"user":{"wallet":1}}"#] {
+            assert_eq!(read_user(body), Err(ReadError::Shape), "{body}");
+        }
+        assert_eq!(read_user("<html>"), Err(ReadError::NotJson));
+        let refused = r#"{"success":false,"msg":"wrong api\u001b"}"#;
+        let error = Err(ReadError::MarketError("wrong api\\u{1b}".to_owned()));
+        assert_eq!(read_user(refused), error);
+        assert_eq!(look_up(refused).map(drop), error.map(drop));
+    }
+
+    #[test]
+    fn an_order_is_found_by_its_own_id_and_absent_otherwise() {
+        assert_eq!(look_up(r#"{"success":true,"trades":[]}"#), Ok(None));
+        let found = look_up(&listed(&[trade()])).unwrap().unwrap();
+        // The response does not name the listing.
+        assert_eq!(found.id, TradeId::from_number(40_000_000_123));
+        assert_eq!(found.name.as_deref(), Some("AK-47 | Redline (Field-Tested)"));
+        assert_eq!(found.status, TradeStatus::Processing);
+        assert_eq!(found.price, Some(Amount::from_thousandths(6)));
+        assert_eq!(found.updated_at, Some(UnixMs(1_790_634_353_000)));
+        assert_eq!(found.unknown_status, None);
+    }
+
+    #[test]
+    fn a_named_item_is_returned_so_that_another_one_is_noticed() {
+        let id = |value| look_up(&listed(&[with("item_id", value)])).map(|found| found.unwrap().id);
+        assert_eq!(id(json!("40000000999")), Ok(TradeId::from_number(40_000_000_999)));
+        assert_eq!(id(json!(40_000_000_999_u64)), Ok(TradeId::from_number(40_000_000_999)));
+        assert_eq!(id(json!(null)), Ok(TradeId::from_number(40_000_000_123)));
+        assert_eq!(id(json!("x")), Err(ReadError::Shape));
+    }
+
+    #[test]
+    fn an_unreadable_list_is_no_absence() {
+        let duplicate = listed(&[trade()]).replace(r#""price":6"#, r#""price":6,"price":7"#);
+        for body in [
+            r#"{"success":true}"#.to_owned(),
+            r#"{"success":true,"trades":null}"#.to_owned(),
+            r#"{"success":true,"trades":{}}"#.to_owned(),
+            listed(&[json!(null)]),
+            listed(&[json!("x")]),
+            listed(&[json!({ "id": "?", "project_id": null, "price": null, "status": null })]),
+            listed(&[with("project_id", json!("another"))]),
+            listed(&[trade(), trade()]),
+            listed(&[trade(), json!(null)]),
+            duplicate,
+        ] {
+            assert_eq!(look_up(&body), Err(ReadError::Shape), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_release_date_protects_a_purchase_until_it_is_released() {
+        let status = |status: Value, date: Value, is_released: bool| {
+            let mut trade = with("status", status);
+            trade["release_date"] = date;
+            trade["is_released"] = json!(is_released);
+            look_up(&listed(&[trade])).unwrap().unwrap().status
+        };
+        let date = json!("2026-03-09T10:00:00.000Z");
+        assert_eq!(status(json!(4), date.clone(), false), TradeStatus::CompletedProtected);
+        assert_eq!(status(json!(5), date.clone(), false), TradeStatus::CompletedProtected);
+        assert_eq!(status(json!(5), date.clone(), true), TradeStatus::Completed);
+        assert_eq!(status(json!(5), json!(null), false), TradeStatus::Completed);
+        assert_eq!(status(json!(6), date, false), TradeStatus::Cancelled);
+    }
+
+    #[test]
+    fn an_unknown_status_is_kept_as_text() {
+        for (status, shown) in [(json!(3), "3"), (json!("4"), "\"4\""), (json!(null), "null")] {
+            let found = look_up(&listed(&[with("status", status)])).unwrap().unwrap();
+            assert_eq!(found.status, TradeStatus::Other);
+            assert_eq!(found.unknown_status.as_deref(), Some(shown));
+        }
+        let long = json!("x".repeat(1_000));
+        let found = look_up(&listed(&[with("status", long.clone())])).unwrap().unwrap();
+        assert_eq!(found.unknown_status.unwrap().len(), STATUS_CHARS_MAX);
+        let found = look_up(&listed(&[with("name", long)])).unwrap().unwrap();
+        assert_eq!(found.name.unwrap().len(), ITEM_NAME_CHARS_MAX);
+        let unpriced = look_up(&listed(&[with("price", json!("6"))])).unwrap().unwrap();
+        assert_eq!(unpriced.price, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_read_as_an_absence_but_an_empty_list(text in "\\PC{0,60}") {
+            prop_assert!(look_up(&text).is_err());
+            prop_assert!(read_user(&text).is_err());
+            let body = format!(r#"{{"success":true,"trades":[{text}]}}"#);
+            prop_assert_eq!(look_up(&body) == Ok(None), text.trim().is_empty());
+        }
     }
 }

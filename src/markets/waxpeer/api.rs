@@ -18,10 +18,6 @@ use crate::{
     net::http_message::{Auth, HttpRequest, HttpResponse, JSON, RequestParts, percent_encode},
 };
 
-/// Range of the purchases that are read, which the market requires: all of them.
-const FIRST_DAY: &str = "01-01-2015";
-const LAST_DAY: &str = "12-31-2099";
-
 impl Waxpeer {
     /// Returns a path below the configured base path.
     fn path(&self, endpoint: &str) -> String {
@@ -50,11 +46,6 @@ impl Waxpeer {
         }
         encoded
     }
-}
-
-/// Returns the number of skipped purchases that a cursor stands for.
-fn skip_of(after: Option<&str>) -> usize {
-    after.and_then(|after| after.parse().ok()).unwrap_or(0)
 }
 
 impl MarketApi for Waxpeer {
@@ -102,18 +93,14 @@ impl MarketApi for Waxpeer {
         order_response::error_message(response)
     }
 
-    /// There is no list of open listings by age.
+    /// The shape of the list of purchases is not documented, so orders are looked up one by one. There
+    /// is no list of open listings by age.
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
         Ok(match query {
             AccountQuery::User => self.get("/user"),
-            AccountQuery::Purchases { after, .. } => {
-                let body = serde_json::json!({
-                    "skip": skip_of(*after), "start": FIRST_DAY, "end": LAST_DAY, "sort": "DESC",
-                });
-                let path = self.path("/my-history");
-                self.with_headers(HttpRequest::post_json(path, body.to_string()))
+            AccountQuery::Purchases { .. } | AccountQuery::OpenListings { .. } => {
+                return Err(AccountQueryError::Unsupported);
             }
-            AccountQuery::OpenListings { .. } => return Err(AccountQueryError::Unsupported),
             AccountQuery::Order { own_id } => {
                 self.get("/check-many-project-id").with_query("id", own_id.as_str())
             }
@@ -124,12 +111,8 @@ impl MarketApi for Waxpeer {
         account::read_user(response.text()?)
     }
 
-    fn read_purchases(
-        &self,
-        after: Option<&str>,
-        response: &HttpResponse,
-    ) -> Result<Page<OwnPurchase>, ReadError> {
-        account::read_purchases(response.text()?, skip_of(after))
+    fn read_purchases(&self, _response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
+        Err(ReadError::Shape)
     }
 
     fn read_listings<'a>(&self, _response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError> {
@@ -150,5 +133,64 @@ impl MarketApi for Waxpeer {
 
     fn is_keep_warm_response(&self, response: &HttpResponse) -> bool {
         order_response::is_user(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::market, *};
+    use crate::{
+        config::Credential,
+        domain::{money::Amount, own_order_id::OwnOrderIds, time::UnixMs, trade::TradeId},
+        execution::request::PreparedOrder,
+        net::http_message::Method,
+    };
+
+    fn key() -> Credential {
+        Credential::from_key("hunter2/key").unwrap()
+    }
+
+    #[test]
+    fn an_order_is_a_get_with_the_limit_the_recipient_and_the_own_id() {
+        let template = Waxpeer::authenticated(Some(&key()), market().order_template());
+        assert_eq!(template.method, Method::Get);
+        let id = TradeId::from_number(40_000_000_123);
+        let price_limit = Amount::from_thousandths(912_340);
+        let own_id = OwnOrderIds::new("00ff").id(&KeyedBy::IdAndPrice.key(id, Some(price_limit)));
+        let order = OrderFields { id, price_limit, own_id: Some(own_id) };
+        let mut prepared = PreparedOrder::new(&template, "api.example.com").unwrap();
+        let text = str::from_utf8(prepared.bytes_for(&order, UnixMs(0))).unwrap().to_owned();
+        let line = format!(
+            "GET /v1/buy-one-p2p?item_id=40000000123&price=912340&partner=123456789&token=AbCdEf12\
+             &project_id={own_id}&api=hunter2%2Fkey HTTP/1.1\r\nHost: api.example.com\r\n"
+        );
+        assert!(text.starts_with(&line), "{text}");
+        assert!(!text.contains("Content-Length") && text.ends_with("\r\n\r\n"), "{text}");
+        assert!(own_id.as_str().len() <= 36);
+        let shown = format!("{template:?} {:?}", market());
+        assert!(!shown.contains("hunter2") && !shown.contains("AbCdEf12"), "{shown}");
+    }
+
+    #[test]
+    fn each_read_is_a_request_below_the_configured_path() {
+        let own_id = OwnOrderIds::new("00ff").id(&KeyedBy::Id.key(TradeId::from_number(7), None));
+        let path = |query: &AccountQuery<'_>| {
+            let request = market().account_request(query)?;
+            assert_eq!(request.method, Method::Get);
+            let request = Waxpeer::authenticated(Some(&key()), request);
+            assert!(!format!("{request:?}").contains("hunter2"));
+            Ok(request.path_and_query)
+        };
+        assert_eq!(path(&AccountQuery::User).as_deref(), Ok("/v1/user?api=hunter2%2Fkey"));
+        let order = path(&AccountQuery::Order { own_id: &own_id });
+        let expected = format!("/v1/check-many-project-id?id={own_id}&api=hunter2%2Fkey");
+        assert_eq!(order.as_deref(), Ok(expected.as_str()));
+        for unsupported in [
+            AccountQuery::Purchases { user: "u", after: None },
+            AccountQuery::OpenListings { after: None },
+        ] {
+            assert_eq!(path(&unsupported), Err(AccountQueryError::Unsupported));
+        }
+        assert_eq!(market().keep_warm_request().path_and_query, "/v1/user");
     }
 }

@@ -202,3 +202,135 @@ fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<TradeNotice>, JsonError> {
     })?;
     Ok(id.map(|id| TradeNotice::Purchase { id, status }))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        domain::trade::TradeId,
+        protocol::{FeedMessage, FeedProtocol as _, Incoming, SocketIo},
+    };
+
+    const LISTING: &str = r#"{"item_id":"7","name":"Fracture Case","price":500,"game":"csgo"}"#;
+
+    fn try_read(message: &str, has_key: bool) -> Option<(Vec<MarketEvent<'_>>, bool)> {
+        let mut protocol = SocketIo::default();
+        let open = protocol.read(FeedMessage::Text("0{}"), |_event| Ok(()));
+        assert!(matches!(open, Ok(Incoming::Reply(_))));
+        let read = protocol.read(FeedMessage::Text(message), |event| read(event, has_key));
+        let Ok(Incoming::Data { payload, .. }) = read else { return None };
+        Some((payload.events.into_iter().collect(), payload.is_data))
+    }
+
+    fn events(message: &str) -> Vec<MarketEvent<'_>> {
+        try_read(message, true).unwrap().0
+    }
+
+    fn id(number: u64) -> TradeId {
+        TradeId::from_number(number)
+    }
+
+    #[test]
+    fn a_new_listing_and_a_new_price_are_listings() {
+        for (name, expected) in [("new", TradeEvent::Listed), ("update", TradeEvent::Repriced)] {
+            let text = format!(r#"42["{name}",{LISTING}]"#);
+            let (events, is_data) = try_read(&text, false).unwrap();
+            let [MarketEvent::Trade(trade)] = events.as_slice() else { panic!("{events:?}") };
+            assert_eq!((trade.event, trade.id, is_data), (expected, id(7), true));
+        }
+        let escaped = format!(r#"42["n\u0065w",{LISTING}]"#);
+        assert!(matches!(events(&escaped)[..], [MarketEvent::Trade(_)]));
+    }
+
+    #[test]
+    fn a_removal_is_a_notice() {
+        let removed = MarketEvent::Notice(TradeNotice::Removed { id: id(7) });
+        assert_eq!(events(r#"42["removed",{"game":"csgo","item_id":"7","price":1}]"#), [removed]);
+        for payload in ["{}", r#"{"item_id":null}"#, "null", "[]", "7"] {
+            for event in ["removed", "new", "update"] {
+                let text = format!(r#"42["{event}",{payload}]"#);
+                assert_eq!(events(&text), [MarketEvent::Unreadable(1)], "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_balance_is_rounded_down_and_never_guessed() {
+        let balance = |wallet: &str| {
+            let text = format!(r#"42["change_user",{{"name":"x","wallet":{wallet}}}]"#);
+            let (events, is_data) = try_read(&text, true).unwrap();
+            assert!(!is_data);
+            events.iter().map(|event| format!("{event:?}")).collect::<Vec<_>>()
+        };
+        let expected = format!("{:?}", MarketEvent::Balance(Amount::from_thousandths(53_300)));
+        assert_eq!(balance("53300"), [expected.as_str()]);
+        assert_eq!(balance("53300.9"), [expected.as_str()]);
+        for wallet in ["null", "\"53300\"", "-1", "[]", "1e5"] {
+            assert!(balance(wallet).is_empty(), "{wallet}");
+        }
+        assert!(events(r#"42["change_user",{"name":"x"}]"#).is_empty());
+    }
+
+    #[test]
+    fn the_items_of_a_trade_are_reported_with_their_status() {
+        let text = r#"42["steamTrade",{"type":"update","data":{"id":1,"stage":2,"costum_id":"x","done":false,
+            "items":[{"id":9,"price":6,"name":"a","status":4,"item_id":"7","trade_id":"3"},{"item_id":8,"status":6},
+            {"item_id":"9","status":"?"},{"status":4},null,7]}}]"#;
+        let purchase =
+            |number, status| MarketEvent::Notice(TradeNotice::Purchase { id: id(number), status });
+        let expected = [
+            purchase(7, TradeStatus::Processing),
+            purchase(8, TradeStatus::Cancelled),
+            purchase(9, TradeStatus::Other),
+        ];
+        assert_eq!(events(text), expected);
+        for data in ["null", "{}", r#"{"data":null}"#, r#"{"data":{"items":{}}}"#, r#"{"data":[]}"#]
+        {
+            assert!(events(&format!(r#"42["steamTrade",{data}]"#)).is_empty(), "{data}");
+        }
+        let many = format!(
+            r#"42["steamTrade",{{"data":{{"items":[{}{{}}]}}}}]"#,
+            r#"{"item_id":"7"},"#.repeat(10_000)
+        );
+        assert_eq!(events(&many).len(), ITEMS_MAX);
+    }
+
+    #[test]
+    fn a_handshake_without_an_account_is_an_error_only_with_a_key() {
+        let anonymous = r#"42["handshake",{"id":null,"message":"No authentication or session"}]"#;
+        let error = MarketEvent::ServerError(Cow::Borrowed("No authentication or session"));
+        assert_eq!(try_read(anonymous, true), Some((vec![error], false)));
+        assert_eq!(try_read(anonymous, false), Some((vec![], false)));
+        let known = r#"42["handshake",{"id":"11d6f117-1ad2-47e1-aca1-bcasdf9e37fa"}]"#;
+        assert_eq!(try_read(known, true), Some((vec![], false)));
+        assert_eq!(events(r#"42["handshake",{}]"#).len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_event_is_counted_and_a_malformed_one_is_an_error() {
+        assert_eq!(events(r#"42["notification",{"a":[1]}]"#), [MarketEvent::Unknown]);
+        assert_eq!(events(r#"42["bare"]"#), [MarketEvent::Unknown]);
+        assert!(events(r#"42["subscribed",{"name":"csgo"}]"#).is_empty());
+        for text in [r#"42["new",{"item_id":"7",}]"#, r#"42["new",{]"#, r#"42["removed",{"a":]"#] {
+            assert_eq!(try_read(text, true), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_payload_is_read_or_rejected_without_panic(
+            name in prop::sample::select(vec!["new", "update", "removed", "change_user", "steamTrade", "handshake", "x"]),
+            tokens in prop::collection::vec(prop::sample::select(vec![
+                "{", "}", "[", "]", ",", ":", "\"item_id\"", "\"7\"", "\"data\"", "\"items\"", "\"wallet\"", "1", "null",
+                "\"status\"", "\"id\"", "\"name\"", "\"price\"", "\"\\u0061\"",
+            ]), 0..14),
+        ) {
+            let payload = tokens.concat();
+            let text = format!(r#"42["{name}",{payload}]"#);
+            let is_json = serde_json::from_str::<serde_json::Value>(&format!("[0,{payload}]"));
+            prop_assert_eq!(try_read(&text, true).is_some(), is_json.is_ok(), "{}", text);
+        }
+    }
+}

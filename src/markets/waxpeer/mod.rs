@@ -1,8 +1,8 @@
 //! Protocol of Waxpeer, the only module that depends on that market. Pure.
 //!
 //! [`feed`] parses events, [`listing`] the listing in one of them, and [`scan`] finds the wanted ones
-//! early. [`order_response`] classifies the responses to orders, and [`account`] parses the user, the
-//! purchases and the look-up of an order. [`api`] creates the requests.
+//! early. [`order_response`] classifies the responses to orders, and [`account`] parses the user and
+//! the look-up of an order. [`api`] creates the requests.
 //!
 //! All prices and balances are integers of thousandths of a US dollar. The wire formats come from the
 //! official documentation, recordings and public clients of 2023–2026 and were never tested against

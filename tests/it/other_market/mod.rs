@@ -237,11 +237,7 @@ impl MarketApi for OtherMarket {
         Ok(User { id, balance: thousandths(&json["balance"]), ..User::default() })
     }
 
-    fn read_purchases(
-        &self,
-        _after: Option<&str>,
-        response: &HttpResponse,
-    ) -> Result<Page<OwnPurchase>, ReadError> {
+    fn read_purchases(&self, response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {
         page(&json(response)?["purchases"], purchase)
     }
 
