@@ -6,7 +6,7 @@ use sniper::{
     commands::{
         CommandContext, alert, capture, check,
         cli::{Cli, Command},
-        completions, dashboard, demo, doctor, health, init, ledger, man, prices, profit,
+        completions, dashboard, demo, doctor, health, init, ledger, man, markets, prices, profit,
         reload::SettingsSource,
         replay,
         run::{self, RunArgs, SessionRecording, SessionResult},
@@ -15,7 +15,9 @@ use sniper::{
     },
     config::{Config, Market},
     log::ReaderGone,
-    markets::{MarketApi as _, Marketplace, csgoroll::Csgoroll},
+    markets::{
+        MarketApi as _, Marketplace, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer,
+    },
     shutdown::{SecondSignal, Shutdown},
     ws::{self, Feed},
 };
@@ -31,6 +33,14 @@ macro_rules! with_market {
         match $market {
             Market::Csgoroll => {
                 type $kind = Csgoroll;
+                $run
+            }
+            Market::LisSkins => {
+                type $kind = LisSkins;
+                $run
+            }
+            Market::Waxpeer => {
+                type $kind = Waxpeer;
                 $run
             }
         }
@@ -59,6 +69,9 @@ fn main() -> ExitCode {
             &args,
             |config| with_market!(config.market, M => check::check_market(&M::new(config), config)),
         ),
+        Command::Markets => {
+            markets::run(context, |market| with_market!(market, M => M::CAPABILITIES))
+        }
         Command::Prices(args) => prices::run(context, &args),
         Command::Alert(args) => alert::run(context, &args),
         Command::Whitelist(args) => whitelist::run(context, &args, source),

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 use super::{AppError, CommandContext};
 use crate::{
     config::{
-        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
-        SpeedConfig,
+        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Market, Mode,
+        Problem, SpeedConfig,
         alerts::{HeartbeatConfig, TimeOfDay},
         prices::{PriceSource, PricesConfig},
         reconnection::ReconnectionLimits,
@@ -149,6 +149,7 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     let mut line = |title: &str, value: &str| {
         text.push_str(&format!("{title:<13}{value}\n"));
     };
+    line("Market", config.market.title());
     line("Mode", mode(config));
     line("Feed", &feed(config));
     line("Account", &format!("{} (reads and orders)", config.endpoints.http));
@@ -237,10 +238,13 @@ fn feed(config: &Config) -> String {
     };
     let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
     let filters = if *server_filters { ", filtered by the market" } else { "" };
+    let generation = match config.market {
+        Market::Csgoroll => format!(", generation {}", letter(*generation)),
+        Market::LisSkins | Market::Waxpeer => String::new(),
+    };
     format!(
-        "{}, generation {}, {count}, renewed every {}{sweep}{filters}",
+        "{}{generation}, {count}, renewed every {}{sweep}{filters}",
         config.endpoints.ws,
-        letter(*generation),
         whole_units(*max_age)
     )
 }
@@ -547,6 +551,7 @@ fn settings_json(loaded: &Loaded) -> Value {
     let budget = &config.budget;
     let entries = &*config.whitelist;
     json!({
+        "market": config.market.name(),
         "ws_url": config.endpoints.ws.to_string(),
         "http_url": config.endpoints.http.to_string(),
         "generation": letter(config.feed.generation),

@@ -15,6 +15,7 @@ use super::{
     health,
     init::{self, InitArgs},
     ledger::{self, LedgerArgs},
+    markets,
     prices::{self, PricesArgs},
     profit::{self, ProfitArgs},
     reload::{self, ReloadArgs},
@@ -93,6 +94,9 @@ pub enum Command {
     /// Validate the settings and show them; offline
     #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),
+    /// Show the markets, and what each of them supports
+    #[command(after_help = markets::EXAMPLES)]
+    Markets,
     /// Read the price sources now, and show prices, ages and changes
     #[command(after_help = prices::EXAMPLES)]
     Prices(PricesArgs),

@@ -59,7 +59,8 @@ impl fmt::Display for Health {
 ///
 /// Returns an [`AppError`] if the bot does not answer in time.
 pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
-    let (data, state) = data_directories(&process_environment, Path::new("."));
+    let (data, state) =
+        data_directories(&process_environment, Path::new("."), context.shared.config.as_deref());
     let health = Health::of(&data, state.as_deref())?;
     if context.output.is_json() {
         context.output.json(&health.to_json())?;

@@ -7,7 +7,7 @@
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
 //!   the decision engine.
 //! - [`init`]: the first settings. [`doctor`], [`check`]: diagnostics, online and offline.
-//! - [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
+//! - [`markets`]: the markets. [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
 //!   was bought.
 //! - [`alert`]: test messages.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
@@ -35,6 +35,7 @@ pub mod init;
 pub mod ledger;
 pub mod local_time;
 pub mod man;
+pub mod markets;
 pub mod prices;
 pub mod reload;
 pub mod profit;
@@ -55,7 +56,7 @@ use self::{
 };
 use crate::{
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
-    domain::money::Decimals,
+    domain::{money::Decimals, unit},
     ledger::LedgerError,
     log::LogError,
     sim::SimServerError,
@@ -85,13 +86,15 @@ impl<'a> CommandContext<'a> {
     ///
     /// Returns all errors at once.
     pub fn load_settings(&self, live: bool) -> Result<Loaded, ConfigErrors> {
-        Config::load(&Sources {
+        let loaded = Config::load(&Sources {
             lookup: &process_environment,
             directory: Path::new("."),
             config_file: self.shared.config.as_deref(),
             live,
             decimals: self.decimals,
-        })
+        })?;
+        unit::set(loaded.config.market.settings().unit);
+        Ok(loaded)
     }
 
     /// Same as [`load_settings`](Self::load_settings), with the error of a command.

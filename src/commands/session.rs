@@ -514,6 +514,7 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
 fn own_order_ids<M: Marketplace>(ledger: &mut Ledger) -> Option<OwnOrderIds> {
     let support = M::CAPABILITIES.own_order_ids?;
     ledger.set_listed_within(support.visible_within);
+    ledger.set_look_ups_min(support.look_ups_min);
     ledger.own_order_ids()
 }
 

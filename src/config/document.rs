@@ -152,7 +152,7 @@ fn amount_mistake(line: &str, decimals: Decimals) -> Option<(String, String)> {
     let has_unit =
         value.contains(|char: char| !char.is_ascii_digit() && !matches!(char, '.' | ','));
     let (mistake, fix) = match value.contains(',') {
-        _ if has_unit => ("a currency or unit", "write a plain number of coins"),
+        _ if has_unit => ("a currency or unit", "write a plain number"),
         true => ("a comma", "write a decimal point"),
         false => return None,
     };

@@ -9,12 +9,14 @@
 use std::{fmt, path::PathBuf};
 
 use super::{
-    Credential, Endpoints, HTTP_URL, ORIGIN, USER_AGENT, WS_URL,
+    Credential, Endpoints, Market, ORIGIN, TradeUrl, USER_AGENT,
     credential::CredentialError,
     dashboard::TOKEN_BYTES_MIN,
     dotenv::Variable,
     endpoint::{Endpoint, EndpointError, Scheme},
+    market::{AddressVariable, BrowserHeaders, CredentialVariables, TRADE_URL},
     problem::{Diagnostics, Problem, SourceLocation},
+    trade_url::TradeUrlError,
 };
 use crate::{
     log::{LogError, LogFilter},
@@ -23,13 +25,21 @@ use crate::{
 };
 
 /// Variables that the program reads.
-pub const VARIABLES: [&str; 11] = [
+pub const VARIABLES: [&str; 19] = [
     "CSGOROLL_SESSION",
     "CSGOROLL_COOKIE",
     "CSGOROLL_WS_URL",
     "CSGOROLL_HTTP_URL",
     "CSGOROLL_ORIGIN",
     "CSGOROLL_USER_AGENT",
+    "LIS_SKINS_KEY",
+    "LIS_SKINS_USER_ID",
+    "LIS_SKINS_WS_URL",
+    "LIS_SKINS_HTTP_URL",
+    "WAXPEER_KEY",
+    "WAXPEER_WS_URL",
+    "WAXPEER_HTTP_URL",
+    "STEAM_TRADE_URL",
     "SNIPER_CONFIG",
     "SNIPER_DATA",
     "SNIPER_LIVE",
@@ -37,8 +47,14 @@ pub const VARIABLES: [&str; 11] = [
     "RUST_LOG",
 ];
 
-/// Default of `SNIPER_DATA`.
+/// Beginnings of the names of variables that only this program has.
+const PREFIXES: [&str; 5] = ["CSGOROLL_", "LIS_SKINS_", "WAXPEER_", "STEAM_TRADE", "SNIPER_"];
+
+/// Default of `SNIPER_DATA`, for the default market. The other markets have directories in it.
 const DATA_DIR: &str = "data";
+
+/// Maximum number of digits of an account's number.
+const ACCOUNT_ID_DIGITS_MAX: usize = 20;
 
 /// Maximum length of the `User-Agent` header in bytes.
 const USER_AGENT_BYTES_MAX: usize = 512;
@@ -123,8 +139,8 @@ impl Variables<'_> {
         }
     }
 
-    /// Reports variables that are set twice in `.env`, and warns about unknown `CSGOROLL_` and
-    /// `SNIPER_` variables.
+    /// Reports variables that are set twice in `.env`, and warns about unknown variables whose names
+    /// begin like those of this program.
     pub(super) fn check_names(&self, diagnostics: &mut Diagnostics) {
         for (index, variable) in self.dotenv.iter().enumerate() {
             let place = SourceLocation::Line { file: self.file.clone(), line: variable.line };
@@ -139,7 +155,7 @@ impl Variables<'_> {
                     let remedy = format!("delete line {line} to use this value");
                     diagnostics.problem(Problem::new(place, message, remedy));
                 }
-            } else if name.starts_with("CSGOROLL_") || name.starts_with("SNIPER_") {
+            } else if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
                 let remedy = match nearest(name, &VARIABLES) {
                     Some(known) => format!("did you mean {known}?"),
                     None => "see .env.example for the supported variables".to_owned(),
@@ -154,9 +170,21 @@ impl Variables<'_> {
     }
 }
 
-/// Values of the variables after validation.
+/// Values of the variables that no market has, after validation.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
+    pub(super) config_file: Option<Setting>,
+    /// `SNIPER_DATA`.
+    pub(super) data_dir: Option<PathBuf>,
+    /// Location of `SNIPER_LIVE` if it enables live mode.
+    pub(super) live: Option<SourceLocation>,
+    pub(super) log_filter: Option<String>,
+    pub(super) dashboard_token: Option<Secret>,
+}
+
+/// Values of the variables of one market, after validation.
+#[derive(Clone, Debug)]
+pub(super) struct MarketEnvironment {
     pub(super) credential: Option<Credential>,
     /// `true` if a credential is set, valid or not.
     pub(super) has_credential: bool,
@@ -164,32 +192,101 @@ pub(super) struct Environment {
     pub(super) credential_source: Option<(&'static str, SourceLocation)>,
     /// `None` if an address is invalid, which has been reported.
     pub(super) endpoints: Option<Endpoints>,
-    pub(super) config_file: Option<Setting>,
-    pub(super) data_dir: PathBuf,
-    /// Location of `SNIPER_LIVE` if it enables live mode.
-    pub(super) live: Option<SourceLocation>,
-    pub(super) log_filter: Option<String>,
-    pub(super) dashboard_token: Option<Secret>,
+    pub(super) trade_url: Option<TradeUrl>,
+    /// `true` if a trade URL is set, valid or not.
+    pub(super) has_trade_url: bool,
+    pub(super) account_id: Option<String>,
 }
 
-/// Reads and validates all variables.
+impl Environment {
+    /// Returns the data directory: each market has one of its own unless `SNIPER_DATA` names it.
+    pub(super) fn data_dir(&self, market: Market) -> PathBuf {
+        let default = PathBuf::from(DATA_DIR);
+        self.data_dir.clone().unwrap_or_else(|| {
+            if market == Market::default() { default } else { default.join(market.name()) }
+        })
+    }
+}
+
+/// Reads and validates the variables that no market has, and the names of all.
 pub(super) fn read(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Environment {
     variables.check_names(diagnostics);
     variables.check_quotes(diagnostics);
     let live = variables.get("SNIPER_LIVE").and_then(|setting| read_live(&setting, diagnostics));
-    let (credential, credential_source) = read_credential(variables, diagnostics).unzip();
-    let is_set = |name| variables.find(name).is_some();
     Environment {
-        credential,
-        has_credential: is_set("CSGOROLL_COOKIE") || is_set("CSGOROLL_SESSION"),
-        credential_source,
-        endpoints: read_endpoints(variables, diagnostics),
         config_file: variables.get("SNIPER_CONFIG"),
         data_dir: read_data_dir(variables, diagnostics),
         live,
         log_filter: read_log_filter(variables, diagnostics),
         dashboard_token: read_dashboard_token(variables, diagnostics),
     }
+}
+
+/// Reads and validates the variables of a market.
+pub(super) fn read_market(
+    market: Market,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> MarketEnvironment {
+    let settings = market.settings();
+    mask_other_markets(market, variables);
+    let credential = read_credential(settings.credential, variables, diagnostics);
+    let (credential, credential_source) = credential.unzip();
+    let is_set = |name| variables.find(name).is_some();
+    let has_credential = match settings.credential {
+        CredentialVariables::Cookie { session, header } => is_set(header) || is_set(session),
+        CredentialVariables::Key(key) => is_set(key),
+    };
+    MarketEnvironment {
+        credential,
+        has_credential,
+        credential_source,
+        endpoints: read_endpoints(market, variables, diagnostics),
+        trade_url: settings
+            .needs_trade_url
+            .then(|| read_trade_url(variables, diagnostics))
+            .flatten(),
+        has_trade_url: is_set(TRADE_URL),
+        account_id: settings
+            .account_id
+            .and_then(|name| read_account_id(name, variables, diagnostics)),
+    }
+}
+
+/// Registers the secrets of the markets that are not used: they are masked as well.
+fn mask_other_markets(market: Market, variables: &Variables<'_>) {
+    for other in Market::ALL.into_iter().filter(|other| *other != market) {
+        let _not_sent =
+            read_credential(other.settings().credential, variables, &mut Diagnostics::default());
+    }
+    if !market.settings().needs_trade_url {
+        let _not_sent = read_trade_url(variables, &mut Diagnostics::default());
+    }
+}
+
+fn read_trade_url(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<TradeUrl> {
+    let setting = variables.get(TRADE_URL)?;
+    TradeUrl::parse(&setting.value)
+        .map_err(|error| {
+            diagnostics.problem(setting.problem(&error.to_string(), TradeUrlError::REMEDY));
+        })
+        .ok()
+}
+
+fn read_account_id(
+    name: &'static str,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<String> {
+    let setting = variables.get(name)?;
+    let digits = setting.value.trim();
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || digits.len() > ACCOUNT_ID_DIGITS_MAX {
+        let remedy = "copy the number of your account from the market's profile page";
+        diagnostics.problem(setting.problem("is not the number of an account", remedy));
+        return None;
+    }
+    Some(digits.to_owned())
 }
 
 fn read_dashboard_token(
@@ -208,13 +305,13 @@ fn read_dashboard_token(
     Some(Secret::new(setting.value))
 }
 
-fn read_data_dir(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> PathBuf {
-    let Some(setting) = variables.get("SNIPER_DATA") else { return DATA_DIR.into() };
+fn read_data_dir(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<PathBuf> {
+    let setting = variables.get("SNIPER_DATA")?;
     if setting.value.chars().any(char::is_control) {
         let remedy = "write the path of a directory, such as data";
         diagnostics.problem(setting.problem("contains a control character", remedy));
     }
-    setting.value.into()
+    Some(setting.value.into())
 }
 
 fn read_log_filter(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
@@ -249,52 +346,73 @@ fn read_live(setting: &Setting, diagnostics: &mut Diagnostics) -> Option<SourceL
 }
 
 fn read_credential(
+    names: CredentialVariables,
     variables: &Variables<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<(Credential, (&'static str, SourceLocation))> {
-    let (cookie, session) = (variables.get("CSGOROLL_COOKIE"), variables.get("CSGOROLL_SESSION"));
-    if let (Some(cookie), Some(session)) = (&cookie, &session) {
-        let message = format!("is used instead of {} ({})", session.name, session.place);
-        diagnostics.warning(cookie.problem(&message, "remove one of them"));
-        // The unused session is not sent, but must be masked as well.
-        secret::register(&session.value);
-    }
-    let is_cookie = cookie.is_some();
-    let setting = cookie.or(session)?;
+    let (setting, kind) = match names {
+        CredentialVariables::Key(key) => (variables.get(key)?, CredentialKind::Key),
+        CredentialVariables::Cookie { session, header } => {
+            let (cookie, session) = (variables.get(header), variables.get(session));
+            if let (Some(cookie), Some(session)) = (&cookie, &session) {
+                let message = format!("is used instead of {} ({})", session.name, session.place);
+                diagnostics.warning(cookie.problem(&message, "remove one of them"));
+                // The unused session is not sent, but must be masked as well.
+                secret::register(&session.value);
+            }
+            match cookie {
+                Some(cookie) => (cookie, CredentialKind::Header),
+                None => (session?, CredentialKind::Session),
+            }
+        }
+    };
     if setting.substituted {
         let remedy = "put the value in single quotes";
         diagnostics
             .problem(setting.problem("contains a $, which expands another variable", remedy));
         return None;
     }
-    let made = if is_cookie {
-        Credential::from_cookie(&setting.value)
-    } else {
-        Credential::from_session(&setting.value)
+    let made = match kind {
+        CredentialKind::Header => Credential::from_cookie(&setting.value),
+        CredentialKind::Session => Credential::from_session(&setting.value),
+        CredentialKind::Key => Credential::from_key(&setting.value),
     };
     match made {
         Ok(credential) => {
-            if !credential.has_session() {
+            if kind != CredentialKind::Key && !credential.has_session() {
                 let remedy = "copy the Cookie header again while you are logged in";
                 diagnostics.warning(setting.problem("contains no `session` cookie", remedy));
             }
-            warn_of_short_values(&credential, &setting, diagnostics);
+            warn_of_short_values(&credential, (&setting, kind), diagnostics);
             Some((credential, (setting.name, setting.place)))
         }
         Err(error) => {
-            diagnostics.problem(setting.problem(&error.to_string(), remedy(error)));
+            diagnostics.problem(setting.problem(&error.to_string(), remedy(error, kind)));
             None
         }
     }
 }
 
+/// Form of the value of a credential's variable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CredentialKind {
+    Session,
+    Header,
+    Key,
+}
+
 /// Warns about cookies that are too short to be masked where the market repeats them.
-fn warn_of_short_values(credential: &Credential, setting: &Setting, diagnostics: &mut Diagnostics) {
-    let (what, remedy) = match (credential.short_values(), setting.name) {
+fn warn_of_short_values(
+    credential: &Credential,
+    (setting, kind): (&Setting, CredentialKind),
+    diagnostics: &mut Diagnostics,
+) {
+    let (what, remedy) = match (credential.short_values(), kind) {
         (0, _) => return,
-        (_, "CSGOROLL_SESSION") => {
+        (_, CredentialKind::Session) => {
             ("is".to_owned(), "copy the whole value of the `session` cookie")
         }
+        (_, CredentialKind::Key) => ("is".to_owned(), "copy the whole key from the market"),
         (1, _) => ("contains a cookie whose value is".to_owned(), SHORT_COOKIES_REMEDY),
         (count, _) => {
             (format!("contains {count} cookies whose values are each"), SHORT_COOKIES_REMEDY)
@@ -307,31 +425,43 @@ fn warn_of_short_values(credential: &Credential, setting: &Setting, diagnostics:
     diagnostics.warning(setting.problem(&message, remedy));
 }
 
-/// Returns the credential of the process environment, which cannot change at runtime.
+/// Returns the market's credential of the process environment, which cannot change at runtime.
 pub(super) fn fixed_credential(
+    market: Market,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Option<(Credential, &'static str)> {
     let variables = Variables { lookup, file: String::new(), dotenv: Vec::new() };
-    let (credential, (name, _place)) = read_credential(&variables, &mut Diagnostics::default())?;
+    let names = market.settings().credential;
+    let read = read_credential(names, &variables, &mut Diagnostics::default());
+    let (credential, (name, _place)) = read?;
     Some((credential, name))
 }
 
-/// Returns the credential after `.env` was read again. The process environment takes precedence,
-/// except that a cookie in `.env` replaces a session.
+/// Returns the market's credential after `.env` was read again. The process environment takes
+/// precedence, except that a cookie in `.env` replaces a session.
 pub(super) fn fresh_credential(
+    market: Market,
     fixed: Option<&(Credential, &'static str)>,
     dotenv: Vec<Variable>,
 ) -> Option<Credential> {
     let variables = Variables { lookup: &|_name| None, file: String::new(), dotenv };
-    let fresh = read_credential(&variables, &mut Diagnostics::default());
-    match (fixed, fresh) {
-        (Some((_, "CSGOROLL_SESSION")), Some((fresh, ("CSGOROLL_COOKIE", _)))) => Some(fresh),
-        (Some((fixed, _)), _) => Some(fixed.clone()),
-        (None, fresh) => fresh.map(|(credential, _source)| credential),
+    let names = market.settings().credential;
+    let fresh = read_credential(names, &variables, &mut Diagnostics::default());
+    match (fixed, fresh, names) {
+        (
+            Some((_, fixed)),
+            Some((fresh, (name, _))),
+            CredentialVariables::Cookie { session, header },
+        ) if *fixed == session && name == header => Some(fresh),
+        (Some((fixed, _)), ..) => Some(fixed.clone()),
+        (None, fresh, _) => fresh.map(|(credential, _source)| credential),
     }
 }
 
-const fn remedy(error: CredentialError) -> &'static str {
+const fn remedy(error: CredentialError, kind: CredentialKind) -> &'static str {
+    if matches!(kind, CredentialKind::Key) {
+        return "copy the key from the market again, as one line";
+    }
     match error {
         CredentialError::Empty | CredentialError::NoSession => {
             "copy the value of the `session` cookie from your browser"
@@ -349,8 +479,13 @@ const fn remedy(error: CredentialError) -> &'static str {
     }
 }
 
-fn read_endpoints(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<Endpoints> {
-    let mut address = |name, scheme, default| {
+fn read_endpoints(
+    market: Market,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Endpoints> {
+    let mut address = |variable: &AddressVariable, scheme| {
+        let AddressVariable { name, default } = *variable;
         let setting = variables.get(name);
         let text = setting.as_ref().map_or(default, |setting| setting.value.trim());
         match (Endpoint::parse(text, scheme), setting) {
@@ -366,15 +501,25 @@ fn read_endpoints(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> O
             }
         }
     };
-    let ws = address("CSGOROLL_WS_URL", Scheme::WebSocket, WS_URL);
-    let http = address("CSGOROLL_HTTP_URL", Scheme::Http, HTTP_URL);
-    let origin = read_origin(variables, diagnostics);
-    let user_agent = read_user_agent(variables, diagnostics);
+    let settings = market.settings();
+    let ws = address(&settings.feed, Scheme::WebSocket);
+    let http = address(&settings.http, Scheme::Http);
+    let (origin, user_agent) = match &settings.browser_headers {
+        Some(BrowserHeaders { origin, user_agent }) => (
+            read_origin(origin, variables, diagnostics),
+            read_user_agent(user_agent, variables, diagnostics),
+        ),
+        None => (Some(String::new()), Some(USER_AGENT.to_owned())),
+    };
     Some(Endpoints { ws: ws?, http: http?, origin: origin?, user_agent: user_agent? })
 }
 
-fn read_origin(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
-    let Some(setting) = variables.get("CSGOROLL_ORIGIN") else { return Some(ORIGIN.to_owned()) };
+fn read_origin(
+    name: &'static str,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<String> {
+    let Some(setting) = variables.get(name) else { return Some(ORIGIN.to_owned()) };
     let text = setting.value.trim().trim_end_matches('/');
     let remedy = "write only scheme and host, such as https://www.csgoroll.com";
     match Endpoint::parse(text, Scheme::Http) {
@@ -392,8 +537,12 @@ fn read_origin(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Opti
     }
 }
 
-fn read_user_agent(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<String> {
-    let Some(setting) = variables.get("CSGOROLL_USER_AGENT") else {
+fn read_user_agent(
+    name: &'static str,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<String> {
+    let Some(setting) = variables.get(name) else {
         return Some(USER_AGENT.to_owned());
     };
     let text = setting.value.trim();
@@ -416,6 +565,12 @@ mod tests {
         let variables = Variables { lookup: &lookup, file: String::new(), dotenv: Vec::new() };
         let mut diagnostics = Diagnostics::default();
         read(&variables, &mut diagnostics);
+        let owner = |market: &Market| {
+            let prefix = market.name().replace('-', "_").to_uppercase();
+            name.starts_with(&prefix) || (market.settings().needs_trade_url && name == TRADE_URL)
+        };
+        let market = Market::ALL.into_iter().find(owner).unwrap_or_default();
+        read_market(market, &variables, &mut diagnostics);
         match diagnostics.into_warnings() {
             Ok(_warnings) => Vec::new(),
             Err(problems) => problems.list().iter().map(ToString::to_string).collect(),
@@ -429,6 +584,13 @@ mod tests {
             "CSGOROLL_COOKIE" => "cf_clearance=a1; session=s%3Aabc0123456789",
             "CSGOROLL_WS_URL" => "wss://example.com/ws",
             "CSGOROLL_HTTP_URL" => "https://example.com/graphql",
+            "LIS_SKINS_KEY" | "WAXPEER_KEY" => "0123456789abcdef",
+            "LIS_SKINS_USER_ID" => "4711",
+            "LIS_SKINS_WS_URL" | "WAXPEER_WS_URL" => "wss://example.com/feed",
+            "LIS_SKINS_HTTP_URL" | "WAXPEER_HTTP_URL" => "https://example.com/v1",
+            "STEAM_TRADE_URL" => {
+                "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12"
+            }
             "CSGOROLL_ORIGIN" => "https://example.com",
             "CSGOROLL_USER_AGENT" => "Mozilla/5.0 (X11)",
             "SNIPER_LIVE" => "true",

@@ -65,7 +65,7 @@ impl Question {
     /// Text that asks for it.
     pub const fn prompt(self) -> &'static str {
         match self {
-            Self::Total => "Budget: coins to spend in all, such as 200",
+            Self::Total => "Budget: amount to spend in all, such as 200",
             Self::MaxPrice => "Maximum price of one order, such as 50",
             Self::MinBalance => "Balance that no order may go below",
             Self::Item => "First item to buy, such as AK-47 | Redline (Field-Tested), or * for all",
@@ -172,13 +172,14 @@ impl FirstSettings {
         let (max_price, total) = (defaults.max_price.to_string(), defaults.total.to_string());
         let (min_balance, name) = (defaults.min_balance.to_string(), self.name());
         let mut text = format!(
-            "# Limits and whitelist, written by `sniper init`. Amounts are coins of the market. Run\n\
+            "# Limits and whitelist, written by `sniper init`. Amounts are in {unit}. Run\n\
              # `sniper check` after a change. sniper.example.toml lists every setting.\n\n\
              # Market to trade on.\nmarket = \"{market}\"\n\n\
              [budget]\n\
              # Maximum price of one order.\nmax_price = {max_price}\n\
              # Maximum exposure: reserved, spent and unknown orders together.\ntotal = {total}\n\
              # No order may take the balance below it.\nmin_balance = {min_balance}\n\n",
+            unit = Market::default().settings().unit,
             market = Market::default().name(),
             max_price = get(Question::MaxPrice, &max_price),
             total = get(Question::Total, &total),

@@ -11,10 +11,12 @@ use super::{
     Config, Credential, CredentialSource, DashboardConfig, Endpoints, Market, Mode,
     document::ConfigDocument,
     dotenv::{self, Variable},
-    environment::{self, Environment, Variables},
+    environment::{self, Environment, MarketEnvironment, Variables},
+    market::{CredentialVariables, TRADE_URL},
     prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
     settings::{self, EntryList, TomlSettings, check_distinct, resolve},
+    trade_url::TradeUrlError,
 };
 use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
 
@@ -82,38 +84,46 @@ impl Config {
         let is_dotenv_valid = diagnostics.is_ok();
         let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
+        let mut of_settings = Diagnostics::default();
         let (mut policy, config_file) =
-            read_policy(sources, (&variables, &environment), live.as_ref(), &mut diagnostics);
+            read_policy(sources, (&variables, &environment), live.as_ref(), &mut of_settings);
+        let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
+        diagnostics.append(of_settings);
         if let Some(place) = &live {
-            check_live(place, (&environment, is_dotenv_valid), &policy, &mut diagnostics);
+            check_live(place, &of_market, &policy, &mut diagnostics);
         }
+        let required_for = (policy.market, live.as_ref());
+        check_credential(required_for, (&of_market, is_dotenv_valid), &mut diagnostics);
         check_prices(&policy, &mut diagnostics);
         check_pin_cpu(&policy, &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
-        let Some(endpoints) = environment.endpoints else {
+        let Some(endpoints) = of_market.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
             return Err(ConfigErrors::one(Problem::new(place, "invalid address", "fix it")));
         };
+        let data_dir = sources.directory.join(environment.data_dir(policy.market));
         let files = settings_files(config_file.as_deref(), &policy);
         let found = policy.entries.found.into_iter().map(|found| (found.place, found.entry));
         let (entry_places, entries): (Vec<_>, Vec<_>) = found.unzip();
         let config = Self {
             mode: if live.is_some() { Mode::Live } else { Mode::Dry },
             market: policy.market,
-            credential: environment.credential,
+            credential: of_market.credential,
+            trade_url: of_market.trade_url,
+            account_id: of_market.account_id,
             budget: policy.budget,
             orders: policy.orders,
             feed: policy.feed,
             reconnection: policy.reconnection,
             speed: policy.speed,
             state_dir: state_dir(sources.lookup),
-            credential_source: Some(credential_source(sources)),
+            credential_source: Some(credential_source(sources, policy.market)),
             whitelist: entries.into(),
             prices: policy.prices.config,
             alerts,
             dashboard: DashboardConfig { token: environment.dashboard_token, ..policy.dashboard },
-            ..Self::new(endpoints, sources.directory.join(environment.data_dir))
+            ..Self::new(endpoints, data_dir)
         };
         Ok(Loaded {
             config,
@@ -121,22 +131,41 @@ impl Config {
             config_file,
             files,
             entry_places,
-            credential_source: environment.credential_source,
+            credential_source: of_market.credential_source,
             log_filter: environment.log_filter,
         })
     }
 }
 
-/// Returns the data directory and the state directory. Other settings may be invalid.
+/// Returns the data directory and the state directory. Other settings may be invalid; `config_file`
+/// is the value of `--config`.
 pub fn data_directories(
     lookup: &dyn Fn(&str) -> Option<String>,
     directory: &Path,
+    config_file: Option<&Path>,
 ) -> (PathBuf, Option<PathBuf>) {
     let mut ignored = Diagnostics::default();
     let dotenv = read_dotenv(directory, &mut ignored);
     let variables = Variables { lookup, file: DOTENV_FILE.to_owned(), dotenv };
-    let data = environment::read(&variables, &mut ignored).data_dir;
-    (directory.join(data), state_dir(lookup))
+    let environment = environment::read(&variables, &mut ignored);
+    let (name, _place) = config_file_name(config_file, &environment);
+    let market = match read_text(&directory.join(name), CONFIG_FILE, &mut ignored) {
+        FileRead::Text(text) => settings::market_in(&text),
+        FileRead::Absent | FileRead::Invalid => Market::default(),
+    };
+    (directory.join(environment.data_dir(market)), state_dir(lookup))
+}
+
+/// Returns the path of the settings file, and where it is named.
+fn config_file_name(
+    argument: Option<&Path>,
+    environment: &Environment,
+) -> (PathBuf, Option<SourceLocation>) {
+    match (argument, &environment.config_file) {
+        (Some(path), _) => (path.to_path_buf(), Some(SourceLocation::CommandLine)),
+        (None, Some(setting)) => (PathBuf::from(&setting.value), Some(setting.place.clone())),
+        (None, None) => (PathBuf::from(CONFIG_FILE), None),
+    }
 }
 
 /// Warns about a CPU that this process may not use. No error, because the bot also works without it,
@@ -161,13 +190,13 @@ fn state_dir(lookup: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
 }
 
 /// Creates a source that reads `.env` again, to pick up a cookie that the user has replaced.
-fn credential_source(sources: &Sources<'_>) -> CredentialSource {
+fn credential_source(sources: &Sources<'_>, market: Market) -> CredentialSource {
     let directory = sources.directory.to_path_buf();
-    let fixed = environment::fixed_credential(sources.lookup);
+    let fixed = environment::fixed_credential(market, sources.lookup);
     CredentialSource::new(move || {
         // Problems are not reported here: the start has reported them, or the next one will.
         let dotenv = read_dotenv(&directory, &mut Diagnostics::default());
-        environment::fresh_credential(fixed.as_ref(), dotenv)
+        environment::fresh_credential(market, fixed.as_ref(), dotenv)
     })
 }
 
@@ -179,12 +208,7 @@ fn read_policy(
     live: Option<&SourceLocation>,
     diagnostics: &mut Diagnostics,
 ) -> (TomlSettings, Option<PathBuf>) {
-    let setting = environment.config_file.as_ref();
-    let (name, named_at) = match (sources.config_file, setting) {
-        (Some(path), _) => (path.to_path_buf(), Some(SourceLocation::CommandLine)),
-        (None, Some(setting)) => (PathBuf::from(&setting.value), Some(setting.place.clone())),
-        (None, None) => (PathBuf::from(CONFIG_FILE), None),
-    };
+    let (name, named_at) = config_file_name(sources.config_file, environment);
     let shown = name.display().to_string();
     let path = sources.directory.join(&name);
     let text = match read_text(&path, &shown, diagnostics) {
@@ -366,30 +390,64 @@ fn is_readable_by_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
+/// Reports a missing credential, which a live run requires, and on some markets every run.
+fn check_credential(
+    (market, live): (Market, Option<&SourceLocation>),
+    (environment, is_dotenv_valid): (&MarketEnvironment, bool),
+    diagnostics: &mut Diagnostics,
+) {
+    let settings = market.settings();
+    // A missing credential may be a consequence of an invalid line in `.env`.
+    if environment.has_credential || !is_dotenv_valid {
+        return;
+    }
+    let variable = settings.credential.main();
+    let remedy = match settings.credential {
+        CredentialVariables::Cookie { .. } => format!(
+            "log in with your browser and copy the value of the `session` cookie into .env as \
+             {variable}"
+        ),
+        CredentialVariables::Key(_) => format!(
+            "create an API key in your profile at {} and copy it into .env as {variable}",
+            settings.title
+        ),
+    };
+    let (place, message) = match live {
+        Some(place) => (place.clone(), "live mode needs a credential".to_owned()),
+        None if settings.feed_needs_credential => (
+            SourceLocation::File(DOTENV_FILE.to_owned()),
+            format!("the feed of {} needs a key, in a dry run too", settings.title),
+        ),
+        None => return,
+    };
+    diagnostics.problem(Problem::new(place, message, remedy));
+}
+
 /// Reports missing settings that only a live run requires.
 fn check_live(
     place: &SourceLocation,
-    (environment, is_dotenv_valid): (&Environment, bool),
+    environment: &MarketEnvironment,
     policy: &TomlSettings,
     diagnostics: &mut Diagnostics,
 ) {
+    let settings = policy.market.settings();
     policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
-    // A missing credential may be a consequence of an invalid line in `.env`.
-    if !environment.has_credential && is_dotenv_valid {
+    if settings.needs_trade_url && !environment.has_trade_url {
         diagnostics.problem(Problem::new(
             place.clone(),
-            "live mode needs a credential",
-            "log in with your browser and copy the value of the `session` cookie into .env as \
-             CSGOROLL_SESSION",
+            format!("live mode on {} needs {TRADE_URL}, which receives the items", settings.title),
+            TradeUrlError::REMEDY,
         ));
     }
     if let Some(Endpoints { ws, http, .. }) = &environment.endpoints
         && ws.is_loopback() != http.is_loopback()
     {
+        let (feed, api) = (settings.feed.name, settings.http.name);
         diagnostics.problem(Problem::new(
             place.clone(),
-            "CSGOROLL_WS_URL and CSGOROLL_HTTP_URL are different markets: one is on this machine, \
-             the other is not",
+            format!(
+                "{feed} and {api} are different markets: one is on this machine, the other is not"
+            ),
             "set both, or remove both",
         ));
     }

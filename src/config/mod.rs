@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod environment;
 pub mod first_settings;
 pub mod load;
+pub mod market;
 pub mod pasted_cookie;
 pub mod prices;
 pub mod problem;
@@ -29,6 +30,7 @@ pub use self::{
     alerts::AlertsConfig,
     dashboard::DashboardConfig,
     load::{Loaded, Sources},
+    market::Market,
     prices::PricesConfig,
     problem::{ConfigErrors, Problem},
     trade_url::TradeUrl,
@@ -51,50 +53,6 @@ pub enum Mode {
     Live,
 }
 
-/// The marketplace to trade on: the setting `market`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Market {
-    #[default]
-    Csgoroll,
-}
-
-impl Market {
-    pub const ALL: [Self; 1] = [Self::Csgoroll];
-
-    /// Name in `sniper.toml` and on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Csgoroll => "csgoroll",
-        }
-    }
-
-    /// Name for display.
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::Csgoroll => "CSGORoll",
-        }
-    }
-
-    /// Environment variable with the address of its feed.
-    pub const fn feed_variable(self) -> &'static str {
-        match self {
-            Self::Csgoroll => "CSGOROLL_WS_URL",
-        }
-    }
-
-    /// Returns `true` if its prices are in coins, whose value in dollars the user states.
-    pub const fn is_priced_in_coins(self) -> bool {
-        match self {
-            Self::Csgoroll => true,
-        }
-    }
-
-    /// Returns the market with this [`name`](Self::name).
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|market| market.name() == name)
-    }
-}
-
 /// Version of the listing subscription.
 ///
 /// Source: recordings of 2023–2025 (A), client code of 2026 (B).
@@ -114,7 +72,8 @@ pub struct Endpoints {
     pub ws: Endpoint,
     /// Address for account reads and orders.
     pub http: Endpoint,
-    /// `Origin` header of both endpoints, and `Referer` of HTTP requests.
+    /// `Origin` header of both endpoints, and `Referer` of HTTP requests, on a market without an
+    /// official API. The others have no such headers.
     pub origin: String,
     /// `User-Agent` header of both endpoints.
     pub user_agent: String,
@@ -225,10 +184,6 @@ pub struct Config {
     pub trusted_root: Option<Vec<u8>>,
 }
 
-/// Default address of the feed (source: client code of December 2025).
-pub const WS_URL: &str = "wss://router.csgoroll.com/ws";
-/// Default address for account reads and orders (source: client code of December 2025).
-pub const HTTP_URL: &str = "https://router.csgoroll.com/graphql";
 /// Default `Origin` header (source: recordings).
 pub const ORIGIN: &str = "https://www.csgoroll.com";
 /// Default `User-Agent` header: name and version of this program.

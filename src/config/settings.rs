@@ -161,6 +161,11 @@ pub(super) fn read(
     policy
 }
 
+/// Returns the market of a settings file whose other content may be invalid.
+pub(super) fn market_in(text: &str) -> Market {
+    market_of(&parse_toml(text).0)
+}
+
 /// Returns the market of a settings file; the default if it is absent or unknown.
 fn market_of(root: &ConfigNode<'_>) -> Market {
     let Value::Table(members) = &root.value else { return Market::default() };
@@ -223,11 +228,16 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_budget(top.get("budget"), &mut policy, context);
     read_orders(section("orders"), &mut policy.orders, context);
     read_feed(section("feed"), &mut policy.feed, context);
+    let absent = policy.market.settings().feed_keys_without_effect;
+    check_absent(section("feed"), (absent, policy.market), context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
     policy.dashboard = read_dashboard(section("dashboard"), context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
+        if !policy.market.is_priced_in_coins() {
+            check_absent(prices, (&["coin_usd"], policy.market), context);
+        }
     }
     if let Some(list) = top.get("alerts") {
         read_channels(list, &mut policy.alerts, context);
@@ -345,6 +355,21 @@ fn read_feed(node: &ConfigNode<'_>, feed: &mut FeedConfig, context: &mut ParseCo
             let message = "`server_filters` has no effect for generation A".to_owned();
             let remedy = "remove it, or set generation = \"B\"";
             context.warning(fields.at("server_filters"), message, remedy);
+        }
+    }
+}
+
+/// Reports settings that the market does not have. A flag that is off needs nothing.
+fn check_absent(
+    node: &ConfigNode<'_>,
+    (absent, market): (&[&str], Market),
+    context: &mut ParseContext<'_, '_>,
+) {
+    let Value::Table(members) = &node.value else { return };
+    for member in members.iter().filter(|member| absent.contains(&member.key.as_ref())) {
+        if !matches!(member.node.value, Value::Flag(false)) {
+            let message = format!("`{}` has no meaning on {}", member.key, market.title());
+            context.problem(member.at, message, "remove it");
         }
     }
 }
@@ -488,6 +513,8 @@ pub(super) struct ParsedEntry {
     pub(super) place: SourceLocation,
     /// Location of the percent rule, if there is one.
     pub(super) percent_at: Option<SourceLocation>,
+    /// `false` if the bound on the markup is the default.
+    pub(super) is_markup_set: bool,
 }
 
 /// Entries of one file.
@@ -559,7 +586,8 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
     let filter = percent::read_filter(&fields, context);
     // A reference replaces the base price of the market, with which the markup compares.
     let default_markup = percent.is_none().then(Percent::default);
-    let max_markup = fields.percent("max_markup_percent", context).or(default_markup);
+    let set_markup = fields.percent("max_markup_percent", context);
+    let (max_markup, is_markup_set) = (set_markup.or(default_markup), set_markup.is_some());
     let max_quantity = fields.whole("max_quantity", (1, u32::MAX), context);
     let max_total = fields.limit("max_total", context);
     fields.warn_above(("max_price", max_price), ("max_total", max_total), context);
@@ -589,7 +617,8 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         filter,
     };
     let place = context.document.place(node.at);
-    Some(ParsedEntry { entry, place, percent_at: percent::place(&fields, context) })
+    let percent_at = percent::place(&fields, context);
+    Some(ParsedEntry { entry, place, percent_at, is_markup_set })
 }
 
 fn read_name(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Option<String> {

@@ -50,6 +50,11 @@ impl Decimals {
         }
     }
 
+    /// Returns the number of decimals.
+    pub const fn count(self) -> u32 {
+        self.last_place().unsigned_abs()
+    }
+
     /// Largest magnitude that the parsers accept, in units of the last decimal.
     const fn max(self) -> i64 {
         match self {

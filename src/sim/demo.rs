@@ -63,6 +63,12 @@ pub fn with_prices() -> String {
     WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1) + KNIVES + PRICE_SECTION
 }
 
+/// Returns [`WHITELIST`] for a market whose listings have no markup.
+pub fn without_markup() -> String {
+    let lines = WHITELIST.lines().filter(|line| !line.starts_with("max_markup_percent"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
 /// An entry of [`WHITELIST`], with the ranges from which matching listings are generated.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoEntry {

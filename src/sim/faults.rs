@@ -65,10 +65,29 @@ pub enum FaultKind {
     ReadServerError,
     ReadCut,
     ReadSlow,
+    AddressNotBound,
+    TradeUrl,
+    TradeBan,
+    CannotTrade,
+    PrivateInventory,
+    InventoryFull,
+    FailedAttempts,
+    InvalidValue,
+    SystemBusy,
+    BuyingOff,
+    MsBeforeNext,
+    PriceMoves,
+    RequestTimeout,
+    PageInsteadOfAnswer,
+    ReturnedAtOnce,
+    FeedToken,
+    FeedDisconnect,
+    ListForeign,
+    ReadPage,
 }
 
 impl FaultKind {
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 58] = [
         Self::CutBeforeCommit,
         Self::CutAfterCommit,
         Self::Hang,
@@ -108,6 +127,25 @@ impl FaultKind {
         Self::ReadServerError,
         Self::ReadCut,
         Self::ReadSlow,
+        Self::AddressNotBound,
+        Self::TradeUrl,
+        Self::TradeBan,
+        Self::CannotTrade,
+        Self::PrivateInventory,
+        Self::InventoryFull,
+        Self::FailedAttempts,
+        Self::InvalidValue,
+        Self::SystemBusy,
+        Self::BuyingOff,
+        Self::MsBeforeNext,
+        Self::PriceMoves,
+        Self::RequestTimeout,
+        Self::PageInsteadOfAnswer,
+        Self::ReturnedAtOnce,
+        Self::FeedToken,
+        Self::FeedDisconnect,
+        Self::ListForeign,
+        Self::ReadPage,
     ];
 
     /// Returns the name used on the command line.
@@ -152,6 +190,25 @@ impl FaultKind {
             Self::ReadServerError => "read-5xx",
             Self::ReadCut => "read-cut",
             Self::ReadSlow => "read-slow",
+            Self::AddressNotBound => "address-not-bound",
+            Self::TradeUrl => "trade-url",
+            Self::TradeBan => "trade-ban",
+            Self::CannotTrade => "cannot-trade",
+            Self::PrivateInventory => "private-inventory",
+            Self::InventoryFull => "inventory-full",
+            Self::FailedAttempts => "failed-attempts",
+            Self::InvalidValue => "invalid-value",
+            Self::SystemBusy => "system-busy",
+            Self::BuyingOff => "buying-off",
+            Self::MsBeforeNext => "ms-before-next",
+            Self::PriceMoves => "price-moves",
+            Self::RequestTimeout => "408",
+            Self::PageInsteadOfAnswer => "html-200",
+            Self::ReturnedAtOnce => "returned-at-once",
+            Self::FeedToken => "feed-token",
+            Self::FeedDisconnect => "feed-disconnect",
+            Self::ListForeign => "list-foreign",
+            Self::ReadPage => "read-html",
         }
     }
 
@@ -197,6 +254,27 @@ impl FaultKind {
             Self::ReadServerError => "response 502",
             Self::ReadCut => "connection cut in the middle of the response",
             Self::ReadSlow => "response 2 s late",
+            Self::AddressNotBound => {
+                "nothing bought, response 403: the key is bound to another IP address"
+            }
+            Self::TradeUrl => "nothing bought, error for an invalid trade URL",
+            Self::TradeBan => "nothing bought, error for a trade ban of the account",
+            Self::CannotTrade => "nothing bought, error for an account that cannot trade",
+            Self::PrivateInventory => "nothing bought, error for a private inventory",
+            Self::InventoryFull => "nothing bought, error for a full inventory",
+            Self::FailedAttempts => "nothing bought, error for too many failed attempts",
+            Self::InvalidValue => "nothing bought, response 422 for an invalid value",
+            Self::SystemBusy => "nothing bought, refusal because the system is busy",
+            Self::BuyingOff => "nothing bought, refusal because buying is switched off",
+            Self::MsBeforeNext => "nothing bought, response 429 with msBeforeNext in the body",
+            Self::PriceMoves => "the price rises just before the order, which is refused",
+            Self::RequestTimeout => "bought, response 408",
+            Self::PageInsteadOfAnswer => "bought, response 200 with a page",
+            Self::ReturnedAtOnce => "bought and returned at once, response 200 with that status",
+            Self::FeedToken => "connection closed because of its token",
+            Self::FeedDisconnect => "disconnect announced by a message, then the connection closes",
+            Self::ListForeign => "some purchases with the name of another item",
+            Self::ReadPage => "response 200 with a page",
         }
     }
 
@@ -211,12 +289,18 @@ impl FaultKind {
             | Self::FeedLie
             | Self::PushLie
             | Self::FeedRelist
-            | Self::FeedUnlist => FaultChannel::Feed,
-            Self::ReadServerError | Self::ReadCut | Self::ReadSlow => FaultChannel::Reads,
-            Self::BalanceStale => FaultChannel::Account,
-            Self::ListStale | Self::ListShort | Self::ListUnknownStatus | Self::ListNull => {
-                FaultChannel::Purchases
+            | Self::FeedUnlist
+            | Self::FeedToken
+            | Self::FeedDisconnect => FaultChannel::Feed,
+            Self::ReadServerError | Self::ReadCut | Self::ReadSlow | Self::ReadPage => {
+                FaultChannel::Reads
             }
+            Self::BalanceStale => FaultChannel::Account,
+            Self::ListStale
+            | Self::ListShort
+            | Self::ListUnknownStatus
+            | Self::ListNull
+            | Self::ListForeign => FaultChannel::Purchases,
             _ => FaultChannel::Orders,
         }
     }
@@ -238,6 +322,9 @@ impl FaultKind {
                 | Self::PriceLow
                 | Self::PriceZero
                 | Self::PriceHigh
+                | Self::RequestTimeout
+                | Self::PageInsteadOfAnswer
+                | Self::ReturnedAtOnce
         )
     }
 }
@@ -339,10 +426,15 @@ fn names() -> String {
 
 /// Returns a table of all faults with their descriptions.
 pub fn table() -> String {
+    table_of(&FaultKind::ALL)
+}
+
+/// Returns a table of these faults with their descriptions.
+pub fn table_of(kinds: &[FaultKind]) -> String {
     let mut out = String::new();
     for (group, channels) in GROUPS {
         out.push_str(&format!("{group}:\n"));
-        for kind in FaultKind::ALL.into_iter().filter(|kind| channels.contains(&kind.channel())) {
+        for kind in kinds.iter().filter(|kind| channels.contains(&kind.channel())) {
             out.push_str(&format!("  {:<21}{}\n", kind.name(), kind.description()));
         }
         out.push('\n');

@@ -6,7 +6,8 @@
 //! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which generate
 //!   listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened; [`server`].
 //! - [`prices`]: price files of reference sources.
-//! - [`csgoroll`]: one market with its wire formats.
+//! - [`lots`]: what markets share that change prices under one id and know own order ids.
+//! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 
 pub mod catalogue;
 pub mod csgoroll;
@@ -14,16 +15,22 @@ pub mod demo;
 pub mod faults;
 pub mod history;
 pub mod items;
+pub mod lis_skins;
+pub mod lots;
 pub mod prices;
 pub mod random;
 mod server;
 pub mod settings;
+mod snapshots;
+pub mod waxpeer;
 
 pub use self::{
     catalogue::ListedItem,
-    csgoroll::server::{ServerStats, SimServer},
+    csgoroll::server::SimServer,
     faults::Fault,
     history::{MarketHistory, OrderDecision},
-    server::SimServerError,
-    settings::{Delivery, Rate, Rivals, SimSettings},
+    lis_skins::LisSkinsSim,
+    server::{ServerStats, SimServerError},
+    settings::{Delivery, LotSettings, Rate, Rivals, SimSettings},
+    waxpeer::WaxpeerSim,
 };

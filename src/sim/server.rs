@@ -54,13 +54,35 @@ pub enum SimServerError {
         "cannot listen on {address}: the simulator serves this machine only; use 127.0.0.1 or [::1] with --listen"
     )]
     NotLoopback { address: SocketAddr },
+    /// The simulated market does not have this fault.
+    #[error("this market has no fault \"{0}\"; `--fault list` describes its faults")]
+    Fault(FaultKind),
     /// The thread or its runtime could not be created.
     #[error("cannot start the simulator's thread; check the limit of threads and of open files")]
     Thread(#[source] io::Error),
 }
 
+/// Counts of connections and requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerStats {
+    /// Accepted connections, HTTP and WebSocket.
+    pub connections: u64,
+    /// Feeds opened since the start.
+    pub feeds: u64,
+    pub feeds_open: u64,
+    /// Open feeds with at least one subscription.
+    pub feeds_subscribed: u64,
+    /// Feeds that were cut because their queue was full.
+    pub feeds_dropped: u64,
+    /// HTTP requests with a complete body, valid or not.
+    pub requests: u64,
+}
+
 /// A simulated market as its server needs it.
 pub(super) trait SimulatedMarket: Send + Sync + 'static {
+    /// The faults that the market can inject.
+    const FAULTS: &'static [FaultKind];
+
     fn settings(&self) -> &SimSettings;
 
     /// Returns the time of the market's clock.
@@ -106,8 +128,13 @@ impl ServerThread {
     ///
     /// # Errors
     ///
-    /// Returns a [`SimServerError`] if the address cannot be bound or no thread can be started.
+    /// Returns a [`SimServerError`] if the market does not have one of the faults of its settings,
+    /// the address cannot be bound, or no thread can be started.
     pub(super) fn start<M: SimulatedMarket>(market: Arc<M>) -> Result<Self, SimServerError> {
+        let faults = &market.settings().faults;
+        if let Some(fault) = faults.iter().find(|fault| !M::FAULTS.contains(&fault.kind)) {
+            return Err(SimServerError::Fault(fault.kind));
+        }
         let address = market.settings().listen;
         let listening = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -256,6 +283,7 @@ pub(super) struct RequestHead {
     pub(super) method: String,
     pub(super) path: String,
     pub(super) cookie: Option<String>,
+    pub(super) authorization: Option<String>,
     /// Set for an upgrade to WebSocket.
     is_upgrade: bool,
     /// `Content-Length`.
@@ -294,6 +322,7 @@ impl RequestHead {
                 "connection" => head.closes |= value.eq_ignore_ascii_case("close"),
                 "upgrade" => head.is_upgrade = value.eq_ignore_ascii_case("websocket"),
                 "cookie" => head.cookie = Some(value.to_owned()),
+                "authorization" => head.authorization = Some(value.to_owned()),
                 _ => {}
             }
         }
@@ -429,6 +458,14 @@ impl ServerReply {
             Some(FaultKind::ServerErrorAfterCommit | FaultKind::ReadServerError) => {
                 self.status = 502;
                 self.body = "<html><body>Bad Gateway</body></html>".to_owned();
+            }
+            Some(FaultKind::RequestTimeout) => {
+                self.status = 408;
+                self.body.clear();
+            }
+            Some(FaultKind::PageInsteadOfAnswer | FaultKind::ReadPage) => {
+                self.status = 200;
+                self.body = "<html><body>Please wait...</body></html>".to_owned();
             }
             _ => {}
         }

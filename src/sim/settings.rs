@@ -45,6 +45,35 @@ pub struct SimSettings {
     pub http_idle: Duration,
     /// Interval of the feed's protocol-level pings.
     pub ping_every: Duration,
+    /// Settings of markets that change prices under one id and know the buyer's own order ids.
+    pub lots: LotSettings,
+}
+
+/// Settings of a market that changes prices under one id and knows the buyer's own order ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LotSettings {
+    /// Average number of price changes for each listing.
+    pub price_changes: u32,
+    /// Listings per thousand that are locked for some days.
+    pub locked_permille: u32,
+    /// Listings of other games for a thousand listings, on a feed with several games.
+    pub foreign_permille: u32,
+    /// Removed listings per thousand that return under the same id.
+    pub relisted_permille: u32,
+    /// Minimum and maximum time from a purchase until a look-up finds it.
+    pub visible_after: (Duration, Duration),
+    /// Delivered purchases per thousand that are rolled back.
+    pub rollback_permille: u32,
+    /// Minimum and maximum time from the delivery until it is rolled back.
+    pub rollback_after: (Duration, Duration),
+    /// Time after a ping within which the client must answer.
+    pub pong_timeout: Duration,
+    /// Time for which a token of the feed is valid.
+    pub token_valid_for: Duration,
+    /// Age below which a search does not find a listing.
+    pub search_behind: Duration,
+    /// Rejects requests beyond the documented rates.
+    pub limits_requests: bool,
 }
 
 /// An average rate of listings, in hundredths of a listing per second.
@@ -110,6 +139,12 @@ impl Rate {
         }
     }
 
+    /// Returns this rate multiplied by a number, which may exceed [`RATE_PER_SECOND_MAX`].
+    #[must_use]
+    pub const fn times(self, factor: u32) -> Self {
+        Self(self.0.saturating_mul(factor))
+    }
+
     /// Returns the mean time in which this number of listings appears; `None` at a rate of zero.
     pub fn mean_between(self, listings: u32) -> Option<Duration> {
         let ns = u64::from(listings).saturating_mul(100_000_000_000).checked_div(self.0.into())?;
@@ -158,6 +193,25 @@ impl Default for Delivery {
     }
 }
 
+impl Default for LotSettings {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            price_changes: 2,
+            locked_permille: 60,
+            foreign_permille: 800,
+            relisted_permille: 200,
+            visible_after: (seconds(1), seconds(8)),
+            rollback_permille: 20,
+            rollback_after: (seconds(5), seconds(60)),
+            pong_timeout: seconds(7),
+            token_valid_for: seconds(3_600),
+            search_behind: seconds(60),
+            limits_requests: true,
+        }
+    }
+}
+
 impl Default for SimSettings {
     fn default() -> Self {
         Self {
@@ -178,6 +232,7 @@ impl Default for SimSettings {
             clock_ahead_ms: 0,
             http_idle: Duration::from_secs(75),
             ping_every: Duration::from_secs(12),
+            lots: LotSettings::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         RefreshRequests, UserReading,
     },
     domain::account::OwnPurchase,
+    domain::item_name::ItemName,
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
@@ -33,6 +34,15 @@ const CLOCK_MOVED_MS_MAX: i64 = 2_000;
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
 /// Maximum number of overdue orders that a session logs.
 const OVERDUE_NAMED_MAX: usize = 100;
+
+/// Returns `true` unless two market names are certainly of different items. One may have a phase that
+/// the other lacks.
+fn is_same_item(ordered: &str, found: &str) -> bool {
+    let (ordered, found) = (ItemName::parse(ordered), ItemName::parse(found));
+    let (base, other) = (&*ordered.base, &*found.base);
+    (base.starts_with(other) || other.starts_with(base))
+        && (ordered.wear, ordered.is_stattrak) == (found.wear, found.is_stattrak)
+}
 
 /// Derives the feed's status from its metrics.
 pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
@@ -193,9 +203,12 @@ impl<B: OrderSender> Engine<B> {
         self.update_ledger(|ledger| Ok(ledger.reconcile_order(&key, &trade, started, now.wall)));
     }
 
-    /// Returns `true` if the record of an order is that of another listing.
+    /// Returns `true` if the record of an order is that of another listing, or of another item than that
+    /// of the order. The item of an order of an earlier session is not known.
     fn is_of_other_item(&self, key: &TradeKey, purchase: &OwnPurchase) -> bool {
-        purchase.id != key.id
+        let ordered = self.names.get(&key.id);
+        let names = ordered.zip(purchase.name.as_deref());
+        purchase.id != key.id || names.is_some_and(|(ordered, found)| !is_same_item(ordered, found))
     }
 
     /// Halts ordering unless it is halted for the same reason already.

@@ -527,6 +527,7 @@ fn the_market_is_a_setting_and_its_decimals_apply_to_every_file() {
         live: false,
         decimals: |market| match market {
             Market::Csgoroll => Decimals::Three,
+            Market::LisSkins | Market::Waxpeer => Decimals::Two,
         },
     };
     let config = Config::load(&sources).unwrap().config;

@@ -18,6 +18,7 @@ mod feed;
 mod filters;
 mod init;
 mod market;
+mod market_settings;
 mod other_market;
 mod packages;
 mod prices;

@@ -194,7 +194,7 @@ pub fn at<T: Termination>(
         Err(_invalid) => {
             // The command also runs if stderr is closed.
             drop(writeln!(io::stderr().lock(), "The settings are invalid; see: sniper check"));
-            data_directories(&process_environment, Path::new("."))
+            data_directories(&process_environment, Path::new("."), context.shared.config.as_deref())
         }
     };
     let (data, state) = (&*data, state.as_deref());

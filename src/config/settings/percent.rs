@@ -158,6 +158,7 @@ pub(super) fn read_filter(
 }
 
 /// Resolves the sources of every percent rule, and checks that each rule can have a reference.
+/// Removes the default bound on the markup on a market without one.
 pub(in crate::config) fn resolve(
     entries: &mut [ParsedEntry],
     prices: &ParsedPrices,
@@ -165,7 +166,10 @@ pub(in crate::config) fn resolve(
     diagnostics: &mut Diagnostics,
 ) {
     let mut needs_coin = None;
-    for ParsedEntry { entry, percent_at, .. } in entries {
+    for ParsedEntry { entry, percent_at, is_markup_set, .. } in entries {
+        if !*is_markup_set && !market.settings().has_markup {
+            entry.max_markup = None;
+        }
         let (Some(rule), Some(place)) = (&mut entry.percent, percent_at) else { continue };
         let report = |message: String, remedy: &dyn Display| {
             Problem::new(place.clone(), message, remedy.to_string())

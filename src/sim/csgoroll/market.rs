@@ -9,7 +9,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap},
     iter::Peekable,
     sync::Arc,
     time::Duration,
@@ -23,12 +23,13 @@ use crate::{
     domain::{money::Amount, time::UnixMs, trade::TradeStatus},
     sim::{
         catalogue::{Catalogue, ListedItem, ListingDefect, OPEN_FOR},
-        faults::{FaultKind, STALE_MAX},
+        faults::FaultKind,
         history::{
             CloseReason, ListingRecord, MarketHistory, OrderDecision, OrderRecord, PurchaseRecord,
         },
         random::{self, Rng, RngExt as _},
         settings::{Delivery, SimSettings},
+        snapshots::AccountSnapshots,
     },
 };
 
@@ -75,7 +76,7 @@ pub struct MarketState {
     suspected_trader: bool,
     user_id: Arc<str>,
     history: MarketHistory,
-    snapshots: AccountSnapshots,
+    snapshots: AccountSnapshots<Listing>,
 }
 
 /// A scheduled change of a listing.
@@ -290,7 +291,7 @@ impl MarketState {
     }
 
     /// Returns the balance of this age, limited to the oldest stored change
-    /// ([`STALE_MAX`]).
+    /// ([`STALE_MAX`](crate::sim::faults::STALE_MAX)).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
         self.snapshots.balance_at(now.saturating_sub(age), self.balance)
     }
@@ -601,49 +602,6 @@ impl From<&Result<Arc<Listing>, SaleRejection>> for OrderDecision {
             Ok(_) => Self::Sold,
             Err(rejection) => Self::Rejected(rejection.message()),
         }
-    }
-}
-
-/// Previous values of each change within the last [`STALE_MAX`].
-#[derive(Debug, Default)]
-struct AccountSnapshots {
-    balances: VecDeque<(Duration, Amount)>,
-    purchases: VecDeque<(Duration, u64, Option<Listing>)>,
-}
-
-impl AccountSnapshots {
-    /// Records a change of the balance with its previous value.
-    fn record_balance(&mut self, now: Duration, before: Amount) {
-        while self.balances.front().is_some_and(|(at, _)| at.saturating_add(STALE_MAX) < now) {
-            self.balances.pop_front();
-        }
-        self.balances.push_back((now, before));
-    }
-
-    /// Records a change of a purchase with its previous value, or `None` for a new purchase.
-    fn record_purchase(&mut self, now: Duration, number: u64, before: Option<&Listing>) {
-        while self.purchases.front().is_some_and(|(at, ..)| at.saturating_add(STALE_MAX) < now) {
-            self.purchases.pop_front();
-        }
-        self.purchases.push_back((now, number, before.cloned()));
-    }
-
-    /// Returns the balance at a time, given the current one.
-    fn balance_at(&self, time: Duration, current: Amount) -> Amount {
-        let later = self.balances.iter().find(|(at, _)| time < *at);
-        later.map_or(current, |(_, before)| *before)
-    }
-
-    /// Returns the purchases at a time, oldest first, given the current ones.
-    fn purchases_at(&self, time: Duration, current: &BTreeMap<u64, Listing>) -> Vec<Listing> {
-        let mut purchases = current.clone();
-        for (_, number, before) in self.purchases.iter().rev().take_while(|(at, ..)| time < *at) {
-            match before {
-                Some(before) => purchases.insert(*number, before.clone()),
-                None => purchases.remove(number),
-            };
-        }
-        purchases.into_values().collect()
     }
 }
 

@@ -17,7 +17,53 @@ pub mod server;
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::domain::money::{Amount, Percent};
+use crate::{
+    domain::money::{Amount, Percent},
+    sim::faults::FaultKind,
+};
+
+/// The faults that this market can inject.
+pub const FAULTS: [FaultKind; 39] = [
+    FaultKind::CutBeforeCommit,
+    FaultKind::CutAfterCommit,
+    FaultKind::Hang,
+    FaultKind::HangBeforeCommit,
+    FaultKind::ServerErrorAfterCommit,
+    FaultKind::ServerErrorBeforeCommit,
+    FaultKind::TooMany,
+    FaultKind::Challenge,
+    FaultKind::Captcha,
+    FaultKind::Unauthenticated,
+    FaultKind::DailyLimit,
+    FaultKind::UnknownError,
+    FaultKind::HalfBody,
+    FaultKind::Slow,
+    FaultKind::Doubled,
+    FaultKind::LateRejection,
+    FaultKind::Empty,
+    FaultKind::Foreign,
+    FaultKind::WrongPrice,
+    FaultKind::PriceLow,
+    FaultKind::PriceZero,
+    FaultKind::PriceHigh,
+    FaultKind::FeedCut,
+    FaultKind::FeedSilence,
+    FaultKind::FeedError,
+    FaultKind::FeedComplete,
+    FaultKind::FeedClose,
+    FaultKind::FeedLie,
+    FaultKind::PushLie,
+    FaultKind::FeedRelist,
+    FaultKind::FeedUnlist,
+    FaultKind::ListStale,
+    FaultKind::ListShort,
+    FaultKind::ListUnknownStatus,
+    FaultKind::ListNull,
+    FaultKind::BalanceStale,
+    FaultKind::ReadServerError,
+    FaultKind::ReadCut,
+    FaultKind::ReadSlow,
+];
 
 /// Returns an id in the marketplace's format: unpadded base64 of, say, `Trade:32993472`.
 fn global_id(of: &str, number: u64) -> String {

@@ -34,7 +34,7 @@ use crate::{
         history::{MarketHistory, OrderDecision, OrderRecord},
         random::{self, Rng, RngExt as _},
         server::{
-            ClientConnection, RequestHead, ServerReply, ServerThread, SimServerError,
+            ClientConnection, RequestHead, ServerReply, ServerStats, ServerThread, SimServerError,
             SimulatedMarket,
         },
         settings::SimSettings,
@@ -187,22 +187,6 @@ pub(super) enum FeedCommand {
     SetFaults(Arc<[Fault]>),
 }
 
-/// Counts of connections and requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ServerStats {
-    /// Accepted connections, HTTP and WebSocket.
-    pub connections: u64,
-    /// Feeds opened since the start.
-    pub feeds: u64,
-    pub feeds_open: u64,
-    /// Open feeds with at least one subscription.
-    pub feeds_subscribed: u64,
-    /// Feeds that were cut because their queue was full.
-    pub feeds_dropped: u64,
-    /// HTTP requests with a complete body, valid or not.
-    pub requests: u64,
-}
-
 /// State shared by all connections.
 pub(super) struct ServerState {
     state: Mutex<State>,
@@ -271,6 +255,8 @@ impl ServerState {
 }
 
 impl SimulatedMarket for ServerState {
+    const FAULTS: &'static [FaultKind] = &super::FAULTS;
+
     fn settings(&self) -> &SimSettings {
         &self.settings
     }

@@ -85,6 +85,20 @@ impl Http {
         Self { cookie: "session=s%3Awrong".to_owned(), ..Self::new(market) }
     }
 
+    /// Connects without credentials.
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        Self { stream: connect(address), cookie: String::new(), rest: Vec::new() }
+    }
+
+    /// Sends a request with these header lines and reads its answer.
+    pub(crate) fn request(&mut self, head: &str, headers: &str, body: &str) -> Option<Answer> {
+        let length = body.len();
+        self.send(&format!(
+            "{head} HTTP/1.1\r\nHost: market\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        ));
+        self.answer()
+    }
+
     pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
     }
@@ -156,6 +170,33 @@ impl Feed {
             request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
         }
         request
+    }
+
+    /// Upgrades a connection to this URL with these headers.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        url: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Self {
+        let mut request = url.into_client_request().unwrap();
+        for (name, value) in headers {
+            let name = HeaderName::from_static(name);
+            request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let (socket, _) =
+            tokio_tungstenite::tungstenite::client(request, connect(address)).unwrap();
+        Self(socket)
+    }
+
+    /// Returns the next text message as it is, or `None` at the end of the connection.
+    pub(crate) fn text(&mut self) -> Option<String> {
+        loop {
+            match self.0.read() {
+                Ok(Message::Text(text)) => return Some(text.to_string()),
+                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
     }
 
     /// Upgrades the connection without sending a message.

@@ -10,4 +10,6 @@ mod client;
 mod command;
 mod feed;
 mod http;
+mod lis_skins;
 mod tls;
+mod waxpeer;

@@ -1,0 +1,339 @@
+//! HTTP answers to orders and reads. Pure.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{LisSkinsWire, dollars, feed, status, token};
+use crate::{
+    domain::{
+        money::{Amount, Decimals},
+        time::UnixMs,
+    },
+    sim::{
+        faults::{FaultChannel, FaultKind},
+        lots::{
+            market::{BuyRejection, Lot, LotOrder, Purchase, PurchaseStage, ReturnReason},
+            names,
+            server::{
+                AccountKeys, LotRead, LotRequest, LotRoute, LotState, LotWire, ServerAnswer,
+                TRADE_PARTNER, TRADE_TOKEN,
+            },
+        },
+        random::Rng,
+    },
+};
+
+/// Maximum number of ids in a look-up.
+const LOOK_UP_MAX: usize = 200;
+/// Maximum number of lots of a page of the search, and of purchases of a page of the history.
+const SEARCH_PAGE_MAX: usize = 200;
+const HISTORY_PAGE: usize = 50;
+/// Maximum length of an own order id.
+const CUSTOM_ID_BYTES_MAX: usize = 36;
+
+impl LotWire for LisSkinsWire {
+    const FAULTS: &'static [FaultKind] = &super::FAULTS;
+    const DECIMALS: Decimals = Decimals::Two;
+    // Beyond 32 bits.
+    const FIRST_ID: u64 = 5_000_000_000;
+    const REQUESTS_PER_MINUTE: (usize, Option<usize>) = (200, Some(500));
+    const PATHS: (&'static str, &'static str) = ("/connection/websocket", "/v1");
+
+    type Feed = feed::CentrifugoSession;
+
+    fn environment(account: &AccountKeys, urls: (String, String)) -> Vec<(&'static str, String)> {
+        let (ws, http) = urls;
+        vec![
+            ("LIS_SKINS_WS_URL", ws),
+            ("LIS_SKINS_HTTP_URL", http),
+            ("LIS_SKINS_KEY", account.key.clone()),
+            ("LIS_SKINS_USER_ID", account.user_id.clone()),
+            ("STEAM_TRADE_URL", AccountKeys::trade_url()),
+        ]
+    }
+
+    fn is_authorized(account: &AccountKeys, request: &LotRequest<'_>) -> bool {
+        let key = request.authorization.and_then(|value| value.strip_prefix("Bearer "));
+        key == Some(&*account.key)
+    }
+
+    fn unauthorized() -> ServerAnswer {
+        ServerAnswer::new(401, r#"{"message":"Unauthenticated."}"#)
+    }
+
+    fn route(request: &LotRequest<'_>) -> LotRoute {
+        match (request.method, request.path) {
+            ("POST", "/v1/market/buy") => LotRoute::Order,
+            ("GET", "/v1/user/balance") => {
+                LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Account])
+            }
+            ("GET", "/v1/market/info" | "/v1/market/history") => {
+                LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
+            }
+            (
+                "GET",
+                "/v1/user/get-ws-token" | "/v1/market/search" | "/v1/market/check-availability",
+            ) => LotRoute::Read(&[FaultChannel::Reads]),
+            _ => LotRoute::Unknown,
+        }
+    }
+
+    fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer> {
+        let body: Value = serde_json::from_slice(request.body).unwrap_or(Value::Null);
+        let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
+        let invalid = |code: &str| Err(error(422, code));
+        let ids = body.get("ids").and_then(Value::as_array);
+        let ids: Vec<u64> = ids.into_iter().flatten().filter_map(Value::as_u64).collect();
+        let [id] = &ids[..] else { return invalid("invalid_ids_value") };
+        let limit = match body.get("max_price") {
+            Some(Value::Number(number)) => Amount::parse(&number.to_string(), Decimals::Two).ok(),
+            _ => None,
+        };
+        let Some(limit) = limit.filter(|limit| Amount::ZERO < *limit) else {
+            return invalid("invalid_max_price_value");
+        };
+        let own_id = text("custom_id");
+        if own_id.is_empty() || own_id.len() > CUSTOM_ID_BYTES_MAX || !own_id.is_ascii() {
+            return invalid("invalid_custom_id_value");
+        }
+        let (partner, trade_token) = (text("partner"), text("token"));
+        if partner.is_empty() || !partner.bytes().all(|byte| byte.is_ascii_digit()) {
+            return invalid("invalid_partner_value");
+        }
+        if trade_token.len() != 8 {
+            return invalid("invalid_token_value");
+        }
+        if (partner, trade_token) != (TRADE_PARTNER, TRADE_TOKEN) {
+            return Err(error(400, "invalid_trade_url"));
+        }
+        let (own_id, partner) = (Arc::from(own_id), Arc::from(partner));
+        Ok(LotOrder { id: Some(*id), limit, own_id, partner })
+    }
+
+    fn sold(purchase: &Purchase, price: Amount, kind: Option<FaultKind>) -> ServerAnswer {
+        let mut sold = purchase.clone();
+        sold.price = price;
+        let mut data = match kind {
+            Some(FaultKind::ReturnedAtOnce) => {
+                let reason = ReturnReason::CreateError;
+                sold.stage = PurchaseStage::Returned(reason);
+                purchase_json(&sold)
+            }
+            _ => purchase_json(&sold),
+        };
+        let skins = data.get_mut("skins").and_then(Value::as_array_mut);
+        match (kind, skins) {
+            (Some(FaultKind::Empty), Some(skins)) => skins.clear(),
+            (Some(FaultKind::Foreign), Some(skins)) => {
+                if let Some(id) = skins.first_mut().and_then(|skin| skin.get_mut("id")) {
+                    *id = purchase.lot.id.saturating_add(1).into();
+                }
+            }
+            _ => {}
+        }
+        // Either status was seen.
+        let status = if purchase.number.is_multiple_of(2) { 200 } else { 201 };
+        ServerAnswer::new(status, json!({"data": data}))
+    }
+
+    fn rejected(order: &LotOrder, rejection: BuyRejection, _rng: &mut Rng) -> ServerAnswer {
+        let code = match rejection {
+            BuyRejection::Unavailable => {
+                let ids: Vec<u64> = order.id.into_iter().collect();
+                let body = json!({"error": "skins_unavailable", "unavailable_ids": ids});
+                return ServerAnswer::new(400, body);
+            }
+            BuyRejection::PriceAbove(_) => "skins_price_higher_than_max_price",
+            BuyRejection::OwnIdKnown => "custom_id_already_exists",
+            BuyRejection::Funds => "insufficient_funds",
+        };
+        error(400, code)
+    }
+
+    fn not_executed(kind: FaultKind, rng: &mut Rng) -> ServerAnswer {
+        let code = match kind {
+            FaultKind::TooMany => return Self::too_many_requests(),
+            FaultKind::Unauthenticated => return Self::unauthorized(),
+            FaultKind::AddressNotBound => {
+                return ServerAnswer::new(403, r#"{"message":"Forbidden"}"#);
+            }
+            FaultKind::InvalidValue => {
+                let codes = [
+                    "invalid_ids_value",
+                    "invalid_max_price_value",
+                    "invalid_custom_id_value",
+                    "invalid_partner_value",
+                    "invalid_token_value",
+                ];
+                return error(422, rng.choice(codes).unwrap_or("invalid_ids_value"));
+            }
+            FaultKind::TradeUrl => "invalid_trade_url",
+            FaultKind::TradeBan => "user_trade_ban",
+            FaultKind::CannotTrade => "user_cant_trade",
+            FaultKind::PrivateInventory => "private_inventory",
+            FaultKind::InventoryFull => "user_inventory_full",
+            FaultKind::FailedAttempts => "too_many_failed_attempts_for_user",
+            _ => "unknown_error",
+        };
+        error(400, code)
+    }
+
+    fn read(state: &mut LotState<Self>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+        let data = match request.path {
+            "/v1/user/balance" => {
+                let balance = dollars(state.market.read_balance(read.now, read.fault));
+                json!({"balance": balance, "balance_locked": 0, "trade_protection_balance": 0})
+            }
+            "/v1/user/get-ws-token" => {
+                let AccountKeys { seed, user_id, .. } = &state.account;
+                let valid_for = state.settings.lots.token_valid_for;
+                let expires_at = state.market.clock(read.now).plus(valid_for);
+                json!({"token": token::issue(*seed, user_id, expires_at)})
+            }
+            "/v1/market/info" => return info(state, request, read),
+            "/v1/market/history" => return history(state, request, read),
+            "/v1/market/search" => return search(state, request, read.now),
+            _ => availability(state, request),
+        };
+        ServerAnswer::new(200, json!({"data": data}))
+    }
+
+    fn too_many_requests() -> ServerAnswer {
+        let body = r#"{"message":"Too Many Attempts."}"#;
+        ServerAnswer { headers: &[("retry-after", "3")], ..ServerAnswer::new(429, body) }
+    }
+}
+
+fn error(status: u16, code: &str) -> ServerAnswer {
+    ServerAnswer::new(status, json!({"error": code}))
+}
+
+/// Returns a purchase, as orders, look-ups and the history contain it.
+fn purchase_json(purchase: &Purchase) -> Value {
+    let (status, reason) = status(purchase.stage, purchase.lot.unlock_at.is_some());
+    let has_offer = !matches!(purchase.stage, PurchaseStage::Created);
+    let offer = has_offer.then(|| format!("6{:09}", purchase.number));
+    let time = |time: UnixMs| time.to_string();
+    let sent_at = has_offer.then(|| time(purchase.created_at));
+    let skin = json!({
+        "id": purchase.lot.id,
+        "name": names::split(&purchase.market_name).without_phase,
+        "price": dollars(purchase.price),
+        "status": status,
+        "return_reason": reason,
+        "return_charged_commission": null,
+        "error": null,
+        "steam_trade_offer_id": offer,
+        "steam_trade_offer_created_at": sent_at,
+        "steam_trade_offer_expiry_at": null,
+        "steam_trade_offer_finished_at": purchase.accepted_at.map(time),
+    });
+    json!({
+        "purchase_id": purchase.number,
+        "steam_id": "76561198000000000",
+        "created_at": purchase.created_at.to_string(),
+        "custom_id": &*purchase.own_id,
+        "skins": [skin],
+    })
+}
+
+/// Returns purchases as a list. One that is unreadable has nothing that a client can read.
+fn purchases_json(purchases: &[Option<Purchase>]) -> Vec<Value> {
+    let unreadable = || json!({"purchase_id": null, "skins": null});
+    purchases.iter().map(|one| one.as_ref().map_or_else(unreadable, purchase_json)).collect()
+}
+
+/// Answers a look-up by own ids or by purchase ids. Unknown ids are absent.
+fn info(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+    let own_ids: BTreeSet<&str> = request.query.all("custom_ids[]").collect();
+    let numbers: BTreeSet<u64> =
+        request.query.all("purchase_ids[]").filter_map(|id| id.parse().ok()).collect();
+    if own_ids.len() > LOOK_UP_MAX || numbers.len() > LOOK_UP_MAX {
+        return error(422, "invalid_custom_ids_value");
+    }
+    let is_requested = |purchase: &Purchase| {
+        own_ids.contains(&*purchase.own_id) || numbers.contains(&purchase.number)
+    };
+    let found = state.market.read_purchases(read.now, read.fault, is_requested);
+    ServerAnswer::new(200, json!({"data": purchases_json(&found)}))
+}
+
+fn history(
+    state: &LotState<LisSkinsWire>,
+    request: &LotRequest<'_>,
+    read: LotRead,
+) -> ServerAnswer {
+    let number = |key| request.query.get(key).and_then(|value| value.parse::<i64>().ok());
+    let seconds = |time: UnixMs| time.0.div_euclid(1_000);
+    let (start, end) = (number("start_unix_time"), number("end_unix_time"));
+    let is_requested = |purchase: &Purchase| {
+        let at = seconds(purchase.created_at);
+        start.is_none_or(|start| start <= at) && end.is_none_or(|end| at <= end)
+    };
+    let mut found = state.market.read_purchases(read.now, read.fault, is_requested);
+    found.reverse();
+    let page = number("page").and_then(|page| usize::try_from(page).ok()).unwrap_or(1).max(1);
+    let first = page.saturating_sub(1).saturating_mul(HISTORY_PAGE).min(found.len());
+    let last = first.saturating_add(HISTORY_PAGE).min(found.len());
+    let meta = json!({
+        "current_page": page,
+        "last_page": found.len().div_ceil(HISTORY_PAGE).max(1),
+        "per_page": HISTORY_PAGE,
+        "total": found.len(),
+    });
+    let data = purchases_json(found.get(first..last).unwrap_or_default());
+    ServerAnswer::new(200, json!({"data": data, "meta": meta}))
+}
+
+fn availability(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>) -> Value {
+    let ids = request.query.all("ids[]").filter_map(|id| id.parse::<u64>().ok());
+    let (mut available, mut unavailable) = (serde_json::Map::new(), Vec::new());
+    for id in ids.take(LOOK_UP_MAX) {
+        match state.market.lot(id) {
+            Some(lot) => {
+                available.insert(id.to_string(), dollars(lot.price));
+            }
+            None => unavailable.push(id),
+        }
+    }
+    // An empty map comes as an empty list.
+    let available = if available.is_empty() { json!([]) } else { Value::Object(available) };
+    json!({"available_skins": available, "unavailable_skin_ids": unavailable})
+}
+
+/// Answers a search, which is behind by some time. The cursor is the number of lots before it.
+fn search(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, now: Duration) -> ServerAnswer {
+    let query = &request.query;
+    let amount = |key| query.get(key).and_then(|text| Amount::parse(text, Decimals::Two).ok());
+    let (from, to) = (amount("price_from"), amount("price_to"));
+    let names: BTreeSet<&str> = query.all("names[]").collect();
+    let until = state.market.clock(now).minus(state.settings.lots.search_behind);
+    let name_of = |lot: &Lot| names::split(&lot.item.market_name).without_phase;
+    let fits = |lot: &&Lot| {
+        lot.created_at <= until
+            && from.is_none_or(|from| from <= lot.price)
+            && to.is_none_or(|to| lot.price <= to)
+            && (query.get("only_unlocked") != Some("1") || lot.unlock_at.is_none())
+            && (names.is_empty() || names.contains(&*name_of(lot)))
+    };
+    if query.get("game").is_some_and(|game| game != "csgo") {
+        return ServerAnswer::new(200, json!({"data": [], "meta": {"next_cursor": null}}));
+    }
+    let mut found: Vec<&Lot> = state.market.open().filter(fits).collect();
+    match query.get("sort_by") {
+        Some("oldest") => {}
+        Some("lowest_price") => found.sort_by_key(|lot| lot.price),
+        Some("highest_price") => found.sort_by_key(|lot| std::cmp::Reverse(lot.price)),
+        _ => found.reverse(),
+    }
+    let number = |key| query.get(key).and_then(|text| text.parse::<usize>().ok());
+    let per_page = number("per_page").unwrap_or(SEARCH_PAGE_MAX).clamp(1, SEARCH_PAGE_MAX);
+    let first = number("cursor").unwrap_or(0).min(found.len());
+    let last = first.saturating_add(per_page).min(found.len());
+    let page = found.get(first..last).unwrap_or_default();
+    let data: Vec<Value> = page.iter().map(|lot| feed::skin_json(lot)).collect();
+    let next = (last < found.len()).then(|| last.to_string());
+    let meta = json!({"next_cursor": next, "per_page": per_page});
+    ServerAnswer::new(200, json!({"data": data, "meta": meta}))
+}

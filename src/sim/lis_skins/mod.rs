@@ -1,0 +1,131 @@
+//! Simulator of LIS-SKINS: its wire formats over a market of [lots](super::lots).
+//!
+//! - [`feed`]: server side of the Centrifugo protocol in JSON. Pure.
+//! - [`answers`]: HTTP answers to orders and reads. Pure.
+//! - [`token`]: tokens of the feed. Pure.
+//!
+//! Wire formats and units are written a second time here, without code of the client modules, so that
+//! a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks that.
+//!
+//! An order buys one lot. Codes of Centrifugo and values that no document states are those that
+//! Centrifugo itself uses.
+
+pub mod answers;
+pub mod feed;
+pub mod token;
+
+use serde_json::Value;
+
+use super::{
+    faults::FaultKind,
+    lots::{
+        market::{PurchaseStage, ReturnReason},
+        server::LotServer,
+    },
+};
+use crate::domain::money::Amount;
+
+/// Wire formats of LIS-SKINS.
+#[derive(Clone, Copy, Debug)]
+pub struct LisSkinsWire;
+
+/// A running simulator of LIS-SKINS.
+pub type LisSkinsSim = LotServer<LisSkinsWire>;
+
+/// The faults that this market can inject.
+pub const FAULTS: [FaultKind; 51] = [
+    FaultKind::CutBeforeCommit,
+    FaultKind::CutAfterCommit,
+    FaultKind::Hang,
+    FaultKind::HangBeforeCommit,
+    FaultKind::ServerErrorAfterCommit,
+    FaultKind::ServerErrorBeforeCommit,
+    FaultKind::TooMany,
+    FaultKind::Challenge,
+    FaultKind::Unauthenticated,
+    FaultKind::UnknownError,
+    FaultKind::HalfBody,
+    FaultKind::Slow,
+    FaultKind::Doubled,
+    FaultKind::LateRejection,
+    FaultKind::Empty,
+    FaultKind::Foreign,
+    FaultKind::WrongPrice,
+    FaultKind::PriceLow,
+    FaultKind::PriceZero,
+    FaultKind::PriceHigh,
+    FaultKind::AddressNotBound,
+    FaultKind::TradeUrl,
+    FaultKind::TradeBan,
+    FaultKind::CannotTrade,
+    FaultKind::PrivateInventory,
+    FaultKind::InventoryFull,
+    FaultKind::FailedAttempts,
+    FaultKind::InvalidValue,
+    FaultKind::PriceMoves,
+    FaultKind::RequestTimeout,
+    FaultKind::PageInsteadOfAnswer,
+    FaultKind::ReturnedAtOnce,
+    FaultKind::FeedCut,
+    FaultKind::FeedSilence,
+    FaultKind::FeedError,
+    FaultKind::FeedClose,
+    FaultKind::FeedLie,
+    FaultKind::FeedRelist,
+    FaultKind::FeedUnlist,
+    FaultKind::FeedToken,
+    FaultKind::FeedDisconnect,
+    FaultKind::ListStale,
+    FaultKind::ListShort,
+    FaultKind::ListUnknownStatus,
+    FaultKind::ListNull,
+    FaultKind::ListForeign,
+    FaultKind::BalanceStale,
+    FaultKind::ReadServerError,
+    FaultKind::ReadCut,
+    FaultKind::ReadSlow,
+    FaultKind::ReadPage,
+];
+
+/// Returns an amount as this market writes it: dollars with at most two decimals.
+fn dollars(amount: Amount) -> Value {
+    let cents = amount.cents();
+    if cents % 100 == 0 {
+        return (cents / 100).into();
+    }
+    let text = format!("{}.{:02}", cents / 100, cents.unsigned_abs() % 100);
+    text.parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+/// Returns the status of a purchase and the reason of its return.
+const fn status(stage: PurchaseStage, is_locked: bool) -> (&'static str, Option<&'static str>) {
+    match stage {
+        PurchaseStage::Created => ("processing", None),
+        PurchaseStage::Sent if is_locked => ("wait_unlock", None),
+        PurchaseStage::Sent => ("wait_accept", None),
+        PurchaseStage::Accepted => ("accepted", None),
+        PurchaseStage::Returned(reason) => {
+            let reason = match reason {
+                ReturnReason::CreateError => "trade_create_error",
+                ReturnReason::Timeout => "trade_timeout",
+                ReturnReason::Canceled => "trade_canceled",
+                ReturnReason::RolledBackByBuyer => "rollback_user",
+                ReturnReason::RolledBackBySupplier => "rollback_supplier",
+            };
+            ("return", Some(reason))
+        }
+        PurchaseStage::Unheard => ("wait_review", None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_at_most_two_decimals() {
+        for (cents, expected) in [(2_744, "27.44"), (1_000, "10"), (150, "1.5"), (5, "0.05")] {
+            assert_eq!(dollars(Amount::from_cents(cents)).to_string(), expected);
+        }
+    }
+}

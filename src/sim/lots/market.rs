@@ -1,0 +1,1148 @@
+//! A simulated market that changes prices under one id and knows the buyer's own order ids, as a
+//! state machine. Pure: time is an argument (relative to the opening), randomness comes from the
+//! seed.
+//!
+//! In the history, each price of a lot is a listing of its own, so that an order for an earlier price
+//! belongs to that price.
+//!
+//! # Invariants
+//!
+//! 1. At most one purchase is booked under an own id, whatever the orders.
+//! 2. A lot is sold at most once, at its price at that moment, which is never above the limit.
+//! 3. The balance is the initial balance minus the purchases plus the refunds, and never negative.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    fmt,
+    iter::Peekable,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::books::{Sale, SalesBooks};
+use crate::{
+    domain::{
+        money::{Amount, Decimals},
+        time::UnixMs,
+        trade::TradeStatus,
+    },
+    sim::{
+        catalogue::{Catalogue, ListedItem, OPEN_FOR},
+        demo,
+        faults::{FaultKind, STALE_MAX},
+        history::{
+            CloseReason, ListingRecord, MarketHistory, OrderDecision, OrderRecord, PurchaseRecord,
+        },
+        random::{self, Rng, RngExt as _},
+        settings::{Delivery, LotSettings, Rate, SimSettings},
+        snapshots::AccountSnapshots,
+    },
+};
+
+/// Maximum number of open lots; beyond it the oldest are removed.
+pub const OPEN_MAX: usize = 50_000;
+/// Maximum number of purchases of the account.
+pub const PURCHASES_MAX: usize = 100_000;
+/// Maximum number of changes per [`advance`](LotMarket::advance). Under overload the market falls
+/// behind its schedule, but still responds to requests and to a shutdown.
+pub const STEPS_MAX: usize = 4_096;
+/// Maximum number of lots whose earlier prices are remembered.
+const PRICED_MAX: usize = 200_000;
+/// Maximum number of remembered prices of a lot.
+const PRICES_MAX: usize = 16;
+/// Maximum number of remembered own ids of rejected orders.
+const TRIED_MAX: usize = 100_000;
+/// Number of the newest purchases and open lots from which a false event chooses.
+const NEWEST: usize = 16;
+/// Price cuts per thousand price changes, as recorded.
+const CUT_PERMILLE: u32 = 620;
+/// Purchases per thousand on which a faulty answer is wrong.
+const FALSE_PERMILLE: u32 = 500;
+/// Rejected orders per thousand whose own id the market remembers.
+const TRIED_PERMILLE: u32 = 500;
+/// Duration of a burst of price changes.
+const BURST: Duration = Duration::from_secs(1);
+/// Minimum and mean time between two bursts.
+const BURST_EVERY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+/// Increase of the rate during a burst, in halves: 430 events per second become 2,800.
+const BURST_HALVES: u32 = 13;
+/// Maximum time until a removed lot returns.
+const RELIST_MAX: Duration = Duration::from_secs(60);
+/// Minimum and maximum lock of a locked lot.
+const LOCK: (Duration, Duration) =
+    (Duration::from_secs(24 * 3_600), Duration::from_secs(7 * 24 * 3_600));
+/// Minimum price of a lot.
+const PRICE_MIN: Amount = Amount::from_cents(102);
+
+/// Names of items of other games, with the number of the game.
+const FOREIGN: [(&str, u32); 8] = [
+    ("Inscribed Golden Blade of the Fallen", 2),
+    ("Genuine Axe of the Machine", 2),
+    ("Exalted Arcana of the Void", 2),
+    ("Tempered Mask", 3),
+    ("Blackout Hoodie", 3),
+    ("Red Shipping Container Garage Door", 3),
+    ("AK47 | Rust Example", 3),
+    ("Taunt: The Example", 4),
+];
+
+/// A lot at its current price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lot {
+    pub id: u64,
+    /// Number of this price in the history.
+    pub number: u64,
+    pub item: Arc<ListedItem>,
+    pub price: Amount,
+    pub created_at: UnixMs,
+    /// Time until which the lot is locked.
+    pub unlock_at: Option<UnixMs>,
+    /// Price up to which the lot matches the demo's whitelist.
+    wanted_up_to: Option<Amount>,
+    /// Number of times that the lot was listed under this id.
+    listed_times: u32,
+}
+
+/// A lot of another game, which cannot be bought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignLot {
+    pub id: u64,
+    pub name: &'static str,
+    pub game: u32,
+    pub price: Amount,
+    pub created_at: UnixMs,
+}
+
+/// An event of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LotEvent {
+    Added(Arc<Lot>),
+    Foreign(ForeignLot),
+    Repriced(Arc<Lot>),
+    Removed(Arc<Lot>),
+    Purchase(Arc<Purchase>),
+    Balance(Amount),
+}
+
+/// Stage of a purchase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurchaseStage {
+    Created,
+    /// The offer was sent to the buyer.
+    Sent,
+    Accepted,
+    Returned(ReturnReason),
+    /// A stage that no client knows, under a fault.
+    Unheard,
+}
+
+/// Reason for which a purchase was returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnReason {
+    CreateError,
+    Timeout,
+    Canceled,
+    RolledBackByBuyer,
+    RolledBackBySupplier,
+}
+
+impl fmt::Display for PurchaseStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Created => "created",
+            Self::Sent => "offer sent",
+            Self::Accepted => "accepted",
+            Self::Returned(
+                ReturnReason::RolledBackByBuyer | ReturnReason::RolledBackBySupplier,
+            ) => "rolled back",
+            Self::Returned(_) => "returned",
+            Self::Unheard => "unknown",
+        })
+    }
+}
+
+/// A purchase of the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purchase {
+    pub number: u64,
+    pub own_id: Arc<str>,
+    pub lot: Arc<Lot>,
+    /// Market name that the answers contain.
+    pub market_name: Arc<str>,
+    pub price: Amount,
+    pub stage: PurchaseStage,
+    pub created_at: UnixMs,
+    pub changed_at: UnixMs,
+    pub accepted_at: Option<UnixMs>,
+    /// Time since the opening from which a look-up finds it.
+    visible_at: Duration,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LotOrder {
+    /// The requested lot, if its id is a number.
+    pub id: Option<u64>,
+    pub limit: Amount,
+    pub own_id: Arc<str>,
+    pub partner: Arc<str>,
+}
+
+/// Cause of a rejected order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BuyRejection {
+    /// The lot is gone or never existed.
+    Unavailable,
+    /// The price, which is above the limit.
+    PriceAbove(Amount),
+    /// The own id was used before.
+    OwnIdKnown,
+    Funds,
+}
+
+impl BuyRejection {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "not available",
+            Self::PriceAbove(_) => "price above the limit",
+            Self::OwnIdKnown => "own id known",
+            Self::Funds => "balance too low",
+        }
+    }
+}
+
+/// A scheduled change of a lot or, from `Sent` on, of a purchase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LotChange {
+    RivalBuys(u32),
+    Expired(u32),
+    Relisted,
+    Sent,
+    Delivered,
+    RolledBack,
+    Refunded,
+}
+
+/// Infinite iterator over the times of price changes, with bursts.
+#[derive(Clone, Debug)]
+struct PriceChanges {
+    rng: Rng,
+    mean: Option<Duration>,
+    at: Duration,
+    burst_until: Duration,
+    next_burst: Duration,
+}
+
+impl PriceChanges {
+    fn new(seed: u64, rate: Rate) -> Self {
+        let mut rng = random::stream(seed, 21);
+        let next_burst = BURST_EVERY.0.saturating_add(rng.exponential_duration(BURST_EVERY.1));
+        let zero = Duration::ZERO;
+        Self { rng, mean: rate.mean_between(1), at: zero, burst_until: zero, next_burst }
+    }
+}
+
+impl Iterator for PriceChanges {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let mut mean = self.mean?;
+        if self.next_burst <= self.at {
+            self.burst_until = self.at.saturating_add(BURST);
+            let pause = BURST_EVERY.0.saturating_add(self.rng.exponential_duration(BURST_EVERY.1));
+            self.next_burst = self.burst_until.saturating_add(pause);
+        }
+        if self.at < self.burst_until {
+            mean = mean.saturating_mul(2).checked_div(BURST_HALVES).unwrap_or(mean);
+        }
+        self.at = self.at.saturating_add(self.rng.exponential_duration(mean));
+        Some(self.at)
+    }
+}
+
+/// State of a simulated market.
+#[derive(Debug)]
+pub struct LotMarket {
+    opened_at: UnixMs,
+    seed: u64,
+    decimals: Decimals,
+    catalogue: Peekable<Catalogue>,
+    price_changes: Peekable<PriceChanges>,
+    rng: Rng,
+    next_id: u64,
+    next_number: u64,
+    next_purchase: u64,
+    open: BTreeMap<u64, Lot>,
+    /// Removed lots that will return.
+    removed: BTreeMap<u64, Lot>,
+    /// The history's numbers of the prices of each lot, newest last.
+    priced: BTreeMap<u64, Vec<(u64, Amount)>>,
+    purchases: BTreeMap<u64, Purchase>,
+    /// Purchases by own id.
+    booked: BTreeMap<Arc<str>, u64>,
+    /// Remembered own ids of rejected orders.
+    tried: BTreeSet<Arc<str>>,
+    scheduled: BinaryHeap<Reverse<(Duration, (u64, LotChange))>>,
+    delivery: Delivery,
+    lots: LotSettings,
+    balance: Amount,
+    history: MarketHistory,
+    books: SalesBooks,
+    snapshots: AccountSnapshots<Purchase>,
+}
+
+impl LotMarket {
+    /// Creates a market whose ids start near `first_id`. `opened_at` is the time of its own clock at
+    /// the opening.
+    pub fn new(
+        settings: &SimSettings,
+        decimals: Decimals,
+        first_id: u64,
+        opened_at: UnixMs,
+    ) -> Self {
+        // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
+        let range = random::stream(settings.seed, 3).u64(..800);
+        let changes = settings.rate.times(settings.lots.price_changes);
+        Self {
+            opened_at,
+            seed: settings.seed,
+            decimals,
+            catalogue: Catalogue::new(settings).peekable(),
+            price_changes: PriceChanges::new(settings.seed, changes).peekable(),
+            rng: random::stream(settings.seed, 22),
+            next_id: first_id.saturating_add(range.saturating_mul(1_000_000)),
+            next_number: 1,
+            next_purchase: range.saturating_mul(10_000).saturating_add(30_000_001),
+            open: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            priced: BTreeMap::new(),
+            purchases: BTreeMap::new(),
+            booked: BTreeMap::new(),
+            tried: BTreeSet::new(),
+            scheduled: BinaryHeap::new(),
+            delivery: settings.delivery,
+            lots: settings.lots,
+            balance: settings.balance,
+            history: MarketHistory::new(settings.balance),
+            books: SalesBooks::default(),
+            snapshots: AccountSnapshots::default(),
+        }
+    }
+
+    /// Returns the time of the market's clock.
+    pub fn clock(&self, now: Duration) -> UnixMs {
+        self.opened_at.plus(now)
+    }
+
+    pub const fn balance(&self) -> Amount {
+        self.balance
+    }
+
+    pub const fn history(&self) -> &MarketHistory {
+        &self.history
+    }
+
+    pub const fn books(&self) -> &SalesBooks {
+        &self.books
+    }
+
+    /// Returns the open lots, oldest first.
+    pub fn open(&self) -> impl DoubleEndedIterator<Item = &Lot> {
+        self.open.values()
+    }
+
+    /// Returns the open lot with this id.
+    pub fn lot(&self, id: u64) -> Option<&Lot> {
+        self.open.get(&id)
+    }
+
+    /// Returns the time of the next arrival or change.
+    pub fn next_due(&mut self) -> Option<Duration> {
+        let arrival = self.catalogue.peek().map(|item| item.arrival.at);
+        let change = self.price_changes.peek().copied();
+        let scheduled = self.scheduled.peek().map(|Reverse((at, ..))| *at);
+        [arrival, change, scheduled].into_iter().flatten().min()
+    }
+
+    /// Applies the arrivals and changes that are due, at most [`STEPS_MAX`].
+    pub fn advance(&mut self, now: Duration, events: &mut Vec<LotEvent>) {
+        for _ in 0..STEPS_MAX {
+            let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
+            let is_due = |due: Option<Duration>| due == Some(at);
+            if is_due(self.scheduled.peek().map(|Reverse((due, ..))| *due)) {
+                if let Some(Reverse((_, (subject, change)))) = self.scheduled.pop() {
+                    self.apply(subject, change, at, events);
+                }
+            } else if is_due(self.catalogue.peek().map(|item| item.arrival.at)) {
+                if let Some(item) = self.catalogue.next() {
+                    self.list_generated(at, item, events);
+                }
+            } else if self.price_changes.next().is_some() {
+                self.change_any_price(at, events);
+            }
+        }
+    }
+
+    fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<LotEvent>) {
+        let mut price = item.total;
+        if item.wanted.is_none()
+            && let Some(max) = wanted_max(&item.market_name)
+        {
+            // Markets without a markup have no other way to exclude it from the demo's whitelist.
+            price = price.max(max.saturating_mul(2));
+        }
+        if self.decimals == Decimals::Three {
+            price = price.saturating_sub(Amount::from_thousandths(self.rng.i64(0..10)));
+        }
+        let price = price.max(PRICE_MIN);
+        let is_locked = self.rng.chance_permille(self.lots.locked_permille);
+        let item = if is_locked { ListedItem { wanted: None, ..item } } else { item };
+        let lock = is_locked.then(|| self.rng.duration(LOCK));
+        self.list(at, item, (price, lock), events);
+        if self.rng.chance_permille(self.lots.foreign_permille) {
+            let id = self.take_id();
+            let (name, game) = self.rng.choice(FOREIGN).unwrap_or(("Example", 2));
+            let price = Amount::from_cents(self.rng.i64(3..=4_000));
+            let created_at = self.clock(at);
+            events.push(LotEvent::Foreign(ForeignLot { id, name, game, price, created_at }));
+        }
+        while self.open.len() > OPEN_MAX
+            && let Some((id, _)) = self.open.first_key_value()
+        {
+            let id = *id;
+            self.remove(id, at, CloseReason::Expired, events);
+        }
+    }
+
+    fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id = id.saturating_add(1);
+        id
+    }
+
+    /// Lists items in addition to the generated ones. Returns their ids.
+    pub fn list_items(
+        &mut self,
+        now: Duration,
+        items: Vec<ListedItem>,
+        events: &mut Vec<LotEvent>,
+    ) -> Vec<u64> {
+        items
+            .into_iter()
+            .map(|item| {
+                let price = item.total;
+                self.list(now, item, (price, None), events)
+            })
+            .collect()
+    }
+
+    /// Lists a locked item.
+    pub fn list_locked(
+        &mut self,
+        now: Duration,
+        item: ListedItem,
+        lock: Duration,
+        events: &mut Vec<LotEvent>,
+    ) -> u64 {
+        let price = item.total;
+        self.list(now, item, (price, Some(lock)), events)
+    }
+
+    fn list(
+        &mut self,
+        now: Duration,
+        item: ListedItem,
+        (price, lock): (Amount, Option<Duration>),
+        events: &mut Vec<LotEvent>,
+    ) -> u64 {
+        let clock = self.clock(now);
+        let lot = Lot {
+            id: self.take_id(),
+            number: 0,
+            wanted_up_to: item.wanted.map(|_entry| price),
+            item: Arc::new(item),
+            price,
+            created_at: clock,
+            unlock_at: lock.map(|lock| clock.plus(lock)),
+            listed_times: 0,
+        };
+        let id = lot.id;
+        self.open_lot(lot, now, events);
+        id
+    }
+
+    /// Opens a new or returning lot.
+    fn open_lot(&mut self, mut lot: Lot, now: Duration, events: &mut Vec<LotEvent>) {
+        lot.listed_times = lot.listed_times.saturating_add(1);
+        lot.number = self.record_price(&lot, now);
+        if let Some(after) = lot.item.rival_after {
+            let change = LotChange::RivalBuys(lot.listed_times);
+            self.schedule(now.saturating_add(after), lot.id, change);
+        }
+        if lot.item.open_for < OPEN_FOR {
+            let change = LotChange::Expired(lot.listed_times);
+            self.schedule(now.saturating_add(lot.item.open_for), lot.id, change);
+        }
+        events.push(LotEvent::Added(Arc::new(lot.clone())));
+        self.open.insert(lot.id, lot);
+    }
+
+    /// Records the price of a lot as a listing of the history. Returns its number.
+    fn record_price(&mut self, lot: &Lot, now: Duration) -> u64 {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        let is_wanted = lot.wanted_up_to.is_some_and(|max| lot.price <= max);
+        let record = ListingRecord {
+            id: lot.id.to_string(),
+            market_name: lot.item.market_name.clone(),
+            price: lot.price,
+            wanted: lot.item.wanted.filter(|_entry| is_wanted),
+            listed_at: now,
+            can_join_at: now,
+            closed: None,
+            purchase: None,
+            orders: Vec::new(),
+        };
+        self.history.record_listing(number, record);
+        let prices = self.priced.entry(lot.id).or_default();
+        prices.push((number, lot.price));
+        if prices.len() > PRICES_MAX {
+            prices.remove(0);
+        }
+        if self.priced.len() > PRICED_MAX {
+            self.priced.pop_first();
+        }
+        number
+    }
+
+    fn schedule(&mut self, at: Duration, subject: u64, change: LotChange) {
+        self.scheduled.push(Reverse((at, (subject, change))));
+    }
+
+    /// Changes the price of a random lot.
+    fn change_any_price(&mut self, at: Duration, events: &mut Vec<LotEvent>) {
+        let bounds = self.open.first_key_value().zip(self.open.last_key_value());
+        let Some(((first, _), (last, _))) = bounds else { return };
+        let from = self.rng.u64(*first..=*last);
+        let Some(lot) = self.open.range(from..).next().map(|(_, lot)| lot.clone()) else { return };
+        let price = self.next_price(&lot);
+        self.reprice(lot.id, price, at, events);
+    }
+
+    /// Returns the next price of a lot. One that matches the demo's whitelist is raised far above it.
+    fn next_price(&mut self, lot: &Lot) -> Amount {
+        let is_cut = self.rng.chance_permille(CUT_PERMILLE);
+        let share = |price: Amount, permille: i64| {
+            let part = price.thousandths().saturating_mul(permille) / 1_000;
+            Amount::from_thousandths(match self.decimals {
+                Decimals::Two => part.div_euclid(10).saturating_mul(10),
+                Decimals::Three => part,
+            })
+        };
+        let price = match lot.wanted_up_to {
+            Some(max) if max < lot.price => share(max, self.rng.i64(985..=1_000)),
+            Some(max) if !is_cut => share(max, 1_800),
+            Some(_) => share(lot.price, self.rng.i64(985..=999)),
+            None if is_cut => share(lot.price, self.rng.i64(940..=999)),
+            None => share(lot.price, self.rng.i64(1_002..=1_080)),
+        };
+        let floor = match (lot.wanted_up_to, wanted_max(&lot.item.market_name)) {
+            // A cut must not make an item match that was generated not to match.
+            (None, Some(max)) => max.saturating_mul(3).max(PRICE_MIN),
+            _ => PRICE_MIN,
+        };
+        price.max(floor)
+    }
+
+    /// Changes the price of an open lot. Returns `false` if it is not open or has this price.
+    pub fn reprice(
+        &mut self,
+        id: u64,
+        price: Amount,
+        now: Duration,
+        events: &mut Vec<LotEvent>,
+    ) -> bool {
+        let Some(mut lot) = self.open.get(&id).filter(|lot| lot.price != price).cloned() else {
+            return false;
+        };
+        self.history.record_close(lot.number, now, CloseReason::Expired);
+        lot.price = price;
+        lot.number = self.record_price(&lot, now);
+        events.push(LotEvent::Repriced(Arc::new(lot.clone())));
+        self.open.insert(id, lot);
+        true
+    }
+
+    /// Raises the price of an open lot by a few percent.
+    pub fn raise_price(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) {
+        let Some(price) = self.open.get(&id).map(|lot| lot.price) else { return };
+        let percent = self.rng.i64(1..=9);
+        let extra = price.cents().saturating_mul(percent) / 100;
+        let price = price.saturating_add(Amount::from_cents(extra.max(1)));
+        self.reprice(id, price, now, events);
+    }
+
+    /// Removes an open lot, as its seller may. Returns `false` if no such lot is open.
+    pub fn delist(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) -> bool {
+        self.remove(id, now, CloseReason::Expired, events)
+    }
+
+    /// Lists a removed lot again under its id. Returns `false` if the lot is not known as removed.
+    pub fn relist(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) -> bool {
+        match self.removed.remove(&id) {
+            Some(lot) => {
+                self.open_lot(lot, now, events);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Closes an open lot, which may return later.
+    fn remove(
+        &mut self,
+        id: u64,
+        now: Duration,
+        reason: CloseReason,
+        events: &mut Vec<LotEvent>,
+    ) -> bool {
+        let Some(lot) = self.open.remove(&id) else { return false };
+        self.history.record_close(lot.number, now, reason);
+        events.push(LotEvent::Removed(Arc::new(lot.clone())));
+        if self.rng.chance_permille(self.lots.relisted_permille) {
+            let after = self.rng.duration((Duration::ZERO, RELIST_MAX));
+            self.schedule(now.saturating_add(after), id, LotChange::Relisted);
+        }
+        self.removed.insert(id, lot);
+        if self.removed.len() > OPEN_MAX {
+            self.removed.pop_first();
+        }
+        true
+    }
+
+    /// Executes an order.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`BuyRejection`] if nothing was bought.
+    pub fn buy(
+        &mut self,
+        now: Duration,
+        order: &LotOrder,
+        events: &mut Vec<LotEvent>,
+    ) -> Result<Purchase, BuyRejection> {
+        self.advance(now, events);
+        let is_known =
+            self.booked.contains_key(&order.own_id) || self.tried.contains(&order.own_id);
+        // The markets do not document which check comes first.
+        let checks_own_id_first = self.rng.bool();
+        let rejection = match order.id.and_then(|id| self.open.get(&id)) {
+            _ if is_known && checks_own_id_first => BuyRejection::OwnIdKnown,
+            None => BuyRejection::Unavailable,
+            Some(_) if is_known => BuyRejection::OwnIdKnown,
+            Some(lot) if order.limit < lot.price => BuyRejection::PriceAbove(lot.price),
+            Some(lot) if self.balance < lot.price => BuyRejection::Funds,
+            Some(_) if self.purchases.len() >= PURCHASES_MAX => BuyRejection::Unavailable,
+            Some(lot) => {
+                let id = lot.id;
+                return self.sell(id, now, order, events).ok_or(BuyRejection::Unavailable);
+            }
+        };
+        if !is_known && self.tried.len() < TRIED_MAX && self.rng.chance_permille(TRIED_PERMILLE) {
+            self.tried.insert(Arc::clone(&order.own_id));
+        }
+        Err(rejection)
+    }
+
+    fn sell(
+        &mut self,
+        id: u64,
+        now: Duration,
+        order: &LotOrder,
+        events: &mut Vec<LotEvent>,
+    ) -> Option<Purchase> {
+        let lot = Arc::new(self.open.remove(&id)?);
+        let number = self.next_purchase;
+        self.next_purchase = number.saturating_add(1);
+        let clock = self.clock(now);
+        let visible_after = self.rng.duration(self.lots.visible_after);
+        let purchase = Purchase {
+            number,
+            own_id: Arc::clone(&order.own_id),
+            market_name: Arc::from(&*lot.item.market_name),
+            price: lot.price,
+            stage: PurchaseStage::Created,
+            created_at: clock,
+            changed_at: clock,
+            accepted_at: None,
+            visible_at: now.saturating_add(visible_after),
+            lot: Arc::clone(&lot),
+        };
+        self.books.record_sale(Sale {
+            number,
+            own_id: Arc::clone(&order.own_id),
+            partner: Arc::clone(&order.partner),
+            lot: id,
+            market_name: lot.item.market_name.clone(),
+            limit: order.limit,
+            price: lot.price,
+            at: now,
+            stage: PurchaseStage::Created,
+            refunded_at: None,
+        });
+        self.booked.insert(Arc::clone(&order.own_id), number);
+        self.history.record_close(lot.number, now, CloseReason::Bought);
+        self.history.record_purchase(lot.number, PurchaseRecord::new(now, lot.price));
+        self.snapshots.record_purchase(now, number, None);
+        let sent = random::stream(self.seed, number).duration(self.delivery.confirm);
+        self.schedule(now.saturating_add(sent), number, LotChange::Sent);
+        self.purchases.insert(number, purchase.clone());
+        events.push(LotEvent::Removed(lot));
+        events.push(LotEvent::Purchase(Arc::new(purchase.clone())));
+        self.change_balance(now, Amount::ZERO.saturating_sub(purchase.price), events);
+        Some(purchase)
+    }
+
+    fn change_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<LotEvent>) {
+        self.snapshots.record_balance(now, self.balance);
+        self.balance = self.balance.saturating_add(change);
+        self.history.balance = self.balance;
+        events.push(LotEvent::Balance(self.balance));
+    }
+
+    /// Changes the balance without a purchase, for tests of the bot's reconciliation.
+    pub fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<LotEvent>) {
+        let change = change.max(Amount::ZERO.saturating_sub(self.balance));
+        self.change_balance(now, change, events);
+    }
+
+    /// Raises the price of a purchase, at most by the remaining balance.
+    pub fn surcharge(
+        &mut self,
+        number: u64,
+        extra: Amount,
+        now: Duration,
+        events: &mut Vec<LotEvent>,
+    ) -> Option<Purchase> {
+        let extra = extra.min(self.balance);
+        let purchase = self.purchases.get_mut(&number)?;
+        purchase.price = purchase.price.saturating_add(extra);
+        let purchase = purchase.clone();
+        self.history.update_purchase(purchase.lot.number, |record| record.price = purchase.price);
+        self.books.update(number, |sale| sale.price = purchase.price);
+        self.change_balance(now, Amount::ZERO.saturating_sub(extra), events);
+        Some(purchase)
+    }
+
+    /// Applies one scheduled change to a lot or a purchase.
+    fn apply(&mut self, subject: u64, change: LotChange, at: Duration, events: &mut Vec<LotEvent>) {
+        let is_same = |times| self.open.get(&subject).is_some_and(|lot| lot.listed_times == times);
+        match change {
+            LotChange::RivalBuys(times) if is_same(times) => {
+                self.remove(subject, at, CloseReason::BoughtByRival, events);
+            }
+            LotChange::Expired(times) if is_same(times) => {
+                self.remove(subject, at, CloseReason::Expired, events);
+            }
+            LotChange::RivalBuys(_) | LotChange::Expired(_) => {}
+            LotChange::Relisted => {
+                self.relist(subject, at, events);
+            }
+            LotChange::Sent => self.send_offer(subject, at, events),
+            LotChange::Delivered => self.deliver(subject, at, events),
+            LotChange::RolledBack => {
+                let is_own = self.rng.bool();
+                let reason = if is_own {
+                    ReturnReason::RolledBackByBuyer
+                } else {
+                    ReturnReason::RolledBackBySupplier
+                };
+                self.return_purchase(subject, reason, at, events);
+            }
+            LotChange::Refunded => self.refund(subject, at, events),
+        }
+    }
+
+    /// Sends the offer of a purchase, or returns the purchase without one.
+    fn send_offer(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+        let is_created = |purchase: &Purchase| purchase.stage == PurchaseStage::Created;
+        if !self.purchases.get(&number).is_some_and(is_created) {
+            return;
+        }
+        let mut rng = random::stream(self.seed, number.wrapping_add(1 << 40));
+        // A third of the failures occur before the offer is sent.
+        if rng.chance_permille(self.delivery.fail_permille / 3) {
+            return self.return_purchase(number, ReturnReason::CreateError, at, events);
+        }
+        self.set_stage(number, PurchaseStage::Sent, at, events);
+        let delivered = rng.duration(self.delivery.deliver);
+        self.schedule(at.saturating_add(delivered), number, LotChange::Delivered);
+    }
+
+    /// Delivers a purchase, or returns it.
+    fn deliver(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+        let mut rng = random::stream(self.seed, number.wrapping_add(2 << 40));
+        let left = self.delivery.fail_permille - self.delivery.fail_permille / 3;
+        if rng.chance_permille(left) {
+            let reasons = [ReturnReason::Timeout, ReturnReason::Canceled];
+            let reason = rng.choice(reasons).unwrap_or(ReturnReason::Timeout);
+            return self.return_purchase(number, reason, at, events);
+        }
+        self.set_stage(number, PurchaseStage::Accepted, at, events);
+        if rng.chance_permille(self.lots.rollback_permille) {
+            let after = rng.duration(self.lots.rollback_after);
+            self.schedule(at.saturating_add(after), number, LotChange::RolledBack);
+        }
+    }
+
+    /// Returns a purchase. Its money is credited later.
+    pub fn return_purchase(
+        &mut self,
+        number: u64,
+        reason: ReturnReason,
+        at: Duration,
+        events: &mut Vec<LotEvent>,
+    ) {
+        self.set_stage(number, PurchaseStage::Returned(reason), at, events);
+        if let Some(purchase) = self.purchases.get(&number) {
+            let lot = purchase.lot.number;
+            self.history.update_purchase(lot, |record| record.cancelled_at = Some(at));
+            let after = random::stream(self.seed, number.wrapping_add(3 << 40))
+                .duration(self.delivery.refund);
+            self.schedule(at.saturating_add(after), number, LotChange::Refunded);
+        }
+    }
+
+    fn set_stage(
+        &mut self,
+        number: u64,
+        stage: PurchaseStage,
+        at: Duration,
+        events: &mut Vec<LotEvent>,
+    ) {
+        let clock = self.clock(at);
+        let Some(purchase) = self.purchases.get_mut(&number) else { return };
+        self.snapshots.record_purchase(at, number, Some(purchase));
+        purchase.stage = stage;
+        purchase.changed_at = clock;
+        let status = match stage {
+            PurchaseStage::Created => TradeStatus::Joined,
+            PurchaseStage::Sent => TradeStatus::Processing,
+            PurchaseStage::Accepted => {
+                purchase.accepted_at = Some(clock);
+                TradeStatus::Completed
+            }
+            PurchaseStage::Returned(_) => TradeStatus::Cancelled,
+            PurchaseStage::Unheard => TradeStatus::Other,
+        };
+        events.push(LotEvent::Purchase(Arc::new(purchase.clone())));
+        self.history.update_purchase(purchase.lot.number, |record| record.status = status);
+        self.books.update(number, |sale| sale.stage = stage);
+    }
+
+    fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+        let Some(purchase) = self.purchases.get(&number) else { return };
+        let (price, lot) = (purchase.price, purchase.lot.number);
+        self.history.update_purchase(lot, |record| record.refunded_at = Some(at));
+        self.books.update(number, |sale| sale.refunded_at = Some(at));
+        self.change_balance(at, price, events);
+    }
+
+    /// Returns the balance as a read sees it under this fault.
+    pub fn read_balance(&self, now: Duration, fault: Option<(FaultKind, Rng)>) -> Amount {
+        match fault {
+            Some((FaultKind::BalanceStale, mut rng)) => {
+                let age = rng.duration((Duration::ZERO, STALE_MAX));
+                self.snapshots.balance_at(now.saturating_sub(age), self.balance)
+            }
+            _ => self.balance,
+        }
+    }
+
+    /// Returns the requested purchases that a read finds under this fault, oldest first. `None`
+    /// stands for one that the answer makes unreadable.
+    pub fn read_purchases(
+        &self,
+        now: Duration,
+        fault: Option<(FaultKind, Rng)>,
+        is_requested: impl Fn(&Purchase) -> bool,
+    ) -> Vec<Option<Purchase>> {
+        let (kind, mut rng) = match fault {
+            Some((kind, rng)) => (Some(kind), rng),
+            None => (None, Rng::with_seed(0)),
+        };
+        let purchases = if kind == Some(FaultKind::ListStale) {
+            let age = rng.duration((Duration::ZERO, STALE_MAX));
+            self.snapshots.purchases_at(now.saturating_sub(age), &self.purchases)
+        } else {
+            self.purchases.values().cloned().collect()
+        };
+        let visible = purchases
+            .into_iter()
+            .filter(|purchase| purchase.visible_at <= now && is_requested(purchase));
+        let mut read = Vec::new();
+        for purchase in visible {
+            let kind = kind.filter(|_kind| rng.chance_permille(FALSE_PERMILLE));
+            read.push(match kind {
+                Some(FaultKind::ListShort) => continue,
+                Some(FaultKind::ListNull) => None,
+                Some(FaultKind::ListUnknownStatus) => {
+                    Some(Purchase { stage: PurchaseStage::Unheard, ..purchase })
+                }
+                Some(FaultKind::ListForeign) => {
+                    Some(Purchase { market_name: Arc::from("Glove Case Key"), ..purchase })
+                }
+                _ => Some(purchase),
+            });
+        }
+        read
+    }
+
+    /// Records an order for a lot in the history and in the books.
+    pub fn record_order(&mut self, order: &LotOrder, record: OrderRecord) {
+        self.books.record_order(&order.own_id);
+        // An order belongs to the price that its buyer saw.
+        let prices = order.id.and_then(|id| self.priced.get(&id));
+        let number = prices.and_then(|prices| {
+            let seen = prices.iter().rev().find(|(_, price)| *price == order.limit);
+            seen.or_else(|| prices.last()).map(|(number, _)| *number)
+        });
+        // A purchase is recorded at the price paid.
+        let number = match record.decision {
+            OrderDecision::Sold => self.sold_number(&order.own_id).or(number),
+            _ => number,
+        };
+        let id = order.id.map_or_else(String::new, |id| id.to_string());
+        self.history.record_order(number, &id, record);
+    }
+
+    fn sold_number(&self, own_id: &str) -> Option<u64> {
+        let number = self.booked.get(own_id)?;
+        self.purchases.get(number).map(|purchase| purchase.lot.number)
+    }
+
+    /// Records the response to the last order for a lot over a connection.
+    pub fn record_response(&mut self, id: u64, connection: u64, at: Duration) {
+        for (number, _) in self.priced.get(&id).into_iter().flatten() {
+            self.history.record_response(*number, connection, at);
+        }
+    }
+
+    /// Returns the false event of a fault, without changing the market. Returns `None` if the fault
+    /// has none, or if no lot or purchase is suitable.
+    pub fn false_event(&self, kind: FaultKind, rng: &mut Rng) -> Option<LotEvent> {
+        let newest = self.purchases.values().rev().take(NEWEST);
+        match kind {
+            FaultKind::FeedLie => {
+                let purchase = *rng.choice(&newest.collect::<Vec<_>>())?;
+                let stages = [
+                    PurchaseStage::Created,
+                    PurchaseStage::Accepted,
+                    PurchaseStage::Returned(ReturnReason::Canceled),
+                    PurchaseStage::Unheard,
+                ];
+                let wrong = stages.iter().filter(|stage| **stage != purchase.stage);
+                let stage = **rng.choice(&wrong.collect::<Vec<_>>())?;
+                Some(LotEvent::Purchase(Arc::new(Purchase { stage, ..purchase.clone() })))
+            }
+            FaultKind::PushLie => {
+                let twice = self.balance.cents().saturating_mul(2);
+                Some(LotEvent::Balance(Amount::from_cents(rng.i64(0..=twice))))
+            }
+            FaultKind::FeedRelist => {
+                let bought = newest.map(|purchase| &*purchase.lot);
+                let known = bought.chain(self.open.values().rev().take(NEWEST));
+                let lot = *rng.choice(&known.collect::<Vec<_>>())?;
+                Some(LotEvent::Added(Arc::new(lot.clone())))
+            }
+            FaultKind::FeedUnlist => {
+                let open = self.open.values().rev().take(NEWEST);
+                let lot = *rng.choice(&open.collect::<Vec<_>>())?;
+                Some(LotEvent::Removed(Arc::new(lot.clone())))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<&Result<Purchase, BuyRejection>> for OrderDecision {
+    fn from(result: &Result<Purchase, BuyRejection>) -> Self {
+        match result {
+            Ok(_) => Self::Sold,
+            Err(rejection) => Self::Rejected(rejection.name()),
+        }
+    }
+}
+
+/// Returns the highest price at which an entry of the demo's whitelist can match an item of this
+/// name, in any wear.
+fn wanted_max(market_name: &str) -> Option<Amount> {
+    let is_same = |wanted: &&demo::DemoEntry| {
+        market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)
+    };
+    let max = |wanted: &demo::DemoEntry| wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
+    demo::WANTED.iter().filter(is_same).map(max).max().map(Amount::from_cents)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn open(settings: &SimSettings) -> LotMarket {
+        LotMarket::new(settings, Decimals::Three, 1_000, UnixMs(1_772_366_400_000))
+    }
+
+    fn quiet() -> SimSettings {
+        SimSettings { rate: Rate::NONE, rivals: None, ..SimSettings::default() }
+    }
+
+    fn redline(cents: i64) -> ListedItem {
+        let price = Amount::from_cents(cents);
+        ListedItem::plain("AK-47 | Redline (Field-Tested)", price, price)
+    }
+
+    fn order(id: u64, cents: i64, own_id: &str) -> LotOrder {
+        let (own_id, partner) = (Arc::from(own_id), Arc::from("1"));
+        LotOrder { id: Some(id), limit: Amount::from_cents(cents), own_id, partner }
+    }
+
+    fn events_of(settings: &SimSettings, seconds: u64) -> Vec<LotEvent> {
+        let mut market = open(settings);
+        let mut events = Vec::new();
+        let end = Duration::from_secs(seconds);
+        while let Some(due) = market.next_due().filter(|due| *due < end) {
+            market.advance(due, &mut events);
+        }
+        events
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_events() {
+        let events = |seed| events_of(&SimSettings { seed, ..SimSettings::default() }, 20);
+        assert_eq!(events(7), events(7));
+        assert_ne!(events(7), events(8));
+    }
+
+    #[test]
+    fn prices_change_at_the_rate_of_the_settings_and_in_bursts() {
+        let lots = LotSettings { price_changes: 32, ..LotSettings::default() };
+        let rate = "12.5".parse::<Rate>().unwrap();
+        let changes = PriceChanges::new(7, rate.times(lots.price_changes));
+        let end = Duration::from_secs(300);
+        let mut by_second = vec![0_u32; 300];
+        for at in changes.take_while(|at| *at < end) {
+            by_second[usize::try_from(at.as_secs()).unwrap()] += 1;
+        }
+        let average = by_second.iter().sum::<u32>() / 300;
+        assert!((400..650).contains(&average), "{average}");
+        assert!(by_second.iter().max().is_some_and(|most| *most > 1_500), "{by_second:?}");
+    }
+
+    #[test]
+    fn most_price_changes_are_cuts_and_removed_lots_return() {
+        let events = events_of(&SimSettings::default(), 120);
+        let (mut prices, mut cuts, mut raises) = (BTreeMap::new(), 0, 0);
+        let (mut removed, mut returned) = (BTreeSet::new(), 0);
+        for event in &events {
+            match event {
+                LotEvent::Added(lot) => {
+                    returned += u32::from(removed.contains(&lot.id));
+                    prices.insert(lot.id, lot.price);
+                }
+                LotEvent::Repriced(lot) => {
+                    let before = prices.insert(lot.id, lot.price).unwrap();
+                    cuts += u32::from(lot.price < before);
+                    raises += u32::from(before < lot.price);
+                }
+                LotEvent::Removed(lot) => {
+                    removed.insert(lot.id);
+                }
+                _ => {}
+            }
+        }
+        assert!(cuts > raises && raises * 3 > cuts, "{cuts} {raises}");
+        assert!(returned > 20, "{returned}");
+    }
+
+    #[test]
+    fn only_listings_for_the_demo_match_its_prices() {
+        for event in events_of(&SimSettings::default(), 120) {
+            let (LotEvent::Added(lot) | LotEvent::Repriced(lot)) = event else { continue };
+            if let Some(max) =
+                wanted_max(&lot.item.market_name).filter(|_| lot.item.wanted.is_none())
+            {
+                let was_wanted = lot.unlock_at.is_some();
+                assert!(was_wanted || max < lot.price, "{lot:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_order_belongs_to_the_price_that_its_buyer_saw() {
+        let mut market = open(&quiet());
+        let mut events = Vec::new();
+        let id = market.list_items(Duration::ZERO, vec![redline(1_000)], &mut events)[0];
+        market.reprice(id, Amount::from_cents(1_100), Duration::ZERO, &mut events);
+        let late = order(id, 1_000, "a");
+        let result = market.buy(Duration::from_secs(1), &late, &mut events);
+        assert_eq!(result, Err(BuyRejection::PriceAbove(Amount::from_cents(1_100))));
+        let record = |result: &Result<Purchase, BuyRejection>| OrderRecord {
+            at: Duration::ZERO,
+            connection: 1,
+            connected_at: Duration::ZERO,
+            fault: None,
+            decision: OrderDecision::from(result),
+            answered_at: None,
+        };
+        market.record_order(&late, record(&result));
+        let again = order(id, 1_100, "b");
+        let result = market.buy(Duration::from_secs(2), &again, &mut events);
+        market.record_order(&again, record(&result));
+        let orders: Vec<(i64, bool)> = market
+            .history()
+            .orders()
+            .map(|(listing, order)| (listing.price.cents(), order.decision == OrderDecision::Sold))
+            .collect();
+        assert_eq!(orders, [(1_000, false), (1_100, true)]);
+        assert_eq!(market.history().ordered_twice().count(), 0);
+        assert_eq!(market.history().spent().cents(), 1_100);
+    }
+
+    proptest! {
+        /// The invariants of the module.
+        #[test]
+        fn no_own_id_books_twice_and_the_balance_is_exact(
+            steps in prop::collection::vec((0_usize..6, 0_u8..4, 700_i64..1_300, 0_u64..9_000), 1..60),
+            fail_permille in 0_u32..1_000,
+            rollback_permille in 0_u32..1_000,
+        ) {
+            let delivery = Delivery { fail_permille, ..Delivery::default() };
+            let lots = LotSettings { rollback_permille, ..LotSettings::default() };
+            let balance = Amount::from_cents(4_000);
+            let mut market = open(&SimSettings { balance, delivery, lots, ..quiet() });
+            let mut events = Vec::new();
+            let ids = market.list_items(Duration::ZERO, vec![redline(1_000); 6], &mut events);
+            let mut now = Duration::ZERO;
+            for (which, own_id, cents, wait) in steps {
+                now += Duration::from_millis(wait);
+                if wait % 3 == 0 {
+                    market.reprice(ids[which], Amount::from_cents(cents), now, &mut events);
+                }
+                let order = order(ids[which], cents, &format!("own-{own_id}"));
+                if let Ok(purchase) = market.buy(now, &order, &mut events) {
+                    prop_assert!(purchase.price <= order.limit);
+                    prop_assert_eq!(purchase.lot.id, ids[which]);
+                }
+                prop_assert!(Amount::ZERO <= market.balance());
+                let spent = market.history().spent();
+                prop_assert_eq!(market.balance().saturating_add(spent), balance);
+                prop_assert_eq!(market.books().booked_twice().count(), 0);
+            }
+            let sold: BTreeSet<u64> = market.books().sales().map(|sale| sale.lot).collect();
+            prop_assert_eq!(sold.len(), market.books().sales().count());
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What simulated markets share that change prices under one id and know the buyer's own order ids.
+//!
+//! - [`market`]: lots, price changes, purchases and the account as a state machine. Pure.
+//! - [`books`]: what was sold to whom under which own id. Pure.
+//! - [`names`]: phases and paint indices of items, which such markets write in different ways. Pure.
+//! - [`query`]: query strings of requests. Pure.
+//! - [`server`], [`feed_connection`]: input and output.
+//!
+//! Nothing here knows a wire format; these are in the folder of each market.
+
+pub mod books;
+pub mod feed_connection;
+pub mod market;
+pub mod names;
+pub mod query;
+pub mod server;

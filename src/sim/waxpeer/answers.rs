@@ -1,0 +1,295 @@
+//! HTTP answers to orders and reads. Pure.
+//!
+//! A refusal is a response with status 200 and a message in prose, of which several wordings exist.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{WaxpeerWire, feed, mills, status};
+use crate::{
+    domain::money::{Amount, Decimals},
+    sim::{
+        faults::{FaultChannel, FaultKind},
+        lots::{
+            market::{BuyRejection, LotOrder, Purchase, PurchaseStage},
+            names,
+            server::{
+                AccountKeys, LotRead, LotRequest, LotRoute, LotState, LotWire, ServerAnswer,
+                TRADE_PARTNER, TRADE_TOKEN,
+            },
+        },
+        random::Rng,
+    },
+};
+
+/// Maximum number of ids in a look-up.
+const LOOK_UP_MAX: usize = 100;
+/// Purchases of a page of the history.
+const HISTORY_PAGE: usize = 50;
+/// Maximum length of an own order id.
+const PROJECT_ID_BYTES_MAX: usize = 50;
+/// Time for which an accepted trade is protected.
+const PROTECTED: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Time within which an offer must be accepted.
+const SEND_WITHIN: Duration = Duration::from_secs(1_800);
+
+impl LotWire for WaxpeerWire {
+    const FAULTS: &'static [FaultKind] = &super::FAULTS;
+    const DECIMALS: Decimals = Decimals::Three;
+    const FIRST_ID: u64 = 40_000_000_000;
+    // No limit is documented for these endpoints.
+    const REQUESTS_PER_MINUTE: (usize, Option<usize>) = (6_000, None);
+    const PATHS: (&'static str, &'static str) = ("/socket.io/?EIO=4&transport=websocket", "/v1");
+
+    type Feed = feed::SocketIoSession;
+
+    fn environment(account: &AccountKeys, urls: (String, String)) -> Vec<(&'static str, String)> {
+        let (ws, http) = urls;
+        vec![
+            ("WAXPEER_WS_URL", ws),
+            ("WAXPEER_HTTP_URL", http),
+            ("WAXPEER_KEY", account.key.clone()),
+            ("STEAM_TRADE_URL", AccountKeys::trade_url()),
+        ]
+    }
+
+    fn is_authorized(account: &AccountKeys, request: &LotRequest<'_>) -> bool {
+        request.query.get("api") == Some(&*account.key)
+    }
+
+    fn unauthorized() -> ServerAnswer {
+        refusal_with(403, "Wrong api key, or whitelist your IP")
+    }
+
+    fn route(request: &LotRequest<'_>) -> LotRoute {
+        match (request.method, request.path) {
+            ("GET", "/v1/buy-one-p2p") => LotRoute::Order,
+            ("GET", "/v1/user") => LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Account]),
+            ("GET", "/v1/check-many-project-id" | "/v1/check-many-steam" | "/v1/history")
+            | ("POST", "/v1/my-history") => {
+                LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Purchases])
+            }
+            ("GET", "/v1/check-availability") | ("POST", "/v1/check-tradelink") => {
+                LotRoute::Read(&[FaultChannel::Reads])
+            }
+            _ => LotRoute::Unknown,
+        }
+    }
+
+    fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer> {
+        let text = |key: &str| request.query.get(key).unwrap_or_default();
+        let limit = text("price").parse::<i64>().ok().filter(|price| *price > 0);
+        let own_id = text("project_id");
+        let is_valid_id = !own_id.is_empty() && own_id.len() <= PROJECT_ID_BYTES_MAX;
+        let (Some(limit), true) = (limit, is_valid_id) else {
+            return Err(refusal("Wrong parameters"));
+        };
+        let partner = text("partner");
+        if (partner, text("token")) != (TRADE_PARTNER, TRADE_TOKEN) {
+            return Err(refusal("Your trade link is invalid"));
+        }
+        Ok(LotOrder {
+            id: text("item_id").parse().ok(),
+            limit: Amount::from_thousandths(limit),
+            own_id: Arc::from(own_id),
+            partner: Arc::from(partner),
+        })
+    }
+
+    fn sold(purchase: &Purchase, price: Amount, kind: Option<FaultKind>) -> ServerAnswer {
+        let body = match kind {
+            Some(FaultKind::Empty) => json!({"success": true}),
+            _ => json!({"success": true, "id": purchase.number, "price": mills(price)}),
+        };
+        ServerAnswer::new(200, body)
+    }
+
+    fn rejected(_order: &LotOrder, rejection: BuyRejection, rng: &mut Rng) -> ServerAnswer {
+        let mut one_of =
+            |messages: [&'static str; 3]| refusal(rng.choice(messages).unwrap_or("Item sold"));
+        match rejection {
+            BuyRejection::Unavailable => {
+                one_of(["Item sold", "Item is already sold", "Item sold or delisted"])
+            }
+            BuyRejection::PriceAbove(price) => {
+                let price = mills(price);
+                // Seen as a number and as digits.
+                let price =
+                    if rng.bool() { Value::from(price) } else { Value::from(price.to_string()) };
+                let message = rng.choice(["Price changed", "Price has changed"]);
+                let body = json!({"success": false, "msg": message, "new_price": price});
+                ServerAnswer::new(200, body)
+            }
+            BuyRejection::OwnIdKnown => refusal("projectId already exists"),
+            BuyRejection::Funds => {
+                one_of(["Low balance", "Not enough balance", "Insufficient balance"])
+            }
+        }
+    }
+
+    fn not_executed(kind: FaultKind, rng: &mut Rng) -> ServerAnswer {
+        match kind {
+            FaultKind::TooMany => Self::too_many_requests(),
+            FaultKind::MsBeforeNext => ServerAnswer::new(429, r#"{"msBeforeNext":1500}"#),
+            FaultKind::Unauthenticated => Self::unauthorized(),
+            FaultKind::AddressNotBound => refusal_with(403, "Please whitelist your IP"),
+            FaultKind::TradeUrl => refusal("Your trade link is invalid"),
+            FaultKind::SystemBusy => refusal("System busy, try again later"),
+            FaultKind::BuyingOff => refusal("buy_csgo is disabled"),
+            _ => {
+                let number = rng.u32(1..=99);
+                refusal(&format!("Something unexpected happened ({number})"))
+            }
+        }
+    }
+
+    fn read(state: &mut LotState<Self>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+        let query = &request.query;
+        match request.path {
+            "/v1/user" => {
+                let wallet = mills(state.market.read_balance(read.now, read.fault));
+                let user = json!({
+                    "wallet": wallet,
+                    "id": state.account.user_id,
+                    "name": "practice",
+                    "tradelink": AccountKeys::trade_url(),
+                });
+                ServerAnswer::new(200, json!({"success": true, "user": user}))
+            }
+            "/v1/check-many-project-id" => {
+                let ids: BTreeSet<&str> = query.all("id").collect();
+                if ids.len() > LOOK_UP_MAX {
+                    return refusal("Too many ids");
+                }
+                let is_requested = |purchase: &Purchase| ids.contains(&*purchase.own_id);
+                trades(state, read, is_requested)
+            }
+            "/v1/check-many-steam" => {
+                let ids: BTreeSet<u64> = query.all("id").filter_map(|id| id.parse().ok()).collect();
+                trades(state, read, |purchase| ids.contains(&purchase.number))
+            }
+            "/v1/my-history" | "/v1/history" => history(state, request, read),
+            "/v1/check-tradelink" => check_trade_link(request.body),
+            _ => availability(state, request),
+        }
+    }
+
+    fn too_many_requests() -> ServerAnswer {
+        let body = r#"{"success":false,"msg":"Too many requests"}"#;
+        ServerAnswer { headers: &[("Retry-After", "3")], ..ServerAnswer::new(429, body) }
+    }
+}
+
+fn refusal_with(status: u16, message: &str) -> ServerAnswer {
+    ServerAnswer::new(status, json!({"success": false, "msg": message}))
+}
+
+fn refusal(message: &str) -> ServerAnswer {
+    refusal_with(200, message)
+}
+
+fn trade_json(purchase: &Purchase) -> Value {
+    let (status, reason) = status(purchase.stage);
+    let has_offer = !matches!(purchase.stage, PurchaseStage::Created);
+    let seconds = |time: crate::domain::time::UnixMs| time.0.div_euclid(1_000).to_string();
+    json!({
+        "id": purchase.number,
+        "project_id": &*purchase.own_id,
+        "name": names::split(&purchase.market_name).with_phase,
+        "price": mills(purchase.price),
+        "status": status,
+        "trade_id": has_offer.then(|| format!("9{:09}", purchase.number)),
+        "done": purchase.stage == PurchaseStage::Accepted,
+        "reason": reason,
+        "release_date": purchase.accepted_at.map(|at| at.plus(PROTECTED).to_string()),
+        "is_released": false,
+        "send_until": seconds(purchase.created_at.plus(SEND_WITHIN)),
+        "last_updated": seconds(purchase.changed_at),
+        "counter": "564",
+        "for_steamid64": "76561198000000000",
+        "seller_name": "seller",
+    })
+}
+
+/// Returns trades as a list. One that is unreadable has nothing that a client can read.
+fn trades_json(purchases: &[Option<Purchase>]) -> Vec<Value> {
+    let unreadable = || json!({"id": "?", "project_id": null, "price": null, "status": null});
+    purchases.iter().map(|one| one.as_ref().map_or_else(unreadable, trade_json)).collect()
+}
+
+/// Answers a look-up. Unknown ids are absent.
+fn trades(
+    state: &LotState<WaxpeerWire>,
+    read: LotRead,
+    is_requested: impl Fn(&Purchase) -> bool,
+) -> ServerAnswer {
+    let found = state.market.read_purchases(read.now, read.fault, is_requested);
+    ServerAnswer::new(200, json!({"success": true, "trades": trades_json(&found)}))
+}
+
+/// Returns a purchase as both lists of purchases contain it; `None` is one that is unreadable.
+fn listed_json(purchase: Option<&Purchase>) -> Value {
+    let Some(purchase) = purchase else { return json!({"id": "?", "item_id": null}) };
+    let (status, reason) = status(purchase.stage);
+    let created = purchase.created_at.to_string();
+    json!({
+        "id": purchase.number,
+        "item_id": purchase.lot.id.to_string(),
+        "name": names::split(&purchase.market_name).with_phase,
+        "game": "csgo",
+        "price": mills(purchase.price),
+        "give_amount": 0,
+        "status": status,
+        "reason": reason,
+        "action": "buy",
+        "date": created,
+        "created": created,
+        "image": "https://example.invalid/i.png",
+    })
+}
+
+/// Answers with the account's purchases, newest first. The two endpoints name the list differently.
+fn history(state: &LotState<WaxpeerWire>, request: &LotRequest<'_>, read: LotRead) -> ServerAnswer {
+    let body: Value = serde_json::from_slice(request.body).unwrap_or(Value::Null);
+    let in_query = || request.query.get("skip").and_then(|skip| skip.parse().ok());
+    let skip = body.get("skip").and_then(Value::as_u64).or_else(in_query).unwrap_or(0);
+    let mut found = state.market.read_purchases(read.now, read.fault, |_purchase| true);
+    found.reverse();
+    let first = usize::try_from(skip).unwrap_or(usize::MAX).min(found.len());
+    let last = first.saturating_add(HISTORY_PAGE).min(found.len());
+    let page = found.get(first..last).unwrap_or_default();
+    let page: Vec<Value> = page.iter().map(|one| listed_json(one.as_ref())).collect();
+    let body = match request.path {
+        "/v1/my-history" => json!({"success": true, "data": {"trades": page, "transactions": []}}),
+        _ => json!({"success": true, "history": page}),
+    };
+    ServerAnswer::new(200, body)
+}
+
+/// Answers with those of the requested lots that are open.
+fn availability(state: &LotState<WaxpeerWire>, request: &LotRequest<'_>) -> ServerAnswer {
+    let ids = request.query.all("item_id").take(LOOK_UP_MAX);
+    let open = ids.filter_map(|id| id.parse().ok()).filter_map(|id| state.market.lot(id));
+    let items = open.map(|lot| {
+        json!({
+            "item_id": lot.id.to_string(),
+            "name": names::split(&lot.item.market_name).with_phase,
+            "price": mills(lot.price),
+            "selling": true,
+            "image": "https://example.invalid/i.png",
+        })
+    });
+    let items: Vec<Value> = items.collect();
+    ServerAnswer::new(200, json!({"success": true, "items": items}))
+}
+
+fn check_trade_link(body: &[u8]) -> ServerAnswer {
+    let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let link = body.get("tradelink").and_then(Value::as_str);
+    if link == Some(&*AccountKeys::trade_url()) {
+        ServerAnswer::new(200, json!({"success": true, "link": link, "token": TRADE_TOKEN}))
+    } else {
+        refusal("Your trade link is invalid")
+    }
+}

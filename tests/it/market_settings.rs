@@ -1,0 +1,218 @@
+//! Settings of each market: credentials, addresses, data directories, and what a market cannot honor.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
+
+use std::{collections::HashMap, fs, path::Path};
+
+use sniper::{
+    config::{Config, ConfigErrors, Loaded, Market, Sources, load::data_directories},
+    domain::money::Decimals,
+    secret,
+};
+use tempfile::TempDir;
+
+const TRADE_URL: &str =
+    "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=Zq9-xW_3";
+
+const POLICY: &str =
+    "[budget]\nmax_price = 5\ntotal = 9\n[[whitelist]]\nitem = \"x\"\nmax_price = 4\n";
+
+/// A directory with a `sniper.toml` for a market, and environment variables.
+struct Workspace {
+    directory: TempDir,
+    environment: HashMap<&'static str, String>,
+    live: bool,
+}
+
+impl Workspace {
+    fn new(market: Market, policy: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = format!("market = \"{}\"\n{policy}", market.name());
+        fs::write(directory.path().join("sniper.toml"), settings).unwrap();
+        Self { directory, environment: HashMap::new(), live: false }
+    }
+
+    fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.insert(name, value.to_owned());
+        self
+    }
+
+    fn live(mut self) -> Self {
+        self.live = true;
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigErrors> {
+        Config::load(&Sources {
+            lookup: &|name| self.environment.get(name).cloned(),
+            directory: self.directory.path(),
+            config_file: None,
+            live: self.live,
+            decimals: |_market| Decimals::Two,
+        })
+    }
+
+    #[track_caller]
+    fn config(&self) -> Config {
+        self.load().unwrap_or_else(|problems| panic!("{problems}")).config
+    }
+
+    #[track_caller]
+    fn check_problems(&self, expected: &[&str]) {
+        let actual: Vec<String> = match self.load() {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems.list().iter().map(ToString::to_string).collect(),
+        };
+        let fits = actual.len() == expected.len()
+            && actual.iter().zip(expected).all(|(actual, expected)| actual.contains(expected));
+        assert!(fits, "actual: {actual:#?}\nexpected: {expected:#?}");
+    }
+}
+
+#[test]
+fn each_market_has_its_own_addresses_and_data_directory() {
+    for (market, ws, http, data) in [
+        (
+            Market::Csgoroll,
+            "wss://router.csgoroll.com/ws",
+            "https://router.csgoroll.com/graphql",
+            "data",
+        ),
+        (
+            Market::LisSkins,
+            "wss://ws.lis-skins.com/connection/websocket",
+            "https://api.lis-skins.com/v1",
+            "data/lis-skins",
+        ),
+        (
+            Market::Waxpeer,
+            "wss://waxpeer.com/socket.io/?EIO=4&transport=websocket",
+            "https://api.waxpeer.com/v1",
+            "data/waxpeer",
+        ),
+    ] {
+        let workspace = Workspace::new(market, POLICY).variable("LIS_SKINS_KEY", "key-of-a-test-1");
+        let config = workspace.config();
+        assert_eq!(config.market, market);
+        assert_eq!(config.endpoints.ws.to_string(), ws);
+        assert_eq!(config.endpoints.http.to_string(), http);
+        assert_eq!(config.endpoints.origin.is_empty(), market != Market::Csgoroll);
+        let directory = workspace.directory.path();
+        assert_eq!(config.data_dir, directory.join(data));
+        let named = |name: &str| (name == "SNIPER_DATA").then(|| "elsewhere".to_owned());
+        // The commands on a ledger find the same directory, even with other settings invalid.
+        fs::write(
+            directory.join("sniper.toml"),
+            format!("market = \"{}\"\n[budget]\ntotal = x\n", market.name()),
+        )
+        .unwrap();
+        assert_eq!(data_directories(&|_| None, directory, None).0, directory.join(data));
+        assert_eq!(data_directories(&named, directory, None).0, directory.join("elsewhere"));
+        let other = Some(Path::new("other.toml"));
+        assert_eq!(data_directories(&|_| None, directory, other).0, directory.join("data"));
+    }
+}
+
+#[test]
+fn only_the_credential_of_the_chosen_market_is_used() {
+    let workspace = |market| {
+        Workspace::new(market, POLICY)
+            .variable("CSGOROLL_SESSION", "s%3Amarket-settings")
+            .variable("LIS_SKINS_KEY", "key-of-lis-skins")
+            .variable("WAXPEER_KEY", "key-of-waxpeer")
+            .variable("LIS_SKINS_USER_ID", "4711")
+            .variable("STEAM_TRADE_URL", TRADE_URL)
+            .live()
+    };
+    for (market, credential, account, has_trade_url) in [
+        (Market::Csgoroll, "session=s%3Amarket-settings", None, false),
+        (Market::LisSkins, "key-of-lis-skins", Some("4711"), true),
+        (Market::Waxpeer, "key-of-waxpeer", None, true),
+    ] {
+        let config = workspace(market).config();
+        assert_eq!(config.credential.unwrap().value().reveal(), credential);
+        assert_eq!(config.account_id.as_deref(), account);
+        assert_eq!(config.trade_url.is_some(), has_trade_url);
+    }
+    // All are masked, whichever market is chosen.
+    for value in ["key-of-lis-skins", "key-of-waxpeer", "Zq9-xW_3"] {
+        assert!(secret::appears_in(&format!("echo {value}")), "{value}");
+    }
+}
+
+#[test]
+fn live_mode_needs_the_key_and_the_trade_url_of_its_market() {
+    let live = |market| Workspace::new(market, POLICY).live();
+    live(Market::LisSkins).check_problems(&[
+        "live mode on LIS-SKINS needs STEAM_TRADE_URL",
+        "live mode needs a credential; create an API key in your profile at LIS-SKINS and copy it \
+         into .env as LIS_SKINS_KEY",
+    ]);
+    live(Market::Waxpeer)
+        .variable("LIS_SKINS_KEY", "key-of-lis-skins")
+        .variable("STEAM_TRADE_URL", TRADE_URL)
+        .check_problems(&["live mode needs a credential; create an API key in your profile at \
+                           Waxpeer and copy it into .env as WAXPEER_KEY"]);
+    live(Market::Waxpeer)
+        .variable("WAXPEER_KEY", "key-of-waxpeer")
+        .variable("WAXPEER_WS_URL", "ws://127.0.0.1:1/")
+        .variable("STEAM_TRADE_URL", "https://example.com/?partner=1&token=hunter12")
+        .check_problems(&[
+            "STEAM_TRADE_URL does not begin with https://steamcommunity.com/tradeoffer/new/?; copy \
+             it from Steam",
+            "WAXPEER_WS_URL and WAXPEER_HTTP_URL are different markets",
+        ]);
+}
+
+#[test]
+fn a_dry_run_works_without_a_key_where_the_feed_does() {
+    assert!(Workspace::new(Market::Waxpeer, POLICY).config().credential.is_none());
+    Workspace::new(Market::LisSkins, POLICY)
+        .check_problems(&["the feed of LIS-SKINS needs a key, in a dry run too"]);
+    let invalid = Workspace::new(Market::LisSkins, POLICY)
+        .variable("LIS_SKINS_KEY", "two words")
+        .variable("LIS_SKINS_USER_ID", "me");
+    invalid.check_problems(&[
+        "LIS_SKINS_KEY contains a space, a quote, a comma or a semicolon, so it is not an API key",
+        "LIS_SKINS_USER_ID is not the number of an account",
+    ]);
+}
+
+#[test]
+fn settings_that_the_market_does_not_have_are_errors() {
+    let feed = "[feed]\ngeneration = \"B\"\nserver_filters = true\nsweep_at_start = true\n\
+                [prices]\ncoin_usd = 0.65\n";
+    let waxpeer = Workspace::new(Market::Waxpeer, &format!("{feed}{POLICY}"));
+    waxpeer.check_problems(&[
+        "`generation` has no meaning on Waxpeer; remove it",
+        "`server_filters` has no meaning on Waxpeer; remove it",
+        "`sweep_at_start` has no meaning on Waxpeer; remove it",
+        "`coin_usd` has no meaning on Waxpeer; remove it",
+    ]);
+    let off = "[feed]\nserver_filters = false\nsweep_at_start = false\n";
+    Workspace::new(Market::Waxpeer, &format!("{off}{POLICY}")).check_problems(&[]);
+    Workspace::new(Market::Csgoroll, &format!("{feed}{POLICY}")).check_problems(&[]);
+}
+
+#[test]
+fn an_entry_has_a_bound_on_the_markup_by_default_only_where_there_is_a_markup() {
+    let markup = |market, policy: &str| {
+        let workspace = Workspace::new(market, policy).variable("LIS_SKINS_KEY", "key-of-a-test-1");
+        workspace.config().whitelist[0].max_markup
+    };
+    assert!(markup(Market::Csgoroll, POLICY).is_some());
+    assert_eq!(markup(Market::LisSkins, POLICY), None);
+    assert_eq!(markup(Market::Waxpeer, POLICY), None);
+    // One that is set stays, so that `check` can report it.
+    let set = format!("{POLICY}max_markup_percent = 1\n");
+    assert!(markup(Market::Waxpeer, &set).is_some());
+}
+
+#[test]
+fn a_percent_rule_needs_no_value_of_a_coin_on_a_market_in_dollars() {
+    let policy = format!(
+        "[prices]\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\npath = \"p.csv\"\nunit = \
+         \"usd\"\n{POLICY}max_percent = 88\nmax_quantity = 1\n"
+    );
+    Workspace::new(Market::Waxpeer, &policy).check_problems(&[]);
+    Workspace::new(Market::Csgoroll, &policy).check_problems(&["missing `coin_usd`"]);
+}
