@@ -228,14 +228,12 @@ impl<'c> SettingsFile<'c> {
         let shown = path.display().to_string();
         let failed =
             |source| EditCommandError::File { action: "read", path: shown.clone(), source };
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(EditCommandError::Missing(shown));
-            }
-            Ok(metadata) if FILE_BYTES_MAX < metadata.len() => {
-                return Err(failed(io::ErrorKind::FileTooLarge.into()));
-            }
-            metadata => drop(metadata.map_err(failed)?),
+        let metadata = fs::metadata(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => EditCommandError::Missing(shown.clone()),
+            _ => failed(error),
+        })?;
+        if FILE_BYTES_MAX < metadata.len() {
+            return Err(failed(io::ErrorKind::FileTooLarge.into()));
         }
         let text = fs::read_to_string(&path).map_err(failed)?;
         Ok(Self { context, path, text })
