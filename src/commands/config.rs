@@ -4,7 +4,7 @@ use std::{
     fmt, fs,
     path::Path,
     process::ExitCode,
-    time::{Duration, SystemTime},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use clap::{Args, Subcommand};
@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 
 use super::{AppError, CommandContext, report};
 use crate::{
+    clock,
     config::{
         Loaded, SourceLocation,
         in_force::{self, SettingValue},
         load::DOTENV_FILE,
     },
-    domain::time::format_duration,
+    domain::time::{UnixMs, format_duration},
     text::{Escaped, counted},
 };
 
@@ -65,7 +66,9 @@ pub fn run(context: CommandContext<'_>, args: &ConfigArgs) -> Result<ExitCode, A
 /// Returns the time since the file was changed.
 fn dotenv_age(file: &Path) -> Option<Duration> {
     let changed = fs::metadata(file).and_then(|data| data.modified()).ok()?;
-    SystemTime::now().duration_since(changed).ok()
+    let since_1970 = changed.duration_since(UNIX_EPOCH).ok()?;
+    let changed = UnixMs(i64::try_from(since_1970.as_millis()).ok()?);
+    Some(clock::now().since(changed))
 }
 
 /// The settings in force.
