@@ -56,6 +56,14 @@ impl<T: Copy> SetAssocCache<T> {
         None
     }
 
+    /// Returns the value of a key.
+    #[inline]
+    pub fn get(&self, key: &impl Hash) -> Option<T> {
+        let (hash, chosen) = self.locate(key)?;
+        let way = self.rows.get(chosen)?.0.iter().position(|key| *key == hash)?;
+        self.values.get(chosen)?.get(way).copied()
+    }
+
     /// Removes a key.
     pub fn remove(&mut self, key: &impl Hash) {
         let Some((hash, chosen)) = self.locate(key) else { return };
@@ -90,8 +98,10 @@ mod tests {
     fn a_removed_key_is_new_again_and_others_stay() {
         let mut cache = SetAssocCache::new(64, 0);
         (0..8).for_each(|key| assert_eq!(cache.insert(&key, key), None));
+        assert_eq!((cache.get(&3), cache.get(&99)), (Some(3), None));
         cache.remove(&3);
         cache.remove(&99);
+        assert_eq!(cache.get(&3), None);
         (0..8).for_each(|key| assert_eq!(cache.insert(&key, 9), (key != 3).then_some(key)));
     }
 

@@ -6,6 +6,7 @@
 //! cargo bench --bench decide -- --memory [N]    # memory over N listings, by default 10 million
 //! cargo bench --bench decide -- --prices        # reference prices only
 //! cargo bench --bench decide -- --readers       # WebSocket readers
+//! cargo bench --bench decide -- --waxpeer       # events of Waxpeer only
 //! cargo bench --bench decide -- --quick         # functional run and allocations, for CI
 //! ```
 //!
@@ -15,11 +16,13 @@
 
 mod frames;
 mod instructions;
+mod lis_skins;
 mod measure;
 mod memory;
 mod prices;
 mod readers;
 mod subject;
+mod waxpeer;
 
 use std::{
     env,
@@ -74,11 +77,16 @@ fn main() -> io::Result<()> {
     if arguments.iter().any(|argument| argument == "--readers") {
         return readers::run(options.rounds, &mut out);
     }
+    if arguments.iter().any(|argument| argument == "--waxpeer") {
+        return waxpeer::run(options.rounds, options.is_quick, &mut out);
+    }
     if options.instructions {
         return count(&options, &mut out);
     }
     if !arguments.iter().any(|argument| argument == "--prices") {
         time(&options, &mut out)?;
+        lis_skins::run(options.rounds, options.is_quick, &mut out)?;
+        waxpeer::run(options.rounds, options.is_quick, &mut out)?;
     }
     prices::run(options.rounds, options.is_quick, &mut out)
 }

@@ -2,12 +2,16 @@
 //!
 //! Several connections deliver the same listings, as do an old connection and its replacement. The
 //! first arrival is delivered; the lateness of the others is measured.
+//!
+//! A listing may return after it was removed, or have an earlier price again. On the connection that
+//! has delivered the change, it is then new. On others it is a late copy until they have delivered the
+//! change, too.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     cache::SetAssocCache,
-    domain::trade::{KeyedBy, Trade, TradeEvent},
+    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId},
 };
 
 /// Number of remembered listings: nine hours at one listing per second.
@@ -36,6 +40,7 @@ struct FirstArrival {
 pub(crate) struct Deduplicator {
     wanted: SetAssocCache<FirstArrival>,
     others: SetAssocCache<FirstArrival>,
+    ended: EndedListings,
     keyed_by: KeyedBy,
 }
 
@@ -43,7 +48,13 @@ impl Deduplicator {
     pub(crate) fn new(keyed_by: KeyedBy) -> Self {
         let empty = FirstArrival { connection: 0, at: Instant::now() };
         let cache = || SetAssocCache::new(SEEN_MAX, empty);
-        Self { wanted: cache(), others: cache(), keyed_by }
+        let ended = EndedListings(SetAssocCache::new(SEEN_MAX, empty.at));
+        Self { wanted: cache(), others: cache(), ended, keyed_by }
+    }
+
+    /// Records that a connection has delivered the removal of a listing. Does not allocate.
+    pub(crate) fn on_removed(&mut self, id: TradeId, connection: usize, at: Instant) {
+        self.ended.record(id, connection, at);
     }
 
     /// Records the arrival of a listing or of an update. Does not allocate.
@@ -61,11 +72,44 @@ impl Deduplicator {
         };
         let key = (self.keyed_by.key_of(trade), kind);
         let seen = if is_wanted || kind.is_some() { &mut self.wanted } else { &mut self.others };
-        match seen.insert(&key, FirstArrival { connection, at }) {
+        let arrival = FirstArrival { connection, at };
+        let duplicate = match seen.insert(&key, arrival) {
             None => Duplicate::First,
+            Some(first)
+                if is_open(trade) && self.ended.is_after(first.at, trade.id, connection) =>
+            {
+                seen.remove(&key);
+                seen.insert(&key, arrival);
+                Duplicate::First
+            }
             Some(first) if first.connection == connection => Duplicate::Repeated,
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
+        };
+        if trade.event == TradeEvent::Repriced {
+            self.ended.record(trade.id, connection, at);
         }
+        duplicate
+    }
+}
+
+/// Returns `true` for an event that shows that a listing is for sale now.
+const fn is_open(trade: &Trade<'_>) -> bool {
+    matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced)
+}
+
+/// Times at which a connection has delivered the end of a listing, or of its price.
+#[derive(Debug)]
+struct EndedListings(SetAssocCache<Instant>);
+
+impl EndedListings {
+    fn record(&mut self, id: TradeId, connection: usize, at: Instant) {
+        let key = (id, connection);
+        self.0.remove(&key);
+        self.0.insert(&key, at);
+    }
+
+    fn is_after(&self, moment: Instant, id: TradeId, connection: usize) -> bool {
+        self.0.get(&(id, connection)).is_some_and(|ended| moment < ended)
     }
 }
 
@@ -115,6 +159,37 @@ mod tests {
             assert_eq!(record(101), expected);
             assert_eq!(record(100), Duplicate::Repeated);
         }
+    }
+
+    #[test]
+    fn a_listing_that_returns_or_has_an_earlier_price_again_is_new() {
+        let (mut seen, start) = (Deduplicator::new(KeyedBy::IdAndPrice), Instant::now());
+        let trade = crate::whitelist::tests::trade("a", "Fracture Case");
+        let mut second = 0;
+        let mut next = || {
+            second += 1;
+            start + Duration::from_secs(second)
+        };
+        let mut record = |seen: &mut Deduplicator, event, cents, connection| {
+            let total_value = Some(Amount::from_cents(cents));
+            let trade = Trade { event, total_value, ..trade.clone() };
+            seen.record(&trade, true, connection, next())
+        };
+        let (listed, repriced) = (TradeEvent::Listed, TradeEvent::Repriced);
+        let late = Duplicate::Late;
+        assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::First);
+        assert_eq!(record(&mut seen, repriced, 120, 0), Duplicate::First);
+        // The other connection has not delivered the change yet.
+        assert_eq!(record(&mut seen, listed, 100, 1), late(Duration::from_secs(2)));
+        assert_eq!(record(&mut seen, repriced, 120, 1), late(Duration::from_secs(2)));
+        assert_eq!(record(&mut seen, repriced, 100, 0), Duplicate::First);
+        assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::Repeated);
+        let removed = start + Duration::from_secs(6) + Duration::from_millis(500);
+        seen.on_removed(trade.id, 0, removed);
+        let page = TradeEvent::BackFilled { age: Duration::ZERO };
+        assert!(record(&mut seen, page, 100, 0) != Duplicate::First, "an old page");
+        assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::First);
+        assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::Repeated);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     policy::{self, RetryDecision},
 };
 use crate::{
-    markets::{Marketplace, PrepareError},
+    markets::{EnvironmentNames, Marketplace, PrepareError},
     net::{
         dial::DialError,
         http_client::HttpError,
@@ -55,16 +55,21 @@ pub struct SettingNames {
     pub address: &'static str,
     /// `true` if a cookie of the user is sent.
     pub has_cookie: bool,
+    /// Setting that holds the API key, if there is one.
+    pub key: Option<&'static str>,
 }
 
 impl SettingNames {
     /// The feed of a marketplace.
     pub const fn of<M: Marketplace>() -> Self {
-        Self { address: M::CAPABILITIES.environment.feed, has_cookie: true }
+        let EnvironmentNames { feed: address, credential, cookie, .. } =
+            M::CAPABILITIES.environment;
+        let has_cookie = cookie.is_some();
+        Self { address, has_cookie, key: if has_cookie { None } else { Some(credential) } }
     }
 
     /// A feed whose address the caller of the library has chosen.
-    pub const CALLER: Self = Self { address: "the address", has_cookie: false };
+    pub const CALLER: Self = Self { address: "the address", has_cookie: false, key: None };
 }
 
 /// RFC 6455 rule that a server violated, by the close code.
@@ -253,7 +258,13 @@ impl FeedError {
             let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
             return is_other.then(|| format!("check {}", setting_names.address));
         };
-        let SettingNames { address, has_cookie } = setting_names;
+        let SettingNames { address, has_cookie, key } = setting_names;
+        if let (Some(key), 401 | 403, false) = (key, rejection.status, rejection.html) {
+            return Some(format!(
+                "check at the market that the key in {key} is valid and may be used from the IP \
+                 address of this machine"
+            ));
+        }
         let browser = || {
             format!(
                 "open the market in your browser, pass the challenge there if there is one, and \
@@ -488,7 +499,7 @@ mod tests {
 
     #[test]
     fn advice_names_the_setting_of_the_rejected_feed() {
-        let spot = SettingNames { address: "--binance-spot", has_cookie: false };
+        let spot = SettingNames { address: "--binance-spot", has_cookie: false, key: None };
         let mut rejections: Vec<FeedError> = Vec::new();
         for status in (200..600).filter(|status| *status != 101) {
             rejections.extend([rejected(status, false), rejected(status, true)]);
@@ -503,9 +514,14 @@ mod tests {
         }
         let advice = |status, setting_names| rejected(status, false).advice(setting_names);
         assert_eq!(advice(404, spot).as_deref(), Some("check --binance-spot"));
-        let market = SettingNames { address: "SNIPER_WS_URL", has_cookie: true };
+        let market = SettingNames { address: "SNIPER_WS_URL", has_cookie: true, key: None };
         assert_eq!(advice(404, market).as_deref(), Some("check SNIPER_WS_URL"));
         assert!(advice(401, market).is_some_and(|advice| advice.contains("cookie")));
         assert_eq!(advice(429, market), None);
+        let with_key = SettingNames { has_cookie: false, key: Some("SNIPER_KEY"), ..market };
+        for status in [401, 403] {
+            assert!(advice(status, with_key).is_some_and(|advice| advice.contains("SNIPER_KEY")));
+        }
+        assert_eq!(advice(404, with_key).as_deref(), Some("check SNIPER_WS_URL"));
     }
 }

@@ -351,10 +351,15 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     }
 
     /// Handles an event other than a listing.
-    fn on_other_event(&self, event: MarketEvent<'_>) {
+    fn on_other_event(&self, event: MarketEvent<'_>, at: Instant) {
         match event {
             MarketEvent::Trade(_) => {}
-            MarketEvent::Notice(notice) => self.state.feed.notices.deliver(notice),
+            MarketEvent::Notice(notice) => {
+                if let TradeNotice::Removed { id } = notice {
+                    self.state.seen.borrow_mut().on_removed(id, self.connection, at);
+                }
+                self.state.feed.notices.deliver(notice);
+            }
             MarketEvent::Balance(balance) => self.metrics.push_balance(balance),
             MarketEvent::Unreadable(count) => {
                 add(&self.metrics.unreadable, u64::from(count));
@@ -428,7 +433,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         for event in events {
             match event {
                 MarketEvent::Trade(trade) => self.on_trade(trade, arrival),
-                other => self.on_other_event(other),
+                other => self.on_other_event(other, arrival.at.framed),
             }
         }
         if self.listings != before {

@@ -489,7 +489,7 @@ fn start_source(
         channel_capacity: 0,
         policy: plan.policy,
         name,
-        setting_names: SettingNames { address: source.setting, has_cookie: false },
+        setting_names: SettingNames { address: source.setting, has_cookie: false, key: None },
         hosts: hosts.clone(),
         metrics: Arc::new(metrics),
         ..Options::default()

@@ -12,6 +12,7 @@ use crate::{
         STATUS_CHARS_MAX, User,
     },
     domain::money::Amount,
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
     json::Cursor,
@@ -101,20 +102,23 @@ pub fn read_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
     Ok(page)
 }
 
-/// Parses the response to a look-up of one order. Returns `None` for an empty list.
+/// Parses the response to a look-up of the order with this own id. Returns `None` for an empty list.
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the response neither has one purchase of one item nor an empty list.
-pub fn read_order(body: &str) -> Result<Option<OwnPurchase>, ReadError> {
+/// Returns a [`ReadError`] if the response has neither one purchase of one item with that own id nor
+/// an empty list.
+pub fn read_order(body: &str, own_id: &OwnOrderId) -> Result<Option<OwnPurchase>, ReadError> {
     let response = read_response(body)?;
     let purchases = response.array("data").ok_or_else(|| market_error(&response))?;
     match purchases.as_slice() {
         [] => Ok(None),
-        [purchase] => match skins_of(purchase).ok_or(ReadError::Shape)?.as_mut_slice() {
-            [skin] => skin.take().map(Some).ok_or(ReadError::Shape),
-            _ => Err(ReadError::Shape),
-        },
+        [purchase] if has_own_id(purchase, own_id) => {
+            match skins_of(purchase).ok_or(ReadError::Shape)?.as_mut_slice() {
+                [skin] => skin.take().map(Some).ok_or(ReadError::Shape),
+                _ => Err(ReadError::Shape),
+            }
+        }
         // The market has not filtered by the own id.
         _ => Err(ReadError::Shape),
     }
@@ -149,6 +153,12 @@ pub fn read_listings(body: &str) -> Result<Page<Trade<'_>>, ReadError> {
 /// Returns the error code or message of a response without data, which is untrusted text.
 pub(super) fn error_text(response: &JsonObject<'_>) -> Option<String> {
     response.get::<String>("error").or_else(|| response.get("message"))
+}
+
+fn has_own_id(purchase: &str, own_id: &OwnOrderId) -> bool {
+    let purchase = JsonObject::parse(purchase).ok();
+    let found = purchase.and_then(|purchase| purchase.get::<String>("custom_id"));
+    found.is_some_and(|found| found == own_id.as_str())
 }
 
 /// Returns the items of a purchase, each `None` if it is unreadable. An empty list has none; a missing

@@ -118,10 +118,10 @@ impl MarketApi for LisSkins {
 
     fn read_order(
         &self,
-        _order: OrderReference<'_>,
+        order: OrderReference<'_>,
         response: &HttpResponse,
     ) -> Result<Option<OwnPurchase>, ReadError> {
-        account::read_order(response.text()?)
+        account::read_order(response.text()?, order.own_id)
     }
 
     fn keep_warm_request(&self) -> HttpRequest {

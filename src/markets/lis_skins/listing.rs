@@ -8,8 +8,6 @@
 //! 3. Other keys are skipped for any value that is valid JSON.
 //! 4. A listing that is locked, or that is not certainly one of this game, cannot be bought.
 
-use std::borrow::Cow;
-
 use super::{DECIMALS, phase};
 use crate::{
     domain::item_filter::ItemCategory,
@@ -147,7 +145,7 @@ impl<'a> Skin<'a> {
         let total_value = required(self.price, Defect::TotalValue, &mut defects);
         let market_name = required(self.name, Defect::MarketName, &mut defects);
         let market_name = market_name.map(JsonStr::decode).unwrap_or_default();
-        let name = parse_name(&market_name);
+        let name = ItemName::parse_cow(&market_name);
         let is_foreign = match self.game {
             SkinField::Value(game) => game != GAME_ID,
             SkinField::Unreadable => true,
@@ -208,18 +206,6 @@ fn is_of_this_game(name: &ItemName<'_>) -> bool {
         || name.base.contains(" | ")
         || NAME_ENDS.iter().any(|end| name.base.ends_with(end))
         || ItemCategory::of(&name.base, name.is_star) != ItemCategory::Other
-}
-
-/// Parses a market name. The base borrows from the message if the name does.
-fn parse_name<'a>(market_name: &Cow<'a, str>) -> ItemName<'a> {
-    match market_name {
-        Cow::Borrowed(text) => ItemName::parse(text),
-        Cow::Owned(text) => {
-            let ItemName { base, is_star, is_stattrak, is_souvenir, wear } = ItemName::parse(text);
-            let base = Cow::Owned(base.into_owned());
-            ItemName { base, is_star, is_stattrak, is_souvenir, wear }
-        }
-    }
 }
 
 /// Reads a value of one kind. Any other kind but null, and `None` from `read`, is unreadable.

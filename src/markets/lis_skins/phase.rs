@@ -16,7 +16,7 @@ enum DopplerFinish {
 
 /// Base names that end with a finish, each with its names by [`Phase::ALL`]. They are made once, so
 /// that naming a phase does not allocate.
-static NAMES: LazyLock<Vec<(String, [String; Phase::ALL.len()])>> = LazyLock::new(|| {
+static NAMES: LazyLock<Vec<(String, PhaseNames)>> = LazyLock::new(|| {
     let weapons = KNIVES.into_iter().chain(["Glock-18"]);
     let bases = weapons.flat_map(|weapon| {
         ["Doppler", "Gamma Doppler"].map(|finish| format!("{weapon} | {finish}"))
@@ -24,9 +24,13 @@ static NAMES: LazyLock<Vec<(String, [String; Phase::ALL.len()])>> = LazyLock::ne
     bases.map(|base| (base.clone(), Phase::ALL.map(|phase| name(&base, phase)))).collect()
 });
 
-fn name(base: &str, phase: Phase) -> String {
-    // A gem replaces the finish.
-    ItemName::parse(&format!("{base} {}", phase.as_str())).base.into_owned()
+type PhaseNames = [Option<String>; Phase::ALL.len()];
+
+/// Returns a base name with a phase; `None` if the finish has no such phase.
+fn name(base: &str, phase: Phase) -> Option<String> {
+    let mut name = ItemName::parse(base);
+    name.add_phase(phase.as_str()).ok()?;
+    Some(name.base.into_owned())
 }
 
 /// Returns the base name of an item with its phase, such as `Karambit | Doppler Phase 2`. A name
@@ -36,12 +40,12 @@ pub(super) fn with_phase<'a>(base: Cow<'a, str>, paint_index: Option<u32>) -> Co
     let Some(finish) = finish_of(&base) else { return base };
     let found = paint_index.and_then(|index| phase_of(index, finish));
     let Some(phase) = found else { return base };
-    let names = NAMES.iter().find(|(known, _)| *known == base).map(|(_, names)| names);
-    let place = Phase::ALL.into_iter().position(|other| other == phase);
-    match names.zip(place).and_then(|(names, place)| names.get(place)) {
-        Some(name) => Cow::Borrowed(name.as_str()),
-        None => Cow::Owned(name(&base, phase)),
-    }
+    let Some((_, names)) = NAMES.iter().find(|(known, _)| *known == base) else {
+        return name(&base, phase).map_or(base, Cow::Owned);
+    };
+    let mut names = Phase::ALL.into_iter().zip(names);
+    let named = names.find(|(other, _)| *other == phase).and_then(|(_, name)| name.as_deref());
+    named.map_or(base, Cow::Borrowed)
 }
 
 /// Returns `true` for a name whose phase its paint index shows.
@@ -92,40 +96,34 @@ mod tests {
 
     #[test]
     fn the_paint_index_of_a_doppler_names_its_phase() {
-        // A gem replaces the finish.
-        let named = |weapon: &str, finish: &str, phase: &str| {
-            let finish =
-                if phase.starts_with("Phase") { format!("{finish} ") } else { String::new() };
-            format!("{weapon} | {finish}{phase}")
-        };
-        for (index, phase) in [
+        for (index, named) in [
             (415, "Ruby"),
             (416, "Sapphire"),
             (417, "Black Pearl"),
-            (418, "Phase 1"),
-            (419, "Phase 2"),
-            (420, "Phase 3"),
-            (421, "Phase 4"),
+            (418, "Doppler Phase 1"),
+            (419, "Doppler Phase 2"),
+            (420, "Doppler Phase 3"),
+            (421, "Doppler Phase 4"),
             (617, "Black Pearl"),
-            (618, "Phase 2"),
+            (618, "Doppler Phase 2"),
             (619, "Sapphire"),
-            (852, "Phase 1"),
-            (855, "Phase 4"),
+            (852, "Doppler Phase 1"),
+            (855, "Doppler Phase 4"),
         ] {
-            check("Karambit | Doppler", Some(index), &named("Karambit", "Doppler", phase));
+            check("Karambit | Doppler", Some(index), &format!("Karambit | {named}"));
+            check("New Knife | Doppler", Some(index), &format!("New Knife | {named}"));
             check("Karambit | Gamma Doppler", Some(index), "Karambit | Gamma Doppler");
         }
-        for (index, phase) in
-            [(568, "Emerald"), (572, "Phase 4"), (1_119, "Emerald"), (1_121, "Phase 2")]
-        {
-            check(
-                "Glock-18 | Gamma Doppler",
-                Some(index),
-                &named("Glock-18", "Gamma Doppler", phase),
-            );
+        for (index, named) in [
+            (568, "Emerald"),
+            (569, "Gamma Doppler Phase 1"),
+            (572, "Gamma Doppler Phase 4"),
+            (1_119, "Emerald"),
+            (1_121, "Gamma Doppler Phase 2"),
+        ] {
+            check("Glock-18 | Gamma Doppler", Some(index), &format!("Glock-18 | {named}"));
             check("Glock-18 | Doppler", Some(index), "Glock-18 | Doppler");
         }
-        check("New Knife | Doppler", Some(420), "New Knife | Doppler Phase 3");
     }
 
     #[test]

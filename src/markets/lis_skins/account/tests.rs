@@ -8,9 +8,17 @@ use crate::{
     domain::trade::Defect,
     markets::{
         MarketApi as _,
-        lis_skins::tests::{market, response},
+        lis_skins::tests::{market, order, response},
     },
 };
+
+fn own_id() -> OwnOrderId {
+    order(900_000_123, 27_440).own_id.unwrap()
+}
+
+fn look_up(body: &str) -> Result<Option<OwnPurchase>, ReadError> {
+    read_order(body, &own_id())
+}
 
 fn user(body: &str) -> Result<User, ReadError> {
     read_balance(body, "4711")
@@ -47,7 +55,7 @@ fn a_response_without_data_is_an_error_with_the_text_of_the_market() {
     for read in [
         |body: &str| user(body).map(drop),
         |body: &str| read_purchases(body).map(drop),
-        |body: &str| read_order(body).map(drop),
+        |body: &str| look_up(body).map(drop),
         |body: &str| read_listings(body).map(drop),
     ] {
         for (body, expected) in [
@@ -96,7 +104,7 @@ fn skin(status: &str) -> Value {
 
 fn purchase(skins: Value) -> Value {
     json!({"purchase_id": 5501, "steam_id": "7656", "created_at": "2026-03-01T10:00:00.000000Z",
-        "custom_id": "00ffee1122334455-8d3eaf57c5c542aa", "skins": skins})
+        "custom_id": own_id().as_str(), "skins": skins})
 }
 
 fn info(purchases: Value) -> String {
@@ -113,7 +121,7 @@ fn each_status_of_a_purchase_has_a_meaning() {
         ("accepted", TradeStatus::CompletedProtected),
         ("return", TradeStatus::Cancelled),
     ] {
-        let found = read_order(&info(json!([purchase(json!([skin(status)]))]))).unwrap().unwrap();
+        let found = look_up(&info(json!([purchase(json!([skin(status)]))]))).unwrap().unwrap();
         assert_eq!((found.status, found.unknown_status), (expected, None), "{status}");
         assert_eq!(found.id, TradeId::from_number(900_000_123));
         assert_eq!(found.price, Some(Amount::from_cents(2_744)));
@@ -137,7 +145,7 @@ fn each_reason_of_a_return_gives_the_money_back() {
         let mut returned = skin("return");
         returned["return_reason"] = reason.clone();
         returned["error"] = json!("x");
-        let found = read_order(&info(json!([purchase(json!([returned]))]))).unwrap().unwrap();
+        let found = look_up(&info(json!([purchase(json!([returned]))]))).unwrap().unwrap();
         assert_eq!(found.status, expected, "{reason}");
     }
 }
@@ -154,20 +162,25 @@ fn an_unknown_status_or_an_error_is_no_evidence_and_is_shown() {
         let mut entry = skin("");
         entry["status"] = status;
         entry["error"] = error;
-        let found = read_order(&info(json!([purchase(json!([entry]))]))).unwrap().unwrap();
+        let found = look_up(&info(json!([purchase(json!([entry]))]))).unwrap().unwrap();
         assert_eq!(found.status, TradeStatus::Other);
         assert_eq!(found.unknown_status.as_deref(), Some(shown));
     }
-    let long = read_order(&info(json!([purchase(json!([skin(&"x".repeat(1_000))]))])));
+    let long = look_up(&info(json!([purchase(json!([skin(&"x".repeat(1_000))]))])));
     assert_eq!(long.unwrap().unwrap().unknown_status.unwrap().len(), STATUS_CHARS_MAX);
 }
 
 #[test]
 fn a_look_up_finds_one_item_or_none() {
-    assert_eq!(read_order(&info(json!([]))), Ok(None));
+    assert_eq!(look_up(&info(json!([]))), Ok(None));
     let (one, mut nameless) = (purchase(json!([skin("accepted")])), skin("accepted"));
     nameless["id"] = json!("900000123");
+    let (mut other, mut anonymous) = (one.clone(), one.clone());
+    other["custom_id"] = json!("00ffee1122334455-0000000000000000");
+    anonymous["custom_id"] = json!(null);
     for data in [
+        json!([other]),
+        json!([anonymous]),
         json!([one, one]),
         json!([purchase(json!([]))]),
         json!([purchase(json!([skin("accepted"), skin("accepted")]))]),
@@ -176,7 +189,7 @@ fn a_look_up_finds_one_item_or_none() {
         json!([7]),
         json!([null]),
     ] {
-        assert_eq!(read_order(&info(data.clone())), Err(ReadError::Shape), "{data}");
+        assert_eq!(look_up(&info(data.clone())), Err(ReadError::Shape), "{data}");
     }
 }
 
@@ -263,7 +276,7 @@ proptest! {
     fn any_text_is_read_without_panic(text in "\\PC{0,80}") {
         let results =
             [user(&text).is_ok(), read_purchases(&text).is_ok(), read_listings(&text).is_ok()];
-        prop_assert!(results == [false; 3] && read_order(&text).is_err());
+        prop_assert!(results == [false; 3] && look_up(&text).is_err());
         prop_assert!(!is_balance(&text));
     }
 }

@@ -1,5 +1,7 @@
 //! A complete listing, each field alone, and hostile listings.
 
+use std::borrow::Cow;
+
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
