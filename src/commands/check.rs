@@ -2,6 +2,7 @@
 //! credential is never shown.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
     process::ExitCode,
     time::Duration,
@@ -23,7 +24,7 @@ use crate::{
     domain::item_name::Wear,
     domain::money::Amount,
     domain::percent_rule::PercentRule,
-    domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+    domain::whitelist_entry::{EntryGroup, ItemPattern, WhitelistEntry},
     execution::request_size::{OrderRequestSize, SEGMENT_BYTES},
     markets::Marketplace,
     secret::Masking,
@@ -186,8 +187,30 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     if more > 0 {
         text.push_str(&format!("  … and {more} more\n"));
     }
+    let groups = groups(entries);
+    if !groups.is_empty() {
+        text.push_str("\nGroups\n");
+    }
+    for group in groups {
+        let name = Escaped(&group.name).to_string();
+        text.push_str(&format!("  {name:<20}{}\n", group_limits(group)));
+    }
     text.push_str(&warnings(&loaded.warnings));
     text
+}
+
+/// Returns the groups that entries are in, by name.
+fn groups(entries: &[WhitelistEntry]) -> Vec<&EntryGroup> {
+    let groups = entries.iter().filter_map(|entry| entry.group.as_deref());
+    let by_name: BTreeMap<&str, &EntryGroup> = groups.map(|group| (&*group.name, group)).collect();
+    by_name.into_values().collect()
+}
+
+fn group_limits(group: &EntryGroup) -> String {
+    let total = group.max_total.map(|total| format!("total {total}"));
+    let quantity = group.max_quantity.map(|quantity| format!("quantity {quantity}"));
+    let limits: Vec<String> = total.into_iter().chain(quantity).collect();
+    if limits.is_empty() { "no limits".to_owned() } else { limits.join(", ") }
 }
 
 /// Channels with their servers; the rest of an address is a secret.
@@ -560,6 +583,14 @@ fn order_json(order: &OrderRequestSize) -> Value {
     })
 }
 
+fn group_json(group: &EntryGroup) -> Value {
+    json!({
+        "name": &*group.name,
+        "max_total": group.max_total.map(|total| total.to_string()),
+        "max_quantity": group.max_quantity,
+    })
+}
+
 fn settings_json(loaded: &Loaded) -> Value {
     let config = &loaded.config;
     let budget = &config.budget;
@@ -587,6 +618,7 @@ fn settings_json(loaded: &Loaded) -> Value {
             "max_in_flight": budget.max_in_flight,
         },
         "prices": prices(&config.prices),
+        "groups": groups(entries).into_iter().map(group_json).collect::<Vec<_>>(),
         "whitelist_entries": entries.len(),
         "whitelist": entries.iter().take(ENTRIES_SHOWN_MAX).map(entry).collect::<Vec<_>>(),
     })

@@ -172,6 +172,20 @@ fn a_link_to_the_settings_stays_a_link() {
     assert!(fs::read_to_string(target).unwrap().contains("name = \"x\""));
 }
 
+#[test]
+fn check_shows_the_limits_of_groups() {
+    let groups = "[groups.rifles]\nmax_total = 40\nmax_quantity = 3\n";
+    let grouped = SETTINGS.replace("12.50", "12.50\ngroup = \"rifles\"");
+    let directory = settings(&format!("{groups}{grouped}"));
+    let text = check(&directory);
+    assert!(text.contains("Groups\n  rifles              total 40.00, quantity 3\n"), "{text}");
+    assert!(text.contains("group rifles\n") && !text.contains("Warnings"), "{text}");
+    let added = ["add", "AWP | Asiimov", "--max-price=9", "--group"];
+    let unknown = [&added[..], &["rifle"]].concat();
+    assert_refused(&directory, &unknown, (78, "unknown group \"rifle\"; did you mean `rifles`?"));
+    assert_eq!(run(&directory, &[&added[..], &["rifles"]].concat()).status.code(), Some(0));
+}
+
 /// Settings with a price list of all items, as far as the program can tell.
 fn with_prices(entries: &str) -> TempDir {
     let directory = settings(&format!(
