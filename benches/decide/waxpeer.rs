@@ -56,7 +56,11 @@ impl WaxpeerSubject {
     fn read_and_decide(&mut self, text: &str) -> Option<Decision> {
         let Self { market, machine, whitelist, now, .. } = self;
         let read = machine.receive(FeedMessage::Text(text), *now, |input| market.decode(input));
-        let Ok(ProtocolEvent::Data { payload, .. }) = read else { panic!("not an event: {text}") };
+        let payload = match read {
+            Ok(ProtocolEvent::Data { payload, .. }) => Some(payload),
+            _ => None,
+        };
+        let payload = payload.unwrap();
         payload.events.into_iter().find_map(|event| match event {
             MarketEvent::Trade(trade) => Some(whitelist.decide(&trade)),
             _ => None,
@@ -72,7 +76,8 @@ impl WaxpeerSubject {
 
 /// Returns the `number`-th event, with the fields and their order as recorded.
 fn event(name: &str, number: usize) -> String {
-    let (item, price) = (NAMES[number % NAMES.len()], 500 + number * 7_919 % 900_000);
+    let item = NAMES.get(number % NAMES.len()).unwrap();
+    let price = 500 + number * 7_919 % 900_000;
     let id = 40_000_000_000 + number;
     if name == "removed" {
         return format!(
