@@ -2,7 +2,7 @@
 //! matching listings. Pure.
 
 use super::random::Rng;
-use crate::domain::item_name::Wear;
+use crate::domain::{item_name::Wear, money::Amount};
 
 /// Contents of a `sniper.toml` for the simulated market.
 pub const WHITELIST: &str = include_str!("demo.toml");
@@ -163,13 +163,20 @@ pub fn pick(rng: &mut Rng) -> Option<&'static DemoEntry> {
     })
 }
 
+/// Returns the highest price at which an entry of the demo's whitelist can match an item of this
+/// name, in any wear.
+pub fn max_price(market_name: &str) -> Option<Amount> {
+    let is_same = |wanted: &&DemoEntry| {
+        market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)
+    };
+    let max = |wanted: &DemoEntry| wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
+    WANTED.iter().filter(is_same).map(max).max().map(Amount::from_cents)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        domain::money::{Amount, Decimals},
-        sim::items::ITEMS,
-    };
+    use crate::{domain::money::Decimals, sim::items::ITEMS};
 
     #[test]
     fn the_table_agrees_with_the_whitelist_file() {

@@ -13,8 +13,9 @@ use crate::{
     sim::{
         faults::{FaultChannel, FaultKind},
         lots::{
-            market::{BuyRejection, Lot, LotOrder, Purchase, PurchaseStage, ReturnReason},
+            lot::Lot,
             names,
+            purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
             server::{
                 AccountKeys, LotRead, LotRequest, LotRoute, LotState, LotWire, ServerAnswer,
                 TRADE_PARTNER, TRADE_TOKEN,

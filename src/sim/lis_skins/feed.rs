@@ -20,8 +20,9 @@ use crate::{
         faults::FaultKind,
         lots::{
             feed_connection::{FeedOpening, FeedOutput, LotFeed},
-            market::{ForeignLot, Lot, LotEvent, Purchase},
+            lot::{ForeignLot, Lot, LotEvent},
             names,
+            purchase::Purchase,
         },
         random::{Rng, RngExt as _},
     },

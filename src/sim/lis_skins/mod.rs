@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{
     faults::FaultKind,
     lots::{
-        market::{PurchaseStage, ReturnReason},
+        purchase::{PurchaseStage, ReturnReason},
         server::LotServer,
     },
 };

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use super::market::PurchaseStage;
+use super::purchase::PurchaseStage;
 use crate::domain::money::Amount;
 
 /// Maximum number of stored own ids without a sale.

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 
 use super::{
-    market::LotEvent,
+    lot::LotEvent,
     query::Query,
     server::{AccountKeys, LotFeedCommand, LotServerState, LotWire},
 };

@@ -14,13 +14,17 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
-    fmt,
     iter::Peekable,
     sync::Arc,
     time::Duration,
 };
 
-use super::books::{Sale, SalesBooks};
+use super::{
+    books::{Sale, SalesBooks},
+    lot::{ForeignLot, Lot, LotEvent},
+    price_changes::PriceChanges,
+    purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
+};
 use crate::{
     domain::{
         money::{Amount, Decimals},
@@ -35,7 +39,7 @@ use crate::{
             CloseReason, ListingRecord, MarketHistory, OrderDecision, OrderRecord, PurchaseRecord,
         },
         random::{self, Rng, RngExt as _},
-        settings::{Delivery, LotSettings, Rate, SimSettings},
+        settings::{Delivery, LotSettings, SimSettings},
         snapshots::AccountSnapshots,
     },
 };
@@ -61,12 +65,6 @@ const CUT_PERMILLE: u32 = 620;
 const FALSE_PERMILLE: u32 = 500;
 /// Rejected orders per thousand whose own id the market remembers.
 const TRIED_PERMILLE: u32 = 500;
-/// Duration of a burst of price changes.
-const BURST: Duration = Duration::from_secs(1);
-/// Minimum and mean time between two bursts.
-const BURST_EVERY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
-/// Increase of the rate during a burst, in halves: 430 events per second become 2,800.
-const BURST_HALVES: u32 = 13;
 /// Maximum time until a removed lot returns.
 const RELIST_MAX: Duration = Duration::from_secs(60);
 /// Minimum and maximum lock of a locked lot.
@@ -74,143 +72,6 @@ const LOCK: (Duration, Duration) =
     (Duration::from_secs(24 * 3_600), Duration::from_secs(7 * 24 * 3_600));
 /// Minimum price of a lot.
 const PRICE_MIN: Amount = Amount::from_cents(102);
-
-/// Names of items of other games, with the number of the game.
-const FOREIGN: [(&str, u32); 8] = [
-    ("Inscribed Golden Blade of the Fallen", 2),
-    ("Genuine Axe of the Machine", 2),
-    ("Exalted Arcana of the Void", 2),
-    ("Tempered Mask", 3),
-    ("Blackout Hoodie", 3),
-    ("Red Shipping Container Garage Door", 3),
-    ("AK47 | Rust Example", 3),
-    ("Taunt: The Example", 4),
-];
-
-/// A lot at its current price.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lot {
-    pub id: u64,
-    /// Number of this price in the history.
-    pub number: u64,
-    pub item: Arc<ListedItem>,
-    pub price: Amount,
-    pub created_at: UnixMs,
-    /// Time until which the lot is locked.
-    pub unlock_at: Option<UnixMs>,
-    /// Price up to which the lot matches the demo's whitelist.
-    wanted_up_to: Option<Amount>,
-    /// Number of times that the lot was listed under this id.
-    listed_times: u32,
-}
-
-/// A lot of another game, which cannot be bought.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignLot {
-    pub id: u64,
-    pub name: &'static str,
-    pub game: u32,
-    pub price: Amount,
-    pub created_at: UnixMs,
-}
-
-/// An event of the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LotEvent {
-    Added(Arc<Lot>),
-    Foreign(ForeignLot),
-    Repriced(Arc<Lot>),
-    Removed(Arc<Lot>),
-    Purchase(Arc<Purchase>),
-    Balance(Amount),
-}
-
-/// Stage of a purchase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PurchaseStage {
-    Created,
-    /// The offer was sent to the buyer.
-    Sent,
-    Accepted,
-    Returned(ReturnReason),
-    /// A stage that no client knows, under a fault.
-    Unheard,
-}
-
-/// Reason for which a purchase was returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReturnReason {
-    CreateError,
-    Timeout,
-    Canceled,
-    RolledBackByBuyer,
-    RolledBackBySupplier,
-}
-
-impl fmt::Display for PurchaseStage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Created => "created",
-            Self::Sent => "offer sent",
-            Self::Accepted => "accepted",
-            Self::Returned(
-                ReturnReason::RolledBackByBuyer | ReturnReason::RolledBackBySupplier,
-            ) => "rolled back",
-            Self::Returned(_) => "returned",
-            Self::Unheard => "unknown",
-        })
-    }
-}
-
-/// A purchase of the account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Purchase {
-    pub number: u64,
-    pub own_id: Arc<str>,
-    pub lot: Arc<Lot>,
-    /// Market name that the answers contain.
-    pub market_name: Arc<str>,
-    pub price: Amount,
-    pub stage: PurchaseStage,
-    pub created_at: UnixMs,
-    pub changed_at: UnixMs,
-    pub accepted_at: Option<UnixMs>,
-    /// Time since the opening from which a look-up finds it.
-    visible_at: Duration,
-}
-
-/// An order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LotOrder {
-    /// The requested lot, if its id is a number.
-    pub id: Option<u64>,
-    pub limit: Amount,
-    pub own_id: Arc<str>,
-    pub partner: Arc<str>,
-}
-
-/// Cause of a rejected order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BuyRejection {
-    /// The lot is gone or never existed.
-    Unavailable,
-    /// The price, which is above the limit.
-    PriceAbove(Amount),
-    /// The own id was used before.
-    OwnIdKnown,
-    Funds,
-}
-
-impl BuyRejection {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Unavailable => "not available",
-            Self::PriceAbove(_) => "price above the limit",
-            Self::OwnIdKnown => "own id known",
-            Self::Funds => "balance too low",
-        }
-    }
-}
 
 /// A scheduled change of a lot or, from `Sent` on, of a purchase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -222,43 +83,6 @@ enum LotChange {
     Delivered,
     RolledBack,
     Refunded,
-}
-
-/// Infinite iterator over the times of price changes, with bursts.
-#[derive(Clone, Debug)]
-struct PriceChanges {
-    rng: Rng,
-    mean: Option<Duration>,
-    at: Duration,
-    burst_until: Duration,
-    next_burst: Duration,
-}
-
-impl PriceChanges {
-    fn new(seed: u64, rate: Rate) -> Self {
-        let mut rng = random::stream(seed, 21);
-        let next_burst = BURST_EVERY.0.saturating_add(rng.exponential_duration(BURST_EVERY.1));
-        let zero = Duration::ZERO;
-        Self { rng, mean: rate.mean_between(1), at: zero, burst_until: zero, next_burst }
-    }
-}
-
-impl Iterator for PriceChanges {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        let mut mean = self.mean?;
-        if self.next_burst <= self.at {
-            self.burst_until = self.at.saturating_add(BURST);
-            let pause = BURST_EVERY.0.saturating_add(self.rng.exponential_duration(BURST_EVERY.1));
-            self.next_burst = self.burst_until.saturating_add(pause);
-        }
-        if self.at < self.burst_until {
-            mean = mean.saturating_mul(2).checked_div(BURST_HALVES).unwrap_or(mean);
-        }
-        self.at = self.at.saturating_add(self.rng.exponential_duration(mean));
-        Some(self.at)
-    }
 }
 
 /// State of a simulated market.
@@ -387,7 +211,7 @@ impl LotMarket {
     fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<LotEvent>) {
         let mut price = item.total;
         if item.wanted.is_none()
-            && let Some(max) = wanted_max(&item.market_name)
+            && let Some(max) = demo::max_price(&item.market_name)
         {
             // Markets without a markup have no other way to exclude it from the demo's whitelist.
             price = price.max(max.saturating_mul(2));
@@ -402,10 +226,8 @@ impl LotMarket {
         self.list(at, item, (price, lock), events);
         if self.rng.chance_permille(self.lots.foreign_permille) {
             let id = self.take_id();
-            let (name, game) = self.rng.choice(FOREIGN).unwrap_or(("Example", 2));
-            let price = Amount::from_cents(self.rng.i64(3..=4_000));
             let created_at = self.clock(at);
-            events.push(LotEvent::Foreign(ForeignLot { id, name, game, price, created_at }));
+            events.push(LotEvent::Foreign(ForeignLot::random(id, created_at, &mut self.rng)));
         }
         while self.open.len() > OPEN_MAX
             && let Some((id, _)) = self.open.first_key_value()
@@ -547,7 +369,7 @@ impl LotMarket {
             None if is_cut => share(lot.price, self.rng.i64(940..=999)),
             None => share(lot.price, self.rng.i64(1_002..=1_080)),
         };
-        let floor = match (lot.wanted_up_to, wanted_max(&lot.item.market_name)) {
+        let floor = match (lot.wanted_up_to, demo::max_price(&lot.item.market_name)) {
             // A cut must not make an item match that was generated not to match.
             (None, Some(max)) => max.saturating_mul(3).max(PRICE_MIN),
             _ => PRICE_MIN,
@@ -966,30 +788,12 @@ impl LotMarket {
     }
 }
 
-impl From<&Result<Purchase, BuyRejection>> for OrderDecision {
-    fn from(result: &Result<Purchase, BuyRejection>) -> Self {
-        match result {
-            Ok(_) => Self::Sold,
-            Err(rejection) => Self::Rejected(rejection.name()),
-        }
-    }
-}
-
-/// Returns the highest price at which an entry of the demo's whitelist can match an item of this
-/// name, in any wear.
-fn wanted_max(market_name: &str) -> Option<Amount> {
-    let is_same = |wanted: &&demo::DemoEntry| {
-        market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)
-    };
-    let max = |wanted: &demo::DemoEntry| wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
-    demo::WANTED.iter().filter(is_same).map(max).max().map(Amount::from_cents)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sim::settings::Rate;
 
     fn open(settings: &SimSettings) -> LotMarket {
         LotMarket::new(settings, Decimals::Three, 1_000, UnixMs(1_772_366_400_000))
@@ -1027,21 +831,6 @@ mod tests {
     }
 
     #[test]
-    fn prices_change_at_the_rate_of_the_settings_and_in_bursts() {
-        let lots = LotSettings { price_changes: 32, ..LotSettings::default() };
-        let rate = "12.5".parse::<Rate>().unwrap();
-        let changes = PriceChanges::new(7, rate.times(lots.price_changes));
-        let end = Duration::from_secs(300);
-        let mut by_second = vec![0_u32; 300];
-        for at in changes.take_while(|at| *at < end) {
-            by_second[usize::try_from(at.as_secs()).unwrap()] += 1;
-        }
-        let average = by_second.iter().sum::<u32>() / 300;
-        assert!((400..650).contains(&average), "{average}");
-        assert!(by_second.iter().max().is_some_and(|most| *most > 1_500), "{by_second:?}");
-    }
-
-    #[test]
     fn most_price_changes_are_cuts_and_removed_lots_return() {
         let events = events_of(&SimSettings::default(), 120);
         let (mut prices, mut cuts, mut raises) = (BTreeMap::new(), 0, 0);
@@ -1072,7 +861,7 @@ mod tests {
         for event in events_of(&SimSettings::default(), 120) {
             let (LotEvent::Added(lot) | LotEvent::Repriced(lot)) = event else { continue };
             if let Some(max) =
-                wanted_max(&lot.item.market_name).filter(|_| lot.item.wanted.is_none())
+                demo::max_price(&lot.item.market_name).filter(|_| lot.item.wanted.is_none())
             {
                 let was_wanted = lot.unlock_at.is_some();
                 assert!(was_wanted || max < lot.price, "{lot:?}");

@@ -23,7 +23,9 @@ use tokio::{
 use super::{
     books::SalesBooks,
     feed_connection::{self, LotFeed},
-    market::{BuyRejection, LotEvent, LotMarket, LotOrder, Purchase, ReturnReason},
+    lot::LotEvent,
+    market::LotMarket,
+    purchase::{BuyRejection, LotOrder, Purchase, ReturnReason},
     query::{Query, RequestLimit, split_target},
 };
 use crate::{

@@ -12,8 +12,8 @@ use crate::{
     sim::{
         faults::{FaultChannel, FaultKind},
         lots::{
-            market::{BuyRejection, LotOrder, Purchase, PurchaseStage},
             names,
+            purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage},
             server::{
                 AccountKeys, LotRead, LotRequest, LotRoute, LotState, LotWire, ServerAnswer,
                 TRADE_PARTNER, TRADE_TOKEN,

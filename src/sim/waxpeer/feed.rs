@@ -11,8 +11,9 @@ use crate::sim::{
     faults::FaultKind,
     lots::{
         feed_connection::{FeedOpening, FeedOutput, LotFeed},
-        market::{Lot, LotEvent, Purchase, PurchaseStage},
+        lot::{Lot, LotEvent},
         names::{self, SplitName},
+        purchase::{Purchase, PurchaseStage},
     },
     random::{Rng, RngExt as _},
 };

@@ -15,7 +15,7 @@ pub mod feed;
 use super::{
     faults::FaultKind,
     lots::{
-        market::{PurchaseStage, ReturnReason},
+        purchase::{PurchaseStage, ReturnReason},
         server::LotServer,
     },
 };

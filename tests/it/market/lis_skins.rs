@@ -7,7 +7,7 @@ use sniper::{
     domain::money::Amount,
     sim::{
         Delivery, LisSkinsSim, ListedItem, LotSettings, SimServerError, SimSettings,
-        faults::FaultKind, lots::market::ReturnReason,
+        faults::FaultKind, lots::purchase::ReturnReason,
     },
 };
 

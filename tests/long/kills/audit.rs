@@ -3,15 +3,18 @@
 use std::{fmt, fmt::Write as _, time::Duration};
 
 use sniper::{
+    config::Market,
     domain::money::Amount,
     domain::trade::TradeId,
     ledger::{
         LedgerState, OrderState,
+        intent::Intent,
         reader::{LedgerReader, OrderDetails},
     },
     sim::{
         MarketHistory, OrderDecision, faults,
         history::{ListingRecord, OrderRecord, PurchaseRecord},
+        lots::books::SalesBooks,
         random,
     },
 };
@@ -88,7 +91,17 @@ impl Limits {
     }
 
     /// Formats the limits as `sniper.toml`.
-    pub(super) fn policy(&self) -> String {
+    pub(super) fn policy(&self, market: Market) -> String {
+        let policy = self.policy_with_markup();
+        if market.settings().has_markup {
+            return policy;
+        }
+        let lines = policy.lines().filter(|line| !line.starts_with("max_markup_percent"));
+        let lines: Vec<&str> = lines.collect();
+        format!("market = \"{}\"\n{}\n", market.name(), lines.join("\n"))
+    }
+
+    fn policy_with_markup(&self) -> String {
         let Self { total, per_hour, per_day, min_balance, per_minute, in_flight, .. } = self;
         let (count, dear_total) = (self.cheap_count, self.dear_total);
         let dear_min = CHEAP_MAX.saturating_add(Amount::from_cents(1));
@@ -231,6 +244,12 @@ pub(super) fn violations(
     found
 }
 
+/// Returns the own ids that were ordered or booked more than once.
+pub(super) fn reused_own_ids(books: &SalesBooks) -> Vec<Violation> {
+    let used = books.ordered_twice().chain(books.booked_twice());
+    used.map(|own_id| Violation::new(Kind::Doubled, format!("own id {own_id}"))).collect()
+}
+
 fn exceeded(limits: &Limits, at: &Moment<'_>) -> Option<Violation> {
     let (spent, hour) = (at.spent(), at.spent_in_hour());
     let over = |name: &str, is: Amount, most: Amount| {
@@ -303,15 +322,21 @@ fn details(id: &str, reader: &LedgerReader) -> Option<OrderDetails> {
 /// Returns `true` if a request is not in the ledger, or if its purchase is not counted although it
 /// was not cancelled.
 fn is_forgotten(entry: &ListingRecord, request: &OrderRecord, ledger: &LedgerState) -> bool {
-    let id = TradeId::new(&entry.id);
-    let Some(intent) = id.and_then(|id| ledger.intent(&id)) else { return true };
+    // Where prices change under one id, there may be an order for each price.
+    let intents: Vec<&Intent> =
+        TradeId::new(&entry.id).iter().flat_map(|id| ledger.orders_of(id)).collect();
+    if intents.is_empty() {
+        return true;
+    }
     let Some(purchase) = entry.purchase.filter(|_| request.decision == OrderDecision::Sold) else {
         return false;
     };
     // A cancelled purchase may be released as returned because of another purchase's refund. After
     // its own refund, every state is valid.
-    let may_be_released = purchase.cancelled_at.is_some() && intent.state == OrderState::Returned;
-    !intent.state.counts() && !purchase.is_returned() && !may_be_released
+    let has = |state: OrderState| intents.iter().any(|intent| intent.state == state);
+    let may_be_released = purchase.cancelled_at.is_some() && has(OrderState::Returned);
+    let counts = intents.iter().any(|intent| intent.state.counts());
+    !counts && !purchase.is_returned() && !may_be_released
 }
 
 /// Describes a listing in the history and in the ledger, in one line.

@@ -9,9 +9,13 @@ use std::{
 
 use sniper::{
     clock,
+    config::Market,
     domain::money::Amount,
     ledger::{HaltReason, OrderState, reader::LedgerReader},
-    sim::{Delivery, Fault, Rate, SimServer, SimSettings},
+    sim::{
+        Delivery, Fault, LisSkinsSim, LotSettings, MarketHistory, Rate, SimServer, SimSettings,
+        WaxpeerSim, lots::books::SalesBooks,
+    },
 };
 use tempfile::TempDir;
 
@@ -24,6 +28,8 @@ use super::{
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Duration of the honest phase, which allows for four reads of the account.
 const HONEST: Duration = Duration::from_secs(200);
+/// Duration of the honest phase on LIS-SKINS, whose look-up proves an absence only after 10 min.
+const HONEST_LIS_SKINS: Duration = Duration::from_secs(690);
 /// Maximum wait for an order of a resumed bot.
 const ORDERS_WITHIN: Duration = Duration::from_secs(8);
 
@@ -31,10 +37,74 @@ pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.0}", duration.as_secs_f64())
 }
 
+/// A running simulated market of any kind.
+pub(super) enum RigMarket {
+    Csgoroll(SimServer),
+    LisSkins(LisSkinsSim),
+    Waxpeer(WaxpeerSim),
+}
+
+/// Evaluates an expression with the simulator of a [`RigMarket`].
+macro_rules! with_market {
+    ($market:expr, $server:ident => $run:expr) => {
+        match $market {
+            RigMarket::Csgoroll($server) => $run,
+            RigMarket::LisSkins($server) => $run,
+            RigMarket::Waxpeer($server) => $run,
+        }
+    };
+}
+
+impl RigMarket {
+    fn start(market: Market, settings: SimSettings) -> Self {
+        match market {
+            Market::Csgoroll => Self::Csgoroll(SimServer::start(settings).unwrap()),
+            Market::LisSkins => Self::LisSkins(LisSkinsSim::start(settings).unwrap()),
+            Market::Waxpeer => Self::Waxpeer(WaxpeerSim::start(settings).unwrap()),
+        }
+    }
+
+    pub(super) fn with_history<T>(&self, read: impl FnOnce(&MarketHistory) -> T) -> T {
+        with_market!(self, server => server.with_history(read))
+    }
+
+    fn history(&self) -> MarketHistory {
+        with_market!(self, server => server.history())
+    }
+
+    pub(super) fn set_faults(&self, faults: &[Fault]) {
+        with_market!(self, server => server.set_faults(faults));
+    }
+
+    fn opened_at(&self) -> Instant {
+        with_market!(self, server => server.opened_at())
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        with_market!(self, server => server.environment().into_iter().collect())
+    }
+
+    /// Returns the sales by own id, on a market that knows own ids.
+    fn books(&self) -> Option<SalesBooks> {
+        match self {
+            Self::Csgoroll(_) => None,
+            Self::LisSkins(server) => Some(server.books()),
+            Self::Waxpeer(server) => Some(server.books()),
+        }
+    }
+
+    const fn honest_phase(&self) -> Duration {
+        match self {
+            Self::LisSkins(_) => HONEST_LIS_SKINS,
+            Self::Csgoroll(_) | Self::Waxpeer(_) => HONEST,
+        }
+    }
+}
+
 /// A market, and a bot that is restarted on it repeatedly.
 pub(super) struct Rig {
     pub(super) seed: u64,
-    pub(super) market: SimServer,
+    pub(super) market: RigMarket,
     limits: Limits,
     directory: BotDirectory,
     /// Last start of the bot, as time since the market opened.
@@ -49,25 +119,30 @@ enum BotDirectory {
 
 impl Rig {
     /// Starts a market and writes settings that match every cheap listing.
-    pub(super) fn new(seed: u64, limits: Limits, faults: Vec<Fault>) -> Self {
-        let market = SimServer::start(SimSettings {
-            rate: Rate::per_second(60),
-            seed,
-            balance: BALANCE,
-            faults,
-            delivery: Delivery {
-                confirm: (Duration::from_secs(1), Duration::from_secs(4)),
-                deliver: (Duration::from_secs(2), Duration::from_secs(20)),
-                fail_permille: 250,
-                refund: (Duration::from_secs(1), Duration::from_secs(12)),
+    pub(super) fn new(market: Market, seed: u64, limits: Limits, faults: Vec<Fault>) -> Self {
+        let lots = LotSettings { rollback_permille: 100, ..LotSettings::default() };
+        let running = RigMarket::start(
+            market,
+            SimSettings {
+                lots,
+                rate: Rate::per_second(60),
+                seed,
+                balance: BALANCE,
+                faults,
+                delivery: Delivery {
+                    confirm: (Duration::from_secs(1), Duration::from_secs(4)),
+                    deliver: (Duration::from_secs(2), Duration::from_secs(20)),
+                    fail_permille: 250,
+                    refund: (Duration::from_secs(1), Duration::from_secs(12)),
+                },
+                ..SimSettings::default()
             },
-            ..SimSettings::default()
-        });
+        );
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("sniper.toml"), limits.policy()).unwrap();
+        fs::write(directory.path().join("sniper.toml"), limits.policy(market)).unwrap();
         let session_from = std::cell::Cell::default();
         let directory = BotDirectory::Temporary(directory);
-        Self { seed, market: market.unwrap(), limits, directory, session_from }
+        Self { seed, market: running, limits, directory, session_from }
     }
 
     fn folder(&self) -> PathBuf {
@@ -97,9 +172,8 @@ impl Rig {
             .args(args)
             .current_dir(self.folder())
             .env_clear()
-            .env("CSGOROLL_WS_URL", self.market.ws_url())
-            .env("CSGOROLL_HTTP_URL", self.market.http_url())
-            .env("CSGOROLL_SESSION", self.market.session())
+            .envs(self.market.environment())
+            .env("SNIPER_DATA", "data")
             .env("XDG_STATE_HOME", self.folder().join("state"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -152,7 +226,13 @@ impl Rig {
             return vec![Violation::wrong(format!("not verified: {error}"))];
         }
         let from = self.session_from.get();
-        self.market.with_history(|history| audit::violations(&self.limits, history, &reader, from))
+        let mut found = self
+            .market
+            .with_history(|history| audit::violations(&self.limits, history, &reader, from));
+        if let Some(books) = self.market.books() {
+            found.extend(audit::reused_own_ids(&books));
+        }
+        found
     }
 
     /// Runs the bot for 4 s without faults and asserts that it exits with 0.
@@ -162,27 +242,28 @@ impl Rig {
         assert_eq!(ended, Some(Some(0)), "{}", self.log());
     }
 
-    /// Lets a halted bot read the account without faults for [`HONEST`]. Then ledger and history must
-    /// agree, unless a halt names the difference, and a resumed bot must order again. Returns the
+    /// Lets a halted bot read the account without faults for the honest phase. Then ledger and history
+    /// must agree, unless a halt names the difference, and a resumed bot must order again. Returns the
     /// first disagreement.
     pub(super) fn find_disagreement(&self) -> Option<String> {
         if self.run(&["halt"]) != Some(0) {
             return Some("the bot's ledger could not be halted".to_owned());
         }
-        let duration = format!("{}s", HONEST.as_secs());
+        let honest = self.market.honest_phase();
+        let duration = format!("{}s", honest.as_secs());
         self.session_from.set(self.market.opened_at().elapsed());
         let began = Instant::now();
         let run = self.command(&["run", "--live", "--for", &duration]).spawn();
-        let ended = Running(run.unwrap()).ended_within(HONEST + DEADLINE);
+        let ended = Running(run.unwrap()).ended_within(honest + DEADLINE);
         let history = self.market.history();
-        if history.balance < self.limits.min_balance() && began.elapsed() < HONEST {
+        if history.balance < self.limits.min_balance() && began.elapsed() < honest {
             report(&format!(
                 "seed {}: charged more than was approved, to below min_balance",
                 self.seed
             ));
             return None;
         }
-        if ended != Some(Some(0)) || began.elapsed() < HONEST {
+        if ended != Some(Some(0)) || began.elapsed() < honest {
             return Some(format!("the bot ended with {ended:?} after {:?}", began.elapsed()));
         }
         let mut reader = LedgerReader::open(&self.folder().join("data")).unwrap();
