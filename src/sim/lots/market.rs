@@ -59,6 +59,8 @@ const PRICES_MAX: usize = 16;
 const TRIED_MAX: usize = 100_000;
 /// Number of the newest purchases and open lots from which a false event chooses.
 const NEWEST: usize = 16;
+/// Number of open lots from which all price changes occur; with fewer, only a share of them.
+const OPEN_FOR_ALL_CHANGES: usize = 30;
 /// Price cuts per thousand price changes, as recorded.
 const CUT_PERMILLE: u32 = 620;
 /// Purchases per thousand on which a faulty answer is wrong.
@@ -346,6 +348,10 @@ impl LotMarket {
     fn change_any_price(&mut self, at: Duration, events: &mut Vec<LotEvent>) {
         let bounds = self.open.first_key_value().zip(self.open.last_key_value());
         let Some(((first, _), (last, _))) = bounds else { return };
+        // While few lots are open, their prices would change many times a second.
+        if self.open.len() < self.rng.usize(..OPEN_FOR_ALL_CHANGES) {
+            return;
+        }
         let from = self.rng.u64(*first..=*last);
         let Some(lot) = self.open.range(from..).next().map(|(_, lot)| lot.clone()) else { return };
         let price = self.next_price(&lot);

@@ -10,7 +10,7 @@ use std::{
 use sniper::{
     clock,
     config::Market,
-    domain::money::Amount,
+    domain::{money::Amount, trade::TradeId},
     ledger::{HaltReason, OrderState, reader::LedgerReader},
     sim::{
         Delivery, Fault, LisSkinsSim, LotSettings, MarketHistory, Rate, SimServer, SimSettings,
@@ -279,16 +279,45 @@ impl Rig {
             ));
             return (counted < spent).then(|| format!("{counted} counted, {spent} spent"));
         }
+        // A refund that the bot has not read yet counts as spent.
+        let refunded = self.unread_refunds(&reader, &history);
         let open = reader.state().intents().iter().filter(|intent| {
-            intent.state.is_in_flight()
-                || matches!(intent.state, OrderState::Unknown | OrderState::Returning)
+            let is_refunded = refunded.contains(&intent.id.as_str());
+            let is_returning = intent.state == OrderState::Returning && !is_refunded;
+            intent.state.is_in_flight() || intent.state == OrderState::Unknown || is_returning
         });
         let open: Vec<String> =
             open.map(|intent| format!("{} is {}", intent.id, intent.state)).collect();
-        if counted != spent || !open.is_empty() {
-            return Some(format!("{counted} counted, {spent} spent; {open:?}"));
+        let unread = reader
+            .state()
+            .intents()
+            .iter()
+            .filter(|intent| intent.state.counts() && refunded.contains(&intent.id.as_str()));
+        let unread = unread.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
+        if counted.saturating_sub(unread) != spent || !open.is_empty() {
+            return Some(format!(
+                "{counted} counted, {unread} of it refunded, {spent} spent; {open:?}"
+            ));
         }
         self.check_orders_again()
+    }
+
+    /// Returns the ids of the purchases that the market has refunded, on a market whose bot looks up
+    /// its purchases one by one, and those that were delivered at most once an hour.
+    fn unread_refunds<'a>(
+        &self,
+        reader: &LedgerReader,
+        history: &'a MarketHistory,
+    ) -> Vec<&'a str> {
+        if self.market.books().is_none() {
+            return Vec::new();
+        }
+        let refunded = history.purchases().filter(|(_, purchase)| purchase.is_returned());
+        let ids = refunded.map(|(listing, _)| listing.id.as_str());
+        ids.filter(|id| {
+            TradeId::new(id).is_some_and(|id| reader.state().orders_of(&id).next().is_some())
+        })
+        .collect()
     }
 
     /// Checks that a resumed bot orders, if the limits allow an order.
