@@ -9,7 +9,7 @@ use std::{
 use sniper::{
     config::{Config, Endpoints},
     domain::wanted_items::WantedItems,
-    markets::{DecodeInput, MarketEvent, Marketplace as _, Scan, waxpeer::Waxpeer},
+    markets::{MarketEvent, Marketplace as _, Scan, waxpeer::Waxpeer},
     protocol::{FeedMessage, ProtocolEvent, SocketIo, SubscriptionState},
     whitelist::{Decision, Whitelist},
 };
@@ -42,8 +42,8 @@ impl WaxpeerSubject {
         let mut machine = SubscriptionState::new(SocketIo::default(), retry, retry);
         machine.open();
         for text in [r#"0{"sid":"a"}"#, r#"40{"sid":"b"}"#] {
-            let decode = |input: &mut DecodeInput<'_, Waxpeer>| market.decode(input);
-            assert!(machine.receive(FeedMessage::Text(text), now, decode).is_ok(), "{text}");
+            let read = machine.receive(FeedMessage::Text(text), now, |input| market.decode(input));
+            assert!(read.is_ok(), "{text}");
         }
         assert!(machine.is_live());
         let whitelist = whitelist(ENTRIES);
@@ -55,9 +55,10 @@ impl WaxpeerSubject {
     #[inline]
     fn read_and_decide(&mut self, text: &str) -> Option<Decision> {
         let Self { market, machine, whitelist, now, .. } = self;
-        let decode = |input: &mut DecodeInput<'_, Waxpeer>| market.decode(input);
-        let read = machine.receive(FeedMessage::Text(text), *now, decode);
-        let Ok(ProtocolEvent::Data { payload, .. }) = read else { panic!("not an event: {text}") };
+        let read = machine.receive(FeedMessage::Text(text), *now, |input| market.decode(input));
+        let Ok(ProtocolEvent::Data { payload, .. }) = read else {
+            unreachable!("not an event: {text}")
+        };
         payload.events.into_iter().find_map(|event| match event {
             MarketEvent::Trade(trade) => Some(whitelist.decide(&trade)),
             _ => None,
@@ -73,7 +74,8 @@ impl WaxpeerSubject {
 
 /// Returns the `number`-th event, with the fields and their order as recorded.
 fn event(name: &str, number: usize) -> String {
-    let (item, price) = (NAMES[number % NAMES.len()], 500 + number * 7_919 % 900_000);
+    let item = NAMES.get(number % NAMES.len()).copied().unwrap_or_default();
+    let price = 500 + number * 7_919 % 900_000;
     let id = 40_000_000_000 + number;
     if name == "removed" {
         return format!(

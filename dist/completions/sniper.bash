@@ -55,6 +55,9 @@ _sniper() {
             sniper,man)
                 cmd="sniper__subcmd__man"
                 ;;
+            sniper,markets)
+                cmd="sniper__subcmd__markets"
+                ;;
             sniper,prices)
                 cmd="sniper__subcmd__prices"
                 ;;
@@ -132,6 +135,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help,man)
                 cmd="sniper__subcmd__help__subcmd__man"
+                ;;
+            sniper__subcmd__help,markets)
+                cmd="sniper__subcmd__help__subcmd__markets"
                 ;;
             sniper__subcmd__help,prices)
                 cmd="sniper__subcmd__help__subcmd__prices"
@@ -332,7 +338,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help --version run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --help --version run demo sim capture replay doctor init check markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -544,12 +550,16 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__demo)
-            opts="-h --for --rate --seed --explain --config --json --help"
+            opts="-h --market --for --rate --seed --explain --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --market)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --for)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -628,7 +638,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help)
-            opts="run demo sim capture replay doctor init check prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="run demo sim capture replay doctor init check markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -908,6 +918,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__man)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__markets)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1505,6 +1529,24 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__markets)
+            opts="-h --config --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__prices)
             opts="-h --config --json --help update show status diff help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1782,12 +1824,16 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__sim)
-            opts="-h --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --help"
+            opts="-h --market --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --market)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --listen)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use sniper::{
     config::{Config, Endpoints},
     domain::money::Amount,
-    json::Cursor,
+    json::{Cursor, JsonError},
     markets::{MarketEvent, Marketplace as _, lis_skins::LisSkins},
     protocol::{
         Centrifugo, FeedMessage, FeedProtocol as _, ProtocolEvent, Subscription, SubscriptionState,
@@ -40,7 +40,7 @@ fuzz_target!(|messages: Vec<&str>| {
                     assert!(trade.id.as_str().bytes().all(|byte| byte.is_ascii_digit()));
                     assert!(trade.total_value.is_none_or(|price| Amount::ZERO < price));
                 }
-                Ok(())
+                Ok::<(), JsonError>(())
             };
             match machine.receive(first, now, decode) {
                 Ok(ProtocolEvent::Acked) => acked = true,

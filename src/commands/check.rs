@@ -238,9 +238,7 @@ fn feed(config: &Config) -> String {
     };
     let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
     let filters = if *server_filters { ", filtered by the market" } else { "" };
-    let has_generations =
-        !config.market.settings().feed_keys_without_effect.contains(&"generation");
-    let generation = match has_generations {
+    let generation = match config.market.settings().has_feed_key("generation") {
         true => format!(", generation {}", letter(*generation)),
         false => String::new(),
     };

@@ -156,11 +156,12 @@ pub fn mode_text(config: &Config) -> &'static str {
 /// Logs mode, feed, whitelist and limits at the start of a session.
 pub fn announce<M: Marketplace>(config: &Config) {
     let generation = match config.feed.generation {
-        Generation::A => "A",
-        Generation::B => "B",
+        _ if !config.market.settings().has_feed_key("generation") => "",
+        Generation::A => " (generation A)",
+        Generation::B => " (generation B)",
     };
     info!("Mode: {}", mode_text(config));
-    info!("Feed: {} (generation {generation})", config.endpoints.ws);
+    info!("Feed: {}{generation}", config.endpoints.ws);
     let budget = &config.budget;
     match config.whitelist.len() {
         0 => {

@@ -188,9 +188,9 @@ pub fn open(args: &SimArgs) -> Result<SimulatedMarket, SimServerError> {
 pub async fn serve(args: &SimArgs, market: SimulatedMarket, stop: &mut Shutdown) -> SimSummary {
     let started = Instant::now();
     info!(
-        "Simulator of {} listening: {}, {} listings per second, seed {}",
-        args.market.title(),
+        "Simulator listening: {}, {}, {} listings per second, seed {}",
         market.address(),
+        args.market.title(),
         args.rate,
         args.seed
     );

@@ -97,6 +97,14 @@ pub fn settings_file(market: Market) -> String {
         true => demo::WHITELIST.to_owned(),
         false => demo::without_markup(),
     };
+    // The demo's limit is above that of some markets.
+    let whitelist = match market.settings().orders_per_minute_max {
+        Some(limit) => whitelist.replace(
+            "max_buys_per_minute = 600",
+            &format!("max_buys_per_minute = {}", limit.min(600)),
+        ),
+        None => whitelist,
+    };
     format!("{}{whitelist}", market_line(market))
 }
 

@@ -65,7 +65,7 @@ impl Question {
     /// Text that asks for it.
     pub const fn prompt(self) -> &'static str {
         match self {
-            Self::Total => "Budget: amount to spend in all, such as 200",
+            Self::Total => "Budget: coins to spend in all, such as 200",
             Self::MaxPrice => "Maximum price of one order, such as 50",
             Self::MinBalance => "Balance that no order may go below",
             Self::Item => "First item to buy, such as AK-47 | Redline (Field-Tested), or * for all",

@@ -95,6 +95,7 @@ impl Config {
         let required_for = (policy.market, live.as_ref());
         check_credential(required_for, (&of_market, is_dotenv_valid), &mut diagnostics);
         check_prices(&policy, &mut diagnostics);
+        limit_orders(&mut policy, &mut diagnostics);
         check_pin_cpu(&policy, &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
@@ -450,6 +451,20 @@ fn check_live(
             ),
             "set both, or remove both",
         ));
+    }
+}
+
+/// Lowers `max_buys_per_minute` to the limit of the market, beyond which it rejects orders.
+fn limit_orders(policy: &mut TomlSettings, diagnostics: &mut Diagnostics) {
+    let settings = policy.market.settings();
+    let Some(limit) = settings.orders_per_minute_max else { return };
+    let wanted = policy.budget.max_buys_per_minute;
+    if limit < wanted {
+        policy.budget.max_buys_per_minute = limit;
+        let place = SourceLocation::File(CONFIG_FILE.to_owned());
+        let message =
+            format!("`max_buys_per_minute` {wanted} is above the {limit} of {}", settings.title);
+        diagnostics.warning(Problem::new(place, message, format!("{limit} applies")));
     }
 }
 

@@ -34,6 +34,8 @@ pub struct MarketSettings {
     pub account_id: Option<&'static str>,
     /// Headers of a browser, on a market without an official API.
     pub browser_headers: Option<BrowserHeaders>,
+    /// Limit of the market on the orders in a minute, if it states one.
+    pub orders_per_minute_max: Option<u32>,
     /// `true` if listings have a markup over a base price: then an entry without a bound on it
     /// accepts none.
     pub has_markup: bool,
@@ -89,6 +91,7 @@ const CSGOROLL: MarketSettings = MarketSettings {
         origin: "CSGOROLL_ORIGIN",
         user_agent: "CSGOROLL_USER_AGENT",
     }),
+    orders_per_minute_max: None,
     has_markup: true,
     feed_keys_without_effect: &[],
 };
@@ -110,6 +113,7 @@ const LIS_SKINS: MarketSettings = MarketSettings {
     needs_trade_url: true,
     account_id: Some("LIS_SKINS_USER_ID"),
     browser_headers: None,
+    orders_per_minute_max: Some(500),
     has_markup: false,
     feed_keys_without_effect: &["generation", "server_filters"],
 };
@@ -130,10 +134,18 @@ const WAXPEER: MarketSettings = MarketSettings {
     needs_trade_url: true,
     account_id: None,
     browser_headers: None,
+    orders_per_minute_max: None,
     has_markup: false,
     // It lists no open listings, only searches within a limit of 20 requests a minute.
     feed_keys_without_effect: &["generation", "server_filters", "sweep_at_start"],
 };
+
+impl MarketSettings {
+    /// Returns `true` if this key of `[feed]` has a meaning on the market.
+    pub fn has_feed_key(&self, key: &str) -> bool {
+        !self.feed_keys_without_effect.contains(&key)
+    }
+}
 
 impl CredentialVariables {
     /// Variable to advise.

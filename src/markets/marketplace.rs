@@ -69,8 +69,9 @@ pub enum MarketEvent<'a> {
 pub enum Scan {
     /// The message must be read in its turn.
     ReadNow,
-    /// The message contains nothing but new listings. Those of wanted items were passed to the
-    /// sink, so the message can be read after other messages that arrived with it.
+    /// The message contains nothing but events of listings. New listings of wanted items were passed
+    /// to the sink, and there is no other event of a wanted item, so the message can be read after
+    /// other messages that arrived with it.
     CanWait,
 }
 

@@ -127,7 +127,7 @@ impl Centrifugo {
             }
             ChannelPush::Disconnect(content) => {
                 let code = code_of(content).and_then(|code| u16::try_from(code).ok());
-                Incoming::Closed { code, reason: Some(content) }
+                Incoming::Closed { code, reason: Some(text_of(content)) }
             }
             ChannelPush::Other => Incoming::Unknown,
         }
@@ -140,9 +140,9 @@ impl Centrifugo {
             (_, Some(error), _) if is_connect => match code_of(error) {
                 // A new connection has a new token.
                 Some(INTERNAL | TOKEN_EXPIRED | TOO_MANY_REQUESTS) => {
-                    Incoming::Closed { code: None, reason: Some(error) }
+                    Incoming::Closed { code: None, reason: Some(text_of(error)) }
                 }
-                _ => Incoming::Rejected(Some(error)),
+                _ => Incoming::Rejected(Some(text_of(error))),
             },
             (Some(command), Some(error), _) => {
                 let channel = self.channels.iter().find(|channel| channel.command == command);
@@ -150,7 +150,7 @@ impl Centrifugo {
                     (None, _) => Incoming::Unknown,
                     (Some(_), Some(ALREADY_SUBSCRIBED)) => Incoming::Pong,
                     (Some(_), Some(TOKEN_EXPIRED)) => {
-                        Incoming::Closed { code: None, reason: Some(error) }
+                        Incoming::Closed { code: None, reason: Some(text_of(error)) }
                     }
                     (Some(channel), _) => {
                         Incoming::Error { id: Some(channel.id), error: Some(error) }
@@ -349,6 +349,19 @@ fn read_publication<'a, T>(
 /// Reads the number of a command; `None` for any other value.
 fn read_number(cursor: &mut Cursor<'_>) -> Result<Option<u32>, JsonError> {
     Ok(cursor.skip()?.parse().ok())
+}
+
+/// Returns the text of an error or of another end if it is written without escapes, or else the whole
+/// object.
+fn text_of(object: &str) -> &str {
+    let mut text = None;
+    let read = Cursor::new(object).object(|key, cursor| match key.plain() {
+        Some("message" | "reason") if cursor.peek()? == ValueKind::String => {
+            cursor.string().map(|found| text = found.plain().filter(|found| !found.is_empty()))
+        }
+        _ => cursor.skip().map(drop),
+    });
+    read.ok().and(text).unwrap_or(object)
 }
 
 /// Returns the value of a key of an object that is a number.

@@ -401,7 +401,7 @@ pub(super) fn change(change: &StateChange, name: Option<&str>) {
         }
         (_, OrderState::Completed) => info!("Purchase delivered: {item}"),
         (_, OrderState::Returning) => {
-            warn!("Purchase cancelled: {item}; counts as spent until the balance shows the refund")
+            warn!("Purchase cancelled: {item}; counts as spent until the balance shows the refund");
         }
         (_, OrderState::Returned) => {
             info!("Purchase returned: {item}; its price is available again");

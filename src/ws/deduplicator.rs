@@ -30,6 +30,8 @@ pub(crate) enum Duplicate {
 struct FirstArrival {
     connection: usize,
     at: Instant,
+    /// Number of the event.
+    number: u64,
 }
 
 /// The most recent listings.
@@ -42,19 +44,22 @@ pub(crate) struct Deduplicator {
     others: SetAssocCache<FirstArrival>,
     ended: EndedListings,
     keyed_by: KeyedBy,
+    /// Number of recorded events. Events of one message have one time, but different numbers.
+    events: u64,
 }
 
 impl Deduplicator {
     pub(crate) fn new(keyed_by: KeyedBy) -> Self {
-        let empty = FirstArrival { connection: 0, at: Instant::now() };
+        let empty = FirstArrival { connection: 0, at: Instant::now(), number: 0 };
         let cache = || SetAssocCache::new(SEEN_MAX, empty);
-        let ended = EndedListings(SetAssocCache::new(SEEN_MAX, empty.at));
-        Self { wanted: cache(), others: cache(), ended, keyed_by }
+        let ended = EndedListings(SetAssocCache::new(SEEN_MAX, 0));
+        Self { wanted: cache(), others: cache(), ended, keyed_by, events: 0 }
     }
 
     /// Records that a connection has delivered the removal of a listing. Does not allocate.
-    pub(crate) fn on_removed(&mut self, id: TradeId, connection: usize, at: Instant) {
-        self.ended.record(id, connection, at);
+    pub(crate) fn on_removed(&mut self, id: TradeId, connection: usize) {
+        self.events = self.events.saturating_add(1);
+        self.ended.record(id, connection, self.events);
     }
 
     /// Records the arrival of a listing or of an update. Does not allocate.
@@ -72,11 +77,12 @@ impl Deduplicator {
         };
         let key = (self.keyed_by.key_of(trade), kind);
         let seen = if is_wanted || kind.is_some() { &mut self.wanted } else { &mut self.others };
-        let arrival = FirstArrival { connection, at };
+        self.events = self.events.saturating_add(1);
+        let arrival = FirstArrival { connection, at, number: self.events };
         let duplicate = match seen.insert(&key, arrival) {
             None => Duplicate::First,
             Some(first)
-                if is_open(trade) && self.ended.is_after(first.at, trade.id, connection) =>
+                if is_open(trade) && self.ended.is_after(first.number, trade.id, connection) =>
             {
                 seen.remove(&key);
                 seen.insert(&key, arrival);
@@ -86,7 +92,7 @@ impl Deduplicator {
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
         };
         if trade.event == TradeEvent::Repriced {
-            self.ended.record(trade.id, connection, at);
+            self.ended.record(trade.id, connection, arrival.number);
         }
         duplicate
     }
@@ -97,19 +103,19 @@ const fn is_open(trade: &Trade<'_>) -> bool {
     matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced)
 }
 
-/// Times at which a connection has delivered the end of a listing, or of its price.
+/// Number of the event with which a connection has delivered the end of a listing, or of its price.
 #[derive(Debug)]
-struct EndedListings(SetAssocCache<Instant>);
+struct EndedListings(SetAssocCache<u64>);
 
 impl EndedListings {
-    fn record(&mut self, id: TradeId, connection: usize, at: Instant) {
+    fn record(&mut self, id: TradeId, connection: usize, number: u64) {
         let key = (id, connection);
         self.0.remove(&key);
-        self.0.insert(&key, at);
+        self.0.insert(&key, number);
     }
 
-    fn is_after(&self, moment: Instant, id: TradeId, connection: usize) -> bool {
-        self.0.get(&(id, connection)).is_some_and(|ended| moment < ended)
+    fn is_after(&self, number: u64, id: TradeId, connection: usize) -> bool {
+        self.0.get(&(id, connection)).is_some_and(|ended| number < ended)
     }
 }
 
@@ -184,8 +190,7 @@ mod tests {
         assert_eq!(record(&mut seen, repriced, 120, 1), late(Duration::from_secs(2)));
         assert_eq!(record(&mut seen, repriced, 100, 0), Duplicate::First);
         assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::Repeated);
-        let removed = start + Duration::from_secs(6) + Duration::from_millis(500);
-        seen.on_removed(trade.id, 0, removed);
+        seen.on_removed(trade.id, 0);
         let page = TradeEvent::BackFilled { age: Duration::ZERO };
         assert!(record(&mut seen, page, 100, 0) != Duplicate::First, "an old page");
         assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::First);

@@ -351,12 +351,12 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     }
 
     /// Handles an event other than a listing.
-    fn on_other_event(&self, event: MarketEvent<'_>, at: Instant) {
+    fn on_other_event(&self, event: MarketEvent<'_>) {
         match event {
             MarketEvent::Trade(_) => {}
             MarketEvent::Notice(notice) => {
                 if let TradeNotice::Removed { id } = notice {
-                    self.state.seen.borrow_mut().on_removed(id, self.connection, at);
+                    self.state.seen.borrow_mut().on_removed(id, self.connection);
                 }
                 self.state.feed.notices.deliver(notice);
             }
@@ -433,7 +433,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         for event in events {
             match event {
                 MarketEvent::Trade(trade) => self.on_trade(trade, arrival),
-                other => self.on_other_event(other, arrival.at.framed),
+                other => self.on_other_event(other),
             }
         }
         if self.listings != before {

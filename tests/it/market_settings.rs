@@ -1,12 +1,19 @@
 //! Settings of each market: credentials, addresses, data directories, and what a market cannot honor.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
 
 use sniper::{
+    commands::simulated_market::settings_file,
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::data_directories},
     domain::money::Decimals,
     secret,
+    sim::{LisSkinsSim, Rate, SimSettings, WaxpeerSim},
 };
 use tempfile::TempDir;
 
@@ -215,4 +222,69 @@ fn a_percent_rule_needs_no_value_of_a_coin_on_a_market_in_dollars() {
     );
     Workspace::new(Market::Waxpeer, &policy).check_problems(&[]);
     Workspace::new(Market::Csgoroll, &policy).check_problems(&["missing `coin_usd`"]);
+}
+
+/// Runs the program in a directory, with these environment variables and no others.
+fn sniper(directory: &Path, environment: &[(&str, String)], args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command.env_clear().current_dir(directory).args(args);
+    command.env("XDG_STATE_HOME", directory.join("state"));
+    command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap()
+}
+
+#[test]
+fn the_demo_buys_on_each_market_and_shows_its_unit() {
+    for (market, unit) in [("csgoroll", "coins"), ("lis-skins", "USD"), ("waxpeer", "USD")] {
+        let directory = tempfile::tempdir().unwrap();
+        let args = ["demo", "--market", market, "--for", "6s", "--rate", "100"];
+        let output = sniper(directory.path(), &[], &args);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{market}: {text}");
+        let bought = |line: &&str| line.contains("  bought for ") && line.ends_with(unit);
+        assert_eq!(text.lines().filter(bought).count(), 1, "{market}: {text}");
+        let simulator = text.lines().find(|line| line.starts_with("Simulator: ")).unwrap();
+        assert!(!simulator.contains(", 0 sold to you"), "{market}: {simulator}");
+        assert!(simulator.ends_with(", 0 ordered twice."), "{market}: {simulator}");
+    }
+}
+
+#[test]
+fn a_directory_with_the_ledger_of_another_market_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = || SimSettings { rate: Rate::NONE, ..SimSettings::default() };
+    let run = |market: Market, mut environment: Vec<(&'static str, String)>| {
+        fs::write(directory.path().join("sniper.toml"), settings_file(market)).unwrap();
+        environment.push(("SNIPER_DATA", "shared".to_owned()));
+        sniper(directory.path(), &environment, &["run", "--live", "--for", "2s"])
+    };
+    let waxpeer = WaxpeerSim::start(settings()).unwrap();
+    let output = run(Market::Waxpeer, waxpeer.environment());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let lis_skins = LisSkinsSim::start(settings()).unwrap();
+    let output = run(Market::LisSkins, lis_skins.environment());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(73), "{error}");
+    assert!(error.contains("belongs to"), "{error}");
+}
+
+#[test]
+fn a_recording_of_another_market_than_that_of_the_settings_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = sniper(directory.path(), &[], &["capture", "waxpeer", "--out", "rec"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{error}");
+    assert!(error.contains("write market = \"waxpeer\" into the settings file"), "{error}");
+}
+
+#[test]
+fn the_market_s_limit_on_orders_applies() {
+    let policy = POLICY.replace("total = 9\n", "total = 9\nmax_buys_per_minute = 600\n");
+    let limit = |market| {
+        let workspace =
+            Workspace::new(market, &policy).variable("LIS_SKINS_KEY", "key-of-a-test-1");
+        let loaded = workspace.load().unwrap();
+        (loaded.config.budget.max_buys_per_minute, loaded.warnings.len())
+    };
+    assert_eq!(limit(Market::LisSkins), (500, 1));
+    assert_eq!(limit(Market::Waxpeer), (600, 0));
 }

@@ -153,11 +153,15 @@ pub fn run(
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<ExitCode, AppError> {
     let output = context.output;
-    let sources = args.sources().map_err(CaptureError::from)?;
+    let mut sources = args.sources().map_err(CaptureError::from)?;
     let needs_marketplace =
         sources.iter().any(|source| source.protocol == SourceProtocol::Marketplace);
     let (marketplace, base, log) = if needs_marketplace {
         let loaded = context.load(false)?;
+        if args.sources.is_empty() {
+            sources = vec![CaptureSource::marketplace(loaded.config.market)];
+        }
+        check_market(&sources, loaded.config.market)?;
         let log = output.log(&loaded)?;
         (Some(market(&loaded.config)), loaded.config.reconnection, log)
     } else {
@@ -183,6 +187,20 @@ pub fn run(
         Ok(record(plan, RealDisk, stop).await?)
     })?;
     output.result(log.finish(), &outcome, || outcome.to_json(), outcome.exit_code())
+}
+
+/// Checks that the settings are those of the market to record.
+fn check_market(sources: &[CaptureSource], configured: Market) -> Result<(), CaptureError> {
+    let is_other = |source: &&CaptureSource| {
+        source.protocol == SourceProtocol::Marketplace && source.name != configured.name()
+    };
+    match sources.iter().find(is_other) {
+        Some(source) => Err(CaptureError::OtherMarket {
+            named: source.name.clone(),
+            configured: configured.name(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Returns the base policy with the values of the command line.
@@ -311,6 +329,11 @@ pub enum CaptureError {
     /// The market is among the sources, but the plan has no configuration of it.
     #[error("the settings of the market are missing")]
     NoMarketplace,
+    /// A market is to be recorded that is not that of the settings.
+    #[error(
+        "the settings are those of {configured}; write market = \"{named}\" into the settings file"
+    )]
+    OtherMarket { named: String, configured: &'static str },
 }
 
 impl CaptureError {
@@ -319,7 +342,7 @@ impl CaptureError {
         match self {
             Self::Source(_) | Self::Policy(_) => 2,
             Self::Recording(_) => 73,
-            Self::NoMarketplace => 78,
+            Self::NoMarketplace | Self::OtherMarket { .. } => 78,
         }
     }
 }

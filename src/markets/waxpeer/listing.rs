@@ -140,10 +140,8 @@ impl<'a> ListingDraft<'a> {
         }
         let market_name = self.name.map(JsonStr::decode).unwrap_or_default();
         let mut name = ItemName::parse_cow(&market_name);
-        if let Some(phase) = self.phase {
-            if name.add_phase(&phase.decode()).is_err() {
-                defects.add(Defect::MarketName);
-            }
+        if self.phase.is_some_and(|phase| name.add_phase(&phase.decode()).is_err()) {
+            defects.add(Defect::MarketName);
         }
         Some(Trade {
             id,

@@ -55,7 +55,9 @@ fn receive(
             Ok(ProtocolEvent::Ping(payload)) => {
                 format!("ping {}", machine.pong(payload).map(text).unwrap_or_default())
             }
-            Ok(ProtocolEvent::Closed { code, .. }) => format!("closed {code:?}"),
+            Ok(ProtocolEvent::Closed { code, reason }) => {
+                format!("closed {code:?} {}", reason.unwrap_or_default())
+            }
             Ok(ProtocolEvent::Rejected(reason)) => format!("rejected {reason:?}"),
             Ok(ProtocolEvent::Acked) => "acked".to_owned(),
             Ok(ProtocolEvent::Nothing) => "nothing".to_owned(),
@@ -108,7 +110,7 @@ fn a_session_follows_the_documented_exchange() {
         assert_eq!(receive(&mut machine, &message, now), ["data 1 [1]", "ping {}", "data 2 [2]"]);
     }
     let disconnect = r#"{"push":{"disconnect":{"code":3005,"reason":"expired"}}}"#;
-    assert_eq!(receive(&mut machine, disconnect, now), ["closed Some(3005)"]);
+    assert_eq!(receive(&mut machine, disconnect, now), ["closed Some(3005) expired"]);
 }
 
 #[test]
@@ -132,10 +134,10 @@ fn a_server_without_pings_and_expiry_sets_no_times() {
 fn a_failed_connect_command_is_final_unless_a_new_token_or_time_helps() {
     let now = Instant::now();
     for (code, expected) in [
-        (100, "closed None"),
-        (109, "closed None"),
-        (111, "closed None"),
-        (101, "rejected"),
+        (100, "closed None m"),
+        (109, "closed None m"),
+        (111, "closed None m"),
+        (101, "rejected Some(\"m\")"),
         (103, "rejected"),
         (9_999, "rejected"),
     ] {
@@ -149,6 +151,19 @@ fn a_failed_connect_command_is_final_unless_a_new_token_or_time_helps() {
     let mut machine = machine(protocol(), now);
     machine.open();
     assert_eq!(receive(&mut machine, r#"{"id":1,"subscribe":{}}"#, now), ["rejected None"]);
+}
+
+#[test]
+fn the_text_of_an_end_is_shown_without_its_envelope() {
+    for (object, expected) in [
+        (r#"{"code":3005,"reason":"expired"}"#, "expired"),
+        (r#"{"message":"m","code":1}"#, "m"),
+        (r#"{"code":1,"message":""}"#, r#"{"code":1,"message":""}"#),
+        (r#"{"message":"a\nb"}"#, r#"{"message":"a\nb"}"#),
+        ("7", "7"),
+    ] {
+        assert_eq!(text_of(object), expected);
+    }
 }
 
 #[test]
@@ -183,7 +198,7 @@ fn an_error_of_a_subscription_that_is_live_or_expired_is_not_retried_there() {
     let error = |code| format!(r#"{{"id":2,"error":{{"code":{code},"message":"m"}}}}"#);
     assert_eq!(receive(&mut machine, &error(105), now), ["nothing"]);
     assert_eq!(receive(&mut machine, &publication(LISTINGS, "1"), now), ["data 1 1"]);
-    assert_eq!(receive(&mut machine, &error(109), now), ["closed None"]);
+    assert_eq!(receive(&mut machine, &error(109), now), ["closed None m"]);
 }
 
 #[test]
