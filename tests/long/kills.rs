@@ -254,7 +254,8 @@ fn kill(market: Market, seeds: impl Iterator<Item = u64>, kills: u32, is_long: b
         let mut rng = random::stream(seed, 90);
         let (min, max) = KILLS_PER_RIG;
         let own = u32::try_from(rng.u64(min..=max)).unwrap().min(kills - stats.kills);
-        let mut rig = Rig::new(market, seed, Limits::of(seed, own), faults(texts));
+        let limits = Limits::of(seed, own * orders_per_kill(market));
+        let mut rig = Rig::new(market, seed, limits, faults(texts));
         let max = stats.kills + own;
         while stats.kills < max && stats.violations() == 0 {
             let has_ordered = kill_once(&rig, &mut rng);
@@ -353,6 +354,15 @@ fn killed_at_any_instant_on_lis_skins_the_bot_never_overspends_duplicates_or_los
 #[test]
 fn killed_at_any_instant_on_waxpeer_the_bot_never_overspends_duplicates_or_loses_an_order() {
     kill_at_any_instant(Market::Waxpeer);
+}
+
+/// Returns how many orders a killed bot has sent, compared with CSGORoll: where a price cut is a new
+/// chance, and open listings are searched at the start, it sends more.
+const fn orders_per_kill(market: Market) -> u32 {
+    match market {
+        Market::Csgoroll => 1,
+        Market::LisSkins | Market::Waxpeer => 3,
+    }
 }
 
 fn kill_at_any_instant(market: Market) {

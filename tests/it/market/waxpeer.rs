@@ -174,6 +174,8 @@ fn the_full_rate_has_hundreds_of_events_per_second() {
     let lots = LotSettings { price_changes: 32, ..LotSettings::default() };
     let market =
         open(SimSettings { rate: "12.5".parse().unwrap(), lots, ..SimSettings::default() });
+    // While few lots are open, fewer prices change.
+    market.list_items(vec![redline(10_000); 40]);
     let mut feed = subscribed(&market);
     let (began, mut events, mut updates) = (Instant::now(), 0, 0);
     while began.elapsed() < Duration::from_secs(4) {

@@ -63,7 +63,7 @@ impl Limits {
             total,
             per_hour,
             per_day,
-            min_balance: BALANCE.saturating_sub(spendable),
+            min_balance: BALANCE.saturating_sub(spendable).max(Amount::ZERO),
             per_minute: if tight == 5 { 60 } else { 200 },
             in_flight: 3,
             cheap_count: usize::try_from(kills * if tight == 4 { 2 } else { 6 }).unwrap(),

@@ -28,6 +28,8 @@ use super::{
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Duration of the honest phase, which allows for four reads of the account.
 const HONEST: Duration = Duration::from_secs(200);
+/// Duration of the honest phase on Waxpeer, which is asked about each order three times, one by one.
+const HONEST_WAXPEER: Duration = Duration::from_secs(420);
 /// Duration of the honest phase on LIS-SKINS, whose look-up proves an absence only after 10 min.
 const HONEST_LIS_SKINS: Duration = Duration::from_secs(690);
 /// Maximum wait for an order of a resumed bot.
@@ -95,8 +97,9 @@ impl RigMarket {
 
     const fn honest_phase(&self) -> Duration {
         match self {
+            Self::Csgoroll(_) => HONEST,
             Self::LisSkins(_) => HONEST_LIS_SKINS,
-            Self::Csgoroll(_) | Self::Waxpeer(_) => HONEST,
+            Self::Waxpeer(_) => HONEST_WAXPEER,
         }
     }
 }
