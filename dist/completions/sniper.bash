@@ -58,6 +58,9 @@ _sniper() {
             sniper,man)
                 cmd="sniper__subcmd__man"
                 ;;
+            sniper,markets)
+                cmd="sniper__subcmd__markets"
+                ;;
             sniper,prices)
                 cmd="sniper__subcmd__prices"
                 ;;
@@ -151,6 +154,9 @@ _sniper() {
             sniper__subcmd__help,man)
                 cmd="sniper__subcmd__help__subcmd__man"
                 ;;
+            sniper__subcmd__help,markets)
+                cmd="sniper__subcmd__help__subcmd__markets"
+                ;;
             sniper__subcmd__help,prices)
                 cmd="sniper__subcmd__help__subcmd__prices"
                 ;;
@@ -214,6 +220,9 @@ _sniper() {
             sniper__subcmd__help__subcmd__prices,update)
                 cmd="sniper__subcmd__help__subcmd__prices__subcmd__update"
                 ;;
+            sniper__subcmd__help__subcmd__whitelist,add)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__add"
+                ;;
             sniper__subcmd__help__subcmd__whitelist,enable)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__enable"
                 ;;
@@ -228,6 +237,9 @@ _sniper() {
                 ;;
             sniper__subcmd__help__subcmd__whitelist,pause)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__pause"
+                ;;
+            sniper__subcmd__help__subcmd__whitelist,remove)
+                cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__remove"
                 ;;
             sniper__subcmd__help__subcmd__whitelist,suggest)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__suggest"
@@ -304,6 +316,9 @@ _sniper() {
             sniper__subcmd__prices__subcmd__help,update)
                 cmd="sniper__subcmd__prices__subcmd__help__subcmd__update"
                 ;;
+            sniper__subcmd__whitelist,add)
+                cmd="sniper__subcmd__whitelist__subcmd__add"
+                ;;
             sniper__subcmd__whitelist,enable)
                 cmd="sniper__subcmd__whitelist__subcmd__enable"
                 ;;
@@ -322,8 +337,14 @@ _sniper() {
             sniper__subcmd__whitelist,pause)
                 cmd="sniper__subcmd__whitelist__subcmd__pause"
                 ;;
+            sniper__subcmd__whitelist,remove)
+                cmd="sniper__subcmd__whitelist__subcmd__remove"
+                ;;
             sniper__subcmd__whitelist,suggest)
                 cmd="sniper__subcmd__whitelist__subcmd__suggest"
+                ;;
+            sniper__subcmd__whitelist__subcmd__help,add)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__add"
                 ;;
             sniper__subcmd__whitelist__subcmd__help,enable)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__enable"
@@ -343,6 +364,9 @@ _sniper() {
             sniper__subcmd__whitelist__subcmd__help,pause)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__pause"
                 ;;
+            sniper__subcmd__whitelist__subcmd__help,remove)
+                cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__remove"
+                ;;
             sniper__subcmd__whitelist__subcmd__help,suggest)
                 cmd="sniper__subcmd__whitelist__subcmd__help__subcmd__suggest"
                 ;;
@@ -353,7 +377,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -679,12 +703,16 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__demo)
-            opts="-h --for --rate --seed --explain --config --json --color --help"
+            opts="-h --market --for --rate --seed --explain --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --market)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --for)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -779,7 +807,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help)
-            opts="run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1100,6 +1128,20 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__help__subcmd__markets)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__help__subcmd__prices)
             opts="update show status diff"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -1269,8 +1311,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist)
-            opts="import export list pause enable suggest"
+            opts="import export add remove list pause enable suggest"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1339,6 +1395,20 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help__subcmd__whitelist__subcmd__pause)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__whitelist__subcmd__remove)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1720,6 +1790,28 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__markets)
+            opts="-h --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__prices)
             opts="-h --config --json --color --help update show status diff help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -2037,12 +2129,16 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__sim)
-            opts="-h --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --color --help"
+            opts="-h --market --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --market)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --listen)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2109,7 +2205,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist)
-            opts="-h --config --json --color --help import export list pause enable suggest help"
+            opts="-h --config --json --color --help import export add remove list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2130,13 +2226,115 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        sniper__subcmd__whitelist__subcmd__enable)
-            opts="-h --config --json --color --help"
+        sniper__subcmd__whitelist__subcmd__add)
+            opts="-h --name --wear --stattrak --souvenir --float-min --float-max --min-price --max-price --max-markup-percent --max-quantity --max-total --max-age-s --max-percent --reference --reference-rule --min-count --min-reference --category --rarity --exclude --group --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wear)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --float-min)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --float-max)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-price)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-markup-percent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-quantity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-total)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-age-s)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-percent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reference)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reference-rule)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --min-reference)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --category)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rarity)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exclude)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__enable)
+            opts="-h --group --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -2175,8 +2373,22 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__help)
-            opts="import export list pause enable suggest help"
+            opts="import export add remove list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2272,6 +2484,20 @@ _sniper() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        sniper__subcmd__whitelist__subcmd__help__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         sniper__subcmd__whitelist__subcmd__help__subcmd__suggest)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
@@ -2339,6 +2565,32 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__pause)
+            opts="-h --group --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__whitelist__subcmd__remove)
             opts="-h --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -48,8 +48,9 @@ complete -c sniper -n "__fish_sniper_needs_command" -f -a "doctor" -d 'Test the 
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "check" -d 'Validate the settings and show them; offline'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "config" -d 'Show the settings in force and where each is set; offline'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "markets" -d 'Show the markets, and what each of them supports'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
-complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "whitelist" -d 'Add, remove, list and pause entries, import them from another tool, or export the whitelist'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "alert" -d 'Send test messages to the alert channels'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
@@ -76,6 +77,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand run" -l explain -d 'Log ea
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l record -d 'Also save the raw feed and the reference prices below `SNIPER_DATA`, in recordings/'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l market -d 'Simulated market; `sniper markets` lists them' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l for -d 'Duration of the demo' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l rate -d 'Listings per second' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l seed -d 'Seed of the simulated market; the same seed gives the same market' -r
@@ -86,11 +88,12 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l market -d 'Simulated market; `sniper markets` lists them' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l listen -d 'Address to listen on; port 0 picks a free port' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l rate -d 'Average number of listings per second' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l seed -d 'Seed of the listings and the rival buyers; the same seed gives the same market' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l fault -d 'Inject a fault, always or with a chance: hang, 429:0.1, cut-after-commit:1/5, feed-cut:2%. May be repeated; `--fault list` describes all faults' -r
-complete -c sniper -n "__fish_sniper_using_subcommand sim" -l balance -d 'Initial balance of the account, in coins' -r
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l balance -d 'Initial balance of the account' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l for -d 'Stop after this time, such as 60s, 5m or 8h [default: never]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -174,6 +177,12 @@ complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand markets" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand markets" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c sniper -n "__fish_sniper_using_subcommand markets" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand markets" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
@@ -215,19 +224,21 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the number of items and the age of each source'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry again'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "remove" -d 'Remove an entry from sniper.toml'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "list" -d 'Show each entry and group with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "pause" -d 'Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "enable" -d 'Buy by a paused entry or group again'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l write -d 'JSON whitelist that receives the entries, which `whitelist_file` can name' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l max-price -d 'Ceiling of rows without a price' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -242,18 +253,53 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l name -d 'Name of the entry; by default the words of the item, such as ak-47-redline' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l wear -d 'Wears, such as FN,MW' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l float-min -d 'Minimum float' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l float-max -d 'Maximum float' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l min-price -d 'Minimum price, against faulty listings' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-price -d 'Maximum price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-markup-percent -d 'Maximum markup over the market\'s own price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-quantity -d 'Maximum number bought in all [default: 1]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-total -d 'Maximum spent on this entry in all' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-age-s -d 'Maximum age of a listing from before the bot was connected' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l max-percent -d 'Maximum share of the reference price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l reference -d 'Reference prices, such as buff.bid' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l reference-rule -d 'Which of several reference prices counts' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l min-count -d 'Minimum number of offers behind a reference price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l min-reference -d 'Minimum reference price' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l category -d 'Categories, such as knife,gloves' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l rarity -d 'Rarities as the market names them' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l exclude -d 'Names to leave out, such as "* | Safari Mesh"; repeat the option for several' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l group -d 'Group, which [groups.GROUP] of sniper.toml limits' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l stattrak -d 'Buy StatTrak items instead of those without it'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l souvenir -d 'Buy Souvenir items instead of others'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l group -d 'Every entry of this group' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l group -d 'Every entry of this group' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
@@ -274,9 +320,11 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove an entry from sniper.toml'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "list" -d 'Show each entry and group with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "pause" -d 'Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "enable" -d 'Buy by a paused entry or group again'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -417,29 +465,30 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand man" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "replay" -d 'Show what the settings would have ordered in a recording, and why not; sends nothing'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "config" -d 'Show the settings in force and where each is set; offline'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Import entries from a file of another tool, or export the whitelist'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "alert" -d 'Send test messages to the alert channels'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "man" -d 'Print the manual page'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "sim" -d 'Run the simulated market alone, to test the bot from another terminal'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "capture" -d 'Record feeds to disk; public feeds need no settings'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "replay" -d 'Show what the settings would have ordered in a recording, and why not; sends nothing'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "doctor" -d 'Test the settings, connection, account and disk step by step; never buys'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "init" -d 'Ask for the first settings, and write .env and sniper.toml'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "check" -d 'Validate the settings and show them; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "config" -d 'Show the settings in force and where each is set; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "markets" -d 'Show the markets, and what each of them supports'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "prices" -d 'Read the price sources now, and show prices, ages and changes'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "whitelist" -d 'Add, remove, list and pause entries, import them from another tool, or export the whitelist'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "alert" -d 'Send test messages to the alert channels'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "health" -d 'Exit with 0 if a bot runs and answers, else with 1; for containers and monitors'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "man" -d 'Print the manual page'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "show" -d 'Show the prices of an item'
@@ -447,9 +496,11 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subc
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "list" -d 'Show each entry with what it has bought and may still buy'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "pause" -d 'Stop buying by an entry of the running bot; it matches nothing until it is enabled'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "enable" -d 'Buy by a paused entry again'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "remove" -d 'Remove an entry from sniper.toml'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "list" -d 'Show each entry and group with what it has bought and may still buy'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "pause" -d 'Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "enable" -d 'Buy by a paused entry or group again'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "suggest" -d 'Show which items a recording listed below a share of their reference, how often, and at what expected margin'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from alert" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from ledger" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'

@@ -170,7 +170,8 @@ mod tests {
     use crate::config::{Endpoints, settings::SECTIONS};
 
     /// Settings that are lists, that name a variable or a file, or that need a kind.
-    const NOT_SHOWN: [(&str, &str); 4] = [
+    const NOT_SHOWN: [(&str, &str); 5] = [
+        ("", "groups"),
         ("", "whitelist_file"),
         ("prices", "source"),
         ("heartbeat", "url_env"),
@@ -182,7 +183,7 @@ mod tests {
         let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql");
         let values = values(&Config::new(endpoints.unwrap(), "data"));
         let is_section = |key: &&str| SECTIONS.iter().any(|(section, _)| **section == **key);
-        let lists = ["prices.source", "alerts", "groups", "whitelist"];
+        let lists = ["prices.source", "alerts", "groups.NAME", "whitelist"];
         for (section, keys) in SECTIONS.iter().filter(|(section, _)| !lists.contains(section)) {
             for key in keys.iter().filter(|key| !(section.is_empty() && is_section(key))) {
                 let shown =

@@ -292,7 +292,7 @@ pub enum RiskRejection {
     #[error("{spent} spent and {price} more would exceed its entry's max_total {max}")]
     EntryTotal { spent: Amount, price: Amount, max: Amount },
     /// The `max_quantity` of the entry's group is reached.
-    #[error("{bought} bought or reserved, its group's max_quantity is {max}")]
+    #[error("its group's max_quantity {max} is reached: {bought} bought or in flight")]
     GroupQuantity { bought: u32, max: u32 },
     /// The order would exceed the `max_total` of the entry's group.
     #[error("{spent} spent and {price} more would exceed its group's max_total {max}")]

@@ -365,6 +365,7 @@ const fn orders_per_kill(market: Market) -> u32 {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "the counts are the result of a long run")]
 fn kill_at_any_instant(market: Market) {
     let kills: u32 = setting("SNIPER_TEST_KILLS").map_or(5, |kills| kills.try_into().unwrap());
     let first_seed = setting("SNIPER_TEST_SEED").unwrap_or(12);

@@ -63,7 +63,7 @@ fn policy(prices: &Path) -> String {
 }
 
 /// What the purchase cost, compared with its reference.
-const REFERENCE: &str = "50.75 % of fresh.ask 20.00, margin 92.11 %";
+const REFERENCE: &str = "50.8 % of fresh.ask 20.00, margin 92.11 %";
 
 fn first_order(directory: &Path) -> Value {
     json(directory, &["ledger", "list", "--since", "7d"])["orders"][0].clone()

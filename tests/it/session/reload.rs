@@ -124,7 +124,7 @@ async fn an_unnamed_entry_with_purchases_is_replaced_only_with_a_name_or_on_requ
     let done = command(&program, &["reload"]);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
     market.list_items(vec![redline(1_015)]);
-    until(|| program.out().contains("its entry's max_quantity is 1")).await;
+    until(|| program.out().contains("its entry's max_quantity 1 is reached")).await;
     write_settings(&program, &changed.replace("max_price = 400", "max_price = 300"));
     let done = command(&program, &["reload", "--new-entries"]);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
