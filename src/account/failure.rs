@@ -81,6 +81,10 @@ impl ReadFailure {
     pub const fn reject_reason(&self, names: &EnvironmentNames) -> Option<RejectReason> {
         match self {
             Self::SignedOut => Some(RejectReason::Unauthenticated),
+            // With a key, such a page mostly means that the address is not bound to it.
+            Self::Challenge if names.cookie.is_none() => {
+                Some(RejectReason::KeyRejected { status: 403 })
+            }
             Self::Challenge => Some(RejectReason::Challenge),
             Self::Forbidden { status } if names.cookie.is_none() => {
                 Some(RejectReason::KeyRejected { status: *status })

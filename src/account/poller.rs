@@ -179,6 +179,8 @@ pub async fn poll_account<M: MarketApi>(
             let needed = requests.back_to(started);
             let update = match reader.has_purchases() {
                 true => read_purchases(reader, &user, needed, &mut times).await,
+                // Without a balance nothing was compared with the ledger.
+                false if user.balance.is_none() => None,
                 false => Some(AccountUpdate::NoPurchases { started: as_of }),
             };
             if let Some(update) = update

@@ -480,6 +480,16 @@ fn check_live(
             TradeUrlError::REMEDY,
         ));
     }
+    if let (Some(variable), None) = (settings.account_id, &environment.account_id) {
+        diagnostics.problem(Problem::new(
+            place.clone(),
+            format!(
+                "live mode on {} needs {variable}, by which the ledger knows its account",
+                settings.title
+            ),
+            "copy the number of your account from the market's profile page into .env",
+        ));
+    }
     if let Some(Endpoints { ws, http, .. }) = &environment.endpoints
         && ws.is_loopback() != http.is_loopback()
     {

@@ -331,12 +331,16 @@ impl Ledger {
         started: UnixMs,
         now: UnixMs,
     ) -> Effects {
-        if let Some(intent) = self.state.order(key) {
-            let sequence = intent.sequence;
-            self.state.absent_look_ups.remove(&sequence);
-        }
+        self.order_found(key);
         let event = self.state.reconcile_order(key, trade, started);
         event.map(|event| self.record_infallible(now, event)).unwrap_or_default()
+    }
+
+    /// Forgets the look-ups without this order: the market has shown a record of it.
+    pub fn order_found(&mut self, key: &TradeKey) {
+        if let Some(sequence) = self.state.order(key).map(|intent| intent.sequence) {
+            self.state.absent_look_ups.remove(&sequence);
+        }
     }
 
     /// Counts a look-up at `started` that found no order. It proves nothing alone: a list of the

@@ -78,10 +78,19 @@ impl LedgerState {
         if held >= INTENTS_MAX { Err(RiskRejection::Full { max: INTENTS_MAX }) } else { Ok(()) }
     }
 
+    /// Returns `true` if a lost order may have been about this listing. Where listings state no time of
+    /// creation, that ends when the loss is resolved: otherwise no listing could ever be ordered again.
+    fn may_be_lost(&self, request: &OrderRequest, barrier: UnixMs) -> bool {
+        match request.created_at {
+            Some(created) => created <= barrier,
+            None => self.loss.count > 0 || Amount::ZERO < self.loss.coins,
+        }
+    }
+
     fn check_listing(&self, request: &OrderRequest) -> Result<(), RiskRejection> {
         self.check_earlier_orders(request)?;
         match self.barrier {
-            Some(barrier) if request.created_at.is_none_or(|created| created <= barrier) => {
+            Some(barrier) if self.may_be_lost(request, barrier) => {
                 return Err(RiskRejection::BeforePowerLoss { barrier });
             }
             _ => {}

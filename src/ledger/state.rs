@@ -234,14 +234,17 @@ impl LedgerState {
         open.filter(|intent| intent.state == OrderState::Unknown)
     }
 
-    /// Returns the orders that were bought and approved since `moment`, with `true` for completed
-    /// ones, oldest first.
+    /// Returns the orders approved since `moment` that the market may still change, with `true` for
+    /// those that change rarely, the newest first. An order that was released may turn out bought
+    /// later.
     pub fn bought_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
         let recent =
             self.intents.iter().rev().take_while(move |intent| moment <= intent.reserved_at);
         recent.filter_map(|intent| match intent.state {
-            OrderState::Bought => Some((intent, false)),
-            OrderState::Completed => Some((intent, true)),
+            OrderState::Bought | OrderState::Returning | OrderState::NotBought => {
+                Some((intent, false))
+            }
+            OrderState::Completed | OrderState::Returned => Some((intent, true)),
             _ => None,
         })
     }

@@ -38,6 +38,9 @@ const ALREADY_SUBSCRIBED: u32 = 105;
 const TOKEN_EXPIRED: u32 = 109;
 const TOO_MANY_REQUESTS: u32 = 111;
 
+/// Close code of a connection whose token is not accepted.
+const INVALID_TOKEN: u16 = 3_500;
+
 const SHAPE: JsonError = JsonError::Shape { at: 0 };
 
 /// The client protocol of Centrifugo. A topic is the name of a channel.
@@ -215,6 +218,8 @@ impl FeedProtocol for Centrifugo {
 
     fn can_reconnect_after(code: u16) -> Option<bool> {
         match code {
+            // An invalid token: the next connection has a new one.
+            INVALID_TOKEN => Some(true),
             3_000..=3_499 | 4_000..=4_499 => Some(true),
             3_500..=3_999 | 4_500..=4_999 => Some(false),
             _ => None,

@@ -1,7 +1,7 @@
 //! Applies readings of the account (balance, own purchases, server clock) and handles requests over
 //! the control channel.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
 
 use super::{
     OrderSender,
@@ -39,9 +39,21 @@ const OVERDUE_NAMED_MAX: usize = 100;
 /// the other lacks.
 fn is_same_item(ordered: &str, found: &str) -> bool {
     let (ordered, found) = (ItemName::parse(ordered), ItemName::parse(found));
-    let (base, other) = (&*ordered.base, &*found.base);
-    (base.starts_with(other) || other.starts_with(base))
-        && (ordered.wear, ordered.is_stattrak) == (found.wear, found.is_stattrak)
+    let kind = |item: &ItemName<'_>| (item.wear, item.is_stattrak, item.is_souvenir);
+    let (base, other) = (finish_of_gem(&ordered.base), finish_of_gem(&found.base));
+    (base.starts_with(&*other) || other.starts_with(&*base)) && kind(&ordered) == kind(&found)
+}
+
+/// Replaces the name of a gem by that of its finish, which a market may write instead.
+fn finish_of_gem(base: &str) -> Cow<'_, str> {
+    let gems = [
+        (" | Ruby", " | Doppler"),
+        (" | Sapphire", " | Doppler"),
+        (" | Black Pearl", " | Doppler"),
+        (" | Emerald", " | Gamma Doppler"),
+    ];
+    let found = gems.into_iter().find_map(|(gem, finish)| Some((base.strip_suffix(gem)?, finish)));
+    found.map_or(Cow::Borrowed(base), |(item, finish)| Cow::Owned(format!("{item}{finish}")))
 }
 
 /// Derives the feed's status from its metrics.
@@ -194,6 +206,7 @@ impl<B: OrderSender> Engine<B> {
             return;
         };
         self.report_order(&key, Some(&purchase), now);
+        self.ledger.order_found(&key);
         if self.is_of_other_item(&key, &purchase) {
             let reason = HaltReason::UnexpectedPurchase { id: purchase.id };
             return self.halt_once(reason, now);
@@ -321,5 +334,26 @@ impl<B: OrderSender> Engine<B> {
             ControlRequest::EnableGroup { group, .. } => Some(self.set_group_paused(group, false)),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_item;
+
+    #[test]
+    fn names_of_one_item_may_differ_by_its_phase_or_gem_only() {
+        let karambit = |finish: &str| format!("★ Karambit | {finish} (Factory New)");
+        let doppler = karambit("Doppler");
+        for same in ["Doppler", "Doppler Phase 2", "Doppler Ruby", "Ruby", "Black Pearl"] {
+            assert!(is_same_item(&doppler, &karambit(same)), "{same}");
+            assert!(is_same_item(&karambit(same), &doppler), "{same}");
+        }
+        for other in ["Emerald", "Gamma Doppler", "Fade"] {
+            assert!(!is_same_item(&doppler, &karambit(other)), "{other}");
+        }
+        let souvenir = "Souvenir AK-47 | Redline (Field-Tested)";
+        assert!(!is_same_item("AK-47 | Redline (Field-Tested)", souvenir));
+        assert!(!is_same_item("AK-47 | Redline (Field-Tested)", "AK-47 | Redline (Well-Worn)"));
     }
 }

@@ -110,8 +110,8 @@ impl SkipReason {
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status) => write!(f, "status is {status}"),
-            Self::CannotJoin => f.write_str("the market does not allow buying it (canJoin=false)"),
+            Self::Status(status) => write!(f, "it is not listed any more ({status})"),
+            Self::CannotJoin => f.write_str("the market does not allow this account to buy it now"),
             Self::Own => f.write_str("it is your own listing"),
             Self::Items(0) => f.write_str("it has no item"),
             Self::Items(count) => write!(f, "it is a bundle of {count} items"),

@@ -151,6 +151,7 @@ fn live_mode_needs_the_key_and_the_trade_url_of_its_market() {
     let live = |market| Workspace::new(market, POLICY).live();
     live(Market::LisSkins).check_problems(&[
         "live mode on LIS-SKINS needs STEAM_TRADE_URL",
+        "live mode on LIS-SKINS needs LIS_SKINS_USER_ID, by which the ledger knows its account",
         "live mode needs a credential; create an API key in your profile at LIS-SKINS and copy it \
          into .env as LIS_SKINS_KEY",
     ]);
@@ -265,6 +266,26 @@ fn a_directory_with_the_ledger_of_another_market_is_refused() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(73), "{error}");
     assert!(error.contains("belongs to"), "{error}");
+}
+
+/// LIS-SKINS requires a token for each connection.
+#[test]
+fn the_feed_of_each_market_is_recorded_without_the_bot() {
+    let settings = || SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
+    let (lis_skins, waxpeer) =
+        (LisSkinsSim::start(settings()).unwrap(), WaxpeerSim::start(settings()).unwrap());
+    for (market, environment) in
+        [(Market::LisSkins, lis_skins.environment()), (Market::Waxpeer, waxpeer.environment())]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("sniper.toml"), settings_file(market)).unwrap();
+        let args = ["capture", market.name(), "--out", "rec", "--for", "3s", "--json"];
+        let output = sniper(directory.path(), &environment, &args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{market:?}: {error}");
+        let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(result["messages"].as_u64() > Some(20), "{market:?}: {result} {error}");
+    }
 }
 
 #[test]

@@ -361,7 +361,9 @@ fn killed_at_any_instant_on_waxpeer_the_bot_never_overspends_duplicates_or_loses
 const fn orders_per_kill(market: Market) -> u32 {
     match market {
         Market::Csgoroll => 1,
-        Market::LisSkins | Market::Waxpeer => 3,
+        // Its sales are numerous, and its absent orders count for ten minutes.
+        Market::LisSkins => 12,
+        Market::Waxpeer => 3,
     }
 }
 

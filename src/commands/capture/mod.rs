@@ -271,19 +271,17 @@ impl MarketSource {
     {
         let public = market.subscriptions(None).into_iter().filter(|topic| !topic.is_private);
         let topics: Vec<Subscription> = public.map(|topic| topic.subscription).collect();
-        let Config { endpoints, credential, credential_source, .. } = config.clone();
-        let address = endpoints.ws.clone();
+        let address = config.endpoints.ws.clone();
+        let (feed, config) = (market.clone(), config.clone());
         let start = move |target, options| {
             let options = Options {
                 topics: topics.clone(),
-                origin: Some(endpoints.origin.clone()),
-                user_agent: Some(endpoints.user_agent.clone()),
-                credential: credential.clone(),
-                credential_source: credential_source.clone(),
+                credential: config.credential.clone(),
+                credential_source: config.credential_source.clone(),
                 setting_names: SettingNames::of::<M>(),
                 ..options
             };
-            Handle::start_retrying(target, M::Protocol::default(), options)
+            Handle::start_on_market(target, (&feed, &config), options)
         };
         let market = market.clone();
         let replay =

@@ -99,7 +99,10 @@ pub fn read_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
             }
         }
     }
-    Ok(page)
+    // The reader stops at purchases that are old enough, which needs the newest first. The order is
+    // not documented.
+    let times = page.nodes.iter().filter_map(|purchase| purchase.created_at);
+    if times.is_sorted_by(|newer, older| older <= newer) { Ok(page) } else { Err(ReadError::Shape) }
 }
 
 /// Parses the response to a look-up of the order with this own id. Returns `None` for an empty list.
@@ -181,8 +184,8 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
             Some(TRADE_TIMEOUT) => TradeStatus::Expired,
             _ => TradeStatus::Cancelled,
         },
-        // An item with an error may not have been bought.
-        _ if error.is_some() => TradeStatus::Other,
+        // An item with an error is no purchase, and counts until the balance shows its money.
+        _ if error.is_some() => TradeStatus::Cancelled,
         status => status,
     };
     let unknown = error.map_or(word.clone(), |error| format!("{word} {error}"));

@@ -63,7 +63,10 @@ pub fn order_outcome(order: &OrderFields, response: &HttpResponse) -> (Outcome, 
     let blocked = |reason| (Outcome::Rejected(reason), Attribution::Blocked);
     let is_without_data = !body.may_have_data();
     match (response.head.status, response.page()) {
-        (_, Some(WebPage::Challenge)) if is_without_data => blocked(RejectReason::Challenge),
+        // A page without a challenge is also sent if the address is not bound to the key.
+        (_, Some(WebPage::Challenge)) if is_without_data && response.head.mitigated => {
+            blocked(RejectReason::Challenge)
+        }
         (200 | 201, None) => match body {
             ResponseBody::Object(body) => accepted(order, &body),
             ResponseBody::NoObject | ResponseBody::Ambiguous => unknown(Unknown::Unreadable),

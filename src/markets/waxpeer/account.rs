@@ -19,22 +19,25 @@ use crate::{
 /// Maximum length of an unreadable value in an error, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 
-/// Parses the response to a read of the user.
+/// Parses the response to a read of the user. `account` identifies the account if the market does
+/// not: its documentation shows only the wallet.
 ///
 /// # Errors
 ///
 /// Returns a [`ReadError`] if the body is not that response.
-pub fn read_user(body: &str) -> Result<User, ReadError> {
+pub fn read_user(body: &str, account: &str) -> Result<User, ReadError> {
     let response = success(body)?;
     let user = response.get::<JsonObject<'_>>("user").ok_or(ReadError::Shape)?;
     // The ledger would store the id, so one that contains a credential is rejected.
-    let id = user.get("id").filter(|id: &String| !id.is_empty() && !secret::appears_in(id));
+    let text = user.get::<String>("id");
+    let number = || user.number("id").map(str::to_owned);
+    let id = text.or_else(number).filter(|id| !id.is_empty() && !secret::appears_in(id));
     let wallet = wallet(&user);
     let (balance, balance_error) = match wallet {
         Ok(balance) => (Some(balance), None),
         Err(error) => (None, Some(error)),
     };
-    let id = id.ok_or(ReadError::Shape)?;
+    let id = id.unwrap_or_else(|| account.to_owned());
     Ok(User { id, balance, balance_error, ..User::default() })
 }
 
@@ -171,8 +174,13 @@ mod tests {
     #[test]
     fn a_user_has_an_id_and_a_wallet_in_thousandths() {
         let user =
-            read_user(r#"{"success":true,"user":{"wallet":53300,"id":"11d6f117"}}"#).unwrap();
+            read_user(r#"{"success":true,"user":{"wallet":53300,"id":"11d6f117"}}"#, "76561")
+                .unwrap();
         assert_eq!(user.id, "11d6f117");
+        for (id, expected) in [("", "76561"), (r#","id":4711"#, "4711"), (r#","id":"""#, "76561")] {
+            let body = format!(r#"{{"success":true,"user":{{"wallet":1{id}}}}}"#);
+            assert_eq!(read_user(&body, "76561").unwrap().id, expected, "{body}");
+        }
         assert_eq!(user.balance, Some(Amount::from_thousandths(53_300)));
         assert_eq!((user.is_flagged, user.daily_withdraw_limit), (None, None));
     }
@@ -181,7 +189,7 @@ mod tests {
     fn an_unreadable_wallet_has_a_specific_error() {
         let error = |wallet: &str| {
             let body = format!(r#"{{"success":true,"user":{{"id":"a"{wallet}}}}}"#);
-            let user = read_user(&body).unwrap();
+            let user = read_user(&body, "76561").unwrap();
             assert_eq!(user.balance, None);
             user.balance_error.unwrap().to_string()
         };
@@ -196,13 +204,13 @@ mod tests {
 
     #[test]
     fn a_response_without_the_requested_data_is_an_error() {
-        for body in ["[]", "{}", r#"{"success":true}"#, r#"{"success":true,"user":{"wallet":1}}"#] {
-            assert_eq!(read_user(body), Err(ReadError::Shape), "{body}");
+        for body in ["[]", "{}", r#"{"success":true}"#, r#"{"success":true,"user":1}"#] {
+            assert_eq!(read_user(body, "76561"), Err(ReadError::Shape), "{body}");
         }
-        assert_eq!(read_user("<html>"), Err(ReadError::NotJson));
+        assert_eq!(read_user("<html>", "76561"), Err(ReadError::NotJson));
         let refused = r#"{"success":false,"msg":"wrong api\u001b"}"#;
         let error = Err(ReadError::MarketError("wrong api\\u{1b}".to_owned()));
-        assert_eq!(read_user(refused), error);
+        assert_eq!(read_user(refused, "76561"), error);
         assert_eq!(look_up(refused).map(drop), error.map(drop));
     }
 
@@ -283,7 +291,7 @@ mod tests {
         #[test]
         fn no_text_is_read_as_an_absence_but_an_empty_list(text in "\\PC{0,60}") {
             prop_assert!(look_up(&text).is_err());
-            prop_assert!(read_user(&text).is_err());
+            prop_assert!(read_user(&text, "76561").is_err());
             let body = format!(r#"{{"success":true,"trades":[{text}]}}"#);
             prop_assert_eq!(look_up(&body) == Ok(None), text.trim().is_empty());
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Waxpeer, account, order_response};
 use crate::{
+    config::TradeUrl,
     domain::account::{OwnPurchase, Page, User},
     domain::money::Decimals,
     domain::outcome::Outcome,
@@ -108,7 +109,8 @@ impl MarketApi for Waxpeer {
     }
 
     fn read_user(&self, response: &HttpResponse) -> Result<User, ReadError> {
-        account::read_user(response.text()?)
+        let account = self.trade_url.as_ref().map_or("unknown", TradeUrl::partner);
+        account::read_user(response.text()?, account)
     }
 
     fn read_purchases(&self, _response: &HttpResponse) -> Result<Page<OwnPurchase>, ReadError> {

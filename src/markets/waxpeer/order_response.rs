@@ -36,12 +36,12 @@ const REFUSALS: [(&[&str], Option<RejectReason>); 13] = [
     (&["project", "exist"], None),
     (&["project", "used"], None),
     (&["buy_csgo"], Some(RejectReason::BuyingDisabled)),
-    (&["balance"], Some(RejectReason::InsufficientFunds)),
+    (&["low", "balance"], Some(RejectReason::InsufficientFunds)),
+    (&["busy"], Some(RejectReason::Busy)),
     (&["insufficient"], Some(RejectReason::InsufficientFunds)),
     (&["not enough"], Some(RejectReason::InsufficientFunds)),
     (&["trade link"], Some(RejectReason::AccountRestricted)),
     (&["tradelink"], Some(RejectReason::AccountRestricted)),
-    (&["busy"], Some(RejectReason::Busy)),
     (&["price", "changed"], Some(RejectReason::PriceChanged)),
     (&["item", "sold"], Some(RejectReason::Taken)),
     (&["item", "not available"], Some(RejectReason::Taken)),
@@ -138,7 +138,9 @@ fn outcome(order: &OrderFields, response: &HttpResponse, body: &Body<'_>) -> Out
         (403, ..) if is_refused && asks_for_address(response) => {
             rejected(RejectReason::KeyRejected { status: 403 })
         }
-        (_, Some(WebPage::Challenge), _) if is_refused => rejected(RejectReason::Challenge),
+        (_, Some(WebPage::Challenge), _) if is_refused && response.head.mitigated => {
+            rejected(RejectReason::Challenge)
+        }
         (status @ (401 | 403), ..) if is_refused => rejected(RejectReason::KeyRejected { status }),
         (429, ..) if is_refused => {
             let retry_after = response.head.retry_after.or_else(|| wait_of(body));

@@ -4,6 +4,7 @@
 //! tracks gaps, with the same policy and sessions as the market's feed. It is generic over the
 //! transport ([`Dial`]) and the protocol ([`FeedProtocol`]).
 
+mod planner;
 mod queues;
 mod task;
 
@@ -16,11 +17,12 @@ use std::{
 use tokio::{sync::Mutex, task::JoinHandle};
 use tracing::warn;
 
-pub use self::{queues::NOTICES_MAX, task::SingleConnection};
 use self::{
+    planner::Planner,
     queues::{CommandQueue, EventQueue},
     task::HandleTask,
 };
+pub use self::{queues::NOTICES_MAX, task::SingleConnection};
 use super::{
     FeedError, FeedMetrics, Gap, RetriesExhausted, SettingNames,
     connect::{Dial, TcpDial},
@@ -30,7 +32,8 @@ use super::{
 };
 pub use crate::protocol::Topic;
 use crate::{
-    config::{Credential, CredentialSource, endpoint::Endpoint},
+    config::{Config, Credential, CredentialSource, endpoint::Endpoint},
+    markets::Marketplace,
     net::tls::Tls,
     protocol::{FeedProtocol, Subscription},
 };
@@ -132,10 +135,28 @@ impl Handle {
         handle.start(async move { task.run(None).await })
     }
 
+    /// Same as [`start_retrying`](Self::start_retrying), to the feed of a marketplace. Each connection
+    /// is prepared by the marketplace: token, headers and protocol.
+    pub fn start_on_market<D, M>(
+        target: Target<D>,
+        (market, config): (&M, &Config),
+        options: Options,
+    ) -> Self
+    where
+        D: Dial + 'static,
+        D::Stream: 'static,
+        M: Marketplace,
+        M::Protocol: Clone + Send + 'static,
+    {
+        let (mut task, handle) = Self::prepare(target, M::Protocol::default(), options);
+        task.planner = Some(Planner::of(market, config));
+        handle.start(async move { task.run(None).await })
+    }
+
     fn prepare<D, L>(target: Target<D>, protocol: L, options: Options) -> (HandleTask<D, L>, Self)
     where
         D: Dial,
-        L: FeedProtocol + Clone + Send,
+        L: FeedProtocol + Clone + Send + 'static,
     {
         let task = HandleTask::new(target, protocol, options);
         let handle = Self {

@@ -17,10 +17,12 @@ use tracing::{info, warn};
 
 use super::{
     HandleError, HandleEvent, Options, ServerMessage, StopReason, SubscriptionError, Target,
+    planner::Planner,
     queues::{CommandQueue, EventQueue, RequestedTopic, difference},
 };
 use crate::{
     clock,
+    markets::DialPlan,
     protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
     ws::{
@@ -40,6 +42,8 @@ use crate::{
 pub(super) struct HandleTask<D, L> {
     target: Target<D>,
     protocol: L,
+    /// Prepares each connection; `None` uses the options and `protocol`.
+    pub(super) planner: Option<Planner<L>>,
     pub(super) options: Options,
     pub(super) events: Arc<EventQueue>,
     pub(super) commands: Arc<CommandQueue>,
@@ -56,7 +60,7 @@ pub(super) struct LiveSession<D: Dial, L> {
     progress: SessionProgress,
 }
 
-impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
+impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
     pub(super) fn new(target: Target<D>, protocol: L, options: Options) -> Self {
         let tag = tag_of(&options.name);
         let metrics = Arc::clone(&options.metrics);
@@ -75,6 +79,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
             commands: Arc::new(CommandQueue::from_options(&options)),
             target,
             protocol,
+            planner: None,
             options,
             arrival_stats: ArrivalStats::default(),
             connections: 0,
@@ -86,17 +91,30 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> HandleTask<D, L> {
     pub(super) async fn connect(&mut self) -> Result<LiveSession<D, L>, FeedError> {
         self.gap_tracker.on_dial();
         let limits = *self.options.policy.limits();
+        let options = &self.options;
+        let (request, protocol) = match &self.planner {
+            Some(planner) => {
+                let plan = planner.plan(options.credential.clone());
+                let DialPlan { upgrade, protocol } = plan
+                    .await
+                    .inspect_err(|error| self.gap_tracker.on_dial_failed(&error.chain()))?;
+                (upgrade, protocol)
+            }
+            None => {
+                let request = upgrade::request(
+                    &self.target.path,
+                    options.origin.as_deref(),
+                    options.user_agent.as_deref(),
+                    options.credential.as_ref(),
+                );
+                (request, self.protocol.clone())
+            }
+        };
         let mut subscriptions =
-            SubscriptionState::new(self.protocol.clone(), limits.initial_delay, limits.max_delay)
+            SubscriptionState::new(protocol, limits.initial_delay, limits.max_delay)
                 .with_sessions_before(self.connections);
         let pace = self.options.replay_pace;
         let progress = SessionProgress::replay(&self.commands, &mut subscriptions, pace, now());
-        let request = upgrade::request(
-            &self.target.path,
-            self.options.origin.as_deref(),
-            self.options.user_agent.as_deref(),
-            self.options.credential.as_ref(),
-        );
         let Target { dial, authority, .. } = &self.target;
         let session = open(dial, authority, &request, subscriptions, &limits).await;
         let session =
@@ -474,7 +492,7 @@ pub struct SingleConnection<D: Dial, L> {
     live: Option<LiveSession<D, L>>,
 }
 
-impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
+impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> SingleConnection<D, L> {
     pub fn new(target: Target<D>, protocol: L, options: Options) -> Self {
         Self { task: HandleTask::new(target, protocol, options), live: None }
     }
@@ -526,7 +544,9 @@ impl<D: Dial, L: FeedProtocol + Clone + Send> SingleConnection<D, L> {
     }
 }
 
-impl<D: Dial, L: FeedProtocol + Clone + Send + Sync> EventSource for SingleConnection<D, L> {
+impl<D: Dial, L: FeedProtocol + Clone + Send + Sync + 'static> EventSource
+    for SingleConnection<D, L>
+{
     fn name(&self) -> &str {
         &self.task.options.name
     }

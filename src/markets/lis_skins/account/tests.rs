@@ -151,23 +151,45 @@ fn each_reason_of_a_return_gives_the_money_back() {
 }
 
 #[test]
-fn an_unknown_status_or_an_error_is_no_evidence_and_is_shown() {
-    for (status, error, shown) in [
-        (json!("frozen"), json!(null), "frozen"),
-        (json!("processing"), json!("trade_ban"), "processing \"trade_ban\""),
-        (json!(null), json!("gone"), "\"gone\""),
-        (json!(null), json!(null), ""),
-        (json!(7), json!(null), ""),
-    ] {
+fn an_unknown_status_is_no_evidence_and_is_shown() {
+    for (status, shown) in [(json!("frozen"), "frozen"), (json!(null), ""), (json!(7), "")] {
         let mut entry = skin("");
         entry["status"] = status;
-        entry["error"] = error;
         let found = look_up(&info(json!([purchase(json!([entry]))]))).unwrap().unwrap();
         assert_eq!(found.status, TradeStatus::Other);
         assert_eq!(found.unknown_status.as_deref(), Some(shown));
     }
     let long = look_up(&info(json!([purchase(json!([skin(&"x".repeat(1_000))]))])));
     assert_eq!(long.unwrap().unwrap().unknown_status.unwrap().len(), STATUS_CHARS_MAX);
+}
+
+/// Its money counts until the balance shows it.
+#[test]
+fn an_item_with_an_error_is_a_cancelled_purchase() {
+    for status in ["processing", "accepted", ""] {
+        let mut entry = skin(status);
+        entry["error"] = json!("trade_ban");
+        let found = look_up(&info(json!([purchase(json!([entry]))]))).unwrap().unwrap();
+        assert_eq!(
+            (found.status, found.unknown_status),
+            (TradeStatus::Cancelled, None),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_list_that_is_not_the_newest_first_is_not_read() {
+    let at = |time: &str| {
+        let mut one = purchase(json!([skin("accepted")]));
+        one["created_at"] = json!(time);
+        one
+    };
+    let (newer, older) = (at("2026-03-02T10:00:00.000000Z"), at("2026-03-01T10:00:00.000000Z"));
+    let list = |purchases: Value| read_purchases(&json!({ "data": purchases }).to_string());
+    assert_eq!(list(json!([newer, older])).unwrap().nodes.len(), 2);
+    assert_eq!(list(json!([newer, newer])).unwrap().nodes.len(), 2);
+    assert_eq!(list(json!([older, newer])), Err(ReadError::Shape));
 }
 
 #[test]

@@ -213,15 +213,16 @@ fn every_other_status_is_unknown() {
 fn a_web_page_is_never_a_purchase() {
     for (status, headers, page) in PAGES {
         let outcome = outcome_of(&response(status, headers, ""));
+        let is_mitigated = response(status, headers, "").head.mitigated;
         match (page, status) {
-            (Some(WebPage::Challenge), _) => {
+            (Some(WebPage::Challenge), _) if is_mitigated => {
                 assert_eq!(outcome, Outcome::Rejected(RejectReason::Challenge), "{status}");
             }
-            (Some(WebPage::Html), 401) => {
+            (Some(_), 401 | 403) => {
                 let reason = RejectReason::KeyRejected { status };
                 assert_eq!(outcome, Outcome::Rejected(reason), "{status}");
             }
-            (Some(WebPage::Html), _) => {
+            (Some(_), _) => {
                 assert!(matches!(outcome, Outcome::Unknown(_)), "{status}: {outcome:?}");
             }
             (None, _) => assert!(!matches!(outcome, Outcome::Bought { .. }), "{status}"),

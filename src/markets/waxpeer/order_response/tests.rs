@@ -143,7 +143,15 @@ fn an_own_id_that_exists_is_looked_up() {
 
 #[test]
 fn an_unknown_message_is_unknown_and_shown() {
-    for message in ["Something unexpected happened (7)", "", "sold", "price", "project"] {
+    let messages = [
+        "Something unexpected happened (7)",
+        "",
+        "sold",
+        "price",
+        "project",
+        "Could not update balance",
+    ];
+    for message in messages {
         let body = refused(message);
         unknown(200, &body, Unknown::UnknownError);
         assert_eq!(error_message(&response(200, &[], &body)).as_deref(), Some(message));
@@ -164,7 +172,7 @@ fn a_rejected_key_halts_and_the_message_names_the_fix() {
     }
     let html = "<html>Please whitelist your IP</html>";
     rejected(403, html, key(403));
-    rejected(403, "<html>Just a moment</html>", RejectReason::Challenge);
+    rejected(403, "<html>Forbidden</html>", key(403));
     let text = response(403, &[], "Please whitelist your IP");
     assert_eq!(error_message(&text).as_deref(), Some("Please whitelist your IP"));
     assert_eq!(error_message(&response(403, &[], html)), None);

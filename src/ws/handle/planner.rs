@@ -1,0 +1,43 @@
+//! Prepares each connection of a handle to a marketplace: its token, its upgrade request and its
+//! protocol.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use crate::{
+    config::{Config, Credential},
+    markets::{DialPlan, Marketplace},
+    ws::{FeedError, connect::fetch_token},
+};
+
+type Plan<L> =
+    dyn Fn(Option<Credential>) -> BoxFuture<'static, Result<DialPlan<L>, FeedError>> + Send + Sync;
+
+/// Prepares the connections of a marketplace.
+pub(super) struct Planner<L>(Arc<Plan<L>>);
+
+impl<L: Send + 'static> Planner<L> {
+    pub(super) fn of<M: Marketplace<Protocol = L>>(market: &M, config: &Config) -> Self {
+        let (market, config) = (market.clone(), Arc::new(config.clone()));
+        Self(Arc::new(move |credential| {
+            let (market, config) = (market.clone(), Arc::clone(&config));
+            Box::pin(async move {
+                let credential = credential.as_ref();
+                let token = match market.token_request(credential) {
+                    Some(request) => Some(fetch_token(&config, &request).await?),
+                    None => None,
+                };
+                market.dial(credential, token.as_ref()).map_err(FeedError::Prepare)
+            })
+        }))
+    }
+
+    /// Prepares one connection. A market with a token is asked for one.
+    pub(super) fn plan(
+        &self,
+        credential: Option<Credential>,
+    ) -> BoxFuture<'static, Result<DialPlan<L>, FeedError>> {
+        (self.0)(credential)
+    }
+}
