@@ -75,12 +75,16 @@ async fn a_marketplace_recording_contains_neither_wallet_nor_credential() {
     assert!(!recorded.contains(&market.session()), "the credential was recorded");
 }
 
-/// Closes the feed and waits until all of its messages are decided and recorded. Ends before the
-/// reconnect, which is at least 800 ms later.
-pub(super) async fn end_feed(market: &SimServer) {
+/// Closes the feed and waits until all of its messages are decided and recorded: until the number of
+/// decisions no longer grows. Ends before the reconnect, which is at least 800 ms later.
+pub(super) async fn end_feed(market: &SimServer, decided: impl Fn() -> usize) {
     market.close_feeds(1_001, "at the end");
-    for _ in 0..20 {
+    let (mut before, mut unchanged) = (decided(), 0);
+    while unchanged < 20 {
         poll_delay().await;
+        let now = decided();
+        unchanged = if now == before { unchanged + 1 } else { 0 };
+        before = now;
     }
 }
 
@@ -117,7 +121,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
         while decided.borrow().len() < 400 || feed.metrics.reconnects.load(Relaxed) == 0 {
             poll_delay().await;
         }
-        end_feed(&market).await;
+        end_feed(&market, || decided.borrow().len()).await;
     };
     tokio::select! {
         gave_up = running => panic!("{gave_up}"),

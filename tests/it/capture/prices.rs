@@ -140,7 +140,7 @@ async fn record(market: &SimServer, config: Config) -> (Decisions, PathBuf) {
         while decided.borrow().len() < 3_000 {
             poll_delay().await;
         }
-        end_feed(market).await;
+        end_feed(market, || decided.borrow().len()).await;
     };
     tokio::select! {
         gave_up = running => panic!("{gave_up}"),

@@ -369,8 +369,14 @@ fn a_purchase_whose_answer_is_lost_can_be_looked_up_after_a_while() {
     let id = list_one(&market);
     assert!(buy(&market, id, "own").is_none());
     assert_eq!(look_up(&market, "own"), json!([]));
-    until("the look-up finds it", || look_up(&market, "own")[0]["custom_id"] == "own");
-    assert_eq!(look_up(&market, "own")[0]["skins"][0]["id"], id);
+    // Slow enough for the limit of requests per minute.
+    let found = std::cell::RefCell::new(json!([]));
+    until("the look-up finds it", || {
+        std::thread::park_timeout(Duration::from_millis(20));
+        *found.borrow_mut() = look_up(&market, "own");
+        found.borrow()[0]["custom_id"] == "own"
+    });
+    assert_eq!(found.borrow()[0]["skins"][0]["id"], id);
     assert_eq!(market.books().sales().count(), 1);
     for fault in ["cut-before-commit", "half-body"] {
         let market = failing(fault);
