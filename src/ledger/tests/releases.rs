@@ -437,3 +437,49 @@ fn without_a_list_the_balance_alone_permits_orders() {
     ledger.reconcile_without_list(after(1), after(2));
     assert!(ledger.reserve(order_request(1, 10), after(3)).is_ok());
 }
+
+/// A release may have been wrong, so the market is asked again about the order.
+#[test]
+fn an_order_stays_under_look_up_after_its_release() {
+    for (state, is_rare) in
+        [(OrderState::Bought, false), (OrderState::Returning, false), (OrderState::Completed, true)]
+    {
+        let ledger = with_order(state);
+        let looked_up: Vec<_> = ledger
+            .state()
+            .bought_since(T0)
+            .map(|(order, is_rare)| (order.state, is_rare))
+            .collect();
+        assert_eq!(looked_up, [(state, is_rare)]);
+    }
+    let mut ledger = with_balance();
+    ledger.set_look_ups_min(1);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    assert_eq!(ledger.state().bought_since(T0).count(), 0, "it is looked up as an unknown one");
+    let _effects = ledger.set_balance(coins(100), after(61), after(61));
+    ledger.order_absent(&key(1), after(130));
+    let _effects = ledger.absent_without_list(&key(1), after(130), after(130));
+    assert_eq!(state_of(&ledger, 1), OrderState::NotBought);
+    assert_eq!(ledger.state().bought_since(T0).count(), 1);
+    let record = own_trade(1, TradeStatus::Joined);
+    let effects = ledger.reconcile_order(&key(1), &record, after(200), after(201));
+    assert_eq!(state_of(&ledger, 1), OrderState::Bought);
+    assert_eq!((ledger.snapshot(after(201)).spent, effects.halts.len()), (coins(10), 1));
+}
+
+#[test]
+fn a_record_of_an_order_begins_the_count_of_its_absences_again() {
+    let mut ledger = with_balance();
+    ledger.set_look_ups_min(2);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = ledger.set_balance(coins(100), after(61), after(61));
+    let absent = |ledger: &mut Ledger, at: u64| {
+        ledger.order_absent(&key(1), after(at));
+        let _effects = ledger.absent_without_list(&key(1), after(at), after(at));
+        state_of(ledger, 1)
+    };
+    assert_eq!(absent(&mut ledger, 10), OrderState::Unknown);
+    ledger.order_found(&key(1));
+    assert_eq!(absent(&mut ledger, 130), OrderState::Unknown);
+    assert_eq!(absent(&mut ledger, 140), OrderState::NotBought);
+}
