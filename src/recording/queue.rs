@@ -325,7 +325,12 @@ impl SourceRecorder {
 }
 
 /// Converts a recent instant to wall clock time.
+///
+/// The wall clock is read first: if the thread is suspended between the two readings, the result is
+/// too early. A result that is too late could lie behind a change of the prices that came after the
+/// message.
 fn to_wall_ns(instant: Instant) -> u64 {
+    let now_ns = clock::now_ns();
     let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    clock::now_ns().saturating_sub(ago)
+    now_ns.saturating_sub(ago)
 }

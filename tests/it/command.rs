@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
     process::{Child, Command, Output, Stdio},
@@ -653,10 +653,30 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
 fn without_explain_each_reason_has_one_line() {
     let rate = Rate::per_second(400);
     let market = SimServer::start(SimSettings { rate, ..SimSettings::default() }).unwrap();
-    let workspace = Workspace::new().file("sniper.toml", KNIVES.0).file("p.csv", KNIVES.1);
-    let log = out(&workspace.at(&market).run(&["run", "--for", "4s"]));
+    let workspace =
+        Workspace::new().file("sniper.toml", KNIVES.0).file("p.csv", KNIVES.1).at(&market);
+    let path = workspace.directory.path().join("log");
+    let mut command = workspace.command(&["run"]);
+    let mut running = Running(command.stdout(File::create(&path).unwrap()).spawn().unwrap());
+    let reasons = [" % of buff.bid ", "buff.bid has no price for this item"];
+    let log = || fs::read_to_string(&path).unwrap();
+    let listed = || market.with_history(|history| history.listings().count());
+    let has = |log: &str, reason| {
+        log.lines().any(|line| line.contains("NO MATCH") && line.contains(reason))
+    };
+    while !reasons.iter().all(|reason| has(&log(), reason)) {
+        thread::sleep(POLL_INTERVAL);
+    }
+    // Each reason occurs again among these.
+    let enough = listed() + 1_600;
+    while listed() < enough {
+        thread::sleep(POLL_INTERVAL);
+    }
+    running.signal("-TERM");
+    assert_eq!(running.ended(), Some(0));
+    let log = log();
     assert!(log.contains("--explain logs all"), "{log}");
-    for part in [" % of buff.bid ", "buff.bid has no price for this item"] {
+    for part in reasons {
         let lines = log.lines().filter(|line| line.contains("NO MATCH") && line.contains(part));
         assert_eq!(lines.count(), 1, "{part}: {log}");
     }

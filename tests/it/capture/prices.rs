@@ -1,6 +1,6 @@
 //! A recording of a dry run contains the prices by which it decided, and a replay uses them.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, collections::HashSet, sync::Arc};
 
 use sniper::{
     clock,
@@ -13,7 +13,7 @@ use sniper::{
     domain::trade::TradeEvent,
     prices::{PriceUnit, SourceKind, parse::parse},
     recording::{Recording, RecordingReadError},
-    sim::{Rate, SimServer, SimSettings},
+    sim::{Rate, SimServer, SimSettings, catalogue::Catalogue},
     sniper::Now,
     whitelist::{Decision, Whitelist},
     ws,
@@ -108,6 +108,26 @@ fn try_replay(
     Ok((decided, result))
 }
 
+/// Lists 1,500 items, and waits until all of them are decided.
+async fn list(market: &SimServer, catalogue: &mut Catalogue, decided: &RefCell<Decisions>) {
+    // Until the feed is subscribed, no listing arrives.
+    while decided.borrow().is_empty() {
+        market.list_items(catalogue.take(1).collect());
+        poll_delay().await;
+    }
+    let mut expected = HashSet::new();
+    for _ in 0..15 {
+        expected.extend(market.list_items(catalogue.take(100).collect()));
+        poll_delay().await;
+    }
+    while !expected.is_empty() {
+        poll_delay().await;
+        decided.borrow().iter().for_each(|(id, _decision)| {
+            expected.remove(id);
+        });
+    }
+}
+
 /// Runs a dry session whose prices fall to a tenth in the middle, and returns its decisions.
 async fn record(market: &SimServer, config: Config) -> (Decisions, PathBuf) {
     let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
@@ -129,17 +149,15 @@ async fn record(market: &SimServer, config: Config) -> (Decisions, PathBuf) {
         }
         sniper.consider(trade);
     });
+    let mut catalogue = Catalogue::new(&SimSettings::default());
     let enough = async {
-        while decided.borrow().len() < 1_500 {
-            poll_delay().await;
-        }
+        // No listing waits to be read when the prices change.
+        list(market, &mut catalogue, &decided).await;
         let fallen = PRICES.replace(",9000", ",900").replace(",600", ",60").replace(",120", ",12");
         let table = parse(SourceKind::File, PriceUnit::Whole, fallen.as_bytes()).unwrap();
         let book = feed.config.prices.book(&[Some((&table, clock::wall()))]);
         sniper.with_engine(|engine| engine.set_prices(Arc::new(book)));
-        while decided.borrow().len() < 3_000 {
-            poll_delay().await;
-        }
+        list(market, &mut catalogue, &decided).await;
         end_feed(market, || decided.borrow().len()).await;
     };
     tokio::select! {
@@ -155,8 +173,7 @@ async fn record(market: &SimServer, config: Config) -> (Decisions, PathBuf) {
 
 #[tokio::test]
 async fn a_replay_decides_by_the_prices_that_were_in_force() {
-    let settings =
-        SimSettings { rate: Rate::per_second(1_000), held_permille: 0, ..SimSettings::default() };
+    let settings = SimSettings { rate: Rate::NONE, held_permille: 0, ..SimSettings::default() };
     let market = SimServer::start(settings).unwrap();
     let workspace = TempDir::new().unwrap();
     let config = config(&market, &workspace);
