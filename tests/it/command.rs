@@ -619,7 +619,7 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let text = out(&output);
     let (described, table) = text.split_once("Listed at").expect(&text);
-    assert!(described.contains("they count without their age"), "{text}");
+    assert!(described.contains("so their age is not checked"), "{text}");
     let expected = concat!(
         " or below 85.00 % of buff.bid or ask:\n",
         " matches       of      price  percent   margin  number     profit  item\n",
