@@ -1,4 +1,5 @@
-//! Calls an address while the feed is healthy, and with the reason when it is not.
+//! Calls the address of an external monitor at an interval: while the feed is healthy, and with the
+//! reason when it is not. The monitor reports a bot that stopped calling.
 
 use std::{
     future::pending,
@@ -21,10 +22,10 @@ use crate::{
 /// Time limit of one call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Maximum length of the reason of trouble, in characters.
+/// Maximum length of the reason of a failure, in characters.
 const REASON_CHARS_MAX: usize = 200;
 
-/// Health of the bot; `None` before anything is known.
+/// Health of the bot, with the reason if it is not healthy; `None` before anything is known.
 pub type Health = Option<Result<(), String>>;
 
 /// Creates the request of one call.
@@ -43,7 +44,7 @@ pub fn request(config: &HeartbeatConfig, health: &Result<(), String>) -> HttpReq
             let body = reason.unwrap_or_default().into_bytes();
             HttpRequest { method: Method::Post, body, ..HttpRequest::get(path) }
         }
-        // The address that Uptime Kuma shows has a query with the same parameters.
+        // Replaces the query: the address that Uptime Kuma shows has one with the same parameters.
         (HeartbeatStyle::Push, reason) => {
             let mut request = HttpRequest::get(path);
             let status = if reason.is_some() { "down" } else { "up" };
@@ -72,7 +73,7 @@ pub async fn run(
     let http = HttpClient::new(config.url.reveal(), &tls)?;
     let mut is_failing = false;
     loop {
-        // From call to call, so that a slow call does not delay the next one.
+        // Counted from the start of this call, so that a slow call does not delay the next one.
         let due = Instant::now().checked_add(config.every);
         let known = health.borrow_and_update().clone();
         if let Some(known) = known {
@@ -89,7 +90,8 @@ pub async fn run(
             let was_failing = std::mem::replace(&mut is_failing, failure.is_some());
             match failure {
                 Some(why) if !was_failing => {
-                    warn!("Heartbeat not accepted: {}, {why}", config.url.origin());
+                    let (to, every) = (config.url.origin(), config.every.as_secs());
+                    warn!("Heartbeat not accepted: {to}, {why}; trying again every {every} s");
                 }
                 None if was_failing => info!("Heartbeat accepted again: {}", config.url.origin()),
                 _ => {}

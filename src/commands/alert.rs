@@ -14,7 +14,11 @@ use crate::{
     },
     clock,
     config::Config,
-    domain::{alert_kind::AlertKind, money::Amount, outcome::RejectReason},
+    domain::{
+        alert_kind::{AlertKind, Loudness},
+        money::Amount,
+        outcome::RejectReason,
+    },
     ledger::HaltReason,
     net::tls::Tls,
 };
@@ -55,10 +59,7 @@ pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, Ap
     let config = context.load(false)?.config;
     let tls = Tls::from_config(&config).map_err(|error| AppError::start("TLS", error))?;
     let output = context.output;
-    let show = |line: &str| match output.is_json() {
-        true => Ok(()),
-        false => report::print(line),
-    };
+    let print = |line: &str| if output.is_json() { Ok(()) } else { report::print(line) };
     let (mut rows, mut is_success) = (Vec::new(), true);
     for channel in &config.alerts.channels {
         let channel = AlertChannel::new(channel, &tls);
@@ -73,7 +74,7 @@ pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, Ap
             is_success &= result.is_ok();
             let sound = if message.is_silent { "silent" } else { "loud" };
             let text = result.as_ref().map_or_else(|why| why.as_str(), |()| "delivered");
-            show(&format!("{name}: {} ({sound}): {text}\n", message.kind))?;
+            print(&format!("{name}: {} ({sound}): {text}\n", message.kind))?;
             rows.push(json!({
                 "channel": name,
                 "event": message.kind,
@@ -85,7 +86,7 @@ pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, Ap
     }
     if rows.is_empty() {
         is_success = false;
-        show(nothing_to_send(&config))?;
+        print(nothing_to_send(&config))?;
     }
     if output.is_json() {
         output.json(&json!({"messages": rows}))?;
@@ -97,7 +98,7 @@ fn nothing_to_send(config: &Config) -> &'static str {
     if config.alerts.channels.is_empty() {
         "There is no channel; add [[alerts]] to sniper.toml, as in sniper.example.toml.\n"
     } else {
-        "Every event is off in every channel.\n"
+        "Every event is off in every channel; remove one from `off` in [[alerts]].\n"
     }
 }
 
@@ -135,7 +136,6 @@ fn two_tests() -> Vec<AlertMessage> {
 
 /// Returns an example of each event that the channel does not switch off.
 fn samples(channel: &AlertChannel) -> Vec<AlertMessage> {
-    use crate::domain::alert_kind::Loudness;
     let at = clock::wall();
     let with_loudness = |event: AlertEvent| {
         let loudness = channel.config().loudness(event.kind());

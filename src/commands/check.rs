@@ -108,8 +108,8 @@ pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> 
 
 /// Writes the result and returns the exit code: 0 or [`EXIT_CONFIG`].
 ///
-/// Beside the settings is the size of an order, if it was measured. With `as_json`, `out` receives
-/// one line with one JSON object, and `err` receives the text.
+/// The settings come with the size of an order, if it was measured. With `as_json`, `out` receives
+/// one line with one JSON object, and `err` the text.
 ///
 /// # Errors
 ///
@@ -213,7 +213,7 @@ fn group_limits(group: &EntryGroup) -> String {
     if limits.is_empty() { "no limits".to_owned() } else { limits.join(", ") }
 }
 
-/// Channels with their servers; the rest of an address is a secret.
+/// Formats the channels with their servers only: the rest of an address is a secret.
 fn alerts(alerts: &AlertsConfig) -> String {
     let AlertsConfig { channels, rules, heartbeat } = alerts;
     let mut parts: Vec<String> = channels
@@ -406,25 +406,18 @@ fn entry_row(entry: &WhitelistEntry) -> [String; 8] {
 
 /// Formats the item of an entry, with StatTrak™ or Souvenir.
 fn item(entry: &WhitelistEntry) -> String {
-    if entry.item == ItemPattern::Any {
-        return match (entry.stattrak, entry.souvenir) {
-            (true, _) => "every StatTrak™ item",
-            (_, true) => "every Souvenir item",
-            _ => "every item but StatTrak™ and Souvenir",
-        }
-        .to_owned();
+    let name = match &entry.item {
+        ItemPattern::Any => None,
+        ItemPattern::Named(item) => Some(Escaped(item)),
+    };
+    match (name, entry.stattrak, entry.souvenir) {
+        (None, true, _) => "every StatTrak™ item".to_owned(),
+        (None, _, true) => "every Souvenir item".to_owned(),
+        (None, ..) => "every item but StatTrak™ and Souvenir".to_owned(),
+        (Some(name), true, _) => format!("StatTrak™ {name}"),
+        (Some(name), _, true) => format!("Souvenir {name}"),
+        (Some(name), ..) => name.to_string(),
     }
-    let mut words = Vec::new();
-    for (is_set, word) in [(entry.stattrak, "StatTrak™"), (entry.souvenir, "Souvenir")] {
-        if is_set {
-            words.push(word.to_owned());
-        }
-    }
-    words.push(match &entry.item {
-        ItemPattern::Any => "every item".to_owned(),
-        ItemPattern::Named(item) => Escaped(item).to_string(),
-    });
-    words.join(" ")
 }
 
 /// Formats a whitelist entry in one line, for the JSON object.
@@ -510,11 +503,7 @@ fn prices(prices: &PricesConfig) -> Option<String> {
 /// Like the two functions below, the object also has the keys of a session summary, so that the
 /// last line of every command has the same keys.
 fn summary_json(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Value {
-    let mode = match loaded.config.mode {
-        Mode::Dry => "dry",
-        Mode::Live => "live",
-    };
-    let mut object = empty_summary(mode, true);
+    let mut object = empty_summary(loaded.config.mode.name(), true);
     object.insert("problems".into(), json!([]));
     object.insert("warnings".into(), list_json(&loaded.warnings));
     object.insert("settings".into(), settings_json(loaded));

@@ -1,4 +1,5 @@
-//! The dashboard of a session, and `sniper dashboard`, which prints an address that signs a browser in.
+//! The dashboard of a session, and `sniper dashboard`, which prints an address that signs in a
+//! browser.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -94,11 +95,14 @@ fn address(config: &Config) -> Result<SocketAddr, AppError> {
     let text = token::read(&path).map_err(|error| AppError::start(WHAT, error))?;
     let address = text.and_then(|text| text.trim().parse().ok());
     address.ok_or_else(|| {
-        AppError::start(WHAT, "the running bot has no dashboard; start it with --dashboard")
+        AppError::start(
+            WHAT,
+            "the running bot has no dashboard; start it with: sniper run --dashboard",
+        )
     })
 }
 
-/// Replaces an address that stands for all of this machine by one that a browser can open.
+/// Replaces an unspecified address (`0.0.0.0`, `::`), which a browser cannot open, with loopback.
 const fn browsable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

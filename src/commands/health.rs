@@ -22,13 +22,14 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper health            is a bot running with this SNIPER_DATA?
-  sniper status            does it need you?";
+  sniper status            is it halted, and what to do?";
 
-/// The bot that answered: the live one if there are two.
+/// Status of the bot that answered: of the live one if there are two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Health(Option<LedgerStatus>);
 
 impl Health {
+    /// Asks the live bot, then the dry run.
     fn of(data: &Path, state: Option<&Path>) -> Result<Self, LedgerCommandError> {
         let ask = |instance| {
             request_status(&ControlAddress::new(data, state, instance), &ControlRequest::Status)

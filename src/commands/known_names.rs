@@ -1,8 +1,8 @@
-//! Compares the items of the whitelist with the names that the stored prices have: corrects their case,
-//! and warns of unknown items and of variants that do not exist.
+//! Compares the items of the whitelist with the names in the stored prices: corrects their case, and
+//! warns of unknown items and of variants that do not exist.
 //!
-//! Listings are looked up by their exact name, so a name is corrected in the settings, at no cost for a
-//! listing.
+//! Listings are looked up by their exact name, so the case is corrected once, in the loaded settings,
+//! and comparing a listing costs no more.
 
 use std::sync::Arc;
 
@@ -14,13 +14,14 @@ use crate::{
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
     prices::known_names::KnownNames,
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
-/// Maximum number of entries that are warned of. The search for a similar name compares all names.
+/// Maximum number of entries with a warning each: the search for a similar name compares all names.
 const WARNINGS_MAX: usize = 20;
 
-/// Corrects the items of the whitelist and adds the warnings, if prices of all items are on disk.
+/// Corrects the items of the whitelist and adds the warnings, if the stored prices are those of all
+/// items.
 pub fn apply(loaded: &mut Loaded) {
     if loaded.config.prices.sources.is_empty() {
         return;
@@ -47,24 +48,24 @@ fn correct(loaded: &mut Loaded, names: &KnownNames) {
 }
 
 fn warn(loaded: &mut Loaded, names: &KnownNames) {
-    let (mut count, mut hidden) = (0_usize, 0_usize);
+    let mut count = 0_usize;
     for (entry, place) in loaded.config.whitelist.iter().zip(&loaded.entry_places) {
         let ItemPattern::Named(item) = &entry.item else { continue };
-        let found = match names.is_known(item) {
-            true => missing_variant(entry, item, names),
-            false if count < WARNINGS_MAX => Some(unknown(item, names)),
-            false => Some(Default::default()),
-        };
-        let Some((message, remedy)) = found else { continue };
-        count = count.saturating_add(1);
-        if WARNINGS_MAX < count {
-            hidden = hidden.saturating_add(1);
+        let is_known = names.is_known(item);
+        let missing = if is_known { missing_variant(entry, item, names) } else { None };
+        if is_known && missing.is_none() {
             continue;
         }
-        loaded.warnings.push(Problem::new(place.clone(), message, remedy));
+        count = count.saturating_add(1);
+        if count <= WARNINGS_MAX {
+            let (message, remedy) = missing.unwrap_or_else(|| unknown(item, names));
+            loaded.warnings.push(Problem::new(place.clone(), message, remedy));
+        }
     }
+    let hidden = count.saturating_sub(WARNINGS_MAX);
     if let (1.., Some(first)) = (hidden, loaded.entry_places.first()) {
-        let message = format!("{hidden} more entries have items that no price source knows");
+        let entries = counted(hidden, "more entry names", "more entries name");
+        let message = format!("{entries} items or variants that no price source knows");
         let remedy = "correct those above first";
         loaded.warnings.push(Problem::new(first.clone(), message, remedy));
     }
@@ -78,13 +79,12 @@ fn unknown(item: &str, names: &KnownNames) -> (String, String) {
     (format!("`{}` is not a known item", Escaped(item)), remedy)
 }
 
-/// Returns the warning about an entry that no known variant of its item can match.
+/// Returns the warning about wears or a kind of the entry's item that no price source knows.
 fn missing_variant(
     entry: &WhitelistEntry,
     item: &str,
     names: &KnownNames,
 ) -> Option<(String, String)> {
-    const REMEDY: &str = "an entry for it matches nothing";
     let kind = match (entry.stattrak, entry.souvenir) {
         (true, _) => "StatTrak™ ",
         (_, true) => "Souvenir ",
@@ -93,7 +93,8 @@ fn missing_variant(
     let item = Escaped(item);
     let Some(known) = names.wears(item.0, (entry.stattrak, entry.souvenir)) else {
         let kind = if kind.is_empty() { "plain " } else { kind };
-        return Some((format!("no price source knows a {kind}`{item}`"), REMEDY.to_owned()));
+        let message = format!("no price source knows a {kind}`{item}`");
+        return Some((message, "the entry matches no listing; correct or remove it".to_owned()));
     };
     let missing: Vec<&str> =
         entry.wears.iter().filter(|wear| !known.contains(wear)).map(Wear::as_str).collect();
@@ -108,5 +109,6 @@ fn missing_variant(
         }
     };
     let missing = missing.join(" and no ");
-    Some((format!("there is no {missing} `{kind}{item}`: {exists}"), REMEDY.to_owned()))
+    let message = format!("there is no {missing} `{kind}{item}`: {exists}");
+    Some((message, "correct `wear`; these wears match no listing".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Times in the time zone of the user, for text. JSON and the log have UTC.
+//! Times in the time zone of the user, for text. JSON and the log use UTC.
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -13,7 +13,7 @@ pub fn format_local(at: UnixMs) -> String {
 fn format_in(at: UnixMs, zone: TimeZone) -> String {
     match Timestamp::from_millisecond(at.0) {
         Ok(time) => time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-        // Far outside of the years that a calendar has.
+        // Outside of the years from -9999 to 9999.
         Err(_out_of_range) => at.to_string(),
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     },
     net::tls::Tls,
     prices::{ItemKey, Offer, PriceBook, PriceSnapshot, PriceTable, Quote, Reference},
-    text::{Escaped, nearest},
+    text::{Escaped, counted, nearest},
 };
 
 /// Examples in the help.
@@ -54,7 +54,7 @@ pub enum PricesCommand {
         /// Names of sources in the settings
         #[arg(value_name = "SOURCE")]
         sources: Vec<String>,
-        /// Take a table although it differs too much from the last good one
+        /// Accept a table that differs too much from the last good one
         #[arg(long)]
         accept: bool,
     },
@@ -74,7 +74,7 @@ pub enum PricesCommand {
     },
 }
 
-/// Text and JSON of a result, and whether it is a success.
+/// Result of a subcommand.
 struct PricesReport {
     text: String,
     json: Value,
@@ -163,33 +163,33 @@ fn chosen<'n>(prices: &PricesConfig, names: &'n [String]) -> (Vec<usize>, Vec<&'
     (found, unknown)
 }
 
-fn unknown_source(name: &str, prices: &PricesConfig) -> String {
+/// Returns a line and a row of JSON for each name that is not in the settings.
+fn unknown_sources(names: &[&str], prices: &PricesConfig) -> (String, Vec<Value>) {
     let known: Vec<&str> = prices.sources.iter().map(|source| source.name.as_str()).collect();
-    format!("{}: no such source; the settings have {}\n", Escaped(name), known.join(", "))
+    let error = format!("no such source; the settings have {}", known.join(", "));
+    let line = |name: &&str| format!("{}: {error}\n", Escaped(name));
+    let row = |name: &&str| json!({"name": name, "result": "failed", "error": error});
+    (names.iter().map(line).collect(), names.iter().map(row).collect())
 }
 
 fn update(config: &Config, names: &[String], accept: bool) -> Result<PricesReport, AppError> {
     let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
     let mut reader = reader(config, &tls)?;
     let (chosen, unknown) = chosen(&config.prices, names);
-    let mut text: String =
-        unknown.iter().map(|name| unknown_source(name, &config.prices)).collect();
-    let (mut rows, mut is_success) = (Vec::new(), unknown.is_empty());
-    let now = clock::wall();
+    let (mut text, mut rows) = unknown_sources(&unknown, &config.prices);
+    let mut is_success = unknown.is_empty();
     for index in chosen {
         let Some(source) = config.prices.sources.get(index) else { continue };
         let name = source.name.as_str();
         let result = block_on(async { Ok(reader.read(index, accept).await) })?;
+        let age = |at| format_duration(clock::wall().since(at));
         let (line, row) = match result {
-            Ok(PriceReading::New { items, at }) => {
-                let age = format_duration(now.since(at));
-                (
-                    format!("updated, {items} items, {age} old"),
-                    json!({"name": name, "result": "updated", "items": items, "at": at.to_string()}),
-                )
-            }
+            Ok(PriceReading::New { items, at }) => (
+                format!("updated, {}, {} old", counted(items, "item", "items"), age(at)),
+                json!({"name": name, "result": "updated", "items": items, "at": at.to_string()}),
+            ),
             Ok(PriceReading::Unchanged { at }) => (
-                format!("unchanged, {} old", format_duration(now.since(at))),
+                format!("unchanged, {} old", age(at)),
                 json!({"name": name, "result": "unchanged", "at": at.to_string()}),
             ),
             Err(failure) => {
@@ -220,9 +220,9 @@ fn status(config: &Config) -> PricesReport {
         text.push_str(&format!("{}: {}\n", source.name, line.text));
         if let Some(refused) = &refused {
             text.push_str(&format!(
-                "  A table of {} with {} items was refused; compare it with `sniper prices diff {}`\n",
+                "  A table of {} with {} was refused; compare it with `sniper prices diff {}`\n",
                 refused.at,
-                refused.table.len(),
+                counted(refused.table.len(), "item", "items"),
                 source.name
             ));
         }
@@ -240,7 +240,6 @@ fn status(config: &Config) -> PricesReport {
     PricesReport { text, json: json!({"sources": rows}), is_success }
 }
 
-/// State of one source.
 struct SourceLine {
     text: String,
     is_fresh: bool,
@@ -253,15 +252,15 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
     };
     let age = now.since(stored.at);
     let is_fresh = age <= source.max_age;
-    let verdict = match is_fresh {
+    let warning = match is_fresh {
         true => String::new(),
         false => format!(
             "; too old, rules based on it send no orders (max_age_minutes = {})",
             source.max_age.as_secs() / 60
         ),
     };
-    let (items, age) = (stored.table.len(), format_duration(age));
-    let text = format!("{}, {items} items, {age} old{verdict}", source.kind.name());
+    let (items, age) = (counted(stored.table.len(), "item", "items"), format_duration(age));
+    let text = format!("{}, {items}, {age} old{warning}", source.kind.name());
     SourceLine { text, is_fresh }
 }
 
@@ -304,7 +303,10 @@ fn offer_row(
 ) -> (String, Value) {
     let coins = Reference::new(offer.price, prices.coin(source)).in_coins();
     let name = format!("{}.{}", source.name, side.as_str());
-    let count = offer.count().map(|count| format!(", {count} offers")).unwrap_or_default();
+    let count = offer
+        .count()
+        .map(|count| format!(", {}", counted(count, "offer", "offers")))
+        .unwrap_or_default();
     let own_unit = unit::name();
     let unit = source.currency.currency().as_str();
     let line = format!(
@@ -330,8 +332,9 @@ struct Difference {
 }
 
 impl Difference {
-    /// Change in ten-thousandths of the price before; prices that appear or vanish come last.
-    fn size(&self) -> u64 {
+    /// Change relative to the price before, in ten-thousandths. Zero for a price that appears or
+    /// vanishes, so that these are listed last.
+    fn relative_change(&self) -> u64 {
         match (self.before, self.after) {
             (Some(before), Some(after)) => {
                 let difference = before.price.micros().abs_diff(after.price.micros());
@@ -352,6 +355,7 @@ impl fmt::Display for Difference {
     }
 }
 
+/// Returns the prices that differ, the largest relative change first.
 fn differences(before: &PriceTable, after: &PriceTable) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut compare = |item: &ItemKey<'static>, one: &Quote, other: &Quote| {
@@ -368,16 +372,14 @@ fn differences(before: &PriceTable, after: &PriceTable) -> Vec<Difference> {
     for (item, quote) in after.iter().filter(|(item, _)| before.get(item).is_none()) {
         compare(item, &Quote::default(), quote);
     }
-    found.sort_by_key(|difference| std::cmp::Reverse(difference.size()));
+    found.sort_by_key(|difference| std::cmp::Reverse(difference.relative_change()));
     found
 }
 
 fn diff(config: &Config, names: &[String]) -> PricesReport {
     let store = PriceStore::new(&config.data_dir);
     let (chosen, unknown) = chosen(&config.prices, names);
-    let mut text: String =
-        unknown.iter().map(|name| unknown_source(name, &config.prices)).collect();
-    let mut rows = Vec::new();
+    let (mut text, mut rows) = unknown_sources(&unknown, &config.prices);
     for source in chosen.into_iter().filter_map(|index| config.prices.sources.get(index)) {
         let of = |stored| load(&store, source, stored);
         let refused = of(StoredAs::Refused);
@@ -386,17 +388,22 @@ fn diff(config: &Config, names: &[String]) -> PricesReport {
             Some(refused) => (of(StoredAs::Current), Some(refused)),
             None => (of(StoredAs::Previous), of(StoredAs::Current)),
         };
+        let has_table = before.is_some() || after.is_some();
         let (Some(before), Some(after)) = (before, after) else {
-            text.push_str(&format!("{}: there is only one table so far\n", source.name));
+            let reason = match has_table {
+                true => "nothing to compare: only one table is stored",
+                false => "no prices yet; run `sniper prices update`",
+            };
+            text.push_str(&format!("{}: {reason}\n", source.name));
             continue;
         };
         let found = differences(&before.table, &after.table);
         text.push_str(&format!(
-            "{}: {what}, {} items, was {}; {} prices differ\n",
+            "{}: {what}, {}, was {}; {}\n",
             source.name,
-            after.table.len(),
+            counted(after.table.len(), "item", "items"),
             before.table.len(),
-            found.len()
+            counted(found.len(), "price differs", "prices differ")
         ));
         for difference in found.iter().take(DIFFERENCES_MAX) {
             text.push_str(&format!("  {difference}\n"));

@@ -60,9 +60,7 @@ Examples:
 
 /// Interval at which the files of the settings are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum time for the bot's own thread to take over new rules.
-const REPLACE_MAX: Duration = Duration::from_secs(10);
-/// Maximum number of lines in a reply.
+/// Maximum number of lines in a reply. All are logged.
 const LINES_MAX: usize = 50;
 
 /// Arguments of `reload`.
@@ -73,7 +71,7 @@ pub struct ReloadArgs {
     pub new_entries: bool,
 }
 
-/// Where the settings of a session come from, to read them again.
+/// Source of a session's settings, to read them again.
 #[derive(Clone, Debug)]
 pub struct SettingsSource {
     config_file: Option<PathBuf>,
@@ -134,7 +132,7 @@ pub struct ReloadHandles {
     pub rules: mpsc::Receiver<RulesChange>,
 }
 
-/// What a reload needs.
+/// Settings and session of the bot, for a reload.
 pub struct Reloader {
     pub source: SettingsSource,
     /// Settings in force.
@@ -157,7 +155,8 @@ struct RunningReloader {
     reloader: Reloader,
     files: Files,
     changes: mpsc::Sender<RulesChange>,
-    /// Wanted items that the feed may still use. They are kept, so that the feed does not free them.
+    /// Wanted items that the feed may still use. Kept here, so that this thread frees them: freeing
+    /// them on the feed's thread would delay an order.
     retired: Vec<Arc<WantedItems>>,
 }
 
@@ -247,7 +246,8 @@ impl RunningReloader {
         let mut lines = changes(old, &new, spent);
         let dropped = self.replace(&new, ledger, prices)?;
         if 0 < dropped {
-            lines.push(format!("{dropped} waiting listings dropped: no entry matches them now"));
+            let dropped = counted(dropped, "waiting listing", "waiting listings");
+            lines.push(format!("{dropped} dropped: no entry matches now"));
         }
         lines.extend(warnings.iter().map(ToString::to_string));
         sniper.with_engine(|engine| engine.set_settings_changed(false));
@@ -275,16 +275,18 @@ impl RunningReloader {
         let other_sources = is_changed.then(sources);
         let rules = Rules {
             whitelist: Arc::new(Whitelist::new(new.whitelist.to_vec())),
-            previous: previous(&self.reloader.config.whitelist, &new.whitelist),
+            previous: previous_indices(&self.reloader.config.whitelist, &new.whitelist),
             ledger,
             prices,
             other_sources,
             max_wait: new.orders.max_wait,
         };
         let (replaced, result) = sync_channel(1);
-        let stopping = |_closed| ReloadError::Stopping;
-        self.changes.blocking_send(RulesChange { rules, later, replaced }).map_err(stopping)?;
-        let old = result.recv_timeout(REPLACE_MAX).map_err(|_late| ReloadError::Stopping)?;
+        let change = RulesChange { rules, later, replaced };
+        self.changes.blocking_send(change).map_err(|_closed| ReloadError::Stopping)?;
+        // Without a time limit: a change that the engine applies later would be missing from the
+        // settings that the next reload compares with. The end of the session closes the queue.
+        let old = result.recv().map_err(|_closed| ReloadError::Stopping)?;
         self.retired.extend(old.wanted.clone());
         Ok(old.dropped)
     }
@@ -302,14 +304,14 @@ impl RunningReloader {
     }
 }
 
-/// Returns the position of each entry in the whitelist before.
-fn previous(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>> {
+/// Returns the index of each new entry in the old whitelist, so that it keeps its counts.
+fn previous_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>> {
     let keys = old.iter().enumerate().map(|(index, entry)| (EntryKey::of(entry), index));
     let keys: HashMap<EntryKey, usize> = keys.collect();
     new.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
 }
 
-/// Files of the settings, as they were when they were read.
+/// Files of the settings, with the checksums of what was read.
 #[derive(Debug, Default)]
 struct Files {
     read: Vec<(PathBuf, Option<u32>)>,
@@ -361,7 +363,7 @@ fn describe_lost(lost: &[LostCount], new: &Config, places: &[SourceLocation]) ->
     lines.join("\n")
 }
 
-/// Returns a name for an entry that no other entry has, and adds it to the taken ones.
+/// Returns a name that no entry has, and adds it to the taken ones.
 fn free_name(label: &str, taken: &mut HashSet<String>) -> String {
     let base: String = label.chars().filter(|char| !matches!(char, '"' | '\\')).collect();
     let base = if base == "*" { "any item".to_owned() } else { base };
@@ -393,8 +395,12 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     let fixed = [
         ("market", old.market != new.market),
         ("dry or live", old.mode != new.mode),
+        ("the credential", old.credential != new.credential),
+        ("the trade URL", old.trade_url != new.trade_url),
+        ("the account id", old.account_id != new.account_id),
         ("the addresses", old.endpoints != new.endpoints),
         ("the data directory", old.data_dir != new.data_dir),
+        ("the state directory", old.state_dir != new.state_dir),
         ("[feed]", old.feed != new.feed),
         ("[reconnection]", old.reconnection != new.reconnection),
         ("[speed]", old.speed != new.speed),

@@ -14,7 +14,7 @@ pub mod command;
 pub mod input;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -44,15 +44,12 @@ use crate::{
     },
 };
 
-const NS_PER_MS: u64 = 1_000_000;
-
-/// Rules of the decisions.
 #[derive(Clone, Debug)]
 pub struct ReplayRules {
     pub whitelist: Arc<Whitelist>,
     pub budget: Budget,
     pub prices: ReplayPrices,
-    /// Maximum time that a listing waits while it cannot be ordered for a moment.
+    /// Maximum time that a matching listing waits for a limit or a connection.
     pub max_wait: Duration,
 }
 
@@ -61,9 +58,9 @@ pub struct ReplayRules {
 pub enum ReplayPrices {
     #[default]
     None,
-    /// The same ones for the whole recording.
+    /// The same prices for the whole recording.
     Fixed(Arc<PriceBook>),
-    /// Those that the session used, for the sources of these settings.
+    /// The prices that the session used, for the sources of these settings.
     Recorded(RecordedPrices, PricesConfig),
 }
 
@@ -91,26 +88,25 @@ pub struct ReplayDecision<'t, 'a> {
     /// Receive time of the listing, in nanoseconds since 1970.
     pub ns: u64,
     pub trade: &'t Trade<'a>,
-    /// Decision of the whitelist.
+    /// Decision of the whitelist, before limits and timing.
     pub verdict: Decision,
-    /// Eligibility for an order, if the listing is on the whitelist.
+    /// `None` if the listing does not match.
     pub eligibility: Option<Eligibility>,
     /// Reference prices of the decision.
     pub prices: PriceView<'t>,
-    /// What the engine did with the listing.
     pub result: ReplayOutcome,
 }
 
 /// What the engine did with a listing when it arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayOutcome {
-    /// It does not match.
+    /// No whitelist entry matches.
     NoMatch,
     Ordered,
     Skipped(&'static str),
-    /// It is held until it opens, or queued.
+    /// Held until it opens, or queued until a limit or a connection permits its order.
     Waits,
-    /// It matched before.
+    /// The same listing matched before.
     Repeated,
 }
 
@@ -122,9 +118,9 @@ pub struct ReplayResult {
     pub messages: u64,
     /// Receive time of the first and of the last message, in nanoseconds since 1970.
     pub span_ns: Option<(u64, u64)>,
-    /// Unreadable messages, and listings without a usable id.
+    /// Number of unreadable messages, and of listings without a usable id.
     pub unreadable: u64,
-    /// Listings that had arrived before.
+    /// Number of listings that another message had delivered before.
     pub duplicates: u64,
 }
 
@@ -140,7 +136,8 @@ pub fn replay<M: Marketplace>(
     mut on_decision: impl FnMut(ReplayDecision<'_, '_>),
 ) -> Result<ReplayResult, RecordingReadError> {
     let mut replayer: Option<Replayer<M>> = None;
-    let mut reads: HashMap<u32, Vec<RecordedMessage>> = HashMap::new();
+    // Sorted by connection, so that the order of unfinished reads is always the same.
+    let mut reads: BTreeMap<u32, Vec<RecordedMessage>> = BTreeMap::new();
     for message in recording.messages() {
         let message = message?;
         let replayer = match &mut replayer {
@@ -167,7 +164,7 @@ pub fn replay<M: Marketplace>(
     Ok(replayer.finish())
 }
 
-/// A message and those behind it in the same read.
+/// A message and the later ones of the same read, one of which may remove its listing.
 #[derive(Clone, Copy)]
 struct Arrived<'r> {
     message: &'r RecordedMessage,
@@ -181,13 +178,14 @@ struct Replayer<M: Marketplace> {
     whitelist: Arc<Whitelist>,
     wanted: Arc<WantedItems>,
     deduplicator: Deduplicator,
-    /// Later snapshots of the prices, if they were recorded.
+    /// Recorded snapshots of the prices that are not in force yet.
     history: Option<PriceHistory>,
     prices: Arc<PriceBook>,
     last_ns: u64,
     /// Instant that represents the recording's first message.
     base: Instant,
     base_ns: u64,
+    /// Time of the engine's next timer.
     due: Option<Instant>,
     messages: u64,
     unreadable: u64,
@@ -212,7 +210,7 @@ impl<M: Marketplace> Replayer<M> {
             }
         };
         engine.set_prices(Arc::clone(&prices));
-        let wanted = wanted_items(whitelist.entries(), &prices, UnixMs(0));
+        let wanted = wanted_items(whitelist.entries(), &prices, UnixMs::from_nanos(base_ns));
         let wanted = Arc::new(wanted);
         Self {
             market: market.clone(),
@@ -236,11 +234,12 @@ impl<M: Marketplace> Replayer<M> {
     /// Returns the time of both clocks at `ns`.
     fn at(&self, ns: u64) -> Now {
         let since = Duration::from_nanos(ns.saturating_sub(self.base_ns));
-        let wall = UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX));
-        Now { instant: self.base.checked_add(since).unwrap_or(self.base), wall }
+        let instant = self.base.checked_add(since).unwrap_or(self.base);
+        Now { instant, wall: UnixMs::from_nanos(ns) }
     }
 
-    /// Uses the prices that were in force when a read arrived. The first ones count from the start.
+    /// Uses the prices that were in force when a read arrived. The first snapshot also applies to
+    /// earlier messages, because it has the prices of the session's start.
     fn update_prices(&mut self, read: &[RecordedMessage]) -> Result<(), RecordingReadError> {
         let Some(first) = read.first() else { return Ok(()) };
         while let Some(history) = &mut self.history
@@ -257,7 +256,8 @@ impl<M: Marketplace> Replayer<M> {
         Ok(())
     }
 
-    /// Handles the messages of one read.
+    /// Handles the messages of one read in the order of a session: first those that may contain a
+    /// wanted listing.
     fn on_read(
         &mut self,
         read: &[RecordedMessage],
@@ -383,7 +383,7 @@ impl<M: Marketplace> Replayer<M> {
         on_decision(ReplayDecision { ns, trade: &trade, verdict, eligibility, prices, result });
     }
 
-    /// Passes a matching listing to the engine.
+    /// Passes a matching listing to the engine. The outcome is the counter that changed.
     fn consider(&mut self, trade: Trade<'_>, now: Now) -> ReplayOutcome {
         let SessionStats { would_buy, repeated, ref skipped, .. } = *self.engine.stats();
         let before = skipped.clone();
@@ -398,7 +398,7 @@ impl<M: Marketplace> Replayer<M> {
         }
     }
 
-    /// Runs the timers that are due before this time.
+    /// Runs the timers that are due at or before this time.
     fn run_timers(&mut self, now: Now) {
         while let Some(due) = self.due.filter(|due| *due <= now.instant) {
             let since = due.saturating_duration_since(self.base).as_nanos();

@@ -55,6 +55,16 @@ pub enum Mode {
     Live,
 }
 
+impl Mode {
+    /// Returns the name in JSON and in the report of `sniper doctor`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Dry => "dry",
+            Self::Live => "live",
+        }
+    }
+}
+
 /// Version of the listing subscription.
 ///
 /// Source: recordings of 2023–2025 (A), client code of 2026 (B).

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+const NS_PER_MS: u64 = 1_000_000;
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -27,6 +28,12 @@ impl UnixMs {
             Some(whole) => to_the_millisecond(whole),
             None => parse_other(bytes),
         }
+    }
+
+    /// Converts nanoseconds since 1970, as recordings have them. Rounds down.
+    #[must_use]
+    pub fn from_nanos(ns: u64) -> Self {
+        Self(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX))
     }
 
     /// Adds a duration, saturating.

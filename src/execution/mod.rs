@@ -3,8 +3,8 @@
 //! [`OrderClient::send`] writes the request in the caller's task: it takes an idle connection,
 //! copies the values of the order into a prepared request and passes the bytes to the system, without
 //! waiting, allocating, logging or switching tasks. The connection's driver reads the response and
-//! puts an [`OrderReport`] into a queue. The market decides the outcome of a
-//! response; the ledger has approved the order before.
+//! puts an [`OrderReport`] into a queue. The market's own parser turns a response into an outcome; the
+//! ledger has approved the order before.
 //!
 //! # Invariants
 //!
@@ -21,13 +21,12 @@
 //! 5. Connections, dials per second, bytes per response and waits are bounded.
 //!
 //! Modules: [`request`] (bytes to send, pure), [`request_size`] (their number, pure),
-//! [`response_reader`] (response parser, pure), [`response`] (results, plain data), `attribution` (matches responses to orders, pure), `pool`
-//! (state shared by sender and drivers), `connection` (one socket), `driver` (task of one
-//! connection), `redial` (dial rate and backoff, pure), `address_watch` (task that keeps the
-//! connections on a fast address), `address_choice` (its decision, pure).
+//! [`response_reader`] (response parser, pure) with `chunked_body`, [`response`] (results, plain
+//! data), `attribution` (matches responses to orders, pure), `pool` (state shared by sender and
+//! drivers), `connection` (one socket), `driver` (task of one connection), `redial` (dial rate and
+//! backoff, pure), `address_watch` (task that keeps the connections on a fast address),
+//! `address_choice` (its decision, pure).
 
-pub mod response;
-pub mod response_reader;
 mod address_choice;
 mod address_watch;
 mod attribution;
@@ -38,6 +37,8 @@ mod pool;
 mod redial;
 pub mod request;
 pub mod request_size;
+pub mod response;
+pub mod response_reader;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -104,10 +105,11 @@ pub struct ConnectionConfig {
     pub response_timeout: Duration,
 }
 
-/// Servers and proxies close idle connections after a minute or more.
 impl Default for ConnectionConfig {
     fn default() -> Self {
-        Self { keep_warm: Duration::from_secs(50), response_timeout: Duration::from_secs(10) }
+        // Servers and proxies close idle connections after a minute or more.
+        let keep_warm = Duration::from_secs(50);
+        Self { keep_warm, response_timeout: Duration::from_secs(10) }
     }
 }
 
@@ -150,16 +152,16 @@ impl OrderClient {
     /// Returns a [`RequestError`] if the requests cannot be prepared.
     pub fn start<M: MarketApi>(
         market: &M,
-        setup: OrderClientConfig<'_>,
+        config: OrderClientConfig<'_>,
     ) -> Result<(Self, mpsc::Receiver<OrderReport>), RequestError> {
-        let OrderClientConfig { endpoint, tls, connections, connection_config, .. } = setup;
+        let OrderClientConfig { endpoint, tls, connections, connection_config, .. } = config;
         let connections = connections.clamp(1, CONNECTIONS_MAX);
         let slots = usize::try_from(connections).unwrap_or(1);
         let (reports, receiver) = mpsc::channel(slots.saturating_mul(REPORTS_PER_CONNECTION));
         let authority = endpoint.authority();
-        let request = PreparedOrder::new(setup.order, &authority)?;
+        let request = PreparedOrder::new(config.order, &authority)?;
         let shared = Arc::new(PoolState::new(request, connections));
-        let warm = Arc::new(WarmRequest::new(setup.keep_warm, &authority)?);
+        let warm = Arc::new(WarmRequest::new(config.keep_warm, &authority)?);
         let context = Arc::new(DriverContext {
             market: market.clone(),
             shared: Arc::clone(&shared),
@@ -175,7 +177,7 @@ impl OrderClient {
             drivers.spawn(ConnectionDriver::new(Arc::clone(&context), index).run());
         }
         let suspend_watch = drivers.spawn(watch_for_suspend(Arc::clone(&shared)));
-        let (own_ids, drivers) = (setup.own_ids, Mutex::new(drivers));
+        let (own_ids, drivers) = (config.own_ids, Mutex::new(drivers));
         let endpoint = endpoint.clone();
         Ok((Self { shared, own_ids, endpoint, tls, warm, drivers, suspend_watch }, receiver))
     }

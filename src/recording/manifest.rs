@@ -22,8 +22,6 @@ const FORMAT: u32 = 1;
 /// Maximum length of a gap's cause, in characters.
 const CAUSE_CHARS_MAX: usize = 300;
 
-const NS_PER_MS: u64 = 1_000_000;
-
 /// An interruption of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedGap {
@@ -253,5 +251,5 @@ impl SourceEntry<'_> {
 
 /// Formats a time for display.
 fn format_time(ns: u64) -> String {
-    UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX)).to_string()
+    UnixMs::from_nanos(ns).to_string()
 }

@@ -1,7 +1,7 @@
 //! Buffer between a feed and the recording thread.
 //!
-//! Appending copies the message into memory that is already allocated; the lock is held for that
-//! copy or for the exchange of the buffer, never during disk access. The thread polls the buffer,
+//! Appending copies the message into a buffer that grows during a burst only; the lock is held for
+//! that copy or for the exchange of the buffer, never during disk access. The thread polls the buffer,
 //! so nothing has to wake it. Connection histories have their own lock, which is taken only when a
 //! connection is lost or established.
 
@@ -32,7 +32,7 @@ use crate::{
 /// Capacity of the queue, in bytes: some 20,000 listings.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Memory that an empty buffer keeps.
+/// Memory that an empty buffer keeps for texts, and again for entries, in bytes.
 const RETAINED_BYTES: usize = 1024 * 1024;
 
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +52,8 @@ pub(super) struct MessageBatch {
 
 impl MessageBatch {
     fn bytes(&self) -> usize {
-        let heads = self.entries.len().saturating_mul(size_of::<QueuedMessage>());
-        self.text.len().saturating_add(heads)
+        let entries = self.entries.len().saturating_mul(size_of::<QueuedMessage>());
+        self.text.len().saturating_add(entries)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -86,7 +86,7 @@ struct QueueContent {
     is_closed: bool,
 }
 
-/// Counters of one source, updated without waiting.
+/// Counters of one source.
 #[derive(Debug, Default)]
 pub(super) struct SourceCounters {
     /// Messages that fitted into the queue.
@@ -107,7 +107,7 @@ impl SourceCounters {
     }
 }
 
-/// State shared by recorders, the recording thread and the owner.
+/// State shared by the recorders of all sources, the recording thread and its handle.
 pub(super) struct RecorderState {
     queue: Mutex<QueueContent>,
     bytes_max: usize,
@@ -139,7 +139,7 @@ impl RecorderState {
         }
     }
 
-    /// Exchanges the buffer for an empty one.
+    /// Takes the queued messages and leaves `empty` in their place.
     pub(super) fn swap_batch(&self, empty: &mut MessageBatch) {
         mem::swap(&mut lock(&self.queue).batch, empty);
     }
@@ -204,7 +204,7 @@ impl RecorderState {
     }
 }
 
-/// The queued messages are not printed.
+/// Omits the messages, which can be long.
 impl fmt::Debug for RecorderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecorderState").finish_non_exhaustive()
@@ -225,10 +225,10 @@ pub struct RecordingStatus {
     pub binary_skipped: u64,
     /// Messages above the size limit: each closed its connection.
     pub too_long: u64,
-    /// Interruptions of a source.
+    /// Interruptions of all sources.
     pub gaps: u64,
     pub open_gaps: u64,
-    /// Connections of a source after its first.
+    /// Connections of all sources, without the first of each.
     pub reconnects: u64,
 }
 
@@ -243,7 +243,7 @@ impl MessageRecorder for SourceRecorder {
     fn on_message(&self, connection: u32, text: &str, handled: HandledMessage) {
         let HandledMessage { at, is_data, has_successor } = handled;
         let Some(counters) = self.counters() else { return };
-        // The conversion is not exact, and the messages of one read have the same time.
+        // Each conversion has its own small error, so the times of a source could decrease.
         let ns = to_wall_ns(at);
         let ns = ns.max(counters.last_ns.fetch_max(ns, Ordering::Relaxed));
         let (source, len) = (self.source, text.len());

@@ -2,7 +2,7 @@
 //!
 //! The files are authoritative, not the manifest: parts are found by their names, since a crash may
 //! have come between a new part and the manifest. A torn last line, as a crash leaves it, is
-//! skipped; any other malformed line is an error, because a modified recording proves nothing.
+//! skipped; any other malformed line is an error, because a modified recording cannot be trusted.
 
 use std::{
     borrow::Cow,
@@ -28,7 +28,7 @@ const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Cause of a failed read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingReadError {
-    #[error("could not read {}; specify the directory of one session", path.display())]
+    #[error("could not read {}{}", path.display(), advice(path))]
     Read { path: PathBuf, source: io::Error },
     #[error("invalid recording manifest {}; specify the directory of one session", path.display())]
     Manifest { path: PathBuf, source: serde_json::Error },
@@ -43,6 +43,11 @@ pub enum RecordingReadError {
         /// Line number, counted from 1.
         line: u64,
     },
+}
+
+/// Returns the advice for a file that cannot be read. Without a manifest the directory is a wrong one.
+fn advice(path: &Path) -> &'static str {
+    if path.ends_with(MANIFEST_FILE) { "; specify the directory of one session" } else { "" }
 }
 
 /// One message of a recording.
@@ -136,12 +141,13 @@ impl Recording {
             })
             .collect();
         iter::from_fn(move || {
-            let times = streams.iter_mut().enumerate().filter_map(|(at, stream)| {
+            // An error comes first, at the time 0.
+            let times = streams.iter_mut().enumerate().filter_map(|(index, stream)| {
                 let ns = stream.peek()?.as_ref().map_or(0, |message| message.ns);
-                Some((ns, at))
+                Some((ns, index))
             });
-            let (_ns, at) = times.min()?;
-            let next = streams.get_mut(at)?.next();
+            let (_ns, index) = times.min()?;
+            let next = streams.get_mut(index)?.next();
             if matches!(next, Some(Err(_))) {
                 streams.clear();
             }
@@ -150,8 +156,8 @@ impl Recording {
     }
 }
 
-/// Splits a file name such as `BTCUSDT/bookTicker.jsonl`. Returns the stem, and `true` if it is
-/// compressed.
+/// Splits a file name such as `BTCUSDT/bookTicker.jsonl`. Returns the name without its extension, and
+/// `true` if the file is compressed.
 fn split_file_name(file: &str) -> Option<(&str, bool)> {
     let strip = |end: &str| file.strip_suffix(end)?.strip_suffix('.');
     match strip(COMPRESSED_EXTENSION) {
@@ -160,7 +166,7 @@ fn split_file_name(file: &str) -> Option<(&str, bool)> {
     }
 }
 
-/// Reads the parts of one source in order.
+/// Reads the parts of one source in order, up to the first number without a file.
 struct PartFiles {
     directory: PathBuf,
     file: String,

@@ -468,6 +468,20 @@ fn a_manifest_with_an_outside_path_is_rejected() {
 }
 
 #[test]
+fn only_a_missing_manifest_is_reported_as_a_wrong_directory() {
+    let directory = TempDir::new().unwrap();
+    let advice = "; specify the directory of one session";
+    let missing = Recording::open(directory.path()).unwrap_err().to_string();
+    assert!(missing.ends_with(&format!("{MANIFEST_FILE}{advice}")), "{missing}");
+    let text = r#"{"complete":true,"sources":[
+        {"source":"x","symbol":"x","stream":"x","file":"x/y.jsonl"}]}"#;
+    fs::write(directory.path().join(MANIFEST_FILE), text).unwrap();
+    let recording = Recording::open(directory.path()).unwrap();
+    let missing = recording.messages().next().unwrap().unwrap_err().to_string();
+    assert!(missing.ends_with("x/y.jsonl"), "{missing}");
+}
+
+#[test]
 fn an_unwritable_directory_is_an_error_at_the_start() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");

@@ -10,7 +10,7 @@ pub const WHITELIST: &str = include_str!("demo.toml");
 /// Name of the price file that [`with_prices`] refers to.
 pub const PRICE_FILE: &str = "prices.csv";
 
-/// Made-up reference prices in dollars, for the entries with a percent rule. Some knives have none.
+/// Invented reference prices in dollars, for the entries with a percent rule. Some knives have none.
 pub const PRICES: &str = "name,ask,bid,count
 AK-47 | Slate (Minimal Wear),3.10,2.90,240
 AK-47 | Slate (Field-Tested),3.05,2.88,610
@@ -74,13 +74,12 @@ pub fn without_markup() -> String {
 /// An entry of [`WHITELIST`], with the ranges from which matching listings are generated.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoEntry {
-    /// Name of the entry.
     pub entry: &'static str,
     /// The part of the item's name before the bar.
     pub brand: &'static str,
     /// The part of the item's name after the bar.
     pub name: &'static str,
-    /// Set if the entry is about the StatTrak™ or Souvenir variant.
+    /// `true` if the entry is about the StatTrak™ or Souvenir variant.
     pub variant: bool,
     /// Matching wears; empty for an item without wear.
     pub wears: &'static [Wear],
@@ -150,6 +149,11 @@ impl DemoEntry {
     const fn variant(self) -> Self {
         Self { variant: true, ..self }
     }
+
+    /// Highest price of a matching listing with its markup, in hundredths of a coin.
+    const fn cents_max(&self) -> i64 {
+        self.cents.1 * (10_000 + self.markup_max) / 10_000
+    }
 }
 
 /// Chooses the entry for the next matching listing.
@@ -165,14 +169,13 @@ pub fn pick(rng: &mut Rng) -> Option<&'static DemoEntry> {
     })
 }
 
-/// Returns the highest price at which an entry of the demo's whitelist can match an item of this
-/// name, in any wear.
+/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear. Too
+/// high for items that share a brand with an entry without a name.
 pub fn max_price(market_name: &str) -> Option<Amount> {
     let is_same = |wanted: &&DemoEntry| {
         market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)
     };
-    let max = |wanted: &DemoEntry| wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
-    WANTED.iter().filter(is_same).map(max).max().map(Amount::from_cents)
+    WANTED.iter().filter(is_same).map(DemoEntry::cents_max).max().map(Amount::from_cents)
 }
 
 #[cfg(test)]
@@ -189,10 +192,7 @@ mod tests {
             assert_eq!(entry["name"].as_str(), Some(wanted.entry));
             let amount =
                 |key: &str| Amount::parse(&entry[key].to_string(), Decimals::Two).unwrap().cents();
-            assert!(
-                wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000 <= amount("max_price"),
-                "{wanted:?}"
-            );
+            assert!(wanted.cents_max() <= amount("max_price"), "{wanted:?}");
             assert_eq!(amount("max_markup_percent"), wanted.markup_max, "{wanted:?}");
             assert!(wanted.markup_max <= MARKUP_MAX);
         }
@@ -205,13 +205,14 @@ mod tests {
         let entry = entries.iter().find(|entry| entry.get("max_percent").is_some()).unwrap();
         let wanted =
             WANTED.iter().find(|wanted| Some(wanted.entry) == entry["name"].as_str()).unwrap();
-        let dearest = wanted.cents.1 * (10_000 + wanted.markup_max) / 10_000;
+        let dearest = wanted.cents_max();
         for line in PRICES.lines().filter(|line| line.contains("Slate")) {
             let bid: i64 = line.split(',').nth(2).unwrap().replace('.', "").parse().unwrap();
             // Cents of a coin are those of a dollar divided by 0.65.
             assert!(dearest * 65 <= bid * 99, "{line}");
         }
         assert_eq!(file["prices"]["source"][0]["path"].as_str(), Some(PRICE_FILE));
+        assert_eq!(file["budget"]["max_price"].as_float(), Some(400.0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Alerts of the engine: what it emits after an order, and what it compares at each tick.
+//! Alerts of the engine: outcomes of orders as they happen, and changes of its state at each tick.
 
 use std::{
     collections::HashMap,
@@ -21,25 +21,30 @@ use crate::{
 /// Minimum interval of alerts about the same limit.
 const LIMIT_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Interval in which the age of the prices and the state of the ledger's files are compared.
+/// Interval at which the age of the prices and the state of the ledger's files are checked.
 const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time after the start within which missing prices are no trouble.
+/// Time after a start or reload within which stale prices are not reported: a download may take some
+/// minutes.
 const PRICES_GRACE: Duration = Duration::from_secs(120);
 
-/// State that the next tick is compared with.
+/// State at the last tick, and what was already reported.
 #[derive(Debug, Default)]
 pub(super) struct EngineAlerts {
     pub(super) sender: AlertSender,
     /// Names of the price sources, in the order of the settings.
     sources: Vec<String>,
-    started: Option<Instant>,
+    /// Time of the first tick with these sources.
+    sources_since: Option<Instant>,
     halts: Vec<HaltReason>,
-    /// Balance from which it is no longer low.
+    /// Set while the balance is low: the balance from which it is not.
     low_until: Option<Amount>,
     has_ledger_failed: bool,
+    /// For each source, `true` if its prices were stale at the last check.
     stale: Vec<bool>,
-    compared: Option<Instant>,
+    /// Time of the last check at [`SLOW_INTERVAL`].
+    checked_at: Option<Instant>,
+    /// Time of the last alert about each limit, by its name.
     limits: HashMap<&'static str, Instant>,
 }
 
@@ -60,10 +65,11 @@ impl<B: OrderSender> Engine<B> {
         self.alerting = EngineAlerts { sender, sources, stale, ..EngineAlerts::default() };
     }
 
-    /// Sets the names of other price sources.
+    /// Sets the names of the price sources after a reload. New ones may not have been downloaded yet.
     pub(super) fn set_alert_sources(&mut self, sources: Vec<String>) {
         self.alerting.stale = vec![false; sources.len()];
         self.alerting.sources = sources;
+        self.alerting.sources_since = None;
     }
 
     /// Emits the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
@@ -87,6 +93,7 @@ impl<B: OrderSender> Engine<B> {
             Outcome::Rejected(reason) => {
                 AlertEvent::Rejected { order: order(price), reason: *reason }
             }
+            // Unreachable after the check above.
             Outcome::NotSent(_) => AlertEvent::NotBought { order: order(price) },
             Outcome::Unknown(reason) => {
                 AlertEvent::Unknown { order: order(price), reason: reason.to_string() }
@@ -121,7 +128,8 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Emits a limit that prevented an order, once in [`LIMIT_INTERVAL`].
+    /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]. Entries and groups share
+    /// the interval of a limit, so that many of them cause one alert.
     pub(super) fn alert_limit(&mut self, rejection: &RiskRejection, trade: &Trade<'_>, now: Now) {
         if let RiskRejection::MinBalance { balance, price, min } = rejection {
             let enough = min.saturating_add(*price);
@@ -163,14 +171,14 @@ impl<B: OrderSender> Engine<B> {
 
     /// Compares halts, balance, prices and ledger with the last tick, and publishes the figures.
     pub(super) fn watch_for_alerts(&mut self, snapshot: &Snapshot, now: Now) {
-        let started = *self.alerting.started.get_or_insert(now.instant);
+        let since = *self.alerting.sources_since.get_or_insert(now.instant);
         self.watch_halts(&snapshot.halts, now.wall);
         self.watch_balance(snapshot, now.wall);
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
-        if self.alerting.compared.is_none_or(is_due) {
-            self.alerting.compared = Some(now.instant);
+        if self.alerting.checked_at.is_none_or(is_due) {
+            self.alerting.checked_at = Some(now.instant);
             self.watch_ledger(now.wall);
-            if PRICES_GRACE <= now.instant.saturating_duration_since(started) {
+            if PRICES_GRACE <= now.instant.saturating_duration_since(since) {
                 self.watch_prices(now.wall);
             }
         }
@@ -212,7 +220,8 @@ impl<B: OrderSender> Engine<B> {
                 alerting.sender.emit(now, || AlertEvent::Halted { since: *at, reason: *reason });
             }
         }
-        if alerting.halts.len() != halts.len() {
+        // Not only their number: a halt may have replaced another since the last tick.
+        if !alerting.halts.iter().eq(halts.iter().map(|halt| &halt.reason)) {
             alerting.halts = halts.iter().map(|halt| halt.reason).collect();
         }
     }
@@ -245,17 +254,15 @@ impl<B: OrderSender> Engine<B> {
 
     fn watch_prices(&mut self, now: UnixMs) {
         let EngineAlerts { sender, sources, stale, .. } = &mut self.alerting;
-        let ages = self.prices.sources().iter().map(|source| (source.at, source.max_age));
-        for (index, ((name, was_stale), (at, max_age))) in
-            sources.iter().zip(stale).zip(ages).enumerate()
+        let tables = self.prices.sources();
+        for (index, ((name, was_stale), table)) in sources.iter().zip(stale).zip(tables).enumerate()
         {
-            let age = now.since(at);
-            let is_stale = max_age < age;
+            let is_stale = table.is_stale(now);
             if std::mem::replace(was_stale, is_stale) == is_stale {
                 continue;
             }
             let name = name.clone();
-            let age = (at != UnixMs(0)).then_some(age);
+            let age = table.has_table().then(|| now.since(table.at));
             sender.emit(now, || match is_stale {
                 true => AlertEvent::PricesStale { source: index, name, age },
                 false => AlertEvent::PricesFresh { source: index, name },
@@ -280,7 +287,7 @@ mod tests {
         },
         execution::response::SentRequest,
         ledger::{ApprovedOrder, Ledger, Operator},
-        prices::{BookTable, PriceBook},
+        prices::{BookTable, PriceBook, PriceTable},
         whitelist::{
             Whitelist,
             tests::{REDLINE, entry, trade},
@@ -359,6 +366,21 @@ mod tests {
     }
 
     #[test]
+    fn a_halt_that_replaces_another_between_two_ticks_is_reported_once() {
+        let mut watched = Watched::new(Budget::default());
+        let now = watched.now().wall;
+        let halt = |reason, watched: &mut Watched| {
+            assert_eq!(watched.engine.ledger().halt(reason, now).halts.len(), 1);
+        };
+        halt(HaltReason::OtherAccount, &mut watched);
+        assert_eq!(watched.tick(1), ["halted"]);
+        watched.engine.ledger().resume(Operator::new("test"), now);
+        halt(HaltReason::Rejected(RejectReason::Challenge), &mut watched);
+        assert_eq!(watched.tick(1), ["challenge"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+    }
+
+    #[test]
     fn a_limit_is_reported_once_an_hour_and_a_skip_for_another_reason_never() {
         let mut watched = Watched::new(Budget::default());
         let (price, max) = (Amount::from_cents(500), Amount::from_cents(900));
@@ -413,8 +435,9 @@ mod tests {
         let mut watched = Watched::new(Budget::default());
         let book = |at| {
             let max_age = Duration::from_secs(600);
-            let table = BookTable { table: None, at, max_age, coin: CoinUsd::ONE };
-            Arc::new(PriceBook::new(&[table]))
+            let table = PriceTable::default();
+            let table = (at != UnixMs(0)).then_some(&table);
+            Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin: CoinUsd::ONE }]))
         };
         watched.engine.set_prices(book(UnixMs(0)));
         assert_eq!(watched.tick(1), [""; 0], "at the start they may still be downloaded");
@@ -423,6 +446,10 @@ mod tests {
         assert_eq!(watched.tick(10), ["prices_stale"], "fresh");
         assert_eq!(watched.tick(580), [""; 0]);
         assert_eq!(watched.tick(20), ["prices_stale"]);
+        watched.engine.set_alert_sources(vec!["other".to_owned()]);
+        watched.engine.set_prices(book(UnixMs(0)));
+        assert_eq!(watched.tick(10), [""; 0], "after a reload they may still be downloaded");
+        assert_eq!(watched.tick(130), ["prices_stale"]);
     }
 
     #[test]

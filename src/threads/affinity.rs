@@ -5,7 +5,7 @@
 
 use std::io;
 
-/// Highest number of a CPU that can be set.
+/// Highest number of a CPU in the affinity mask of Linux.
 pub const CPU_MAX: u32 = 1_023;
 
 /// Returns `true` if this process may use this CPU.
@@ -34,7 +34,7 @@ mod system {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     /// CPUs of the first pinned thread before it was pinned.
-    static BEFORE: OnceLock<CpuSet> = OnceLock::new();
+    static UNPINNED: OnceLock<CpuSet> = OnceLock::new();
 
     pub(super) fn is_available(cpu: u32) -> bool {
         let all = sched_getaffinity(None);
@@ -46,18 +46,18 @@ mod system {
         let index = index(cpu).filter(|index| all.is_set(*index));
         let mut one = CpuSet::new();
         one.set(index.ok_or(io::ErrorKind::InvalidInput)?);
-        BEFORE.get_or_init(|| all);
+        UNPINNED.get_or_init(|| all);
         Ok(sched_setaffinity(None, &one)?)
     }
 
     pub(super) fn unpin() {
-        if let Some(all) = BEFORE.get() {
-            // A thread that stays on the feed's CPU is slower, and nothing else.
+        if let Some(all) = UNPINNED.get() {
+            // A failure costs only speed: the thread shares the CPU of the feed.
             let _is_unpinned = sched_setaffinity(None, all).is_ok();
         }
     }
 
-    /// A set panics for a higher number.
+    /// Returns `None` for a number at which [`CpuSet`] would panic.
     fn index(cpu: u32) -> Option<usize> {
         usize::try_from(cpu).ok().filter(|index| *index < CpuSet::MAX_CPU)
     }

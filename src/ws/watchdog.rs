@@ -1,9 +1,9 @@
 //! Liveness of a connection, as a state machine without a clock.
 //!
 //! Two timers. The *transport* timer is reset by every frame: after `ping_interval` without one a
-//! ping is sent, and after another `pong_timeout` the socket is dead; a server may set both times. The *data* timer is reset by
-//! subscription data only, so it detects a server that answers pings and delivers nothing. Its
-//! timeout follows the [`ArrivalStats`] of the feed.
+//! ping is sent, and after another `pong_timeout` the socket is dead; a server may set both times.
+//! The *data* timer is reset by subscription data only, so it detects a server that answers pings and
+//! delivers nothing. Its timeout follows the [`ArrivalStats`] of the feed.
 //!
 //! A quiet feed is no fault. Silence leads first to a new subscription on the same connection, then
 //! once to a new connection, for which the statistics are reset. If that one is silent too, the feed
@@ -22,6 +22,8 @@ use crate::{
 const WINDOW: u32 = 64;
 /// Minimum number of intervals for a data timeout below `idle_timeout`.
 const INTERVALS_MIN: u32 = 16;
+/// Minimum data timeout as a fraction of `idle_timeout`.
+const IDLE_DIVISOR: u32 = 4;
 /// Data timeout as a multiple of the longest recent interval.
 const TIMEOUT_FACTOR: u32 = 4;
 /// Maximum time between two new subscriptions of a quiet feed.
@@ -67,14 +69,14 @@ impl ArrivalStats {
     }
 
     /// Returns the data timeout, or `None` if there are too few intervals.
-    fn threshold(&self, idle: Duration) -> Option<Duration> {
+    fn data_timeout(&self, idle: Duration) -> Option<Duration> {
         if !self.has_window && self.intervals < 2 {
             return None;
         }
         let is_reliable = self.has_window || self.intervals >= INTERVALS_MIN;
-        let floor = if is_reliable { idle.checked_div(4).unwrap_or(idle) } else { idle };
+        let shortest = idle.checked_div(IDLE_DIVISOR).filter(|_| is_reliable).unwrap_or(idle);
         let longest = self.longest.max(self.longest_before);
-        Some(longest.saturating_mul(TIMEOUT_FACTOR).max(floor))
+        Some(longest.saturating_mul(TIMEOUT_FACTOR).max(shortest))
     }
 }
 
@@ -101,6 +103,9 @@ pub struct Watchdog {
     pinged_at: Option<Instant>,
     data_since: Instant,
     resubscribed: bool,
+    /// Time of the last new subscription of a quiet feed.
+    quiet_since: Instant,
+    /// Time until the next new subscription of a quiet feed. Doubled by each.
     quiet_timeout: Duration,
     suspend: SuspendDetector,
 }
@@ -116,6 +121,7 @@ impl Watchdog {
             pinged_at: None,
             data_since: now,
             resubscribed: false,
+            quiet_since: now,
             quiet_timeout: limits.idle_timeout,
             suspend: SuspendDetector::new(now, steady),
         }
@@ -154,8 +160,8 @@ impl Watchdog {
         self.data_since
     }
 
-    /// Checks the timers. `Abort` is returned by every further check, the other actions once per
-    /// silence.
+    /// Checks the timers. `Abort` is returned by every further check, `Ping` and `Reconnect` once per
+    /// silence, `Resubscribe` once, or at growing intervals if the feed is quiet.
     pub fn check(
         &mut self,
         arrival_stats: &mut ArrivalStats,
@@ -168,20 +174,20 @@ impl Watchdog {
                 return WatchdogAction::Abort(now.saturating_duration_since(self.last_frame));
             }
             Some(_) => {}
-            None if was_suspended || now >= later(self.last_frame, self.ping_interval) => {
+            None if was_suspended || now >= after(self.last_frame, self.ping_interval) => {
                 self.pinged_at = Some(now);
                 return WatchdogAction::Ping;
             }
             None => {}
         }
-        let Some((at, known)) = self.data_deadline(arrival_stats) else {
+        let Some((at, has_stats)) = self.data_deadline(arrival_stats) else {
             return WatchdogAction::Nothing;
         };
         if now < at {
             return WatchdogAction::Nothing;
         }
         let silent = now.saturating_duration_since(self.data_since);
-        match (known, self.resubscribed) {
+        match (has_stats, self.resubscribed) {
             (true, true) => {
                 arrival_stats.reset();
                 WatchdogAction::Reconnect(silent)
@@ -191,18 +197,18 @@ impl Watchdog {
                 WatchdogAction::Resubscribe(silent)
             }
             (false, _) => {
-                self.data_since = now;
+                self.quiet_since = now;
                 self.quiet_timeout = self.quiet_timeout.saturating_mul(2).min(QUIET_INTERVAL_MAX);
                 WatchdogAction::Resubscribe(silent)
             }
         }
     }
 
-    /// Returns the latest time of the next check.
+    /// Returns the time at which the next check is due.
     pub fn next_check(&self, arrival_stats: &ArrivalStats) -> Instant {
         let transport = match self.pinged_at {
-            Some(pinged_at) => later(pinged_at, self.pong_timeout),
-            None => later(self.last_frame, self.ping_interval),
+            Some(pinged_at) => after(pinged_at, self.pong_timeout),
+            None => after(self.last_frame, self.ping_interval),
         };
         self.data_deadline(arrival_stats).map_or(transport, |(data, _)| data.min(transport))
     }
@@ -210,17 +216,17 @@ impl Watchdog {
     /// Returns the data deadline, and `true` if it is based on the statistics.
     fn data_deadline(&self, arrival_stats: &ArrivalStats) -> Option<(Instant, bool)> {
         let idle = self.idle?;
-        Some(match arrival_stats.threshold(idle) {
-            Some(threshold) => {
+        Some(match arrival_stats.data_timeout(idle) {
+            Some(timeout) => {
                 let times = if self.resubscribed { 2 } else { 1 };
-                (later(self.data_since, threshold.saturating_mul(times)), true)
+                (after(self.data_since, timeout.saturating_mul(times)), true)
             }
-            None => (later(self.data_since, self.quiet_timeout), false),
+            None => (after(self.data_since.max(self.quiet_since), self.quiet_timeout), false),
         })
     }
 }
 
-fn later(instant: Instant, wait: Duration) -> Instant {
+fn after(instant: Instant, wait: Duration) -> Instant {
     instant.checked_add(wait).unwrap_or(instant)
 }
 
@@ -371,6 +377,10 @@ mod tests {
             "{seen:?}"
         );
         assert!(seen.len() < 20, "{seen:?}");
+        // The silence lasts since the start, not since the last new subscription.
+        let total = |at: u64| WatchdogAction::Resubscribe(Duration::from_secs(at));
+        assert!(seen.iter().all(|(at, action)| *action == total(*at)), "{seen:?}");
+        assert_eq!(fixture.watchdog.data_since(), fixture.start);
     }
 
     #[test]

@@ -619,7 +619,7 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let text = out(&output);
     let (described, table) = text.split_once("Listed at").expect(&text);
-    assert!(described.contains("they count without their age"), "{text}");
+    assert!(described.contains("so their age is not checked"), "{text}");
     let expected = concat!(
         " or below 85.00 % of buff.bid or ask:\n",
         " matches       of      price  percent   margin  number     profit  item\n",
@@ -698,9 +698,18 @@ fn the_price_commands_read_and_show_a_local_file() {
         run(&["status"]),
         (Some(1), "own: no prices yet; run `sniper prices update`\n".to_owned())
     );
+    let (_, text) = run(&["diff"]);
+    assert_eq!(text, "own: no prices yet; run `sniper prices update`\n");
     prices("name,ask,bid,count\nFracture Case,0.60,0.50,9\nx,1,,\n");
     let (code, text) = run(&["update"]);
     assert!(code == Some(0) && text.starts_with("own: updated, 2 items, "), "{text}");
+    assert_eq!(run(&["diff"]).1, "own: nothing to compare: only one table is stored\n");
+    for subcommand in ["update", "diff"] {
+        let (code, text) = run(&[subcommand, "other", "--json"]);
+        let object: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((code, &object["sources"][0]["name"]), (Some(1), &"other".into()), "{text}");
+        assert_eq!(object["sources"][0]["error"], "no such source; the settings have own");
+    }
     let (code, text) = run(&["status"]);
     assert!(code == Some(0) && text.starts_with("own: file, 2 items, "), "{text}");
     let (code, text) = run(&["show", "Fracture Case"]);

@@ -230,8 +230,8 @@ fn items_that_no_price_source_knows_are_warned_of_and_their_case_is_corrected() 
     let misspelled = "`AK-47 | Redlien` is not a known item; did you mean `AK-47 | Redline`?";
     for expected in [
         misspelled,
-        "there is no Factory New `AK-47 | Redline`: it is known in MW, FT, BS",
-        "no price source knows a StatTrak™ `AK-47 | Redline`",
+        "there is no Factory New `AK-47 | Redline`: it is known in MW, FT, BS; correct `wear`",
+        "no price source knows a StatTrak™ `AK-47 | Redline`; the entry matches no listing",
         "every item but StatTrak™ and Souvenir",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");

@@ -30,7 +30,7 @@ use crate::{
     },
     alerts::channel::{AlertChannel, CheckFailure},
     clock,
-    config::{Config, Mode},
+    config::Config,
     domain::account::{BalanceError, User},
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
@@ -69,10 +69,11 @@ pub struct DoctorArgs {
 /// Maximum time to wait for the first listing.
 pub const LISTING_WAIT: Duration = Duration::from_secs(30);
 
-/// Maximum number of pages of own trades to read; two pages show that the cursor advances.
+/// Maximum number of pages of own trades to read. Two show that the cursor advances.
 const OWN_TRADES_PAGES_MAX: u32 = 2;
 
-/// Maximum difference between the local clock and the server clock.
+/// Maximum difference between the local clock and the server clock. A smaller one is
+/// harmless, because orders for held listings are timed by the server clock.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
 /// Runs `sniper doctor`. `check_market` is [`check`] for the configured market. The exit code
@@ -80,7 +81,7 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// Returns [`AppError::Print`] if a result cannot be printed.
+/// Returns [`AppError::Print`] if a result cannot be printed, or the error of `check_market`.
 pub fn run(
     context: CommandContext<'_>,
     check_market: impl FnOnce(Config) -> Result<ExitCode, AppError>,
@@ -169,10 +170,7 @@ pub fn invalid_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) ->
 }
 
 fn settings(config: &Config) -> DoctorStep {
-    let mode = match config.mode {
-        Mode::Dry => "dry",
-        Mode::Live => "live",
-    };
+    let mode = config.mode.name();
     let entries = counted(config.whitelist.len(), "whitelist entry", "whitelist entries");
     let mut seen = format!("{mode}, {entries}, feed {}", config.endpoints.ws);
     if let Some(listen) = config.dashboard.listen.filter(|_| config.dashboard.is_remote()) {
@@ -266,7 +264,7 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
     };
     let took = started.elapsed();
     let (reply, tls) = match result {
-        Ok(done) => done,
+        Ok(read) => read,
         Err(step) => {
             done(step);
             for name in ["sign-in", "balance", "own trades", "clock interval"] {
@@ -275,6 +273,8 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             return;
         }
     };
+    // Compares the clocks before the own trades are read, which can take many seconds.
+    let clock_interval = clock_interval(&reply, took, names);
     done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
     match signed_in_user(market, config, &reply) {
         Ok(user) => {
@@ -292,7 +292,7 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             done(DoctorStep::skipped("own trades"));
         }
     }
-    done(clock_interval(&reply, took, names));
+    done(clock_interval);
 }
 
 /// Creates a failed step from a failed account read.
@@ -404,7 +404,7 @@ fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String 
     seen
 }
 
-/// Estimates the server clock from one response.
+/// Estimates the server clock from a response that has just arrived.
 fn clock_interval(reply: &HttpReply, took: Duration, names: &EnvironmentNames) -> DoctorStep {
     let name = "clock interval";
     let Some(date) = reply.response.head.date else {
@@ -490,10 +490,12 @@ async fn alerts(config: &Config) -> DoctorStep {
         return DoctorStep::ok(name, Duration::ZERO, "no channel");
     }
     let (mut seen, mut problems, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
+    let tls = Tls::from_config(config).map_err(|error| error_chain(&error));
     for channel in channels {
-        let channel = Tls::from_config(config)
-            .map_err(|error| error_chain(&error))
-            .and_then(|tls| AlertChannel::new(channel, &tls).map_err(|error| error.to_string()));
+        let channel = tls
+            .as_ref()
+            .map_err(String::clone)
+            .and_then(|tls| AlertChannel::new(channel, tls).map_err(|error| error_chain(&error)));
         let channel = match channel {
             Ok(channel) => channel,
             Err(error) => {
@@ -517,7 +519,7 @@ async fn alerts(config: &Config) -> DoctorStep {
     }
 }
 
-/// Writes a temporary file to `SNIPER_DATA`.
+/// Writes and syncs a temporary file in `SNIPER_DATA`, as the ledger does.
 fn disk(directory: &Path) -> DoctorStep {
     let started = Instant::now();
     let result = write_and_remove(directory);

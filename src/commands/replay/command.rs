@@ -27,8 +27,6 @@ Examples:
 /// Maximum number of lines about matching listings, and about others, without `--all`.
 const LINES_MAX: usize = 200;
 
-const NS_PER_MS: u64 = 1_000_000;
-
 /// Arguments of `replay`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct ReplayArgs {
@@ -255,7 +253,7 @@ impl DecisionLine {
             }
         };
         Some(Self {
-            time: UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX)),
+            time: UnixMs::from_nanos(ns),
             word,
             price: trade.total_value.map_or_else(|| "?".to_owned(), |price| price.to_string()),
             item: trade.market_name.clone().into_owned(),

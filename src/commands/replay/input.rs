@@ -16,10 +16,8 @@ use crate::{
     domain::time::UnixMs,
     prices::PriceBook,
     recording::{RecordedPrices, Recording},
-    text::Escaped,
+    text::{Escaped, counted},
 };
-
-const NS_PER_MS: u64 = 1_000_000;
 
 /// A recording, and the prices by which it is replayed.
 #[derive(Clone, Debug)]
@@ -31,21 +29,21 @@ pub struct ReplayInput {
     tables: Vec<(String, Option<UnixMs>)>,
 }
 
-/// Where the prices of a replay come from.
+/// Source of the prices of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum PriceOrigin {
     /// The settings have no source.
     None,
-    /// The recording: number of changes, and the time up to which they were recorded if that is not
-    /// its end.
-    Recorded { changes: usize, until: Option<UnixMs> },
+    /// The recording: number of its snapshots, and the time of the last one if later ones could not be
+    /// recorded.
+    Recorded { snapshots: usize, until: Option<UnixMs> },
     /// A folder with stored tables.
     Folder(PathBuf),
 }
 
 impl ReplayInput {
-    /// Opens a recording, by default the newest one of `sniper run --record`. Its prices are those of
-    /// `folder`, else those that were recorded, else the stored ones.
+    /// Opens a recording, by default the newest one of `sniper run --record`. Its prices are those in
+    /// `folder`, else the recorded ones, else the stored ones.
     ///
     /// # Errors
     ///
@@ -70,7 +68,7 @@ impl ReplayInput {
         let (prices, origin, tables) = match (recorded, folder) {
             _ if sources.is_empty() => (ReplayPrices::None, PriceOrigin::None, Vec::new()),
             (Some(recorded), _) => {
-                let (origin, tables) = of_recording(&recorded);
+                let (origin, tables) = recorded_tables(&recorded);
                 (ReplayPrices::Recorded(recorded, config.prices.clone()), origin, tables)
             }
             (None, folder) => {
@@ -79,7 +77,7 @@ impl ReplayInput {
                     None => PriceStore::new(&config.data_dir),
                 };
                 let book = store.book(&config.prices).accepting_later_prices();
-                let tables = of_book(config, &book);
+                let tables = stored_tables(config, &book);
                 let origin = PriceOrigin::Folder(store.folder().to_owned());
                 (ReplayPrices::Fixed(Arc::new(book)), origin, tables)
             }
@@ -87,13 +85,13 @@ impl ReplayInput {
         Ok(Self { recording, prices, origin, tables })
     }
 
-    /// Describes recording and prices. `span_ns`: receive times of the first and last message.
+    /// Describes recording and prices. `span_ns`: receive times of the first and last message, in
+    /// nanoseconds since 1970.
     pub fn describe(&self, span_ns: Option<(u64, u64)>) -> String {
-        let time = |ns: u64| UnixMs(i64::try_from(ns / NS_PER_MS).unwrap_or(i64::MAX));
-        let first = span_ns.map(|(first, _)| time(first));
         let mut text = format!("Recording: {}", self.recording.directory().display());
         if let Some((first, last)) = span_ns {
-            text.push_str(&format!(", {} to {}", time(first), time(last)));
+            let [first, last] = [first, last].map(UnixMs::from_nanos);
+            text.push_str(&format!(", {first} to {last}"));
         }
         if !self.recording.is_complete() {
             text.push_str(" (incomplete)");
@@ -106,34 +104,33 @@ impl ReplayInput {
         text.push_str("\nPrices: ");
         text.push_str(&match &self.origin {
             PriceOrigin::None => "the settings have no source".to_owned(),
-            PriceOrigin::Recorded { changes, until } => {
+            PriceOrigin::Recorded { snapshots, until } => {
                 let until =
                     until.map(|until| format!("; recorded only until {until}")).unwrap_or_default();
-                let changes = changes.saturating_sub(1);
-                format!("as recorded, {tables}; {changes} later changes{until}")
+                let changes = snapshots.saturating_sub(1);
+                let changes = counted(changes, "later change", "later changes");
+                format!("as recorded, {tables}; {changes}{until}")
             }
             PriceOrigin::Folder(folder) => {
                 format!("not recorded; taken from {}, {tables}", folder.display())
             }
         });
-        if self.is_timeless(first) {
-            text.push_str(
-                "\n  They are newer than the recording, so they count without their age.",
-            );
+        if self.are_later_than(span_ns) {
+            text.push_str("\n  They are newer than the recording, so their age is not checked.");
         }
         text.push('\n');
         text
     }
 
-    /// Returns `true` if prices are used for listings that are older than they are.
-    fn is_timeless(&self, first: Option<UnixMs>) -> bool {
+    /// Returns `true` if prices are newer than the first listing for which they are used.
+    fn are_later_than(&self, span_ns: Option<(u64, u64)>) -> bool {
+        let first = span_ns.map(|(first, _)| UnixMs::from_nanos(first));
         let is_later = |at: &UnixMs| first.is_some_and(|first| first < *at);
         matches!(self.origin, PriceOrigin::Folder(_))
             && self.tables.iter().filter_map(|(_, at)| at.as_ref()).any(is_later)
     }
 
     pub fn to_json(&self, span_ns: Option<(u64, u64)>) -> Value {
-        let first = span_ns.map(|(first, _)| UnixMs(i64::try_from(first / NS_PER_MS).unwrap_or(0)));
         let tables = self
             .tables
             .iter()
@@ -146,29 +143,30 @@ impl ReplayInput {
                 PriceOrigin::Folder(_) => "folder",
             },
             "sources": tables,
-            "without_age": self.is_timeless(first),
+            "without_age": self.are_later_than(span_ns),
         })
     }
 }
 
-fn of_recording(recorded: &RecordedPrices) -> (PriceOrigin, Vec<(String, Option<UnixMs>)>) {
+/// Returns the origin of recorded prices, and the first table of each source.
+fn recorded_tables(recorded: &RecordedPrices) -> (PriceOrigin, Vec<(String, Option<UnixMs>)>) {
     let changes = recorded.changes();
     let last = changes.last().filter(|change| change.is_last);
-    let until = last.map(|change| UnixMs(i64::try_from(change.ns / NS_PER_MS).unwrap_or(i64::MAX)));
+    let until = last.map(|change| UnixMs::from_nanos(change.ns));
     let tables = changes.first().into_iter().flat_map(|change| &change.sources);
     let tables =
         tables.map(|table| (table.name.clone(), table.file.as_ref().map(|_| UnixMs(table.at_ms))));
-    (PriceOrigin::Recorded { changes: changes.len(), until }, tables.collect())
+    (PriceOrigin::Recorded { snapshots: changes.len(), until }, tables.collect())
 }
 
-fn of_book(config: &Config, book: &PriceBook) -> Vec<(String, Option<UnixMs>)> {
+fn stored_tables(config: &Config, book: &PriceBook) -> Vec<(String, Option<UnixMs>)> {
     let sources = config.prices.sources.iter().zip(book.sources());
     sources
         .map(|(source, table)| (source.name.clone(), table.has_table().then_some(table.at)))
         .collect()
 }
 
-/// Returns the newest session of a folder with recordings.
+/// Returns the session in this folder whose manifest was written last.
 fn newest(folder: &Path) -> io::Result<PathBuf> {
     let missing = |error: io::Error| {
         let message =
@@ -178,11 +176,9 @@ fn newest(folder: &Path) -> io::Result<PathBuf> {
     let mut newest: Option<(std::time::SystemTime, PathBuf)> = None;
     for entry in fs::read_dir(folder).map_err(missing)? {
         let path = entry?.path();
-        let created = fs::metadata(path.join(crate::recording::MANIFEST_FILE));
-        let Ok(created) = created.and_then(|metadata| metadata.modified()) else { continue };
-        if newest.as_ref().is_none_or(|newest| *newest < (created, path.clone())) {
-            newest = Some((created, path));
-        }
+        let manifest = fs::metadata(path.join(crate::recording::MANIFEST_FILE));
+        let Ok(written) = manifest.and_then(|metadata| metadata.modified()) else { continue };
+        newest = newest.max(Some((written, path)));
     }
     newest.map(|(_, path)| path).ok_or_else(|| missing(io::ErrorKind::NotFound.into()))
 }

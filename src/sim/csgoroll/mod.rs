@@ -4,8 +4,8 @@
 //! - [`listing`], [`operations`], [`feed`]: the wire formats. Pure.
 //! - [`server`] with [`SimServer`](server::SimServer), `feed_connection`: input and output.
 //!
-//! Wire formats and units are written a second time here, without code of the client modules, so that
-//! a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks that.
+//! Wire formats and units are written a second time here, without code of the client modules, so
+//! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks that.
 
 pub mod feed;
 mod feed_connection;
@@ -66,15 +66,15 @@ pub const FAULTS: [FaultKind; 39] = [
 ];
 
 /// Returns an id in the marketplace's format: unpadded base64 of, say, `Trade:32993472`.
-fn global_id(of: &str, number: u64) -> String {
-    STANDARD_NO_PAD.encode(format!("{of}:{number}"))
+fn global_id(type_name: &str, number: u64) -> String {
+    STANDARD_NO_PAD.encode(format!("{type_name}:{number}"))
 }
 
 /// Returns the number of an id of this type, or `None` for any other text.
-fn number_of(of: &str, id: &str) -> Option<u64> {
+fn number_of(type_name: &str, id: &str) -> Option<u64> {
     let text = String::from_utf8(STANDARD_NO_PAD.decode(id).ok()?).ok()?;
-    let number = text.strip_prefix(of)?.strip_prefix(':')?.parse().ok()?;
-    (global_id(of, number) == id).then_some(number)
+    let number = text.strip_prefix(type_name)?.strip_prefix(':')?.parse().ok()?;
+    (global_id(type_name, number) == id).then_some(number)
 }
 
 /// Returns an amount as the marketplace writes it.
@@ -97,7 +97,7 @@ fn hundredths(value: i64) -> Value {
     decimal(&format!("{sign}{}.{:02}", size / 100, size % 100))
 }
 
-/// Returns a decimal number with all its digits, which `serde_json` could round.
+/// Returns a decimal number, which is exact with up to 15 significant digits.
 fn decimal(text: &str) -> Value {
     text.parse::<f64>().map_or(Value::Null, Value::from)
 }

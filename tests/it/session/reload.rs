@@ -60,6 +60,9 @@ async fn a_reload_applies_the_whitelist_and_the_budget_and_names_what_needs_a_re
         + "\n[[whitelist]]\nitem = \"Fracture Case\"\nmax_price = 1\nmax_quantity = 1\n\
            \n[feed]\nconnections = 2\n";
     write_settings(&program, &changed);
+    let dotenv = program.directory.path().join(".env");
+    let renewed = fs::read_to_string(&dotenv).unwrap().replace(&market.session(), "renewed");
+    fs::write(&dotenv, renewed).unwrap();
     let done = command(&program, &["reload"]);
     let out = text(&done.stdout);
     assert_eq!(done.status.code(), Some(0), "{out}{}", text(&done.stderr));
@@ -68,6 +71,7 @@ async fn a_reload_applies_the_whitelist_and_the_budget_and_names_what_needs_a_re
         "  Whitelist: 2 entries (1 added, 1 changed, 0 removed)",
         "  Budget: total 100000.00 → 30.00",
         "  Not applied: [feed] cannot change while the bot runs; restart it",
+        "  Not applied: the credential cannot change while the bot runs; restart it",
     ] {
         assert!(out.lines().any(|found| found == line), "{line}: {out}");
     }
