@@ -133,8 +133,11 @@ impl OrderLookUps {
     }
 }
 
-/// Looks up orders until the receiver of the updates is dropped. Returns at once on a market
-/// without own order ids.
+/// Looks up orders until the receiver of the updates is dropped, from the end of the first read of the
+/// account on, which ordering waits for. Returns at once on a market without own order ids.
+///
+/// Two look-ups are at least the [`interval`](crate::markets::ReadRate::interval) of the reads apart,
+/// so that they leave the burst to the other reads.
 ///
 /// # Cancel safety
 ///
@@ -145,15 +148,20 @@ pub async fn look_up_orders<M: MarketApi>(
     updates: &mpsc::Sender<AccountUpdate>,
 ) {
     let Some(look_ups) = requests.order_look_ups() else { return };
+    tokio::select! {
+        () = updates.closed() => return,
+        () = requests.first_read_ended() => {}
+    }
     let has_list = reader.has_purchases();
     let mut times = LookUpTimes::default();
+    let mut free_at: Option<Instant> = None;
     loop {
         let next = times.next(Instant::now(), clock::now());
         tokio::select! {
             biased;
             () = updates.closed() => return,
             () = look_ups.changed.notified() => times.set(&look_ups.orders(has_list), Instant::now()),
-            () = wait_until(next.map(|next| next.due)) => {
+            () = wait_until(next.map(|next| next.due).max(next.and(free_at))) => {
                 let Some(ScheduledLookUp { order, .. }) = next else { continue };
                 let reference = OrderReference { id: &order.key.id, own_id: &order.own_id };
                 let update = match reader.order(reference).await {
@@ -165,7 +173,9 @@ pub async fn look_up_orders<M: MarketApi>(
                         AccountUpdate::failed(ReadKind::Orders, &failure, names)
                     }
                 };
-                times.on_look_up(&order.key, Instant::now());
+                let now = Instant::now();
+                times.on_look_up(&order.key, now);
+                free_at = now.checked_add(M::CAPABILITIES.reads.interval);
                 if updates.send(update).await.is_err() {
                     return;
                 }

@@ -6,6 +6,7 @@
 //! - [`backfill`]: reads open listings after a gap of the feed.
 //! - [`poller`]: reads balance and purchases at an interval and on request.
 //! - [`prices`]: downloads reference prices.
+//! - `rate_limiter`: keeps the reads of a host below its limit. Pure.
 //! - [`look_up`]: looks up orders of unknown outcome by their own ids.
 //!
 //! All of it runs on a background thread and passes its results through bounded queues to the thread
@@ -17,6 +18,7 @@ pub mod look_up;
 pub mod poller;
 pub mod prices;
 pub mod purchases;
+mod rate_limiter;
 pub mod reader;
 
 pub use self::{

@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::sleep,
 };
 
@@ -84,6 +84,8 @@ pub struct RefreshRequests {
     oldest_open_ms: AtomicI64,
     /// `None` on a market without own order ids.
     order_look_ups: Option<OrderLookUps>,
+    /// `true` once the first read of the account has ended.
+    has_read: watch::Sender<bool>,
 }
 
 impl Default for RefreshRequests {
@@ -99,6 +101,7 @@ impl RefreshRequests {
             soon: Notify::new(),
             oldest_open_ms: AtomicI64::new(i64::MAX),
             order_look_ups: own_ids.map(OrderLookUps::new),
+            has_read: watch::Sender::new(false),
         }
     }
 
@@ -116,6 +119,16 @@ impl RefreshRequests {
         bought: impl Iterator<Item = (TradeKey, UnixMs, bool)>,
     ) -> bool {
         self.order_look_ups.as_ref().is_none_or(|look_ups| look_ups.replace(unknown, bought))
+    }
+
+    /// Waits until balance and purchases were read for the first time, or could not be.
+    pub(super) async fn first_read_ended(&self) {
+        // An error would mean that the sender, which `self` owns, is gone.
+        drop(self.has_read.subscribe().wait_for(|has_read| *has_read).await);
+    }
+
+    fn on_read(&self) {
+        self.has_read.send_if_modified(|has_read| !std::mem::replace(has_read, true));
     }
 
     pub(super) const fn order_look_ups(&self) -> Option<&OrderLookUps> {
@@ -169,6 +182,9 @@ pub async fn poll_account<M: MarketApi>(
                 );
                 let names = &M::CAPABILITIES.environment;
                 let update = AccountUpdate::failed(ReadKind::Balance, &failure, names);
+                if is_final {
+                    requests.on_read();
+                }
                 if updates.send(update).await.is_err() || is_final {
                     return;
                 }
@@ -189,6 +205,7 @@ pub async fn poll_account<M: MarketApi>(
                 return;
             }
         }
+        requests.on_read();
         tokio::select! {
             () = sleep(config.interval.saturating_sub(began.elapsed())) => {}
             () = requests.soon.notified() => {

@@ -145,7 +145,7 @@ mod tests {
         markets::order_template::OrderTemplate,
         markets::{
             AccountQuery, AccountQueryError, Capabilities, EnvironmentNames, OwnOrderIdSupport,
-            ReadError, csgoroll::Csgoroll,
+            ReadError, ReadRate, csgoroll::Csgoroll,
         },
         net::{
             http_head::ResponseHead,
@@ -237,6 +237,7 @@ mod tests {
             }),
             auth: Auth::ApiKeyQuery { name: "api" },
             environment: EnvironmentNames::UNKNOWN,
+            reads: ReadRate::UNDOCUMENTED,
         };
 
         fn order_template(&self) -> OrderTemplate {

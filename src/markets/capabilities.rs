@@ -25,6 +25,37 @@ pub struct Capabilities {
     /// Part of a request in which the credential is expected.
     pub auth: Auth,
     pub environment: EnvironmentNames,
+    /// Rate of the reads over HTTP.
+    pub reads: ReadRate,
+}
+
+/// Rate of the reads over HTTP, which stays below the documented limit of the market: tokens of the
+/// feed and keep-warm requests count against the same limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRate {
+    /// Number of reads that may follow each other without a wait, after a rest.
+    pub burst: u32,
+    /// Time after which one more read is allowed.
+    pub interval: Duration,
+}
+
+impl ReadRate {
+    /// For a market without a documented limit.
+    pub const UNDOCUMENTED: Self = Self { burst: 1, interval: Duration::from_secs(1) };
+
+    /// Creates the rate with this burst and at most `max` reads in any minute.
+    ///
+    /// A burst that is not below `max` leaves one read per minute after it.
+    pub const fn per_minute(max: u32, burst: u32) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        // A minute may begin with a full burst.
+        let interval = match MINUTE.checked_div(max.saturating_sub(burst)) {
+            // Rounded up, so that no minute contains one more.
+            Some(interval) => interval.saturating_add(Duration::from_nanos(1)),
+            None => MINUTE,
+        };
+        Self { burst, interval }
+    }
 }
 
 /// Own ids of orders: each order carries one, by which it can be looked up.
@@ -94,6 +125,7 @@ mod tests {
             own_order_ids: None,
             auth: Auth::Cookie,
             environment: EnvironmentNames::UNKNOWN,
+            reads: ReadRate::UNDOCUMENTED,
         };
         let markup = WhitelistEntry { max_markup: Some(Percent::default()), ..entry() };
         let float = WhitelistEntry {

@@ -10,7 +10,7 @@ pub mod order_template;
 pub mod waxpeer;
 
 pub use self::{
-    capabilities::{Capabilities, EnvironmentNames, OwnOrderIdSupport},
+    capabilities::{Capabilities, EnvironmentNames, OwnOrderIdSupport, ReadRate},
     market_api::{
         AccountQuery, AccountQueryError, Attribution, MarketApi, OrderReference, ReadError,
     },

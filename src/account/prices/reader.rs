@@ -9,7 +9,7 @@ use std::{
 
 use super::store::{PriceStore, StoredAs, StoredTable};
 use crate::{
-    account::reader::RateLimiter,
+    account::rate_limiter::RateLimiter,
     clock,
     config::{
         USER_AGENT,

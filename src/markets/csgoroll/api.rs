@@ -12,7 +12,7 @@ use crate::{
     markets::order_template::{OrderFields, OrderTemplate},
     markets::{
         AccountQuery, AccountQueryError, Attribution, Capabilities, EnvironmentNames, MarketApi,
-        ReadError,
+        ReadError, ReadRate,
     },
     net::http_message::{Auth, HttpRequest, HttpResponse},
 };
@@ -33,6 +33,7 @@ impl MarketApi for Csgoroll {
             credential: "CSGOROLL_SESSION",
             cookie: Some("CSGOROLL_COOKIE"),
         },
+        reads: ReadRate::UNDOCUMENTED,
     };
 
     fn order_template(&self) -> OrderTemplate {

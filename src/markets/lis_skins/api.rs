@@ -11,7 +11,7 @@ use crate::{
     markets::order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     markets::{
         AccountQuery, AccountQueryError, Attribution, Capabilities, EnvironmentNames, MarketApi,
-        OrderReference, OwnOrderIdSupport, ReadError,
+        OrderReference, OwnOrderIdSupport, ReadError, ReadRate,
     },
     net::http_message::{Auth, HttpRequest, HttpResponse},
 };
@@ -25,6 +25,19 @@ const UNKNOWN_ACCOUNT: &str = "unknown";
 /// Longest time until the market shows an executed order. Its documentation states none; a public
 /// client waits this long.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(600);
+
+/// Requests per minute that the market documents, for all endpoints but that of orders, which has
+/// 500. Orders are limited by the settings, far below it.
+const REQUESTS_PER_MINUTE: u32 = 200;
+
+/// Part of the limit that is left to tokens of the feed, keep-warm requests and `sniper doctor`.
+const REQUEST_MARGIN: u32 = 50;
+
+/// Reads per minute.
+const READS_PER_MINUTE: u32 = REQUESTS_PER_MINUTE - REQUEST_MARGIN;
+
+/// Reads without a wait: the balance, and all pages of the purchases of a week.
+const READ_BURST: u32 = 30;
 
 impl LisSkins {
     fn account_id(&self) -> &str {
@@ -47,6 +60,7 @@ impl MarketApi for LisSkins {
             credential: "LIS_SKINS_KEY",
             cookie: None,
         },
+        reads: ReadRate::per_minute(READS_PER_MINUTE, READ_BURST),
     };
 
     fn order_template(&self) -> OrderTemplate {

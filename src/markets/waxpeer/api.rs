@@ -14,7 +14,7 @@ use crate::{
     markets::order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     markets::{
         AccountQuery, AccountQueryError, Attribution, Capabilities, EnvironmentNames, MarketApi,
-        OrderReference, OwnOrderIdSupport, ReadError,
+        OrderReference, OwnOrderIdSupport, ReadError, ReadRate,
     },
     net::http_message::{Auth, HttpRequest, HttpResponse, JSON, RequestParts, percent_encode},
 };
@@ -68,6 +68,8 @@ impl MarketApi for Waxpeer {
             credential: "WAXPEER_KEY",
             cookie: None,
         },
+        // Only searches and prices have a documented limit, and neither is read.
+        reads: ReadRate::UNDOCUMENTED,
     };
 
     fn order_template(&self) -> OrderTemplate {

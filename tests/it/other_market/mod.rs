@@ -25,7 +25,7 @@ use sniper::{
     markets::{
         AccountQuery, AccountQueryError, Attribution, Capabilities, DecodeInput, Decoded, DialPlan,
         EnvironmentNames, MarketApi, MarketEvent, MarketSubscription, Marketplace, OrderReference,
-        OwnOrderIdSupport, PrepareError, ReadError,
+        OwnOrderIdSupport, PrepareError, ReadError, ReadRate,
         order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
     },
     net::http_message::{Auth, HttpRequest, HttpResponse},
@@ -173,6 +173,8 @@ impl MarketApi for OtherMarket {
         }),
         auth: Auth::ApiKeyHeader { name: "X-Api-Key" },
         environment: EnvironmentNames::UNKNOWN,
+        // The server of the tests has no limit.
+        reads: ReadRate { burst: 1_000, interval: Duration::from_millis(1) },
     };
 
     fn order_template(&self) -> OrderTemplate {

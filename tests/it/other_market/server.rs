@@ -73,6 +73,8 @@ struct State {
     executed: BTreeMap<String, (u64, u32)>,
     /// Queries of the orders.
     orders: Vec<Query>,
+    /// Paths of the requests of the API except orders.
+    reads: Vec<String>,
     /// Own ids that were looked up.
     look_ups: Vec<String>,
     /// The connection of the next order is closed instead of a response.
@@ -178,6 +180,10 @@ impl OtherServer {
         self.state().look_ups.iter().filter(|looked_up| *looked_up == own_id).count()
     }
 
+    pub(super) fn reads(&self) -> Vec<String> {
+        self.state().reads.clone()
+    }
+
     pub(super) fn orders(&self) -> Vec<Query> {
         self.state().orders.clone()
     }
@@ -245,6 +251,9 @@ fn respond(head: &str, state: &mut State) -> Option<(&'static str, String)> {
         .any(|(name, value)| name.eq_ignore_ascii_case("X-Api-Key") && value == KEY);
     if !head.starts_with("GET ") || !has_key {
         return Some(("401 Unauthorized", "{}".to_owned()));
+    }
+    if path != "/buy" {
+        state.reads.push(path.to_owned());
     }
     let spent: u32 = state.sales.iter().map(|(_, price)| price).sum();
     let body = match path {

@@ -3,11 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use sniper::{
-    account::{AccountReader, ReadFailure},
+    account::{
+        AccountReader, PollConfig, ReadFailure, RefreshRequests, look_up_orders, poll_account,
+    },
     commands::session::{SessionEnd, TradingSession},
     commands::summary::Summary,
     config::{Budget, Config, Credential, Endpoints, Mode},
     domain::money::Amount,
+    domain::own_order_id::OwnOrderIds,
+    domain::trade::{KeyedBy, TradeId},
     ledger::{OrderState, reader::LedgerReader},
     markets::AccountQueryError,
     net::tls::Tls,
@@ -17,6 +21,7 @@ use sniper::{
     ws::{self, Feed, policy::ReconnectPolicy},
 };
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use super::{
     OtherMarket,
@@ -263,6 +268,33 @@ async fn an_unknown_order_is_looked_up_by_its_own_id_also_after_a_restart() {
     assert_eq!(arrived(&market), [limit(7, 10_157), limit(8, 9_503)]);
     assert_eq!(market.look_ups(&own_id(0)), 1, "only unknown orders are looked up");
     assert!(summary.halts.is_empty(), "{:?}", summary.halts);
+}
+
+#[tokio::test]
+async fn balance_and_purchases_are_read_before_the_first_look_up() {
+    let market = OtherServer::start().await;
+    let Config { endpoints, credential, .. } = OtherBot::new(&market, 100_000).config;
+    let tls = Tls::new().unwrap();
+    let reader =
+        AccountReader::new(OtherMarket, &endpoints.http, credential.as_ref(), &tls).unwrap();
+    let requests = RefreshRequests::new(Some(OwnOrderIds::new("a1")));
+    let unknown = [7, 8].map(|id| KeyedBy::Id.key(TradeId::from_number(id), None));
+    assert!(requests.set_looked_up_orders(unknown.into_iter(), std::iter::empty()));
+    let (updates, mut received) = mpsc::channel(16);
+    let read = async {
+        tokio::join!(
+            poll_account(&reader, PollConfig::default(), &requests, &updates),
+            look_up_orders(&reader, &requests, &updates),
+        );
+    };
+    let wait = async {
+        for _ in 0..4 {
+            received.recv().await.unwrap();
+        }
+        drop(received);
+    };
+    tokio::join!(read, wait);
+    assert_eq!(market.reads()[..4], ["/v1/balance", "/v1/purchases", "/v1/order", "/v1/order"]);
 }
 
 #[tokio::test]
