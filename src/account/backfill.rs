@@ -17,6 +17,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent},
     markets::{EnvironmentNames, MarketApi},
+    text::counted,
     ws::BackfillSender,
 };
 
@@ -136,16 +137,16 @@ pub async fn fill_gaps<M: MarketApi>(reader: &AccountReader<M>, mut sender: Back
 }
 
 fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>, names: &EnvironmentNames) {
+    let read = |result: &SweepResult| {
+        let listings = counted(result.listings, "listing", "listings");
+        format!("{listings}, {}", counted(result.pages, "page", "pages"))
+    };
     match swept {
-        Ok(SweepResult { listings, pages, complete: true, .. }) if gap == 0 => {
-            info!("Open listings read: {listings} listings, {pages} pages");
+        Ok(result) if result.complete && gap == 0 => info!("Open listings read: {}", read(result)),
+        Ok(result) if result.complete => debug!("Gap back-filled: {}", read(result)),
+        Ok(result) => {
+            warn!("Back-fill incomplete: {}; older listings may be missing", read(result));
         }
-        Ok(SweepResult { listings, pages, complete: true, .. }) => {
-            debug!("Gap back-filled: {listings} listings, {pages} pages");
-        }
-        Ok(SweepResult { listings, pages, .. }) => warn!(
-            "Back-fill incomplete: {listings} listings, {pages} pages; older listings may be missing"
-        ),
         Err(failure) => {
             let cause = failure.cause(names);
             warn!(

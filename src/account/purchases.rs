@@ -13,6 +13,7 @@ use crate::{
     domain::trade::{TradeId, TradeStatus},
     ledger::OwnTrade,
     markets::EnvironmentNames,
+    text::counted,
 };
 
 /// Maximum number of pages of own purchases: ten thousand purchases.
@@ -96,7 +97,13 @@ impl IncompleteReason {
                 let message =
                     message.as_deref().map(|text| format!("; the market reports: {text}"));
                 let message = message.unwrap_or_default();
-                ("unreadable", format!("{count} entries of the list could not be read{message}"))
+                (
+                    "unreadable",
+                    format!(
+                        "{} of the list could not be read{message}",
+                        counted(*count, "entry", "entries")
+                    ),
+                )
             }
             Self::Error { message } => {
                 ("error", format!("the market reports an error beside the list: {message}"))

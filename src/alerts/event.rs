@@ -463,9 +463,10 @@ impl SessionFigures {
             gaps => format!("{gaps} gaps, {}", format_duration(down)),
         };
         format!(
-            "{state} In the last {}: {outcome}; {skipped} skipped.\n{}\nFeed: {listings} listings, {gaps}",
+            "{state} In the last {}: {outcome}; {skipped} skipped.\n{}\nFeed: {}, {gaps}",
             format_duration(period),
-            left.text()
+            left.text(),
+            counted(*listings, "listing", "listings")
         )
     }
 }

@@ -34,6 +34,7 @@ use crate::{
     config::Config,
     log::ALWAYS_SHOWN,
     net::{http_client::HttpError, tls::Tls},
+    text::counted,
     threads::{ThreadName, priority},
     ws::FeedMetrics,
 };
@@ -326,7 +327,8 @@ impl Dispatcher {
         for (name, undelivered) in counts {
             let undelivered = undelivered.load(Ordering::Relaxed);
             if undelivered > 0 {
-                warn!(target: ALWAYS_SHOWN, "{undelivered} alerts were not delivered to {name}");
+                let alerts = counted(undelivered, "alert", "alerts");
+                warn!(target: ALWAYS_SHOWN, "Not delivered to {name}: {alerts}");
             }
         }
         let lost = self.parts.state.lost.load(Ordering::Relaxed);

@@ -323,8 +323,8 @@ impl Profit {
         if self.sale.is_stale(self.now) {
             writeln!(f, "The prices are too old: {age}, limit {limit}; run `sniper prices update`.")
         } else if 0 < self.stale {
-            let stale = self.stale;
-            writeln!(f, "The prices are {age} old; those of {stale} orders are older than {limit}.")
+            let stale = counted(self.stale, "order", "orders");
+            writeln!(f, "The prices are {age} old; those of {stale} are older than {limit}.")
         } else {
             writeln!(f, "The prices are {age} old.")
         }
@@ -335,11 +335,9 @@ impl Profit {
         let unit = unit::name();
         let mut line = |paid: Paid, reason: &str| match paid {
             Paid { count: 0, .. } => Ok(()),
-            Paid { count: 1, coins } => {
-                writeln!(f, "Not in the table: 1 order for {coins} {unit}, {reason}")
-            }
             Paid { count, coins } => {
-                writeln!(f, "Not in the table: {count} orders for {coins} {unit}, {reason}")
+                let orders = counted(count, "order", "orders");
+                writeln!(f, "Not in the table: {orders} for {coins} {unit}, {reason}")
             }
         };
         let items = self.unpriced_items.iter().take(NAMES_MAX);

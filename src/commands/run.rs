@@ -138,7 +138,8 @@ impl SessionRecording {
         let (messages, lost) = (status.messages, status.lost);
         match finished {
             Ok(_is_complete) => {
-                info!("Recording saved: {}, {messages} messages, {lost} lost", directory.display());
+                let messages = counted(messages, "message", "messages");
+                info!("Recording saved: {}, {messages}, {lost} lost", directory.display());
             }
             Err(error) => error!("Recording incomplete: {}, {error}", directory.display()),
         }

@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     clock, config::Budget, domain::outcome::NotSent, domain::own_order_id::OwnOrderIds,
-    domain::time::UnixMs, domain::whitelist_entry::WhitelistEntry, threads::Alarm,
+    domain::time::UnixMs, domain::whitelist_entry::WhitelistEntry, text::counted, threads::Alarm,
 };
 
 /// File name of the database.
@@ -480,9 +480,10 @@ impl Recovery {
         let latest = self.state.intents().iter().map(|intent| intent.changed_at).max();
         let barrier = latest.unwrap_or(now).max(now).plus(CLOCK_MARGIN);
         tracing::warn!(
-            "Orders may be missing from the ledger: {cause}. Up to {count} orders for {coins} \
-             count as spent until the account shows that they were not sent, from {} at the \
+            "Orders may be missing from the ledger: {cause}. Up to {} for {coins} \
+             counted as spent until the account shows that they were not sent, from {} at the \
              earliest; listings created before {barrier} are not ordered",
+            counted(count, "order", "orders"),
             now.plus(SETTLE)
         );
         self.add(now, LedgerEvent::Lost { coins, count, barrier })

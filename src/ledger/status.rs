@@ -12,7 +12,7 @@ use crate::{
     domain::latency::format_latency,
     domain::money::Amount,
     domain::time::{UnixMs, format_duration},
-    text::Escaped,
+    text::{Escaped, counted},
     ws::ConnectionCounts,
 };
 
@@ -394,9 +394,10 @@ impl fmt::Display for LedgerStatus {
         writeln!(f, "\nin delivery     {}", self.undelivered)?;
         if self.lost_buys > 0 {
             let (count, coins) = (self.lost_buys, &self.lost_coins);
+            let orders = counted(count, "order", "orders");
             writeln!(
                 f,
-                "power loss      may have hidden up to {count} orders for {coins}, counted as spent"
+                "power loss      may have hidden up to {orders} for {coins}, counted as spent"
             )?;
             if let Some(until) = &self.lost_until {
                 let what = "until the account shows that they were not sent";
@@ -444,10 +445,10 @@ impl fmt::Display for FeedStatus {
         }
         writeln!(f, ", {reconnects} reconnects")?;
         if self.handled_later > 0 {
-            let count = self.handled_later;
+            let messages = counted(self.handled_later, "message", "messages");
             writeln!(
                 f,
-                "read later      {count} messages, after wanted listings that arrived with them"
+                "read later      {messages}, after wanted listings that arrived with them"
             )?;
         }
         for (index, connection) in self.connections.iter().enumerate() {
@@ -463,7 +464,7 @@ impl fmt::Display for FeedConnectionStatus {
         if let Some(address) = address {
             write!(f, "{address}, ")?;
         }
-        write!(f, "first for {first} listings, late for {late}")?;
+        write!(f, "first for {}, late for {late}", counted(*first, "listing", "listings"))?;
         if *late > 0 {
             let [mean, max] =
                 [late_us, late_us_max].map(|us| format_latency(Duration::from_micros(*us)));
@@ -471,7 +472,10 @@ impl fmt::Display for FeedConnectionStatus {
         }
         match replaced {
             0 => Ok(()),
-            count => write!(f, ", replaced {count} times because it was the last"),
+            count => {
+                let times = counted(*count, "time", "times");
+                write!(f, ", replaced {times} because it was the last")
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         status::{AccountFailure, LedgerStatus},
     },
     markets::EnvironmentNames,
+    text::counted,
 };
 
 /// Maximum number of purchases whose unknown status is remembered, so that it is logged once.
@@ -225,7 +226,10 @@ fn other_listing(key: &TradeKey, purchase: &OwnPurchase) -> FailureCause {
 }
 
 fn unpriced(count: u32, first: TradeId) -> FailureCause {
-    let text = format!("{count} purchases without a readable price, the first is {first}");
+    let text = format!(
+        "{} without a readable price, the first is {first}",
+        counted(count, "purchase", "purchases")
+    );
     let remedy = "compare the prices with your purchases at the market; if they are shown there, the \
                   market has changed and this version cannot read them";
     FailureCause::new("unpriced".to_owned(), &text, remedy)

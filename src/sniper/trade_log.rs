@@ -21,7 +21,7 @@ use crate::{
         StateChange, control::ControlRequest,
     },
     prices::DecidedReference,
-    text::Escaped,
+    text::{Escaped, counted},
     whitelist::{Mismatch, Whitelist, WhitelistEntry},
 };
 
@@ -468,11 +468,13 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
             let by = Escaped(by);
             match (before.halts.len(), after.halts.len()) {
                 (0, _) => info!("Nothing to resume: ordering was not halted (requested by {by})"),
-                (1, 0) => info!("Ordering resumed by {by} (1 halt cleared)"),
-                (count, 0) => info!("Ordering resumed by {by} ({count} halts cleared)"),
+                (count, 0) => {
+                    let halts = counted(count, "halt", "halts");
+                    info!("Ordering resumed by {by} ({halts} cleared)");
+                }
                 (count, left) => {
                     warn!(
-                        "Ordering still halted: {left} of {count} halts remain (requested by {by})"
+                        "Ordering still halted: {left} of {count} halts left (requested by {by})"
                     );
                 }
             }

@@ -14,6 +14,7 @@ use crate::{
     domain::time::{UnixMs, format_duration},
     domain::whitelist_entry::WhitelistEntry,
     prices::{PriceBook, PriceSnapshot},
+    text::counted,
 };
 
 /// Interval at which the ages of the tables are checked.
@@ -103,7 +104,8 @@ async fn read_source(reader: &mut PriceReader, index: usize, state: &mut SourceS
             let was_failing = state.failure.take().is_some();
             match reading {
                 PriceReading::New { items, at } => {
-                    info!("Prices updated: {name}, {items} items, {} old", age(at));
+                    let items = counted(items, "item", "items");
+                    info!("Prices updated: {name}, {items}, {} old", age(at));
                 }
                 PriceReading::Unchanged { at } if was_failing => {
                     info!("Prices confirmed: {name}, {} old", age(at));

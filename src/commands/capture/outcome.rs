@@ -19,7 +19,7 @@ use crate::{
     commands::summary::decimal,
     domain::time::format_duration,
     recording::{RecordingError, RecordingStatus, SourceRecorder},
-    text::Escaped,
+    text::{Escaped, counted},
     ws::{HandledMessage, MessageRecorder, RetriesExhausted},
 };
 
@@ -109,9 +109,11 @@ impl fmt::Display for CaptureOutcome {
         let RecordingStatus { messages, disk_bytes, lost, gaps, reconnects, .. } = self.status;
         let what = if self.is_complete { "Captured" } else { "INCOMPLETE, captured" };
         writeln!(f)?;
-        writeln!(f, "{what} {messages} messages in {}.", format_duration(self.duration))?;
+        let captured = counted(messages, "message", "messages");
+        writeln!(f, "{what} {captured} in {}.", format_duration(self.duration))?;
         writeln!(f, "  on disk     {}", ByteSize(disk_bytes))?;
-        writeln!(f, "  gaps        {gaps} ({reconnects} reconnects)")?;
+        let reconnects = counted(reconnects, "reconnect", "reconnects");
+        writeln!(f, "  gaps        {gaps} ({reconnects})")?;
         writeln!(f, "  skipped     {}", skipped(&self.status))?;
         writeln!(f, "  lost        {lost}")?;
         for (name, reason) in &self.empty {
@@ -180,8 +182,10 @@ impl CaptureProgress {
             open => format!(" ({open} open)"),
         };
         format!(
-            "Recorded {messages} messages ({whole}.{tenth}/s), {} on disk, {gaps} gaps{now}, {lost} lost{skipped}",
-            ByteSize(disk_bytes)
+            "Recorded {} ({whole}.{tenth}/s), {} on disk, {}{now}, {lost} lost{skipped}",
+            counted(messages, "message", "messages"),
+            ByteSize(disk_bytes),
+            counted(gaps, "gap", "gaps")
         )
     }
 }

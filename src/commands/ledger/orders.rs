@@ -16,7 +16,7 @@ use crate::{
         state::LedgerState,
         status::{HaltStatus, LedgerStatus, LimitTable},
     },
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 const DAY_MS: i64 = 86_400_000;
@@ -243,8 +243,9 @@ impl fmt::Display for LedgerTable {
             let (count, coins) = (self.status.lost_buys, &self.status.lost_coins);
             writeln!(
                 f,
-                "\nA power loss may have hidden up to {count} orders for {coins}: they count as \
-                 spent. If the market shows none, run `sniper ledger resolve lost --not-bought`."
+                "\nA power loss may have hidden up to {} for {coins}: counted as \
+                 spent. If the market shows none, run `sniper ledger resolve lost --not-bought`.",
+                counted(count, "order", "orders")
             )?;
         }
         if !self.entries.is_empty() {

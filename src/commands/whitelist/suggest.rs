@@ -19,7 +19,7 @@ use crate::{
         percent_rule::{PercentRule, PriceReference, QuoteSide, ReferenceRule},
         trade::{Trade, TradeStatus},
     },
-    text::{Escaped, is_safe_to_print},
+    text::{Escaped, counted, is_safe_to_print},
     whitelist::{
         PriceView, Whitelist,
         suggest::{PricedListing, Suggestion, SuggestionCollector},
@@ -211,7 +211,8 @@ impl SuggestReport<'_> {
             text.push_str(&format!("… and {more} more; --json shows all\n"));
         }
         if self.left_out > 0 {
-            text.push_str(&format!("{} listings of further items were left out\n", self.left_out));
+            let listings = counted(self.left_out, "listing", "listings");
+            text.push_str(&format!("Left out: {listings} of further items\n"));
         }
         let (spent, profit) = self.totals();
         text.push_str(&format!("{spent} of {budget} {}, expected profit {profit}\n", unit::name()));

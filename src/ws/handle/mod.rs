@@ -36,6 +36,7 @@ use crate::{
     markets::Marketplace,
     net::tls::Tls,
     protocol::{FeedProtocol, Subscription},
+    text::counted,
 };
 
 /// Address of a feed and the way to connect to it.
@@ -230,7 +231,8 @@ impl Handle {
     pub async fn recv(&self) -> Option<HandleEvent> {
         let event = self.events.fetch().await;
         if let Some(HandleEvent::Lagged(count)) = event {
-            warn!("Fell behind by {count} messages: the oldest were dropped");
+            let messages = counted(count, "message", "messages");
+            warn!("Fell behind by {messages}: the oldest were dropped");
         }
         event
     }
