@@ -2,7 +2,7 @@
 //! them.
 //!
 //! - [`cli`]: the command line.
-//! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
+//! - [`run`], [`practice`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
 //!   the decision engine.
@@ -41,6 +41,7 @@ pub mod ledger;
 pub mod local_time;
 pub mod man;
 pub mod markets;
+pub mod practice;
 pub mod prices;
 pub mod reload;
 pub mod profit;

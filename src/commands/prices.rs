@@ -127,6 +127,9 @@ pub fn start(config: &Config, tls: &Tls) -> Result<Option<PriceFeed>, AppError> 
     let (snapshots, receiver) = mpsc::channel(1);
     let mut publisher = PricePublisher::new(Arc::clone(&config.whitelist), snapshots);
     let stored = publisher.snapshot(reader.book());
+    if config.prices.is_offline {
+        return Ok(Some((stored, receiver)));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{
     AppError, CommandContext, check, known_names,
     ledger::{LedgerCommandError, LedgerCommands},
+    practice::PracticeEnvironment,
     prices::{self, PriceFeed},
 };
 use crate::{
@@ -79,14 +80,25 @@ pub struct SettingsSource {
     config_file: Option<PathBuf>,
     live: bool,
     decimals: fn(Market) -> Decimals,
+    practice: Option<PracticeEnvironment>,
 }
 
 impl SettingsSource {
     pub fn new(context: &CommandContext<'_>, live: bool) -> Self {
-        Self { config_file: context.shared.config.clone(), live, decimals: context.decimals }
+        let config_file = context.shared.config.clone();
+        Self { config_file, live, decimals: context.decimals, practice: None }
+    }
+
+    /// Creates the source of a rehearsal.
+    pub fn practice(environment: PracticeEnvironment) -> Self {
+        let decimals = environment.decimals();
+        Self { config_file: None, live: true, decimals, practice: Some(environment) }
     }
 
     fn load(&self) -> Result<Loaded, ConfigErrors> {
+        if let Some(practice) = &self.practice {
+            return practice.load();
+        }
         let mut loaded = Config::load(&Sources {
             lookup: &process_environment,
             directory: Path::new("."),

@@ -21,6 +21,7 @@ mod market;
 mod market_settings;
 mod other_market;
 mod packages;
+mod practice;
 mod prices;
 mod session;
 mod structure;
