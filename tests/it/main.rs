@@ -23,6 +23,7 @@ mod other_market;
 mod packages;
 mod practice;
 mod prices;
+mod readme;
 mod session;
 mod structure;
 #[cfg(target_os = "linux")]
