@@ -127,19 +127,8 @@ impl Config {
         }
         let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
         diagnostics.extend(of_settings);
-        if let Some(place) = &live {
-            policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
-            if !is_practice {
-                check_live(place, &of_market, policy.market, &mut diagnostics);
-            }
-        }
-        if !is_practice {
-            let required_for = (policy.market, live.as_ref());
-            check_credential(required_for, (&of_market, is_dotenv_valid), &mut diagnostics);
-        }
-        check_prices(&policy, &mut diagnostics);
-        limit_orders(&mut policy, &mut diagnostics);
-        check_pin_cpu(&policy, &mut diagnostics);
+        let run = (live.as_ref(), is_practice);
+        check(&mut policy, (&of_market, is_dotenv_valid), run, &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = of_market.endpoints else {
@@ -181,6 +170,28 @@ impl Config {
             variables: variables.set_at(),
         })
     }
+}
+
+/// Checks what concerns several settings, and the variables that this run requires. A rehearsal requires
+/// none.
+fn check(
+    policy: &mut TomlSettings,
+    (of_market, is_dotenv_valid): (&MarketEnvironment, bool),
+    (live, is_practice): (Option<&SourceLocation>, bool),
+    diagnostics: &mut Diagnostics,
+) {
+    if let Some(place) = live {
+        policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
+        if !is_practice {
+            check_live(place, of_market, policy.market, diagnostics);
+        }
+    }
+    if !is_practice {
+        check_credential((policy.market, live), (of_market, is_dotenv_valid), diagnostics);
+    }
+    check_prices(policy, diagnostics);
+    limit_orders(policy, diagnostics);
+    check_pin_cpu(policy, diagnostics);
 }
 
 /// Where the text of the settings file comes from.

@@ -87,7 +87,7 @@ impl Context<'_> {
             };
             let max_price = max_price.min(self.max_price);
             let is_possible = Amount::ZERO < max_price && entry.min_price <= max_price;
-            is_possible.then(|| PracticeItem {
+            is_possible.then_some(PracticeItem {
                 market_name,
                 rarity: subject.rarity,
                 min_price: entry.min_price,

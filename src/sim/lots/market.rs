@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     books::{Sale, SalesBooks},
-    lot::{ForeignLot, Lot, LotEvent},
+    lot::{ForeignLot, Lot, LotChange, LotEvent},
     price_changes::PriceChanges,
     purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
 };
@@ -77,26 +77,15 @@ const PRICE_MIN: Amount = Amount::from_cents(102);
 /// Minimum price of a lot in a rehearsal, whose whitelist may be about the cheapest items.
 const PRACTICE_PRICE_MIN: Amount = Amount::from_cents(1);
 
-/// A scheduled change of a lot or, from `Sent` on, of a purchase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum LotChange {
-    RivalBuys(u32),
-    Expired(u32),
-    Relisted,
-    Sent,
-    Delivered,
-    RolledBack,
-    Refunded,
-}
-
 /// State of a simulated market.
 #[derive(Debug)]
 pub struct LotMarket {
     opened_at: UnixMs,
     seed: u64,
     decimals: Decimals,
-    /// Set if the items are those of a rehearsal.
-    is_practice: bool,
+    price_min: Amount,
+    /// Highest price at which the demo's whitelist can match an item.
+    demo_price: fn(&str) -> Option<Amount>,
     catalogue: Peekable<Catalogue>,
     price_changes: Peekable<PriceChanges>,
     rng: Rng,
@@ -134,11 +123,14 @@ impl LotMarket {
         // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
         let range = random::stream(settings.seed, 3).u64(..800);
         let changes = settings.rate.times(settings.lots.price_changes);
+        // A rehearsal has a whitelist of its own.
+        let is_practice = settings.practice.is_some();
         Self {
             opened_at,
             seed: settings.seed,
             decimals,
-            is_practice: settings.practice.is_some(),
+            price_min: if is_practice { PRACTICE_PRICE_MIN } else { PRICE_MIN },
+            demo_price: if is_practice { |_| None } else { demo::max_price },
             catalogue: Catalogue::new(settings).peekable(),
             price_changes: PriceChanges::new(settings.seed, changes).peekable(),
             rng: random::stream(settings.seed, 22),
@@ -218,7 +210,7 @@ impl LotMarket {
     fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<LotEvent>) {
         let mut price = item.total;
         if item.wanted.is_none()
-            && let Some(max) = self.demo_price(&item.market_name)
+            && let Some(max) = (self.demo_price)(&item.market_name)
         {
             // Markets without a markup have no other way to exclude it from the demo's whitelist.
             price = price.max(max.saturating_mul(2));
@@ -226,7 +218,7 @@ impl LotMarket {
         if self.decimals == Decimals::Three {
             price = price.saturating_sub(Amount::from_thousandths(self.rng.i64(0..10)));
         }
-        let price = price.max(self.price_min());
+        let price = price.max(self.price_min);
         let is_locked = self.rng.chance_permille(self.lots.locked_permille);
         let item = if is_locked { ListedItem { wanted: None, ..item } } else { item };
         let lock = is_locked.then(|| self.rng.duration(LOCK));
@@ -380,23 +372,12 @@ impl LotMarket {
             None if is_cut => share(lot.price, self.rng.i64(940..=999)),
             None => share(lot.price, self.rng.i64(1_002..=1_080)),
         };
-        let floor = match (lot.wanted_up_to, self.demo_price(&lot.item.market_name)) {
+        let floor = match (lot.wanted_up_to, (self.demo_price)(&lot.item.market_name)) {
             // A cut must not make an item match that was generated not to match.
             (None, Some(max)) => max.saturating_mul(3).max(PRICE_MIN),
-            _ => self.price_min(),
+            _ => self.price_min,
         };
         price.max(floor)
-    }
-
-    /// Returns the highest price at which the demo's whitelist can match an item. A rehearsal has a
-    /// whitelist of its own.
-    fn demo_price(&self, market_name: &str) -> Option<Amount> {
-        if self.is_practice { None } else { demo::max_price(market_name) }
-    }
-
-    /// Returns the minimum price of a lot.
-    const fn price_min(&self) -> Amount {
-        if self.is_practice { PRACTICE_PRICE_MIN } else { PRICE_MIN }
     }
 
     /// Changes the price of an open lot. Returns `false` if it is not open or has this price.
