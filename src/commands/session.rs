@@ -236,6 +236,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             config: self.feed.config.clone(),
             tls: self.tls.clone(),
             sniper: Box::new(self.sniper.downgrade()),
+            alerts: self.alerts.control(),
+            renew_filters: Box::new(self.feed.renewal()),
             check_supported: check_supported::<M>,
         })?;
         self.inputs.rules = Some(rules);
@@ -428,6 +430,13 @@ fn forward_notices<M>(feed: &Feed<M>, sniper: &Sniper) {
     }
 }
 
+const fn instance_of(config: &Config) -> Instance {
+    match config.mode {
+        Mode::Dry => Instance::Dry,
+        Mode::Live => Instance::Live,
+    }
+}
+
 /// Serves `sniper status`, `halt` and `resume`. A dry run has its own socket, separate from that of
 /// a live bot.
 fn control_channel(
@@ -435,10 +444,7 @@ fn control_channel(
     alarm: &Alarm,
 ) -> (Option<ControlServer>, Sender<PendingRequest>, Receiver<PendingRequest>) {
     let (requests, receiver) = mpsc::channel(PENDING_REQUESTS_MAX);
-    let instance = match config.mode {
-        Mode::Dry => Instance::Dry,
-        Mode::Live => Instance::Live,
-    };
+    let instance = instance_of(config);
     let address = ControlAddress::new(&config.data_dir, config.state_dir.as_deref(), instance);
     let server = ControlServer::start(&address, &requests, alarm).inspect_err(|error| {
         let cause = crate::text::error_chain(error);
