@@ -238,3 +238,49 @@ async fn a_group_limits_its_entries_in_a_running_bot_and_is_paused_and_listed() 
     until(|| program.out().matches("its group's max_total").count() == 2).await;
     assert_eq!(market.history().orders().count(), 2);
 }
+
+#[tokio::test]
+async fn a_paused_entry_stays_paused_after_a_restart() {
+    let market = SimServer::start(quiet()).unwrap();
+    let grouped = AMPLE_LIMITS
+        .replace("max_quantity = 1000", "max_quantity = 1000\ngroup = \"rifles\"")
+        + "\n[groups.rifles]\nmax_quantity = 9\n";
+    let mut first = Program::start(&market, &grouped, &["run", "--live"]);
+    ready(&first, &market).await;
+    assert_eq!(command(&first, &["whitelist", "pause", "redline"]).status.code(), Some(0));
+    first.signal("-TERM");
+    assert_eq!(first.ended().await, Some(0), "{}", first.err());
+    let restart = |first: &mut Program| {
+        let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
+        Program::at(directory, &["run", "--live"], "debug")
+    };
+    let mut second = restart(&mut first);
+    until(|| second.out().contains("Signed in: ")).await;
+    let line =
+        "1 entry is paused since an earlier run: redline. To buy: sniper whitelist enable NAME";
+    assert!(second.out().contains(line), "{}", second.out());
+    assert!(
+        second.out().contains("Groups paused since an earlier run: rifles"),
+        "{}",
+        second.out()
+    );
+    market.list_items(vec![redline(900)]);
+    until(|| second.out().contains("it is paused")).await;
+    let status = text(&command(&second, &["status"]).stdout);
+    assert!(status.to_lowercase().contains("paused") && status.contains("redline"), "{status}");
+    assert_eq!(market.history().orders().count(), 0);
+    assert_eq!(command(&second, &["whitelist", "enable", "redline"]).status.code(), Some(0));
+    second.signal("-TERM");
+    assert_eq!(second.ended().await, Some(0), "{}", second.err());
+    let mut third = restart(&mut second);
+    until(|| third.out().contains("Signed in: ")).await;
+    assert!(!third.out().contains("since an earlier run"), "{}", third.out());
+    buy(&market, 1_000).await;
+    third.signal("-TERM");
+    assert_eq!(third.ended().await, Some(0), "{}", third.err());
+    // A bot that ignored the file would buy what is paused.
+    fs::write(third.directory.path().join("data/paused.json"), "{").unwrap();
+    let refused = command(&third, &["run", "--live", "--for", "5s"]);
+    assert_eq!(refused.status.code(), Some(71), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("paused.json"), "{}", text(&refused.stderr));
+}
