@@ -19,6 +19,7 @@
 //!
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
+//! - [`progress`]: progress of long work on a terminal.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 //! - [`known_names`]: items of the whitelist that no price source knows.
 //! - [`simulated_market`]: the simulators behind one type.
@@ -45,6 +46,7 @@ pub mod practice;
 pub mod prices;
 pub mod reload;
 pub mod profit;
+pub mod progress;
 pub mod replay;
 pub mod report;
 pub mod run;

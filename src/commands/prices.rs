@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{AppError, CommandContext, block_on, report};
+use super::{
+    AppError, CommandContext, block_on,
+    progress::{Progress, ProgressCount, ProgressCounter},
+    report,
+};
 use crate::{
     account::prices::{
         PricePublisher, PriceReader, PriceReading, PriceStore, StoredAs, StoredTable,
@@ -182,7 +186,11 @@ fn update(config: &Config, names: &[String], accept: bool) -> Result<PricesRepor
     for index in chosen {
         let Some(source) = config.prices.sources.get(index) else { continue };
         let name = source.name.as_str();
+        let text_shown = format!("Reading {}", Escaped(name));
+        let progress =
+            Progress::start(&text_shown, &ProgressCount::Time, ProgressCounter::default());
         let result = block_on(async { Ok(reader.read(index, accept).await) })?;
+        drop(progress);
         let (line, row) = match result {
             Ok(PriceReading::New { items, at }) => {
                 let age = format_duration(now.since(at));

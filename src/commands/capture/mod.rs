@@ -33,6 +33,7 @@ use self::{
 };
 use super::{
     AppError, CommandContext, block_on,
+    progress::{Progress, ProgressCount},
     replay::{ReplayDecision, ReplayResult, ReplayRules, replay},
 };
 use crate::{
@@ -173,6 +174,7 @@ pub fn run(
         compress: args.compress,
         policy: policy(args, base)?,
         marketplace,
+        shows_progress: !output.is_json(),
         ..CapturePlan::new(sources, &args.out)
     };
     let quit = SecondSignal::watch()?;
@@ -227,6 +229,8 @@ pub struct CapturePlan {
     pub policy: ReconnectPolicy,
     /// The market, required if it is among the sources.
     pub marketplace: Option<MarketSource>,
+    /// Shows the number of recorded messages on a terminal.
+    pub shows_progress: bool,
     /// TLS configuration; `None` uses Mozilla's root certificates.
     pub tls: Option<Tls>,
 }
@@ -241,6 +245,7 @@ impl CapturePlan {
             compress: false,
             policy: ReconnectPolicy::default(),
             marketplace: None,
+            shows_progress: false,
             tls: None,
         }
     }
@@ -362,6 +367,11 @@ pub async fn record(
 ) -> Result<CaptureOutcome, CaptureError> {
     let started = Instant::now();
     let recording = ActiveRecording::start(setup(&plan)?, disk)?;
+    let _progress = plan.shows_progress.then(|| {
+        let observer = recording.observer();
+        let read = move || observer.status().messages;
+        Progress::start_reading("Recording", &ProgressCount::Of("messages"), read)
+    });
     let hosts = Hosts::default();
     let indexes = 0..plan.sources.len();
     let monitors: Vec<Arc<CaptureMonitor>> =
