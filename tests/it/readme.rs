@@ -45,10 +45,7 @@ const BLOCKS: [(&str, Plan); 7] = [
          cargo test                         # under a minute after building; needs nothing else installed\n",
         Plan::StopAfter("Connected"),
     ),
-    (
-        "cp .env.example .env\nchmod 600 .env\ncp sniper.example.toml sniper.toml\n",
-        Plan::Ends,
-    ),
+    ("cp .env.example .env\nchmod 600 .env\ncp sniper.example.toml sniper.toml\n", Plan::Ends),
     ("cargo run --release -- check\n", Plan::Ends),
     ("cargo run --release -- run --practice\n", Plan::StopAfter("BOUGHT")),
     ("cargo run --release -- run\n", Plan::StopAfter("Connected")),

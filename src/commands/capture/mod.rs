@@ -11,6 +11,7 @@ mod outcome;
 pub mod source;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::PathBuf,
     process::ExitCode,
@@ -34,7 +35,7 @@ use self::{
 use super::{
     AppError, CommandContext, block_on,
     progress::{Progress, ProgressCount},
-    replay::{ReplayDecision, ReplayResult, ReplayRules, replay},
+    replay::{ReplayDecision, ReplayResult, ReplayRules, market_names, replay},
 };
 use crate::{
     config::{Config, Market, endpoint::Endpoint, load::process_environment},
@@ -258,9 +259,11 @@ pub struct MarketSource {
     address: Endpoint,
     start: Arc<StartMarket>,
     replay: Arc<ReplayMarket>,
+    names: Arc<NamesOfMarket>,
 }
 
 type StartMarket = dyn Fn(Target<TcpDial>, Options) -> Handle + Send + Sync;
+type NamesOfMarket = dyn Fn(&Recording) -> BTreeSet<String> + Send + Sync;
 type ReplayMarket = dyn Fn(
         &Recording,
         &ReplayRules,
@@ -289,13 +292,21 @@ impl MarketSource {
             Handle::start_on_market(target, (&feed, &config), options)
         };
         let market = market.clone();
+        let named = market.clone();
+        let names = move |recording: &Recording| market_names(&named, recording);
         let replay =
             move |recording: &Recording,
                   rules: &ReplayRules,
                   on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>)| {
                 replay(&market, recording, rules, on_decision)
             };
-        Self { address, start: Arc::new(start), replay: Arc::new(replay) }
+        let (start, replay, names) = (Arc::new(start), Arc::new(replay), Arc::new(names));
+        Self { address, start, replay, names }
+    }
+
+    /// Returns the market names of the listings in a recording, as far as it can be read.
+    pub fn names(&self, recording: &Recording) -> BTreeSet<String> {
+        (self.names)(recording)
     }
 
     /// Replays a recording of the market under these rules.

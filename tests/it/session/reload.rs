@@ -284,3 +284,37 @@ async fn a_paused_entry_stays_paused_after_a_restart() {
     assert_eq!(refused.status.code(), Some(71), "{}", text(&refused.stderr));
     assert!(text(&refused.stderr).contains("paused.json"), "{}", text(&refused.stderr));
 }
+
+#[tokio::test]
+async fn the_address_of_the_page_is_printed_although_the_settings_have_become_invalid() {
+    let market = SimServer::start(quiet()).unwrap();
+    let policy = format!("{AMPLE_LIMITS}\n[dashboard]\nlisten = \"127.0.0.1:0\"\n");
+    let program = Program::start(&market, &policy, &["run"]);
+    until(|| program.out().contains("Dashboard: http://127.0.0.1:")).await;
+    until(|| market.stats().feeds_subscribed == 1).await;
+    write_settings(&program, "[budget\nmax_price = many\n");
+    let printed = command(&program, &["dashboard"]);
+    let shown = text(&printed.stdout);
+    assert_eq!(printed.status.code(), Some(0), "{shown}{}", text(&printed.stderr));
+    assert!(shown.starts_with("http://127.0.0.1:") && shown.contains("/#code="), "{shown}");
+}
+
+#[tokio::test]
+async fn a_reload_says_how_the_prices_change_and_which_file_is_missing() {
+    let market = SimServer::start(quiet()).unwrap();
+    let prices = "\n[prices]\ncoin_usd = 0.65\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
+                  path = \"prices.csv\"\nunit = \"usd\"\n";
+    let policy = format!("{AMPLE_LIMITS}{prices}");
+    let program = Program::start(&market, &policy, &["run"]);
+    until(|| market.stats().feeds_subscribed == 1).await;
+    write_settings(&program, &policy.replace("0.65", "0.66"));
+    let done = command(&program, &["reload"]);
+    let out = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(0), "{out}{}", text(&done.stderr));
+    assert!(out.contains("  Prices: coin_usd 0.65 → 0.66\n"), "{out}");
+    assert!(!out.contains("Prices: 1 source"), "{out}");
+    assert!(out.contains("  Prices: the file of own is missing: "), "{out}");
+    fs::write(program.directory.path().join("prices.csv"), "name,ask\nFracture Case,1\n").unwrap();
+    let done = command(&program, &["reload"]);
+    assert!(text(&done.stdout).contains("Nothing changed"), "{}", text(&done.stdout));
+}
