@@ -53,6 +53,17 @@ use crate::{
     threads::{Alarm, ThreadGuard, ThreadName, failpoint, priority},
 };
 
+/// Set while a line of progress is on the terminal.
+static CLEARS_LINE: AtomicBool = AtomicBool::new(false);
+
+/// Returns to the start of a terminal's line and empties it.
+const CLEAR_LINE: &[u8] = b"\r\x1b[2K";
+
+/// Empties the line of the terminal before each output, because it shows progress.
+pub fn clear_line_before_output(is_shown: bool) {
+    CLEARS_LINE.store(is_shown, Ordering::Relaxed);
+}
+
 /// Capacity of the buffer in bytes, about 15,000 lines.
 pub const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
@@ -305,6 +316,9 @@ impl<S: Write, L: FnMut() -> ReaderState> LogWriter<S, L> {
         secret::mask_bytes(taken);
         let lines = lines_in(taken);
         self.shared.in_progress.store(lines, Ordering::Release);
+        if CLEARS_LINE.load(Ordering::Relaxed) {
+            taken.splice(..0, CLEAR_LINE.iter().copied());
+        }
         if let Err(error) = self.sink.write_all(taken).and_then(|()| self.sink.flush()) {
             self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
             if reader::is_closed(&error) {

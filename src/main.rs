@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         ),
         Command::Init(args) => init::run(context, &args),
         Command::Config(args) => config::run(context, &args),
-        Command::Check(args) => check::run(context, &args, order_size),
+        Command::Check(args) => check::run(context, &args, (order_size, source)),
         Command::Markets => {
             markets::run(context, |market| with_market!(market, M => M::CAPABILITIES))
         }

@@ -16,7 +16,11 @@ mod near_miss;
 mod paused;
 pub mod suggest;
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    time::Duration,
+};
 
 use foldhash::fast::FixedState;
 
@@ -140,21 +144,28 @@ impl Whitelist {
         if other.paused.is_empty() {
             return;
         }
-        let mut groups: HashMap<&str, bool> = HashMap::new();
-        for (index, entry) in other.entries.iter().enumerate() {
-            if let Some(group) = entry.group_name() {
-                *groups.entry(group).or_insert(true) &= other.paused.contains(index);
-            }
-        }
+        let groups = other.paused_groups();
         for ((index, entry), before) in self.entries.iter().enumerate().zip(previous) {
             let group_before = before.and_then(|before| other.entries.get(before)?.group_name());
             let group = entry.group_name().filter(|group| group_before != Some(*group));
             let is_paused = before.is_some_and(|before| other.paused.contains(before))
-                || group.is_some_and(|group| groups.get(group) == Some(&true));
+                || group.is_some_and(|group| groups.contains(group));
             if is_paused {
                 self.paused.set(index, true);
             }
         }
+    }
+
+    /// Returns the groups of which every entry is paused.
+    pub fn paused_groups(&self) -> BTreeSet<&str> {
+        let mut groups: BTreeMap<&str, bool> = BTreeMap::new();
+        let all = if self.paused.is_empty() { &[] } else { &*self.entries };
+        for (index, entry) in all.iter().enumerate() {
+            if let Some(group) = entry.group_name() {
+                *groups.entry(group).or_insert(true) &= self.paused.contains(index);
+            }
+        }
+        groups.into_iter().filter_map(|(group, is_paused)| is_paused.then_some(group)).collect()
     }
 
     /// Iterates over the positions of the paused entries.

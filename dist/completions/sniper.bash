@@ -377,7 +377,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="-h -V --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1437,13 +1437,29 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__init)
-            opts="-h --session-file --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --color --help"
+            opts="-h --market --key-file --session-file --trade-url-file --user-id --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --market)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --session-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --trade-url-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --user-id)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -2103,7 +2119,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__run)
-            opts="-h --live --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help"
+            opts="-h --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

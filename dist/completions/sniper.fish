@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_sniper_global_optspecs
-    string join \n live resume new-ledger not-counted dashboard explain record for= config= json color= h/help V/version
+    string join \n live practice resume new-ledger not-counted dashboard explain record for= config= json color= h/help V/version
 end
 
 function __fish_sniper_needs_command
@@ -30,6 +30,7 @@ complete -c sniper -n "__fish_sniper_needs_command" -l color -d 'Colors: on term
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_needs_command" -l live -d 'Buy with real money'
+complete -c sniper -n "__fish_sniper_needs_command" -l practice -d 'Rehearse: buy with play money on a simulated market in this process, with the settings of sniper.toml and data of its own'
 complete -c sniper -n "__fish_sniper_needs_command" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_needs_command" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
 complete -c sniper -n "__fish_sniper_needs_command" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
@@ -55,7 +56,7 @@ complete -c sniper -n "__fish_sniper_needs_command" -f -a "alert" -d 'Send test 
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
-complete -c sniper -n "__fish_sniper_needs_command" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
+complete -c sniper -n "__fish_sniper_needs_command" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget, prices and alerts'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "resume" -d 'Resume ordering after a halt'
@@ -69,6 +70,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand run" -l color -d 'Colors: 
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l live -d 'Buy with real money'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l practice -d 'Rehearse: buy with play money on a simulated market in this process, with the settings of sniper.toml and data of its own'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
@@ -136,8 +138,11 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l latency -d 'Only measure the latency of each address of the market\'s servers'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand init" -l session-file -d 'File with the session cookie as copied from the browser; `-` reads standard input' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand init" -l total -d 'Budget: coins to spend in all' -r
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l market -d 'Market to trade on; `sniper markets` lists them' -r
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l session-file -l key-file -d 'File with the session cookie as copied from the browser, or with the API key of the market; `-` reads standard input' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l trade-url-file -d 'File with the trade URL of the Steam account that receives the items' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l user-id -d 'Number of the account at the market' -r
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l total -d 'Budget: amount to spend in all' -r
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l max-price -d 'Maximum price of one order' -r
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l min-balance -d 'Balance that no order may go below' -r
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l item -d 'First item of the whitelist' -r
@@ -150,7 +155,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand init" -l config -d 'Path t
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c sniper -n "__fish_sniper_using_subcommand init" -l guest -d 'Write no session cookie: a dry run connects as a guest'
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l guest -d 'Write no session cookie or key: a dry run connects as a guest'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l yes -d 'Ask nothing: use the default of what is not given'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -s h -l help -d 'Print help'
@@ -481,7 +486,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "ledger" -d 'Show, correct, export or verify the orders and the budget'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "profit" -d 'Compare what was paid with today\'s prices; offline'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "status" -d 'Show the state of the bot: mode, remaining budget, orders, halts'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget and prices'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "reload" -d 'Apply changed settings to the running bot: whitelist, budget, prices and alerts'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "dashboard" -d 'Print the address of the running bot\'s page, with a code that signs a browser in'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "halt" -d 'Stop ordering immediately, also in a running bot; it keeps watching'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help" -f -a "resume" -d 'Resume ordering after a halt'

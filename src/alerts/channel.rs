@@ -27,6 +27,8 @@ pub struct AlertChannel {
     http: HttpClient,
     /// Id of a Telegram group that has moved.
     moved_to: Option<String>,
+    /// Wait that the last response asked for.
+    rest: Option<Duration>,
 }
 
 /// A check that failed, and what the user can do.
@@ -44,7 +46,7 @@ impl AlertChannel {
     /// Returns an [`HttpError`] if the client cannot be created.
     pub fn new(config: &ChannelConfig, tls: &Tls) -> Result<Self, HttpError> {
         let http = HttpClient::new(config.target.endpoint(), tls)?;
-        Ok(Self { config: config.clone(), http, moved_to: None })
+        Ok(Self { config: config.clone(), http, moved_to: None, rest: None })
     }
 
     pub const fn config(&self) -> &ChannelConfig {
@@ -84,6 +86,7 @@ impl AlertChannel {
                 Ok(reply) => reply.response,
                 Err(error) => return without_response(&error),
             };
+            self.rest = response.head.rest;
             let Some(chat) = moved_chat(&response).filter(|_chat| self.moved_to.is_none()) else {
                 return delivery(self.config.target.kind(), &response);
             };
@@ -91,6 +94,12 @@ impl AlertChannel {
             self.moved_to = Some(chat.to_string());
         }
         Delivery::Retry { after: None, why: "the group moved again".to_owned() }
+    }
+
+    /// Takes the wait that the last response asked for, beside that of a rejection: Discord states it
+    /// with the last message of a window.
+    pub const fn take_rest(&mut self) -> Option<Duration> {
+        self.rest.take()
     }
 
     /// Checks the address and the token without sending a message. Returns what was found.

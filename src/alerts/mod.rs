@@ -32,7 +32,7 @@ use std::sync::{
 
 pub use self::{
     event::{Alert, AlertEvent, AlertOrder, BudgetLeft, SessionFigures},
-    service::{AlertService, AlertStartError},
+    service::{AlertChange, AlertControl, AlertService, AlertStartError},
 };
 use crate::{domain::time::UnixMs, threads::lock};
 
@@ -46,7 +46,7 @@ pub struct AlertSender(Option<Arc<SenderState>>);
 #[derive(Debug)]
 struct SenderState {
     queue: SyncSender<Alert>,
-    has_channels: bool,
+    has_channels: AtomicBool,
     /// Events that found no room.
     lost: AtomicU64,
     /// Turns of the engine's event loop.
@@ -60,7 +60,7 @@ impl AlertSender {
         let (queue, receiver) = sync_channel(QUEUED_MAX);
         let state = SenderState {
             queue,
-            has_channels,
+            has_channels: AtomicBool::new(has_channels),
             lost: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             figures: Mutex::default(),
@@ -77,7 +77,8 @@ impl AlertSender {
 
     /// Emits an event, which is created only if there is a channel. Never waits.
     pub fn emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) {
-        let Some(state) = self.0.as_ref().filter(|state| state.has_channels) else { return };
+        let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
+        let Some(state) = self.0.as_ref().filter(has_channels) else { return };
         if state.queue.try_send(Alert { at, event: event() }).is_err() {
             state.lost.fetch_add(1, Ordering::Relaxed);
         }

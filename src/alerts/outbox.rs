@@ -372,6 +372,11 @@ impl AlertOutbox {
         }
     }
 
+    /// Sends nothing for this long at least.
+    pub fn rest(&mut self, wait: Duration, now: Moment) {
+        self.not_before = self.not_before.max(now.instant.checked_add(wait.min(WAIT_MAX)));
+    }
+
     fn lose(&mut self, attempt: &Attempt, why: String) -> Option<ChannelNews> {
         self.undelivered = self.undelivered.saturating_add(attempt.message.events);
         let is_new = !std::mem::replace(&mut self.has_reported_loss, true);

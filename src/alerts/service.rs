@@ -3,12 +3,12 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::{info, warn};
 
@@ -26,12 +26,15 @@ use super::{
     event::{Alert, AlertEvent},
     heartbeat::{self, Health},
     outbox::{AlertMessage, AlertOutbox, ChannelNews, Delivery, Moment},
-    systemd::{self, ServiceManager, status_line},
+    systemd::{ServiceManager, status_line},
     watch::{AlertWatch, FeedBlock, FeedObservation},
 };
 use crate::{
     clock,
-    config::Config,
+    config::{
+        Config,
+        alerts::{AlertRules, AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
+    },
     log::ALWAYS_SHOWN,
     net::{http_client::HttpError, tls::Tls},
     text::counted,
@@ -49,6 +52,8 @@ const DISK_INTERVAL: Duration = Duration::from_secs(30);
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Maximum number of events between the thread and one channel.
 const CHANNEL_QUEUED_MAX: usize = 64;
+/// Maximum number of removed channels whose undelivered events are reported at the stop.
+const REMOVED_MAX: usize = 32;
 
 /// Cause of alerts that could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +68,14 @@ pub enum AlertStartError {
 #[derive(Debug, Default)]
 pub struct AlertService {
     sender: AlertSender,
+    control: Option<AlertControl>,
     /// Stops the thread, and the signal of its end.
     running: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
 }
 
 impl AlertService {
-    /// Starts the thread if a channel or a heartbeat is configured, or systemd waits for a
-    /// notification.
+    /// Starts the thread. Without channels and heartbeat it has nothing to send until a
+    /// [change](AlertControl::apply).
     ///
     /// # Errors
     ///
@@ -79,34 +85,37 @@ impl AlertService {
         metrics: &Arc<FeedMetrics>,
         tls: &Tls,
     ) -> Result<Self, AlertStartError> {
-        if !config.alerts.is_used() && !systemd::is_present() {
-            return Ok(Self::default());
-        }
-        let channels = config.alerts.channels.iter();
-        let channels = channels.map(|channel| AlertChannel::new(channel, tls));
-        let channels = channels.collect::<Result<Vec<_>, _>>()?;
-        let (sender, events) = AlertSender::new(!channels.is_empty());
+        let (requests, changes) = sync_channel(1);
+        let control = AlertControl { requests, tls: tls.clone() };
+        let first = control.prepare(&config.alerts)?;
+        let (sender, events) = AlertSender::new(!first.channels.is_empty());
         let Some(state) = sender.0.clone() else { return Ok(Self::default()) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let (done, end) = oneshot::channel();
         let parts = Parts {
-            config: config.clone(),
+            data_dir: config.data_dir.clone(),
             tls: tls.clone(),
             metrics: Arc::clone(metrics),
             state,
             events,
+            changes,
         };
         let work = move || {
             priority::lower(ThreadName::Alerts);
-            runtime.block_on(run(parts, channels, stopped));
+            runtime.block_on(run(parts, first, stopped));
             // A name look-up may still block a thread.
             runtime.shutdown_background();
             // The session may not wait any more.
             let _is_awaited = done.send(()).is_ok();
         };
         thread::Builder::new().name(ThreadName::Alerts.to_string()).spawn(work)?;
-        Ok(Self { sender, running: Some((stop, end)) })
+        Ok(Self { sender, control: Some(control), running: Some((stop, end)) })
+    }
+
+    /// Returns the handle that replaces the settings; `None` if the service does not run.
+    pub fn control(&self) -> Option<AlertControl> {
+        self.control.clone()
     }
 
     /// Returns the engine's end.
@@ -130,13 +139,48 @@ impl AlertService {
     }
 }
 
-/// What the thread reads.
+/// Replaces the settings of a running service.
+#[derive(Clone, Debug)]
+pub struct AlertControl {
+    requests: SyncSender<AlertChange>,
+    tls: Tls,
+}
+
+/// Settings with the clients that they need.
+#[derive(Debug)]
+pub struct AlertChange {
+    config: AlertsConfig,
+    /// One per channel of the settings.
+    channels: Vec<AlertChannel>,
+}
+
+impl AlertControl {
+    /// Creates the clients of these settings. Nothing changes yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns the [`HttpError`] of a client that cannot be created.
+    pub fn prepare(&self, config: &AlertsConfig) -> Result<AlertChange, HttpError> {
+        let channel = |channel| AlertChannel::new(channel, &self.tls);
+        let channels = config.channels.iter().map(channel).collect::<Result<_, HttpError>>()?;
+        Ok(AlertChange { config: config.clone(), channels })
+    }
+
+    /// Uses other settings from now on. What waits in a removed channel is still delivered.
+    pub fn apply(&self, change: AlertChange) {
+        // The thread ends with the session.
+        let _is_running = self.requests.send(change).is_ok();
+    }
+}
+
+/// What the thread works with.
 struct Parts {
-    config: Config,
+    data_dir: PathBuf,
     tls: Tls,
     metrics: Arc<FeedMetrics>,
     state: Arc<SenderState>,
     events: Receiver<Alert>,
+    changes: Receiver<AlertChange>,
 }
 
 /// Reads the clocks and the time zone.
@@ -145,61 +189,43 @@ fn moment() -> Moment {
     Moment { instant: Instant::now(), wall, utc_offset_s: clock::utc_offset_s(wall) }
 }
 
-/// Queue of one channel's task, and its count of undelivered events.
+/// A channel, as the thread that passes events on sees it.
 struct ChannelHandle {
+    config: ChannelConfig,
     name: String,
     queue: mpsc::Sender<Arc<Alert>>,
     undelivered: Arc<AtomicU64>,
 }
 
-async fn run(parts: Parts, channels: Vec<AlertChannel>, mut stop: oneshot::Receiver<()>) {
-    let mut tasks = JoinSet::new();
-    let quiet = parts.config.alerts.rules.quiet_hours;
-    let handles: Vec<ChannelHandle> = channels
-        .into_iter()
-        .map(|channel| {
-            let (queue, events) = mpsc::channel(CHANNEL_QUEUED_MAX);
-            let undelivered = Arc::<AtomicU64>::default();
-            let name = channel.name();
-            let outbox = AlertOutbox::new(channel.config().clone(), quiet, channel.pace());
-            let task = ChannelTask {
-                channel,
-                outbox,
-                events,
-                undelivered: Arc::clone(&undelivered),
-                is_open: true,
-            };
-            tasks.spawn(task.run());
-            ChannelHandle { name, queue, undelivered }
-        })
-        .collect();
-    let (health, heard) = watch::channel::<Health>(None);
-    let beat = parts.config.alerts.heartbeat.clone().map(|config| {
-        let tls = parts.tls.clone();
-        tokio::spawn(async move { heartbeat::run(config, tls, heard).await })
-    });
+async fn run(parts: Parts, first: AlertChange, mut stop: oneshot::Receiver<()>) {
     let mut manager = ServiceManager::from_environment();
     manager.ready();
     let interval = manager.interval().map_or(POLL, |interval| interval.min(POLL));
-    let mut dispatcher = Dispatcher::new(parts, handles, health, manager);
+    let mut dispatcher = Dispatcher::new(parts, first, manager);
     let is_stopped = loop {
         tokio::select! {
             stopped = &mut stop => break stopped.is_ok(),
             () = tokio::time::sleep(interval) => dispatcher.tick(),
         }
     };
-    if let Some(beat) = beat {
+    if let Some(beat) = dispatcher.beat.take() {
         beat.abort();
     }
     if is_stopped {
-        dispatcher.close(&mut tasks).await;
+        dispatcher.close().await;
     }
 }
 
 /// Passes events to the channels.
 struct Dispatcher {
     parts: Parts,
+    rules: AlertRules,
     channels: Vec<ChannelHandle>,
+    /// Names of removed channels, with the number of events that they did not deliver.
+    removed: Vec<(String, Arc<AtomicU64>)>,
+    tasks: JoinSet<()>,
+    heartbeat: Option<HeartbeatConfig>,
+    beat: Option<JoinHandle<()>>,
     health: watch::Sender<Health>,
     manager: ServiceManager,
     watch: AlertWatch,
@@ -211,30 +237,90 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    fn new(
-        parts: Parts,
-        channels: Vec<ChannelHandle>,
-        health: watch::Sender<Health>,
-        manager: ServiceManager,
-    ) -> Self {
-        let watch = AlertWatch::new(parts.config.alerts.rules, moment());
-        Self {
+    fn new(parts: Parts, first: AlertChange, manager: ServiceManager) -> Self {
+        let rules = first.config.rules;
+        let mut dispatcher = Self {
             parts,
-            channels,
-            health,
+            rules,
+            channels: Vec::new(),
+            removed: Vec::new(),
+            tasks: JoinSet::new(),
+            heartbeat: None,
+            beat: None,
+            health: watch::Sender::new(None),
             manager,
-            watch,
+            watch: AlertWatch::new(rules, moment()),
             watched: None,
             disk_watched: None,
             feed: FeedObservation::default(),
             has_reported_loss: false,
             is_stopping: false,
+        };
+        dispatcher.replace(first);
+        dispatcher
+    }
+
+    /// Uses other settings. A channel with the same settings goes on with what waits in it.
+    fn replace(&mut self, change: AlertChange) {
+        let AlertChange { config, channels } = change;
+        let mut old = std::mem::take(&mut self.channels);
+        if self.rules.quiet_hours != config.rules.quiet_hours {
+            self.remove(std::mem::take(&mut old));
         }
+        for channel in channels {
+            let same = old.iter().position(|handle| handle.config == *channel.config());
+            let handle = match same {
+                Some(at) => old.swap_remove(at),
+                None => self.spawn(channel, config.rules.quiet_hours),
+            };
+            self.channels.push(handle);
+        }
+        self.remove(old);
+        let has_channels = !self.channels.is_empty();
+        self.parts.state.has_channels.store(has_channels, Ordering::Relaxed);
+        self.rules = config.rules;
+        self.watch.set_rules(config.rules, moment());
+        if self.heartbeat != config.heartbeat {
+            if let Some(beat) = self.beat.take() {
+                beat.abort();
+            }
+            self.heartbeat.clone_from(&config.heartbeat);
+            self.beat = config.heartbeat.map(|config| {
+                let (tls, health) = (self.parts.tls.clone(), self.health.subscribe());
+                tokio::spawn(async move {
+                    // The client was created before with the same settings.
+                    let _unusable_client = heartbeat::run(config, tls, health).await.is_err();
+                })
+            });
+        }
+    }
+
+    fn spawn(&mut self, channel: AlertChannel, quiet: Option<QuietHours>) -> ChannelHandle {
+        let (queue, events) = mpsc::channel(CHANNEL_QUEUED_MAX);
+        let undelivered = Arc::<AtomicU64>::default();
+        let (name, config) = (channel.name(), channel.config().clone());
+        let outbox = AlertOutbox::new(config.clone(), quiet, channel.pace());
+        let counter = Arc::clone(&undelivered);
+        let task = ChannelTask { channel, outbox, events, undelivered: counter, is_open: true };
+        self.tasks.spawn(task.run());
+        ChannelHandle { config, name, queue, undelivered }
+    }
+
+    /// Closes channels, which deliver what waits in them.
+    fn remove(&mut self, channels: Vec<ChannelHandle>) {
+        while self.tasks.try_join_next().is_some() {}
+        let removed = channels.into_iter().map(|handle| (handle.name, handle.undelivered));
+        self.removed.extend(removed);
+        let above = self.removed.len().saturating_sub(REMOVED_MAX);
+        self.removed.drain(..above);
     }
 
     fn tick(&mut self) {
         let now = moment();
         self.drain();
+        while let Ok(change) = self.parts.changes.try_recv() {
+            self.replace(change);
+        }
         let is_due = |last: Option<Instant>, interval| {
             last.is_none_or(|last| interval <= now.instant.saturating_duration_since(last))
         };
@@ -300,7 +386,7 @@ impl Dispatcher {
     }
 
     fn watch_disk(&mut self, now: Moment) {
-        let Some(free_mb) = free_mb(&self.parts.config.data_dir) else { return };
+        let Some(free_mb) = free_mb(&self.parts.data_dir) else { return };
         if let Some(event) = self.watch.observe_disk(free_mb) {
             match &event {
                 AlertEvent::DiskLow { .. } => {
@@ -313,18 +399,16 @@ impl Dispatcher {
     }
 
     /// Delivers what waits, for at most [`FLUSH_MAX`], and logs what was not delivered.
-    async fn close(mut self, tasks: &mut JoinSet<()>) {
+    async fn close(mut self) {
         if !self.is_stopping {
             self.manager.stopping();
         }
         self.drain();
-        let counts: Vec<_> = std::mem::take(&mut self.channels)
-            .into_iter()
-            .map(|ChannelHandle { name, undelivered, .. }| (name, undelivered))
-            .collect();
-        let flush = async { while tasks.join_next().await.is_some() {} };
+        let channels = std::mem::take(&mut self.channels);
+        self.remove(channels);
+        let flush = async { while self.tasks.join_next().await.is_some() {} };
         let _is_complete = tokio::time::timeout(FLUSH_MAX, flush).await.is_ok();
-        for (name, undelivered) in counts {
+        for (name, undelivered) in std::mem::take(&mut self.removed) {
             let undelivered = undelivered.load(Ordering::Relaxed);
             if undelivered > 0 {
                 let alerts = counted(undelivered, "alert", "alerts");
@@ -386,6 +470,9 @@ impl ChannelTask {
                 let (message, id) = known.unwrap_or_else(|| (message, new_id()));
                 let result = self.send(&message, &id).await;
                 report(&name, self.outbox.on_result(result, moment(), fastrand::u64(..)));
+                if let Some(wait) = self.channel.take_rest() {
+                    self.outbox.rest(wait, moment());
+                }
                 last = Some((message, id));
                 continue;
             }
@@ -457,7 +544,7 @@ fn report(name: &str, news: Option<ChannelNews>) {
             warn!("Alert not delivered: {name}, {why}; further ones are only counted");
         }
         Some(ChannelNews::Stopped { why }) => {
-            warn!("Alerts stopped: {name}, {why}; fix its settings and restart the bot");
+            warn!("Alerts stopped: {name}, {why}; fix its settings, then: sniper reload");
         }
     }
 }

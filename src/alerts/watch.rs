@@ -78,6 +78,15 @@ impl AlertWatch {
         }
     }
 
+    /// Uses other rules from now on.
+    pub fn set_rules(&mut self, rules: AlertRules, now: Moment) {
+        if rules.daily_summary_at != self.rules.daily_summary_at {
+            let is_over = rules.daily_summary_at <= now.minute();
+            self.summary.next_day = now.local_day().saturating_add(i64::from(is_over));
+        }
+        self.rules = rules;
+    }
+
     /// Observes the feed. `cause` returns why it is down.
     pub fn observe_feed(
         &mut self,

@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{AppError, CommandContext, known_names};
+use super::{AppError, CommandContext, capture::MarketSource, known_names};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -52,7 +52,8 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Maximum number of whitelist entries to show.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
-/// Runs `sniper check`. `check_market` is [`check_market`] for the configured market.
+/// Runs `sniper check`. `check_market` is [`check_market`] for the configured market, and `market` reads
+/// its recordings.
 ///
 /// # Errors
 ///
@@ -60,11 +61,15 @@ const ENTRIES_SHOWN_MAX: usize = 20;
 pub fn run(
     context: CommandContext<'_>,
     args: &CheckArgs,
-    check_market: impl FnOnce(&Config) -> Result<OrderRequestSize, AppError>,
+    (check_market, market): (
+        impl FnOnce(&Config) -> Result<OrderRequestSize, AppError>,
+        impl FnOnce(&Config) -> MarketSource,
+    ),
 ) -> Result<ExitCode, AppError> {
     let mut loaded = context.load_settings(args.live);
     if let Ok(loaded) = &mut loaded {
-        known_names::apply(loaded);
+        let recorded = known_names::recorded(&loaded.config, market);
+        known_names::apply_with(loaded, &recorded);
     }
     let order = loaded.as_ref().ok().map(|loaded| check_market(&loaded.config)).transpose()?;
     let mut out = Masking::new(io::stdout().lock());

@@ -143,7 +143,7 @@ pub enum Command {
     /// Show the state of the bot: mode, remaining budget, orders, halts
     #[command(after_help = status::EXAMPLES)]
     Status(StatusArgs),
-    /// Apply changed settings to the running bot: whitelist, budget and prices
+    /// Apply changed settings to the running bot: whitelist, budget, prices and alerts
     #[command(after_help = reload::EXAMPLES)]
     Reload(ReloadArgs),
     /// Print the address of the running bot's page, with a code that signs a browser in

@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     process::ExitCode,
 };
 
@@ -13,7 +14,7 @@ use tracing::error;
 use super::{AppError, CommandContext, report, run, status::request_status};
 use crate::{
     clock,
-    config::Config,
+    config::load::{data_directories, process_environment},
     dashboard::{
         Dashboard, DashboardSource, DashboardTimes, PageFacts,
         token::{self, ADDRESS_FILE},
@@ -61,11 +62,13 @@ pub fn start<M: Marketplace>(
 ///
 /// # Errors
 ///
-/// Returns an [`AppError`] if the settings are invalid, or no bot with a dashboard runs.
+/// Returns an [`AppError`] if no bot with a dashboard runs, or the code cannot be written.
 pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
-    let config = context.load(false)?.config;
-    let address = address(&config)?;
-    let code = token::write_code(&config.data_dir, clock::wall())
+    // Other settings may have become invalid while the bot runs.
+    let (data_dir, state_dir) =
+        data_directories(&process_environment, Path::new("."), context.shared.config.as_deref());
+    let address = address(&data_dir, state_dir.as_deref())?;
+    let code = token::write_code(&data_dir, clock::wall())
         .map_err(|error| AppError::start("a sign-in: its code cannot be written", error))?;
     let url = format!("http://{}/#code={code}", browsable(address));
     if context.output.is_json() {
@@ -80,10 +83,9 @@ pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
 }
 
 /// Returns the address of the dashboard of a running bot.
-fn address(config: &Config) -> Result<SocketAddr, AppError> {
+fn address(data_dir: &Path, state_dir: Option<&Path>) -> Result<SocketAddr, AppError> {
     const WHAT: &str = "a sign-in";
-    let bot =
-        |instance| ControlAddress::new(&config.data_dir, config.state_dir.as_deref(), instance);
+    let bot = |instance| ControlAddress::new(data_dir, state_dir, instance);
     let mut is_running = false;
     for instance in [Instance::Live, Instance::Dry] {
         is_running |= request_status(&bot(instance), &ControlRequest::Status)?.is_some();
@@ -91,7 +93,7 @@ fn address(config: &Config) -> Result<SocketAddr, AppError> {
     if !is_running {
         return Err(AppError::start(WHAT, "no bot is running with this SNIPER_DATA"));
     }
-    let path = config.data_dir.join(ADDRESS_FILE);
+    let path = data_dir.join(ADDRESS_FILE);
     let text = token::read(&path).map_err(|error| AppError::start(WHAT, error))?;
     let address = text.and_then(|text| text.trim().parse().ok());
     address.ok_or_else(|| {

@@ -121,17 +121,7 @@ impl Demo {
 
     /// Stops the simulator and adds its counts to the summary.
     fn close(self, summary: Summary) -> Summary {
-        let history = self.market.history();
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let market = SimulatedMarketCounts {
-            listings: history.listed,
-            matching: history.wanted,
-            sold: count(history.purchases().count()),
-            spent: history.spent(),
-            balance: history.balance,
-            ordered_twice: count(history.ordered_twice().count()),
-            cold: count(history.cold_orders().count()),
-        };
+        let market = SimulatedMarketCounts::new(&self.market.history());
         if let Err(error) = self.directory.close() {
             debug!(%error, "cannot remove the temporary folder of the demo");
         }

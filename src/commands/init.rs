@@ -1,8 +1,10 @@
 //! `sniper init`: asks for the settings of a new user and writes `.env` and `sniper.toml`. Existing
 //! files stay unchanged. Questions go to standard error, and a secret is read without echo.
 
+mod secrets;
+
 use std::{
-    fs::{self, File, OpenOptions, Permissions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, BufRead as _, IsTerminal as _, Read, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -15,14 +17,14 @@ use rustix::termios::{
 };
 use serde_json::json;
 
-use super::{AppError, CommandContext, report::print};
+use super::{AppError, CommandContext, report::print, simulated_market::parse_market};
 use crate::{
     config::{
-        Credential,
+        Market,
         credential::{COOKIE_BYTES_MAX, CredentialError},
-        first_settings::{FirstSettings, Question, Unanswered, environment_file},
+        first_settings::{FirstSettings, Question, Unanswered},
         load::{CONFIG_FILE, DOTENV_FILE, process_environment},
-        pasted_cookie,
+        trade_url::TradeUrlError,
     },
     text::Escaped,
 };
@@ -31,14 +33,12 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper init
+  sniper init --market waxpeer
   sniper init --session-file cookie.txt --total 30 --max-price 10 \\
     --item \"AK-47 | Redline (Field-Tested)\" --entry-max-price 9.50 --yes";
 
 /// Maximum length of a secret as it is pasted, in bytes.
 const PASTED_BYTES_MAX: usize = 4 * COOKIE_BYTES_MAX;
-
-/// Option with the secret, and the option that goes without.
-const SESSION_FLAG: &str = "--session-file (or --guest)";
 
 /// Control characters that edit a line without echo.
 const CTRL_C: u8 = 3;
@@ -50,13 +50,23 @@ const DELETE: u8 = 127;
 /// Arguments of `init`. The secret is never one of them, because other users can see arguments.
 #[derive(Clone, Debug, Args)]
 pub struct InitArgs {
-    /// File with the session cookie as copied from the browser; `-` reads standard input
-    #[arg(long, value_name = "FILE")]
+    /// Market to trade on; `sniper markets` lists them
+    #[arg(long, value_name = "NAME", default_value = Market::default().name(), value_parser = parse_market)]
+    pub market: Market,
+    /// File with the session cookie as copied from the browser, or with the API key of the market; `-`
+    /// reads standard input
+    #[arg(long, visible_alias = "key-file", value_name = "FILE")]
     pub session_file: Option<PathBuf>,
-    /// Write no session cookie: a dry run connects as a guest
+    /// File with the trade URL of the Steam account that receives the items
+    #[arg(long, value_name = "FILE")]
+    pub trade_url_file: Option<PathBuf>,
+    /// Number of the account at the market
+    #[arg(long, value_name = "NUMBER")]
+    pub user_id: Option<String>,
+    /// Write no session cookie or key: a dry run connects as a guest
     #[arg(long, conflicts_with = "session_file")]
     pub guest: bool,
-    /// Budget: coins to spend in all
+    /// Budget: amount to spend in all
     #[arg(long, value_name = "AMOUNT")]
     pub total: Option<String>,
     /// Maximum price of one order
@@ -120,8 +130,12 @@ pub enum InitError {
     Flag { flag: &'static str, problem: String },
     #[error("the session cookie {0}; copy it from your browser again; nothing was changed")]
     Session(CredentialError),
-    #[error("cannot read the session cookie; nothing was changed")]
-    ReadSession(#[source] io::Error),
+    #[error("the API key {0}; copy it from your profile at the market again; nothing was changed")]
+    Key(CredentialError),
+    #[error("the trade URL {0}; {remedy}; nothing was changed", remedy = TradeUrlError::REMEDY)]
+    TradeUrl(TradeUrlError),
+    #[error("cannot read the {what}; nothing was changed")]
+    Read { what: &'static str, source: io::Error },
     #[error("stopped before the last answer; nothing was changed")]
     Stopped,
     #[error("cannot write {}; nothing was changed", Escaped(.name))]
@@ -134,7 +148,12 @@ impl InitError {
         match self {
             Self::Missing(_) | Self::Flag { .. } => 2,
             Self::Write { .. } => 71,
-            Self::Exists(_) | Self::Session(_) | Self::ReadSession(_) | Self::Stopped => 1,
+            Self::Exists(_)
+            | Self::Session(_)
+            | Self::Key(_)
+            | Self::TradeUrl(_)
+            | Self::Read { .. }
+            | Self::Stopped => 1,
         }
     }
 }
@@ -155,21 +174,22 @@ pub fn run(context: CommandContext<'_>, args: &InitArgs) -> Result<ExitCode, App
     for path in [Path::new(DOTENV_FILE), &config_file] {
         check_absent(path)?;
     }
+    secrets::check_flags(args)?;
     let stdin = io::stdin();
     let is_asking = stdin.is_terminal() && !args.yes && !args.is_session_on_stdin();
     let mut settings = from_flags(context, args)?;
-    let credential = if is_asking {
-        let credential = read_session(args, Some(&stdin))?;
+    let secrets = if is_asking {
+        let secrets = secrets::read(args, Some(&stdin))?;
         ask(&mut settings, &stdin)?;
-        credential
+        secrets
     } else {
         let missing = use_defaults(&mut settings)?;
         let has_session = args.session_file.is_some() || args.guest || !stdin.is_terminal();
-        report_missing(missing, has_session)?;
-        read_session(args, None)?
+        let credential = (!has_session).then(|| secrets::credential_flag(args.market));
+        report_missing(missing, credential)?;
+        secrets::read(args, None)?
     };
-    let secrets = environment_file(credential.as_ref());
-    write_both(&secrets, (&config_file, &settings.settings_file()))?;
+    write_both(&secrets.environment_file(), (&config_file, &settings.settings_file()))?;
     finish(context, &config_file, named.is_some())
 }
 
@@ -183,7 +203,7 @@ fn check_absent(path: &Path) -> Result<(), InitError> {
 }
 
 fn from_flags(context: CommandContext<'_>, args: &InitArgs) -> Result<FirstSettings, InitError> {
-    let mut settings = FirstSettings::new(context.decimals);
+    let mut settings = FirstSettings::new(args.market, context.decimals);
     for question in Question::ALL {
         if let Some(text) = args.answer(question) {
             let flag = question.flag();
@@ -210,9 +230,12 @@ fn use_defaults(settings: &mut FirstSettings) -> Result<Vec<&'static str>, InitE
     Ok(missing)
 }
 
-fn report_missing(mut missing: Vec<&'static str>, has_session: bool) -> Result<(), InitError> {
-    if !has_session {
-        missing.insert(0, SESSION_FLAG);
+fn report_missing(
+    mut missing: Vec<&'static str>,
+    credential: Option<&'static str>,
+) -> Result<(), InitError> {
+    if let Some(flag) = credential {
+        missing.insert(0, flag);
     }
     if missing.is_empty() { Ok(()) } else { Err(InitError::Missing(missing.join(", "))) }
 }
@@ -228,7 +251,7 @@ fn ask(settings: &mut FirstSettings, stdin: &io::Stdin) -> Result<(), InitError>
                 Some(Unanswered::Required) => (None, false),
             };
             let shown = default.as_ref().map(|text| format!(" [{text}]")).unwrap_or_default();
-            prompt(&format!("{}{shown}: ", question.prompt()));
+            prompt(&format!("{}{shown}: ", settings.prompt(question)));
             let mut line = String::new();
             // The end of the input, or a line that is no text.
             if stdin.lock().read_line(&mut line).unwrap_or(0) == 0 {
@@ -247,56 +270,11 @@ fn ask(settings: &mut FirstSettings, stdin: &io::Stdin) -> Result<(), InitError>
     Ok(())
 }
 
-/// Reads the credential from the file, or from the user, or from standard input.
-fn read_session(
-    args: &InitArgs,
-    terminal: Option<&io::Stdin>,
-) -> Result<Option<Credential>, InitError> {
-    if args.guest {
-        return Ok(None);
-    }
-    let from_file = args.session_file.as_deref().filter(|_path| !args.is_session_on_stdin());
-    let text = match (from_file, terminal) {
-        (Some(path), _) => File::open(path).and_then(read_pasted),
-        (None, Some(stdin)) => return ask_session(stdin),
-        (None, None) => read_pasted(io::stdin().lock()),
-    };
-    let text = text.map_err(InitError::ReadSession)?;
-    if text.trim().is_empty() && args.session_file.is_none() {
-        return Err(InitError::Missing(SESSION_FLAG.to_owned()));
-    }
-    pasted_cookie::parse(&text).map(Some).map_err(InitError::Session)
-}
-
 fn read_pasted(from: impl Read) -> io::Result<String> {
     let max = u64::try_from(PASTED_BYTES_MAX).unwrap_or(u64::MAX);
     let mut text = String::new();
     from.take(max).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Asks for the credential until it is valid. An empty answer is none.
-fn ask_session(stdin: &io::Stdin) -> Result<Option<Credential>, InitError> {
-    prompt(
-        "Session cookie: log in with your browser, open the developer tools (F12), Application or\n\
-         Storage, Cookies, and paste the value of `session`. It is not shown.\n",
-    );
-    loop {
-        let line = {
-            let _hidden = Hidden::start(stdin).map_err(InitError::ReadSession)?;
-            prompt("Session cookie (Enter: none, dry runs as a guest): ");
-            hidden_line(stdin.lock().bytes())
-        };
-        prompt("\n");
-        let line = line.map_err(InitError::ReadSession)?.ok_or(InitError::Stopped)?;
-        if line.trim().is_empty() {
-            return Ok(None);
-        }
-        match pasted_cookie::parse(&line) {
-            Ok(credential) => return Ok(Some(credential)),
-            Err(error) => prompt(&format!("  The session cookie {error}; copy it again.\n")),
-        }
-    }
 }
 
 /// Terminal without echo until it is dropped. Lines are not edited by the terminal, which would cut

@@ -1,14 +1,20 @@
-//! Compares the items of the whitelist with the names in the stored prices: corrects their case, and
-//! warns of unknown items and of variants that do not exist.
+//! Compares the items of the whitelist with the names in the stored prices, and `sniper check` also with
+//! those of the newest own recording: corrects their case, and warns of unknown items and of variants
+//! that do not exist.
 //!
 //! Listings are looked up by their exact name, so the case is corrected once, in the loaded settings,
 //! and comparing a listing costs no more.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::prices;
+use super::{
+    capture::MarketSource,
+    prices,
+    progress::{Progress, ProgressCount, ProgressCounter},
+    replay::input::ReplayInput,
+};
 use crate::{
-    config::{Loaded, Problem},
+    config::{Config, Loaded, Problem},
     domain::{
         item_name::Wear,
         whitelist_entry::{ItemPattern, WhitelistEntry},
@@ -23,13 +29,26 @@ const WARNINGS_MAX: usize = 20;
 /// Corrects the items of the whitelist and adds the warnings, if the stored prices are those of all
 /// items.
 pub fn apply(loaded: &mut Loaded) {
-    if loaded.config.prices.sources.is_empty() {
-        return;
+    if !loaded.config.prices.sources.is_empty() {
+        apply_with(loaded, &BTreeSet::new());
     }
-    if let Some(names) = KnownNames::of(&prices::stored_book(&loaded.config)) {
+}
+
+/// Same as [`apply`], with the market names of a recording besides those of the prices.
+pub fn apply_with(loaded: &mut Loaded, recorded: &BTreeSet<String>) {
+    let recorded = recorded.iter().map(String::as_str);
+    if let Some(names) = KnownNames::with_recorded(&prices::stored_book(&loaded.config), recorded) {
         correct(loaded, &names);
         warn(loaded, &names);
     }
+}
+
+/// Returns the market names in the newest own recording; empty without one.
+pub fn recorded(config: &Config, market: impl FnOnce(&Config) -> MarketSource) -> BTreeSet<String> {
+    let Ok(recording) = ReplayInput::newest(config) else { return BTreeSet::new() };
+    let counter = ProgressCounter::default();
+    let _progress = Progress::start("Reading the newest recording", &ProgressCount::Time, counter);
+    market(config).names(&recording)
 }
 
 fn correct(loaded: &mut Loaded, names: &KnownNames) {
@@ -90,6 +109,10 @@ fn missing_variant(
         (_, true) => "Souvenir ",
         _ => "",
     };
+    if names.is_only_recorded(item) {
+        // A recording has not seen every variant.
+        return None;
+    }
     let item = Escaped(item);
     let Some(known) = names.wears(item.0, (entry.stattrak, entry.souvenir)) else {
         let kind = if kind.is_empty() { "plain " } else { kind };

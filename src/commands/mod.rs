@@ -2,7 +2,7 @@
 //! them.
 //!
 //! - [`cli`]: the command line.
-//! - [`run`], [`demo`]: a trading session, on the market or against the simulator.
+//! - [`run`], [`practice`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
 //!   the decision engine.
@@ -19,6 +19,7 @@
 //!
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
+//! - [`progress`]: progress of long work on a terminal.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 //! - [`known_names`]: items of the whitelist that no price source knows.
 //! - [`simulated_market`]: the simulators behind one type.
@@ -41,9 +42,11 @@ pub mod ledger;
 pub mod local_time;
 pub mod man;
 pub mod markets;
+pub mod practice;
 pub mod prices;
 pub mod reload;
 pub mod profit;
+pub mod progress;
 pub mod replay;
 pub mod report;
 pub mod run;

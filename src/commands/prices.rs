@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{AppError, CommandContext, block_on, report};
+use super::{
+    AppError, CommandContext, block_on,
+    progress::{Progress, ProgressCount, ProgressCounter},
+    report,
+};
 use crate::{
     account::prices::{
         PricePublisher, PriceReader, PriceReading, PriceStore, StoredAs, StoredTable,
@@ -127,6 +131,9 @@ pub fn start(config: &Config, tls: &Tls) -> Result<Option<PriceFeed>, AppError> 
     let (snapshots, receiver) = mpsc::channel(1);
     let mut publisher = PricePublisher::new(Arc::clone(&config.whitelist), snapshots);
     let stored = publisher.snapshot(reader.book());
+    if config.prices.is_offline {
+        return Ok(Some((stored, receiver)));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -181,7 +188,11 @@ fn update(config: &Config, names: &[String], accept: bool) -> Result<PricesRepor
     for index in chosen {
         let Some(source) = config.prices.sources.get(index) else { continue };
         let name = source.name.as_str();
+        let text_shown = format!("Reading {}", Escaped(name));
+        let progress =
+            Progress::start(&text_shown, &ProgressCount::Time, ProgressCounter::default());
         let result = block_on(async { Ok(reader.read(index, accept).await) })?;
+        drop(progress);
         let age = |at| format_duration(clock::wall().since(at));
         let (line, row) = match result {
             Ok(PriceReading::New { items, at }) => (

@@ -22,17 +22,22 @@ use tracing::{info, warn};
 use super::{
     AppError, CommandContext, check, known_names,
     ledger::{LedgerCommandError, LedgerCommands},
+    practice::PracticeEnvironment,
     prices::{self, PriceFeed},
 };
 use crate::{
+    alerts::AlertControl,
     clock,
     config::{
         Budget, Config, ConfigErrors, Loaded, Market, Sources,
+        alerts::AlertsConfig,
         load::{FILE_BYTES_MAX, process_environment},
+        prices::{PriceLocation, PricesConfig},
         problem::SourceLocation,
     },
     domain::{
         money::{Amount, Decimals},
+        percent_rule::CoinUsd,
         wanted_items::WantedItems,
         whitelist_entry::WhitelistEntry,
     },
@@ -60,6 +65,9 @@ Examples:
 
 /// Interval at which the files of the settings are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Line of a reload that changes what the market sends.
+const FILTERS_RENEWED: &str = "[feed] server_filters: the market's filters follow the new whitelist \
+                               within seconds, by new connections beside the old ones";
 /// Maximum number of lines in a reply. All are logged.
 const LINES_MAX: usize = 50;
 
@@ -77,14 +85,25 @@ pub struct SettingsSource {
     config_file: Option<PathBuf>,
     live: bool,
     decimals: fn(Market) -> Decimals,
+    practice: Option<PracticeEnvironment>,
 }
 
 impl SettingsSource {
     pub fn new(context: &CommandContext<'_>, live: bool) -> Self {
-        Self { config_file: context.shared.config.clone(), live, decimals: context.decimals }
+        let config_file = context.shared.config.clone();
+        Self { config_file, live, decimals: context.decimals, practice: None }
+    }
+
+    /// Creates the source of a rehearsal.
+    pub fn practice(environment: PracticeEnvironment) -> Self {
+        let decimals = environment.decimals();
+        Self { config_file: None, live: true, decimals, practice: Some(environment) }
     }
 
     fn load(&self) -> Result<Loaded, ConfigErrors> {
+        if let Some(practice) = &self.practice {
+            return practice.load();
+        }
         let mut loaded = Config::load(&Sources {
             lookup: &process_environment,
             directory: Path::new("."),
@@ -132,6 +151,8 @@ pub struct ReloadHandles {
     pub rules: mpsc::Receiver<RulesChange>,
 }
 
+type RenewFilters = dyn Fn(&[WhitelistEntry]) -> bool + Send;
+
 /// Settings and session of the bot, for a reload.
 pub struct Reloader {
     pub source: SettingsSource,
@@ -140,6 +161,9 @@ pub struct Reloader {
     pub tls: Tls,
     /// Returns `None` once the session has ended.
     pub sniper: Box<dyn Fn() -> Option<Sniper> + Send>,
+    pub alerts: Option<AlertControl>,
+    /// Renews the filters of the market for a whitelist; see [`Feed::renewal`](crate::ws::Feed::renewal).
+    pub renew_filters: Box<RenewFilters>,
     /// Checks that the market can honor the whitelist.
     pub check_supported: fn(&Config) -> Result<(), AppError>,
 }
@@ -173,6 +197,8 @@ enum ReloadError {
     Ledger(String),
     #[error("nothing was changed, because the price sources cannot be read: {}", .0.chain())]
     Prices(AppError),
+    #[error("nothing was changed: {}", .0.chain())]
+    Alerts(AppError),
     #[error("the bot is stopping")]
     Stopping,
 }
@@ -243,8 +269,22 @@ impl RunningReloader {
         let ledger =
             recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
         drop(recorder);
+        let alerts = match (&self.reloader.alerts, old.alerts != new.alerts) {
+            (Some(control), true) => {
+                let prepared = control.prepare(&new.alerts);
+                let failed = |error| ReloadError::Alerts(AppError::start("the alerts", error));
+                Some(prepared.map_err(failed)?)
+            }
+            _ => None,
+        };
         let mut lines = changes(old, &new, spent);
         let dropped = self.replace(&new, ledger, prices)?;
+        if let (Some(control), Some(change)) = (&self.reloader.alerts, alerts) {
+            control.apply(change);
+        }
+        if (self.reloader.renew_filters)(&new.whitelist) {
+            lines.push(FILTERS_RENEWED.to_owned());
+        }
         if 0 < dropped {
             let dropped = counted(dropped, "waiting listing", "waiting listings");
             lines.push(format!("{dropped} dropped: no entry matches now"));
@@ -255,6 +295,7 @@ impl RunningReloader {
         let config = &mut self.reloader.config;
         (config.whitelist, config.prices) = (new.whitelist, new.prices);
         (config.budget, config.orders) = (new.budget, new.orders);
+        config.alerts = new.alerts;
         Ok(lines)
     }
 
@@ -388,10 +429,8 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     if old.orders != new.orders {
         lines.push(format!("Orders: max_wait_ms = {}", new.orders.max_wait.as_millis()));
     }
-    if old.prices != new.prices {
-        let count = new.prices.sources.len();
-        lines.push(format!("Prices: {}", counted(count, "source", "sources")));
-    }
+    lines.extend(price_changes(&old.prices, &new.prices));
+    lines.extend(alert_changes(&old.alerts, &new.alerts));
     let fixed = [
         ("market", old.market != new.market),
         ("dry or live", old.mode != new.mode),
@@ -404,7 +443,6 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
         ("[feed]", old.feed != new.feed),
         ("[reconnection]", old.reconnection != new.reconnection),
         ("[speed]", old.speed != new.speed),
-        ("[[alerts]], [alert_rules] or [heartbeat]", old.alerts != new.alerts),
         ("[dashboard]", old.dashboard != new.dashboard),
     ];
     for (name, is_changed) in fixed {
@@ -415,12 +453,67 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     if lines.is_empty() {
         lines.push("Nothing changed".to_owned());
     }
-    if old.feed.server_filters && old.whitelist != new.whitelist {
-        lines.push(
-            "[feed] server_filters is on: the market sends listings for the old whitelist until a \
-             restart"
-                .to_owned(),
-        );
+    lines
+}
+
+/// Describes which channels, rules and heartbeat change.
+fn alert_changes(old: &AlertsConfig, new: &AlertsConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.channels != new.channels {
+        let without = |one: &AlertsConfig, other: &AlertsConfig| {
+            one.channels.iter().filter(|channel| !other.channels.contains(channel)).count()
+        };
+        let count = counted(new.channels.len(), "channel", "channels");
+        let (added, removed) = (without(new, old), without(old, new));
+        lines.push(format!("Alerts: {count} ({added} new or changed, {removed} removed)"));
+    }
+    if old.rules != new.rules {
+        lines.push("Alerts: the rules changed".to_owned());
+    }
+    if old.heartbeat != new.heartbeat {
+        lines.push(match &new.heartbeat {
+            Some(heartbeat) => format!("Heartbeat: every {} s", heartbeat.every.as_secs()),
+            None => "Heartbeat: off".to_owned(),
+        });
+    }
+    lines
+}
+
+/// Describes how the reference prices change.
+fn price_changes(old: &PricesConfig, new: &PricesConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    if old.sources != new.sources {
+        let count = counted(new.sources.len(), "source", "sources");
+        lines.push(format!("Prices: {count}"));
+    }
+    if old.coin_usd != new.coin_usd {
+        let coin =
+            |coin: Option<CoinUsd>| coin.map_or_else(|| "none".to_owned(), |coin| coin.to_string());
+        lines.push(format!("Prices: coin_usd {} → {}", coin(old.coin_usd), coin(new.coin_usd)));
+    }
+    if old.refresh != new.refresh {
+        let minutes = |refresh: Duration| refresh.as_secs() / 60;
+        let (old, new) = (minutes(old.refresh), minutes(new.refresh));
+        lines.push(format!("Prices: refresh_minutes {old} → {new}"));
+    }
+    if (old.sell_on, old.sell_fee) != (new.sell_on, new.sell_fee) {
+        let sell = |prices: &PricesConfig| {
+            let source = prices.sell_on.and_then(|source| prices.sources.get(source));
+            let fee = prices.sell_fee.unwrap_or_default();
+            source
+                .map_or_else(|| "none".to_owned(), |source| format!("{} less {fee} %", source.name))
+        };
+        lines.push(format!("Prices: sell_on {} → {}", sell(old), sell(new)));
+    }
+    for source in &new.sources {
+        if let PriceLocation::File(path) = &source.location
+            && !path.exists()
+        {
+            let (name, path) = (&source.name, path.display());
+            lines.push(format!(
+                "Prices: the file of {name} is missing: {path}; its last good table stays in use"
+            ));
+        }
     }
     lines
 }

@@ -14,7 +14,7 @@ pub mod command;
 pub mod input;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -122,6 +122,38 @@ pub struct ReplayResult {
     pub unreadable: u64,
     /// Number of listings that another message had delivered before.
     pub duplicates: u64,
+}
+
+/// Maximum number of messages that are read for the names in a recording.
+const NAMED_MESSAGES_MAX: usize = 200_000;
+/// Maximum number of names of a recording.
+const NAMES_MAX: usize = 100_000;
+
+/// Returns the market names of the listings in a recording, as far as it can be read.
+pub fn market_names<M: Marketplace>(market: &M, recording: &Recording) -> BTreeSet<String> {
+    let mut protocol = M::Protocol::default();
+    let mut names = BTreeSet::new();
+    for message in recording.messages().map_while(Result::ok).take(NAMED_MESSAGES_MAX) {
+        let mut rest = Some(FeedMessage::Text(&message.raw));
+        while let Some(whole) = rest {
+            let (part, behind) = protocol.split_first(whole);
+            rest = behind.filter(|behind| behind.len() < whole.len());
+            let Ok(Incoming::Data { payload: Decoded { events, .. }, .. }) =
+                protocol.read(part, |input| market.decode(input))
+            else {
+                continue;
+            };
+            for event in events {
+                if let MarketEvent::Trade(trade) = event
+                    && names.len() < NAMES_MAX
+                    && !names.contains(&*trade.market_name)
+                {
+                    names.insert(trade.market_name.into_owned());
+                }
+            }
+        }
+    }
+    names
 }
 
 /// Replays a recording under these rules and passes each decision to `on_decision`.

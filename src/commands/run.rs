@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 use super::{
     AppError, CommandContext, block_on_core,
     capture::{CaptureError, source::LISTINGS},
+    practice,
     reload::SettingsSource,
     summary::Summary,
 };
@@ -29,6 +30,7 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper run               log what it would buy
+  sniper run --practice    rehearse with play money on a simulated market
   sniper run --live        buy with real money
   sniper run --live --for 8h --record
 
@@ -40,6 +42,10 @@ pub struct RunArgs {
     /// Buy with real money
     #[arg(long)]
     pub live: bool,
+    /// Rehearse: buy with play money on a simulated market in this process, with the settings of
+    /// sniper.toml and data of its own
+    #[arg(long, conflicts_with_all = ["live", "resume", "new_ledger"])]
+    pub practice: bool,
     /// Clear halts left by the last run
     #[arg(long, requires = "live")]
     pub resume: bool,
@@ -79,6 +85,9 @@ pub fn run<F: Future<Output = SessionResult>>(
     args: RunArgs,
     trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
+    if args.practice {
+        return practice::run(context, args, trade);
+    }
     let loaded = context.load_with_names(args.live)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;

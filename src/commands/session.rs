@@ -39,13 +39,15 @@ use crate::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
         control::{ControlAddress, ControlServer, Instance, PENDING_REQUESTS_MAX, PendingRequest},
+        pauses::{PauseFile, PauseWriter},
+        status::PAUSED_SHOWN_MAX,
     },
     log::ALWAYS_SHOWN,
     markets::Marketplace,
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper, near_misses::NearMisses},
-    text::counted,
+    text::{Escaped, counted},
     threads::{Alarm, affinity},
     whitelist::{Whitelist, WhitelistEntry},
     ws::{BackfillSender, Feed, RetriesExhausted},
@@ -122,6 +124,7 @@ pub struct TradingSession<'c, M> {
     tls: Tls,
     alerts: AlertService,
     dashboard: Option<Dashboard>,
+    _pauses: PauseWriter,
     spinning: Option<CoreSpinner>,
     started: Instant,
     /// Sequence number of the first order of this session.
@@ -192,6 +195,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             feed.wanted.send_replace(stored.wanted);
             inputs.prices = Some(snapshots);
         }
+        let pauses = restore_pauses(config, &mut engine)?;
         let alerts = start_alerts(feed, &mut engine, &price_tls)?;
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
@@ -209,6 +213,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             _control: control,
             alerts,
             dashboard: dashboard.flatten(),
+            _pauses: pauses,
             started,
             first_order,
         })
@@ -236,6 +241,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             config: self.feed.config.clone(),
             tls: self.tls.clone(),
             sniper: Box::new(self.sniper.downgrade()),
+            alerts: self.alerts.control(),
+            renew_filters: Box::new(self.feed.renewal()),
             check_supported: check_supported::<M>,
         })?;
         self.inputs.rules = Some(rules);
@@ -398,6 +405,38 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     }
 }
 
+/// Pauses what was paused in an earlier run, and starts the thread that keeps later changes.
+fn restore_pauses(
+    config: &Config,
+    engine: &mut Engine<Arc<OrderClient>>,
+) -> Result<PauseWriter, AppError> {
+    const WHAT: &str = "with the paused entries of the last run";
+    let file = PauseFile::new(&config.data_dir, instance_of(config));
+    let names = file.load().map_err(|error| AppError::start(WHAT, error))?;
+    let writer = PauseWriter::start(file).map_err(|error| AppError::start(WHAT, error))?;
+    let unknown = engine.restore_pauses(&names, writer.recorder());
+    let shown = |names: &[String]| {
+        let shown = names.iter().take(PAUSED_SHOWN_MAX).map(|name| Escaped(name).to_string());
+        let more = if PAUSED_SHOWN_MAX < names.len() { ", …" } else { "" };
+        format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
+    };
+    if !names.entries.is_empty() {
+        let (count, all) = (names.entries.len(), shown(&names.entries));
+        let count = counted(count, "entry is", "entries are");
+        warn!("{count} paused since an earlier run: {all}. To buy: sniper whitelist enable NAME");
+    }
+    if !names.groups.is_empty() {
+        let all = shown(&names.groups);
+        warn!(
+            "Groups paused since an earlier run: {all}. To buy: sniper whitelist enable --group NAME"
+        );
+    }
+    if !unknown.is_empty() {
+        warn!("Paused in an earlier run, and not on the whitelist: {}", shown(&unknown));
+    }
+    Ok(writer)
+}
+
 /// Starts the alerts, and reports the start.
 fn start_alerts<M: Marketplace>(
     feed: &Feed<M>,
@@ -428,6 +467,13 @@ fn forward_notices<M>(feed: &Feed<M>, sniper: &Sniper) {
     }
 }
 
+const fn instance_of(config: &Config) -> Instance {
+    match config.mode {
+        Mode::Dry => Instance::Dry,
+        Mode::Live => Instance::Live,
+    }
+}
+
 /// Serves `sniper status`, `halt` and `resume`. A dry run has its own socket, separate from that of
 /// a live bot.
 fn control_channel(
@@ -435,10 +481,7 @@ fn control_channel(
     alarm: &Alarm,
 ) -> (Option<ControlServer>, Sender<PendingRequest>, Receiver<PendingRequest>) {
     let (requests, receiver) = mpsc::channel(PENDING_REQUESTS_MAX);
-    let instance = match config.mode {
-        Mode::Dry => Instance::Dry,
-        Mode::Live => Instance::Live,
-    };
+    let instance = instance_of(config);
     let address = ControlAddress::new(&config.data_dir, config.state_dir.as_deref(), instance);
     let server = ControlServer::start(&address, &requests, alarm).inspect_err(|error| {
         let cause = crate::text::error_chain(error);

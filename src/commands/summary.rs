@@ -9,6 +9,7 @@ use crate::{
     domain::money::Amount,
     domain::unit,
     ledger::{Halt, OrderTotals, status::FeedConnectionStatus},
+    sim::MarketHistory,
     sniper::stats::{BoughtItem, SessionStats},
     text::Escaped,
 };
@@ -84,6 +85,21 @@ pub struct SimulatedMarketCounts {
     pub ordered_twice: u64,
     /// Orders over a connection that was opened after the listing appeared.
     pub cold: u64,
+}
+
+impl SimulatedMarketCounts {
+    pub fn new(history: &MarketHistory) -> Self {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Self {
+            listings: history.listed,
+            matching: history.wanted,
+            sold: count(history.purchases().count()),
+            spent: history.spent(),
+            balance: history.balance,
+            ordered_twice: count(history.ordered_twice().count()),
+            cold: count(history.cold_orders().count()),
+        }
+    }
 }
 
 /// Results of a session.

@@ -8,8 +8,9 @@ pub mod entries;
 mod suggest;
 
 use std::{
-    fs,
+    fs::{self, Permissions},
     io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -179,10 +180,23 @@ fn format_entries(entries: &[EntryObject]) -> String {
     format!("[\n{}\n]\n", lines.join(",\n"))
 }
 
-/// Replaces a file as a whole.
+/// Replaces a file as a whole. An existing file keeps its mode, and a link stays a link.
 fn write_file(target: &Path, text: &str) -> io::Result<()> {
+    let existing = fs::canonicalize(target).ok();
+    let target = existing.as_deref().unwrap_or(target);
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut file = match fs::metadata(target) {
+        Ok(metadata) => {
+            let file = NamedTempFile::new_in(folder)?;
+            file.as_file().set_permissions(metadata.permissions())?;
+            file
+        }
+        // The umask limits it, as for any new file.
+        Err(_absent) => tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder)?,
+    };
     file.write_all(text.as_bytes())?;
     file.as_file().sync_all()?;
     file.persist(target).map_err(|error| error.error)?;

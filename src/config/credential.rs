@@ -153,6 +153,11 @@ impl Credential {
         }
     }
 
+    /// Returns the line of `.env` that sets this key as the variable.
+    pub fn key_line(&self, variable: &str) -> String {
+        format!("{variable}={}", dotenv::quote(self.value.reveal()))
+    }
+
     /// Registers the cookies with [`secret`], so that they are masked in all output.
     fn register(header: &str) -> Self {
         secret::register_cookies(header);

@@ -285,14 +285,19 @@ fn read_account_id(
     diagnostics: &mut Diagnostics,
 ) -> Option<String> {
     let setting = variables.get(name)?;
-    let digits = setting.value.trim();
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number || digits.len() > ACCOUNT_ID_DIGITS_MAX {
+    let number = parse_account_id(&setting.value);
+    if number.is_none() {
         let remedy = "copy the number of your account from the market's profile page";
         diagnostics.problem(setting.problem("is not the number of an account", remedy));
-        return None;
     }
-    Some(digits.to_owned())
+    number
+}
+
+/// Reads the number of an account: decimal digits.
+pub(super) fn parse_account_id(text: &str) -> Option<String> {
+    let digits = text.trim();
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && digits.len() <= ACCOUNT_ID_DIGITS_MAX).then(|| digits.to_owned())
 }
 
 fn read_dashboard_token(

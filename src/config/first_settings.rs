@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Budget, Credential, Market,
-    load::{CONFIG_FILE, DOTENV_FILE},
+    Budget, Market,
+    load::CONFIG_FILE,
     problem::{Diagnostics, Problem},
     settings,
 };
@@ -62,8 +62,8 @@ impl Question {
         }
     }
 
-    /// Text that asks for it.
-    pub const fn prompt(self) -> &'static str {
+    /// Text that asks for it, on a market whose unit is a coin.
+    const fn prompt(self) -> &'static str {
         match self {
             Self::Total => "Budget: coins to spend in all, such as 200",
             Self::MaxPrice => "Maximum price of one order, such as 50",
@@ -103,14 +103,24 @@ pub enum Unanswered {
 /// Answers that the settings file accepts.
 #[derive(Clone, Debug)]
 pub struct FirstSettings {
+    market: Market,
     decimals: fn(Market) -> Decimals,
     answers: BTreeMap<Question, String>,
 }
 
 impl FirstSettings {
     /// `decimals` returns the number of decimals of a market's amounts.
-    pub const fn new(decimals: fn(Market) -> Decimals) -> Self {
-        Self { decimals, answers: BTreeMap::new() }
+    pub const fn new(market: Market, decimals: fn(Market) -> Decimals) -> Self {
+        Self { market, decimals, answers: BTreeMap::new() }
+    }
+
+    /// Text that asks for a setting.
+    pub fn prompt(&self, question: Question) -> String {
+        let unit = self.market.settings().unit;
+        match question {
+            Question::Total => format!("Budget: {unit} to spend in all, such as 200"),
+            other => other.prompt().to_owned(),
+        }
     }
 
     /// Returns what happens without an answer, or `None` if there is one.
@@ -123,7 +133,9 @@ impl FirstSettings {
             Question::MinBalance => Unanswered::Default(Budget::default().min_balance.to_string()),
             Question::MaxQuantity => Unanswered::Default("1".to_owned()),
             Question::Name => Unanswered::Default(self.name()),
-            Question::CoinUsd if !is_percent => Unanswered::Irrelevant,
+            Question::CoinUsd if !is_percent || !self.market.is_priced_in_coins() => {
+                Unanswered::Irrelevant
+            }
             Question::EntryMaxPrice if is_percent => match self.answers.get(&Question::MaxPrice) {
                 Some(max_price) => Unanswered::Default(max_price.clone()),
                 None => Unanswered::Required,
@@ -179,18 +191,26 @@ impl FirstSettings {
              # Maximum price of one order.\nmax_price = {max_price}\n\
              # Maximum exposure: reserved, spent and unknown orders together.\ntotal = {total}\n\
              # No order may take the balance below it.\nmin_balance = {min_balance}\n\n",
-            unit = Market::default().settings().unit,
-            market = Market::default().name(),
+            unit = self.market.settings().unit,
+            market = self.market.name(),
             max_price = get(Question::MaxPrice, &max_price),
             total = get(Question::Total, &total),
             min_balance = get(Question::MinBalance, &min_balance),
         );
+        // On another market it is an error, which the check of the answer reports.
+        let has_coin =
+            self.market.is_priced_in_coins() || self.answers.contains_key(&Question::CoinUsd);
+        let coin = match has_coin {
+            true => format!(
+                "# What a coin of the market is worth in dollars.\ncoin_usd = {}\n\n",
+                get(Question::CoinUsd, "0.65")
+            ),
+            false => "\n".to_owned(),
+        };
         if is_percent {
             text.push_str(&format!(
-                "# Reference prices, for max_percent.\n[prices]\n\
-                 # What a coin of the market is worth in dollars.\ncoin_usd = {coin}\n\n\
+                "# Reference prices, for max_percent.\n[prices]\n{coin}\
                  [[prices.source]]\nname = \"{name}\"\nkind = \"{kind}\"\n\n",
-                coin = get(Question::CoinUsd, "0.65"),
                 name = SOURCE.0,
                 kind = SOURCE.1,
             ));
@@ -239,18 +259,6 @@ pub fn entry_name(item: &str) -> String {
     }
 }
 
-/// Returns the content of `.env` with this credential.
-pub fn environment_file(credential: Option<&Credential>) -> String {
-    let cookie = credential.map_or_else(
-        || "# The session cookie: copy its value from your browser.\nCSGOROLL_SESSION=".to_owned(),
-        |credential| format!("# Your session at the market.\n{}", credential.dotenv_line()),
-    );
-    format!(
-        "# Secrets, written by `sniper init`. Keep {DOTENV_FILE} private. .env.example lists every variable.\n\n\
-         {cookie}\n"
-    )
-}
-
 /// Writes a text as a basic string of TOML.
 fn toml_text(text: &str) -> String {
     let mut quoted = String::from("\"");
@@ -270,7 +278,7 @@ mod tests {
     use super::*;
 
     fn answered(answers: &[(Question, &str)]) -> FirstSettings {
-        let mut settings = FirstSettings::new(|_market| Decimals::Two);
+        let mut settings = FirstSettings::new(Market::default(), |_market| Decimals::Two);
         for (question, text) in answers {
             settings.answer(*question, text).unwrap();
         }
@@ -325,6 +333,28 @@ mod tests {
     }
 
     #[test]
+    fn on_a_market_with_dollars_no_coin_is_asked_for_or_accepted() {
+        let mut settings = FirstSettings::new(Market::Waxpeer, |_market| Decimals::Three);
+        assert_eq!(settings.prompt(Question::Total), "Budget: USD to spend in all, such as 200");
+        for (question, text) in [
+            (Question::Total, "30"),
+            (Question::MaxPrice, "12.505"),
+            (Question::Item, "AWP | Asiimov"),
+            (Question::MaxPercent, "88"),
+        ] {
+            settings.answer(question, text).unwrap();
+        }
+        assert_eq!(settings.unanswered(Question::CoinUsd), Some(Unanswered::Irrelevant));
+        let text = settings.settings_file();
+        assert!(
+            text.contains("market = \"waxpeer\"") && text.contains("Amounts are in USD"),
+            "{text}"
+        );
+        assert!(!text.contains("coin_usd"), "{text}");
+        assert!(settings.answer(Question::CoinUsd, "0.65").is_err());
+    }
+
+    #[test]
     fn each_answer_is_checked_as_the_settings_are() {
         let mut settings = answered(&[]);
         for (question, text, expected) in [
@@ -353,16 +383,12 @@ mod tests {
         let settings = answered(&[(Question::Name, "x\"\\"), (Question::Item, "\"q\" \\ | x")]);
         let read = read(&settings);
         assert_eq!(read.entries.found[0].entry.name.as_deref(), Some("x\"\\"));
-        assert!(FirstSettings::new(|_market| Decimals::Two).answer(Question::Item, item).is_err());
+        assert!(
+            FirstSettings::new(Market::default(), |_market| Decimals::Two)
+                .answer(Question::Item, item)
+                .is_err()
+        );
         assert_eq!(answered(&[(Question::Item, "*")]).name(), "every-item");
         assert_eq!(answered(&[(Question::Item, "★ Karambit")]).name(), "karambit");
-    }
-
-    #[test]
-    fn the_environment_file_has_the_cookie_or_its_place() {
-        let credential = Credential::from_session("s%3Afirst-settings").unwrap();
-        let text = environment_file(Some(&credential));
-        assert!(text.ends_with("\nCSGOROLL_SESSION=s%3Afirst-settings\n"), "{text}");
-        assert!(environment_file(None).ends_with("\nCSGOROLL_SESSION=\n"));
     }
 }

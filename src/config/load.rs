@@ -80,7 +80,7 @@ impl Config {
     ///
     /// Returns all errors at once, each with its location and remedy.
     pub fn load(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
-        Self::load_with(sources, None)
+        Self::load_with(sources, SettingsText::File)
     }
 
     /// Same as [`load`](Self::load) with this text as the content of the settings file, to check an
@@ -90,16 +90,27 @@ impl Config {
     ///
     /// Returns all errors at once, each with its location and remedy.
     pub fn load_edited(sources: &Sources<'_>, text: &str) -> Result<Loaded, ConfigErrors> {
-        Self::load_with(sources, Some(text))
+        Self::load_with(sources, SettingsText::Edited(text))
     }
 
-    fn load_with(sources: &Sources<'_>, text: Option<&str>) -> Result<Loaded, ConfigErrors> {
+    /// Same as [`load`](Self::load) for a rehearsal: `.env` is not read, and neither alerts nor keys
+    /// are set. The lookup has the variables of the simulated market.
+    ///
+    /// # Errors
+    ///
+    /// Returns all errors at once, each with its location and remedy.
+    pub fn load_for_practice(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
+        Self::load_with(sources, SettingsText::Practice)
+    }
+
+    fn load_with(sources: &Sources<'_>, text: SettingsText<'_>) -> Result<Loaded, ConfigErrors> {
         let mut diagnostics = Diagnostics::default();
-        let variables = Variables {
-            lookup: sources.lookup,
-            file: DOTENV_FILE.to_owned(),
-            dotenv: read_dotenv(sources.directory, &mut diagnostics),
+        let is_practice = matches!(text, SettingsText::Practice);
+        let dotenv = match is_practice {
+            true => Vec::new(),
+            false => read_dotenv(sources.directory, &mut diagnostics),
         };
+        let variables = Variables { lookup: sources.lookup, file: DOTENV_FILE.to_owned(), dotenv };
         let is_dotenv_valid = diagnostics.is_ok();
         let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
@@ -107,17 +118,17 @@ impl Config {
         let named_at = named_at.as_ref().or(live.as_ref());
         let mut of_settings = Diagnostics::default();
         let (mut policy, config_file) =
-            read_policy(sources, &variables, (&name, text, named_at), &mut of_settings);
+            read_policy(sources, (&name, text, named_at), &mut of_settings);
+        if is_practice {
+            policy.alerts = Default::default();
+            policy.prices.config.is_offline = true;
+        } else {
+            read_price_keys(&mut policy, &variables, &mut of_settings);
+        }
         let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
         diagnostics.extend(of_settings);
-        if let Some(place) = &live {
-            check_live(place, &of_market, &policy, &mut diagnostics);
-        }
-        let required_for = (policy.market, live.as_ref());
-        check_credential(required_for, (&of_market, is_dotenv_valid), &mut diagnostics);
-        check_prices(&policy, &mut diagnostics);
-        limit_orders(&mut policy, &mut diagnostics);
-        check_pin_cpu(&policy, &mut diagnostics);
+        let run = (live.as_ref(), is_practice);
+        check(&mut policy, (&of_market, is_dotenv_valid), run, &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = of_market.endpoints else {
@@ -140,7 +151,7 @@ impl Config {
             reconnection: policy.reconnection,
             speed: policy.speed,
             state_dir: state_dir(sources.lookup),
-            credential_source: Some(credential_source(sources, policy.market)),
+            credential_source: (!is_practice).then(|| credential_source(sources, policy.market)),
             whitelist: entries.into(),
             prices: policy.prices.config,
             alerts,
@@ -161,6 +172,47 @@ impl Config {
     }
 }
 
+/// Checks what concerns several settings, and the variables that this run requires. A rehearsal requires
+/// none.
+fn check(
+    policy: &mut TomlSettings,
+    (of_market, is_dotenv_valid): (&MarketEnvironment, bool),
+    (live, is_practice): (Option<&SourceLocation>, bool),
+    diagnostics: &mut Diagnostics,
+) {
+    if let Some(place) = live {
+        policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
+        if !is_practice {
+            check_live(place, of_market, policy.market, diagnostics);
+        }
+    }
+    if !is_practice {
+        check_credential((policy.market, live), (of_market, is_dotenv_valid), diagnostics);
+    }
+    check_prices(policy, diagnostics);
+    limit_orders(policy, diagnostics);
+    check_pin_cpu(policy, diagnostics);
+}
+
+/// Where the text of the settings file comes from.
+#[derive(Clone, Copy)]
+enum SettingsText<'t> {
+    File,
+    /// An edit that is not yet written.
+    Edited(&'t str),
+    /// The file, for a rehearsal.
+    Practice,
+}
+
+/// Returns the market of a settings file whose other content may be invalid; `None` without the file.
+pub fn market_of_file(path: &Path) -> Option<Market> {
+    match read_text(path, CONFIG_FILE, &mut Diagnostics::default()) {
+        FileRead::Text(text) => Some(settings::market_in(&text)),
+        FileRead::Invalid => Some(Market::default()),
+        FileRead::Absent => None,
+    }
+}
+
 /// Returns the data directory and the state directory. Other settings may be invalid; `config_file`
 /// is the value of `--config`.
 pub fn data_directories(
@@ -173,10 +225,7 @@ pub fn data_directories(
     let variables = Variables { lookup, file: DOTENV_FILE.to_owned(), dotenv };
     let environment = environment::read(&variables, &mut ignored);
     let (name, _place) = config_file_name(config_file, &environment);
-    let market = match read_text(&directory.join(name), CONFIG_FILE, &mut ignored) {
-        FileRead::Text(text) => settings::market_in(&text),
-        FileRead::Absent | FileRead::Invalid => Market::default(),
-    };
+    let market = market_of_file(&directory.join(name)).unwrap_or_default();
     (directory.join(environment.data_dir(market)), state_dir(lookup))
 }
 
@@ -237,15 +286,14 @@ pub fn settings_path(sources: &Sources<'_>) -> PathBuf {
 /// it exists.
 fn read_policy(
     sources: &Sources<'_>,
-    variables: &Variables<'_>,
-    (name, text, named_at): (&Path, Option<&str>, Option<&SourceLocation>),
+    (name, text, named_at): (&Path, SettingsText<'_>, Option<&SourceLocation>),
     diagnostics: &mut Diagnostics,
 ) -> (TomlSettings, Option<PathBuf>) {
     let shown = name.display().to_string();
     let path = sources.directory.join(name);
     let read = match text {
-        Some(text) => FileRead::Text(without_mark(text).to_owned()),
-        None => read_text(&path, &shown, diagnostics),
+        SettingsText::Edited(text) => FileRead::Text(without_mark(text).to_owned()),
+        SettingsText::File | SettingsText::Practice => read_text(&path, &shown, diagnostics),
     };
     let text = match read {
         FileRead::Text(text) => text,
@@ -272,7 +320,6 @@ fn read_policy(
     }
     let market = policy.market;
     resolve(&mut policy.entries.found, &policy.prices, market, diagnostics);
-    read_price_keys(&mut policy, variables, diagnostics);
     let beside = sources.directory.join(name.parent().unwrap_or(Path::new("")));
     resolve_price_files(&mut policy, &beside);
     resolve_groups(&mut policy.entries.found, &policy.groups, diagnostics);
@@ -464,15 +511,14 @@ fn check_credential(
     diagnostics.problem(Problem::new(place, message, remedy));
 }
 
-/// Reports missing settings that only a live run requires.
+/// Reports missing variables that only a live run requires.
 fn check_live(
     place: &SourceLocation,
     environment: &MarketEnvironment,
-    policy: &TomlSettings,
+    market: Market,
     diagnostics: &mut Diagnostics,
 ) {
-    let settings = policy.market.settings();
-    policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
+    let settings = market.settings();
     if settings.needs_trade_url && !environment.has_trade_url {
         diagnostics.problem(Problem::new(
             place.clone(),

@@ -11,6 +11,7 @@ mod document;
 mod dotenv;
 pub mod endpoint;
 pub mod environment;
+pub mod first_secrets;
 pub mod first_settings;
 pub mod in_force;
 pub mod load;

@@ -135,7 +135,7 @@ fn unwrap(text: &str) -> &str {
 }
 
 /// Removes white space and one pair of quotes around the whole text.
-fn unquote(text: &str) -> &str {
+pub(super) fn unquote(text: &str) -> &str {
     let text = text.trim();
     for (open, close) in QUOTES {
         let inner = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));

@@ -30,6 +30,8 @@ pub struct PricesConfig {
     pub sell_fee: Option<Percent>,
     /// Position of the source where bought items are sold.
     pub sell_on: Option<usize>,
+    /// Downloads nothing: only files and stored tables are used. No setting sets it; a rehearsal does.
+    pub is_offline: bool,
 }
 
 /// One `[[prices.source]]`.
@@ -72,6 +74,7 @@ impl Default for PricesConfig {
             sources: Vec::new(),
             sell_fee: None,
             sell_on: None,
+            is_offline: false,
         }
     }
 }

@@ -70,6 +70,11 @@ impl TradeUrl {
         Ok(Self { partner: partner.to_owned(), token: Secret::new(token) })
     }
 
+    /// Returns the whole address, which is a secret.
+    pub fn address(&self) -> String {
+        format!("{PAGE}partner={}&token={}", self.partner, self.token.reveal())
+    }
+
     /// Account number of the recipient, in decimal digits.
     pub fn partner(&self) -> &str {
         &self.partner

@@ -13,16 +13,19 @@ use super::{
 };
 use crate::{
     domain::latency::format_latency,
+    domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
     domain::unit,
+    domain::whitelist_entry::EntryGroup,
     ledger::{
         OrderState,
+        entries::EntryUsage,
         status::{FeedStatus, LedgerStatus, LimitStatus},
     },
     sniper::{
         activity::{MatchResult, OrderProgress},
-        view::{EntryCounts, SessionView},
+        view::{EntryCounts, GroupCounts, SessionView},
     },
     text::counted,
     whitelist::WhitelistEntry,
@@ -442,7 +445,40 @@ fn entries(out: &mut String, view: &SessionView) -> fmt::Result {
     if all.len() > shown {
         writeln!(out, "<p class=\"dim\">The first {shown} and the paused ones are shown.</p>")?;
     }
-    Ok(())
+    groups(out, view)
+}
+
+/// Writes each group of entries with what it has bought, what is left, and whether it is paused.
+fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
+    if view.groups.is_empty() {
+        return Ok(());
+    }
+    let paused = view.whitelist.paused_groups();
+    writeln!(out, "<h3>Groups</h3>\n<ul class=\"groups\">")?;
+    for GroupCounts { group, used } in &view.groups {
+        let EntryGroup { name, max_quantity, max_total } = group;
+        let is_paused = paused.contains(&**name);
+        write!(out, "<li><span class=\"item\">{}", Html(name))?;
+        if is_paused {
+            write!(out, " <b class=\"warn\">paused</b>")?;
+        }
+        let EntryUsage { quantity, total } = used;
+        write!(out, "</span> <span class=\"dim\">{quantity} bought for {total}")?;
+        if let Some(max) = max_quantity {
+            write!(out, " · {} of {max} left", max.saturating_sub(*quantity))?;
+        }
+        if let Some(max) = max_total {
+            let left = max.saturating_sub(*total).max(Amount::ZERO);
+            write!(out, " · {left} of {max} left")?;
+        }
+        let (action, text) = if is_paused { ("enable", "Enable") } else { ("pause", "Pause") };
+        let path = PathSegment(name);
+        writeln!(
+            out,
+            "</span> <button data-post=\"/api/groups/{path}/{action}\">{text}</button></li>"
+        )?;
+    }
+    writeln!(out, "</ul>")
 }
 
 fn entry_row(

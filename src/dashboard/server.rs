@@ -158,6 +158,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/resume", post(resume))
         .route("/api/entries/{name}/pause", post(pause))
         .route("/api/entries/{name}/enable", post(enable))
+        .route("/api/groups/{name}/pause", post(pause_group))
+        .route("/api/groups/{name}/enable", post(enable_group))
         .layer(middleware::from_fn_with_state(guarded, guard))
         .with_state(app)
 }
@@ -336,6 +338,28 @@ async fn enable(
     headers: HeaderMap,
 ) -> Response {
     let request = |by| ControlRequest::EnableEntry { entry, by };
+    apply(&app, Change::new(identity, client, &headers), request).await
+}
+
+async fn pause_group(
+    State(app): Shared,
+    Extension(identity): Extension<Option<Identity>>,
+    client: Client,
+    Path(group): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let request = |by| ControlRequest::PauseGroup { group, by };
+    apply(&app, Change::new(identity, client, &headers), request).await
+}
+
+async fn enable_group(
+    State(app): Shared,
+    Extension(identity): Extension<Option<Identity>>,
+    client: Client,
+    Path(group): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let request = |by| ControlRequest::EnableGroup { group, by };
     apply(&app, Change::new(identity, client, &headers), request).await
 }
 

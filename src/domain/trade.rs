@@ -108,6 +108,17 @@ impl PaintWear {
         Self(hundredths.saturating_mul(10_000_000_000_000_000))
     }
 
+    /// Returns the float in units of 10⁻¹⁸.
+    pub const fn units(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the next lower float; zero stays zero.
+    #[must_use]
+    pub const fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
     /// Returns the absolute difference.
     #[must_use]
     pub const fn distance(self, other: Self) -> Self {

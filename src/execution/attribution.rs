@@ -175,8 +175,7 @@ mod tests {
     }
 
     fn response(status: u16, body: &str) -> ExchangeResult {
-        let head =
-            ResponseHead { status, retry_after: None, mitigated: false, html: false, date: None };
+        let head = ResponseHead::parse(status, std::iter::empty());
         ExchangeResult::Complete(HttpResponse { head, body: body.as_bytes().to_vec() })
     }
 

@@ -46,6 +46,7 @@ mod journal;
 mod mark;
 pub mod open;
 pub mod order_request;
+pub mod pauses;
 mod prealloc;
 pub mod price_status;
 mod private;

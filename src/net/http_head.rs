@@ -10,6 +10,9 @@ pub struct ResponseHead {
     pub status: u16,
     /// Wait that `Retry-After` requests.
     pub retry_after: Option<Duration>,
+    /// Wait until the next request is allowed, if this was the last one for now: `X-RateLimit-Remaining`
+    /// is 0, and `X-RateLimit-Reset-After` states the seconds.
+    pub rest: Option<Duration>,
     /// `true` if there is a `cf-mitigated` header: Cloudflare sent a challenge.
     pub mitigated: bool,
     /// `true` if `Content-Type` is HTML.
@@ -47,9 +50,10 @@ impl ResponseHead {
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         now: Option<UnixMs>,
     ) -> Self {
+        let (retry_after, rest) = (None, None);
         let mut head =
-            Self { status, retry_after: None, mitigated: false, html: false, date: None };
-        let mut wait = None;
+            Self { status, retry_after, rest, mitigated: false, html: false, date: None };
+        let (mut wait, mut is_last) = (None, false);
         for (name, value) in headers {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
             let text = str::from_utf8(value).map_or("", str::trim);
@@ -61,8 +65,14 @@ impl ResponseHead {
                 head.html |= is_html(text);
             } else if is("date") {
                 head.date = http_date(text).or(head.date);
+            } else if is("x-ratelimit-remaining") {
+                is_last = text == "0";
+            } else if is("x-ratelimit-reset-after") {
+                let seconds = text.parse().ok();
+                head.rest = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             }
         }
+        head.rest = head.rest.filter(|_wait| is_last);
         head.retry_after = match wait {
             Some(RetryAfter::Wait(wait)) => Some(wait),
             // The server's own clock takes precedence: the local one may be wrong by hours.
@@ -144,6 +154,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_last_request_of_a_window_states_when_the_next_one_is_allowed() {
+        let rest = |remaining: &str, after: &str| {
+            let headers =
+                [("X-RateLimit-Remaining", remaining), ("X-RateLimit-Reset-After", after)];
+            parse(200, &headers).rest
+        };
+        assert_eq!(rest("0", "1.25"), Some(Duration::from_millis(1_250)));
+        assert_eq!([rest("1", "1.25"), rest("0", "-1"), rest("0", "soon")], [None; 3]);
+        assert_eq!(parse(200, &[("X-RateLimit-Remaining", "0")]).rest, None);
+    }
+
+    #[test]
     fn header_names_are_parsed_in_any_case() {
         let head = parse(
             403,
@@ -158,7 +180,14 @@ pub(crate) mod tests {
         let retry_after = Some(Duration::from_secs(7));
         assert_eq!(
             head,
-            ResponseHead { status: 403, retry_after, mitigated: true, html: true, date }
+            ResponseHead {
+                status: 403,
+                retry_after,
+                rest: None,
+                mitigated: true,
+                html: true,
+                date
+            }
         );
         assert_eq!(head.page(), Some(WebPage::Challenge));
     }

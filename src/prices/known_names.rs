@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     PriceBook,
-    item_key::{ItemVariant, listing_bases, split_phase},
+    item_key::{ItemKey, ItemVariant, listing_bases, split_phase},
 };
 use crate::{
     domain::item_name::Wear,
@@ -27,16 +27,40 @@ pub struct KnownNames {
 struct KnownItem {
     name: String,
     variants: Vec<ItemVariant>,
+    /// Set if only a recording has the item, which has not seen all of its variants.
+    is_only_recorded: bool,
 }
 
 impl KnownNames {
     /// Collects the names of a book. Returns `None` if these are too few to be all items.
     pub fn of(book: &PriceBook) -> Option<Self> {
+        Self::with_recorded(book, [])
+    }
+
+    /// Collects the names of a book, and the market names of a recording. Returns `None` if these are
+    /// too few to be all items.
+    pub fn with_recorded<'n>(
+        book: &PriceBook,
+        recorded: impl IntoIterator<Item = &'n str>,
+    ) -> Option<Self> {
         let mut items: HashMap<String, KnownItem> = HashMap::new();
         for (base, variant, _quotes) in book.rows() {
             for name in listing_bases(base, variant.phase()) {
                 let item = items.entry(name.to_lowercase());
-                let item = item.or_insert_with(|| KnownItem { name, variants: Vec::new() });
+                let is_only_recorded = false;
+                let item = item.or_insert_with(|| KnownItem {
+                    name,
+                    variants: Vec::new(),
+                    is_only_recorded,
+                });
+                item.variants.push(variant);
+            }
+        }
+        for ItemKey { base, variant } in recorded.into_iter().filter_map(ItemKey::parse) {
+            for name in listing_bases(&base, variant.phase()) {
+                let item = items.entry(name.to_lowercase());
+                let (variants, is_only_recorded) = (Vec::new(), true);
+                let item = item.or_insert(KnownItem { name, variants, is_only_recorded });
                 item.variants.push(variant);
             }
         }
@@ -66,6 +90,11 @@ impl KnownNames {
 
     pub fn is_known(&self, name: &str) -> bool {
         self.variants(name).is_some()
+    }
+
+    /// Returns `true` if only a recording has the item.
+    pub fn is_only_recorded(&self, name: &str) -> bool {
+        self.item(name).is_some_and(|item| item.is_only_recorded)
     }
 
     /// Returns the most similar name, if one is similar enough. Compares with every name.
@@ -115,6 +144,23 @@ pub(crate) mod tests {
         let coin = CoinUsd::from_ten_thousandths(10_000).unwrap();
         let max_age = Duration::from_secs(60);
         PriceBook::new(&[BookTable { table: Some(&table), at: UnixMs(0), max_age, coin }])
+    }
+
+    #[test]
+    fn a_recording_adds_names_but_not_which_variants_exist() {
+        let recorded =
+            ["★ StatTrak™ Kukri Knife | Fade (Factory New)", "AK-47 | Redline (Well-Worn)"];
+        let book = book_of(&["AK-47 | Redline (Field-Tested)"]);
+        let names = KnownNames::with_recorded(&book, recorded).unwrap();
+        assert!(
+            names.is_known("Kukri Knife | Fade") && names.is_only_recorded("Kukri Knife | Fade")
+        );
+        assert_eq!(names.nearest("Kukri Knife | Fada"), Some("Kukri Knife | Fade"));
+        assert!(!names.is_only_recorded("AK-47 | Redline"));
+        let wears = [Wear::FieldTested, Wear::WellWorn];
+        assert_eq!(names.wears("AK-47 | Redline", (false, false)).as_deref(), Some(&wears[..]));
+        let few = KnownNames::with_recorded(&PriceBook::default(), recorded);
+        assert!(few.is_none(), "two names are not all items");
     }
 
     #[test]

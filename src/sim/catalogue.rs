@@ -6,11 +6,12 @@
 //! The distribution of prices and markups is that of recorded listings: markups from 0 to 47571 %,
 //! one of ten exactly 0 and most near 12 %; totals from 1.02 to 17987.2 coins.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     demo::{self, DemoEntry},
     items::{CatalogueItem, ITEMS, ItemKind, Variants},
+    practice::{self, PracticeItem},
     random::{self, Rng, RngExt as _},
     settings::{Rate, Rivals, SimSettings},
 };
@@ -236,7 +237,7 @@ impl ListedItem {
 }
 
 /// Returns `round((total − base) / base × 100, 2)`, as the marketplace computes it.
-fn markup_of(total: i64, base: i64) -> Percent {
+pub(super) fn markup_of(total: i64, base: i64) -> Percent {
     let exact = (total - base) * 20_000;
     let rounded = exact.checked_div(base).unwrap_or(0);
     Percent::from_hundredths((rounded + 1).div_euclid(2))
@@ -255,7 +256,7 @@ const fn hundredths_of(wear: Wear) -> (u64, u64) {
 
 /// Formats a float given in units as a decimal number, with the digits that a JSON number of 64 bits
 /// can keep.
-fn float_text(units: u64) -> String {
+pub(super) fn float_text(units: u64) -> String {
     let text = format!("0.{units:0FLOAT_DECIMALS$}");
     text.parse::<f64>().map_or(text, |float| float.to_string())
 }
@@ -266,6 +267,7 @@ pub struct Catalogue {
     arrivals: Arrivals,
     rng: Rng,
     wanted_permille: u32,
+    practice: Option<Arc<[PracticeItem]>>,
     defect_permille: u32,
     held_permille: u32,
     rivals: Option<Rivals>,
@@ -277,10 +279,25 @@ impl Catalogue {
             arrivals: Arrivals::new(settings.seed, settings.rate),
             rng: random::stream(settings.seed, 2),
             wanted_permille: settings.wanted_permille,
+            practice: settings.practice.clone(),
             defect_permille: settings.defect_permille,
             held_permille: settings.held_permille,
             rivals: settings.rivals,
         }
+    }
+
+    /// Generates a listing for the demo's whitelist, if it is time for one.
+    fn of_demo(&mut self) -> Option<ListedItem> {
+        let is_due = self.rng.chance_permille(self.wanted_permille);
+        let wanted = if is_due { demo::pick(&mut self.rng) } else { None };
+        self.wanted(wanted?)
+    }
+
+    /// Generates a listing about the whitelist of a rehearsal, if it is time for one.
+    fn practice(&mut self, items: &[PracticeItem]) -> Option<ListedItem> {
+        let is_due = self.rng.chance_permille(practice::PERMILLE);
+        let item = if is_due { self.rng.choice(items) } else { None };
+        Some(item?.listed(&mut self.rng))
     }
 
     /// Generates a listing that matches an entry of the demo's whitelist.
@@ -364,12 +381,11 @@ impl Iterator for Catalogue {
 
     fn next(&mut self) -> Option<ListedItem> {
         let arrival = self.arrivals.next()?;
-        let wanted = self.rng.chance_permille(self.wanted_permille);
-        let wanted = if wanted { demo::pick(&mut self.rng) } else { None };
-        let listed = match wanted.and_then(|wanted| self.wanted(wanted)) {
-            Some(listed) => listed,
-            None => self.ordinary(),
+        let listed = match self.practice.clone() {
+            Some(items) => self.practice(&items),
+            None => self.of_demo(),
         };
+        let listed = listed.unwrap_or_else(|| self.ordinary());
         Some(self.finish(listed, arrival))
     }
 }

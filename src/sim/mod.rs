@@ -5,6 +5,7 @@
 //!
 //! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which generate
 //!   listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened; [`server`].
+//! - [`practice`]: listings about the whitelist of a rehearsal.
 //! - [`prices`]: price files of reference sources.
 //! - [`lots`]: what markets share that change prices under one id and know own order ids.
 //! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
@@ -17,6 +18,7 @@ pub mod history;
 pub mod items;
 pub mod lis_skins;
 pub mod lots;
+pub mod practice;
 pub mod prices;
 pub mod random;
 mod server;

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use super::faults::Fault;
+use super::{faults::Fault, practice::PracticeItem};
 use crate::domain::money::{Amount, Decimals};
 
 /// Maximum average rate of listings per second.
@@ -22,6 +22,8 @@ pub struct SimSettings {
     pub rate: Rate,
     /// Listings per thousand that match the demo's whitelist.
     pub wanted_permille: u32,
+    /// Items of a rehearsal, which are listed instead of those that match the demo's whitelist.
+    pub practice: Option<Arc<[PracticeItem]>>,
     /// Listings per thousand with a [`ListingDefect`](super::catalogue::ListingDefect).
     pub defect_permille: u32,
     /// Listings per thousand that can be joined only some time after they appear.
@@ -220,6 +222,7 @@ impl Default for SimSettings {
             seed: 7,
             rate: Rate::per_second(20),
             wanted_permille: 50,
+            practice: None,
             defect_permille: 12,
             held_permille: 30,
             rivals: Some(Rivals::default()),

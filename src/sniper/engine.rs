@@ -51,6 +51,7 @@ use crate::{
     execution::response::{ExchangeResult, OrderReport, SentRequest},
     ledger::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
+        pauses::{PauseRecorder, PausedNames},
         price_status::PriceStatus,
     },
     prices::PriceBook,
@@ -138,6 +139,8 @@ pub struct Engine<B> {
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
+    /// Keeps what is paused for the next run.
+    pauses: PauseRecorder,
     near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
@@ -198,6 +201,7 @@ impl<B: OrderSender> Engine<B> {
             activity: Activity::default(),
             price_recorder: None,
             alerting: EngineAlerts::default(),
+            pauses: PauseRecorder::default(),
             near_misses: NearMissLog::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -405,10 +409,11 @@ impl<B: OrderSender> Engine<B> {
     ///
     /// Returns a message if no entry has the label.
     pub fn set_entry_paused(&self, label: &str, is_paused: bool) -> Result<(), String> {
-        match self.whitelist.set_paused(label, is_paused) {
-            0 => Err(format!("no whitelist entry is named \"{}\"", Escaped(label))),
-            _ => Ok(()),
+        if self.whitelist.set_paused(label, is_paused) == 0 {
+            return Err(format!("no whitelist entry is named \"{}\"", Escaped(label)));
         }
+        self.record_pauses();
+        Ok(())
     }
 
     /// Pauses or enables the entries of this group.
@@ -417,10 +422,32 @@ impl<B: OrderSender> Engine<B> {
     ///
     /// Returns a message if no entry is in the group.
     pub fn set_group_paused(&self, group: &str, is_paused: bool) -> Result<(), String> {
-        match self.whitelist.set_group_paused(group, is_paused) {
-            0 => Err(format!("no whitelist entry is in a group named \"{}\"", Escaped(group))),
-            _ => Ok(()),
+        if self.whitelist.set_group_paused(group, is_paused) == 0 {
+            return Err(format!("no whitelist entry is in a group named \"{}\"", Escaped(group)));
         }
+        self.record_pauses();
+        Ok(())
+    }
+
+    /// Pauses what was paused in an earlier run, and keeps later changes. Returns the names that the
+    /// whitelist does not have.
+    pub fn restore_pauses(&mut self, names: &PausedNames, recorder: PauseRecorder) -> Vec<String> {
+        let entry = |name: &&String| self.whitelist.set_paused(name, true) == 0;
+        let group = |name: &&String| self.whitelist.set_group_paused(name, true) == 0;
+        let unknown = names.entries.iter().filter(entry).chain(names.groups.iter().filter(group));
+        let unknown = unknown.cloned().collect();
+        self.pauses = recorder;
+        unknown
+    }
+
+    /// Notes what is paused now, for the next run.
+    pub(super) fn record_pauses(&self) {
+        self.pauses.record(|| {
+            let entries = self.whitelist.entries();
+            let paused = self.whitelist.paused().filter_map(|index| entries.get(index));
+            let groups = self.whitelist.paused_groups().into_iter().map(str::to_owned).collect();
+            PausedNames { entries: paused.map(|entry| entry.label().to_owned()).collect(), groups }
+        });
     }
 
     /// Orders a matched listing, holds it, or skips it with a reason. Returns the reason if it may be

@@ -110,6 +110,7 @@ impl<B: OrderSender> Engine<B> {
             self.stats.skip("no longer on the whitelist");
         }
         replaced.dropped = dropped;
+        self.record_pauses();
         replaced
     }
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     domain::latency::LatencyBuckets,
     domain::time::UnixMs,
+    domain::whitelist_entry::EntryGroup,
     ledger::{
         Snapshot,
         entries::EntryUsage,
@@ -34,12 +35,23 @@ use crate::{
 /// Maximum number of entries whose counts are in a snapshot.
 pub const ENTRIES_MAX: usize = 200;
 
+/// Maximum number of groups in a snapshot.
+pub const GROUPS_MAX: usize = 100;
+
 /// Counts of one whitelist entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryCounts {
     /// Listings of this session that matched it.
     pub matched: u64,
     /// Orders over the life of the ledger.
+    pub used: EntryUsage,
+}
+
+/// Usage and limits of one group of entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupCounts {
+    pub group: EntryGroup,
+    /// Orders of all its entries over the life of the ledger, those of removed entries included.
     pub used: EntryUsage,
 }
 
@@ -78,6 +90,8 @@ pub struct SessionView {
     pub whitelist: Arc<Whitelist>,
     /// The first [`ENTRIES_MAX`] entries.
     pub entries: Vec<EntryCounts>,
+    /// The first [`GROUPS_MAX`] groups.
+    pub groups: Vec<GroupCounts>,
 }
 
 /// Place of the last snapshot.
@@ -154,11 +168,14 @@ impl<B: OrderSender> Engine<B> {
         let counts = self.match_counts.iter().take(ENTRIES_MAX).enumerate();
         let counts =
             counts.map(|(index, matched)| EntryCounts { matched: *matched, used: usage(index) });
+        let groups = self.ledger.state().groups();
+        let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {
             at: now.wall,
             is_live,
             running,
             entries: counts.collect(),
+            groups: groups.take(GROUPS_MAX).collect(),
             counts: self.counts(),
             latency: self.stats.latency.buckets(),
             orders: self.activity.orders(),

@@ -12,7 +12,7 @@ use crate::{domain::item_name::Wear, prices::parse::split_csv, text::composed};
 pub const ROWS_MAX: usize = 100_000;
 
 /// Columns: the key of an entry, and the names under which other tools have it.
-const COLUMNS: [(&str, &[&str]); 8] = [
+const COLUMNS: [(&str, &[&str]); 9] = [
     ("item", &["item", "name", "market_hash_name", "market name", "skin"]),
     ("max_price", &["max_price", "price", "max price", "target"]),
     ("max_percent", &["max_percent", "percent", "max percent"]),
@@ -21,6 +21,7 @@ const COLUMNS: [(&str, &[&str]); 8] = [
     ("float_min", &["float_min", "min_float"]),
     ("float_max", &["float_max", "max_float", "float"]),
     ("max_quantity", &["max_quantity", "quantity", "qty", "amount"]),
+    ("max_total", &["max_total", "max total"]),
 ];
 
 /// Cause of a file that cannot be imported.

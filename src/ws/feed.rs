@@ -24,6 +24,7 @@ use super::{
     },
     metrics::{ConnectionMetrics, FeedMetrics, add},
     reconnector::Hosts,
+    renewal::FeedSubscriptions,
     session::{Session, SessionHandler, SessionNotice, now},
     watchdog::ArrivalStats,
 };
@@ -33,6 +34,7 @@ use crate::{
     domain::latency::RxTimestamps,
     domain::trade::{Trade, TradeEvent, TradeNotice, TradeStatus},
     domain::wanted_items::WantedItems,
+    domain::whitelist_entry::WhitelistEntry,
     markets::{Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace, Scan},
     protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
@@ -64,6 +66,8 @@ pub struct Feed<M> {
     pub hosts: Hosts,
     /// Items that are handled first: those of the whitelist until new prices change their ceilings.
     pub wanted: WantedSender,
+    /// Subscriptions, which depend on the whitelist if the market filters the listings.
+    pub subscriptions: FeedSubscriptions,
 }
 
 /// Sender of the current set of wanted items, which the connections use from the next message on.
@@ -74,7 +78,16 @@ impl<M: Marketplace> Feed<M> {
         let (metrics, hosts) = (Arc::default(), Hosts::default());
         let notices = Notices::default();
         let wanted = WantedSender::new(Arc::new(WantedItems::of(&config.whitelist)));
-        Self { market, config, notices, metrics, backfill: None, hosts, wanted }
+        let subscriptions = FeedSubscriptions::default();
+        Self { market, config, notices, metrics, backfill: None, hosts, wanted, subscriptions }
+    }
+
+    /// Returns a function that replaces the subscriptions by those for another whitelist, where the
+    /// market filters the listings. It returns `true` if they are others.
+    pub fn renewal(&self) -> impl Fn(&[WhitelistEntry]) -> bool + Send + 'static {
+        let (market, subscriptions) = (self.market.clone(), self.subscriptions.clone());
+        let is_filtered = self.config.feed.server_filters;
+        move |whitelist| is_filtered && subscriptions.replace(market.subscriptions(Some(whitelist)))
     }
 
     /// Enables back-filling of gaps. Returns the handle of the task that reads the missed listings.
@@ -115,7 +128,6 @@ impl fmt::Debug for Notices {
 pub(super) struct FeedState<'c, M, F> {
     pub(super) feed: &'c Feed<M>,
     pub(super) gap_tracker: GapTracker,
-    subscriptions: Vec<MarketSubscription>,
     wanted: RefCell<WantedView>,
     on_trade: RefCell<F>,
     seen: RefCell<Deduplicator>,
@@ -133,15 +145,13 @@ struct WantedView {
 
 impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
     pub(super) fn new(feed: &'c Feed<M>, on_trade: F) -> Self {
-        let Feed { market, config, metrics, backfill, .. } = feed;
+        let Feed { config, metrics, backfill, .. } = feed;
         let stable_after = config.reconnection.limits().stable_after;
         let gap_tracker = GapTracker::new(Arc::clone(metrics), String::new(), stable_after)
             .with_backfill(backfill.clone(), config.feed.sweep_at_start);
-        let wanted = config.feed.server_filters.then_some(&*config.whitelist);
         Self {
             feed,
             gap_tracker,
-            subscriptions: market.subscriptions(wanted),
             wanted: RefCell::new(WantedView {
                 receiver: feed.wanted.subscribe(),
                 current: Arc::clone(&feed.wanted.borrow()),
@@ -152,6 +162,15 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             sockets: Cell::new(0),
             next_token_at: Cell::new(None),
         }
+    }
+
+    /// Returns the current subscriptions.
+    fn subscriptions(&self) -> Arc<[MarketSubscription]> {
+        let Feed { market, config, subscriptions, .. } = self.feed;
+        subscriptions.current_or(|| {
+            let wanted = config.feed.server_filters.then_some(&*config.whitelist);
+            market.subscriptions(wanted)
+        })
     }
 
     /// Takes over a new set of wanted items, if there is one.
@@ -192,7 +211,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         let mut subscriptions =
             SubscriptionState::new(protocol, limits.initial_delay, limits.max_delay)
                 .with_sessions_before(sessions);
-        for MarketSubscription { subscription, .. } in &self.subscriptions {
+        for MarketSubscription { subscription, .. } in &*self.subscriptions() {
             subscriptions.subscribe(subscription.clone(), now());
         }
         let authority = config.endpoints.ws.authority();
@@ -318,7 +337,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     fn log_ended(&self, operation: OperationId, cause: &str, retry_in: Option<Duration>) {
         // Operations are numbered from 1 in the order of the subscriptions.
         let at = operation.0.checked_sub(1).and_then(|at| usize::try_from(at).ok());
-        let subscription = at.and_then(|at| self.state.subscriptions.get(at));
+        let subscriptions = self.state.subscriptions();
+        let subscription = at.and_then(|at| subscriptions.get(at));
         let name = subscription.map_or("unknown", |subscription| subscription.name);
         let is_private = subscription.is_some_and(|subscription| subscription.is_private);
         let cause = Escaped(cause);

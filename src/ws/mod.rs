@@ -21,6 +21,7 @@ mod metrics;
 pub mod policy;
 pub mod probe;
 mod reconnector;
+mod renewal;
 mod session;
 pub mod source;
 mod supervisor;
@@ -39,6 +40,7 @@ pub use self::{
         MessageRecorder,
     },
     reconnector::{Host, Hosts},
+    renewal::FeedSubscriptions,
     session::{BATCH_BYTES_MIN, CLOSE_TIMEOUT, OUTBOX_MAX, WriteProgress},
     supervisor::{RetriesExhausted, run_with_dial, run_with_reconnect},
 };

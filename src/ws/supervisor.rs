@@ -210,6 +210,8 @@ struct Rotation {
     at: Instant,
     /// `true` if the connection is replaced because it is always last.
     is_late: bool,
+    /// `true` if the connection is replaced because its subscriptions are old.
+    is_renewal: bool,
     order: AddressOrder,
 }
 
@@ -293,7 +295,10 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     /// Counts and logs a rotation.
     fn on_rotated(&self, connection: usize, done: &Rotation, tag: &str) {
         let metrics = &self.feed_state.feed.metrics;
-        if !done.is_late {
+        if done.is_renewal {
+            add(&metrics.rotations, 1);
+            info!("Connection renewed with the filters of the new whitelist{tag}");
+        } else if !done.is_late {
             add(&metrics.rotations, 1);
             info!("Connection renewed before its maximum age{tag}");
         } else if let Some(of_connection) = metrics.connections.get(connection) {
@@ -319,6 +324,9 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         tokio::select! {
             biased;
             () = tokio::time::sleep_until(rotation.at.into()) => {}
+            () = self.feed_state.feed.subscriptions.changed(connection) => {
+                rotation.is_renewal = true;
+            }
             () = replace => {
                 rotation.is_late = true;
                 let of_connection = self.feed_state.feed.metrics.connections.get(connection);
@@ -359,6 +367,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         connection: usize,
         order: AddressOrder,
     ) -> Result<FeedSession<M, D::Stream>, FeedError> {
+        self.feed_state.feed.subscriptions.on_opening(connection);
         let credential = self.credential.borrow().clone();
         let dial = OrderedDial { dial: &self.dial, order, peer: Mutex::default() };
         let session = self.feed_state.open(&dial, credential.as_ref()).await?;
@@ -378,7 +387,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         let max_age = limit.map_or(max_age, |limit| max_age.min(limit.max(SERVER_AGE_MIN)));
         let age = max_age.saturating_mul(thousandths);
         let at = later(since, age.checked_div(1_000).unwrap_or(age));
-        Rotation { at, is_late: false, order: AddressOrder::System }
+        Rotation { at, is_late: false, is_renewal: false, order: AddressOrder::System }
     }
 }
 

@@ -50,6 +50,29 @@ fn a_paused_entry_buys_nothing_until_it_is_enabled() {
 }
 
 #[test]
+fn a_group_shows_what_it_bought_and_is_paused_and_enabled() {
+    let bot = Bot::start().ready();
+    bot.offer(REDLINE, 1_000);
+    until(|| get(bot.address, "/").body.contains("1 bought for 10.00 · 899 of 900 left"));
+    let page = get(bot.address, "/").body;
+    assert!(
+        page.contains("rifles &lt;i&gt;") && page.contains("4990.00 of 5000.00 left"),
+        "{page}"
+    );
+    assert!(!page.contains("paused</b>"), "{page}");
+    let path = |action: &str| format!("/api/groups/rifles%20%3Ci%3E/{action}");
+    assert_eq!(control(bot.address, &path("pause"), "pause-group").status, 200);
+    let page = get(bot.address, "/").body;
+    // The group and its entry.
+    assert_eq!(page.matches("<b class=\"warn\">paused</b>").count(), 2, "{page}");
+    assert!(page.contains(&format!("data-post=\"{}\"", path("enable"))), "{page}");
+    assert_eq!(control(bot.address, &path("enable"), "enable-group").status, 200);
+    assert!(!get(bot.address, "/").body.contains("paused</b>"));
+    let unknown = control(bot.address, "/api/groups/knives/pause", "unknown-group");
+    assert_eq!(unknown.status, 404, "{unknown:?}");
+}
+
+#[test]
 fn a_hostile_item_name_is_text_on_the_page() {
     let bot = Bot::start().ready();
     bot.offer(HOSTILE, 1_000);

@@ -41,6 +41,11 @@ name = "red / line"
 item = "AK-47 | Redline"
 max_price = 12
 max_quantity = 1000
+group = "rifles <i>"
+
+[groups."rifles <i>"]
+max_quantity = 900
+max_total = 5000
 
 [[whitelist]]
 name = "all <b>"

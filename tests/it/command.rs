@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -589,6 +590,37 @@ fn write_recording(directory: &std::path::Path) {
     fs::write(folder.join("listings.jsonl"), lines).unwrap();
 }
 
+/// `check` knows the items of the newest recording of `run --record`.
+#[test]
+fn names_of_an_own_recording_are_known() {
+    let entries = "[[whitelist]]\nitem = \"AK-47 | Redlien\"\nmax_price = 5\n\
+                   [[whitelist]]\nitem = \"AK-47 | Redline\"\nmax_price = 5\n";
+    let workspace = Workspace::new().file("sniper.toml", entries);
+    let checked = |workspace: &Workspace| {
+        let output = workspace.run(&["check"]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        out(&output) + &err(&output)
+    };
+    assert!(!checked(&workspace).contains("is not a known item"));
+    let directory = workspace.directory.path().join("data/recordings/session");
+    write_recording(&directory);
+    let stickers = (0..1_000).map(|number| format!("Sticker | Number {number}"));
+    let names = stickers.chain(["StatTrak™ AK-47 | Redline (Field-Tested)".to_owned()]);
+    let mut lines = String::new();
+    for (number, name) in names.enumerate() {
+        let raw = listing_message(&format!("n{number}"), &name, "1.00");
+        let ns = 1_772_352_000_000_000_000_u64 + u64::try_from(number).unwrap();
+        lines += &serde_json::json!({"ns": ns, "conn": 1, "raw": raw}).to_string();
+        lines.push('\n');
+    }
+    fs::write(directory.join("CSGOROLL/listings.jsonl"), lines).unwrap();
+    let text = checked(&workspace);
+    let expected = "`AK-47 | Redlien` is not a known item; did you mean `AK-47 | Redline`?";
+    assert!(text.contains(expected), "{text}");
+    // That the recording has no plain one says nothing.
+    assert_eq!(text.matches("AK-47 | Redline`").count(), 1, "{text}");
+}
+
 /// A listing as the market sends it.
 fn listing_message(id: &str, name: &str, price: &str) -> String {
     let price: Value = serde_json::from_str(price).unwrap();
@@ -631,12 +663,23 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(table, expected);
     let csv = fs::read_to_string(workspace.directory.path().join("items.csv")).unwrap();
     let expected = concat!(
-        "name,percent,price,quantity,reference\n",
-        "\"★ Ursus Knife\",85.00,240.00,2,\n\"★ Classic Knife\",85.00,100.00,1,\n",
+        "name,percent,price,quantity,max_total,reference\n",
+        "\"★ Ursus Knife\",85.00,240.00,2,400.00,\n",
+        "\"★ Classic Knife\",85.00,100.00,1,100.00,\n",
     );
     assert_eq!(csv, expected);
     let imported = workspace.run(&["whitelist", "import", "items.csv", "--write", "w.json"]);
     assert!(out(&imported).contains("2 entries written to w.json"), "{}", out(&imported));
+    let written = workspace.directory.path().join("w.json");
+    assert!(fs::read_to_string(&written).unwrap().contains("\"max_total\":400.0"));
+    let mode = || fs::metadata(&written).unwrap().permissions().mode() & 0o777;
+    // A new file has the mode that the umask gives, and an existing one keeps its own.
+    for kept in [mode(), 0o640, 0o600] {
+        fs::set_permissions(&written, fs::Permissions::from_mode(kept)).unwrap();
+        let again = ["whitelist", "import", "items.csv", "--write", "w.json"];
+        assert_eq!(workspace.run(&again).status.code(), Some(0));
+        assert_eq!(mode(), kept);
+    }
     let first = out(&with(&["--json", "--reference", "buff.bid"]));
     let object: Value = serde_json::from_str(&first).unwrap();
     assert_eq!(object["suggestions"][1]["percent"], "83.34");

@@ -180,6 +180,50 @@ fn a_file_that_cannot_be_written_leaves_none() {
     assert_eq!(names(directory.path()), [""; 0]);
 }
 
+#[test]
+fn init_writes_the_variables_of_the_chosen_market() {
+    let other = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = other.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let key = file("key.txt", "planted-in-init-key-0123456789\n");
+    let url = "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=PlAnTed1";
+    let url = file("url.txt", url);
+    let secrets = ["--key-file", &key, "--trade-url-file", &url];
+    for (market, user) in [("waxpeer", &[][..]), ("lis-skins", &["--user-id", "4711"])] {
+        let directory = TempDir::new().unwrap();
+        let directory = directory.path();
+        let args = [&OPTIONS[..], &["--market", market, "--yes"], &secrets, user].concat();
+        let done = run(directory, &args, "");
+        let shown = text(&done);
+        assert_eq!(done.status.code(), Some(0), "{market}: {shown}");
+        assert!(!shown.contains("PlAnTed1"), "{shown}");
+        assert_is_ready(directory);
+        let settings = fs::read_to_string(directory.join("sniper.toml")).unwrap();
+        assert!(settings.contains(&format!("market = \"{market}\"")), "{settings}");
+        assert!(settings.contains("in USD") && !settings.contains("coin_usd"), "{settings}");
+    }
+    for (args, expected) in [
+        (
+            &["--market=lis-skins", "--guest"][..],
+            "--guest: a dry run needs a key, too, at LIS-SKINS",
+        ),
+        (&["--trade-url-file", &url], "--trade-url-file: orders name no trade URL at CSGORoll"),
+        (&["--market=waxpeer", "--user-id=1"], "--user-id: no number of an account is needed at"),
+        (&["--market=lis-skins", "--key-file", &key, "--user-id=x"], "is not the number of an acc"),
+        (&["--market=waxpeer", "--key-file", &key, "--coin-usd=1", "--max-percent=8"], "coin_usd"),
+    ] {
+        let directory = TempDir::new().unwrap();
+        let done = run(directory.path(), &[&OPTIONS[..], args, &["--yes"]].concat(), "");
+        let shown = text(&done);
+        assert_eq!(done.status.code(), Some(2), "{args:?}: {shown}");
+        assert!(shown.contains(expected), "{args:?}: {shown}");
+        assert_eq!(names(directory.path()), [""; 0]);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn at_a_terminal_init_asks_again_after_a_mistake_and_does_not_show_the_secret() {

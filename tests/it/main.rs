@@ -21,7 +21,9 @@ mod market;
 mod market_settings;
 mod other_market;
 mod packages;
+mod practice;
 mod prices;
+mod readme;
 mod session;
 mod structure;
 #[cfg(target_os = "linux")]

@@ -47,7 +47,7 @@ fn start(args: &[&str], directory: &std::path::Path, terminal: &File) -> Running
     let side = || Stdio::from(terminal.try_clone().unwrap());
     let (program, args) = args.split_first().unwrap();
     let mut command = Command::new(program);
-    command.args(args).current_dir(directory).env_clear().env("NO_COLOR", "1");
+    command.args(args).current_dir(directory).env_clear().env("NO_COLOR", "1").env("TERM", "xterm");
     command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
     Running(command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap())
 }
@@ -144,4 +144,51 @@ fn a_background_process_is_not_stopped_by_tostop() {
     let signaled = Instant::now();
     until(|| state(pid) == 'Z');
     assert!(signaled.elapsed() < STOPPED_IN_TIME, "{:?}", signaled.elapsed());
+}
+
+/// A price site whose answer takes a second.
+fn slow_site() -> std::net::SocketAddr {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // The thread ends with the test process.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 4_096];
+            let _read = stream.read(&mut request).unwrap();
+            thread::sleep(Duration::from_secs(1));
+            stream.write_all(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+    });
+    address
+}
+
+/// Long work shows its progress on a terminal, and nothing of it where there is none.
+#[test]
+fn a_download_shows_progress_on_a_terminal_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "[prices]\ncoin_usd = 0.65\n[[prices.source]]\nname = \"slow\"\n\
+         kind = \"csgotrader-buff163\"\nurl = \"http://{}/prices.json\"\n\
+         [[whitelist]]\nitem = \"Fracture Case\"\nmax_price = 1\n",
+        slow_site()
+    );
+    fs::write(directory.path().join("sniper.toml"), settings).unwrap();
+    let (controller, program) = terminal();
+    let args = [env!("CARGO_BIN_EXE_sniper"), "prices", "update"];
+    let mut running = start(&args, directory.path(), &program);
+    drop(program);
+    let mut lines = BufReader::new(controller);
+    let line = line_with("slow: ", &mut lines);
+    // The line of the progress is removed before the result.
+    let (before, result) = line.split_once("slow: ").unwrap();
+    assert!(before.contains("Reading slow") && before.ends_with("\u{1b}[2K"), "{line:?}");
+    assert!(result.contains("HTTP 404"), "{line:?}");
+    until(|| running.0.try_wait().unwrap().is_some());
+    let mut piped = Command::new(args[0]);
+    piped.args(&args[1..]).current_dir(directory.path()).env_clear();
+    let piped = piped.output().unwrap();
+    assert!(piped.stderr.is_empty(), "{}", String::from_utf8_lossy(&piped.stderr));
+    assert!(piped.stdout.starts_with(b"slow: "), "{}", String::from_utf8_lossy(&piped.stdout));
 }

@@ -11,6 +11,7 @@ mod outcome;
 pub mod source;
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::PathBuf,
     process::ExitCode,
@@ -33,7 +34,8 @@ use self::{
 };
 use super::{
     AppError, CommandContext, block_on,
-    replay::{ReplayDecision, ReplayResult, ReplayRules, replay},
+    progress::{Progress, ProgressCount},
+    replay::{ReplayDecision, ReplayResult, ReplayRules, market_names, replay},
 };
 use crate::{
     config::{Config, Market, endpoint::Endpoint, load::process_environment},
@@ -173,6 +175,7 @@ pub fn run(
         compress: args.compress,
         policy: policy(args, base)?,
         marketplace,
+        shows_progress: !output.is_json(),
         ..CapturePlan::new(sources, &args.out)
     };
     let quit = SecondSignal::watch()?;
@@ -227,6 +230,8 @@ pub struct CapturePlan {
     pub policy: ReconnectPolicy,
     /// The market, required if it is among the sources.
     pub marketplace: Option<MarketSource>,
+    /// Shows the number of recorded messages on a terminal.
+    pub shows_progress: bool,
     /// TLS configuration; `None` uses Mozilla's root certificates.
     pub tls: Option<Tls>,
 }
@@ -241,6 +246,7 @@ impl CapturePlan {
             compress: false,
             policy: ReconnectPolicy::default(),
             marketplace: None,
+            shows_progress: false,
             tls: None,
         }
     }
@@ -253,9 +259,11 @@ pub struct MarketSource {
     address: Endpoint,
     start: Arc<StartMarket>,
     replay: Arc<ReplayMarket>,
+    names: Arc<NamesOfMarket>,
 }
 
 type StartMarket = dyn Fn(Target<TcpDial>, Options) -> Handle + Send + Sync;
+type NamesOfMarket = dyn Fn(&Recording) -> BTreeSet<String> + Send + Sync;
 type ReplayMarket = dyn Fn(
         &Recording,
         &ReplayRules,
@@ -284,13 +292,21 @@ impl MarketSource {
             Handle::start_on_market(target, (&feed, &config), options)
         };
         let market = market.clone();
+        let named = market.clone();
+        let names = move |recording: &Recording| market_names(&named, recording);
         let replay =
             move |recording: &Recording,
                   rules: &ReplayRules,
                   on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>)| {
                 replay(&market, recording, rules, on_decision)
             };
-        Self { address, start: Arc::new(start), replay: Arc::new(replay) }
+        let (start, replay, names) = (Arc::new(start), Arc::new(replay), Arc::new(names));
+        Self { address, start, replay, names }
+    }
+
+    /// Returns the market names of the listings in a recording, as far as it can be read.
+    pub fn names(&self, recording: &Recording) -> BTreeSet<String> {
+        (self.names)(recording)
     }
 
     /// Replays a recording of the market under these rules.
@@ -362,6 +378,11 @@ pub async fn record(
 ) -> Result<CaptureOutcome, CaptureError> {
     let started = Instant::now();
     let recording = ActiveRecording::start(setup(&plan)?, disk)?;
+    let _progress = plan.shows_progress.then(|| {
+        let observer = recording.observer();
+        let read = move || observer.status().messages;
+        Progress::start_reading("Recording", &ProgressCount::Of("messages"), read)
+    });
     let hosts = Hosts::default();
     let indexes = 0..plan.sources.len();
     let monitors: Vec<Arc<CaptureMonitor>> =

@@ -23,6 +23,7 @@ use self::{
 };
 use super::{
     AppError, CommandContext,
+    progress::{Progress, ProgressCount, ProgressCounter},
     report::escape_controls,
     status::{Standing, StandingProblems, request_status, stopped_status},
 };
@@ -400,8 +401,16 @@ impl LedgerCommands<'_> {
         let reader = self.open_reader()?;
         let lines = reader.state().intents().iter();
         if self.as_json && !as_csv {
-            let lines = lines.map(|intent| Ok(ExportRow::of(&reader, intent)?.to_json()));
+            let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+            let counter = ProgressCounter::default();
+            let count = ProgressCount::UpTo(count, "orders");
+            let progress = Progress::start("Exporting", &count, counter.clone());
+            let lines = lines.map(|intent| {
+                counter.add(1);
+                Ok(ExportRow::of(&reader, intent)?.to_json())
+            });
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
+            drop(progress);
             return self.print(&json!({ "intents": lines }), "");
         }
         writeln!(self.out, "{}", orders::header())?;

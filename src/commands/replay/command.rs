@@ -7,7 +7,13 @@ use serde_json::{Value, json};
 
 use super::{ReplayDecision, ReplayOutcome, ReplayResult, ReplayRules, input::ReplayInput};
 use crate::{
-    commands::{AppError, CommandContext, capture::MarketSource, report, summary::describe_skip},
+    commands::{
+        AppError, CommandContext,
+        capture::MarketSource,
+        progress::{Progress, ProgressCount, ProgressCounter},
+        report,
+        summary::describe_skip,
+    },
     config::Config,
     domain::time::UnixMs,
     domain::unit,
@@ -66,7 +72,15 @@ pub fn run(
         failure: None,
     };
     let source = market(&config);
-    let result = source.replay(&input.recording, &rules, &mut |decision| lines.add(&decision));
+    let counter = ProgressCounter::default();
+    // With `--all`, the lines show it.
+    let progress = (!args.all)
+        .then(|| Progress::start("Replaying", &ProgressCount::Of("listings"), counter.clone()));
+    let result = source.replay(&input.recording, &rules, &mut |decision| {
+        counter.add(1);
+        lines.add(&decision);
+    });
+    drop(progress);
     let result = result.map_err(|error| AppError::start("the replay", error))?;
     if let Some(failure) = lines.failure {
         return Err(failure);

@@ -85,6 +85,18 @@ impl ReplayInput {
         Ok(Self { recording, prices, origin, tables })
     }
 
+    /// Opens the newest recording of `sniper run --record`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`AppError`] if there is none, or it cannot be read.
+    pub fn newest(config: &Config) -> Result<Recording, AppError> {
+        const WHAT: &str = "the recording";
+        let path = newest(&config.data_dir.join(DIRECTORY))
+            .map_err(|error| AppError::start(WHAT, error))?;
+        Recording::open(path).map_err(|error| AppError::start(WHAT, error))
+    }
+
     /// Describes recording and prices. `span_ns`: receive times of the first and last message, in
     /// nanoseconds since 1970.
     pub fn describe(&self, span_ns: Option<(u64, u64)>) -> String {

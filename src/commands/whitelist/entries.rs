@@ -244,7 +244,7 @@ impl LedgerCommands<'_> {
         let status = last.ok_or(ControlError::NotRunning)?;
         let what = if what.group.is_some() { "Group" } else { "Entry" };
         let done = match is_paused {
-            true => format!("{what} paused until it is enabled or the bot is restarted."),
+            true => format!("{what} paused until it is enabled, also after a restart."),
             false => format!("{what} enabled."),
         };
         self.print_change(&status, &done)

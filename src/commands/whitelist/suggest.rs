@@ -254,15 +254,20 @@ impl SuggestReport<'_> {
     }
 
     /// The items within the budget, with the columns of an import. The highest matching price is the
-    /// ceiling.
+    /// ceiling, and the part of the budget that was counted for the item its `max_total`.
     fn to_csv(&self) -> String {
         let percent = self.args.percent;
         let reference = self.args.reference.as_deref().unwrap_or_default();
-        let mut text = "name,percent,price,quantity,reference\n".to_owned();
+        let mut text = "name,percent,price,quantity,max_total,reference\n".to_owned();
         for item in self.suggestions.iter().filter(|item| item.quantity > 0) {
             let name = item.name.replace('"', "\"\"");
             let (price, quantity) = (item.price_max, item.quantity);
-            text.push_str(&format!("\"{name}\",{percent},{price},{quantity},{reference}\n"));
+            let count = i64::try_from(quantity).unwrap_or(i64::MAX);
+            // At least one of them, also at the ceiling.
+            let total = item.typical.price.saturating_mul(count).max(price);
+            text.push_str(&format!(
+                "\"{name}\",{percent},{price},{quantity},{total},{reference}\n"
+            ));
         }
         text
     }

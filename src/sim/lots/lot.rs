@@ -58,6 +58,18 @@ pub enum LotEvent {
     Balance(Amount),
 }
 
+/// A scheduled change of a lot or, from `Sent` on, of a purchase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LotChange {
+    RivalBuys(u32),
+    Expired(u32),
+    Relisted,
+    Sent,
+    Delivered,
+    RolledBack,
+    Refunded,
+}
+
 impl ForeignLot {
     pub(super) fn random(id: u64, created_at: UnixMs, rng: &mut Rng) -> Self {
         let (name, game) = rng.choice(FOREIGN).unwrap_or(("Example", 2));

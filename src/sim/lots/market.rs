@@ -21,7 +21,7 @@ use std::{
 
 use super::{
     books::{Sale, SalesBooks},
-    lot::{ForeignLot, Lot, LotEvent},
+    lot::{ForeignLot, Lot, LotChange, LotEvent},
     price_changes::PriceChanges,
     purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
 };
@@ -74,18 +74,8 @@ const LOCK: (Duration, Duration) =
     (Duration::from_secs(24 * 3_600), Duration::from_secs(7 * 24 * 3_600));
 /// Minimum price of a lot.
 const PRICE_MIN: Amount = Amount::from_cents(102);
-
-/// A scheduled change of a lot or, from `Sent` on, of a purchase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum LotChange {
-    RivalBuys(u32),
-    Expired(u32),
-    Relisted,
-    Sent,
-    Delivered,
-    RolledBack,
-    Refunded,
-}
+/// Minimum price of a lot in a rehearsal, whose whitelist may be about the cheapest items.
+const PRACTICE_PRICE_MIN: Amount = Amount::from_cents(1);
 
 /// State of a simulated market.
 #[derive(Debug)]
@@ -93,6 +83,9 @@ pub struct LotMarket {
     opened_at: UnixMs,
     seed: u64,
     decimals: Decimals,
+    price_min: Amount,
+    /// Highest price at which the demo's whitelist can match an item.
+    demo_price: fn(&str) -> Option<Amount>,
     catalogue: Peekable<Catalogue>,
     price_changes: Peekable<PriceChanges>,
     rng: Rng,
@@ -130,10 +123,14 @@ impl LotMarket {
         // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
         let range = random::stream(settings.seed, 3).u64(..800);
         let changes = settings.rate.times(settings.lots.price_changes);
+        // A rehearsal has a whitelist of its own.
+        let is_practice = settings.practice.is_some();
         Self {
             opened_at,
             seed: settings.seed,
             decimals,
+            price_min: if is_practice { PRACTICE_PRICE_MIN } else { PRICE_MIN },
+            demo_price: if is_practice { |_| None } else { demo::max_price },
             catalogue: Catalogue::new(settings).peekable(),
             price_changes: PriceChanges::new(settings.seed, changes).peekable(),
             rng: random::stream(settings.seed, 22),
@@ -213,7 +210,7 @@ impl LotMarket {
     fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<LotEvent>) {
         let mut price = item.total;
         if item.wanted.is_none()
-            && let Some(max) = demo::max_price(&item.market_name)
+            && let Some(max) = (self.demo_price)(&item.market_name)
         {
             // Markets without a markup have no other way to exclude it from the demo's whitelist.
             price = price.max(max.saturating_mul(2));
@@ -221,7 +218,7 @@ impl LotMarket {
         if self.decimals == Decimals::Three {
             price = price.saturating_sub(Amount::from_thousandths(self.rng.i64(0..10)));
         }
-        let price = price.max(PRICE_MIN);
+        let price = price.max(self.price_min);
         let is_locked = self.rng.chance_permille(self.lots.locked_permille);
         let item = if is_locked { ListedItem { wanted: None, ..item } } else { item };
         let lock = is_locked.then(|| self.rng.duration(LOCK));
@@ -375,10 +372,10 @@ impl LotMarket {
             None if is_cut => share(lot.price, self.rng.i64(940..=999)),
             None => share(lot.price, self.rng.i64(1_002..=1_080)),
         };
-        let floor = match (lot.wanted_up_to, demo::max_price(&lot.item.market_name)) {
+        let floor = match (lot.wanted_up_to, (self.demo_price)(&lot.item.market_name)) {
             // A cut must not make an item match that was generated not to match.
             (None, Some(max)) => max.saturating_mul(3).max(PRICE_MIN),
-            _ => PRICE_MIN,
+            _ => self.price_min,
         };
         price.max(floor)
     }

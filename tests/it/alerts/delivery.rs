@@ -210,3 +210,18 @@ async fn what_waits_is_sent_when_the_bot_stops() {
         (&"digest".into(), &"2 bought, 12.00 coins".into())
     );
 }
+
+#[tokio::test]
+async fn the_last_message_of_a_window_is_followed_by_the_wait_that_discord_states() {
+    let last = "X-RateLimit-Remaining: 0\r\nX-RateLimit-Reset-After: 3.5";
+    let receiver = Receiver::start(&[Reply::Status(200, last, "{}"), OK]).await;
+    let service = start(vec![discord(&receiver)]);
+    emit(&service, &AlertEvent::Resumed);
+    receiver.wait_for(1).await;
+    emit(&service, &AlertEvent::Resumed);
+    let received = receiver.wait_for(2).await;
+    let waited = received[1].at - received[0].at;
+    // Without the header it would be two seconds.
+    assert!(Duration::from_millis(3_400) < waited, "{waited:?}");
+    service.finish().await;
+}

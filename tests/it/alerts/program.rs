@@ -278,3 +278,94 @@ async fn alert_test_prints_what_came_back_and_doctor_sends_nothing() {
     assert!(lines[0].starts_with("GET /api/v10/webhooks/1/"), "{lines:?}");
     assert!(!program.all_output().contains("secret-token-of"));
 }
+
+/// Runs `sniper reload` beside a program that runs with these settings, and returns its output.
+fn reload(program: &Program, policy: &str) -> String {
+    let directory = program.directory.path();
+    std::fs::write(directory.join("sniper.toml"), policy).unwrap();
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .arg("reload")
+        .current_dir(directory)
+        .env_clear()
+        .env("XDG_STATE_HOME", directory.join("state"))
+        .output()
+        .unwrap();
+    let [out, err] = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(done.status.success(), "{out}{err}");
+    out
+}
+
+#[tokio::test]
+async fn a_reload_adds_and_removes_channels_and_the_heartbeat() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let variables = [
+        ("ALERT_URL", receiver.url("/api/webhooks/1/secret-token-of-the-reload-test")),
+        ("BEAT_URL", receiver.url("/secret-heartbeat-of-the-reload-test")),
+    ];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let program = Program::start_with((&market, AMPLE_LIMITS), &["run", "--live"], &variables);
+    process::ready(&program, &market).await;
+    let buy = async || {
+        let before = market.history().purchases().count();
+        market.list_items(vec![redline(1_015)]);
+        until(|| before < market.history().purchases().count()).await;
+    };
+    buy().await;
+    let with_alerts = format!("{AMPLE_LIMITS}{DISCORD}[alert_rules]\nfeed_down_after_s = 90\n");
+    let out = reload(&program, &with_alerts);
+    for line in [
+        "  Alerts: 1 channel (1 new or changed, 0 removed)",
+        "  Alerts: the rules changed",
+        "  Heartbeat: every 60 s",
+    ] {
+        assert!(out.lines().any(|found| found == line), "{line}: {out}");
+    }
+    let beats = || {
+        let received = receiver.received();
+        received.iter().filter(|request| request.line.contains("/secret-heartbeat")).count()
+    };
+    until(|| beats() == 1).await;
+    assert_eq!(titles(&receiver), Vec::<String>::new(), "the purchase was before the reload");
+    buy().await;
+    until(|| titles(&receiver).iter().any(|title| title.contains("ought"))).await;
+    let out = reload(&program, AMPLE_LIMITS);
+    assert!(out.contains("  Alerts: 0 channels (0 new or changed, 1 removed)"), "{out}");
+    assert!(out.contains("  Heartbeat: off"), "{out}");
+    let before = titles(&receiver).len();
+    buy().await;
+    let out = reload(&program, &with_alerts);
+    assert!(out.contains("(1 new or changed, 0 removed)"), "{out}");
+    until(|| beats() == 2).await;
+    buy().await;
+    until(|| before < titles(&receiver).len()).await;
+    let titles = titles(&receiver);
+    assert!(titles[before..].iter().all(|title| !title.contains('2')), "{titles:?}");
+}
+
+#[tokio::test]
+async fn a_feed_that_is_back_is_reported_with_the_time_that_it_was_down() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let listen = market.address();
+    let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+    bot.config.alerts.rules.feed_down_after = Duration::from_secs(1);
+    add_webhook(&mut bot, &receiver);
+    let mut market = Some(market);
+    bot.run(async |sniper| {
+        ready(sniper, market.as_ref().unwrap()).await;
+        drop(market.take());
+        until(|| types(&receiver).iter().any(|event| event == "feed_down")).await;
+        market = Some(SimServer::start(SimSettings { listen, ..quiet() }).unwrap());
+        until(|| types(&receiver).iter().any(|event| event == "feed_back")).await;
+    })
+    .await;
+    let events = types(&receiver);
+    let at = |event: &str| events.iter().position(|found| found == event).unwrap();
+    assert!(at("feed_down") < at("feed_back"), "{events:?}");
+    let received = receiver.received();
+    let back =
+        received.iter().map(|request| request.json()).find(|json| json["type"] == "feed_back");
+    let text = back.unwrap()["data"]["text"].as_str().unwrap().to_owned();
+    assert!(text.contains(" s"), "{text}");
+}

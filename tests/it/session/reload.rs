@@ -242,3 +242,83 @@ async fn a_group_limits_its_entries_in_a_running_bot_and_is_paused_and_listed() 
     until(|| program.out().matches("its group's max_total").count() == 2).await;
     assert_eq!(market.history().orders().count(), 2);
 }
+
+#[tokio::test]
+async fn a_paused_entry_stays_paused_after_a_restart() {
+    let market = SimServer::start(quiet()).unwrap();
+    let grouped = AMPLE_LIMITS
+        .replace("max_quantity = 1000", "max_quantity = 1000\ngroup = \"rifles\"")
+        + "\n[groups.rifles]\nmax_quantity = 9\n";
+    let mut first = Program::start(&market, &grouped, &["run", "--live"]);
+    ready(&first, &market).await;
+    assert_eq!(command(&first, &["whitelist", "pause", "redline"]).status.code(), Some(0));
+    first.signal("-TERM");
+    assert_eq!(first.ended().await, Some(0), "{}", first.err());
+    let restart = |first: &mut Program| {
+        let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
+        Program::at(directory, &["run", "--live"], "debug")
+    };
+    let mut second = restart(&mut first);
+    until(|| second.out().contains("Signed in: ")).await;
+    let line =
+        "1 entry is paused since an earlier run: redline. To buy: sniper whitelist enable NAME";
+    assert!(second.out().contains(line), "{}", second.out());
+    assert!(
+        second.out().contains("Groups paused since an earlier run: rifles"),
+        "{}",
+        second.out()
+    );
+    market.list_items(vec![redline(900)]);
+    until(|| second.out().contains("it is paused")).await;
+    let status = text(&command(&second, &["status"]).stdout);
+    assert!(status.to_lowercase().contains("paused") && status.contains("redline"), "{status}");
+    assert_eq!(market.history().orders().count(), 0);
+    assert_eq!(command(&second, &["whitelist", "enable", "redline"]).status.code(), Some(0));
+    second.signal("-TERM");
+    assert_eq!(second.ended().await, Some(0), "{}", second.err());
+    let mut third = restart(&mut second);
+    until(|| third.out().contains("Signed in: ")).await;
+    assert!(!third.out().contains("since an earlier run"), "{}", third.out());
+    buy(&market, 1_000).await;
+    third.signal("-TERM");
+    assert_eq!(third.ended().await, Some(0), "{}", third.err());
+    // A bot that ignored the file would buy what is paused.
+    fs::write(third.directory.path().join("data/paused.json"), "{").unwrap();
+    let refused = command(&third, &["run", "--live", "--for", "5s"]);
+    assert_eq!(refused.status.code(), Some(71), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("paused.json"), "{}", text(&refused.stderr));
+}
+
+#[tokio::test]
+async fn the_address_of_the_page_is_printed_although_the_settings_have_become_invalid() {
+    let market = SimServer::start(quiet()).unwrap();
+    let policy = format!("{AMPLE_LIMITS}\n[dashboard]\nlisten = \"127.0.0.1:0\"\n");
+    let program = Program::start(&market, &policy, &["run"]);
+    until(|| program.out().contains("Dashboard: http://127.0.0.1:")).await;
+    until(|| market.stats().feeds_subscribed == 1).await;
+    write_settings(&program, "[budget\nmax_price = many\n");
+    let printed = command(&program, &["dashboard"]);
+    let shown = text(&printed.stdout);
+    assert_eq!(printed.status.code(), Some(0), "{shown}{}", text(&printed.stderr));
+    assert!(shown.starts_with("http://127.0.0.1:") && shown.contains("/#code="), "{shown}");
+}
+
+#[tokio::test]
+async fn a_reload_says_how_the_prices_change_and_which_file_is_missing() {
+    let market = SimServer::start(quiet()).unwrap();
+    let prices = "\n[prices]\ncoin_usd = 0.65\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
+                  path = \"prices.csv\"\nunit = \"usd\"\n";
+    let policy = format!("{AMPLE_LIMITS}{prices}");
+    let program = Program::start(&market, &policy, &["run"]);
+    until(|| market.stats().feeds_subscribed == 1).await;
+    write_settings(&program, &policy.replace("0.65", "0.66"));
+    let done = command(&program, &["reload"]);
+    let out = text(&done.stdout);
+    assert_eq!(done.status.code(), Some(0), "{out}{}", text(&done.stderr));
+    assert!(out.contains("  Prices: coin_usd 0.65 → 0.66\n"), "{out}");
+    assert!(!out.contains("Prices: 1 source"), "{out}");
+    assert!(out.contains("  Prices: the file of own is missing: "), "{out}");
+    fs::write(program.directory.path().join("prices.csv"), "name,ask\nFracture Case,1\n").unwrap();
+    let done = command(&program, &["reload"]);
+    assert!(text(&done.stdout).contains("Nothing changed"), "{}", text(&done.stdout));
+}

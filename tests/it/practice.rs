@@ -1,0 +1,134 @@
+//! `sniper run --practice` as a user starts it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Credential that must be neither sent nor shown.
+const PLANTED: &str = "s%3Aplanted-practice-51ac";
+
+/// Settings with channels whose variables are not set, and with items at prices that differ by market.
+fn settings(market: &str) -> String {
+    format!(
+        r#"market = "{market}"
+
+[budget]
+max_price = 50.00
+total = 200.00
+min_balance = 5.00
+max_buys_per_minute = 300
+
+[[alerts]]
+kind = "discord"
+url_env = "DISCORD_WEBHOOK_URL"
+
+[heartbeat]
+url_env = "HEARTBEAT_URL"
+
+[[whitelist]]
+item = "AK-47 | Redline"
+wear = ["FT"]
+max_price = 12.50
+
+[[whitelist]]
+item = "Kukri Knife"
+max_price = 40.00
+
+[[whitelist]]
+item = "Fracture Case"
+max_price = 0.55
+"#
+    )
+}
+
+fn workspace(settings: Option<&str>) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    if let Some(settings) = settings {
+        fs::write(directory.path().join("sniper.toml"), settings).unwrap();
+    }
+    // An error if it were read.
+    fs::write(directory.path().join(".env"), format!("CSGOROLL_SESSION='{PLANTED}\n")).unwrap();
+    directory
+}
+
+fn run(directory: &Path, args: &[&str]) -> Output {
+    let state = directory.join("real-state");
+    fs::create_dir_all(&state).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(args)
+        .current_dir(directory)
+        .env_clear()
+        .envs(["CSGOROLL_SESSION", "LIS_SKINS_KEY", "WAXPEER_KEY"].map(|name| (name, PLANTED)))
+        .env("CSGOROLL_WS_URL", "not an address")
+        .env("XDG_STATE_HOME", &state)
+        .output()
+        .unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<String> = entries.map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}
+
+/// Rehearses on a market, and checks that something was bought there and that nothing real was used.
+#[track_caller]
+fn check_rehearsal(market: &str) {
+    let directory = workspace(Some(&settings(market)));
+    let output = run(directory.path(), &["run", "--practice", "--for", "6s", "--json"]);
+    let [out, log] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(output.status.code(), Some(0), "{log}{out}");
+    let summary: Value = serde_json::from_str(out.lines().next_back().unwrap()).unwrap();
+    assert_eq!(summary["mode"], "practice");
+    assert!(0 < summary["bought"].as_u64().unwrap(), "{log}{summary}");
+    assert_eq!(summary["market"]["sold"], summary["bought"], "{log}{summary}");
+    assert!(!log.contains(PLANTED) && !out.contains(PLANTED));
+    let mode = "Mode: LIVE (local market, play money)";
+    let place = format!("data/practice/{market}");
+    for expected in [mode, &place, "Alerts and heartbeat are not sent"] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+    assert_eq!(names(&directory.path().join("data")), ["practice"]);
+    assert_eq!(names(&directory.path().join("data/practice")), [market]);
+    assert_eq!(names(&directory.path().join("real-state")), Vec::<String>::new());
+}
+
+#[test]
+fn a_rehearsal_buys_on_a_simulated_csgoroll_with_the_settings_of_the_user() {
+    check_rehearsal("csgoroll");
+}
+
+#[test]
+fn a_rehearsal_buys_on_a_simulated_lis_skins_with_the_settings_of_the_user() {
+    check_rehearsal("lis-skins");
+}
+
+#[test]
+fn a_rehearsal_buys_on_a_simulated_waxpeer_with_the_settings_of_the_user() {
+    check_rehearsal("waxpeer");
+}
+
+#[test]
+fn a_rehearsal_without_settings_names_the_ways_to_make_them() {
+    let directory = workspace(None);
+    let output = run(directory.path(), &["run", "--practice", "--for", "1s"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{error}");
+    assert!(error.contains("sniper init") && error.contains("sniper.example.toml"), "{error}");
+    assert!(!directory.path().join("data").exists());
+}
+
+#[test]
+fn a_rehearsal_is_not_a_live_run() {
+    let directory = workspace(Some(&settings("csgoroll")));
+    let output = run(directory.path(), &["run", "--practice", "--live"]);
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,177 @@
+//! Runs the shell blocks of `README.md`, word for word, in their order, in one directory that has the
+//! files of a fresh clone which they use.
+//!
+//! The blocks run in `sh -e`, with a `cargo` in the path that has one rule: `cargo run --release -- X`
+//! becomes `sniper X`, with the binary of this test, because building is the business of Cargo.
+//! `cargo test` succeeds at once there: it is what runs this test.
+//!
+//! A simulated market stands in for the real one, which no test may reach. A command that runs until
+//! it is stopped gets a Ctrl-C once it has printed the text below, as a user would do it. `.ci/run`
+//! takes most of an hour and runs this test, so only its syntax is checked.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use sniper::sim::{SimServer, SimSettings};
+use tempfile::TempDir;
+
+use crate::tidy::top;
+
+/// Maximum time until a command has printed its text.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a block is run.
+#[derive(Clone, Copy, Debug)]
+enum Plan {
+    /// It ends by itself.
+    Ends,
+    /// Its first command gets a Ctrl-C after it has printed this.
+    StopAfter(&'static str),
+    /// Only its syntax is checked.
+    Syntax(&'static str),
+}
+
+/// All shell blocks, each by its whole text.
+const BLOCKS: [(&str, Plan); 7] = [
+    (
+        "cargo run --release -- demo        # no account, no .env: a simulated market on this machine\n\
+         cargo test                         # under a minute after building; needs nothing else installed\n",
+        Plan::StopAfter("Connected"),
+    ),
+    ("cp .env.example .env\nchmod 600 .env\ncp sniper.example.toml sniper.toml\n", Plan::Ends),
+    ("cargo run --release -- check\n", Plan::Ends),
+    ("cargo run --release -- run --practice\n", Plan::StopAfter("BOUGHT")),
+    ("cargo run --release -- run\n", Plan::StopAfter("Connected")),
+    ("cargo run --release -- run --live\n", Plan::StopAfter("Signed in")),
+    ("bash .ci/run\n", Plan::Syntax(".ci/run")),
+];
+
+/// The `cargo` of the blocks. It leaves its process id, which is that of the program.
+const CARGO: &str = r#"#!/bin/sh
+echo "$$" > "$PID_FILE"
+case "$*" in
+    test) exit 0 ;;
+    "run --release -- "*) shift 3; exec "$SNIPER" "$@" ;;
+    *) echo "cargo $*: the test has no rule for it" >&2; exit 99 ;;
+esac
+"#;
+
+/// Returns the text of each shell block, without the indentation of a list.
+fn shell_blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, String, bool)> = None;
+    for line in text.lines() {
+        let Some(language) = line.trim_start().strip_prefix("```") else {
+            if let Some((indent, block, _is_shell)) = &mut open {
+                block.push_str(line.get(*indent..).unwrap_or_default());
+                block.push('\n');
+            }
+            continue;
+        };
+        match open.take() {
+            Some((_, block, true)) => blocks.push(block),
+            Some(_) => {}
+            None => {
+                let is_shell = matches!(language.trim(), "sh" | "bash" | "shell" | "console");
+                open = Some((line.len() - line.trim_start().len(), String::new(), is_shell));
+            }
+        }
+    }
+    blocks
+}
+
+/// The directory in which the blocks run.
+struct Clone {
+    directory: TempDir,
+    market: SimServer,
+}
+
+impl Clone {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        for name in [".env.example", "sniper.example.toml"] {
+            fs::copy(top().join(name), directory.path().join(name)).unwrap();
+        }
+        let bin = directory.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let cargo = bin.join("cargo");
+        fs::write(&cargo, CARGO).unwrap();
+        fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { directory, market: SimServer::start(SimSettings::default()).unwrap() }
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs a block, and returns what it printed.
+    #[track_caller]
+    fn run(&self, block: &str, plan: Plan) -> String {
+        let pid_file = self.path("pid");
+        let mut child = Command::new("sh")
+            .args(["-e", "-c", block])
+            .current_dir(self.directory.path())
+            .env_clear()
+            .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.path("bin").display()))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("SNIPER", env!("CARGO_BIN_EXE_sniper"))
+            .env("PID_FILE", &pid_file)
+            .envs(self.market.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let (mut seen, end) = (String::new(), Instant::now() + DEADLINE);
+        if let Plan::StopAfter(text) = plan {
+            while !seen.contains(text) {
+                let read = out.read_line(&mut seen).unwrap();
+                assert!(0 < read && Instant::now() < end, "{block} did not print {text}: {seen}");
+            }
+            let pid = fs::read_to_string(&pid_file).unwrap();
+            let stopped = Command::new("kill").args(["-INT", pid.trim()]).status().unwrap();
+            assert!(stopped.success());
+        }
+        out.read_to_string(&mut seen).unwrap();
+        let status = child.wait().unwrap();
+        assert!(status.success(), "{block} ended with {status}: {seen}");
+        seen
+    }
+}
+
+fn check_syntax(script: &Path) {
+    let checked = Command::new("bash").arg("-n").arg(script).status().unwrap();
+    assert!(checked.success(), "{}", script.display());
+}
+
+#[test]
+fn every_shell_block_of_the_readme_runs_word_for_word() {
+    let readme = fs::read_to_string(top().join("README.md")).unwrap();
+    let blocks = shell_blocks(&readme);
+    let known: Vec<&str> = BLOCKS.iter().map(|(block, _)| *block).collect();
+    assert_eq!(blocks, known, "a block was added or changed: say here how it is run");
+    let clone = Clone::new();
+    for (block, plan) in BLOCKS {
+        match plan {
+            Plan::Syntax(script) => check_syntax(&top().join(script)),
+            Plan::Ends | Plan::StopAfter(_) => drop(clone.run(block, plan)),
+        }
+    }
+    let mode = fs::metadata(clone.path(".env")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(0 < clone.market.stats().feeds, "the simulated market was not used");
+}
+
+#[test]
+fn only_shell_blocks_are_found_without_their_indentation() {
+    let text = "```sh\na  # b\n```\n```text\n$ no\n```\n   ```console\n   c\n     d\n   ```\n";
+    assert_eq!(shell_blocks(text), ["a  # b\n", "c\n  d\n"]);
+}
