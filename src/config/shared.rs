@@ -118,7 +118,9 @@ pub enum DatabaseUrlError {
     User,
     #[error("names no database; write postgres://user:password@host/database")]
     Database,
-    #[error("has sslmode=disable; without TLS only this machine is accepted (127.0.0.1, [::1], localhost)")]
+    #[error(
+        "has sslmode=disable; without TLS only this machine is accepted (127.0.0.1, [::1], localhost)"
+    )]
     PlainText,
     #[error("has an sslmode that is not disable, allow, prefer, require, verify-ca or verify-full")]
     SslMode,
@@ -220,12 +222,11 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 fn host(text: &str) -> Result<DatabaseHost, DatabaseUrlError> {
-    let (name, port) = super::endpoint::split_port(text).map_err(|_invalid| DatabaseUrlError::Host)?;
+    let (name, port) =
+        super::endpoint::split_port(text).map_err(|_invalid| DatabaseUrlError::Host)?;
     let port = match port {
         None => PORT,
-        Some(port) => {
-            port.parse().ok().filter(|port| *port != 0).ok_or(DatabaseUrlError::Port)?
-        }
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(DatabaseUrlError::Port)?,
     };
     Ok(DatabaseHost { name: name.to_ascii_lowercase(), port })
 }
@@ -262,10 +263,16 @@ mod tests {
     #[test]
     fn addresses_are_parsed_and_tls_is_used_unless_every_host_is_this_machine() {
         check("postgres://me@localhost/bots", Ok(("localhost:5432/bots", "me", false)));
-        check("postgresql://m%40e:p@DB.example.com:6000/b", Ok(("db.example.com:6000/b", "m@e", true)));
+        check(
+            "postgresql://m%40e:p@DB.example.com:6000/b",
+            Ok(("db.example.com:6000/b", "m@e", true)),
+        );
         check("postgres://me:p@[::1]:1,127.0.0.1/b", Ok(("[::1]:1,127.0.0.1:5432/b", "me", false)));
         check("postgres://me:p@[::1],a.example/b", Ok(("[::1]:5432,a.example:5432/b", "me", true)));
-        check("postgres://me@localhost/b?sslmode=verify-full", Ok(("localhost:5432/b", "me", true)));
+        check(
+            "postgres://me@localhost/b?sslmode=verify-full",
+            Ok(("localhost:5432/b", "me", true)),
+        );
         check("postgres://me@a.example/b?sslmode=prefer", Ok(("a.example:5432/b", "me", true)));
     }
 

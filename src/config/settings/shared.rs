@@ -56,7 +56,11 @@ pub(super) fn read_shared(
     for (key, example) in [("group", "\"main\""), ("total", "500.00")] {
         if fields.get(key).is_none() {
             let message = format!("[shared] has no `{key}`");
-            context.problem(fields.at, message, format!("add it below [shared], such as {key} = {example}"));
+            context.problem(
+                fields.at,
+                message,
+                format!("add it below [shared], such as {key} = {example}"),
+            );
         }
     }
     let group = name(&fields, "group", context);
@@ -162,7 +166,10 @@ impl ParsedShared {
         };
         if is_quoted(&value) {
             secret::register(&value);
-            report("is in quotes", "remove the quotes around the value (docker --env-file keeps them)");
+            report(
+                "is in quotes",
+                "remove the quotes around the value (docker --env-file keeps them)",
+            );
             return None;
         }
         let url = DatabaseUrl::parse(&value);
