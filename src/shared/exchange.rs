@@ -4,7 +4,8 @@
 //! # Invariants
 //!
 //! 1. An exchange changes nothing unless its `version` is that of the member's row, and every change
-//!    raises it. So a delayed or repeated exchange has no effect.
+//!    raises it. So a delayed or repeated exchange has no effect. A higher one proves that the database
+//!    was restored.
 //! 2. A member lowers what it may use before it sends an exchange that lowers a slice, and raises it
 //!    only after a reply.
 
@@ -116,6 +117,14 @@ pub struct Exchange {
     pub member: MemberName,
     /// Id of the member's ledger. A member's row belongs to one ledger.
     pub ledger: String,
+    pub market: String,
+    /// Hash of the account; empty if there is none.
+    pub account: String,
+    /// Name that the member shares with its standbys. `None`: `role` is [`RoleRequest::None`].
+    pub standby: Option<String>,
+    /// Number of the exchange in its process, by which the member recognizes a late reply. The database
+    /// ignores it.
+    pub attempt: u64,
     /// Version of the member's row that the request is based on.
     pub version: u64,
     /// Highest sequence number of the group that the member has seen. A database that is behind it
@@ -163,9 +172,13 @@ pub struct Confirmed {
     pub sequence: u64,
     /// Slice of each limit.
     pub slices: BTreeMap<Limit, i64>,
-    /// What is left of the group's `total` for any member.
+    /// What is left of the group's `total` for any member. Negative after `total` was lowered, or if
+    /// more was used than a slice.
     pub free: i64,
+    /// Role of the member's standby name. `None` if it has none, or if there was no active member yet.
     pub role: Option<Role>,
+    /// Term of every role, which is the same for all members of the group and never changes.
+    pub term_ms: i64,
     pub peers: Vec<Peer>,
 }
 

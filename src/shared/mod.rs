@@ -6,8 +6,14 @@
 //! and its invariants.
 //!
 //! - [`exchange`]: what a member and the database say to each other, in one transaction.
-//! - `database`: the transaction as a pure function, which the SQL of `store` repeats.
-//! - `member`: the member's side as a pure state machine.
-//! - `split`: which member of a market orders a listing.
+//! - [`database`]: the transaction as a pure function, which the SQL of `store` repeats.
+//! - [`member`]: the member's side as a pure state machine, with [`slice`] and [`standby`].
+//! - [`split`]: which account of a market orders a listing.
 
 pub mod exchange;
+mod rules;
+pub mod database;
+mod slice;
+mod standby;
+pub mod member;
+pub mod split;
