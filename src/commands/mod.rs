@@ -48,6 +48,7 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod session;
+mod sharing;
 pub mod sim;
 pub mod simulated_market;
 pub mod status;

@@ -8,6 +8,7 @@
 //! - [`exchange`]: what a member and the database say to each other, in one transaction.
 //! - [`database`]: the transaction as a pure function, which the SQL of `store` repeats.
 //! - [`member`]: the member's side as a pure state machine, with [`slice`] and [`standby`].
+//! - [`convert`]: between a ledger and the protocol; [`exchanger`]: access to a database.
 //! - [`split`]: which account of a market orders a listing.
 
 pub mod exchange;
@@ -17,3 +18,5 @@ mod slice;
 mod standby;
 pub mod member;
 pub mod split;
+pub mod convert;
+pub mod exchanger;
