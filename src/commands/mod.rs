@@ -51,6 +51,7 @@ pub mod run;
 pub mod session;
 #[cfg(feature = "shared")]
 pub mod shared_group;
+mod sharing;
 pub mod sim;
 pub mod simulated_market;
 pub mod status;

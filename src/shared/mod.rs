@@ -9,6 +9,7 @@
 //! - [`database`]: the transaction as a pure function, which the SQL of `store` repeats.
 //! - [`member`]: the member's side as a pure state machine, with [`slice`] and [`standby`].
 //! - `store`: the transaction in PostgreSQL.
+//! - [`convert`]: between a ledger and the protocol; [`exchanger`]: access to a database.
 //! - [`split`]: which account of a market orders a listing.
 
 pub mod exchange;
@@ -20,3 +21,5 @@ pub mod member;
 pub mod split;
 #[cfg(feature = "shared")]
 pub mod store;
+pub mod convert;
+pub mod exchanger;

@@ -17,6 +17,7 @@ pub mod schema;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use tokio_postgres::error::SqlState;
 
@@ -29,9 +30,11 @@ use self::{
     rows::{RowError, Transaction},
 };
 use super::exchange::{Exchange, Limit, MemberName, OrderRecord, Refusal, Reply};
+use super::exchanger::{ExchangeError, Exchanger};
 use crate::{
     config::shared::{DatabaseUrl, GroupUnit, SharedConfig},
     net::{dial::DialError, tls::TlsError},
+    text::error_chain,
 };
 
 /// Maximum time of an exchange, with a new connection and all repetitions.
@@ -268,6 +271,26 @@ impl Store {
         }
         Err(last)
     }
+}
+
+impl Exchanger for Store {
+    fn exchange<'a>(
+        &'a mut self,
+        exchange: &'a Exchange,
+    ) -> BoxFuture<'a, Result<Reply, ExchangeError>> {
+        Box::pin(async { Self::exchange(self, exchange).await.map_err(|error| failed(&error)) })
+    }
+
+    fn orders<'a>(
+        &'a mut self,
+        account: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(MemberName, OrderRecord)>, ExchangeError>> {
+        Box::pin(async { Self::orders(self, account).await.map_err(|error| failed(&error)) })
+    }
+}
+
+fn failed(error: &StoreError) -> ExchangeError {
+    ExchangeError(error_chain(error))
 }
 
 /// Waits a random time, which grows with the number of tries.
