@@ -27,6 +27,7 @@
 //! | [`recording`] | recordings: write and read | pure format, edge |
 //! | [`whitelist`] | listing → decision | pure |
 //! | [`ledger`] | write-ahead log, limits, balance, reconciliation, recovery | pure core, durable edge |
+//! | [`shared`] | budget and active role that several bots share in a database | pure, edge |
 //! | [`execution`] | order → request on a warm connection → outcome | edge |
 //! | [`account`] | balance, purchases, open listings, rate limiter | edge |
 //! | [`alerts`] | alerts, heartbeat, notifications of systemd | pure core, edge |
@@ -77,6 +78,7 @@ pub mod ws;
 pub mod recording;
 pub mod whitelist;
 pub mod ledger;
+pub mod shared;
 pub mod execution;
 pub mod account;
 pub mod alerts;

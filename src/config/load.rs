@@ -17,6 +17,7 @@ use super::{
     prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
     settings::{self, EntryList, TomlSettings, check_distinct, resolve, resolve_groups},
+    shared::SharedConfig,
     trade_url::TradeUrlError,
 };
 use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
@@ -130,6 +131,10 @@ impl Config {
         let run = (live.as_ref(), is_practice);
         check(&mut policy, (&of_market, is_dotenv_valid), run, &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
+        let shared = match is_practice {
+            true => None,
+            false => read_shared(&mut policy, &variables, &mut diagnostics),
+        };
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = of_market.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
@@ -156,6 +161,7 @@ impl Config {
             prices: policy.prices.config,
             alerts,
             dashboard: DashboardConfig { token: environment.dashboard_token, ..policy.dashboard },
+            shared,
             ..Self::new(endpoints, data_dir)
         };
         Ok(Loaded {
@@ -211,6 +217,24 @@ pub fn market_of_file(path: &Path) -> Option<Market> {
         FileRead::Invalid => Some(Market::default()),
         FileRead::Absent => None,
     }
+}
+
+/// Completes `[shared]` by the environment and the name of this host.
+fn read_shared(
+    policy: &mut TomlSettings,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<SharedConfig> {
+    let parsed = policy.shared.take()?;
+    if !cfg!(feature = "shared") {
+        let message = "this program was built without the feature `shared`";
+        let remedy = "remove [shared], or install a released program";
+        diagnostics.problem(Problem::new(parsed.place().clone(), message, remedy));
+    }
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let of_market = (policy.market, policy.prices.config.coin_usd);
+    parsed.resolve(of_market, (variables, &host), diagnostics)
 }
 
 /// Returns the data directory and the state directory. Other settings may be invalid; `config_file`

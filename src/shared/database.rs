@@ -1,0 +1,344 @@
+//! The transaction of an [`Exchange`] as a pure function. The SQL of the store does the same, and a
+//! test compares both.
+//!
+//! # Invariants
+//!
+//! 1. For each limit, the sum of the slices of all members is at most the limit, except for what a
+//!    member used beyond its slice: after a release that understated, or a higher charge.
+//! 2. A row is changed only by an exchange with its version, which raises it.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::collections::BTreeMap;
+
+use super::exchange::{
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, OrderRecord, Peer, Refusal, Reply,
+    Role, RoleRequest,
+};
+use super::rules::{Rule, Rules};
+
+/// Time without an exchange after which a member certainly orders nothing, so that a user may release
+/// it: a member stops [`CONTACT_MAX_MS`](super::member::CONTACT_MAX_MS) after its last exchange. A
+/// tenth more covers clock rates.
+pub const SILENT_MS: i64 = 66 * 60 * 1_000;
+
+/// Row of a member and limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LimitRow {
+    pub slice: i64,
+    /// As reported last.
+    pub used: i64,
+}
+
+/// Row of a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MemberRow {
+    pub ledger: String,
+    pub market: String,
+    pub account: String,
+    pub standby: Option<String>,
+    /// Number of exchanges that were carried out.
+    pub version: u64,
+    pub seen_ms: i64,
+    pub is_released: bool,
+    /// The member has stopped and reported since the group was marked as restored.
+    pub has_stopped: bool,
+    pub limits: BTreeMap<Limit, LimitRow>,
+    pub orders: BTreeMap<u32, OrderRecord>,
+}
+
+/// Row of a standby name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct RoleRow {
+    role: Role,
+    renewed_ms: i64,
+}
+
+/// Reason for which a group stays marked, or a member is not released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    NoMember,
+    /// The member had an exchange within [`SILENT_MS`].
+    NotSilent,
+    /// These members have not reported since the group was marked.
+    NotReported(Vec<MemberName>),
+}
+
+/// Group of members with their slices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Database {
+    total: i64,
+    term_ms: i64,
+    sequence: u64,
+    is_restored: bool,
+    members: BTreeMap<MemberName, MemberRow>,
+    roles: BTreeMap<String, RoleRow>,
+    pub(super) rules: Rules,
+}
+
+impl Database {
+    /// Creates a group without members, as `sniper shared init` does.
+    pub fn new(total: i64, term_ms: i64) -> Self {
+        Self {
+            total,
+            term_ms,
+            sequence: 0,
+            is_restored: false,
+            members: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            rules: Rules::default(),
+        }
+    }
+
+    /// Carries out an exchange. `now_ms` is the wall clock of the database, in Unix milliseconds.
+    pub fn apply(&mut self, now_ms: i64, exchange: &Exchange) -> Reply {
+        let row = self.members.get(&exchange.member);
+        if row.is_some_and(|row| row.ledger != exchange.ledger) {
+            return Reply::Refused(Refusal::OtherLedger);
+        }
+        if row.is_some_and(|row| row.is_released) {
+            self.record_released(now_ms, exchange);
+            return Reply::Refused(Refusal::Released);
+        }
+        if row.is_none() && self.members.len() >= MEMBERS_MAX {
+            return Reply::Refused(Refusal::Full);
+        }
+        let version = row.map_or(0, |row| row.version);
+        if (exchange.seen > self.sequence || exchange.version > version)
+            && self.rules.hold(Rule::Restored)
+        {
+            self.mark_restored(exchange.seen);
+        }
+        if exchange.version < version && self.rules.hold(Rule::Version) {
+            if let Some(row) = self.members.get_mut(&exchange.member) {
+                row.seen_ms = now_ms;
+            }
+            return Reply::Stale(self.confirmed(now_ms, exchange));
+        }
+        self.change(now_ms, exchange, version.max(exchange.version));
+        if self.is_restored {
+            return Reply::Refused(Refusal::Restored);
+        }
+        self.change_role(now_ms, exchange);
+        Reply::Done(self.confirmed(now_ms, exchange))
+    }
+
+    /// Marks the group: slices that were given since the backup may be lost.
+    fn mark_restored(&mut self, seen: u64) {
+        if !self.is_restored {
+            self.is_restored = true;
+            self.members.values_mut().for_each(|row| row.has_stopped = false);
+        }
+        self.sequence = self.sequence.max(seen);
+    }
+
+    /// A released member that still runs: what it used beyond its release is a fact.
+    fn record_released(&mut self, now_ms: i64, exchange: &Exchange) {
+        let Some(row) = self.members.get_mut(&exchange.member) else { return };
+        row.seen_ms = now_ms;
+        for (limit, demand) in &exchange.demands {
+            let limit = row.limits.entry(limit.clone()).or_default();
+            limit.used = limit.used.max(demand.used);
+            limit.slice = limit.slice.max(demand.used);
+        }
+    }
+
+    /// Changes the member's row.
+    fn change(&mut self, now_ms: i64, exchange: &Exchange, version: u64) {
+        let slices: Vec<LimitRow> = exchange
+            .demands
+            .iter()
+            .map(|(limit, demand)| LimitRow {
+                slice: self.slice(&exchange.member, limit, *demand),
+                used: demand.used.max(0),
+            })
+            .collect();
+        let row = self.members.entry(exchange.member.clone()).or_default();
+        row.ledger.clone_from(&exchange.ledger);
+        row.market.clone_from(&exchange.market);
+        row.account.clone_from(&exchange.account);
+        row.standby.clone_from(&exchange.standby);
+        row.version = version.saturating_add(1);
+        row.seen_ms = now_ms;
+        row.limits.extend(exchange.demands.keys().cloned().zip(slices));
+        row.orders.extend(exchange.orders.iter().map(|order| (order.sequence, order.clone())));
+        row.has_stopped =
+            self.is_restored && exchange.demands.values().all(|it| it.wanted <= it.used);
+        self.sequence = self.sequence.saturating_add(1);
+    }
+
+    /// Returns the slice that a demand gets.
+    fn slice(&self, member: &MemberName, limit: &Limit, demand: Demand) -> i64 {
+        let slice = self.slice_of(member, limit);
+        let max = if *limit == Limit::Total { self.total } else { demand.max };
+        let free = max.saturating_sub(self.sum(limit)).max(0);
+        let granted = if demand.wanted <= slice {
+            demand.wanted
+        } else if self.is_restored && self.rules.hold(Rule::NoRaiseWhileRestored) {
+            slice
+        } else if self.rules.hold(Rule::Limit) {
+            slice.saturating_add(free.min(demand.wanted.saturating_sub(slice)))
+        } else {
+            demand.wanted
+        };
+        let used = if self.rules.hold(Rule::UsedIsKept) { demand.used } else { 0 };
+        granted.max(used).max(0)
+    }
+
+    fn slice_of(&self, member: &MemberName, limit: &Limit) -> i64 {
+        self.members.get(member).and_then(|row| row.limits.get(limit)).map_or(0, |it| it.slice)
+    }
+
+    /// Sum of the slices of all members, also of released ones.
+    fn sum(&self, limit: &Limit) -> i64 {
+        let slices = self.members.values().filter_map(|row| row.limits.get(limit));
+        slices.fold(0, |sum, it| sum.saturating_add(it.slice))
+    }
+
+    fn change_role(&mut self, now_ms: i64, exchange: &Exchange) {
+        let Some(standby) = &exchange.standby else { return };
+        let (member, rules, term_ms) = (&exchange.member, self.rules, self.term_ms);
+        let row = self.roles.get_mut(standby);
+        let is_own = |role: &Role, epoch| {
+            role.active == *member
+                && (role.epoch == epoch || !rules.hold(Rule::RenewEpoch))
+                && !role.is_resigned
+        };
+        match (exchange.role, row) {
+            (RoleRequest::Renew { epoch }, Some(row)) if is_own(&row.role, epoch) => {
+                row.role.renewals = row.role.renewals.saturating_add(1);
+                row.renewed_ms = now_ms;
+            }
+            (RoleRequest::Resign { epoch }, Some(row)) if is_own(&row.role, epoch) => {
+                row.role.is_resigned = true;
+            }
+            (RoleRequest::TakeOver { epoch, renewals }, row) => {
+                let is_observed =
+                    row.as_ref().map_or((0, 0), |row| (row.role.epoch, row.role.renewals))
+                        == (epoch, renewals);
+                // A clock that was set back must not prevent every takeover: the term is observed by the
+                // member, too.
+                let has_ended = row.as_ref().is_none_or(|row| {
+                    row.role.is_resigned
+                        || now_ms >= row.renewed_ms.saturating_add(term_ms)
+                        || now_ms < row.renewed_ms
+                });
+                if (is_observed || !rules.hold(Rule::TakeOverObserved))
+                    && (has_ended || !rules.hold(Rule::TakeOverClock))
+                {
+                    let role = Role {
+                        active: member.clone(),
+                        epoch: row.map_or(0, |row| row.role.epoch).saturating_add(1),
+                        renewals: 0,
+                        since_ms: now_ms,
+                        is_resigned: false,
+                    };
+                    self.roles.insert(standby.clone(), RoleRow { role, renewed_ms: now_ms });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn confirmed(&self, now_ms: i64, exchange: &Exchange) -> Confirmed {
+        let row = self.members.get(&exchange.member);
+        let limits = row.map(|row| &row.limits).into_iter().flatten();
+        let peers = self.members.iter().filter(|(name, _)| **name != exchange.member);
+        Confirmed {
+            version: row.map_or(0, |row| row.version),
+            sequence: self.sequence,
+            slices: limits.map(|(limit, row)| (limit.clone(), row.slice)).collect(),
+            free: self.total.saturating_sub(self.sum(&Limit::Total)),
+            role: exchange.standby.as_ref().and_then(|name| self.role(name)).cloned(),
+            term_ms: self.term_ms,
+            peers: peers
+                .filter(|(_, row)| !row.is_released)
+                .map(|(name, row)| Peer {
+                    name: name.clone(),
+                    market: row.market.clone(),
+                    account: row.account.clone(),
+                    standby: row.standby.clone(),
+                    version: row.version,
+                    silent_ms: now_ms.saturating_sub(row.seen_ms).max(0),
+                })
+                .collect(),
+        }
+    }
+
+    /// Returns the role of a standby name.
+    pub fn role(&self, standby: &str) -> Option<&Role> {
+        self.roles.get(standby).map(|row| &row.role)
+    }
+
+    /// Returns the members with their rows.
+    pub const fn members(&self) -> &BTreeMap<MemberName, MemberRow> {
+        &self.members
+    }
+
+    pub const fn total(&self) -> i64 {
+        self.total
+    }
+
+    pub const fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub const fn is_restored(&self) -> bool {
+        self.is_restored
+    }
+
+    /// Returns the orders of all members with this account, as far as they were reported.
+    pub fn orders(&self, account: &str) -> impl Iterator<Item = (&MemberName, &OrderRecord)> {
+        let rows = self.members.iter().filter(move |(_, row)| row.account == account);
+        rows.flat_map(|(name, row)| row.orders.values().map(move |order| (name, order)))
+    }
+
+    /// Sets the group's `total`, as `sniper shared set` does.
+    pub const fn set_total(&mut self, total: i64) {
+        self.total = total;
+        self.sequence = self.sequence.saturating_add(1);
+    }
+
+    /// Releases a member that is gone, with what it spent, as `sniper shared release` does. Its slices
+    /// become `spent`; a limit that `spent` does not mention keeps its slice.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the member does not exist, or had an exchange within [`SILENT_MS`] and `is_stopped` does
+    /// not declare that its process does not run.
+    pub fn release(
+        &mut self,
+        now_ms: i64,
+        member: &MemberName,
+        spent: &BTreeMap<Limit, i64>,
+        is_stopped: bool,
+    ) -> Result<(), Denial> {
+        let row = self.members.get_mut(member).ok_or(Denial::NoMember)?;
+        if !is_stopped && now_ms.saturating_sub(row.seen_ms) < SILENT_MS {
+            return Err(Denial::NotSilent);
+        }
+        row.is_released = true;
+        row.version = row.version.saturating_add(1);
+        for (limit, spent) in spent {
+            let spent = (*spent).max(0);
+            row.limits.insert(limit.clone(), LimitRow { slice: spent, used: spent });
+        }
+        self.sequence = self.sequence.saturating_add(1);
+        Ok(())
+    }
+
+    /// Ends the mark of a restored group, as `sniper shared set --restored` does.
+    ///
+    /// # Errors
+    ///
+    /// Fails if a member that is not released has not stopped and reported since.
+    pub fn end_restored(&mut self) -> Result<(), Denial> {
+        let running = self.members.iter().filter(|(_, row)| !row.is_released && !row.has_stopped);
+        let missing: Vec<MemberName> = running.map(|(name, _)| name.clone()).collect();
+        if self.is_restored && !missing.is_empty() {
+            return Err(Denial::NotReported(missing));
+        }
+        self.is_restored = false;
+        self.sequence = self.sequence.saturating_add(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! Messages between a member and the database. Every contact is one [`Exchange`]: one transaction
+//! that reports what the member has used, changes its slices, and renews its role.
+//!
+//! # Invariants
+//!
+//! 1. An exchange changes nothing unless its `version` is that of the member's row, and every change
+//!    raises it. So a delayed or repeated exchange has no effect. A higher one proves that the database
+//!    was restored.
+//! 2. A member lowers what it may use before it sends an exchange that lowers a slice, and raises it
+//!    only after a reply.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::{domain::money::Amount, domain::trade::TradeKey, ledger::OrderState};
+
+/// Maximum number of shared limits of a member: `total`, the windows, and named entries and groups
+/// with limits.
+pub const LIMITS_MAX: usize = 1_024;
+/// Maximum number of orders that one exchange reports.
+pub const REPORTS_MAX: usize = 256;
+/// Maximum number of members of a group.
+pub const MEMBERS_MAX: usize = 1_000;
+
+/// Shared limit. Amounts are thousandths of the group's unit, rounded against the member; quantities
+/// are numbers of orders.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Limit {
+    Total,
+    PerHour,
+    PerDay,
+    /// `max_quantity` of the entries with this name.
+    EntryQuantity(String),
+    /// `max_total` of the entries with this name.
+    EntryTotal(String),
+    GroupQuantity(String),
+    GroupTotal(String),
+}
+
+impl Limit {
+    /// Reads the stored form, which is that of [`Display`](fmt::Display).
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (kind, name) =
+            text.split_once(' ').map_or((text, None), |(kind, name)| (kind, Some(name)));
+        match (kind, name) {
+            ("total", None) => Some(Self::Total),
+            ("per_hour", None) => Some(Self::PerHour),
+            ("per_day", None) => Some(Self::PerDay),
+            ("entry_quantity", Some(name)) => Some(Self::EntryQuantity(name.to_owned())),
+            ("entry_total", Some(name)) => Some(Self::EntryTotal(name.to_owned())),
+            ("group_quantity", Some(name)) => Some(Self::GroupQuantity(name.to_owned())),
+            ("group_total", Some(name)) => Some(Self::GroupTotal(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Total => f.write_str("total"),
+            Self::PerHour => f.write_str("per_hour"),
+            Self::PerDay => f.write_str("per_day"),
+            Self::EntryQuantity(name) => write!(f, "entry_quantity {name}"),
+            Self::EntryTotal(name) => write!(f, "entry_total {name}"),
+            Self::GroupQuantity(name) => write!(f, "group_quantity {name}"),
+            Self::GroupTotal(name) => write!(f, "group_total {name}"),
+        }
+    }
+}
+
+/// What a member has of one limit, and wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Demand {
+    /// What the member's ledger counts against the limit: reserved, spent, unknown and returning.
+    pub used: i64,
+    /// The slice that the member wants. Less than its slice gives back the difference.
+    pub wanted: i64,
+    /// The limit in the member's settings. [`Limit::Total`] has its limit in the database, which
+    /// ignores this.
+    pub max: i64,
+}
+
+/// Name of a member, unique in its group.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberName(pub String);
+
+/// Order of a member, so that a standby knows it after a takeover.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OrderRecord {
+    /// Number of the order in the member's ledger.
+    pub sequence: u32,
+    pub key: TradeKey,
+    pub state: OrderState,
+    /// In the market's unit.
+    pub price: Amount,
+}
+
+/// What a member does about its role among standbys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RoleRequest {
+    /// The member has no standbys.
+    None,
+    /// Reads the role without a change.
+    Watch,
+    /// Keeps the role for another term. Refused if the epoch is another one.
+    Renew { epoch: u64 },
+    /// Takes the role over, if it is still the one observed and the database's clock says that its
+    /// term has ended, or if it was resigned. `epoch` 0 and `renewals` 0: there is no active member yet.
+    TakeOver { epoch: u64, renewals: u64 },
+    /// Gives the role up before its term ends.
+    Resign { epoch: u64 },
+}
+
+/// Request of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Exchange {
+    pub member: MemberName,
+    /// Id of the member's ledger. A member's row belongs to one ledger.
+    pub ledger: String,
+    pub market: String,
+    /// Hash of the account; empty if there is none.
+    pub account: String,
+    /// Name that the member shares with its standbys. `None`: `role` is [`RoleRequest::None`].
+    pub standby: Option<String>,
+    /// Number of the exchange in its process, by which the member recognizes a late reply. The database
+    /// ignores it.
+    pub attempt: u64,
+    /// Version of the member's row that the request is based on.
+    pub version: u64,
+    /// Highest sequence number of the group that the member has seen. A database that is behind it
+    /// was restored from a backup.
+    pub seen: u64,
+    pub demands: BTreeMap<Limit, Demand>,
+    /// At most [`REPORTS_MAX`].
+    pub orders: Vec<OrderRecord>,
+    pub role: RoleRequest,
+}
+
+/// Who is active among members with the same `standby` name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    pub active: MemberName,
+    /// Rises with every takeover.
+    pub epoch: u64,
+    /// Rises with every renewal of an epoch.
+    pub renewals: u64,
+    /// Wall clock of the database at the takeover, in Unix milliseconds. Display only.
+    pub since_ms: i64,
+    /// The active member gave the role up.
+    pub is_resigned: bool,
+}
+
+/// Another member, as of the last exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    pub name: MemberName,
+    pub market: String,
+    /// Hash of the account, so that members with one account are known as such.
+    pub account: String,
+    pub standby: Option<String>,
+    /// Number of exchanges of this member so far. A member whose number does not change is gone.
+    pub version: u64,
+    /// Time since its last exchange by the clock of the database. Display only.
+    pub silent_ms: i64,
+}
+
+/// State of the database after an exchange, as far as it concerns the member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Confirmed {
+    pub version: u64,
+    /// Sequence number of the group, which every exchange raises.
+    pub sequence: u64,
+    /// Slice of each limit.
+    pub slices: BTreeMap<Limit, i64>,
+    /// What is left of the group's `total` for any member. Negative after `total` was lowered, or if
+    /// more was used than a slice.
+    pub free: i64,
+    /// Role of the member's standby name. `None` if it has none, or if there was no active member yet.
+    pub role: Option<Role>,
+    /// Term of every role, which is the same for all members of the group and never changes.
+    pub term_ms: i64,
+    pub peers: Vec<Peer>,
+}
+
+/// Answer of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Reply {
+    /// The exchange was carried out.
+    Done(Confirmed),
+    /// The version was another one, so nothing was changed. The state is the current one.
+    Stale(Confirmed),
+    Refused(Refusal),
+}
+
+/// Reason for which a member may not order until its user acts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The group does not exist: `sniper shared init` makes it.
+    NoGroup,
+    /// The database was restored from a backup, or a member has noticed that: slices that were given
+    /// since may be lost. `sniper shared set --restored` goes on after all members have reported.
+    Restored,
+    /// The member's row belongs to another ledger.
+    OtherLedger,
+    /// The user has released the member.
+    Released,
+    /// The group has [`MEMBERS_MAX`] members.
+    Full,
+}

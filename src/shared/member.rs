@@ -1,0 +1,490 @@
+//! The member's side of the protocol as a pure state machine. Times are milliseconds of a clock that
+//! includes suspends; they are compared with each other only.
+//!
+//! The caller sends one exchange at a time: [`Member::next`], then [`Member::on_reply`] or
+//! [`Member::on_failure`]. After each of the three it gives [`Member::usable`] to the ledger.
+//!
+//! # Invariants
+//!
+//! 1. What [`Member::usable`] permits for a limit is never more than the member's slice in the database,
+//!    except for what was already used.
+//! 2. It permits nothing after the term of an active member or [`CONTACT_MAX_MS`] after the last contact.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::collections::BTreeMap;
+
+use super::exchange::{
+    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, OrderRecord, Peer, REPORTS_MAX,
+    Refusal, Reply, RoleRequest,
+};
+use super::rules::{Rule, Rules};
+use super::slice::{DemandContext, Slice};
+use super::standby::{RoleReply, Standby};
+
+/// Time that a raise of a slice waits for its second confirmation. A database that loses at most its
+/// commits of the last two seconds loses nothing that is used.
+pub const SETTLE_MS: i64 = 2_000;
+/// Time after the sending of the last confirmed exchange after which nothing is approved.
+pub const CONTACT_MAX_MS: i64 = 60 * 60 * 1_000;
+/// Time between two exchanges.
+const INTERVAL_MS: i64 = 1_000;
+/// Time between two exchanges of a standby, so that it sees the last renewal soon.
+const WATCH_INTERVAL_MS: i64 = 500;
+/// Time between two exchanges if there is need, and after a stale one.
+const NEED_INTERVAL_MS: i64 = 100;
+/// Time between two exchanges of a refused member.
+const REFUSED_INTERVAL_MS: i64 = 10_000;
+
+/// What a member says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MemberSettings {
+    pub name: MemberName,
+    /// Id of the ledger.
+    pub ledger: String,
+    pub market: String,
+    /// Hash of the account; empty if there is none.
+    pub account: String,
+    pub standby: Option<String>,
+    /// Highest [`Member::seen`] before the start; 0 if it was not kept.
+    pub seen: u64,
+}
+
+/// What the ledger counts against a limit, and what it may need soon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Usage {
+    /// Reserved, spent, unknown and returning.
+    pub used: i64,
+    /// The limit in the settings. `i64::MAX` for [`Limit::Total`].
+    pub max: i64,
+    /// What the orders of the next seconds may need.
+    pub reserve: i64,
+}
+
+/// State of the ledger for an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Report {
+    /// At most [`LIMITS_MAX`].
+    pub usage: BTreeMap<Limit, Usage>,
+    /// Orders that changed since they were last stored; the first [`REPORTS_MAX`] are sent.
+    pub orders: Vec<OrderRecord>,
+    /// [`Permission::revision`] that the ledger obeyed when `usage` was read. A slice is given back only
+    /// after the ledger obeys the lower one.
+    pub in_force: u64,
+}
+
+/// Whether a member may order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MemberState {
+    Active,
+    /// Another member with the same standby name is active, or none yet.
+    Standby,
+    /// No exchange was confirmed yet, or not for [`CONTACT_MAX_MS`].
+    NoContact,
+    Refused(Refusal),
+    /// [`Member::stop`] was called.
+    Stopped,
+}
+
+/// What the ledger may approve.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Permission {
+    /// Rises with every change that may lower what is permitted.
+    pub revision: u64,
+    /// Largest usage of each limit. A limit without an entry permits nothing.
+    pub slices: BTreeMap<Limit, i64>,
+    /// Nothing is approved at this moment or later.
+    pub until_ms: i64,
+    pub state: MemberState,
+    /// Epoch of an active member with standbys.
+    pub epoch: Option<u64>,
+    /// Accounts of the live members on the member's market, with its own, for
+    /// [`split::owner`](super::split::owner).
+    pub accounts: Vec<String>,
+    /// Sending of the last confirmed exchange.
+    pub contact_ms: Option<i64>,
+}
+
+/// Exchange without a reply so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Sent {
+    attempt: u64,
+    at_ms: i64,
+}
+
+/// Another member, and when its version was seen to change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct SeenPeer {
+    peer: Peer,
+    changed_ms: i64,
+}
+
+/// State of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    settings: MemberSettings,
+    pub(super) rules: Rules,
+    version: u64,
+    seen: u64,
+    attempt: u64,
+    sent: Option<Sent>,
+    last_sent_ms: Option<i64>,
+    /// The next exchange need not wait.
+    is_urgent: bool,
+    /// Last reply with the state of the database.
+    latest: Option<Latest>,
+    refusal: Option<Refusal>,
+    is_stopping: bool,
+    is_stopped: bool,
+    revision: u64,
+    /// Revision at which the member stopped or was refused.
+    stop_revision: u64,
+    slices: BTreeMap<Limit, Slice>,
+    standby: Standby,
+    peers: BTreeMap<MemberName, SeenPeer>,
+}
+
+/// Facts of the last reply with the state of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Latest {
+    sent_ms: i64,
+    received_ms: i64,
+    term_ms: i64,
+    free: i64,
+}
+
+impl Member {
+    pub fn new(settings: MemberSettings) -> Self {
+        Self {
+            seen: settings.seen,
+            settings,
+            rules: Rules::default(),
+            version: 0,
+            attempt: 0,
+            sent: None,
+            last_sent_ms: None,
+            is_urgent: false,
+            latest: None,
+            refusal: None,
+            is_stopping: false,
+            is_stopped: false,
+            revision: 0,
+            stop_revision: 0,
+            slices: BTreeMap::new(),
+            standby: Standby::default(),
+            peers: BTreeMap::new(),
+        }
+    }
+
+    /// Highest sequence number of the group that the member has seen. Kept across restarts, it reveals a
+    /// restored database to a restarted member.
+    pub const fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// What is left of the group's `total`, as of the last reply.
+    pub fn free(&self) -> Option<i64> {
+        self.latest.map(|latest| latest.free)
+    }
+
+    /// Other members, as of the last reply.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values().map(|seen| &seen.peer)
+    }
+
+    /// Stops approving for good. The next exchange gives back what is not used, and the role.
+    pub const fn stop(&mut self) {
+        if !self.is_stopping {
+            self.is_stopping = true;
+            self.is_urgent = true;
+            self.revision = self.revision.saturating_add(1);
+            self.stop_revision = self.revision;
+        }
+    }
+
+    /// Returns `true` after [`Self::stop`] when nothing is left to give back.
+    pub const fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Returns the time of the next exchange, if no limit needs more before.
+    pub fn next_at(&self) -> i64 {
+        let Some(last_ms) = self.last_sent_ms else { return i64::MIN };
+        let after = |interval_ms| last_ms.saturating_add(interval_ms);
+        if self.is_urgent {
+            return after(NEED_INTERVAL_MS);
+        }
+        if self.refusal.as_ref().is_some_and(|refusal| *refusal != Refusal::Restored) {
+            return after(REFUSED_INTERVAL_MS);
+        }
+        if self.settings.standby.is_none() {
+            return after(INTERVAL_MS);
+        }
+        if self.standby.active(self.rules).is_some() {
+            return after(INTERVAL_MS);
+        }
+        let take_over_ms = self.latest.and_then(|it| self.standby.take_over_ms(it.term_ms));
+        take_over_ms.unwrap_or(i64::MAX).clamp(after(NEED_INTERVAL_MS), after(WATCH_INTERVAL_MS))
+    }
+
+    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or was refused
+    /// because the database was restored, waits until the ledger obeys that.
+    pub fn next(&mut self, report: &Report, now_ms: i64) -> Option<Exchange> {
+        if self.is_stopped || !self.is_due(report, now_ms) {
+            return None;
+        }
+        let gives_up = self.is_stopping || self.refusal == Some(Refusal::Restored);
+        if gives_up && report.in_force < self.stop_revision {
+            return None;
+        }
+        if self.sent.is_some() {
+            self.standby.on_failure(self.rules);
+        }
+        self.attempt = self.attempt.saturating_add(1);
+        self.sent = Some(Sent { attempt: self.attempt, at_ms: now_ms });
+        self.last_sent_ms = Some(now_ms);
+        self.is_urgent = false;
+        Some(Exchange {
+            member: self.settings.name.clone(),
+            ledger: self.settings.ledger.clone(),
+            market: self.settings.market.clone(),
+            account: self.settings.account.clone(),
+            standby: self.settings.standby.clone(),
+            attempt: self.attempt,
+            version: self.version,
+            seen: self.seen,
+            demands: self.demands(report, gives_up),
+            orders: report.orders.iter().take(REPORTS_MAX).cloned().collect(),
+            role: self.role_request(now_ms),
+        })
+    }
+
+    fn is_due(&self, report: &Report, now_ms: i64) -> bool {
+        if now_ms >= self.next_at() {
+            return true;
+        }
+        let is_rested = self
+            .last_sent_ms
+            .is_none_or(|last_ms| now_ms >= last_ms.saturating_add(NEED_INTERVAL_MS));
+        is_rested
+            && self.refusal.is_none()
+            && self.latest.is_some()
+            && report.usage.iter().any(|(limit, usage)| {
+                self.slices.get(limit).copied().unwrap_or_default().is_short(*usage)
+            })
+    }
+
+    fn demands(&mut self, report: &Report, gives_up: bool) -> BTreeMap<Limit, Demand> {
+        let free = self.free().unwrap_or_default();
+        // A limit that is no longer in the settings is mentioned with its last usage, so that the rest
+        // of its slice is given back.
+        let dropped = self.slices.iter().filter(|(limit, _)| !report.usage.contains_key(*limit));
+        let mut usages: BTreeMap<Limit, Usage> = dropped
+            .filter_map(|(limit, slice)| Some((limit, slice.used()?)))
+            .map(|(limit, used)| (limit.clone(), Usage { used, max: used, reserve: 0 }))
+            .collect();
+        usages.extend(report.usage.iter().map(|(limit, usage)| (limit.clone(), *usage)));
+        let mut demands = BTreeMap::new();
+        for (limit, usage) in usages.into_iter().take(LIMITS_MAX) {
+            let slice = self.slices.entry(limit.clone()).or_default();
+            let context = DemandContext {
+                in_force: report.in_force,
+                is_over: limit == Limit::Total && free < 0,
+                rules: self.rules,
+            };
+            let demand = if gives_up {
+                slice.give_back_all(usage)
+            } else {
+                slice.demand(usage, context, &mut self.revision)
+            };
+            demands.insert(limit, demand);
+        }
+        demands
+    }
+
+    fn role_request(&mut self, now_ms: i64) -> RoleRequest {
+        match (&self.settings.standby, self.latest) {
+            (None, _) => RoleRequest::None,
+            (Some(_), None) => RoleRequest::Watch,
+            (Some(_), Some(latest)) => {
+                let is_stopping = self.is_stopping;
+                self.standby.request(now_ms, latest.term_ms, is_stopping, self.rules)
+            }
+        }
+    }
+
+    /// Takes in a reply. Returns `true` if the exchange was carried out, so that its orders are stored.
+    /// A reply to an earlier exchange changes nothing.
+    pub fn on_reply(&mut self, exchange: &Exchange, reply: &Reply, now_ms: i64) -> bool {
+        let Some(sent) = self.sent.filter(|sent| sent.attempt == exchange.attempt) else {
+            return false;
+        };
+        self.sent = None;
+        self.revision = self.revision.saturating_add(1);
+        match reply {
+            Reply::Done(confirmed) => {
+                self.refusal = None;
+                self.settle(exchange, confirmed, sent.at_ms);
+                self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: true });
+                self.is_stopped = self.is_stopping;
+                true
+            }
+            Reply::Stale(confirmed) => {
+                self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: false });
+                self.is_urgent = true;
+                false
+            }
+            Reply::Refused(refusal) => {
+                self.refuse(refusal);
+                false
+            }
+        }
+    }
+
+    fn settle(&mut self, exchange: &Exchange, confirmed: &Confirmed, sent_ms: i64) {
+        for (limit, slice) in &mut self.slices {
+            let wanted = exchange.demands.get(limit).map_or(0, |demand| demand.wanted);
+            let given = confirmed.slices.get(limit).copied().unwrap_or_default();
+            slice.settle(sent_ms, wanted, given);
+        }
+    }
+
+    fn confirm(&mut self, exchange: &Exchange, confirmed: &Confirmed, received: Received) {
+        let Received { sent, now_ms, is_done } = received;
+        self.version = confirmed.version;
+        self.seen = self.seen.max(confirmed.sequence);
+        for limit in confirmed.slices.keys() {
+            if self.slices.len() < LIMITS_MAX {
+                self.slices.entry(limit.clone()).or_default();
+            }
+        }
+        for (limit, slice) in &mut self.slices {
+            slice.confirm(confirmed.slices.get(limit).copied().unwrap_or_default(), now_ms);
+        }
+        let reply = RoleReply {
+            request: exchange.role,
+            role: confirmed.role.as_ref(),
+            is_done,
+            sent_ms: sent.at_ms,
+            now_ms,
+            term_ms: confirmed.term_ms,
+        };
+        self.standby.on_reply(&self.settings.name, reply, self.rules);
+        self.observe_peers(&confirmed.peers, now_ms);
+        self.latest = Some(Latest {
+            sent_ms: sent.at_ms,
+            received_ms: now_ms,
+            term_ms: confirmed.term_ms,
+            free: confirmed.free,
+        });
+    }
+
+    fn observe_peers(&mut self, peers: &[Peer], now_ms: i64) {
+        let mut before = std::mem::take(&mut self.peers);
+        for peer in peers {
+            let changed_ms = match before.remove(&peer.name) {
+                Some(seen) if seen.peer.version == peer.version => seen.changed_ms,
+                Some(_) => now_ms,
+                None => now_ms.saturating_sub(peer.silent_ms),
+            };
+            self.peers.insert(peer.name.clone(), SeenPeer { peer: peer.clone(), changed_ms });
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        let is_new = self.refusal.as_ref() != Some(refusal);
+        self.refusal = Some(refusal.clone());
+        // A stopping member has nothing left that it could give back.
+        self.is_stopped = self.is_stopping && *refusal != Refusal::Restored;
+        if self.rules.hold(Rule::RefusedStops) {
+            self.slices.values_mut().for_each(Slice::revoke);
+            self.standby.revoke();
+        }
+        if is_new && !self.is_stopping {
+            self.stop_revision = self.revision;
+        }
+    }
+
+    /// Takes in that an exchange failed, or that its reply did not come in time. It may have been carried
+    /// out all the same; the next exchange tells.
+    pub fn on_failure(&mut self, exchange: &Exchange) {
+        if self.sent.is_some_and(|sent| sent.attempt == exchange.attempt) {
+            self.sent = None;
+            self.standby.on_failure(self.rules);
+            #[cfg(test)]
+            if !self.rules.hold(Rule::OnlyConfirmed) {
+                for (limit, demand) in &exchange.demands {
+                    self.slices.entry(limit.clone()).or_default().assume(demand.wanted);
+                }
+            }
+        }
+    }
+
+    /// Returns what the ledger may approve.
+    pub fn usable(&self, now_ms: i64) -> Permission {
+        let contact_until_ms = match self.latest {
+            Some(latest) if self.rules.hold(Rule::Contact) => {
+                latest.sent_ms.saturating_add(CONTACT_MAX_MS)
+            }
+            Some(_) => i64::MAX,
+            None => i64::MIN,
+        };
+        let active = self.standby.active(self.rules);
+        let role_until_ms = match (&self.settings.standby, active) {
+            (None, _) => i64::MAX,
+            (Some(_), Some((_, until_ms))) => until_ms,
+            (Some(_), None) => i64::MIN,
+        };
+        let state = match &self.refusal {
+            Some(refusal) if self.rules.hold(Rule::RefusedStops) => {
+                MemberState::Refused(refusal.clone())
+            }
+            _ if self.is_stopping => MemberState::Stopped,
+            _ if now_ms >= contact_until_ms => MemberState::NoContact,
+            _ if now_ms >= role_until_ms => MemberState::Standby,
+            _ => MemberState::Active,
+        };
+        // What a standby or a member without contact may use is told all the same; `until_ms` denies it.
+        let slices = self.slices.iter().map(|(limit, it)| (limit.clone(), it.usable(self.rules)));
+        let until_ms = match state {
+            MemberState::Refused(_) | MemberState::Stopped => i64::MIN,
+            _ => contact_until_ms.min(role_until_ms),
+        };
+        Permission {
+            revision: self.revision,
+            slices: slices.collect(),
+            until_ms,
+            epoch: active.filter(|_| state == MemberState::Active).map(|(epoch, _)| epoch),
+            state,
+            accounts: self.accounts(),
+            contact_ms: self.latest.map(|latest| latest.sent_ms),
+        }
+    }
+
+    /// Accounts of the members that had an exchange within the last term before the last reply. Without
+    /// contact they stay as they were.
+    fn accounts(&self) -> Vec<String> {
+        let is_live = |seen: &&SeenPeer| {
+            self.latest.is_some_and(|latest| {
+                seen.changed_ms.saturating_add(latest.term_ms) > latest.received_ms
+            })
+        };
+        let live = self.peers.values().filter(is_live).map(|seen| &seen.peer);
+        let mut accounts: Vec<String> = live
+            .filter(|peer| peer.market == self.settings.market)
+            .map(|peer| peer.account.clone())
+            .chain([self.settings.account.clone()])
+            .filter(|account| !account.is_empty())
+            .collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        accounts
+    }
+}
+
+/// When an exchange was sent and its reply received.
+#[derive(Clone, Copy)]
+struct Received {
+    sent: Sent,
+    now_ms: i64,
+    is_done: bool,
+}

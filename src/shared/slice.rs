@@ -1,0 +1,170 @@
+//! What a member may use of one limit.
+//!
+//! # Invariants
+//!
+//! 1. `usable ≤ settled ≤ confirmed`: only a reply raises what is usable, and only after a later
+//!    confirmed exchange.
+//! 2. A demand below `confirmed` is sent only after the ledger obeys a ceiling that is not above it, and
+//!    the ceiling stays until a reply with a new version.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use super::exchange::Demand;
+use super::member::{SETTLE_MS, Usage};
+use super::rules::{Rule, Rules};
+
+/// Slice of one limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Slice {
+    /// As the last reply with a new version.
+    confirmed: i64,
+    /// Part of `confirmed` that a later exchange has confirmed again.
+    settled: i64,
+    raise: Option<Raise>,
+    ceiling: Option<Ceiling>,
+    /// As reported last.
+    used: Option<i64>,
+    /// The last reply gave less than was wanted.
+    is_exhausted: bool,
+}
+
+/// Raise of a slice that does not count yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Raise {
+    slice: i64,
+    since_ms: i64,
+}
+
+/// What the member no longer uses, so that it may give back the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ceiling {
+    amount: i64,
+    /// Revision of the permission that contains this ceiling.
+    revision: u64,
+    is_sent: bool,
+}
+
+/// What the ledger obeys, and what the group has left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DemandContext {
+    /// Revision of the permission that the ledger obeyed when the usage was read.
+    pub(super) in_force: u64,
+    /// The group has given out more than its limit: whatever is not used is given back.
+    pub(super) is_over: bool,
+    pub(super) rules: Rules,
+}
+
+impl Slice {
+    pub(super) fn usable(&self, rules: Rules) -> i64 {
+        let settled = if rules.hold(Rule::Settle) { self.settled } else { self.confirmed };
+        self.ceiling
+            .filter(|_| rules.hold(Rule::LowerFirst))
+            .map_or(settled, |ceiling| settled.min(ceiling.amount))
+    }
+
+    pub(super) const fn used(&self) -> Option<i64> {
+        self.used
+    }
+
+    /// Returns `true` if more is wanted soon, and was not denied.
+    pub(super) fn is_short(&self, usage: Usage) -> bool {
+        !self.is_exhausted
+            && target(usage) > self.confirmed
+            && self.confirmed.saturating_sub(usage.used) < usage.reserve / 2
+    }
+
+    /// Returns the demand of the next exchange. Sets a ceiling, with the next `revision`, before it gives
+    /// back a part.
+    pub(super) fn demand(
+        &mut self,
+        usage: Usage,
+        context: DemandContext,
+        revision: &mut u64,
+    ) -> Demand {
+        self.used = Some(usage.used);
+        let target = if context.is_over { usage.used.max(0) } else { target(usage) };
+        let surplus = self.confirmed.saturating_sub(target);
+        // Without a hysteresis, each order would raise the slice and each rejection lower it.
+        let gives_back =
+            surplus > 0 && (surplus > usage.reserve / 2 || usage.reserve == 0 || context.is_over);
+        let wanted = if gives_back {
+            self.give_back(usage, target, context, revision)
+        } else {
+            self.ceiling = self.ceiling.filter(|ceiling| ceiling.is_sent);
+            target.max(self.confirmed)
+        };
+        Demand { used: usage.used, wanted, max: usage.max }
+    }
+
+    fn give_back(
+        &mut self,
+        usage: Usage,
+        target: i64,
+        context: DemandContext,
+        revision: &mut u64,
+    ) -> i64 {
+        if !context.rules.hold(Rule::LowerFirst) {
+            return target;
+        }
+        match &mut self.ceiling {
+            None => {
+                *revision = revision.saturating_add(1);
+                self.ceiling =
+                    Some(Ceiling { amount: target, revision: *revision, is_sent: false });
+                self.confirmed
+            }
+            Some(ceiling) if context.in_force >= ceiling.revision => {
+                ceiling.is_sent = true;
+                ceiling.amount.max(usage.used)
+            }
+            Some(_) => self.confirmed,
+        }
+    }
+
+    /// Demand of a member that has stopped: everything that is not used.
+    pub(super) const fn give_back_all(&mut self, usage: Usage) -> Demand {
+        self.used = Some(usage.used);
+        Demand { used: usage.used, wanted: 0, max: usage.max }
+    }
+
+    /// A reply to an exchange that was sent at `sent_ms` has confirmed the slice again.
+    pub(super) fn settle(&mut self, sent_ms: i64, wanted: i64, slice: i64) {
+        if let Some(raise) = self.raise
+            && sent_ms.saturating_sub(raise.since_ms) >= SETTLE_MS
+        {
+            self.settled = self.settled.max(raise.slice);
+            self.raise = None;
+        }
+        self.is_exhausted = slice < wanted;
+    }
+
+    /// A reply with a new version: every earlier exchange is either part of it or void.
+    pub(super) fn confirm(&mut self, slice: i64, now_ms: i64) {
+        self.confirmed = slice;
+        self.settled = self.settled.min(slice);
+        self.raise = match self.raise {
+            _ if slice <= self.settled => None,
+            Some(raise) => Some(Raise { slice: raise.slice.min(slice), ..raise }),
+            None => Some(Raise { slice, since_ms: now_ms }),
+        };
+        self.ceiling = self.ceiling.filter(|ceiling| !ceiling.is_sent);
+    }
+
+    /// The member was refused: nothing is usable until it is confirmed again.
+    pub(super) const fn revoke(&mut self) {
+        self.settled = 0;
+        self.raise = None;
+        self.ceiling = None;
+    }
+
+    /// Breaks rule M3: the member takes what it asked for.
+    #[cfg(test)]
+    pub(super) fn assume(&mut self, wanted: i64) {
+        self.confirmed = self.confirmed.max(wanted);
+        self.settled = self.confirmed;
+    }
+}
+
+/// Slice that the member wants.
+fn target(usage: Usage) -> i64 {
+    usage.used.saturating_add(usage.reserve).min(usage.max).max(usage.used).max(0)
+}
