@@ -1,5 +1,5 @@
 //! `sniper run --practice` as a user starts it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::{
     fs,
@@ -131,4 +131,37 @@ fn a_rehearsal_is_not_a_live_run() {
     let directory = workspace(Some(&settings("csgoroll")));
     let output = run(directory.path(), &["run", "--practice", "--live"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_rehearsal_names_what_it_lacks_and_downloads_nothing() {
+    let settings = r#"
+[budget]
+max_price = 50.00
+total = 200.00
+
+[prices]
+coin_usd = 0.65
+[[prices.source]]
+name = "buff"
+kind = "csgotrader-buff163"
+url = "http://127.0.0.1:9/prices.json"
+
+[[whitelist]]
+item = "AK-47 | Redline"
+max_price = 12.50
+max_percent = 88
+"#;
+    let directory = workspace(Some(settings));
+    let output = run(directory.path(), &["run", "--practice", "--for", "1s"]);
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    for line in [
+        "No prices of buff: none are on disk; read them with: sniper prices update",
+        "The simulated market has none of the items of the whitelist",
+        "nothing is downloaded",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    assert!(!log.contains("Prices not updated"), "{log}");
 }
