@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 /// Listings per thousand that are about the whitelist.
-pub const PERMILLE: u32 = 120;
+pub const PERMILLE: u32 = 250;
 
 /// Name under which the history counts the listings that an entry pays for.
 const WANTED: &str = "practice";

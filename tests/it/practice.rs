@@ -1,10 +1,11 @@
 //! `sniper run --practice` as a user starts it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader, Read as _},
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -57,18 +58,38 @@ fn workspace(settings: Option<&str>) -> TempDir {
     directory
 }
 
-fn run(directory: &Path, args: &[&str]) -> Output {
+fn command(directory: &Path, args: &[&str]) -> Command {
     let state = directory.join("real-state");
     fs::create_dir_all(&state).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_sniper"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command
         .args(args)
         .current_dir(directory)
         .env_clear()
         .envs(["CSGOROLL_SESSION", "LIS_SKINS_KEY", "WAXPEER_KEY"].map(|name| (name, PLANTED)))
         .env("CSGOROLL_WS_URL", "not an address")
-        .env("XDG_STATE_HOME", &state)
-        .output()
-        .unwrap()
+        .env("XDG_STATE_HOME", &state);
+    command
+}
+
+fn run(directory: &Path, args: &[&str]) -> Output {
+    command(directory, args).output().unwrap()
+}
+
+/// Rehearses until something was bought. Returns the exit code, the log and standard output.
+fn rehearse(directory: &Path) -> (Option<i32>, String, String) {
+    let mut command = command(directory, &["run", "--practice", "--for", "60s", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut log, mut out) = (String::new(), String::new());
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    while !log.contains("BOUGHT") {
+        assert!(0 < lines.read_line(&mut log).unwrap(), "nothing was bought: {log}");
+    }
+    let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    lines.read_to_string(&mut log).unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    (child.wait().unwrap().code(), log, out)
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -83,9 +104,8 @@ fn names(directory: &Path) -> Vec<String> {
 #[track_caller]
 fn check_rehearsal(market: &str) {
     let directory = workspace(Some(&settings(market)));
-    let output = run(directory.path(), &["run", "--practice", "--for", "6s", "--json"]);
-    let [out, log] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-    assert_eq!(output.status.code(), Some(0), "{log}{out}");
+    let (code, log, out) = rehearse(directory.path());
+    assert_eq!(code, Some(0), "{log}{out}");
     let summary: Value = serde_json::from_str(out.lines().next_back().unwrap()).unwrap();
     assert_eq!(summary["mode"], "practice");
     assert!(0 < summary["bought"].as_u64().unwrap(), "{log}{summary}");
@@ -131,4 +151,37 @@ fn a_rehearsal_is_not_a_live_run() {
     let directory = workspace(Some(&settings("csgoroll")));
     let output = run(directory.path(), &["run", "--practice", "--live"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn a_rehearsal_names_what_it_lacks_and_downloads_nothing() {
+    let settings = r#"
+[budget]
+max_price = 50.00
+total = 200.00
+
+[prices]
+coin_usd = 0.65
+[[prices.source]]
+name = "buff"
+kind = "csgotrader-buff163"
+url = "http://127.0.0.1:9/prices.json"
+
+[[whitelist]]
+item = "AK-47 | Redline"
+max_price = 12.50
+max_percent = 88
+"#;
+    let directory = workspace(Some(settings));
+    let output = run(directory.path(), &["run", "--practice", "--for", "1s"]);
+    let log = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    for line in [
+        "No prices of buff: none are on disk; read them with: sniper prices update",
+        "The simulated market has none of the items of the whitelist",
+        "nothing is downloaded",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    assert!(!log.contains("Prices not updated"), "{log}");
 }

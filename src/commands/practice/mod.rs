@@ -13,7 +13,7 @@ use std::{
     process::ExitCode,
 };
 
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     AppError, CommandContext, block_on_core, known_names,
@@ -68,6 +68,9 @@ pub fn run<F: Future<Output = SessionResult>>(
     let log = context.output.log(&practice.loaded)?;
     let config = practice.loaded.config.clone();
     announce(&config);
+    for warning in &practice.warnings {
+        warn!("{warning}");
+    }
     let source = SettingsSource::practice(practice.environment.clone());
     let spin = config.speed.spin;
     let summary = block_on_core(spin, trade(config, args, log.reader_gone(), Some(source)))?;
@@ -137,6 +140,8 @@ struct Practice {
     market: SimulatedMarket,
     loaded: Loaded,
     environment: PracticeEnvironment,
+    /// For the log, which starts later.
+    warnings: Vec<String>,
     /// Locked while the rehearsal runs.
     _mark: File,
 }
@@ -157,8 +162,12 @@ impl Practice {
             environment.load().map_err(|errors| AppError::Settings(Box::new(errors)))
         };
         let Config { prices, .. } = settings(&environment)?.config;
-        copy_prices(&prices, &real_data, &environment.data_dir);
-        let market = SimulatedMarket::start(market, sim_settings(&settings(&environment)?.config))?;
+        let mut warnings = copy_prices(&prices, &real_data, &environment.data_dir);
+        let sim = sim_settings(&settings(&environment)?.config);
+        if sim.practice.as_ref().is_none_or(|items| items.is_empty()) {
+            warnings.push("The simulated market has none of the items of the whitelist".to_owned());
+        }
+        let market = SimulatedMarket::start(market, sim)?;
         environment.variables = market.environment();
         let loaded = settings(&environment)?;
         let endpoints = &loaded.config.endpoints;
@@ -166,7 +175,7 @@ impl Practice {
             let error = io::Error::other("its addresses are not on this machine");
             return Err(AppError::start("the rehearsal", error));
         }
-        Ok(Self { market, loaded, environment, _mark: mark })
+        Ok(Self { market, loaded, environment, warnings, _mark: mark })
     }
 
     /// Stops the simulator and adds its counts to the summary.
@@ -181,9 +190,6 @@ fn sim_settings(config: &Config) -> SimSettings {
     let budget = &config.budget;
     let book = PriceStore::new(&config.data_dir).book(&config.prices);
     let items = items::practice_items(config, &book, clock::wall());
-    if items.is_empty() {
-        warn!("The simulated market has none of the items of the whitelist");
-    }
     let balance = budget.total.saturating_mul(BALANCE_FACTOR).saturating_add(budget.min_balance);
     SimSettings {
         practice: Some(items.into()),
@@ -240,8 +246,10 @@ fn empty(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Copies the stored tables of price sources, because a rehearsal downloads none.
-fn copy_prices(config: &PricesConfig, from: &Path, to: &Path) {
+/// Copies the stored tables of price sources, because a rehearsal downloads none. Returns a warning for
+/// each source without one.
+fn copy_prices(config: &PricesConfig, from: &Path, to: &Path) -> Vec<String> {
+    let mut warnings = Vec::new();
     let (from, to) = (PriceStore::new(from), PriceStore::new(to));
     for source in &config.sources {
         if matches!(source.location, PriceLocation::File(_)) {
@@ -253,10 +261,17 @@ fn copy_prices(config: &PricesConfig, from: &Path, to: &Path) {
             Err(error) => Err(error),
         };
         if let Err(error) = copied {
-            debug!(%error, "No stored table of {}", source.name);
-            warn!("No prices of {} on disk; read them with: sniper prices update", source.name);
+            let cause = match error.kind() {
+                io::ErrorKind::NotFound => "none are on disk".to_owned(),
+                _ => error.to_string(),
+            };
+            let name = &source.name;
+            warnings.push(format!(
+                "No prices of {name}: {cause}; read them with: sniper prices update"
+            ));
         }
     }
+    warnings
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     commands::{
         AppError, CommandContext,
         capture::MarketSource,
+        progress::{Progress, ProgressCount, ProgressCounter},
         replay::{ReplayDecision, ReplayRules, input::ReplayInput},
         report,
     },
@@ -91,7 +92,10 @@ pub(super) fn run(
     let fee = config.prices.sell_fee.unwrap_or_default();
     let resale_fee = config.prices.sell_on.is_none().then_some(fee);
     let source = market(config);
+    let counter = ProgressCounter::default();
+    let progress = Progress::start("Replaying", &ProgressCount::Of("listings"), counter.clone());
     let mut collect = |decision: ReplayDecision<'_, '_>| {
+        counter.add(1);
         let ReplayDecision { trade, prices, .. } = decision;
         if is_open(trade)
             && let Some(listing) = priced(trade, prices, (&rule, resale_fee))
@@ -100,6 +104,7 @@ pub(super) fn run(
         }
     };
     let result = source.replay(&input.recording, &rules, &mut collect);
+    drop(progress);
     let result = result.map_err(|error| AppError::start("the replay", error))?;
     let left_out = collector.left_out();
     let suggestions = collector.finish(args.budget);
