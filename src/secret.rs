@@ -38,6 +38,9 @@ pub const PIECE_BYTES_MIN: usize = 16;
 /// Maximum number of registered values. Beyond it the oldest is dropped.
 pub const VALUES_MAX: usize = 1_024;
 
+/// Maximum number of registered tokens of connections. Beyond it the oldest is dropped.
+const TOKENS_MAX: usize = 8;
+
 /// A query parameter whose name contains one of these words holds a key.
 const KEY_NAMES: [&str; 7] = ["auth", "key", "pass", "secret", "session", "sign", "token"];
 
@@ -82,6 +85,17 @@ pub fn register(value: &str) {
     if redactor.add(needle) {
         *registered = Some(Arc::new(redactor));
     }
+}
+
+/// Registers a value that belongs to one connection and is replaced by that of the next one. Only the
+/// last [`TOKENS_MAX`] are masked, and none displaces a value of [`register`].
+pub fn register_token(value: &str) {
+    let Some(needle) = Needle::new(value) else { return };
+    GRAMS.add(&needle);
+    let mut registered = REGISTERED.write().unwrap_or_else(PoisonError::into_inner);
+    let mut redactor = registered.as_deref().cloned().unwrap_or_default();
+    redactor.add_token(needle);
+    *registered = Some(Arc::new(redactor));
 }
 
 /// Registers the value of each cookie of a `Cookie` header, or the whole header if every value is
@@ -166,6 +180,8 @@ enum Keys {
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
     needles: Vec<Arc<Needle>>,
+    /// Tokens of connections, the oldest first.
+    tokens: Vec<Arc<Needle>>,
 }
 
 impl Redactor {
@@ -188,6 +204,14 @@ impl Redactor {
         }
         self.needles.push(Arc::new(needle));
         true
+    }
+
+    fn add_token(&mut self, needle: Needle) {
+        self.tokens.retain(|known| **known != needle);
+        if self.tokens.len() >= TOKENS_MAX {
+            self.tokens.remove(0);
+        }
+        self.tokens.push(Arc::new(needle));
     }
 
     /// Replaces every value in a text, at the same length. Borrows the text if it contains none.
@@ -218,7 +242,7 @@ impl Redactor {
     }
 
     fn find(&self, bytes: &[u8]) -> Vec<Range<usize>> {
-        self.needles.iter().flat_map(|needle| needle.find(bytes)).collect()
+        self.needles.iter().chain(&self.tokens).flat_map(|needle| needle.find(bytes)).collect()
     }
 }
 

@@ -7,8 +7,9 @@ use sniper::{
         block_on_core,
         session::{SessionEnd, TradingSession},
     },
-    config::{Config, Sources},
-    markets::csgoroll::Csgoroll,
+    config::{Config, Market as MarketName, Sources},
+    domain::money::Decimals,
+    markets::{Marketplace, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
     shutdown::{Shutdown, ShutdownReason},
     sniper::stats::BoughtItem,
     ws::{self, Feed},
@@ -19,6 +20,7 @@ use crate::{
     frames::WANTED,
     hindrance::Hindrance,
     run::{Client, Environment, Running},
+    wire,
 };
 
 /// The sniper as a benchmark client.
@@ -47,7 +49,16 @@ impl Client for Bot {
 
     fn start(&self, env: &Environment) -> Running {
         let config = self.config(env);
-        let feed = Feed::new(Csgoroll::new(&config), config);
+        match env.market {
+            MarketName::Csgoroll => self.run(Feed::new(Csgoroll::new(&config), config), env),
+            MarketName::LisSkins => self.run(Feed::new(LisSkins::new(&config), config), env),
+            MarketName::Waxpeer => self.run(Feed::new(Waxpeer::new(&config), config), env),
+        }
+    }
+}
+
+impl Bot {
+    fn run<M: Marketplace>(&self, feed: Feed<M>, env: &Environment) -> Running {
         let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
@@ -62,11 +73,9 @@ impl Client for Bot {
             bought
         })
     }
-}
 
-impl Bot {
     fn config(&self, env: &Environment) -> Config {
-        fs::write(env.directory.join("sniper.toml"), self.policy()).unwrap();
+        fs::write(env.directory.join("sniper.toml"), self.policy(env.market)).unwrap();
         if let Some(prices) = &self.prices {
             fs::write(env.directory.join("prices.json"), prices).unwrap();
         }
@@ -74,9 +83,16 @@ impl Bot {
         let url =
             |scheme: &str, port: u16, path: &str| format!("{scheme}://127.0.0.1:{port}/{path}");
         let lookup = |name: &str| match name {
-            "CSGOROLL_WS_URL" => Some(url(ws, env.ws.port(), "ws")),
-            "CSGOROLL_HTTP_URL" => Some(url(http, env.http.port(), "graphql")),
+            "CSGOROLL_WS_URL" | "LIS_SKINS_WS_URL" | "WAXPEER_WS_URL" => {
+                Some(url(ws, env.ws.port(), wire::feed_path(env.market)))
+            }
+            "CSGOROLL_HTTP_URL" | "LIS_SKINS_HTTP_URL" | "WAXPEER_HTTP_URL" => {
+                Some(url(http, env.http.port(), wire::http_path(env.market)))
+            }
             "CSGOROLL_SESSION" => Some("bench".to_owned()),
+            "LIS_SKINS_KEY" | "WAXPEER_KEY" => Some("key-of-the-bench".to_owned()),
+            "LIS_SKINS_USER_ID" => Some("4711".to_owned()),
+            "STEAM_TRADE_URL" if env.market != MarketName::Csgoroll => Some(TRADE_URL.to_owned()),
             _ => None,
         };
         let sources = Sources {
@@ -84,7 +100,7 @@ impl Bot {
             directory: &env.directory,
             config_file: None,
             live: true,
-            decimals: |_market| sniper::markets::csgoroll::DECIMALS,
+            decimals: |_market| Decimals::Two,
         };
         let mut config = Config::load(&sources).unwrap().config;
         config.trusted_root = env.root.as_ref().map(|root| root.to_vec());
@@ -92,9 +108,11 @@ impl Bot {
     }
 
     /// Returns a policy with one entry that matches; the others are for items that are never listed.
-    fn policy(&self) -> String {
+    fn policy(&self, market: MarketName) -> String {
+        let markup = if market.settings().has_markup { "max_markup_percent = 0\n" } else { "" };
         let mut policy = format!(
-            "{}\n[budget]\nmax_price = 100000\ntotal = 90000000\nmin_balance = 0\nmax_buys_per_minute = 1000000\n",
+            "market = \"{}\"\n{}\n[budget]\nmax_price = 100000\ntotal = 90000000\nmin_balance = 0\nmax_buys_per_minute = 1000000\n",
+            market.name(),
             self.settings
         );
         for n in 1..self.whitelist {
@@ -103,7 +121,7 @@ impl Bot {
             ));
         }
         policy.push_str(&format!(
-            "[[whitelist]]\nname = \"bench\"\nitem = \"{WANTED}\"\nmax_price = 12.50\nmax_markup_percent = 0\nmax_quantity = 1000000\n"
+            "[[whitelist]]\nname = \"bench\"\nitem = \"{WANTED}\"\nmax_price = 12.50\n{markup}max_quantity = 1000000\n"
         ));
         if self.prices.is_some() {
             policy.push_str(STAR);
@@ -111,6 +129,10 @@ impl Bot {
         policy
     }
 }
+
+/// Recipient of the items.
+const TRADE_URL: &str =
+    "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12";
 
 /// An entry for every item.
 const STAR: &str = r#"
@@ -128,7 +150,10 @@ max_price = 100000
 max_quantity = 1000000
 "#;
 
-async fn session(mut feed: Feed<Csgoroll>, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
+async fn session<M: Marketplace>(
+    mut feed: Feed<M>,
+    stopped: oneshot::Receiver<()>,
+) -> Vec<BoughtItem> {
     let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
     let mut session = TradingSession::start(&feed, filler).unwrap();

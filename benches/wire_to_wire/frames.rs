@@ -8,6 +8,7 @@ use std::{
 use serde_json::json;
 use sniper::{
     clock,
+    config::Market as MarketName,
     domain::item_name::ItemName,
     domain::money::Amount,
     sim::{
@@ -21,13 +22,10 @@ use sniper::{
     },
 };
 
-use crate::market::PRICE;
+use crate::{market::PRICE, wire};
 
 /// Name of the item that matches the whitelist.
 pub(crate) const WANTED: &str = "AK-47 | Redline (Field-Tested)";
-/// First number of the listings. Nine digits, so that all ids have the same length.
-const FIRST_NUMBER: u64 = 500_000_000;
-
 /// A frame with one or more listings.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
@@ -52,10 +50,11 @@ pub(crate) struct Frames {
     ordinary: Vec<ListedItem>,
     wanted: Arc<ListedItem>,
     next: u64,
+    market: MarketName,
 }
 
 impl Frames {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(market: MarketName) -> Self {
         let settings = SimSettings {
             rate: Rate::per_second(20),
             defect_permille: 0,
@@ -68,7 +67,7 @@ impl Frames {
         let ordinary = ordinary.map(|item| ListedItem { can_join_after: None, ..item }).collect();
         let mut wanted = ListedItem::plain(WANTED, PRICE, PRICE);
         wanted.rarity = "classified";
-        Self { ordinary, wanted: Arc::new(wanted), next: FIRST_NUMBER }
+        Self { ordinary, wanted: Arc::new(wanted), next: wire::first_number(market), market }
     }
 
     /// Returns a table of prices of which 80 % are below the price of every listing. The highest one
@@ -91,12 +90,6 @@ impl Frames {
 
     /// Generates listings for a subscription.
     pub(crate) fn make(&mut self, subscription: &str, content: Content) -> Vec<Frame> {
-        let mut session = ProtocolSession::new(false);
-        session.receive(r#"{"type":"connection_init"}"#);
-        let query = format!("subscription {{ createTrades {{ trades {ALL_FIELDS} }} }}");
-        let payload = json!({ "query": query });
-        let subscribe = json!({"id": subscription, "type": "subscribe", "payload": payload});
-        assert_eq!(session.receive(&subscribe.to_string()), []);
         let Content { listings, wanted_every, is_random, per_message } = content;
         let mut place = wanted_every - 1;
         let is_wanted = |number: usize| {
@@ -106,6 +99,16 @@ impl Frames {
             number % wanted_every == place
         };
         let wanted: Vec<bool> = (0..listings).map(is_wanted).collect();
+        if self.market != MarketName::Csgoroll {
+            assert_eq!(per_message, 1, "no batches on this market");
+            return wanted.into_iter().map(|is_wanted| self.lot(is_wanted)).collect();
+        }
+        let mut session = ProtocolSession::new(false);
+        session.receive(r#"{"type":"connection_init"}"#);
+        let query = format!("subscription {{ createTrades {{ trades {ALL_FIELDS} }} }}");
+        let payload = json!({ "query": query });
+        let subscribe = json!({"id": subscription, "type": "subscribe", "payload": payload});
+        assert_eq!(session.receive(&subscribe.to_string()), []);
         wanted.chunks(per_message).map(|wanted| self.message(&session, wanted)).collect()
     }
 
@@ -116,6 +119,17 @@ impl Frames {
         let event = MarketEvent::Created(listings);
         let message = session.event_messages(&event).pop().unwrap();
         Frame { bytes: frame(message.text().unwrap()), wanted: ids }
+    }
+
+    /// Returns a listing of a market other than CSGORoll.
+    fn lot(&mut self, is_wanted: bool) -> Frame {
+        let id = self.next;
+        self.next += 1;
+        let index = usize::try_from(id).unwrap() % self.ordinary.len();
+        let item = if is_wanted { &*self.wanted } else { &self.ordinary[index] };
+        let text = wire::listing(self.market, id, &item.market_name, item.total);
+        let wanted = is_wanted.then(|| id.to_string());
+        Frame { bytes: frame(&text), wanted: wanted.into_iter().collect() }
     }
 
     fn listing(&mut self, is_wanted: bool) -> Arc<Listing> {

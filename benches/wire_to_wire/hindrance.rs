@@ -13,7 +13,7 @@ use std::{
 };
 
 use sniper::{
-    markets::csgoroll::Csgoroll,
+    markets::Marketplace,
     recording::{ActiveRecording, Disk, DiskFile, RecordingConfig, StreamSource},
     ws::Feed,
 };
@@ -42,7 +42,7 @@ pub(crate) enum ActiveHindrance {
 }
 
 impl Hindrance {
-    pub(crate) fn start(self, feed: &Feed<Csgoroll>, folder: &Path) -> ActiveHindrance {
+    pub(crate) fn start<M: Marketplace>(self, feed: &Feed<M>, folder: &Path) -> ActiveHindrance {
         match self {
             Self::SlowLog => {
                 LOG_IS_SLOW.store(true, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //! the sniper compared with a lower bound and with a straightforward bot.
 //!
 //! ```text
-//! cargo bench --bench wire_to_wire -- [--case quiet]… [--rounds 5] [--quick]
+//! cargo bench --bench wire_to_wire -- [--market waxpeer] [--case quiet]… [--rounds 5] [--quick]
 //! ```
 //!
 //! The clients take turns within each round, so that other load on the machine affects all alike.
@@ -26,6 +26,7 @@ mod market;
 mod plain;
 mod run;
 mod waterfall;
+mod wire;
 
 use std::{
     io::{self, Write},
@@ -33,7 +34,10 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use sniper::log::{self, LogFilter};
+use sniper::{
+    config::Market as MarketName,
+    log::{self, LogFilter},
+};
 
 use crate::{
     bare::Bare,
@@ -76,6 +80,10 @@ struct Args {
     /// Case to measure, repeatable [default: all]
     #[arg(long = "case", value_enum)]
     cases: Vec<Case>,
+    /// Market whose protocol and orders are used; those other than csgoroll have the cases quiet,
+    /// burst and burst-back-to-back
+    #[arg(long, default_value = "csgoroll", value_parser = market)]
+    market: MarketName,
     /// Number of rounds
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -102,12 +110,20 @@ fn main() {
         (args.rounds, args.listings, args.entries) = (1, 200, 1_000);
     }
     if args.cases.is_empty() {
-        args.cases = Case::value_variants().to_vec();
+        args.cases = match args.market {
+            MarketName::Csgoroll => Case::value_variants().to_vec(),
+            MarketName::LisSkins | MarketName::Waxpeer => LOT_CASES.to_vec(),
+        };
     }
+    let is_lot = args.market != MarketName::Csgoroll;
+    assert!(
+        !is_lot || args.cases.iter().all(|case| LOT_CASES.contains(case)),
+        "this market has no such case"
+    );
     let (_log, lines) = log::spawn(Sink).unwrap();
     let subscriber = log::subscriber(LogFilter::parse(None).unwrap(), lines, false);
     tracing::subscriber::set_global_default(subscriber).unwrap();
-    let mut frames = Frames::new();
+    let mut frames = Frames::new(args.market);
     let mut failed = false;
     for case in &args.cases {
         let table = measure(*case, &args, &mut frames);
@@ -120,12 +136,23 @@ fn main() {
     }
 }
 
+/// Cases of markets other than CSGORoll.
+const LOT_CASES: [Case; 3] = [Case::Quiet, Case::Burst, Case::BurstBackToBack];
+
+fn market(text: &str) -> Result<MarketName, String> {
+    let all = [MarketName::Csgoroll, MarketName::LisSkins, MarketName::Waxpeer];
+    let found = all.into_iter().find(|market| market.name() == text);
+    found.ok_or_else(|| "csgoroll, lis-skins or waxpeer".to_owned())
+}
+
 fn bot(name: &'static str) -> Bot {
     Bot { tls: false, whitelist: 10, settings: "", prices: None, hindrance: None, name }
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
     let Plan { title, mut schedule, clients } = plan(case, args, frames);
+    let Content { listings, wanted_every, .. } = &mut schedule.content;
+    *listings = (*listings).min(wire::orders_max(args.market).saturating_mul(*wanted_every));
     schedule.one_core = args.one_core;
     let place = if args.one_core { ", on one core" } else { "" };
     let mut table = Table::new(format!("{title}{place}"), schedule.burst > 1);
@@ -145,10 +172,22 @@ struct Plan {
     clients: Vec<Box<dyn Client>>,
 }
 
+/// Returns every client of a market; the simple bot knows CSGORoll only.
+fn all_clients(market: MarketName) -> Vec<Box<dyn Client>> {
+    let mut clients: Vec<Box<dyn Client>> =
+        vec![Box::new(Bare { spins: false }), Box::new(Bare { spins: true })];
+    if market == MarketName::Csgoroll {
+        clients.push(Box::new(Plain));
+    }
+    clients.push(Box::new(bot("the sniper")));
+    clients
+}
+
 fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
     let content =
         Content { listings: args.listings, wanted_every: 4, is_random: false, per_message: 1 };
     let quiet = Schedule {
+        market: args.market,
         content,
         burst: 1,
         step: Duration::ZERO,
@@ -156,10 +195,9 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
         http_idle: None,
         one_core: false,
     };
-    let blocking = || -> Box<dyn Client> { Box::new(Bare { spins: false }) };
     let spinning = || -> Box<dyn Client> { Box::new(Bare { spins: true }) };
     let sniper = |name| -> Box<dyn Client> { Box::new(bot(name)) };
-    let all = || vec![blocking(), spinning(), Box::new(Plain), sniper("the sniper")];
+    let all = || all_clients(args.market);
     let (title, schedule, clients) = match case {
         Case::Quiet => ("quiet: 400 listings per second, 1 in 4 matches", quiet, all()),
         Case::Spin => {

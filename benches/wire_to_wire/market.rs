@@ -17,13 +17,15 @@ use std::{
 
 use memchr::memmem;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::Value;
-use sniper::{clock, domain::money::Amount};
+use sniper::{clock, config::Market as MarketName, domain::money::Amount};
+
 use tokio_tungstenite::tungstenite::{
-    self, Message,
+    self,
     handshake::server::{Request, Response},
     http::HeaderValue,
 };
+
+use crate::wire;
 
 /// Initial balance of the account.
 pub(crate) const BALANCE: Amount = Amount::from_cents(10_000_000_000);
@@ -72,6 +74,8 @@ struct State {
 /// Options of a market.
 #[derive(Clone, Default)]
 pub(crate) struct Setup {
+    /// Market whose protocol and requests are served.
+    pub(crate) market: MarketName,
     /// Serves TLS on both ports if set.
     pub(crate) tls: Option<Arc<ServerConfig>>,
     /// Idle time after which an HTTP connection is closed.
@@ -85,7 +89,9 @@ impl Market {
         let addresses = (ws.local_addr().unwrap(), http.local_addr().unwrap());
         let state = Arc::new(State { setup, ..State::default() });
         let (sender, feeds) = sync_channel(4);
-        accept(ws, &state, None, move |wire, _, _| accept_feed(wire, &sender));
+        accept(ws, &state, None, move |wire, state, _| {
+            accept_feed(wire, state.setup.market, &sender);
+        });
         accept(http, &state, state.setup.http_idle, serve_http);
         Self { ws: addresses.0, http: addresses.1, feeds, state }
     }
@@ -140,32 +146,19 @@ where
 }
 
 /// Accepts a feed connection, and passes it on once it has subscribed to the listings.
-fn accept_feed(wire: Box<dyn Wire>, feeds: &SyncSender<Feed>) {
+fn accept_feed(wire: Box<dyn Wire>, market: MarketName, feeds: &SyncSender<Feed>) {
     #[expect(clippy::result_large_err, reason = "the type is that of tungstenite's callback")]
     let choose = |_: &Request, mut response: Response| {
-        let chosen = HeaderValue::from_static("graphql-transport-ws");
-        response.headers_mut().insert("sec-websocket-protocol", chosen);
+        if market == MarketName::Csgoroll {
+            let chosen = HeaderValue::from_static("graphql-transport-ws");
+            response.headers_mut().insert("sec-websocket-protocol", chosen);
+        }
         Ok(response)
     };
     let Ok(mut socket) = tungstenite::accept_hdr(wire, choose) else { return };
-    loop {
-        let Ok(Message::Text(text)) = socket.read() else { return };
-        let message: Value = serde_json::from_str(&text).unwrap_or_default();
-        let answer = match message["type"].as_str() {
-            Some("connection_init") => r#"{"type":"connection_ack"}"#,
-            Some("ping") => r#"{"type":"pong"}"#,
-            Some("subscribe") if text.contains("createTrades") => {
-                let id = message["id"].as_str().unwrap_or_default().to_owned();
-                let wire = take_wire(socket);
-                drop(feeds.send(Feed { wire, id }));
-                return;
-            }
-            _ => continue,
-        };
-        if socket.send(Message::text(answer)).is_err() {
-            return;
-        }
-    }
+    let Some(id) = wire::accept(market, &mut socket) else { return };
+    // The client may be gone.
+    drop(feeds.send(Feed { wire: take_wire(socket), id }));
 }
 
 /// Returns the connection of a WebSocket. Further messages of the client are not read.
@@ -177,18 +170,26 @@ fn take_wire(socket: tungstenite::WebSocket<Box<dyn Wire>>) -> Box<dyn Wire> {
 fn serve_http(mut wire: Box<dyn Wire>, state: &State, connected: Instant) {
     let mut buffer = Vec::with_capacity(REQUEST_BYTES_MAX);
     loop {
-        let Some((at, body)) = read_request(&mut wire, &mut buffer) else { return };
-        let answer = match between(&body, b"\"tradeIds\":[\"", b'"') {
+        let Some((at, request)) = read_request(&mut wire, &mut buffer) else { return };
+        let market = state.setup.market;
+        let ordered = wire::ordered(market, &request);
+        if let Some(id) = ordered.clone() {
+            state.orders.lock().unwrap().push(ReceivedOrder { id, at, connected });
+        }
+        let answer = match ordered {
+            _ if market != MarketName::Csgoroll => {
+                let orders = state.orders.lock().unwrap();
+                wire::answer(market, &request, (ordered.as_deref(), &orders))
+            }
             Some(id) => {
-                state.orders.lock().unwrap().push(ReceivedOrder { id: id.clone(), at, connected });
                 let now = clock::now();
                 let later = now.plus(Duration::from_secs(48 * 3_600));
                 format!(
                     r#"{{"data":{{"joinTrades":{{"trades":[{{"id":"{id}","status":"JOINED","totalValue":10,"updatedAt":"{now}","expiresAt":"{later}"}}]}}}}}}"#
                 )
             }
-            None if memmem::find(&body, b"currentUser").is_some() => user(state),
-            None if memmem::find(&body, b"userId").is_some() => purchases(state, &body),
+            None if memmem::find(&request, b"currentUser").is_some() => user(state),
+            None if memmem::find(&request, b"userId").is_some() => purchases(state, &request),
             None => page("", false, None),
         };
         let date = httpdate::fmt_http_date(wall());
@@ -206,7 +207,7 @@ fn wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(clock::now_ns())
 }
 
-/// Reads one request. Returns the time after its last byte, and its body.
+/// Reads one request. Returns it with the time after its last byte.
 fn read_request(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) -> Option<(Instant, Vec<u8>)> {
     let mut chunk = [0; 16 * 1024];
     let mut at = Instant::now();
@@ -215,9 +216,7 @@ fn read_request(wire: &mut Box<dyn Wire>, buffer: &mut Vec<u8>) -> Option<(Insta
             let length = content_length(&buffer[..head]);
             let end = head + 4 + length;
             if end <= buffer.len() {
-                let body = buffer[head + 4..end].to_vec();
-                buffer.drain(..end);
-                return Some((at, body));
+                return Some((at, buffer.drain(..end).collect()));
             }
         }
         let count = wire.read(&mut chunk).ok().filter(|count| *count > 0)?;
@@ -239,7 +238,7 @@ fn content_length(head: &[u8]) -> usize {
 }
 
 /// Returns the text between a mark and the next `end` byte.
-fn between(text: &[u8], mark: &[u8], end: u8) -> Option<String> {
+pub(crate) fn between(text: &[u8], mark: &[u8], end: u8) -> Option<String> {
     let from = memmem::find(text, mark)? + mark.len();
     let length = memchr::memchr(end, &text[from..])?;
     Some(String::from_utf8_lossy(&text[from..from + length]).into_owned())

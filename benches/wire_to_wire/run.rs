@@ -11,7 +11,7 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustls::pki_types::CertificateDer;
-use sniper::sniper::stats::BoughtItem;
+use sniper::{config::Market as MarketName, sniper::stats::BoughtItem};
 
 use crate::{
     certificate::self_signed,
@@ -34,6 +34,7 @@ pub(crate) const PLACES: usize = 4;
 pub(crate) struct Environment {
     pub(crate) ws: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) market: MarketName,
     /// Root certificate to trust, with TLS.
     pub(crate) root: Option<CertificateDer<'static>>,
     /// Temporary folder of the run.
@@ -75,6 +76,7 @@ impl Drop for Running {
 /// Schedule of the listings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
+    pub(crate) market: MarketName,
     pub(crate) content: Content,
     /// Messages per burst; 1 without bursts.
     pub(crate) burst: usize,
@@ -106,10 +108,12 @@ pub(crate) struct Outcome {
 /// Runs a client once against a new market.
 pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) -> Outcome {
     let (tls, root) = client.is_tls().then(self_signed).unzip();
-    let market = Market::open(Setup { tls, http_idle: schedule.http_idle });
+    let setup = Setup { market: schedule.market, tls, http_idle: schedule.http_idle };
+    let market = Market::open(setup);
     let directory = tempfile::tempdir().unwrap();
     let (ws, http) = (market.ws, market.http);
-    let env = Environment { ws, http, root, directory: directory.path().to_owned() };
+    let directory_path = directory.path().to_owned();
+    let env = Environment { ws, http, market: schedule.market, root, directory: directory_path };
     let running =
         if schedule.one_core { on_one_core(|| client.start(&env)) } else { client.start(&env) };
     let mut feed = market.feeds.recv_timeout(WARM_UP_MAX).expect("the client subscribes");

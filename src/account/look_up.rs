@@ -50,6 +50,10 @@ const DELAYS: ExponentialBackoff =
 const BOUGHT_DELAYS: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_secs(60), Duration::from_secs(3_600));
 
+/// Time after [`visible_within`](crate::markets::OwnOrderIdSupport::visible_within) at which an unknown
+/// order is looked up in any case.
+const VISIBLE_MARGIN: Duration = Duration::from_secs(1);
+
 /// Delay between the look-ups of a completed order.
 const COMPLETED_DELAY: Duration = Duration::from_secs(3_600);
 
@@ -153,7 +157,9 @@ pub async fn look_up_orders<M: MarketApi>(
         () = requests.first_read_ended() => {}
     }
     let has_list = reader.has_purchases();
-    let mut times = LookUpTimes::default();
+    let visible_within = M::CAPABILITIES.own_order_ids.map(|support| support.visible_within);
+    let visible_within = visible_within.unwrap_or_default().saturating_add(VISIBLE_MARGIN);
+    let mut times = LookUpTimes::new(visible_within);
     let mut free_at: Option<Instant> = None;
     loop {
         let next = times.next(Instant::now(), clock::now());
@@ -199,15 +205,23 @@ struct ScheduledLookUp {
     due: Instant,
     /// Number of look-ups so far.
     count: u32,
+    /// Time from which its absence is evidence, at which it is looked up.
+    visible_at: Instant,
 }
 
 /// Times of the next look-ups. Pure.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LookUpTimes {
     orders: Vec<ScheduledLookUp>,
+    /// Longest time until the market shows an executed order.
+    visible_within: Duration,
 }
 
 impl LookUpTimes {
+    const fn new(visible_within: Duration) -> Self {
+        Self { orders: Vec::new(), visible_within }
+    }
+
     /// Replaces the orders. An unknown one that is not known yet is due at once.
     fn set(&mut self, orders: &[LookedUpOrder], now: Instant) {
         let known: HashMap<(TradeKey, LookUpReason), ScheduledLookUp> = self
@@ -215,6 +229,8 @@ impl LookUpTimes {
             .drain(..)
             .map(|known| ((known.order.key, known.order.reason), known))
             .collect();
+        // The order became unknown shortly before.
+        let visible_at = now.checked_add(self.visible_within).unwrap_or(now);
         let schedule = |order: &LookedUpOrder| {
             let first = match order.reason {
                 LookUpReason::Unknown => Duration::ZERO,
@@ -223,7 +239,7 @@ impl LookUpTimes {
             };
             let due = now.checked_add(first).unwrap_or(now);
             let known = known.get(&(order.key, order.reason)).copied();
-            known.unwrap_or(ScheduledLookUp { order: *order, due, count: 0 })
+            known.unwrap_or(ScheduledLookUp { order: *order, due, count: 0, visible_at })
         };
         self.orders = orders.iter().map(schedule).collect();
     }
@@ -249,7 +265,10 @@ impl LookUpTimes {
                 LookUpReason::Bought => BOUGHT_DELAYS.wait(done.count),
                 LookUpReason::Completed => COMPLETED_DELAY,
             };
-            done.due = now.checked_add(delay).unwrap_or(now);
+            let due = now.checked_add(delay).unwrap_or(now);
+            let is_unknown = done.order.reason == LookUpReason::Unknown;
+            let is_early = is_unknown && now < done.visible_at;
+            done.due = if is_early { due.min(done.visible_at) } else { due };
         }
     }
 }
@@ -273,7 +292,7 @@ mod tests {
     #[test]
     fn an_order_is_looked_up_at_once_and_then_with_growing_delays() {
         let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
         let start = Instant::now();
         assert_eq!(times.next(start, WALL), None);
         set(&mut times, &look_ups, &[7], start);
@@ -294,7 +313,7 @@ mod tests {
     #[test]
     fn a_new_order_is_due_at_once_and_a_known_one_keeps_its_delay() {
         let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
         let start = Instant::now();
         set(&mut times, &look_ups, &[7], start);
         times.on_look_up(&key(7), start);
@@ -315,7 +334,7 @@ mod tests {
     #[test]
     fn a_bought_order_is_looked_up_until_it_can_no_longer_be_rolled_back() {
         let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
         let replace = |is_completed| {
             assert!(
                 look_ups.replace(std::iter::empty(), [(key(7), WALL, is_completed)].into_iter())
@@ -350,7 +369,7 @@ mod tests {
     #[test]
     fn an_unknown_order_that_is_due_precedes_the_bought_ones() {
         let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
         let bought = (1..100).map(|number| (key(number), WALL, false));
         assert!(look_ups.replace([key(200)].into_iter(), bought));
         let start = Instant::now();
@@ -362,10 +381,26 @@ mod tests {
         assert_ne!(times.next(later, WALL).unwrap().order.key, key(200));
     }
 
+    /// Each delay doubles, and none skips the time from which an absence is evidence.
+    #[test]
+    fn an_unknown_order_is_looked_up_as_soon_as_its_absence_is_evidence() {
+        let look_ups = OrderLookUps::new(OwnOrderIds::new("a1"));
+        let mut times = LookUpTimes::new(Duration::from_secs(601));
+        let start = Instant::now();
+        set(&mut times, &look_ups, &[1], start);
+        let mut looked_up = Vec::new();
+        for _ in 0..12 {
+            let next = times.next(start, WALL).unwrap();
+            looked_up.push((next.due - start).as_secs());
+            times.on_look_up(&key(1), next.due);
+        }
+        assert_eq!(looked_up, [0, 2, 6, 14, 30, 62, 126, 254, 510, 601, 901, 1_201]);
+    }
+
     #[test]
     fn the_number_of_orders_is_bounded() {
         let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::default());
+            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
         let numbers: Vec<u64> = (0..1_000).collect();
         set(&mut times, &look_ups, &numbers, Instant::now());
         assert_eq!(times.orders.len(), LOOK_UPS_MAX);

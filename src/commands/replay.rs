@@ -304,7 +304,7 @@ impl<M: Marketplace> Replayer<M> {
             rest = behind;
             let is_alone = read.len() == 1 && message.raw.len() < BATCH_BYTES_MIN;
             let arrived = Arrived { message, behind };
-            if !is_alone && self.scan(arrived, on_decision) == Scan::CanWait {
+            if !is_alone && self.scan(arrived, on_decision) != Scan::ReadNow {
                 waiting.push(arrived);
             } else {
                 self.on_message(arrived, on_decision);

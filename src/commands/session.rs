@@ -385,6 +385,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
         };
         let (stats, unmatched, balance, orders, halts) = self.sniper.with_engine(|engine| {
+            engine.count_unnamed(metrics.take_unnamed(), Now::read());
             let orders = match self.feed.config.mode {
                 Mode::Dry => OrderTotals::default(),
                 Mode::Live => engine.ledger().totals_since(self.first_order),

@@ -211,6 +211,8 @@ pub enum TradeNotice {
     Removed { id: TradeId },
     /// A purchase of our own account has this status.
     Purchase { id: TradeId, status: TradeStatus },
+    /// Something about our own account has changed, which only a read shows.
+    AccountChanged,
 }
 
 /// Required field that is missing or unreadable. Each defect makes a listing unbuyable.
@@ -269,22 +271,22 @@ impl Defect {
         Self::Conflict,
     ];
 
-    /// Returns the name of the field on the wire.
-    pub const fn field(self) -> &'static str {
+    /// Returns what cannot be read, for the user. The name of the field depends on the market.
+    pub const fn label(self) -> &'static str {
         match self {
-            Self::Status => "status",
-            Self::TotalValue => "totalValue",
-            Self::MarkupPercent => "markupPercent",
-            Self::CanJoin => "canJoin",
-            Self::CanJoinAfter => "canJoinAfter",
-            Self::SuspectedTraderCanJoinAfter => "suspectedTraderCanJoinAfter",
-            Self::ExpiresAt => "expiresAt",
-            Self::CreatedAt => "createdAt",
-            Self::Depositor => "depositor",
-            Self::TradeItems => "tradeItems",
-            Self::MarketName => "marketName",
-            Self::BaseValue => "itemVariant.value",
-            Self::PaintWear => "avgPaintWear",
+            Self::Status => "its status",
+            Self::TotalValue => "its price",
+            Self::MarkupPercent => "its markup",
+            Self::CanJoin => "whether it can be bought",
+            Self::CanJoinAfter => "its opening time",
+            Self::SuspectedTraderCanJoinAfter => "its opening time for flagged accounts",
+            Self::ExpiresAt => "its expiry",
+            Self::CreatedAt => "its creation time",
+            Self::Depositor => "its seller",
+            Self::TradeItems => "its items",
+            Self::MarketName => "its name",
+            Self::BaseValue => "its base price",
+            Self::PaintWear => "its float",
             Self::RepeatedKey => "a repeated key",
             Self::Conflict => "the current version (one message contains several)",
         }

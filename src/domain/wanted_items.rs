@@ -1,7 +1,10 @@
 //! The greatest price that any whitelist entry pays for an item, for a quick look-up before a listing
 //! is read.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use foldhash::fast::FixedState;
 
@@ -25,6 +28,10 @@ pub struct WantedItems {
     ceilings: HashMap<Box<str>, Ceiling, FixedState>,
     /// Entries for every item at a price of their own.
     for_any: Box<[AnyItem]>,
+    /// Base names of entries with a percent rule. An item without a reference price has no ceiling.
+    by_percent: HashSet<Box<str>, FixedState>,
+    /// `true` if there is no entry, or one for every item with a percent rule.
+    names_all: bool,
 }
 
 /// Ceiling of one base name. Only the market name shows the star, on which the category depends.
@@ -60,6 +67,13 @@ impl WantedItems {
             }
         }
         wanted.for_any = for_any.into_boxed_slice();
+        wanted.names_all = entries.is_empty();
+        for entry in entries.iter().filter(|entry| entry.percent.is_some()) {
+            match &entry.item {
+                ItemPattern::Named(item) => drop(wanted.by_percent.insert(item.as_str().into())),
+                ItemPattern::Any => wanted.names_all = true,
+            }
+        }
         wanted
     }
 
@@ -97,6 +111,20 @@ impl WantedItems {
             Cow::Owned(_) if market_name.contains("  ") => Some(Amount::MAX),
             Cow::Owned(base) => self.ceiling_of_base(&base, market_name),
         }
+    }
+
+    /// Returns `false` if no entry is about the item of a market name, whatever its conditions and
+    /// prices. Without entries every listing is shown to the user, so all are named.
+    #[inline]
+    pub fn names(&self, market_name: &str) -> bool {
+        if self.names_all || !self.for_any.is_empty() {
+            return true;
+        }
+        let base = ItemName::parse(market_name).base;
+        let is_uncertain = matches!(base, Cow::Owned(_)) && market_name.contains("  ");
+        is_uncertain
+            || self.ceilings.contains_key(&*base)
+            || (!self.by_percent.is_empty() && self.by_percent.contains(&*base))
     }
 
     /// Returns `false` if no entry can match a listing. An unreadable price may be any.

@@ -112,7 +112,7 @@ pub enum LedgerError {
     OtherHost { path: PathBuf, ledger: String, requested: String },
     /// The ledger belongs to another account.
     #[error(
-        "the ledger belongs to account {ledger}, but the session is of account {requested}; set \
+        "the ledger belongs to account {ledger}, but the credential is of account {requested}; set \
          SNIPER_DATA to another folder"
     )]
     OtherAccount { ledger: String, requested: String },

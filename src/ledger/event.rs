@@ -323,8 +323,8 @@ pub enum HaltReason {
     /// A rejection that requires action by the operator.
     #[error("{0}")]
     Rejected(RejectReason),
-    /// The session belongs to another account than the ledger.
-    #[error("the session belongs to another account than this ledger")]
+    /// The credential belongs to another account than the ledger.
+    #[error("the credential belongs to another account than this ledger")]
     OtherAccount,
     #[error("{0}")]
     Storage(StorageFault),
@@ -365,7 +365,7 @@ impl HaltReason {
                 None => "check the market in your browser, then run `sniper resume`",
             },
             Self::OtherAccount => {
-                "put the session of the ledger's account into `.env`, restart the bot, then run \
+                "put the credential of the ledger's account into `.env`, restart the bot, then run \
                  `sniper resume`"
             }
             Self::Storage(fault) => fault.remedy(),

@@ -362,8 +362,9 @@ impl Ledger {
         let unknown = self.state.order(key).filter(|intent| intent.state == OrderState::Unknown);
         let unknown = unknown.filter(|intent| intent.changed_at < started);
         if let Some(sequence) = unknown.map(|intent| intent.sequence) {
-            let count = self.state.absent_look_ups.entry(sequence).or_default();
-            *count = count.saturating_add(1);
+            let absent = self.state.absent_look_ups.entry(sequence).or_default();
+            absent.count = absent.count.saturating_add(1);
+            absent.last = absent.last.max(started);
         }
     }
 

@@ -134,10 +134,16 @@ impl LedgerState {
         events
     }
 
-    /// Returns `true` if enough look-ups by own id have shown no order.
-    fn is_absent_by_own_id(&self, sequence: Sequence) -> bool {
-        let count = self.absent_look_ups.get(&sequence).copied().unwrap_or_default();
-        self.look_ups_min <= count
+    /// Returns `true` if enough look-ups by own id have shown no order, the last one at a time at which
+    /// the market certainly shows an executed one.
+    fn is_absent_by_own_id(&self, intent: &Intent) -> bool {
+        if self.look_ups_min == 0 {
+            return true;
+        }
+        self.absent_look_ups.get(&intent.sequence).is_some_and(|absent| {
+            self.look_ups_min <= absent.count
+                && intent.changed_at.plus(self.listed_within) <= absent.last
+        })
     }
 
     /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so this
@@ -258,12 +264,12 @@ impl LedgerState {
             }
             let is_listed = |listed: &ListedTrade| listed.sequence == Some(intent.sequence);
             let is_absent = !listed.get(&intent.id).is_some_and(is_listed)
-                && looked_up.is_none_or(|looked_up| looked_up == intent.sequence)
-                && self.is_absent_by_own_id(intent.sequence);
-            if is_absent && is_settled(intent.changed_at) {
-                absent.push(intent);
-            } else {
+                && self.is_absent_by_own_id(intent)
+                && is_settled(intent.changed_at);
+            if !is_absent {
                 explained = explained.saturating_add(intent.price);
+            } else if looked_up.is_none_or(|looked_up| looked_up == intent.sequence) {
+                absent.push(intent);
             }
         }
         // Orders in flight may explain missing coins; it is too early to decide.
@@ -334,6 +340,14 @@ impl LedgerState {
         };
         unknown.find(is_other).map(|intent| intent.id)
     }
+}
+
+/// Look-ups by own id that have shown no order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AbsentLookUps {
+    pub(super) count: u32,
+    /// Start of the last one, on the local wall clock.
+    pub(super) last: UnixMs,
 }
 
 /// Returns the event that a listed trade implies for an intent, if it adds information.

@@ -33,6 +33,7 @@ use super::{
     intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
     prealloc,
     rate::{OrderRate, orders_ahead},
+    reconcile::AbsentLookUps,
     window::Window,
 };
 use crate::{
@@ -119,7 +120,7 @@ pub struct LedgerState {
     /// Not recorded: a property of the market.
     pub(super) look_ups_min: u32,
     /// Look-ups in a row that showed no order, by unknown order. Not recorded: a start begins anew.
-    pub(super) absent_look_ups: HashMap<Sequence, u32>,
+    pub(super) absent_look_ups: HashMap<Sequence, AbsentLookUps>,
 }
 
 impl LedgerState {
@@ -241,7 +242,7 @@ impl LedgerState {
     /// Returns the orders approved since `moment` that the market may still change, with `true` for
     /// those that change rarely, the newest first. An order that was released may turn out bought
     /// later.
-    pub fn bought_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
+    pub fn followed_up_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
         let recent =
             self.intents.iter().rev().take_while(move |intent| moment <= intent.reserved_at);
         recent.filter_map(|intent| match intent.state {

@@ -10,7 +10,7 @@ use crate::{
     config::Credential,
     domain::{
         money::Amount,
-        trade::{Trade, TradeId, TradeNotice, TradeStatus},
+        trade::{Trade, TradeEvent, TradeId, TradeNotice, TradeStatus},
         wanted_items::WantedItems,
         whitelist_entry::WhitelistEntry,
     },
@@ -73,6 +73,16 @@ pub enum Scan {
     /// to the sink, and there is no other event of a wanted item, so the message can be read after
     /// other messages that arrived with it.
     CanWait,
+    /// The message is one event about a listing that no entry names, whatever its price. It is counted
+    /// and need not be read.
+    Unnamed(UnnamedEvent),
+}
+
+/// Event about a listing of an item that no entry names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnnamedEvent {
+    Listing { id: TradeId, price: Amount, event: TradeEvent },
+    Removed { id: TradeId },
 }
 
 /// A connection to the feed cannot be prepared.
@@ -99,6 +109,10 @@ pub trait Marketplace: MarketApi {
 
     /// Events of one payload.
     type Events<'a>: IntoIterator<Item = MarketEvent<'a>>;
+
+    /// `true` if [`scan`](Self::scan) returns [`Scan::Unnamed`]. Messages that arrive alone are then
+    /// scanned, too.
+    const COUNTS_UNNAMED: bool = false;
 
     /// Returns the request for the token of the next connection; `None` if the feed needs none. It
     /// is sent before each dial.

@@ -16,6 +16,6 @@ pub use self::{
     },
     marketplace::{
         DecodeError, DecodeInput, Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace,
-        PrepareError, Scan,
+        PrepareError, Scan, UnnamedEvent,
     },
 };

@@ -33,6 +33,7 @@ pub mod manifest;
 mod prices;
 mod queue;
 mod reader;
+mod steam_ids;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -28,6 +28,7 @@ use super::{
     prices::{PriceFiles, PriceRecorder},
     queue::QueuedMessage,
     queue::{MessageBatch, QUEUE_BYTES_MAX, RecorderState, RecordingStatus, SourceRecorder},
+    steam_ids,
 };
 use crate::{
     clock,
@@ -341,6 +342,7 @@ impl<D: Disk> RecordingThread<D> {
             if matches!(masked, Cow::Owned(_)) {
                 stream.count_redacted();
             }
+            let masked = steam_ids::mask(masked);
             let QueuedMessage { ns, conn, has_successor: more, .. } = entry;
             let appended = stream.add(&RecordLine { ns, conn, more, raw: masked })?;
             shared.disk_bytes.fetch_add(appended, Ordering::Relaxed);

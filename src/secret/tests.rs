@@ -227,3 +227,20 @@ proptest! {
         prop_assert_eq!(redactor.mask(&both).len(), both.len());
     }
 }
+
+#[test]
+fn tokens_of_connections_displace_each_other_and_no_other_value() {
+    let mut redactor = Redactor::new(["key-of-this-test"]);
+    let token = |number: usize| format!("token-{number:03}-of-a-connection");
+    let is_masked =
+        |redactor: &Redactor, value: &str| redactor.mask(value) == "*".repeat(value.len());
+    for number in 0..VALUES_MAX * 2 {
+        redactor.add_token(Needle::new(&token(number)).unwrap());
+        assert!(is_masked(&redactor, &token(number)));
+    }
+    assert!(is_masked(&redactor, "key-of-this-test"));
+    assert_eq!(redactor.tokens.len(), TOKENS_MAX);
+    register_token("registered-token-of-this-test");
+    assert_eq!(mask("a registered-token-of-this-test"), format!("a {}", "*".repeat(29)));
+    assert!(appears_in("registered-token-of-this-test"));
+}

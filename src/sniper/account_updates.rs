@@ -20,7 +20,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::TradeKey,
     ledger::{
-        AccountReading, HaltReason, Intent, Ledger, LedgerError, OwnTrade,
+        AccountReading, HaltReason, Intent, Ledger, LedgerError, OrderState, OwnTrade,
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{self, FeedStatus, PAUSED_SHOWN_MAX},
     },
@@ -34,6 +34,8 @@ const CLOCK_MOVED_MS_MAX: i64 = 2_000;
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
 /// Maximum number of overdue orders that a session logs.
 const OVERDUE_NAMED_MAX: usize = 100;
+/// Maximum number of orders whose look-ups halt ordering once; those of others halt it each time.
+const MISMATCHED_MAX: usize = 1_024;
 
 /// Returns `true` unless two market names are certainly of different items. One may have a phase that
 /// the other lacks.
@@ -213,12 +215,27 @@ impl<B: OrderSender> Engine<B> {
         self.report_order(&key, Some(&purchase), now);
         self.ledger.order_found(&key);
         if self.is_of_other_item(&key, &purchase) {
+            if !self.is_new_mismatch(key) {
+                return;
+            }
             let reason = HaltReason::UnexpectedPurchase { id: purchase.id };
             return self.halt_once(reason, now);
         }
         let OwnPurchase { id, status, price, joined_at, .. } = purchase;
         let trade = OwnTrade { id, status, price, joined_at };
+        let is_dearer = self.ledger.state().order(&key).is_some_and(|order| {
+            order.state == OrderState::Unknown && price.is_some_and(|paid| order.approved < paid)
+        });
+        if is_dearer && !self.is_new_mismatch(key) {
+            return;
+        }
         self.update_ledger(|ledger| Ok(ledger.reconcile_order(&key, &trade, started, now.wall)));
+    }
+
+    /// Returns `false` if a look-up of the order has halted ordering before.
+    fn is_new_mismatch(&mut self, key: TradeKey) -> bool {
+        let mismatched = &mut self.notified.mismatched;
+        MISMATCHED_MAX <= mismatched.len() || mismatched.insert(key)
     }
 
     /// Returns `true` if the record of an order is that of another listing, or of another item than that
@@ -250,7 +267,7 @@ impl<B: OrderSender> Engine<B> {
             return;
         }
         let since = now.wall.minus(BOUGHT_FOR);
-        let bought = self.ledger.state().bought_since(since);
+        let bought = self.ledger.state().followed_up_since(since);
         let bought =
             bought.map(|(order, is_completed)| (order.key(), order.reserved_at, is_completed));
         self.has_unknown_changed = !requests.set_looked_up_orders(self.unknown_orders(), bought);

@@ -212,6 +212,7 @@ impl<B: OrderSender> Engine<B> {
                 self.needs_refresh |= self.ledger.state().intent(&id).is_some();
                 self.needs_refresh |= self.ledger.observe(&id, status, now.wall);
             }
+            TradeNotice::AccountChanged => self.needs_refresh = true,
         }
     }
 

@@ -341,6 +341,14 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Counts listings that no entry names, which the feed has not read.
+    pub fn count_unnamed(&mut self, count: u64, now: Now) {
+        if count != 0 {
+            self.stats.listings = self.stats.listings.saturating_add(count);
+            self.request_cache_warming(now);
+        }
+    }
+
     #[inline]
     fn on_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
         if self.seen.insert(&self.keyed_by.key_of(trade), ()).is_some() {

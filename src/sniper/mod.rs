@@ -236,9 +236,11 @@ impl<B: OrderSender> Sniper<B> {
                     None => inputs.shared = None,
                 },
                 () = self.changed.notified() => {}
+                () = metrics.has_unnamed() => {}
                 () = ready(connection) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
+            self.engine().count_unnamed(metrics.take_unnamed(), Now::read());
             if let Some((balance, version)) = metrics.balance()
                 && version != pushes_seen
             {

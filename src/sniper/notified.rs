@@ -46,6 +46,8 @@ pub(super) struct Notified {
     foreign_statuses: HashSet<Box<str>>,
     /// Cancelled orders whose coins are overdue.
     pub(super) overdue: HashSet<TradeId>,
+    /// Orders whose look-up has halted ordering. Further look-ups show the same after a resume.
+    pub(super) mismatched: HashSet<TradeKey>,
     /// Per event, the time of its last line and the number of events since. The names are constants,
     /// which bounds the map.
     repeats: HashMap<&'static str, (Instant, u64)>,
@@ -254,7 +256,7 @@ mod tests {
         domain::trade::{KeyedBy, TradeStatus},
         execution::response::SentRequest,
         ledger::{
-            ApprovedOrder, Ledger, OrderState, OwnTrade,
+            ApprovedOrder, Ledger, Operator, OrderState, OwnTrade,
             control::{ControlReply, ControlRequest, PendingRequest, Resolution},
             status::FeedStatus,
         },
@@ -536,6 +538,39 @@ mod tests {
         assert_eq!(session.engine.stats().resolved_bought, 1);
         let lines = session.lines.take("INFO");
         assert!(lines.iter().any(|line| line.contains("resolved as bought")), "{lines:#?}");
+    }
+
+    /// The look-up shows the same again after a resume.
+    #[test]
+    fn a_look_up_of_another_item_halts_once() {
+        let mut session = Session::live();
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
+        let now = session.now();
+        session.engine.consider(trade("a", REDLINE), now);
+        let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
+        let unknown = Outcome::Unknown(Unknown::Cut);
+        session.engine.update_ledger(|ledger| ledger.settle(&key, &unknown, now.wall));
+        let halts = |session: &mut Session| {
+            let started = session.now().wall.plus(Duration::from_secs(1));
+            let found = OwnPurchase {
+                id: TradeId::new("b").unwrap(),
+                name: None,
+                status: TradeStatus::Joined,
+                unknown_status: None,
+                price: None,
+                created_at: None,
+                updated_at: None,
+                joined_at: None,
+            };
+            let reading = OrderReading { key, found: Some(found), started };
+            session.on_account_update(AccountUpdate::Order(reading));
+            session.engine.ledger.snapshot(now.wall).halts.len()
+        };
+        assert_eq!([halts(&mut session), halts(&mut session)], [1, 1]);
+        session.engine.ledger.resume(Operator::new("test"), now.wall);
+        assert_eq!(halts(&mut session), 0);
+        assert_eq!(session.engine.ledger.state().order(&key).unwrap().state, OrderState::Unknown);
     }
 
     fn unknown(id: TradeId, word: &str) -> UnknownStatus {

@@ -183,7 +183,7 @@ pub(super) fn unreadable(trade: &Trade<'_>, repeats: Option<u64>) {
     if repeats.is_none() && !tracing::enabled!(Level::DEBUG) {
         return;
     }
-    let fields: Vec<&str> = trade.defects.iter().map(|defect| defect.field()).collect();
+    let fields: Vec<&str> = trade.defects.iter().map(|defect| defect.label()).collect();
     let fields = fields.join(", ");
     debug!("Listing ignored: cannot read {fields}: {}", ListingLine(trade));
     if let Some(repeats) = repeats {

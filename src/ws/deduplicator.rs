@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use crate::{
     cache::SetAssocCache,
-    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId},
+    domain::money::Amount,
+    domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeStatus},
 };
 
 /// Number of remembered listings: nine hours at one listing per second.
@@ -76,31 +77,54 @@ impl Deduplicator {
             TradeEvent::Updated => Some(trade.status),
         };
         let key = (self.keyed_by.key_of(trade), kind);
+        self.record_key(&key, trade.event, is_wanted, (connection, at))
+    }
+
+    /// Records the arrival of a listing that was not read. Does not allocate.
+    #[inline]
+    pub(crate) fn record_unnamed(
+        &mut self,
+        (id, price): (TradeId, Amount),
+        event: TradeEvent,
+        connection: usize,
+        at: Instant,
+    ) -> Duplicate {
+        let key = (self.keyed_by.key(id, Some(price)), None);
+        self.record_key(&key, event, false, (connection, at))
+    }
+
+    #[inline]
+    fn record_key(
+        &mut self,
+        key: &(TradeKey, Option<TradeStatus>),
+        event: TradeEvent,
+        is_wanted: bool,
+        (connection, at): (usize, Instant),
+    ) -> Duplicate {
+        let (TradeKey { id, .. }, kind) = *key;
         let seen = if is_wanted || kind.is_some() { &mut self.wanted } else { &mut self.others };
         self.events = self.events.saturating_add(1);
         let arrival = FirstArrival { connection, at, number: self.events };
-        let duplicate = match seen.insert(&key, arrival) {
+        let duplicate = match seen.insert(key, arrival) {
             None => Duplicate::First,
-            Some(first)
-                if is_open(trade) && self.ended.is_after(first.number, trade.id, connection) =>
-            {
-                seen.remove(&key);
-                seen.insert(&key, arrival);
+            Some(first) if is_open(event) && self.ended.is_after(first.number, id, connection) => {
+                seen.remove(key);
+                seen.insert(key, arrival);
                 Duplicate::First
             }
             Some(first) if first.connection == connection => Duplicate::Repeated,
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
         };
-        if trade.event == TradeEvent::Repriced {
-            self.ended.record(trade.id, connection, arrival.number);
+        if event == TradeEvent::Repriced {
+            self.ended.record(id, connection, arrival.number);
         }
         duplicate
     }
 }
 
 /// Returns `true` for an event that shows that a listing is for sale now.
-const fn is_open(trade: &Trade<'_>) -> bool {
-    matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced)
+const fn is_open(event: TradeEvent) -> bool {
+    matches!(event, TradeEvent::Listed | TradeEvent::Repriced)
 }
 
 /// Number of the event with which a connection has delivered the end of a listing, or of its price.

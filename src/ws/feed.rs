@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, level_filters::LevelFilter, warn};
 
 use super::{
     connect::{Arrival, Dial, HandledBytes, TcpDial, fetch_token, open},
@@ -35,7 +35,9 @@ use crate::{
     domain::trade::{Trade, TradeEvent, TradeNotice, TradeStatus},
     domain::wanted_items::WantedItems,
     domain::whitelist_entry::WhitelistEntry,
-    markets::{Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace, Scan},
+    markets::{
+        Decoded, DialPlan, MarketEvent, MarketSubscription, Marketplace, Scan, UnnamedEvent,
+    },
     protocol::{FeedMessage, FeedProtocol, OperationId, SubscriptionState},
     text::Escaped,
 };
@@ -135,6 +137,8 @@ pub(super) struct FeedState<'c, M, F> {
     sockets: Cell<u32>,
     /// Time before which no token may be requested.
     next_token_at: Cell<Option<Instant>>,
+    /// `true` if each listing is logged, for which it must be read.
+    logs_listings: bool,
 }
 
 /// Copy of the set of wanted items, so that a look-up takes no lock.
@@ -161,6 +165,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
             sessions: Cell::new(0),
             sockets: Cell::new(0),
             next_token_at: Cell::new(None),
+            logs_listings: LevelFilter::DEBUG <= LevelFilter::current(),
         }
     }
 
@@ -401,6 +406,12 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
     #[inline]
     fn is_first(&self, trade: &Trade<'_>, is_wanted: bool, at: Instant) -> bool {
         let duplicate = self.state.seen.borrow_mut().record(trade, is_wanted, self.connection, at);
+        self.count_delivery(duplicate)
+    }
+
+    /// Returns `true` for the first arrival, and updates the metrics of the connection.
+    #[inline]
+    fn count_delivery(&self, duplicate: Duplicate) -> bool {
         match (duplicate, self.connection_metrics) {
             (Duplicate::First, connection_metrics) => {
                 if let Some(connection_metrics) = connection_metrics {
@@ -425,6 +436,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
     for ListingHandler<'_, M, F, P>
 {
     type Payload<'a> = Decoded<M::Events<'a>>;
+
+    const COUNTS_UNNAMED: bool = M::COUNTS_UNNAMED;
 
     #[inline]
     fn decode<'a>(
@@ -476,7 +489,39 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         let state = self.state;
         state.update_wanted();
         let wanted = state.wanted.borrow();
-        market.scan(payload, &wanted.current, &mut |trade| self.on_trade(trade, arrival))
+        let scan =
+            market.scan(payload, &wanted.current, &mut |trade| self.on_trade(trade, arrival));
+        match scan {
+            Scan::Unnamed(_) if state.logs_listings => Scan::CanWait,
+            scan => scan,
+        }
+    }
+
+    #[inline]
+    fn on_unnamed(&mut self, event: UnnamedEvent, bytes: usize, framed: Instant) {
+        add(&self.metrics.frames, 1);
+        add(&self.metrics.counted, 1);
+        add(&self.metrics.bytes, u64::try_from(bytes).unwrap_or(u64::MAX));
+        match event {
+            UnnamedEvent::Removed { id } => {
+                self.state.seen.borrow_mut().on_removed(id, self.connection);
+            }
+            UnnamedEvent::Listing { id, price, event } => {
+                self.listings = self.listings.saturating_add(1);
+                let mut seen = self.state.seen.borrow_mut();
+                let duplicate = seen.record_unnamed((id, price), event, self.connection, framed);
+                drop(seen);
+                if self.count_delivery(duplicate) {
+                    add(&self.metrics.listings, 1);
+                    self.metrics.add_unnamed();
+                }
+                self.metrics.set_last_listing(clock::now());
+                if self.healthy_on_listing {
+                    self.mark_healthy();
+                }
+            }
+        }
+        self.state.gap_tracker.on_data();
     }
 
     fn on_waited(&mut self) {

@@ -15,6 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
+
 use super::{
     error::{FeedError, ProtocolViolation},
     lateness::Deliveries,
@@ -138,6 +140,8 @@ pub struct FeedMetrics {
     pub frames: AtomicU64,
     /// Messages without a wanted listing that were handled after others of the same read.
     pub waited: AtomicU64,
+    /// Messages about items that no entry names, which were counted without being read.
+    pub counted: AtomicU64,
     /// Size of the received messages in bytes.
     pub bytes: AtomicU64,
     /// Listings delivered, without duplicates.
@@ -178,6 +182,9 @@ pub struct FeedMetrics {
     connected_ms: AtomicI64,
     /// Time of the last listing, by the wall clock; 0 before the first.
     listing_ms: AtomicI64,
+    /// Listings of such messages, without duplicates, that the consumer has not counted yet.
+    unnamed: AtomicU64,
+    has_unnamed: Notify,
     recorder: OnceLock<Arc<dyn MessageRecorder>>,
 }
 
@@ -254,6 +261,28 @@ impl FeedMetrics {
     #[inline]
     pub(super) fn set_last_listing(&self, at: UnixMs) {
         self.listing_ms.store(at.0, Ordering::Relaxed);
+    }
+
+    /// Counts a listing of an item that no entry names.
+    #[inline]
+    pub(super) fn add_unnamed(&self) {
+        if self.unnamed.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.has_unnamed.notify_one();
+        }
+    }
+
+    /// Returns the number of listings that no entry names since the last call.
+    pub fn take_unnamed(&self) -> u64 {
+        self.unnamed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Waits until [`take_unnamed`](Self::take_unnamed) has something to return.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a notification that arrived before is kept.
+    pub async fn has_unnamed(&self) {
+        self.has_unnamed.notified().await;
     }
 
     /// Returns metrics with this recorder, which receives every message.

@@ -30,3 +30,4 @@ mod structure;
 mod terminal;
 mod tidy;
 mod whitelist;
+mod without_list;

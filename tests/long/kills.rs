@@ -135,6 +135,9 @@ const SEEDS_APART: u64 = 1_001;
 const LONG_RUN_KILLS: u32 = 1_000;
 /// Maximum wait for the first order of a bot.
 const WAIT_MAX: Duration = Duration::from_secs(4);
+/// The same on LIS-SKINS, whose limit of requests holds across restarts: a bot that exceeds it waits
+/// before it has read the account.
+const WAIT_MAX_LIS_SKINS: Duration = Duration::from_secs(20);
 /// Maximum time between the first order of a bot and its kill.
 const RUN_MAX: Duration = Duration::from_secs(8);
 
@@ -258,7 +261,7 @@ fn kill(market: Market, seeds: impl Iterator<Item = u64>, kills: u32, is_long: b
         let mut rig = Rig::new(market, seed, limits, faults(texts));
         let max = stats.kills + own;
         while stats.kills < max && stats.violations() == 0 {
-            let has_ordered = kill_once(&rig, &mut rng);
+            let has_ordered = kill_once(&rig, &mut rng, wait_max(market));
             stats.kills += 1;
             stats.while_buying += u32::from(has_ordered);
             let kill = stats.kills;
@@ -293,13 +296,13 @@ fn kill(market: Market, seeds: impl Iterator<Item = u64>, kills: u32, is_long: b
 
 /// Starts a bot and kills it after its first order, usually within 300 ms. Returns `true` if it had
 /// sent an order.
-fn kill_once(rig: &Rig, rng: &mut Rng) -> bool {
+fn kill_once(rig: &Rig, rng: &mut Rng, wait_max: Duration) -> bool {
     let mut bot = rig.start("", "60s");
     let before = rig.requests();
     let (began, mut has_resumed) = (Instant::now(), false);
-    while rig.requests() == before && began.elapsed() < WAIT_MAX {
+    while rig.requests() == before && began.elapsed() < wait_max {
         std::thread::park_timeout(Duration::from_millis(2));
-        if !has_resumed && began.elapsed() > WAIT_MAX * 3 / 4 {
+        if !has_resumed && began.elapsed() > wait_max * 3 / 4 {
             has_resumed = true;
             rig.resume_if_halted();
         }
@@ -354,6 +357,13 @@ fn killed_at_any_instant_on_lis_skins_the_bot_never_overspends_duplicates_or_los
 #[test]
 fn killed_at_any_instant_on_waxpeer_the_bot_never_overspends_duplicates_or_loses_an_order() {
     kill_at_any_instant(Market::Waxpeer);
+}
+
+const fn wait_max(market: Market) -> Duration {
+    match market {
+        Market::LisSkins => WAIT_MAX_LIS_SKINS,
+        Market::Csgoroll | Market::Waxpeer => WAIT_MAX,
+    }
 }
 
 /// Returns how many orders a killed bot has sent, compared with CSGORoll: where a price cut is a new

@@ -14,3 +14,5 @@ mod certificate;
 mod feed;
 mod kills;
 mod session;
+#[cfg(target_os = "linux")]
+mod soak;

@@ -238,7 +238,7 @@ impl DecisionLine {
                 return None;
             }
             (Decision::Unreadable(defects), _) => {
-                let fields: Vec<&str> = defects.iter().map(|defect| defect.field()).collect();
+                let fields: Vec<&str> = defects.iter().map(|defect| defect.label()).collect();
                 ("NO MATCH", format!("cannot read {}", fields.join(", ")), None)
             }
             (Decision::Mismatched { entry, mismatch }, _) => {

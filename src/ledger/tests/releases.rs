@@ -374,7 +374,7 @@ fn an_absence_needs_enough_look_ups_by_own_id() {
         let _effects = ledger.set_balance(coins(100), after(61), after(61));
         // One that began before the order became unknown does not count.
         ledger.order_absent(&key(1), after(0));
-        (0..look_ups).for_each(|second| ledger.order_absent(&key(1), after(2 + second)));
+        (0..look_ups).for_each(|second| ledger.order_absent(&key(1), after(62 + second)));
         let _effects = ledger.reconcile(&reading(&[], 70), None, after(71));
         assert_eq!(state_of(&ledger, 1), expected, "{look_ups} look-ups");
     }
@@ -413,6 +413,42 @@ fn an_absent_order_whose_price_is_missing_from_the_balance_halts() {
     assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
 }
 
+/// Each is absent for certain, so neither explains what the other has cost.
+#[test]
+fn two_absent_orders_do_not_explain_the_missing_price_of_each_other() {
+    let mut ledger = with_balance();
+    ledger.set_look_ups_min(1);
+    for number in [1, 2] {
+        let request = order_request(number, 10);
+        let _effects = place_order(&mut ledger, request, &UNKNOWN, after(number.into()));
+    }
+    let _effects = ledger.set_balance(coins(90), after(62), after(62));
+    ledger.order_absent(&key(1), after(120));
+    let effects = ledger.absent_without_list(&key(1), after(120), after(121));
+    assert!(effects.halts.is_empty(), "the other order may have been bought: {effects:?}");
+    ledger.order_absent(&key(2), after(122));
+    let effects = ledger.absent_without_list(&key(2), after(122), after(123));
+    assert!(matches!(effects.halts[0].reason, HaltReason::Disagreement { .. }), "{effects:?}");
+    assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
+    assert_eq!(state_of(&ledger, 2), OrderState::Unknown);
+}
+
+/// The market may show an executed order only after this time.
+#[test]
+fn a_look_up_before_an_order_is_certainly_shown_is_no_evidence() {
+    let mut ledger = with_balance();
+    ledger.set_listed_within(Duration::from_secs(600));
+    ledger.set_look_ups_min(1);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let _effects = ledger.set_balance(coins(100), after(700), after(700));
+    for (looked_up_at, expected) in [(2, OrderState::Unknown), (601, OrderState::NotBought)] {
+        ledger.order_absent(&key(1), after(looked_up_at));
+        let reading = AccountReading { trades: &[], complete: true, started: after(702) };
+        let _effects = ledger.reconcile(&reading, None, after(703));
+        assert_eq!(state_of(&ledger, 1), expected, "looked up at {looked_up_at} s");
+    }
+}
+
 #[test]
 fn the_record_of_an_order_at_a_higher_price_halts_and_proves_nothing() {
     let mut ledger = with_balance();
@@ -447,7 +483,7 @@ fn an_order_stays_under_look_up_after_its_release() {
         let ledger = with_order(state);
         let looked_up: Vec<_> = ledger
             .state()
-            .bought_since(T0)
+            .followed_up_since(T0)
             .map(|(order, is_rare)| (order.state, is_rare))
             .collect();
         assert_eq!(looked_up, [(state, is_rare)]);
@@ -455,12 +491,16 @@ fn an_order_stays_under_look_up_after_its_release() {
     let mut ledger = with_balance();
     ledger.set_look_ups_min(1);
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    assert_eq!(ledger.state().bought_since(T0).count(), 0, "it is looked up as an unknown one");
+    assert_eq!(
+        ledger.state().followed_up_since(T0).count(),
+        0,
+        "it is looked up as an unknown one"
+    );
     let _effects = ledger.set_balance(coins(100), after(61), after(61));
     ledger.order_absent(&key(1), after(130));
     let _effects = ledger.absent_without_list(&key(1), after(130), after(130));
     assert_eq!(state_of(&ledger, 1), OrderState::NotBought);
-    assert_eq!(ledger.state().bought_since(T0).count(), 1);
+    assert_eq!(ledger.state().followed_up_since(T0).count(), 1);
     let record = own_trade(1, TradeStatus::Joined);
     let effects = ledger.reconcile_order(&key(1), &record, after(200), after(201));
     assert_eq!(state_of(&ledger, 1), OrderState::Bought);

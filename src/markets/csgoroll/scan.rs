@@ -433,6 +433,7 @@ mod tests {
                 (Scan::ReadNow, _) => now += 1,
                 (Scan::CanWait, trades) if trades.is_empty() => unwanted += 1,
                 (Scan::CanWait, _) => early += 1,
+                (Scan::Unnamed(event), _) => panic!("{event:?}"),
             }
         }
         assert!(

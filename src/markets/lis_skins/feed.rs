@@ -7,7 +7,8 @@
 //! | `obtained_skin_deleted` | the listing is gone; it may return |
 //! | `purchase_skin_info_updated` | a purchase of the account has changed, which asks for a read |
 //!
-//! An event of the account has no documented shape: only an id and a status at its top level are read.
+//! An event of the account has no documented shape: an id and a status at its top level are read. With
+//! a list of items, or without an id, the account is read.
 
 use std::sync::LazyLock;
 
@@ -51,7 +52,7 @@ pub(super) fn read<'a>(
         REPRICED => (listed(skin, TradeEvent::Repriced), true),
         DELETED => (skin.id().map(|id| MarketEvent::Notice(TradeNotice::Removed { id })), true),
         // The look-up tells the rest.
-        PURCHASE => return Ok(Decoded { events: purchase(&skin), is_data: true }),
+        PURCHASE => return Ok(Decoded { events: Some(purchase(&skin)), is_data: true }),
         _ => (Some(MarketEvent::Unknown), false),
     };
     Ok(Decoded { events: event.or(Some(MarketEvent::Unreadable(1))), is_data })
@@ -62,11 +63,14 @@ fn listed(skin: Skin<'_>, event: TradeEvent) -> Option<MarketEvent<'_>> {
     skin.into_trade(event, false).map(MarketEvent::Trade)
 }
 
-fn purchase(skin: &Skin<'_>) -> Option<MarketEvent<'static>> {
-    let id = skin.id()?;
+fn purchase(skin: &Skin<'_>) -> MarketEvent<'static> {
     let status =
         skin.status().map_or(TradeStatus::Other, |word| account::status_of(&word.decode()));
-    Some(MarketEvent::Notice(TradeNotice::Purchase { id, status }))
+    MarketEvent::Notice(match skin.id() {
+        // With a list of items, the id is that of the purchase.
+        Some(id) if !skin.has_items => TradeNotice::Purchase { id, status },
+        Some(_) | None => TradeNotice::AccountChanged,
+    })
 }
 
 /// Returns whether a message can be read later: it is a new listing of an item that no entry wants,

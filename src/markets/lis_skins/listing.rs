@@ -21,8 +21,42 @@ use crate::{
 /// Number of this game in `game_id`.
 const GAME_ID: u32 = 1;
 
-/// Ends of names of containers and pins, for names without other parts that only this game has.
-const NAME_ENDS: [&str; 4] = [" Case", " Capsule", " Package", " Pin"];
+/// Numbers of the other games.
+const OTHER_GAMES: [u32; 2] = [2, 3];
+
+/// Ends of names of containers, keys, passes and pins, for names without other parts that only this
+/// game has.
+const NAME_ENDS: [&str; 14] = [
+    " Case",
+    " Case Key",
+    " Capsule",
+    " Capsule Key",
+    " Package",
+    " Pin",
+    " Legends",
+    " Challengers",
+    " Contenders",
+    " Music Kit Box",
+    " Patch Pack",
+    " Graffiti Box",
+    " Viewer Pass",
+    " Operation Pass",
+];
+
+/// Parts of such names that are followed by a number or a kind.
+const NAME_PARTS: [&str; 8] = [
+    "Weapon Case ",
+    "Sticker Capsule ",
+    "Pins Capsule ",
+    " Legends (",
+    " Challengers (",
+    " Contenders (",
+    "Sticker Pack",
+    " Souvenir Package",
+];
+
+/// Names of tools of this game.
+const TOOLS: [&str; 3] = ["Name Tag", "Storage Unit", "Swap Tool"];
 
 /// Value of a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +83,8 @@ pub(super) struct Skin<'a> {
     paint_index: SkinField<u32>,
     game: SkinField<u32>,
     status: SkinField<JsonStr<'a>>,
+    /// `true` for a purchase that lists its items.
+    pub(super) has_items: bool,
     defects: Defects,
     seen: u16,
 }
@@ -117,6 +153,10 @@ impl<'a> Skin<'a> {
                 self.status = text(cursor, Some)?;
                 9
             }
+            "skins" => {
+                self.has_items = true;
+                return cursor.skip().map(drop);
+            }
             _ => return cursor.skip().map(drop),
         };
         let mask = 1 << bit;
@@ -147,9 +187,12 @@ impl<'a> Skin<'a> {
         let market_name = market_name.map(JsonStr::decode).unwrap_or_default();
         let name = ItemName::parse_cow(&market_name);
         let is_foreign = match self.game {
-            SkinField::Value(game) => game != GAME_ID,
-            SkinField::Unreadable => true,
-            SkinField::Missing | SkinField::Null => !is_of_game && !is_of_this_game(&name),
+            SkinField::Value(GAME_ID) => false,
+            SkinField::Value(game) if OTHER_GAMES.contains(&game) => true,
+            // An undocumented number proves nothing.
+            SkinField::Value(_) | SkinField::Unreadable | SkinField::Missing | SkinField::Null => {
+                !is_of_game && !is_of_this_game(&name)
+            }
         };
         // Without the field it is unknown whether the listing is locked.
         if matches!(self.unlock_at, SkinField::Missing) {
@@ -205,6 +248,8 @@ fn is_of_this_game(name: &ItemName<'_>) -> bool {
         || name.is_stattrak
         || name.base.contains(" | ")
         || NAME_ENDS.iter().any(|end| name.base.ends_with(end))
+        || NAME_PARTS.iter().any(|part| name.base.contains(part))
+        || TOOLS.contains(&&*name.base)
         || ItemCategory::of(&name.base, name.is_star) != ItemCategory::Other
 }
 

@@ -30,7 +30,7 @@ use crate::{
     json::JsonError,
     net::http_message::{HttpRequest, HttpResponse, JSON, RequestParts},
     protocol::{Centrifugo, Subscription},
-    secret::Secret,
+    secret::{self, Secret},
 };
 
 /// Number of decimals of amounts in dollars.
@@ -145,8 +145,7 @@ impl Marketplace for LisSkins {
     }
 }
 
-/// Reads the token of a connection. It is valid for one connection and sent to the feed only, so it
-/// is not registered for masking: many of them would displace the key from the list.
+/// Reads the token of a connection, and registers it for masking.
 fn read_token(response: &HttpResponse) -> Result<Secret, PrepareError> {
     let unreadable = |what| PrepareError::Token { what };
     let text = response.text().map_err(|_not_text| unreadable("it is not text"))?;
@@ -158,6 +157,7 @@ fn read_token(response: &HttpResponse) -> Result<Secret, PrepareError> {
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(is_allowed) {
         return Err(unreadable("its token is empty, too long or not plain text"));
     }
+    secret::register_token(&token);
     Ok(Secret::new(token))
 }
 

@@ -63,6 +63,8 @@ impl Marketplace for Waxpeer {
     type Protocol = SocketIo;
     type Events<'a> = FeedEvents<'a>;
 
+    const COUNTS_UNNAMED: bool = true;
+
     /// Without a key the feed delivers the listings only.
     fn dial(
         &self,

@@ -1,45 +1,96 @@
-//! Decides from the name alone whether an event can wait until messages that arrived with it are read.
+//! Decides from the name of an item whether an event must be read in its turn, later, or not at all.
 //!
 //! # Invariants
 //!
-//! 1. [`Scan::CanWait`] is returned only for a listing or a removal of an item that no entry wants. All
-//!    events of a wanted item are read in their order, because a price may change under one id.
-//! 2. If in doubt, the message is read in its turn.
+//! 1. [`Scan::CanWait`] and [`Scan::Unnamed`] are returned only for a listing or a removal of an item
+//!    that no entry wants. All events of a wanted item are read in their order, because a price may
+//!    change under one id.
+//! 2. [`Scan::Unnamed`] is returned only for an item that no entry names, so that reading it would
+//!    only count it. The market sends a few hundred of these a second.
+//! 3. If in doubt, the message is read: an escape, a second name, a phase outside of the name, keys in
+//!    another order than recorded.
 
-use memchr::{memchr, memmem};
+use std::sync::LazyLock;
+
+use memchr::{memchr, memmem, memmem::Finder};
 
 use crate::{
-    domain::trade::{TradeId, TradeStatus},
+    domain::trade::{TradeEvent, TradeId, TradeStatus},
     domain::wanted_items::WantedItems,
-    markets::Scan,
+    markets::{Scan, UnnamedEvent},
 };
 
 const NAME_KEY: &[u8] = br#""name":""#;
 const REMOVED: &[u8] = br#"42["removed",{"#;
 
+static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME_KEY));
+static DOPPLER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"Doppler"));
+
+/// A listing as it is written in its event, divided at its name.
+struct NamedListing<'a> {
+    before: &'a str,
+    name: &'a str,
+    after: &'a str,
+}
+
 /// Scans the rest of a message from the event's name on.
 #[inline]
 pub fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
-    let events = [&br#""update",{"#[..], br#""new",{"#, br#""removed",{"#];
-    let listing = events.iter().find_map(|event| payload.strip_prefix(*event));
-    match listing.and_then(|listing| is_wanted(listing, wanted)) {
-        Some(false) => Scan::CanWait,
-        Some(true) | None => Scan::ReadNow,
+    let Some((event, listing)) = event_of(payload) else { return Scan::ReadNow };
+    let Some(listing) = NamedListing::find(listing) else { return Scan::ReadNow };
+    // The phase may be outside of the name.
+    if DOPPLER.find(listing.name.as_bytes()).is_some() {
+        return Scan::ReadNow;
     }
+    if wanted.names(listing.name) {
+        return match wanted.ceiling(listing.name) {
+            Some(_) => Scan::ReadNow,
+            None => Scan::CanWait,
+        };
+    }
+    listing.unnamed_event(event).map_or(Scan::CanWait, Scan::Unnamed)
 }
 
-/// Returns `true` if an entry may want the item. Fails if its name is not written as usual.
+/// Returns the event, `None` for a removal, and its listing from the first key on.
 #[inline]
-fn is_wanted(listing: &[u8], wanted: &WantedItems) -> Option<bool> {
-    // An escape could hide a name or its end.
-    if memchr(b'\\', listing).is_some() {
-        return None;
+fn event_of(payload: &[u8]) -> Option<(Option<TradeEvent>, &[u8])> {
+    if let Some(listing) = payload.strip_prefix(br#""update",{"#) {
+        return Some((Some(TradeEvent::Repriced), listing));
     }
-    let mut names = memmem::find_iter(listing, NAME_KEY);
-    let name = listing.get(names.next()?.checked_add(NAME_KEY.len())?..)?;
-    let name = str::from_utf8(name.get(..memchr(b'"', name)?)?).ok()?;
-    // A second name may be that of the listing. The phase may be outside of the name.
-    names.next().is_none().then(|| wanted.ceiling(name).is_some() || name.contains("Doppler"))
+    if let Some(listing) = payload.strip_prefix(br#""new",{"#) {
+        return Some((Some(TradeEvent::Listed), listing));
+    }
+    payload.strip_prefix(br#""removed",{"#).map(|listing| (None, listing))
+}
+
+impl<'a> NamedListing<'a> {
+    /// Finds the name. Fails if it is not written as usual.
+    #[inline]
+    fn find(listing: &'a [u8]) -> Option<Self> {
+        // An escape could hide a name or its end.
+        if memchr(b'\\', listing).is_some() {
+            return None;
+        }
+        let at = NAME.find(listing)?;
+        let listing = str::from_utf8(listing).ok()?;
+        let (before, name) = listing.split_at_checked(at)?;
+        let name = name.get(NAME_KEY.len()..)?;
+        let (name, after) = name.split_at_checked(memchr(b'"', name.as_bytes())?)?;
+        // A second name may be that of the listing.
+        NAME.find(after.as_bytes()).is_none().then_some(Self { before, name, after })
+    }
+
+    /// Returns the event to count. Fails if a key is not at its usual place.
+    #[inline]
+    fn unnamed_event(&self, event: Option<TradeEvent>) -> Option<UnnamedEvent> {
+        let id = self.before.strip_prefix(r#""game":"csgo","#).unwrap_or(self.before);
+        let id = id.strip_prefix(r#""item_id":""#)?.strip_suffix(r#"","#)?;
+        let id = super::item_id(id)?;
+        let rest = self.after.strip_prefix(r#"","price":"#)?.strip_suffix("}]")?;
+        let Some(event) = event else { return Some(UnnamedEvent::Removed { id }) };
+        let price = super::price(rest.split(',').next()?)?;
+        Some(UnnamedEvent::Listing { id, price, event })
+    }
 }
 
 /// Returns the status of a listing if a message says that it was removed.
@@ -57,10 +108,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+        domain::{
+            money::Amount,
+            trade::{Trade, TradeNotice},
+            whitelist_entry::{ItemPattern, WhitelistEntry},
+        },
         markets::{Decoded, MarketEvent, waxpeer::feed},
         protocol::{FeedMessage, FeedProtocol as _, Incoming, SocketIo},
-        whitelist::tests::entry,
+        whitelist::tests::{entry, percent_entry},
     };
 
     const REDLINE: &str = "AK-47 | Redline (Field-Tested)";
@@ -91,13 +146,55 @@ mod tests {
     }
 
     #[test]
-    fn events_of_unwanted_items_can_wait() {
-        for event in ["new", "update", "removed"] {
-            assert_eq!(scanned(&message(event, CASE)), Scan::CanWait, "{event}");
+    fn events_of_unnamed_items_are_counted() {
+        let (id, price) = (TradeId::from_number(7), Amount::from_thousandths(10_150));
+        let listing = |event| Scan::Unnamed(UnnamedEvent::Listing { id, price, event });
+        for (event, expected) in [
+            ("new", listing(TradeEvent::Listed)),
+            ("update", listing(TradeEvent::Repriced)),
+            ("removed", Scan::Unnamed(UnnamedEvent::Removed { id })),
+        ] {
+            assert_eq!(scanned(&message(event, CASE)), expected, "{event}");
             assert_eq!(scanned(&message(event, REDLINE)), Scan::ReadNow, "{event}");
         }
         for event in ["steamTrade", "change_user", "handshake", "new2"] {
             assert_eq!(scanned(&message(event, CASE)), Scan::ReadNow, "{event}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_an_entry_names_without_wanting_it_is_read_later() {
+        let (text, unnamed) = (message("new", REDLINE), message("new", CASE));
+        let scan = |text: &str, entries: &[WhitelistEntry]| {
+            let (_, payload) = opened().peek_event(text.as_bytes()).unwrap();
+            scan(payload, &WantedItems::of(entries))
+        };
+        let item = ItemPattern::Named("AK-47 | Redline".to_owned());
+        let named = WhitelistEntry { item, ..percent_entry() };
+        assert_eq!(
+            scan(&text, std::slice::from_ref(&named)),
+            Scan::CanWait,
+            "without a reference price"
+        );
+        assert!(matches!(scan(&unnamed, &[named]), Scan::Unnamed(_)));
+        assert_eq!(scan(&text, &[percent_entry()]), Scan::CanWait);
+        assert_eq!(scan(&text, &[]), Scan::CanWait, "without entries every listing is logged");
+    }
+
+    #[test]
+    fn an_unnamed_item_with_keys_at_other_places_is_read_later() {
+        let case = message("new", CASE);
+        for text in [
+            case.replace(r#""item_id":"7""#, r#""item_id":7"#),
+            case.replace(r#""item_id":"7""#, r#""item_id":"x""#),
+            case.replace(r#""item_id":"7","#, ""),
+            case.replace(r#","price":10150"#, ""),
+            case.replace("10150", "-1"),
+            case.replace("10150", "null"),
+            case.replace("}]", "}] "),
+            case.replace("}]", ""),
+        ] {
+            assert_eq!(scanned(&text), Scan::CanWait, "{text}");
         }
     }
 
@@ -145,6 +242,7 @@ mod tests {
             r#"A\",\"name\":\"AK-47 | Redline"#,
             r"AK-47 \u007c Redline",
             CASE,
+            CASE,
             "★ Karambit | Doppler (Factory New)",
             "}]}{[",
         ]);
@@ -155,6 +253,11 @@ mod tests {
             (r#""phase":"""#, r#""x":{"name":"AK-47 | Redline"}"#),
             (r#""name""#, r#""nam\u0065""#),
             (r#"{"item_id""#, r#"{ "item_id""#),
+            ("10150", "0"),
+            ("10150", "1e3"),
+            ("10150", "10151.5"),
+            (r#""phase":"""#, r#""price":7"#),
+            (r#""phase":"""#, r#""item_id":"8""#),
         ]);
         (event, name, change)
             .prop_map(|(event, name, (from, to))| message(event, name).replacen(from, to, 1))
@@ -176,6 +279,24 @@ mod tests {
                     _ => true,
                 };
                 prop_assert!(!is_urgent || scanned(&text) == Scan::ReadNow, "{text}");
+                // What is counted is what the full read would count.
+                let read = match event {
+                    MarketEvent::Trade(Trade { id, total_value: Some(price), event, .. }) => {
+                        Some(UnnamedEvent::Listing { id, price, event })
+                    }
+                    MarketEvent::Notice(TradeNotice::Removed { id }) => {
+                        Some(UnnamedEvent::Removed { id })
+                    }
+                    _ => None,
+                };
+                // Of a repeated key, which makes a listing unbuyable, the first value is counted.
+                let is_repeated = |key| text.matches(key).nth(1).is_some();
+                if let Scan::Unnamed(counted) = scanned(&text)
+                    && !is_repeated("\"item_id\"")
+                    && !is_repeated("\"price\"")
+                {
+                    prop_assert_eq!(Some(counted), read, "{}", text);
+                }
             }
         }
 

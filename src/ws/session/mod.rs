@@ -51,7 +51,7 @@ use super::{
 };
 use crate::{
     domain::latency::RxTimestamps,
-    markets::Scan,
+    markets::{Scan, UnnamedEvent},
     net::deadline::{CATCH_UP_MAX, DriverTick},
     protocol::{
         FeedMessage, FeedProtocol, MessageError, OperationId, Subscription, SubscriptionState,
@@ -82,6 +82,8 @@ enum HandlingOrder {
     First,
     /// After all messages that arrived.
     Last,
+    /// Counted at once, and not read.
+    Counted(UnnamedEvent),
 }
 
 /// A session over one socket.
@@ -253,6 +255,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                 index = index.saturating_add(1);
                 continue;
             }
+            if let HandlingOrder::Counted(event) = order {
+                self.count(index, event, handler, arrival_stats);
+                index = index.saturating_add(1).saturating_sub(self.release_handled(handler));
+                continue;
+            }
             if order == HandlingOrder::InTurn {
                 while index > 0 {
                     let handled = self.handle_first(handler, arrival_stats)?;
@@ -274,10 +281,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         handler: &mut D,
     ) -> HandlingOrder {
         let Some(text) = self.socket.unchecked_text(index) else { return HandlingOrder::InTurn };
-        if is_alone && text.len() < BATCH_BYTES_MIN {
+        let is_single = is_alone && text.len() < BATCH_BYTES_MIN;
+        if is_single && !D::COUNTS_UNNAMED {
             return HandlingOrder::InTurn;
         }
-        self.state.order_of(text, &self.socket.arrival(index, received), handler)
+        match self.state.order_of(text, &self.socket.arrival(index, received), handler) {
+            // Nothing arrived that it could wait for.
+            HandlingOrder::Last if is_single => HandlingOrder::InTurn,
+            order => order,
+        }
+    }
+
+    /// Counts a message without reading it.
+    #[inline]
+    fn count<D: SessionHandler<L>>(
+        &mut self,
+        index: usize,
+        event: UnnamedEvent,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
+    ) {
+        let Some(text) = self.socket.unchecked_text(index) else { return };
+        let (bytes, framed) = (text.len(), now());
+        let arrival = self.socket.arrival(index, framed);
+        let at = arrival.at.read;
+        self.state.count((event, bytes), framed, handler, arrival_stats);
+        self.socket.mark_handled(index, HandledMessage::new(at, true));
     }
 
     #[inline]
@@ -419,6 +448,9 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
     /// Type of an event's decoded payload.
     type Payload<'a>;
 
+    /// `true` if [`scan`](Self::scan) returns [`Scan::Unnamed`].
+    const COUNTS_UNNAMED: bool = false;
+
     /// Decodes the payload of an event.
     fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
 
@@ -438,6 +470,10 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
     fn scan(&mut self, _payload: &[u8], _arrival: &Arrival<'_>) -> Scan {
         Scan::ReadNow
     }
+
+    /// Called for an event of listings that is counted instead of being read, with the size of its
+    /// message. It resets the data timer.
+    fn on_unnamed(&mut self, _event: UnnamedEvent, _bytes: usize, _framed: Instant) {}
 
     /// Called before a message is handled that waited for others.
     fn on_waited(&mut self) {}

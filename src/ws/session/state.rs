@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock,
-    markets::Scan,
+    markets::{Scan, UnnamedEvent},
     protocol::{
         ClientMessage, FeedMessage, FeedProtocol, OperationId, ProtocolEvent, SubscriptionState,
     },
@@ -100,7 +100,23 @@ impl<L: FeedProtocol> SessionState<L> {
             None => HandlingOrder::InTurn,
             Some(Scan::ReadNow) => HandlingOrder::First,
             Some(Scan::CanWait) => HandlingOrder::Last,
+            Some(Scan::Unnamed(event)) => HandlingOrder::Counted(event),
         }
+    }
+
+    /// Counts a message that is not read.
+    #[inline]
+    pub(super) fn count<D: SessionHandler<L>>(
+        &mut self,
+        (event, bytes): (UnnamedEvent, usize),
+        framed: Instant,
+        handler: &mut D,
+        arrival_stats: &mut ArrivalStats,
+    ) {
+        self.watchdog.on_frame(framed);
+        self.watchdog.on_data(framed);
+        arrival_stats.record(framed);
+        handler.on_unnamed(event, bytes, framed);
     }
 
     /// Returns `true` if the message resets the data timer.

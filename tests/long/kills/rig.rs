@@ -31,7 +31,7 @@ const HONEST: Duration = Duration::from_secs(200);
 /// Duration of the honest phase on Waxpeer, which is asked about each order three times, one by one.
 const HONEST_WAXPEER: Duration = Duration::from_secs(420);
 /// Duration of the honest phase on LIS-SKINS, whose look-up proves an absence only after 10 min.
-const HONEST_LIS_SKINS: Duration = Duration::from_secs(690);
+const HONEST_LIS_SKINS: Duration = Duration::from_secs(720);
 /// Maximum wait for an order of a resumed bot.
 const ORDERS_WITHIN: Duration = Duration::from_secs(8);
 

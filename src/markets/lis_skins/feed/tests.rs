@@ -84,8 +84,14 @@ fn a_purchase_event_asks_for_a_read_and_tells_at_most_a_status() {
         let data = json!({"event": PURCHASE, "id": 7, "status": status});
         notice(&data, TradeNotice::Purchase { id, status: expected });
     }
-    let other = json!({"event": PURCHASE, "purchase_id": 1, "skins": [{"id": 7}]}).to_string();
-    assert_eq!(read_data(&other), Decoded { events: None, is_data: true });
+    // The id of a purchase is not that of a listing.
+    for data in [
+        json!({"event": PURCHASE, "purchase_id": 1, "skins": [{"id": 7, "status": "return"}]}),
+        json!({"event": PURCHASE, "id": 7, "status": "return", "skins": [{"id": 8}]}),
+        json!({"event": PURCHASE, "status": "return"}),
+    ] {
+        notice(&data, TradeNotice::AccountChanged);
+    }
 }
 
 #[test]

@@ -1,0 +1,50 @@
+//! Reads of the account on a market without a list of its purchases.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use sniper::{
+    account::{AccountReader, AccountUpdate, PollConfig, RefreshRequests, poll_account},
+    config::{Config, Credential},
+    domain::money::Amount,
+    markets::waxpeer::Waxpeer,
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::buyer::market::{Market, Reaction, WAIT_MAX, answer};
+
+#[tokio::test]
+async fn nothing_is_reconciled_without_a_readable_balance() {
+    let reads = AtomicU32::new(0);
+    let market = Market::plain(move |_| {
+        let wallet = if reads.fetch_add(1, Ordering::Relaxed) == 0 { "null" } else { "53300" };
+        let body = format!(r#"{{"success":true,"user":{{"id":"a","wallet":{wallet}}}}}"#);
+        Reaction::Answer(answer(200, "", &body))
+    })
+    .await;
+    let credential = Credential::from_key("key-of-the-test-without-list").unwrap();
+    let waxpeer = Waxpeer::new(&Config::new(market.endpoints.clone(), "unused"));
+    let reader =
+        AccountReader::new(waxpeer, &market.endpoints.http, Some(&credential), &market.tls)
+            .unwrap()
+            .with_min_interval(Duration::ZERO);
+    let (sender, mut updates) = mpsc::channel(16);
+    let requests = RefreshRequests::default();
+    let poll_config = PollConfig { interval_min: Duration::ZERO, ..PollConfig::default() };
+    let consumer = async {
+        for balance in [None, Some(Amount::from_thousandths(53_300))] {
+            let update = updates.recv().await.unwrap();
+            let AccountUpdate::User(reading) = update else { panic!("{update:?}") };
+            assert_eq!(reading.user.balance, balance);
+            requests.request_refresh();
+        }
+        // The ledger was compared with nothing before.
+        let update = updates.recv().await.unwrap();
+        assert!(matches!(update, AccountUpdate::NoPurchases { .. }), "{update:?}");
+        drop(updates);
+    };
+    let watched = poll_account(&reader, poll_config, &requests, &sender);
+    timeout(WAIT_MAX, async { tokio::join!(watched, consumer) }).await.unwrap();
+}
