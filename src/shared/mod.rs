@@ -17,3 +17,5 @@ mod slice;
 mod standby;
 pub mod member;
 pub mod split;
+#[cfg(test)]
+mod tests;
