@@ -234,7 +234,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns the state of the shared budget; `None` without sharing.
-    pub(super) fn shared_status(&self) -> Option<SharedStatus> {
+    pub fn shared_status(&self) -> Option<SharedStatus> {
         self.sharing.as_ref().map(|sharing| sharing.status.clone())
     }
 
