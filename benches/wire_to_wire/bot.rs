@@ -5,11 +5,12 @@ use std::{fs, thread};
 use sniper::{
     commands::{
         block_on_core,
-        session::{SessionEnd, TradingSession},
+        session::{SessionEnd, SessionStart, TradingSession},
     },
     config::{Config, Market as MarketName, Sources},
     domain::money::Decimals,
     markets::{Marketplace, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
+    shared::exchanger::MemoryGroup,
     shutdown::{Shutdown, ShutdownReason},
     sniper::stats::BoughtItem,
     ws::{self, Feed},
@@ -34,6 +35,8 @@ pub(crate) struct Bot {
     /// Table of reference prices, for an entry for every item at 80 % of them.
     pub(crate) prices: Option<String>,
     pub(crate) hindrance: Option<Hindrance>,
+    /// Shares its budget through a group in memory.
+    pub(crate) is_sharing: bool,
     /// Name in the table.
     pub(crate) name: &'static str,
 }
@@ -61,9 +64,11 @@ impl Bot {
     fn run<M: Marketplace>(&self, feed: Feed<M>, env: &Environment) -> Running {
         let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
+        let group = self.is_sharing.then(|| MemoryGroup::new(GROUP_TOTAL, GROUP_TERM_MS));
+        let options = SessionStart { shared_group: group, ..SessionStart::default() };
         let thread = thread::spawn(move || {
             let spin = feed.config.speed.spin;
-            block_on_core(spin, async { Ok(session(feed, stopped).await) }).unwrap()
+            block_on_core(spin, async { Ok(session(feed, stopped, options).await) }).unwrap()
         });
         Running::new(move || {
             // The session may have ended already.
@@ -93,6 +98,8 @@ impl Bot {
             "LIS_SKINS_KEY" | "WAXPEER_KEY" => Some("key-of-the-bench".to_owned()),
             "LIS_SKINS_USER_ID" => Some("4711".to_owned()),
             "STEAM_TRADE_URL" if env.market != MarketName::Csgoroll => Some(TRADE_URL.to_owned()),
+            // Not used: the group is in memory.
+            "SNIPER_SHARED_URL" => Some("postgres://bench@localhost/bench".to_owned()),
             _ => None,
         };
         let sources = Sources {
@@ -126,6 +133,9 @@ impl Bot {
         if self.prices.is_some() {
             policy.push_str(STAR);
         }
+        if self.is_sharing {
+            policy.push_str(SHARED);
+        }
         policy
     }
 }
@@ -133,6 +143,17 @@ impl Bot {
 /// Recipient of the items.
 const TRADE_URL: &str =
     "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12";
+/// A shared budget that the benchmark does not exhaust.
+const SHARED: &str = r#"
+[shared]
+group = "bench"
+total = 90000000.00
+unit = "coins"
+member = "bench"
+"#;
+/// Its total, in thousandths.
+const GROUP_TOTAL: i64 = 90_000_000_000;
+const GROUP_TERM_MS: i64 = 5_000;
 
 /// An entry for every item.
 const STAR: &str = r#"
@@ -153,10 +174,11 @@ max_quantity = 1000000
 async fn session<M: Marketplace>(
     mut feed: Feed<M>,
     stopped: oneshot::Receiver<()>,
+    options: SessionStart,
 ) -> Vec<BoughtItem> {
     let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
-    let mut session = TradingSession::start(&feed, filler).unwrap();
+    let mut session = TradingSession::start_with(&feed, filler, options).unwrap();
     let has_prices = !feed.config.prices.sources.is_empty();
     let ceilings = feed.wanted.borrow().len();
     assert!(!has_prices || ceilings > feed.config.whitelist.len(), "only {ceilings} ceilings");

@@ -28,13 +28,14 @@ use crate::{
     clock,
     config::{Config, Mode, shared::SharedConfig},
     domain::{
+        money::Amount,
         time::{UnixMs, format_duration},
         whitelist_entry::WhitelistEntry,
     },
     execution::OrderClient,
     ledger::{
         Allowance, SharedUsage,
-        allowance::{SHARED_ENTRIES_MAX, stable_hash},
+        allowance::{OrderPermit, SHARED_ENTRIES_MAX, stable_hash},
         shared_status::{ACTIVE, MEMBERS_SHOWN_MAX, STANDBY, SharedMember},
         status::SharedStatus,
     },
@@ -64,6 +65,8 @@ const ACCOUNT_INTERVAL: Duration = Duration::from_millis(100);
 const EXCHANGE_MAX: Duration = Duration::from_secs(3);
 /// Time without contact after which it is reported.
 const REPORTED_AFTER_MS: i64 = 10_000;
+/// Maximum time from the first contact to the first slice.
+const FIRST_SLICE_MS: i64 = 5_000;
 /// Time since the last exchange of a member within which it is live, for display and shares.
 const LIVE_MS: i64 = 10_000;
 /// Maximum time to give the slice back when the session stops.
@@ -216,6 +219,8 @@ struct SharingTask {
     contact: Contact,
     refusal: Option<Refusal>,
     seen: u64,
+    first_contact: Option<i64>,
+    has_had_slice: bool,
 }
 
 /// Contact with the database.
@@ -272,6 +277,8 @@ impl SharingTask {
             contact: Contact::default(),
             refusal: None,
             seen: 0,
+            first_contact: None,
+            has_had_slice: false,
         }
     }
 
@@ -368,7 +375,13 @@ impl SharingTask {
 
     /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is gone.
     async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
-        let allowance = convert::allowance(&self.settings.config, permission, self.usage.as_ref());
+        let mut allowance =
+            convert::allowance(&self.settings.config, permission, self.usage.as_ref());
+        if matches!(allowance.permit, OrderPermit::Until(_))
+            && !self.has_slice(permission, &allowance)
+        {
+            allowance.permit = OrderPermit::Starting;
+        }
         let owns = self.owns(permission);
         let status = self.status(member, permission);
         let takeover = permission.epoch.and(self.takeover.clone());
@@ -392,6 +405,17 @@ impl SharingTask {
                 .collect(),
             in_force: permission.revision,
         })
+    }
+
+    /// Returns `true` from the first slice on, or if none came in time. Before, listings wait.
+    fn has_slice(&mut self, permission: &Permission, allowance: &Allowance) -> bool {
+        if !self.has_had_slice {
+            let now = clock::now().0;
+            let first = permission.contact_ms.map(|at| *self.first_contact.get_or_insert(at));
+            let is_late = first.is_some_and(|first| FIRST_SLICE_MS <= now.saturating_sub(first));
+            self.has_had_slice = is_late || Amount::ZERO < allowance.total;
+        }
+        self.has_had_slice
     }
 
     async fn send(
@@ -428,7 +452,7 @@ impl SharingTask {
     fn exchange_max(&self) -> Duration {
         let SharedConfig { standby, term, .. } = &self.settings.config;
         match standby {
-            Some(_name) => (*term / 4).clamp(Duration::from_secs(1), EXCHANGE_MAX),
+            Some(_name) => (*term * 2 / 5).clamp(Duration::from_secs(1), EXCHANGE_MAX),
             None => EXCHANGE_MAX,
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     domain::{money::Amount, time::UnixMs},
     ledger::{
         Intent, SharedUsage,
-        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, Permit},
+        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, OrderPermit},
     },
 };
 
@@ -169,14 +169,14 @@ pub fn allowance(
     allowance
 }
 
-fn permit(permission: &Permission) -> Permit {
+fn permit(permission: &Permission) -> OrderPermit {
     match &permission.state {
-        MemberState::Active => Permit::Until(UnixMs(permission.until_ms)),
-        MemberState::Standby => Permit::Standby,
-        MemberState::NoContact if permission.contact_ms.is_none() => Permit::Starting,
-        MemberState::NoContact => Permit::Until(UnixMs(permission.until_ms)),
-        MemberState::Refused(refusal) => Permit::Refused(refusal_text(refusal)),
-        MemberState::Stopped => Permit::Refused("it is stopping"),
+        MemberState::Active => OrderPermit::Until(UnixMs(permission.until_ms)),
+        MemberState::Standby => OrderPermit::Standby,
+        MemberState::NoContact if permission.contact_ms.is_none() => OrderPermit::Starting,
+        MemberState::NoContact => OrderPermit::Until(UnixMs(permission.until_ms)),
+        MemberState::Refused(refusal) => OrderPermit::Refused(refusal_text(refusal)),
+        MemberState::Stopped => OrderPermit::Refused("it is stopping"),
     }
 }
 
@@ -201,4 +201,145 @@ pub fn order_record(intent: &Intent) -> Option<OrderRecord> {
     let sequence = u32::try_from(intent.sequence.0).ok()?;
     let (key, state, price) = (intent.key(), intent.state, intent.price);
     Some(OrderRecord { sequence, key, state, price })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        config::shared::{DatabaseUrl, GroupUnit},
+        domain::percent_rule::CoinUsd,
+        ledger::entries::EntryUsage,
+    };
+
+    fn config(rate: u32) -> SharedConfig {
+        SharedConfig {
+            url: DatabaseUrl::parse("postgres://me@localhost/b").unwrap(),
+            group: "main".to_owned(),
+            total: Amount::from_cents(50_000),
+            unit: GroupUnit::Usd,
+            rate: CoinUsd::from_ten_thousandths(rate).unwrap(),
+            standby: None,
+            member: "a".to_owned(),
+            term: Duration::from_secs(5),
+        }
+    }
+
+    fn coins(whole: i64) -> Amount {
+        Amount::from_cents(whole * 100)
+    }
+
+    fn used(total: i64, max_price: i64) -> SharedUsage {
+        let entry = EntryUse {
+            slot: 1,
+            name: "redline".into(),
+            used: EntryUsage { quantity: 2, total: coins(9) },
+            max_quantity: Some(5),
+            max_total: Some(coins(30)),
+        };
+        SharedUsage {
+            total: AmountUse { used: coins(total), max: coins(1_000) },
+            per_hour: Some(AmountUse { used: coins(total), max: coins(60) }),
+            per_day: None,
+            groups: vec![EntryUse {
+                slot: 0,
+                name: "rifles".into(),
+                max_total: None,
+                ..entry.clone()
+            }],
+            entries: vec![entry],
+            max_price: coins(max_price),
+            orders_per_second: 0,
+            changed: Vec::new(),
+        }
+    }
+
+    fn view(free: i64, slice: i64, live: i64) -> GroupView {
+        GroupView { free: free * 1_000, slice: slice * 1_000, live, is_standby: false }
+    }
+
+    #[test]
+    fn a_member_takes_the_next_orders_but_leaves_the_others_their_share() {
+        let total = |used: &SharedUsage, view| usage(&config(10_000), used, view)[&Limit::Total];
+        let reserve = |used, view| total(&used, view).reserve / 1_000;
+        assert_eq!(reserve(used(0, 5), view(500, 0, 1)), 40, "eight orders");
+        assert_eq!(reserve(used(0, 5), view(100, 0, 4)), 25, "a fourth of what is left");
+        assert_eq!(reserve(used(40, 5), view(60, 60, 4)), 20, "its own rest is left, too");
+        assert_eq!(reserve(used(0, 50), view(100, 0, 4)), 50, "one order needs more");
+        let fast = SharedUsage { orders_per_second: 10, ..used(0, 1) };
+        assert_eq!(reserve(fast.clone(), view(500, 0, 2)), 60, "six seconds of the highest rate");
+        let standby = GroupView { is_standby: true, ..view(500, 0, 2) };
+        assert_eq!(reserve(fast, standby), 2);
+    }
+
+    #[test]
+    fn limits_have_the_names_of_their_entries_and_no_reserve_beyond_what_is_left() {
+        let demands = usage(&config(10_000), &used(50, 20), view(500, 0, 2));
+        let of = |limit| demands[&limit];
+        assert_eq!(of(Limit::PerHour), Usage { used: 50_000, max: 60_000, reserve: 10_000 });
+        assert_eq!(
+            of(Limit::EntryQuantity("redline".to_owned())),
+            Usage { used: 2, max: 5, reserve: 1 }
+        );
+        assert_eq!(of(Limit::EntryTotal("redline".to_owned())).max, 30_000);
+        assert_eq!(of(Limit::GroupQuantity("rifles".to_owned())).used, 2);
+        assert_eq!(demands.len(), 5);
+    }
+
+    #[test]
+    fn what_was_used_is_rounded_up_and_a_slice_down() {
+        let config = config(6_666);
+        let cent = SharedUsage {
+            total: AmountUse { used: Amount::from_thousandths(1), max: coins(1) },
+            ..used(0, 1)
+        };
+        let used_units = usage(&config, &cent, view(500, 0, 1))[&Limit::Total].used;
+        assert_eq!(used_units, 1);
+        let permission = Permission {
+            revision: 0,
+            slices: BTreeMap::from([(Limit::Total, 1), (Limit::PerHour, 2)]),
+            until_ms: 7,
+            state: MemberState::Active,
+            epoch: None,
+            accounts: Vec::new(),
+            contact_ms: Some(0),
+        };
+        let allowance = allowance(&config, &permission, Some(&used(0, 1)));
+        assert_eq!(allowance.permit, OrderPermit::Until(UnixMs(7)));
+        assert_eq!(allowance.total, Amount::from_thousandths(1));
+        assert_eq!(allowance.per_hour, Amount::from_thousandths(3));
+        assert_eq!(allowance.entries, [EntrySlice::default(); 2], "no slice");
+        assert!(allowance.per_day <= Amount::ZERO);
+    }
+
+    #[test]
+    fn only_an_active_member_is_permitted() {
+        let permission = |state, contact_ms| Permission {
+            revision: 0,
+            slices: BTreeMap::new(),
+            until_ms: i64::MIN,
+            state,
+            epoch: None,
+            accounts: Vec::new(),
+            contact_ms,
+        };
+        let permit = |state, contact| permit(&permission(state, contact));
+        assert_eq!(permit(MemberState::NoContact, None), OrderPermit::Starting);
+        assert_eq!(permit(MemberState::NoContact, Some(0)), OrderPermit::Until(UnixMs(i64::MIN)));
+        assert_eq!(permit(MemberState::Standby, Some(0)), OrderPermit::Standby);
+        assert!(matches!(permit(MemberState::Stopped, Some(0)), OrderPermit::Refused(_)));
+        let refusals = [
+            Refusal::NoGroup,
+            Refusal::Restored,
+            Refusal::OtherLedger,
+            Refusal::Released,
+            Refusal::Full,
+        ];
+        for refusal in refusals {
+            let text = refusal_text(&refusal);
+            assert_eq!(permit(MemberState::Refused(refusal), Some(0)), OrderPermit::Refused(text));
+        }
+    }
 }

@@ -173,7 +173,7 @@ impl Database {
         let free = max.saturating_sub(self.sum(limit)).max(0);
         let granted = if demand.wanted <= slice {
             demand.wanted
-        } else if self.is_restored && self.rules.hold(Rule::NoRaiseWhileRestored) {
+        } else if self.is_restored {
             slice
         } else if self.rules.hold(Rule::Limit) {
             slice.saturating_add(free.min(demand.wanted.saturating_sub(slice)))
@@ -198,14 +198,15 @@ impl Database {
         let Some(standby) = &exchange.standby else { return };
         let (member, rules, term_ms) = (&exchange.member, self.rules, self.term_ms);
         let row = self.roles.get_mut(standby);
-        let is_own = |role: &Role, epoch| {
-            role.active == *member
-                && (role.epoch == epoch || !rules.hold(Rule::RenewEpoch))
-                && !role.is_resigned
-        };
+        let is_own =
+            |role: &Role, epoch| role.active == *member && role.epoch == epoch && !role.is_resigned;
         match (exchange.role, row) {
             (RoleRequest::Renew { epoch }, Some(row)) if is_own(&row.role, epoch) => {
                 row.role.renewals = row.role.renewals.saturating_add(1);
+                row.renewed_ms = now_ms;
+            }
+            (RoleRequest::Renew { epoch }, Some(row)) if !rules.hold(Rule::RenewOwn) => {
+                (row.role.active, row.role.epoch) = (member.clone(), epoch);
                 row.renewed_ms = now_ms;
             }
             (RoleRequest::Resign { epoch }, Some(row)) if is_own(&row.role, epoch) => {
@@ -313,7 +314,8 @@ impl Database {
         is_stopped: bool,
     ) -> Result<(), Denial> {
         let row = self.members.get_mut(member).ok_or(Denial::NoMember)?;
-        if !is_stopped && now_ms.saturating_sub(row.seen_ms) < SILENT_MS {
+        let is_silent = now_ms.saturating_sub(row.seen_ms) >= SILENT_MS;
+        if !is_stopped && !is_silent && self.rules.hold(Rule::Silent) {
             return Err(Denial::NotSilent);
         }
         row.is_released = true;
@@ -334,7 +336,7 @@ impl Database {
     pub fn end_restored(&mut self) -> Result<(), Denial> {
         let running = self.members.iter().filter(|(_, row)| !row.is_released && !row.has_stopped);
         let missing: Vec<MemberName> = running.map(|(name, _)| name.clone()).collect();
-        if self.is_restored && !missing.is_empty() {
+        if self.is_restored && !missing.is_empty() && self.rules.hold(Rule::AllReported) {
             return Err(Denial::NotReported(missing));
         }
         self.is_restored = false;

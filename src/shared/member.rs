@@ -233,7 +233,8 @@ impl Member {
             return None;
         }
         let gives_up = self.is_stopping || self.refusal == Some(Refusal::Restored);
-        if gives_up && report.in_force < self.stop_revision {
+        let is_obeyed = report.in_force >= self.stop_revision || !self.rules.hold(Rule::StopFirst);
+        if gives_up && !is_obeyed {
             return None;
         }
         if self.sent.is_some() {
@@ -395,10 +396,8 @@ impl Member {
         self.refusal = Some(refusal.clone());
         // A stopping member has nothing left that it could give back.
         self.is_stopped = self.is_stopping && *refusal != Refusal::Restored;
-        if self.rules.hold(Rule::RefusedStops) {
-            self.slices.values_mut().for_each(Slice::revoke);
-            self.standby.revoke();
-        }
+        self.slices.values_mut().for_each(Slice::revoke);
+        self.standby.revoke();
         if is_new && !self.is_stopping {
             self.stop_revision = self.revision;
         }
@@ -435,9 +434,7 @@ impl Member {
             (Some(_), None) => i64::MIN,
         };
         let state = match &self.refusal {
-            Some(refusal) if self.rules.hold(Rule::RefusedStops) => {
-                MemberState::Refused(refusal.clone())
-            }
+            Some(refusal) => MemberState::Refused(refusal.clone()),
             _ if self.is_stopping => MemberState::Stopped,
             _ if now_ms >= contact_until_ms => MemberState::NoContact,
             _ if now_ms >= role_until_ms => MemberState::Standby,

@@ -23,3 +23,5 @@ pub mod split;
 pub mod store;
 pub mod convert;
 pub mod exchanger;
+#[cfg(test)]
+mod tests;

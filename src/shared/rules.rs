@@ -2,25 +2,26 @@
 //! check notices.
 
 /// Rule that `docs/shared.md` numbers and explains.
-#[cfg_attr(not(test), expect(dead_code, reason = "read by `Rules::hold` in tests only"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// D1: an exchange with another version than the row changes nothing.
     Version,
     /// D2: an exchange that knows more than the database marks it as restored.
     Restored,
-    /// D3: a marked database raises no slice.
-    NoRaiseWhileRestored,
-    /// D4: the sum of all slices is at most the limit.
+    /// D3: the sum of all slices is at most the limit.
     Limit,
-    /// D5: a slice is never below what was used.
+    /// D4: a slice is never below what was used.
     UsedIsKept,
-    /// D6: a takeover needs the observed epoch and renewals.
+    /// D5: a takeover needs the observed epoch and renewals.
     TakeOverObserved,
-    /// D7: a takeover needs the end of the term by the database's clock.
+    /// D6: a takeover needs the end of the term by the database's clock.
     TakeOverClock,
-    /// D8: a renewal needs the epoch.
-    RenewEpoch,
+    /// D7: a renewal needs the member and its epoch.
+    RenewOwn,
+    /// D8: a mark ends only after every member has stopped and reported.
+    AllReported,
+    /// D9: a member that may still run is not released.
+    Silent,
     /// M1: a raise counts only after a later confirmed exchange.
     Settle,
     /// M2: a lower slice is requested only after the ledger obeys it.
@@ -39,8 +40,33 @@ pub(super) enum Rule {
     Lapsed,
     /// M9: after a restart, nothing of the earlier epoch is continued.
     Restart,
-    /// M10: a refused member approves nothing.
-    RefusedStops,
+    /// M10: a member gives everything back only after the ledger obeys that it has stopped.
+    StopFirst,
+}
+
+#[cfg(test)]
+impl Rule {
+    pub(super) const ALL: [Self; 19] = [
+        Self::Version,
+        Self::Restored,
+        Self::Limit,
+        Self::UsedIsKept,
+        Self::TakeOverObserved,
+        Self::TakeOverClock,
+        Self::RenewOwn,
+        Self::AllReported,
+        Self::Silent,
+        Self::Settle,
+        Self::LowerFirst,
+        Self::OnlyConfirmed,
+        Self::Contact,
+        Self::TermEnd,
+        Self::Observe,
+        Self::FailureRestarts,
+        Self::Lapsed,
+        Self::Restart,
+        Self::StopFirst,
+    ];
 }
 
 /// The rules that hold.

@@ -36,7 +36,7 @@ use super::{
     notified::{Notified, UNREADABLE},
     ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
-    sharing::Sharing,
+    sharing::EngineSharing,
     stats::{BoughtItem, SessionStats},
     trade_log::{self, MatchedEntry},
 };
@@ -143,7 +143,7 @@ pub struct Engine<B> {
     /// Keeps what is paused for the next run.
     pauses: PauseRecorder,
     /// `None` unless the budget is shared.
-    pub(super) sharing: Option<Box<Sharing>>,
+    pub(super) sharing: Option<Box<EngineSharing>>,
     near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,

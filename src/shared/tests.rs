@@ -1,0 +1,5 @@
+//! Tests of the protocol of a shared budget.
+
+mod model;
+mod variants;
+mod world;

@@ -1,0 +1,320 @@
+//! The protocol holds within each scope, and a protocol that lacks one of its rules does not.
+
+use std::time::Instant;
+
+use stateright::{Checker, CheckerBuilder, HasDiscoveries, Model};
+
+use super::{
+    model::{Origin, RareFaults},
+    world::{Action, Faults, Scope, World},
+};
+use crate::shared::{
+    database::SILENT_MS,
+    rules::{Rule, Rules},
+};
+
+const NONE: Faults = Faults {
+    failures: 0,
+    crashes: 0,
+    stops: 0,
+    rollbacks: 0,
+    restores: 0,
+    clock_jumps: 0,
+    releases: 0,
+    rejections: 0,
+    needs: 0,
+};
+
+/// The first member uses a slice that the restored database does not have.
+const RESTORED: [Action; 11] = [
+    Action::Backup,
+    Action::Need(0),
+    Action::Tick,
+    Action::Exchange(0),
+    Action::Tick,
+    Action::Tick,
+    Action::Exchange(0),
+    Action::Spend(0),
+    Action::Need(1),
+    Action::Tick,
+    Action::Restore,
+];
+
+fn budget(faults: Faults) -> Scope {
+    Scope {
+        rules: Rules::default(),
+        total: 2,
+        has_standby: false,
+        tick_ms: 1_000,
+        term_ms: 5_000,
+        rates: [100, 100],
+        faults,
+        silence_ms: 0,
+        now_max_ms: 16_000,
+        start: &[],
+        start_needs: false,
+    }
+}
+
+fn standby(faults: Faults) -> Scope {
+    Scope {
+        total: 0,
+        has_standby: true,
+        tick_ms: 500,
+        term_ms: 2_500,
+        now_max_ms: 20_000,
+        ..budget(faults)
+    }
+}
+
+fn scopes() -> Vec<(&'static str, Scope)> {
+    vec![
+        ("messages", budget(Faults { failures: 2, rejections: 1, needs: 2, ..NONE })),
+        ("processes", budget(Faults { failures: 1, crashes: 1, stops: 1, needs: 2, ..NONE })),
+        ("rollback", budget(Faults { rollbacks: 1, failures: 1, needs: 2, ..NONE })),
+        ("restore", Scope { start: &RESTORED, ..budget(Faults { restores: 1, needs: 2, ..NONE }) }),
+        ("restore after a crash", budget(Faults { restores: 1, crashes: 1, needs: 2, ..NONE })),
+        (
+            "release",
+            Scope {
+                silence_ms: SILENT_MS,
+                start: &[Action::Silence, Action::Release(0), Action::Need(1)],
+                start_needs: true,
+                now_max_ms: SILENT_MS + 16_000,
+                ..budget(Faults { releases: 1, failures: 1, crashes: 1, needs: 1, ..NONE })
+            },
+        ),
+        ("standby messages", standby(Faults { failures: 2, ..NONE })),
+        ("standby processes", standby(Faults { crashes: 1, stops: 1, ..NONE })),
+        (
+            "standby slow and fast",
+            Scope { rates: [91, 110], ..standby(Faults { failures: 1, ..NONE }) },
+        ),
+        (
+            "standby far too fast",
+            Scope { rates: [100, 200], ..standby(Faults { failures: 1, ..NONE }) },
+        ),
+        ("standby clock of the database", standby(Faults { clock_jumps: 1, failures: 1, ..NONE })),
+        ("standby rollback", standby(Faults { rollbacks: 1, failures: 1, ..NONE })),
+        ("standby restore", standby(Faults { restores: 1, failures: 1, ..NONE })),
+    ]
+}
+
+/// Number from the environment, for longer checks.
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |given| given.parse().expect("a number"))
+}
+
+fn checker(scope: Scope) -> CheckerBuilder<Scope> {
+    scope.checker().threads(2).finish_when(HasDiscoveries::AnyFailures)
+}
+
+fn assert_safe(name: &str, checker: &impl Checker<Scope>) {
+    for (property, path) in checker.discoveries() {
+        panic!("{name}: not {property}: {:#?}", path.into_actions());
+    }
+}
+
+#[test]
+fn every_state_that_is_reached_by_breadth_is_safe() {
+    let (depth, most) = (setting("SNIPER_TEST_DEPTH", 5), setting("SNIPER_TEST_STATES", 100_000));
+    for (name, scope) in scopes() {
+        let start = Instant::now();
+        let checker = checker(scope).target_max_depth(depth).target_state_count(most);
+        let checker = checker.spawn_bfs().join();
+        assert_safe(name, &checker);
+        let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+        assert!(states >= 100, "{name}: {states}");
+        println!("{name}: {states} states, depth {depth}, {:.1?}", start.elapsed());
+    }
+}
+
+#[test]
+fn every_state_of_random_walks_is_safe() {
+    let least = setting("SNIPER_TEST_STATES", 400);
+    for (name, scope) in scopes() {
+        let start = Instant::now();
+        let checker = checker(scope).target_state_count(least);
+        let checker = checker.spawn_simulation(7, RareFaults).join();
+        assert_safe(name, &checker);
+        let (states, depth) = (checker.state_count(), checker.max_depth());
+        assert!(states >= least, "{name}: {states}");
+        println!("{name}: {states} states of walks, depth {depth}, {:.1?}", start.elapsed());
+    }
+}
+
+/// Actions that break an invariant without a rule.
+struct Counterexample {
+    rule: Rule,
+    scope: &'static str,
+    origin: Origin,
+    /// Each an action, and the number of its member if it has one.
+    actions: &'static str,
+}
+
+impl Counterexample {
+    fn scope(&self, broken: Option<Rule>) -> Scope {
+        let (_, scope) = scopes().into_iter().find(|(name, _)| *name == self.scope).unwrap();
+        Scope { rules: Rules { broken }, ..scope }
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        self.actions.split_whitespace().map(|text| Action::from_text(text).expect(text)).collect()
+    }
+
+    /// Carries out the actions that are possible. Returns whether an invariant was broken.
+    fn is_unsafe(&self, broken: Option<Rule>) -> bool {
+        let scope = self.scope(broken);
+        let mut world: World = self.origin.world(&scope);
+        for action in self.actions() {
+            if scope.actions(&world).contains(&action) && world.act(&scope, action).is_some() {
+                if !world.is_within(&scope) || !world.has_one_active(&scope) {
+                    return true;
+                }
+            } else {
+                assert_eq!(broken, None, "{:?}: {action:?} is not possible", self.rule);
+            }
+        }
+        false
+    }
+}
+
+#[test]
+fn without_one_of_its_rules_the_protocol_is_unsafe() {
+    let counterexamples = counterexamples();
+    for rule in Rule::ALL {
+        let found = counterexamples.iter().find(|it| it.rule == rule);
+        let found = found.unwrap_or_else(|| panic!("{rule:?} has no counterexample"));
+        assert!(found.is_unsafe(Some(rule)), "{rule:?} is not needed");
+        assert!(!found.is_unsafe(None), "{rule:?}");
+    }
+}
+
+fn counterexamples() -> Vec<Counterexample> {
+    vec![
+        Counterexample {
+            rule: Rule::Version,
+            scope: "messages",
+            origin: Origin::Idle,
+            actions: "Begin0 Begin1 Tick Fail0 Need0 Arrive1 Exchange0 End1 Need1 Tick Tick Begin0 Arrive0 \
+             End0 ArriveLate0 Exchange1 Tick Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::Restored,
+            scope: "restore",
+            origin: Origin::Prepared,
+            actions: "Begin1 Begin0 Tick Fail1 Exchange1 Fail0 Exchange0 Tick Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::Limit,
+            scope: "messages",
+            origin: Origin::Cold,
+            actions: "Exchange0 Begin1 Arrive1 End1 Tick Tick Exchange0 Need1 Exchange1 Tick Exchange1 Tick \
+             Exchange1 Tick Exchange1 Tick Tick Begin1 Arrive1 Tick End1 Begin1 Fail1 ArriveLate1 \
+             Obey1 Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::UsedIsKept,
+            scope: "processes",
+            origin: Origin::Settled,
+            actions: "Spend0 Stop0 Obey0 Begin0 Begin1 Arrive0 Need1 Arrive1 Tick End1 Exchange1 Tick Begin1 \
+             Tick Arrive1 End1 Exchange1",
+        },
+        Counterexample {
+            rule: Rule::TakeOverObserved,
+            scope: "standby clock of the database",
+            origin: Origin::Settled,
+            actions: "Begin1 Arrive1 Exchange0 Tick JumpClock Tick End1 Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::TakeOverClock,
+            scope: "standby far too fast",
+            origin: Origin::Settled,
+            actions: "Exchange0 Tick Begin1 Arrive1 Tick Tick End1 Tick Tick Exchange0 Exchange1 Tick Tick \
+             Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::RenewOwn,
+            scope: "standby messages",
+            origin: Origin::Cold,
+            actions: "Begin1 Arrive1 Begin0 End1 Arrive0 End0 Tick Begin0 Arrive0 End0 Tick Begin0 Arrive0 \
+             Tick Tick Tick Exchange1 End0 Exchange0 Tick Tick Begin1 Tick Tick Tick Exchange0 \
+             Arrive1 End1",
+        },
+        Counterexample {
+            rule: Rule::AllReported,
+            scope: "restore",
+            origin: Origin::Prepared,
+            actions: "Begin1 Begin0 Tick Fail1 Exchange1 Fail0 Exchange0 EndRestored Tick Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::Silent,
+            scope: "release",
+            origin: Origin::Cold,
+            actions: "Need1 Exchange0 Tick Tick Exchange0 Release0 Exchange1 Tick Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::Settle,
+            scope: "rollback",
+            origin: Origin::Idle,
+            actions: "Need1 Backup Exchange1 Restore Begin0 Tick Need0 Fail0 Exchange0",
+        },
+        Counterexample {
+            rule: Rule::LowerFirst,
+            scope: "messages",
+            origin: Origin::Settled,
+            actions: "Begin1 Need0 Need1 Arrive1 Begin0 Arrive0 Tick End1 Exchange1 Tick Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::OnlyConfirmed,
+            scope: "messages",
+            origin: Origin::Idle,
+            actions: "Need1 Begin1 Need0 Fail1 Exchange0 Tick Tick Exchange0",
+        },
+        Counterexample {
+            rule: Rule::Contact,
+            scope: "release",
+            origin: Origin::Prepared,
+            actions: "Exchange1 Tick Begin1 Arrive1 Tick End1 Exchange1",
+        },
+        Counterexample {
+            rule: Rule::TermEnd,
+            scope: "standby messages",
+            origin: Origin::Settled,
+            actions: "Begin1 Arrive1 End1 Tick Tick Tick Begin1 Arrive1 End1",
+        },
+        Counterexample {
+            rule: Rule::Observe,
+            scope: "standby clock of the database",
+            origin: Origin::Settled,
+            actions: "JumpClock Exchange1",
+        },
+        Counterexample {
+            rule: Rule::FailureRestarts,
+            scope: "standby rollback",
+            origin: Origin::Settled,
+            actions: "Tick Backup Exchange0 Restore Tick Begin1 Fail1 Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::Lapsed,
+            scope: "standby restore",
+            origin: Origin::Settled,
+            actions: "Begin1 Arrive1 Tick End1 Begin0 Fail0 Begin1 Arrive1 ArriveLate0 Tick End1 Exchange1 \
+             Tick Tick Begin1 Arrive1 Tick Backup Tick Tick End1 Exchange1 Restore Begin0 Fail0 Tick \
+             Tick Begin0 Arrive0 Tick End0 Exchange0",
+        },
+        Counterexample {
+            rule: Rule::Restart,
+            scope: "standby processes",
+            origin: Origin::Cold,
+            actions: "Begin0 Arrive0 Begin1 Arrive1 End0 Tick End1 Tick Tick Tick Tick Begin0 Begin1 Tick Tick \
+             Arrive1 Arrive0 End1 Exchange1 Tick Tick End0 Exchange0 Tick Tick Tick Exchange1",
+        },
+        Counterexample {
+            rule: Rule::StopFirst,
+            scope: "processes",
+            origin: Origin::Settled,
+            actions: "Stop0 Need1 Begin0 Arrive0 Begin1 Arrive1 End1 Tick Tick Exchange1",
+        },
+    ]
+}
