@@ -80,6 +80,8 @@ fn main() -> ExitCode {
         Command::Profit(args) => profit::run(context, &args),
         Command::Status(args) => status::run(context, &args),
         Command::Reload(args) => ledger::at(context, |commands| commands.reload(&args)),
+        #[cfg(feature = "shared")]
+        Command::Shared(args) => sniper::commands::shared_group::run(context, &args),
         Command::Dashboard => dashboard::run(context),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),

@@ -50,12 +50,14 @@ pub enum ThreadName {
     Alerts,
     /// Serves the dashboard.
     Dashboard,
+    /// Talks to the database of a shared budget.
+    Sharing,
     /// Any other thread, or a task of the main thread.
     Other,
 }
 
 impl ThreadName {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Ledger,
         Self::Files,
         Self::Account,
@@ -64,6 +66,7 @@ impl ThreadName {
         Self::Recorder,
         Self::Alerts,
         Self::Dashboard,
+        Self::Sharing,
         Self::Other,
     ];
 
@@ -78,6 +81,7 @@ impl ThreadName {
             Self::Recorder => "recorder",
             Self::Alerts => "alerts",
             Self::Dashboard => "dashboard",
+            Self::Sharing => "sharing",
             // Also the name for tasks: the runtime catches their panics.
             Self::Other => "main",
         }
@@ -94,6 +98,7 @@ impl ThreadName {
             Self::Recorder => "it writes the recording",
             Self::Alerts => "it delivers alerts",
             Self::Dashboard => "it serves the dashboard",
+            Self::Sharing => "it talks to the database of the shared budget",
             Self::Other => "or a task that it runs",
         }
     }
@@ -110,6 +115,7 @@ impl ThreadName {
             Self::Other => 7,
             Self::Alerts => 8,
             Self::Dashboard => 9,
+            Self::Sharing => 10,
         }
     }
 

@@ -5,10 +5,11 @@ use std::{fs, thread};
 use sniper::{
     commands::{
         block_on_core,
-        session::{SessionEnd, TradingSession},
+        session::{SessionEnd, SessionStart, TradingSession},
     },
     config::{Config, Sources},
     markets::csgoroll::Csgoroll,
+    shared::exchanger::MemoryGroup,
     shutdown::{Shutdown, ShutdownReason},
     sniper::stats::BoughtItem,
     ws::{self, Feed},
@@ -32,6 +33,8 @@ pub(crate) struct Bot {
     /// Table of reference prices, for an entry for every item at 80 % of them.
     pub(crate) prices: Option<String>,
     pub(crate) hindrance: Option<Hindrance>,
+    /// Shares its budget through a group in memory.
+    pub(crate) is_sharing: bool,
     /// Name in the table.
     pub(crate) name: &'static str,
 }
@@ -50,9 +53,11 @@ impl Client for Bot {
         let feed = Feed::new(Csgoroll::new(&config), config);
         let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
+        let group = self.is_sharing.then(|| MemoryGroup::new(GROUP_TOTAL, GROUP_TERM_MS));
+        let options = SessionStart { shared_group: group, ..SessionStart::default() };
         let thread = thread::spawn(move || {
             let spin = feed.config.speed.spin;
-            block_on_core(spin, async { Ok(session(feed, stopped).await) }).unwrap()
+            block_on_core(spin, async { Ok(session(feed, stopped, options).await) }).unwrap()
         });
         Running::new(move || {
             // The session may have ended already.
@@ -77,6 +82,8 @@ impl Bot {
             "CSGOROLL_WS_URL" => Some(url(ws, env.ws.port(), "ws")),
             "CSGOROLL_HTTP_URL" => Some(url(http, env.http.port(), "graphql")),
             "CSGOROLL_SESSION" => Some("bench".to_owned()),
+            // Not used: the group is in memory.
+            "SNIPER_SHARED_URL" => Some("postgres://bench@localhost/bench".to_owned()),
             _ => None,
         };
         let sources = Sources {
@@ -108,9 +115,24 @@ impl Bot {
         if self.prices.is_some() {
             policy.push_str(STAR);
         }
+        if self.is_sharing {
+            policy.push_str(SHARED);
+        }
         policy
     }
 }
+
+/// A shared budget that the benchmark does not exhaust.
+const SHARED: &str = r#"
+[shared]
+group = "bench"
+total = 90000000.00
+unit = "coins"
+member = "bench"
+"#;
+/// Its total, in thousandths.
+const GROUP_TOTAL: i64 = 90_000_000_000;
+const GROUP_TERM_MS: i64 = 5_000;
 
 /// An entry for every item.
 const STAR: &str = r#"
@@ -128,10 +150,14 @@ max_price = 100000
 max_quantity = 1000000
 "#;
 
-async fn session(mut feed: Feed<Csgoroll>, stopped: oneshot::Receiver<()>) -> Vec<BoughtItem> {
+async fn session(
+    mut feed: Feed<Csgoroll>,
+    stopped: oneshot::Receiver<()>,
+    options: SessionStart,
+) -> Vec<BoughtItem> {
     let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
-    let mut session = TradingSession::start(&feed, filler).unwrap();
+    let mut session = TradingSession::start_with(&feed, filler, options).unwrap();
     let has_prices = !feed.config.prices.sources.is_empty();
     let ceilings = feed.wanted.borrow().len();
     assert!(!has_prices || ceilings > feed.config.whitelist.len(), "only {ceilings} ceilings");

@@ -69,6 +69,8 @@ enum Case {
     Idle,
     /// Quiet, without and with a slow log, a busy disk or a slow recording
     Hindrances,
+    /// Quiet, without and with a budget that is shared with another bot
+    Shared,
 }
 
 #[derive(Debug, Parser)]
@@ -85,6 +87,9 @@ struct Args {
     /// Entries of the large whitelist
     #[arg(long, default_value_t = 100_000)]
     entries: usize,
+    /// Measure the case `shared`
+    #[arg(long)]
+    shared: bool,
     /// Run all threads of each client on one core
     #[arg(long)]
     one_core: bool,
@@ -100,6 +105,9 @@ fn main() {
     let mut args = Args::parse();
     if args.quick {
         (args.rounds, args.listings, args.entries) = (1, 200, 1_000);
+    }
+    if args.shared {
+        args.cases.push(Case::Shared);
     }
     if args.cases.is_empty() {
         args.cases = Case::value_variants().to_vec();
@@ -121,7 +129,8 @@ fn main() {
 }
 
 fn bot(name: &'static str) -> Bot {
-    Bot { tls: false, whitelist: 10, settings: "", prices: None, hindrance: None, name }
+    let (settings, prices, hindrance) = ("", None, None);
+    Bot { tls: false, whitelist: 10, settings, prices, hindrance, is_sharing: false, name }
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
@@ -207,6 +216,10 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
                 hindered(Hindrance::SlowRecording, "the sniper, recording"),
             ];
             ("slow log, busy disk or slow recording, quiet", quiet, clients)
+        }
+        Case::Shared => {
+            let shared = Box::new(Bot { is_sharing: true, ..bot("the sniper, shared budget") });
+            ("shared budget, quiet", quiet, vec![sniper("the sniper"), shared])
         }
     };
     Plan { title, schedule, clients }

@@ -153,6 +153,25 @@ pub enum AlertEvent {
         source: usize,
         name: String,
     },
+    /// The database of the shared budget does not answer.
+    SharedDown {
+        cause: String,
+    },
+    SharedBack {
+        after: Duration,
+    },
+    /// The shared budget refuses this bot until the user acts.
+    SharedRefused {
+        reason: &'static str,
+    },
+    /// This bot became the active one of its standby name.
+    TookOver {
+        standby: String,
+    },
+    /// This bot is no longer the active one.
+    OnStandby {
+        standby: String,
+    },
     DailySummary {
         /// Since the last summary, or the start.
         day: SessionFigures,
@@ -171,6 +190,7 @@ pub enum Condition {
     Disk,
     Ledger,
     Prices(usize),
+    SharedDatabase,
 }
 
 /// Relation of an event to a [`Condition`].
@@ -213,6 +233,11 @@ impl AlertEvent {
             | Self::LedgerFailed { .. }
             | Self::LedgerRestored => AlertKind::Disk,
             Self::PricesStale { .. } | Self::PricesFresh { .. } => AlertKind::PricesStale,
+            Self::SharedDown { .. }
+            | Self::SharedBack { .. }
+            | Self::SharedRefused { .. }
+            | Self::TookOver { .. }
+            | Self::OnStandby { .. } => AlertKind::Shared,
             Self::DailySummary { .. } => AlertKind::DailySummary,
         }
     }
@@ -231,6 +256,8 @@ impl AlertEvent {
             Self::LedgerRestored => Edge::Ends(Condition::Ledger),
             Self::PricesStale { source, .. } => Edge::Begins(Condition::Prices(*source)),
             Self::PricesFresh { source, .. } => Edge::Ends(Condition::Prices(*source)),
+            Self::SharedDown { .. } => Edge::Begins(Condition::SharedDatabase),
+            Self::SharedBack { .. } => Edge::Ends(Condition::SharedDatabase),
             _ => Edge::None,
         }
     }
@@ -294,6 +321,11 @@ impl AlertEvent {
             Self::LedgerRestored => "Ledger writable again",
             Self::PricesStale { .. } => "Prices too old",
             Self::PricesFresh { .. } => "Prices fresh again",
+            Self::SharedDown { .. } => "Shared budget not reachable",
+            Self::SharedBack { .. } => "Shared budget reachable again",
+            Self::SharedRefused { .. } => "Shared budget refuses this bot",
+            Self::TookOver { .. } => "Took over",
+            Self::OnStandby { .. } => "On standby",
             Self::DailySummary { .. } => "Daily summary",
         };
         title.to_owned()
@@ -371,6 +403,19 @@ impl AlertEvent {
                 format!("{name}: {age}; rules based on it send no orders")
             }
             Self::PricesFresh { name, .. } => name.clone(),
+            Self::SharedDown { cause } => format!(
+                "{}\nOrders go on within the slice that was confirmed, and end with it or an hour \
+                 after the last contact.",
+                market_text(cause)
+            ),
+            Self::SharedBack { after } => format!("After {}", format_duration(*after)),
+            Self::SharedRefused { reason } => format!("{reason}. No order is sent."),
+            Self::TookOver { standby } => {
+                format!("This bot is the active one of {standby} now and sends orders.")
+            }
+            Self::OnStandby { standby } => {
+                format!("This bot sends no orders while another one of {standby} is active.")
+            }
             Self::DailySummary { day, period, gaps, down } => day.summary(*period, *gaps, *down),
             _ => String::new(),
         }

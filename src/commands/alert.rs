@@ -195,6 +195,9 @@ fn sample(kind: AlertKind) -> AlertEvent {
             name: "buff".to_owned(),
             age: Some(hour.saturating_mul(7)),
         },
+        AlertKind::Shared => {
+            AlertEvent::SharedDown { cause: "the database could not be reached".to_owned() }
+        }
         AlertKind::DailySummary => AlertEvent::DailySummary {
             day: SessionFigures { is_live: true, bought: 12, left, ..SessionFigures::default() },
             period: hour.saturating_mul(24),

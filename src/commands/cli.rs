@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
+#[cfg(feature = "shared")]
+use super::shared_group::{self, SharedGroupArgs};
 use super::{
     alert::{self, AlertArgs},
     capture::{self, CaptureArgs},
@@ -146,6 +148,10 @@ pub enum Command {
     /// Apply changed settings to the running bot: whitelist, budget and prices
     #[command(after_help = reload::EXAMPLES)]
     Reload(ReloadArgs),
+    /// Create, show or change the budget that several bots share in PostgreSQL
+    #[cfg(feature = "shared")]
+    #[command(after_help = shared_group::EXAMPLES)]
+    Shared(SharedGroupArgs),
     /// Print the address of the running bot's page, with a code that signs a browser in
     #[command(after_help = dashboard::EXAMPLES)]
     Dashboard,

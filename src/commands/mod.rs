@@ -13,6 +13,7 @@
 //! - [`alert`]: test messages.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //! - [`reload`]: applies changed settings to the running bot.
+//! - `shared_group`: `sniper shared`, the budget of several bots.
 //! - [`health`]: whether a bot answers. [`completions`], [`man`]: files of a package.
 //!
 //! Shared by the commands:
@@ -48,6 +49,9 @@ pub mod replay;
 pub mod report;
 pub mod run;
 pub mod session;
+#[cfg(feature = "shared")]
+pub mod shared_group;
+mod sharing;
 pub mod sim;
 pub mod simulated_market;
 pub mod status;
@@ -159,6 +163,9 @@ pub enum AppError {
     /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
     Start { what: &'static str, source: Box<dyn Error + Send + Sync> },
+    #[cfg(feature = "shared")]
+    #[error(transparent)]
+    SharedGroup(#[from] shared_group::SharedGroupError),
     #[error("cannot write the output")]
     Print(#[from] std::io::Error),
 }
@@ -181,6 +188,8 @@ impl AppError {
             Self::Capture(error) => error.exit_code(),
             Self::Init(error) => error.exit_code(),
             Self::Edit(error) => error.exit_code(),
+            #[cfg(feature = "shared")]
+            Self::SharedGroup(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => 71,
             Self::Ledger(_) | Self::LedgerRejected(_) => 73,
             Self::LedgerCommand(_) => 1,

@@ -25,6 +25,7 @@ use super::{
     prices,
     reload::{self, ReloadHandles, Reloader, SettingsSource},
     run::{self, RunArgs},
+    sharing::{self, SharingThread},
     summary::{FeedCounts, Summary, UnmatchedEntries},
 };
 use crate::{
@@ -43,6 +44,7 @@ use crate::{
     log::ALWAYS_SHOWN,
     markets::Marketplace,
     net::tls::Tls,
+    shared::exchanger::MemoryGroup,
     shutdown::{Shutdown, ShutdownReason},
     sniper::{Engine, EngineInputs, Executor, Now, Sniper, near_misses::NearMisses},
     text::counted,
@@ -121,6 +123,8 @@ pub struct TradingSession<'c, M> {
     _control: Option<ControlServer>,
     tls: Tls,
     alerts: AlertService,
+    /// `None` unless the budget is shared.
+    sharing: Option<SharingThread>,
     dashboard: Option<Dashboard>,
     spinning: Option<CoreSpinner>,
     started: Instant,
@@ -152,7 +156,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let config = &feed.config;
         check_supported::<M>(config)?;
         let (alarm, near_misses) = (options.alarm.clone(), options.near_misses);
-        let has_dashboard = options.dashboard;
+        let (has_dashboard, group) = (options.dashboard, options.shared_group.clone());
         // First, because without a ledger no connection may be opened.
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
@@ -193,6 +197,12 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             inputs.prices = Some(snapshots);
         }
         let alerts = start_alerts(feed, &mut engine, &price_tls)?;
+        let watched = (alerts.sender(), &alarm);
+        let shared = sharing::share::<M>(config, &mut engine, watched, group)?;
+        let sharing = shared.map(|(thread, updates)| {
+            inputs.shared = Some(updates);
+            thread
+        });
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
         let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
@@ -208,6 +218,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             _background: background,
             _control: control,
             alerts,
+            sharing,
             dashboard: dashboard.flatten(),
             started,
             first_order,
@@ -343,6 +354,9 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             while let Some(report) = reports.recv().await {
                 self.sniper.with_engine(|engine| engine.on_order_report(&report, Now::read()));
             }
+        }
+        if let (Some(sharing), Some(updates)) = (self.sharing.take(), self.inputs.shared.take()) {
+            sharing.finish(&self.sniper, updates).await;
         }
         let (reason, is_failure) = (ended.to_string(), !ended.is_success());
         let alerts = std::mem::take(&mut self.alerts);
@@ -486,6 +500,8 @@ pub struct SessionStart {
     pub near_misses: NearMisses,
     /// Starts the dashboard, also without its setting.
     pub dashboard: bool,
+    /// Group of a shared budget in memory, instead of the database of the settings.
+    pub shared_group: Option<MemoryGroup>,
 }
 
 impl SessionStart {
@@ -494,7 +510,8 @@ impl SessionStart {
         let how = if args.not_counted { NewLedger::NotCounted } else { NewLedger::Counted };
         let new_ledger = args.new_ledger.then_some(how);
         let near_misses = if args.explain { NearMisses::All } else { NearMisses::Sampled };
-        Self { new_ledger, alarm: Alarm::global(), near_misses, dashboard: args.dashboard }
+        let (alarm, dashboard) = (Alarm::global(), args.dashboard);
+        Self { new_ledger, alarm, near_misses, dashboard, shared_group: None }
     }
 }
 

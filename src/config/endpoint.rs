@@ -137,7 +137,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), EndpointError> {
+pub(super) fn split_port(authority: &str) -> Result<(&str, Option<&str>), EndpointError> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, after) = rest.split_once(']').ok_or(EndpointError::Host)?;
@@ -162,7 +162,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), EndpointError> {
     Ok((host, port))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Variables that the program reads.
-pub const VARIABLES: [&str; 19] = [
+pub const VARIABLES: [&str; 20] = [
     "CSGOROLL_SESSION",
     "CSGOROLL_COOKIE",
     "CSGOROLL_WS_URL",
@@ -44,6 +44,7 @@ pub const VARIABLES: [&str; 19] = [
     "SNIPER_DATA",
     "SNIPER_LIVE",
     "SNIPER_DASHBOARD_TOKEN",
+    "SNIPER_SHARED_URL",
     "RUST_LOG",
 ];
 

@@ -61,6 +61,7 @@ pub fn values(config: &Config) -> Vec<SettingValue> {
         ("alert_rules", alert_rules(config)),
         ("heartbeat", heartbeat(config)),
         ("dashboard", dashboard(config)),
+        ("shared", shared(config)),
     ];
     let all = sections.into_iter().flat_map(|(section, values)| {
         values.into_iter().map(move |(key, value)| SettingValue { section, key, value })
@@ -164,18 +165,31 @@ fn dashboard(config: &Config) -> Values {
     ]
 }
 
+fn shared(config: &Config) -> Values {
+    let shared = config.shared.as_ref();
+    vec![
+        ("group", optional(shared.map(|shared| &shared.group))),
+        ("total", optional(shared.map(|shared| shared.total))),
+        ("unit", optional(shared.map(|shared| shared.unit.name()))),
+        ("standby", optional(shared.and_then(|shared| shared.standby.as_ref()))),
+        ("member", optional(shared.map(|shared| &shared.member))),
+        ("term_s", optional(shared.map(|shared| shared.term.as_secs()))),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Endpoints, settings::SECTIONS};
 
     /// Settings that are lists, that name a variable or a file, or that need a kind.
-    const NOT_SHOWN: [(&str, &str); 5] = [
+    const NOT_SHOWN: [(&str, &str); 6] = [
         ("", "groups"),
         ("", "whitelist_file"),
         ("prices", "source"),
         ("heartbeat", "url_env"),
         ("heartbeat", "style"),
+        ("shared", "url_env"),
     ];
 
     #[test]

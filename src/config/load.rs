@@ -17,6 +17,7 @@ use super::{
     prices::PriceLocation,
     problem::{ConfigErrors, Diagnostics, Problem, SourceLocation},
     settings::{self, EntryList, TomlSettings, check_distinct, resolve, resolve_groups},
+    shared::SharedConfig,
     trade_url::TradeUrlError,
 };
 use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
@@ -119,6 +120,7 @@ impl Config {
         limit_orders(&mut policy, &mut diagnostics);
         check_pin_cpu(&policy, &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
+        let shared = read_shared(&mut policy, &variables, &mut diagnostics);
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = of_market.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
@@ -145,6 +147,7 @@ impl Config {
             prices: policy.prices.config,
             alerts,
             dashboard: DashboardConfig { token: environment.dashboard_token, ..policy.dashboard },
+            shared,
             ..Self::new(endpoints, data_dir)
         };
         Ok(Loaded {
@@ -159,6 +162,24 @@ impl Config {
             variables: variables.set_at(),
         })
     }
+}
+
+/// Completes `[shared]` by the environment and the name of this host.
+fn read_shared(
+    policy: &mut TomlSettings,
+    variables: &Variables<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<SharedConfig> {
+    let parsed = policy.shared.take()?;
+    if !cfg!(feature = "shared") {
+        let message = "this program was built without the feature `shared`";
+        let remedy = "remove [shared], or install a released program";
+        diagnostics.problem(Problem::new(parsed.place().clone(), message, remedy));
+    }
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    let of_market = (policy.market, policy.prices.config.coin_usd);
+    parsed.resolve(of_market, (variables, &host), diagnostics)
 }
 
 /// Returns the data directory and the state directory. Other settings may be invalid; `config_file`

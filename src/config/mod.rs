@@ -20,6 +20,7 @@ pub mod prices;
 pub mod problem;
 pub mod reconnection;
 pub mod settings;
+pub mod shared;
 pub mod whitelist_edit;
 pub mod trade_url;
 
@@ -35,6 +36,7 @@ pub use self::{
     market::Market,
     prices::PricesConfig,
     problem::{ConfigErrors, Problem, SourceLocation},
+    shared::SharedConfig,
     trade_url::TradeUrl,
 };
 use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
@@ -177,6 +179,8 @@ pub struct Config {
     pub prices: PricesConfig,
     pub alerts: AlertsConfig,
     pub dashboard: DashboardConfig,
+    /// Budget that is shared with other bots; `None` if there is none.
+    pub shared: Option<SharedConfig>,
     /// Reconnection policy of the feed.
     pub reconnection: ReconnectPolicy,
     /// Source of a new credential after the market rejected the old one.
@@ -243,6 +247,7 @@ impl Config {
             prices: PricesConfig::default(),
             alerts: AlertsConfig::default(),
             dashboard: DashboardConfig::default(),
+            shared: None,
             reconnection: ReconnectPolicy::default(),
             credential_source: None,
             trusted_root: None,

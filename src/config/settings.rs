@@ -7,6 +7,7 @@ mod groups;
 mod item;
 mod percent;
 mod prices;
+mod shared;
 
 use std::collections::HashMap;
 
@@ -19,6 +20,7 @@ use self::feed::{FEED_KEYS, RECONNECTION_KEYS, check_absent, read_feed, read_rec
 use self::groups::{GROUP_KEYS, ParsedGroups, read_groups};
 use self::item::{merge_market_name, read_item, warn_float_of_other_wear};
 use self::prices::{PRICES_KEYS, ParsedPrices, SOURCE_KEYS, read_prices};
+use self::shared::{ParsedShared, SHARED_KEYS, read_shared};
 pub(super) use self::{groups::resolve_groups, percent::resolve};
 use super::{
     Budget, DashboardConfig, FeedConfig, Market, OrdersConfig, SpeedConfig,
@@ -40,7 +42,7 @@ use crate::{
 };
 
 /// Sections of `sniper.toml` and their keys. `""` is the top level.
-pub const SECTIONS: [(&str, &[&str]); 14] = [
+pub const SECTIONS: [(&str, &[&str]); 15] = [
     ("", &ROOT_KEYS),
     ("budget", &BUDGET_KEYS),
     ("orders", &ORDERS_KEYS),
@@ -53,11 +55,12 @@ pub const SECTIONS: [(&str, &[&str]); 14] = [
     ("alert_rules", &RULE_KEYS),
     ("heartbeat", &HEARTBEAT_KEYS),
     ("dashboard", &DASHBOARD_KEYS),
+    ("shared", &SHARED_KEYS),
     ("whitelist", &ENTRY_KEYS),
     ("groups.NAME", &GROUP_KEYS),
 ];
 
-const ROOT_KEYS: [&str; 14] = [
+const ROOT_KEYS: [&str; 15] = [
     "market",
     "whitelist_file",
     "budget",
@@ -70,6 +73,7 @@ const ROOT_KEYS: [&str; 14] = [
     "alert_rules",
     "heartbeat",
     "dashboard",
+    "shared",
     "groups",
     "whitelist",
 ];
@@ -108,6 +112,7 @@ pub(super) struct TomlSettings {
     pub(super) prices: ParsedPrices,
     pub(super) alerts: ParsedAlerts,
     pub(super) dashboard: DashboardConfig,
+    pub(super) shared: Option<ParsedShared>,
     pub(super) entries: EntryList,
     pub(super) groups: ParsedGroups,
     /// Path of the whitelist file, and the location of the setting.
@@ -231,6 +236,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     if let Some(heartbeat) = top.get("heartbeat") {
         read_heartbeat(heartbeat, &mut policy.alerts, context);
     }
+    policy.shared = top.get("shared").and_then(|shared| read_shared(shared, context));
     if let Some(groups) = top.get("groups") {
         policy.groups = read_groups(groups, context);
     }

@@ -11,6 +11,7 @@ use std::{
 use crate::{
     domain::money::Amount,
     domain::time::UnixMs,
+    ledger::status::SharedStatus,
     sniper::view::{SessionCounts, SessionView},
     ws::FeedMetrics,
 };
@@ -98,6 +99,9 @@ pub(super) fn exposition(view: Option<&SessionView>, feed: &FeedMetrics, start: 
         orders(&mut text, view);
         latency(&mut text, view);
         money(&mut text, view);
+        if let Some(status) = &view.status.shared {
+            shared(&mut text, status);
+        }
     }
     text.0
 }
@@ -179,8 +183,16 @@ fn skip_reason(reason: &str) -> &'static str {
         | "max_total"
         | "group_max_quantity"
         | "group_max_total"
+        | "shared_total"
+        | "shared_per_hour"
+        | "shared_per_day"
+        | "shared_max_quantity"
+        | "shared_max_total"
+        | "shared_group_max_quantity"
+        | "shared_group_max_total"
         | "balance_unknown" => "limit",
-        "halted" | "paused" | "not_reconciled" | "stopping" | "entry paused" => "not_ordering",
+        "halted" | "paused" | "not_reconciled" | "stopping" | "entry paused" | "standby"
+        | "shared_starting" | "shared_no_contact" | "shared_refused" => "not_ordering",
         "ledger_unwritable" | "ledger_behind" | "ledger_full" | "before_power_loss" => "ledger",
         "not listed any more"
         | "cannot be joined"
@@ -210,6 +222,28 @@ fn latency(text: &mut Exposition, view: &SessionView) {
         text.0,
         "{NAME}_bucket{{le=\"+Inf\"}} {count}\n{NAME}_sum {sum}\n{NAME}_count {count}"
     );
+}
+
+fn shared(text: &mut Exposition, shared: &SharedStatus) {
+    let is_active = flag(shared.is_active());
+    text.gauge("sniper_shared_active", "1 while the shared budget permits orders.", is_active);
+    let help = "Time since the last contact with the database of the shared budget.";
+    let age = shared.contact_ms.unwrap_or_default();
+    text.gauge("sniper_shared_contact_age_seconds", help, Value::Millis(age));
+    let help = "Transactions with the database of the shared budget.";
+    text.counter("sniper_shared_exchanges_total", help, whole(shared.exchanges));
+    let help = "Transactions that failed or were not answered in time.";
+    text.counter("sniper_shared_exchange_failures_total", help, whole(shared.failures));
+    let help = "Live members of the group, with this one.";
+    let live = shared.members.iter().filter(|member| member.is_live).count();
+    text.gauge("sniper_shared_members", help, whole(live));
+    let coins = |units: i64| Value::Coins(Amount::from_thousandths(units));
+    let help = "Slice of the shared total, in the unit of the group.";
+    text.gauge("sniper_shared_slice", help, coins(shared.slice));
+    let help = "Part of the slice that counts as spent.";
+    text.gauge("sniper_shared_used", help, coins(shared.used));
+    let help = "Part of the shared total that no member has.";
+    text.gauge("sniper_shared_free", help, coins(shared.free));
 }
 
 fn money(text: &mut Exposition, view: &SessionView) {

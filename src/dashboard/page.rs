@@ -18,7 +18,7 @@ use crate::{
     domain::unit,
     ledger::{
         OrderState,
-        status::{FeedStatus, LedgerStatus, LimitStatus},
+        status::{FeedStatus, LedgerStatus, LimitStatus, SharedStatus},
     },
     sniper::{
         activity::{MatchResult, OrderProgress},
@@ -134,6 +134,10 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     if let Some(until) = &status.paused_until {
         writeln!(out, "<p>The market asked to slow down, until {}.</p>", Html(until))?;
     }
+    if let Some(shared) = &status.shared {
+        let class = if shared.problem().is_some() { "bad" } else { "dim" };
+        writeln!(out, "<p class=\"{class}\">{}</p>", Html(shared.headline()))?;
+    }
     for failing in &status.account_failures {
         let (read, cause) = (Html(&failing.read), Html(&failing.cause));
         writeln!(out, "<p class=\"warn\">Account read failing: {read}, {cause}.</p>")?;
@@ -163,6 +167,9 @@ fn headline(view: &SessionView) -> (&'static str, &'static str) {
         (_, "connecting", _) => ("warn", "Connecting"),
         ("not reconciled", _, true) => ("warn", "Not buying yet: checking the account"),
         ("paused", ..) => ("warn", "Paused by the market"),
+        (_, _, true) if view.status.shared.as_ref().is_some_and(|it| !it.is_active()) => {
+            ("warn", "Not buying: the shared budget permits no orders")
+        }
         (_, _, true) => ("good", "Buying"),
         (_, _, false) => ("good", "Watching (dry run)"),
     }
@@ -477,6 +484,9 @@ pub(super) fn is_ready(status: &LedgerStatus) -> Result<(), String> {
     }
     if let Some(failure) = &status.failure {
         return Err(format!("the ledger cannot be written: {failure}"));
+    }
+    if let Some(problem) = status.shared.as_ref().and_then(SharedStatus::problem) {
+        return Err(problem);
     }
     match status.feed.as_ref().map_or("unknown", |feed| feed.state.as_str()) {
         "connected" => Ok(()),

@@ -25,6 +25,8 @@ pub enum AlertKind {
     /// The disk is almost full, or the ledger cannot be written.
     Disk,
     PricesStale,
+    /// The database of a shared budget is away or refuses the bot, or another bot became active.
+    Shared,
     DailySummary,
 }
 
@@ -38,7 +40,7 @@ pub enum Loudness {
 }
 
 impl AlertKind {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Started,
         Self::Stopped,
         Self::Bought,
@@ -55,6 +57,7 @@ impl AlertKind {
         Self::BalanceLow,
         Self::Disk,
         Self::PricesStale,
+        Self::Shared,
         Self::DailySummary,
     ];
 
@@ -77,6 +80,7 @@ impl AlertKind {
             Self::BalanceLow => "balance_low",
             Self::Disk => "disk",
             Self::PricesStale => "prices_stale",
+            Self::Shared => "shared",
             Self::DailySummary => "daily_summary",
         }
     }
@@ -105,7 +109,8 @@ impl AlertKind {
             | Self::LimitReached
             | Self::BalanceLow
             | Self::Disk
-            | Self::PricesStale => Loudness::On,
+            | Self::PricesStale
+            | Self::Shared => Loudness::On,
         }
     }
 }

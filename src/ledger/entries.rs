@@ -16,7 +16,10 @@ use std::{
     sync::Arc,
 };
 
-use super::event::EntrySlot;
+use super::{
+    allowance::{EntryUse, SHARED_ENTRIES_MAX},
+    event::EntrySlot,
+};
 use crate::{
     domain::item_filter::ItemFilter,
     domain::money::Amount,
@@ -154,6 +157,8 @@ pub(super) struct EntryLimits {
     pub(super) max_total: Option<Amount>,
     /// Position of its group.
     pub(super) group: Option<usize>,
+    /// `true` if it has a name, by which its limits may be shared.
+    pub(super) is_named: bool,
 }
 
 /// Limits of one group of the current whitelist.
@@ -162,6 +167,15 @@ pub(super) struct GroupLimits {
     pub(super) group: Arc<EntryGroup>,
     /// Sum of its entries, without orders of unknown entry.
     used: EntryUsage,
+}
+
+/// Limits of the entries with one name.
+#[derive(Clone, Debug)]
+struct NamedLimits {
+    slot: EntrySlot,
+    name: Arc<str>,
+    max_quantity: u32,
+    max_total: Option<Amount>,
 }
 
 /// Name of the group of each slot, indexed by slot.
@@ -176,6 +190,8 @@ pub(super) struct EntryTable {
     used: Vec<EntryUsage>,
     /// Indexed by position in the whitelist.
     limits: Vec<EntryLimits>,
+    /// The first [`SHARED_ENTRIES_MAX`] names, each with the lowest limits of its entries.
+    named: Vec<NamedLimits>,
     groups: Vec<GroupLimits>,
     /// Position in `groups`, indexed by slot; empty without groups.
     slot_groups: Vec<Option<usize>>,
@@ -189,6 +205,7 @@ impl Default for EntryTable {
             slots: Arc::default(),
             used: vec![EntryUsage::default()],
             limits: Vec::new(),
+            named: Vec::new(),
             groups: Vec::new(),
             slot_groups: Vec::new(),
             group_names: Arc::default(),
@@ -213,10 +230,51 @@ impl EntryTable {
                 }
             };
             let (max_quantity, max_total) = (entry.max_quantity, entry.max_total);
-            self.limits.push(EntryLimits { slot, max_quantity, max_total, group: None });
+            let is_named = entry.name.is_some();
+            let limits = EntryLimits { slot, max_quantity, max_total, group: None, is_named };
+            self.limits.push(limits);
         }
+        self.set_named(entries);
         self.set_groups(entries);
         new
+    }
+
+    /// Collects the names of the current whitelist, whose limits are set.
+    fn set_named(&mut self, entries: &[WhitelistEntry]) {
+        self.named.clear();
+        for (entry, limits) in entries.iter().zip(&self.limits) {
+            let Some(name) = &entry.name else { continue };
+            let EntryLimits { slot, max_quantity, max_total, .. } = *limits;
+            if let Some(named) = self.named.iter_mut().find(|named| named.slot == slot) {
+                named.max_quantity = named.max_quantity.min(max_quantity);
+                named.max_total = named.max_total.into_iter().chain(max_total).min();
+            } else if self.named.len() < SHARED_ENTRIES_MAX {
+                let name = name.as_str().into();
+                self.named.push(NamedLimits { slot, name, max_quantity, max_total });
+            }
+        }
+    }
+
+    /// Iterates over the first [`SHARED_ENTRIES_MAX`] names of the current whitelist.
+    pub(super) fn named(&self) -> impl Iterator<Item = EntryUse> {
+        self.named.iter().map(|named| EntryUse {
+            slot: named.slot.0,
+            name: Arc::clone(&named.name),
+            used: self.used(named.slot),
+            max_quantity: Some(named.max_quantity),
+            max_total: named.max_total,
+        })
+    }
+
+    /// Iterates over the first [`SHARED_ENTRIES_MAX`] groups of the current whitelist.
+    pub(super) fn group_uses(&self) -> impl Iterator<Item = EntryUse> {
+        self.groups().take(SHARED_ENTRIES_MAX).map(|(group, used)| EntryUse {
+            slot: EntrySlot::ANY.0,
+            name: Arc::clone(&group.name),
+            used,
+            max_quantity: group.max_quantity,
+            max_total: group.max_total,
+        })
     }
 
     /// Assigns the slots to the groups of the current whitelist, whose limits are set.

@@ -474,6 +474,10 @@ pub enum LedgerEvent {
     },
     /// The coins reserved for lost orders are released.
     LossCleared { by: EvidenceSource },
+    /// The ledger shares the budget of a group from now on.
+    Joined { group: u64 },
+    /// Another bot may spend from the account, or none may any more.
+    AccountShared { is_shared: bool },
 }
 
 impl LedgerEvent {

@@ -10,6 +10,7 @@
 //! - [`state`]: the state that the events determine, and the limit on approvals that are not on disk
 //!   yet; `rate`: the need for it; `steps`: the transitions of an order.
 //! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
+//! - [`allowance`]: slices of limits that several ledgers share.
 //! - [`item`]: the item of an order, informational. [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
 //!   the ledger's.
 //!
@@ -34,6 +35,7 @@
 //! 5. An order that cannot be recorded is not approved.
 
 pub mod account;
+pub mod allowance;
 pub mod control;
 mod database;
 pub mod entries;
@@ -55,6 +57,7 @@ pub mod reconcile;
 pub mod record;
 pub mod rules;
 mod schema;
+pub mod shared_status;
 pub mod state;
 pub mod status;
 mod steps;
@@ -64,6 +67,7 @@ pub mod write_ahead_log;
 mod writer;
 
 pub use self::{
+    allowance::{Allowance, SharedUsage},
     error::LedgerError,
     event::{Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
@@ -112,6 +116,8 @@ pub struct Ledger {
     journal: Option<Journal>,
     /// `None` if the ledger is only in memory.
     own_order_ids: Option<OwnOrderIds>,
+    /// `None` if the ledger is only in memory.
+    id: Option<String>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, LedgerEvent)>,
 }
@@ -134,6 +140,7 @@ impl Ledger {
             state,
             journal,
             own_order_ids,
+            id: None,
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
@@ -165,6 +172,11 @@ impl Ledger {
     /// evidence.
     pub const fn set_look_ups_min(&mut self, look_ups_min: u32) {
         self.state.look_ups_min = look_ups_min;
+    }
+
+    /// Returns the id of a stored ledger.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
     /// Returns the reason if the ledger cannot be written. Nothing is ordered then.

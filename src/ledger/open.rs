@@ -206,7 +206,8 @@ impl Ledger {
         let id = previous.id.clone().unwrap_or_else(new_id);
         let opening = opening_records(location, (&new_entries, &state), &id);
         database.start(&batch, &opening)?;
-        let (own_ids, claim) = (OwnOrderIds::new(&id), live.map(|live| claim(location, live, id)));
+        let own_ids = OwnOrderIds::new(&id);
+        let claim = live.map(|live| claim(location, live, id.clone()));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));
         shared.set_durable_limit(durable_limit);
@@ -225,7 +226,7 @@ impl Ledger {
         };
         let journal = Journal::start(parts).map_err(failed("start the threads of"))?;
         state.reserve_capacity();
-        Ok(Self::new(state, Some(journal), Some(own_ids)))
+        Ok(Self { id: Some(id), ..Self::new(state, Some(journal), Some(own_ids)) })
     }
 }
 

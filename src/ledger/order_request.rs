@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
+    allowance::SharedLimit,
     entries::EntryLimits,
     event::{LedgerEvent, OrderState, Sequence},
     state::{INTENTS_MAX, LedgerState, ORDERS_PER_ID_MAX},
@@ -54,6 +55,7 @@ impl LedgerState {
         self.check_budget(request.price, now)?;
         self.check_balance(request.price)?;
         self.check_rate(now)?;
+        self.check_allowance(request, entry, now)?;
         Ok(LedgerEvent::Reserved {
             sequence: self.next_sequence(),
             id: request.id,
@@ -213,7 +215,7 @@ impl LedgerState {
 }
 
 /// Returns `true` if `spent` plus `price` exceeds `max` or overflows.
-fn exceeds(spent: Amount, price: Amount, max: Amount) -> bool {
+pub(super) fn exceeds(spent: Amount, price: Amount, max: Amount) -> bool {
     spent.checked_add(price).is_none_or(|sum| max < sum)
 }
 
@@ -326,6 +328,24 @@ pub enum RiskRejection {
     /// `max_in_flight` is reached. The order may be retried while the listing is available.
     #[error("{in_flight} orders in flight, max_in_flight is {max}")]
     InFlight { in_flight: u32, max: u32 },
+    /// The budget is shared, and the database has confirmed no slice since the start.
+    #[error("the shared budget has not been confirmed yet (a few seconds after each start)")]
+    NoSlice,
+    /// The budget is shared, and the database has not answered for too long.
+    #[error("no contact with the database of the shared budget; orders ended at {until}")]
+    NoContact { until: UnixMs },
+    /// Another member of the group is active.
+    #[error("this bot is on standby")]
+    Standby,
+    /// The database refuses this member.
+    #[error("the shared budget refuses this bot: {0}")]
+    SharedRefused(&'static str),
+    /// The order would exceed this member's slice of a shared amount.
+    #[error("{spent} spent and {price} more would exceed this bot's slice of {limit}, {slice}")]
+    SharedAmount { limit: SharedLimit, spent: Amount, price: Amount, slice: Amount },
+    /// This member's slice of a shared quantity is used up.
+    #[error("this bot's slice of {limit}, {slice}, is used up: {bought} bought or in flight")]
+    SharedQuantity { limit: SharedLimit, bought: u32, slice: u32 },
 }
 
 impl RiskRejection {
@@ -355,6 +375,11 @@ impl RiskRejection {
             Self::MinBalance { .. } => "min_balance",
             Self::PerMinute { .. } => "max_buys_per_minute",
             Self::InFlight { .. } => "max_in_flight",
+            Self::NoSlice => "shared_starting",
+            Self::NoContact { .. } => "shared_no_contact",
+            Self::Standby => "standby",
+            Self::SharedRefused(_) => "shared_refused",
+            Self::SharedAmount { limit, .. } | Self::SharedQuantity { limit, .. } => limit.name(),
         }
     }
 
@@ -367,6 +392,7 @@ impl RiskRejection {
             | Self::BalanceUnknown
             | Self::Unwritable
             | Self::Behind
+            | Self::NoSlice
             | Self::InFlight { .. } => true,
             Self::Halted
             | Self::Paused { .. }
@@ -385,7 +411,12 @@ impl RiskRejection {
             | Self::PerHour { .. }
             | Self::PerDay { .. }
             | Self::MinBalance { .. }
-            | Self::PerMinute { .. } => false,
+            | Self::PerMinute { .. }
+            | Self::NoContact { .. }
+            | Self::Standby
+            | Self::SharedRefused(_)
+            | Self::SharedAmount { .. }
+            | Self::SharedQuantity { .. } => false,
         }
     }
 }

@@ -215,7 +215,8 @@ impl LedgerState {
             return None;
         }
         let counts = self.counts_toward_total(trade, is_cancelled);
-        if !counts && (!self.baselined || is_cancelled) {
+        let is_other_bot = self.sharing.is_account_shared && *loss == 0;
+        if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
         if counts || *loss > 0 {
@@ -299,7 +300,9 @@ impl LedgerState {
             events.push(LedgerEvent::LossCleared { by: EvidenceSource::Marketplace });
         }
         let missing = self.account.missing_beyond(explained);
-        if (is_loss_settled || !absent.is_empty()) && Amount::ZERO < missing && !has_in_flight {
+        let is_ours = !self.sharing.is_account_shared;
+        let is_decided = is_loss_settled || !absent.is_empty();
+        if is_ours && is_decided && Amount::ZERO < missing && !has_in_flight {
             let listed = self.listed_without_known_status(listed);
             events.push(LedgerEvent::Halted(HaltReason::Disagreement { missing, listed }));
         }

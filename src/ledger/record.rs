@@ -300,6 +300,10 @@ fn fields(event: &LedgerEvent) -> RecordFields {
         LedgerEvent::PriceConfirmed { sequence, price } => {
             RecordFields { first: price.thousandths(), ..RecordFields::of(16).about(sequence) }
         }
+        LedgerEvent::Joined { group } => RecordFields { number: group, ..RecordFields::of(17) },
+        LedgerEvent::AccountShared { is_shared } => {
+            RecordFields { code: u8::from(is_shared), ..RecordFields::of(18) }
+        }
     }
 }
 
@@ -342,6 +346,14 @@ fn event(fields: &RecordFields) -> Option<LedgerEvent> {
         }
         15 => LedgerEvent::LossCleared { by: fields.source()? },
         16 => LedgerEvent::PriceConfirmed { sequence, price: first },
+        17 => LedgerEvent::Joined { group: fields.number },
+        18 => LedgerEvent::AccountShared {
+            is_shared: match fields.code {
+                0 => false,
+                1 => true,
+                _ => return None,
+            },
+        },
         _ => return None,
     })
 }
@@ -762,6 +774,8 @@ mod tests {
                 LedgerEvent::Lost { coins, count, barrier: UnixMs(barrier) }
             }),
             by().prop_map(|by| LedgerEvent::LossCleared { by }),
+            any::<u64>().prop_map(|group| LedgerEvent::Joined { group }),
+            any::<bool>().prop_map(|is_shared| LedgerEvent::AccountShared { is_shared }),
         ]
     }
 

@@ -309,5 +309,7 @@ const fn kind(event: &LedgerEvent) -> &'static str {
         LedgerEvent::PriceConfirmed { .. } => "price_confirmed",
         LedgerEvent::Lost { .. } => "lost",
         LedgerEvent::LossCleared { .. } => "loss_settled",
+        LedgerEvent::Joined { .. } => "joined",
+        LedgerEvent::AccountShared { .. } => "account_shared",
     }
 }

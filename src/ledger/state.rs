@@ -27,6 +27,7 @@ use std::{
 
 use super::{
     account::{AccountBalance, BalanceReading, SETTLE},
+    allowance::Sharing,
     entries::{EntryKey, EntryTable, EntryUsage},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
@@ -106,6 +107,8 @@ pub struct LedgerState {
     pub(super) approved_totals: ApprovedTotals,
     pub(super) first_at: UnixMs,
     pub(super) last_at: UnixMs,
+    /// Shared budget of a group.
+    pub(super) sharing: Sharing,
     /// Time since when nothing is released by age: the wall clock was set and the account has not
     /// been read since. Not recorded, because a start reads the account before it orders.
     pub(super) frozen_at: Option<UnixMs>,
@@ -153,6 +156,7 @@ impl LedgerState {
             approved_totals: ApprovedTotals::default(),
             first_at: UnixMs(0),
             last_at: UnixMs(0),
+            sharing: Sharing::new(),
             frozen_at: None,
             listed_within: SETTLE,
             look_ups_min: 0,
@@ -361,7 +365,8 @@ impl LedgerState {
                 self.spent = Amount::ZERO;
             }
             LedgerEvent::Balance { coins, as_of } => {
-                if let Some(drop) = self.account.read(BalanceReading { coins, as_of, at }) {
+                let drop = self.account.read(BalanceReading { coins, as_of, at });
+                if let Some(drop) = drop.filter(|_drop| !self.sharing.is_account_shared) {
                     let (expected, actual) = (drop.expected, drop.actual);
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }
@@ -384,6 +389,10 @@ impl LedgerState {
             LedgerEvent::LossCleared { by: _ } => {
                 self.loss = CrashLoss::default();
                 self.account.set_crash_reserve(Amount::ZERO);
+            }
+            LedgerEvent::Joined { group } => self.on_joined(group),
+            LedgerEvent::AccountShared { is_shared } => {
+                self.sharing.is_account_shared = is_shared;
             }
         }
         Ok(())
@@ -412,6 +421,8 @@ impl LedgerState {
         }
         self.entries.add(entry, price);
         self.spent = self.spent.saturating_add(price);
+        self.sharing.add(sequence, price);
+        self.sharing.on_changed(sequence);
         self.account.reserve(price);
         self.in_flight = self.in_flight.saturating_add(1);
         Ok(())
@@ -431,6 +442,7 @@ impl LedgerState {
         let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
         let spent = in_budget.map(|intent| intent.price).fold(Amount::ZERO, sum);
         agree(spent == self.spent, "total")?;
+        agree(self.shared_spent() == self.sharing.spent, "shared total")?;
 
         let mut used: HashMap<EntrySlot, EntryUsage> = HashMap::new();
         for intent in counting() {

@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use super::shared_status::SharedStatus;
 use super::{price_status::PriceStatus, state::Snapshot};
 use crate::{
     domain::latency::format_latency,
@@ -206,6 +207,9 @@ pub struct LedgerStatus {
     /// `true` if the settings on disk were changed and are not in force.
     #[serde(default)]
     pub settings_changed: bool,
+    /// Budget that is shared with other bots; `None` without one.
+    #[serde(default)]
+    pub shared: Option<SharedStatus>,
 }
 
 impl LedgerStatus {
@@ -226,6 +230,7 @@ impl LedgerStatus {
         if let Some(failure) = self.failure.as_ref().filter(|_| is_live) {
             problems.push(format!("the ledger cannot be written: {failure}"));
         }
+        problems.extend(self.shared.as_ref().and_then(SharedStatus::problem));
         let running = self.running_ms.map(Duration::from_millis);
         if is_live
             && !self.reconciled
@@ -278,6 +283,7 @@ impl LedgerStatus {
             priority_refused: Vec::new(),
             paused_entries: Vec::new(),
             settings_changed: false,
+            shared: None,
         }
     }
 }
@@ -365,6 +371,9 @@ impl fmt::Display for LedgerStatus {
         for AccountFailure { read, since, cause, remedy } in &self.account_failures {
             writeln!(f, "account read    {read} failing since {since}: {cause}")?;
             writeln!(f, "                what to do: {remedy}")?;
+        }
+        if let Some(shared) = &self.shared {
+            write!(f, "{shared}")?;
         }
         self.write_settings(f)?;
         for (index, source) in self.prices.iter().enumerate() {

@@ -94,14 +94,17 @@ impl LedgerState {
         let sequence = before.sequence;
         *self.at_mut(sequence)? = after;
         let in_budget = self.budget_from <= sequence;
+        self.sharing.on_changed(sequence);
         if before.state.counts() {
             self.entries.subtract(before.entry, before.price);
+            self.sharing.subtract(sequence, before.price);
             if in_budget {
                 self.spent = self.spent.saturating_sub(before.price);
             }
         }
         if after.state.counts() {
             self.entries.add(after.entry, after.price);
+            self.sharing.add(sequence, after.price);
             if in_budget {
                 self.spent = self.spent.saturating_add(after.price);
             }

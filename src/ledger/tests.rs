@@ -19,6 +19,7 @@ mod losses;
 mod model;
 mod proofs;
 mod releases;
+mod shared;
 
 pub(crate) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };

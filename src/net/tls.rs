@@ -42,7 +42,7 @@ impl Tls {
     ///
     /// Returns [`TlsError::SetUp`] in a broken build.
     pub fn new() -> Result<Self, TlsError> {
-        Self::build(None)
+        Self::build(&[])
     }
 
     /// Trusts Mozilla's roots and this one.
@@ -52,7 +52,16 @@ impl Tls {
     /// Returns [`TlsError::Root`] if it is not a certificate, and [`TlsError::SetUp`] in a broken
     /// build.
     pub fn with_root(root: &CertificateDer<'_>) -> Result<Self, TlsError> {
-        Self::build(Some(root))
+        Self::build(std::slice::from_ref(root))
+    }
+
+    /// Trusts Mozilla's roots and these.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`with_root`](Self::with_root).
+    pub fn with_roots(roots: &[CertificateDer<'_>]) -> Result<Self, TlsError> {
+        Self::build(roots)
     }
 
     /// Trusts Mozilla's roots and the one of the configuration.
@@ -62,12 +71,12 @@ impl Tls {
     /// Same as [`with_root`](Self::with_root).
     pub fn from_config(config: &Config) -> Result<Self, TlsError> {
         let root = config.trusted_root.as_deref().map(CertificateDer::from);
-        Self::build(root.as_ref())
+        Self::build(root.as_slice())
     }
 
-    fn build(root: Option<&CertificateDer<'_>>) -> Result<Self, TlsError> {
+    fn build(trusted: &[CertificateDer<'_>]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        if let Some(root) = root {
+        for root in trusted {
             roots.add(root.clone().into_owned()).map_err(TlsError::Root)?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());

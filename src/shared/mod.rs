@@ -8,6 +8,8 @@
 //! - [`exchange`]: what a member and the database say to each other, in one transaction.
 //! - [`database`]: the transaction as a pure function, which the SQL of `store` repeats.
 //! - [`member`]: the member's side as a pure state machine, with [`slice`] and [`standby`].
+//! - `store`: the transaction in PostgreSQL.
+//! - [`convert`]: between a ledger and the protocol; [`exchanger`]: access to a database.
 //! - [`split`]: which account of a market orders a listing.
 
 pub mod exchange;
@@ -17,5 +19,9 @@ mod slice;
 mod standby;
 pub mod member;
 pub mod split;
+#[cfg(feature = "shared")]
+pub mod store;
+pub mod convert;
+pub mod exchanger;
 #[cfg(test)]
 mod tests;

@@ -114,6 +114,9 @@ impl<B: OrderSender> Engine<B> {
         }
         self.is_other_account = false;
         self.is_bound = true;
+        if let Some(sharing) = self.sharing.as_mut().filter(|sharing| sharing.account.is_none()) {
+            sharing.account = Some(user.id.clone());
+        }
         // Without the field the account counts as not flagged.
         self.is_flagged = user.is_flagged.unwrap_or(false);
         if let Some(balance) = user.balance {
@@ -157,6 +160,7 @@ impl<B: OrderSender> Engine<B> {
         self.update_ledger(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
         if *complete {
             self.wall_drift_at_read_ms = self.wall_drift_ms;
+            self.on_account_settled(*started, now);
         }
         self.report_purchases(&purchases, now);
         self.report_overdue(now);
@@ -169,6 +173,7 @@ impl<B: OrderSender> Engine<B> {
         }
         self.has_purchases = false;
         self.ledger.reconcile_without_list(started, now.wall);
+        self.on_account_settled(started, now);
         self.wall_drift_at_read_ms = self.wall_drift_ms;
         self.report_overdue(now);
     }
@@ -308,6 +313,7 @@ impl<B: OrderSender> Engine<B> {
             status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
             status.paused_entries = self.paused_labels();
             status.settings_changed = self.is_settings_changed;
+            status.shared = self.shared_status();
             self.show_failing_reads(status);
         }
         // A failed request changed nothing; its cause is in the reply.

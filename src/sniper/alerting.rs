@@ -137,6 +137,8 @@ impl<B: OrderSender> Engine<B> {
                 | RiskRejection::PerHour { .. }
                 | RiskRejection::PerDay { .. }
                 | RiskRejection::PerMinute { .. }
+                | RiskRejection::SharedAmount { .. }
+                | RiskRejection::SharedQuantity { .. }
                 | RiskRejection::Full { .. }
         );
         let limit = rejection.name();

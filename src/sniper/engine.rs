@@ -36,6 +36,7 @@ use super::{
     notified::{Notified, UNREADABLE},
     ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
+    sharing::Sharing,
     stats::{BoughtItem, SessionStats},
     trade_log::{self, MatchedEntry},
 };
@@ -138,6 +139,8 @@ pub struct Engine<B> {
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
+    /// `None` unless the budget is shared.
+    pub(super) sharing: Option<Box<Sharing>>,
     near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
@@ -198,6 +201,7 @@ impl<B: OrderSender> Engine<B> {
             activity: Activity::default(),
             price_recorder: None,
             alerting: EngineAlerts::default(),
+            sharing: None,
             near_misses: NearMissLog::default(),
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
@@ -317,6 +321,7 @@ impl<B: OrderSender> Engine<B> {
         }
         if !matches!(decision, Decision::Matched(_)) {
             self.request_cache_warming(now);
+            self.remember_on_standby(&trade);
         }
         if self.activity.is_observed()
             && let Decision::Mismatched { entry, mismatch } = &decision
@@ -439,6 +444,9 @@ impl<B: OrderSender> Engine<B> {
         if secret::appears_in(trade.id.as_str()) {
             self.stats.skip("its id repeats a credential");
             trade_log::skipped(trade, &"its id contains a credential", Some(0));
+            return None;
+        }
+        if self.sharing.is_some() && self.is_for_another_bot(trade) {
             return None;
         }
         match eligibility(trade, self.server_time(now), self.is_flagged) {

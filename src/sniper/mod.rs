@@ -3,6 +3,7 @@
 //! - [`engine`]: the synchronous decision, which takes the time as an argument.
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
 //! - [`rules`]: replaces whitelist, limits and prices while it runs.
+//! - [`sharing`]: what it may order of a budget that several bots share.
 //! - `deferred`: the listings that are ordered later. `ordered_item`: their items in the ledger.
 //! - [`activity`], [`view`]: recent events and snapshots for other threads.
 //! - [`near_misses`]: which listings without a match have a log line.
@@ -24,6 +25,7 @@ mod notified;
 mod ordered_item;
 pub mod queue;
 pub mod rules;
+pub mod sharing;
 pub mod stats;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,7 @@ use self::{
     account_updates::feed_status,
     engine::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
     rules::RulesChange,
+    sharing::SharedUpdate,
     view::{SessionWatch, ViewCell},
 };
 use crate::{
@@ -228,6 +231,10 @@ impl<B: OrderSender> Sniper<B> {
                     }
                     None => inputs.rules = None,
                 },
+                update = next(&mut inputs.shared) => match update {
+                    Some(update) => self.engine().on_shared_update(update, Now::read()),
+                    None => inputs.shared = None,
+                },
                 () = self.changed.notified() => {}
                 () = ready(connection) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -350,6 +357,8 @@ pub struct EngineInputs {
     pub wanted: Option<WantedSender>,
     /// Rules that replace the present ones; `None` if they cannot be reloaded.
     pub rules: Option<mpsc::Receiver<RulesChange>>,
+    /// Permissions of a shared budget; `None` without one.
+    pub shared: Option<mpsc::Receiver<SharedUpdate>>,
     /// Receives the requests to reload the settings.
     pub reloads: Option<std::sync::mpsc::SyncSender<PendingRequest>>,
     /// Start of the session, from which `status` computes its running time.

@@ -1,6 +1,7 @@
 //! Tests of the engine with an order sender that only records its orders.
 
 mod paused;
+mod shared;
 
 use std::{
     cell::{Cell, RefCell},

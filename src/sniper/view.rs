@@ -149,6 +149,7 @@ impl<B: OrderSender> Engine<B> {
             LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
         status.feed = Some(feed);
         status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
+        status.shared = self.shared_status();
         self.show_failing_reads(&mut status);
         let usage = |index| self.ledger.state().entry_usage(index).unwrap_or_default();
         let counts = self.match_counts.iter().take(ENTRIES_MAX).enumerate();

@@ -89,7 +89,8 @@ const fn nice_of(thread: ThreadName) -> Option<i32> {
         | ThreadName::Log
         | ThreadName::Recorder
         | ThreadName::Alerts
-        | ThreadName::Dashboard => Some(OTHER_NICE),
+        | ThreadName::Dashboard
+        | ThreadName::Sharing => Some(OTHER_NICE),
         // `sniper halt` must take effect on a busy machine, too.
         ThreadName::Control | ThreadName::Other => None,
     }

@@ -28,6 +28,8 @@ const PURE: &[&str] = &[
     "src/commands/capture/outcome.rs",
     "src/commands/capture/source.rs",
     "src/config/credential.rs",
+    "src/config/shared.rs",
+    "src/shared/store/connect.rs",
     "src/config/document.rs",
     "src/config/environment.rs",
     "src/config/first_settings.rs",
@@ -165,6 +167,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/session/harness.rs",
     "tests/it/terminal.rs",
     "tests/long/feed.rs",
+    "tests/shared/database.rs",
     "tests/long/session/standstill.rs",
     "tests/long/session/volume.rs",
 ];

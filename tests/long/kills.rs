@@ -144,7 +144,7 @@ fn faults(texts: &[&str]) -> Vec<Fault> {
 
 /// Prints the progress and the violations of a long run immediately.
 #[expect(clippy::print_stderr, reason = "a violation is reported when it is found")]
-fn report(text: &str) {
+pub(crate) fn report(text: &str) {
     eprintln!("{text}");
 }
 

@@ -11,6 +11,12 @@
 mod buyer;
 #[path = "../it/certificate.rs"]
 mod certificate;
+#[cfg(feature = "shared")]
+#[path = "../shared/database.rs"]
+#[expect(dead_code, reason = "other tests use the rest")]
+mod database;
 mod feed;
 mod kills;
 mod session;
+#[cfg(feature = "shared")]
+mod shared;

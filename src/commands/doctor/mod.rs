@@ -151,6 +151,7 @@ pub async fn run_checks<M: Marketplace>(
     account(&feed.market, config, &mut done).await;
     done(disk(&config.data_dir));
     done(alerts(config).await);
+    done(shared_budget(config).await);
     done(bot(config).await);
     report
 }
@@ -513,6 +514,26 @@ async fn alerts(config: &Config) -> DoctorStep {
         true => DoctorStep::ok(name, started.elapsed(), seen.join(", ")),
         false => {
             DoctorStep::failed(name, started.elapsed(), problems.join("; "), remedies.join("; "))
+        }
+    }
+}
+
+/// Reads the group of `[shared]`.
+async fn shared_budget(config: &Config) -> DoctorStep {
+    let (name, started) = ("shared budget", Instant::now());
+    #[cfg(feature = "shared")]
+    let checked = super::shared_group::check(config).await;
+    // The settings reject a group in a build without the feature.
+    #[cfg(not(feature = "shared"))]
+    let checked = Ok::<_, (String, String)>(match &config.shared {
+        Some(shared) => shared.group.clone(),
+        None => "no [shared] budget".to_owned(),
+    });
+    match checked {
+        Ok(seen) => DoctorStep::ok(name, started.elapsed(), seen),
+        Err((problem, remedy)) => {
+            let problem = Escaped(&problem).to_string();
+            DoctorStep::failed(name, started.elapsed(), problem, remedy)
         }
     }
 }

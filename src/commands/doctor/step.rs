@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{commands::summary::decimal, domain::latency::format_latency};
 
 /// Names of the steps in JSON, in order of execution.
-pub const STEPS: [&str; 15] = [
+pub const STEPS: [&str; 16] = [
     "settings",
     "DNS",
     "TCP",
@@ -22,6 +22,7 @@ pub const STEPS: [&str; 15] = [
     "clock interval",
     "disk",
     "alerts",
+    "shared budget",
     BOT,
 ];
 

@@ -48,7 +48,7 @@ const SECRET_PREFIX: &str = "whsec_";
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Name of a variable, and the place that names it.
-type NamedVariable = (String, SourceLocation);
+pub(super) type NamedVariable = (String, SourceLocation);
 
 /// Content of the sections, without the values of the variables.
 #[derive(Clone, Debug, Default)]
@@ -311,7 +311,7 @@ fn required(
 
 /// Reads the name of a variable. A value in its place is not repeated in the problem, because it
 /// would be a secret.
-fn variable(
+pub(super) fn variable(
     fields: &TableFields<'_, '_>,
     (key, example): (&str, &str),
     context: &mut ParseContext<'_, '_>,

@@ -8,12 +8,13 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    commands::session::{SessionEnd, TradingSession},
+    commands::session::{SessionEnd, SessionStart, TradingSession},
     commands::summary::Summary,
     config::{Config, Generation, Sources},
     domain::money::Amount,
     domain::trade::Trade,
     markets::csgoroll::Csgoroll,
+    shared::exchanger::MemoryGroup,
     shutdown::{Shutdown, ShutdownReason},
     sim::{Delivery, ListedItem, Rate, SimServer, SimSettings},
     sniper::{Now, Sniper, stats::SessionStats},
@@ -61,6 +62,8 @@ pub(crate) fn redline(price: i64) -> ListedItem {
 /// Settings of a session, with a temporary directory.
 pub(crate) struct TestBot {
     pub(crate) config: Config,
+    /// Group of a shared budget.
+    group: Option<MemoryGroup>,
     _directory: TempDir,
 }
 
@@ -89,6 +92,8 @@ impl TestBot {
             "CSGOROLL_WS_URL" => Some(ws.to_owned()),
             "CSGOROLL_HTTP_URL" => Some(http.to_owned()),
             "CSGOROLL_SESSION" => session.map(str::to_owned),
+            // Of a group in memory.
+            "SNIPER_SHARED_URL" => Some("postgres://me@localhost/bots".to_owned()),
             _ => None,
         };
         let sources = Sources {
@@ -106,7 +111,13 @@ impl TestBot {
         };
         let config =
             Config { reconnection: ReconnectPolicy::new(limits).unwrap(), ..config.config };
-        Self { config, _directory: directory }
+        Self { config, group: None, _directory: directory }
+    }
+
+    /// Shares its budget, as its settings say, in this group.
+    pub(crate) fn with_group(mut self, group: &MemoryGroup) -> Self {
+        self.group = Some(group.clone());
+        self
     }
 
     pub(crate) fn with_generation(mut self, generation: Generation) -> Self {
@@ -128,7 +139,8 @@ impl TestBot {
         let mut stop = Shutdown::without_signals(None);
         let mut feed = Feed::new(Csgoroll::new(&self.config), self.config.clone());
         let filler = feed.fill_gaps();
-        let mut session = TradingSession::start(&feed, filler).unwrap();
+        let options = SessionStart { shared_group: self.group.clone(), ..SessionStart::default() };
+        let mut session = TradingSession::start_with(&feed, filler, options).unwrap();
         let sniper = session.sniper();
         let on_trade = |trade: Trade<'_>| {
             observe(&trade);

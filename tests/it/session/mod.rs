@@ -23,6 +23,7 @@ pub(crate) mod process;
 mod program;
 mod rejections;
 mod reload;
+mod shared;
 mod standing;
 mod unknown;
 mod waiting;

@@ -1,0 +1,453 @@
+//! `sniper shared`: creates, shows and changes the budget that several bots share, and releases a
+//! member that is gone.
+
+use std::{collections::BTreeMap, fmt, process::ExitCode, time::Duration};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::{AppError, CommandContext, block_on, local_time::format_local, report};
+use crate::{
+    config::{Config, SharedConfig},
+    domain::{
+        money::{Amount, Decimals},
+        time::{UnixMs, format_duration},
+    },
+    shared::{
+        exchange::Limit,
+        store::{
+            GroupStatus, Initialized, LimitStatus, MemberStatus, OrderStatus, SetError, Store,
+            StoreError,
+        },
+    },
+    text::{Escaped, counted},
+};
+
+/// Examples in the help.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sniper shared init
+  sniper shared status
+  sniper shared set
+  sniper shared release csgoroll-host2
+  sniper shared release csgoroll-host2 --spent 37.50 --stopped";
+
+/// Arguments of `shared`.
+#[derive(Clone, Debug, Args)]
+pub struct SharedGroupArgs {
+    #[command(subcommand)]
+    pub command: SharedGroupCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum SharedGroupCommand {
+    /// Create the tables and the group of [shared], unless they exist
+    Init,
+    /// Show the members: last contact, slice, used, and who is active since when
+    Status,
+    /// Write `total` of [shared] into the database
+    Set {
+        /// Also go on after the database was restored from a backup, when all members have reported
+        #[arg(long)]
+        restored: bool,
+    },
+    /// Release a member that is gone; without --spent, only show what is known about it
+    Release {
+        #[arg(value_name = "MEMBER")]
+        member: String,
+        /// What the member spent of the total, in the unit of the group; the rest becomes free
+        #[arg(long, value_name = "AMOUNT", value_parser = parse_amount)]
+        spent: Option<Amount>,
+        /// Number of another limit that the member used, as `shared status --json` names it
+        #[arg(long = "used", value_name = "LIMIT=NUMBER", value_parser = parse_used)]
+        used: Vec<(String, i64)>,
+        /// Declare that the process of the member does not run
+        #[arg(long)]
+        stopped: bool,
+    },
+}
+
+/// Failure of the command.
+#[derive(Debug, thiserror::Error)]
+pub enum SharedGroupError {
+    #[error("there is no [shared] section in sniper.toml")]
+    NoSection,
+    #[error("{0:?} is not a limit; `sniper shared status --json` names them")]
+    UnknownLimit(String),
+    #[error("the shared budget cannot be used")]
+    Store(#[from] SetError),
+}
+
+impl SharedGroupError {
+    /// Returns the exit code, as defined by `sysexits.h`.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoSection => super::check::EXIT_CONFIG,
+            Self::UnknownLimit(_) => 2,
+            Self::Store(SetError::Store(_)) => report::EXIT_GIVEN_UP,
+            Self::Store(_) => 1,
+        }
+    }
+}
+
+impl From<StoreError> for SharedGroupError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+fn parse_amount(text: &str) -> Result<Amount, String> {
+    let amount = Amount::parse(text, Decimals::Three).map_err(|error| error.to_string())?;
+    if amount < Amount::ZERO { Err("is negative".to_owned()) } else { Ok(amount) }
+}
+
+fn parse_used(text: &str) -> Result<(String, i64), String> {
+    let (limit, number) = text.rsplit_once('=').ok_or("write LIMIT=NUMBER")?;
+    let number = number.parse().ok().filter(|number| *number >= 0).ok_or("is not a number")?;
+    Ok((limit.to_owned(), number))
+}
+
+/// Text and JSON of a result, and whether it is a success.
+struct GroupReport {
+    text: String,
+    json: Value,
+    is_success: bool,
+}
+
+/// Runs `sniper shared`.
+///
+/// # Errors
+///
+/// Returns an [`AppError`] if the settings are invalid, the database cannot be used, or the result
+/// cannot be printed.
+pub fn run(context: CommandContext<'_>, args: &SharedGroupArgs) -> Result<ExitCode, AppError> {
+    let config = context.load(false)?.config;
+    let report = block_on(async { Ok(run_command(&config, &args.command).await?) })?;
+    match context.output.is_json() {
+        true => context.output.json(&report.json)?,
+        false => report::print(&report.text)?,
+    }
+    Ok(if report.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_command(
+    config: &Config,
+    command: &SharedGroupCommand,
+) -> Result<GroupReport, SharedGroupError> {
+    let shared = config.shared.as_ref().ok_or(SharedGroupError::NoSection)?;
+    let mut store = Store::new(shared, config.market.name())?;
+    match command {
+        SharedGroupCommand::Init => init(shared, &mut store).await,
+        SharedGroupCommand::Status => {
+            let status = store.status().await?;
+            let group = Group { name: &shared.group, status: &status };
+            let is_success = group.problems().is_empty();
+            Ok(GroupReport { text: group.to_string(), json: group.to_json(), is_success })
+        }
+        SharedGroupCommand::Set { restored } => {
+            store.set_total(shared.total.thousandths()).await?;
+            if *restored {
+                store.end_restored().await?;
+            }
+            let status = store.status().await?;
+            let group = Group { name: &shared.group, status: &status };
+            Ok(GroupReport { text: group.to_string(), json: group.to_json(), is_success: true })
+        }
+        SharedGroupCommand::Release { member, spent, used, stopped } => {
+            let mut limits = BTreeMap::new();
+            for (name, number) in used {
+                let limit = Limit::from_text(name);
+                let limit = limit.ok_or_else(|| SharedGroupError::UnknownLimit(name.clone()))?;
+                limits.insert(limit, *number);
+            }
+            let Some(spent) = spent else { return known_of(shared, &mut store, member).await };
+            limits.insert(Limit::Total, spent.thousandths());
+            store.release(member, &limits, *stopped).await?;
+            let unit = shared.unit.name();
+            Ok(GroupReport {
+                text: format!("Released {}: {spent} {unit} count as spent.\n", Escaped(member)),
+                json: json!({"mode": "shared release", "member": member, "spent": spent.to_string()}),
+                is_success: true,
+            })
+        }
+    }
+}
+
+async fn init(shared: &SharedConfig, store: &mut Store) -> Result<GroupReport, SharedGroupError> {
+    let term_ms = i64::try_from(shared.term.as_millis()).unwrap_or(i64::MAX);
+    let done = store.initialize(shared.total.thousandths(), term_ms).await?;
+    let status = store.status().await?;
+    let (group, unit) = (&shared.group, &status.unit);
+    let total = Amount::from_thousandths(status.total);
+    let text = match done {
+        Initialized::Created => {
+            format!("Created the group {group} with a total of {total} {unit}.\n")
+        }
+        Initialized::Exists if total == shared.total => {
+            format!("The group {group} exists already, with a total of {total} {unit}.\n")
+        }
+        Initialized::Exists => format!(
+            "The group {group} exists already, with a total of {total} {unit}. To set it to {}, run \
+             `sniper shared set`.\n",
+            shared.total
+        ),
+    };
+    let json = json!({
+        "mode": "shared init",
+        "group": group,
+        "created": done == Initialized::Created,
+        "total": total.to_string(),
+        "unit": unit,
+    });
+    Ok(GroupReport { text, json, is_success: true })
+}
+
+/// Shows what the database knows about a member, so that the user can state what it spent.
+async fn known_of(
+    shared: &SharedConfig,
+    store: &mut Store,
+    member: &str,
+) -> Result<GroupReport, SharedGroupError> {
+    let status = store.status().await?;
+    let found = status.members.iter().find(|it| it.name.0 == member);
+    let found = found.ok_or_else(|| SetError::NoMember(member.to_owned()))?;
+    let orders = store.member_orders(member).await?;
+    let known = Known { member: found, orders: &orders, unit: &status.unit };
+    let json = json!({
+        "mode": "shared release",
+        "group": shared.group,
+        "member": member_json(found),
+        "orders": orders.iter().map(order_json).collect::<Vec<_>>(),
+        "released": false,
+    });
+    Ok(GroupReport { text: known.to_string(), json, is_success: false })
+}
+
+/// What the database knows about a member that may be released.
+struct Known<'a> {
+    member: &'a MemberStatus,
+    orders: &'a [OrderStatus],
+    unit: &'a str,
+}
+
+impl fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { member, orders, unit } = self;
+        let total = total_of(member);
+        let name = &member.name.0;
+        writeln!(f, "{name} on {}, last contact {} ago", member.market, silent(member))?;
+        writeln!(f, "  slice       {} {unit}", amount(total.slice))?;
+        writeln!(f, "  reported    {} {unit} used", amount(total.used))?;
+        let rest = total.slice.saturating_sub(total.used);
+        writeln!(f, "  unreported  at most {} {unit}", amount(rest))?;
+        for (limit, row) in member.limits.iter().filter(|(limit, _)| **limit != Limit::Total) {
+            writeln!(
+                f,
+                "  {}  slice {}, used {}",
+                Escaped(&limit.to_string()),
+                row.slice,
+                row.used
+            )?;
+        }
+        if !orders.is_empty() {
+            let count = counted(orders.len(), "order", "orders");
+            writeln!(f, "  {count} that may have been charged, newest first:")?;
+        }
+        for order in *orders {
+            let (listing, price) = (Escaped(&order.listing), amount(order.price));
+            writeln!(f, "    {:>6}  {:<10} {price:>10}  {listing}", order.number, order.state)?;
+        }
+        writeln!(
+            f,
+            "Nothing was changed. Compare this with the purchases of its account on the market, then \
+             run:\n  sniper shared release {name} --spent AMOUNT\nwith all that it spent since it \
+             joined the group, at least {}. Add --stopped if its last contact was less than 66 min \
+             ago and its process does not run.",
+            amount(total.used)
+        )
+    }
+}
+
+/// A group with its name.
+struct Group<'a> {
+    name: &'a str,
+    status: &'a GroupStatus,
+}
+
+impl Group<'_> {
+    /// Returns what needs the user.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.status.is_restored {
+            problems.push(
+                "The database was restored from a backup, so slices may be lost and no member orders. \
+                 When all members have reported, run `sniper shared set --restored`."
+                    .to_owned(),
+            );
+        }
+        let free = self.status.free();
+        if free < 0 {
+            problems.push(format!(
+                "The slices exceed the total by {}: it was lowered, or a member spent more than it was \
+                 released with.",
+                amount(free.saturating_neg())
+            ));
+        }
+        problems
+    }
+
+    fn to_json(&self) -> Value {
+        let status = self.status;
+        let roles = status.roles.iter().map(|role| {
+            json!({
+                "standby": role.standby,
+                "active": role.role.active.0,
+                "epoch": role.role.epoch,
+                "since_ms": role.role.since_ms,
+                "renewed_ago_ms": role.renewed_ago_ms,
+                "resigned": role.role.is_resigned,
+            })
+        });
+        json!({
+            "mode": "shared status",
+            "group": self.name,
+            "unit": status.unit,
+            "total": amount(status.total),
+            "used": amount(status.used()),
+            "free": amount(status.free()),
+            "term_ms": status.term_ms,
+            "sequence": status.sequence,
+            "restored": status.is_restored,
+            "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
+            "standbys": roles.collect::<Vec<_>>(),
+            "problems": self.problems(),
+        })
+    }
+
+    fn state_of(&self, member: &MemberStatus) -> String {
+        if member.is_released {
+            return "released".to_owned();
+        }
+        let Some(standby) = &member.standby else { return String::new() };
+        match self.status.roles.iter().find(|role| role.standby == *standby) {
+            Some(role) if role.role.active == member.name => {
+                let since = format_local(UnixMs(role.role.since_ms));
+                let state = match () {
+                    () if role.role.is_resigned => "resigned",
+                    () if role.renewed_ago_ms > self.status.term_ms => "term ended",
+                    () => "active",
+                };
+                format!("{state} for {standby}, since {since}")
+            }
+            _ => format!("standby for {standby}"),
+        }
+    }
+}
+
+impl fmt::Display for Group<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, unit) = (self.status, &self.status.unit);
+        writeln!(
+            f,
+            "Group {}: total {} {unit}, used {}, free {}",
+            self.name,
+            amount(status.total),
+            amount(status.used()),
+            amount(status.free()),
+        )?;
+        for problem in self.problems() {
+            writeln!(f, "Warning: {problem}")?;
+        }
+        if status.members.is_empty() {
+            return writeln!(f, "No member yet: start a bot with these settings.");
+        }
+        writeln!(
+            f,
+            "{:<28} {:>10} {:>10}  {:<14} state",
+            "member", "slice", "used", "last contact"
+        )?;
+        for member in &status.members {
+            let total = total_of(member);
+            let (slice, used) = (amount(total.slice), amount(total.used));
+            let (name, seen) = (&member.name.0, format!("{} ago", silent(member)));
+            let line =
+                format!("{name:<28} {slice:>10} {used:>10}  {seen:<14} {}", self.state_of(member));
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+fn total_of(member: &MemberStatus) -> LimitStatus {
+    member.limits.get(&Limit::Total).copied().unwrap_or(LimitStatus { slice: 0, used: 0 })
+}
+
+fn amount(units: i64) -> String {
+    Amount::from_thousandths(units).to_string()
+}
+
+fn silent(member: &MemberStatus) -> String {
+    format_duration(Duration::from_millis(u64::try_from(member.silent_ms).unwrap_or(0)))
+}
+
+fn member_json(member: &MemberStatus) -> Value {
+    let limits = member.limits.iter().map(
+        |(limit, row)| json!({"limit": limit.to_string(), "slice": row.slice, "used": row.used}),
+    );
+    let total = total_of(member);
+    json!({
+        "name": member.name.0,
+        "market": member.market,
+        "standby": member.standby,
+        "silent_ms": member.silent_ms,
+        "released": member.is_released,
+        "slice": amount(total.slice),
+        "used": amount(total.used),
+        "limits": limits.collect::<Vec<_>>(),
+    })
+}
+
+fn order_json(order: &OrderStatus) -> Value {
+    json!({
+        "number": order.number,
+        "listing": order.listing,
+        "state": order.state,
+        "price": amount(order.price),
+    })
+}
+
+/// Reads the group for `doctor`. Returns what was seen, or the problem and its remedy.
+pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
+    let Some(shared) = &config.shared else { return Ok("no [shared] budget".to_owned()) };
+    let failed = |error: StoreError| {
+        let remedy = match error {
+            StoreError::NoGroup | StoreError::NoSchema => "run `sniper shared init`",
+            StoreError::NewerSchema { .. } => "update sniper",
+            StoreError::Unit { .. } => "correct `unit` in [shared]",
+            _ => "check the address in .env, the database and the network",
+        };
+        (crate::text::error_chain(&error), remedy.to_owned())
+    };
+    let mut store = Store::new(shared, config.market.name()).map_err(failed)?;
+    let status = store.status().await.map_err(failed)?;
+    let group = Group { name: &shared.group, status: &status };
+    if let Some(problem) = group.problems().into_iter().next() {
+        return Err((problem, "run `sniper shared status`".to_owned()));
+    }
+    let own = status.members.iter().find(|member| member.name.0 == shared.member);
+    if own.is_some_and(|own| own.is_released) {
+        let problem = format!("the member {} was released", shared.member);
+        return Err((problem, "set another `member` in [shared]".to_owned()));
+    }
+    if status.total != shared.total.thousandths() {
+        let problem = format!(
+            "the total in the database is {}, and `total` in [shared] is {}",
+            amount(status.total),
+            shared.total
+        );
+        return Err((problem, "run `sniper shared set`, or correct `total`".to_owned()));
+    }
+    let members = counted(status.members.len(), "member", "members");
+    let (free, unit) = (amount(status.free()), &status.unit);
+    Ok(format!("group {}, {members}, {free} {unit} free, at {}", shared.group, shared.url))
+}

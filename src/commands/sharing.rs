@@ -1,0 +1,612 @@
+//! Background thread of a shared budget: it carries the state of the ledger to the database and the
+//! permissions back, and is the only part of a session that waits for the database.
+//!
+//! Each round tells the engine what it may do, reads in the same step what counts, and sends an
+//! exchange if one is due. The engine never waits for it: without a further round, a permission ends by
+//! itself.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use tracing::{error, info, warn};
+
+use super::AppError;
+#[cfg(feature = "shared")]
+use crate::shared::store::Store;
+use crate::{
+    alerts::{AlertEvent, AlertSender},
+    clock,
+    config::{Config, Mode, shared::SharedConfig},
+    domain::{
+        money::Amount,
+        time::{UnixMs, format_duration},
+        whitelist_entry::WhitelistEntry,
+    },
+    execution::OrderClient,
+    ledger::{
+        Allowance, SharedUsage,
+        allowance::{Permit, SHARED_ENTRIES_MAX, stable_hash},
+        shared_status::{ACTIVE, MEMBERS_SHOWN_MAX, STANDBY, SharedMember},
+        status::SharedStatus,
+    },
+    markets::Marketplace,
+    shared::{
+        convert::{self, GroupView},
+        exchange::{Exchange, Limit, MemberName, OrderRecord, Refusal, Reply, Role},
+        exchanger::{ExchangeError, Exchanger, MemoryGroup},
+        member::{Member, MemberSettings, MemberState, Permission, Report},
+        split,
+    },
+    sniper::{
+        Engine, Now, Sniper,
+        sharing::{OwnsListing, SharedReport, SharedUpdate, Takeover},
+    },
+    threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
+};
+
+const WHAT: &str = "the thread of the shared budget";
+/// Maximum number of updates that wait for the engine.
+const UPDATES_QUEUED_MAX: usize = 1;
+/// Interval in which the use of the slices is read.
+const USE_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval until the account is known.
+const ACCOUNT_INTERVAL: Duration = Duration::from_millis(100);
+/// Maximum time of an exchange of a bot without standbys.
+const EXCHANGE_MAX: Duration = Duration::from_secs(3);
+/// Time without contact after which it is reported.
+const REPORTED_AFTER_MS: i64 = 10_000;
+/// Maximum time from the first contact to the first slice.
+const FIRST_SLICE_MS: i64 = 5_000;
+/// Time since the last exchange of a member within which it is live, for display and shares.
+const LIVE_MS: i64 = 10_000;
+/// Maximum time to give the slice back when the session stops.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// Maximum number of orders that wait to be reported. The oldest are dropped first.
+const REPORTED_LATER_MAX: usize = 65_536;
+/// File with the highest sequence number of the group that was seen.
+const SEEN_FILE: &str = "shared.seen";
+
+/// What the thread needs to know of its session.
+struct SharingSettings {
+    config: SharedConfig,
+    market: &'static str,
+    /// Id of the ledger.
+    ledger: String,
+    /// Folder of the ledger.
+    data_dir: PathBuf,
+    alerts: AlertSender,
+    alarm: Alarm,
+}
+
+/// Handle of the thread. Dropping it stops the thread.
+#[derive(Debug)]
+pub(super) struct SharingThread {
+    stop: oneshot::Sender<()>,
+}
+
+impl SharingThread {
+    /// Gives back what is not used, and the role, and ends the thread. Waits at most [`STOP_MAX`] for
+    /// the database. The engine must have stopped ordering.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the thread ends with the updates.
+    pub(super) async fn finish(self, sniper: &Sniper, mut updates: mpsc::Receiver<SharedUpdate>) {
+        // The thread may have ended.
+        let _ended = self.stop.send(()).is_err();
+        let serve = async {
+            while let Some(update) = updates.recv().await {
+                sniper.with_engine(|engine| engine.on_shared_update(update, Now::read()));
+            }
+        };
+        if timeout(STOP_MAX, serve).await.is_err() {
+            warn!("The slice of the shared budget was not given back: the database did not answer");
+        }
+    }
+}
+
+/// Parts of a session whose budget is shared.
+pub(super) type SharingParts = (SharingThread, mpsc::Receiver<SharedUpdate>);
+
+/// Shares the budget of a live session with other bots, if the settings say so. `group` replaces the
+/// database of the settings.
+///
+/// # Errors
+///
+/// Returns [`AppError::Start`] if the whitelist has too many names, or the thread cannot be started.
+pub(super) fn share<M: Marketplace>(
+    config: &Config,
+    engine: &mut Engine<Arc<OrderClient>>,
+    (alerts, alarm): (AlertSender, &Alarm),
+    group: Option<MemoryGroup>,
+) -> Result<Option<SharingParts>, AppError> {
+    let Some(shared) = config.shared.as_ref().filter(|_shared| config.mode == Mode::Live) else {
+        return Ok(None);
+    };
+    check_names(&config.whitelist)?;
+    let market = M::CAPABILITIES.name;
+    let exchanger: Box<dyn Exchanger> = match group {
+        Some(group) => Box::new(group),
+        None => open_store(shared, market)?,
+    };
+    let ledger = engine.ledger().id().unwrap_or_default().to_owned();
+    engine.share(&shared.group, shared.standby.is_some(), Now::read());
+    let settings = SharingSettings {
+        config: shared.clone(),
+        market,
+        ledger,
+        data_dir: config.data_dir.clone(),
+        alerts,
+        alarm: alarm.clone(),
+    };
+    start(settings, exchanger).map(Some)
+}
+
+#[cfg(feature = "shared")]
+fn open_store(config: &SharedConfig, market: &str) -> Result<Box<dyn Exchanger>, AppError> {
+    let store = Store::new(config, market).map_err(|error| AppError::start(WHAT, error))?;
+    Ok(Box::new(store))
+}
+
+#[cfg(not(feature = "shared"))]
+fn open_store(_config: &SharedConfig, _market: &str) -> Result<Box<dyn Exchanger>, AppError> {
+    Err(AppError::start(WHAT, "this program was built without the feature `shared`"))
+}
+
+/// Checks that the limits of every named entry and group can be shared.
+fn check_names(entries: &[WhitelistEntry]) -> Result<(), AppError> {
+    let names: HashSet<&str> = entries.iter().filter_map(|entry| entry.name.as_deref()).collect();
+    let groups: HashSet<&str> = entries.iter().filter_map(WhitelistEntry::group_name).collect();
+    if names.len().max(groups.len()) <= SHARED_ENTRIES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "a shared budget allows at most {SHARED_ENTRIES_MAX} named entries and as many groups"
+    );
+    Err(AppError::start(WHAT, message))
+}
+
+/// Starts the thread. Returns the updates for the engine.
+fn start(
+    settings: SharingSettings,
+    exchanger: Box<dyn Exchanger>,
+) -> Result<(SharingThread, mpsc::Receiver<SharedUpdate>), AppError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| AppError::start(WHAT, error))?;
+    let (updates, receiver) = mpsc::channel(UPDATES_QUEUED_MAX);
+    let (stop, stopped) = oneshot::channel();
+    let guard = ThreadGuard::new(ThreadName::Sharing, settings.alarm.clone());
+    let work = move || {
+        priority::lower(ThreadName::Sharing);
+        let task = SharingTask::new(settings, exchanger, updates);
+        runtime.block_on(async {
+            tokio::select! {
+                () = task.run(stopped) => guard.finished(),
+                () = wait_for_failpoint(ThreadName::Sharing) => {}
+            }
+        });
+    };
+    thread::Builder::new()
+        .name(ThreadName::Sharing.to_string())
+        .spawn(work)
+        .map_err(|error| AppError::start(WHAT, error))?;
+    Ok((SharingThread { stop }, receiver))
+}
+
+struct SharingTask {
+    settings: SharingSettings,
+    exchanger: Box<dyn Exchanger>,
+    updates: mpsc::Sender<SharedUpdate>,
+    /// Hash of the account, once it is known.
+    account: String,
+    usage: Option<SharedUsage>,
+    /// Orders that are not in the database as they are.
+    unreported: BTreeMap<u32, OrderRecord>,
+    takeover: Option<Takeover>,
+    role: Option<Role>,
+    contact: Contact,
+    refusal: Option<Refusal>,
+    seen: u64,
+    first_contact: Option<i64>,
+    has_had_slice: bool,
+}
+
+/// Contact with the database.
+#[derive(Default)]
+struct Contact {
+    exchanges: u64,
+    failures: u64,
+    error: Option<String>,
+    /// Start of the failures since the last success.
+    failing_since: Option<i64>,
+    is_reported: bool,
+}
+
+/// Waits until the session stops, also after it has.
+struct Stop {
+    requested: oneshot::Receiver<()>,
+    is_requested: bool,
+}
+
+impl Stop {
+    /// Waits for this time, or until the stop is requested.
+    async fn sleep(&mut self, time: Duration) {
+        if self.is_requested {
+            return tokio::time::sleep(time).await;
+        }
+        tokio::select! {
+            _dropped = &mut self.requested => self.is_requested = true,
+            () = tokio::time::sleep(time) => {}
+        }
+    }
+
+    fn is_requested(&mut self) -> bool {
+        self.is_requested |=
+            !matches!(self.requested.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        self.is_requested
+    }
+}
+
+impl SharingTask {
+    fn new(
+        settings: SharingSettings,
+        exchanger: Box<dyn Exchanger>,
+        updates: mpsc::Sender<SharedUpdate>,
+    ) -> Self {
+        Self {
+            settings,
+            exchanger,
+            updates,
+            account: String::new(),
+            usage: None,
+            unreported: BTreeMap::new(),
+            takeover: None,
+            role: None,
+            contact: Contact::default(),
+            refusal: None,
+            seen: 0,
+            first_contact: None,
+            has_had_slice: false,
+        }
+    }
+
+    /// Runs until the engine is gone, or until the slice was given back after the stop.
+    async fn run(mut self, stopped: oneshot::Receiver<()>) {
+        let mut stop = Stop { requested: stopped, is_requested: false };
+        let Some(mut member) = self.join(&mut stop).await else { return };
+        loop {
+            if stop.is_requested() {
+                member.stop();
+            }
+            let now = clock::now().0;
+            let permission = self.take_over(member.usable(now)).await;
+            let Some(report) = self.tell(&member, &permission).await else { return };
+            if let Some(exchange) = member.next(&report, clock::now().0) {
+                self.exchange(&mut member, &exchange).await;
+                continue;
+            }
+            if member.is_stopped() {
+                return;
+            }
+            let wait = member.next_at().saturating_sub(clock::now().0).max(1);
+            let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX));
+            stop.sleep(wait.min(USE_INTERVAL)).await;
+        }
+    }
+
+    /// Waits until the account is known. Returns `None` if the session ends before.
+    async fn join(&mut self, stop: &mut Stop) -> Option<Member> {
+        let account = loop {
+            if stop.is_requested() {
+                return None;
+            }
+            let status = self.status_of("starting");
+            let report = self.send((Box::default(), None), (None, status)).await?;
+            self.take_usage(report.usage);
+            if let Some(account) = report.account {
+                break account;
+            }
+            stop.sleep(ACCOUNT_INTERVAL).await;
+        };
+        let SharingSettings { config, market, ledger, .. } = &self.settings;
+        self.account = format!("{:016x}", stable_hash(&format!("{market}\n{account}")));
+        self.seen = self.read_seen();
+        Some(Member::new(MemberSettings {
+            name: MemberName(config.member.clone()),
+            ledger: ledger.clone(),
+            market: (*market).to_owned(),
+            account: self.account.clone(),
+            standby: config.standby.clone(),
+            seen: self.seen,
+        }))
+    }
+
+    /// Reads the orders of the account's other bots when this one becomes active. Until that has
+    /// succeeded, it stays on standby.
+    async fn take_over(&mut self, permission: Permission) -> Permission {
+        let Some(epoch) = permission.epoch else {
+            if permission.state == MemberState::Standby && self.takeover.take().is_some() {
+                self.report_role(false);
+            }
+            return permission;
+        };
+        if self.takeover.as_ref().is_some_and(|takeover| takeover.epoch == epoch) {
+            return permission;
+        }
+        let own = MemberName(self.settings.config.member.clone());
+        let limit = self.exchange_max();
+        let failure = match timeout(limit, self.exchanger.orders(&self.account)).await {
+            Ok(Ok(orders)) => {
+                let others = orders.into_iter().filter(|(member, _order)| *member != own);
+                let ordered = others.map(|(_member, order)| order.key.id).collect();
+                self.takeover = Some(Takeover { epoch, ordered });
+                self.report_role(true);
+                return permission;
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => "the database did not answer in time".to_owned(),
+        };
+        warn!(
+            "Active, but still on standby until the orders of the bot before are read: {failure}"
+        );
+        self.contact.error = Some(failure);
+        Permission { state: MemberState::Standby, epoch: None, ..permission }
+    }
+
+    fn report_role(&self, is_active: bool) {
+        let Some(standby) = self.settings.config.standby.clone() else { return };
+        self.settings.alerts.emit(clock::wall(), || match is_active {
+            true => AlertEvent::TookOver { standby },
+            false => AlertEvent::OnStandby { standby },
+        });
+    }
+
+    /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is gone.
+    async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
+        let mut allowance =
+            convert::allowance(&self.settings.config, permission, self.usage.as_ref());
+        if matches!(allowance.permit, Permit::Until(_)) && !self.has_slice(permission, &allowance) {
+            allowance.permit = Permit::Starting;
+        }
+        let owns = self.owns(permission);
+        let status = self.status(member, permission);
+        let takeover = permission.epoch.and(self.takeover.clone());
+        let report = self.send((Box::new(allowance), owns), (takeover, status)).await?;
+        self.take_usage(report.usage);
+        let used = self.usage.as_ref()?;
+        let slice = permission.slices.get(&Limit::Total).copied().unwrap_or_default();
+        let view = GroupView {
+            free: member.free().unwrap_or_default(),
+            slice,
+            live: i64::try_from(live(member).count()).unwrap_or(i64::MAX).saturating_add(1),
+            is_standby: permission.state == MemberState::Standby,
+        };
+        Some(Report {
+            usage: convert::usage(&self.settings.config, used, view),
+            orders: self
+                .unreported
+                .values()
+                .take(crate::shared::exchange::REPORTS_MAX)
+                .cloned()
+                .collect(),
+            in_force: permission.revision,
+        })
+    }
+
+    /// Returns `true` from the first slice on, or if none came in time. Before, listings wait.
+    fn has_slice(&mut self, permission: &Permission, allowance: &Allowance) -> bool {
+        if !self.has_had_slice {
+            let now = clock::now().0;
+            let first = permission.contact_ms.map(|at| *self.first_contact.get_or_insert(at));
+            let is_late = first.is_some_and(|first| FIRST_SLICE_MS <= now.saturating_sub(first));
+            self.has_had_slice = is_late || Amount::ZERO < allowance.total;
+        }
+        self.has_had_slice
+    }
+
+    async fn send(
+        &self,
+        (allowance, owns): (Box<Allowance>, Option<OwnsListing>),
+        (takeover, status): (Option<Takeover>, SharedStatus),
+    ) -> Option<SharedReport> {
+        let (reply, report) = oneshot::channel();
+        let update = SharedUpdate { allowance, owns, takeover, status, reply };
+        self.updates.send(update).await.ok()?;
+        report.await.ok()
+    }
+
+    fn take_usage(&mut self, usage: SharedUsage) {
+        let changed = usage.changed.iter().filter_map(convert::order_record);
+        self.unreported.extend(changed.map(|order| (order.sequence, order)));
+        while self.unreported.len() > REPORTED_LATER_MAX {
+            self.unreported.pop_first();
+        }
+        self.usage = Some(usage);
+    }
+
+    /// Returns which listings this bot orders, if the market's listings are split.
+    fn owns(&self, permission: &Permission) -> Option<OwnsListing> {
+        let accounts = permission.accounts.clone();
+        if accounts.len() < 2 {
+            return None;
+        }
+        let own = self.account.clone();
+        Some(Box::new(move |id| split::owner(id, &accounts) == Some(own.as_str())))
+    }
+
+    /// Maximum time of an exchange: an active bot must be able to try again within its term.
+    fn exchange_max(&self) -> Duration {
+        let SharedConfig { standby, term, .. } = &self.settings.config;
+        match standby {
+            Some(_name) => (*term / 4).clamp(Duration::from_secs(1), EXCHANGE_MAX),
+            None => EXCHANGE_MAX,
+        }
+    }
+
+    async fn exchange(&mut self, member: &mut Member, exchange: &Exchange) {
+        self.contact.exchanges = self.contact.exchanges.saturating_add(1);
+        let limit = self.exchange_max();
+        let done = timeout(limit, self.exchanger.exchange(exchange)).await;
+        let now = clock::now().0;
+        let late = || Err(ExchangeError("the database did not answer in time".to_owned()));
+        match done.unwrap_or_else(|_elapsed| late()) {
+            Ok(reply) => {
+                self.on_contact(now);
+                self.on_reply(&reply);
+                if member.on_reply(exchange, &reply, now) {
+                    for order in &exchange.orders {
+                        if self.unreported.get(&order.sequence) == Some(order) {
+                            self.unreported.remove(&order.sequence);
+                        }
+                    }
+                }
+                if self.seen != member.seen() {
+                    self.seen = member.seen();
+                    self.write_seen();
+                }
+            }
+            Err(error) => {
+                member.on_failure(exchange);
+                self.on_failure(error.to_string(), now);
+            }
+        }
+    }
+
+    fn on_reply(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Done(confirmed) | Reply::Stale(confirmed) => {
+                self.role.clone_from(&confirmed.role);
+                if self.refusal.take().is_some() {
+                    info!("Shared budget accepts this bot again");
+                }
+            }
+            Reply::Refused(refusal) => {
+                if self.refusal.as_ref() == Some(refusal) {
+                    return;
+                }
+                let reason = convert::refusal_text(refusal);
+                error!("Shared budget refuses this bot, no order is sent: {reason}");
+                self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedRefused { reason });
+                self.refusal = Some(refusal.clone());
+            }
+        }
+    }
+
+    fn on_contact(&mut self, now: i64) {
+        let Contact { failing_since, is_reported, error, .. } = &mut self.contact;
+        *error = None;
+        let since = failing_since.take();
+        if std::mem::take(is_reported) {
+            let after = now.saturating_sub(since.unwrap_or(now));
+            let after = Duration::from_millis(u64::try_from(after).unwrap_or_default());
+            info!("Shared budget reachable again after {}", format_duration(after));
+            self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedBack { after });
+        }
+    }
+
+    fn on_failure(&mut self, cause: String, now: i64) {
+        let contact = &mut self.contact;
+        contact.failures = contact.failures.saturating_add(1);
+        let since = *contact.failing_since.get_or_insert(now);
+        contact.error = Some(cause.clone());
+        if !contact.is_reported && REPORTED_AFTER_MS <= now.saturating_sub(since) {
+            contact.is_reported = true;
+            warn!("Shared budget not reachable: {cause}; orders go on within the confirmed slice");
+            self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedDown { cause });
+        }
+    }
+
+    fn status(&self, member: &Member, permission: &Permission) -> SharedStatus {
+        let now = clock::now().0;
+        let state = match (&permission.state, permission.contact_ms) {
+            (MemberState::Active, _) if now < permission.until_ms => ACTIVE,
+            (MemberState::Standby, _) => STANDBY,
+            (MemberState::Refused(_), _) => "refused",
+            (MemberState::Stopped, _) => "stopping",
+            (_, None) => "starting",
+            (_, Some(_contact)) => "no contact",
+        };
+        let slice = permission.slices.get(&Limit::Total).copied().unwrap_or_default();
+        let used =
+            self.usage.as_ref().map_or(0, |usage| self.settings.config.to_group(usage.total.used));
+        let age = |at: i64| u64::try_from(now.saturating_sub(at)).unwrap_or_default();
+        let members = member.peers().take(MEMBERS_SHOWN_MAX).map(|peer| SharedMember {
+            name: peer.name.0.clone(),
+            market: peer.market.clone(),
+            is_live: peer.silent_ms < LIVE_MS,
+            silent_ms: u64::try_from(peer.silent_ms).unwrap_or_default(),
+        });
+        SharedStatus {
+            contact_ms: permission.contact_ms.map(age),
+            slice,
+            used,
+            free: member.free().unwrap_or_default(),
+            members: members.collect(),
+            ..self.status_of(state)
+        }
+    }
+
+    fn status_of(&self, state: &str) -> SharedStatus {
+        let SharedConfig { group, member, unit, .. } = &self.settings.config;
+        let Contact { exchanges, failures, error, .. } = &self.contact;
+        let role = self.role.as_ref().filter(|role| !role.is_resigned);
+        SharedStatus {
+            group: group.clone(),
+            member: member.clone(),
+            unit: unit.name().to_owned(),
+            state: state.to_owned(),
+            refused: self.refusal.as_ref().map(|refusal| convert::refusal_text(refusal).to_owned()),
+            active: role.map(|role| role.active.0.clone()),
+            active_since: role.map(|role| UnixMs(role.since_ms).to_string()),
+            exchanges: *exchanges,
+            failures: *failures,
+            error: error.clone(),
+            ..SharedStatus::default()
+        }
+    }
+
+    fn seen_path(&self) -> PathBuf {
+        self.settings.data_dir.join(SEEN_FILE)
+    }
+
+    /// Reads the highest sequence number that this bot has seen of its group; 0 if it was not kept.
+    fn read_seen(&self) -> u64 {
+        let text = match fs::read_to_string(self.seen_path()) {
+            Ok(text) => text,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    warn!(
+                        "{SEEN_FILE} cannot be read: {error}; a restored database may go unnoticed"
+                    );
+                }
+                return 0;
+            }
+        };
+        let of_group = text.trim().strip_prefix(self.settings.config.group.as_str());
+        of_group.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+    }
+
+    fn write_seen(&self) {
+        let text = format!("{} {}\n", self.settings.config.group, self.seen);
+        if let Err(error) = fs::write(self.seen_path(), text) {
+            tracing::debug!("{SEEN_FILE} cannot be written: {error}");
+        }
+    }
+}
+
+/// Iterates over the other members that had an exchange recently.
+fn live(member: &Member) -> impl Iterator<Item = ()> {
+    member.peers().filter(|peer| peer.silent_ms < LIVE_MS).map(|_peer| ())
+}

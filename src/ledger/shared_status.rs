@@ -1,0 +1,177 @@
+//! State of a shared budget, for `sniper status`, its JSON, the page and the metrics. Pure.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::{money::Amount, time::format_duration},
+    text::{Escaped, counted},
+};
+
+/// State of a bot that may order.
+pub const ACTIVE: &str = "active";
+/// State of a bot while another one is active.
+pub const STANDBY: &str = "standby";
+/// Maximum number of members in a status.
+pub const MEMBERS_SHOWN_MAX: usize = 20;
+
+/// Another member of the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedMember {
+    pub name: String,
+    pub market: String,
+    /// It had contact with the database recently.
+    pub is_live: bool,
+    /// Time since then, by the clock of the database.
+    pub silent_ms: u64,
+}
+
+/// State of this bot in its group. Amounts are thousandths of the group's unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedStatus {
+    pub group: String,
+    pub member: String,
+    pub unit: String,
+    /// `active`, `standby`, `starting`, `no contact` or `refused`.
+    pub state: String,
+    /// Reason of `refused`.
+    pub refused: Option<String>,
+    /// Active bot of this one's standby name, with its start.
+    pub active: Option<String>,
+    pub active_since: Option<String>,
+    /// Time since the last contact with the database; `None` before the first.
+    pub contact_ms: Option<u64>,
+    pub slice: i64,
+    pub used: i64,
+    /// Part of the group's total that no member has.
+    pub free: i64,
+    pub exchanges: u64,
+    pub failures: u64,
+    /// Cause of the last failure, if no exchange has succeeded since.
+    pub error: Option<String>,
+    /// At most [`MEMBERS_SHOWN_MAX`].
+    pub members: Vec<SharedMember>,
+}
+
+impl SharedStatus {
+    pub fn is_active(&self) -> bool {
+        self.state == ACTIVE
+    }
+
+    /// Returns the problem that needs the user, if there is one.
+    pub fn problem(&self) -> Option<String> {
+        let error = self.error.as_deref().unwrap_or("no answer");
+        match self.state.as_str() {
+            "refused" => {
+                let reason = self.refused.as_deref().unwrap_or("no reason");
+                Some(format!("the shared budget refuses this bot: {reason}"))
+            }
+            "no contact" => Some(format!("no contact with the shared budget: {error}")),
+            _ => None,
+        }
+    }
+
+    /// Formats an amount of the group.
+    fn amount(units: i64) -> Amount {
+        Amount::from_thousandths(units)
+    }
+}
+
+impl SharedStatus {
+    /// Describes the state in one line.
+    pub fn headline(&self) -> String {
+        let Self { group, member, unit, slice, used, free, .. } = self;
+        let [slice, used, free] = [*slice, *used, *free].map(Self::amount);
+        let (group, member) = (Escaped(group), Escaped(member));
+        format!(
+            "{group} as {member}: {}, {used} {unit} used of a slice of {slice}, {free} free",
+            self.role()
+        )
+    }
+
+    fn role(&self) -> String {
+        let mut text = self.state.clone();
+        if let Some(reason) = &self.refused {
+            text.push_str(&format!(" ({})", Escaped(reason)));
+        }
+        if let Some(active) = self.active.as_deref().filter(|_active| !self.is_active()) {
+            text.push_str(&format!(", active is {}", Escaped(active)));
+        }
+        if let Some(since) = &self.active_since {
+            text.push_str(&format!(" since {since}"));
+        }
+        text
+    }
+}
+
+impl fmt::Display for SharedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let live = self.members.iter().filter(|member| member.is_live).count();
+        let live = counted(live, "other live member", "other live members");
+        let (group, member) = (Escaped(&self.group), Escaped(&self.member));
+        writeln!(f, "shared          {group} as {member}: {}, {live}", self.role())?;
+        let [slice, used, free] = [self.slice, self.used, self.free].map(Self::amount);
+        let unit = &self.unit;
+        writeln!(f, "                {used} {unit} used of a slice of {slice}; {free} free")?;
+        match (self.contact_ms, &self.error) {
+            (_, None) => Ok(()),
+            (None, Some(error)) => {
+                writeln!(f, "                no contact yet: {}", Escaped(error))
+            }
+            (Some(ms), Some(error)) => {
+                let age = format_duration(Duration::from_millis(ms));
+                writeln!(f, "                last contact {age} ago: {}", Escaped(error))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str) -> SharedStatus {
+        SharedStatus {
+            group: "main".to_owned(),
+            member: "a".to_owned(),
+            unit: "USD".to_owned(),
+            state: state.to_owned(),
+            slice: 40_000,
+            used: 12_500,
+            free: 460_000,
+            ..SharedStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_standby_names_the_active_bot_and_has_no_problem() {
+        let shared = SharedStatus {
+            active: Some("b".to_owned()),
+            active_since: Some("2026-03-01T10:00:00.000Z".to_owned()),
+            members: vec![SharedMember { is_live: true, ..SharedMember::default() }],
+            ..status(STANDBY)
+        };
+        assert_eq!(
+            shared.to_string(),
+            "shared          main as a: standby, active is b since 2026-03-01T10:00:00.000Z, 1 other live member\n\
+             \x20               12.50 USD used of a slice of 40.00; 460.00 free\n"
+        );
+        assert_eq!(shared.problem(), None);
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_shown_and_becomes_a_problem_without_contact() {
+        let away = SharedStatus {
+            contact_ms: Some(61_000),
+            error: Some("connection refused".to_owned()),
+            ..status(ACTIVE)
+        };
+        let line = "                last contact 1 min 1 s ago: connection refused\n";
+        assert!(away.to_string().ends_with(line), "{away}");
+        assert_eq!(away.problem(), None, "its slice is still in force");
+        let silent = SharedStatus { state: "no contact".to_owned(), ..away };
+        let problem = "no contact with the shared budget: connection refused";
+        assert_eq!(silent.problem().as_deref(), Some(problem));
+    }
+}

@@ -1,0 +1,322 @@
+//! Tests of the slices of a shared budget, against books that are kept apart.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::ledger::{
+    allowance::{Allowance, EntrySlice, Permit, SharedLimit},
+    entries::tests::grouped,
+};
+
+/// Two named entries in a group, and one without a name.
+fn entries() -> Vec<WhitelistEntry> {
+    let limits = (Some(1_000), Some(coins(1_000)));
+    let limited = |name| WhitelistEntry { max_total: Some(coins(1_000)), ..entry(Some(name)) };
+    let bounded = |entry| grouped(entry, "both", limits);
+    vec![bounded(limited("first")), bounded(limited("second")), entry(None)]
+}
+
+fn windows() -> Budget {
+    Budget { per_hour: Some(coins(100_000)), per_day: Some(coins(100_000)), ..budget() }
+}
+
+fn shared() -> Ledger {
+    let mut ledger = Ledger::in_memory(windows(), &entries(), false);
+    ledger.share("main", T0);
+    ledger
+}
+
+const UNLIMITED: EntrySlice = EntrySlice { quantity: 1_000, total: Amount::MAX };
+
+/// Slices that no test reaches unless it lowers them.
+fn allowance(ledger: &mut Ledger) -> Allowance {
+    let mut allowance = Allowance {
+        permit: Permit::Until(after(1_000_000)),
+        total: Amount::MAX,
+        per_hour: Amount::MAX,
+        per_day: Amount::MAX,
+        groups: vec![("both".into(), UNLIMITED)],
+        ..Allowance::default()
+    };
+    for entry in ledger.shared_usage(T0).entries {
+        allowance.set_entry(entry.slot, UNLIMITED);
+    }
+    allowance
+}
+
+fn allow(ledger: &mut Ledger, change: impl FnOnce(&mut Allowance)) {
+    let mut allowance = allowance(ledger);
+    change(&mut allowance);
+    assert!(ledger.set_allowance(Box::new(allowance)).is_some());
+}
+
+#[test]
+fn nothing_is_approved_without_a_permit_or_after_its_end() {
+    let mut ledger = shared();
+    assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NoSlice);
+    for (permit, expected) in [
+        (Permit::Standby, RiskRejection::Standby),
+        (Permit::Refused("why"), RiskRejection::SharedRefused("why")),
+        (Permit::Until(T0), RiskRejection::NoContact { until: T0 }),
+    ] {
+        allow(&mut ledger, |allowance| allowance.permit = permit);
+        assert_rejected(&mut ledger, order_request(1, 1), T0, expected);
+    }
+    allow(&mut ledger, |allowance| {
+        allowance.permit = Permit::Until(T0.plus(Duration::from_millis(1)))
+    });
+    let _approved = ledger.reserve(order_request(1, 1), T0).unwrap();
+}
+
+#[test]
+fn a_limit_without_a_slice_allows_nothing() {
+    let refused = |change: fn(&mut Allowance)| {
+        let mut ledger = shared();
+        allow(&mut ledger, change);
+        ledger.reserve(order_request(1, 1), T0).map(drop).unwrap_err().name()
+    };
+    assert_eq!(refused(|it| it.total = Amount::ZERO), "shared_total");
+    assert_eq!(refused(|it| it.per_hour = Amount::ZERO), "shared_per_hour");
+    assert_eq!(refused(|it| it.per_day = Amount::ZERO), "shared_per_day");
+    assert_eq!(refused(|it| it.entries.clear()), "shared_max_quantity");
+    assert_eq!(refused(|it| it.groups.clear()), "shared_group_max_quantity");
+    let no_total = |slices: &mut EntrySlice| slices.total = Amount::ZERO;
+    let mut ledger = shared();
+    allow(&mut ledger, |it| it.entries.iter_mut().for_each(no_total));
+    let rejection = RiskRejection::SharedAmount {
+        limit: SharedLimit::EntryTotal,
+        spent: Amount::ZERO,
+        price: coins(1),
+        slice: Amount::ZERO,
+    };
+    assert_rejected(&mut ledger, order_request(1, 1), T0, rejection);
+    assert_eq!(
+        rejection.to_string(),
+        "0.00 spent and 1.00 more would exceed this bot's slice of its entry's max_total, 0.00"
+    );
+    let unnamed = OrderRequest { entry: 2, ..order_request(1, 1) };
+    let _approved = ledger.reserve(unnamed, T0).unwrap();
+}
+
+#[test]
+fn a_ledger_that_does_not_share_has_no_slices() {
+    let mut ledger = ledger(budget());
+    assert!(ledger.set_allowance(Box::default()).is_none());
+    let _effects = place_order(&mut ledger, order_request(1, 5), &BOUGHT, T0);
+    assert!(!ledger.is_sharing());
+}
+
+#[test]
+fn the_shared_total_counts_since_the_ledger_joined_and_a_new_budget_changes_nothing() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], false);
+    let _effects = place_order(&mut ledger, order_request(1, 5), &UNKNOWN, T0);
+    let used = |ledger: &mut Ledger| ledger.shared_usage(T0).total.used;
+    ledger.share("main", T0);
+    assert_eq!(used(&mut ledger), coins(0));
+    allow(&mut ledger, |_unlimited| {});
+    let _effects = place_order(&mut ledger, order_request(2, 7), &BOUGHT, T0);
+    ledger.new_budget(operator(), T0);
+    assert_eq!(used(&mut ledger), coins(7));
+    let evidence = Evidence::NotBought;
+    let _effects = ledger.resolve(&id(1), evidence, operator(), T0).unwrap();
+    assert_eq!(used(&mut ledger), coins(7), "an order from before does not free what came after");
+    ledger.share("other", T0);
+    assert_eq!(used(&mut ledger), coins(0));
+    ledger.share("main", T0);
+    assert_eq!(used(&mut ledger), coins(7), "the group is joined once");
+    ledger.state().check().unwrap();
+}
+
+#[test]
+fn a_restart_keeps_what_counts_against_the_shared_total() {
+    let folder = tempfile::tempdir().unwrap();
+    let used = |ledger: &mut Ledger| ledger.shared_usage(T0).total.used;
+    let mut ledger = disk::open(folder.path(), "boot", T0);
+    let approved = disk::reserve(&mut ledger, order_request(1, 1), T0);
+    let _effects = ledger.settle(approved.key(), &BOUGHT, T0).unwrap();
+    ledger.share("main", T0);
+    let mut allowance = allowance(&mut ledger);
+    allowance.groups.clear();
+    ledger.set_allowance(Box::new(allowance)).unwrap();
+    let approved = disk::reserve(&mut ledger, order_request(2, 2), T0);
+    let _effects = ledger.settle(approved.key(), &BOUGHT, T0).unwrap();
+    assert_eq!(used(&mut ledger), coins(2));
+    let image = disk::crash_image(folder.path());
+    drop(ledger);
+    for folder in [folder.path(), image.path()] {
+        let mut ledger = disk::open(folder, "boot", T0);
+        ledger.share("main", T0);
+        assert_eq!(used(&mut ledger), coins(2));
+        let rejection = ledger.reserve(order_request(3, 1), T0).unwrap_err();
+        assert_eq!(rejection, RiskRejection::NoSlice, "until the database has confirmed a slice");
+        ledger.state().check().unwrap();
+    }
+}
+
+#[test]
+fn changed_orders_are_reported_once() {
+    let mut ledger = shared();
+    allow(&mut ledger, |_unlimited| {});
+    let _effects = place_order(&mut ledger, order_request(1, 5), &BOUGHT, T0);
+    let states = |ledger: &mut Ledger| -> Vec<OrderState> {
+        ledger.shared_usage(T0).changed.iter().map(|order| order.state).collect()
+    };
+    assert_eq!(states(&mut ledger), [OrderState::Bought]);
+    assert_eq!(states(&mut ledger), []);
+    ledger.share("main", T0);
+    assert_eq!(states(&mut ledger), [OrderState::Bought], "a start reports the newest ones");
+}
+
+#[test]
+fn spending_of_another_bot_of_the_account_does_not_halt_while_it_may_spend() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
+    let bought = OwnTrade {
+        id: id(9),
+        status: TradeStatus::Completed,
+        price: Some(coins(5)),
+        joined_at: Some(T0),
+    };
+    let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
+        let reading = AccountReading { trades, complete: true, started: at };
+        ledger.reconcile(&reading, Some(coins(balance)), at).halts
+    };
+    assert_eq!(read(&mut ledger, &[], 100, T0), []);
+    ledger.set_account_shared(true, T0);
+    assert_eq!(read(&mut ledger, &[bought], 50, after(100)), []);
+    ledger.set_account_shared(false, T0);
+    assert_eq!(read(&mut ledger, &[bought], 50, after(200)), [], "it was accepted");
+    let other = OwnTrade { id: id(10), ..bought };
+    assert_eq!(read(&mut ledger, &[bought, other], 40, after(300)).len(), 2);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An order for an entry at a price.
+    Order(usize, i64),
+    /// The outcome of an order.
+    Settle(usize, bool),
+    Wait(u64),
+    Slices {
+        permitted: bool,
+        amounts: [i64; 3],
+        entry: (u32, i64),
+        group: (u32, i64),
+    },
+    NewBudget,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let slice = || (0_u32..8, 0_i64..30);
+    prop_oneof![
+        8 => (0_usize..3, 1_i64..6).prop_map(|(entry, price)| Step::Order(entry, price)),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(which, bought)| Step::Settle(which, bought)),
+        2 => (0_u64..50_000).prop_map(Step::Wait),
+        4 => (prop::bool::weighted(0.9), prop::array::uniform3(0_i64..60), slice(), slice()).prop_map(
+            |(permitted, amounts, entry, group)| Step::Slices { permitted, amounts, entry, group }
+        ),
+        1 => Just(Step::NewBudget),
+    ]
+}
+
+/// Order in the books of the test.
+struct Booked {
+    entry: usize,
+    price: i64,
+    at: UnixMs,
+    counts: bool,
+    is_open: bool,
+}
+
+/// Slices in force.
+struct Slices {
+    permitted: bool,
+    amounts: [i64; 3],
+    entry: (u32, i64),
+    group: (u32, i64),
+}
+
+impl Slices {
+    /// Decides by recomputing every sum.
+    fn permit(&self, books: &[Booked], (entry, price): (usize, i64), now: UnixMs) -> bool {
+        let sum = |of: &dyn Fn(&Booked) -> bool| -> i64 {
+            books.iter().filter(|it| it.counts && of(it)).map(|it| it.price).sum()
+        };
+        let count =
+            |of: &dyn Fn(&Booked) -> bool| books.iter().filter(|it| it.counts && of(it)).count();
+        let within = |s: u64, it: &Booked| now < it.at.plus(Duration::from_secs(s));
+        let [total, hour, day] = self.amounts;
+        let mut permitted = self.permitted
+            && sum(&|_all| true) + price <= total
+            && sum(&|it| within(3_600, it)) + price <= hour
+            && sum(&|it| within(86_400, it)) + price <= day;
+        if entry < 2 {
+            let own = |it: &Booked| it.entry == entry;
+            let both = |it: &Booked| it.entry < 2;
+            permitted &= count(&own) < usize::try_from(self.entry.0).unwrap()
+                && sum(&own) + price <= self.entry.1
+                && count(&both) < usize::try_from(self.group.0).unwrap()
+                && sum(&both) + price <= self.group.1;
+        }
+        permitted
+    }
+
+    fn apply(&self, ledger: &mut Ledger) {
+        let slice = |(quantity, total)| EntrySlice { quantity, total: coins(total) };
+        allow(ledger, |it| {
+            it.permit = if self.permitted { it.permit } else { Permit::Standby };
+            [it.total, it.per_hour, it.per_day] = self.amounts.map(coins);
+            it.entries.iter_mut().for_each(|entry| *entry = slice(self.entry));
+            it.groups = vec![("both".into(), slice(self.group))];
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(histories() * 4))]
+
+    /// An order is approved exactly if books that are kept apart permit it: every slice is obeyed, and
+    /// nothing else is refused.
+    #[test]
+    fn an_order_is_approved_exactly_within_every_slice(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let (mut ledger, mut now, mut books) = (shared(), T0, Vec::<Booked>::new());
+        let mut slices = Slices { permitted: true, amounts: [40; 3], entry: (5, 20), group: (9, 30) };
+        slices.apply(&mut ledger);
+        for (n, step) in (1..).zip(steps) {
+            match step {
+                Step::Order(entry, price) => {
+                    let request = OrderRequest { entry, ..order_request(n, price) };
+                    let expected = slices.permit(&books, (entry, price), now);
+                    let found = ledger.reserve(request, now).map(drop);
+                    prop_assert_eq!(found.is_ok(), expected, "{:?}", found);
+                    let (counts, is_open) = (expected, expected);
+                    books.push(Booked { entry, price, at: now, counts, is_open });
+                    continue;
+                }
+                Step::Settle(which, is_bought) => {
+                    let open: Vec<usize> = (0..books.len()).filter(|it| books[*it].is_open).collect();
+                    if let Some(index) = open.get(which % open.len().max(1)) {
+                        let outcome = if is_bought { BOUGHT } else { TAKEN };
+                        let number = ledger.state().intents().iter().filter(|it| it.state.is_in_flight());
+                        let position = open.iter().position(|it| it == index).unwrap();
+                        let key = number.map(Intent::key).nth(position).unwrap();
+                        let _effects = ledger.settle(&key, &outcome, now).unwrap();
+                        books[*index].is_open = false;
+                        books[*index].counts = is_bought;
+                    }
+                }
+                Step::Wait(seconds) => now = now.plus(Duration::from_secs(seconds)),
+                Step::Slices { permitted, amounts, entry, group } => {
+                    slices = Slices { permitted, amounts, entry, group };
+                    slices.apply(&mut ledger);
+                }
+                Step::NewBudget => ledger.new_budget(operator(), now),
+            }
+            let usage = ledger.shared_usage(now);
+            let sum: i64 = books.iter().filter(|it| it.counts).map(|it| it.price).sum();
+            prop_assert_eq!(usage.total.used, coins(sum));
+            ledger.state().check().unwrap();
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Conversion between a ledger and the protocol: units, names of limits, and how much a member takes
+//! ahead of need. Pure.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::collections::BTreeMap;
+
+use super::{
+    exchange::{Limit, OrderRecord, Refusal},
+    member::{MemberState, Permission, Usage},
+};
+use crate::{
+    config::shared::SharedConfig,
+    domain::{money::Amount, time::UnixMs},
+    ledger::{
+        Intent, SharedUsage,
+        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, Permit},
+    },
+};
+
+/// Number of orders that a slice covers ahead of need, at least.
+const ORDERS_AHEAD: u32 = 8;
+/// Number of orders that a slice of a standby covers.
+const ORDERS_AHEAD_ON_STANDBY: u32 = 2;
+/// Time that the orders of the highest rate are covered for: until a raise can be used.
+const SECONDS_AHEAD: u32 = 6;
+
+/// What a member knows about its group when it decides how much to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupView {
+    /// Part of the total that no member has.
+    pub free: i64,
+    /// Slice of the total.
+    pub slice: i64,
+    /// Live members, with this one.
+    pub live: i64,
+    pub is_standby: bool,
+}
+
+impl GroupView {
+    /// Returns a share of what is left for every live member.
+    fn share(self, left: i64) -> i64 {
+        left.max(0).checked_div(self.live.max(1)).unwrap_or_default()
+    }
+}
+
+/// Converts what the ledger counts into the demands of the protocol.
+///
+/// A member takes enough for the orders of the next seconds, but no more than its share of what is left,
+/// unless one order needs more.
+pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTreeMap<Limit, Usage> {
+    let orders = match view.is_standby {
+        true => ORDERS_AHEAD_ON_STANDBY,
+        false => used.orders_per_second.saturating_mul(SECONDS_AHEAD).max(ORDERS_AHEAD),
+    };
+    let reserves = Reserves { config, orders, max_price: used.max_price, view };
+    let mut demands = BTreeMap::new();
+    let total = config.to_group(used.total.used);
+    let left = view.free.saturating_add(view.slice).saturating_sub(total);
+    demands.insert(
+        Limit::Total,
+        Usage { used: total, max: i64::MAX, reserve: reserves.coins(view.share(left)) },
+    );
+    for (limit, window) in [(Limit::PerHour, used.per_hour), (Limit::PerDay, used.per_day)] {
+        if let Some(window) = window {
+            demands.insert(limit, reserves.amount(window));
+        }
+    }
+    for entry in &used.entries {
+        let name = || entry.name.to_string();
+        reserves.add(
+            &mut demands,
+            entry,
+            [Limit::EntryQuantity(name()), Limit::EntryTotal(name())],
+        );
+    }
+    for group in &used.groups {
+        let name = || group.name.to_string();
+        reserves.add(
+            &mut demands,
+            group,
+            [Limit::GroupQuantity(name()), Limit::GroupTotal(name())],
+        );
+    }
+    demands
+}
+
+/// Amounts that a member takes ahead of need.
+struct Reserves<'a> {
+    config: &'a SharedConfig,
+    orders: u32,
+    max_price: Amount,
+    view: GroupView,
+}
+
+impl Reserves<'_> {
+    /// Returns the price of the next orders, at most this share unless one order needs more.
+    fn coins(&self, share: i64) -> i64 {
+        let needed = self.max_price.saturating_mul(i64::from(self.orders));
+        let one = self.config.to_group(self.max_price);
+        self.config.to_group(needed).min(share.max(one))
+    }
+
+    fn amount(&self, window: AmountUse) -> Usage {
+        let (used, max) = (self.config.to_group(window.used), self.max(window.max));
+        let left = max.saturating_sub(used).max(0);
+        // Others may have used a part of what is left, which is not known here.
+        let share = self.view.share(left);
+        Usage { used, max, reserve: self.coins(share).min(left) }
+    }
+
+    /// Converts a limit, rounded down.
+    fn max(&self, max: Amount) -> i64 {
+        let units = self.config.to_group(max);
+        if max < self.config.from_group(units) { units.saturating_sub(1) } else { units }
+    }
+
+    fn quantity(&self, used: u32, max: u32) -> Usage {
+        let (used, max) = (i64::from(used), i64::from(max));
+        let left = max.saturating_sub(used).max(0);
+        let reserve = i64::from(self.orders).min(self.view.share(left).max(1)).min(left);
+        Usage { used, max, reserve }
+    }
+
+    fn add(
+        &self,
+        demands: &mut BTreeMap<Limit, Usage>,
+        entry: &EntryUse,
+        [quantity, total]: [Limit; 2],
+    ) {
+        if let Some(max) = entry.max_quantity {
+            demands.insert(quantity, self.quantity(entry.used.quantity, max));
+        }
+        if let Some(max) = entry.max_total {
+            demands.insert(total, self.amount(AmountUse { used: entry.used.total, max }));
+        }
+    }
+}
+
+/// Converts what a member may use into the slices of its ledger. `used` names its entries and groups.
+pub fn allowance(
+    config: &SharedConfig,
+    permission: &Permission,
+    used: Option<&SharedUsage>,
+) -> Allowance {
+    let slice = |limit: &Limit| permission.slices.get(limit).copied().unwrap_or_default().max(0);
+    let amount = |limit: &Limit| config.from_group(slice(limit));
+    let entry = |quantity: &Limit, total: &Limit| EntrySlice {
+        quantity: u32::try_from(slice(quantity)).unwrap_or(u32::MAX),
+        total: amount(total),
+    };
+    let mut allowance = Allowance {
+        permit: permit(permission),
+        total: amount(&Limit::Total),
+        per_hour: amount(&Limit::PerHour),
+        per_day: amount(&Limit::PerDay),
+        ..Allowance::default()
+    };
+    let Some(used) = used else { return allowance };
+    for EntryUse { slot, name, .. } in &used.entries {
+        let name = || name.to_string();
+        let slice = entry(&Limit::EntryQuantity(name()), &Limit::EntryTotal(name()));
+        allowance.set_entry(*slot, slice);
+    }
+    for EntryUse { name, .. } in &used.groups {
+        let text = || name.to_string();
+        let slice = entry(&Limit::GroupQuantity(text()), &Limit::GroupTotal(text()));
+        allowance.groups.push((name.clone(), slice));
+    }
+    allowance
+}
+
+fn permit(permission: &Permission) -> Permit {
+    match &permission.state {
+        MemberState::Active => Permit::Until(UnixMs(permission.until_ms)),
+        MemberState::Standby => Permit::Standby,
+        MemberState::NoContact if permission.contact_ms.is_none() => Permit::Starting,
+        MemberState::NoContact => Permit::Until(UnixMs(permission.until_ms)),
+        MemberState::Refused(refusal) => Permit::Refused(refusal_text(refusal)),
+        MemberState::Stopped => Permit::Refused("it is stopping"),
+    }
+}
+
+/// Describes why the database refuses a member, and what to do.
+pub const fn refusal_text(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoGroup => "the group does not exist; create it with `sniper shared init`",
+        Refusal::Restored => {
+            "the database was restored from a backup; check `sniper shared status`, then run \
+             `sniper shared set --restored`"
+        }
+        Refusal::OtherLedger => {
+            "its name belongs to another ledger; set another `member` in [shared], or release it"
+        }
+        Refusal::Released => "it was released with `sniper shared release`",
+        Refusal::Full => "the group has too many members; release those that are gone",
+    }
+}
+
+/// Converts an order for the other members. Numbers beyond the range of the protocol are not reported.
+pub fn order_record(intent: &Intent) -> Option<OrderRecord> {
+    let sequence = u32::try_from(intent.sequence.0).ok()?;
+    let (key, state, price) = (intent.key(), intent.state, intent.price);
+    Some(OrderRecord { sequence, key, state, price })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        config::shared::{DatabaseUrl, GroupUnit},
+        domain::percent_rule::CoinUsd,
+        ledger::entries::EntryUsage,
+    };
+
+    fn config(rate: u32) -> SharedConfig {
+        SharedConfig {
+            url: DatabaseUrl::parse("postgres://me@localhost/b").unwrap(),
+            group: "main".to_owned(),
+            total: Amount::from_cents(50_000),
+            unit: GroupUnit::Usd,
+            rate: CoinUsd::from_ten_thousandths(rate).unwrap(),
+            standby: None,
+            member: "a".to_owned(),
+            term: Duration::from_secs(5),
+        }
+    }
+
+    fn coins(whole: i64) -> Amount {
+        Amount::from_cents(whole * 100)
+    }
+
+    fn used(total: i64, max_price: i64) -> SharedUsage {
+        let entry = EntryUse {
+            slot: 1,
+            name: "redline".into(),
+            used: EntryUsage { quantity: 2, total: coins(9) },
+            max_quantity: Some(5),
+            max_total: Some(coins(30)),
+        };
+        SharedUsage {
+            total: AmountUse { used: coins(total), max: coins(1_000) },
+            per_hour: Some(AmountUse { used: coins(total), max: coins(60) }),
+            per_day: None,
+            groups: vec![EntryUse {
+                slot: 0,
+                name: "rifles".into(),
+                max_total: None,
+                ..entry.clone()
+            }],
+            entries: vec![entry],
+            max_price: coins(max_price),
+            orders_per_second: 0,
+            changed: Vec::new(),
+        }
+    }
+
+    fn view(free: i64, slice: i64, live: i64) -> GroupView {
+        GroupView { free: free * 1_000, slice: slice * 1_000, live, is_standby: false }
+    }
+
+    #[test]
+    fn a_member_takes_the_next_orders_but_leaves_the_others_their_share() {
+        let total = |used: &SharedUsage, view| usage(&config(10_000), used, view)[&Limit::Total];
+        let reserve = |used, view| total(&used, view).reserve / 1_000;
+        assert_eq!(reserve(used(0, 5), view(500, 0, 1)), 40, "eight orders");
+        assert_eq!(reserve(used(0, 5), view(100, 0, 4)), 25, "a fourth of what is left");
+        assert_eq!(reserve(used(40, 5), view(60, 60, 4)), 20, "its own rest is left, too");
+        assert_eq!(reserve(used(0, 50), view(100, 0, 4)), 50, "one order needs more");
+        let fast = SharedUsage { orders_per_second: 10, ..used(0, 1) };
+        assert_eq!(reserve(fast.clone(), view(500, 0, 2)), 60, "six seconds of the highest rate");
+        let standby = GroupView { is_standby: true, ..view(500, 0, 2) };
+        assert_eq!(reserve(fast, standby), 2);
+    }
+
+    #[test]
+    fn limits_have_the_names_of_their_entries_and_no_reserve_beyond_what_is_left() {
+        let demands = usage(&config(10_000), &used(50, 20), view(500, 0, 2));
+        let of = |limit| demands[&limit];
+        assert_eq!(of(Limit::PerHour), Usage { used: 50_000, max: 60_000, reserve: 10_000 });
+        assert_eq!(
+            of(Limit::EntryQuantity("redline".to_owned())),
+            Usage { used: 2, max: 5, reserve: 1 }
+        );
+        assert_eq!(of(Limit::EntryTotal("redline".to_owned())).max, 30_000);
+        assert_eq!(of(Limit::GroupQuantity("rifles".to_owned())).used, 2);
+        assert_eq!(demands.len(), 5);
+    }
+
+    #[test]
+    fn what_was_used_is_rounded_up_and_a_slice_down() {
+        let config = config(6_666);
+        let cent = SharedUsage {
+            total: AmountUse { used: Amount::from_thousandths(1), max: coins(1) },
+            ..used(0, 1)
+        };
+        let used_units = usage(&config, &cent, view(500, 0, 1))[&Limit::Total].used;
+        assert_eq!(used_units, 1);
+        let permission = Permission {
+            revision: 0,
+            slices: BTreeMap::from([(Limit::Total, 1), (Limit::PerHour, 2)]),
+            until_ms: 7,
+            state: MemberState::Active,
+            epoch: None,
+            accounts: Vec::new(),
+            contact_ms: Some(0),
+        };
+        let allowance = allowance(&config, &permission, Some(&used(0, 1)));
+        assert_eq!(allowance.permit, Permit::Until(UnixMs(7)));
+        assert_eq!(allowance.total, Amount::from_thousandths(1));
+        assert_eq!(allowance.per_hour, Amount::from_thousandths(3));
+        assert_eq!(allowance.entries, [EntrySlice::default(); 2], "no slice");
+        assert!(allowance.per_day <= Amount::ZERO);
+    }
+
+    #[test]
+    fn only_an_active_member_is_permitted() {
+        let permission = |state, contact_ms| Permission {
+            revision: 0,
+            slices: BTreeMap::new(),
+            until_ms: i64::MIN,
+            state,
+            epoch: None,
+            accounts: Vec::new(),
+            contact_ms,
+        };
+        let permit = |state, contact| permit(&permission(state, contact));
+        assert_eq!(permit(MemberState::NoContact, None), Permit::Starting);
+        assert_eq!(permit(MemberState::NoContact, Some(0)), Permit::Until(UnixMs(i64::MIN)));
+        assert_eq!(permit(MemberState::Standby, Some(0)), Permit::Standby);
+        assert!(matches!(permit(MemberState::Stopped, Some(0)), Permit::Refused(_)));
+        let refusals = [
+            Refusal::NoGroup,
+            Refusal::Restored,
+            Refusal::OtherLedger,
+            Refusal::Released,
+            Refusal::Full,
+        ];
+        for refusal in refusals {
+            let text = refusal_text(&refusal);
+            assert_eq!(permit(MemberState::Refused(refusal), Some(0)), Permit::Refused(text));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The database of a shared budget in PostgreSQL: [`Store::exchange`] is one serializable transaction
+//! in two round trips, which is repeated when another member's came first.
+//!
+//! Standard SQL with `INSERT … ON CONFLICT` only, so that databases that speak PostgreSQL's protocol
+//! can be used.
+//!
+//! # Invariants
+//!
+//! 1. An exchange whose result is not known is an error. Repeating it is safe, because of its version.
+//! 2. A connection whose transaction did not end is dropped.
+
+mod admin;
+mod connect;
+mod plan;
+mod rows;
+pub mod schema;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use rustls::ClientConfig;
+use tokio_postgres::error::SqlState;
+
+pub use self::admin::{
+    GroupStatus, Initialized, LimitStatus, MemberStatus, OrderStatus, RoleStatus, SetError,
+};
+use self::{
+    connect::Link,
+    plan::SliceRow,
+    rows::{RowError, Transaction},
+};
+use super::exchange::{Exchange, Limit, MemberName, OrderRecord, Refusal, Reply};
+use super::exchanger::{ExchangeError, Exchanger};
+use crate::{
+    config::shared::{DatabaseUrl, GroupUnit, SharedConfig},
+    net::{dial::DialError, tls::TlsError},
+    text::error_chain,
+};
+
+/// Maximum time of an exchange, with a new connection and all repetitions.
+pub const EXCHANGE_MAX: Duration = Duration::from_secs(3);
+
+/// Maximum time to connect to one server.
+pub const CONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// Maximum time of a command of the user.
+pub const COMMAND_MAX: Duration = Duration::from_secs(15);
+
+/// Number of times that a transaction is tried while others come first.
+const ATTEMPTS_MAX: u32 = 40;
+
+/// Unit of the random wait between two tries, and the number of tries up to which it grows.
+const RETRY_MICROS: u64 = 500;
+const RETRY_GROWTH_MAX: u32 = 16;
+
+/// Failure of a transaction. Nothing is known about its result.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("TLS could not be set up")]
+    Tls(#[from] TlsError),
+    /// The file of `sslrootcert`.
+    #[error("the certificate of sslrootcert could not be read: {0}")]
+    Root(String),
+    #[error("the database could not be reached")]
+    Dial(#[from] DialError),
+    #[error("the database did not answer within {}", crate::domain::time::format_duration(*.0))]
+    Timeout(Duration),
+    #[error("the database failed")]
+    Database(#[from] tokio_postgres::Error),
+    /// Other members came first each time.
+    #[error("the database was busy with other members")]
+    Contention,
+    #[error(
+        "the tables in the database are of version {version}, and this program knows {}; update sniper",
+        schema::VERSION
+    )]
+    NewerSchema { version: i64 },
+    #[error("the database has no tables of sniper of this version; run `sniper shared init`")]
+    NoSchema,
+    #[error("the group does not exist; run `sniper shared init`")]
+    NoGroup,
+    #[error("the group's unit is {theirs}, and `unit` in [shared] is {ours}")]
+    Unit { ours: String, theirs: String },
+    #[error("the database has a row that cannot be read: {0}")]
+    Row(#[from] RowError),
+}
+
+impl StoreError {
+    /// Returns `true` if another transaction came first, and this one had no effect.
+    fn is_retryable(&self) -> bool {
+        let codes = [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        self.code().is_some_and(|code| codes.contains(code))
+    }
+
+    /// Returns `true` if the server cannot write, as a replica cannot.
+    fn is_read_only(&self) -> bool {
+        self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Database(error) => {
+                let codes = [
+                    SqlState::ADMIN_SHUTDOWN,
+                    SqlState::CRASH_SHUTDOWN,
+                    SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+                ];
+                error.is_closed()
+                    || error.code().map_or_else(
+                        || {
+                            std::error::Error::source(error)
+                                .is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+                        },
+                        |code| codes.contains(code),
+                    )
+            }
+            _ => false,
+        }
+    }
+
+    fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Database(error) => error.code(),
+            _ => None,
+        }
+    }
+}
+
+/// The database of one group. It connects when it is used first, and again after an error.
+pub struct Store {
+    url: DatabaseUrl,
+    group: String,
+    unit: GroupUnit,
+    market: Option<String>,
+    tls: Option<Arc<ClientConfig>>,
+    /// Position of the server in the address.
+    host: usize,
+    open: Option<Transaction>,
+    /// Slices as last read, to guess which limits rise.
+    slices: BTreeMap<Limit, SliceRow>,
+}
+
+impl Store {
+    /// Creates the store without a connection. `market` is the market of a group in coins.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the certificate of the address cannot be read.
+    pub fn new(config: &SharedConfig, market: &str) -> Result<Self, StoreError> {
+        let coins = config.unit == GroupUnit::Coins;
+        Ok(Self {
+            url: config.url.clone(),
+            group: config.group.clone(),
+            unit: config.unit,
+            market: coins.then(|| market.to_owned()),
+            tls: connect::tls_config(&config.url)?,
+            host: 0,
+            open: None,
+            slices: BTreeMap::new(),
+        })
+    }
+
+    /// Carries out an exchange.
+    ///
+    /// # Errors
+    ///
+    /// After an error it is not known whether it was carried out, and the next exchange connects
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, with the same effect as an error.
+    pub async fn exchange(&mut self, exchange: &Exchange) -> Result<Reply, StoreError> {
+        let done = tokio::time::timeout(EXCHANGE_MAX, self.repeat_exchange(exchange)).await;
+        match done.unwrap_or(Err(StoreError::Timeout(EXCHANGE_MAX))) {
+            Err(StoreError::NoSchema | StoreError::NoGroup) => Ok(Reply::Refused(Refusal::NoGroup)),
+            done => done,
+        }
+    }
+
+    async fn repeat_exchange(&mut self, exchange: &Exchange) -> Result<Reply, StoreError> {
+        let mut is_used = self.open.is_some();
+        for attempt in 0..ATTEMPTS_MAX {
+            let transaction = self.open().await?;
+            let place = (self.group.as_str(), self.unit_name());
+            let done = transaction.exchange((place.0, &place.1), exchange, &self.slices).await;
+            match done {
+                Ok((reply, slices)) => {
+                    self.slices = slices;
+                    self.open = Some(transaction);
+                    return Ok(reply);
+                }
+                Err(error) if error.is_retryable() => {
+                    transaction.roll_back().await?;
+                    self.open = Some(transaction);
+                    wait_before(attempt).await;
+                }
+                // The server has closed an idle connection.
+                Err(error) if is_used && error.is_closed() => is_used = false,
+                Err(error) => {
+                    if error.is_read_only() {
+                        self.host = self.host.saturating_add(1);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Err(StoreError::Contention)
+    }
+
+    /// Returns the newest orders of all members with this account, as far as they were reported.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the database cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
+    pub async fn orders(
+        &mut self,
+        account: &str,
+    ) -> Result<Vec<(MemberName, OrderRecord)>, StoreError> {
+        let read = async {
+            let transaction = self.open().await?;
+            let orders = transaction.orders(&self.group, account).await?;
+            self.open = Some(transaction);
+            Ok(orders)
+        };
+        let done = tokio::time::timeout(COMMAND_MAX, read).await;
+        done.unwrap_or(Err(StoreError::Timeout(COMMAND_MAX)))
+    }
+
+    /// Name of the unit in the database.
+    fn unit_name(&self) -> String {
+        match &self.market {
+            Some(market) => format!("{} of {market}", self.unit.name()),
+            None => self.unit.name().to_owned(),
+        }
+    }
+
+    /// Takes the open connection, or connects to the first server that accepts.
+    async fn open(&mut self) -> Result<Transaction, StoreError> {
+        match self.open.take() {
+            Some(open) if !open.is_closed() => return Ok(open),
+            _ => {}
+        }
+        let link = self.connect().await?;
+        if schema::version(&link.client).await? != schema::VERSION {
+            return Err(StoreError::NoSchema);
+        }
+        Transaction::prepare(link).await
+    }
+
+    async fn connect(&mut self) -> Result<Link, StoreError> {
+        let mut last = StoreError::Timeout(CONNECT_MAX);
+        for _ in &self.url.hosts {
+            let at = self.host.checked_rem(self.url.hosts.len()).unwrap_or(0);
+            let Some(host) = self.url.hosts.get(at) else { break };
+            let connected = connect::connect(&self.url, host, self.tls.as_ref());
+            match tokio::time::timeout(CONNECT_MAX, connected).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(error)) => last = error,
+                Err(_elapsed) => last = StoreError::Timeout(CONNECT_MAX),
+            }
+            self.host = self.host.saturating_add(1);
+        }
+        Err(last)
+    }
+}
+
+impl Exchanger for Store {
+    fn exchange<'a>(
+        &'a mut self,
+        exchange: &'a Exchange,
+    ) -> BoxFuture<'a, Result<Reply, ExchangeError>> {
+        Box::pin(async { Self::exchange(self, exchange).await.map_err(|error| failed(&error)) })
+    }
+
+    fn orders<'a>(
+        &'a mut self,
+        account: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(MemberName, OrderRecord)>, ExchangeError>> {
+        Box::pin(async { Self::orders(self, account).await.map_err(|error| failed(&error)) })
+    }
+}
+
+fn failed(error: &StoreError) -> ExchangeError {
+    ExchangeError(error_chain(error))
+}
+
+/// Waits a random time, which grows with the number of tries.
+async fn wait_before(attempt: u32) {
+    let most =
+        RETRY_MICROS.saturating_mul(u64::from(attempt.min(RETRY_GROWTH_MAX).saturating_add(1)));
+    tokio::time::sleep(Duration::from_micros(fastrand::u64(0..=most))).await;
+}

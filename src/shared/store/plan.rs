@@ -1,0 +1,312 @@
+//! What one exchange changes, computed from the rows that its transaction has read. Pure.
+//!
+//! It repeats the rules of [`Database`](crate::shared::database::Database) on rows instead of on the
+//! whole group; a test compares both.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
+use std::collections::BTreeMap;
+
+use super::super::exchange::{
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, Peer, Refusal, Reply, Role,
+    RoleRequest,
+};
+
+/// Row of a group.
+#[derive(Clone, Debug)]
+pub(super) struct GroupRow {
+    pub(super) total: i64,
+    pub(super) term_ms: i64,
+    pub(super) sequence: i64,
+    pub(super) is_restored: bool,
+}
+
+/// Row of a member, without its slices.
+#[derive(Clone, Debug)]
+pub(super) struct MemberRecord {
+    pub(super) name: MemberName,
+    pub(super) ledger: String,
+    pub(super) market: String,
+    pub(super) account: String,
+    pub(super) standby: Option<String>,
+    pub(super) version: i64,
+    pub(super) seen_ms: i64,
+    pub(super) is_released: bool,
+    pub(super) has_stopped: bool,
+}
+
+/// Row of a slice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SliceRow {
+    pub(super) slice: i64,
+    pub(super) used: i64,
+}
+
+/// Row of a role.
+#[derive(Clone, Debug)]
+pub(super) struct RoleRecord {
+    pub(super) role: Role,
+    pub(super) renewed_ms: i64,
+}
+
+/// What a transaction has read.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) now_ms: i64,
+    pub(super) group: GroupRow,
+    /// All members of the group.
+    pub(super) members: Vec<MemberRecord>,
+    /// Slices of the member.
+    pub(super) slices: BTreeMap<Limit, SliceRow>,
+    /// Sums of the slices of all members: of `total`, and of every limit that may rise.
+    pub(super) sums: BTreeMap<Limit, i64>,
+    pub(super) role: Option<RoleRecord>,
+}
+
+/// What a transaction writes, and its reply.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) reply: Reply,
+    pub(super) group: Option<GroupRow>,
+    /// The group was marked as restored, so no member has stopped since.
+    pub(super) is_marked: bool,
+    pub(super) member: Option<MemberRecord>,
+    pub(super) slices: Vec<(Limit, SliceRow)>,
+    pub(super) role: Option<RoleRecord>,
+    pub(super) has_orders: bool,
+}
+
+impl Plan {
+    fn refused(refusal: Refusal) -> Self {
+        Self {
+            reply: Reply::Refused(refusal),
+            group: None,
+            is_marked: false,
+            member: None,
+            slices: Vec::new(),
+            role: None,
+            has_orders: false,
+        }
+    }
+}
+
+/// Returns the limits whose sum the exchange needs.
+pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, SliceRow>) -> Vec<Limit> {
+    let rises = |(limit, demand): &(&Limit, &Demand)| {
+        slices.get(limit).map_or(0, |row| row.slice) < demand.wanted && **limit != Limit::Total
+    };
+    let rising = exchange.demands.iter().filter(rises).map(|(limit, _)| limit.clone());
+    std::iter::once(Limit::Total).chain(rising).collect()
+}
+
+/// Returns what an exchange changes.
+pub(super) fn plan(found: &Found, exchange: &Exchange) -> Plan {
+    let own = found.members.iter().find(|member| member.name == exchange.member);
+    match own {
+        Some(own) if own.ledger != exchange.ledger => return Plan::refused(Refusal::OtherLedger),
+        Some(own) if own.is_released => return released(found, own, exchange),
+        None if found.members.len() >= MEMBERS_MAX => return Plan::refused(Refusal::Full),
+        _ => {}
+    }
+    let mut group = found.group.clone();
+    let version = own.map_or(0, |own| own.version);
+    let (seen, requested) = (number(exchange.seen), number(exchange.version));
+    let is_ahead = seen > group.sequence || requested > version;
+    let is_marked = is_ahead && !group.is_restored;
+    if is_ahead {
+        group.is_restored = true;
+        group.sequence = group.sequence.max(seen);
+    }
+    if requested < version {
+        let member = own.map(|own| MemberRecord {
+            seen_ms: found.now_ms,
+            has_stopped: own.has_stopped && !is_marked,
+            ..own.clone()
+        });
+        let state = View { found, group: &group, slices: &found.slices, role: &found.role };
+        let reply = Reply::Stale(state.confirmed(exchange, version));
+        let group = is_ahead.then_some(group);
+        return Plan { group, is_marked, member, ..Plan::refused(Refusal::NoGroup) }.with(reply);
+    }
+    changed(found, exchange, (group, version.max(requested), is_marked))
+}
+
+impl Plan {
+    fn with(self, reply: Reply) -> Self {
+        Self { reply, ..self }
+    }
+}
+
+/// A released member that still runs: what it used beyond its release is a fact.
+fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> Plan {
+    let raised = exchange.demands.iter().map(|(limit, demand)| {
+        let row = found.slices.get(limit).copied().unwrap_or_default();
+        let (used, slice) = (row.used.max(demand.used), row.slice.max(demand.used));
+        (limit.clone(), SliceRow { slice, used })
+    });
+    Plan {
+        member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
+        slices: raised.collect(),
+        ..Plan::refused(Refusal::Released)
+    }
+}
+
+fn changed(
+    found: &Found,
+    exchange: &Exchange,
+    (mut group, version, is_marked): (GroupRow, i64, bool),
+) -> Plan {
+    let slices: Vec<(Limit, SliceRow)> = exchange
+        .demands
+        .iter()
+        .map(|(limit, demand)| {
+            let slice = granted(found, &group, limit, *demand);
+            (limit.clone(), SliceRow { slice, used: demand.used.max(0) })
+        })
+        .collect();
+    let version = version.saturating_add(1);
+    group.sequence = group.sequence.saturating_add(1);
+    let has_stopped =
+        group.is_restored && exchange.demands.values().all(|demand| demand.wanted <= demand.used);
+    let member = MemberRecord {
+        name: exchange.member.clone(),
+        ledger: exchange.ledger.clone(),
+        market: exchange.market.clone(),
+        account: exchange.account.clone(),
+        standby: exchange.standby.clone(),
+        version,
+        seen_ms: found.now_ms,
+        is_released: false,
+        has_stopped,
+    };
+    let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
+    let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
+    let mut plan = Plan {
+        group: Some(group.clone()),
+        is_marked,
+        member: Some(member),
+        slices: written,
+        has_orders: !exchange.orders.is_empty(),
+        ..Plan::refused(Refusal::Restored)
+    };
+    if group.is_restored {
+        return plan;
+    }
+    plan.role = changed_role(found, &group, exchange);
+    let mut all = found.slices.clone();
+    all.extend(slices);
+    let role = plan.role.clone().or_else(|| found.role.clone());
+    let state = View { found, group: &group, slices: &all, role: &role };
+    let reply = Reply::Done(state.confirmed(exchange, version));
+    plan.with(reply)
+}
+
+/// Returns the slice that a demand gets.
+fn granted(found: &Found, group: &GroupRow, limit: &Limit, demand: Demand) -> i64 {
+    let slice = found.slices.get(limit).map_or(0, |row| row.slice);
+    let max = if *limit == Limit::Total { group.total } else { demand.max };
+    let sum = found.sums.get(limit).copied().unwrap_or(0);
+    let free = max.saturating_sub(sum).max(0);
+    let granted = if demand.wanted <= slice {
+        demand.wanted
+    } else if group.is_restored {
+        slice
+    } else {
+        slice.saturating_add(free.min(demand.wanted.saturating_sub(slice)))
+    };
+    granted.max(demand.used).max(0)
+}
+
+/// Returns the row of the role if the exchange changes it.
+fn changed_role(found: &Found, group: &GroupRow, exchange: &Exchange) -> Option<RoleRecord> {
+    exchange.standby.as_ref()?;
+    let (row, now_ms) = (found.role.as_ref(), found.now_ms);
+    let own = |epoch: u64| {
+        let is_own = |row: &&RoleRecord| {
+            let role = &row.role;
+            role.active == exchange.member && role.epoch == epoch && !role.is_resigned
+        };
+        row.filter(is_own).cloned()
+    };
+    match exchange.role {
+        RoleRequest::None | RoleRequest::Watch => None,
+        RoleRequest::Renew { epoch } => {
+            let mut row = own(epoch)?;
+            row.role.renewals = row.role.renewals.saturating_add(1);
+            row.renewed_ms = now_ms;
+            Some(row)
+        }
+        RoleRequest::Resign { epoch } => {
+            let mut row = own(epoch)?;
+            row.role.is_resigned = true;
+            Some(row)
+        }
+        RoleRequest::TakeOver { epoch, renewals } => {
+            let current = row.map_or((0, 0), |row| (row.role.epoch, row.role.renewals));
+            // A clock that was set back must not prevent every takeover.
+            let has_ended = row.is_none_or(|row| {
+                row.role.is_resigned
+                    || now_ms >= row.renewed_ms.saturating_add(group.term_ms)
+                    || now_ms < row.renewed_ms
+            });
+            let role = Role {
+                active: exchange.member.clone(),
+                epoch: current.0.saturating_add(1),
+                renewals: 0,
+                since_ms: now_ms,
+                is_resigned: false,
+            };
+            let is_allowed = current == (epoch, renewals) && has_ended;
+            is_allowed.then_some(RoleRecord { role, renewed_ms: now_ms })
+        }
+    }
+}
+
+/// State of the database after an exchange.
+struct View<'a> {
+    found: &'a Found,
+    group: &'a GroupRow,
+    slices: &'a BTreeMap<Limit, SliceRow>,
+    role: &'a Option<RoleRecord>,
+}
+
+impl View<'_> {
+    fn confirmed(&self, exchange: &Exchange, version: i64) -> Confirmed {
+        let (found, group) = (self.found, self.group);
+        let slice = |slices: &BTreeMap<Limit, SliceRow>| {
+            slices.get(&Limit::Total).map_or(0, |row| row.slice)
+        };
+        let sum = found.sums.get(&Limit::Total).copied().unwrap_or(0);
+        let sum = sum.saturating_sub(slice(&found.slices)).saturating_add(slice(self.slices));
+        let peers = found.members.iter().filter(|it| it.name != exchange.member && !it.is_released);
+        let mut peers: Vec<Peer> = peers
+            .map(|row| Peer {
+                name: row.name.clone(),
+                market: row.market.clone(),
+                account: row.account.clone(),
+                standby: row.standby.clone(),
+                version: unsigned(row.version),
+                silent_ms: found.now_ms.saturating_sub(row.seen_ms).max(0),
+            })
+            .collect();
+        peers.sort_by(|one, other| one.name.cmp(&other.name));
+        Confirmed {
+            version: unsigned(version),
+            sequence: unsigned(group.sequence),
+            slices: self.slices.iter().map(|(limit, row)| (limit.clone(), row.slice)).collect(),
+            free: group.total.saturating_sub(sum),
+            role: exchange.standby.as_ref().and(self.role.as_ref()).map(|row| row.role.clone()),
+            term_ms: group.term_ms,
+            peers,
+        }
+    }
+}
+
+/// Converts a count into the type of the database.
+pub(super) fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Converts a count of the database, which is never negative.
+pub(super) fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

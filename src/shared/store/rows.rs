@@ -1,0 +1,467 @@
+//! Statements of an exchange, and their rows.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::{Row, Statement, types::ToSql};
+
+use super::{
+    StoreError,
+    connect::Link,
+    plan::{
+        Found, GroupRow, MemberRecord, Plan, RoleRecord, SliceRow, number, plan, summed, unsigned,
+    },
+};
+use crate::{
+    domain::{
+        money::Amount,
+        trade::{TradeId, TradeKey},
+    },
+    ledger::OrderState,
+    shared::exchange::{
+        Exchange, Limit, MemberName, OrderRecord, REPORTS_MAX, Refusal, Reply, Role,
+    },
+};
+
+/// Maximum number of orders that a takeover reads.
+const ORDERS_READ_MAX: usize = 65_536;
+
+/// Age after which settled orders are deleted: a listing is gone long before.
+const ORDERS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+
+const STATES: [OrderState; 10] = [
+    OrderState::Reserved,
+    OrderState::Sent,
+    OrderState::Bought,
+    OrderState::Rejected,
+    OrderState::Unknown,
+    OrderState::NotSent,
+    OrderState::Completed,
+    OrderState::Returning,
+    OrderState::Returned,
+    OrderState::NotBought,
+];
+
+const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+
+/// Locks the group, so that the transactions of its members wait for each other. The clock is read
+/// after the request was sent, so a term never begins earlier in the database than at the member.
+const READ_GROUP: &str = "\
+SELECT unit, total, term_ms, sequence, is_restored, \
+CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
+FROM sniper_groups WHERE name = $1 FOR UPDATE";
+
+const READ_MEMBERS: &str = "\
+SELECT name, ledger, market, account, standby, version, seen_ms, is_released, has_stopped \
+FROM sniper_members WHERE group_name = $1";
+
+const READ_SLICES: &str =
+    "SELECT limit_name, slice, used FROM sniper_slices WHERE group_name = $1 AND member = $2";
+
+const READ_SUMS: &str = "\
+SELECT limit_name, CAST(LEAST(SUM(slice), 9223372036854775807) AS BIGINT) \
+FROM sniper_slices WHERE group_name = $1 AND limit_name = ANY($2) GROUP BY limit_name";
+
+const READ_ROLE: &str = "\
+SELECT active, epoch, renewals, since_ms, is_resigned, renewed_ms \
+FROM sniper_roles WHERE group_name = $1 AND standby = $2";
+
+const WRITE_GROUP: &str =
+    "UPDATE sniper_groups SET sequence = $2, is_restored = $3 WHERE name = $1";
+
+const CLEAR_STOPPED: &str = "UPDATE sniper_members SET has_stopped = FALSE WHERE group_name = $1";
+
+const WRITE_MEMBER: &str = "\
+INSERT INTO sniper_members (group_name, name, ledger, market, account, standby, version, seen_ms, \
+is_released, has_stopped) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+ON CONFLICT (group_name, name) DO UPDATE SET ledger = EXCLUDED.ledger, market = EXCLUDED.market, \
+account = EXCLUDED.account, standby = EXCLUDED.standby, version = EXCLUDED.version, \
+seen_ms = EXCLUDED.seen_ms, is_released = EXCLUDED.is_released, \
+has_stopped = EXCLUDED.has_stopped";
+
+const WRITE_SLICES: &str = "\
+INSERT INTO sniper_slices (group_name, member, limit_name, slice, used) \
+SELECT $1, $2, new.limit_name, new.slice, new.used \
+FROM unnest($3::TEXT[], $4::BIGINT[], $5::BIGINT[]) AS new (limit_name, slice, used) \
+ON CONFLICT (group_name, member, limit_name) \
+DO UPDATE SET slice = EXCLUDED.slice, used = EXCLUDED.used";
+
+const WRITE_ROLE: &str = "\
+INSERT INTO sniper_roles (group_name, standby, active, epoch, renewals, since_ms, is_resigned, \
+renewed_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+ON CONFLICT (group_name, standby) DO UPDATE SET active = EXCLUDED.active, \
+epoch = EXCLUDED.epoch, renewals = EXCLUDED.renewals, since_ms = EXCLUDED.since_ms, \
+is_resigned = EXCLUDED.is_resigned, renewed_ms = EXCLUDED.renewed_ms";
+
+const WRITE_ORDERS: &str = "\
+INSERT INTO sniper_orders (group_name, member, number, listing, key_price, state, price, changed_ms) \
+SELECT $1, $2, new.number, new.listing, new.key_price, new.state, new.price, $8 \
+FROM unnest($3::BIGINT[], $4::TEXT[], $5::BIGINT[], $6::TEXT[], $7::BIGINT[]) \
+AS new (number, listing, key_price, state, price) \
+ON CONFLICT (group_name, member, number) DO UPDATE SET listing = EXCLUDED.listing, \
+key_price = EXCLUDED.key_price, state = EXCLUDED.state, price = EXCLUDED.price, \
+changed_ms = EXCLUDED.changed_ms";
+
+pub(super) const READ_ORDERS: &str = "\
+SELECT o.member, o.number, o.listing, o.key_price, o.state, o.price FROM sniper_orders o \
+JOIN sniper_members m ON m.group_name = o.group_name AND m.name = o.member \
+WHERE o.group_name = $1 AND m.account = $2 ORDER BY o.changed_ms DESC LIMIT $3";
+
+const DELETE_ORDERS: &str = "\
+DELETE FROM sniper_orders WHERE group_name = $1 AND member = $2 AND changed_ms < $3 \
+AND state IN ('refused', 'not_sent', 'completed', 'returned', 'not_bought')";
+
+/// Row that this program cannot have written.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    #[error("unknown limit {0:?}")]
+    Limit(String),
+    #[error("unknown state of an order {0:?}")]
+    State(String),
+    #[error("invalid listing {0:?}")]
+    Listing(String),
+}
+
+/// Connection with the prepared statements of an exchange.
+pub(super) struct Transaction {
+    link: Link,
+    read_group: Statement,
+    read_members: Statement,
+    read_slices: Statement,
+    read_sums: Statement,
+    read_role: Statement,
+    write_group: Statement,
+    write_member: Statement,
+    write_slices: Statement,
+    write_role: Statement,
+    write_orders: Statement,
+}
+
+/// Reply, and the slices of the member that the transaction has read.
+type Done = (Reply, BTreeMap<Limit, SliceRow>);
+
+impl Transaction {
+    pub(super) async fn prepare(link: Link) -> Result<Self, StoreError> {
+        let client = &link.client;
+        let (read_group, read_members, read_slices, read_sums, read_role) = tokio::try_join!(
+            client.prepare(READ_GROUP),
+            client.prepare(READ_MEMBERS),
+            client.prepare(READ_SLICES),
+            client.prepare(READ_SUMS),
+            client.prepare(READ_ROLE),
+        )?;
+        let (write_group, write_member, write_slices, write_role, write_orders) = tokio::try_join!(
+            client.prepare(WRITE_GROUP),
+            client.prepare(WRITE_MEMBER),
+            client.prepare(WRITE_SLICES),
+            client.prepare(WRITE_ROLE),
+            client.prepare(WRITE_ORDERS),
+        )?;
+        Ok(Self {
+            link,
+            read_group,
+            read_members,
+            read_slices,
+            read_sums,
+            read_role,
+            write_group,
+            write_member,
+            write_slices,
+            write_role,
+            write_orders,
+        })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.link.client.is_closed()
+    }
+
+    pub(super) const fn client(&self) -> &tokio_postgres::Client {
+        &self.link.client
+    }
+
+    pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
+        Ok(self.link.client.batch_execute("ROLLBACK").await?)
+    }
+
+    /// Carries out an exchange. After an error the transaction may be open.
+    pub(super) async fn exchange(
+        &self,
+        (group, unit): (&str, &str),
+        exchange: &Exchange,
+        known: &BTreeMap<Limit, SliceRow>,
+    ) -> Result<Done, StoreError> {
+        let Some((found, theirs)) = self.read(group, exchange, known).await? else {
+            self.roll_back().await?;
+            return Ok((Reply::Refused(Refusal::NoGroup), BTreeMap::new()));
+        };
+        if theirs != unit {
+            return Err(StoreError::Unit { ours: unit.to_owned(), theirs });
+        }
+        let plan = plan(&found, exchange);
+        self.write(group, &plan, (exchange, found.now_ms)).await?;
+        if known.is_empty() {
+            self.delete_orders(group, exchange, found.now_ms).await?;
+        }
+        let mut slices = found.slices;
+        slices.extend(plan.slices);
+        Ok((plan.reply, slices))
+    }
+
+    /// Begins the transaction and reads, in one round trip. Returns the rows and the group's unit.
+    async fn read(
+        &self,
+        group: &str,
+        exchange: &Exchange,
+        known: &BTreeMap<Limit, SliceRow>,
+    ) -> Result<Option<(Found, String)>, StoreError> {
+        let client = &self.link.client;
+        let member = &exchange.member.0;
+        let standby = exchange.standby.clone().unwrap_or_default();
+        let guessed = names(&summed(exchange, known));
+        let of_member: [&(dyn ToSql + Sync); 2] = [&group, member];
+        let of_limits: [&(dyn ToSql + Sync); 2] = [&group, &guessed];
+        let of_role: [&(dyn ToSql + Sync); 2] = [&group, &standby];
+        let of_group: [&(dyn ToSql + Sync); 1] = [&group];
+        // In this order on the wire: the lock comes first.
+        let (_, group_row, members, slices, sums, role) = tokio::try_join!(
+            biased;
+            client.batch_execute(BEGIN),
+            client.query_opt(&self.read_group, &of_group),
+            client.query(&self.read_members, &of_group),
+            client.query(&self.read_slices, &of_member),
+            client.query(&self.read_sums, &of_limits),
+            client.query_opt(&self.read_role, &of_role),
+        )?;
+        let Some(row) = group_row else { return Ok(None) };
+        let slices = slices.iter().map(slice).collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+        let mut sums = sums.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
+        let needed = names(&summed(exchange, &slices));
+        if needed.iter().any(|limit| !guessed.contains(limit)) {
+            let rows = client.query(&self.read_sums, &[&group, &needed]).await?;
+            sums = rows.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
+        }
+        let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
+        let role = role.as_ref().map(role_record).transpose()?;
+        let unit = row.try_get(0)?;
+        let group = GroupRow {
+            total: row.try_get(1)?,
+            term_ms: row.try_get(2)?,
+            sequence: row.try_get(3)?,
+            is_restored: row.try_get(4)?,
+        };
+        let now_ms = row.try_get(5)?;
+        Ok(Some((Found { now_ms, group, members, slices, sums, role }, unit)))
+    }
+
+    /// Writes and commits, in one round trip.
+    async fn write(
+        &self,
+        group: &str,
+        plan: &Plan,
+        (exchange, now_ms): (&Exchange, i64),
+    ) -> Result<(), StoreError> {
+        let client = &self.link.client;
+        let group_row = async {
+            let Some(row) = &plan.group else { return Ok(0) };
+            if plan.is_marked {
+                client.execute(CLEAR_STOPPED, &[&group]).await?;
+            }
+            let row: [&(dyn ToSql + Sync); 3] = [&group, &row.sequence, &row.is_restored];
+            client.execute(&self.write_group, &row).await
+        };
+        // The mark concerns all members, so it is written before the row of this one.
+        if plan.is_marked {
+            group_row.await?;
+            tokio::try_join!(
+                biased;
+                self.write_member(group, plan),
+                self.write_slices(group, plan, exchange),
+                self.write_orders(group, plan, (exchange, now_ms)),
+                client.batch_execute("COMMIT"),
+            )?;
+            return Ok(());
+        }
+        tokio::try_join!(
+            biased;
+            group_row,
+            self.write_member(group, plan),
+            self.write_slices(group, plan, exchange),
+            self.write_role(group, plan, exchange),
+            self.write_orders(group, plan, (exchange, now_ms)),
+            client.batch_execute("COMMIT"),
+        )?;
+        Ok(())
+    }
+
+    async fn write_member(&self, group: &str, plan: &Plan) -> Result<u64, tokio_postgres::Error> {
+        let Some(row) = &plan.member else { return Ok(0) };
+        let row: [&(dyn ToSql + Sync); 10] = [
+            &group,
+            &row.name.0,
+            &row.ledger,
+            &row.market,
+            &row.account,
+            &row.standby,
+            &row.version,
+            &row.seen_ms,
+            &row.is_released,
+            &row.has_stopped,
+        ];
+        self.link.client.execute(&self.write_member, &row).await
+    }
+
+    async fn write_slices(
+        &self,
+        group: &str,
+        plan: &Plan,
+        exchange: &Exchange,
+    ) -> Result<u64, tokio_postgres::Error> {
+        if plan.slices.is_empty() {
+            return Ok(0);
+        }
+        let limits: Vec<String> = plan.slices.iter().map(|(limit, _)| limit.to_string()).collect();
+        let slices: Vec<i64> = plan.slices.iter().map(|(_, row)| row.slice).collect();
+        let used: Vec<i64> = plan.slices.iter().map(|(_, row)| row.used).collect();
+        let rows: [&(dyn ToSql + Sync); 5] = [&group, &exchange.member.0, &limits, &slices, &used];
+        self.link.client.execute(&self.write_slices, &rows).await
+    }
+
+    async fn write_role(
+        &self,
+        group: &str,
+        plan: &Plan,
+        exchange: &Exchange,
+    ) -> Result<u64, tokio_postgres::Error> {
+        let Some((RoleRecord { role, renewed_ms }, standby)) =
+            plan.role.as_ref().zip(exchange.standby.as_ref())
+        else {
+            return Ok(0);
+        };
+        let (epoch, renewals) = (number(role.epoch), number(role.renewals));
+        let row: [&(dyn ToSql + Sync); 8] = [
+            &group,
+            standby,
+            &role.active.0,
+            &epoch,
+            &renewals,
+            &role.since_ms,
+            &role.is_resigned,
+            renewed_ms,
+        ];
+        self.link.client.execute(&self.write_role, &row).await
+    }
+
+    async fn write_orders(
+        &self,
+        group: &str,
+        plan: &Plan,
+        (exchange, now_ms): (&Exchange, i64),
+    ) -> Result<u64, tokio_postgres::Error> {
+        if !plan.has_orders {
+            return Ok(0);
+        }
+        // One row for each order: the last report counts.
+        let orders = exchange.orders.iter().take(REPORTS_MAX);
+        let orders: BTreeMap<u32, &OrderRecord> = orders.map(|it| (it.sequence, it)).collect();
+        let orders: Vec<&OrderRecord> = orders.into_values().collect();
+        let numbers: Vec<i64> = orders.iter().map(|order| i64::from(order.sequence)).collect();
+        let listings: Vec<&str> = orders.iter().map(|order| order.key.id.as_str()).collect();
+        let key_prices: Vec<Option<i64>> =
+            orders.iter().map(|order| order.key.price.map(Amount::thousandths)).collect();
+        let states: Vec<&str> = orders.iter().map(|order| order.state.as_str()).collect();
+        let prices: Vec<i64> = orders.iter().map(|order| order.price.thousandths()).collect();
+        let rows: [&(dyn ToSql + Sync); 8] = [
+            &group,
+            &exchange.member.0,
+            &numbers,
+            &listings,
+            &key_prices,
+            &states,
+            &prices,
+            &now_ms,
+        ];
+        self.link.client.execute(&self.write_orders, &rows).await
+    }
+
+    /// Deletes old orders, after the first exchange of a member.
+    async fn delete_orders(
+        &self,
+        group: &str,
+        exchange: &Exchange,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        let before = now_ms.saturating_sub(ORDERS_KEPT_MS);
+        let client = &self.link.client;
+        client.execute(DELETE_ORDERS, &[&group, &exchange.member.0, &before]).await?;
+        Ok(())
+    }
+
+    pub(super) async fn orders(
+        &self,
+        group: &str,
+        account: &str,
+    ) -> Result<Vec<(MemberName, OrderRecord)>, StoreError> {
+        let most = i64::try_from(ORDERS_READ_MAX).unwrap_or(i64::MAX);
+        let rows = self.link.client.query(READ_ORDERS, &[&group, &account, &most]).await?;
+        rows.iter().map(order).collect()
+    }
+}
+
+fn names(limits: &[Limit]) -> Vec<String> {
+    limits.iter().map(Limit::to_string).collect()
+}
+
+pub(super) fn limit(row: &Row, at: usize) -> Result<Limit, StoreError> {
+    let text: &str = row.try_get(at)?;
+    Ok(Limit::from_text(text).ok_or_else(|| RowError::Limit(text.to_owned()))?)
+}
+
+fn slice(row: &Row) -> Result<(Limit, SliceRow), StoreError> {
+    Ok((limit(row, 0)?, SliceRow { slice: row.try_get(1)?, used: row.try_get(2)? }))
+}
+
+fn sum(row: &Row) -> Result<(Limit, i64), StoreError> {
+    Ok((limit(row, 0)?, row.try_get(1)?))
+}
+
+pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
+    Ok(MemberRecord {
+        name: MemberName(row.try_get(0)?),
+        ledger: row.try_get(1)?,
+        market: row.try_get(2)?,
+        account: row.try_get(3)?,
+        standby: row.try_get(4)?,
+        version: row.try_get(5)?,
+        seen_ms: row.try_get(6)?,
+        is_released: row.try_get(7)?,
+        has_stopped: row.try_get(8)?,
+    })
+}
+
+pub(super) fn role_record(row: &Row) -> Result<RoleRecord, StoreError> {
+    let role = Role {
+        active: MemberName(row.try_get(0)?),
+        epoch: unsigned(row.try_get(1)?),
+        renewals: unsigned(row.try_get(2)?),
+        since_ms: row.try_get(3)?,
+        is_resigned: row.try_get(4)?,
+    };
+    Ok(RoleRecord { role, renewed_ms: row.try_get(5)? })
+}
+
+fn order(row: &Row) -> Result<(MemberName, OrderRecord), StoreError> {
+    let sequence: i64 = row.try_get(1)?;
+    let (listing, state): (&str, &str) = (row.try_get(2)?, row.try_get(4)?);
+    let id = TradeId::new(listing).ok_or_else(|| RowError::Listing(listing.to_owned()))?;
+    let key_price: Option<i64> = row.try_get(3)?;
+    let record = OrderRecord {
+        sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
+        key: TradeKey { id, price: key_price.map(Amount::from_thousandths) },
+        state: STATES
+            .into_iter()
+            .find(|known| known.as_str() == state)
+            .ok_or_else(|| RowError::State(state.to_owned()))?,
+        price: Amount::from_thousandths(row.try_get(5)?),
+    };
+    Ok((MemberName(row.try_get(0)?), record))
+}

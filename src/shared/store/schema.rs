@@ -1,0 +1,122 @@
+//! Tables of the shared budget, as migrations, in standard SQL.
+
+use tokio_postgres::{Client, error::SqlState};
+
+use super::StoreError;
+
+/// Each is applied once, in order, and never changed. The table `sniper_schema` has the numbers of
+/// those that were applied.
+pub const MIGRATIONS: [&str; 1] = [
+    // 1: initial schema. Amounts are thousandths of the group's unit; times are milliseconds of the
+    // database's clock.
+    "
+CREATE TABLE sniper_groups (
+    name TEXT NOT NULL PRIMARY KEY,
+    unit TEXT NOT NULL,
+    total BIGINT NOT NULL,
+    term_ms BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
+    is_restored BOOLEAN NOT NULL
+);
+CREATE TABLE sniper_members (
+    group_name TEXT NOT NULL,
+    name TEXT NOT NULL,
+    ledger TEXT NOT NULL,
+    market TEXT NOT NULL,
+    account TEXT NOT NULL,
+    standby TEXT,
+    version BIGINT NOT NULL,
+    seen_ms BIGINT NOT NULL,
+    is_released BOOLEAN NOT NULL,
+    has_stopped BOOLEAN NOT NULL,
+    PRIMARY KEY (group_name, name)
+);
+CREATE TABLE sniper_slices (
+    group_name TEXT NOT NULL,
+    member TEXT NOT NULL,
+    limit_name TEXT NOT NULL,
+    slice BIGINT NOT NULL,
+    used BIGINT NOT NULL,
+    PRIMARY KEY (group_name, member, limit_name)
+);
+CREATE INDEX sniper_slices_of_limit ON sniper_slices (group_name, limit_name);
+CREATE TABLE sniper_roles (
+    group_name TEXT NOT NULL,
+    standby TEXT NOT NULL,
+    active TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    renewals BIGINT NOT NULL,
+    since_ms BIGINT NOT NULL,
+    renewed_ms BIGINT NOT NULL,
+    is_resigned BOOLEAN NOT NULL,
+    PRIMARY KEY (group_name, standby)
+);
+CREATE TABLE sniper_orders (
+    group_name TEXT NOT NULL,
+    member TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    listing TEXT NOT NULL,
+    key_price BIGINT,
+    state TEXT NOT NULL,
+    price BIGINT NOT NULL,
+    changed_ms BIGINT NOT NULL,
+    PRIMARY KEY (group_name, member, number)
+);
+",
+];
+
+/// Schema that this program uses.
+pub const VERSION: i64 = 1;
+
+/// Number of tries against other programs that apply the same migrations.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Returns the version of the schema, which is at most [`VERSION`]; 0 if there are no tables.
+pub(super) async fn version(client: &Client) -> Result<i64, StoreError> {
+    let row = client.query_one("SELECT MAX(version) FROM sniper_schema", &[]).await;
+    let version = match row {
+        Ok(row) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(0),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    match version > VERSION {
+        true => Err(StoreError::NewerSchema { version }),
+        false => Ok(version),
+    }
+}
+
+/// Applies the migrations that are missing.
+pub(super) async fn migrate(client: &Client) -> Result<(), StoreError> {
+    for _ in 0..ATTEMPTS_MAX {
+        match migrate_once(client).await {
+            Err(StoreError::Database(error)) if is_concurrent(&error) => {
+                client.batch_execute("ROLLBACK").await?;
+            }
+            done => return done,
+        }
+    }
+    Err(StoreError::Contention)
+}
+
+async fn migrate_once(client: &Client) -> Result<(), StoreError> {
+    let create = "CREATE TABLE IF NOT EXISTS sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
+    client.batch_execute(create).await?;
+    let applied = version(client).await?;
+    for (migration, number) in MIGRATIONS.iter().zip(1_i64..).filter(|(_, it)| *it > applied) {
+        let insert = format!("INSERT INTO sniper_schema (version) VALUES ({number})");
+        let transaction = format!("BEGIN; {migration} {insert}; COMMIT;");
+        client.batch_execute(&transaction).await?;
+    }
+    Ok(())
+}
+
+/// Returns `true` if another program has applied the same migration at the same time.
+fn is_concurrent(error: &tokio_postgres::Error) -> bool {
+    let codes = [
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+    ];
+    error.code().is_some_and(|code| codes.contains(code))
+}

@@ -1,0 +1,245 @@
+//! Sharing of the budget with other bots: what the engine may order at the moment, and what it tells
+//! the thread that talks to the database.
+//!
+//! The thread sends a [`SharedUpdate`]; the engine obeys it from then on and replies with a
+//! [`SharedReport`], which was read after that. The engine never waits for the thread.
+//!
+//! # After a takeover
+//!
+//! The active bot before this one may have ordered any listing that was created before its role
+//! ended. So no listing is ordered that was created before the takeover or, without a time of
+//! creation, that arrived before it, nor one whose order the other bot has reported. Until the account
+//! was read [`SPENDING_SETTLES`] after the takeover, the account's purchases and its balance may
+//! still change by orders of the other bot.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use super::{
+    OrderSender,
+    engine::{Engine, Now},
+    held::HeldListings,
+    trade_log,
+};
+use crate::{
+    domain::{
+        time::UnixMs,
+        trade::{Trade, TradeId},
+    },
+    ledger::{Allowance, SharedUsage, allowance::Permit, status::SharedStatus},
+};
+
+/// Time after a takeover within which orders of the bot that was active before may be charged.
+pub const SPENDING_SETTLES: Duration = Duration::from_secs(60);
+/// Assumed maximum lead of the market's clock, if it is not known.
+const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+/// Decides which of several bots orders a listing: `true` if this one does.
+pub type OwnsListing = Box<dyn Fn(&TradeId) -> bool + Send>;
+
+/// Role that this bot has taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Takeover {
+    /// Rises with every takeover.
+    pub epoch: u64,
+    /// Listings for which other bots of the account have reported orders.
+    pub ordered: Vec<TradeId>,
+}
+
+/// What the engine may do from now on.
+pub struct SharedUpdate {
+    pub allowance: Box<Allowance>,
+    /// `None` if this bot orders every listing.
+    pub owns: Option<OwnsListing>,
+    /// `None` without standbys, and on standby.
+    pub takeover: Option<Takeover>,
+    pub status: SharedStatus,
+    pub reply: oneshot::Sender<SharedReport>,
+}
+
+impl std::fmt::Debug for SharedUpdate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedUpdate")
+            .field("permit", &self.allowance.permit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What counts against the shared limits while an update is obeyed.
+pub struct SharedReport {
+    pub usage: SharedUsage,
+    /// Id of the account, once it was read and belongs to the ledger.
+    pub account: Option<String>,
+    /// Freed by the thread that receives it.
+    _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),
+}
+
+/// Sharing of one engine.
+#[derive(Default)]
+pub(super) struct Sharing {
+    owns: Option<OwnsListing>,
+    epoch: Option<u64>,
+    has_standbys: bool,
+    /// Only listings created after this time of the server are ordered.
+    barrier: Option<UnixMs>,
+    taken_over_at: Option<UnixMs>,
+    ordered: HashSet<TradeId>,
+    pub(super) account: Option<String>,
+    pub(super) status: SharedStatus,
+}
+
+impl std::fmt::Debug for Sharing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sharing").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// Reason for which a bot that shares its budget does not order a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SharedSkip {
+    OtherBot,
+    BeforeTakeover,
+    OrderedBefore,
+}
+
+impl SharedSkip {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::OtherBot => "other bot",
+            Self::BeforeTakeover => "before takeover",
+            Self::OrderedBefore => "ordered before takeover",
+        }
+    }
+}
+
+impl std::fmt::Display for SharedSkip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::OtherBot => "another bot of the group orders it",
+            Self::BeforeTakeover => "the bot that was active before may have ordered it",
+            Self::OrderedBefore => "the bot that was active before has ordered it",
+        })
+    }
+}
+
+impl Sharing {
+    /// Returns the reason for which a listing is not ordered, if there is one.
+    pub(super) fn skip(&self, trade: &Trade<'_>) -> Option<SharedSkip> {
+        if self.owns.as_ref().is_some_and(|owns| !owns(&trade.id)) {
+            return Some(SharedSkip::OtherBot);
+        }
+        if self.ordered.contains(&trade.id) {
+            return Some(SharedSkip::OrderedBefore);
+        }
+        let is_before = |barrier| trade.created_at.is_some_and(|created| created <= barrier);
+        self.barrier.is_some_and(is_before).then_some(SharedSkip::BeforeTakeover)
+    }
+}
+
+impl<B: OrderSender> Engine<B> {
+    /// Shares the budget with other bots of a group. Nothing is ordered until an update permits it.
+    /// `has_standbys`: another bot may be active for the account.
+    pub fn share(&mut self, group: &str, has_standbys: bool, now: Now) {
+        self.ledger.share(group, now.wall);
+        self.ledger.set_account_shared(has_standbys, now.wall);
+        self.sharing = Some(Box::new(Sharing { has_standbys, ..Sharing::default() }));
+    }
+
+    /// Returns `true` if another bot is active and no listing is ordered.
+    fn is_standby(&self) -> bool {
+        self.sharing.as_ref().is_some_and(|sharing| sharing.has_standbys && sharing.epoch.is_none())
+    }
+
+    /// Remembers a listing without a time of creation that arrived while another bot was active.
+    #[inline]
+    pub(super) fn remember_on_standby(&mut self, trade: &Trade<'_>) {
+        if self.sharing.is_some() && trade.created_at.is_none() && self.is_standby() {
+            self.seen.insert(&self.keyed_by.key_of(trade), ());
+        }
+    }
+
+    /// Skips a listing that another bot orders or may have ordered.
+    pub(super) fn is_for_another_bot(&mut self, trade: &Trade<'_>) -> bool {
+        let skip = self.sharing.as_ref().and_then(|sharing| sharing.skip(trade));
+        if let Some(reason) = skip {
+            self.stats.skip(reason.name());
+            trade_log::skipped(trade, &reason, Some(0));
+        }
+        skip.is_some()
+    }
+
+    /// Obeys an update, and reports what counts from then on.
+    pub fn on_shared_update(&mut self, update: SharedUpdate, now: Now) {
+        let SharedUpdate { allowance, owns, takeover, status, reply } = update;
+        if self.sharing.is_none() {
+            return;
+        }
+        let epoch = takeover.as_ref().map(|takeover| takeover.epoch);
+        if self.sharing.as_ref().is_some_and(|sharing| sharing.epoch != epoch) {
+            self.change_role(takeover, now);
+        }
+        let replaced = self.ledger.set_allowance(allowance);
+        let usage = self.ledger.shared_usage(now.wall);
+        let Some(sharing) = &mut self.sharing else { return };
+        sharing.status = status;
+        let owns = std::mem::replace(&mut sharing.owns, owns);
+        let account = sharing.account.clone();
+        // The thread may have ended.
+        drop(reply.send(SharedReport { usage, account, _replaced: (replaced, owns) }));
+    }
+
+    /// Becomes the active bot, or a standby.
+    fn change_role(&mut self, takeover: Option<Takeover>, now: Now) {
+        let clock_is_known = self.server_time(now).earliest.is_some();
+        let latest = self.server_time(now).latest;
+        let Some(sharing) = &mut self.sharing else { return };
+        sharing.epoch = takeover.as_ref().map(|takeover| takeover.epoch);
+        let Some(Takeover { epoch, ordered }) = takeover else {
+            sharing.taken_over_at = None;
+            self.ledger.set_account_shared(sharing.has_standbys, now.wall);
+            warn!("On standby: sending no orders; another bot may take over");
+            return;
+        };
+        let barrier = if clock_is_known { latest } else { latest.plus(CLOCK_MARGIN) };
+        sharing.barrier = sharing.barrier.max(Some(barrier));
+        sharing.taken_over_at = Some(now.wall);
+        let count = ordered.len();
+        for id in ordered {
+            if self.ledger.state().intent(&id).is_none() {
+                self.ledger.accept(id, now.wall);
+                sharing.ordered.insert(id);
+            }
+        }
+        let dropped = self.held.len().saturating_add(self.queue.clear());
+        self.held = HeldListings::new(super::engine::HELD_MAX);
+        for _listing in 0..dropped {
+            self.stats.skip(SharedSkip::BeforeTakeover.name());
+        }
+        info!(
+            "Active (epoch {epoch}): listings created before {barrier} are not ordered; {count} orders of other bots of the account known"
+        );
+    }
+
+    /// Notes a complete read of the account that began at `started`. Long enough after a takeover, only
+    /// this bot spends from the account.
+    pub(super) fn on_account_settled(&mut self, started: UnixMs, now: Now) {
+        let Some(sharing) = &self.sharing else { return };
+        let is_settled =
+            sharing.taken_over_at.is_some_and(|at| at.plus(SPENDING_SETTLES) <= started);
+        if is_settled || !sharing.has_standbys {
+            self.ledger.set_account_shared(false, now.wall);
+        }
+    }
+
+    /// Returns the state of the shared budget; `None` without sharing.
+    pub fn shared_status(&self) -> Option<SharedStatus> {
+        self.sharing.as_ref().map(|sharing| sharing.status.clone())
+    }
+
+    /// Returns what the last update permits; `None` without sharing.
+    pub fn permit(&self) -> Option<Permit> {
+        self.ledger.permit()
+    }
+}

@@ -1,0 +1,175 @@
+//! A budget that several bots share: standby, takeover, and listings of other bots.
+
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    ledger::{
+        Allowance,
+        allowance::{EntrySlice, Permit},
+        status::SharedStatus,
+    },
+    sniper::sharing::{OwnsListing, SPENDING_SETTLES, SharedReport, SharedUpdate, Takeover},
+};
+
+/// A session with standbys and a clock that is known, before the first update.
+fn with_standbys() -> TestSession {
+    let mut session = TestSession::live(plenty());
+    session.sync_clock();
+    let now = session.now();
+    session.engine.share("main", true, now);
+    session
+}
+
+impl TestSession {
+    fn update(
+        &mut self,
+        permit: Permit,
+        takeover: Option<Takeover>,
+        owns: Option<OwnsListing>,
+    ) -> SharedReport {
+        let slice = EntrySlice { quantity: 1_000, total: Amount::MAX };
+        let allowance = Allowance {
+            permit,
+            total: Amount::MAX,
+            entries: vec![slice; 8],
+            ..Allowance::default()
+        };
+        let (reply, mut report) = oneshot::channel();
+        let status = SharedStatus::default();
+        let allowance = Box::new(allowance);
+        let now = self.now();
+        let update = SharedUpdate { allowance, owns, takeover, status, reply };
+        self.engine.on_shared_update(update, now);
+        report.try_recv().unwrap()
+    }
+
+    fn activate(&mut self, ordered: &[&str]) {
+        let ordered = ordered.iter().map(|id| TradeId::new(id).unwrap()).collect();
+        let takeover = Some(Takeover { epoch: 1, ordered });
+        self.update(Permit::Until(UnixMs(i64::MAX)), takeover, None);
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.after += Duration::from_secs(seconds);
+    }
+
+    /// A listing that was created at this moment.
+    fn new_listing(&self, id: &str) -> Trade<'static> {
+        Trade { created_at: Some(self.now().wall), ..trade(id, REDLINE) }
+    }
+}
+
+#[test]
+fn nothing_is_ordered_before_the_first_update_nor_after_a_permission_ended() {
+    let mut session = with_standbys();
+    session.consider(trade("a", REDLINE));
+    assert_eq!((session.sent().len(), session.engine.queue.len()), (0, 1), "it waits");
+    session.wait(6);
+    session.run_timers();
+    assert_eq!(session.skipped("shared_starting"), 1);
+    session.activate(&[]);
+    let until = session.now().wall.plus(Duration::from_secs(1));
+    session.update(Permit::Until(until), Some(Takeover { epoch: 1, ordered: vec![] }), None);
+    session.wait(1);
+    session.consider(session.new_listing("b"));
+    assert_eq!((session.sent().len(), session.skipped("shared_no_contact")), (0, 1));
+}
+
+#[test]
+fn a_standby_orders_nothing_and_after_a_takeover_only_later_listings() {
+    let mut session = with_standbys();
+    session.update(Permit::Standby, None, None);
+    session.consider(session.new_listing("a"));
+    let undated = Trade { created_at: None, ..trade("b", REDLINE) };
+    session.consider(undated.clone());
+    let unwanted = Trade { total_value: Some(Amount::from_cents(9_999)), ..undated.clone() };
+    let unwanted = Trade { id: TradeId::new("c").unwrap(), markup_percent: None, ..unwanted };
+    session.consider(unwanted.clone());
+    assert_eq!((session.sent().len(), session.skipped("standby")), (0, 2));
+    session.wait(5);
+    let missed = session.new_listing("missed");
+    session.activate(&["reported"]);
+    session.consider(missed);
+    session.consider(undated);
+    session.consider(unwanted);
+    session.wait(1);
+    session.consider(session.new_listing("reported"));
+    session.consider(session.new_listing("new"));
+    let undated = Trade { created_at: None, ..trade("undated", REDLINE) };
+    session.consider(undated);
+    assert_eq!(session.sent(), ["new", "undated"]);
+    assert_eq!(session.skipped("before takeover"), 1);
+    assert_eq!(session.skipped("ordered before takeover"), 1);
+}
+
+#[test]
+fn listings_that_wait_are_dropped_by_a_takeover() {
+    let mut session = with_standbys();
+    session.update(Permit::Standby, None, None);
+    let opens = Some(session.now().wall.plus(Duration::from_secs(30)));
+    session.consider(Trade { can_join_after: opens, ..session.new_listing("held") });
+    assert!(session.engine.has_deferred());
+    session.wait(5);
+    session.activate(&[]);
+    assert!(!session.engine.has_deferred());
+    session.wait(60);
+    session.run_timers();
+    assert_eq!((session.sent().len(), session.skipped("before takeover")), (0, 1));
+}
+
+#[test]
+fn a_listing_of_another_bot_is_skipped_without_being_counted_as_an_error() {
+    let mut session = TestSession::live(plenty());
+    let now = session.now();
+    session.engine.share("main", false, now);
+    let owns: OwnsListing = Box::new(|id| id.as_str() == "mine");
+    session.update(Permit::Until(UnixMs(i64::MAX)), None, Some(owns));
+    session.consider(trade("theirs", REDLINE));
+    session.consider(trade("mine", REDLINE));
+    assert_eq!(session.sent(), ["mine"]);
+    assert_eq!((session.skipped("other bot"), session.engine.stats().internal_errors), (1, 0));
+}
+
+#[test]
+fn an_update_is_obeyed_before_its_report_is_read() {
+    let mut session = TestSession::live(plenty());
+    let now = session.now();
+    session.engine.share("main", false, now);
+    session.update(Permit::Until(UnixMs(i64::MAX)), None, None);
+    session.consider(trade("a", REDLINE));
+    let report = session.update(Permit::Refused("why"), None, None);
+    assert_eq!(report.usage.total.used, Amount::from_cents(1_015));
+    assert_eq!(report.usage.changed.len(), 1);
+    session.consider(trade("b", REDLINE));
+    assert_eq!((session.sent().len(), session.skipped("shared_refused")), (1, 1));
+    let report = session.update(Permit::Refused("why"), None, None);
+    assert_eq!(report.usage.total.used, Amount::from_cents(1_015), "as reported");
+}
+
+#[test]
+fn purchases_of_the_bot_before_are_accepted_until_its_orders_are_settled() {
+    let mut session = with_standbys();
+    let bought = |id: &str| OwnTrade {
+        id: TradeId::new(id).unwrap(),
+        status: TradeStatus::Completed,
+        price: Some(Amount::from_cents(500)),
+        joined_at: None,
+    };
+    let mut trades = Vec::new();
+    let mut read = |session: &mut TestSession, id: &str| {
+        trades.push(bought(id));
+        let (trades, now) = (trades.clone(), session.now());
+        let reading = PurchasesReading::complete(trades, now.wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+        session.engine.ledger().snapshot(now.wall).halts.len()
+    };
+    session.update(Permit::Standby, None, None);
+    assert_eq!(read(&mut session, "first"), 0, "the first read");
+    assert_eq!(read(&mut session, "on-standby"), 0);
+    session.activate(&[]);
+    session.after += SPENDING_SETTLES;
+    assert_eq!(read(&mut session, "in-flight-at-the-takeover"), 0);
+    session.wait(1);
+    assert_eq!(read(&mut session, "of-nobody"), 1);
+}

@@ -1,0 +1,117 @@
+//! Sessions that share one budget, on simulated markets whose books decide.
+
+use std::time::{Duration, Instant};
+
+use sniper::{
+    domain::money::Amount,
+    ledger::shared_status::{ACTIVE, STANDBY},
+    shared::exchanger::MemoryGroup,
+    sim::SimServer,
+    sniper::{Now, Sniper},
+};
+
+use super::{
+    TestBot, assert_agrees, cents, is_reconciled, quiet, redline, skipped, until, wait_for_stats,
+};
+
+const TERM_MS: i64 = 3_000;
+
+fn policy(member: &str, more: &str) -> String {
+    format!(
+        "[budget]\nmax_price = 11\ntotal = 1000\nmin_balance = 0\nmax_buys_per_minute = 1000\n\
+         [shared]\ngroup = \"main\"\ntotal = 40.00\nunit = \"coins\"\nmember = \"{member}\"\n{more}\
+         [[whitelist]]\nname = \"redline\"\nitem = \"AK-47 | Redline\"\nmax_price = 11\n\
+         max_quantity = 100\n"
+    )
+}
+
+/// Returns the state of the shared budget, and the slice that is in force.
+fn state(sniper: &Sniper) -> (String, i64) {
+    let status = sniper.with_engine(|engine| engine.shared_status());
+    status.map_or_else(Default::default, |status| (status.state, status.slice))
+}
+
+fn is_active(sniper: &Sniper) -> bool {
+    is_reconciled(sniper) && matches!(state(sniper), (state, 1..) if state == ACTIVE)
+}
+
+fn spent(markets: &[&SimServer]) -> Amount {
+    let spent = markets.iter().map(|market| market.history().spent());
+    spent.fold(Amount::ZERO, Amount::saturating_add)
+}
+
+#[tokio::test]
+async fn two_bots_of_one_budget_spend_at_most_its_total_by_the_books_of_their_markets() {
+    let group = MemoryGroup::new(40_000, TERM_MS);
+    let markets = [SimServer::start(quiet()).unwrap(), SimServer::start(quiet()).unwrap()];
+    let run = |market: &'static str, number: usize| {
+        let (group, servers) = (&group, &markets);
+        async move {
+            let server = &servers[number];
+            let bot = TestBot::live(server, &policy(market, "")).with_group(group);
+            bot.run(async |sniper| {
+                until(|| is_active(sniper) && server.stats().feeds_subscribed == 1).await;
+                for done in 1..=6 {
+                    server.list_items(vec![redline(1_015)]);
+                    wait_for_stats(sniper, |stats| stats.bought + stats.skipped_total() == done)
+                        .await;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+            })
+            .await
+        }
+    };
+    let (first, second) = tokio::join!(run("first", 0), run("second", 1));
+    assert_agrees(&first, &markets[0]);
+    assert_agrees(&second, &markets[1]);
+    let spent = spent(&[&markets[0], &markets[1]]);
+    assert!(cents(1_015) <= spent && spent <= cents(4_000), "{spent}");
+    assert!(skipped(&first, "shared_total") + skipped(&second, "shared_total") >= 9);
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
+    let group = MemoryGroup::new(1_000_000, TERM_MS);
+    let market = SimServer::start(quiet()).unwrap();
+    let standby = format!("standby = \"one\"\nterm_s = {}\n", TERM_MS / 1_000);
+    let bot = |member| TestBot::live(&market, &policy(member, &standby)).with_group(&group);
+    let (first, second) = (bot("first"), bot("second"));
+    let (started, mut is_started) = tokio::sync::watch::channel(false);
+    let (stopped, mut is_stopped) = tokio::sync::watch::channel(None);
+    let active = async {
+        let summary = first.run(async |sniper| {
+            until(|| is_active(sniper)).await;
+            started.send(true).unwrap();
+            until(|| market.stats().feeds_subscribed == 2).await;
+            // Only listings created after it became active are ordered.
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            market.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
+        });
+        let summary = summary.await;
+        stopped.send(Some(Instant::now())).unwrap();
+        summary
+    };
+    let waiting = async {
+        is_started.wait_for(|is_started| *is_started).await.unwrap();
+        let summary = second.run(async |sniper| {
+            until(|| is_reconciled(sniper) && state(sniper).0 == STANDBY).await;
+            let stopped = *is_stopped.wait_for(Option::is_some).await.unwrap();
+            until(|| is_active(sniper)).await;
+            let took = stopped.unwrap().elapsed();
+            assert!(took < Duration::from_millis(TERM_MS.unsigned_abs() + 2_000), "{took:?}");
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            market.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
+            let halts =
+                sniper.with_engine(|engine| engine.ledger().snapshot(Now::read().wall).halts);
+            assert_eq!(halts, []);
+        });
+        summary.await
+    };
+    let (first, second) = tokio::join!(active, waiting);
+    assert_eq!((first.stats.bought, second.stats.bought), (1, 1));
+    assert_eq!(skipped(&second, "standby"), 1, "the standby decides all the same");
+    let history = market.history();
+    assert_eq!((history.orders().count(), history.ordered_twice().count()), (2, 0));
+}

@@ -1,0 +1,336 @@
+//! Bots as processes that share one budget in a real PostgreSQL: they are killed, their database is
+//! killed, and the connections between are cut, stalled, slowed down and refused. The books of their
+//! simulated markets decide: together the bots never spend more than the total.
+//!
+//! `SNIPER_TEST_SHARED_FAULTS` sets the number of faults (default: 24).
+
+mod proxy;
+
+use std::{
+    fs::{self, File},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use sniper::{
+    domain::money::Amount,
+    ledger::{LedgerState, OrderState, reader::LedgerReader},
+    sim::{Delivery, Fault, Rate, SimServer, SimSettings, random},
+};
+use tempfile::TempDir;
+
+use self::proxy::{Proxy, Traffic};
+use super::{
+    database::{Server, server},
+    kills::report,
+};
+
+/// Number of bots of the group.
+const BOTS: usize = 4;
+/// What each fault adds to the total, so that the budget never stays exhausted.
+const TOTAL_STEP: i64 = 4_000;
+/// Term of a role, in seconds.
+const TERM_S: u64 = 5;
+/// Faults of the markets, most of which leave an order unknown.
+const FAULTS: [&str; 4] = ["cut-after-commit:1%", "5xx-after-commit:1%", "half-body:1%", "slow:3%"];
+
+/// A bot of the group with its market and its folder.
+struct Bot {
+    name: String,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl Bot {
+    fn new(name: &str, standby: Option<&str>, total: Amount) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bot = Self { name: name.to_owned(), folder, process: None };
+        bot.write_settings(standby, total);
+        bot
+    }
+
+    fn write_settings(&self, standby: Option<&str>, total: Amount) {
+        let standby = standby.map_or_else(String::new, |name| format!("standby = \"{name}\"\n"));
+        let settings = format!(
+            "[budget]\nmax_price = 5\ntotal = 100000\nmin_balance = 0\nmax_buys_per_minute = 3000\n\
+             max_in_flight = 8\n[reconnection]\ninitial_delay_ms = 250\n\
+             [shared]\ngroup = \"main\"\ntotal = {total}\nunit = \"coins\"\nmember = \"{}\"\n\
+             term_s = {TERM_S}\n{standby}\
+             [[whitelist]]\nname = \"cheap\"\nitem = \"*\"\nmax_price = 5\n\
+             max_markup_percent = 1000\nmax_quantity = 100000\n",
+            self.name
+        );
+        fs::write(self.folder.path().join("sniper.toml"), settings).unwrap();
+    }
+
+    fn command(&self, market: &SimServer, url: &str, args: &[&str]) -> Command {
+        let log = File::options().append(true).create(true).open(self.folder.path().join("log"));
+        let log = log.unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .envs(market.environment())
+            .env("SNIPER_SHARED_URL", url)
+            .env("SNIPER_DATA", "data")
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        command
+    }
+
+    #[track_caller]
+    fn run(&self, market: &SimServer, url: &str, args: &[&str]) {
+        let status = self.command(market, url, args).status().unwrap();
+        assert!(status.success(), "{args:?}: {}", self.log());
+    }
+
+    fn start(&mut self, market: &SimServer, url: &str) {
+        let args = ["run", "--live", "--resume"];
+        self.process = Some(self.command(market, url, &args).spawn().unwrap());
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Stops the bot as a user does, and waits for its end.
+    fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let pid = process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let began = Instant::now();
+        while process.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Coins that the ledger counts, and whether it can be verified.
+    fn counted(&self) -> Amount {
+        let reader = LedgerReader::open(&self.folder.path().join("data")).unwrap();
+        reader.verify().unwrap();
+        counted(reader.state())
+    }
+}
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn counted(state: &LedgerState) -> Amount {
+    let counting = state.intents().iter().filter(|intent| intent.state.counts());
+    counting.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price))
+}
+
+fn market(seed: u64, rate: u32) -> SimServer {
+    SimServer::start(SimSettings {
+        rate: Rate::per_second(rate),
+        seed,
+        balance: Amount::from_cents(1_000_000),
+        faults: FAULTS.iter().map(|text| text.parse::<Fault>().unwrap()).collect(),
+        delivery: Delivery { fail_permille: 0, ..Delivery::default() },
+        ..SimSettings::default()
+    })
+    .unwrap()
+}
+
+fn spent(markets: &[SimServer]) -> Amount {
+    let spent = markets.iter().map(|market| market.with_history(|history| history.spent()));
+    spent.fold(Amount::ZERO, Amount::saturating_add)
+}
+
+/// Address of the database through the proxy.
+fn url(server: &Server, proxy: &Proxy) -> String {
+    let direct = format!(":{}/", server.port);
+    server.url("postgres").replace(&direct, &format!(":{}/", proxy.port))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GroupFault {
+    KillBot,
+    KillDatabase,
+    Cut,
+    Slow,
+    Stall,
+    Refuse,
+}
+
+const GROUP_FAULTS: [GroupFault; 7] = [
+    GroupFault::KillBot,
+    GroupFault::KillBot,
+    GroupFault::KillDatabase,
+    GroupFault::Cut,
+    GroupFault::Slow,
+    GroupFault::Stall,
+    GroupFault::Refuse,
+];
+
+struct Chaos {
+    server: Server,
+    proxy: Proxy,
+    url: String,
+    markets: Vec<SimServer>,
+    bots: Vec<Bot>,
+    total: Amount,
+    rng: random::Rng,
+}
+
+impl Chaos {
+    fn new(server: Server, seed: u64) -> Self {
+        let proxy = Proxy::start(server.port);
+        let url = url(&server, &proxy);
+        let total = Amount::from_cents(TOTAL_STEP);
+        let numbers = 0..u64::try_from(BOTS).unwrap();
+        let markets: Vec<SimServer> = numbers.map(|number| market(seed + number, 20)).collect();
+        let bots: Vec<Bot> =
+            (0..BOTS).map(|number| Bot::new(&format!("bot-{number}"), None, total)).collect();
+        bots[0].run(&markets[0], &url, &["shared", "init"]);
+        let rng = random::stream(seed, 7);
+        let mut chaos = Self { server, proxy, url, markets, bots, total, rng };
+        for number in 0..BOTS {
+            chaos.bots[number].start(&chaos.markets[number], &chaos.url);
+        }
+        chaos
+    }
+
+    /// Raises the total, while the database can be reached.
+    fn raise_total(&mut self) {
+        self.total = self.total.saturating_add(Amount::from_cents(TOTAL_STEP));
+        self.bots[0].write_settings(None, self.total);
+        self.bots[0].run(&self.markets[0], &self.url, &["shared", "set"]);
+    }
+
+    /// Watches the books for this time.
+    #[track_caller]
+    fn watch(&self, time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            let spent = spent(&self.markets);
+            assert!(spent <= self.total, "{spent} spent of {}", self.total);
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    }
+
+    fn apply(&mut self, fault: GroupFault) {
+        let time = Duration::from_millis(self.rng.u64(200..3_000));
+        match fault {
+            GroupFault::KillBot => {
+                let number = self.rng.usize(..BOTS);
+                self.bots[number].kill();
+                self.watch(time / 2);
+                self.bots[number].start(&self.markets[number], &self.url);
+            }
+            GroupFault::KillDatabase => {
+                self.server.kill();
+                self.watch(time);
+                self.server.run();
+                self.proxy.set_target(self.server.port);
+            }
+            GroupFault::Cut => self.proxy.cut(),
+            GroupFault::Slow => self.disturb(Traffic::Slow, time),
+            GroupFault::Stall => self.disturb(Traffic::Stalls, time),
+            GroupFault::Refuse => {
+                self.proxy.cut();
+                self.disturb(Traffic::Refused, time);
+            }
+        }
+    }
+
+    fn disturb(&self, traffic: Traffic, time: Duration) {
+        self.proxy.set(traffic);
+        self.watch(time);
+        self.proxy.set(Traffic::Passes);
+    }
+}
+
+#[test]
+fn bots_that_are_killed_with_their_database_never_spend_more_than_the_total_together() {
+    let name = "bots_that_are_killed_with_their_database_never_spend_more_than_the_total_together";
+    let Some(server) = server(name) else { return };
+    let faults = std::env::var("SNIPER_TEST_SHARED_FAULTS").ok();
+    let faults: usize = faults.map_or(24, |text| text.parse().unwrap());
+    let mut chaos = Chaos::new(server, 5);
+    chaos.watch(Duration::from_secs(5));
+    let first = spent(&chaos.markets);
+    assert!(Amount::ZERO < first, "{}", chaos.bots[0].log());
+    for number in 0..faults {
+        let fault = GROUP_FAULTS[number % GROUP_FAULTS.len()];
+        chaos.apply(fault);
+        chaos.raise_total();
+        chaos.watch(Duration::from_millis(500));
+    }
+    chaos.watch(Duration::from_secs(10));
+    chaos.bots.iter_mut().for_each(Bot::stop);
+    let all = spent(&chaos.markets);
+    report(&format!(
+        "shared budget: {faults} faults, {all} spent of {}, {} connections to the database",
+        chaos.total,
+        chaos.proxy.accepted()
+    ));
+    let half = Amount::from_thousandths(chaos.total.thousandths() / 2);
+    assert!(half < all && all <= chaos.total, "{all} of {}", chaos.total);
+    for (bot, market) in chaos.bots.iter().zip(&chaos.markets) {
+        let (counted, spent) = (bot.counted(), market.with_history(|history| history.spent()));
+        assert!(spent <= counted, "{} forgot {spent} - {counted}: {}", bot.name, bot.log());
+        assert_eq!(market.with_history(|history| history.ordered_twice().count()), 0);
+    }
+}
+
+#[test]
+fn a_standby_takes_over_within_the_term_and_orders_no_listing_a_second_time() {
+    let name = "a_standby_takes_over_within_the_term_and_orders_no_listing_a_second_time";
+    const TAKEOVERS: usize = 4;
+    let Some(server) = server(name) else { return };
+    let proxy = Proxy::start(server.port);
+    let url = url(&server, &proxy);
+    let market = market(9, 20);
+    let total = Amount::from_cents(1_000_000);
+    let mut bots = [0, 1].map(|number| Bot::new(&format!("bot-{number}"), Some("one"), total));
+    bots[0].run(&market, &url, &["shared", "init"]);
+    let orders = || market.with_history(|history| history.orders().count());
+    let wait_for_order = |bot: &Bot, max: Duration| {
+        let (before, began) = (orders(), Instant::now());
+        while orders() == before {
+            assert!(began.elapsed() < max, "no order within {max:?}: {}", bot.log());
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        began.elapsed()
+    };
+    bots[0].start(&market, &url);
+    wait_for_order(&bots[0], Duration::from_secs(30));
+    bots[1].start(&market, &url);
+    let mut slowest = Duration::ZERO;
+    for number in 0..TAKEOVERS {
+        // The other one is warm, and its account is read.
+        std::thread::park_timeout(Duration::from_secs(8));
+        let (active, standby) = (number % 2, (number + 1) % 2);
+        bots[active].kill();
+        // An order that left before the kill may arrive after it.
+        std::thread::park_timeout(Duration::from_millis(50));
+        let took = wait_for_order(&bots[standby], Duration::from_secs(30));
+        slowest = slowest.max(took);
+        bots[active].start(&market, &url);
+    }
+    bots.iter_mut().for_each(Bot::stop);
+    report(&format!("takeover: {TAKEOVERS} times, the slowest in {slowest:?}"));
+    assert!(slowest < Duration::from_secs(TERM_S + 2), "{slowest:?}");
+    assert_eq!(market.with_history(|history| history.ordered_twice().count()), 0);
+    for bot in &bots {
+        let reader = LedgerReader::open(&bot.folder.path().join("data")).unwrap();
+        let open = reader.state().intents().iter();
+        let in_flight = open.filter(|intent| intent.state == OrderState::Reserved).count();
+        assert!(in_flight <= 8, "{}", bot.log());
+    }
+}

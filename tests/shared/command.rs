@@ -1,0 +1,167 @@
+//! `sniper shared` and the step of `sniper doctor`.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use sniper::shared::exchange::{Demand, Exchange, Limit, MemberName, RoleRequest};
+use tempfile::TempDir;
+
+use crate::database::{PASSWORD, TestDatabase, database};
+
+const SETTINGS: &str = r#"
+market = "waxpeer"
+[budget]
+max_price = 5.00
+total = 20.00
+[shared]
+group = "main"
+total = 500.00
+[[whitelist]]
+item = "AK-47 | Redline"
+max_price = 5.00
+"#;
+
+struct Directory {
+    files: TempDir,
+    url: String,
+}
+
+impl Directory {
+    fn new(database: &TestDatabase) -> Self {
+        let directory = Self { files: tempfile::tempdir().unwrap(), url: database.url.clone() };
+        directory.write(SETTINGS);
+        directory
+    }
+
+    fn write(&self, settings: &str) {
+        fs::write(self.files.path().join("sniper.toml"), settings).unwrap();
+    }
+
+    fn run(&self, words: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+        command.args(words.split(' ')).current_dir(self.files.path()).env_clear();
+        command.env("SNIPER_SHARED_URL", &self.url).output().unwrap()
+    }
+
+    /// Runs a command with `--json`, and returns its object and exit code.
+    #[track_caller]
+    fn json(&self, words: &str) -> (Value, Option<i32>) {
+        let output = self.run(&format!("{words} --json"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let last = text.lines().last().unwrap_or_else(|| panic!("{words}: {:?}", output.stderr));
+        assert!(!text.contains(PASSWORD), "{text}");
+        (serde_json::from_str(last).unwrap(), output.status.code())
+    }
+
+    #[track_caller]
+    fn text(&self, words: &str, code: i32) -> String {
+        let output = self.run(words);
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words}: {text}");
+        assert!(!text.contains(PASSWORD), "{text}");
+        text
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
+    let test = "a_group_is_created_shown_and_changed_and_a_member_is_released";
+    let Some(database) = database(test).await else { return };
+    let directory = Directory::new(&database);
+    let text = directory.text("shared status", 69);
+    assert!(text.contains("run `sniper shared init`"), "{text}");
+    let text = directory.text("shared init", 0);
+    assert_eq!(text, "Created the group main with a total of 500.00 USD.\n");
+    assert_eq!(directory.json("shared init").0["created"], false);
+    let text = directory.text("shared status", 0);
+    assert!(text.contains("No member yet"), "{text}");
+
+    let mut store = database.store();
+    let demand = Demand { used: 12_500, wanted: 100_000, max: 0 };
+    let exchange = Exchange {
+        member: MemberName("host1".to_owned()),
+        ledger: "one".to_owned(),
+        market: "waxpeer".to_owned(),
+        account: "one".to_owned(),
+        standby: Some("pair".to_owned()),
+        attempt: 1,
+        version: 0,
+        seen: 0,
+        demands: [
+            (Limit::Total, demand),
+            (Limit::EntryQuantity("Knife".to_owned()), Demand { used: 2, wanted: 3, max: 3 }),
+        ]
+        .into(),
+        orders: Vec::new(),
+        role: RoleRequest::TakeOver { epoch: 0, renewals: 0 },
+    };
+    store.exchange(&exchange).await.unwrap();
+    let text = directory.text("shared status", 0);
+    assert!(text.starts_with("Group main: total 500.00 USD, used 12.50, free 400.00\n"), "{text}");
+    assert!(text.contains("for pair, since "), "{text}");
+    let (status, code) = directory.json("shared status");
+    assert_eq!((status["members"][0]["slice"].as_str(), code), (Some("100.00"), Some(0)));
+    assert_eq!(status["standbys"][0]["active"], "host1");
+
+    let text = directory.text("shared release host1", 1);
+    assert!(text.contains("unreported  at most 87.50 USD"), "{text}");
+    let text = directory.text("shared release host1 --spent 20", 1);
+    assert!(text.contains("add --stopped"), "{text}");
+    let text = directory.text("shared release nobody --spent 20 --stopped", 1);
+    assert!(text.contains("no member nobody"), "{text}");
+    directory.text("shared release host1 --spent 20 --used total_of=1 --stopped", 2);
+    let limit = "entry_quantity Knife=2";
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+    command.args(["shared", "release", "host1", "--spent", "20", "--stopped", "--used", limit]);
+    command
+        .current_dir(directory.files.path())
+        .env_clear()
+        .env("SNIPER_SHARED_URL", &directory.url);
+    assert!(command.output().unwrap().status.success());
+    let (status, _) = directory.json("shared status");
+    assert_eq!(status["free"], "480.00");
+    assert_eq!(status["members"][0]["limits"][1]["slice"], 2, "{status}");
+    assert_eq!(status["members"][0]["released"], true);
+
+    directory.write(&SETTINGS.replace("500.00", "10.00"));
+    let text = directory.text("shared set", 0);
+    assert!(text.contains("Warning: The slices exceed the total by 10.00"), "{text}");
+    assert_eq!(directory.json("shared status").1, Some(1));
+}
+
+#[tokio::test]
+async fn doctor_names_what_is_wrong_with_the_shared_budget() {
+    let Some(database) = database("doctor_names_what_is_wrong_with_the_shared_budget").await else {
+        return;
+    };
+    let directory = Directory::new(&database);
+    // The feed cannot be reached, so only this step counts.
+    let settings = SETTINGS.to_owned();
+    let step = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+        command.args(["doctor", "--json"]).current_dir(directory.files.path()).env_clear();
+        command.env("SNIPER_SHARED_URL", &directory.url);
+        command
+            .env("WAXPEER_WS_URL", "ws://127.0.0.1:9/")
+            .env("WAXPEER_HTTP_URL", "http://127.0.0.1:9/");
+        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let report: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
+        let steps = report["steps"].as_array().unwrap();
+        let step = steps.iter().find(|step| step["step"] == "shared budget").unwrap();
+        (step["state"].to_string(), format!("{} {}", step["seen"], step["remedy"]))
+    };
+    let (state, shown) = step();
+    assert!(state.contains("red") && shown.contains("sniper shared init"), "{state} {shown}");
+    directory.text("shared init", 0);
+    let (state, shown) = step();
+    assert!(state.contains("green") && shown.contains("500.00 USD free"), "{state} {shown}");
+    directory.write(&settings.replace("500.00", "400.00"));
+    let (state, shown) = step();
+    assert!(state.contains("red") && shown.contains("sniper shared set"), "{state} {shown}");
+    directory.write(&settings.replace("[shared]\ngroup = \"main\"\ntotal = 500.00\n", ""));
+    let (state, shown) = step();
+    assert!(state.contains("green") && shown.contains("no [shared] budget"), "{state} {shown}");
+}

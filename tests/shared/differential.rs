@@ -1,0 +1,274 @@
+//! The SQL of the store does the same as the pure transaction.
+
+use std::collections::BTreeMap;
+
+use sniper::{
+    domain::{
+        money::Amount,
+        trade::{TradeId, TradeKey},
+    },
+    ledger::OrderState,
+    shared::{
+        database::{Database, Denial},
+        exchange::{
+            Confirmed, Demand, Exchange, Limit, MemberName, OrderRecord, Reply, RoleRequest,
+        },
+        store::{SetError, Store},
+    },
+};
+
+use crate::database::database;
+
+/// Number of exchanges of a history.
+const STEPS: usize = 200;
+
+/// Number of histories, unless `SNIPER_TEST_HISTORIES` gives another one.
+const HISTORIES: u64 = 3;
+
+/// So short that some takeovers find it ended, and some do not.
+const TERM_MS: i64 = 8;
+
+const TOTAL: i64 = 1_000;
+
+/// What a member knows, and sometimes believes.
+#[derive(Clone, Debug, Default)]
+struct Knowledge {
+    version: u64,
+    seen: u64,
+    epoch: u64,
+    renewals: u64,
+}
+
+struct History {
+    random: fastrand::Rng,
+    store: Store,
+    model: Database,
+    client: tokio_postgres::Client,
+    known: BTreeMap<&'static str, Knowledge>,
+    attempts: u64,
+    /// Number of replies and refusals of each kind.
+    kinds: BTreeMap<String, usize>,
+}
+
+const MEMBERS: [(&str, Option<&str>); 4] =
+    [("a", Some("s")), ("b", Some("s")), ("c", None), ("d", Some("t"))];
+
+impl History {
+    fn demand(&mut self) -> Demand {
+        let used = self.random.i64(0..=300);
+        let wanted = if self.random.u8(..4) == 0 { 0 } else { used + self.random.i64(-50..=300) };
+        Demand { used, wanted, max: self.random.i64(1..=4) * 200 }
+    }
+
+    fn exchange(&mut self) -> Exchange {
+        let (name, standby) = MEMBERS[self.random.usize(..MEMBERS.len())];
+        let known = self.known.entry(name).or_default().clone();
+        let limits = [
+            Limit::Total,
+            Limit::PerHour,
+            Limit::EntryQuantity("AK-47 | Redline".to_owned()),
+            Limit::GroupTotal("knives 'x'".to_owned()),
+        ];
+        let mut demands = BTreeMap::new();
+        for limit in limits {
+            if self.random.u8(..4) > 0 {
+                demands.insert(limit, self.demand());
+            }
+        }
+        let (epoch, renewals) = match self.random.u8(..6) {
+            0 => (known.epoch + 1, known.renewals),
+            1 => (known.epoch, known.renewals + 1),
+            _ => (known.epoch, known.renewals),
+        };
+        let role = match (standby, self.random.u8(..6)) {
+            (None, _) => RoleRequest::None,
+            (_, 0) => RoleRequest::Watch,
+            (_, 1) => RoleRequest::Resign { epoch },
+            (_, 2 | 3) => RoleRequest::Renew { epoch },
+            _ => RoleRequest::TakeOver { epoch, renewals },
+        };
+        let version = match self.random.u8(..24) {
+            0 => known.version.saturating_sub(1),
+            _ => known.version,
+        };
+        self.attempts += 1;
+        Exchange {
+            member: MemberName(name.to_owned()),
+            ledger: format!("{name} {}", usize::from(self.random.u8(..60) == 0)),
+            market: "waxpeer".to_owned(),
+            account: if name == "c" { "c's" } else { "one" }.to_owned(),
+            standby: standby.map(str::to_owned),
+            attempt: self.attempts,
+            version,
+            seen: known.seen + u64::from(self.random.u8(..200) == 0) * 5,
+            demands,
+            orders: self.orders(),
+            role,
+        }
+    }
+
+    fn orders(&mut self) -> Vec<OrderRecord> {
+        let states =
+            [OrderState::Sent, OrderState::Bought, OrderState::Rejected, OrderState::Unknown];
+        let count = self.random.usize(..4);
+        let order = |_| {
+            let number = self.random.u64(1..20);
+            OrderRecord {
+                sequence: u32::try_from(number).unwrap(),
+                key: TradeKey {
+                    id: TradeId::from_number(number),
+                    price: self.random.bool().then_some(Amount::from_cents(100)),
+                },
+                state: states[self.random.usize(..states.len())],
+                price: Amount::from_thousandths(self.random.i64(1..5_000)),
+            }
+        };
+        (0..count).map(order).collect()
+    }
+
+    async fn step(&mut self) {
+        let exchange = self.exchange();
+        let reply = self.store.exchange(&exchange).await.unwrap();
+        // The clock that the transaction has read.
+        let sql = "SELECT seen_ms FROM sniper_members WHERE name = $1";
+        let row = self.client.query_opt(sql, &[&exchange.member.0]).await.unwrap();
+        let now_ms = row.map_or(0, |row| row.get(0));
+        let expected = self.model.apply(now_ms, &exchange);
+        assert_eq!(reply, expected, "{exchange:?}");
+        let kind = match &reply {
+            Reply::Done(_) => "done".to_owned(),
+            Reply::Stale(_) => "stale".to_owned(),
+            Reply::Refused(refusal) => format!("{refusal:?}"),
+        };
+        *self.kinds.entry(kind).or_default() += 1;
+        if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {
+            self.learn(&exchange, &confirmed);
+        }
+    }
+
+    fn learn(&mut self, exchange: &Exchange, confirmed: &Confirmed) {
+        let known = self.known.values_mut();
+        known.for_each(|known| known.seen = known.seen.min(confirmed.sequence));
+        let (name, _) = MEMBERS.iter().find(|(name, _)| *name == exchange.member.0).unwrap();
+        let role = confirmed.role.as_ref().map_or((0, 0), |role| (role.epoch, role.renewals));
+        let known = Knowledge {
+            version: confirmed.version,
+            seen: confirmed.sequence,
+            epoch: role.0,
+            renewals: role.1,
+        };
+        self.known.insert(name, known);
+    }
+
+    /// What the user does.
+    async fn command(&mut self) {
+        let (name, _) = MEMBERS[self.random.usize(..MEMBERS.len())];
+        match self.random.u8(..10) {
+            0 => {
+                let total = self.random.i64(200..2_000);
+                self.store.set_total(total).await.unwrap();
+                self.model.set_total(total);
+            }
+            1 if self.random.u8(..4) == 0 => self.release(name).await,
+            2 | 3 => {
+                let done = self.store.end_restored().await;
+                match self.model.end_restored() {
+                    Ok(()) => done.unwrap(),
+                    Err(denial) => {
+                        let shown = done.unwrap_err().to_string();
+                        let Denial::NotReported(missing) = denial else { panic!("{denial:?}") };
+                        let missing: Vec<&str> =
+                            missing.iter().map(|name| name.0.as_str()).collect();
+                        assert!(shown.contains(&missing.join(", ")), "{shown}: {missing:?}");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn release(&mut self, name: &str) {
+        let spent = BTreeMap::from([(Limit::Total, self.random.i64(0..200)), (Limit::PerDay, 7)]);
+        let is_stopped = self.random.bool();
+        let done = self.store.release(name, &spent, is_stopped).await;
+        let now_ms = i64::try_from(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
+        );
+        let expected =
+            self.model.release(now_ms.unwrap(), &MemberName(name.to_owned()), &spent, is_stopped);
+        match (done, expected) {
+            (Ok(()), Ok(()))
+            | (Err(SetError::NoMember(_)), Err(Denial::NoMember))
+            | (Err(SetError::NotSilent(_)), Err(Denial::NotSilent)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn compare(&mut self) {
+        let status = self.store.status().await.unwrap();
+        let group = (status.total, u64::try_from(status.sequence).unwrap(), status.is_restored);
+        let model = &self.model;
+        assert_eq!(group, (model.total(), model.sequence(), model.is_restored()));
+        let found = status.members.iter().map(|member| {
+            let limits = member.limits.iter();
+            let limits = limits.map(|(limit, row)| (limit.clone(), (row.slice, row.used)));
+            let flags = (member.is_released, member.has_stopped);
+            (member.name.clone(), (member.version, flags, limits.collect::<BTreeMap<_, _>>()))
+        });
+        let expected = model.members().iter().map(|(name, row)| {
+            let limits = row.limits.iter();
+            let limits = limits.map(|(limit, row)| (limit.clone(), (row.slice, row.used)));
+            let version = i64::try_from(row.version).unwrap();
+            (name.clone(), (version, (row.is_released, row.has_stopped), limits.collect()))
+        });
+        let (found, expected): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (found.collect(), expected.collect());
+        assert_eq!(found, expected);
+        for account in ["one", "c's", "none"] {
+            let mut found = self.store.orders(account).await.unwrap();
+            let expected = model.orders(account).map(|(name, order)| (name.clone(), order.clone()));
+            let expected: Vec<_> = expected.collect();
+            found.sort_by_key(|(name, order)| (name.clone(), order.sequence));
+            assert_eq!(found, expected, "{account}");
+        }
+    }
+}
+
+async fn check(seed: u64, url: &crate::database::TestDatabase) -> BTreeMap<String, usize> {
+    let client = url.client().await;
+    let mut store = url.store();
+    store.initialize(TOTAL, TERM_MS).await.unwrap();
+    let mut history = History {
+        random: fastrand::Rng::with_seed(seed),
+        store,
+        model: Database::new(TOTAL, TERM_MS),
+        client,
+        known: BTreeMap::new(),
+        attempts: 0,
+        kinds: BTreeMap::new(),
+    };
+    for _ in 0..STEPS {
+        history.command().await;
+        history.step().await;
+    }
+    history.compare().await;
+    history.kinds
+}
+
+#[tokio::test]
+async fn the_sql_gives_the_replies_and_rows_of_the_pure_transaction() {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let histories = std::env::var("SNIPER_TEST_HISTORIES").ok();
+    let histories = histories.map_or(HISTORIES, |count| count.parse().unwrap());
+    for seed in 0..histories {
+        let test = "the_sql_gives_the_replies_and_rows_of_the_pure_transaction";
+        let Some(database) = database(test).await else { return };
+        for (kind, count) in check(seed, &database).await {
+            *kinds.entry(kind).or_default() += count;
+        }
+    }
+    println!("{kinds:?}");
+    for kind in ["done", "stale", "OtherLedger", "Released", "Restored"] {
+        assert!(kinds.get(kind).is_some_and(|count| *count > 3), "{kind}: {kinds:?}");
+    }
+}

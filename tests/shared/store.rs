@@ -1,0 +1,220 @@
+//! Tables, concurrent members, failures of the server, and TLS.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sniper::{
+    config::shared::DatabaseUrl,
+    shared::{
+        exchange::{Demand, Exchange, Limit, MemberName, Refusal, Reply, RoleRequest},
+        store::{
+            Initialized, Store, StoreError,
+            schema::{MIGRATIONS, VERSION},
+        },
+    },
+};
+
+use crate::database::{PASSWORD, config, database, server};
+
+const TERM_MS: i64 = 5_000;
+
+fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
+    Exchange {
+        member: MemberName(member.to_owned()),
+        ledger: member.to_owned(),
+        market: "waxpeer".to_owned(),
+        account: member.to_owned(),
+        standby: None,
+        attempt: version,
+        version,
+        seen: 0,
+        demands: BTreeMap::from([(Limit::Total, demand)]),
+        orders: Vec::new(),
+        role: RoleRequest::None,
+    }
+}
+
+fn demand(used: i64, wanted: i64) -> Demand {
+    Demand { used, wanted, max: 0 }
+}
+
+#[track_caller]
+fn slice(reply: &Reply) -> (u64, i64) {
+    match reply {
+        Reply::Done(confirmed) => (confirmed.version, confirmed.slices[&Limit::Total]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refused() {
+    let test = "tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refused";
+    for from in 0..=MIGRATIONS.len() {
+        let Some(database) = database(test).await else { return };
+        let client = database.client().await;
+        if from > 0 {
+            let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
+            client.batch_execute(create).await.unwrap();
+        }
+        for (migration, number) in MIGRATIONS[..from].iter().zip(1..) {
+            let insert = format!("{migration} INSERT INTO sniper_schema VALUES ({number});");
+            client.batch_execute(&insert).await.unwrap();
+        }
+        let mut store = database.store();
+        let refused = store.exchange(&exchange("a", 0, demand(0, 10))).await;
+        assert_eq!(refused.unwrap(), Reply::Refused(Refusal::NoGroup), "from {from}");
+        assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Created);
+        assert_eq!(store.initialize(700, TERM_MS).await.unwrap(), Initialized::Exists);
+        let reply = store.exchange(&exchange("a", 0, demand(0, 600))).await.unwrap();
+        assert_eq!(slice(&reply), (1, 500), "from {from}");
+        let newer = format!("INSERT INTO sniper_schema VALUES ({})", VERSION + 1);
+        client.batch_execute(&newer).await.unwrap();
+        let mut store = database.store();
+        let failed = store.exchange(&exchange("a", 1, demand(0, 600))).await.unwrap_err();
+        assert!(matches!(failed, StoreError::NewerSchema { version } if version == VERSION + 1));
+        let failed = store.initialize(500, TERM_MS).await.unwrap_err();
+        assert!(matches!(failed, StoreError::NewerSchema { .. }), "{failed}");
+    }
+}
+
+#[tokio::test]
+async fn programs_that_create_the_tables_at_once_agree() {
+    let Some(database) = database("programs_that_create_the_tables_at_once_agree").await else {
+        return;
+    };
+    let create = |_| {
+        let mut store = database.store();
+        tokio::spawn(async move { store.initialize(500, TERM_MS).await.unwrap() })
+    };
+    let all: Vec<_> = (0..6).map(create).collect();
+    let mut created = 0;
+    for done in all {
+        created += usize::from(done.await.unwrap() == Initialized::Created);
+    }
+    assert_eq!(created, 1);
+}
+
+#[tokio::test]
+async fn members_that_exchange_at_once_never_get_more_than_the_total() {
+    const MEMBERS: i64 = 8;
+    const EXCHANGES: u64 = 40;
+    let test = "members_that_exchange_at_once_never_get_more_than_the_total";
+    let Some(database) = database(test).await else { return };
+    let total = 1_000;
+    database.store().initialize(total, TERM_MS).await.unwrap();
+    let member = |number: i64| {
+        let mut store = database.store();
+        tokio::spawn(async move {
+            let mut random = fastrand::Rng::with_seed(number.unsigned_abs());
+            let name = format!("m{number}");
+            let mut got = 0;
+            for version in 0..EXCHANGES {
+                let wanted = demand(0, random.i64(0..400));
+                let reply = store.exchange(&exchange(&name, version, wanted)).await.unwrap();
+                let (new, slice) = slice(&reply);
+                assert_eq!(new, version + 1);
+                got = slice;
+            }
+            got
+        })
+    };
+    let running: Vec<_> = (0..MEMBERS).map(member).collect();
+    let mut watcher = database.store();
+    while running.iter().any(|task| !task.is_finished()) {
+        let status = watcher.status().await.unwrap();
+        assert!(status.free() >= 0, "{status:?}");
+    }
+    let mut sum = 0;
+    for task in running {
+        sum += task.await.unwrap();
+    }
+    let status = watcher.status().await.unwrap();
+    assert_eq!((status.free(), status.total), (total - sum, total));
+    assert_eq!(status.sequence, MEMBERS * i64::try_from(EXCHANGES).unwrap());
+}
+
+#[tokio::test]
+async fn a_member_continues_with_its_slice_after_the_server_was_killed() {
+    let test = "a_member_continues_with_its_slice_after_the_server_was_killed";
+    let Some(mut server) = server(test) else { return };
+    let mut store = Store::new(&config(&server.url("postgres"), "a"), "waxpeer").unwrap();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let first = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap();
+    assert_eq!(slice(&first), (1, 300));
+    server.kill();
+    let failed = store.exchange(&exchange("a", 1, demand(10, 310))).await.unwrap_err();
+    assert!(matches!(failed, StoreError::Dial(_) | StoreError::Database(_)), "{failed}");
+    server.run();
+    let reply = store.exchange(&exchange("a", 1, demand(10, 310))).await.unwrap();
+    assert_eq!(slice(&reply), (2, 310));
+    // A connection that the server closed while it was idle costs no exchange.
+    server.kill();
+    server.run();
+    let reply = store.exchange(&exchange("a", 2, demand(20, 320))).await.unwrap();
+    assert_eq!(slice(&reply), (3, 320));
+}
+
+#[tokio::test]
+async fn an_exchange_fails_in_time_while_another_program_holds_the_group() {
+    let test = "an_exchange_fails_in_time_while_another_program_holds_the_group";
+    let Some(database) = database(test).await else { return };
+    let mut store = database.store();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let client = database.client().await;
+    client.batch_execute("BEGIN; UPDATE sniper_groups SET total = 1").await.unwrap();
+    let started = std::time::Instant::now();
+    let failed = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap_err();
+    assert!(matches!(failed, StoreError::Timeout(_)), "{failed}");
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    client.batch_execute("ROLLBACK").await.unwrap();
+    let reply = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 300));
+}
+
+#[tokio::test]
+async fn a_member_that_hangs_in_a_transaction_does_not_block_the_others() {
+    let test = "a_member_that_hangs_in_a_transaction_does_not_block_the_others";
+    let Some(database) = database(test).await else { return };
+    let mut store = database.store();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let client = database.client().await;
+    // As the store sets it for its own connections.
+    client.batch_execute("SET idle_in_transaction_session_timeout = 2000").await.unwrap();
+    client.batch_execute("BEGIN; SELECT total FROM sniper_groups FOR UPDATE").await.unwrap();
+    let reply = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 300));
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_and_no_error_contains_the_password() {
+    let test = "a_certificate_is_verified_and_no_error_contains_the_password";
+    let Some(database) = database(test).await else { return };
+    let Some(certificate) = database.certificate.clone() else { return };
+    let open = |parameters: &str| {
+        let url = database.url.replace("127.0.0.1", "localhost");
+        let url = format!("{url}?sslmode=verify-full{parameters}");
+        Store::new(&config(&url, "a"), "waxpeer").unwrap()
+    };
+    let trusted = format!("&sslrootcert={}", certificate.display());
+    let mut store = open(&trusted);
+    assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Created);
+    let reply = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 300));
+    let encrypted = "SELECT COUNT(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+                     WHERE ssl AND application_name = 'sniper' AND datname = current_database()";
+    let row = database.client().await.query_one(encrypted, &[]).await.unwrap();
+    assert!(row.get::<_, i64>(0) >= 1);
+    let refused = open("").exchange(&exchange("a", 1, demand(0, 300))).await.unwrap_err();
+    let shown = sniper::text::error_chain(&refused);
+    assert!(shown.contains("certificate"), "{shown}");
+    let missing = format!("{}?sslmode=require&sslrootcert=/nonexistent", database.url);
+    assert!(matches!(Store::new(&config(&missing, "a"), "waxpeer"), Err(StoreError::Root(_))));
+    let wrong = database.url.replace("w0rd", "w0rd-that-is-wrong");
+    let mut store = Store::new(&config(&wrong, "a"), "waxpeer").unwrap();
+    let refused = store.exchange(&exchange("a", 1, demand(0, 300))).await.unwrap_err();
+    let shown = format!("{} {refused:?}", sniper::text::error_chain(&refused));
+    assert!(shown.contains("password authentication failed"), "{shown}");
+    let url = DatabaseUrl::parse(&wrong).unwrap();
+    for secret in [PASSWORD, url.reveal_password().unwrap()] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}
