@@ -79,6 +79,9 @@ _sniper() {
             sniper,run)
                 cmd="sniper__subcmd__run"
                 ;;
+            sniper,shared)
+                cmd="sniper__subcmd__shared"
+                ;;
             sniper,sim)
                 cmd="sniper__subcmd__sim"
                 ;;
@@ -175,6 +178,9 @@ _sniper() {
             sniper__subcmd__help,run)
                 cmd="sniper__subcmd__help__subcmd__run"
                 ;;
+            sniper__subcmd__help,shared)
+                cmd="sniper__subcmd__help__subcmd__shared"
+                ;;
             sniper__subcmd__help,sim)
                 cmd="sniper__subcmd__help__subcmd__sim"
                 ;;
@@ -219,6 +225,18 @@ _sniper() {
                 ;;
             sniper__subcmd__help__subcmd__prices,update)
                 cmd="sniper__subcmd__help__subcmd__prices__subcmd__update"
+                ;;
+            sniper__subcmd__help__subcmd__shared,init)
+                cmd="sniper__subcmd__help__subcmd__shared__subcmd__init"
+                ;;
+            sniper__subcmd__help__subcmd__shared,release)
+                cmd="sniper__subcmd__help__subcmd__shared__subcmd__release"
+                ;;
+            sniper__subcmd__help__subcmd__shared,set)
+                cmd="sniper__subcmd__help__subcmd__shared__subcmd__set"
+                ;;
+            sniper__subcmd__help__subcmd__shared,status)
+                cmd="sniper__subcmd__help__subcmd__shared__subcmd__status"
                 ;;
             sniper__subcmd__help__subcmd__whitelist,add)
                 cmd="sniper__subcmd__help__subcmd__whitelist__subcmd__add"
@@ -316,6 +334,36 @@ _sniper() {
             sniper__subcmd__prices__subcmd__help,update)
                 cmd="sniper__subcmd__prices__subcmd__help__subcmd__update"
                 ;;
+            sniper__subcmd__shared,help)
+                cmd="sniper__subcmd__shared__subcmd__help"
+                ;;
+            sniper__subcmd__shared,init)
+                cmd="sniper__subcmd__shared__subcmd__init"
+                ;;
+            sniper__subcmd__shared,release)
+                cmd="sniper__subcmd__shared__subcmd__release"
+                ;;
+            sniper__subcmd__shared,set)
+                cmd="sniper__subcmd__shared__subcmd__set"
+                ;;
+            sniper__subcmd__shared,status)
+                cmd="sniper__subcmd__shared__subcmd__status"
+                ;;
+            sniper__subcmd__shared__subcmd__help,help)
+                cmd="sniper__subcmd__shared__subcmd__help__subcmd__help"
+                ;;
+            sniper__subcmd__shared__subcmd__help,init)
+                cmd="sniper__subcmd__shared__subcmd__help__subcmd__init"
+                ;;
+            sniper__subcmd__shared__subcmd__help,release)
+                cmd="sniper__subcmd__shared__subcmd__help__subcmd__release"
+                ;;
+            sniper__subcmd__shared__subcmd__help,set)
+                cmd="sniper__subcmd__shared__subcmd__help__subcmd__set"
+                ;;
+            sniper__subcmd__shared__subcmd__help,status)
+                cmd="sniper__subcmd__shared__subcmd__help__subcmd__status"
+                ;;
             sniper__subcmd__whitelist,add)
                 cmd="sniper__subcmd__whitelist__subcmd__add"
                 ;;
@@ -377,7 +425,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="-h -V --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -807,7 +855,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__help)
-            opts="run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload dashboard halt resume health completions man help"
+            opts="run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1271,6 +1319,76 @@ _sniper() {
         sniper__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__shared)
+            opts="init status set release"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__shared__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__shared__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__shared__subcmd__set)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__help__subcmd__shared__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -2129,6 +2247,208 @@ _sniper() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared)
+            opts="-h --config --json --color --help init status set release help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__help)
+            opts="init status set release help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__help__subcmd__init)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__help__subcmd__release)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__help__subcmd__set)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__help__subcmd__status)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__init)
+            opts="-h --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__release)
+            opts="-h --spent --used --stopped --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --spent)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --used)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__set)
+            opts="-h --restored --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        sniper__subcmd__shared__subcmd__status)
+            opts="-h --config --json --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
