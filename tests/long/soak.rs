@@ -138,7 +138,6 @@ fn cpu_ticks(bot: &Child) -> u64 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are the result of a long run")]
 fn the_volume_of_waxpeer_is_handled_without_delay_and_in_constant_memory() {
     let seconds: u64 = std::env::var("SNIPER_TEST_SOAK_SECONDS")
         .map_or(20, |text| text.parse().expect("a number of seconds"));

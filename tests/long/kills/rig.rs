@@ -34,6 +34,8 @@ const HONEST_WAXPEER: Duration = Duration::from_secs(420);
 const HONEST_LIS_SKINS: Duration = Duration::from_secs(720);
 /// Maximum wait for an order of a resumed bot.
 const ORDERS_WITHIN: Duration = Duration::from_secs(8);
+/// The same on LIS-SKINS, where a dozen pages of purchases and the open listings are read before.
+const ORDERS_WITHIN_LIS_SKINS: Duration = Duration::from_secs(30);
 
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.0}", duration.as_secs_f64())
@@ -92,6 +94,13 @@ impl RigMarket {
             Self::Csgoroll(_) => None,
             Self::LisSkins(server) => Some(server.books()),
             Self::Waxpeer(server) => Some(server.books()),
+        }
+    }
+
+    const fn orders_within(&self) -> Duration {
+        match self {
+            Self::Csgoroll(_) | Self::Waxpeer(_) => ORDERS_WITHIN,
+            Self::LisSkins(_) => ORDERS_WITHIN_LIS_SKINS,
         }
     }
 
@@ -329,7 +338,7 @@ impl Rig {
         let before = self.requests();
         let mut bot = self.start("", "60s");
         let began = Instant::now();
-        while self.requests() == before && began.elapsed() < ORDERS_WITHIN {
+        while self.requests() == before && began.elapsed() < self.market.orders_within() {
             std::thread::park_timeout(Duration::from_millis(5));
         }
         bot.kill();
