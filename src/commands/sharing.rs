@@ -35,7 +35,7 @@ use crate::{
     execution::OrderClient,
     ledger::{
         Allowance, SharedUsage,
-        allowance::{Permit, SHARED_ENTRIES_MAX, stable_hash},
+        allowance::{OrderPermit, SHARED_ENTRIES_MAX, stable_hash},
         shared_status::{ACTIVE, MEMBERS_SHOWN_MAX, STANDBY, SharedMember},
         status::SharedStatus,
     },
@@ -377,8 +377,10 @@ impl SharingTask {
     async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
         let mut allowance =
             convert::allowance(&self.settings.config, permission, self.usage.as_ref());
-        if matches!(allowance.permit, Permit::Until(_)) && !self.has_slice(permission, &allowance) {
-            allowance.permit = Permit::Starting;
+        if matches!(allowance.permit, OrderPermit::Until(_))
+            && !self.has_slice(permission, &allowance)
+        {
+            allowance.permit = OrderPermit::Starting;
         }
         let owns = self.owns(permission);
         let status = self.status(member, permission);
@@ -450,7 +452,7 @@ impl SharingTask {
     fn exchange_max(&self) -> Duration {
         let SharedConfig { standby, term, .. } = &self.settings.config;
         match standby {
-            Some(_name) => (*term / 4).clamp(Duration::from_secs(1), EXCHANGE_MAX),
+            Some(_name) => (*term * 2 / 5).clamp(Duration::from_secs(1), EXCHANGE_MAX),
             None => EXCHANGE_MAX,
         }
     }

@@ -78,7 +78,7 @@ impl fmt::Display for SharedLimit {
 
 /// Whether this ledger may approve orders of the shared budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Permit {
+pub enum OrderPermit {
     /// No slice has been confirmed since the start.
     #[default]
     Starting,
@@ -100,7 +100,7 @@ pub struct EntrySlice {
 /// What a ledger may use of the shared limits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
-    pub permit: Permit,
+    pub permit: OrderPermit,
     pub total: Amount,
     pub per_hour: Amount,
     pub per_day: Amount,
@@ -259,11 +259,11 @@ impl LedgerState {
         (entry, now): (EntryLimits, UnixMs),
     ) -> Result<(), RiskRejection> {
         match allowance.permit {
-            Permit::Until(until) if now < until => {}
-            Permit::Until(until) => return Err(RiskRejection::NoContact { until }),
-            Permit::Starting => return Err(RiskRejection::NoSlice),
-            Permit::Standby => return Err(RiskRejection::Standby),
-            Permit::Refused(reason) => return Err(RiskRejection::SharedRefused(reason)),
+            OrderPermit::Until(until) if now < until => {}
+            OrderPermit::Until(until) => return Err(RiskRejection::NoContact { until }),
+            OrderPermit::Starting => return Err(RiskRejection::NoSlice),
+            OrderPermit::Standby => return Err(RiskRejection::Standby),
+            OrderPermit::Refused(reason) => return Err(RiskRejection::SharedRefused(reason)),
         }
         let (price, reserve) = (request.price, self.loss.coins);
         let total = self.sharing.spent.saturating_add(reserve);
@@ -355,7 +355,7 @@ impl Ledger {
     }
 
     /// Returns what the last allowance permits; `None` without sharing.
-    pub fn permit(&self) -> Option<Permit> {
+    pub fn permit(&self) -> Option<OrderPermit> {
         self.state.sharing.allowance.as_ref().map(|allowance| allowance.permit)
     }
 

@@ -13,7 +13,7 @@ use crate::{
     domain::{money::Amount, time::UnixMs},
     ledger::{
         Intent, SharedUsage,
-        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, Permit},
+        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, OrderPermit},
     },
 };
 
@@ -169,14 +169,14 @@ pub fn allowance(
     allowance
 }
 
-fn permit(permission: &Permission) -> Permit {
+fn permit(permission: &Permission) -> OrderPermit {
     match &permission.state {
-        MemberState::Active => Permit::Until(UnixMs(permission.until_ms)),
-        MemberState::Standby => Permit::Standby,
-        MemberState::NoContact if permission.contact_ms.is_none() => Permit::Starting,
-        MemberState::NoContact => Permit::Until(UnixMs(permission.until_ms)),
-        MemberState::Refused(refusal) => Permit::Refused(refusal_text(refusal)),
-        MemberState::Stopped => Permit::Refused("it is stopping"),
+        MemberState::Active => OrderPermit::Until(UnixMs(permission.until_ms)),
+        MemberState::Standby => OrderPermit::Standby,
+        MemberState::NoContact if permission.contact_ms.is_none() => OrderPermit::Starting,
+        MemberState::NoContact => OrderPermit::Until(UnixMs(permission.until_ms)),
+        MemberState::Refused(refusal) => OrderPermit::Refused(refusal_text(refusal)),
+        MemberState::Stopped => OrderPermit::Refused("it is stopping"),
     }
 }
 
@@ -307,7 +307,7 @@ mod tests {
             contact_ms: Some(0),
         };
         let allowance = allowance(&config, &permission, Some(&used(0, 1)));
-        assert_eq!(allowance.permit, Permit::Until(UnixMs(7)));
+        assert_eq!(allowance.permit, OrderPermit::Until(UnixMs(7)));
         assert_eq!(allowance.total, Amount::from_thousandths(1));
         assert_eq!(allowance.per_hour, Amount::from_thousandths(3));
         assert_eq!(allowance.entries, [EntrySlice::default(); 2], "no slice");
@@ -326,10 +326,10 @@ mod tests {
             contact_ms,
         };
         let permit = |state, contact| permit(&permission(state, contact));
-        assert_eq!(permit(MemberState::NoContact, None), Permit::Starting);
-        assert_eq!(permit(MemberState::NoContact, Some(0)), Permit::Until(UnixMs(i64::MIN)));
-        assert_eq!(permit(MemberState::Standby, Some(0)), Permit::Standby);
-        assert!(matches!(permit(MemberState::Stopped, Some(0)), Permit::Refused(_)));
+        assert_eq!(permit(MemberState::NoContact, None), OrderPermit::Starting);
+        assert_eq!(permit(MemberState::NoContact, Some(0)), OrderPermit::Until(UnixMs(i64::MIN)));
+        assert_eq!(permit(MemberState::Standby, Some(0)), OrderPermit::Standby);
+        assert!(matches!(permit(MemberState::Stopped, Some(0)), OrderPermit::Refused(_)));
         let refusals = [
             Refusal::NoGroup,
             Refusal::Restored,
@@ -339,7 +339,7 @@ mod tests {
         ];
         for refusal in refusals {
             let text = refusal_text(&refusal);
-            assert_eq!(permit(MemberState::Refused(refusal), Some(0)), Permit::Refused(text));
+            assert_eq!(permit(MemberState::Refused(refusal), Some(0)), OrderPermit::Refused(text));
         }
     }
 }

@@ -36,7 +36,7 @@ use super::{
     notified::{Notified, UNREADABLE},
     ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
-    sharing::Sharing,
+    sharing::EngineSharing,
     stats::{BoughtItem, SessionStats},
     trade_log::{self, MatchedEntry},
 };
@@ -140,7 +140,7 @@ pub struct Engine<B> {
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
     /// `None` unless the budget is shared.
-    pub(super) sharing: Option<Box<Sharing>>,
+    pub(super) sharing: Option<Box<EngineSharing>>,
     near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,

@@ -28,7 +28,7 @@ use crate::{
         time::UnixMs,
         trade::{Trade, TradeId},
     },
-    ledger::{Allowance, SharedUsage, allowance::Permit, status::SharedStatus},
+    ledger::{Allowance, SharedUsage, allowance::OrderPermit, status::SharedStatus},
 };
 
 /// Time after a takeover within which orders of the bot that was active before may be charged.
@@ -76,9 +76,9 @@ pub struct SharedReport {
     _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),
 }
 
-/// Sharing of one engine.
+/// What one engine knows of a shared budget.
 #[derive(Default)]
-pub(super) struct Sharing {
+pub(super) struct EngineSharing {
     owns: Option<OwnsListing>,
     epoch: Option<u64>,
     has_standbys: bool,
@@ -90,9 +90,9 @@ pub(super) struct Sharing {
     pub(super) status: SharedStatus,
 }
 
-impl std::fmt::Debug for Sharing {
+impl std::fmt::Debug for EngineSharing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sharing").field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("EngineSharing").field("epoch", &self.epoch).finish_non_exhaustive()
     }
 }
 
@@ -124,7 +124,7 @@ impl std::fmt::Display for SharedSkip {
     }
 }
 
-impl Sharing {
+impl EngineSharing {
     /// Returns the reason for which a listing is not ordered, if there is one.
     pub(super) fn skip(&self, trade: &Trade<'_>) -> Option<SharedSkip> {
         if self.owns.as_ref().is_some_and(|owns| !owns(&trade.id)) {
@@ -144,7 +144,7 @@ impl<B: OrderSender> Engine<B> {
     pub fn share(&mut self, group: &str, has_standbys: bool, now: Now) {
         self.ledger.share(group, now.wall);
         self.ledger.set_account_shared(has_standbys, now.wall);
-        self.sharing = Some(Box::new(Sharing { has_standbys, ..Sharing::default() }));
+        self.sharing = Some(Box::new(EngineSharing { has_standbys, ..EngineSharing::default() }));
     }
 
     /// Returns `true` if another bot is active and no listing is ordered.
@@ -239,7 +239,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns what the last update permits; `None` without sharing.
-    pub fn permit(&self) -> Option<Permit> {
+    pub fn permit(&self) -> Option<OrderPermit> {
         self.ledger.permit()
     }
 }

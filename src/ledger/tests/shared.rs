@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::{
-    allowance::{Allowance, EntrySlice, Permit, SharedLimit},
+    allowance::{Allowance, EntrySlice, OrderPermit, SharedLimit},
     entries::tests::grouped,
 };
 
@@ -31,7 +31,7 @@ const UNLIMITED: EntrySlice = EntrySlice { quantity: 1_000, total: Amount::MAX }
 /// Slices that no test reaches unless it lowers them.
 fn allowance(ledger: &mut Ledger) -> Allowance {
     let mut allowance = Allowance {
-        permit: Permit::Until(after(1_000_000)),
+        permit: OrderPermit::Until(after(1_000_000)),
         total: Amount::MAX,
         per_hour: Amount::MAX,
         per_day: Amount::MAX,
@@ -55,15 +55,15 @@ fn nothing_is_approved_without_a_permit_or_after_its_end() {
     let mut ledger = shared();
     assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NoSlice);
     for (permit, expected) in [
-        (Permit::Standby, RiskRejection::Standby),
-        (Permit::Refused("why"), RiskRejection::SharedRefused("why")),
-        (Permit::Until(T0), RiskRejection::NoContact { until: T0 }),
+        (OrderPermit::Standby, RiskRejection::Standby),
+        (OrderPermit::Refused("why"), RiskRejection::SharedRefused("why")),
+        (OrderPermit::Until(T0), RiskRejection::NoContact { until: T0 }),
     ] {
         allow(&mut ledger, |allowance| allowance.permit = permit);
         assert_rejected(&mut ledger, order_request(1, 1), T0, expected);
     }
     allow(&mut ledger, |allowance| {
-        allowance.permit = Permit::Until(T0.plus(Duration::from_millis(1)))
+        allowance.permit = OrderPermit::Until(T0.plus(Duration::from_millis(1)))
     });
     let _approved = ledger.reserve(order_request(1, 1), T0).unwrap();
 }
@@ -263,7 +263,7 @@ impl Slices {
     fn apply(&self, ledger: &mut Ledger) {
         let slice = |(quantity, total)| EntrySlice { quantity, total: coins(total) };
         allow(ledger, |it| {
-            it.permit = if self.permitted { it.permit } else { Permit::Standby };
+            it.permit = if self.permitted { it.permit } else { OrderPermit::Standby };
             [it.total, it.per_hour, it.per_day] = self.amounts.map(coins);
             it.entries.iter_mut().for_each(|entry| *entry = slice(self.entry));
             it.groups = vec![("both".into(), slice(self.group))];

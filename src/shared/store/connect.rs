@@ -38,8 +38,8 @@ const APPLICATION: &str = "sniper";
 
 /// A member that stops in the middle of a transaction must not block the others.
 const SESSION_SETTINGS: &str = "\
-SET statement_timeout = 2000; \
-SET lock_timeout = 1000; \
+SET statement_timeout = 2500; \
+SET lock_timeout = 2000; \
 SET idle_in_transaction_session_timeout = 2000";
 
 /// Open connection. Dropping it closes it.

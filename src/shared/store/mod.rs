@@ -2,7 +2,8 @@
 //! in two round trips, which is repeated when another member's came first.
 //!
 //! Standard SQL with `INSERT … ON CONFLICT` only, so that databases that speak PostgreSQL's protocol
-//! can be used.
+//! can be used. Where there are advisory locks, the members of a group wait in a queue for each other,
+//! so that their transactions do not fail. Nothing but speed depends on that.
 //!
 //! # Invariants
 //!
@@ -50,8 +51,8 @@ pub const COMMAND_MAX: Duration = Duration::from_secs(15);
 const ATTEMPTS_MAX: u32 = 40;
 
 /// Unit of the random wait between two tries, and the number of tries up to which it grows.
-const RETRY_MICROS: u64 = 500;
-const RETRY_GROWTH_MAX: u32 = 16;
+const RETRY_MICROS: u64 = 1_000;
+const RETRY_GROWTH_MAX: u32 = 32;
 
 /// Failure of a transaction. Nothing is known about its result.
 #[derive(Debug, thiserror::Error)]

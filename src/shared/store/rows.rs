@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Row, Statement, types::ToSql};
+use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
 
 use super::{
     StoreError,
@@ -42,6 +42,11 @@ const STATES: [OrderState; 10] = [
 ];
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+
+/// Takes the place of a group in the queue before the transaction begins: a transaction that waits for
+/// another one's row fails afterwards, because it has begun before.
+const QUEUE: &str = "SELECT pg_advisory_lock($1)";
+const LEAVE_QUEUE: &str = "SELECT pg_advisory_unlock_all()";
 
 /// Locks the group, so that the transactions of its members wait for each other. The clock is read
 /// after the request was sent, so a term never begins earlier in the database than at the member.
@@ -124,6 +129,8 @@ pub enum RowError {
 /// Connection with the prepared statements of an exchange.
 pub(super) struct Transaction {
     link: Link,
+    /// `None` if the database has no advisory locks.
+    queue: Option<(Statement, Statement)>,
     read_group: Statement,
     read_members: Statement,
     read_slices: Statement,
@@ -157,6 +164,7 @@ impl Transaction {
             client.prepare(WRITE_ORDERS),
         )?;
         Ok(Self {
+            queue: prepare_queue(client).await?,
             link,
             read_group,
             read_members,
@@ -175,12 +183,31 @@ impl Transaction {
         self.link.client.is_closed()
     }
 
-    pub(super) const fn client(&self) -> &tokio_postgres::Client {
+    pub(super) const fn client(&self) -> &Client {
         &self.link.client
     }
 
     pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
-        Ok(self.link.client.batch_execute("ROLLBACK").await?)
+        let client = &self.link.client;
+        tokio::try_join!(biased; client.batch_execute("ROLLBACK"), self.leave_queue())?;
+        Ok(())
+    }
+
+    /// Waits for the other members of the group, at most for the lock timeout.
+    async fn enter_queue(&self, group: &str) -> Result<(), tokio_postgres::Error> {
+        let Some((enter, _)) = &self.queue else { return Ok(()) };
+        match self.link.client.execute(enter, &[&queue_number(group)]).await {
+            // A member that hangs must not block the others.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
+            done => done.map(drop),
+        }
+    }
+
+    async fn leave_queue(&self) -> Result<(), tokio_postgres::Error> {
+        match &self.queue {
+            Some((_, leave)) => self.link.client.execute(leave, &[]).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Carries out an exchange. After an error the transaction may be open.
@@ -223,8 +250,9 @@ impl Transaction {
         let of_role: [&(dyn ToSql + Sync); 2] = [&group, &standby];
         let of_group: [&(dyn ToSql + Sync); 1] = [&group];
         // In this order on the wire: the lock comes first.
-        let (_, group_row, members, slices, sums, role) = tokio::try_join!(
+        let ((), (), group_row, members, slices, sums, role) = tokio::try_join!(
             biased;
+            self.enter_queue(group),
             client.batch_execute(BEGIN),
             client.query_opt(&self.read_group, &of_group),
             client.query(&self.read_members, &of_group),
@@ -278,6 +306,7 @@ impl Transaction {
                 self.write_slices(group, plan, exchange),
                 self.write_orders(group, plan, (exchange, now_ms)),
                 client.batch_execute("COMMIT"),
+                self.leave_queue(),
             )?;
             return Ok(());
         }
@@ -289,6 +318,7 @@ impl Transaction {
             self.write_role(group, plan, exchange),
             self.write_orders(group, plan, (exchange, now_ms)),
             client.batch_execute("COMMIT"),
+            self.leave_queue(),
         )?;
         Ok(())
     }
@@ -405,6 +435,29 @@ impl Transaction {
         let rows = self.link.client.query(READ_ORDERS, &[&group, &account, &most]).await?;
         rows.iter().map(order).collect()
     }
+}
+
+/// Prepares the statements of the queue, unless the database has no advisory locks.
+async fn prepare_queue(client: &Client) -> Result<Option<(Statement, Statement)>, StoreError> {
+    let try_once = async {
+        let (enter, leave) = (client.prepare(QUEUE).await?, client.prepare(LEAVE_QUEUE).await?);
+        client.execute(&leave, &[]).await?;
+        Ok::<_, tokio_postgres::Error>((enter, leave))
+    };
+    match try_once.await {
+        Ok(queue) => Ok(Some(queue)),
+        Err(error) if error.code().is_some() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Number of a group's queue: FNV-1a of its name. Two groups with the same number only wait longer.
+fn queue_number(group: &str) -> i64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let hash =
+        group.bytes().fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    i64::from_ne_bytes(hash.to_ne_bytes())
 }
 
 fn names(limits: &[Limit]) -> Vec<String> {

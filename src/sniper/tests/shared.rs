@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     ledger::{
         Allowance,
-        allowance::{EntrySlice, Permit},
+        allowance::{EntrySlice, OrderPermit},
         status::SharedStatus,
     },
     sniper::sharing::{OwnsListing, SPENDING_SETTLES, SharedReport, SharedUpdate, Takeover},
@@ -24,7 +24,7 @@ fn with_standbys() -> TestSession {
 impl TestSession {
     fn update(
         &mut self,
-        permit: Permit,
+        permit: OrderPermit,
         takeover: Option<Takeover>,
         owns: Option<OwnsListing>,
     ) -> SharedReport {
@@ -47,7 +47,7 @@ impl TestSession {
     fn activate(&mut self, ordered: &[&str]) {
         let ordered = ordered.iter().map(|id| TradeId::new(id).unwrap()).collect();
         let takeover = Some(Takeover { epoch: 1, ordered });
-        self.update(Permit::Until(UnixMs(i64::MAX)), takeover, None);
+        self.update(OrderPermit::Until(UnixMs(i64::MAX)), takeover, None);
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -70,7 +70,7 @@ fn nothing_is_ordered_before_the_first_update_nor_after_a_permission_ended() {
     assert_eq!(session.skipped("shared_starting"), 1);
     session.activate(&[]);
     let until = session.now().wall.plus(Duration::from_secs(1));
-    session.update(Permit::Until(until), Some(Takeover { epoch: 1, ordered: vec![] }), None);
+    session.update(OrderPermit::Until(until), Some(Takeover { epoch: 1, ordered: vec![] }), None);
     session.wait(1);
     session.consider(session.new_listing("b"));
     assert_eq!((session.sent().len(), session.skipped("shared_no_contact")), (0, 1));
@@ -79,7 +79,7 @@ fn nothing_is_ordered_before_the_first_update_nor_after_a_permission_ended() {
 #[test]
 fn a_standby_orders_nothing_and_after_a_takeover_only_later_listings() {
     let mut session = with_standbys();
-    session.update(Permit::Standby, None, None);
+    session.update(OrderPermit::Standby, None, None);
     session.consider(session.new_listing("a"));
     let undated = Trade { created_at: None, ..trade("b", REDLINE) };
     session.consider(undated.clone());
@@ -106,7 +106,7 @@ fn a_standby_orders_nothing_and_after_a_takeover_only_later_listings() {
 #[test]
 fn listings_that_wait_are_dropped_by_a_takeover() {
     let mut session = with_standbys();
-    session.update(Permit::Standby, None, None);
+    session.update(OrderPermit::Standby, None, None);
     let opens = Some(session.now().wall.plus(Duration::from_secs(30)));
     session.consider(Trade { can_join_after: opens, ..session.new_listing("held") });
     assert!(session.engine.has_deferred());
@@ -124,7 +124,7 @@ fn a_listing_of_another_bot_is_skipped_without_being_counted_as_an_error() {
     let now = session.now();
     session.engine.share("main", false, now);
     let owns: OwnsListing = Box::new(|id| id.as_str() == "mine");
-    session.update(Permit::Until(UnixMs(i64::MAX)), None, Some(owns));
+    session.update(OrderPermit::Until(UnixMs(i64::MAX)), None, Some(owns));
     session.consider(trade("theirs", REDLINE));
     session.consider(trade("mine", REDLINE));
     assert_eq!(session.sent(), ["mine"]);
@@ -136,14 +136,14 @@ fn an_update_is_obeyed_before_its_report_is_read() {
     let mut session = TestSession::live(plenty());
     let now = session.now();
     session.engine.share("main", false, now);
-    session.update(Permit::Until(UnixMs(i64::MAX)), None, None);
+    session.update(OrderPermit::Until(UnixMs(i64::MAX)), None, None);
     session.consider(trade("a", REDLINE));
-    let report = session.update(Permit::Refused("why"), None, None);
+    let report = session.update(OrderPermit::Refused("why"), None, None);
     assert_eq!(report.usage.total.used, Amount::from_cents(1_015));
     assert_eq!(report.usage.changed.len(), 1);
     session.consider(trade("b", REDLINE));
     assert_eq!((session.sent().len(), session.skipped("shared_refused")), (1, 1));
-    let report = session.update(Permit::Refused("why"), None, None);
+    let report = session.update(OrderPermit::Refused("why"), None, None);
     assert_eq!(report.usage.total.used, Amount::from_cents(1_015), "as reported");
 }
 
@@ -164,7 +164,7 @@ fn purchases_of_the_bot_before_are_accepted_until_its_orders_are_settled() {
         session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
         session.engine.ledger().snapshot(now.wall).halts.len()
     };
-    session.update(Permit::Standby, None, None);
+    session.update(OrderPermit::Standby, None, None);
     assert_eq!(read(&mut session, "first"), 0, "the first read");
     assert_eq!(read(&mut session, "on-standby"), 0);
     session.activate(&[]);

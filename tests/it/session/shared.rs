@@ -7,7 +7,7 @@ use sniper::{
     ledger::shared_status::{ACTIVE, STANDBY},
     shared::exchanger::MemoryGroup,
     sim::SimServer,
-    sniper::{Now, Sniper},
+    sniper::{Now, Sniper, stats::SessionStats},
 };
 
 use super::{
@@ -35,6 +35,16 @@ fn is_active(sniper: &Sniper) -> bool {
     is_reconciled(sniper) && matches!(state(sniper), (state, 1..) if state == ACTIVE)
 }
 
+/// Lists items until one is bought: only listings created after the bot became active are ordered.
+async fn buy_one(sniper: &Sniper, market: &SimServer) {
+    let done = |stats: &SessionStats| stats.bought + stats.skipped_total();
+    while sniper.with_engine(|engine| engine.stats().bought) == 0 {
+        let before = sniper.with_engine(|engine| done(engine.stats()));
+        market.list_items(vec![redline(1_015)]);
+        wait_for_stats(sniper, |stats| before < done(stats)).await;
+    }
+}
+
 fn spent(markets: &[&SimServer]) -> Amount {
     let spent = markets.iter().map(|market| market.history().spent());
     spent.fold(Amount::ZERO, Amount::saturating_add)
@@ -55,7 +65,6 @@ async fn two_bots_of_one_budget_spend_at_most_its_total_by_the_books_of_their_ma
                     server.list_items(vec![redline(1_015)]);
                     wait_for_stats(sniper, |stats| stats.bought + stats.skipped_total() == done)
                         .await;
-                    tokio::time::sleep(Duration::from_millis(300)).await;
                 }
             })
             .await
@@ -83,10 +92,7 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
             until(|| is_active(sniper)).await;
             started.send(true).unwrap();
             until(|| market.stats().feeds_subscribed == 2).await;
-            // Only listings created after it became active are ordered.
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
-            market.list_items(vec![redline(1_015)]);
-            wait_for_stats(sniper, |stats| stats.bought == 1).await;
+            buy_one(sniper, &market).await;
         });
         let summary = summary.await;
         stopped.send(Some(Instant::now())).unwrap();
@@ -100,9 +106,7 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
             until(|| is_active(sniper)).await;
             let took = stopped.unwrap().elapsed();
             assert!(took < Duration::from_millis(TERM_MS.unsigned_abs() + 2_000), "{took:?}");
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
-            market.list_items(vec![redline(1_015)]);
-            wait_for_stats(sniper, |stats| stats.bought == 1).await;
+            buy_one(sniper, &market).await;
             let halts =
                 sniper.with_engine(|engine| engine.ledger().snapshot(Now::read().wall).halts);
             assert_eq!(halts, []);
@@ -111,7 +115,7 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
     };
     let (first, second) = tokio::join!(active, waiting);
     assert_eq!((first.stats.bought, second.stats.bought), (1, 1));
-    assert_eq!(skipped(&second, "standby"), 1, "the standby decides all the same");
+    assert!(skipped(&second, "standby") >= 1, "the standby decides all the same");
     let history = market.history();
     assert_eq!((history.orders().count(), history.ordered_twice().count()), (2, 0));
 }

@@ -107,10 +107,10 @@ impl Shared {
         let mut buffer = [0; 16_384];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             while self.traffic() == Traffic::Stalls {
-                thread::sleep(STALL_POLL);
+                thread::park_timeout(STALL_POLL);
             }
             if self.traffic() == Traffic::Slow {
-                thread::sleep(DELAY);
+                thread::park_timeout(DELAY);
             }
             if to.write_all(&buffer[..count]).is_err() {
                 break;
