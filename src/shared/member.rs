@@ -384,8 +384,7 @@ impl Member {
         for peer in peers {
             let changed_ms = match before.remove(&peer.name) {
                 Some(seen) if seen.peer.version == peer.version => seen.changed_ms,
-                Some(_) => now_ms,
-                None => now_ms.saturating_sub(peer.silent_ms),
+                Some(_) | None => now_ms.saturating_sub(peer.silent_ms),
             };
             self.peers.insert(peer.name.clone(), SeenPeer { peer: peer.clone(), changed_ms });
         }
@@ -409,7 +408,6 @@ impl Member {
         if self.sent.is_some_and(|sent| sent.attempt == exchange.attempt) {
             self.sent = None;
             self.standby.on_failure(self.rules);
-            #[cfg(test)]
             if !self.rules.hold(Rule::OnlyConfirmed) {
                 for (limit, demand) in &exchange.demands {
                     self.slices.entry(limit.clone()).or_default().assume(demand.wanted);

@@ -157,9 +157,10 @@ impl Slice {
     }
 
     /// Breaks rule M3: the member takes what it asked for.
-    #[cfg(test)]
-    pub(super) fn assume(&mut self, wanted: i64) {
-        self.confirmed = self.confirmed.max(wanted);
+    pub(super) const fn assume(&mut self, wanted: i64) {
+        if self.confirmed < wanted {
+            self.confirmed = wanted;
+        }
         self.settled = self.confirmed;
     }
 }

@@ -1,0 +1,306 @@
+//! Corner cases of members and the database.
+
+use std::collections::BTreeMap;
+
+use crate::shared::{
+    database::{Database, Denial, SILENT_MS},
+    exchange::{Exchange, Limit, MemberName, Refusal, Reply, RoleRequest},
+    member::{CONTACT_MAX_MS, Member, MemberSettings, MemberState, Report, SETTLE_MS, Usage},
+};
+
+const TERM_MS: i64 = 5_000;
+
+fn settings(name: &str) -> MemberSettings {
+    MemberSettings {
+        name: MemberName(name.to_owned()),
+        ledger: name.to_owned(),
+        market: "market".to_owned(),
+        account: name.to_owned(),
+        standby: None,
+        seen: 0,
+    }
+}
+
+fn standby(name: &str) -> Member {
+    let standby = Some("standby".to_owned());
+    Member::new(MemberSettings { standby, account: "account".to_owned(), ..settings(name) })
+}
+
+fn report(member: &Member, used: i64, reserve: i64) -> Report {
+    let usage = Usage { used, max: i64::MAX, reserve };
+    Report {
+        usage: BTreeMap::from([(Limit::Total, usage)]),
+        orders: Vec::new(),
+        in_force: member.usable(0).revision,
+    }
+}
+
+/// Carries out one exchange.
+fn meet(member: &mut Member, database: &mut Database, report: &Report, now_ms: i64) -> Reply {
+    let exchange = member.next(report, now_ms).expect("an exchange is due");
+    let reply = database.apply(now_ms, &exchange);
+    member.on_reply(&exchange, &reply, now_ms);
+    reply
+}
+
+fn total(member: &Member, now_ms: i64) -> i64 {
+    member.usable(now_ms).slices.get(&Limit::Total).copied().unwrap_or_default()
+}
+
+/// Lets a member exchange every second until its slice has settled.
+fn settle(member: &mut Member, database: &mut Database, reserve: i64) -> i64 {
+    let mut now_ms = 0;
+    while now_ms <= SETTLE_MS {
+        let report = report(member, 0, reserve);
+        meet(member, database, &report, now_ms);
+        now_ms += 1_000;
+    }
+    now_ms
+}
+
+#[test]
+fn a_slice_is_usable_after_its_second_confirmation() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    assert_eq!(member.usable(0).state, MemberState::NoContact);
+    for (now_ms, usable) in [(0, 0), (1_000, 0), (2_000, 60)] {
+        let report = report(&member, 0, 60);
+        meet(&mut member, &mut database, &report, now_ms);
+        assert_eq!(total(&member, now_ms), usable, "at {now_ms}");
+    }
+    assert_eq!(member.usable(2_000).state, MemberState::Active);
+    assert_eq!(member.free(), Some(40));
+}
+
+#[test]
+fn a_member_without_contact_goes_on_for_an_hour() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let last_ms = settle(&mut member, &mut database, 60) - 1_000;
+    let end_ms = last_ms + CONTACT_MAX_MS;
+    assert_eq!(member.usable(end_ms - 1).state, MemberState::Active);
+    assert_eq!(member.usable(end_ms).state, MemberState::NoContact);
+    assert_eq!(member.usable(end_ms).until_ms, end_ms);
+}
+
+#[test]
+fn a_part_of_a_slice_is_given_back_only_after_the_ledger_obeys_the_rest() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let now_ms = settle(&mut member, &mut database, 60);
+    let old = report(&member, 10, 0);
+    meet(&mut member, &mut database, &old, now_ms);
+    assert_eq!(total(&member, now_ms), 10, "announced");
+    assert_eq!(member.free(), Some(40), "not given back yet");
+    // The ledger has approved 20 more under the permission before.
+    let old = Report { in_force: old.in_force, ..report(&member, 30, 0) };
+    meet(&mut member, &mut database, &old, now_ms + 1_000);
+    assert_eq!(member.free(), Some(40));
+    let obeyed = report(&member, 30, 0);
+    meet(&mut member, &mut database, &obeyed, now_ms + 2_000);
+    assert_eq!(member.free(), Some(70), "what was used stays");
+}
+
+#[test]
+fn after_a_lost_reply_the_next_exchange_tells_what_became_of_it() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let exchange = member.next(&report(&member, 0, 60), 0).unwrap();
+    let lost = database.apply(0, &exchange);
+    member.on_failure(&exchange);
+    assert!(!member.on_reply(&exchange, &lost, 10), "too late");
+    assert_eq!(member.usable(10).state, MemberState::NoContact);
+    let report = report(&member, 0, 60);
+    assert!(matches!(meet(&mut member, &mut database, &report, 1_000), Reply::Stale(_)));
+    assert!(matches!(meet(&mut member, &mut database, &report, 1_100), Reply::Done(_)));
+    assert_eq!(member.free(), Some(40));
+}
+
+#[test]
+fn more_is_asked_for_at_once_when_a_slice_runs_out_but_not_again_after_a_denial() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let now_ms = settle(&mut member, &mut database, 60);
+    let early_ms = now_ms - 800;
+    assert!(member.next(&report(&member, 10, 60), early_ms).is_none(), "enough is left");
+    let short = report(&member, 50, 60);
+    meet(&mut member, &mut database, &short, early_ms);
+    assert_eq!(member.free(), Some(0), "100 of the 110 that it wants");
+    assert!(member.next(&report(&member, 90, 60), early_ms + 200).is_none());
+}
+
+#[test]
+fn members_give_back_what_they_do_not_use_after_the_total_was_lowered() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let mut now_ms = settle(&mut member, &mut database, 100);
+    database.set_total(50);
+    for _ in 0..4 {
+        let report = report(&member, 20, 80);
+        meet(&mut member, &mut database, &report, now_ms);
+        now_ms += 1_000;
+    }
+    assert_eq!(member.free(), Some(0));
+    assert_eq!(total(&member, now_ms), 20);
+}
+
+#[test]
+fn a_member_is_released_when_it_is_silent_or_declared_stopped() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let now_ms = settle(&mut member, &mut database, 60);
+    let (name, spent) = (MemberName("a".to_owned()), BTreeMap::from([(Limit::Total, 25)]));
+    let last_ms = now_ms - 1_000;
+    let early = database.release(last_ms + SILENT_MS - 1, &name, &spent, false);
+    assert_eq!(early, Err(Denial::NotSilent));
+    let mut declared = database.clone();
+    assert_eq!(declared.release(now_ms, &name, &spent, true), Ok(()));
+    assert_eq!(database.release(last_ms + SILENT_MS, &name, &spent, false), Ok(()));
+    // It runs all the same, and has used more.
+    let report = report(&member, 30, 60);
+    let reply = meet(&mut member, &mut database, &report, now_ms);
+    assert_eq!(reply, Reply::Refused(Refusal::Released));
+    assert_eq!(member.usable(now_ms).state, MemberState::Refused(Refusal::Released));
+    assert_eq!(database.members()[&name].limits[&Limit::Total].slice, 30);
+}
+
+#[test]
+fn a_row_belongs_to_one_ledger() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    settle(&mut member, &mut database, 60);
+    let mut other = Member::new(MemberSettings { ledger: "other".to_owned(), ..settings("a") });
+    let report = report(&other, 0, 60);
+    let reply = meet(&mut other, &mut database, &report, 0);
+    assert_eq!(reply, Reply::Refused(Refusal::OtherLedger));
+}
+
+#[test]
+fn a_restored_database_stops_everyone_until_all_have_reported() {
+    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let report_of = report;
+    let mut other = Member::new(settings("b"));
+    let report = report_of(&other, 0, 0);
+    meet(&mut other, &mut database, &report, 0);
+    let mut backup = database.clone();
+    let now_ms = settle(&mut member, &mut database, 60);
+    let report = report_of(&member, 40, 60);
+    let reply = meet(&mut member, &mut backup, &report, now_ms);
+    assert_eq!(reply, Reply::Refused(Refusal::Restored));
+    assert_eq!(total(&member, now_ms), 0);
+    let both = ["a", "b"].map(|name| MemberName(name.to_owned())).to_vec();
+    assert_eq!(backup.end_restored(), Err(Denial::NotReported(both)));
+    for at_ms in [now_ms + 1_000, now_ms + 2_000, now_ms + 3_000, now_ms + 4_000] {
+        for member in [&mut member, &mut other] {
+            let report = report_of(member, if member.seen() > 3 { 40 } else { 0 }, 60);
+            if let Some(exchange) = member.next(&report, at_ms) {
+                let reply = backup.apply(at_ms, &exchange);
+                member.on_reply(&exchange, &reply, at_ms);
+            }
+        }
+    }
+    assert_eq!(backup.end_restored(), Ok(()));
+    assert_eq!(backup.members()[&MemberName("a".to_owned())].limits[&Limit::Total].slice, 40);
+    let report = report_of(&other, 0, 100);
+    meet(&mut other, &mut backup, &report, now_ms + 5_000);
+    let other = &backup.members()[&MemberName("b".to_owned())];
+    assert!(other.limits[&Limit::Total].slice <= 60);
+}
+
+/// Lets both exchange whenever they are due. Returns the time at which `until` holds first.
+fn run(
+    members: &mut [Member],
+    database: &mut Database,
+    from_ms: i64,
+    until: impl Fn(&[Member], i64) -> bool,
+) -> i64 {
+    for now_ms in from_ms..from_ms + 60_000 {
+        if until(members, now_ms) {
+            return now_ms;
+        }
+        for member in &mut *members {
+            let report = Report { in_force: member.usable(now_ms).revision, ..Report::default() };
+            if let Some(exchange) = member.next(&report, now_ms) {
+                let reply = database.apply(now_ms, &exchange);
+                member.on_reply(&exchange, &reply, now_ms);
+            }
+        }
+    }
+    panic!("not within a minute");
+}
+
+fn is_active(member: &Member, now_ms: i64) -> bool {
+    member.usable(now_ms).state == MemberState::Active
+}
+
+#[test]
+fn a_standby_takes_over_within_two_seconds_after_the_term_of_a_crashed_member() {
+    for crash_after_ms in [0, 1, 333, 500, 999, 1_500] {
+        let mut database = Database::new(0, TERM_MS);
+        let mut members = [standby("a"), standby("b")];
+        let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
+        let crash_ms = active_ms + crash_after_ms;
+        run(&mut members, &mut database, active_ms, |_, now_ms| now_ms >= crash_ms);
+        let [_, second] = members;
+        let mut members = [second];
+        let taken_ms = run(&mut members, &mut database, crash_ms, |it, now| is_active(&it[0], now));
+        assert!(taken_ms - crash_ms <= TERM_MS + 2_000, "after {} ms", taken_ms - crash_ms);
+        assert!(taken_ms - crash_ms >= TERM_MS - 1_000, "after {} ms", taken_ms - crash_ms);
+    }
+}
+
+#[test]
+fn a_standby_takes_over_at_once_after_a_clean_stop() {
+    let mut database = Database::new(0, TERM_MS);
+    let mut members = [standby("a"), standby("b")];
+    let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
+    let stop_ms = run(&mut members, &mut database, active_ms, |_, now| now >= active_ms + 3_000);
+    members[0].stop();
+    assert_eq!(members[0].usable(stop_ms).state, MemberState::Stopped);
+    let taken_ms = run(&mut members, &mut database, stop_ms, |it, now| is_active(&it[1], now));
+    assert!(taken_ms - stop_ms <= 1_500, "after {} ms", taken_ms - stop_ms);
+    assert!(members[0].is_stopped());
+}
+
+#[test]
+fn an_active_member_stops_before_its_term_ends_if_the_database_is_away() {
+    let mut database = Database::new(0, TERM_MS);
+    let mut members = [standby("a")];
+    let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
+    let permission = members[0].usable(active_ms);
+    assert!(permission.until_ms <= active_ms + TERM_MS - TERM_MS / 5);
+    assert_eq!(members[0].usable(permission.until_ms).state, MemberState::Standby);
+    assert_eq!(permission.epoch, Some(1));
+}
+
+#[test]
+fn only_live_members_of_the_market_share_its_listings() {
+    let mut database = Database::new(100, TERM_MS);
+    let mut members = [
+        Member::new(settings("a")),
+        Member::new(settings("b")),
+        Member::new(MemberSettings { market: "other".to_owned(), ..settings("c") }),
+    ];
+    run(&mut members, &mut database, 0, |_, now_ms| now_ms > 3_000);
+    assert_eq!(members[0].usable(3_000).accounts, ["a", "b"]);
+    let [first, ..] = members;
+    let mut members = [first];
+    let gone_ms = run(&mut members, &mut database, 3_001, |it, now_ms| {
+        it[0].usable(now_ms).accounts == ["a"]
+    });
+    assert!(gone_ms <= 3_000 + TERM_MS + 1_000, "{gone_ms}");
+}
+
+#[test]
+fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
+    let mut database = Database::new(100, TERM_MS);
+    let exchange = |name: String| Exchange {
+        member: MemberName(name.clone()),
+        ledger: name,
+        market: String::new(),
+        account: String::new(),
+        standby: None,
+        attempt: 1,
+        version: 0,
+        seen: 0,
+        demands: BTreeMap::new(),
+        orders: Vec::new(),
+        role: RoleRequest::None,
+    };
+    for number in 0..crate::shared::exchange::MEMBERS_MAX {
+        assert!(matches!(database.apply(0, &exchange(number.to_string())), Reply::Done(_)));
+    }
+    assert_eq!(database.apply(0, &exchange("more".to_owned())), Reply::Refused(Refusal::Full));
+}

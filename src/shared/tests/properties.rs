@@ -1,0 +1,211 @@
+//! Properties of long random histories: more members and limits than the model check, and any demands.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use crate::shared::{
+    database::Database,
+    exchange::{Exchange, Limit, Reply},
+    member::{Member, MemberSettings, Report, Usage},
+    tests::world::name,
+};
+
+const MEMBERS: usize = 4;
+const TOTAL: i64 = 1_000;
+const ENTRY_MAX: i64 = 7;
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A round of the member; its reply may be lost.
+    Round {
+        member: usize,
+        is_lost: bool,
+    },
+    /// An exchange without a reply arrives, possibly repeatedly.
+    Late(usize),
+    Obey(usize),
+    Order {
+        member: usize,
+        price: i64,
+    },
+    Reject {
+        member: usize,
+        price: i64,
+    },
+    Reserve {
+        member: usize,
+        reserve: i64,
+    },
+    Wait(i64),
+    Crash(usize),
+    SetTotal,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let member = 0..MEMBERS;
+    prop_oneof![
+        8 => (member.clone(), prop::bool::weighted(0.2))
+            .prop_map(|(member, is_lost)| Event::Round { member, is_lost }),
+        1 => member.clone().prop_map(Event::Late),
+        4 => member.clone().prop_map(Event::Obey),
+        6 => (member.clone(), 1..200_i64).prop_map(|(member, price)| Event::Order { member, price }),
+        2 => (member.clone(), 1..200_i64).prop_map(|(member, price)| Event::Reject { member, price }),
+        2 => (member.clone(), 0..600_i64)
+            .prop_map(|(member, reserve)| Event::Reserve { member, reserve }),
+        6 => (1..1_500_i64).prop_map(Event::Wait),
+        1 => member.prop_map(Event::Crash),
+        1 => Just(Event::SetTotal),
+    ]
+}
+
+/// Member with its ledger.
+struct Bot {
+    member: Member,
+    spent: i64,
+    orders: i64,
+    reserve: i64,
+    slices: BTreeMap<Limit, i64>,
+    revision: u64,
+    late: Option<Exchange>,
+}
+
+fn entry() -> Limit {
+    Limit::EntryQuantity("entry".to_owned())
+}
+
+fn member(index: usize) -> Member {
+    Member::new(MemberSettings {
+        name: name(index),
+        ledger: index.to_string(),
+        market: "market".to_owned(),
+        account: index.to_string(),
+        standby: None,
+        seen: 0,
+    })
+}
+
+impl Bot {
+    fn new(index: usize) -> Self {
+        Self {
+            member: member(index),
+            spent: 0,
+            orders: 0,
+            reserve: 100,
+            slices: BTreeMap::new(),
+            revision: 0,
+            late: None,
+        }
+    }
+
+    fn report(&self) -> Report {
+        let total = Usage { used: self.spent, max: i64::MAX, reserve: self.reserve };
+        let entry_usage = Usage { used: self.orders, max: ENTRY_MAX, reserve: self.reserve.min(2) };
+        Report {
+            usage: BTreeMap::from([(Limit::Total, total), (entry(), entry_usage)]),
+            orders: Vec::new(),
+            in_force: self.revision,
+        }
+    }
+
+    fn obey(&mut self, now_ms: i64) {
+        let permission = self.member.usable(now_ms);
+        self.revision = permission.revision;
+        self.slices = permission.slices;
+    }
+
+    fn slice(&self, limit: &Limit) -> i64 {
+        self.slices.get(limit).copied().unwrap_or_default()
+    }
+}
+
+fn check(bots: &[Bot], database: &Database) -> Result<(), TestCaseError> {
+    for (limit, max) in [(Limit::Total, TOTAL), (entry(), ENTRY_MAX)] {
+        let rows = database.members().values().filter_map(|row| row.limits.get(&limit));
+        let slices: i64 = rows.map(|row| row.slice).sum();
+        prop_assert!(slices <= max, "{limit}: {slices}");
+        let used = |bot: &Bot| if limit == Limit::Total { bot.spent } else { bot.orders };
+        let may: i64 = bots.iter().map(|bot| used(bot).max(bot.slice(&limit))).sum();
+        prop_assert!(may <= max, "{limit}: {may} may be used");
+    }
+    Ok(())
+}
+
+fn happen(bots: &mut [Bot], database: &mut Database, now_ms: &mut i64, event: Event) {
+    match event {
+        Event::Round { member, is_lost } => {
+            let bot = &mut bots[member];
+            let report = bot.report();
+            let Some(exchange) = bot.member.next(&report, *now_ms) else { return };
+            if is_lost {
+                bot.member.on_failure(&exchange);
+                bot.late = Some(exchange);
+            } else {
+                let reply = database.apply(*now_ms, &exchange);
+                assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+                bot.member.on_reply(&exchange, &reply, *now_ms);
+            }
+        }
+        Event::Late(member) => {
+            if let Some(exchange) = &bots[member].late {
+                database.apply(*now_ms, exchange);
+            }
+        }
+        Event::Obey(member) => bots[member].obey(*now_ms),
+        Event::Order { member, price } => {
+            let bot = &mut bots[member];
+            let has_room = bot.spent + price <= bot.slice(&Limit::Total);
+            if has_room && bot.orders < bot.slice(&entry()) {
+                bot.spent += price;
+                bot.orders += 1;
+            }
+        }
+        Event::Reject { member, price } => {
+            let bot = &mut bots[member];
+            if bot.orders > 0 {
+                bot.spent -= price.min(bot.spent);
+                bot.orders -= 1;
+            }
+        }
+        Event::Reserve { member, reserve } => bots[member].reserve = reserve,
+        Event::Wait(by_ms) => *now_ms += by_ms,
+        Event::Crash(index) => {
+            let bot = &mut bots[index];
+            bot.member = member(index);
+            bot.slices.clear();
+            bot.revision = 0;
+        }
+        Event::SetTotal => database.set_total(TOTAL),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_history_lets_members_use_more_than_a_limit(
+        events in prop::collection::vec(event(), 1..400),
+    ) {
+        let mut bots: Vec<Bot> = (0..MEMBERS).map(Bot::new).collect();
+        let (mut database, mut now_ms) = (Database::new(TOTAL, 5_000), 0);
+        for event in events {
+            happen(&mut bots, &mut database, &mut now_ms, event);
+            check(&bots, &database)?;
+        }
+    }
+}
+
+#[test]
+fn a_calm_history_gives_every_member_what_it_wants() {
+    let mut bots: Vec<Bot> = (0..MEMBERS).map(Bot::new).collect();
+    let (mut database, mut now_ms) = (Database::new(TOTAL, 5_000), 0);
+    for _ in 0..30 {
+        for member in 0..MEMBERS {
+            happen(&mut bots, &mut database, &mut now_ms, Event::Round { member, is_lost: false });
+            happen(&mut bots, &mut database, &mut now_ms, Event::Obey(member));
+        }
+        happen(&mut bots, &mut database, &mut now_ms, Event::Wait(200));
+    }
+    assert!(bots.iter().all(|bot| bot.slice(&Limit::Total) == 100));
+    assert_eq!(bots.iter().map(|bot| bot.slice(&entry())).sum::<i64>(), ENTRY_MAX);
+}
