@@ -154,6 +154,27 @@ async fn a_member_continues_with_its_slice_after_the_server_was_killed() {
 }
 
 #[tokio::test]
+async fn a_standby_learns_of_every_lost_connection() {
+    let test = "a_standby_learns_of_every_lost_connection";
+    let Some(mut server) = server(test) else { return };
+    let mut config = config(&server.url("postgres"), "a");
+    config.standby = Some("both".to_owned());
+    let mut store = Store::new(&config, "waxpeer").unwrap();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let watch = |version| Exchange {
+        standby: Some("both".to_owned()),
+        role: RoleRequest::Watch,
+        ..exchange("a", version, demand(0, 100))
+    };
+    assert_eq!(slice(&store.exchange(&watch(0)).await.unwrap()), (1, 100));
+    server.kill();
+    server.run();
+    let lost = store.exchange(&watch(1)).await.unwrap_err();
+    assert!(matches!(lost, StoreError::ConnectionLost | StoreError::Database(_)), "{lost}");
+    assert_eq!(slice(&store.exchange(&watch(1)).await.unwrap()), (2, 100));
+}
+
+#[tokio::test]
 async fn an_exchange_fails_in_time_while_another_program_holds_the_group() {
     let test = "an_exchange_fails_in_time_while_another_program_holds_the_group";
     let Some(database) = database(test).await else { return };

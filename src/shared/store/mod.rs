@@ -68,6 +68,9 @@ pub enum StoreError {
     Timeout(Duration),
     #[error("the database failed")]
     Database(#[from] tokio_postgres::Error),
+    /// A standby must know of it: the new connection may be to a server that lacks the last commits.
+    #[error("the connection to the database was lost")]
+    ConnectionLost,
     /// Other members came first each time.
     #[error("the database was busy with other members")]
     Contention,
@@ -137,6 +140,8 @@ pub struct Store {
     group: String,
     unit: GroupUnit,
     market: Option<String>,
+    /// A lost connection is reported before another one is used: rule M7 of `docs/shared.md`.
+    has_standby: bool,
     tls: Option<Arc<ClientConfig>>,
     /// Position of the server in the address.
     host: usize,
@@ -158,6 +163,7 @@ impl Store {
             group: config.group.clone(),
             unit: config.unit,
             market: coins.then(|| market.to_owned()),
+            has_standby: config.standby.is_some(),
             tls: connect::tls_config(&config.url)?,
             host: 0,
             open: None,
@@ -184,7 +190,7 @@ impl Store {
     }
 
     async fn repeat_exchange(&mut self, exchange: &Exchange) -> Result<Reply, StoreError> {
-        let mut is_used = self.open.is_some();
+        let mut is_used = self.open.is_some() && !self.has_standby;
         for attempt in 0..ATTEMPTS_MAX {
             let transaction = self.open().await?;
             let place = (self.group.as_str(), self.unit_name());
@@ -248,6 +254,7 @@ impl Store {
     async fn open(&mut self) -> Result<Transaction, StoreError> {
         match self.open.take() {
             Some(open) if !open.is_closed() => return Ok(open),
+            Some(_) if self.has_standby => return Err(StoreError::ConnectionLost),
             _ => {}
         }
         let link = self.connect().await?;
