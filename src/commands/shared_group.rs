@@ -16,7 +16,7 @@ use crate::{
     shared::{
         exchange::Limit,
         store::{
-            GroupStatus, Initialized, LimitStatus, MemberStatus, OrderStatus, SetError, Store,
+            GroupStatus, Initialized, MemberStatus, OrderStatus, SetError, SliceStatus, Store,
             StoreError,
         },
     },
@@ -29,8 +29,8 @@ Examples:
   sniper shared init
   sniper shared status
   sniper shared set
-  sniper shared release csgoroll-host2
-  sniper shared release csgoroll-host2 --spent 37.50 --stopped";
+  sniper shared release host2
+  sniper shared release host2 --spent 37.50 --stopped";
 
 /// Arguments of `shared`.
 #[derive(Clone, Debug, Args)]
@@ -378,8 +378,8 @@ impl fmt::Display for Group<'_> {
     }
 }
 
-fn total_of(member: &MemberStatus) -> LimitStatus {
-    member.limits.get(&Limit::Total).copied().unwrap_or(LimitStatus { slice: 0, used: 0 })
+fn total_of(member: &MemberStatus) -> SliceStatus {
+    member.limits.get(&Limit::Total).copied().unwrap_or(SliceStatus { slice: 0, used: 0 })
 }
 
 fn amount(units: i64) -> String {

@@ -392,9 +392,7 @@ impl LedgerState {
                 self.account.set_crash_reserve(Amount::ZERO);
             }
             LedgerEvent::Joined { group } => self.on_joined(group),
-            LedgerEvent::AccountShared { is_shared } => {
-                self.sharing.is_account_shared = is_shared;
-            }
+            LedgerEvent::AccountShared { is_shared } => self.sharing.is_account_shared = is_shared,
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy::{Source, files};
 
 /// Number of type names that may be declared more than once in `src`.
-const REPEATED_TYPE_NAMES_MAX: usize = 20;
+const REPEATED_TYPE_NAMES_MAX: usize = 24;
 /// Type names that are clear from their module and may be declared as often as needed.
 const MODULE_TYPE_NAMES: [&str; 5] = ["Args", "Builder", "Error", "Event", "State"];
 /// Names of the standard library that no type may have.
@@ -19,7 +19,7 @@ const STD_NAMES: [&str; 20] = [
 const CLIENT_MODULES: [&str; 8] =
     ["json", "prices", "net", "markets", "protocol", "ws", "execution", "account"];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
-const SOURCE_LINES_MAX: usize = 64_000;
+const SOURCE_LINES_MAX: usize = 68_000;
 
 fn sources() -> Vec<Source> {
     files("src", "rs")

@@ -13,7 +13,7 @@ use std::{
 /// Maximum length of a file, in lines before its tests.
 const LINES_MAX: usize = 800;
 /// Maximum length of `main.rs`, in lines.
-const MAIN_LINES_MAX: usize = 136;
+const MAIN_LINES_MAX: usize = 138;
 
 /// Pure modules: they make decisions without I/O. A folder includes every file in it.
 const PURE: &[&str] = &[
@@ -29,7 +29,6 @@ const PURE: &[&str] = &[
     "src/commands/capture/source.rs",
     "src/config/credential.rs",
     "src/config/shared.rs",
-    "src/shared/store/connect.rs",
     "src/config/document.rs",
     "src/config/environment.rs",
     "src/commands/practice/items.rs",
@@ -133,6 +132,8 @@ const REVEALING: &[&str] = &[
     "src/execution/request.rs",
     "src/config/credential.rs",
     "src/config/trade_url.rs",
+    "src/config/shared.rs",
+    "src/shared/store/connect.rs",
     "src/dashboard/token.rs",
     "src/secret.rs",
     "src/net/http_message.rs",

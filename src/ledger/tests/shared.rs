@@ -63,7 +63,7 @@ fn nothing_is_approved_without_a_permit_or_after_its_end() {
         assert_rejected(&mut ledger, order_request(1, 1), T0, expected);
     }
     allow(&mut ledger, |allowance| {
-        allowance.permit = OrderPermit::Until(T0.plus(Duration::from_millis(1)))
+        allowance.permit = OrderPermit::Until(T0.plus(Duration::from_millis(1)));
     });
     let _approved = ledger.reserve(order_request(1, 1), T0).unwrap();
 }

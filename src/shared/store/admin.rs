@@ -51,12 +51,12 @@ pub struct MemberStatus {
     pub is_released: bool,
     /// It has reported since the group was marked as restored, and orders nothing.
     pub has_stopped: bool,
-    pub limits: BTreeMap<Limit, LimitStatus>,
+    pub limits: BTreeMap<Limit, SliceStatus>,
 }
 
 /// Slice of a member, and what it has reported as used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitStatus {
+pub struct SliceStatus {
     pub slice: i64,
     pub used: i64,
 }
@@ -111,6 +111,10 @@ impl Store {
     /// # Errors
     ///
     /// Fails if the database cannot be written, or has tables of a newer version.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change may be made or not.
     pub async fn initialize(
         &mut self,
         total: i64,
@@ -141,6 +145,10 @@ impl Store {
     /// # Errors
     ///
     /// Fails if the database cannot be read, or the group does not exist.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
     pub async fn status(&mut self) -> Result<GroupStatus, StoreError> {
         let group = self.group.clone();
         let read = self.in_transaction(async |client| Ok(read_status(client, &group).await?));
@@ -156,6 +164,10 @@ impl Store {
     /// # Errors
     ///
     /// Fails if the database cannot be written, or the group does not exist.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change may be made or not.
     pub async fn set_total(&mut self, total: i64) -> Result<(), SetError> {
         let (group, unit) = (self.group.clone(), self.unit_name());
         let set = self.in_transaction(async |client| {
@@ -174,6 +186,10 @@ impl Store {
     ///
     /// Fails if a member that is not released has not stopped and reported since, or the database
     /// cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change may be made or not.
     pub async fn end_restored(&mut self) -> Result<(), SetError> {
         let group = self.group.clone();
         let end = self.in_transaction(async |client| {
@@ -198,6 +214,10 @@ impl Store {
     ///
     /// Fails if the member does not exist, or may still order and `is_stopped` does not declare that
     /// its process does not run, or the database cannot be written.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change may be made or not.
     pub async fn release(
         &mut self,
         member: &str,
@@ -235,6 +255,10 @@ impl Store {
     /// # Errors
     ///
     /// Fails if the database cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only reads.
     pub async fn member_orders(&mut self, member: &str) -> Result<Vec<OrderStatus>, SetError> {
         let group = self.group.clone();
         let read = self.in_transaction(async |client| {
@@ -340,7 +364,7 @@ fn member_status(
 ) -> MemberStatus {
     let limits = slices.remove(&member.name.0).unwrap_or_default();
     let limit =
-        |(limit, row): (Limit, SliceRow)| (limit, LimitStatus { slice: row.slice, used: row.used });
+        |(limit, row): (Limit, SliceRow)| (limit, SliceStatus { slice: row.slice, used: row.used });
     MemberStatus {
         limits: limits.into_iter().map(limit).collect(),
         name: member.name,
@@ -381,7 +405,7 @@ impl GroupStatus {
         self.sum(|limit| limit.used)
     }
 
-    fn sum(&self, value: impl Fn(&LimitStatus) -> i64) -> i64 {
+    fn sum(&self, value: impl Fn(&SliceStatus) -> i64) -> i64 {
         let totals = self.members.iter().filter_map(|member| member.limits.get(&Limit::Total));
         totals.fold(0, |sum, limit| sum.saturating_add(value(limit)))
     }

@@ -23,12 +23,12 @@ use rustls::ClientConfig;
 use tokio_postgres::error::SqlState;
 
 pub use self::admin::{
-    GroupStatus, Initialized, LimitStatus, MemberStatus, OrderStatus, RoleStatus, SetError,
+    GroupStatus, Initialized, MemberStatus, OrderStatus, RoleStatus, SetError, SliceStatus,
 };
 use self::{
     connect::Link,
     plan::SliceRow,
-    rows::{RowError, Transaction},
+    rows::{StoredRowError, Transaction},
 };
 use super::exchange::{Exchange, Limit, MemberName, OrderRecord, Refusal, Reply};
 use super::exchanger::{ExchangeError, Exchanger};
@@ -86,7 +86,7 @@ pub enum StoreError {
     #[error("the group's unit is {theirs}, and `unit` in [shared] is {ours}")]
     Unit { ours: String, theirs: String },
     #[error("the database has a row that cannot be read: {0}")]
-    Row(#[from] RowError),
+    Row(#[from] StoredRowError),
 }
 
 impl StoreError {

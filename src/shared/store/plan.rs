@@ -64,7 +64,7 @@ pub(super) struct Found {
 
 /// What a transaction writes, and its reply.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(super) struct ExchangePlan {
     pub(super) reply: Reply,
     pub(super) group: Option<GroupRow>,
     /// The group was marked as restored, so no member has stopped since.
@@ -75,7 +75,7 @@ pub(super) struct Plan {
     pub(super) has_orders: bool,
 }
 
-impl Plan {
+impl ExchangePlan {
     fn refused(refusal: Refusal) -> Self {
         Self {
             reply: Reply::Refused(refusal),
@@ -99,12 +99,14 @@ pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, SliceRow>) ->
 }
 
 /// Returns what an exchange changes.
-pub(super) fn plan(found: &Found, exchange: &Exchange) -> Plan {
+pub(super) fn plan(found: &Found, exchange: &Exchange) -> ExchangePlan {
     let own = found.members.iter().find(|member| member.name == exchange.member);
     match own {
-        Some(own) if own.ledger != exchange.ledger => return Plan::refused(Refusal::OtherLedger),
+        Some(own) if own.ledger != exchange.ledger => {
+            return ExchangePlan::refused(Refusal::OtherLedger);
+        }
         Some(own) if own.is_released => return released(found, own, exchange),
-        None if found.members.len() >= MEMBERS_MAX => return Plan::refused(Refusal::Full),
+        None if found.members.len() >= MEMBERS_MAX => return ExchangePlan::refused(Refusal::Full),
         _ => {}
     }
     let mut group = found.group.clone();
@@ -125,28 +127,34 @@ pub(super) fn plan(found: &Found, exchange: &Exchange) -> Plan {
         let state = View { found, group: &group, slices: &found.slices, role: &found.role };
         let reply = Reply::Stale(state.confirmed(exchange, version));
         let group = is_ahead.then_some(group);
-        return Plan { group, is_marked, member, ..Plan::refused(Refusal::NoGroup) }.with(reply);
+        return ExchangePlan {
+            group,
+            is_marked,
+            member,
+            ..ExchangePlan::refused(Refusal::NoGroup)
+        }
+        .with(reply);
     }
     changed(found, exchange, (group, version.max(requested), is_marked))
 }
 
-impl Plan {
+impl ExchangePlan {
     fn with(self, reply: Reply) -> Self {
         Self { reply, ..self }
     }
 }
 
 /// A released member that still runs: what it used beyond its release is a fact.
-fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> Plan {
+fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangePlan {
     let raised = exchange.demands.iter().map(|(limit, demand)| {
         let row = found.slices.get(limit).copied().unwrap_or_default();
         let (used, slice) = (row.used.max(demand.used), row.slice.max(demand.used));
         (limit.clone(), SliceRow { slice, used })
     });
-    Plan {
+    ExchangePlan {
         member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
         slices: raised.collect(),
-        ..Plan::refused(Refusal::Released)
+        ..ExchangePlan::refused(Refusal::Released)
     }
 }
 
@@ -154,7 +162,7 @@ fn changed(
     found: &Found,
     exchange: &Exchange,
     (mut group, version, is_marked): (GroupRow, i64, bool),
-) -> Plan {
+) -> ExchangePlan {
     let slices: Vec<(Limit, SliceRow)> = exchange
         .demands
         .iter()
@@ -180,13 +188,13 @@ fn changed(
     };
     let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
     let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
-    let mut plan = Plan {
+    let mut plan = ExchangePlan {
         group: Some(group.clone()),
         is_marked,
         member: Some(member),
         slices: written,
         has_orders: !exchange.orders.is_empty(),
-        ..Plan::refused(Refusal::Restored)
+        ..ExchangePlan::refused(Refusal::Restored)
     };
     if group.is_restored {
         return plan;

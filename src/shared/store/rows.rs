@@ -8,7 +8,8 @@ use super::{
     StoreError,
     connect::Link,
     plan::{
-        Found, GroupRow, MemberRecord, Plan, RoleRecord, SliceRow, number, plan, summed, unsigned,
+        ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, SliceRow, number, plan, summed,
+        unsigned,
     },
 };
 use crate::{
@@ -117,7 +118,7 @@ AND state IN ('refused', 'not_sent', 'completed', 'returned', 'not_bought')";
 
 /// Row that this program cannot have written.
 #[derive(Debug, thiserror::Error)]
-pub enum RowError {
+pub enum StoredRowError {
     #[error("unknown limit {0:?}")]
     Limit(String),
     #[error("unknown state of an order {0:?}")]
@@ -285,7 +286,7 @@ impl Transaction {
     async fn write(
         &self,
         group: &str,
-        plan: &Plan,
+        plan: &ExchangePlan,
         (exchange, now_ms): (&Exchange, i64),
     ) -> Result<(), StoreError> {
         let client = &self.link.client;
@@ -323,7 +324,11 @@ impl Transaction {
         Ok(())
     }
 
-    async fn write_member(&self, group: &str, plan: &Plan) -> Result<u64, tokio_postgres::Error> {
+    async fn write_member(
+        &self,
+        group: &str,
+        plan: &ExchangePlan,
+    ) -> Result<u64, tokio_postgres::Error> {
         let Some(row) = &plan.member else { return Ok(0) };
         let row: [&(dyn ToSql + Sync); 10] = [
             &group,
@@ -343,7 +348,7 @@ impl Transaction {
     async fn write_slices(
         &self,
         group: &str,
-        plan: &Plan,
+        plan: &ExchangePlan,
         exchange: &Exchange,
     ) -> Result<u64, tokio_postgres::Error> {
         if plan.slices.is_empty() {
@@ -359,7 +364,7 @@ impl Transaction {
     async fn write_role(
         &self,
         group: &str,
-        plan: &Plan,
+        plan: &ExchangePlan,
         exchange: &Exchange,
     ) -> Result<u64, tokio_postgres::Error> {
         let Some((RoleRecord { role, renewed_ms }, standby)) =
@@ -384,7 +389,7 @@ impl Transaction {
     async fn write_orders(
         &self,
         group: &str,
-        plan: &Plan,
+        plan: &ExchangePlan,
         (exchange, now_ms): (&Exchange, i64),
     ) -> Result<u64, tokio_postgres::Error> {
         if !plan.has_orders {
@@ -466,7 +471,7 @@ fn names(limits: &[Limit]) -> Vec<String> {
 
 pub(super) fn limit(row: &Row, at: usize) -> Result<Limit, StoreError> {
     let text: &str = row.try_get(at)?;
-    Ok(Limit::from_text(text).ok_or_else(|| RowError::Limit(text.to_owned()))?)
+    Ok(Limit::from_text(text).ok_or_else(|| StoredRowError::Limit(text.to_owned()))?)
 }
 
 fn slice(row: &Row) -> Result<(Limit, SliceRow), StoreError> {
@@ -505,7 +510,7 @@ pub(super) fn role_record(row: &Row) -> Result<RoleRecord, StoreError> {
 fn order(row: &Row) -> Result<(MemberName, OrderRecord), StoreError> {
     let sequence: i64 = row.try_get(1)?;
     let (listing, state): (&str, &str) = (row.try_get(2)?, row.try_get(4)?);
-    let id = TradeId::new(listing).ok_or_else(|| RowError::Listing(listing.to_owned()))?;
+    let id = TradeId::new(listing).ok_or_else(|| StoredRowError::Listing(listing.to_owned()))?;
     let key_price: Option<i64> = row.try_get(3)?;
     let record = OrderRecord {
         sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
@@ -513,7 +518,7 @@ fn order(row: &Row) -> Result<(MemberName, OrderRecord), StoreError> {
         state: STATES
             .into_iter()
             .find(|known| known.as_str() == state)
-            .ok_or_else(|| RowError::State(state.to_owned()))?,
+            .ok_or_else(|| StoredRowError::State(state.to_owned()))?,
         price: Amount::from_thousandths(row.try_get(5)?),
     };
     Ok((MemberName(row.try_get(0)?), record))
