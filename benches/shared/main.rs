@@ -11,7 +11,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::float_arithmetic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     reason = "a measurement prints its results, and fails if it cannot be made"
@@ -134,8 +134,7 @@ async fn measure(load: Load, url: &str, server: Option<&Server>) {
     for member in members {
         member.await.unwrap();
     }
-    let results = results.lock().unwrap();
-    report(load, &results, (before, after));
+    report(load, &results.lock().unwrap(), (before, after));
     let status = store.status().await.unwrap();
     assert_eq!(status.members.len(), load.members);
     let slices: i64 = status.members.iter().map(|it| it.limits[&Limit::Total].slice).sum();

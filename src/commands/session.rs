@@ -181,10 +181,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         };
         let requests = Arc::clone(&inputs.refresh_requests);
         requests.set_oldest_open(ledger.oldest_open());
-        let market = feed.market.clone();
         let watch = orders.as_deref().map(OrderClient::address_watch);
+        let market = (feed.market.clone(), config);
         let (background, updates) =
-            background::start((market, config), (&tls, watch), requests, backfill, &alarm)?;
+            background::start(market, (&tls, watch), requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
         let (control, requests, control_requests) = control_channel(config, &alarm);
         inputs.control_requests = Some(control_requests);
@@ -203,10 +203,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let alerts = start_alerts(feed, &mut engine, &price_tls)?;
         let watched = (alerts.sender(), &alarm);
         let shared = sharing::share::<M>(config, &mut engine, watched, group)?;
-        let sharing = shared.map(|(thread, updates)| {
-            inputs.shared = Some(updates);
-            thread
-        });
+        let (sharing, shared_updates) = shared.unzip();
+        inputs.shared = shared_updates;
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
         let has_dashboard = has_dashboard || config.dashboard.listen.is_some();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use sniper::{
+    clock,
     domain::{
         money::Amount,
         trade::{TradeId, TradeKey},
@@ -191,11 +192,8 @@ impl History {
         let spent = BTreeMap::from([(Limit::Total, self.random.i64(0..200)), (Limit::PerDay, 7)]);
         let is_stopped = self.random.bool();
         let done = self.store.release(name, &spent, is_stopped).await;
-        let now_ms = i64::try_from(
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
-        );
-        let expected =
-            self.model.release(now_ms.unwrap(), &MemberName(name.to_owned()), &spent, is_stopped);
+        let (now, member) = (clock::wall(), MemberName(name.to_owned()));
+        let expected = self.model.release(now.0, &member, &spent, is_stopped);
         match (done, expected) {
             (Ok(()), Ok(()))
             | (Err(SetError::NoMember(_)), Err(Denial::NoMember))
