@@ -41,11 +41,11 @@ pub struct SharedGroupArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum SharedGroupCommand {
-    /// Create the tables and the group of [shared], unless they exist
+    /// Create the tables and the group of the settings, unless they exist
     Init,
     /// Show the members: last contact, slice, used, and who is active since when
     Status,
-    /// Write `total` of [shared] into the database
+    /// Write `total` of the settings into the database
     Set {
         /// Also go on after the database was restored from a backup, when all members have reported
         #[arg(long)]

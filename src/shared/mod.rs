@@ -7,7 +7,7 @@
 //!
 //! - [`exchange`]: what a member and the database say to each other, in one transaction.
 //! - [`database`]: the transaction as a pure function, which the SQL of `store` repeats.
-//! - [`member`]: the member's side as a pure state machine, with [`slice`] and [`standby`].
+//! - [`member`]: the member's side as a pure state machine, with [`mod@slice`] and [`standby`].
 //! - `store`: the transaction in PostgreSQL.
 //! - [`convert`]: between a ledger and the protocol; [`exchanger`]: access to a database.
 //! - [`split`]: which account of a market orders a listing.
