@@ -141,7 +141,7 @@ mod tests {
             with(Loudness::Silent),
             ["started", "bought", "returned", "resumed", "feed_back", "daily_summary"]
         );
-        assert_eq!(with(Loudness::On).len(), 10);
+        assert_eq!(with(Loudness::On).len(), 11);
         for kind in AlertKind::ALL {
             assert_eq!(AlertKind::parse(kind.name()), Some(kind));
         }
