@@ -266,9 +266,6 @@ impl RunningReloader {
         }
         // The thread of the prices also builds the wanted items, so a new whitelist needs a new one.
         let prices = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
-        let ledger =
-            recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
-        drop(recorder);
         let alerts = match (&self.reloader.alerts, old.alerts != new.alerts) {
             (Some(control), true) => {
                 let prepared = control.prepare(&new.alerts);
@@ -277,6 +274,9 @@ impl RunningReloader {
             }
             _ => None,
         };
+        let ledger =
+            recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
+        drop(recorder);
         let mut lines = changes(old, &new, spent);
         let dropped = self.replace(&new, ledger, prices)?;
         if let (Some(control), Some(change)) = (&self.reloader.alerts, alerts) {

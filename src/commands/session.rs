@@ -40,7 +40,7 @@ use crate::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
         Sequence,
         control::{ControlAddress, ControlServer, Instance, PENDING_REQUESTS_MAX, PendingRequest},
-        pauses::{PauseFile, PauseWriter},
+        pauses::{PauseFile, PauseWriter, PausedNames},
         status::PAUSED_SHOWN_MAX,
     },
     log::ALWAYS_SHOWN,
@@ -418,6 +418,20 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     }
 }
 
+/// Warns of entries that are paused in dry runs only.
+fn warn_of_dry_pauses(config: &Config, live: &PausedNames) {
+    let dry = PauseFile::new(&config.data_dir, Instance::Dry).load().unwrap_or_default();
+    let mut only_dry = dry.entries.iter().filter(|name| !live.entries.contains(*name));
+    if let Some(first) = only_dry.next() {
+        let count = counted(only_dry.count().saturating_add(1), "entry is", "entries are");
+        warn!(
+            "{count} paused in dry runs only, the first is {0}. To pause it here: sniper whitelist \
+             pause \"{0}\"",
+            Escaped(first)
+        );
+    }
+}
+
 /// Pauses what was paused in an earlier run, and starts the thread that keeps later changes.
 fn restore_pauses(
     config: &Config,
@@ -428,6 +442,9 @@ fn restore_pauses(
     let names = file.load().map_err(|error| AppError::start(WHAT, error))?;
     let writer = PauseWriter::start(file).map_err(|error| AppError::start(WHAT, error))?;
     let unknown = engine.restore_pauses(&names, writer.recorder());
+    if config.mode == Mode::Live {
+        warn_of_dry_pauses(config, &names);
+    }
     let shown = |names: &[String]| {
         let shown = names.iter().take(PAUSED_SHOWN_MAX).map(|name| Escaped(name).to_string());
         let more = if PAUSED_SHOWN_MAX < names.len() { ", …" } else { "" };

@@ -74,6 +74,11 @@ pub enum SharedGroupError {
     NoSection,
     #[error("{0:?} is not a limit; `sniper shared status --json` names them")]
     UnknownLimit(String),
+    #[error(
+        "{spent} is less than the {used} that the member has reported as used itself; if money came \
+         back since, start the member again"
+    )]
+    LessThanReported { spent: Amount, used: Amount },
     #[error("the shared budget cannot be used")]
     Store(#[from] SetError),
 }
@@ -85,7 +90,7 @@ impl SharedGroupError {
             Self::NoSection => super::check::EXIT_CONFIG,
             Self::UnknownLimit(_) => 2,
             Self::Store(SetError::Store(_)) => report::EXIT_GIVEN_UP,
-            Self::Store(_) => 1,
+            Self::Store(_) | Self::LessThanReported { .. } => 1,
         }
     }
 }
@@ -161,6 +166,7 @@ async fn run_command(
                 limits.insert(limit, *number);
             }
             let Some(spent) = spent else { return known_of(shared, &mut store, member).await };
+            check_spent(&store.status().await?, member, *spent)?;
             limits.insert(Limit::Total, spent.thousandths());
             store.release(member, &limits, *stopped).await?;
             let unit = shared.unit.name();
@@ -200,6 +206,14 @@ async fn init(shared: &SharedConfig, store: &mut Store) -> Result<GroupReport, S
         "unit": unit,
     });
     Ok(GroupReport { text, json, is_success: true })
+}
+
+/// Checks that a member is not released with less than it has reported itself.
+fn check_spent(status: &GroupStatus, member: &str, spent: Amount) -> Result<(), SharedGroupError> {
+    let found = status.members.iter().find(|it| it.name.0 == member);
+    let total = found.and_then(|it| it.limits.get(&Limit::Total));
+    let used = Amount::from_thousandths(total.map_or(0, |limit| limit.used));
+    if spent < used { Err(SharedGroupError::LessThanReported { spent, used }) } else { Ok(()) }
 }
 
 /// Shows what the database knows about a member, so that the user can state what it spent.

@@ -7,13 +7,15 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs, io,
-    path::PathBuf,
+    fs,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::Duration,
 };
 
+use tempfile::NamedTempFile;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -130,10 +132,19 @@ pub(super) fn share<M: Marketplace>(
     (alerts, alarm): (AlertSender, &Alarm),
     group: Option<MemoryGroup>,
 ) -> Result<Option<SharingParts>, AppError> {
-    let Some(shared) = config.shared.as_ref().filter(|_shared| config.mode == Mode::Live) else {
+    if config.mode != Mode::Live {
+        return Ok(None);
+    }
+    let Some(shared) = &config.shared else {
+        // A ledger that was shared before is alone with the account again.
+        engine.ledger().set_account_shared(false, Now::read().wall);
         return Ok(None);
     };
     check_names(&config.whitelist)?;
+    if clock::uptime_ms().is_none() {
+        let message = "it needs a clock that includes suspends, which this system does not have";
+        return Err(AppError::start(WHAT, message));
+    }
     let market = M::CAPABILITIES.name;
     let exchanger: Box<dyn Exchanger> = match group {
         Some(group) => Box::new(group),
@@ -602,10 +613,18 @@ impl SharingTask {
 
     fn write_seen(&self) {
         let text = format!("{} {}\n", self.settings.config.group, self.seen);
-        if let Err(error) = fs::write(self.seen_path(), text) {
+        if let Err(error) = replace_file(&self.seen_path(), text.as_bytes()) {
             tracing::debug!("{SEEN_FILE} cannot be written: {error}");
         }
     }
+}
+
+/// Replaces a file as a whole, so that a crash leaves the old one or the new one.
+fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
+    file.write_all(content)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }
 
 /// Iterates over the other members that had an exchange recently.

@@ -4,7 +4,7 @@
 //! have a file each.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
@@ -29,6 +29,8 @@ use crate::{
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Version of the format.
 const FORMAT: u32 = 1;
+/// Time until a failed write is repeated, or less after a further change.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum time that the end of a session waits for the last write.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
 
@@ -127,7 +129,7 @@ impl PauseFile {
             file.write_all(&text)?;
             file.as_file().sync_all()?;
             file.persist(&self.path).map_err(|error| error.error)?;
-            Ok(())
+            File::open(directory)?.sync_all()
         };
         write().map_err(failed)
     }
@@ -211,7 +213,15 @@ fn write_changes(file: &PauseFile, shared: &SharedNames) {
         drop(state);
         if let Err(error) = file.store(&names) {
             let cause = error_chain(&error);
-            warn!("Paused entries not stored: {cause}; a restart forgets the change");
+            warn!(
+                "Paused entries not stored: {cause}; until they are, a restart forgets the change"
+            );
+            let mut state = lock(&shared.state);
+            if state.is_stopping {
+                return;
+            }
+            state.new.get_or_insert(names);
+            drop(shared.changed.wait_timeout(state, RETRY_INTERVAL));
         }
     }
 }

@@ -5,7 +5,8 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    time::SystemTime,
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::{
@@ -14,6 +15,11 @@ use rustix::{
 };
 
 use super::error::LedgerError;
+
+/// Maximum time to wait for a lock that this process itself held before. A child process that is being
+/// started has a copy of it for a moment.
+const INHERITED_MAX: Duration = Duration::from_millis(500);
+const INHERITED_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Identity of a file, independent of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,13 +142,19 @@ impl LedgerLock {
         let path = folder.join(LOCK_FILE);
         let failed = |action| LedgerError::file(action, &path);
         let mut file = open(&path).map_err(failed("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let (folder, pid) = (folder.to_owned(), pid_in(&mut file));
-                return Err(LedgerError::Locked { folder, pid });
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let pid = file.rewind().ok().and_then(|()| pid_in(&mut file));
+                    if pid != Some(std::process::id()) || INHERITED_MAX <= begun.elapsed() {
+                        return Err(LedgerError::Locked { folder: folder.to_owned(), pid });
+                    }
+                    thread::sleep(INHERITED_INTERVAL);
+                }
+                Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(failed("lock")(error)),
         }
         let written = file
             .set_len(0)

@@ -193,6 +193,10 @@ pub const fn refusal_text(refusal: &Refusal) -> &'static str {
         }
         Refusal::Released => "it was released with `sniper shared release`",
         Refusal::Full => "the group has too many members; release those that are gone",
+        Refusal::OtherProcess => {
+            "another process uses its name and ledger, such as one with a copy of the data directory; \
+             stop it, give it another `member` and an empty data directory, and restart"
+        }
     }
 }
 
@@ -336,6 +340,7 @@ mod tests {
             Refusal::OtherLedger,
             Refusal::Released,
             Refusal::Full,
+            Refusal::OtherProcess,
         ];
         for refusal in refusals {
             let text = refusal_text(&refusal);

@@ -206,4 +206,7 @@ pub enum Refusal {
     Released,
     /// The group has [`MEMBERS_MAX`] members.
     Full,
+    /// Another process changes the member's row, as that of a copied data directory does. The member
+    /// notices that itself.
+    OtherProcess,
 }

@@ -34,6 +34,9 @@ const WATCH_INTERVAL_MS: i64 = 500;
 const NEED_INTERVAL_MS: i64 = 100;
 /// Time between two exchanges of a refused member.
 const REFUSED_INTERVAL_MS: i64 = 10_000;
+/// Number of versions of another process after which the member stops. A late exchange of the process
+/// before a restart is one.
+const FOREIGN_VERSIONS_MAX: u32 = 2;
 
 /// What a member says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -127,6 +130,10 @@ pub struct Member {
     seen: u64,
     attempt: u64,
     sent: Option<Sent>,
+    /// Number of exchanges since the last reply with a version, with the current one.
+    unanswered: u64,
+    /// Number of replies with a version that this process cannot have caused.
+    foreign_versions: u32,
     last_sent_ms: Option<i64>,
     /// The next exchange need not wait.
     is_urgent: bool,
@@ -161,6 +168,8 @@ impl Member {
             version: 0,
             attempt: 0,
             sent: None,
+            unanswered: 0,
+            foreign_versions: 0,
             last_sent_ms: None,
             is_urgent: false,
             latest: None,
@@ -242,6 +251,7 @@ impl Member {
         }
         self.attempt = self.attempt.saturating_add(1);
         self.sent = Some(Sent { attempt: self.attempt, at_ms: now_ms });
+        self.unanswered = self.unanswered.saturating_add(1);
         self.last_sent_ms = Some(now_ms);
         self.is_urgent = false;
         Some(Exchange {
@@ -292,7 +302,9 @@ impl Member {
                 is_over: limit == Limit::Total && free < 0,
                 rules: self.rules,
             };
-            let demand = if gives_up {
+            let demand = if self.refusal == Some(Refusal::OtherProcess) {
+                slice.keep_all(usage)
+            } else if gives_up {
                 slice.give_back_all(usage)
             } else {
                 slice.demand(usage, context, &mut self.revision)
@@ -321,6 +333,15 @@ impl Member {
         };
         self.sent = None;
         self.revision = self.revision.saturating_add(1);
+        if self.is_of_other_process(reply) {
+            // The next exchange reports what this process has used, and the other one notices it.
+            if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {
+                self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: false });
+            }
+            self.refuse(&Refusal::OtherProcess);
+            self.is_urgent = matches!(reply, Reply::Stale(_));
+            return false;
+        }
         match reply {
             Reply::Done(confirmed) => {
                 self.refusal = None;
@@ -339,6 +360,21 @@ impl Member {
                 false
             }
         }
+    }
+
+    /// Notes the version of a reply. Returns `true` if other processes have changed the row.
+    fn is_of_other_process(&mut self, reply: &Reply) -> bool {
+        let (confirmed, own) = match reply {
+            Reply::Done(confirmed) => (confirmed, self.unanswered),
+            // This exchange was not carried out.
+            Reply::Stale(confirmed) => (confirmed, self.unanswered.saturating_sub(1)),
+            Reply::Refused(_) => return false,
+        };
+        self.unanswered = 0;
+        if self.version != 0 && confirmed.version > self.version.saturating_add(own) {
+            self.foreign_versions = self.foreign_versions.saturating_add(1);
+        }
+        self.foreign_versions >= FOREIGN_VERSIONS_MAX
     }
 
     fn settle(&mut self, exchange: &Exchange, confirmed: &Confirmed, sent_ms: i64) {

@@ -25,6 +25,10 @@ pub(super) struct Slice {
     used: Option<i64>,
     /// The last reply gave less than was wanted.
     is_exhausted: bool,
+    /// The limit of the settings, as reported last.
+    max: Option<i64>,
+    /// The limit was lowered, and more is confirmed than is used: other members may have as much.
+    is_lowered: bool,
 }
 
 /// Raise of a slice that does not count yet.
@@ -81,11 +85,15 @@ impl Slice {
         revision: &mut u64,
     ) -> Demand {
         self.used = Some(usage.used);
-        let target = if context.is_over { usage.used.max(0) } else { target(usage) };
+        let used = usage.used.max(0);
+        self.is_lowered |= self.max.replace(usage.max).is_some_and(|max| usage.max < max);
+        self.is_lowered &= used < self.confirmed;
+        let is_over = context.is_over || self.is_lowered;
+        let target = if is_over { used } else { target(usage) };
         let surplus = self.confirmed.saturating_sub(target);
         // Without a hysteresis, each order would raise the slice and each rejection lower it.
         let gives_back =
-            surplus > 0 && (surplus > usage.reserve / 2 || usage.reserve == 0 || context.is_over);
+            surplus > 0 && (surplus > usage.reserve / 2 || usage.reserve == 0 || is_over);
         let wanted = if gives_back {
             self.give_back(usage, target, context, revision)
         } else {
@@ -118,6 +126,12 @@ impl Slice {
             }
             Some(_) => self.confirmed,
         }
+    }
+
+    /// Demand of a member that must not lower its slice, because another process may have used more.
+    pub(super) fn keep_all(&mut self, usage: Usage) -> Demand {
+        self.used = Some(usage.used);
+        Demand { used: usage.used, wanted: self.confirmed.max(usage.used), max: usage.max }
     }
 
     /// Demand of a member that has stopped: everything that is not used.

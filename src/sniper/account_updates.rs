@@ -349,7 +349,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Pauses or enables entries. Returns `None` for a request to the ledger.
-    fn apply_to_entries(&self, request: &ControlRequest) -> Option<Result<(), String>> {
+    fn apply_to_entries(&mut self, request: &ControlRequest) -> Option<Result<(), String>> {
         match request {
             ControlRequest::PauseEntry { entry, .. } => Some(self.set_entry_paused(entry, true)),
             ControlRequest::EnableEntry { entry, .. } => Some(self.set_entry_paused(entry, false)),

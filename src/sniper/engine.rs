@@ -58,7 +58,7 @@ use crate::{
     prices::PriceBook,
     recording::PriceRecorder,
     secret,
-    text::{Escaped, truncated},
+    text::truncated,
     whitelist::{Decision, PriceView, Whitelist, WhitelistEntry, percent_mismatch},
 };
 
@@ -141,7 +141,9 @@ pub struct Engine<B> {
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
     /// Keeps what is paused for the next run.
-    pauses: PauseRecorder,
+    pub(super) pauses: PauseRecorder,
+    /// What is paused but not in the whitelist.
+    pub(super) absent_pauses: PausedNames,
     /// `None` unless the budget is shared.
     pub(super) sharing: Option<Box<EngineSharing>>,
     near_misses: NearMissLog,
@@ -205,6 +207,7 @@ impl<B: OrderSender> Engine<B> {
             price_recorder: None,
             alerting: EngineAlerts::default(),
             pauses: PauseRecorder::default(),
+            absent_pauses: PausedNames::default(),
             sharing: None,
             near_misses: NearMissLog::default(),
             notified: Notified::default(),
@@ -413,53 +416,6 @@ impl<B: OrderSender> Engine<B> {
                 Some(_) => OrderProgress::Sent,
                 None => OrderProgress::WouldBuy,
             },
-        });
-    }
-
-    /// Pauses or enables the entries with this label. A paused entry matches nothing.
-    ///
-    /// # Errors
-    ///
-    /// Returns a message if no entry has the label.
-    pub fn set_entry_paused(&self, label: &str, is_paused: bool) -> Result<(), String> {
-        if self.whitelist.set_paused(label, is_paused) == 0 {
-            return Err(format!("no whitelist entry is named \"{}\"", Escaped(label)));
-        }
-        self.record_pauses();
-        Ok(())
-    }
-
-    /// Pauses or enables the entries of this group.
-    ///
-    /// # Errors
-    ///
-    /// Returns a message if no entry is in the group.
-    pub fn set_group_paused(&self, group: &str, is_paused: bool) -> Result<(), String> {
-        if self.whitelist.set_group_paused(group, is_paused) == 0 {
-            return Err(format!("no whitelist entry is in a group named \"{}\"", Escaped(group)));
-        }
-        self.record_pauses();
-        Ok(())
-    }
-
-    /// Pauses what was paused in an earlier run, and keeps later changes. Returns the names that the
-    /// whitelist does not have.
-    pub fn restore_pauses(&mut self, names: &PausedNames, recorder: PauseRecorder) -> Vec<String> {
-        let entry = |name: &&String| self.whitelist.set_paused(name, true) == 0;
-        let group = |name: &&String| self.whitelist.set_group_paused(name, true) == 0;
-        let unknown = names.entries.iter().filter(entry).chain(names.groups.iter().filter(group));
-        let unknown = unknown.cloned().collect();
-        self.pauses = recorder;
-        unknown
-    }
-
-    /// Notes what is paused now, for the next run.
-    pub(super) fn record_pauses(&self) {
-        self.pauses.record(|| {
-            let entries = self.whitelist.entries();
-            let paused = self.whitelist.paused().filter_map(|index| entries.get(index));
-            let groups = self.whitelist.paused_groups().into_iter().map(str::to_owned).collect();
-            PausedNames { entries: paused.map(|entry| entry.label().to_owned()).collect(), groups }
         });
     }
 

@@ -78,6 +78,7 @@ impl<B: OrderSender> Engine<B> {
         };
         let match_counts: Vec<u64> = previous.iter().map(count).collect();
         whitelist.pause_as(&self.whitelist, &previous);
+        let paused = self.paused_names();
         self.activity.clear_near_misses();
         self.max_wait = max_wait;
         if let Some(sources) = other_sources {
@@ -100,6 +101,8 @@ impl<B: OrderSender> Engine<B> {
             _match_counts: std::mem::replace(&mut self.match_counts, match_counts),
             _previous: previous,
         };
+        // By name, as a restart does: an edited entry without a name is another one by its conditions.
+        self.pause_all(paused);
         let view = PriceView::new(&self.prices, now.wall);
         let entry_of = |trade: &Trade<'_>| match self.whitelist.decide_with(trade, view) {
             Decision::Matched(entry) => Some(entry),

@@ -15,10 +15,17 @@ pub struct FeedSubscriptions(Arc<SharedSubscriptions>);
 
 #[derive(Debug, Default)]
 struct SharedSubscriptions {
-    /// `None` before the feed runs.
-    current: Mutex<Option<Arc<[MarketSubscription]>>>,
+    state: Mutex<SubscriptionsInForce>,
     /// One per connection: notified when the connection has old subscriptions.
     changed: [Notify; CONNECTIONS_MAX],
+}
+
+#[derive(Debug, Default)]
+struct SubscriptionsInForce {
+    /// `None` before the feed runs, unless they were replaced before.
+    current: Option<Arc<[MarketSubscription]>>,
+    /// `true` once a connection has used them.
+    is_used: bool,
 }
 
 impl FeedSubscriptions {
@@ -27,20 +34,25 @@ impl FeedSubscriptions {
         &self,
         first: impl FnOnce() -> Vec<MarketSubscription>,
     ) -> Arc<[MarketSubscription]> {
-        Arc::clone(lock(&self.0.current).get_or_insert_with(|| first().into()))
+        let mut state = lock(&self.0.state);
+        state.is_used = true;
+        Arc::clone(state.current.get_or_insert_with(|| first().into()))
     }
 
-    /// Replaces the subscriptions of a running feed. Returns `false` if they are the same, or the feed
-    /// does not run.
+    /// Replaces the subscriptions. Returns `true` if a running feed renews them: they are others, and a
+    /// connection has used the old ones.
     pub fn replace(&self, new: Vec<MarketSubscription>) -> bool {
-        let mut current = lock(&self.0.current);
-        if current.as_ref().is_none_or(|current| **current == *new) {
+        let mut state = lock(&self.0.state);
+        if state.current.as_ref().is_some_and(|current| **current == *new) {
             return false;
         }
-        *current = Some(new.into());
-        drop(current);
-        self.0.changed.iter().for_each(Notify::notify_one);
-        true
+        state.current = Some(new.into());
+        let is_used = state.is_used;
+        drop(state);
+        if is_used {
+            self.0.changed.iter().for_each(Notify::notify_one);
+        }
+        is_used
     }
 
     /// Waits until this connection has old subscriptions.

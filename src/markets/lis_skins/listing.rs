@@ -21,9 +21,6 @@ use crate::{
 /// Number of this game in `game_id`.
 const GAME_ID: u32 = 1;
 
-/// Numbers of the other games.
-const OTHER_GAMES: [u32; 2] = [2, 3];
-
 /// Ends of names of containers, keys, passes and pins, for names without other parts that only this
 /// game has.
 const NAME_ENDS: [&str; 14] = [
@@ -188,9 +185,8 @@ impl<'a> Skin<'a> {
         let name = ItemName::parse_cow(&market_name);
         let is_foreign = match self.game {
             SkinField::Value(GAME_ID) => false,
-            SkinField::Value(game) if OTHER_GAMES.contains(&game) => true,
-            // An undocumented number proves nothing.
-            SkinField::Value(_) | SkinField::Unreadable | SkinField::Missing | SkinField::Null => {
+            SkinField::Value(_) => true,
+            SkinField::Unreadable | SkinField::Missing | SkinField::Null => {
                 !is_of_game && !is_of_this_game(&name)
             }
         };

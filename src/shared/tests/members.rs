@@ -168,6 +168,62 @@ fn a_row_belongs_to_one_ledger() {
 }
 
 #[test]
+fn processes_with_the_same_member_and_ledger_stop_before_both_use_its_slice() {
+    let mut database = Database::new(100, TERM_MS);
+    let mut members = [Member::new(settings("a")), Member::new(settings("a"))];
+    let refused = MemberState::Refused(Refusal::OtherProcess);
+    let mut now_ms = 0;
+    while members.iter().any(|member| member.usable(now_ms).state != refused) {
+        for member in &mut members {
+            let report = report(member, 0, 10);
+            if let Some(exchange) = member.next(&report, now_ms) {
+                let reply = database.apply(now_ms, &exchange);
+                member.on_reply(&exchange, &reply, now_ms);
+            }
+        }
+        let usable: i64 = members.iter().map(|member| total(member, now_ms)).sum();
+        assert!(
+            usable <= database.members()[&MemberName("a".to_owned())].limits[&Limit::Total].slice
+        );
+        now_ms += 50;
+        assert!(now_ms < 30_000, "not noticed");
+    }
+}
+
+#[test]
+fn members_give_back_what_they_do_not_use_after_a_limit_of_the_settings_was_lowered() {
+    let mut database = Database::new(100, TERM_MS);
+    let mut members = [Member::new(settings("a")), Member::new(settings("b"))];
+    let limit = Limit::EntryQuantity("redline".to_owned());
+    let slices = |database: &Database| -> i64 {
+        database
+            .members()
+            .values()
+            .filter_map(|row| row.limits.get(&limit))
+            .map(|it| it.slice)
+            .sum()
+    };
+    let mut meet_all =
+        |database: &mut Database, max: i64, reserve: i64, times: std::ops::Range<i64>| {
+            for now_ms in times.map(|second| second * 1_000) {
+                for member in &mut members {
+                    let usage = Usage { used: 0, max, reserve };
+                    let report = Report {
+                        usage: BTreeMap::from([(limit.clone(), usage)]),
+                        in_force: member.usable(now_ms).revision,
+                        ..Report::default()
+                    };
+                    meet(member, database, &report, now_ms);
+                }
+            }
+        };
+    meet_all(&mut database, 20, 8, 0..10);
+    assert_eq!(slices(&database), 16);
+    meet_all(&mut database, 12, 6, 10..30);
+    assert_eq!(slices(&database), 12);
+}
+
+#[test]
 fn a_restored_database_stops_everyone_until_all_have_reported() {
     let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
     let report_of = report;

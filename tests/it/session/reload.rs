@@ -290,6 +290,38 @@ async fn a_paused_entry_stays_paused_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_paused_entry_stays_paused_when_it_is_edited_or_removed_and_added_again() {
+    let market = SimServer::start(quiet()).unwrap();
+    let unnamed = AMPLE_LIMITS.replace("name = \"redline\"\n", "");
+    let debug = [("RUST_LOG", "debug")];
+    let program = Program::start_with((&market, &unnamed), &["run", "--live"], &debug);
+    ready(&program, &market).await;
+    let reload = |policy: &str| {
+        write_settings(&program, policy);
+        let reloaded = command(&program, &["reload"]);
+        assert_eq!(reloaded.status.code(), Some(0), "{}", text(&reloaded.stderr));
+    };
+    let paused = || -> Value {
+        let status = command(&program, &["status", "--json"]).stdout;
+        serde_json::from_slice::<Value>(&status).unwrap()["paused_entries"].clone()
+    };
+    let label = "AK-47 | Redline";
+    assert_eq!(command(&program, &["whitelist", "pause", label]).status.code(), Some(0));
+    // By its conditions, the edited entry is another one.
+    reload(&unnamed.replace("max_price = 500", "max_price = 501"));
+    assert_eq!(paused(), serde_json::json!([label]));
+    reload(&unnamed.replace("item = \"AK-47 | Redline\"", "item = \"Other | Item\""));
+    assert_eq!(paused(), serde_json::json!([]));
+    reload(&unnamed);
+    assert_eq!(paused(), serde_json::json!([label]));
+    market.list_items(vec![redline(900)]);
+    until(|| program.out().contains("it is paused")).await;
+    assert_eq!(market.history().orders().count(), 0);
+    assert_eq!(command(&program, &["whitelist", "enable", label]).status.code(), Some(0));
+    buy(&market, 1_000).await;
+}
+
+#[tokio::test]
 async fn the_address_of_the_page_is_printed_although_the_settings_have_become_invalid() {
     let market = SimServer::start(quiet()).unwrap();
     let policy = format!("{AMPLE_LIMITS}\n[dashboard]\nlisten = \"127.0.0.1:0\"\n");

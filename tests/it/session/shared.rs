@@ -86,12 +86,14 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
     let bot = |member| TestBot::live(&market, &policy(member, &standby)).with_group(&group);
     let (first, second) = (bot("first"), bot("second"));
     let (started, mut is_started) = tokio::sync::watch::channel(false);
+    let (ready, mut is_ready) = tokio::sync::watch::channel(false);
     let (stopped, mut is_stopped) = tokio::sync::watch::channel(None);
     let active = async {
         let summary = first.run(async |sniper| {
             until(|| is_active(sniper)).await;
             started.send(true).unwrap();
             until(|| market.stats().feeds_subscribed == 2).await;
+            is_ready.wait_for(|is_ready| *is_ready).await.unwrap();
             buy_one(sniper, &market).await;
         });
         let summary = summary.await;
@@ -102,6 +104,8 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
         is_started.wait_for(|is_started| *is_started).await.unwrap();
         let summary = second.run(async |sniper| {
             until(|| is_reconciled(sniper) && state(sniper).0 == STANDBY).await;
+            ready.send(true).unwrap();
+            wait_for_stats(sniper, |stats| stats.skipped_total() == 1).await;
             let stopped = *is_stopped.wait_for(Option::is_some).await.unwrap();
             until(|| is_active(sniper)).await;
             let took = stopped.unwrap().elapsed();
