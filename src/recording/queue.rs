@@ -324,13 +324,23 @@ impl SourceRecorder {
     }
 }
 
+/// Number of attempts to read both clocks within [`CLOCKS_MAX_NS`].
+const CLOCK_READS_MAX: u32 = 4;
+const CLOCKS_MAX_NS: u64 = 1_000;
+
 /// Converts a recent instant to wall clock time.
 ///
-/// The wall clock is read first: if the thread is suspended between the two readings, the result is
-/// too early. A result that is too late could lie behind a change of the prices that came after the
-/// message.
+/// Messages of several sources are ordered by the result, so the clocks are read again if the thread was
+/// suspended between two readings. The wall clock is read first: what error is left makes the result
+/// too early. One that is too late could lie behind a change of the prices that came after the message.
 fn to_wall_ns(instant: Instant) -> u64 {
-    let now_ns = clock::now_ns();
-    let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
-    now_ns.saturating_sub(ago)
+    let mut read = 0;
+    loop {
+        let now_ns = clock::now_ns();
+        let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        read += 1;
+        if read == CLOCK_READS_MAX || clock::now_ns().saturating_sub(now_ns) < CLOCKS_MAX_NS {
+            return now_ns.saturating_sub(ago);
+        }
+    }
 }
