@@ -57,6 +57,7 @@ fn main() -> ExitCode {
     let order_size = |config: &Config| with_market!(config.market, M => check::check_market(&M::new(config), config));
     let supported =
         |config: &Config| with_market!(config.market, M => check::check_supported::<M>(config));
+    let capabilities = |market| with_market!(market, M => M::CAPABILITIES);
     let done = match cli.command() {
         Command::Run(args) => run::run(context, args, trade_on_market),
         Command::Demo(args) => demo::run(context, &args, trade_on_market),
@@ -70,9 +71,7 @@ fn main() -> ExitCode {
         Command::Init(args) => init::run(context, &args),
         Command::Config(args) => config::run(context, &args),
         Command::Check(args) => check::run(context, &args, (order_size, source)),
-        Command::Markets => {
-            markets::run(context, |market| with_market!(market, M => M::CAPABILITIES))
-        }
+        Command::Markets => markets::run(context, capabilities),
         Command::Prices(args) => prices::run(context, &args),
         Command::Alert(args) => alert::run(context, &args),
         Command::Whitelist(args) => whitelist::run(context, &args, source, supported),

@@ -37,7 +37,7 @@ use sniper::{
     },
     ledger::OrderState,
     shared::{
-        exchange::{Limit, MemberName, OrderRecord},
+        exchange::{Limit, MemberName, ReportedOrder},
         member::{Member, MemberSettings, MemberState, Report, Usage},
         store::Store,
     },
@@ -252,8 +252,8 @@ fn usage(placed: i64, rate: i64) -> BTreeMap<Limit, Usage> {
     .into()
 }
 
-fn order(number: i64) -> OrderRecord {
-    OrderRecord {
+fn order(number: i64) -> ReportedOrder {
+    ReportedOrder {
         sequence: u32::try_from(number).unwrap(),
         key: TradeKey { id: TradeId::from_number(number.unsigned_abs()), price: None },
         state: OrderState::Bought,

@@ -22,7 +22,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(150);
 /// Maximum time to wait until the line is removed.
 const END_MAX: Duration = Duration::from_millis(500);
 
-/// What is counted.
+/// Unit of the progress.
 #[derive(Clone, Debug)]
 pub enum ProgressCount {
     /// Nothing: only the time is shown.

@@ -55,7 +55,7 @@ pub enum SharedGroupCommand {
     Release {
         #[arg(value_name = "MEMBER")]
         member: String,
-        /// What the member spent of the total, in the unit of the group; the rest becomes free
+        /// Amount that the member spent of the total, in the unit of the group; the rest becomes free
         #[arg(long, value_name = "AMOUNT", value_parser = parse_amount)]
         spent: Option<Amount>,
         /// Number of another limit that the member used, as `shared status --json` names it
@@ -237,7 +237,7 @@ async fn known_of(
     Ok(GroupReport { text: known.to_string(), json, is_success: false })
 }
 
-/// What the database knows about a member that may be released.
+/// Report of a member that may be released, as the database has it.
 struct Known<'a> {
     member: &'a MemberStatus,
     orders: &'a [OrderStatus],

@@ -44,7 +44,7 @@ use crate::{
     markets::Marketplace,
     shared::{
         convert::{self, GroupView},
-        exchange::{Exchange, Limit, MemberName, OrderRecord, Refusal, Reply, Role},
+        exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, ReportedOrder, Role},
         exchanger::{ExchangeError, Exchanger, MemoryGroup},
         member::{Member, MemberSettings, MemberState, Permission, Report},
         split,
@@ -78,7 +78,7 @@ const REPORTED_LATER_MAX: usize = 65_536;
 /// File with the highest sequence number of the group that was seen.
 const SEEN_FILE: &str = "shared.seen";
 
-/// What the thread needs to know of its session.
+/// Facts of the session for its thread.
 struct SharingSettings {
     config: SharedConfig,
     market: &'static str,
@@ -224,11 +224,11 @@ struct SharingTask {
     account: String,
     usage: Option<SharedUsage>,
     /// Orders that are not in the database as they are.
-    unreported: BTreeMap<u32, OrderRecord>,
+    unreported: BTreeMap<u32, ReportedOrder>,
     takeover: Option<Takeover>,
     role: Option<Role>,
     contact: Contact,
-    refusal: Option<Refusal>,
+    refusal: Option<MemberRefusal>,
     seen: u64,
     first_contact: Option<i64>,
     has_had_slice: bool,

@@ -82,7 +82,7 @@ pub(super) enum Value<'a> {
     Number(Cow<'a, str>),
     Flag(bool),
     List(Vec<ConfigNode<'a>>),
-    Table(Vec<Member<'a>>),
+    Table(Vec<JsonMember<'a>>),
     /// A kind that no setting accepts: a date, `null`, a hexadecimal number.
     Other(&'static str),
 }
@@ -103,7 +103,7 @@ impl Value<'_> {
 
 /// Key and value of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Member<'a> {
+pub(super) struct JsonMember<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) at: usize,
     pub(super) node: ConfigNode<'a>,
@@ -169,10 +169,10 @@ fn corrected_amount(value: &str, decimals: Decimals) -> Option<String> {
     (is_amount && Amount::parse(&number, decimals).is_ok()).then_some(number)
 }
 
-fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<Member<'a>> {
+fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<JsonMember<'a>> {
     let member = |(key, value): (Spanned<Cow<'a, str>>, Spanned<DeValue<'a>>)| {
         let key_at = key.span().start;
-        Member { key: key.into_inner(), at: key_at, node: node(value, at.max(key_at)) }
+        JsonMember { key: key.into_inner(), at: key_at, node: node(value, at.max(key_at)) }
     };
     table.into_iter().map(member).collect()
 }
@@ -247,7 +247,7 @@ fn json_table<'a>(
     cursor: &mut Cursor<'a>,
     document: &ConfigDocument<'a>,
     diagnostics: &mut Diagnostics,
-) -> Result<Vec<Member<'a>>, JsonError> {
+) -> Result<Vec<JsonMember<'a>>, JsonError> {
     let mut members = BTreeMap::new();
     cursor.object(|key, cursor| {
         let read = document.text().get(..cursor.offset()).unwrap_or_default();
@@ -262,7 +262,7 @@ fn json_table<'a>(
                 "keep one of them",
             ));
         }
-        members.insert(key.clone(), Member { key, at, node });
+        members.insert(key.clone(), JsonMember { key, at, node });
         Ok(())
     })?;
     Ok(members.into_values().collect())
@@ -288,7 +288,7 @@ impl ParseContext<'_, '_> {
 /// Members of a table and the keys that it may have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TableFields<'n, 'a> {
-    members: &'n [Member<'a>],
+    members: &'n [JsonMember<'a>],
     keys: &'static [&'static str],
     /// Byte offset of the table.
     pub(super) at: usize,
@@ -319,7 +319,7 @@ impl<'n, 'a> TableFields<'n, 'a> {
     }
 
     /// Wraps the members of a table whose keys were checked before.
-    pub(super) const fn of(members: &'n [Member<'a>], keys: &'static [&'static str]) -> Self {
+    pub(super) const fn of(members: &'n [JsonMember<'a>], keys: &'static [&'static str]) -> Self {
         Self { members, keys, at: 0 }
     }
 

@@ -13,7 +13,7 @@ use super::{
 /// Texts before a copied key.
 const PREFIXES: [&str; 2] = ["authorization:", "bearer "];
 
-/// What `.env` contains for one market.
+/// Content of `.env` for one market.
 #[derive(Clone, Debug)]
 pub struct FirstSecrets {
     pub market: Market,

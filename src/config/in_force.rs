@@ -4,7 +4,7 @@ use std::{fmt::Display, time::Duration};
 
 use super::{
     Config, Generation,
-    document::{ConfigDocument, ConfigNode, Member, Value},
+    document::{ConfigDocument, ConfigNode, JsonMember, Value},
     problem::SourceLocation,
 };
 
@@ -35,12 +35,12 @@ pub(super) fn setting_places(
     document: &ConfigDocument<'_>,
 ) -> Vec<SettingPlace> {
     let Value::Table(members) = &root.value else { return Vec::new() };
-    let place = |section: &str, member: &Member<'_>| SettingPlace {
+    let place = |section: &str, member: &JsonMember<'_>| SettingPlace {
         section: section.to_owned(),
         key: member.key.as_ref().to_owned(),
         place: document.place(member.at),
     };
-    let in_member = |member: &Member<'_>| match &member.node.value {
+    let in_member = |member: &JsonMember<'_>| match &member.node.value {
         Value::Table(keys) => keys.iter().map(|key| place(&member.key, key)).collect(),
         _ => vec![place("", member)],
     };

@@ -30,7 +30,7 @@ pub struct SharedConfig {
     /// database, which decides.
     pub total: Amount,
     pub unit: GroupUnit,
-    /// What a unit of the market is worth in units of the group.
+    /// Value of a unit of the market in units of the group.
     pub rate: CoinUsd,
     /// Members with the same name are one active bot and its standbys.
     pub standby: Option<String>,

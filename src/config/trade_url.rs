@@ -38,7 +38,7 @@ pub enum TradeUrlError {
 }
 
 impl TradeUrlError {
-    /// What the user should do about any of them.
+    /// Remedy for each of them.
     pub const REMEDY: &'static str = "copy it from Steam: Inventory, Trade Offers, Who can send me Trade Offers, Trade URL; it \
          looks like https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12";
 }

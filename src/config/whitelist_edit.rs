@@ -215,7 +215,7 @@ impl EditedFile {
                 let position = if is_list { before } else { Some(last.saturating_add(1)) };
                 table.set_position(position);
                 if is_last {
-                    // What follows the last key stays where it is.
+                    // The text after the last key stays where it is.
                     let mut trailing = raw(self.document.trailing());
                     if !trailing.is_empty() && !trailing.ends_with('\n') {
                         trailing.push('\n');

@@ -17,7 +17,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use futures_util::stream;
 use serde_json::{Value, json};
@@ -154,12 +154,24 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/api/login", post(login))
-        .route("/api/halt", post(halt))
-        .route("/api/resume", post(resume))
-        .route("/api/entries/{name}/pause", post(pause))
-        .route("/api/entries/{name}/enable", post(enable))
-        .route("/api/groups/{name}/pause", post(pause_group))
-        .route("/api/groups/{name}/enable", post(enable_group))
+        .route("/api/halt", change(|by| ControlRequest::Halt { by }))
+        .route("/api/resume", change(|by| ControlRequest::Resume { by }))
+        .route(
+            "/api/entries/{name}/pause",
+            change_named(|entry, by| ControlRequest::PauseEntry { entry, by }),
+        )
+        .route(
+            "/api/entries/{name}/enable",
+            change_named(|entry, by| ControlRequest::EnableEntry { entry, by }),
+        )
+        .route(
+            "/api/groups/{name}/pause",
+            change_named(|group, by| ControlRequest::PauseGroup { group, by }),
+        )
+        .route(
+            "/api/groups/{name}/enable",
+            change_named(|group, by| ControlRequest::EnableGroup { group, by }),
+        )
         .layer(middleware::from_fn_with_state(guarded, guard))
         .with_state(app)
 }
@@ -301,66 +313,30 @@ impl Change {
     }
 }
 
-async fn halt(
-    State(app): Shared,
-    Extension(identity): Extension<Option<Identity>>,
-    client: Client,
-    headers: HeaderMap,
-) -> Response {
-    apply(&app, Change::new(identity, client, &headers), |by| ControlRequest::Halt { by }).await
+/// Route of a change without further arguments.
+fn change(request: fn(String) -> ControlRequest) -> MethodRouter<Arc<App>> {
+    post(
+        move |State(app): Shared,
+              Extension(identity): Extension<Option<Identity>>,
+              client: Client,
+              headers: HeaderMap| async move {
+            apply(&app, Change::new(identity, client, &headers), request).await
+        },
+    )
 }
 
-async fn resume(
-    State(app): Shared,
-    Extension(identity): Extension<Option<Identity>>,
-    client: Client,
-    headers: HeaderMap,
-) -> Response {
-    apply(&app, Change::new(identity, client, &headers), |by| ControlRequest::Resume { by }).await
-}
-
-async fn pause(
-    State(app): Shared,
-    Extension(identity): Extension<Option<Identity>>,
-    client: Client,
-    Path(entry): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let request = |by| ControlRequest::PauseEntry { entry, by };
-    apply(&app, Change::new(identity, client, &headers), request).await
-}
-
-async fn enable(
-    State(app): Shared,
-    Extension(identity): Extension<Option<Identity>>,
-    client: Client,
-    Path(entry): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let request = |by| ControlRequest::EnableEntry { entry, by };
-    apply(&app, Change::new(identity, client, &headers), request).await
-}
-
-async fn pause_group(
-    State(app): Shared,
-    Extension(identity): Extension<Option<Identity>>,
-    client: Client,
-    Path(group): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let request = |by| ControlRequest::PauseGroup { group, by };
-    apply(&app, Change::new(identity, client, &headers), request).await
-}
-
-async fn enable_group(
-    State(app): Shared,
-    Extension(identity): Extension<Option<Identity>>,
-    client: Client,
-    Path(group): Path<String>,
-    headers: HeaderMap,
-) -> Response {
-    let request = |by| ControlRequest::EnableGroup { group, by };
-    apply(&app, Change::new(identity, client, &headers), request).await
+/// Route of a change of the entries or the group with the name in the path.
+fn change_named(request: fn(String, String) -> ControlRequest) -> MethodRouter<Arc<App>> {
+    post(
+        move |State(app): Shared,
+              Extension(identity): Extension<Option<Identity>>,
+              client: Client,
+              Path(name): Path<String>,
+              headers: HeaderMap| async move {
+            let change = Change::new(identity, client, &headers);
+            apply(&app, change, |by| request(name, by)).await
+        },
+    )
 }
 
 /// Sends a request to the session, as `sniper halt` does, unless its id was used before.

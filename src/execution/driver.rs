@@ -645,7 +645,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 }
             }
         };
-        // What was read until then is searched.
+        // Everything that was read until then is searched.
         let _late = tokio::time::timeout(UNREQUESTED_MAX, read).await;
         bytes
     }

@@ -76,7 +76,7 @@ impl fmt::Display for SharedLimit {
     }
 }
 
-/// Whether this ledger may approve orders of the shared budget.
+/// Permission of this ledger to approve orders of the shared budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OrderPermit {
     /// No slice has been confirmed since the start.
@@ -97,7 +97,7 @@ pub struct EntrySlice {
     pub total: Amount,
 }
 
-/// What a ledger may use of the shared limits.
+/// Upper bounds on the usage of the shared limits by one ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allowance {
     pub permit: OrderPermit,
@@ -140,7 +140,7 @@ pub struct EntryUse {
     pub max_total: Option<Amount>,
 }
 
-/// What this ledger counts against each shared limit, including what a crash may have removed from
+/// Usage of each shared limit by this ledger, including what a crash may have removed from
 /// the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedUsage {

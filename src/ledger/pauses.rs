@@ -135,7 +135,7 @@ impl PauseFile {
     }
 }
 
-/// Where the session notes what is paused. Without a writer, nothing is kept.
+/// Records the paused names for the writer. Without a writer, nothing is kept.
 #[derive(Clone, Debug, Default)]
 pub struct PauseRecorder(Option<Arc<SharedNames>>);
 

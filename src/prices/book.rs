@@ -81,7 +81,7 @@ pub struct SourceLabel {
     pub currency: PriceCurrency,
 }
 
-/// Where bought items are sold.
+/// Market on which bought items are sold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resale {
     /// Position of the source in the settings.

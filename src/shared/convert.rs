@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    exchange::{Limit, OrderRecord, Refusal},
+    exchange::{Limit, MemberRefusal, ReportedOrder},
     member::{MemberState, Permission, Usage},
 };
 use crate::{
@@ -24,7 +24,7 @@ const ORDERS_AHEAD_ON_STANDBY: u32 = 2;
 /// Time that the orders of the highest rate are covered for: until a raise can be used.
 const SECONDS_AHEAD: u32 = 6;
 
-/// What a member knows about its group when it decides how much to take.
+/// View of the group with which a member decides how much to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupView {
     /// Part of the total that no member has.
@@ -181,19 +181,19 @@ fn permit(permission: &Permission) -> OrderPermit {
 }
 
 /// Describes why the database refuses a member, and what to do.
-pub const fn refusal_text(refusal: &Refusal) -> &'static str {
+pub const fn refusal_text(refusal: &MemberRefusal) -> &'static str {
     match refusal {
-        Refusal::NoGroup => "the group does not exist; create it with `sniper shared init`",
-        Refusal::Restored => {
+        MemberRefusal::NoGroup => "the group does not exist; create it with `sniper shared init`",
+        MemberRefusal::Restored => {
             "the database was restored from a backup; check `sniper shared status`, then run \
              `sniper shared set --restored`"
         }
-        Refusal::OtherLedger => {
+        MemberRefusal::OtherLedger => {
             "its name belongs to another ledger; set another `member` in [shared], or release it"
         }
-        Refusal::Released => "it was released with `sniper shared release`",
-        Refusal::Full => "the group has too many members; release those that are gone",
-        Refusal::OtherProcess => {
+        MemberRefusal::Released => "it was released with `sniper shared release`",
+        MemberRefusal::Full => "the group has too many members; release those that are gone",
+        MemberRefusal::OtherProcess => {
             "another process uses its name and ledger, such as one with a copy of the data directory; \
              stop it, give it another `member` and an empty data directory, and restart"
         }
@@ -201,10 +201,10 @@ pub const fn refusal_text(refusal: &Refusal) -> &'static str {
 }
 
 /// Converts an order for the other members. Numbers beyond the range of the protocol are not reported.
-pub fn order_record(intent: &Intent) -> Option<OrderRecord> {
+pub fn order_record(intent: &Intent) -> Option<ReportedOrder> {
     let sequence = u32::try_from(intent.sequence.0).ok()?;
     let (key, state, price) = (intent.key(), intent.state, intent.price);
-    Some(OrderRecord { sequence, key, state, price })
+    Some(ReportedOrder { sequence, key, state, price })
 }
 
 #[cfg(test)]
@@ -335,12 +335,12 @@ mod tests {
         assert_eq!(permit(MemberState::Standby, Some(0)), OrderPermit::Standby);
         assert!(matches!(permit(MemberState::Stopped, Some(0)), OrderPermit::Refused(_)));
         let refusals = [
-            Refusal::NoGroup,
-            Refusal::Restored,
-            Refusal::OtherLedger,
-            Refusal::Released,
-            Refusal::Full,
-            Refusal::OtherProcess,
+            MemberRefusal::NoGroup,
+            MemberRefusal::Restored,
+            MemberRefusal::OtherLedger,
+            MemberRefusal::Released,
+            MemberRefusal::Full,
+            MemberRefusal::OtherProcess,
         ];
         for refusal in refusals {
             let text = refusal_text(&refusal);

@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 
 use super::exchange::{
-    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, OrderRecord, Peer, Refusal, Reply,
-    Role, RoleRequest,
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply,
+    ReportedOrder, Role, RoleRequest,
 };
-use super::rules::{Rule, Rules};
+use super::rules::{ProtocolRules, Rule};
 
 /// Time without an exchange after which a member certainly orders nothing, so that a user may release
 /// it: a member stops [`CONTACT_MAX_MS`](super::member::CONTACT_MAX_MS) after its last exchange. A
@@ -43,7 +43,7 @@ pub struct MemberRow {
     /// The member has stopped and reported since the group was marked as restored.
     pub has_stopped: bool,
     pub limits: BTreeMap<Limit, LimitRow>,
-    pub orders: BTreeMap<u32, OrderRecord>,
+    pub orders: BTreeMap<u32, ReportedOrder>,
 }
 
 /// Row of a standby name.
@@ -65,17 +65,17 @@ pub enum Denial {
 
 /// Group of members with their slices.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Database {
+pub struct GroupDatabase {
     total: i64,
     term_ms: i64,
     sequence: u64,
     is_restored: bool,
     members: BTreeMap<MemberName, MemberRow>,
     roles: BTreeMap<String, RoleRow>,
-    pub(super) rules: Rules,
+    pub(super) rules: ProtocolRules,
 }
 
-impl Database {
+impl GroupDatabase {
     /// Creates a group without members, as `sniper shared init` does.
     pub fn new(total: i64, term_ms: i64) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Database {
             is_restored: false,
             members: BTreeMap::new(),
             roles: BTreeMap::new(),
-            rules: Rules::default(),
+            rules: ProtocolRules::default(),
         }
     }
 
@@ -93,14 +93,14 @@ impl Database {
     pub fn apply(&mut self, now_ms: i64, exchange: &Exchange) -> Reply {
         let row = self.members.get(&exchange.member);
         if row.is_some_and(|row| row.ledger != exchange.ledger) {
-            return Reply::Refused(Refusal::OtherLedger);
+            return Reply::Refused(MemberRefusal::OtherLedger);
         }
         if row.is_some_and(|row| row.is_released) {
             self.record_released(now_ms, exchange);
-            return Reply::Refused(Refusal::Released);
+            return Reply::Refused(MemberRefusal::Released);
         }
         if row.is_none() && self.members.len() >= MEMBERS_MAX {
-            return Reply::Refused(Refusal::Full);
+            return Reply::Refused(MemberRefusal::Full);
         }
         let version = row.map_or(0, |row| row.version);
         if (exchange.seen > self.sequence || exchange.version > version)
@@ -116,7 +116,7 @@ impl Database {
         }
         self.change(now_ms, exchange, version.max(exchange.version));
         if self.is_restored {
-            return Reply::Refused(Refusal::Restored);
+            return Reply::Refused(MemberRefusal::Restored);
         }
         self.change_role(now_ms, exchange);
         Reply::Done(self.confirmed(now_ms, exchange))
@@ -288,7 +288,7 @@ impl Database {
     }
 
     /// Returns the orders of all members with this account, as far as they were reported.
-    pub fn orders(&self, account: &str) -> impl Iterator<Item = (&MemberName, &OrderRecord)> {
+    pub fn orders(&self, account: &str) -> impl Iterator<Item = (&MemberName, &ReportedOrder)> {
         let rows = self.members.iter().filter(move |(_, row)| row.account == account);
         rows.flat_map(|(name, row)| row.orders.values().map(move |order| (name, order)))
     }

@@ -68,10 +68,10 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What a member has of one limit, and wants.
+/// Usage of one limit by a member, and the slice that it wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Demand {
-    /// What the member's ledger counts against the limit: reserved, spent, unknown and returning.
+    /// Sum that the member's ledger counts against the limit: reserved, spent, unknown and returning.
     pub used: i64,
     /// The slice that the member wants. Less than its slice gives back the difference.
     pub wanted: i64,
@@ -86,7 +86,7 @@ pub struct MemberName(pub String);
 
 /// Order of a member, so that a standby knows it after a takeover.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct OrderRecord {
+pub struct ReportedOrder {
     /// Number of the order in the member's ledger.
     pub sequence: u32,
     pub key: TradeKey,
@@ -95,7 +95,7 @@ pub struct OrderRecord {
     pub price: Amount,
 }
 
-/// What a member does about its role among standbys.
+/// Request of a member about its role among standbys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoleRequest {
     /// The member has no standbys.
@@ -132,11 +132,11 @@ pub struct Exchange {
     pub seen: u64,
     pub demands: BTreeMap<Limit, Demand>,
     /// At most [`REPORTS_MAX`].
-    pub orders: Vec<OrderRecord>,
+    pub orders: Vec<ReportedOrder>,
     pub role: RoleRequest,
 }
 
-/// Who is active among members with the same `standby` name.
+/// Active member among those with the same `standby` name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Role {
     pub active: MemberName,
@@ -172,7 +172,7 @@ pub struct Confirmed {
     pub sequence: u64,
     /// Slice of each limit.
     pub slices: BTreeMap<Limit, i64>,
-    /// What is left of the group's `total` for any member. Negative after `total` was lowered, or if
+    /// Remainder of the group's `total` for any member. Negative after `total` was lowered, or if
     /// more was used than a slice.
     pub free: i64,
     /// Role of the member's standby name. `None` if it has none, or if there was no active member yet.
@@ -189,12 +189,12 @@ pub enum Reply {
     Done(Confirmed),
     /// The version was another one, so nothing was changed. The state is the current one.
     Stale(Confirmed),
-    Refused(Refusal),
+    Refused(MemberRefusal),
 }
 
 /// Reason for which a member may not order until its user acts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
+pub enum MemberRefusal {
     /// The group does not exist: `sniper shared init` makes it.
     NoGroup,
     /// The database was restored from a backup, or a member has noticed that: slices that were given

@@ -8,8 +8,8 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{
-    database::Database,
-    exchange::{Exchange, MemberName, OrderRecord, Reply},
+    database::GroupDatabase,
+    exchange::{Exchange, MemberName, Reply, ReportedOrder},
 };
 use crate::{clock, threads::lock};
 
@@ -35,7 +35,7 @@ pub trait Exchanger: Send {
     fn orders<'a>(
         &'a mut self,
         account: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(MemberName, OrderRecord)>, ExchangeError>>;
+    ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>>;
 }
 
 /// Group in memory, for tests and measurements. Clones share it.
@@ -44,14 +44,14 @@ pub struct MemoryGroup(Arc<Mutex<MemoryState>>);
 
 #[derive(Debug)]
 struct MemoryState {
-    database: Database,
-    orders: BTreeMap<(MemberName, u32), (String, OrderRecord)>,
+    database: GroupDatabase,
+    orders: BTreeMap<(MemberName, u32), (String, ReportedOrder)>,
 }
 
 impl MemoryGroup {
     /// Creates a group without members. `total` is in thousandths of its unit.
     pub fn new(total: i64, term_ms: i64) -> Self {
-        let (database, orders) = (Database::new(total, term_ms), BTreeMap::new());
+        let (database, orders) = (GroupDatabase::new(total, term_ms), BTreeMap::new());
         Self(Arc::new(Mutex::new(MemoryState { database, orders })))
     }
 
@@ -79,7 +79,7 @@ impl Exchanger for MemoryGroup {
     fn orders<'a>(
         &'a mut self,
         account: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(MemberName, OrderRecord)>, ExchangeError>> {
+    ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>> {
         let state = lock(&self.0);
         let of_account = state.orders.iter().filter(|(_key, (owner, _))| owner == account);
         let orders = of_account.map(|((member, _), (_, order))| (member.clone(), order.clone()));

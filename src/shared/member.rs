@@ -14,10 +14,10 @@
 use std::collections::BTreeMap;
 
 use super::exchange::{
-    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, OrderRecord, Peer, REPORTS_MAX,
-    Refusal, Reply, RoleRequest,
+    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, MemberRefusal, Peer, REPORTS_MAX,
+    Reply, ReportedOrder, RoleRequest,
 };
-use super::rules::{Rule, Rules};
+use super::rules::{ProtocolRules, Rule};
 use super::slice::{DemandContext, Slice};
 use super::standby::{RoleReply, Standby};
 
@@ -38,7 +38,7 @@ const REFUSED_INTERVAL_MS: i64 = 10_000;
 /// before a restart is one.
 const FOREIGN_VERSIONS_MAX: u32 = 2;
 
-/// What a member says about itself.
+/// Identity of a member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberSettings {
     pub name: MemberName,
@@ -52,14 +52,14 @@ pub struct MemberSettings {
     pub seen: u64,
 }
 
-/// What the ledger counts against a limit, and what it may need soon.
+/// Usage of a limit by the ledger, and its need in the next seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Usage {
     /// Reserved, spent, unknown and returning.
     pub used: i64,
     /// The limit in the settings. `i64::MAX` for [`Limit::Total`].
     pub max: i64,
-    /// What the orders of the next seconds may need.
+    /// Need of the orders of the next seconds.
     pub reserve: i64,
 }
 
@@ -69,13 +69,13 @@ pub struct Report {
     /// At most [`LIMITS_MAX`].
     pub usage: BTreeMap<Limit, Usage>,
     /// Orders that changed since they were last stored; the first [`REPORTS_MAX`] are sent.
-    pub orders: Vec<OrderRecord>,
+    pub orders: Vec<ReportedOrder>,
     /// [`Permission::revision`] that the ledger obeyed when `usage` was read. A slice is given back only
     /// after the ledger obeys the lower one.
     pub in_force: u64,
 }
 
-/// Whether a member may order.
+/// State of a member, which decides whether it may order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberState {
     Active,
@@ -83,12 +83,12 @@ pub enum MemberState {
     Standby,
     /// No exchange was confirmed yet, or not for [`CONTACT_MAX_MS`].
     NoContact,
-    Refused(Refusal),
+    Refused(MemberRefusal),
     /// [`Member::stop`] was called.
     Stopped,
 }
 
-/// What the ledger may approve.
+/// Permission for the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Permission {
     /// Rises with every change that may lower what is permitted.
@@ -125,7 +125,7 @@ struct SeenPeer {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     settings: MemberSettings,
-    pub(super) rules: Rules,
+    pub(super) rules: ProtocolRules,
     version: u64,
     seen: u64,
     attempt: u64,
@@ -139,7 +139,7 @@ pub struct Member {
     is_urgent: bool,
     /// Last reply with the state of the database.
     latest: Option<Latest>,
-    refusal: Option<Refusal>,
+    refusal: Option<MemberRefusal>,
     is_stopping: bool,
     is_stopped: bool,
     revision: u64,
@@ -164,7 +164,7 @@ impl Member {
         Self {
             seen: settings.seen,
             settings,
-            rules: Rules::default(),
+            rules: ProtocolRules::default(),
             version: 0,
             attempt: 0,
             sent: None,
@@ -190,7 +190,7 @@ impl Member {
         self.seen
     }
 
-    /// What is left of the group's `total`, as of the last reply.
+    /// Returns the remainder of the group's `total`, as of the last reply.
     pub fn free(&self) -> Option<i64> {
         self.latest.map(|latest| latest.free)
     }
@@ -222,7 +222,7 @@ impl Member {
         if self.is_urgent {
             return after(NEED_INTERVAL_MS);
         }
-        if self.refusal.as_ref().is_some_and(|refusal| *refusal != Refusal::Restored) {
+        if self.refusal.as_ref().is_some_and(|refusal| *refusal != MemberRefusal::Restored) {
             return after(REFUSED_INTERVAL_MS);
         }
         if self.settings.standby.is_none() {
@@ -241,7 +241,7 @@ impl Member {
         if self.is_stopped || !self.is_due(report, now_ms) {
             return None;
         }
-        let gives_up = self.is_stopping || self.refusal == Some(Refusal::Restored);
+        let gives_up = self.is_stopping || self.refusal == Some(MemberRefusal::Restored);
         let is_obeyed = report.in_force >= self.stop_revision || !self.rules.hold(Rule::StopFirst);
         if gives_up && !is_obeyed {
             return None;
@@ -302,7 +302,7 @@ impl Member {
                 is_over: limit == Limit::Total && free < 0,
                 rules: self.rules,
             };
-            let demand = if self.refusal == Some(Refusal::OtherProcess) {
+            let demand = if self.refusal == Some(MemberRefusal::OtherProcess) {
                 slice.keep_all(usage)
             } else if gives_up {
                 slice.give_back_all(usage)
@@ -338,7 +338,7 @@ impl Member {
             if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {
                 self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: false });
             }
-            self.refuse(&Refusal::OtherProcess);
+            self.refuse(&MemberRefusal::OtherProcess);
             self.is_urgent = matches!(reply, Reply::Stale(_));
             return false;
         }
@@ -426,11 +426,11 @@ impl Member {
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal) {
+    fn refuse(&mut self, refusal: &MemberRefusal) {
         let is_new = self.refusal.as_ref() != Some(refusal);
         self.refusal = Some(refusal.clone());
         // A stopping member has nothing left that it could give back.
-        self.is_stopped = self.is_stopping && *refusal != Refusal::Restored;
+        self.is_stopped = self.is_stopping && *refusal != MemberRefusal::Restored;
         self.slices.values_mut().for_each(Slice::revoke);
         self.standby.revoke();
         if is_new && !self.is_stopping {
@@ -474,7 +474,7 @@ impl Member {
             _ if now_ms >= role_until_ms => MemberState::Standby,
             _ => MemberState::Active,
         };
-        // What a standby or a member without contact may use is told all the same; `until_ms` denies it.
+        // The slices are also those of a standby or a member without contact; `until_ms` denies their use.
         let slices = self.slices.iter().map(|(limit, it)| (limit.clone(), it.usable(self.rules)));
         let until_ms = match state {
             MemberState::Refused(_) | MemberState::Stopped => i64::MIN,
@@ -512,7 +512,7 @@ impl Member {
     }
 }
 
-/// When an exchange was sent and its reply received.
+/// Times of an exchange and of its reply.
 #[derive(Clone, Copy)]
 struct Received {
     sent: Sent,

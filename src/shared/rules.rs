@@ -71,12 +71,12 @@ impl Rule {
 
 /// The rules that hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Rules {
+pub(super) struct ProtocolRules {
     #[cfg(test)]
     pub(super) broken: Option<Rule>,
 }
 
-impl Rules {
+impl ProtocolRules {
     #[cfg(test)]
     pub(super) fn hold(self, rule: Rule) -> bool {
         self.broken != Some(rule)

@@ -1,4 +1,4 @@
-//! What a member may use of one limit.
+//! The slice of one limit that a member may use.
 //!
 //! # Invariants
 //!
@@ -10,7 +10,7 @@
 
 use super::exchange::Demand;
 use super::member::{SETTLE_MS, Usage};
-use super::rules::{Rule, Rules};
+use super::rules::{ProtocolRules, Rule};
 
 /// Slice of one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub(super) struct Slice {
     /// Part of `confirmed` that a later exchange has confirmed again.
     settled: i64,
     raise: Option<Raise>,
-    ceiling: Option<Ceiling>,
+    ceiling: Option<SliceCeiling>,
     /// As reported last.
     used: Option<i64>,
     /// The last reply gave less than was wanted.
@@ -38,27 +38,27 @@ struct Raise {
     since_ms: i64,
 }
 
-/// What the member no longer uses, so that it may give back the rest.
+/// Bound that the member keeps before it gives back the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Ceiling {
+struct SliceCeiling {
     amount: i64,
     /// Revision of the permission that contains this ceiling.
     revision: u64,
     is_sent: bool,
 }
 
-/// What the ledger obeys, and what the group has left.
+/// Facts about the ledger and the group for a demand.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DemandContext {
     /// Revision of the permission that the ledger obeyed when the usage was read.
     pub(super) in_force: u64,
     /// The group has given out more than its limit: whatever is not used is given back.
     pub(super) is_over: bool,
-    pub(super) rules: Rules,
+    pub(super) rules: ProtocolRules,
 }
 
 impl Slice {
-    pub(super) fn usable(&self, rules: Rules) -> i64 {
+    pub(super) fn usable(&self, rules: ProtocolRules) -> i64 {
         let settled = if rules.hold(Rule::Settle) { self.settled } else { self.confirmed };
         self.ceiling
             .filter(|_| rules.hold(Rule::LowerFirst))
@@ -117,7 +117,7 @@ impl Slice {
             None => {
                 *revision = revision.saturating_add(1);
                 self.ceiling =
-                    Some(Ceiling { amount: target, revision: *revision, is_sent: false });
+                    Some(SliceCeiling { amount: target, revision: *revision, is_sent: false });
                 self.confirmed
             }
             Some(ceiling) if context.in_force >= ceiling.revision => {

@@ -10,7 +10,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::exchange::{MemberName, Role, RoleRequest};
-use super::rules::{Rule, Rules};
+use super::rules::{ProtocolRules, Rule};
 
 /// One part in this many of a term is left unused: for differing clock rates, and for the time from an
 /// approval to its request.
@@ -59,7 +59,7 @@ pub(super) struct Standby {
 
 impl Standby {
     /// Returns the epoch and the last moment of an active member.
-    pub(super) fn active(&self, rules: Rules) -> Option<(u64, i64)> {
+    pub(super) fn active(&self, rules: ProtocolRules) -> Option<(u64, i64)> {
         let claim = self.claim.filter(|claim| claim.is_confirmed)?;
         let until_ms = if rules.hold(Rule::TermEnd) { claim.until_ms } else { i64::MAX };
         Some((claim.epoch, until_ms))
@@ -71,7 +71,7 @@ impl Standby {
         now_ms: i64,
         term_ms: i64,
         is_stopping: bool,
-        rules: Rules,
+        rules: ProtocolRules,
     ) -> RoleRequest {
         if rules.hold(Rule::Lapsed) {
             self.claim = self.claim.filter(|claim| now_ms < claim.until_ms);
@@ -97,7 +97,7 @@ impl Standby {
         }
     }
 
-    fn may_take_over(&self, now_ms: i64, term_ms: i64, rules: Rules) -> bool {
+    fn may_take_over(&self, now_ms: i64, term_ms: i64, rules: ProtocolRules) -> bool {
         if !rules.hold(Rule::Observe) {
             return true;
         }
@@ -116,7 +116,12 @@ impl Standby {
     }
 
     /// Takes in a reply.
-    pub(super) fn on_reply(&mut self, member: &MemberName, reply: RoleReply<'_>, rules: Rules) {
+    pub(super) fn on_reply(
+        &mut self,
+        member: &MemberName,
+        reply: RoleReply<'_>,
+        rules: ProtocolRules,
+    ) {
         self.contact_since_ms.get_or_insert(reply.now_ms);
         self.observe(reply.role, reply.now_ms);
         let Some(mut claim) = self.claim else {
@@ -168,7 +173,7 @@ impl Standby {
     }
 
     /// An exchange had no reply: the database may be another one now, without its last commits.
-    pub(super) fn on_failure(&mut self, rules: Rules) {
+    pub(super) fn on_failure(&mut self, rules: ProtocolRules) {
         if rules.hold(Rule::FailureRestarts) {
             self.observation = None;
             self.contact_since_ms = None;

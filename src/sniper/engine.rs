@@ -142,7 +142,7 @@ pub struct Engine<B> {
     pub(super) alerting: EngineAlerts,
     /// Keeps what is paused for the next run.
     pub(super) pauses: PauseRecorder,
-    /// What is paused but not in the whitelist.
+    /// Paused names that the whitelist does not have.
     pub(super) absent_pauses: PausedNames,
     /// `None` unless the budget is shared.
     pub(super) sharing: Option<Box<EngineSharing>>,

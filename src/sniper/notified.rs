@@ -502,8 +502,8 @@ mod tests {
         assert!(session.failing().is_empty());
     }
 
-    #[test]
-    fn the_record_of_an_order_settles_it_unless_it_is_of_another_listing() {
+    /// A session with one order of unknown outcome.
+    fn with_unknown_order() -> (Session, TradeKey) {
         let mut session = Session::live();
         session.on_user(HUNDRED);
         session.on_purchases(|_| {});
@@ -512,6 +512,12 @@ mod tests {
         let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
         let unknown = Outcome::Unknown(Unknown::Cut);
         session.engine.update_ledger(|ledger| ledger.settle(&key, &unknown, now.wall));
+        (session, key)
+    }
+
+    #[test]
+    fn the_record_of_an_order_settles_it_unless_it_is_of_another_listing() {
+        let (mut session, key) = with_unknown_order();
         assert_eq!(session.engine.unknown_orders().count(), 0, "its last report may follow");
         session.engine.pending.clear();
         assert_eq!(session.engine.unknown_orders().collect::<Vec<_>>(), [key]);
@@ -543,14 +549,8 @@ mod tests {
     /// The look-up shows the same again after a resume.
     #[test]
     fn a_look_up_of_another_item_halts_once() {
-        let mut session = Session::live();
-        session.on_user(HUNDRED);
-        session.on_purchases(|_| {});
+        let (mut session, key) = with_unknown_order();
         let now = session.now();
-        session.engine.consider(trade("a", REDLINE), now);
-        let key = KeyedBy::Id.key(TradeId::new("a").unwrap(), None);
-        let unknown = Outcome::Unknown(Unknown::Cut);
-        session.engine.update_ledger(|ledger| ledger.settle(&key, &unknown, now.wall));
         let halts = |session: &mut Session| {
             let started = session.now().wall.plus(Duration::from_secs(1));
             let found = OwnPurchase {

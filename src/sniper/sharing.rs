@@ -48,7 +48,7 @@ pub struct Takeover {
     pub ordered: Vec<TradeId>,
 }
 
-/// What the engine may do from now on.
+/// Permission of the engine from now on.
 pub struct SharedUpdate {
     pub allowance: Box<Allowance>,
     /// `None` if this bot orders every listing.
@@ -67,7 +67,7 @@ impl std::fmt::Debug for SharedUpdate {
     }
 }
 
-/// What counts against the shared limits while an update is obeyed.
+/// Usage of the shared limits while an update is obeyed.
 pub struct SharedReport {
     pub usage: SharedUsage,
     /// Id of the account, once it was read and belongs to the ledger.
@@ -76,7 +76,7 @@ pub struct SharedReport {
     _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),
 }
 
-/// What one engine knows of a shared budget.
+/// State of a shared budget in one engine.
 #[derive(Default)]
 pub(super) struct EngineSharing {
     owns: Option<OwnsListing>,

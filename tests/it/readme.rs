@@ -27,7 +27,7 @@ use crate::tidy::top;
 /// Maximum time until a command has printed its text.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a block is run.
+/// Way of running a block.
 #[derive(Clone, Copy, Debug)]
 enum Plan {
     /// It ends by itself.

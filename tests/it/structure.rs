@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy::{Source, files};
 
 /// Number of type names that may be declared more than once in `src`.
-const REPEATED_TYPE_NAMES_MAX: usize = 24;
+const REPEATED_TYPE_NAMES_MAX: usize = 20;
 /// Type names that are clear from their module and may be declared as often as needed.
 const MODULE_TYPE_NAMES: [&str; 5] = ["Args", "Builder", "Error", "Event", "State"];
 /// Names of the standard library that no type may have.

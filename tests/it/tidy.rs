@@ -13,7 +13,7 @@ use std::{
 /// Maximum length of a file, in lines before its tests.
 const LINES_MAX: usize = 800;
 /// Maximum length of `main.rs`, in lines.
-const MAIN_LINES_MAX: usize = 138;
+const MAIN_LINES_MAX: usize = 136;
 
 /// Pure modules: they make decisions without I/O. A folder includes every file in it.
 const PURE: &[&str] = &[

@@ -74,7 +74,7 @@ fn accept(listener: &TcpListener) -> WebSocket<TcpStream> {
     socket
 }
 
-/// What the market has sent.
+/// Counts of events that the market has sent.
 #[derive(Default)]
 struct Sent {
     events: usize,

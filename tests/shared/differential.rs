@@ -10,9 +10,9 @@ use sniper::{
     },
     ledger::OrderState,
     shared::{
-        database::{Database, Denial},
+        database::{Denial, GroupDatabase},
         exchange::{
-            Confirmed, Demand, Exchange, Limit, MemberName, OrderRecord, Reply, RoleRequest,
+            Confirmed, Demand, Exchange, Limit, MemberName, Reply, ReportedOrder, RoleRequest,
         },
         store::{SetError, Store},
     },
@@ -31,7 +31,7 @@ const TERM_MS: i64 = 8;
 
 const TOTAL: i64 = 1_000;
 
-/// What a member knows, and sometimes believes.
+/// Knowledge of a member, which may be wrong on purpose.
 #[derive(Clone, Debug, Default)]
 struct Knowledge {
     version: u64,
@@ -43,7 +43,7 @@ struct Knowledge {
 struct History {
     random: fastrand::Rng,
     store: Store,
-    model: Database,
+    model: GroupDatabase,
     client: tokio_postgres::Client,
     known: BTreeMap<&'static str, Knowledge>,
     attempts: u64,
@@ -108,13 +108,13 @@ impl History {
         }
     }
 
-    fn orders(&mut self) -> Vec<OrderRecord> {
+    fn orders(&mut self) -> Vec<ReportedOrder> {
         let states =
             [OrderState::Sent, OrderState::Bought, OrderState::Rejected, OrderState::Unknown];
         let count = self.random.usize(..4);
         let order = |_| {
             let number = self.random.u64(1..20);
-            OrderRecord {
+            ReportedOrder {
                 sequence: u32::try_from(number).unwrap(),
                 key: TradeKey {
                     id: TradeId::from_number(number),
@@ -161,7 +161,7 @@ impl History {
         self.known.insert(name, known);
     }
 
-    /// What the user does.
+    /// Action of the user.
     async fn command(&mut self) {
         let (name, _) = MEMBERS[self.random.usize(..MEMBERS.len())];
         match self.random.u8(..10) {
@@ -239,7 +239,7 @@ async fn check(seed: u64, url: &crate::database::TestDatabase) -> BTreeMap<Strin
     let mut history = History {
         random: fastrand::Rng::with_seed(seed),
         store,
-        model: Database::new(TOTAL, TERM_MS),
+        model: GroupDatabase::new(TOTAL, TERM_MS),
         client,
         known: BTreeMap::new(),
         attempts: 0,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use sniper::{
     config::shared::DatabaseUrl,
     shared::{
-        exchange::{Demand, Exchange, Limit, MemberName, Refusal, Reply, RoleRequest},
+        exchange::{Demand, Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
         store::{
             Initialized, Store, StoreError,
             schema::{MIGRATIONS, VERSION},
@@ -61,7 +61,7 @@ async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refus
         }
         let mut store = database.store();
         let refused = store.exchange(&exchange("a", 0, demand(0, 10))).await;
-        assert_eq!(refused.unwrap(), Reply::Refused(Refusal::NoGroup), "from {from}");
+        assert_eq!(refused.unwrap(), Reply::Refused(MemberRefusal::NoGroup), "from {from}");
         assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Created);
         assert_eq!(store.initialize(700, TERM_MS).await.unwrap(), Initialized::Exists);
         let reply = store.exchange(&exchange("a", 0, demand(0, 600))).await.unwrap();

@@ -21,7 +21,7 @@ struct CredentialTexts {
     what: &'static str,
     /// Option without which a script cannot go on.
     flag: &'static str,
-    /// Where to find it.
+    /// Instruction to find it.
     introduction: String,
     prompt: &'static str,
 }

@@ -35,7 +35,7 @@ pub(super) fn practice_items(config: &Config, book: &PriceBook, now: UnixMs) -> 
     entries.iter().step_by(step).flat_map(|entry| context.items_of(entry)).collect()
 }
 
-/// What an item is called, apart from its variant and wear.
+/// Name of an item without its variant and wear.
 struct Subject {
     base: String,
     is_star: bool,

@@ -92,7 +92,7 @@ fn announce(config: &Config) {
     }
 }
 
-/// How a rehearsal finds its settings, also when they are reloaded.
+/// Source of a rehearsal's settings, also for reloads.
 #[derive(Clone, Debug)]
 pub struct PracticeEnvironment {
     config_file: PathBuf,

@@ -1,4 +1,4 @@
-//! What the user does with a group: create it, show it, change it, and release a member.
+//! Commands of the user for a group: create it, show it, change it, and release a member.
 
 use std::collections::BTreeMap;
 
@@ -395,12 +395,12 @@ async fn read_roles(
 }
 
 impl GroupStatus {
-    /// What is left of the total. Negative after it was lowered, or if more was used than a slice.
+    /// Remainder of the total. Negative after it was lowered, or if more was used than a slice.
     pub fn free(&self) -> i64 {
         self.total.saturating_sub(self.sum(|limit| limit.slice))
     }
 
-    /// What the members have reported as used of the total.
+    /// Usage of the total, as reported by the members.
     pub fn used(&self) -> i64 {
         self.sum(|limit| limit.used)
     }

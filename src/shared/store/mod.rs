@@ -30,7 +30,7 @@ use self::{
     plan::SliceRow,
     rows::{StoredRowError, Transaction},
 };
-use super::exchange::{Exchange, Limit, MemberName, OrderRecord, Refusal, Reply};
+use super::exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, ReportedOrder};
 use super::exchanger::{ExchangeError, Exchanger};
 use crate::{
     config::shared::{DatabaseUrl, GroupUnit, SharedConfig},
@@ -184,7 +184,9 @@ impl Store {
     pub async fn exchange(&mut self, exchange: &Exchange) -> Result<Reply, StoreError> {
         let done = tokio::time::timeout(EXCHANGE_MAX, self.repeat_exchange(exchange)).await;
         match done.unwrap_or(Err(StoreError::Timeout(EXCHANGE_MAX))) {
-            Err(StoreError::NoSchema | StoreError::NoGroup) => Ok(Reply::Refused(Refusal::NoGroup)),
+            Err(StoreError::NoSchema | StoreError::NoGroup) => {
+                Ok(Reply::Refused(MemberRefusal::NoGroup))
+            }
             done => done,
         }
     }
@@ -231,7 +233,7 @@ impl Store {
     pub async fn orders(
         &mut self,
         account: &str,
-    ) -> Result<Vec<(MemberName, OrderRecord)>, StoreError> {
+    ) -> Result<Vec<(MemberName, ReportedOrder)>, StoreError> {
         let read = async {
             let transaction = self.open().await?;
             let orders = transaction.orders(&self.group, account).await?;
@@ -292,7 +294,7 @@ impl Exchanger for Store {
     fn orders<'a>(
         &'a mut self,
         account: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(MemberName, OrderRecord)>, ExchangeError>> {
+    ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>> {
         Box::pin(async { Self::orders(self, account).await.map_err(|error| failed(&error)) })
     }
 }

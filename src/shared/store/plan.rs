@@ -1,13 +1,13 @@
-//! What one exchange changes, computed from the rows that its transaction has read. Pure.
+//! Changes of one exchange, computed from the rows that its transaction has read. Pure.
 //!
-//! It repeats the rules of [`Database`](crate::shared::database::Database) on rows instead of on the
+//! It repeats the rules of [`GroupDatabase`](crate::shared::database::GroupDatabase) on rows instead of on the
 //! whole group; a test compares both.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
 
 use super::super::exchange::{
-    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, Peer, Refusal, Reply, Role,
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply, Role,
     RoleRequest,
 };
 
@@ -48,7 +48,7 @@ pub(super) struct RoleRecord {
     pub(super) renewed_ms: i64,
 }
 
-/// What a transaction has read.
+/// Rows that a transaction has read.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) now_ms: i64,
@@ -62,7 +62,7 @@ pub(super) struct Found {
     pub(super) role: Option<RoleRecord>,
 }
 
-/// What a transaction writes, and its reply.
+/// Writes of a transaction, and its reply.
 #[derive(Clone, Debug)]
 pub(super) struct ExchangePlan {
     pub(super) reply: Reply,
@@ -76,7 +76,7 @@ pub(super) struct ExchangePlan {
 }
 
 impl ExchangePlan {
-    fn refused(refusal: Refusal) -> Self {
+    fn refused(refusal: MemberRefusal) -> Self {
         Self {
             reply: Reply::Refused(refusal),
             group: None,
@@ -103,10 +103,12 @@ pub(super) fn plan(found: &Found, exchange: &Exchange) -> ExchangePlan {
     let own = found.members.iter().find(|member| member.name == exchange.member);
     match own {
         Some(own) if own.ledger != exchange.ledger => {
-            return ExchangePlan::refused(Refusal::OtherLedger);
+            return ExchangePlan::refused(MemberRefusal::OtherLedger);
         }
         Some(own) if own.is_released => return released(found, own, exchange),
-        None if found.members.len() >= MEMBERS_MAX => return ExchangePlan::refused(Refusal::Full),
+        None if found.members.len() >= MEMBERS_MAX => {
+            return ExchangePlan::refused(MemberRefusal::Full);
+        }
         _ => {}
     }
     let mut group = found.group.clone();
@@ -131,7 +133,7 @@ pub(super) fn plan(found: &Found, exchange: &Exchange) -> ExchangePlan {
             group,
             is_marked,
             member,
-            ..ExchangePlan::refused(Refusal::NoGroup)
+            ..ExchangePlan::refused(MemberRefusal::NoGroup)
         }
         .with(reply);
     }
@@ -154,7 +156,7 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
     ExchangePlan {
         member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
         slices: raised.collect(),
-        ..ExchangePlan::refused(Refusal::Released)
+        ..ExchangePlan::refused(MemberRefusal::Released)
     }
 }
 
@@ -194,7 +196,7 @@ fn changed(
         member: Some(member),
         slices: written,
         has_orders: !exchange.orders.is_empty(),
-        ..ExchangePlan::refused(Refusal::Restored)
+        ..ExchangePlan::refused(MemberRefusal::Restored)
     };
     if group.is_restored {
         return plan;

@@ -19,7 +19,7 @@ use crate::{
     },
     ledger::OrderState,
     shared::exchange::{
-        Exchange, Limit, MemberName, OrderRecord, REPORTS_MAX, Refusal, Reply, Role,
+        Exchange, Limit, MemberName, MemberRefusal, REPORTS_MAX, Reply, ReportedOrder, Role,
     },
 };
 
@@ -220,7 +220,7 @@ impl Transaction {
     ) -> Result<Done, StoreError> {
         let Some((found, theirs)) = self.read(group, exchange, known).await? else {
             self.roll_back().await?;
-            return Ok((Reply::Refused(Refusal::NoGroup), BTreeMap::new()));
+            return Ok((Reply::Refused(MemberRefusal::NoGroup), BTreeMap::new()));
         };
         if theirs != unit {
             return Err(StoreError::Unit { ours: unit.to_owned(), theirs });
@@ -397,8 +397,8 @@ impl Transaction {
         }
         // One row for each order: the last report counts.
         let orders = exchange.orders.iter().take(REPORTS_MAX);
-        let orders: BTreeMap<u32, &OrderRecord> = orders.map(|it| (it.sequence, it)).collect();
-        let orders: Vec<&OrderRecord> = orders.into_values().collect();
+        let orders: BTreeMap<u32, &ReportedOrder> = orders.map(|it| (it.sequence, it)).collect();
+        let orders: Vec<&ReportedOrder> = orders.into_values().collect();
         let numbers: Vec<i64> = orders.iter().map(|order| i64::from(order.sequence)).collect();
         let listings: Vec<&str> = orders.iter().map(|order| order.key.id.as_str()).collect();
         let key_prices: Vec<Option<i64>> =
@@ -435,7 +435,7 @@ impl Transaction {
         &self,
         group: &str,
         account: &str,
-    ) -> Result<Vec<(MemberName, OrderRecord)>, StoreError> {
+    ) -> Result<Vec<(MemberName, ReportedOrder)>, StoreError> {
         let most = i64::try_from(ORDERS_READ_MAX).unwrap_or(i64::MAX);
         let rows = self.link.client.query(READ_ORDERS, &[&group, &account, &most]).await?;
         rows.iter().map(order).collect()
@@ -507,12 +507,12 @@ pub(super) fn role_record(row: &Row) -> Result<RoleRecord, StoreError> {
     Ok(RoleRecord { role, renewed_ms: row.try_get(5)? })
 }
 
-fn order(row: &Row) -> Result<(MemberName, OrderRecord), StoreError> {
+fn order(row: &Row) -> Result<(MemberName, ReportedOrder), StoreError> {
     let sequence: i64 = row.try_get(1)?;
     let (listing, state): (&str, &str) = (row.try_get(2)?, row.try_get(4)?);
     let id = TradeId::new(listing).ok_or_else(|| StoredRowError::Listing(listing.to_owned()))?;
     let key_price: Option<i64> = row.try_get(3)?;
-    let record = OrderRecord {
+    let record = ReportedOrder {
         sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
         key: TradeKey { id, price: key_price.map(Amount::from_thousandths) },
         state: STATES

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::shared::{
-    database::{Database, Denial, SILENT_MS},
-    exchange::{Exchange, Limit, MemberName, Refusal, Reply, RoleRequest},
+    database::{Denial, GroupDatabase, SILENT_MS},
+    exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
     member::{CONTACT_MAX_MS, Member, MemberSettings, MemberState, Report, SETTLE_MS, Usage},
 };
 
@@ -36,7 +36,7 @@ fn report(member: &Member, used: i64, reserve: i64) -> Report {
 }
 
 /// Carries out one exchange.
-fn meet(member: &mut Member, database: &mut Database, report: &Report, now_ms: i64) -> Reply {
+fn meet(member: &mut Member, database: &mut GroupDatabase, report: &Report, now_ms: i64) -> Reply {
     let exchange = member.next(report, now_ms).expect("an exchange is due");
     let reply = database.apply(now_ms, &exchange);
     member.on_reply(&exchange, &reply, now_ms);
@@ -48,7 +48,7 @@ fn total(member: &Member, now_ms: i64) -> i64 {
 }
 
 /// Lets a member exchange every second until its slice has settled.
-fn settle(member: &mut Member, database: &mut Database, reserve: i64) -> i64 {
+fn settle(member: &mut Member, database: &mut GroupDatabase, reserve: i64) -> i64 {
     let mut now_ms = 0;
     while now_ms <= SETTLE_MS {
         let report = report(member, 0, reserve);
@@ -60,7 +60,7 @@ fn settle(member: &mut Member, database: &mut Database, reserve: i64) -> i64 {
 
 #[test]
 fn a_slice_is_usable_after_its_second_confirmation() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     assert_eq!(member.usable(0).state, MemberState::NoContact);
     for (now_ms, usable) in [(0, 0), (1_000, 0), (2_000, 60)] {
         let report = report(&member, 0, 60);
@@ -73,7 +73,7 @@ fn a_slice_is_usable_after_its_second_confirmation() {
 
 #[test]
 fn a_member_without_contact_goes_on_for_an_hour() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let last_ms = settle(&mut member, &mut database, 60) - 1_000;
     let end_ms = last_ms + CONTACT_MAX_MS;
     assert_eq!(member.usable(end_ms - 1).state, MemberState::Active);
@@ -83,7 +83,7 @@ fn a_member_without_contact_goes_on_for_an_hour() {
 
 #[test]
 fn a_part_of_a_slice_is_given_back_only_after_the_ledger_obeys_the_rest() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let now_ms = settle(&mut member, &mut database, 60);
     let old = report(&member, 10, 0);
     meet(&mut member, &mut database, &old, now_ms);
@@ -100,7 +100,7 @@ fn a_part_of_a_slice_is_given_back_only_after_the_ledger_obeys_the_rest() {
 
 #[test]
 fn after_a_lost_reply_the_next_exchange_tells_what_became_of_it() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let exchange = member.next(&report(&member, 0, 60), 0).unwrap();
     let lost = database.apply(0, &exchange);
     member.on_failure(&exchange);
@@ -114,7 +114,7 @@ fn after_a_lost_reply_the_next_exchange_tells_what_became_of_it() {
 
 #[test]
 fn more_is_asked_for_at_once_when_a_slice_runs_out_but_not_again_after_a_denial() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let now_ms = settle(&mut member, &mut database, 60);
     let early_ms = now_ms - 800;
     assert!(member.next(&report(&member, 10, 60), early_ms).is_none(), "enough is left");
@@ -126,7 +126,7 @@ fn more_is_asked_for_at_once_when_a_slice_runs_out_but_not_again_after_a_denial(
 
 #[test]
 fn members_give_back_what_they_do_not_use_after_the_total_was_lowered() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let mut now_ms = settle(&mut member, &mut database, 100);
     database.set_total(50);
     for _ in 0..4 {
@@ -140,7 +140,7 @@ fn members_give_back_what_they_do_not_use_after_the_total_was_lowered() {
 
 #[test]
 fn a_member_is_released_when_it_is_silent_or_declared_stopped() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let now_ms = settle(&mut member, &mut database, 60);
     let (name, spent) = (MemberName("a".to_owned()), BTreeMap::from([(Limit::Total, 25)]));
     let last_ms = now_ms - 1_000;
@@ -152,26 +152,26 @@ fn a_member_is_released_when_it_is_silent_or_declared_stopped() {
     // It runs all the same, and has used more.
     let report = report(&member, 30, 60);
     let reply = meet(&mut member, &mut database, &report, now_ms);
-    assert_eq!(reply, Reply::Refused(Refusal::Released));
-    assert_eq!(member.usable(now_ms).state, MemberState::Refused(Refusal::Released));
+    assert_eq!(reply, Reply::Refused(MemberRefusal::Released));
+    assert_eq!(member.usable(now_ms).state, MemberState::Refused(MemberRefusal::Released));
     assert_eq!(database.members()[&name].limits[&Limit::Total].slice, 30);
 }
 
 #[test]
 fn a_row_belongs_to_one_ledger() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     settle(&mut member, &mut database, 60);
     let mut other = Member::new(MemberSettings { ledger: "other".to_owned(), ..settings("a") });
     let report = report(&other, 0, 60);
     let reply = meet(&mut other, &mut database, &report, 0);
-    assert_eq!(reply, Reply::Refused(Refusal::OtherLedger));
+    assert_eq!(reply, Reply::Refused(MemberRefusal::OtherLedger));
 }
 
 #[test]
 fn processes_with_the_same_member_and_ledger_stop_before_both_use_its_slice() {
-    let mut database = Database::new(100, TERM_MS);
+    let mut database = GroupDatabase::new(100, TERM_MS);
     let mut members = [Member::new(settings("a")), Member::new(settings("a"))];
-    let refused = MemberState::Refused(Refusal::OtherProcess);
+    let refused = MemberState::Refused(MemberRefusal::OtherProcess);
     let mut now_ms = 0;
     while members.iter().any(|member| member.usable(now_ms).state != refused) {
         for member in &mut members {
@@ -192,10 +192,10 @@ fn processes_with_the_same_member_and_ledger_stop_before_both_use_its_slice() {
 
 #[test]
 fn members_give_back_what_they_do_not_use_after_a_limit_of_the_settings_was_lowered() {
-    let mut database = Database::new(100, TERM_MS);
+    let mut database = GroupDatabase::new(100, TERM_MS);
     let mut members = [Member::new(settings("a")), Member::new(settings("b"))];
     let limit = Limit::EntryQuantity("redline".to_owned());
-    let slices = |database: &Database| -> i64 {
+    let slices = |database: &GroupDatabase| -> i64 {
         database
             .members()
             .values()
@@ -204,7 +204,7 @@ fn members_give_back_what_they_do_not_use_after_a_limit_of_the_settings_was_lowe
             .sum()
     };
     let mut meet_all =
-        |database: &mut Database, max: i64, reserve: i64, times: std::ops::Range<i64>| {
+        |database: &mut GroupDatabase, max: i64, reserve: i64, times: std::ops::Range<i64>| {
             for now_ms in times.map(|second| second * 1_000) {
                 for member in &mut members {
                     let usage = Usage { used: 0, max, reserve };
@@ -225,7 +225,7 @@ fn members_give_back_what_they_do_not_use_after_a_limit_of_the_settings_was_lowe
 
 #[test]
 fn a_restored_database_stops_everyone_until_all_have_reported() {
-    let (mut member, mut database) = (Member::new(settings("a")), Database::new(100, TERM_MS));
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
     let report_of = report;
     let mut other = Member::new(settings("b"));
     let report = report_of(&other, 0, 0);
@@ -234,7 +234,7 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
     let now_ms = settle(&mut member, &mut database, 60);
     let report = report_of(&member, 40, 60);
     let reply = meet(&mut member, &mut backup, &report, now_ms);
-    assert_eq!(reply, Reply::Refused(Refusal::Restored));
+    assert_eq!(reply, Reply::Refused(MemberRefusal::Restored));
     assert_eq!(total(&member, now_ms), 0);
     let both = ["a", "b"].map(|name| MemberName(name.to_owned())).to_vec();
     assert_eq!(backup.end_restored(), Err(Denial::NotReported(both)));
@@ -258,7 +258,7 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
 /// Lets both exchange whenever they are due. Returns the time at which `until` holds first.
 fn run(
     members: &mut [Member],
-    database: &mut Database,
+    database: &mut GroupDatabase,
     from_ms: i64,
     until: impl Fn(&[Member], i64) -> bool,
 ) -> i64 {
@@ -284,7 +284,7 @@ fn is_active(member: &Member, now_ms: i64) -> bool {
 #[test]
 fn a_standby_takes_over_within_two_seconds_after_the_term_of_a_crashed_member() {
     for crash_after_ms in [0, 1, 333, 500, 999, 1_500] {
-        let mut database = Database::new(0, TERM_MS);
+        let mut database = GroupDatabase::new(0, TERM_MS);
         let mut members = [standby("a"), standby("b")];
         let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
         let crash_ms = active_ms + crash_after_ms;
@@ -299,7 +299,7 @@ fn a_standby_takes_over_within_two_seconds_after_the_term_of_a_crashed_member() 
 
 #[test]
 fn a_standby_takes_over_at_once_after_a_clean_stop() {
-    let mut database = Database::new(0, TERM_MS);
+    let mut database = GroupDatabase::new(0, TERM_MS);
     let mut members = [standby("a"), standby("b")];
     let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
     let stop_ms = run(&mut members, &mut database, active_ms, |_, now| now >= active_ms + 3_000);
@@ -312,7 +312,7 @@ fn a_standby_takes_over_at_once_after_a_clean_stop() {
 
 #[test]
 fn an_active_member_stops_before_its_term_ends_if_the_database_is_away() {
-    let mut database = Database::new(0, TERM_MS);
+    let mut database = GroupDatabase::new(0, TERM_MS);
     let mut members = [standby("a")];
     let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
     let permission = members[0].usable(active_ms);
@@ -323,7 +323,7 @@ fn an_active_member_stops_before_its_term_ends_if_the_database_is_away() {
 
 #[test]
 fn only_live_members_of_the_market_share_its_listings() {
-    let mut database = Database::new(100, TERM_MS);
+    let mut database = GroupDatabase::new(100, TERM_MS);
     let mut members = [
         Member::new(settings("a")),
         Member::new(settings("b")),
@@ -341,7 +341,7 @@ fn only_live_members_of_the_market_share_its_listings() {
 
 #[test]
 fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
-    let mut database = Database::new(100, TERM_MS);
+    let mut database = GroupDatabase::new(100, TERM_MS);
     let exchange = |name: String| Exchange {
         member: MemberName(name.clone()),
         ledger: name,
@@ -358,5 +358,8 @@ fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
     for number in 0..crate::shared::exchange::MEMBERS_MAX {
         assert!(matches!(database.apply(0, &exchange(number.to_string())), Reply::Done(_)));
     }
-    assert_eq!(database.apply(0, &exchange("more".to_owned())), Reply::Refused(Refusal::Full));
+    assert_eq!(
+        database.apply(0, &exchange("more".to_owned())),
+        Reply::Refused(MemberRefusal::Full)
+    );
 }

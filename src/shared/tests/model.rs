@@ -73,7 +73,7 @@ pub(super) struct RareFaults;
 /// State of a walk.
 pub(super) struct Walk {
     random: fastrand::Rng,
-    /// How much more likely anything else is than a fault.
+    /// Weight of other actions relative to a fault.
     rarity: u32,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::shared::{
-    database::Database,
+    database::GroupDatabase,
     exchange::{Exchange, Limit, Reply},
     member::{Member, MemberSettings, Report, Usage},
     tests::world::name,
@@ -119,7 +119,7 @@ impl Bot {
     }
 }
 
-fn check(bots: &[Bot], database: &Database) -> Result<(), TestCaseError> {
+fn check(bots: &[Bot], database: &GroupDatabase) -> Result<(), TestCaseError> {
     for (limit, max) in [(Limit::Total, TOTAL), (entry(), ENTRY_MAX)] {
         let rows = database.members().values().filter_map(|row| row.limits.get(&limit));
         let slices: i64 = rows.map(|row| row.slice).sum();
@@ -131,7 +131,7 @@ fn check(bots: &[Bot], database: &Database) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn happen(bots: &mut [Bot], database: &mut Database, now_ms: &mut i64, event: Event) {
+fn happen(bots: &mut [Bot], database: &mut GroupDatabase, now_ms: &mut i64, event: Event) {
     match event {
         Event::Round { member, is_lost } => {
             let bot = &mut bots[member];
@@ -187,7 +187,7 @@ proptest! {
         events in prop::collection::vec(event(), 1..400),
     ) {
         let mut bots: Vec<Bot> = (0..MEMBERS).map(Bot::new).collect();
-        let (mut database, mut now_ms) = (Database::new(TOTAL, 5_000), 0);
+        let (mut database, mut now_ms) = (GroupDatabase::new(TOTAL, 5_000), 0);
         for event in events {
             happen(&mut bots, &mut database, &mut now_ms, event);
             check(&bots, &database)?;
@@ -198,7 +198,7 @@ proptest! {
 #[test]
 fn a_calm_history_gives_every_member_what_it_wants() {
     let mut bots: Vec<Bot> = (0..MEMBERS).map(Bot::new).collect();
-    let (mut database, mut now_ms) = (Database::new(TOTAL, 5_000), 0);
+    let (mut database, mut now_ms) = (GroupDatabase::new(TOTAL, 5_000), 0);
     for _ in 0..30 {
         for member in 0..MEMBERS {
             happen(&mut bots, &mut database, &mut now_ms, Event::Round { member, is_lost: false });

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::shared::{
     database::SILENT_MS,
-    rules::{Rule, Rules},
+    rules::{ProtocolRules, Rule},
 };
 
 const NONE: Faults = Faults {
@@ -42,7 +42,7 @@ const RESTORED: [Action; 11] = [
 
 fn budget(faults: Faults) -> Scope {
     Scope {
-        rules: Rules::default(),
+        rules: ProtocolRules::default(),
         total: 2,
         has_standby: false,
         tick_ms: 1_000,
@@ -155,7 +155,7 @@ struct Counterexample {
 impl Counterexample {
     fn scope(&self, broken: Option<Rule>) -> Scope {
         let (_, scope) = scopes().into_iter().find(|(name, _)| *name == self.scope).unwrap();
-        Scope { rules: Rules { broken }, ..scope }
+        Scope { rules: ProtocolRules { broken }, ..scope }
     }
 
     fn actions(&self) -> Vec<Action> {

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 
 use crate::shared::{
-    database::{Database, Denial},
+    database::{Denial, GroupDatabase},
     exchange::{Exchange, Limit, MemberName, Reply},
     member::{Member, MemberSettings, Report, SETTLE_MS, Usage},
-    rules::Rules,
+    rules::ProtocolRules,
 };
 
-/// What may happen in a world, and how often.
+/// Actions of a world with their limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
-    pub(super) rules: Rules,
+    pub(super) rules: ProtocolRules,
     /// The members share a budget of this size; 0: there is none.
     pub(super) total: i64,
     /// The members are standbys of each other.
@@ -31,7 +31,7 @@ pub(super) struct Scope {
     pub(super) start_needs: bool,
 }
 
-/// How often each fault may happen.
+/// Maximum number of each fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Faults {
     /// An exchange without a reply; its request may arrive later.
@@ -137,7 +137,7 @@ impl Action {
     }
 }
 
-/// What a ledger obeys.
+/// Permission that a ledger obeys.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Obeyed {
     revision: u64,
@@ -169,8 +169,8 @@ pub(super) struct Node {
 pub(super) struct World {
     pub(super) now_ms: i64,
     database_ahead_ms: i64,
-    pub(super) database: Database,
-    backup: Option<(i64, Database)>,
+    pub(super) database: GroupDatabase,
+    backup: Option<(i64, GroupDatabase)>,
     restored_ms: i64,
     pub(super) nodes: Vec<Node>,
     faults: Faults,
@@ -182,7 +182,7 @@ pub(super) fn name(index: usize) -> MemberName {
 
 impl Scope {
     pub(super) fn world(&self) -> World {
-        let mut database = Database::new(self.total, self.term_ms);
+        let mut database = GroupDatabase::new(self.total, self.term_ms);
         database.rules = self.rules;
         World {
             now_ms: 0,
@@ -342,7 +342,7 @@ impl Node {
         }
     }
 
-    /// What the node has used or may use, by what its ledger obeys or will.
+    /// Largest usage of the node under the permission that its ledger obeys, or the next one.
     pub(super) fn potential(&self) -> i64 {
         let Some(member) = &self.member else { return self.used };
         let permissions = [self.obeyed, self.permission(member)];

@@ -49,7 +49,7 @@ pub enum FeedOutput {
     Close(u16, &'static str),
 }
 
-/// What a feed knows of its connection when it opens.
+/// Facts about a connection when its feed opens.
 #[derive(Clone, Debug)]
 pub struct FeedOpening<'a> {
     pub account: &'a AccountKeys,

@@ -27,7 +27,7 @@ use super::{
 
 /// Number of bots of the group.
 const BOTS: usize = 4;
-/// What each fault adds to the total, so that the budget never stays exhausted.
+/// Amount that each fault adds to the total, so that the budget never stays exhausted.
 const TOTAL_STEP: i64 = 4_000;
 /// Term of a role, in seconds.
 const TERM_S: u64 = 5;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// What the proxy does with what it receives.
+/// Treatment of received bytes by the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Traffic {
     Passes,
