@@ -258,8 +258,12 @@ async fn a_paused_entry_stays_paused_after_a_restart() {
         let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
         Program::at(directory, &["run", "--live"], "debug")
     };
+    let is_subscribed = |feeds| {
+        let stats = market.stats();
+        stats.feeds == feeds && stats.feeds_subscribed == 1
+    };
     let mut second = restart(&mut first);
-    until(|| second.out().contains("Signed in: ")).await;
+    until(|| second.out().contains("Signed in: ") && is_subscribed(2)).await;
     let line =
         "1 entry is paused since an earlier run: redline. To buy: sniper whitelist enable NAME";
     assert!(second.out().contains(line), "{}", second.out());
@@ -277,7 +281,7 @@ async fn a_paused_entry_stays_paused_after_a_restart() {
     second.signal("-TERM");
     assert_eq!(second.ended().await, Some(0), "{}", second.err());
     let mut third = restart(&mut second);
-    until(|| third.out().contains("Signed in: ")).await;
+    until(|| third.out().contains("Signed in: ") && is_subscribed(3)).await;
     assert!(!third.out().contains("since an earlier run"), "{}", third.out());
     buy(&market, 1_000).await;
     third.signal("-TERM");
