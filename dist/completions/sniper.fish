@@ -465,7 +465,7 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l restored -d 'Also go on after the database was restored from a backup, when all members have reported'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l spent -d 'What the member spent of the total, in the unit of the group; the rest becomes free' -r
+complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l spent -d 'Amount that the member spent of the total, in the unit of the group; the rest becomes free' -r
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l used -d 'Number of another limit that the member used, as `shared status --json` names it' -r
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
