@@ -199,7 +199,7 @@ fn wait(pause: Duration) {
 }
 
 fn id(n: u32) -> TradeId {
-    TradeId::new(&format!("VHJhZGU6OTAwMD{n:08}")).unwrap()
+    TradeId::new(&format!("VHJhZGU6OTAwMD{n:010}")).unwrap()
 }
 
 fn budget() -> Budget {
