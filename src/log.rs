@@ -123,7 +123,13 @@ pub struct Finished {
 ///
 /// Returns a [`LogError`] if a log is already started or the thread cannot be created.
 pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogError> {
-    let poll_reader = move || destination.reader();
+    // With the log on stderr, the result goes to stdout: without its reader it would be lost.
+    let poll_reader = move || match (destination, OutputStream::Stdout.reader()) {
+        (OutputStream::Stderr, ReaderState::Reads | ReaderState::WouldStopUs) => {
+            OutputStream::Stderr.reader()
+        }
+        (_, stdout) => stdout,
+    };
     let (log, lines) = match destination {
         OutputStream::Stdout => spawn_with_reader(io::stdout(), poll_reader)?,
         OutputStream::Stderr => spawn_with_reader(io::stderr(), poll_reader)?,

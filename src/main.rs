@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use sniper::{
     commands::{
-        CommandContext, alert, capture, check,
+        AppError, CommandContext, alert, capture, check,
         cli::{Cli, Command},
         completions, config, dashboard, demo, doctor, health, init, ledger, man, markets, prices,
         profit,
@@ -58,9 +58,17 @@ fn main() -> ExitCode {
     let supported =
         |config: &Config| with_market!(config.market, M => check::check_supported::<M>(config));
     let capabilities = |market| with_market!(market, M => M::CAPABILITIES);
+    let trade = |quit| {
+        move |config, args, gone, source| trade_on_market(config, args, (gone, quit), source)
+    };
     let done = match cli.command() {
-        Command::Run(args) => run::run(context, args, trade_on_market),
-        Command::Demo(args) => demo::run(context, &args, trade_on_market),
+        // The signals before the settings, so that none is lost.
+        Command::Run(args) => SecondSignal::watch_with_reloads()
+            .map_err(AppError::from)
+            .and_then(|quit| run::run(context, args, trade(quit))),
+        Command::Demo(args) => SecondSignal::watch()
+            .map_err(AppError::from)
+            .and_then(|quit| demo::run(context, &args, trade(quit))),
         Command::Sim(args) => sim::run(&args, context.output),
         Command::Capture(args) => capture::run(context, &args, source),
         Command::Replay(args) => replay::command::run(context, &args, source),
@@ -94,20 +102,19 @@ fn main() -> ExitCode {
 async fn trade_on_market(
     config: Config,
     args: RunArgs,
-    gone: ReaderGone,
+    signals: (ReaderGone, SecondSignal),
     source: Option<SettingsSource>,
 ) -> SessionResult {
-    with_market!(config.market, M => trade(Feed::new(M::new(&config), config), &args, gone, source).await)
+    with_market!(config.market, M => trade(Feed::new(M::new(&config), config), &args, signals, source).await)
 }
 
 /// Runs one trading session, which evaluates every listing of the feed until it is stopped.
 async fn trade<M: Marketplace>(
     mut feed: Feed<M>,
     args: &RunArgs,
-    gone: ReaderGone,
+    (gone, quit): (ReaderGone, SecondSignal),
     source: Option<SettingsSource>,
 ) -> SessionResult {
-    let quit = SecondSignal::watch()?;
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
     let backfill = feed.fill_gaps();
     let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;

@@ -5,7 +5,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::log::{OutputStream, ReaderGone, print_within};
+use crate::{
+    log::{OutputStream, ReaderGone, print_within},
+    threads::lock,
+};
 
 /// Maximum of `--for` in seconds: ten years.
 const SECONDS_MAX: u64 = 315_360_000;
@@ -275,17 +278,30 @@ pub struct SecondSignal(Arc<QuitState>);
 struct QuitState {
     /// Describes the unresolved orders.
     unresolved: Mutex<Option<Box<dyn Fn() -> String + Send>>>,
-    /// Called for a SIGHUP that does not end the process.
-    on_hangup: Mutex<Option<Box<dyn Fn() + Send>>>,
+    hangup: Mutex<HangupAction>,
     stopping: Notify,
     first: watch::Sender<Option<ShutdownReason>>,
+}
+
+/// Effect of SIGHUP.
+#[derive(Default)]
+enum HangupAction {
+    #[default]
+    Stop,
+    /// The action is not known yet. Contains whether a signal has arrived.
+    Later(bool),
+    Call(Box<dyn Fn() + Send>),
 }
 
 impl QuitState {
     /// Returns `false` if SIGHUP has to end the process.
     fn handle_hangup(&self) -> bool {
-        let on_hangup = self.on_hangup.lock().unwrap_or_else(PoisonError::into_inner);
-        on_hangup.as_ref().map(|action| action()).is_some()
+        match &mut *lock(&self.hangup) {
+            HangupAction::Stop => return false,
+            HangupAction::Later(has_arrived) => *has_arrived = true,
+            HangupAction::Call(action) => action(),
+        }
+        true
     }
 }
 
@@ -307,12 +323,16 @@ impl SecondSignal {
     ///
     /// Returns the system error if the handlers or the thread cannot be created.
     pub fn watch() -> io::Result<Self> {
+        Self::watch_as(HangupAction::Stop)
+    }
+
+    fn watch_as(hangup: HangupAction) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signals = {
             let _entered = runtime.enter();
             Signals::listen()?
         };
-        let shared = Arc::<QuitState>::default();
+        let shared = Arc::new(QuitState { hangup: Mutex::new(hangup), ..QuitState::default() });
         let quit = Self(Arc::clone(&shared));
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let forced = runtime.block_on(count_signals(signals, &shared));
@@ -329,17 +349,30 @@ impl SecondSignal {
     /// Sets the function that describes the unresolved orders. It must return within a fraction of
     /// a second, also while other threads are blocked.
     pub fn set_unresolved_report(&self, describe: impl Fn() -> String + Send + 'static) {
-        let mut unresolved = self.0.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
-        *unresolved = Some(Box::new(describe));
+        *lock(&self.0.unresolved) = Some(Box::new(describe));
     }
 
-    /// Sets what SIGHUP does in a process without a controlling terminal, instead of a shutdown. With
-    /// a terminal, the signal means that it was closed.
+    /// Same as [`watch`](Self::watch), for a session that reloads its settings at SIGHUP, also if the
+    /// signal arrives before [`set_hangup_action`](Self::set_hangup_action). In a process with a
+    /// controlling terminal the signal means that it was closed.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`watch`](Self::watch).
+    pub fn watch_with_reloads() -> io::Result<Self> {
+        let is_closing = has_controlling_terminal();
+        Self::watch_as(if is_closing { HangupAction::Stop } else { HangupAction::Later(false) })
+    }
+
+    /// Sets what SIGHUP does instead of a shutdown, and does it for an earlier signal.
     pub fn set_hangup_action(&self, action: impl Fn() + Send + 'static) {
-        if !has_controlling_terminal() {
-            let mut on_hangup = self.0.on_hangup.lock().unwrap_or_else(PoisonError::into_inner);
-            *on_hangup = Some(Box::new(action));
+        let mut hangup = lock(&self.0.hangup);
+        match *hangup {
+            HangupAction::Stop => return,
+            HangupAction::Later(true) => action(),
+            HangupAction::Later(false) | HangupAction::Call(_) => {}
         }
+        *hangup = HangupAction::Call(Box::new(action));
     }
 
     /// Starts the time limit [`STOP_MAX`] of a shutdown without a signal.
@@ -423,7 +456,7 @@ async fn at(moment: Option<Instant>) {
 }
 
 fn exit(shared: &QuitState, forced: ForcedExit) {
-    let unresolved = shared.unresolved.lock().unwrap_or_else(PoisonError::into_inner);
+    let unresolved = lock(&shared.unresolved);
     let unresolved =
         unresolved.as_ref().map_or_else(String::new, |describe| format!(" {}", describe()));
     // If stderr is closed, the exit code reports the cause; the ledger contains the orders.
@@ -521,6 +554,30 @@ mod tests {
             });
         assert_eq!(codes, [(130, 130), (143, 143), (129, 129)]);
         assert_eq!(ForcedExit::Timeout(None).exit_code(), 74);
+    }
+
+    #[test]
+    fn a_hangup_before_its_action_is_set_is_remembered() {
+        let calls = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let quit = |hangup| {
+            SecondSignal(Arc::new(QuitState { hangup: Mutex::new(hangup), ..QuitState::default() }))
+        };
+        let count = || {
+            let calls = Arc::clone(&calls);
+            move || {
+                calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        let waiting = quit(HangupAction::Later(false));
+        assert!(waiting.0.handle_hangup() && waiting.0.handle_hangup());
+        waiting.set_hangup_action(count());
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert!(waiting.0.handle_hangup());
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 2);
+        let stopping = quit(HangupAction::Stop);
+        stopping.set_hangup_action(count());
+        assert!(!stopping.0.handle_hangup());
+        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]

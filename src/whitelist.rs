@@ -122,15 +122,23 @@ impl Whitelist {
     /// Pauses or enables every entry with this [label](WhitelistEntry::label). A paused entry matches
     /// nothing, as if it were not in the list. Returns the number of these entries.
     pub fn set_paused(&self, label: &str, is_paused: bool) -> usize {
-        let named = self.entries.iter().enumerate().filter(|(_, entry)| entry.label() == label);
-        named.map(|(index, _)| self.paused.set(index, is_paused)).count()
+        self.set_paused_where(is_paused, |entry| entry.label() == label)
+    }
+
+    /// Pauses or enables every entry that the function selects. Returns their number.
+    pub fn set_paused_where(
+        &self,
+        is_paused: bool,
+        mut selects: impl FnMut(&WhitelistEntry) -> bool,
+    ) -> usize {
+        let all = self.entries.iter().enumerate();
+        let selected = all.filter(|(_, entry)| selects(entry));
+        selected.map(|(index, _)| self.paused.set(index, is_paused)).count()
     }
 
     /// Pauses or enables every entry of this group. Returns the number of these entries.
     pub fn set_group_paused(&self, name: &str, is_paused: bool) -> usize {
-        let all = self.entries.iter().enumerate();
-        let members = all.filter(|(_, entry)| entry.group_name() == Some(name));
-        members.map(|(index, _)| self.paused.set(index, is_paused)).count()
+        self.set_paused_where(is_paused, |entry| entry.group_name() == Some(name))
     }
 
     #[inline]

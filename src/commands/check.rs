@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{AppError, CommandContext, capture::MarketSource, known_names};
+use super::{AppError, CommandContext, capture::MarketSource, known_names, report::allow_closed};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -75,9 +75,9 @@ pub fn run(
     let mut out = Masking::new(io::stdout().lock());
     let mut err = Masking::new(io::stderr().lock());
     let loaded = loaded.map(|loaded| (loaded, order));
-    let code = write_result(&loaded, context.output.is_json(), &mut out, &mut err)?;
-    out.flush().and_then(|()| err.flush())?;
-    Ok(ExitCode::from(code))
+    let written = write_result(&loaded, context.output.is_json(), &mut out, &mut err);
+    allow_closed(written.and_then(|_code| out.flush().and_then(|()| err.flush())))?;
+    Ok(ExitCode::from(if loaded.is_ok() { 0 } else { EXIT_CONFIG }))
 }
 
 /// Checks the settings for a market, and measures the request of an order.

@@ -1,6 +1,6 @@
 //! Command-line arguments.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
 
@@ -176,7 +176,7 @@ impl Cli {
     /// Parses the command line of this process. Exits with code 2 and an error message if it is
     /// invalid.
     pub fn read() -> Self {
-        let cli = Self::parse();
+        let cli = Self::parse_from(words(std::env::args_os()));
         if let Err(error) = cli.check() {
             error.exit();
         }
@@ -203,6 +203,19 @@ impl Cli {
     pub fn command_line() -> clap::Command {
         <Self as CommandFactory>::command()
     }
+}
+
+/// Returns the words of a command line. For `sniper help --help` it is `sniper help`, because clap
+/// takes every word after `help` for a command.
+fn words(words: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.collect();
+    if let [_program, help, flag] = words.as_slice()
+        && help == "help"
+        && (flag == "--help" || flag == "-h")
+    {
+        words.pop();
+    }
+    words
 }
 
 #[cfg(test)]
@@ -257,6 +270,31 @@ mod tests {
         assert!(read(&["--for", "1s", "run"]).is_err());
         assert!(read(&["--json", "check"]).unwrap().shared.json);
         assert!(read(&["check", "--json", "--config", "x.toml"]).unwrap().shared.json);
+    }
+
+    #[test]
+    fn misspelled_commands_and_options_are_corrected() {
+        for (line, nearest) in [
+            (&["staus"][..], "'status'"),
+            (&["ledger", "lst"], "'list'"),
+            (&["run", "--lvie"], "'--live'"),
+            (&["--lvie"], "'--live'"),
+            (&["--color", "alway"], "'always'"),
+        ] {
+            let error = read(line).unwrap_err().to_string();
+            assert!(error.contains(nearest), "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_of_help_is_the_help() {
+        let of = |line: &[&str]| words(line.iter().map(OsString::from));
+        for flag in ["--help", "-h"] {
+            let error = Cli::try_parse_from(of(&["sniper", "help", flag])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+        }
+        assert_eq!(of(&["sniper", "run", "--help"]).len(), 3);
+        assert_eq!(of(&["sniper", "whitelist", "help", "--help"]).len(), 4);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! `sniper config show`: the settings in force, and where each of them is set. Offline.
+//! `sniper config show`: the settings of the files, where each of them is set, and whether the running
+//! bot uses them. Offline.
 
 use std::{
     fmt, fs,
@@ -10,7 +11,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, report};
+use super::{AppError, CommandContext, report, status::request_status};
 use crate::{
     clock,
     config::{
@@ -19,6 +20,10 @@ use crate::{
         load::DOTENV_FILE,
     },
     domain::time::{UnixMs, format_duration},
+    ledger::{
+        control::{ControlAddress, ControlRequest, Instance},
+        status::LedgerStatus,
+    },
     text::{Escaped, counted},
 };
 
@@ -54,7 +59,13 @@ pub enum ConfigCommand {
 pub fn run(context: CommandContext<'_>, args: &ConfigArgs) -> Result<ExitCode, AppError> {
     let ConfigCommand::Show = args.command;
     let loaded = context.load(false)?;
-    let shown = ShownConfig::new(&loaded, dotenv_age(Path::new(DOTENV_FILE)));
+    let (data, state) = context.data_directories();
+    let ask = |instance| {
+        let address = ControlAddress::new(&data, state.as_deref(), instance);
+        request_status(&address, &ControlRequest::Status).ok().flatten()
+    };
+    let bot = ask(Instance::Live).or_else(|| ask(Instance::Dry));
+    let shown = ShownConfig::new(&loaded, dotenv_age(Path::new(DOTENV_FILE)), bot);
     if context.output.is_json() {
         context.output.json(&shown.to_json())?;
     } else {
@@ -78,6 +89,8 @@ struct ShownConfig<'l> {
     settings: Vec<(SettingValue, Option<&'l SourceLocation>)>,
     variables: Vec<ShownVariable<'l>>,
     dotenv_age: Option<Duration>,
+    /// Status of the running bot, whose settings may be others.
+    bot: Option<LedgerStatus>,
 }
 
 /// A value of the environment, which is not secret.
@@ -89,14 +102,15 @@ struct ShownVariable<'l> {
 }
 
 impl<'l> ShownConfig<'l> {
-    fn new(loaded: &'l Loaded, dotenv_age: Option<Duration>) -> Self {
+    fn new(loaded: &'l Loaded, dotenv_age: Option<Duration>, bot: Option<LedgerStatus>) -> Self {
         let settings = in_force::values(&loaded.config).into_iter().map(|setting| {
             let same = loaded.set_at.iter().find(|set| {
                 (set.section.as_str(), set.key.as_str()) == (setting.section, setting.key)
             });
             (setting, same.map(|set| &set.place))
         });
-        Self { loaded, settings: settings.collect(), variables: variables(loaded), dotenv_age }
+        let (settings, variables) = (settings.collect(), variables(loaded));
+        Self { loaded, settings, variables, dotenv_age, bot }
     }
 
     /// Returns the location of the credential, with its age if it is in `.env`.
@@ -135,11 +149,16 @@ impl<'l> ShownConfig<'l> {
             })
         });
         let entries = &self.loaded.entry_places;
+        let bot = self
+            .bot
+            .as_ref()
+            .map(|bot| json!({ "mode": bot.mode, "settings_changed": bot.settings_changed }));
         json!({
+            "bot": bot,
             "settings": settings.collect::<Vec<_>>(),
             "environment": variables.collect::<Vec<_>>(),
             "credential": credential,
-            "files": self.loaded.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
+            "files": self.loaded.files.iter().map(|(file, _)| file.display().to_string()).collect::<Vec<_>>(),
             "whitelist_entries": entries.len(),
         })
     }
@@ -170,6 +189,15 @@ fn variables(loaded: &Loaded) -> Vec<ShownVariable<'_>> {
 
 impl fmt::Display for ShownConfig<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bot = self.bot.as_ref().map(|bot| (&bot.mode, bot.settings_changed));
+        match bot {
+            Some((mode, true)) => writeln!(
+                f,
+                "The running bot ({mode}) uses earlier settings; apply these with: sniper reload\n"
+            )?,
+            Some((mode, false)) => writeln!(f, "The running bot ({mode}) has read these files\n")?,
+            None => writeln!(f, "No bot is running: these settings are those of the next run\n")?,
+        }
         let mut section = None;
         for (setting, set_at) in &self.settings {
             if section != Some(setting.section) {
@@ -208,7 +236,7 @@ impl fmt::Display for ShownConfig<'_> {
             }
             None => writeln!(f, "{:<28} {:<24}", "credential", "none")?,
         }
-        let files = self.loaded.files.iter().map(|file| file.display().to_string());
+        let files = self.loaded.files.iter().map(|(file, _)| file.display().to_string());
         let entries = counted(self.loaded.entry_places.len(), "entry", "entries");
         writeln!(
             f,
@@ -256,7 +284,7 @@ max_quantity = 1
         };
         let loaded = Config::load(&sources).unwrap();
         assert!(secret::is_masked(session));
-        check(&ShownConfig::new(&loaded, Some(Duration::from_secs(7_200))));
+        check(&ShownConfig::new(&loaded, Some(Duration::from_secs(7_200)), None));
     }
 
     #[test]
@@ -268,6 +296,9 @@ max_quantity = 1
                 line.split_whitespace().collect::<Vec<_>>().join(" ")
             };
             assert_eq!(line("total"), "total 55.00 sniper.toml:3:1");
+            assert!(text.starts_with("No bot is running"), "{text}");
+            assert_eq!(line("mode"), "mode dry default");
+            assert_eq!(line("source"), "source none default");
             assert_eq!(line("per_hour"), "per_hour none default");
             assert_eq!(line("max_wait_ms"), "max_wait_ms 5000 default");
             assert!(line("data").ends_with("elsewhere SNIPER_DATA, environment"), "{text}");

@@ -14,7 +14,6 @@ use tracing::error;
 use super::{AppError, CommandContext, report, run, status::request_status};
 use crate::{
     clock,
-    config::load::{data_directories, process_environment},
     dashboard::{
         Dashboard, DashboardSource, DashboardTimes, PageFacts,
         token::{self, ADDRESS_FILE},
@@ -65,8 +64,7 @@ pub fn start<M: Marketplace>(
 /// Returns an [`AppError`] if no bot with a dashboard runs, or the code cannot be written.
 pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     // Other settings may have become invalid while the bot runs.
-    let (data_dir, state_dir) =
-        data_directories(&process_environment, Path::new("."), context.shared.config.as_deref());
+    let (data_dir, state_dir) = context.data_directories();
     let address = address(&data_dir, state_dir.as_deref())?;
     let code = token::write_code(&data_dir, clock::wall())
         .map_err(|error| AppError::start("a sign-in: its code cannot be written", error))?;

@@ -10,12 +10,9 @@ use serde_json::{Value, json};
 use super::{
     AppError, CommandContext, ledger::LedgerCommandError, report::print, status::request_status,
 };
-use crate::{
-    config::load::{data_directories, process_environment},
-    ledger::{
-        control::{ControlAddress, ControlRequest, Instance},
-        status::{LedgerStatus, NOT_RUNNING},
-    },
+use crate::ledger::{
+    control::{ControlAddress, ControlRequest, Instance},
+    status::{LedgerStatus, NOT_RUNNING},
 };
 
 /// Examples in the help.
@@ -60,8 +57,7 @@ impl fmt::Display for Health {
 ///
 /// Returns an [`AppError`] if the bot does not answer in time.
 pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
-    let (data, state) =
-        data_directories(&process_environment, Path::new("."), context.shared.config.as_deref());
+    let (data, state) = context.data_directories();
     let health = Health::of(&data, state.as_deref())?;
     if context.output.is_json() {
         context.output.json(&health.to_json())?;

@@ -26,21 +26,18 @@ use crate::{
 /// Maximum number of entries with a warning each: the search for a similar name compares all names.
 const WARNINGS_MAX: usize = 20;
 
-/// Corrects the items of the whitelist and adds the warnings, if the stored prices are those of all
-/// items.
+/// Corrects the items of the whitelist by the stored prices, and adds the warnings.
 pub fn apply(loaded: &mut Loaded) {
-    if !loaded.config.prices.sources.is_empty() {
-        apply_with(loaded, &BTreeSet::new());
-    }
+    apply_with(loaded, &BTreeSet::new());
 }
 
-/// Same as [`apply`], with the market names of a recording besides those of the prices.
+/// Same as [`apply`], with further warnings by the market names of a recording. They correct nothing,
+/// because `run` and `reload` read no recording.
 pub fn apply_with(loaded: &mut Loaded, recorded: &BTreeSet<String>) {
     let recorded = recorded.iter().map(String::as_str);
-    if let Some(names) = KnownNames::with_recorded(&prices::stored_book(&loaded.config), recorded) {
-        correct(loaded, &names);
-        warn(loaded, &names);
-    }
+    let names = KnownNames::with_recorded(&prices::stored_book(&loaded.config), recorded);
+    correct(loaded, &names);
+    warn(loaded, &names);
 }
 
 /// Returns the market names in the newest own recording; empty without one.
@@ -53,8 +50,10 @@ pub fn recorded(config: &Config, market: impl FnOnce(&Config) -> MarketSource) -
 
 fn correct(loaded: &mut Loaded, names: &KnownNames) {
     let corrected = |entry: &WhitelistEntry| match &entry.item {
-        ItemPattern::Named(item) => names.corrected(item).map(str::to_owned),
-        ItemPattern::Any => None,
+        ItemPattern::Named(item) if !names.is_only_recorded(item) => {
+            names.corrected(item).map(str::to_owned)
+        }
+        ItemPattern::Named(_) | ItemPattern::Any => None,
     };
     if !loaded.config.whitelist.iter().any(|entry| corrected(entry).is_some()) {
         return;
@@ -70,14 +69,18 @@ fn warn(loaded: &mut Loaded, names: &KnownNames) {
     let mut count = 0_usize;
     for (entry, place) in loaded.config.whitelist.iter().zip(&loaded.entry_places) {
         let ItemPattern::Named(item) = &entry.item else { continue };
-        let is_known = names.is_known(item);
-        let missing = if is_known { missing_variant(entry, item, names) } else { None };
-        if is_known && missing.is_none() {
+        let missing = missing_variant(entry, item, names);
+        let has_other_case = names.corrected(item).is_some()
+            || !names.are_all() && item.starts_with(|char: char| char.is_ascii_lowercase());
+        let is_unknown = names.are_all() && !names.is_known(item);
+        if missing.is_none() && !has_other_case && !is_unknown {
             continue;
         }
         count = count.saturating_add(1);
         if count <= WARNINGS_MAX {
-            let (message, remedy) = missing.unwrap_or_else(|| unknown(item, names));
+            let wrong =
+                || if has_other_case { other_case(item, names) } else { unknown(item, names) };
+            let (message, remedy) = missing.unwrap_or_else(wrong);
             loaded.warnings.push(Problem::new(place.clone(), message, remedy));
         }
     }
@@ -88,6 +91,16 @@ fn warn(loaded: &mut Loaded, names: &KnownNames) {
         let remedy = "correct those above first";
         loaded.warnings.push(Problem::new(first.clone(), message, remedy));
     }
+}
+
+/// Returns the warning about an item that no stored price corrects. Names begin with a capital.
+fn other_case(item: &str, names: &KnownNames) -> (String, String) {
+    let right = names.corrected(item).map_or_else(
+        || "names begin with a capital letter".to_owned(),
+        |name| format!("the market writes `{}`", Escaped(name)),
+    );
+    let message = format!("`{}` matches no listing: {right}", Escaped(item));
+    (message, "copy the name from the market".to_owned())
 }
 
 fn unknown(item: &str, names: &KnownNames) -> (String, String) {
@@ -109,8 +122,8 @@ fn missing_variant(
         (_, true) => "Souvenir ",
         _ => "",
     };
-    if names.is_only_recorded(item) {
-        // A recording has not seen every variant.
+    // Neither a recording nor a short list of prices has every variant.
+    if !names.are_all() || !names.is_known(item) || names.is_only_recorded(item) {
         return None;
     }
     let item = Escaped(item);

@@ -61,16 +61,19 @@ pub mod status;
 pub mod summary;
 pub mod whitelist;
 
-use std::{error::Error, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{error::Error, path::Path, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use self::{
     capture::CaptureError, cli::SharedArgs, init::InitError, ledger::LedgerCommandError,
     report::Output, whitelist::edit::EditCommandError,
 };
 use crate::{
-    config::{Config, ConfigErrors, Loaded, Market, Sources, load::process_environment},
+    config::{
+        Config, ConfigErrors, Loaded, Market, Sources,
+        load::{data_directories, process_environment, settings_path},
+    },
     domain::{money::Decimals, unit},
-    ledger::LedgerError,
+    ledger::{LedgerError, control::running_data_dir},
     log::LogError,
     sim::SimServerError,
     threads::affinity,
@@ -122,6 +125,18 @@ impl<'a> CommandContext<'a> {
     /// Returns [`AppError::Settings`] with all errors at once.
     pub fn load(&self, live: bool) -> Result<Loaded, AppError> {
         self.load_settings(live).map_err(|problems| AppError::Settings(Box::new(problems)))
+    }
+
+    /// Returns the data directory and the state directory for a command about the running bot: its own
+    /// if the files that name them were edited since it started. Other settings may be invalid.
+    pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
+        let (lookup, directory) = (&process_environment, Path::new("."));
+        let (data, state) = data_directories(lookup, directory, self.shared.config.as_deref());
+        let settings = settings_path(&self.sources(false));
+        // A variable of this process is meant for this command.
+        let state_dir = state.as_ref().filter(|_| process_environment("SNIPER_DATA").is_none());
+        let running = state_dir.and_then(|state| running_data_dir(&data, (state, &settings)));
+        (running.unwrap_or(data), state)
     }
 
     /// Same as [`load`](Self::load), with the items of the whitelist compared with the names that the

@@ -47,8 +47,7 @@ impl ProgressCounter {
     }
 }
 
-/// A shown progress, removed on drop. Nothing is shown unless standard output and standard error are
-/// terminals.
+/// A shown progress, removed on drop. Nothing is shown unless standard error is a terminal.
 #[derive(Debug, Default)]
 pub struct Progress(Option<RunningProgress>);
 
@@ -71,14 +70,15 @@ impl Progress {
         count: &ProgressCount,
         read: impl Fn() -> u64 + Send + 'static,
     ) -> Self {
-        if !io::stdout().is_terminal() || !io::stderr().is_terminal() {
+        if !io::stderr().is_terminal() {
             return Self::default();
         }
         let bar = bar(text, count);
+        let is_same_terminal = io::stdout().is_terminal();
         let is_done = Arc::new(AtomicBool::new(false));
         let (done, (end, ended)) = (Arc::clone(&is_done), sync_channel(1));
         let draw = move || {
-            log::clear_line_before_output(true);
+            log::clear_line_before_output(is_same_terminal);
             while !done.load(Ordering::Acquire) {
                 bar.set_position(read());
                 bar.tick();
@@ -145,8 +145,8 @@ mod tests {
 
     #[test]
     fn without_a_terminal_no_thread_draws() {
-        // The standard output of a test is captured or not; that of CI is no terminal.
-        if !io::stdout().is_terminal() || !io::stderr().is_terminal() {
+        // The standard error of a test is captured or not; that of CI is no terminal.
+        if !io::stderr().is_terminal() {
             let progress = Progress::start("x", &ProgressCount::Time, ProgressCounter::default());
             assert!(progress.0.is_none());
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -29,15 +29,15 @@ use crate::{
     alerts::AlertControl,
     clock,
     config::{
-        Budget, Config, ConfigErrors, Loaded, Market, Sources,
+        Config, ConfigErrors, Loaded, Market, Sources,
         alerts::AlertsConfig,
-        load::{FILE_BYTES_MAX, process_environment},
+        in_force,
+        load::{FILE_BYTES_MAX, process_environment, settings_path, text_checksum},
         prices::{PriceLocation, PricesConfig},
         problem::SourceLocation,
     },
     domain::{
         money::{Amount, Decimals},
-        percent_rule::CoinUsd,
         wanted_items::WantedItems,
         whitelist_entry::WhitelistEntry,
     },
@@ -86,33 +86,50 @@ pub struct SettingsSource {
     live: bool,
     decimals: fn(Market) -> Decimals,
     practice: Option<PracticeEnvironment>,
+    /// Files of the settings that the session uses, with their checksums.
+    files: Vec<(PathBuf, u32)>,
 }
 
 impl SettingsSource {
-    pub fn new(context: &CommandContext<'_>, live: bool) -> Self {
-        let config_file = context.shared.config.clone();
-        Self { config_file, live, decimals: context.decimals, practice: None }
+    pub fn new(context: &CommandContext<'_>, live: bool, loaded: &Loaded) -> Self {
+        let (config_file, files) = (context.shared.config.clone(), loaded.files.clone());
+        Self { config_file, live, decimals: context.decimals, practice: None, files }
     }
 
     /// Creates the source of a rehearsal.
-    pub fn practice(environment: PracticeEnvironment) -> Self {
-        let decimals = environment.decimals();
-        Self { config_file: None, live: true, decimals, practice: Some(environment) }
+    pub fn practice(environment: PracticeEnvironment, loaded: &Loaded) -> Self {
+        let (decimals, files) = (environment.decimals(), loaded.files.clone());
+        Self { config_file: None, live: true, decimals, practice: Some(environment), files }
+    }
+
+    fn sources(&self) -> Sources<'_> {
+        Sources {
+            lookup: &process_environment,
+            directory: Path::new("."),
+            config_file: self.config_file.as_deref(),
+            live: self.live,
+            decimals: self.decimals,
+        }
     }
 
     fn load(&self) -> Result<Loaded, ConfigErrors> {
         if let Some(practice) = &self.practice {
             return practice.load();
         }
-        let mut loaded = Config::load(&Sources {
-            lookup: &process_environment,
-            directory: Path::new("."),
-            config_file: self.config_file.as_deref(),
-            live: self.live,
-            decimals: self.decimals,
-        })?;
+        let mut loaded = Config::load(&self.sources())?;
         known_names::apply(&mut loaded);
         Ok(loaded)
+    }
+
+    /// Stores the data directory of the session for later commands, whose settings may name another.
+    pub fn store_data_dir(&self, config: &Config, instance: Instance) -> io::Result<()> {
+        match &config.state_dir {
+            Some(state) if self.practice.is_none() => {
+                let settings = settings_path(&self.sources());
+                control::store_data_dir(&config.data_dir, (state, &settings), instance)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -128,8 +145,8 @@ pub fn start(reloader: Reloader) -> Result<ReloadHandles, AppError> {
         .name("reload".to_owned())
         .spawn(move || {
             priority::lower(ThreadName::Other);
-            RunningReloader { files: Files::default(), reloader, changes, retired: Vec::new() }
-                .run(&received);
+            let files = Files::of(reloader.source.files.clone());
+            RunningReloader { files, reloader, changes, retired: Vec::new() }.run(&received);
         })
         .map_err(|error| AppError::start("the thread that reloads the settings", error))?;
     Ok(ReloadHandles { requests, rules })
@@ -189,6 +206,10 @@ struct RunningReloader {
 enum ReloadError {
     #[error("nothing was changed, because the settings are invalid:\n{}", check::format_errors(.0).trim_end())]
     Settings(ConfigErrors),
+    #[error(
+        "nothing was changed: {0} cannot change while the bot runs; restart it, or undo the change"
+    )]
+    Fixed(&'static str),
     #[error("nothing was changed: {}", .0.chain())]
     Unsupported(AppError),
     #[error("nothing was changed: {0}")]
@@ -205,7 +226,6 @@ enum ReloadError {
 
 impl RunningReloader {
     fn run(mut self, requests: &Receiver<PendingRequest>) {
-        self.files = Files::of(&self.reloader.source.load());
         loop {
             match requests.recv_timeout(CHECK_INTERVAL) {
                 Ok(pending) => self.on_request(&pending),
@@ -249,12 +269,17 @@ impl RunningReloader {
 
     /// Reads the settings and applies what can change. Returns a line for each change.
     fn reload(&mut self, new_entries: bool) -> Result<Vec<String>, ReloadError> {
-        let loaded = self.reloader.source.load();
-        let files = Files::of(&loaded);
-        let Loaded { config: new, warnings, entry_places, .. } =
-            loaded.map_err(ReloadError::Settings)?;
-        (self.reloader.check_supported)(&new).map_err(ReloadError::Unsupported)?;
+        let Loaded { config: new, warnings, entry_places, files, .. } =
+            self.reloader.source.load().map_err(ReloadError::Settings)?;
         let old = &self.reloader.config;
+        // Amounts of another market are in another unit.
+        if old.market != new.market {
+            return Err(ReloadError::Fixed("`market`"));
+        }
+        if old.data_dir != new.data_dir {
+            return Err(ReloadError::Fixed("the data directory (SNIPER_DATA)"));
+        }
+        (self.reloader.check_supported)(&new).map_err(ReloadError::Unsupported)?;
         let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
         let (mut plan, recorder, spent) = sniper.with_engine(|engine| {
             let ledger = engine.ledger();
@@ -291,7 +316,7 @@ impl RunningReloader {
         }
         lines.extend(warnings.iter().map(ToString::to_string));
         sniper.with_engine(|engine| engine.set_settings_changed(false));
-        self.files = files;
+        self.files = Files::of(files);
         let config = &mut self.reloader.config;
         (config.whitelist, config.prices) = (new.whitelist, new.prices);
         (config.budget, config.orders) = (new.budget, new.orders);
@@ -314,9 +339,17 @@ impl RunningReloader {
         let sources = || new.prices.sources.iter().map(|source| source.name.clone()).collect();
         let is_changed = new.prices.sources != self.reloader.config.prices.sources;
         let other_sources = is_changed.then(sources);
+        let whitelist = Arc::new(Whitelist::new(new.whitelist.to_vec()));
+        let previous = previous_indices(&self.reloader.config.whitelist, &new.whitelist);
+        let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
+        // Here, because it takes long with many entries.
+        let pauses = sniper.with_engine(|engine| engine.current_pauses());
+        let pauses = pauses.prepare(&whitelist, &previous);
+        drop(sniper);
         let rules = Rules {
-            whitelist: Arc::new(Whitelist::new(new.whitelist.to_vec())),
-            previous: previous_indices(&self.reloader.config.whitelist, &new.whitelist),
+            whitelist,
+            pauses,
+            previous,
             ledger,
             prices,
             other_sources,
@@ -332,15 +365,21 @@ impl RunningReloader {
         Ok(old.dropped)
     }
 
-    /// Logs once that the files were changed and are not in force.
+    /// Logs once that the files were changed and are not in force, until they are restored.
     fn check_files(&mut self) {
-        if self.files.is_reported || !self.files.are_changed() {
+        let are_changed = self.files.are_changed();
+        if are_changed == self.files.is_reported {
             return;
         }
-        self.files.is_reported = true;
-        warn!("Settings changed on disk and not applied; apply them with: sniper reload");
+        self.files.is_reported = are_changed;
+        match are_changed {
+            true => {
+                warn!("Settings changed on disk and not applied; apply them with: sniper reload")
+            }
+            false => info!("Settings on disk are those in force again"),
+        }
         if let Some(sniper) = (self.reloader.sniper)() {
-            sniper.with_engine(|engine| engine.set_settings_changed(true));
+            sniper.with_engine(|engine| engine.set_settings_changed(are_changed));
         }
     }
 }
@@ -353,28 +392,27 @@ fn previous_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Optio
 }
 
 /// Files of the settings, with the checksums of what was read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Files {
-    read: Vec<(PathBuf, Option<u32>)>,
+    read: Vec<(PathBuf, u32)>,
     is_reported: bool,
 }
 
 impl Files {
-    fn of(loaded: &Result<Loaded, ConfigErrors>) -> Self {
-        let files = loaded.as_ref().map(|loaded| loaded.files.clone()).unwrap_or_default();
-        let read = files.into_iter().map(|path| (path.clone(), checksum(&path))).collect();
+    const fn of(read: Vec<(PathBuf, u32)>) -> Self {
         Self { read, is_reported: false }
     }
 
     fn are_changed(&self) -> bool {
-        self.read.iter().any(|(path, read)| checksum(path) != *read)
+        self.read.iter().any(|(path, read)| checksum(path) != Some(*read))
     }
 }
 
-/// Returns the checksum of a file's content; `None` if it cannot be read or is too large.
+/// Returns the checksum of a file's text; `None` if it cannot be read or is too large.
 fn checksum(path: &Path) -> Option<u32> {
     let is_small = path.metadata().is_ok_and(|metadata| metadata.len() <= FILE_BYTES_MAX);
-    is_small.then(|| std::fs::read(path).ok()).flatten().map(|content| crc32c::crc32c(&content))
+    let content = is_small.then(|| std::fs::read(path).ok()).flatten()?;
+    Some(text_checksum(&content))
 }
 
 /// Describes the new entries that replace others with purchases, each with the line to add.
@@ -421,7 +459,7 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     if old.whitelist != new.whitelist {
         lines.push(whitelist_change(&old.whitelist, &new.whitelist));
     }
-    lines.extend(budget_changes(&old.budget, &new.budget));
+    lines.extend(value_changes(old, new));
     if new.budget.total <= spent && old.budget.total != new.budget.total {
         let total = new.budget.total;
         lines.push(format!("Budget: {spent} of {total} is spent, so nothing more is bought"));
@@ -432,18 +470,17 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     lines.extend(price_changes(&old.prices, &new.prices));
     lines.extend(alert_changes(&old.alerts, &new.alerts));
     let fixed = [
-        ("market", old.market != new.market),
         ("dry or live", old.mode != new.mode),
         ("the credential", old.credential != new.credential),
         ("the trade URL", old.trade_url != new.trade_url),
         ("the account id", old.account_id != new.account_id),
         ("the addresses", old.endpoints != new.endpoints),
-        ("the data directory", old.data_dir != new.data_dir),
         ("the state directory", old.state_dir != new.state_dir),
         ("[feed]", old.feed != new.feed),
         ("[reconnection]", old.reconnection != new.reconnection),
         ("[speed]", old.speed != new.speed),
         ("[dashboard]", old.dashboard != new.dashboard),
+        ("[shared]", old.shared != new.shared),
     ];
     for (name, is_changed) in fixed {
         if is_changed {
@@ -479,31 +516,12 @@ fn alert_changes(old: &AlertsConfig, new: &AlertsConfig) -> Vec<String> {
     lines
 }
 
-/// Describes how the reference prices change.
+/// Describes how the sources of reference prices change.
 fn price_changes(old: &PricesConfig, new: &PricesConfig) -> Vec<String> {
     let mut lines = Vec::new();
     if old.sources != new.sources {
         let count = counted(new.sources.len(), "source", "sources");
         lines.push(format!("Prices: {count}"));
-    }
-    if old.coin_usd != new.coin_usd {
-        let coin =
-            |coin: Option<CoinUsd>| coin.map_or_else(|| "none".to_owned(), |coin| coin.to_string());
-        lines.push(format!("Prices: coin_usd {} → {}", coin(old.coin_usd), coin(new.coin_usd)));
-    }
-    if old.refresh != new.refresh {
-        let minutes = |refresh: Duration| refresh.as_secs() / 60;
-        let (old, new) = (minutes(old.refresh), minutes(new.refresh));
-        lines.push(format!("Prices: refresh_minutes {old} → {new}"));
-    }
-    if (old.sell_on, old.sell_fee) != (new.sell_on, new.sell_fee) {
-        let sell = |prices: &PricesConfig| {
-            let source = prices.sell_on.and_then(|source| prices.sources.get(source));
-            let fee = prices.sell_fee.unwrap_or_default();
-            source
-                .map_or_else(|| "none".to_owned(), |source| format!("{} less {fee} %", source.name))
-        };
-        lines.push(format!("Prices: sell_on {} → {}", sell(old), sell(new)));
     }
     for source in &new.sources {
         if let PriceLocation::File(path) = &source.location
@@ -534,23 +552,19 @@ fn whitelist_change(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> String {
     format!("Whitelist: {count} ({added} added, {changed} changed, {removed} removed)")
 }
 
-fn budget_changes(old: &Budget, new: &Budget) -> Vec<String> {
-    let limit =
-        |limit: Option<Amount>| limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string());
-    let values = |budget: &Budget| {
-        [
-            ("max_price", budget.max_price.to_string()),
-            ("total", budget.total.to_string()),
-            ("min_balance", budget.min_balance.to_string()),
-            ("max_buys_per_minute", budget.max_buys_per_minute.to_string()),
-            ("per_hour", limit(budget.per_hour)),
-            ("per_day", limit(budget.per_day)),
-            ("max_in_flight", budget.max_in_flight.to_string()),
-        ]
-    };
-    let pairs = values(old).into_iter().zip(values(new));
-    let changed = pairs.filter(|(old, new)| old != new);
-    changed.map(|((name, old), (_, new))| format!("Budget: {name} {old} → {new}")).collect()
+/// Describes which values of `[budget]` and `[prices]` change.
+fn value_changes(old: &Config, new: &Config) -> Vec<String> {
+    let pairs = in_force::values(old).into_iter().zip(in_force::values(new));
+    let changed = pairs.filter(|(old, new)| old.value != new.value);
+    let named = changed.filter_map(|(old, new)| {
+        let section = match new.section {
+            "budget" => "Budget",
+            "prices" if new.key != "source" => "Prices",
+            _ => return None,
+        };
+        Some(format!("{section}: {} {} → {}", new.key, old.value, new.value))
+    });
+    named.collect()
 }
 
 impl LedgerCommands<'_> {
@@ -595,5 +609,118 @@ impl LedgerCommands<'_> {
             writeln!(self.out, "  {line}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{
+            Credential, Endpoints, Mode, SharedConfig, TradeUrl,
+            reconnection::{ReconnectPolicy, ReconnectionLimits},
+            shared::{DatabaseUrl, GroupUnit},
+        },
+        domain::percent_rule::CoinUsd,
+        ledger::entries::tests::entry,
+    };
+
+    fn config() -> Config {
+        let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql");
+        Config::new(endpoints.unwrap(), "data")
+    }
+
+    #[test]
+    fn an_edit_right_after_the_settings_were_read_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("sniper.toml");
+        let settings = "whitelist_file = \"list.json\"\n";
+        std::fs::write(&path, format!("\u{feff}{settings}")).unwrap();
+        let list = r#"[{"item": "AK-47 | Redline", "max_price": 1, "max_quantity": 1}]"#;
+        std::fs::write(directory.path().join("list.json"), list).unwrap();
+        let sources = Sources {
+            lookup: &|_name| None,
+            directory: directory.path(),
+            config_file: None,
+            live: false,
+            decimals: |_market| Decimals::Two,
+        };
+        let read = Config::load(&sources).unwrap().files;
+        assert!(read.len() == 2 && !Files::of(read.clone()).are_changed());
+        std::fs::write(directory.path().join("list.json"), list.replace(": 1}", ": 2}")).unwrap();
+        assert!(Files::of(read).are_changed());
+    }
+
+    #[test]
+    fn every_changed_setting_is_named() {
+        // A new setting does not compile here: it is applied, refused, or named as not applied.
+        let Config {
+            // Refused by `reload`.
+            market: _,
+            data_dir: _,
+            // Applied.
+            budget: _,
+            orders: _,
+            whitelist: _,
+            prices: _,
+            alerts: _,
+            // Not applied.
+            mode: _,
+            endpoints: _,
+            credential: _,
+            trade_url: _,
+            account_id: _,
+            state_dir: _,
+            feed: _,
+            speed: _,
+            dashboard: _,
+            shared: _,
+            reconnection: _,
+            // No settings.
+            credential_source: _,
+            trusted_root: _,
+        } = config();
+        let check = |expected: &str, change: &dyn Fn(&mut Config)| {
+            let mut new = config();
+            change(&mut new);
+            let lines = changes(&config(), &new, Amount::ZERO);
+            assert!(lines.len() == 1 && lines[0].starts_with(expected), "{expected}: {lines:?}");
+        };
+        check("Nothing changed", &|_| {});
+        check("Budget: total", &|new| new.budget.total = Amount::from_cents(1));
+        check("Orders: max_wait_ms = 1", &|new| new.orders.max_wait = Duration::from_millis(1));
+        check("Whitelist: 1 entry", &|new| new.whitelist = Arc::new([entry(None)]));
+        check("Prices: refresh_minutes", &|new| new.prices.refresh = Duration::from_secs(1));
+        check("Alerts: the rules", &|new| new.alerts.rules.daily_summary_at = 1);
+        check("Not applied: dry or live", &|new| new.mode = Mode::Live);
+        check("Not applied: the addresses", &|new| new.endpoints.origin = "x".to_owned());
+        check("Not applied: the credential", &|new| {
+            new.credential = Some(Credential::from_session("0123456789").unwrap());
+        });
+        let url = "https://steamcommunity.com/tradeoffer/new/?partner=12345678&token=AbCdEfGh";
+        check("Not applied: the trade URL", &|new| {
+            new.trade_url = Some(TradeUrl::parse(url).unwrap());
+        });
+        check("Not applied: the account id", &|new| new.account_id = Some("1".to_owned()));
+        check("Not applied: the state directory", &|new| new.state_dir = Some("x".into()));
+        check("Not applied: [feed]", &|new| new.feed.connections = 3);
+        check("Not applied: [speed]", &|new| new.speed.spin = true);
+        check("Not applied: [dashboard]", &|new| new.dashboard.allow_remote = true);
+        check("Not applied: [shared]", &|new| {
+            new.shared = Some(SharedConfig {
+                url: DatabaseUrl::parse("postgres://me@localhost/bots").unwrap(),
+                group: "home".to_owned(),
+                total: Amount::from_cents(1),
+                unit: GroupUnit::Usd,
+                rate: CoinUsd::from_ten_thousandths(10_000).unwrap(),
+                standby: None,
+                member: "a".to_owned(),
+                term: Duration::from_secs(60),
+            });
+        });
+        let limits = ReconnectionLimits { max_retries: Some(1), ..ReconnectionLimits::default() };
+        check("Not applied: [reconnection]", &|new| {
+            new.reconnection = ReconnectPolicy::new(limits.clone()).unwrap();
+        });
     }
 }

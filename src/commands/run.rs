@@ -92,7 +92,7 @@ pub fn run<F: Future<Output = SessionResult>>(
     practice::refuse_other_runs(&loaded.config.data_dir)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
-    let source = SettingsSource::new(&context, args.live);
+    let source = SettingsSource::new(&context, args.live, &loaded);
     let session = trade(loaded.config, args, log.reader_gone(), Some(source));
     let summary = block_on_core(spin, session)?;
     context.output.summary(summary, log)

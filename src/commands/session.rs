@@ -245,9 +245,15 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         &mut self,
         source: SettingsSource,
     ) -> Result<impl Fn() + Send + 'static, AppError> {
+        let config = &self.feed.config;
+        if let Err(error) = source.store_data_dir(config, instance_of(config)) {
+            warn!(
+                "State directory not written: {error}; if `market` or SNIPER_DATA is edited, commands do not reach this bot"
+            );
+        }
         let ReloadHandles { requests, rules } = reload::start(Reloader {
             source,
-            config: self.feed.config.clone(),
+            config: config.clone(),
             tls: self.tls.clone(),
             sniper: Box::new(self.sniper.downgrade()),
             alerts: self.alerts.control(),

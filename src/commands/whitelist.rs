@@ -84,7 +84,7 @@ pub enum WhitelistCommand {
     },
     /// Show each entry and group with what it has bought and may still buy
     List,
-    /// Stop buying by an entry or a group of the running bot; it matches nothing until it is enabled
+    /// Stop buying by an entry or a group, now or in the next run; it matches nothing until it is enabled
     Pause {
         #[command(flatten)]
         what: PausedArgs,

@@ -1,12 +1,13 @@
 //! The plain settings of `sniper.toml` with their values in force, to show to the user. Pure.
 
-use std::{fmt::Display, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 use super::{
     Config, Generation,
     document::{ConfigDocument, ConfigNode, JsonMember, Value},
     problem::SourceLocation,
 };
+use crate::domain::whitelist_entry::WhitelistEntry;
 
 /// Value of a setting that is not set and has no default.
 const NONE: &str = "none";
@@ -47,11 +48,20 @@ pub(super) fn setting_places(
     members.iter().flat_map(in_member).collect()
 }
 
-/// Returns the settings that have one value each: all except the lists of entries, price sources and
-/// channels.
+/// Returns the settings that have one value each, and the names in the lists of groups, price sources
+/// and channels.
 pub fn values(config: &Config) -> Vec<SettingValue> {
+    let groups: BTreeSet<&str> =
+        config.whitelist.iter().filter_map(WhitelistEntry::group_name).collect();
+    let channels = config.alerts.channels.iter().map(|channel| channel.target.kind().name());
     let sections = [
-        ("", vec![("market", config.market.name().to_owned())]),
+        (
+            "",
+            vec![
+                ("market", config.market.name().to_owned()),
+                ("mode", config.mode.name().to_owned()),
+            ],
+        ),
         ("budget", budget(config)),
         ("orders", vec![("max_wait_ms", ms(config.orders.max_wait))]),
         ("feed", feed(config)),
@@ -62,6 +72,8 @@ pub fn values(config: &Config) -> Vec<SettingValue> {
         ("heartbeat", heartbeat(config)),
         ("dashboard", dashboard(config)),
         ("shared", shared(config)),
+        ("alerts", vec![("kind", list(channels))]),
+        ("groups", vec![("name", list(groups.into_iter()))]),
     ];
     let all = sections.into_iter().flat_map(|(section, values)| {
         values.into_iter().map(move |(key, value)| SettingValue { section, key, value })
@@ -73,6 +85,10 @@ type Values = Vec<(&'static str, String)>;
 
 fn optional(value: Option<impl Display>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    optional(Some(names.collect::<Vec<_>>().join(", ")).filter(|names| !names.is_empty()))
 }
 
 fn ms(time: Duration) -> String {
@@ -138,6 +154,7 @@ fn prices(config: &Config) -> Values {
         ("refresh_minutes", (prices.refresh.as_secs() / 60).to_string()),
         ("sell_fee_percent", optional(prices.sell_fee)),
         ("sell_on", optional(sold_on.map(|source| &source.name))),
+        ("source", list(prices.sources.iter().map(|source| source.name.as_str()))),
     ]
 }
 
@@ -157,11 +174,10 @@ fn heartbeat(config: &Config) -> Values {
 
 fn dashboard(config: &Config) -> Values {
     let dashboard = &config.dashboard;
-    let hosts = dashboard.allowed_hosts.join(", ");
     vec![
         ("listen", optional(dashboard.listen)),
         ("allow_remote", dashboard.allow_remote.to_string()),
-        ("allowed_hosts", optional(Some(hosts).filter(|hosts| !hosts.is_empty()))),
+        ("allowed_hosts", list(dashboard.allowed_hosts.iter().map(String::as_str))),
     ]
 }
 
@@ -183,10 +199,9 @@ mod tests {
     use crate::config::{Endpoints, settings::SECTIONS};
 
     /// Settings that are lists, that name a variable or a file, or that need a kind.
-    const NOT_SHOWN: [(&str, &str); 6] = [
+    const NOT_SHOWN: [(&str, &str); 5] = [
         ("", "groups"),
         ("", "whitelist_file"),
-        ("prices", "source"),
         ("heartbeat", "url_env"),
         ("heartbeat", "style"),
         ("shared", "url_env"),

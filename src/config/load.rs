@@ -60,8 +60,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Path of the settings file, if there is one.
     pub config_file: Option<PathBuf>,
-    /// The settings file, and the whitelist file that it names.
-    pub files: Vec<PathBuf>,
+    /// The settings file, and the whitelist file that it names, with the checksums of their text.
+    pub files: Vec<(PathBuf, u32)>,
     /// Location of each whitelist entry.
     pub entry_places: Vec<SourceLocation>,
     /// Variable that contains the credential, and its location; never its value.
@@ -141,7 +141,6 @@ impl Config {
             return Err(ConfigErrors::one(Problem::new(place, "invalid address", "fix it")));
         };
         let data_dir = sources.directory.join(environment.data_dir(policy.market));
-        let files = settings_files(config_file.as_deref(), &policy);
         let found = policy.entries.found.into_iter().map(|found| (found.place, found.entry));
         let (entry_places, entries): (Vec<_>, Vec<_>) = found.unzip();
         let config = Self {
@@ -168,7 +167,7 @@ impl Config {
             config,
             warnings,
             config_file,
-            files,
+            files: policy.files,
             entry_places,
             credential_source: of_market.credential_source,
             log_filter: environment.log_filter,
@@ -334,11 +333,12 @@ fn read_policy(
         }
     };
     let mut policy = settings::read(&shown, &text, sources.decimals, diagnostics);
+    policy.files.push((path.clone(), text_checksum(text.as_bytes())));
     if let Some((file, place)) = policy.whitelist_file.clone() {
         let beside = name.parent().unwrap_or(Path::new(""));
         let decimals = (sources.decimals)(policy.market);
         let path = (sources.directory, &*beside.join(file));
-        let more = read_whitelist(path, place, decimals, diagnostics);
+        let more = read_whitelist(path, place, (decimals, &mut policy.files), diagnostics);
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
     }
@@ -356,12 +356,9 @@ fn read_policy(
     (policy, Some(path))
 }
 
-/// Returns the settings file, and the whitelist file that it names.
-fn settings_files(config_file: Option<&Path>, policy: &TomlSettings) -> Vec<PathBuf> {
-    let Some(file) = config_file else { return Vec::new() };
-    let beside = file.parent().unwrap_or(Path::new(""));
-    let whitelist = policy.whitelist_file.as_ref().map(|(name, _)| beside.join(name));
-    std::iter::once(file.to_owned()).chain(whitelist).collect()
+/// Returns the checksum of a settings file, without the mark that some editors write.
+pub fn text_checksum(text: &[u8]) -> u32 {
+    crc32c::crc32c(text.strip_prefix(MARK.as_bytes()).unwrap_or(text))
 }
 
 /// Reads the keys of price sources from the environment.
@@ -399,12 +396,14 @@ fn resolve_price_files(policy: &mut TomlSettings, directory: &Path) {
 fn read_whitelist(
     (directory, name): (&Path, &Path),
     place: SourceLocation,
-    decimals: Decimals,
+    (decimals, files): (Decimals, &mut Vec<(PathBuf, u32)>),
     diagnostics: &mut Diagnostics,
 ) -> EntryList {
     let shown = name.display().to_string();
-    match read_text(&directory.join(name), &shown, diagnostics) {
+    let path = directory.join(name);
+    match read_text(&path, &shown, diagnostics) {
         FileRead::Text(text) => {
+            files.push((path, text_checksum(text.as_bytes())));
             let document = ConfigDocument::new(&shown, &text, decimals);
             settings::read_whitelist(&document, diagnostics)
         }
@@ -471,9 +470,12 @@ fn read_text(path: &Path, shown: &str, diagnostics: &mut Diagnostics) -> FileRea
     }
 }
 
-/// Removes the UTF-8 byte order mark, which some editors write.
+/// UTF-8 byte order mark, which some editors write.
+const MARK: &str = "\u{feff}";
+
+/// Removes the byte order mark.
 fn without_mark(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
+    text.strip_prefix(MARK).unwrap_or(text)
 }
 
 /// Reads at most one byte more than [`FILE_BYTES_MAX`].

@@ -9,7 +9,7 @@ mod percent;
 mod prices;
 mod shared;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use self::alerts::{
     CHANNEL_KEYS, HEARTBEAT_KEYS, ParsedAlerts, RULE_KEYS, read_channels, read_heartbeat,
@@ -121,6 +121,8 @@ pub(super) struct TomlSettings {
     pub(super) set_at: Vec<SettingPlace>,
     /// Problems of missing settings that only a live run requires.
     pub(super) missing_for_live: Vec<Problem>,
+    /// Files that were read, with the checksums of their text.
+    pub(super) files: Vec<(PathBuf, u32)>,
 }
 
 /// Parses a `sniper.toml`; `name` is its name in problems. Its amounts have the decimals of its

@@ -13,11 +13,13 @@
 //! 2. No request or reply passes through a socket that other users can open.
 
 use std::{
+    ffi::OsString,
     fs,
     io::{self, Read as _, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::{
+            ffi::{OsStrExt as _, OsStringExt as _},
             fs::{FileTypeExt as _, PermissionsExt as _},
             net::{UnixListener, UnixStream},
         },
@@ -88,6 +90,50 @@ impl ControlAddress {
         let directories = std::iter::once(data.join(DIRECTORY)).chain(state).collect();
         Self { directories, instance }
     }
+
+    /// Returns `true` if a bot listens.
+    fn is_open(&self) -> bool {
+        let is_open = |directory: &PathBuf| {
+            let address = SocketAddress::within(directory, self.instance);
+            address.is_ok_and(|address| UnixStream::connect(&address.path).is_ok())
+        };
+        self.directories.iter().any(is_open)
+    }
+}
+
+/// Path of the file with the `SNIPER_DATA` of the last bot with these settings.
+fn data_dir_file((state, settings): (&Path, &Path), instance: Instance) -> PathBuf {
+    let name = match instance {
+        Instance::Live => "live",
+        Instance::Dry => "dry",
+    };
+    state.join(format!("settings-{:016x}.{name}", data_key(settings)))
+}
+
+/// Stores the `SNIPER_DATA` of a bot for [`running_data_dir`].
+///
+/// # Errors
+///
+/// Returns the error of the state directory.
+pub fn store_data_dir(data: &Path, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
+    private::make_directory(place.0)?;
+    fs::write(data_dir_file(place, instance), std::path::absolute(data)?.as_os_str().as_bytes())
+}
+
+/// Returns the `SNIPER_DATA` of the running bot that was started with a settings file (`place`: state
+/// directory and settings file), if no bot runs with `data`, to which the settings lead now. A live
+/// bot goes first.
+pub fn running_data_dir(data: &Path, place: (&Path, &Path)) -> Option<PathBuf> {
+    let is_open =
+        |data: &Path, instance| ControlAddress::new(data, Some(place.0), instance).is_open();
+    [&[Instance::Live][..], &[Instance::Dry, Instance::Live]].into_iter().find_map(|instances| {
+        let instance = *instances.first()?;
+        let other = fs::read(data_dir_file(place, instance)).ok()?;
+        let other = PathBuf::from(OsString::from_vec(other));
+        let is_other = data_key(&other) != data_key(data) && is_open(&other, instance);
+        let is_moved = is_other && !instances.iter().any(|instance| is_open(data, *instance));
+        is_moved.then_some(other)
+    })
 }
 
 /// Listens until it is dropped.

@@ -114,8 +114,12 @@ impl PauseFile {
         Ok(PausedNames { entries, groups })
     }
 
-    /// Replaces the file as a whole.
-    fn store(&self, names: &PausedNames) -> Result<(), PauseError> {
+    /// Replaces the file as a whole. Only for the bot that uses it, or while none runs.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`PauseError`] if it cannot be written.
+    pub fn store(&self, names: &PausedNames) -> Result<(), PauseError> {
         let PausedNames { entries, groups } = names.clone();
         let content = FileContent { format: FORMAT, entries, groups };
         let written = serde_json::to_vec(&content).map_err(io::Error::from);

@@ -49,17 +49,20 @@ impl EntryPlan {
     /// Assigns the entries of a new whitelist to the slots of the ledger.
     ///
     /// An entry that gets a name takes over the usage of the removed entry for the same item, if there
-    /// is exactly one removed and one new entry for it. Returns the other new entries for an item of
-    /// which a removed entry has bought something: its usage would no longer count.
+    /// is exactly one removed and one new entry for it and the ledger does not know the name. Returns
+    /// the other new entries for an item of which a removed entry has bought something: its usage
+    /// would no longer count.
     pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
         let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
         let mut removed: HashMap<&ItemPattern, Vec<&WhitelistEntry>> = HashMap::new();
         for entry in old.iter().filter(|entry| !keys.contains(&EntryKey::of(entry))) {
             removed.entry(&entry.item).or_default().push(entry);
         }
+        // Also an entry that the ledger knows from an earlier whitelist counts from its own usage.
+        let before: HashSet<EntryKey> = old.iter().map(EntryKey::of).collect();
         let mut added: HashMap<&ItemPattern, Vec<usize>> = HashMap::new();
         for (index, entry) in new.iter().enumerate() {
-            if self.table.slot(&EntryKey::of(entry)).is_none() {
+            if !before.contains(&EntryKey::of(entry)) {
                 added.entry(&entry.item).or_default().push(index);
             }
         }
@@ -69,6 +72,7 @@ impl EntryPlan {
             if let ([index], [from]) = (indices.as_slice(), before.as_slice())
                 && let Some(to) = new.get(*index).filter(|to| to.name.is_some())
                 && from.name.is_none()
+                && self.table.slot(&EntryKey::of(to)).is_none()
             {
                 self.rename(&EntryKey::of(from), EntryKey::of(to));
                 continue;
@@ -283,6 +287,26 @@ mod tests {
         let more = [old[0].clone(), old[1].clone(), old[2].clone(), priced(Some("e"), 1)];
         assert_eq!(lost(&more), [0_usize; 0]);
         assert_eq!(lost(&old[..1]), [0_usize; 0]);
+    }
+
+    #[test]
+    fn an_entry_that_was_replaced_before_is_not_replaced_back_silently() {
+        let (five, six) = ([priced(None, 5)], [priced(None, 6)]);
+        let mut ledger = Ledger::in_memory(budget(), &five, false);
+        assert_eq!(reload(&mut ledger, budget(), (&five, &six)), [], "nothing was bought");
+        (1..=3).for_each(|n| buy(&mut ledger, n, 0));
+        let usage = EntryUsage { quantity: 3, total: coins(3) };
+        let lost = ledger.entry_plan().set(&six, &five);
+        assert_eq!(lost, [LostCount { entry: 0, usage }]);
+        // A name that the ledger knows keeps its own usage.
+        let named = [priced(Some("a"), 5)];
+        assert_eq!(reload(&mut ledger, budget(), (&[], &named)), []);
+        (4..=5).for_each(|n| buy(&mut ledger, n, 0));
+        assert_eq!(reload(&mut ledger, budget(), (&[], &six)), []);
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&six, &named), [LostCount { entry: 0, usage }]);
+        let slot = plan.table.slot(&EntryKey::of(&named[0])).unwrap();
+        assert_eq!(plan.table.used(slot), EntryUsage { quantity: 2, total: coins(2) });
     }
 
     #[test]

@@ -21,6 +21,8 @@ const NAMES_MIN: usize = 1_000;
 pub struct KnownNames {
     /// By the name in lower case.
     items: HashMap<String, KnownItem>,
+    /// Set if these are so many that an unknown name is probably wrong.
+    are_all: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -32,17 +34,17 @@ struct KnownItem {
 }
 
 impl KnownNames {
-    /// Collects the names of a book. Returns `None` if these are too few to be all items.
-    pub fn of(book: &PriceBook) -> Option<Self> {
+    /// Collects the names of a book.
+    #[cfg(test)]
+    pub fn of(book: &PriceBook) -> Self {
         Self::with_recorded(book, [])
     }
 
-    /// Collects the names of a book, and the market names of a recording. Returns `None` if these are
-    /// too few to be all items.
+    /// Collects the names of a book, and the market names of a recording.
     pub fn with_recorded<'n>(
         book: &PriceBook,
         recorded: impl IntoIterator<Item = &'n str>,
-    ) -> Option<Self> {
+    ) -> Self {
         let mut items: HashMap<String, KnownItem> = HashMap::new();
         for (base, variant, _quotes) in book.rows() {
             for name in listing_bases(base, variant.phase()) {
@@ -64,7 +66,12 @@ impl KnownNames {
                 item.variants.push(variant);
             }
         }
-        (NAMES_MIN <= items.len()).then_some(Self { items })
+        Self { are_all: NAMES_MIN <= items.len(), items }
+    }
+
+    /// Returns `true` if an unknown name is probably wrong.
+    pub const fn are_all(&self) -> bool {
+        self.are_all
     }
 
     fn item(&self, name: &str) -> Option<&KnownItem> {
@@ -151,7 +158,7 @@ pub(crate) mod tests {
         let recorded =
             ["★ StatTrak™ Kukri Knife | Fade (Factory New)", "AK-47 | Redline (Well-Worn)"];
         let book = book_of(&["AK-47 | Redline (Field-Tested)"]);
-        let names = KnownNames::with_recorded(&book, recorded).unwrap();
+        let names = KnownNames::with_recorded(&book, recorded);
         assert!(
             names.is_known("Kukri Knife | Fade") && names.is_only_recorded("Kukri Knife | Fade")
         );
@@ -160,7 +167,8 @@ pub(crate) mod tests {
         let wears = [Wear::FieldTested, Wear::WellWorn];
         assert_eq!(names.wears("AK-47 | Redline", (false, false)).as_deref(), Some(&wears[..]));
         let few = KnownNames::with_recorded(&PriceBook::default(), recorded);
-        assert!(few.is_none(), "two names are not all items");
+        assert!(names.are_all() && !few.are_all(), "two names are not all items");
+        assert_eq!(few.corrected("ak-47 | redline"), Some("AK-47 | Redline"));
     }
 
     #[test]
@@ -170,8 +178,7 @@ pub(crate) mod tests {
             "★ Karambit | Doppler Phase 2 (Factory New)",
             "★ Bayonet | Doppler (Factory New)",
             "★ Karambit | Doppler Sapphire (Factory New)",
-        ]))
-        .unwrap();
+        ]));
         assert_eq!(names.corrected("ak-47 | REDLINE"), Some("AK-47 | Redline"));
         assert_eq!(names.corrected("AK-47 | Redline"), None);
         assert_eq!(names.corrected("AK-47 | Redlien"), None);
@@ -191,8 +198,7 @@ pub(crate) mod tests {
             "AK-47 | Redline (Minimal Wear)",
             "StatTrak™ AK-47 | Redline (Well-Worn)",
             "★ Karambit",
-        ]))
-        .unwrap();
+        ]));
         let wears = |name, variant| names.wears(name, variant);
         let expected = vec![Wear::MinimalWear, Wear::FieldTested];
         assert_eq!(wears("AK-47 | Redline", (false, false)), Some(expected));
@@ -203,6 +209,6 @@ pub(crate) mod tests {
 
     #[test]
     fn a_short_list_is_no_list_of_all_items() {
-        assert!(KnownNames::of(&PriceBook::default()).is_none());
+        assert!(!KnownNames::of(&PriceBook::default()).are_all());
     }
 }

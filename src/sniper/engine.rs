@@ -144,6 +144,8 @@ pub struct Engine<B> {
     pub(super) pauses: PauseRecorder,
     /// Paused names that the whitelist does not have.
     pub(super) absent_pauses: PausedNames,
+    /// Number of changes of what is paused.
+    pub(super) pause_version: u64,
     /// `None` unless the budget is shared.
     pub(super) sharing: Option<Box<EngineSharing>>,
     near_misses: NearMissLog,
@@ -208,6 +210,7 @@ impl<B: OrderSender> Engine<B> {
             alerting: EngineAlerts::default(),
             pauses: PauseRecorder::default(),
             absent_pauses: PausedNames::default(),
+            pause_version: 0,
             sharing: None,
             near_misses: NearMissLog::default(),
             notified: Notified::default(),

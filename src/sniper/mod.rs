@@ -23,7 +23,7 @@ pub mod held;
 pub mod near_misses;
 mod notified;
 mod ordered_item;
-mod pauses;
+pub mod pauses;
 pub mod queue;
 pub mod rules;
 pub mod sharing;

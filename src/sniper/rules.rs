@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Engine, Now, OrderSender};
+use super::{Engine, Now, OrderSender, pauses::PreparedPauses};
 use crate::{
     domain::{trade::Trade, wanted_items::WantedItems},
     ledger::rules::LedgerRules,
@@ -24,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Rules {
     pub whitelist: Arc<Whitelist>,
+    pub pauses: PreparedPauses,
     /// For each entry, the position of the same entry in the whitelist before.
     pub previous: Vec<Option<usize>>,
     pub ledger: LedgerRules,
@@ -67,7 +68,11 @@ impl<B: OrderSender> Engine<B> {
         now: Now,
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
-        let Rules { whitelist, previous, ledger, prices, other_sources, max_wait } = rules;
+        let Rules { whitelist, mut pauses, previous, ledger, prices, other_sources, max_wait } =
+            rules;
+        if pauses.version != self.pause_version {
+            pauses = self.current_pauses().prepare(&whitelist, &previous);
+        }
         // They name entries by position.
         self.record_items();
         for order in self.pending.values_mut() {
@@ -77,8 +82,6 @@ impl<B: OrderSender> Engine<B> {
             before.and_then(|at| self.match_counts.get(at)).copied().unwrap_or_default()
         };
         let match_counts: Vec<u64> = previous.iter().map(count).collect();
-        whitelist.pause_as(&self.whitelist, &previous);
-        let paused = self.paused_names();
         self.activity.clear_near_misses();
         self.max_wait = max_wait;
         if let Some(sources) = other_sources {
@@ -101,8 +104,8 @@ impl<B: OrderSender> Engine<B> {
             _match_counts: std::mem::replace(&mut self.match_counts, match_counts),
             _previous: previous,
         };
-        // By name, as a restart does: an edited entry without a name is another one by its conditions.
-        self.pause_all(paused);
+        self.absent_pauses = pauses.absent;
+        self.pauses.record(|| pauses.names);
         let view = PriceView::new(&self.prices, now.wall);
         let entry_of = |trade: &Trade<'_>| match self.whitelist.decide_with(trade, view) {
             Decision::Matched(entry) => Some(entry),
@@ -113,7 +116,6 @@ impl<B: OrderSender> Engine<B> {
             self.stats.skip("no longer on the whitelist");
         }
         replaced.dropped = dropped;
-        self.record_pauses();
         replaced
     }
 }

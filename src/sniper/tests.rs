@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use super::{
     OrderSender,
     engine::{Engine, Executor, HELD_MAX, Now, QUEUED_MAX},
+    pauses::PreparedPauses,
     rules::Rules,
 };
 use crate::{
@@ -216,6 +217,7 @@ fn new_rules_decide_held_and_later_listings_again() {
     let recorder = session.engine.ledger().rules_recorder();
     let rules = Rules {
         whitelist: Arc::new(Whitelist::new(new)),
+        pauses: PreparedPauses::default(),
         previous: vec![None, Some(0)],
         ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),

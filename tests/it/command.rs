@@ -621,6 +621,105 @@ fn names_of_an_own_recording_are_known() {
     assert_eq!(text.matches("AK-47 | Redline`").count(), 1, "{text}");
 }
 
+/// Settings of one entry, as in the tests of recordings.
+const ONE_ENTRY: &str = "[budget]\nmax_price = 500\ntotal = 1000\nmin_balance = 0\n\
+                         max_buys_per_minute = 9\n[[whitelist]]\nname = \"knife\"\n\
+                         item = \"Ursus Knife\"\nmax_price = 250\n";
+
+/// Runs a command whose standard output has no reader. Returns its exit code and standard error.
+fn run_without_reader(workspace: &Workspace, args: &[&str]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = workspace.command(args);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    // The command holds the writing end.
+    drop(command);
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), err(&output))
+}
+
+/// As in `sniper check | head -1`.
+#[test]
+fn a_closed_pipe_is_no_error_of_a_command_that_only_reads() {
+    let market = SimServer::start(SimSettings::default()).unwrap();
+    let workspace = Workspace::new()
+        .file("sniper.toml", ONE_ENTRY)
+        .at(&market)
+        .variable("CSGOROLL_SESSION", &market.session());
+    assert_eq!(workspace.run(&["run", "--live", "--for", "1s"]).status.code(), Some(0));
+    write_recording(&workspace.directory.path().join("data/recordings/session"));
+    for args in [
+        &["check"][..],
+        &["check", "--json"],
+        &["config", "show"],
+        &["config", "show", "--json"],
+        &["markets"],
+        &["whitelist", "list"],
+        &["whitelist", "export"],
+        &["prices", "status"],
+        &["profit"],
+        &["status"],
+        &["health"],
+        &["ledger"],
+        &["ledger", "list"],
+        &["ledger", "export"],
+        &["ledger", "export", "--json"],
+        &["ledger", "verify"],
+        &["replay"],
+        &["replay", "--all"],
+        &["replay", "--all", "--json"],
+        &["completions", "bash"],
+        &["man"],
+        &["help"],
+    ] {
+        let open = workspace.run(args);
+        let (code, error) = run_without_reader(&workspace, args);
+        assert_eq!(code, open.status.code(), "{args:?}: {error}");
+        assert!(!error.contains("cannot ") && !error.contains("panic"), "{args:?}: {error}");
+    }
+}
+
+/// The result of `--json` is the last line of standard output, and would be lost.
+#[test]
+fn with_json_a_run_ends_if_standard_output_has_no_reader() {
+    let workspace = Workspace::new();
+    let (code, error) = run_without_reader(&workspace, &["demo", "--for", "1h", "--json"]);
+    assert_eq!(code, Some(74), "{error}");
+    assert!(error.contains("the log output was closed"), "{error}");
+}
+
+/// Without prices of the item nothing corrects it, so that the user has to.
+#[test]
+fn an_item_in_another_case_is_named() {
+    let entry = "[[whitelist]]\nitem = \"ak-47 | REDLINE\"\nmax_price = 5\n";
+    let workspace = Workspace::new().file("sniper.toml", entry);
+    let text = |args: &[&str]| {
+        let output = workspace.run(args);
+        out(&output) + &err(&output)
+    };
+    let expected = "`ak-47 | REDLINE` matches no listing: names begin with a capital letter";
+    assert!(text(&["check"]).contains(expected), "{}", text(&["check"]));
+    assert!(text(&["run", "--for", "1ms"]).contains(expected));
+    let directory = workspace.directory.path().join("data/recordings/session");
+    write_recording(&directory);
+    let raw = listing_message("n", "AK-47 | Redline (Field-Tested)", "1.00");
+    let line = serde_json::json!({"ns": 1_772_352_000_000_000_000_u64, "conn": 1, "raw": raw});
+    fs::write(directory.join("CSGOROLL/listings.jsonl"), format!("{line}\n")).unwrap();
+    let expected = "`ak-47 | REDLINE` matches no listing: the market writes `AK-47 | Redline`";
+    assert!(text(&["check"]).contains(expected), "{}", text(&["check"]));
+    // A stored price corrects it for every command, also if it is the only one.
+    let prices = "[prices]\ncoin_usd = 1\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
+                  path = \"prices.csv\"\nunit = \"usd\"\n";
+    let csv = "name,ask\nAK-47 | Redline (Field-Tested),1\n";
+    let workspace = Workspace::new().file("sniper.toml", &format!("{prices}{entry}"));
+    fs::write(workspace.directory.path().join("prices.csv"), csv).unwrap();
+    assert_eq!(workspace.run(&["prices", "update"]).status.code(), Some(0));
+    let exported = out(&workspace.run(&["whitelist", "export"]));
+    assert!(exported.contains("AK-47 | Redline"), "{exported}");
+    let checked = out(&workspace.run(&["check"]));
+    assert!(!checked.contains("matches no listing"), "{checked}");
+}
+
 /// A listing as the market sends it.
 fn listing_message(id: &str, name: &str, price: &str) -> String {
     let price: Value = serde_json::from_str(price).unwrap();

@@ -117,6 +117,11 @@ fn the_unit_restarts_the_bot_except_after_mistakes_of_its_user_and_waits_for_its
     assert_eq!(value(&unit, "Restart"), "on-failure");
     let kept: Vec<&str> = value(&unit, "RestartPreventExitStatus").split(' ').collect();
     assert_eq!(kept, ["2", &EXIT_CONFIG.to_string()]);
+    assert_eq!(
+        value(&unit, "RestartForceExitStatus"),
+        "SIGHUP",
+        "systemd takes it for a clean end"
+    );
     assert!(value(&unit, "TimeoutStopSec").parse::<u64>().unwrap() > GRACE_PERIOD.as_secs());
     assert_eq!(value(&unit, "Type"), "notify");
     assert!(value(&unit, "WatchdogSec").parse::<u64>().unwrap() >= 30);

@@ -45,7 +45,7 @@ fn code(source: &Source) -> String {
     while let Some(line) = lines.next() {
         let attribute = line.trim_start();
         if attribute.starts_with("#[cfg(test)]") || attribute.starts_with("#[cfg(all(test") {
-            skip_item(&mut lines);
+            skip_item(line, &mut lines);
         } else if !attribute.starts_with("//") {
             let line = line.split(" // ").next().unwrap_or_default();
             // Text between quotes is not code.
@@ -56,18 +56,22 @@ fn code(source: &Source) -> String {
     kept
 }
 
-/// Skips one item: up to its `;`, or to the brace that closes its first one.
-fn skip_item<'a>(lines: &mut impl Iterator<Item = &'a str>) {
-    let mut depth = 0;
+/// Skips one item: one line, or up to the brace below its first letter. The braces are not counted,
+/// because those in a text need not be in pairs.
+fn skip_item<'a>(attribute: &str, lines: &mut impl Iterator<Item = &'a str>) {
+    let indent = attribute.len() - attribute.trim_start().len();
+    let mut is_first = true;
     for line in lines {
-        let is_attribute = depth == 0 && line.trim_start().starts_with("#[");
-        depth += line.matches('{').count();
-        let closed = line.matches('}').count();
-        let is_item = line.contains('{') || closed > 0 || line.trim_end().ends_with(';');
-        depth = depth.saturating_sub(closed);
-        if depth == 0 && is_item && !is_attribute {
+        if is_first && line.trim_start().starts_with("#[") {
+            continue;
+        }
+        let has_end = line.trim_end().ends_with([';', ',', '}']);
+        let is_end =
+            line.len() - line.trim_start().len() == indent && line.trim_start().starts_with('}');
+        if is_end || is_first && has_end {
             return;
         }
+        is_first = false;
     }
 }
 
@@ -208,7 +212,7 @@ fn market_names(source: &Source) -> Vec<String> {
     let mut lines = source.text.lines();
     while let Some(line) = lines.next() {
         if line.trim_start().starts_with("#[cfg(test)]") {
-            skip_item(&mut lines);
+            skip_item(line, &mut lines);
         } else if line.to_ascii_lowercase().contains("csgoroll") {
             found.push(format!("{}: {}", source.path, line.trim()));
         }
@@ -285,6 +289,10 @@ fn these_checks_find_what_they_look_for() {
     assert_eq!(found("use super::high::Thing;\n"), 0);
     assert_eq!(found("// crate::high\n#[cfg(test)]\nmod tests {\n    use crate::high::T;\n}\n"), 0);
     assert_eq!(found("#[cfg(test)]\nuse crate::high::T;\nfn f() { crate::high::g() }\n"), 1);
+    let braces =
+        "#[cfg(test)]\nmod tests {\n    const A: &str = \"}}}\";\n    use crate::high::T;\n}\n";
+    assert_eq!(found(braces), 0);
+    assert_eq!(found(&format!("{braces}use crate::high::T;\n")), 1);
     let shared = |code: &str| shared_wire_code("src/sim/csgoroll/feed.rs", code).len();
     assert_eq!(shared("use crate::{config::Generation, domain::money::Amount};\n"), 0);
     assert_eq!(shared("use crate::markets::csgoroll::operations::JOIN;\n"), 1);

@@ -5,9 +5,22 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
+};
+
+use sniper::{
+    clock,
+    config::{Config, Sources},
+    domain::{
+        money::{Amount, Decimals},
+        outcome::{Outcome, RejectReason},
+        trade::{KeyedBy, TradeId},
+    },
+    ledger::{AccountReading, Ledger, LedgerLocation, OrderRequest},
+    sim::{SimServer, SimSettings},
 };
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -43,7 +56,7 @@ impl Drop for Running {
 }
 
 /// Starts a command with the terminal as its standard input, output and error.
-fn start(args: &[&str], directory: &std::path::Path, terminal: &File) -> Running {
+fn start(args: &[&str], directory: &Path, terminal: &File) -> Running {
     let side = || Stdio::from(terminal.try_clone().unwrap());
     let (program, args) = args.split_first().unwrap();
     let mut command = Command::new(program);
@@ -162,6 +175,83 @@ fn slow_site() -> std::net::SocketAddr {
         }
     });
     address
+}
+
+/// Writes a recording whose replay takes a while.
+fn write_long_recording(directory: &Path) {
+    let folder = directory.join("CSGOROLL");
+    fs::create_dir_all(&folder).unwrap();
+    let manifest = r#"{"complete":true,"sources":[{"source":"csgoroll","symbol":"CSGOROLL","stream":"listings","file":"CSGOROLL/listings.jsonl"}]}"#;
+    fs::write(directory.join("session_manifest.json"), manifest).unwrap();
+    let line = |number: u64| format!("{{\"ns\":{number},\"conn\":1,\"raw\":\"{{}}\"}}\n");
+    let lines: String = (1..=200_000).map(line).collect();
+    fs::write(folder.join("listings.jsonl"), lines).unwrap();
+}
+
+/// Writes a ledger whose orders do not fit into a pipe.
+fn write_orders(directory: &Path) {
+    let sources = Sources {
+        lookup: &|_name| None,
+        directory,
+        config_file: None,
+        live: false,
+        decimals: |_market| Decimals::Two,
+    };
+    let Config { budget, whitelist, data_dir, .. } = Config::load(&sources).unwrap().config;
+    let (place, start) = (LedgerLocation::new(&data_dir, "market.example"), clock::now());
+    let mut ledger = Ledger::open(&place, budget, &whitelist, start).unwrap();
+    ledger.bind("account").unwrap();
+    let nothing = AccountReading { trades: &[], complete: true, started: start };
+    drop(ledger.reconcile(&nothing, Some(Amount::from_cents(100_000)), start));
+    for number in 0..600_u32 {
+        let now = start.plus(Duration::from_secs(60) * number);
+        let id = TradeId::new(&format!("{number:0>60}")).unwrap();
+        let (keyed_by, price) = (KeyedBy::Id, Amount::from_cents(100));
+        let request = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
+        let deadline = Instant::now() + DEADLINE;
+        while let Err(rejection) = ledger.reserve(request, now) {
+            assert!(Instant::now() < deadline, "{rejection}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        ledger.sent(&request.key(), now).unwrap();
+        let rejected = Outcome::Rejected(RejectReason::Taken);
+        drop(ledger.settle(&request.key(), &rejected, now).unwrap());
+    }
+}
+
+/// Progress is for the user at the terminal, also while the result goes to a file.
+#[test]
+fn capture_replay_and_export_show_progress_while_their_output_goes_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let market = SimServer::start(SimSettings::default()).unwrap();
+    let settings = "[budget]\nmax_price = 500\ntotal = 1000\nmin_balance = 0\n\
+                    max_buys_per_minute = 9\n[[whitelist]]\nitem = \"Ursus Knife\"\nmax_price = 250\n";
+    fs::write(directory.path().join("sniper.toml"), settings).unwrap();
+    let dotenv = market.environment().into_iter().map(|(name, value)| format!("{name}={value}\n"));
+    fs::write(directory.path().join(".env"), dotenv.collect::<String>()).unwrap();
+    // Starts a command with a terminal as its standard error, and a pipe that nobody reads.
+    let start = |args: &[&str]| {
+        let (controller, program) = terminal();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+        command.args(args).current_dir(directory.path()).env_clear().env("TERM", "xterm");
+        let running = command.stdin(Stdio::null()).stdout(writer).stderr(program).spawn().unwrap();
+        (Running(running), controller, reader)
+    };
+    let shows = |text: &str, (mut running, controller, reader): (Running, File, _)| {
+        let (mut seen, mut bytes) = (Vec::new(), [0; 256]);
+        while !String::from_utf8_lossy(&seen).contains(text) {
+            let read = std::io::Read::read(&mut &controller, &mut bytes).unwrap();
+            seen.extend_from_slice(&bytes[..read]);
+        }
+        running.0.kill().unwrap();
+        drop::<std::io::PipeReader>(reader);
+    };
+    shows("Recording", start(&["capture", "--out", "recordings", "--for", "1h"]));
+    write_long_recording(&directory.path().join("data/recordings/session"));
+    shows("Replaying", start(&["replay"]));
+    write_orders(directory.path());
+    shows("Exporting", start(&["ledger", "export"]));
 }
 
 /// Long work shows its progress on a terminal, and nothing of it where there is none.

@@ -30,10 +30,7 @@ use super::{
 use crate::{
     account::prices::PriceStore,
     clock,
-    config::{
-        Loaded,
-        load::{data_directories, process_environment},
-    },
+    config::Loaded,
     domain::{time::UnixMs, trade::TradeId},
     ledger::{
         Ledger, LedgerError, LedgerLocation,
@@ -190,15 +187,16 @@ pub fn at<T: Termination>(
     command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
     let loaded = context.load(false);
-    let (data, state) = match &loaded {
-        Ok(loaded) => (loaded.config.data_dir.clone(), loaded.config.state_dir.clone()),
-        Err(_invalid) => {
-            // The command also runs if stderr is closed.
-            drop(writeln!(io::stderr().lock(), "The settings are invalid; see: sniper check"));
-            data_directories(&process_environment, Path::new("."), context.shared.config.as_deref())
-        }
-    };
+    if loaded.is_err() {
+        // The command also runs if stderr is closed.
+        drop(writeln!(io::stderr().lock(), "The settings are invalid; see: sniper check"));
+    }
+    let (data, state) = context.data_directories();
     let (data, state) = (&*data, state.as_deref());
+    if loaded.as_ref().is_ok_and(|loaded| loaded.config.data_dir != data) {
+        let note = "The running bot started with another `market` or SNIPER_DATA; its data is in";
+        drop(writeln!(io::stderr().lock(), "{note} {data:?}"));
+    }
     if let Some(copy) = LedgerReader::copy_of(data, state) {
         let note = "No ledger in SNIPER_DATA; showing the copy that was saved when it was lost";
         // The note is optional: the command also runs if stderr is closed.
@@ -400,15 +398,16 @@ impl LedgerCommands<'_> {
     fn export(&mut self, as_csv: bool) -> Result<(), LedgerCommandError> {
         let reader = self.open_reader()?;
         let lines = reader.state().intents().iter();
-        if self.as_json && !as_csv {
-            let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-            let counter = ProgressCounter::default();
-            let count = ProgressCount::UpTo(count, "orders");
-            let progress = Progress::start("Exporting", &count, counter.clone());
-            let lines = lines.map(|intent| {
-                counter.add(1);
-                Ok(ExportRow::of(&reader, intent)?.to_json())
-            });
+        let as_rows = as_csv || !self.as_json;
+        let count = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+        let counter = ProgressCounter::default();
+        let start =
+            || Progress::start("Exporting", &ProgressCount::UpTo(count, "orders"), counter.clone());
+        // On the same terminal, the rows show it.
+        let progress = (!as_rows || !io::stdout().is_terminal()).then(start);
+        let lines = lines.inspect(|_intent| counter.add(1));
+        if !as_rows {
+            let lines = lines.map(|intent| Ok(ExportRow::of(&reader, intent)?.to_json()));
             let lines = lines.collect::<Result<Vec<_>, LedgerError>>()?;
             drop(progress);
             return self.print(&json!({ "intents": lines }), "");
@@ -533,7 +532,11 @@ impl LedgerCommands<'_> {
     }
 
     /// Prints the value as JSON, or the text.
-    fn print(&mut self, value: &serde_json::Value, text: &str) -> Result<(), LedgerCommandError> {
+    pub(super) fn print(
+        &mut self,
+        value: &serde_json::Value,
+        text: &str,
+    ) -> Result<(), LedgerCommandError> {
         if self.as_json {
             writeln!(self.out, "{}", escape_controls(&value.to_string()))?;
         } else {

@@ -71,7 +71,7 @@ pub fn run<F: Future<Output = SessionResult>>(
     for warning in &practice.warnings {
         warn!("{warning}");
     }
-    let source = SettingsSource::practice(practice.environment.clone());
+    let source = SettingsSource::practice(practice.environment.clone(), &practice.loaded);
     let spin = config.speed.spin;
     let summary = block_on_core(spin, trade(config, args, log.reader_gone(), Some(source)))?;
     context.output.summary(practice.close(summary), log)

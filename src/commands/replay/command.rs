@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     domain::time::UnixMs,
     domain::unit,
+    log::OutputStream,
     prices::PercentOfReference,
     sniper::eligibility::Eligibility,
     text::Escaped,
@@ -139,6 +140,10 @@ impl DecisionLines<'_> {
             };
             if let (Err(error), None) = (report::print(&text), &self.failure) {
                 self.failure = Some(error);
+            }
+            if OutputStream::Stdout.is_reader_gone() {
+                // The rest of the recording has no reader, as after `head`.
+                std::process::exit(0);
             }
             return;
         }

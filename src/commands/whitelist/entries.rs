@@ -1,7 +1,7 @@
 //! `sniper whitelist list`, `pause` and `enable`: the entries with what they have bought, and their
 //! pause in a running bot.
 
-use std::{fmt, process::ExitCode};
+use std::{collections::HashSet, fmt, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -22,9 +22,10 @@ use crate::{
         LedgerError, LedgerState,
         control::{ControlError, ControlRequest, Instance},
         entries::{EntryKey, EntryUsage},
+        pauses::{PauseError, PauseFile, PausedNames},
         reader::LedgerReader,
     },
-    text::Escaped,
+    text::{Escaped, error_chain},
 };
 
 /// Maximum width of the column with the names.
@@ -42,6 +43,16 @@ pub struct PausedArgs {
     pub group: Option<String>,
 }
 
+impl PausedArgs {
+    fn done(&self, is_paused: bool) -> String {
+        let what = if self.group.is_some() { "Group" } else { "Entry" };
+        match is_paused {
+            true => format!("{what} paused until it is enabled, also after a restart."),
+            false => format!("{what} enabled."),
+        }
+    }
+}
+
 /// One entry with its usage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ListedEntry {
@@ -53,11 +64,13 @@ struct ListedEntry {
     max_quantity: u32,
     spent: Amount,
     max_total: Option<Amount>,
+    state: &'static str,
 }
 
 impl ListedEntry {
-    fn new(entry: &WhitelistEntry, used: EntryUsage) -> Self {
+    fn new(entry: &WhitelistEntry, used: EntryUsage, state: &'static str) -> Self {
         Self {
+            state,
             label: entry.label().to_owned(),
             has_name: entry.name.is_some(),
             group: entry.group_name().map(str::to_owned),
@@ -76,6 +89,7 @@ impl ListedEntry {
     fn to_json(&self) -> Value {
         json!({
             "entry": self.label,
+            "state": self.state,
             "has_name": self.has_name,
             "group": self.group,
             "max_price": self.max_price.to_string(),
@@ -139,9 +153,16 @@ impl EntryListing {
         };
         let used: std::collections::HashMap<&EntryKey, EntryUsage> =
             reader.iter().flat_map(|reader| reader.state().entries()).collect();
+        // Without a ledger there were dry runs only.
+        let instance = if reader.is_some() { Instance::Live } else { Instance::Dry };
+        let names = PauseFile::new(&config.data_dir, instance).load().map_err(rejected)?;
+        let paused: HashSet<String> = names.entries.into_iter().collect();
         let listed = |entry: &WhitelistEntry| {
             let used = used.get(&EntryKey::of(entry)).copied().unwrap_or_default();
-            ListedEntry::new(entry, used)
+            let in_group = |group: &str| names.groups.iter().any(|name| name == group);
+            let is_paused =
+                paused.contains(entry.label()) || entry.group_name().is_some_and(in_group);
+            ListedEntry::new(entry, used, if is_paused { "paused" } else { "on" })
         };
         let entries = config.whitelist.iter().map(listed).collect();
         let mut empty = LedgerState::new(config.budget.clone(), false);
@@ -182,23 +203,24 @@ impl fmt::Display for EntryListing {
         let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "{:<width$} {:>10} {:>7} {:>10} {:>12}",
-            "entry", "max price", "bought", "left", "spent"
+            "{:<width$} {:>10} {:>7} {:>10} {:>12}{:14} {}",
+            "entry", "max price", "bought", "left", "spent", "", "state"
         )?;
         for (entry, label) in self.entries.iter().zip(&labels) {
-            let ListedEntry { max_price, bought, spent, .. } = entry;
-            write!(
+            let ListedEntry { max_price, bought, spent, state, .. } = entry;
+            let total = entry.max_total.map(|total| format!(" of {total}")).unwrap_or_default();
+            writeln!(
                 f,
-                "{label:<width$} {max_price:>10} {bought:>7} {:>10} {spent:>12}",
+                "{label:<width$} {max_price:>10} {bought:>7} {:>10} {spent:>12}{total:14} {state}",
                 entry.left()
             )?;
-            match entry.max_total {
-                Some(total) => writeln!(f, " of {total}")?,
-                None => writeln!(f)?,
-            }
         }
         self.write_groups(f)
     }
+}
+
+fn rejected(error: PauseError) -> LedgerCommandError {
+    LedgerCommandError::Rejected(error_chain(&error))
 }
 
 /// Prints the entries with what they have bought and may still buy.
@@ -214,13 +236,22 @@ pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pauses or enables the entries with this label, or of this group, in each running bot.
+/// Pauses or enables the entries with this label, or of this group, in each running bot. Without one,
+/// in the next run.
 pub(super) fn set_paused(
     context: CommandContext<'_>,
     what: &PausedArgs,
     is_paused: bool,
 ) -> Result<ExitCode, AppError> {
-    ledger::at(context, |commands| commands.set_paused(what, is_paused))
+    let load = || context.load_with_names(false);
+    ledger::at(context, |commands| match commands.set_paused(what, is_paused) {
+        Err(LedgerCommandError::Control(ControlError::NotRunning)) => {
+            let config =
+                load().map_err(|error| LedgerCommandError::Rejected(error.chain()))?.config;
+            commands.set_paused_at_rest(&config.whitelist, what, is_paused)
+        }
+        done => done,
+    })
 }
 
 impl LedgerCommands<'_> {
@@ -242,11 +273,43 @@ impl LedgerCommands<'_> {
             last = request_status(&self.control_address(instance), &request)?.or(last);
         }
         let status = last.ok_or(ControlError::NotRunning)?;
-        let what = if what.group.is_some() { "Group" } else { "Entry" };
-        let done = match is_paused {
-            true => format!("{what} paused until it is enabled, also after a restart."),
-            false => format!("{what} enabled."),
+        self.print_change(&status, &what.done(is_paused))
+    }
+
+    fn set_paused_at_rest(
+        &mut self,
+        whitelist: &[WhitelistEntry],
+        what: &PausedArgs,
+        is_paused: bool,
+    ) -> Result<(), LedgerCommandError> {
+        let group = what.group.as_deref();
+        let is_meant = |entry: &&WhitelistEntry| match group {
+            Some(_) => entry.group_name() == group,
+            None => what.entry.as_deref() == Some(entry.label()),
         };
-        self.print_change(&status, &done)
+        let meant: Vec<&WhitelistEntry> = whitelist.iter().filter(is_meant).collect();
+        if meant.is_empty() {
+            let reason = "no whitelist entry has this name or group; see: sniper whitelist list";
+            return Err(LedgerCommandError::Rejected(reason.to_owned()));
+        }
+        for instance in [Instance::Live, Instance::Dry] {
+            let file = PauseFile::new(self.folder, instance);
+            let PausedNames { mut entries, mut groups } = file.load().map_err(rejected)?;
+            entries.retain(|name| meant.iter().all(|entry| entry.label() != name));
+            if is_paused {
+                entries.extend(meant.iter().map(|entry| entry.label().to_owned()));
+                groups.extend(group.map(str::to_owned));
+            } else {
+                // With one of its entries enabled, a group is not paused as a whole.
+                groups.retain(|name| {
+                    meant.iter().all(|entry| entry.group_name() != Some(name.as_str()))
+                });
+            }
+            file.store(&PausedNames { entries, groups }).map_err(rejected)?;
+        }
+        let value = json!({ "running": false, "paused": is_paused });
+        let text =
+            format!("{}\nNo bot is running: this applies to the next run.\n", what.done(is_paused));
+        self.print(&value, &text)
     }
 }

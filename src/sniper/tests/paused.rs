@@ -1,15 +1,24 @@
 //! Paused entries, and the snapshot for other threads.
 
-use std::sync::mpsc::sync_channel;
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::sync_channel,
+    },
+    thread,
+};
 
 use super::*;
 use crate::{
     ledger::{
         control::{ControlReply, ControlRequest, PendingRequest},
+        pauses::{PauseRecorder, PausedNames},
         status::FeedStatus,
     },
     sniper::{
+        Sniper,
         activity::{MatchResult, OrderProgress},
+        pauses::Pauses,
         view::SessionView,
     },
 };
@@ -108,10 +117,93 @@ fn a_snapshot_has_orders_matches_near_misses_and_counts() {
     assert_eq!(view.latency.read().count(), 1);
 }
 
+/// Prepares the rules of a reload that keeps the entries in their order.
+fn prepared(engine: &mut Engine<FakeOrderSender>, pauses: &Pauses) -> Rules {
+    let entries = engine.whitelist.entries().to_vec();
+    let mut plan = engine.ledger().entry_plan();
+    assert_eq!(plan.set(&entries, &entries), []);
+    let recorder = engine.ledger().rules_recorder();
+    let previous: Vec<_> = (0..entries.len()).map(Some).collect();
+    let whitelist = Arc::new(Whitelist::new(entries));
+    Rules {
+        pauses: pauses.prepare(&whitelist, &previous),
+        whitelist,
+        previous,
+        ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
+        prices: PriceSnapshot::default(),
+        other_sources: None,
+        max_wait: Duration::from_secs(1),
+    }
+}
+
+#[test]
+fn a_pause_while_a_reload_is_prepared_is_kept() {
+    let mut session = two_entries();
+    session.set_paused("second", true);
+    let pauses = session.engine.current_pauses();
+    let rules = prepared(&mut session.engine, &pauses);
+    session.set_paused("first", true);
+    session.set_paused("second", false);
+    let now = session.now();
+    let _old = session.engine.replace_rules(rules, now, None);
+    assert_eq!(session.view().whitelist.paused().collect::<Vec<_>>(), [0]);
+}
+
+/// The time is printed and not checked: it depends on the machine.
+#[test]
+fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
+    const ENTRIES: usize = 100_000;
+    const PAUSED: usize = 10_000;
+    let item =
+        |n: usize| if n == 0 { entry().item } else { ItemPattern::Named(format!("Item {n}")) };
+    let named = |n: usize| WhitelistEntry {
+        name: Some(format!("entry {n}")),
+        item: item(n),
+        max_quantity: 1_000_000,
+        ..entry()
+    };
+    let mut session = TestSession::new(Executor::Dry, plenty(), (0..ENTRIES).map(named).collect());
+    let entries = (1..=PAUSED).map(|n| format!("entry {n}")).collect();
+    let names = PausedNames { entries, groups: Vec::new() };
+    assert!(session.engine.restore_pauses(&names, PauseRecorder::default()).is_empty());
+    let pauses = session.engine.current_pauses();
+    let rules = prepared(&mut session.engine, &pauses);
+    let (sniper, is_done) = (Sniper::new(session.engine), AtomicBool::new(false));
+    let (listings, longest, held) = thread::scope(|scope| {
+        let feed = scope.spawn(|| {
+            let (mut listings, mut longest) = (0_u64, Duration::ZERO);
+            while !is_done.load(Ordering::Acquire) || listings < 100 {
+                let begun = Instant::now();
+                sniper.consider(trade(&format!("{listings}"), REDLINE));
+                longest = longest.max(begun.elapsed());
+                listings += 1;
+                thread::sleep(Duration::from_micros(50));
+            }
+            (listings, longest)
+        });
+        thread::sleep(Duration::from_millis(20));
+        let begun = Instant::now();
+        // The lock of a plan, and that of the change.
+        drop(sniper.with_engine(|engine| (engine.ledger().entry_plan(), engine.current_pauses())));
+        let planned = begun.elapsed();
+        let begun = Instant::now();
+        let _old = sniper.with_engine(|engine| engine.replace_rules(rules, Now::read(), None));
+        let held = (planned, begun.elapsed());
+        is_done.store(true, Ordering::Release);
+        let (listings, longest) = feed.join().unwrap();
+        (listings, longest, held)
+    });
+    println!("plan {:?}, change {:?} under the lock; longest decision {longest:?}", held.0, held.1);
+    sniper.with_engine(|engine| {
+        assert_eq!((engine.stats().listings, engine.stats().matched), (listings, listings));
+        assert_eq!(engine.whitelist.paused().count(), PAUSED);
+    });
+}
+
 #[tokio::test]
 async fn a_snapshot_is_built_only_on_request_and_a_reader_is_woken() {
     let session = TestSession::live(plenty());
-    let sniper = crate::sniper::Sniper::new(session.engine);
+    let sniper = Sniper::new(session.engine);
     let watch = sniper.watch();
     let never = watch.next(Duration::from_millis(1)).await;
     assert!(never.is_none(), "nothing runs the session");

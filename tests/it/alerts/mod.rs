@@ -4,4 +4,4 @@
 mod delivery;
 mod heartbeat;
 mod program;
-mod receiver;
+pub(crate) mod receiver;

@@ -51,10 +51,20 @@ impl Program {
     fn spawn(directory: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(output.path().join(name)).unwrap());
-        let child = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        // Without a terminal, and with the signals of a service: `nohup` would ignore SIGHUP. Each of
+        // these programs becomes the next one.
+        let detached: &[&str] = match cfg!(target_os = "linux") {
+            true => &["setsid", "env", "--default-signal=HUP"],
+            false => &["env"],
+        };
+        let (first, rest) = detached.split_first().unwrap();
+        let child = Command::new(first)
+            .args(rest)
+            .arg(env!("CARGO_BIN_EXE_sniper"))
             .args(args)
             .current_dir(directory.path())
             .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .envs(variables.iter().copied())
             // Keeps the program out of the user's home directory.
             .env("XDG_STATE_HOME", directory.path().join("state"))

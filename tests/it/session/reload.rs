@@ -3,6 +3,7 @@
 use std::{
     fs,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -24,13 +25,6 @@ fn command(program: &Program, args: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
-}
-
-/// `nohup` ignores SIGHUP in all programs that it starts.
-fn is_hangup_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -140,7 +134,7 @@ async fn without_a_terminal_sighup_reloads_and_without_a_bot_a_reload_fails() {
     let market = SimServer::start(quiet()).unwrap();
     let program = Program::start(&market, AMPLE_LIMITS, &["run"]);
     until(|| market.stats().feeds_subscribed == 1).await;
-    if fs::File::open("/dev/tty").is_err() && !is_hangup_ignored() {
+    if cfg!(target_os = "linux") {
         write_settings(&program, &AMPLE_LIMITS.replace("total = 100000", "total = 20"));
         program.signal("-HUP");
         until(|| program.out().contains("Budget: total 100000.00 → 20.00")).await;
@@ -152,6 +146,103 @@ async fn without_a_terminal_sighup_reloads_and_without_a_bot_a_reload_fails() {
     let done = command(&stopped, &["reload"]);
     assert_eq!(done.status.code(), Some(1));
     assert!(text(&done.stderr).contains("no bot is running"), "{}", text(&done.stderr));
+}
+
+/// A service manager may send the signal right after the start.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn sighup_before_the_session_runs_is_not_lost() {
+    let market = SimServer::start(quiet()).unwrap();
+    let mut program = Program::start(&market, AMPLE_LIMITS, &["run"]);
+    let tasks = format!("/proc/{}/task", program.child.id());
+    until(|| {
+        let tasks = fs::read_dir(&tasks).into_iter().flatten();
+        let mut names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        names.any(|name| name.is_ok_and(|name| name == "signals\n"))
+    })
+    .await;
+    program.signal("-HUP");
+    until(|| program.out().contains("Settings reloaded (requested by SIGHUP)")).await;
+    program.signal("-TERM");
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+}
+
+/// Amounts of another market are in another unit.
+#[tokio::test]
+async fn another_market_or_data_directory_changes_nothing_and_commands_still_reach_the_bot() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    ready(&program, &market).await;
+    let dotenv = program.directory.path().join(".env");
+    let variables = fs::read_to_string(&dotenv).unwrap()
+        + "WAXPEER_KEY=0123456789abcdef\nSTEAM_TRADE_URL=https://steamcommunity.com/tradeoffer/new/?partner=12345678&token=AbCdEfGh\n";
+    fs::write(&dotenv, &variables).unwrap();
+    let other = AMPLE_LIMITS.replace("max_price = 500", "max_price = 1");
+    write_settings(&program, &format!("market = \"waxpeer\"\n{other}"));
+    let refused = "nothing was changed: `market` cannot change while the bot runs";
+    let done = command(&program, &["reload"]);
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done.stdout));
+    assert!(text(&done.stderr).contains(refused), "{}", text(&done.stderr));
+    if cfg!(target_os = "linux") {
+        let before = program.out().matches("Settings not reloaded").count();
+        program.signal("-HUP");
+        until(|| program.out().matches("Settings not reloaded").count() > before).await;
+    }
+    buy(&market, 1_015).await;
+    // The same for the other directory, in which no bot runs.
+    write_settings(&program, &other);
+    fs::write(&dotenv, format!("{variables}SNIPER_DATA=elsewhere\n")).unwrap();
+    let done = command(&program, &["reload"]);
+    let refused = "nothing was changed: the data directory (SNIPER_DATA) cannot change";
+    assert!(text(&done.stderr).contains(refused), "{}", text(&done.stderr));
+    buy(&market, 1_015).await;
+    assert_eq!(command(&program, &["health"]).status.code(), Some(0));
+    let status = command(&program, &["status", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["mode"], "live", "{status}");
+    let halted = command(&program, &["halt"]);
+    assert_eq!(text(&halted.stdout), "Ordering halted. Resume with: sniper resume\n");
+    assert!(text(&halted.stderr).contains("its data is in"), "{}", text(&halted.stderr));
+    market.list_items(vec![redline(1_015)]);
+    until(|| program.out().contains("Ordering halted")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(market.history().orders().count(), 2);
+    // A directory in the environment is meant.
+    let elsewhere = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .arg("health")
+        .current_dir(program.directory.path())
+        .env_clear()
+        .env("XDG_STATE_HOME", program.directory.path().join("state"))
+        .env("SNIPER_DATA", "elsewhere")
+        .output();
+    assert_eq!(elsewhere.unwrap().status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn without_a_bot_an_entry_is_paused_for_the_next_run() {
+    let market = SimServer::start(quiet()).unwrap();
+    let mut checked = Program::start(&market, AMPLE_LIMITS, &["check"]);
+    assert_eq!(checked.ended().await, Some(0));
+    let whitelist = |args: &[&str]| command(&checked, &[&["whitelist"], args].concat());
+    let state = || -> Value {
+        serde_json::from_slice::<Value>(&whitelist(&["list", "--json"]).stdout).unwrap()["entries"]
+            [0]["state"]
+            .clone()
+    };
+    let paused = text(&whitelist(&["pause", "redline"]).stdout);
+    assert!(paused.ends_with("No bot is running: this applies to the next run.\n"), "{paused}");
+    assert_eq!((state(), whitelist(&["pause", "blue"]).status.code()), ("paused".into(), Some(1)));
+    let list = text(&whitelist(&["list"]).stdout);
+    assert!(list.contains("state\n") && list.contains("paused\n"), "{list}");
+    let directory = std::mem::replace(&mut checked.directory, tempfile::tempdir().unwrap());
+    let mut program = Program::at(directory, &["run", "--live"], "info");
+    until(|| program.out().contains("1 entry is paused since an earlier run: redline.")).await;
+    until(|| market.stats().feeds_subscribed == 1).await;
+    assert_eq!(command(&program, &["whitelist", "enable", "redline"]).status.code(), Some(0));
+    program.signal("-TERM");
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+    let list = || text(&command(&program, &["whitelist", "list"]).stdout);
+    assert!(list().contains(" on\n"), "{}", list());
 }
 
 #[tokio::test]
@@ -170,9 +261,20 @@ async fn changed_files_are_named_until_they_are_reloaded() {
     write_settings(&program, &format!("{AMPLE_LIMITS}\n# a comment\n"));
     until(|| program.out().contains("Settings changed on disk and not applied")).await;
     assert!(is_named());
+    let shown = || text(&command(&program, &["config", "show"]).stdout);
+    let earlier = "The running bot (dry) uses earlier settings; apply these with: sniper reload\n";
+    assert!(shown().starts_with(earlier), "{}", shown());
     assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
     assert!(!is_named());
+    assert!(shown().starts_with("The running bot (dry) has read these files\n"), "{}", shown());
     assert_eq!(program.out().matches("Settings changed on disk").count(), 1);
+    // A change that is undone needs no reload.
+    write_settings(&program, &AMPLE_LIMITS.replace("total = 100000", "total = 20"));
+    until(|| program.out().matches("Settings changed on disk").count() == 2).await;
+    assert!(is_named());
+    write_settings(&program, &format!("{AMPLE_LIMITS}\n# a comment\n"));
+    until(|| program.out().contains("Settings on disk are those in force again")).await;
+    assert!(!is_named());
 }
 
 #[tokio::test]
