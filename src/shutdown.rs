@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     log::{OutputStream, ReaderGone, print_within},
-    threads::lock,
+    threads::{Alarm, ThreadGuard, ThreadName, lock, wait_for_failpoint},
 };
 
 /// Maximum of `--for` in seconds: ten years.
@@ -334,9 +334,15 @@ impl SecondSignal {
         };
         let shared = Arc::new(QuitState { hangup: Mutex::new(hangup), ..QuitState::default() });
         let quit = Self(Arc::clone(&shared));
-        thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let forced = runtime.block_on(count_signals(signals, &shared));
-            exit(&shared, forced);
+        let guard = ThreadGuard::new(ThreadName::Signals, Alarm::global());
+        thread::Builder::new().name(ThreadName::Signals.to_string()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    forced = count_signals(signals, &shared) => exit(&shared, forced),
+                    () = wait_for_failpoint(ThreadName::Signals) => {}
+                }
+            });
+            drop(guard);
         })?;
         Ok(quit)
     }

@@ -52,12 +52,20 @@ pub enum ThreadName {
     Dashboard,
     /// Talks to the database of a shared budget.
     Sharing,
+    /// Reloads the settings.
+    Reload,
+    /// Stores the paused entries.
+    Pauses,
+    /// Waits for signals.
+    Signals,
+    /// Reads the price sources.
+    Prices,
     /// Any other thread, or a task of the main thread.
     Other,
 }
 
 impl ThreadName {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Ledger,
         Self::Files,
         Self::Account,
@@ -67,6 +75,10 @@ impl ThreadName {
         Self::Alerts,
         Self::Dashboard,
         Self::Sharing,
+        Self::Reload,
+        Self::Pauses,
+        Self::Signals,
+        Self::Prices,
         Self::Other,
     ];
 
@@ -82,6 +94,10 @@ impl ThreadName {
             Self::Alerts => "alerts",
             Self::Dashboard => "dashboard",
             Self::Sharing => "sharing",
+            Self::Reload => "reload",
+            Self::Pauses => "pauses",
+            Self::Signals => "signals",
+            Self::Prices => "prices",
             // Also the name for tasks: the runtime catches their panics.
             Self::Other => "main",
         }
@@ -99,6 +115,10 @@ impl ThreadName {
             Self::Alerts => "it delivers alerts",
             Self::Dashboard => "it serves the dashboard",
             Self::Sharing => "it talks to the database of the shared budget",
+            Self::Reload => "it reloads the settings",
+            Self::Pauses => "it stores the paused entries",
+            Self::Signals => "it stops the bot on a signal",
+            Self::Prices => "it reads the price sources",
             Self::Other => "or a task that it runs",
         }
     }
@@ -116,6 +136,10 @@ impl ThreadName {
             Self::Alerts => 8,
             Self::Dashboard => 9,
             Self::Sharing => 10,
+            Self::Reload => 11,
+            Self::Pauses => 12,
+            Self::Signals => 13,
+            Self::Prices => 14,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Errors of reads of the account, their consequences for ordering, and the reads that are failing.
 //!
-//! A failing read is logged when it begins to fail, when its cause changes and when it succeeds
-//! again. `sniper status` lists the failing reads.
+//! A failing read is logged when it begins to fail, once for each further cause, and when it
+//! succeeds again. `sniper status` lists the failing reads.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -251,7 +251,12 @@ pub struct FailureCause {
 pub struct FailingRead {
     pub since: UnixMs,
     pub cause: FailureCause,
+    /// Keys of the causes that were reported since then, at most [`REPORTED_MAX`].
+    reported: Vec<String>,
 }
+
+/// Maximum number of causes of one failing read that are remembered.
+const REPORTED_MAX: usize = 16;
 
 /// State of all reads.
 #[derive(Debug, Default)]
@@ -310,14 +315,18 @@ impl FailureCause {
 }
 
 impl ReadHealth {
-    /// Records a failed read. Returns `true` if it should be reported, because the read did not fail
-    /// before or failed for another cause.
+    /// Records a failed read. Returns `true` if it should be reported, because the read has not failed
+    /// for this cause since its last success.
     pub fn on_failure(&mut self, read: ReadKind, cause: FailureCause, now: UnixMs) -> bool {
         let Some(slot) = self.slot(read) else { return true };
-        let is_changed = slot.as_ref().is_none_or(|before| !before.cause.is_same(&cause));
-        let since = slot.as_ref().map_or(now, |before| before.since);
-        *slot = Some(FailingRead { since, cause });
-        is_changed
+        let (since, mut reported) =
+            slot.take().map_or((now, Vec::new()), |before| (before.since, before.reported));
+        let is_new = !reported.contains(&cause.key);
+        if is_new && reported.len() < REPORTED_MAX {
+            reported.push(cause.key.clone());
+        }
+        *slot = Some(FailingRead { since, cause, reported });
+        is_new
     }
 
     /// Records a successful read. Returns the duration of the failure that it ends.
@@ -418,9 +427,17 @@ mod tests {
         assert!(health.on_failure(ReadKind::Balance, cause("a", "3 of 4"), UnixMs(1_000)));
         assert!(!health.on_failure(ReadKind::Balance, cause("a", "5 of 6"), UnixMs(2_000)));
         assert!(health.on_failure(ReadKind::Balance, cause("b", "other"), UnixMs(3_000)));
-        let failing: Vec<_> = health.failing().collect();
-        let expected = FailingRead { since: UnixMs(1_000), cause: cause("b", "other") };
-        assert_eq!(failing, [(ReadKind::Balance, &expected)]);
+        for key in ["a", "b", "a", "b"] {
+            assert!(!health.on_failure(ReadKind::Balance, cause(key, "x"), UnixMs(4_000)), "{key}");
+        }
+        let failing: Vec<_> =
+            health.failing().map(|(read, of)| (read, of.since, of.cause.clone())).collect();
+        assert_eq!(failing, [(ReadKind::Balance, UnixMs(1_000), cause("b", "x"))]);
+        assert_eq!(
+            health.on_success(ReadKind::Balance, UnixMs(5_000)),
+            Some(Duration::from_secs(4))
+        );
+        assert!(health.on_failure(ReadKind::Balance, cause("a", "x"), UnixMs(6_000)));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
     clock,
     config::alerts::{ChannelConfig, ChannelTarget},
     net::{
+        deadline::timeout,
         dial,
         http_client::{CONNECT_TIMEOUT, HttpClient, HttpError},
         tls::Tls,
@@ -133,7 +134,7 @@ impl AlertChannel {
 
     async fn connect(&self) -> Result<String, CheckFailure> {
         let endpoint = self.config.target.endpoint();
-        let why = match tokio::time::timeout(CONNECT_TIMEOUT, dial::tcp(endpoint)).await {
+        let why = match timeout(CONNECT_TIMEOUT, dial::tcp(endpoint)).await {
             Ok(Ok(_connected)) => return Ok("reachable".to_owned()),
             Ok(Err(error)) => error_chain(&error),
             Err(_elapsed) => "no connection in time".to_owned(),

@@ -13,6 +13,7 @@ use super::{outbox::Delivery, verdict::without_response};
 use crate::{
     config::alerts::{HeartbeatConfig, HeartbeatStyle},
     net::{
+        deadline::timeout,
         http_client::{HttpClient, HttpError},
         http_message::{HttpRequest, Method, RequestParts as _},
         tls::Tls,
@@ -77,7 +78,7 @@ pub async fn run(
         let due = Instant::now().checked_add(config.every);
         let known = health.borrow_and_update().clone();
         if let Some(known) = known {
-            let sent = tokio::time::timeout(TIMEOUT, http.send(&request(&config, &known))).await;
+            let sent = timeout(TIMEOUT, http.send(&request(&config, &known))).await;
             let failure = match sent {
                 Ok(Ok(reply)) if (200..300).contains(&reply.response.head.status) => None,
                 Ok(Ok(reply)) => Some(format!("HTTP {}", reply.response.head.status)),

@@ -38,7 +38,7 @@ use crate::{
     log::ALWAYS_SHOWN,
     net::{http_client::HttpError, tls::Tls},
     text::counted,
-    threads::{ThreadName, priority},
+    threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
     ws::FeedMetrics,
 };
 
@@ -101,9 +101,15 @@ impl AlertService {
             events,
             changes,
         };
+        let guard = ThreadGuard::new(ThreadName::Alerts, Alarm::global());
         let work = move || {
             priority::lower(ThreadName::Alerts);
-            runtime.block_on(run(parts, first, stopped));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = run(parts, first, stopped) => guard.finished(),
+                    () = wait_for_failpoint(ThreadName::Alerts) => {}
+                }
+            });
             // A name look-up may still block a thread.
             runtime.shutdown_background();
             // The session may not wait any more.

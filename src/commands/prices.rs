@@ -30,6 +30,7 @@ use crate::{
     net::tls::Tls,
     prices::{ItemKey, Offer, PriceBook, PriceSnapshot, PriceTable, Quote, Reference},
     text::{Escaped, counted, nearest},
+    threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
 };
 
 /// Examples in the help.
@@ -138,9 +139,19 @@ pub fn start(config: &Config, tls: &Tls) -> Result<Option<PriceFeed>, AppError> 
         .enable_all()
         .build()
         .map_err(|error| AppError::start(WHAT, error))?;
+    let guard = ThreadGuard::new(ThreadName::Prices, Alarm::global());
+    let work = move || {
+        priority::lower(ThreadName::Prices);
+        runtime.block_on(async {
+            tokio::select! {
+                () = refresh_prices(reader, publisher) => guard.finished(),
+                () = wait_for_failpoint(ThreadName::Prices) => {}
+            }
+        });
+    };
     std::thread::Builder::new()
-        .name("prices".to_owned())
-        .spawn(move || runtime.block_on(refresh_prices(reader, publisher)))
+        .name(ThreadName::Prices.to_string())
+        .spawn(work)
         .map_err(|error| AppError::start(WHAT, error))?;
     Ok(Some((stored, receiver)))
 }

@@ -53,7 +53,7 @@ use crate::{
         rules::{Rules, RulesChange},
     },
     text::{Escaped, counted},
-    threads::{ThreadName, priority},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint, priority},
     whitelist::Whitelist,
 };
 
@@ -142,11 +142,13 @@ pub fn start(reloader: Reloader) -> Result<ReloadHandles, AppError> {
     let (requests, received) = sync_channel(1);
     let (changes, rules) = mpsc::channel(1);
     thread::Builder::new()
-        .name("reload".to_owned())
+        .name(ThreadName::Reload.to_string())
         .spawn(move || {
-            priority::lower(ThreadName::Other);
+            let guard = ThreadGuard::new(ThreadName::Reload, Alarm::global());
+            priority::lower(ThreadName::Reload);
             let files = Files::of(reloader.source.files.clone());
             RunningReloader { files, reloader, changes, retired: Vec::new() }.run(&received);
+            guard.finished();
         })
         .map_err(|error| AppError::start("the thread that reloads the settings", error))?;
     Ok(ReloadHandles { requests, rules })
@@ -227,6 +229,7 @@ enum ReloadError {
 impl RunningReloader {
     fn run(mut self, requests: &Receiver<PendingRequest>) {
         loop {
+            failpoint(ThreadName::Reload);
             match requests.recv_timeout(CHECK_INTERVAL) {
                 Ok(pending) => self.on_request(&pending),
                 Err(RecvTimeoutError::Timeout) => {

@@ -16,10 +16,7 @@ use std::{
 };
 
 use tempfile::NamedTempFile;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::AppError;
@@ -42,6 +39,7 @@ use crate::{
         status::SharedStatus,
     },
     markets::Marketplace,
+    net::deadline::timeout,
     shared::{
         convert::{self, GroupView},
         exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, ReportedOrder, Role},

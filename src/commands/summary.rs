@@ -202,7 +202,7 @@ impl Summary {
 fn halt_json(halt: &Halt) -> Value {
     json!({
         "since": halt.at.to_string(),
-        "reason": halt.reason.to_string(),
+        "reason": halt.to_string(),
         "remedy": halt.reason.remedy(),
         "count": halt.count,
     })

@@ -138,9 +138,10 @@ impl Variables<'_> {
         set.map(|setting| (setting.name, setting.place)).collect()
     }
 
-    /// Reports variables whose value is in quotes.
+    /// Reports variables whose value is in quotes, also those that locate the account's mark.
     fn check_quotes(&self, diagnostics: &mut Diagnostics) {
-        let set = VARIABLES.into_iter().filter_map(|name| self.find(name));
+        let names = VARIABLES.into_iter().chain(["XDG_STATE_HOME", "HOME"]);
+        let set = names.filter_map(|name| self.find(name));
         for setting in set.filter(|setting| is_quoted(&setting.value)) {
             diagnostics.problem(setting.problem("is in quotes", REMOVE_QUOTES));
         }
@@ -614,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_value_in_quotes_is_rejected_for_every_variable() {
-        for name in VARIABLES {
+        for name in VARIABLES.into_iter().chain(["XDG_STATE_HOME", "HOME"]) {
             let value = valid_value(name);
             assert_eq!(problems(name, value), Vec::<String>::new(), "{name}");
             for quoted in [

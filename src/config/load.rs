@@ -1,9 +1,9 @@
 //! Loads the command line, the environment and the files into one validated [`Config`].
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
     io::{self, Read as _},
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -51,6 +51,16 @@ pub struct Sources<'a> {
 /// which validation rejects.
 pub fn process_environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Creates a directory and its parents, accessible to the owner only: a live start rejects a data
+/// directory that others may write. Existing directories keep their mode.
+///
+/// # Errors
+///
+/// Returns the error of the system.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// A loaded configuration, with warnings and origins to show to the user.

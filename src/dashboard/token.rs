@@ -7,7 +7,7 @@
 use std::{
     fs::{self, File, Permissions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,6 +20,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     config::dashboard::TOKEN_BYTES_MIN,
+    config::load::make_directory,
     domain::time::UnixMs,
     secret::{self, Secret},
 };
@@ -184,7 +185,7 @@ pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn load_or_create(directory: &Path) -> io::Result<Secret> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    make_directory(directory)?;
     let path = directory.join(TOKEN_FILE);
     if let Some(token) = read(&path)? {
         if fs::symlink_metadata(&path)?.permissions().mode() & 0o077 != 0 {

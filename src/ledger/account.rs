@@ -234,6 +234,10 @@ impl AccountBalance {
         self.open = self.open.saturating_sub(price);
         self.deduct(cost.counted.saturating_sub(price));
         let may_be_in_first_reading = self.first_at.is_none_or(|first| reserved.at < first);
+        // Readings have shown the charge of an order that counted as not bought as unexplained.
+        if reserved.price.is_none() && !may_be_in_first_reading {
+            self.explain(cost.charged);
+        }
         self.charges.push_back(Charge { sequence, at, cost, may_be_in_first_reading });
         self.pending = self.pending.saturating_add(cost.counted);
     }
@@ -249,11 +253,8 @@ impl AccountBalance {
         }
         // The charge is already part of `expected`.
         let less = from.charged.saturating_sub(to.charged);
-        // `expected` may have been lowered earlier because of the understated charge.
-        let explained = Amount::ZERO.saturating_sub(less).min(self.unexplained).max(Amount::ZERO);
-        self.unexplained = self.unexplained.saturating_sub(explained);
-        self.unexplained_at = self.unexplained_at.filter(|_at| Amount::ZERO < self.unexplained);
-        self.expected = self.expected.saturating_add(less).saturating_add(explained);
+        self.explain(Amount::ZERO.saturating_sub(less));
+        self.expected = self.expected.saturating_add(less);
         if Amount::ZERO < less {
             // The old price made the difference look like an inflow, and a reading without a
             // shortfall at the old price may have one at the new price.
@@ -262,16 +263,25 @@ impl AccountBalance {
         }
     }
 
-    /// Returns `true` if the inflows since `reserved_at` cover a returned order of this price.
-    pub(super) fn inflows_cover(&self, price: Amount, reserved_at: UnixMs) -> bool {
-        let since = self.inflows.iter().filter(|inflow| reserved_at <= inflow.at);
+    /// Takes back how far `expected` was lowered before because of a charge of `coins` that was not
+    /// known.
+    fn explain(&mut self, coins: Amount) {
+        let explained = coins.min(self.unexplained).max(Amount::ZERO);
+        self.unexplained = self.unexplained.saturating_sub(explained);
+        self.unexplained_at = self.unexplained_at.filter(|_at| Amount::ZERO < self.unexplained);
+        self.expected = self.expected.saturating_add(explained);
+    }
+
+    /// Returns `true` if the inflows since this moment cover a returned order of this price.
+    pub(super) fn inflows_cover(&self, price: Amount, refund_since: UnixMs) -> bool {
+        let since = self.inflows.iter().filter(|inflow| refund_since <= inflow.at);
         price <= since.fold(Amount::ZERO, |sum, inflow| sum.saturating_add(inflow.coins))
     }
 
     /// Assigns inflows to a returned order, oldest first.
-    pub(super) fn assign_inflows(&mut self, price: Amount, reserved_at: UnixMs) {
+    pub(super) fn assign_inflows(&mut self, price: Amount, refund_since: UnixMs) {
         let mut left = price;
-        for inflow in self.inflows.iter_mut().filter(|inflow| reserved_at <= inflow.at) {
+        for inflow in self.inflows.iter_mut().filter(|inflow| refund_since <= inflow.at) {
             let taken = inflow.coins.min(left);
             inflow.coins = inflow.coins.saturating_sub(taken);
             left = left.saturating_sub(taken);

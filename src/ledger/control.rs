@@ -41,10 +41,11 @@ use super::{
     Evidence, HaltReason, InvalidTransition, Ledger, Operator,
     event::{EvidenceSource, OrderState},
     mark::data_key,
-    private::{self, FileIdentity},
+    private::FileIdentity,
     status::LedgerStatus,
 };
 use crate::{
+    config::load::make_directory,
     domain::time::UnixMs,
     domain::trade::TradeId,
     secret,
@@ -554,7 +555,7 @@ impl Drop for Listener {
 
 /// Creates the directory and removes the socket of a bot that has ended.
 fn prepare(directory: &Path, instance: Instance) -> Result<SocketAddress, ControlError> {
-    private::make_directory(directory).map_err(io_error("create a directory for"))?;
+    make_directory(directory).map_err(io_error("create a directory for"))?;
     check_permissions(directory)?;
     let address = SocketAddress::within(directory, instance).map_err(io_error("access"))?;
     let metadata = match fs::symlink_metadata(&address.path) {

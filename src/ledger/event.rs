@@ -131,7 +131,7 @@ pub enum Release {
 
 impl Release {
     /// Returns the state that this release leads to, if it applies to `from`. The only function
-    /// that lowers exposure.
+    /// that stops counting an order.
     ///
     /// `docs/ledger.md` lists the preconditions of each. The executor reports the first two,
     /// [`reconcile`](super::reconcile) decides the other two, and the operator may decide those
@@ -291,7 +291,7 @@ pub enum HaltReason {
     #[error("the account has a purchase that the bot did not request: {id}")]
     UnexpectedPurchase { id: TradeId },
     /// An order that was rejected, not sent or released is among the account's purchases.
-    #[error("the account owns {id}, although its order was rejected or not sent")]
+    #[error("the account bought {id}, although its order was rejected or not sent")]
     Contradiction { id: TradeId },
     /// The price is higher than the approved one.
     #[error("{id} cost {paid}, but only {approved} was approved")]
@@ -334,11 +334,10 @@ pub enum HaltReason {
 }
 
 impl HaltReason {
-    /// Returns `true` if both reasons have the same cause and count as one halt. Each unexpected
-    /// purchase is a cause by itself, because resuming accepts the listed ones.
+    /// Returns `true` if both reasons have the same cause and count as one halt.
     pub fn has_same_cause(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::UnexpectedPurchase { .. } | Self::Rejected(_), _) => self == other,
+            (Self::Rejected(_), _) => self == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -428,6 +427,8 @@ pub enum LedgerEvent {
         /// Price, if it was established too.
         paid: Option<Amount>,
         by: EvidenceSource,
+        /// Earliest time of a cancellation; zero if not known.
+        since: UnixMs,
     },
     /// A purchase that a power loss removed from the record was found among the account's trades.
     Adopted { sequence: Sequence, id: TradeId, price: Amount },
@@ -466,7 +467,8 @@ pub enum LedgerEvent {
         /// Listings created up to this moment may have been requested.
         barrier: UnixMs,
     },
-    /// A balance confirmed the price in the account's list.
+    /// A balance confirmed the price in the account's list, or the list shows an unknown order under
+    /// an unknown status with this price.
     PriceConfirmed {
         sequence: Sequence,
         /// Price in the account's list.

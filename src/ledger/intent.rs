@@ -1,6 +1,8 @@
 //! Contents of a ledger state: intents, halts and crash losses, and the errors of applying an
 //! event. Pure.
 
+use std::fmt;
+
 use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
 use crate::{
     domain::money::Amount,
@@ -31,6 +33,8 @@ pub struct Intent {
     pub reserved_at: UnixMs,
     /// Time of the last state change.
     pub changed_at: UnixMs,
+    /// Earliest time of a refund: no earlier list showed the order as cancelled.
+    pub refund_since: UnixMs,
 }
 
 impl Intent {
@@ -60,6 +64,7 @@ impl Intent {
         state: OrderState::NotSent,
         reserved_at: UnixMs(0),
         changed_at: UnixMs(0),
+        refund_since: UnixMs(0),
     };
 }
 
@@ -71,6 +76,18 @@ pub struct Halt {
     pub reason: HaltReason,
     /// Number of occurrences of its cause.
     pub count: u32,
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)?;
+        match self.reason {
+            HaltReason::UnexpectedPurchase { .. } if 1 < self.count => {
+                write!(f, " and {} more, which are in the log", self.count.saturating_sub(1))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// State change that did not come from the order's own response.

@@ -31,7 +31,7 @@ use super::{
     intent::ApprovedTotals,
     item::OrderedItem,
     mark::MarkClaim,
-    open::{DATABASE, INTENT_FILE},
+    open::{DATABASE, DATABASE_INDEX, DATABASE_LOG, INTENT_FILE},
     order_request::RiskRejection,
     private::LOCK_FILE,
     record::{Record, Timeline},
@@ -105,7 +105,7 @@ impl Journal {
     /// Starts the threads of a ledger.
     pub(super) fn start(parts: JournalParts<'_>) -> io::Result<Self> {
         let JournalParts { intent_log, shared, timeline, user, claim, .. } = parts;
-        let names = [DATABASE, INTENT_FILE, LOCK_FILE];
+        let names = [DATABASE, DATABASE_LOG, DATABASE_INDEX, INTENT_FILE, LOCK_FILE];
         let watch = FileWatch::new(parts.folder, &names, intent_log.clone(), Arc::clone(&shared));
         let guard = |thread| ThreadGuard::new(thread, shared.alarm().clone());
         let builder = |thread: ThreadName| thread::Builder::new().name(thread.to_string());

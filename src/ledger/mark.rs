@@ -24,6 +24,7 @@ use super::{
     error::LedgerError,
     private::{self, FileIdentity},
 };
+use crate::config::load::make_directory;
 
 /// File size in bytes: one sector, so that a write is atomic.
 const BYTES: usize = 512;
@@ -110,6 +111,9 @@ impl MarkClaim {
         if !self.is_new {
             self.check(&found, last, &mark.path)?;
         }
+        if private::others_may_write(state).unwrap_or(false) {
+            warn_unavailable(&format!("other users may write to {}", state.display()));
+        }
         if let Err(error) = mark.write() {
             warn_unavailable(&error);
             return Ok(None);
@@ -141,9 +145,9 @@ impl MarkClaim {
 
 fn warn_unavailable(cause: &dyn std::fmt::Display) {
     tracing::warn!(
-        "The account's mark cannot be written: {cause}. A second bot for this account, or a ledger \
-         that was deleted or restored from an older copy, will not be detected; set XDG_STATE_HOME \
-         to a writable folder"
+        "The account's mark is not reliable: {cause}. A second bot for this account, or a ledger \
+         that was deleted or restored from an older copy, may not be detected; set XDG_STATE_HOME \
+         to a folder that only this user can write"
     );
 }
 
@@ -196,7 +200,7 @@ impl AccountMark {
         path: PathBuf,
         content: MarkContent,
     ) -> Result<(Self, MarkState), MarkError> {
-        let opened = path.parent().map_or(Ok(()), private::make_directory);
+        let opened = path.parent().map_or(Ok(()), make_directory);
         let mut file = opened.and_then(|()| private::open(&path)).map_err(MarkError::Io)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -311,6 +315,26 @@ mod tests {
             ledger: ledger.to_owned(),
             is_new: false,
         }
+    }
+
+    #[test]
+    fn a_mark_that_others_may_replace_is_taken_with_a_warning() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let top = tempfile::tempdir().unwrap();
+        let state = top.path().join("sniper");
+        let warnings = |mode| {
+            fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+            let log = top.path().join("log");
+            let file = File::create(&log).unwrap();
+            let subscriber = tracing_subscriber::fmt().with_writer(file).finish();
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(claim(&state, "a").acquire("account", 1).unwrap().is_some());
+            });
+            fs::read_to_string(&log).unwrap().matches("may write to").count()
+        };
+        make_directory(&state).unwrap();
+        assert_eq!([0o700, 0o770, 0o702, 0o755].map(warnings), [0, 1, 1, 0]);
     }
 
     /// Source: the test vectors of the FNV authors.

@@ -307,8 +307,9 @@ impl Ledger {
         match Evidence::from_status(status) {
             Some(Evidence::Completed) if from == OrderState::Bought => {
                 let (evidence, paid, by) = (Evidence::Completed, None, EvidenceSource::Feed);
-                let _effects = self
-                    .record_infallible(now, LedgerEvent::Proved { sequence, evidence, paid, by });
+                let since = UnixMs(0);
+                let event = LedgerEvent::Proved { sequence, evidence, paid, by, since };
+                let _effects = self.record_infallible(now, event);
                 false
             }
             Some(Evidence::Returning) => from != OrderState::Returning,
@@ -426,6 +427,7 @@ impl Ledger {
     /// no order is released by age.
     pub fn mark_clock_unreliable(&mut self, now: UnixMs) {
         self.state.frozen_at = Some(now);
+        self.state.shown_at.clear();
     }
 
     /// Pauses ordering until this time.
@@ -479,15 +481,8 @@ impl Ledger {
         };
         let resolved = self.state.orders_of(id).find(|intent| intent.state == required);
         let sequence = sequence_of(resolved.or_else(|| self.state.intent(id)))?;
-        self.record(
-            now,
-            LedgerEvent::Proved {
-                sequence,
-                evidence,
-                paid: None,
-                by: EvidenceSource::Operator(by),
-            },
-        )
+        let (paid, by, since) = (None, EvidenceSource::Operator(by), UnixMs(0));
+        self.record(now, LedgerEvent::Proved { sequence, evidence, paid, by, since })
     }
 
     /// Releases the coins reserved for lost orders, which turned out not to have been sent.
@@ -542,6 +537,7 @@ impl Ledger {
 
     fn apply(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {
         let (halts, paused) = (self.state.halts.len(), self.state.paused_until);
+        let unexpected = self.state.unexpected.len();
         let before = match event {
             LedgerEvent::Proved { sequence, .. } => self.state.at(sequence).copied(),
             _ => None,
@@ -549,7 +545,14 @@ impl Ledger {
         self.state.apply(now, &event)?;
         #[cfg(test)]
         self.events_for_tests.push((now, event));
-        let halts = self.state.halts.get(halts..).unwrap_or_default().to_vec();
+        let mut halts = self.state.halts.get(halts..).unwrap_or_default().to_vec();
+        if let LedgerEvent::Halted(reason) = event
+            && halts.is_empty()
+            && unexpected < self.state.unexpected.len()
+        {
+            // Several unexpected purchases are one halt, but each is logged.
+            halts.push(Halt { at: now, reason, count: 1 });
+        }
         let until = self.state.paused_until;
         let paused_until = Some(until).filter(|until| paused < *until);
         let changes = before.and_then(|before| self.change_of(&before)).into_iter().collect();

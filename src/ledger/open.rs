@@ -37,12 +37,16 @@ use super::{
     writer::WriterState,
 };
 use crate::{
-    clock, config::Budget, domain::outcome::NotSent, domain::own_order_id::OwnOrderIds,
-    domain::time::UnixMs, domain::whitelist_entry::WhitelistEntry, text::counted, threads::Alarm,
+    clock, config::Budget, config::load::make_directory, domain::outcome::NotSent,
+    domain::own_order_id::OwnOrderIds, domain::time::UnixMs,
+    domain::whitelist_entry::WhitelistEntry, text::counted, threads::Alarm,
 };
 
 /// File name of the database.
 pub const DATABASE: &str = "ledger.db";
+/// File name of the write-ahead log of the database, and of the log's index.
+pub(super) const DATABASE_LOG: &str = "ledger.db-wal";
+pub(super) const DATABASE_INDEX: &str = "ledger.db-shm";
 /// File name of the intent file.
 pub const INTENT_FILE: &str = "ledger.intents";
 /// Assumed maximum lead of the market's clock, applied after a power loss.
@@ -133,7 +137,7 @@ impl Ledger {
         settings: OpenSettings<'_>,
     ) -> Result<Self, LedgerError> {
         let folder = &location.folder;
-        private::make_directory(folder).map_err(LedgerError::file("create", folder))?;
+        make_directory(folder).map_err(LedgerError::file("create", folder))?;
         if settings.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
             return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
         }
@@ -349,7 +353,7 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
     let files = [path.clone(), with_suffix(&path, "-wal"), with_suffix(&path, "-shm")];
     let files = files.into_iter().chain([location.folder.join(INTENT_FILE)]);
     for file in files.filter(|file| file.symlink_metadata().is_ok()) {
-        private::make_directory(&to).map_err(LedgerError::file("create", &to))?;
+        make_directory(&to).map_err(LedgerError::file("create", &to))?;
         let name = file.file_name().unwrap_or_default();
         fs::rename(&file, to.join(name)).map_err(LedgerError::file("move", &file))?;
     }

@@ -21,8 +21,9 @@ use tracing::warn;
 
 use super::control::Instance;
 use crate::{
+    config::load::make_directory,
     text::error_chain,
-    threads::{ThreadName, lock, priority},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint, lock, priority},
 };
 
 /// Maximum length of the file, in bytes.
@@ -128,7 +129,7 @@ impl PauseFile {
         let text = written.map_err(failed)?.ok_or(PauseError::TooLong)?;
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let write = || {
-            fs::create_dir_all(directory)?;
+            make_directory(directory)?;
             let mut file = NamedTempFile::new_in(directory)?;
             file.write_all(&text)?;
             file.as_file().sync_all()?;
@@ -183,9 +184,11 @@ impl PauseWriter {
         let shared = Arc::<SharedNames>::default();
         let (ended, done) = sync_channel(1);
         let names = Arc::clone(&shared);
-        thread::Builder::new().name("pauses".to_owned()).spawn(move || {
-            priority::lower(ThreadName::Other);
+        let guard = ThreadGuard::new(ThreadName::Pauses, Alarm::global());
+        thread::Builder::new().name(ThreadName::Pauses.to_string()).spawn(move || {
+            priority::lower(ThreadName::Pauses);
             write_changes(&file, &names);
+            guard.finished();
             // The session may not wait any more.
             let _is_awaited = ended.send(()).is_ok();
         })?;
@@ -215,6 +218,7 @@ fn write_changes(file: &PauseFile, shared: &SharedNames) {
         }
         let Some(names) = state.new.take() else { return };
         drop(state);
+        failpoint(ThreadName::Pauses);
         if let Err(error) = file.store(&names) {
             let cause = error_chain(&error);
             warn!(

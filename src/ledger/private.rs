@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, Metadata, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -106,13 +106,6 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
     }
     Ok(file)
-}
-
-/// Creates a directory and its parents, accessible to the owner only. Existing directories keep
-/// their mode.
-pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(path)
 }
 
 /// Returns `true` if other users than the owner may write to a directory.

@@ -13,8 +13,8 @@
 //! 3. A returning order is *returned* once a balance that was read after the list shows its refund.
 //! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, or may
 //!    be an order lost in a power failure.
-//! 5. An order that is not bought according to the ledger but listed as a purchase counts as
-//!    bought, and halts.
+//! 5. An order that is not bought according to the ledger but listed as a purchase, also as a
+//!    cancelled one, counts again, and halts.
 //! 6. The market's record of one order, looked up by its own id
 //!    ([`LedgerState::reconcile_order`]), is evidence like its entry in a list. A record of a higher
 //!    price than approved proves nothing and halts. On a market without a list, the absence of the
@@ -67,8 +67,9 @@ pub struct AccountReading<'a> {
 
 impl LedgerState {
     /// Returns the events that follow from a list of the account's trades.
-    pub fn reconcile_trades(&self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
+    pub fn reconcile_trades(&mut self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
         let mut events = Vec::new();
+        let mut shown = Vec::new();
         let mut listed: HashMap<TradeId, ListedTrade> =
             HashMap::with_capacity(reading.trades.len());
         let mut next = self.next_sequence();
@@ -86,7 +87,15 @@ impl LedgerState {
                 Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
                     events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
-                Some(intent) => events.extend(evidence_for(intent, trade, reading.started)),
+                // Cancelled before this ledger ordered the listing again.
+                Some(intent)
+                    if intent.state.permits_reorder()
+                        && is_cancelled(trade)
+                        && self.accepted.contains(&trade.id) => {}
+                Some(intent) => {
+                    shown.extend(is_shown_uncancelled(trade).then_some(intent.sequence));
+                    events.extend(self.evidence_for(intent, trade, reading.started));
+                }
                 None => events.extend(self.event_for_untracked(trade, &mut next, &mut loss)),
             }
         }
@@ -96,29 +105,33 @@ impl LedgerState {
                 events.push(LedgerEvent::Baselined);
             }
         }
+        self.shown_at.extend(shown.into_iter().map(|sequence| (sequence, reading.started)));
         events
     }
 
     /// Returns the event that follows from the market's own record of one order, which was looked up
     /// at `started`.
     pub fn reconcile_order(
-        &self,
+        &mut self,
         key: &TradeKey,
         trade: &OwnTrade,
         started: UnixMs,
     ) -> Option<LedgerEvent> {
-        let intent = self.order(key).filter(|intent| intent.id == trade.id)?;
+        let intent = *self.order(key).filter(|intent| intent.id == trade.id)?;
         // If the state changed after the read began, the reading is older.
         if started <= intent.changed_at {
             return None;
         }
-        let Intent { id, approved, state, .. } = *intent;
+        let Intent { id, approved, state, .. } = intent;
+        if is_shown_uncancelled(trade) {
+            self.shown_at.insert(intent.sequence, started);
+        }
         match trade.price {
             // The price limit of the order excludes it, so the record is not that of this order.
             Some(paid) if state == OrderState::Unknown && approved < paid => {
                 Some(LedgerEvent::Halted(HaltReason::Price { id, approved, paid }))
             }
-            _ => evidence_for(intent, trade, started),
+            _ => self.evidence_for(&intent, trade, started),
         }
     }
 
@@ -182,13 +195,19 @@ impl LedgerState {
             intent.state == OrderState::Returning && intent.changed_at < reading.as_of
         });
         for intent in returning {
-            let Intent { sequence, price, reserved_at, .. } = *intent;
+            let Intent { sequence, price, refund_since, .. } = *intent;
             // With too high a price it would claim coins of another order.
-            if intent.lower_price().is_some() || !account.inflows_cover(price, reserved_at) {
+            if intent.lower_price().is_some() || !account.inflows_cover(price, refund_since) {
                 break;
             }
-            account.assign_inflows(price, reserved_at);
-            events.push(LedgerEvent::Proved { sequence, evidence, paid: None, by });
+            account.assign_inflows(price, refund_since);
+            events.push(LedgerEvent::Proved {
+                sequence,
+                evidence,
+                paid: None,
+                by,
+                since: UnixMs(0),
+            });
         }
         events
     }
@@ -213,11 +232,8 @@ impl LedgerState {
         if trade.status == TradeStatus::Listed {
             return None;
         }
-        let is_cancelled = Evidence::from_status(trade.status) == Some(Evidence::Returning);
-        let is_known = self.accepted.contains(&id);
-        let is_halted =
-            self.halts.iter().any(|halt| halt.reason == HaltReason::UnexpectedPurchase { id });
-        if is_known || is_halted {
+        let is_cancelled = is_cancelled(trade);
+        if self.accepted.contains(&id) || self.unexpected.contains(&id) {
             return None;
         }
         let counts = self.counts_toward_total(trade, is_cancelled);
@@ -300,6 +316,7 @@ impl LedgerState {
                 evidence: Evidence::NotBought,
                 paid: None,
                 by: EvidenceSource::Marketplace,
+                since: UnixMs(0),
             });
         }
         if is_loss_settled && !has_in_flight && is_uncharged(self.loss.since) {
@@ -340,6 +357,67 @@ impl LedgerState {
         };
         unknown.find(is_other).map(|intent| intent.id)
     }
+
+    /// Returns the event that a listed trade implies for an intent, if it adds information.
+    fn evidence_for(
+        &self,
+        intent: &Intent,
+        trade: &OwnTrade,
+        started: UnixMs,
+    ) -> Option<LedgerEvent> {
+        let Intent { sequence, state, .. } = *intent;
+        // The evidence that leaves the state unchanged.
+        let same = match state {
+            OrderState::Bought => Some(Evidence::Bought),
+            OrderState::Completed => Some(Evidence::Completed),
+            OrderState::Returning => Some(Evidence::Returning),
+            _ => None,
+        };
+        let price = trade.price.filter(|price| Some(*price) != intent.listed);
+        let evidence = match (Evidence::from_status(trade.status), state) {
+            // The order's own response is pending.
+            (_, OrderState::Reserved | OrderState::Sent) => return None,
+            (Some(evidence), _) => evidence,
+            (None, _) if trade.status != TradeStatus::Other => return None,
+            // An order that does not count was bought after all, regardless of the unknown status.
+            (None, from) if from.permits_reorder() => Evidence::Bought,
+            // It stays unknown, but its price counts.
+            (None, OrderState::Unknown) => {
+                return price.map(|price| LedgerEvent::PriceConfirmed { sequence, price });
+            }
+            (None, _) => same?,
+        };
+        // A list may show a state as old as SETTLE before it was read.
+        let is_later = intent.changed_at.plus(SETTLE) <= started;
+        let is_new = match (state, evidence) {
+            (OrderState::Completed, Evidence::Bought)
+            | (OrderState::Returned, Evidence::Returning) => false,
+            (
+                OrderState::Returning | OrderState::Returned,
+                Evidence::Bought | Evidence::Completed,
+            ) => is_later,
+            _ => Some(evidence) != same,
+        };
+        let by = EvidenceSource::Marketplace;
+        let shown = self.shown_at.get(&sequence).map(|shown| shown.minus(SETTLE));
+        let since = shown.filter(|_shown| evidence == Evidence::Returning).unwrap_or_default();
+        if is_new {
+            return Some(LedgerEvent::Proved { sequence, evidence, paid: trade.price, by, since });
+        }
+        // The state is unchanged; only the price differs.
+        let (evidence, paid) = (same?, Some(price?));
+        Some(LedgerEvent::Proved { sequence, evidence, paid, by, since: UnixMs(0) })
+    }
+}
+
+fn is_cancelled(trade: &OwnTrade) -> bool {
+    Evidence::from_status(trade.status) == Some(Evidence::Returning)
+}
+
+/// Returns `true` if the trade is a purchase that was not cancelled when the list was made.
+fn is_shown_uncancelled(trade: &OwnTrade) -> bool {
+    let evidence = Evidence::from_status(trade.status);
+    matches!(evidence, Some(Evidence::Bought | Evidence::Completed))
 }
 
 /// Look-ups by own id that have shown no order.
@@ -348,47 +426,4 @@ pub(super) struct AbsentLookUps {
     pub(super) count: u32,
     /// Start of the last one, on the local wall clock.
     pub(super) last: UnixMs,
-}
-
-/// Returns the event that a listed trade implies for an intent, if it adds information.
-fn evidence_for(intent: &Intent, trade: &OwnTrade, started: UnixMs) -> Option<LedgerEvent> {
-    let Intent { sequence, state, .. } = *intent;
-    let evidence = match (Evidence::from_status(trade.status), state) {
-        (Some(evidence), _) => evidence,
-        // An order that does not count was bought after all, regardless of the unknown status.
-        (None, OrderState::Rejected | OrderState::NotSent | OrderState::NotBought)
-            if trade.status == TradeStatus::Other =>
-        {
-            Evidence::Bought
-        }
-        (None, _) => return None,
-    };
-    let price = trade.price.filter(|price| Some(*price) != intent.listed);
-    // A list may show a state as old as SETTLE before it was read.
-    let is_later = intent.changed_at.plus(SETTLE) <= started;
-    let is_new = match (state, evidence) {
-        // The order's own response is pending.
-        (OrderState::Reserved | OrderState::Sent, _) => return None,
-        (OrderState::Bought, Evidence::Bought)
-        | (OrderState::Completed, Evidence::Bought | Evidence::Completed)
-        | (OrderState::Returning, Evidence::Returning) => false,
-        (OrderState::Returning | OrderState::Returned, Evidence::Bought | Evidence::Completed) => {
-            is_later
-        }
-        // Neither bought nor charged: both sides agree.
-        (from, Evidence::Returning) => from.counts(),
-        _ => true,
-    };
-    let by = EvidenceSource::Marketplace;
-    if is_new {
-        return Some(LedgerEvent::Proved { sequence, evidence, paid: trade.price, by });
-    }
-    // The state is unchanged; only the price differs.
-    let same = match state {
-        OrderState::Bought => Evidence::Bought,
-        OrderState::Completed => Evidence::Completed,
-        OrderState::Returning => Evidence::Returning,
-        _ => return None,
-    };
-    price.map(|price| LedgerEvent::Proved { sequence, evidence: same, paid: Some(price), by })
 }

@@ -273,9 +273,9 @@ fn fields(event: &LedgerEvent) -> RecordFields {
         LedgerEvent::Answered { sequence, answer } => {
             answer_fields(answer, RecordFields::of(3).about(sequence))
         }
-        LedgerEvent::Proved { sequence, evidence, paid, by } => {
-            let (code, first) = (evidence_code(evidence), encoded(paid));
-            RecordFields { code, first, ..RecordFields::of(4).about(sequence) }.by(by)
+        LedgerEvent::Proved { sequence, evidence, paid, by, since } => {
+            let (code, first, second) = (evidence_code(evidence), encoded(paid), since.0);
+            RecordFields { code, first, second, ..RecordFields::of(4).about(sequence) }.by(by)
         }
         LedgerEvent::Adopted { sequence, id, price } => {
             let fields =
@@ -330,6 +330,7 @@ fn event(fields: &RecordFields) -> Option<LedgerEvent> {
             evidence: evidence(fields)?,
             paid: fields.optional_amount(),
             by: fields.source()?,
+            since: UnixMs(fields.second),
         },
         5 => LedgerEvent::Adopted { sequence, id: fields.id()?, price: first },
         6 => LedgerEvent::Accepted { id: fields.id()? },
@@ -606,6 +607,9 @@ impl Timeline {
                 LedgerEvent::Balance { coins, as_of: moved(as_of) }
             }
             LedgerEvent::Paused { until } => LedgerEvent::Paused { until: moved(until) },
+            LedgerEvent::Proved { sequence, evidence, paid, by, since } => {
+                LedgerEvent::Proved { sequence, evidence, paid, by, since: moved(since) }
+            }
             other => other,
         };
         (at, event)
@@ -751,9 +755,12 @@ mod tests {
             sequence().prop_map(|sequence| LedgerEvent::Sent { sequence }),
             (sequence(), answer())
                 .prop_map(|(sequence, answer)| LedgerEvent::Answered { sequence, answer }),
-            (sequence(), evidence, paid(), by()).prop_map(|(sequence, evidence, paid, by)| {
-                LedgerEvent::Proved { sequence, evidence, paid, by }
-            }),
+            (sequence(), evidence, paid(), by(), any::<i64>()).prop_map(
+                |(sequence, evidence, paid, by, since)| {
+                    let since = UnixMs(since);
+                    LedgerEvent::Proved { sequence, evidence, paid, by, since }
+                }
+            ),
             (sequence(), id(), coins()).prop_map(|(sequence, id, price)| LedgerEvent::Adopted {
                 sequence,
                 id,

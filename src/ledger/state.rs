@@ -82,6 +82,8 @@ pub struct LedgerState {
     /// The last intent for each id. Each intent refers to the previous one.
     pub(super) by_id: HashMap<TradeId, Sequence>,
     pub(super) accepted: HashSet<TradeId>,
+    /// Purchases that halted ordering; a resume accepts them.
+    pub(super) unexpected: HashSet<TradeId>,
     pub(super) baselined: bool,
     /// Purchases outside of this ledger since then count against `total`, until the ledger is
     /// baselined.
@@ -121,6 +123,8 @@ pub struct LedgerState {
     pub(super) look_ups_min: u32,
     /// Look-ups in a row that showed no order, by unknown order. Not recorded: a start begins anew.
     pub(super) absent_look_ups: HashMap<Sequence, AbsentLookUps>,
+    /// Start of the last read that showed an order as bought and not cancelled. Not recorded.
+    pub(super) shown_at: HashMap<Sequence, UnixMs>,
 }
 
 impl LedgerState {
@@ -135,6 +139,7 @@ impl LedgerState {
             intents: Vec::new(),
             by_id: HashMap::new(),
             accepted: HashSet::new(),
+            unexpected: HashSet::new(),
             baselined: false,
             count_since: None,
             reconciled: !balance_required,
@@ -162,6 +167,7 @@ impl LedgerState {
             listed_within: SETTLE,
             look_ups_min: 0,
             absent_look_ups: HashMap::new(),
+            shown_at: HashMap::new(),
         }
     }
 
@@ -343,13 +349,16 @@ impl LedgerState {
                     state,
                     reserved_at: at,
                     changed_at: at,
+                    refund_since: at,
                 })?;
                 self.approved_totals = self.approved_totals.plus(price, 1);
             }
             LedgerEvent::Sent { sequence } => self.on_sent(sequence, at)?,
             LedgerEvent::Answered { sequence, answer } => self.on_answered(sequence, answer, at)?,
-            LedgerEvent::Proved { sequence, evidence, paid, by: _ } => {
+            LedgerEvent::Proved { sequence, evidence, paid, by: _, since } => {
                 self.on_proved(sequence, evidence, paid, at)?;
+                let intent = self.at_mut(sequence)?;
+                intent.refund_since = intent.refund_since.max(since);
             }
             LedgerEvent::Adopted { sequence, id, price } => {
                 self.on_adopted(sequence, id, price, at)?;
@@ -374,7 +383,7 @@ impl LedgerState {
             }
             LedgerEvent::Started { boot: _ } => self.on_started(at)?,
             LedgerEvent::PriceConfirmed { sequence, price } => {
-                self.confirm_price(sequence, price)?;
+                self.confirm_price(sequence, price, at)?;
             }
             LedgerEvent::Lost { coins, count, barrier } => {
                 self.loss = CrashLoss {

@@ -254,7 +254,7 @@ impl LedgerStatus {
         let halts = snapshot.halts.iter().map(|halt| HaltStatus {
             since: halt.at.to_string(),
             age_ms: u64::try_from(now.since(halt.at).as_millis()).unwrap_or(u64::MAX),
-            reason: halt.reason.to_string(),
+            reason: halt.to_string(),
             remedy: halt.reason.remedy().to_owned(),
         });
         Self {

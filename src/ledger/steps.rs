@@ -130,7 +130,7 @@ impl LedgerState {
     fn update_account(&mut self, before: Intent, after: Intent, at: UnixMs) {
         let is_unsettled = |state: OrderState| state.is_in_flight() || state == OrderState::Unknown;
         let cost = |intent: Intent| Cost { counted: intent.price, charged: intent.charged };
-        let Intent { sequence, reserved_at, .. } = after;
+        let Intent { sequence, reserved_at, refund_since, .. } = after;
         if !before.state.is_charged() && after.state.is_charged() {
             let price = is_unsettled(before.state).then_some(before.price);
             // A purchase found without a crash loss was made before the ledger's first reading.
@@ -139,7 +139,7 @@ impl LedgerState {
             let reserved = Reservation { at: reserved_at, price };
             self.account.charge(sequence, cost(after), reserved, at);
         } else if before.state.is_charged() && after.state == OrderState::Returned {
-            self.account.assign_inflows(before.price, reserved_at);
+            self.account.assign_inflows(before.price, refund_since);
         } else if before.state.is_charged() {
             self.account.reprice(sequence, cost(before), cost(after));
         } else if is_unsettled(before.state) && !after.state.counts() {
@@ -294,13 +294,21 @@ impl LedgerState {
         Ok(())
     }
 
-    /// Applies a price of the account's list that a balance has confirmed.
+    /// Applies a price of the account's list that a balance has confirmed, or that of an unknown
+    /// order, which only counts if it is higher.
     pub(super) fn confirm_price(
         &mut self,
         sequence: Sequence,
         price: Amount,
+        at: UnixMs,
     ) -> Result<(), InvalidTransition> {
         let before = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
+        if before.state == OrderState::Unknown {
+            let paid = Paid::List(price);
+            self.replace(before, with_price(before, paid), at)?;
+            self.check_price(before, paid, at);
+            return Ok(());
+        }
         let after = Intent { price, charged: price.min(before.charged), ..before };
         self.replace(before, after, before.changed_at)
     }
@@ -328,6 +336,7 @@ impl LedgerState {
             state,
             reserved_at: at,
             changed_at: at,
+            refund_since: at,
         })?;
         self.advance(sequence, OrderState::Bought, Paid::Unreported, at)?;
         self.loss.coins = self.loss.coins.saturating_sub(price).max(Amount::ZERO);
@@ -344,6 +353,7 @@ impl LedgerState {
         for sequence in self.open.clone() {
             let intent = self.at_mut(sequence)?;
             intent.changed_at = intent.changed_at.min(at);
+            intent.refund_since = intent.refund_since.min(at);
         }
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {
             window.clamp(at);
@@ -365,6 +375,9 @@ impl LedgerState {
     }
 
     pub(super) fn halt(&mut self, reason: HaltReason, at: UnixMs) {
+        if let HaltReason::UnexpectedPurchase { id } = reason {
+            self.unexpected.insert(id);
+        }
         let is_same = |halt: &&mut Halt| halt.reason.has_same_cause(&reason);
         if let Some(halt) = self.halts.iter_mut().find(is_same) {
             halt.reason = reason;
@@ -375,11 +388,8 @@ impl LedgerState {
     }
 
     pub(super) fn on_resumed(&mut self) {
-        for halt in self.halts.drain(..) {
-            if let HaltReason::UnexpectedPurchase { id } = halt.reason {
-                self.accepted.insert(id);
-            }
-        }
+        self.halts.clear();
+        self.accepted.extend(self.unexpected.drain());
         self.unknowns_in_a_row = 0;
         self.rejections_in_a_row = 0;
         self.paused_until = UnixMs(i64::MIN);

@@ -17,6 +17,8 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use crate::domain::money::Amount;
+
 /// Cause of an unreadable object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectError {
@@ -57,6 +59,13 @@ impl<'a> JsonObject<'a> {
     /// Returns the exact text of a number.
     pub fn number(&self, key: &str) -> Option<&'a str> {
         self.text(key).filter(|text| is_number(text))
+    }
+
+    /// Returns the price of a purchase; zero, which halts ordering, if one is stated that cannot be
+    /// read.
+    pub fn paid(&self, key: &str, read: impl FnOnce(&str) -> Option<Amount>) -> Option<Amount> {
+        self.text(key).filter(|text| *text != "null")?;
+        Some(self.number(key).and_then(read).unwrap_or_default())
     }
 
     /// Returns the elements of an array, each as its text.

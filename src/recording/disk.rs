@@ -8,6 +8,7 @@ use std::{
     borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use super::{
     format::{self, RecordLine},
     manifest::StreamCounts,
 };
+use crate::config::load::make_directory;
 
 /// The file operations that a recording needs.
 pub trait Disk: Send + 'static {
@@ -83,24 +85,26 @@ impl Disk for RealDisk {
     type File = File;
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir(path)?;
+        fs::DirBuilder::new().mode(0o700).create(path)?;
         sync_parent(path)
     }
 
     fn create_directories(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)?;
+        make_directory(path)?;
         sync_parent(path)
     }
 
     fn create_file(&self, path: &Path) -> io::Result<File> {
-        let file = OpenOptions::new().append(true).create_new(true).open(path)?;
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         sync_parent(path)?;
         Ok(file)
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);

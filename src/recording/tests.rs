@@ -225,6 +225,23 @@ fn a_session_never_overwrites_another() {
 }
 
 #[test]
+fn directories_and_files_are_private_to_the_owner() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let directory = TempDir::new().unwrap();
+    let [deep, inner] = ["deep", "deep/inner"].map(|name| directory.path().join(name));
+    RealDisk.create_directories(&inner).unwrap();
+    let single = deep.join("single");
+    RealDisk.create_directory(&single).unwrap();
+    let [created, replaced] = ["created", "replaced"].map(|name| single.join(name));
+    drop(RealDisk.create_file(&created).unwrap());
+    RealDisk.replace(&replaced, b"text").unwrap();
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!([&deep, &inner, &single].map(mode), [0o700; 3]);
+    assert_eq!([&created, &replaced].map(mode), [0o600; 2]);
+}
+
+#[test]
 fn a_full_disk_ends_the_recording_and_every_line_is_accounted_for() {
     let directory = TempDir::new().unwrap();
     let recording =

@@ -90,9 +90,12 @@ const fn nice_of(thread: ThreadName) -> Option<i32> {
         | ThreadName::Recorder
         | ThreadName::Alerts
         | ThreadName::Dashboard
-        | ThreadName::Sharing => Some(OTHER_NICE),
-        // `sniper halt` must take effect on a busy machine, too.
-        ThreadName::Control | ThreadName::Other => None,
+        | ThreadName::Sharing
+        | ThreadName::Reload
+        | ThreadName::Pauses
+        | ThreadName::Prices => Some(OTHER_NICE),
+        // `sniper halt` and Ctrl-C must take effect on a busy machine, too.
+        ThreadName::Control | ThreadName::Signals | ThreadName::Other => None,
     }
 }
 

@@ -141,6 +141,28 @@ async fn an_unwritable_data_directory_fails_the_check() {
 }
 
 #[test]
+fn the_data_directory_that_doctor_creates_is_private_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (market, directory) = (market(), TempDir::new().unwrap());
+    let output = Command::new("sh")
+        .args(["-c", "umask 002; exec \"$0\" doctor", env!("CARGO_BIN_EXE_sniper")])
+        .current_dir(directory.path())
+        .env_clear()
+        .env("SNIPER_DATA", "deep/data")
+        .env("CSGOROLL_WS_URL", market.ws_url())
+        .env("CSGOROLL_HTTP_URL", market.http_url())
+        .env("CSGOROLL_SESSION", market.session())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for folder in ["deep", "deep/data"] {
+        let mode = std::fs::metadata(directory.path().join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
+}
+
+#[test]
 fn doctor_ends_with_one_json_object_and_its_exit_code() {
     let (market, directory) = (market(), TempDir::new().unwrap());
     let run = |args: &[&str]| {

@@ -177,6 +177,18 @@ const SLEEPING: &[&str] = &[
     "tests/long/session/volume.rs",
 ];
 
+/// Files that use the timeout of tokio, because what they wait for is no response.
+const LOCAL_WAITS: &[&str] = &[
+    "src/alerts/service.rs",
+    "src/execution/driver.rs",
+    "src/execution/mod.rs",
+    "src/net/deadline.rs",
+    "src/sim",
+    "src/sniper/view.rs",
+    "src/ws/session/mod.rs",
+    "src/ws/supervisor.rs",
+];
+
 /// Module names without meaning.
 const VAGUE_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
@@ -391,6 +403,27 @@ fn direct_dials(source: &Source) -> Vec<String> {
     complaints
 }
 
+/// A live start rejects a data directory that others may write, so nothing creates one by the umask.
+fn private_directories(source: &Source) -> Vec<String> {
+    let calls = ["create_dir(", "create_dir_all("];
+    let is_called = source.code().any(|line| calls.iter().any(|call| contains_word(line, call)));
+    if !source.is_under("src") || !is_called {
+        return Vec::new();
+    }
+    vec![source.complain("creates a directory by the umask: use config::load::make_directory")]
+}
+
+/// A process that stood still reads what its sockets hold before it calls a response late.
+fn deadlines(source: &Source) -> Vec<String> {
+    let is_plain = source.code().any(|line| {
+        line.contains("time::timeout") || (line.contains("time::{") && line.contains("timeout"))
+    });
+    if !source.is_under("src") || !is_plain || LOCAL_WAITS.iter().any(|of| source.is_under(of)) {
+        return Vec::new();
+    }
+    vec![source.complain("uses the timeout of tokio for a response: use net::deadline::timeout")]
+}
+
 fn module_names(source: &Source) -> Vec<String> {
     let parts = source.path.trim_end_matches(".rs").split('/');
     parts
@@ -455,6 +488,16 @@ fn only_net_dial_opens_connections() {
 }
 
 #[test]
+fn every_directory_is_private() {
+    check(private_directories);
+}
+
+#[test]
+fn no_response_is_late_before_the_sockets_were_read() {
+    check(deadlines);
+}
+
+#[test]
 fn no_module_has_a_vague_name() {
     check(module_names);
 }
@@ -462,7 +505,7 @@ fn no_module_has_a_vague_name() {
 /// An entry for a file that does not exist would disable the rule for the renamed file.
 #[test]
 fn the_files_listed_in_these_rules_exist() {
-    for place in PURE.iter().chain(REVEALING).chain(SLEEPING) {
+    for place in PURE.iter().chain(REVEALING).chain(SLEEPING).chain(LOCAL_WAITS) {
         assert!(top().join(place).exists(), "{place} is listed in tidy.rs and does not exist");
     }
 }
@@ -508,6 +551,9 @@ fn each_rule_detects_a_violation() {
     assert_detects(direct_dials, "src/a.rs", "let stream = TcpStream::connect(address).await?;");
     assert_detects(direct_dials, "src/a.rs", "let found = lookup_host((host, port)).await?;");
     assert_detects(direct_dials, "src/a.rs", "let client = Client::builder().no_proxy().build()?;");
+    assert_detects(private_directories, "src/a.rs", "fs::create_dir_all(&folder)?;");
+    assert_detects(deadlines, "src/a.rs", "let done = tokio::time::timeout(LIMIT, read).await;");
+    assert_detects(deadlines, "src/a.rs", "    time::{sleep, timeout},");
     assert_detects(module_names, "src/utils/a.rs", "");
     assert_detects(module_names, "src/helpers.rs", "");
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::{
+    config::load::make_directory,
     config::prices::{PriceLocation, PriceSource, PricesConfig},
     domain::time::UnixMs,
     prices::{PriceBook, PriceTable, rows},
@@ -150,7 +151,7 @@ impl PriceStore {
         stored: StoredAs,
         table: &StoredTable,
     ) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        make_directory(&self.folder)?;
         let mut file = NamedTempFile::new_in(&self.folder)?;
         write(&mut BufWriter::new(&mut file), &origin(source), table)?;
         file.as_file().sync_all()?;

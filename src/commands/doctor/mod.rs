@@ -30,7 +30,7 @@ use crate::{
     },
     alerts::channel::{AlertChannel, CheckFailure},
     clock,
-    config::Config,
+    config::{Config, load::make_directory},
     domain::account::{BalanceError, User},
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
@@ -568,7 +568,7 @@ fn free_bytes(directory: &Path) -> Option<u64> {
 }
 
 fn write_and_remove(directory: &Path) -> io::Result<()> {
-    fs::create_dir_all(directory)?;
+    make_directory(directory)?;
     let path = directory.join(format!("doctor-{}.tmp", std::process::id()));
     let written = OpenOptions::new().write(true).create(true).truncate(true).open(&path).and_then(
         |mut file| {

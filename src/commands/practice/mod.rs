@@ -27,7 +27,7 @@ use crate::{
     clock,
     config::{
         Config, ConfigErrors, Loaded, Market, Problem, Sources,
-        load::{CONFIG_FILE, market_of_file, process_environment},
+        load::{CONFIG_FILE, make_directory, market_of_file, process_environment},
         prices::{PriceLocation, PricesConfig},
         problem::SourceLocation,
     },
@@ -240,7 +240,7 @@ pub fn refuse_other_runs(directory: &Path) -> Result<(), AppError> {
 /// rehearsal is emptied.
 fn empty(directory: &Path) -> io::Result<File> {
     let mark = directory.join(MARK);
-    fs::create_dir_all(directory)?;
+    make_directory(directory)?;
     let is_new = fs::read_dir(directory)?.next().is_none();
     if !is_new && !mark.exists() {
         let message = format!("{} has other files; move it away", directory.display());

@@ -2,13 +2,16 @@
 //!
 //! The feed may report anything at any time. A response may be lost, late or repeated, belong to
 //! another request, or contain any price; a response that the executor attributes to its order is
-//! true. A list may be up to [`SETTLE`] old, incomplete, omit purchases indefinitely, or contain
-//! unknown statuses; a balance may be up to [`SETTLE`] old. The market may charge more than was
-//! approved. In some histories, the lists understate prices.
+//! true, and until it is attributed, any rejection may arrive. A list, or the record of an order that
+//! is looked up by its own id, may be up to [`SETTLE`] old, incomplete, omit purchases indefinitely,
+//! or contain unknown statuses; a balance may be up to [`SETTLE`] old. The market may charge more
+//! than was approved. In some histories, the lists understate prices, the market changes the price of
+//! a listing, or it has no list; then a look-up omits no purchase.
 //!
 //! *Safety*: by the market's books no limit is ever exceeded at the approved prices, and while the
 //! clock is unreliable, none at the time at which it became so. *Liveness*: after
-//! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books.
+//! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books, and an
+//! order is approved where the limits permit it.
 //!
 //! If the lists understate prices, the exposure is at least that of the books. A refund that is not
 //! listed yet may confirm such a price and is then not available to its own order, so only the
@@ -37,9 +40,9 @@ const START: Amount = Amount::from_cents(40_000);
 /// More listings than the limits allow to buy.
 const LISTINGS: u32 = 400;
 const PENDING_MAX: usize = 3;
-/// Two settle every order. One more is needed if a purchase was refunded before the ledger read its
-/// cancellation: until then, its coins can hide the charge of an unknown order.
-const TRUE_READINGS: usize = 3;
+/// True readings that settle every order. One more is needed if the first list showed something new:
+/// the balances before it cannot exclude that a refund hides the charge of an unknown order.
+const TRUE_READINGS: usize = 2;
 
 #[derive(Clone, Debug)]
 enum AdversaryStep {
@@ -56,6 +59,16 @@ enum AdversaryStep {
     },
     /// The executor reports the outcome of an order, or that its response was lost.
     Answer {
+        which: usize,
+        lost: bool,
+        price: ReportedPrice,
+    },
+    /// A rejection arrives whose order is not certain yet.
+    Unconfirmed {
+        which: usize,
+    },
+    /// The response of an order with such a rejection arrives, or was lost.
+    Confirm {
         which: usize,
         lost: bool,
         price: ReportedPrice,
@@ -106,7 +119,16 @@ enum AdversaryStep {
         age: u64,
         complete: bool,
     },
+    /// An order is looked up by its own id. The record is `age` seconds old.
+    LookUp {
+        which: usize,
+        age: u64,
+    },
     Restart,
+    /// The machine loses power, and the ledger its last events.
+    PowerLoss {
+        events: usize,
+    },
     /// The wall clock is set.
     ClockSet,
     Limits {
@@ -166,6 +188,9 @@ fn step() -> impl Strategy<Value = AdversaryStep> {
             .prop_map(|(accept, extra_cents)| AdversaryStep::Arrive { accept, extra_cents }),
         8 => (any::<usize>(), prop::bool::weighted(0.3), reported_price())
             .prop_map(|(which, lost, price)| AdversaryStep::Answer { which, lost, price }),
+        2 => any::<usize>().prop_map(|which| AdversaryStep::Unconfirmed { which }),
+        2 => (any::<usize>(), prop::bool::weighted(0.3), reported_price())
+            .prop_map(|(which, lost, price)| AdversaryStep::Confirm { which, lost, price }),
         1 => (any::<usize>(), reported_price()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
         1 => any::<usize>().prop_map(|which| AdversaryStep::Unsent { which }),
         2 => (any::<usize>(), prop::bool::weighted(0.3))
@@ -179,7 +204,9 @@ fn step() -> impl Strategy<Value = AdversaryStep> {
         5 => age().prop_map(|age| AdversaryStep::Balance { age }),
         5 => (age(), prop::bool::weighted(0.85))
             .prop_map(|(age, complete)| AdversaryStep::List { age, complete }),
+        5 => (any::<usize>(), age()).prop_map(|(which, age)| AdversaryStep::LookUp { which, age }),
         1 => Just(AdversaryStep::Restart),
+        1 => (1_usize..20).prop_map(|events| AdversaryStep::PowerLoss { events }),
         1 => Just(AdversaryStep::ClockSet),
         1 => (0_i64..200, 0_u32..8).prop_map(|(total, minute)| AdversaryStep::Limits { total, minute }),
         3 => Just(AdversaryStep::Resume),
@@ -244,6 +271,25 @@ fn limits() -> impl Strategy<Value = TestLimits> {
     )
 }
 
+/// What a market tells about an order.
+#[derive(Clone, Copy, Debug)]
+struct MarketKind {
+    keyed_by: KeyedBy,
+    has_list: bool,
+    /// Zero without own order ids.
+    look_ups_min: u32,
+}
+
+fn market_kind() -> impl Strategy<Value = MarketKind> {
+    use KeyedBy::{Id, IdAndPrice};
+    let kinds = [(Id, true, 0), (Id, true, 2), (IdAndPrice, true, 2), (IdAndPrice, false, 2)];
+    prop::sample::select(kinds.to_vec()).prop_map(|(keyed_by, has_list, look_ups_min)| MarketKind {
+        keyed_by,
+        has_list,
+        look_ups_min,
+    })
+}
+
 /// One order in the market's books.
 #[derive(Clone, Debug)]
 struct MarketOrder {
@@ -255,6 +301,8 @@ struct MarketOrder {
     reserved_at: UnixMs,
     /// The executor waits for the response.
     waiting: bool,
+    /// The executor waits for the confirmation of a rejection.
+    unconfirmed: bool,
     /// The request can still arrive at the market.
     pending: bool,
     unsent: bool,
@@ -268,6 +316,15 @@ struct MarketOrder {
 }
 
 impl MarketOrder {
+    /// Returns the order as a list or a look-up shows it.
+    fn trade_at(&self, moment: UnixMs) -> Option<OwnTrade> {
+        let status = self.status_at(moment)?;
+        let is_hidden = self.hidden == Hidden::UnknownStatus;
+        let status = if is_hidden { TradeStatus::Other } else { status };
+        let price = Some(self.misprice.unwrap_or(self.price));
+        Some(OwnTrade { id: self.id, status, price, joined_at: None })
+    }
+
     /// Returns `true` if the order was charged and not refunded, or can still be charged.
     const fn costs(&self) -> bool {
         self.pending || (self.charged_at.is_some() && self.refunded_at.is_none())
@@ -294,6 +351,7 @@ impl MarketOrder {
 }
 
 struct AdversaryMarket {
+    kind: MarketKind,
     ledger: Ledger,
     orders: Vec<MarketOrder>,
     now: UnixMs,
@@ -304,6 +362,8 @@ struct AdversaryMarket {
     understates: bool,
     budget: Budget,
     created: HashMap<u32, UnixMs>,
+    /// Orders were lost in a power loss.
+    has_lost: bool,
 }
 
 fn coins(whole: i64) -> Amount {
@@ -311,9 +371,10 @@ fn coins(whole: i64) -> Amount {
 }
 
 impl AdversaryMarket {
-    fn new(limits: TestLimits, understates: bool) -> Self {
+    fn new(kind: MarketKind, limits: TestLimits, understates: bool) -> Self {
         let budget = limits.budget();
         let mut market = Self {
+            kind,
             ledger: Ledger::in_memory(budget.clone(), &limits.whitelist(), true),
             orders: Vec::new(),
             now: UnixMs(1_000_000_000),
@@ -322,24 +383,33 @@ impl AdversaryMarket {
             understates,
             budget,
             created: HashMap::new(),
+            has_lost: false,
         };
+        market.ledger.set_look_ups_min(kind.look_ups_min);
         market.read_balance(0);
         market.read_list(0, true);
         market
     }
 
+    const fn key(&self, order: &MarketOrder) -> TradeKey {
+        self.kind.keyed_by.key(order.id, Some(order.approved))
+    }
+
     fn step(&mut self, step: &AdversaryStep) {
         match *step {
             AdversaryStep::Match { listing, entry } => self.on_match(listing, entry),
-            AdversaryStep::Arrive { accept, extra_cents } => {
-                let now = self.now;
-                if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {
-                    order.pending = false;
-                    order.charged_at = accept.then_some(now);
-                    order.price = order.price.saturating_add(Amount::from_cents(extra_cents));
-                }
-            }
+            AdversaryStep::Arrive { accept, extra_cents } => self.arrive(accept, extra_cents),
             AdversaryStep::Answer { which, lost, price } => self.answer(which, lost, price),
+            AdversaryStep::Unconfirmed { which } => {
+                let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else {
+                    return;
+                };
+                (order.waiting, order.unconfirmed) = (false, true);
+                let order = order.clone();
+                let rejected = Unknown::Unconfirmed(RejectReason::Taken);
+                let _effects = self.settle(&order, &Outcome::Unknown(rejected)).unwrap();
+            }
+            AdversaryStep::Confirm { which, lost, price } => self.confirm(which, lost, price),
             AdversaryStep::Repeat { which, price } => self.repeat(which, price),
             AdversaryStep::Unsent { which } => self.unsend(which),
             AdversaryStep::Finish { which, deliver } => self.finish(which, deliver),
@@ -373,7 +443,15 @@ impl AdversaryMarket {
             AdversaryStep::Push { cents } => self.ledger.push_balance(Amount::from_cents(cents)),
             AdversaryStep::Balance { age } => self.read_balance(age),
             AdversaryStep::List { age, complete } => self.read_list(age, complete),
-            AdversaryStep::Restart => self.restart(),
+            AdversaryStep::LookUp { which, age } if 0 < self.kind.look_ups_min => {
+                if let Some(order) = pick(&mut self.orders, which, |order| !order.unsent) {
+                    let order = order.clone();
+                    self.look_up(&order, age);
+                }
+            }
+            AdversaryStep::LookUp { .. } => {}
+            AdversaryStep::Restart => self.restart(0),
+            AdversaryStep::PowerLoss { events } => self.restart(events),
             AdversaryStep::ClockSet => {
                 self.ledger.mark_clock_unreliable(self.now);
                 self.frozen_at = Some(self.now);
@@ -381,11 +459,63 @@ impl AdversaryMarket {
             AdversaryStep::Limits { total, minute } => {
                 self.budget.total = coins(total);
                 self.budget.max_buys_per_minute = minute;
-                self.ledger.state.set_budget(self.budget.clone(), 1);
+                self.ledger.state.set_budget(self.budget.clone(), 0);
             }
             AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
             AdversaryStep::Wait { seconds } => {
                 self.now = self.now.plus(Duration::from_secs(seconds));
+                // The executor has given up meanwhile.
+                for order in self.orders.iter_mut().filter(|order| order.unconfirmed) {
+                    (order.unconfirmed, order.pending) = (false, false);
+                }
+            }
+        }
+    }
+
+    /// An item is sold once.
+    fn arrive(&mut self, accept: bool, extra_cents: i64) {
+        let now = self.now;
+        let charged = self.orders.iter().filter(|order| order.charged_at.is_some());
+        let sold: Vec<TradeId> = charged.map(|order| order.id).collect();
+        if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {
+            order.pending = false;
+            order.charged_at = (accept && !sold.contains(&order.id)).then_some(now);
+            order.price = order.price.saturating_add(Amount::from_cents(extra_cents));
+        }
+    }
+
+    fn settle(
+        &mut self,
+        order: &MarketOrder,
+        outcome: &Outcome,
+    ) -> Result<Effects, InvalidTransition> {
+        self.ledger.settle(&self.key(order), outcome, self.now)
+    }
+
+    /// Delivers the response of an order whose rejection was not confirmed. The list may have settled
+    /// the order meanwhile; the executor ignores the error.
+    fn confirm(&mut self, which: usize, lost: bool, reported: ReportedPrice) {
+        let Some(order) = pick(&mut self.orders, which, |order| order.unconfirmed) else { return };
+        (order.unconfirmed, order.pending) = (false, false);
+        let outcome =
+            if lost { Outcome::Unknown(Unknown::Foreign) } else { outcome_of(order, reported) };
+        let order = order.clone();
+        let _is_new = self.settle(&order, &outcome).is_ok();
+    }
+
+    fn look_up(&mut self, order: &MarketOrder, age: u64) {
+        let moment = self.now.minus(Duration::from_secs(age));
+        let is_omitted = self.kind.has_list && order.hidden == Hidden::LeftOut;
+        let (key, now) = (self.key(order), self.now);
+        match order.trade_at(moment).filter(|_trade| !is_omitted) {
+            Some(trade) => {
+                let _effects = self.ledger.reconcile_order(&key, &trade, now, now);
+            }
+            None => {
+                self.ledger.order_absent(&key, now);
+                if !self.kind.has_list {
+                    let _effects = self.ledger.absent_without_list(&key, now, now);
+                }
             }
         }
     }
@@ -394,10 +524,8 @@ impl AdversaryMarket {
         let unsent = |order: &MarketOrder| order.waiting && order.pending;
         if let Some(order) = pick(&mut self.orders, which, unsent) {
             (order.waiting, order.pending, order.unsent) = (false, false, true);
-            let id = order.id;
-            let never = Outcome::NotSent(NotSent::Closed);
-            let _effects =
-                self.ledger.settle(&KeyedBy::Id.key(id, None), &never, self.now).unwrap();
+            let order = order.clone();
+            let _effects = self.settle(&order, &Outcome::NotSent(NotSent::Closed)).unwrap();
         }
     }
 
@@ -418,19 +546,26 @@ impl AdversaryMarket {
         if self.orders.iter().filter(|order| order.pending).count() >= PENDING_MAX {
             return;
         }
+        let keyed_by = self.kind.keyed_by;
+        // Few enough to be ordered again at other prices.
+        let listing = if keyed_by == KeyedBy::Id { listing } else { listing % 20 };
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
-        let price = coins(1 + i64::from(listing) * 7 % 29);
+        let earlier = self.orders.iter().filter(|order| order.id == id).count();
+        // The market changes the price after each order.
+        let change = if keyed_by == KeyedBy::Id { 0 } else { 5 * (earlier % 3) };
+        let price = coins(1 + (i64::from(listing) * 7 + i64::try_from(change).unwrap()) % 29);
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
-        let order_request = OrderRequest { id, keyed_by: KeyedBy::Id, price, entry, created_at };
+        let order_request = OrderRequest { id, keyed_by, price, entry, created_at };
         let Ok(approved) = self.ledger.reserve(order_request, self.now) else { return };
-        self.orders.retain(|order| !(order.id == id && order.unsent));
-        self.orders.push(MarketOrder {
+        self.orders.retain(|order| !(order.id == id && order.approved == price && order.unsent));
+        let order = MarketOrder {
             id: *approved.id(),
             approved: approved.price(),
             price: approved.price(),
             entry,
             reserved_at: self.now,
             waiting: true,
+            unconfirmed: false,
             pending: true,
             unsent: false,
             charged_at: None,
@@ -439,8 +574,9 @@ impl AdversaryMarket {
             refunded_at: None,
             hidden: Hidden::No,
             misprice: None,
-        });
-        self.ledger.sent(&KeyedBy::Id.key(id, None), self.now).unwrap();
+        };
+        self.ledger.sent(&self.key(&order), self.now).unwrap();
+        self.orders.push(order);
         self.check_limits();
     }
 
@@ -457,18 +593,17 @@ impl AdversaryMarket {
         } else {
             outcome_of(order, reported)
         };
-        let id = order.id;
-        let _effects = self.ledger.settle(&KeyedBy::Id.key(id, None), &outcome, self.now).unwrap();
+        let order = order.clone();
+        let _effects = self.settle(&order, &outcome).unwrap();
     }
 
     /// Delivers a late or repeated response. The ledger may have settled the order differently.
     fn repeat(&mut self, which: usize, reported: ReportedPrice) {
-        let settled = |order: &MarketOrder| !order.waiting && !order.unsent;
+        let settled = |order: &MarketOrder| !order.waiting && !order.unsent && !order.pending;
         if let Some(order) = pick(&mut self.orders, which, settled) {
-            let (id, outcome) = (order.id, outcome_of(order, reported));
+            let (order, outcome) = (order.clone(), outcome_of(order, reported));
             // An answer without new information is an error, which the executor ignores.
-            let _is_new =
-                self.ledger.settle(&KeyedBy::Id.key(id, None), &outcome, self.now).is_ok();
+            let _is_new = self.settle(&order, &outcome).is_ok();
         }
     }
 
@@ -486,19 +621,17 @@ impl AdversaryMarket {
     }
 
     fn read_list(&mut self, age: u64, complete: bool) {
+        if !self.kind.has_list {
+            self.ledger.reconcile_without_list(self.now, self.now);
+            self.frozen_at = self.frozen_at.filter(|frozen| self.now <= *frozen);
+            return;
+        }
         let moment = self.now.minus(Duration::from_secs(age));
         let listed = self.orders.iter().enumerate().filter(|(index, order)| {
             order.hidden != Hidden::LeftOut && (complete || index % 2 == 0)
         });
-        let trades: Vec<OwnTrade> = listed
-            .filter_map(|(_index, order)| {
-                let status = order.status_at(moment)?;
-                let is_hidden = order.hidden == Hidden::UnknownStatus;
-                let status = if is_hidden { TradeStatus::Other } else { status };
-                let price = Some(order.misprice.unwrap_or(order.price));
-                Some(OwnTrade { id: order.id, status, price, joined_at: None })
-            })
-            .collect();
+        let trades: Vec<OwnTrade> =
+            listed.filter_map(|(_index, order)| order.trade_at(moment)).collect();
         let reading = AccountReading { trades: &trades, complete, started: self.now };
         let _effects = self.ledger.reconcile(&reading, None, self.now);
         if complete {
@@ -506,21 +639,49 @@ impl AdversaryMarket {
         }
     }
 
-    /// Replays the events, which must give the same state, and makes orders in flight unknown.
-    fn restart(&mut self) {
+    /// Removes the last events, at most up to the first order. Returns the lost orders.
+    fn lose_events(&mut self, events: usize) -> Option<LedgerEvent> {
+        let all = &mut self.ledger.events_for_tests;
+        let is_order = |event: &LedgerEvent| matches!(event, LedgerEvent::Reserved { .. });
+        let first = all.iter().position(|(_at, event)| is_order(event))?;
+        // A start makes an earlier loss durable before the first order.
+        let is_loss =
+            |(_at, event): &(UnixMs, LedgerEvent)| matches!(event, LedgerEvent::Lost { .. });
+        let durable = all.iter().rposition(is_loss).map_or(0, |at| at + 1).max(first);
+        let lost = all.split_off(all.len().saturating_sub(events).max(durable));
+        let (mut coins, mut count) = (Amount::ZERO, 0);
+        for (_at, event) in lost {
+            if let LedgerEvent::Reserved { price, .. } = event {
+                (coins, count) = (coins.saturating_add(price), count + 1);
+            }
+        }
+        self.has_lost |= 0 < count;
+        (0 < count).then_some(LedgerEvent::Lost { coins, count, barrier: self.now })
+    }
+
+    /// Replays the events, which must give the same state if none is lost, and makes orders in flight
+    /// unknown.
+    fn restart(&mut self, lost_events: usize) {
+        let lost = (0 < lost_events).then(|| self.lose_events(lost_events)).flatten();
         let mut state = LedgerState::new(self.budget.clone(), true);
         state.set_entries(&self.limits.whitelist());
         for (at, event) in &self.ledger.events_for_tests {
             state.apply(*at, event).unwrap();
         }
-        assert_eq!(state.intents, self.ledger.state.intents, "replay");
+        if lost_events == 0 {
+            assert_eq!(state.intents, self.ledger.state.intents, "replay");
+        }
+        state.look_ups_min = self.kind.look_ups_min;
         self.ledger.state = state;
         // A start reads the account before it orders.
         self.frozen_at = None;
+        if let Some(lost) = lost {
+            let _effects = self.ledger.record_infallible(self.now, lost);
+        }
         let started = LedgerEvent::Started { boot: BootId::default() };
         let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {
-            (order.waiting, order.pending) = (false, false);
+            (order.waiting, order.unconfirmed, order.pending) = (false, false, false);
         }
     }
 
@@ -556,7 +717,8 @@ impl AdversaryMarket {
         assert!(self.purchases_of(0).count() <= quantity, "max_quantity of the first entry");
         let mut seen = HashMap::new();
         for order in &self.orders {
-            assert_eq!(seen.insert(order.id, ()), None, "one request for a listing");
+            let key = self.key(order);
+            assert_eq!(seen.insert(key, ()), None, "one request for a listing");
         }
     }
 
@@ -566,6 +728,7 @@ impl AdversaryMarket {
             if self.orders.iter().any(|order| order.waiting) {
                 self.answer(which, false, ReportedPrice::True);
             }
+            self.confirm(which, false, ReportedPrice::True);
         }
         let now = self.now;
         for order in &mut self.orders {
@@ -575,21 +738,65 @@ impl AdversaryMarket {
                 order.refunded_at = order.refunded_at.or(Some(now));
             }
         }
-        for _reading in 0..TRUE_READINGS {
+        let known = |ledger: &Ledger| -> Vec<(OrderState, Option<Amount>)> {
+            ledger.state.intents.iter().map(|intent| (intent.state, intent.listed)).collect()
+        };
+        let (before, mut is_new) = (known(&self.ledger), false);
+        for reading in 0..=TRUE_READINGS {
+            if reading == TRUE_READINGS && !is_new {
+                break;
+            }
             self.now = self.now.plus(SETTLE + Duration::from_secs(1));
             self.read_balance(0);
+            for order in self.orders.clone() {
+                for _look_up in 0..self.kind.look_ups_min {
+                    self.look_up(&order, 0);
+                }
+            }
             self.read_list(0, true);
+            is_new |= reading == 0 && known(&self.ledger) != before;
         }
         let costly = self.orders.iter().filter(|order| order.costs());
         let books = costly.fold(Amount::ZERO, |sum, order| sum.saturating_add(order.price));
         let counted = self.ledger.state.intents.iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
-        if self.ledger.state.halts.is_empty() && !self.understates {
+        // Without a list, a lost purchase is not found.
+        let lost = self.ledger.state.loss.coins;
+        let counted = counted.saturating_add(lost);
+        let is_settled = self.kind.has_list || !self.has_lost;
+        if is_settled && self.ledger.state.halts.is_empty() && !self.understates {
             let intents = &self.ledger.state.intents;
             let account = &self.ledger.state.account;
             assert_eq!(counted, books, "exposure: {intents:#?} {account:#?} {:#?}", self.orders);
+            if !self.has_lost {
+                self.order_where_permitted(books);
+            }
         }
         assert!(books <= counted, "the ledger counts less than the market");
+    }
+
+    /// Asserts that an order is approved if the limits of an entry and the balance permit it.
+    fn order_where_permitted(&mut self, books: Amount) {
+        let first = u32::try_from(self.purchases_of(0).count()).unwrap();
+        let second =
+            self.purchases_of(1).fold(coins(1), |sum, order| sum.saturating_add(order.price));
+        let entry = match second <= coins(self.limits.max_total) {
+            _ if first < self.limits.max_quantity => 0,
+            true => 1,
+            false => return,
+        };
+        if START < books.saturating_add(coins(1)) {
+            return;
+        }
+        let loose = TestLimits { total: LOOSE, per_hour: LOOSE, per_day: LOOSE, ..self.limits };
+        let budget =
+            Budget { max_buys_per_minute: u32::MAX, min_balance: coins(0), ..loose.budget() };
+        self.ledger.state.set_budget(budget, 1);
+        let id = TradeId::new("another").unwrap();
+        let (keyed_by, created_at) = (self.kind.keyed_by, Some(self.now));
+        let request = OrderRequest { id, keyed_by, price: coins(1), entry, created_at };
+        let approved = self.ledger.reserve(request, self.now).map(|order| order.price());
+        assert_eq!(approved, Ok(coins(1)), "{:#?}", self.ledger.state.account);
     }
 }
 
@@ -621,11 +828,12 @@ proptest! {
 
     #[test]
     fn no_false_report_exceeds_a_limit_and_true_readings_settle_every_order(
+        kind in market_kind(),
         limits in limits(),
         understates in prop::bool::weighted(0.2),
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut market = AdversaryMarket::new(limits, understates);
+        let mut market = AdversaryMarket::new(kind, limits, understates);
         for step in &steps {
             market.step(step);
             market.ledger.state.check().unwrap();

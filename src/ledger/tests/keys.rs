@@ -26,7 +26,7 @@ fn bought_at(price: i64) -> Outcome {
 fn prove(ledger: &mut Ledger, evidence: Evidence) {
     let (sequence, by) = (ledger.state().intent(&id(1)).unwrap().sequence, operator());
     let by = EvidenceSource::Operator(by);
-    let event = LedgerEvent::Proved { sequence, evidence, paid: None, by };
+    let event = LedgerEvent::Proved { sequence, evidence, paid: None, by, since: UnixMs(0) };
     let _effects = ledger.record(T0, event).unwrap();
 }
 

@@ -233,6 +233,29 @@ fn an_older_copy_restored_in_place_stops_orders_and_is_not_modified() {
 }
 
 #[test]
+fn a_deleted_or_replaced_log_of_the_database_stops_orders() {
+    for name in ["ledger.db-wal", "ledger.db-shm"] {
+        for is_replaced in [false, true] {
+            let machine = SimulatedMachine::new();
+            let path = machine.data().join(name);
+            let mut ledger = machine.ready();
+            let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
+            wait_until(|| ledger.is_durable());
+            let fault = if is_replaced {
+                let copy = machine.top.path().join("copy");
+                fs::copy(&path, &copy).unwrap();
+                fs::rename(&copy, &path).unwrap();
+                StorageFault::Replaced
+            } else {
+                fs::remove_file(&path).unwrap();
+                StorageFault::Gone
+            };
+            assert_stops(&mut ledger, fault);
+        }
+    }
+}
+
+#[test]
 fn an_intent_file_zeroed_or_rolled_back_in_place_stops_orders() {
     for is_zeroed in [true, false] {
         let machine = SimulatedMachine::new();

@@ -57,6 +57,23 @@ fn an_unexpected_purchase_halts_until_a_resume() {
 }
 
 #[test]
+fn many_unexpected_purchases_are_one_halt_and_a_resume_accepts_them_all() {
+    let mut ledger = ledger(budget());
+    let _effects = ledger.reconcile(&reading(&[], 0), None, T0);
+    let strange: Vec<OwnTrade> = (7..47).map(|n| own_trade(n, TradeStatus::Joined)).collect();
+    let effects = ledger.reconcile(&reading(&strange[..8], 1), None, after(1));
+    assert_eq!(effects.halts.len(), 8, "each is logged");
+    let [halt] = ledger.snapshot(after(1)).halts[..] else { panic!("not one halt") };
+    assert!(halt.to_string().ends_with(" and 7 more, which are in the log"), "{halt}");
+    let effects = ledger.reconcile(&reading(&strange, 2), None, after(2));
+    assert_eq!((effects.halts.len(), ledger.snapshot(after(2)).halts.len()), (32, 1));
+    assert_eq!(ledger.reconcile(&reading(&strange, 3), None, after(3)), Effects::default());
+    ledger.resume(operator(), after(4));
+    assert_eq!(ledger.reconcile(&reading(&strange, 5), None, after(5)), Effects::default());
+    let _approved = ledger.reserve(order_request(1, 1), after(6)).unwrap();
+}
+
+#[test]
 fn a_rejection_that_only_the_user_can_fix_halts_at_once() {
     let halting = [
         RejectReason::Captcha,

@@ -331,7 +331,7 @@ fn the_record_of_an_unknown_order_is_evidence_and_its_absence_from_a_list_is_non
         assert_eq!(effects.halts, []);
         assert_eq!(state_of(&ledger, 1), expected);
         let listed = ledger.state().intent(&id(1)).unwrap().listed;
-        assert_eq!(listed, (expected != OrderState::Unknown).then_some(coins(9)));
+        assert_eq!(listed, (status != TradeStatus::Listed).then_some(coins(9)));
         // Counted at the approved price until a balance confirms the lower one.
         assert_eq!(ledger.snapshot(after(3)).spent, coins(10));
         ledger.state().check().unwrap();
@@ -522,4 +522,118 @@ fn a_record_of_an_order_begins_the_count_of_its_absences_again() {
     ledger.order_found(&key(1));
     assert_eq!(absent(&mut ledger, 130), OrderState::Unknown);
     assert_eq!(absent(&mut ledger, 140), OrderState::NotBought);
+}
+
+/// The account was charged, and the refund is still to come.
+#[test]
+fn a_cancelled_purchase_of_an_order_that_did_not_count_counts_and_halts_until_its_refund() {
+    use OrderState::{NotBought, Rejected, Returned, Returning};
+    use TradeStatus::{Cancelled, Cooldown, Expired};
+    for state in [Rejected, OrderState::NotSent, NotBought] {
+        for status in [Cancelled, Expired, Cooldown] {
+            let mut ledger = with_balance();
+            let answer = match state {
+                Rejected => TAKEN,
+                OrderState::NotSent => Outcome::NotSent(NotSent::Closed),
+                _ => UNKNOWN,
+            };
+            let _effects = place_order(&mut ledger, order_request(1, 10), &answer, after(1));
+            if state == NotBought {
+                let read = reading(&[], 70);
+                let _effects = ledger.reconcile(&read, Some(coins(100)), after(70));
+            }
+            assert_eq!(state_of(&ledger, 1), state);
+            // The charge is noticed before the list explains it.
+            let _halted = ledger.reconcile(&reading(&[], 80), Some(coins(90)), after(80));
+            ledger.resume(operator(), after(81));
+            let listed = [own_trade(1, status)];
+            let effects = ledger.reconcile(&reading(&listed, 90), None, after(90));
+            assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+            assert_eq!(state_of(&ledger, 1), Returning, "{state} as {status}");
+            for (second, balance, found) in
+                [(160, 90, Returning), (230, 90, Returning), (300, 100, Returned)]
+            {
+                let read = reading(&listed, second);
+                let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+                assert_eq!(state_of(&ledger, 1), found, "{state} as {status} at {second} s");
+                let spent = if found == Returned { Amount::ZERO } else { coins(10) };
+                assert_eq!(ledger.snapshot(after(second)).spent, spent);
+            }
+            ledger.state().check().unwrap();
+        }
+    }
+}
+
+/// The market lists a purchase from before the ledger, whose listing was offered again.
+#[test]
+fn a_cancelled_purchase_from_before_the_ledger_contradicts_no_later_order() {
+    let mut ledger = ledger(budget());
+    let listed = [own_trade(1, TradeStatus::Cancelled)];
+    let _effects = ledger.reconcile(&reading(&listed, 0), Some(coins(100)), T0);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &TAKEN, after(1));
+    let effects = ledger.reconcile(&reading(&listed, 70), Some(coins(100)), after(70));
+    assert_eq!(effects, Effects::default());
+    assert_eq!(state_of(&ledger, 1), OrderState::Rejected);
+}
+
+#[test]
+fn a_deposit_before_a_cancellation_does_not_release_the_order() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let [joined, cancelled] =
+        [TradeStatus::Joined, TradeStatus::Cancelled].map(|status| [own_trade(1, status)]);
+    for (second, balance, trades, state) in [
+        (100, 140, &joined, OrderState::Bought),
+        (200, 140, &joined, OrderState::Bought),
+        (300, 140, &cancelled, OrderState::Returning),
+        (400, 140, &cancelled, OrderState::Returning),
+        (500, 149, &cancelled, OrderState::Returning),
+        (600, 150, &cancelled, OrderState::Returned),
+    ] {
+        let read = reading(trades, second);
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!(state_of(&ledger, 1), state, "at {second} s");
+    }
+}
+
+#[test]
+fn a_refund_that_a_balance_shows_before_the_list_does_releases_the_order() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let joined = [own_trade(1, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&joined, 100), Some(coins(90)), after(100));
+    // Refunded 59 seconds before the list was read, which was that old.
+    let _effects = ledger.set_balance(coins(100), after(141), after(141));
+    let _effects = ledger.reconcile(&reading(&joined, 200), None, after(200));
+    let cancelled = [own_trade(1, TradeStatus::Cancelled)];
+    let _effects = ledger.reconcile(&reading(&cancelled, 210), None, after(210));
+    let _effects = ledger.set_balance(coins(100), after(211), after(211));
+    assert_eq!(state_of(&ledger, 1), OrderState::Returned);
+}
+
+#[test]
+fn a_price_under_an_unknown_status_counts_where_it_is_higher_and_changes_no_state() {
+    for (answer, state) in [(UNKNOWN, OrderState::Unknown), (BOUGHT, OrderState::Bought)] {
+        for (cents, spent, halts) in [
+            (900, 1_000, 0),
+            (1_000, 1_000, 0),
+            (1_300, 1_300, 1),
+            (0, 1_000, 1),
+            (20_000, 20_000, 1),
+        ] {
+            let mut ledger = with_balance();
+            let _effects = place_order(&mut ledger, order_request(1, 10), &answer, after(1));
+            let paid = Amount::from_cents(cents);
+            let listed = [OwnTrade { price: Some(paid), ..own_trade(1, TradeStatus::Other) }];
+            for second in [70, 130] {
+                let effects = ledger.reconcile(&reading(&listed, second), None, after(second));
+                let expected = if second == 70 { halts } else { 0 };
+                assert_eq!(effects.halts.len(), expected, "{state}: {paid} at {second} s");
+                ledger.resume(operator(), after(second));
+            }
+            assert_eq!(state_of(&ledger, 1), state, "{paid}");
+            assert_eq!(ledger.snapshot(after(130)).spent, Amount::from_cents(spent), "{paid}");
+            ledger.state().check().unwrap();
+        }
+    }
 }

@@ -175,6 +175,11 @@ pub(super) fn error_messages(response: &JsonObject<'_>) -> Vec<String> {
     errors.map(|error| message(error).unwrap_or_default()).collect()
 }
 
+/// Parses the price of a purchase and rounds it up.
+pub(super) fn price(text: &str) -> Option<Amount> {
+    Amount::parse_ceil(text, DECIMALS).ok()
+}
+
 fn purchase(node: &str) -> Option<OwnPurchase> {
     let node = JsonObject::parse(node).ok()?;
     let text = |key| node.get::<String>(key);
@@ -184,14 +189,13 @@ fn purchase(node: &str) -> Option<OwnPurchase> {
     let word = text("status")?;
     let status = TradeStatus::from_market(&word);
     let is_unknown = matches!(status, TradeStatus::Other | TradeStatus::Listed);
-    let price = node.number("totalValue");
     Some(OwnPurchase {
         id,
         name: None,
         status,
         unknown_status: is_unknown
             .then(|| secret::mask(&word).chars().take(STATUS_CHARS_MAX).collect()),
-        price: price.and_then(|text| Amount::parse(text, DECIMALS).ok()),
+        price: node.paid("totalValue", price),
         created_at: time("createdAt"),
         updated_at: time("updatedAt"),
         joined_at: time("joinedAt"),
@@ -312,6 +316,23 @@ mod tests {
         assert_eq!(purchase.status, TradeStatus::Joined);
         assert_eq!(purchase.price, Some(Amount::from_cents(1_015)));
         assert!(purchase.updated_at.is_some() && purchase.joined_at.is_none());
+    }
+
+    #[test]
+    fn a_price_that_cannot_be_read_is_zero_and_a_finer_one_is_rounded_up() {
+        for (text, cents) in [
+            ("10.151", Some(1_016)),
+            ("1.0151e1", Some(1_016)),
+            ("-1", Some(-100)),
+            ("1e30", Some(0)),
+            (r#""10.15""#, Some(0)),
+            ("{}", Some(0)),
+            ("null", None),
+        ] {
+            let node = format!(r#"{{"id":"a","status":"JOINED","totalValue":{text}}}"#);
+            assert_eq!(purchase(&node).unwrap().price, cents.map(Amount::from_cents), "{text}");
+        }
+        assert_eq!(purchase(r#"{"id":"a","status":"JOINED"}"#).unwrap().price, None);
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! Source of the texts, which are parts of `errors[].message`: public clients.
 #![warn(clippy::wildcard_enum_match_arm)]
 
-use super::{DECIMALS, account::error_messages};
+use super::account::{error_messages, price};
 use crate::{
     domain::money::Amount,
     domain::outcome::{Outcome, RejectReason, Unknown},
@@ -119,12 +119,10 @@ impl Receipt {
     fn read(trade: &str, id: &TradeId) -> Option<Self> {
         let trade = JsonObject::parse(trade).ok()?;
         let named = trade.get::<String>("id").and_then(|named| TradeId::new(&named));
-        let price = trade.number("totalValue");
+        let price = trade.paid("totalValue", price);
         let time = trade.get::<String>("updatedAt");
-        (named.as_ref() == Some(id)).then(|| Self {
-            price: price.and_then(|text| Amount::parse(text, DECIMALS).ok()),
-            server_time: time.and_then(|text| UnixMs::parse(&text)),
-        })
+        (named.as_ref() == Some(id))
+            .then(|| Self { price, server_time: time.and_then(|text| UnixMs::parse(&text)) })
     }
 }
 

@@ -196,7 +196,7 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
         name: name.map(|name| secret::mask(&name).chars().take(ITEM_NAME_CHARS_MAX).collect()),
         status,
         unknown_status: (status == TradeStatus::Other).then(unknown),
-        price: skin.number("price").and_then(listing::positive),
+        price: skin.paid("price", listing::positive),
         // The market does not tell when the item was listed, which was before.
         created_at,
         updated_at: time("steam_trade_offer_finished_at"),

@@ -139,7 +139,7 @@ fn accepted(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution
     if is_returned || error_of(&skin).is_some() {
         return (Outcome::Unknown(Unknown::Failed), Attribution::Named);
     }
-    let price = skin.number("price").and_then(listing::positive);
+    let price = skin.paid("price", listing::positive);
     let time = data.get::<String>("created_at");
     let server_time = time.and_then(|time| UnixMs::parse(&time));
     (Outcome::Bought { price, server_time }, Attribution::Named)

@@ -102,7 +102,7 @@ fn purchase(trade: &JsonObject<'_>, id: TradeId) -> OwnPurchase {
         name: trade.get::<String>("name").map(|name| masked(&name, ITEM_NAME_CHARS_MAX)),
         status,
         unknown_status: (status == TradeStatus::Other).then(|| masked(code, STATUS_CHARS_MAX)),
-        price: trade.number("price").and_then(price),
+        price: trade.paid("price", price),
         created_at: None,
         updated_at: epoch(trade, "last_updated"),
         joined_at: None,
@@ -284,6 +284,8 @@ mod tests {
         let found = look_up(&listed(&[with("name", long)])).unwrap().unwrap();
         assert_eq!(found.name.unwrap().len(), ITEM_NAME_CHARS_MAX);
         let unpriced = look_up(&listed(&[with("price", json!("6"))])).unwrap().unwrap();
+        assert_eq!(unpriced.price, Some(Amount::ZERO), "halts");
+        let unpriced = look_up(&listed(&[with("price", json!(null))])).unwrap().unwrap();
         assert_eq!(unpriced.price, None);
     }
 

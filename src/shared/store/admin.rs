@@ -10,9 +10,12 @@ use super::{
     rows::{limit, member_record, role_record},
     schema, wait_before,
 };
-use crate::shared::{
-    database::SILENT_MS,
-    exchange::{Limit, MemberName, Role},
+use crate::{
+    net::deadline::timeout,
+    shared::{
+        database::SILENT_MS,
+        exchange::{Limit, MemberName, Role},
+    },
 };
 
 /// Maximum number of orders of a member in its status.
@@ -310,7 +313,7 @@ impl Store {
 async fn within_command<T, E: From<StoreError>>(
     command: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    let done = tokio::time::timeout(COMMAND_MAX, command).await;
+    let done = timeout(COMMAND_MAX, command).await;
     done.unwrap_or_else(|_elapsed| Err(StoreError::Timeout(COMMAND_MAX).into()))
 }
 

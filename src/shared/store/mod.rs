@@ -34,7 +34,7 @@ use super::exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, Reporte
 use super::exchanger::{ExchangeError, Exchanger};
 use crate::{
     config::shared::{DatabaseUrl, GroupUnit, SharedConfig},
-    net::{dial::DialError, tls::TlsError},
+    net::{deadline::timeout, dial::DialError, tls::TlsError},
     text::error_chain,
 };
 
@@ -182,7 +182,7 @@ impl Store {
     ///
     /// Safe, with the same effect as an error.
     pub async fn exchange(&mut self, exchange: &Exchange) -> Result<Reply, StoreError> {
-        let done = tokio::time::timeout(EXCHANGE_MAX, self.repeat_exchange(exchange)).await;
+        let done = timeout(EXCHANGE_MAX, self.repeat_exchange(exchange)).await;
         match done.unwrap_or(Err(StoreError::Timeout(EXCHANGE_MAX))) {
             Err(StoreError::NoSchema | StoreError::NoGroup) => {
                 Ok(Reply::Refused(MemberRefusal::NoGroup))
@@ -240,7 +240,7 @@ impl Store {
             self.open = Some(transaction);
             Ok(orders)
         };
-        let done = tokio::time::timeout(COMMAND_MAX, read).await;
+        let done = timeout(COMMAND_MAX, read).await;
         done.unwrap_or(Err(StoreError::Timeout(COMMAND_MAX)))
     }
 
@@ -272,7 +272,7 @@ impl Store {
             let at = self.host.checked_rem(self.url.hosts.len()).unwrap_or(0);
             let Some(host) = self.url.hosts.get(at) else { break };
             let connected = connect::connect(&self.url, host, self.tls.as_ref());
-            match tokio::time::timeout(CONNECT_MAX, connected).await {
+            match timeout(CONNECT_MAX, connected).await {
                 Ok(Ok(link)) => return Ok(link),
                 Ok(Err(error)) => last = error,
                 Err(_elapsed) => last = StoreError::Timeout(CONNECT_MAX),

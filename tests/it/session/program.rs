@@ -305,19 +305,25 @@ fn thread_file(program: &Program, thread: &str, file: &str) -> Option<String> {
 #[tokio::test]
 async fn the_threads_that_may_wait_have_a_lower_priority_than_the_feed() {
     let market = SimServer::start(quiet()).unwrap();
-    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live", "--record"]);
+    let folder = tempfile::tempdir().unwrap();
+    let prices = folder.path().join("own.csv");
+    fs::write(&prices, "name,ask,bid,count\nFracture Case,1,1,40\n").unwrap();
+    let policy = format!(
+        "{AMPLE_LIMITS}[prices]\ncoin_usd = 1\n[[prices.source]]\nname = \"own\"\n\
+         kind = \"file\"\npath = {prices:?}\nunit = \"usd\"\n"
+    );
+    let program = Program::start(&market, &policy, &["run", "--live", "--record"]);
     ready(&program, &market).await;
     let nice_of = |thread: &str| -> Option<i32> {
         let stat = thread_file(&program, thread, "stat")?;
         stat.rsplit_once(") ")?.1.split(' ').nth(16)?.parse().ok()
     };
     let feed = nice_of("sniper").unwrap();
-    for (thread, more) in
-        [("ledger", 5), ("ledger-files", 10), ("account", 10), ("log", 10), ("recorder", 10)]
-    {
+    let others = ["ledger-files", "account", "log", "recorder", "reload", "pauses", "prices"];
+    for (thread, more) in others.map(|thread| (thread, 10)).into_iter().chain([("ledger", 5)]) {
         until(|| nice_of(thread) == Some((feed + more).min(19))).await;
     }
-    assert_eq!(nice_of("control"), Some(feed));
+    assert_eq!(["control", "signals"].map(nice_of), [Some(feed); 2]);
     let status = Command::new(env!("CARGO_BIN_EXE_sniper"))
         .args(["status", "--json"])
         .current_dir(program.directory.path())

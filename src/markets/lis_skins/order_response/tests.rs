@@ -60,9 +60,11 @@ fn a_success_is_bought_at_the_charged_price_which_may_be_lower() {
 
 #[test]
 fn a_success_without_a_readable_price_or_time_is_bought() {
-    for price in ["null", "\"27.1\"", "-1", "0", "1e99"] {
-        let body = success().replace("27.1", price).replace("2026-03", "never");
-        assert_eq!(classify(200, &body), Outcome::Bought { price: None, server_time: None });
+    for text in ["null", "\"27.1\"", "-1", "0", "1e99"] {
+        let body = success().replace("27.1", text).replace("2026-03", "never");
+        // A price of zero halts.
+        let price = (text != "null").then_some(Amount::ZERO);
+        assert_eq!(classify(200, &body), Outcome::Bought { price, server_time: None }, "{text}");
     }
 }
 
