@@ -121,6 +121,9 @@ pub struct LedgerState {
     pub(super) look_ups_min: u32,
     /// Look-ups in a row that showed no order, by unknown order. Not recorded: a start begins anew.
     pub(super) absent_look_ups: HashMap<Sequence, AbsentLookUps>,
+    /// Commissions that the market reports for cancelled orders. Not recorded before the refund: the
+    /// next reading repeats them.
+    pub(super) commissions: HashMap<Sequence, Amount>,
 }
 
 impl LedgerState {
@@ -162,6 +165,7 @@ impl LedgerState {
             listed_within: SETTLE,
             look_ups_min: 0,
             absent_look_ups: HashMap::new(),
+            commissions: HashMap::new(),
         }
     }
 
@@ -338,6 +342,7 @@ impl LedgerState {
                     price,
                     charged: price,
                     listed: None,
+                    kept: Amount::ZERO,
                     entry,
                     limits,
                     state,
@@ -438,8 +443,8 @@ impl LedgerState {
         let counting = || self.intents.iter().filter(|intent| intent.state.counts());
         let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
 
-        let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
-        let spent = in_budget.map(|intent| intent.price).fold(Amount::ZERO, sum);
+        let in_budget = self.intents.iter().filter(|intent| self.budget_from <= intent.sequence);
+        let spent = in_budget.map(Intent::counted).fold(Amount::ZERO, sum);
         agree(spent == self.spent, "total")?;
         agree(self.shared_spent() == self.sharing.spent, "shared total")?;
 
@@ -615,7 +620,11 @@ impl OrderTotals {
             OrderState::Bought => {}
             OrderState::Completed => add(&mut self.delivered, &mut unpriced),
             OrderState::Returning => add(&mut self.returning, &mut self.returning_coins),
-            OrderState::Returned => add(&mut self.returned, &mut self.returned_coins),
+            OrderState::Returned => {
+                add(&mut self.returned, &mut self.returned_coins);
+                self.returned_coins = self.returned_coins.saturating_sub(order.kept);
+                self.spent = self.spent.saturating_add(order.kept);
+            }
             OrderState::Unknown => add(&mut self.unknown, &mut self.unknown_coins),
             OrderState::NotBought => add(&mut self.not_bought, &mut unpriced),
             OrderState::Rejected | OrderState::NotSent => add(&mut self.rejected, &mut unpriced),

@@ -496,7 +496,7 @@ impl AdversaryMarket {
                 let is_hidden = order.hidden == Hidden::UnknownStatus;
                 let status = if is_hidden { TradeStatus::Other } else { status };
                 let price = Some(order.misprice.unwrap_or(order.price));
-                Some(OwnTrade { id: order.id, status, price, joined_at: None })
+                Some(OwnTrade { id: order.id, status, price, joined_at: None, commission: None })
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete, started: self.now };
