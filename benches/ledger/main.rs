@@ -158,6 +158,7 @@ fn other_operations(
             status: TradeStatus::Completed,
             price: None,
             joined_at: None,
+            commission: None,
         })
         .collect();
     let later = UnixMs(START.0 + 10_000_000);

@@ -7,7 +7,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, info, warn};
 
 use super::{failure::ReadFailure, reader::AccountReader};
@@ -100,12 +100,16 @@ pub async fn sweep<M: MarketApi>(
 }
 
 /// Sweeps for each gap of the feed, and at its start if that is configured, until the feed is
-/// dropped. On a market without a list of open listings every gap ends without a sweep.
+/// dropped; where the list is behind by `lag`, once more after that time. On a market without a list of open listings every gap ends without a sweep.
 ///
 /// # Cancel safety
 ///
 /// Safe: it only reads, and each listing is sent in one step.
-pub async fn fill_gaps<M: MarketApi>(reader: &AccountReader<M>, mut sender: BackfillSender) {
+pub async fn fill_gaps<M: MarketApi>(
+    reader: &AccountReader<M>,
+    lag: Option<Duration>,
+    mut sender: BackfillSender,
+) {
     if !reader.has_open_listings() {
         info!("Gaps of the feed are not back-filled: the market has no list of open listings");
         while let Some(gap) = sender.next_request().await {
@@ -130,9 +134,23 @@ pub async fn fill_gaps<M: MarketApi>(reader: &AccountReader<M>, mut sender: Back
             }
             swept = sweep_with_retries(reader, since, sender.listings()) => swept,
         };
-        unread_since = None;
         log_result(gap.number, &swept, &M::CAPABILITIES.environment);
-        sender.done(gap).await;
+        // What the market lists late is missing so far.
+        let mut late = lag.map(|lag| (lag, since.unwrap_or_else(|| clock::now().minus(lag))));
+        let again = async {
+            if let Some((lag, since)) = late {
+                sleep(lag).await;
+                let swept = sweep_with_retries(reader, Some(since), sender.listings()).await;
+                log_result(gap.number, &swept, &M::CAPABILITIES.environment);
+                late = None;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sender.done(gap) => {}
+            () = again => {}
+        }
+        unread_since = late.map(|(_lag, since)| Some(since));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     domain::account::BalanceError,
     domain::outcome::RejectReason,
     domain::time::UnixMs,
-    markets::{AccountQueryError, EnvironmentNames, ReadError},
+    markets::{AccountQueryError, EnvironmentNames, MarketApi, ReadError},
     net::{http_client::HttpError, http_head::WebPage, http_message::HttpResponse},
     secret,
     text::{Escaped, is_safe_to_print},
@@ -64,14 +64,15 @@ impl From<ReadError> for ReadFailure {
 
 impl ReadFailure {
     /// Returns the error that a response without an answer indicates.
-    pub(crate) fn from_response(response: &HttpResponse) -> Option<Self> {
+    pub(crate) fn from_response<M: MarketApi>(response: &HttpResponse) -> Option<Self> {
         let head = response.head;
         match (head.status, response.page()) {
             (_, Some(WebPage::Challenge)) => Some(Self::Challenge),
             (200, Some(WebPage::Html)) => Some(Self::Page),
             (200, None) => None,
             (status @ (401 | 403), _) => Some(Self::Forbidden { status }),
-            (status @ (429 | 503), _) => Some(Self::Wait { status, retry_after: head.retry_after }),
+            (429, _) => Some(Self::Wait { status: 429, retry_after: M::retry_after(response) }),
+            (503, _) => Some(Self::Wait { status: 503, retry_after: head.retry_after }),
             (status, _) => Some(Self::Status { status }),
         }
     }
@@ -350,7 +351,11 @@ impl ReadHealth {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{net::http_head::ResponseHead, net::http_head::tests::PAGES};
+    use crate::{
+        markets::{csgoroll::Csgoroll, waxpeer::Waxpeer},
+        net::http_head::ResponseHead,
+        net::http_head::tests::PAGES,
+    };
 
     const NAMES: EnvironmentNames = EnvironmentNames {
         feed: "SITE_WS_URL",
@@ -402,12 +407,31 @@ mod tests {
         for (status, headers, page) in PAGES {
             let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
             let head = ResponseHead::parse(status, headers);
-            let failure = ReadFailure::from_response(&HttpResponse { head, body: Vec::new() });
+            let response = HttpResponse { head, body: Vec::new() };
+            let failure = ReadFailure::from_response::<Csgoroll>(&response);
             let is_challenge = matches!(failure, Some(ReadFailure::Challenge));
             assert_eq!(is_challenge, page == Some(WebPage::Challenge), "{head:?} {failure:?}");
             let is_page = matches!(failure, Some(ReadFailure::Page));
             assert_eq!(is_page, (status, page) == (200, Some(WebPage::Html)), "{head:?}");
         }
+    }
+
+    #[test]
+    fn the_wait_of_a_read_is_read_in_the_form_of_the_market() {
+        let response = |headers: &[(&str, &str)]| HttpResponse {
+            head: ResponseHead::parse(
+                429,
+                headers.iter().map(|(name, value)| (*name, value.as_bytes())),
+            ),
+            body: br#"{"msBeforeNext":90500}"#.to_vec(),
+        };
+        let header = [("Retry-After", "7")];
+        let ms = |failure: Option<ReadFailure>| {
+            failure.and_then(|failure| failure.retry_after()).map(|wait| wait.as_millis())
+        };
+        assert_eq!(ms(ReadFailure::from_response::<Waxpeer>(&response(&[]))), Some(90_500));
+        assert_eq!(ms(ReadFailure::from_response::<Waxpeer>(&response(&header))), Some(7_000));
+        assert_eq!(ms(ReadFailure::from_response::<Csgoroll>(&response(&[]))), None);
     }
 
     #[test]

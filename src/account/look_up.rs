@@ -9,7 +9,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,6 +20,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::sleep_until,
 };
+use tracing::warn;
 
 use super::{
     failure::ReadKind,
@@ -92,12 +96,15 @@ pub struct OrderReading {
 pub(super) struct OrderLookUps {
     own_ids: OwnOrderIds,
     orders: Mutex<Vec<LookedUpOrder>>,
+    /// `true` if there are more than [`BOUGHT_MAX`] bought orders.
+    has_more_bought: AtomicBool,
     changed: Notify,
 }
 
 impl OrderLookUps {
     pub(super) fn new(own_ids: OwnOrderIds) -> Self {
-        Self { own_ids, orders: Mutex::default(), changed: Notify::new() }
+        let has_more_bought = AtomicBool::new(false);
+        Self { own_ids, orders: Mutex::default(), has_more_bought, changed: Notify::new() }
     }
 
     /// Replaces the orders by the first [`LOOK_UPS_MAX`] of the unknown and the first [`BOUGHT_MAX`] of
@@ -115,16 +122,19 @@ impl OrderLookUps {
             reason: LookUpReason::Unknown,
             until: UnixMs(i64::MAX),
         });
-        let bought = bought.take(BOUGHT_MAX).map(|(key, at, is_completed)| LookedUpOrder {
-            key,
-            own_id: own_id(key),
-            reason: if is_completed { LookUpReason::Completed } else { LookUpReason::Bought },
-            until: at.plus(BOUGHT_FOR),
-        });
+        let mut all_bought = bought;
+        let bought =
+            all_bought.by_ref().take(BOUGHT_MAX).map(|(key, at, is_completed)| LookedUpOrder {
+                key,
+                own_id: own_id(key),
+                reason: if is_completed { LookUpReason::Completed } else { LookUpReason::Bought },
+                until: at.plus(BOUGHT_FOR),
+            });
         let Ok(mut orders) = self.orders.try_lock() else { return false };
         orders.clear();
         orders.extend(unknown.chain(bought));
         drop(orders);
+        self.has_more_bought.store(all_bought.next().is_some(), Ordering::Relaxed);
         self.changed.notify_one();
         true
     }
@@ -160,13 +170,23 @@ pub async fn look_up_orders<M: MarketApi>(
     let visible_within = M::CAPABILITIES.own_order_ids.map(|support| support.visible_within);
     let visible_within = visible_within.unwrap_or_default().saturating_add(VISIBLE_MARGIN);
     let mut times = LookUpTimes::new(visible_within);
-    let mut free_at: Option<Instant> = None;
+    let (mut free_at, mut is_logged): (Option<Instant>, bool) = (None, false);
     loop {
         let next = times.next(Instant::now(), clock::now());
         tokio::select! {
             biased;
             () = updates.closed() => return,
-            () = look_ups.changed.notified() => times.set(&look_ups.orders(has_list), Instant::now()),
+            () = look_ups.changed.notified() => {
+                times.set(&look_ups.orders(has_list), Instant::now());
+                let has_more = !has_list && look_ups.has_more_bought.load(Ordering::Relaxed);
+                if has_more && !std::mem::replace(&mut is_logged, true) {
+                    warn!(
+                        "More than {BOUGHT_MAX} purchases in 8 days: only the newest are compared \
+                         with the market. Check older ones there: a roll-back of theirs is not \
+                         noticed, and they count as spent"
+                    );
+                }
+            }
             () = wait_until(next.map(|next| next.due).max(next.and(free_at))) => {
                 let Some(ScheduledLookUp { order, .. }) = next else { continue };
                 let reference = OrderReference { id: &order.key.id, own_id: &order.own_id };
@@ -364,6 +384,17 @@ mod tests {
         // A list of the purchases shows a roll-back without look-ups.
         times.set(&look_ups.orders(true), start);
         assert_eq!(times.next(start, WALL), None);
+    }
+
+    #[test]
+    fn it_is_known_whether_bought_orders_were_left_out() {
+        let look_ups = OrderLookUps::new(OwnOrderIds::new("a1"));
+        let max = u64::try_from(BOUGHT_MAX).unwrap();
+        for (count, expected) in [(max, false), (max + 1, true), (1, false)] {
+            let bought = (0..count).map(|number| (key(number), WALL, false));
+            assert!(look_ups.replace(std::iter::empty(), bought));
+            assert_eq!(look_ups.has_more_bought.load(Ordering::Relaxed), expected, "{count}");
+        }
     }
 
     #[test]

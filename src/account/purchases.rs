@@ -4,7 +4,10 @@
 //! back to the oldest open order was read without a fault. Older pages, which are read at times to
 //! compare prices, can fail without making the list incomplete.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::failure::{FailureCause, ReadFailure};
 use crate::{
@@ -18,6 +21,9 @@ use crate::{
 
 /// Maximum number of pages of own purchases: ten thousand purchases.
 pub const PURCHASE_PAGES_MAX: u32 = 40;
+
+/// Maximum time by which a purchase may precede an older one in a list that counts as sorted.
+const DISORDER_MAX: Duration = Duration::from_secs(60);
 
 /// Number of successive pages without a new purchase after which the walk ends.
 const STALLED_PAGES_MAX: u32 = 3;
@@ -181,6 +187,28 @@ impl PurchasesReading {
     }
 }
 
+/// Order of the purchases of a list, as far as it was read.
+#[derive(Debug, Default)]
+struct ListOrder {
+    first: Option<UnixMs>,
+    last: Option<UnixMs>,
+    is_unsorted: bool,
+}
+
+impl ListOrder {
+    fn add(&mut self, at: UnixMs) {
+        self.first.get_or_insert(at);
+        let last = self.last.replace(at);
+        self.is_unsorted |= last.is_some_and(|last| last.plus(DISORDER_MAX) < at);
+    }
+
+    /// Returns `true` if the list certainly begins with the newest purchases.
+    fn is_newest_first(&self) -> bool {
+        let falls = |(first, last): (UnixMs, UnixMs)| last.plus(DISORDER_MAX) < first;
+        !self.is_unsorted && self.first.zip(self.last).is_some_and(falls)
+    }
+}
+
 /// Walk over the pages, newest first.
 #[derive(Debug)]
 pub(super) struct PageWalk {
@@ -193,6 +221,7 @@ pub(super) struct PageWalk {
     /// Number of successive pages without a new purchase.
     stalled: u32,
     has_needed: bool,
+    order: ListOrder,
     oldest: Option<UnixMs>,
     incomplete: Option<IncompleteReason>,
     shortfall: Option<IncompleteReason>,
@@ -210,6 +239,7 @@ impl PageWalk {
             pages: 0,
             stalled: 0,
             has_needed: false,
+            order: ListOrder::default(),
             oldest: None,
             incomplete: None,
             shortfall: None,
@@ -231,7 +261,11 @@ impl PageWalk {
         }
         let known = self.trades.len();
         // The list is ordered by the time of the listing, not of the purchase.
+        nodes.iter().filter_map(|purchase| purchase.created_at).for_each(|at| self.order.add(at));
         let last = nodes.last().and_then(|purchase| purchase.created_at);
+        // Otherwise later pages may have newer purchases.
+        let last = last.filter(|_last| self.order.is_newest_first());
+        self.has_needed &= !self.order.is_unsorted;
         for purchase in nodes {
             self.add(purchase);
         }
@@ -296,13 +330,14 @@ impl PageWalk {
     }
 
     fn add(&mut self, purchase: OwnPurchase) {
-        let OwnPurchase { id, status, unknown_status, price, created_at, joined_at, .. } = purchase;
+        let OwnPurchase { id, status, unknown_status, price, created_at, .. } = purchase;
+        let OwnPurchase { joined_at, commission, .. } = purchase;
         // Older purchases are outside the range, and may or may not be on the last page.
         if created_at.is_some_and(|created| is_before(created, self.look_back.wanted)) {
             return;
         }
         self.oldest = self.oldest.into_iter().chain(created_at).min();
-        let trade = OwnTrade { id, status, price, joined_at };
+        let trade = OwnTrade { id, status, price, joined_at, commission };
         match self.places.get(&id).and_then(|place| self.trades.get_mut(*place)) {
             Some((known, _is_older)) => merge(known, trade),
             None => {
@@ -349,6 +384,7 @@ fn merge(known: &mut OwnTrade, later: OwnTrade) {
         known.status = later.status;
     }
     known.price = known.price.into_iter().chain(later.price).max();
+    known.commission = known.commission.into_iter().chain(later.commission).max();
 }
 
 #[cfg(test)]
@@ -375,6 +411,7 @@ mod tests {
             created_at: Some(days_ago(days)),
             updated_at: None,
             joined_at: None,
+            commission: None,
         }
     }
 
@@ -462,6 +499,37 @@ mod tests {
         assert!(reading.complete && reading.history.is_none());
         let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
         assert_eq!(ids, ["a"], "older purchases are outside the range");
+    }
+
+    #[test]
+    fn a_list_that_is_not_newest_first_is_read_to_its_end() {
+        // Newest last, and pages of one purchase that do not show the order.
+        for pages in [vec![vec![9, 8, 9], vec![7, 0]], vec![vec![9], vec![9], vec![0]]] {
+            let mut unsorted = PageWalk::new(LookBack::back_to(days_ago(1)));
+            let last = pages.len() - 1;
+            let taken = walk(&mut unsorted, |number| {
+                let number = usize::try_from(number).unwrap();
+                let id = |place: usize| format!("t{number}.{place}");
+                let nodes = pages[number].iter().enumerate();
+                let nodes = nodes.map(|(place, days)| purchase(&id(place), *days)).collect();
+                page(nodes, if number == last { NextPage::End } else { after(&id(9)) })
+            });
+            assert_eq!(usize::try_from(taken).unwrap(), pages.len());
+            let reading = unsorted.finish(NOW);
+            assert!(reading.complete, "{reading:?}");
+            let newest = format!("t{last}.{}", pages[last].len() - 1);
+            let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
+            assert_eq!(ids, [newest]);
+        }
+        // A fault before its end makes it incomplete.
+        let mut unsorted = PageWalk::new(LookBack::back_to(days_ago(1)));
+        let nodes = vec![purchase("a", 8), purchase("b", 9)];
+        assert_eq!(unsorted.add_page(page(nodes, after("x"))), None);
+        let mut unsorted = PageWalk::new(LookBack::back_to(days_ago(1)));
+        let nodes = vec![purchase("a", 9), purchase("b", 8)];
+        assert_eq!(unsorted.add_page(page(nodes, after("x"))), Some("x".to_owned()));
+        let failure = ReadFailure::Status { status: 502 };
+        assert!(unsorted.on_page_error(failure, &EnvironmentNames::UNKNOWN).is_err());
     }
 
     #[test]

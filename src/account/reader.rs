@@ -22,9 +22,9 @@ use crate::{
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::{AccountQuery, AccountQueryError, MarketApi, OrderReference, ReadRate},
+    markets::{AccountQuery, MarketApi, OrderReference, ReadRate},
     net::{
-        http_client::{HttpClient, HttpError, HttpReply},
+        http_client::{HttpClient, HttpError, HttpReply, pause_host, pause_of_host},
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -165,15 +165,13 @@ impl<M: MarketApi> AccountReader<M> {
     }
 
     /// Returns `true` if the market has a list of open listings.
-    pub fn has_open_listings(&self) -> bool {
-        let request = self.market.account_request(&AccountQuery::OpenListings { after: None });
-        request != Err(AccountQueryError::Unsupported)
+    pub const fn has_open_listings(&self) -> bool {
+        M::CAPABILITIES.has_open_listings
     }
 
     /// Returns `true` if the market has a list of the account's purchases.
-    pub fn has_purchases(&self) -> bool {
-        let query = AccountQuery::Purchases { user: "", after: None };
-        self.market.account_request(&query) != Err(AccountQueryError::Unsupported)
+    pub const fn has_purchases(&self) -> bool {
+        M::CAPABILITIES.has_purchases
     }
 
     /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
@@ -197,24 +195,29 @@ impl<M: MarketApi> AccountReader<M> {
         let request = M::authenticated(self.credential.as_ref(), request);
         // The lock also limits the reader to one request at a time.
         let mut rate_limiter = self.rate_limiter.lock().await;
-        sleep(rate_limiter.delay(Instant::now())).await;
+        let paused = pause_of_host(self.http.origin());
+        sleep(rate_limiter.delay(Instant::now()).max(paused)).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
         let received = self.http.send(&request).await;
         let checked =
-            received.map_err(ReadFailure::from).and_then(|reply| match ReadFailure::from_response(
-                &reply.response,
-            ) {
-                Some(failure) => Err(failure),
-                None => Ok(reply),
-            });
+            received.map_err(ReadFailure::from).and_then(
+                |reply| match ReadFailure::from_response::<M>(&reply.response) {
+                    Some(failure) => Err(failure),
+                    None => Ok(reply),
+                },
+            );
         match checked {
             Ok(reply) => {
                 rate_limiter.on_success();
                 Ok((reply, started))
             }
             Err(failure) => {
-                rate_limiter.on_failure(Instant::now(), failure.retry_after());
+                let now = Instant::now();
+                rate_limiter.on_failure(now, failure.retry_after());
+                if matches!(failure, ReadFailure::Wait { status: 429, .. }) {
+                    pause_host(self.http.origin(), rate_limiter.delay(now));
+                }
                 Err(failure)
             }
         }

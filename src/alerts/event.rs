@@ -370,8 +370,10 @@ impl AlertEvent {
     fn condition_text(&self) -> String {
         match self {
             Self::FeedBlocked { cause, .. } => format!(
-                "{}\nWhat to do: open the market in your browser, log in or pass the challenge, and \
-                 copy the cookie into .env again.",
+                "{}\nWhat to do: open the market in your browser and pass the challenge, if there is \
+                 one. Where a cookie is the credential, log in and copy it into .env again; where a \
+                 key is, check at the market that it is valid and may be used from the IP address \
+                 of this machine.",
                 market_text(cause)
             ),
             Self::FeedDown { after, cause } => {

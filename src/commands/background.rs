@@ -68,7 +68,7 @@ pub fn start<M: MarketApi>(
                         );
                     }
                 };
-                tokio::join!(account, fill_gaps(&reader, backfill));
+                tokio::join!(account, fill_gaps(&reader, M::CAPABILITIES.listings_lag, backfill));
             };
             let watch = async {
                 if let Some(watch) = watch {

@@ -8,7 +8,8 @@ use super::{AppError, CommandContext, report::print};
 use crate::{
     config::{Market, market::MarketSettings},
     domain::trade::KeyedBy,
-    markets::{Capabilities, OwnOrderIdSupport},
+    markets::{Capabilities, OwnOrderIdSupport, ReadRate},
+    text::counted,
 };
 
 /// Examples in the help.
@@ -58,8 +59,12 @@ impl MarketRow {
     fn to_json(self) -> Value {
         let MarketSettings { title, unit, needs_trade_url, feed_needs_credential, .. } =
             self.market.settings();
+        let orders_per_minute_max = self.market.settings().orders_per_minute_max;
         let Capabilities { has_markup, has_float, keyed_by, own_order_ids, environment, .. } =
             self.capabilities;
+        let Capabilities { has_price_limit, has_purchases, has_open_listings, .. } =
+            self.capabilities;
+        let Capabilities { listings_lag, reads, .. } = self.capabilities;
         json!({
             "market": self.market.name(),
             "title": title,
@@ -73,6 +78,13 @@ impl MarketRow {
             "price_changes_under_one_id": keyed_by == KeyedBy::IdAndPrice,
             "own_order_ids": own_order_ids.is_some(),
             "absent_after_s": own_order_ids.map(|support| support.visible_within.as_secs()),
+            "price_limit": has_price_limit,
+            "purchases": has_purchases,
+            "open_listings": has_open_listings,
+            "listings_lag_s": listings_lag.map(|lag| lag.as_secs()),
+            "reads_at_once": reads.burst,
+            "read_interval_ms": u64::try_from(reads.interval.as_millis()).unwrap_or(u64::MAX),
+            "orders_per_minute_max": orders_per_minute_max,
             "settings_without_meaning": self.without_meaning(),
         })
     }
@@ -85,6 +97,40 @@ impl MarketRow {
         let coin = (!settings.is_priced_in_coins).then_some("coin_usd");
         let feed = settings.feed_keys_without_effect.iter().copied();
         markup.into_iter().chain(float).chain(coin).chain(feed).collect()
+    }
+
+    /// Returns the lines about the price limit, the lists and the limits of requests.
+    fn limits_and_lists(self) -> Vec<(&'static str, String)> {
+        let Capabilities { has_price_limit, has_purchases, has_open_listings, .. } =
+            self.capabilities;
+        let Capabilities { listings_lag, reads: ReadRate { burst, interval }, .. } =
+            self.capabilities;
+        let price_limit = match has_price_limit {
+            true => "stated by each order",
+            false => "none; the id of a listing has one price",
+        };
+        let purchases = match has_purchases {
+            true => "listed, also those made without the bot",
+            false => "no list; only the orders of the bot are looked up",
+        };
+        let gaps = match (has_open_listings, listings_lag) {
+            (false, _) => "stay gaps: open listings cannot be listed".to_owned(),
+            (true, None) => "open listings are read".to_owned(),
+            (true, Some(lag)) => format!(
+                "open listings are read at once and, being late, again after {} s",
+                lag.as_secs()
+            ),
+        };
+        let reads = counted(burst, "read", "reads");
+        let orders = self.market.settings().orders_per_minute_max;
+        let orders = orders.map(|max| format!("; {max} orders in a minute")).unwrap_or_default();
+        let requests = format!("{reads} at once, then one per {} ms{orders}", interval.as_millis());
+        vec![
+            ("Price limit", price_limit.to_owned()),
+            ("Purchases", purchases.to_owned()),
+            ("Gaps", gaps),
+            ("Requests", requests),
+        ]
     }
 
     /// Returns one line for each property, with its title.
@@ -123,6 +169,7 @@ impl MarketRow {
                 None => "resolved by the list of purchases".to_owned(),
             },
         ));
+        lines.extend(self.limits_and_lists());
         let without = self.without_meaning();
         if !without.is_empty() {
             lines.push(("Not possible", without.join(", ")));
@@ -149,13 +196,60 @@ impl fmt::Display for MarketTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::markets::{MarketApi as _, csgoroll::Csgoroll, waxpeer::Waxpeer};
+    use crate::{
+        config::market::CredentialVariables,
+        config::{Config, Endpoints},
+        markets::{
+            AccountQuery, AccountQueryError, MarketApi, csgoroll::Csgoroll, lis_skins::LisSkins,
+            waxpeer::Waxpeer,
+        },
+    };
 
     fn table() -> MarketTable {
         MarketTable(vec![
             MarketRow { market: Market::Csgoroll, capabilities: Csgoroll::CAPABILITIES },
             MarketRow { market: Market::Waxpeer, capabilities: Waxpeer::CAPABILITIES },
+            MarketRow { market: Market::LisSkins, capabilities: LisSkins::CAPABILITIES },
         ])
+    }
+
+    /// The settings are read before a market is chosen, so they state some properties again.
+    #[test]
+    fn the_settings_of_a_market_agree_with_its_capabilities() {
+        for MarketRow { market, capabilities } in table().0 {
+            let settings = market.settings();
+            assert_eq!(settings.name, capabilities.name);
+            assert_eq!(settings.has_markup, capabilities.has_markup, "{market:?}");
+            let (main, cookie) = match settings.credential {
+                CredentialVariables::Cookie { session, header } => (session, Some(header)),
+                CredentialVariables::Key(key) => (key, None),
+            };
+            let environment = capabilities.environment;
+            assert_eq!((environment.credential, environment.cookie), (main, cookie));
+            let addresses = (settings.feed.name, settings.http.name);
+            assert_eq!((environment.feed, environment.http), addresses);
+            let has_sweep = settings.has_feed_key("sweep_at_start");
+            assert_eq!(has_sweep, capabilities.has_open_listings, "{market:?}");
+        }
+    }
+
+    fn check_reads(market: &impl MarketApi, capabilities: Capabilities) {
+        let is_offered = |query: AccountQuery<'_>| {
+            market.account_request(&query) != Err(AccountQueryError::Unsupported)
+        };
+        let purchases = AccountQuery::Purchases { user: "VXNlcjox", after: None };
+        assert_eq!(is_offered(purchases), capabilities.has_purchases, "{market:?}");
+        let open_listings = AccountQuery::OpenListings { after: None };
+        assert_eq!(is_offered(open_listings), capabilities.has_open_listings, "{market:?}");
+    }
+
+    #[test]
+    fn a_market_offers_the_reads_that_its_capabilities_state() {
+        let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/v1").unwrap();
+        let config = Config::new(endpoints, "unused");
+        check_reads(&Csgoroll::new(&config), Csgoroll::CAPABILITIES);
+        check_reads(&LisSkins::new(&config), LisSkins::CAPABILITIES);
+        check_reads(&Waxpeer::new(&config), Waxpeer::CAPABILITIES);
     }
 
     #[test]
@@ -169,6 +263,11 @@ mod tests {
             "  Amounts       USD, three decimals\n",
             "  Recipient     STEAM_TRADE_URL for --live\n",
             "not bought if absent after 60 s\n",
+            "  Price limit   stated by each order\n",
+            "  Purchases     no list; only the orders of the bot are looked up\n",
+            "  Gaps          stay gaps: open listings cannot be listed\n",
+            "  Gaps          open listings are read at once and, being late, again after 300 s\n",
+            "  Requests      30 reads at once, then one per 500 ms; 500 orders in a minute\n",
             "  Not possible  max_markup_percent, coin_usd, generation, server_filters, \
              sweep_at_start\n",
         ] {
@@ -182,5 +281,9 @@ mod tests {
         assert_eq!(json["markets"][0]["decimals"], 2);
         assert_eq!(json["markets"][1]["market"], "waxpeer");
         assert_eq!(json["markets"][1]["own_order_ids"], true);
+        assert_eq!(json["markets"][1]["price_limit"], true);
+        assert_eq!(json["markets"][1]["purchases"], false);
+        assert_eq!(json["markets"][2]["listings_lag_s"], 300);
+        assert_eq!(json["markets"][2]["orders_per_minute_max"], 500);
     }
 }

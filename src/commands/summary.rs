@@ -142,6 +142,7 @@ impl Summary {
         let mut summary = self.results_json();
         if let Some(object) = summary.as_object_mut() {
             object.insert("handled_later".to_owned(), json!(self.feed.handled_later));
+            object.insert("unknown_messages".to_owned(), json!(self.stats.unknown_messages));
         }
         summary
     }
@@ -314,6 +315,8 @@ impl Summary {
         let rejections = stats.rejections.iter().map(describe);
         write_reasons(f, "rejected by the market", rejections)?;
         write_count(f, stats.unknown, "unknown at first, without a clear response")?;
+        let text = "of them with a message of the market that this version does not know";
+        write_count(f, stats.unknown_messages, text)?;
         write_count(f, stats.resolved_bought, "unknown orders turned out bought")?;
         write_count(f, stats.resolved_not_bought, "unknown orders turned out not bought")?;
         let text = format!("still unknown ({unknown_coins} {unit} count as spent)");

@@ -83,6 +83,8 @@ pub struct OwnPurchase {
     pub updated_at: Option<UnixMs>,
     /// Server time of the purchase.
     pub joined_at: Option<UnixMs>,
+    /// Part of the price that the market keeps of a cancelled purchase, rounded up.
+    pub commission: Option<Amount>,
 }
 
 impl BalanceError {

@@ -199,7 +199,7 @@ impl RejectReason {
                 Some("open the market in your browser, solve the captcha, then run `sniper resume`")
             }
             Self::Challenge => Some(
-                "open the market in your browser and pass the challenge, then copy the whole Cookie header into .env, run `sniper resume` and start the bot again",
+                "open the market in your browser and pass the challenge; where a cookie is the credential, copy the whole Cookie header into .env; then run `sniper resume` and start the bot again",
             ),
             Self::Forbidden { .. } => Some(
                 "check in your browser that you are logged in and allowed to withdraw, then copy the `session` cookie into .env again, run `sniper resume` and start the bot again",

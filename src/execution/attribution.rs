@@ -234,9 +234,13 @@ mod tests {
                 visible_within: Duration::from_secs(60),
                 look_ups_min: 1,
             }),
+            has_price_limit: false,
+            has_purchases: false,
+            has_open_listings: false,
             auth: Auth::ApiKeyQuery { name: "api" },
             environment: EnvironmentNames::UNKNOWN,
             reads: ReadRate::UNDOCUMENTED,
+            listings_lag: None,
         };
 
         fn order_template(&self) -> OrderTemplate {

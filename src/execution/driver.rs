@@ -38,6 +38,7 @@ use crate::{
     markets::MarketApi,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
+        http_client::{pause_host, pause_of_host},
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -381,11 +382,17 @@ impl<M: MarketApi> ConnectionDriver<M> {
         if matches!(slot_state, SlotState::AwaitingResponse(_)) || !session.is_free() {
             return Flow::Close(ResponseError::Timeout);
         }
+        let action = self.idle_action();
+        let origin = self.context.endpoint.origin();
+        if matches!(action, IdleAction::KeepWarm(_)) && !pause_of_host(&origin).is_zero() {
+            session.idle_since = Instant::now();
+            return Flow::Continue;
+        }
         if !self.context.shared.pool().take_idle(self.index) {
             // An order has just been written to it.
             return Flow::Continue;
         }
-        match self.idle_action() {
+        match action {
             IdleAction::Replace(_) => Flow::Close(ResponseError::Stopped),
             // The pending data would be taken for the response to the request.
             IdleAction::KeepWarm(_)
@@ -594,6 +601,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
     fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let date = response.head.date;
+        if let (429, Some(wait)) = (response.head.status, M::retry_after(&response)) {
+            pause_host(&self.context.endpoint.origin(), wait);
+        }
         if !self.context.market.is_keep_warm_response(&response) {
             debug!(
                 connection = self.index,

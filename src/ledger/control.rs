@@ -117,7 +117,7 @@ fn data_dir_file((state, settings): (&Path, &Path), instance: Instance) -> PathB
 ///
 /// Returns the error of the state directory.
 pub fn store_data_dir(data: &Path, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
-    private::make_directory(place.0)?;
+    make_directory(place.0)?;
     fs::write(data_dir_file(place, instance), std::path::absolute(data)?.as_os_str().as_bytes())
 }
 

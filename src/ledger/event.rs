@@ -424,7 +424,7 @@ pub enum LedgerEvent {
     Proved {
         sequence: Sequence,
         evidence: Evidence,
-        /// Price, if it was established too.
+        /// Price, if it was established too. Of a returned order, the commission that was kept.
         paid: Option<Amount>,
         by: EvidenceSource,
         /// Earliest time of a cancellation; zero if not known.

@@ -25,6 +25,8 @@ pub struct Intent {
     pub charged: Amount,
     /// Price in the account's own list, if reported.
     pub listed: Option<Amount>,
+    /// Commission that the market kept when it returned the rest. It stays spent.
+    pub kept: Amount,
     /// Whitelist entry that matched.
     pub entry: EntrySlot,
     /// Number of the limits in force at approval.
@@ -49,6 +51,11 @@ impl Intent {
         listed.filter(|listed| Amount::ZERO < *listed && *listed < self.price)
     }
 
+    /// Returns the amount that counts as spent.
+    pub const fn counted(&self) -> Amount {
+        if self.state.counts() { self.price } else { self.kept }
+    }
+
     /// Placeholder for preallocated capacity.
     pub(super) const FILLER: Self = Self {
         sequence: Sequence(u64::MAX),
@@ -59,6 +66,7 @@ impl Intent {
         price: Amount::ZERO,
         charged: Amount::ZERO,
         listed: None,
+        kept: Amount::ZERO,
         entry: EntrySlot::ANY,
         limits: 0,
         state: OrderState::NotSent,

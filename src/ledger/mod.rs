@@ -79,7 +79,7 @@ pub use self::{
     state::{LedgerState, OrderTotals, Snapshot},
 };
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
@@ -119,6 +119,8 @@ pub struct Ledger {
     own_order_ids: Option<OwnOrderIds>,
     /// `None` if the ledger is only in memory.
     id: Option<String>,
+    /// Items of recent orders of earlier runs.
+    names: HashMap<TradeId, String>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, LedgerEvent)>,
 }
@@ -142,6 +144,7 @@ impl Ledger {
             journal,
             own_order_ids,
             id: None,
+            names: HashMap::new(),
             #[cfg(test)]
             events_for_tests: Vec::new(),
         }
@@ -178,6 +181,12 @@ impl Ledger {
     /// Returns the id of a stored ledger.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    /// Takes the item names of the unknown and of the newest orders of earlier runs, at most
+    /// [`NAMES_MAX`](open::NAMES_MAX), as far as they are stored.
+    pub fn take_names(&mut self) -> HashMap<TradeId, String> {
+        std::mem::take(&mut self.names)
     }
 
     /// Returns the reason if the ledger cannot be written. Nothing is ordered then.
@@ -328,6 +337,7 @@ impl Ledger {
         if let Some(coins) = balance {
             effects.merge(self.set_balance(coins, reading.started, now));
         }
+        reading.trades.iter().for_each(|trade| self.state.note_commission(trade));
         for event in self.state.reconcile_trades(reading) {
             effects.merge(self.record_infallible(now, event));
         }
@@ -346,6 +356,7 @@ impl Ledger {
         now: UnixMs,
     ) -> Effects {
         self.order_found(key);
+        self.state.note_commission(trade);
         let event = self.state.reconcile_order(key, trade, started);
         event.map(|event| self.record_infallible(now, event)).unwrap_or_default()
     }

@@ -26,7 +26,7 @@ use super::{
     entries::EntryKey,
     error::LedgerError,
     event::{BootId, EntrySlot, LedgerEvent, RecordedAnswer, Sequence},
-    intent::ApprovedTotals,
+    intent::{ApprovedTotals, Intent},
     journal::{Journal, JournalParts},
     mark::{AccountMark, MarkClaim, MarkState},
     private::{self, LedgerLock},
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     clock, config::Budget, config::load::make_directory, domain::outcome::NotSent,
-    domain::own_order_id::OwnOrderIds, domain::time::UnixMs,
+    domain::own_order_id::OwnOrderIds, domain::time::UnixMs, domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry, text::counted, threads::Alarm,
 };
 
@@ -51,6 +51,9 @@ pub(super) const DATABASE_INDEX: &str = "ledger.db-shm";
 pub const INTENT_FILE: &str = "ledger.intents";
 /// Assumed maximum lead of the market's clock, applied after a power loss.
 pub const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+/// Maximum number of orders of earlier runs whose item names are read at a start.
+pub const NAMES_MAX: usize = 2_048;
 
 /// Period before a new ledger whose purchases count against its `total`.
 pub const COUNTED_BACK: Duration = Duration::from_secs(86_400);
@@ -210,6 +213,7 @@ impl Ledger {
         let id = previous.id.clone().unwrap_or_else(new_id);
         let opening = opening_records(location, (&new_entries, &state), &id);
         database.start(&batch, &opening)?;
+        let names = item_names(&database, &state)?;
         let own_ids = OwnOrderIds::new(&id);
         let claim = live.map(|live| claim(location, live, id.clone()));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
@@ -230,8 +234,20 @@ impl Ledger {
         };
         let journal = Journal::start(parts).map_err(failed("start the threads of"))?;
         state.reserve_capacity();
-        Ok(Self { id: Some(id), ..Self::new(state, Some(journal), Some(own_ids)) })
+        Ok(Self { id: Some(id), names, ..Self::new(state, Some(journal), Some(own_ids)) })
     }
+}
+
+/// Reads the item names of the unknown and of the newest orders. A look-up of an order compares its
+/// item with the name.
+fn item_names(
+    database: &Database,
+    state: &LedgerState,
+) -> Result<HashMap<TradeId, String>, LedgerError> {
+    let orders = state.unknown_orders().chain(state.intents().iter().rev()).take(NAMES_MAX);
+    let name =
+        |order: &Intent| Ok(database.item(order.sequence)?.map(|item| (order.id, item.name)));
+    orders.filter_map(|order| name(order).transpose()).collect()
 }
 
 /// Reads the records of the intent file that the database does not have. A foreign file has none.

@@ -45,6 +45,8 @@ pub struct OwnTrade {
     pub price: Option<Amount>,
     /// Time of the purchase, if reported.
     pub joined_at: Option<UnixMs>,
+    /// Part of the price of a cancelled purchase that the market keeps.
+    pub commission: Option<Amount>,
 }
 
 /// Purchase in the account's list, with the order that it belongs to.
@@ -66,6 +68,14 @@ pub struct AccountReading<'a> {
 }
 
 impl LedgerState {
+    /// Keeps the commission that the market reports for a cancelled order of the ledger.
+    pub(super) fn note_commission(&mut self, trade: &OwnTrade) {
+        let Some(commission) = trade.commission else { return };
+        if let Some(sequence) = self.order_of_purchase(trade).map(|order| order.sequence) {
+            self.commissions.insert(sequence, commission);
+        }
+    }
+
     /// Returns the events that follow from a list of the account's trades.
     pub fn reconcile_trades(&mut self, reading: &AccountReading<'_>) -> Vec<LedgerEvent> {
         let mut events = Vec::new();
@@ -196,15 +206,17 @@ impl LedgerState {
         });
         for intent in returning {
             let Intent { sequence, price, refund_since, .. } = *intent;
+            let kept = self.commissions.get(&sequence).map(|kept| price.min(*kept));
+            let refund = price.saturating_sub(kept.unwrap_or_default());
             // With too high a price it would claim coins of another order.
-            if intent.lower_price().is_some() || !account.inflows_cover(price, refund_since) {
+            if intent.lower_price().is_some() || !account.inflows_cover(refund, refund_since) {
                 break;
             }
-            account.assign_inflows(price, refund_since);
+            account.assign_inflows(refund, refund_since);
             events.push(LedgerEvent::Proved {
                 sequence,
                 evidence,
-                paid: None,
+                paid: kept,
                 by,
                 since: UnixMs(0),
             });

@@ -125,6 +125,9 @@ pub struct LedgerState {
     pub(super) absent_look_ups: HashMap<Sequence, AbsentLookUps>,
     /// Start of the last read that showed an order as bought and not cancelled. Not recorded.
     pub(super) shown_at: HashMap<Sequence, UnixMs>,
+    /// Commissions that the market reports for cancelled orders. Not recorded before the refund: the
+    /// next reading repeats them.
+    pub(super) commissions: HashMap<Sequence, Amount>,
 }
 
 impl LedgerState {
@@ -168,6 +171,7 @@ impl LedgerState {
             look_ups_min: 0,
             absent_look_ups: HashMap::new(),
             shown_at: HashMap::new(),
+            commissions: HashMap::new(),
         }
     }
 
@@ -344,6 +348,7 @@ impl LedgerState {
                     price,
                     charged: price,
                     listed: None,
+                    kept: Amount::ZERO,
                     entry,
                     limits,
                     state,
@@ -447,8 +452,8 @@ impl LedgerState {
         let counting = || self.intents.iter().filter(|intent| intent.state.counts());
         let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
 
-        let in_budget = counting().filter(|intent| self.budget_from <= intent.sequence);
-        let spent = in_budget.map(|intent| intent.price).fold(Amount::ZERO, sum);
+        let in_budget = self.intents.iter().filter(|intent| self.budget_from <= intent.sequence);
+        let spent = in_budget.map(Intent::counted).fold(Amount::ZERO, sum);
         agree(spent == self.spent, "total")?;
         agree(self.shared_spent() == self.sharing.spent, "shared total")?;
 
@@ -624,7 +629,11 @@ impl OrderTotals {
             OrderState::Bought => {}
             OrderState::Completed => add(&mut self.delivered, &mut unpriced),
             OrderState::Returning => add(&mut self.returning, &mut self.returning_coins),
-            OrderState::Returned => add(&mut self.returned, &mut self.returned_coins),
+            OrderState::Returned => {
+                add(&mut self.returned, &mut self.returned_coins);
+                self.returned_coins = self.returned_coins.saturating_sub(order.kept);
+                self.spent = self.spent.saturating_add(order.kept);
+            }
             OrderState::Unknown => add(&mut self.unknown, &mut self.unknown_coins),
             OrderState::NotBought => add(&mut self.not_bought, &mut unpriced),
             OrderState::Rejected | OrderState::NotSent => add(&mut self.rejected, &mut unpriced),

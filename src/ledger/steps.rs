@@ -78,10 +78,22 @@ impl LedgerState {
         release: Release,
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
+        self.release_keeping(sequence, release, Amount::ZERO, at)
+    }
+
+    /// Stops counting an order but for a commission.
+    fn release_keeping(
+        &mut self,
+        sequence: Sequence,
+        release: Release,
+        kept: Amount,
+        at: UnixMs,
+    ) -> Result<(), InvalidTransition> {
         let before = *self.at(sequence).ok_or(InvalidTransition::NoSuchIntent(sequence))?;
         let from = before.state;
         let to = release.of(from).ok_or(InvalidTransition::NotReleased { sequence, from })?;
-        self.replace(before, Intent { state: to, changed_at: at, ..before }, at)
+        let kept = kept.max(Amount::ZERO).min(before.price);
+        self.replace(before, Intent { state: to, kept, changed_at: at, ..before }, at)
     }
 
     /// Replaces an intent and updates every sum.
@@ -95,21 +107,21 @@ impl LedgerState {
         *self.at_mut(sequence)? = after;
         let in_budget = self.budget_from <= sequence;
         self.sharing.on_changed(sequence);
+        if in_budget {
+            let others = self.spent.saturating_sub(before.counted());
+            self.spent = others.saturating_add(after.counted());
+        }
         if before.state.counts() {
             self.entries.subtract(before.entry, before.price);
             self.sharing.subtract(sequence, before.price);
-            if in_budget {
-                self.spent = self.spent.saturating_sub(before.price);
-            }
         }
         if after.state.counts() {
             self.entries.add(after.entry, after.price);
             self.sharing.add(sequence, after.price);
-            if in_budget {
-                self.spent = self.spent.saturating_add(after.price);
-            }
-            self.hour.restore(sequence, after.price);
-            self.day.restore(sequence, after.price);
+        }
+        if after.state.counts() || Amount::ZERO < after.kept {
+            self.hour.restore(sequence, after.counted());
+            self.day.restore(sequence, after.counted());
         } else {
             self.hour.free(sequence);
             self.day.free(sequence);
@@ -139,7 +151,7 @@ impl LedgerState {
             let reserved = Reservation { at: reserved_at, price };
             self.account.charge(sequence, cost(after), reserved, at);
         } else if before.state.is_charged() && after.state == OrderState::Returned {
-            self.account.assign_inflows(before.price, refund_since);
+            self.account.assign_inflows(before.price.saturating_sub(after.kept), refund_since);
         } else if before.state.is_charged() {
             self.account.reprice(sequence, cost(before), cost(after));
         } else if is_unsettled(before.state) && !after.state.counts() {
@@ -264,7 +276,10 @@ impl LedgerState {
         let (from, to) = (intent.state, evidence.state());
         match evidence {
             Evidence::NotBought => return self.release(sequence, Release::NotBought, at),
-            Evidence::Returned => return self.release(sequence, Release::Returned, at),
+            Evidence::Returned => {
+                let kept = paid.unwrap_or_default();
+                return self.release_keeping(sequence, Release::Returned, kept, at);
+            }
             Evidence::ReturnedByStatus => {
                 // Version 0.1.0 released the coins because of the status alone, and has spent them
                 // since.
@@ -331,6 +346,7 @@ impl LedgerState {
             price,
             charged: price,
             listed: None,
+            kept: Amount::ZERO,
             entry,
             limits,
             state,

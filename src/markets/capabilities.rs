@@ -22,11 +22,19 @@ pub struct Capabilities {
     pub keyed_by: KeyedBy,
     /// `None` if orders carry no own id.
     pub own_order_ids: Option<OwnOrderIdSupport>,
+    /// `true` if an order states the most that may be charged.
+    pub has_price_limit: bool,
+    /// `true` if the purchases of the account can be listed.
+    pub has_purchases: bool,
+    /// `true` if the open listings can be listed, newest first.
+    pub has_open_listings: bool,
     /// Part of a request in which the credential is expected.
     pub auth: Auth,
     pub environment: EnvironmentNames,
     /// Rate of the reads over HTTP.
     pub reads: ReadRate,
+    /// Time after which the list of open listings surely contains a listing; `None` if it is current.
+    pub listings_lag: Option<Duration>,
 }
 
 /// Rate of the reads over HTTP, which stays below the documented limit of the market: tokens of the
@@ -123,9 +131,13 @@ mod tests {
             decimals: Decimals::Two,
             keyed_by: KeyedBy::IdAndPrice,
             own_order_ids: None,
+            has_price_limit: false,
+            has_purchases: true,
+            has_open_listings: true,
             auth: Auth::Cookie,
             environment: EnvironmentNames::UNKNOWN,
             reads: ReadRate::UNDOCUMENTED,
+            listings_lag: None,
         };
         let markup = WhitelistEntry { max_markup: Some(Percent::default()), ..entry() };
         let float = WhitelistEntry {

@@ -3,7 +3,7 @@
 //! An implementation makes no connection and reads no clock. It builds requests and reads responses,
 //! which `execution` and `account` send and receive within the rate limits.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{
     Capabilities,
@@ -112,6 +112,11 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Returns the first error message of a response, which is untrusted text.
     fn error_message(&self, response: &HttpResponse) -> Option<String>;
+
+    /// Returns the wait that a response with 429 requests.
+    fn retry_after(response: &HttpResponse) -> Option<Duration> {
+        response.head.retry_after
+    }
 
     /// Returns the request for a read.
     ///

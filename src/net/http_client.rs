@@ -7,8 +7,10 @@
 pub mod download;
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     fmt, io, iter,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -32,6 +34,7 @@ use crate::{
     clock,
     config::{USER_AGENT, endpoint::Endpoint},
     domain::server_clock::ClockExchange,
+    threads::lock,
 };
 
 /// Maximum length of a response body, both as received and decompressed. A page of 250 listings has
@@ -46,6 +49,30 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for which an idle connection is kept for the next read.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest wait that a host can request.
+const PAUSE_MAX: Duration = Duration::from_secs(3_600);
+
+/// Ends of the waits that hosts requested with 429, by origin. The requests of the account, the tokens
+/// of the feed and keep-warm requests count against one limit of the market.
+static PAUSES: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Records that a host asked every client in this process to wait.
+pub fn pause_host(origin: &str, wait: Duration) {
+    let now = Instant::now();
+    let mut pauses = lock(&PAUSES);
+    pauses.retain(|_host, until| now < *until);
+    if let Some(end) = now.checked_add(wait.min(PAUSE_MAX)) {
+        let until = pauses.entry(origin.to_owned()).or_insert(end);
+        *until = end.max(*until);
+    }
+}
+
+/// Returns the time for which a host has asked to wait.
+pub fn pause_of_host(origin: &str) -> Duration {
+    let until = lock(&PAUSES).get(origin).copied();
+    until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+}
 
 /// Sends read requests to one host.
 #[derive(Clone, Debug)]
@@ -294,6 +321,11 @@ impl HttpClient {
         Ok(Self { client, origin: endpoint.origin() })
     }
 
+    /// Scheme and host.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Sends a request and returns the response of any status. A `User-Agent` of the request
     /// replaces that of the program.
     ///
@@ -414,6 +446,18 @@ mod tests {
             matches!(rejected, Err(HttpError::Header(found)) if found == InvalidHeader { header }),
             "{rejected:?}"
         );
+    }
+
+    #[test]
+    fn a_pause_holds_for_one_host_and_a_shorter_one_does_not_end_it() {
+        let (host, other) = ("http://pause.invalid", "http://other.invalid");
+        for seconds in [60, 1] {
+            pause_host(host, Duration::from_secs(seconds));
+            assert!(Duration::from_secs(50) < pause_of_host(host));
+        }
+        pause_host(host, Duration::MAX);
+        assert!(pause_of_host(host) <= PAUSE_MAX);
+        assert_eq!(pause_of_host(other), Duration::ZERO);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct LotSettings {
     pub rollback_permille: u32,
     /// Minimum and maximum time from the delivery until it is rolled back.
     pub rollback_after: (Duration, Duration),
+    /// Part of the price that the market keeps of a returned purchase, in thousandths.
+    pub commission_permille: u32,
     /// Time after a ping within which the client must answer.
     pub pong_timeout: Duration,
     /// Time for which a token of the feed is valid.
@@ -205,6 +207,7 @@ impl Default for LotSettings {
             relisted_permille: 200,
             visible_after: (seconds(1), seconds(8)),
             rollback_permille: 20,
+            commission_permille: 0,
             rollback_after: (seconds(5), seconds(60)),
             pong_timeout: seconds(7),
             token_valid_for: seconds(3_600),

@@ -221,8 +221,8 @@ impl<B: OrderSender> Engine<B> {
             let reason = HaltReason::UnexpectedPurchase { id: purchase.id };
             return self.halt_once(reason, now);
         }
-        let OwnPurchase { id, status, price, joined_at, .. } = purchase;
-        let trade = OwnTrade { id, status, price, joined_at };
+        let OwnPurchase { id, status, price, joined_at, commission, .. } = purchase;
+        let trade = OwnTrade { id, status, price, joined_at, commission };
         let is_dearer = self.ledger.state().order(&key).is_some_and(|order| {
             order.state == OrderState::Unknown && price.is_some_and(|paid| order.approved < paid)
         });
@@ -239,7 +239,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns `true` if the record of an order is that of another listing, or of another item than that
-    /// of the order. The item of an order of an earlier session is not known.
+    /// of the order, as far as the ledger has stored its name.
     fn is_of_other_item(&self, key: &TradeKey, purchase: &OwnPurchase) -> bool {
         let ordered = self.names.get(&key.id);
         let names = ordered.zip(purchase.name.as_deref());

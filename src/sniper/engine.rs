@@ -153,7 +153,8 @@ pub struct Engine<B> {
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Orders whose items are not stored yet.
     pub(super) unrecorded: Vec<TradeKey>,
-    /// Item names of this session's orders, for later log lines.
+    /// Item names of this session's orders and of recent ones before it, for look-ups and later log
+    /// lines.
     pub(super) names: HashMap<TradeId, String>,
     pub(super) seen: SetAssocCache<()>,
     /// Earliest time of the next cache warming; `None` for at once.
@@ -190,11 +191,12 @@ pub struct Engine<B> {
 impl<B: OrderSender> Engine<B> {
     pub fn new(
         whitelist: Arc<Whitelist>,
-        ledger: Ledger,
+        mut ledger: Ledger,
         executor: Executor<B>,
         keyed_by: KeyedBy,
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
+        let names = ledger.take_names();
         let match_counts = vec![0; whitelist.entries().len()];
         Self {
             whitelist,
@@ -216,7 +218,7 @@ impl<B: OrderSender> Engine<B> {
             notified: Notified::default(),
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
-            names: HashMap::new(),
+            names,
             seen: SetAssocCache::new(SEEN_MAX, ()),
             next_cache_warming: None,
             needs_cache_warming: false,

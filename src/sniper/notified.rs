@@ -530,6 +530,7 @@ mod tests {
             created_at: None,
             updated_at: None,
             joined_at: None,
+            commission: None,
         };
         for (found, failing, state) in [
             (Some(record("b")), &["orders by their own ids"][..], OrderState::Unknown),
@@ -562,6 +563,7 @@ mod tests {
                 created_at: None,
                 updated_at: None,
                 joined_at: None,
+                commission: None,
             };
             let reading = OrderReading { key, found: Some(found), started };
             session.on_account_update(AccountUpdate::Order(reading));
@@ -590,7 +592,8 @@ mod tests {
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
             session.on_purchases(|reading| {
                 let status = TradeStatus::Other;
-                reading.trades = vec![OwnTrade { id, status, price: None, joined_at: None }];
+                reading.trades =
+                    vec![OwnTrade { id, status, price: None, joined_at: None, commission: None }];
                 reading.unknown = vec![unknown(id, word)];
             });
             lines.push(session.lines.take("WARN"));
@@ -667,7 +670,7 @@ mod tests {
         session.seconds += 1;
         session.on_purchases(|reading| {
             let status = TradeStatus::Joined;
-            let own = |id| OwnTrade { id, status, price: None, joined_at: None };
+            let own = |id| OwnTrade { id, status, price: None, joined_at: None, commission: None };
             reading.older = vec![own(ours), own(foreign)];
         });
         let state = session.engine.ledger.state().intent(&ours).map(|intent| intent.state);

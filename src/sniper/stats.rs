@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     domain::latency::{LatencyBreakdown, LatencyHistogram},
     domain::money::{Amount, Percent},
-    domain::outcome::Outcome,
+    domain::outcome::{Outcome, Unknown},
     domain::trade::TradeId,
     ledger::{OrderState, OrderedReference, StateChange},
 };
@@ -55,6 +55,8 @@ pub struct SessionStats {
     pub rejected: u64,
     /// Orders whose final response left the outcome unknown.
     pub unknown: u64,
+    /// Those of them with a message that this version does not know.
+    pub unknown_messages: u64,
     pub not_sent: u64,
     /// Dry run: orders that would have been sent.
     pub would_buy: u64,
@@ -105,7 +107,12 @@ impl SessionStats {
                 self.last_skip = Some("not sent");
                 increment(&mut self.not_sent);
             }
-            Outcome::Unknown(_) => increment(&mut self.unknown),
+            Outcome::Unknown(reason) => {
+                increment(&mut self.unknown);
+                if *reason == Unknown::UnknownError {
+                    increment(&mut self.unknown_messages);
+                }
+            }
         }
     }
 
@@ -140,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::domain::latency::RxTimestamps;
-    use crate::domain::outcome::{NotSent, RejectReason, Unknown};
+    use crate::domain::outcome::{NotSent, RejectReason};
 
     const TEN: Amount = Amount::from_cents(1_000);
 
@@ -152,7 +159,9 @@ mod tests {
         stats.record_outcome(&Outcome::Rejected(RejectReason::Taken));
         stats.record_outcome(&Outcome::NotSent(NotSent::Closed));
         stats.record_outcome(&Outcome::Unknown(Unknown::Cut));
-        assert_eq!((stats.bought, stats.rejected, stats.not_sent, stats.unknown), (2, 1, 1, 1));
+        stats.record_outcome(&Outcome::Unknown(Unknown::UnknownError));
+        assert_eq!((stats.bought, stats.rejected, stats.not_sent, stats.unknown), (2, 1, 1, 2));
+        assert_eq!(stats.unknown_messages, 1);
         assert_eq!(stats.rejections.into_iter().collect::<Vec<_>>(), [("taken", 1)]);
     }
 

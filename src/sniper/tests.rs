@@ -568,7 +568,13 @@ fn a_rejection_confirmed_after_the_account_listed_the_purchase_halts_and_frees_n
     session.after = Duration::from_millis(1);
     let now = session.now().wall;
     let id = TradeId::new("a").unwrap();
-    let own = OwnTrade { id, status: TradeStatus::Joined, price: None, joined_at: None };
+    let own = OwnTrade {
+        id,
+        status: TradeStatus::Joined,
+        price: None,
+        joined_at: None,
+        commission: None,
+    };
     let trades = &[own];
     let reading = AccountReading { trades, complete: false, started: now };
     let _nothing = session.engine.ledger().reconcile(&reading, None, now);
@@ -601,7 +607,13 @@ fn a_purchase_reported_after_the_rejection_of_its_order_counts_and_halts() {
 }
 
 fn own_trade(id: &str, status: TradeStatus) -> OwnTrade {
-    OwnTrade { id: TradeId::new(id).unwrap(), status, price: None, joined_at: None }
+    OwnTrade {
+        id: TradeId::new(id).unwrap(),
+        status,
+        price: None,
+        joined_at: None,
+        commission: None,
+    }
 }
 
 #[test]

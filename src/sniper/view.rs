@@ -64,6 +64,7 @@ pub struct SessionCounts {
     pub bought: u64,
     pub rejected: u64,
     pub unknown: u64,
+    pub unknown_messages: u64,
     pub not_sent: u64,
     pub would_buy: u64,
     /// Matched listings that were not ordered, by reason.
@@ -190,7 +191,7 @@ impl<B: OrderSender> Engine<B> {
 
     fn counts(&self) -> SessionCounts {
         let SessionStats { listings, matched, unreadable, bought, rejected, .. } = self.stats;
-        let SessionStats { unknown, not_sent, would_buy, .. } = self.stats;
+        let SessionStats { unknown, unknown_messages, not_sent, would_buy, .. } = self.stats;
         let skipped = &self.stats.skipped;
         SessionCounts {
             listings,
@@ -199,6 +200,7 @@ impl<B: OrderSender> Engine<B> {
             bought,
             rejected,
             unknown,
+            unknown_messages,
             not_sent,
             would_buy,
             skipped: skipped.iter().map(|(reason, count)| (*reason, *count)).collect(),

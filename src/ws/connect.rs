@@ -11,7 +11,7 @@
 
 use std::{
     collections::{VecDeque, vec_deque},
-    io,
+    io, iter,
     net::IpAddr,
     pin::Pin,
     sync::Mutex,
@@ -45,7 +45,8 @@ use crate::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, AddressOrder},
-        http_client::HttpClient,
+        http_client::{HttpClient, pause_host, pause_of_host},
+        http_head::ResponseHead,
         http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
     },
@@ -593,8 +594,17 @@ pub(super) async fn fetch_token(
 ) -> Result<HttpResponse, FeedError> {
     let tls = Tls::from_config(config).map_err(FeedError::TlsSetUp)?;
     let client = HttpClient::new(&config.endpoints.http, &tls).map_err(FeedError::Token)?;
+    let paused = pause_of_host(client.origin());
+    if !paused.is_zero() {
+        // As if the host had repeated its response to the request that it rejected.
+        let head = ResponseHead::parse(429, iter::empty());
+        return Err(FeedError::TokenRejected(ResponseHead { retry_after: Some(paused), ..head }));
+    }
     let reply = client.send(request).await.map_err(FeedError::Token)?;
     let head = reply.response.head;
+    if let (429, Some(wait)) = (head.status, head.retry_after) {
+        pause_host(client.origin(), wait);
+    }
     if head.status != 200 || head.page().is_some() {
         return Err(FeedError::TokenRejected(head));
     }

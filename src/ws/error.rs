@@ -259,10 +259,17 @@ impl FeedError {
             return is_other.then(|| format!("check {}", setting_names.address));
         };
         let SettingNames { address, has_cookie, key } = setting_names;
-        if let (Some(key), 401 | 403, false) = (key, rejection.status, rejection.html) {
+        // A web page, too, is sent if the address is not bound to the key.
+        if let (Some(key), true) =
+            (key, matches!(rejection.status, 401 | 403) || is_challenge(rejection))
+        {
+            let page = match rejection.page() {
+                Some(_) => "; if it is, see in your browser whether the market shows a challenge",
+                None => "",
+            };
             return Some(format!(
                 "check at the market that the key in {key} is valid and may be used from the IP \
-                 address of this machine"
+                 address of this machine{page}"
             ));
         }
         let browser = || {
@@ -520,7 +527,11 @@ mod tests {
         assert_eq!(advice(429, market), None);
         let with_key = SettingNames { has_cookie: false, key: Some("SNIPER_KEY"), ..market };
         for status in [401, 403] {
-            assert!(advice(status, with_key).is_some_and(|advice| advice.contains("SNIPER_KEY")));
+            for is_html in [false, true] {
+                let advice = rejected(status, is_html).advice(with_key).unwrap();
+                assert!(advice.contains("SNIPER_KEY") && !advice.contains("cookie"), "{advice}");
+                assert_eq!(advice.contains("browser"), is_html, "{advice}");
+            }
         }
         assert_eq!(advice(404, with_key).as_deref(), Some("check SNIPER_WS_URL"));
     }

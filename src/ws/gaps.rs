@@ -419,7 +419,7 @@ impl BackfillSender {
     /// # Cancel safety
     ///
     /// Cancel safe: the report is either sent or not.
-    pub async fn done(&mut self, request: BackfillRequest) {
+    pub async fn done(&self, request: BackfillRequest) {
         // If the feed is dropped, the report has no receiver.
         let _gone = self.done.send(request.number).await.is_err();
         self.superseded(request).await;

@@ -405,7 +405,7 @@ fn open_listings(nodes: &[(&str, i64)]) -> Reaction {
 async fn run_feed(
     server: &Server,
     market: &Market,
-    sweep_at_start: bool,
+    (sweep_at_start, lag): (bool, Option<Duration>),
     listings: usize,
 ) -> Vec<(String, bool)> {
     let endpoints = Endpoints::new(&server.address, &market.endpoints.http.to_string()).unwrap();
@@ -429,7 +429,7 @@ async fn run_feed(
     let all = async {
         tokio::select! {
             gave_up = ws::run_with_reconnect(&feed, on_trade) => unreachable!("{gave_up}"),
-            () = fill_gaps(&reader, filler) => unreachable!("the feed is gone"),
+            () = fill_gaps(&reader, lag, filler) => unreachable!("the feed is gone"),
             () = enough.notified() => {}
         }
     };
@@ -457,12 +457,37 @@ async fn listings_missed_during_a_gap_are_delivered_once() {
         open_listings(&[("after", 0), ("hidden", 0), ("before", 1), ("long-known", 3_600)])
     })
     .await;
-    let mut delivered = run_feed(&server, &market, false, 3).await;
+    let mut delivered = run_feed(&server, &market, (false, None), 3).await;
     assert_eq!(delivered.remove(0), ("before".to_owned(), false));
     // The feed and the page race to deliver the newest listing, and either may win.
     delivered.sort();
     assert_eq!((delivered[0].0.as_str(), borrowed(&delivered)[1]), ("after", ("hidden", true)));
     assert_eq!(market.requests().len(), 1, "the gap was read more than once");
+}
+
+#[tokio::test]
+async fn a_gap_is_swept_again_where_the_market_lists_late() {
+    let server = Server::play(|number, mut peer| async move {
+        let ids = peer.subscribed().await;
+        peer.send_text(&batch(&ids[0], &[if number == 0 { "before" } else { "after" }])).await;
+        if number == 0 {
+            peer.close(1_001, "").await;
+        } else {
+            peer.read_until_close().await;
+        }
+    })
+    .await;
+    let reads = AtomicUsize::new(0);
+    let market = Market::plain(move |_| {
+        let first = reads.fetch_add(1, Ordering::Relaxed) == 0;
+        let late: &[(&str, i64)] = if first { &[] } else { &[("late", 0)] };
+        open_listings(&[late, &[("after", 0), ("long-known", 3_600)]].concat())
+    })
+    .await;
+    let lag = Some(Duration::from_millis(50));
+    let delivered = run_feed(&server, &market, (false, lag), 3).await;
+    assert_eq!(delivered[2], ("late".to_owned(), true));
+    assert_eq!(market.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -473,7 +498,7 @@ async fn open_listings_are_read_at_start_if_configured() {
     })
     .await;
     let market = Market::plain(|_| open_listings(&[("new", 0), ("old", 86_400)])).await;
-    let delivered = run_feed(&server, &market, true, 2).await;
+    let delivered = run_feed(&server, &market, (true, None), 2).await;
     assert_eq!(borrowed(&delivered), [("new", true), ("old", true)]);
 }
 
@@ -506,7 +531,7 @@ async fn a_newer_gap_cancels_an_older_backfill_and_covers_its_range() {
         _ => open_listings(&[("hidden", 0)]),
     })
     .await;
-    let delivered = run_feed(&server, &market, false, 2).await;
+    let delivered = run_feed(&server, &market, (false, None), 2).await;
     assert_eq!(borrowed(&delivered), [("before", false), ("hidden", true)]);
     assert_eq!(market.requests().len(), 2);
 }

@@ -11,7 +11,9 @@ use sniper::{
     },
     config::{Config, Credential, Endpoints},
     domain::money::Amount,
-    sim::{Rate, SimServer, SimSettings},
+    markets::{Marketplace, lis_skins::LisSkins, waxpeer::Waxpeer},
+    sim::{LisSkinsSim, Rate, SimServer, SimSettings, WaxpeerSim},
+    ws::Feed,
 };
 use tempfile::TempDir;
 
@@ -54,6 +56,43 @@ async fn a_healthy_market_passes_every_step_without_an_order() {
     assert_eq!(market.history().purchases().count(), 0);
     assert_eq!(market.history().orders().count(), 0);
     assert!(std::fs::read_dir(data.path().join("data")).unwrap().next().is_none());
+}
+
+/// Checks a market with an API key.
+async fn check_with_key<M: Marketplace>(
+    (ws, http): (String, String),
+    key: &str,
+    new: impl FnOnce(&Config) -> M,
+) -> DoctorReport {
+    let data = TempDir::new().unwrap();
+    let endpoints = Endpoints::new(&ws, &http).unwrap();
+    let credential = Some(Credential::from_key(key).unwrap());
+    let config = Config { credential, ..Config::new(endpoints, data.path().join("data")) };
+    run_checks(&Feed::new(new(&config), config), WAIT, |_step| {}).await
+}
+
+#[tokio::test]
+async fn the_markets_with_a_key_pass_every_step() {
+    let settings = || SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
+    let market = WaxpeerSim::start(settings()).unwrap();
+    let addresses = (market.ws_url(), market.http_url());
+    let report = check_with_key(addresses, &market.account().key, Waxpeer::new).await;
+    assert_eq!(failed_steps(&report), [], "{report:?}");
+    let own_trades = report.steps.iter().find(|step| step.name == "own trades").unwrap();
+    assert_eq!(own_trades.seen, "this market has no list of them");
+
+    let market = LisSkinsSim::start(settings()).unwrap();
+    let addresses = (market.ws_url(), market.http_url());
+    let key = &market.account().key;
+    let report = check_with_key(addresses.clone(), key, LisSkins::new).await;
+    assert_eq!(failed_steps(&report), [], "{report:?}");
+
+    let report = check_with_key(addresses, "not-the-key-of-the-account", LisSkins::new).await;
+    for name in ["upgrade", "HTTP"] {
+        let step = report.steps.iter().find(|step| step.name == name).unwrap();
+        let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
+        assert!(remedy.contains("LIS_SKINS_KEY") && !remedy.contains("cookie"), "{remedy}");
+    }
 }
 
 #[tokio::test]

@@ -54,9 +54,61 @@ max_price = 50
 max_quantity = 1000
 "#;
 
-/// Returns all spellings, in a form that is valid inside a JSON string.
-fn echo() -> String {
-    SPELLINGS.map(|spelling| format!("session={spelling}")).join(" ")
+/// API key of the markets that have one, and a token of the feed. Both begin like [`CORE`].
+const KEY: &str = "PLANTED-3b9f.key_of_the_account";
+const TOKEN: &str = "PLANTED-3b9f.token_of_the_feed";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Csgoroll,
+    LisSkins,
+    Waxpeer,
+}
+
+impl Kind {
+    /// Returns the credential in all spellings, in a form that is valid inside a JSON string.
+    fn echo(self) -> String {
+        match self {
+            Self::Csgoroll => SPELLINGS.map(|spelling| format!("session={spelling}")).join(" "),
+            Self::LisSkins => format!("session={KEY} {TOKEN}"),
+            Self::Waxpeer => format!("session={KEY}"),
+        }
+    }
+
+    fn environment(self, address: &str) -> Vec<(&'static str, String)> {
+        let (ws, http) = (format!("ws://{address}/ws"), format!("http://{address}/v1"));
+        let url = "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12";
+        let trade_url = ("STEAM_TRADE_URL", url.to_owned());
+        match self {
+            Self::Csgoroll => vec![
+                ("CSGOROLL_WS_URL", ws),
+                ("CSGOROLL_HTTP_URL", format!("http://{address}/graphql")),
+                ("CSGOROLL_SESSION", CREDENTIAL.to_owned()),
+            ],
+            Self::LisSkins => vec![
+                ("LIS_SKINS_WS_URL", ws),
+                ("LIS_SKINS_HTTP_URL", http),
+                ("LIS_SKINS_KEY", KEY.to_owned()),
+                ("LIS_SKINS_USER_ID", "4711".to_owned()),
+                trade_url,
+            ],
+            Self::Waxpeer => vec![
+                ("WAXPEER_WS_URL", ws),
+                ("WAXPEER_HTTP_URL", http),
+                ("WAXPEER_KEY", KEY.to_owned()),
+                trade_url,
+            ],
+        }
+    }
+
+    fn policy(self) -> String {
+        let market = match self {
+            Self::Csgoroll => "csgoroll",
+            Self::LisSkins => "lis-skins",
+            Self::Waxpeer => "waxpeer",
+        };
+        format!("market = \"{market}\"\n{POLICY}")
+    }
 }
 
 /// Counters and switches of the market.
@@ -72,13 +124,14 @@ struct State {
 
 /// A market on a free port, stopped on drop.
 struct Market {
+    kind: Kind,
     address: String,
     state: Arc<State>,
     accepting: JoinHandle<()>,
 }
 
 impl Market {
-    async fn open() -> Self {
+    async fn open(kind: Kind) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::new(State::default());
@@ -87,10 +140,10 @@ impl Market {
             while let Ok((stream, _from)) = listener.accept().await {
                 let state = Arc::clone(&theirs);
                 // An I/O error ends the connection.
-                tokio::spawn(async move { drop(serve(stream, &state).await) });
+                tokio::spawn(async move { drop(serve(stream, kind, &state).await) });
             }
         });
-        Self { address, state, accepting }
+        Self { kind, address, state, accepting }
     }
 }
 
@@ -100,7 +153,7 @@ impl Drop for Market {
     }
 }
 
-async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, kind: Kind, state: &State) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     loop {
         let head = loop {
@@ -118,7 +171,7 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             })
         };
         if let Some(key) = header("Sec-WebSocket-Key") {
-            return feed(stream, &key, state).await;
+            return feed(stream, &key, (kind, state)).await;
         }
         let length = header("Content-Length").map_or(0, |length| length.parse().unwrap());
         while bytes.len() < length {
@@ -127,10 +180,13 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
             }
         }
         let body = String::from_utf8(bytes.drain(..length).collect()).unwrap();
-        let answer = answer(&body, state);
-        let (echo, len) = (echo(), answer.len());
+        let (status, answer) = match kind {
+            Kind::Csgoroll => (200, answer(&body, state)),
+            _ => answer_with_key(&head, kind, state),
+        };
+        let (echo, len) = (kind.echo(), answer.len());
         let head = format!(
-            "HTTP/1.1 200 {echo}\r\nX-Echo: {echo}\r\nSet-Cookie: {echo}\r\n\
+            "HTTP/1.1 {status} {echo}\r\nX-Echo: {echo}\r\nSet-Cookie: {echo}\r\n\
              Content-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
         );
         stream.write_all(format!("{head}{answer}").as_bytes()).await?;
@@ -140,7 +196,7 @@ async fn serve(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
 /// Returns the body of the answer to an HTTP request.
 fn answer(body: &str, state: &State) -> String {
     let request: Value = serde_json::from_str(body).unwrap();
-    let echo = echo();
+    let echo = Kind::Csgoroll.echo();
     let rejected =
         |words: &str| format!(r#"{{"data":null,"errors":[{{"message":"{words} {echo}"}}]}}"#);
     match request["operationName"].as_str().unwrap() {
@@ -157,6 +213,84 @@ fn answer(body: &str, state: &State) -> String {
         _ => {
             r#"{"data":{"trades":{"edges":[],"pageInfo":{"hasNextPage":false,"endCursor":null}}}}"#
                 .to_owned()
+        }
+    }
+}
+
+/// Returns the status and the body of the answer of a market with a key.
+fn answer_with_key(head: &str, kind: Kind, state: &State) -> (u16, String) {
+    let echo = kind.echo();
+    let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap();
+    if ["/v1/market/buy", "/v1/buy-one-p2p"].contains(&path) {
+        state.orders.fetch_add(1, Ordering::SeqCst);
+        let words = format!("{}{echo}", "unheard-of ".repeat(38));
+        return match kind {
+            Kind::Waxpeer => (200, format!(r#"{{"success":false,"msg":"{words}"}}"#)),
+            _ => (400, format!(r#"{{"error":"{words}"}}"#)),
+        };
+    }
+    let is_rejected = state.rejects_reads.load(Ordering::SeqCst);
+    let body = match path {
+        "/v1/user/get-ws-token" => format!(r#"{{"data":{{"token":"{TOKEN}"}},"echo":"{echo}"}}"#),
+        _ if is_rejected && kind == Kind::Waxpeer => {
+            format!(r#"{{"success":false,"msg":"not today {echo}"}}"#)
+        }
+        _ if is_rejected => format!(r#"{{"error":"not today {echo}"}}"#),
+        "/v1/user/balance" => format!(r#"{{"data":{{"balance":1000,"echo":"{echo}"}}}}"#),
+        "/v1/user" => {
+            format!(r#"{{"success":true,"user":{{"wallet":1000000,"id":"u1","name":"{echo}"}}}}"#)
+        }
+        "/v1/check-many-project-id" => r#"{"success":true,"trades":[]}"#.to_owned(),
+        "/v1/market/history" => r#"{"data":[],"meta":{"current_page":1,"last_page":1}}"#.to_owned(),
+        _ => format!(r#"{{"data":[],"meta":{{"next_cursor":null}},"echo":"{echo}"}}"#),
+    };
+    (200, body)
+}
+
+/// Returns what a feed of a market with a key sends at first, and then again and again.
+fn messages_with_key(kind: Kind, number: u32) -> Vec<String> {
+    let echo = kind.echo();
+    let name = format!("Glock-18 | {echo} (Field-Tested)");
+    let id = 900_000_000 + number;
+    match (kind, number) {
+        (Kind::Waxpeer, 0) => vec![
+            r#"0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#.to_owned(),
+            format!(r#"40{{"sid":"{echo}"}}"#),
+            format!(r#"42["handshake",{{"id":"{echo}"}}]"#),
+            format!(r#"42["subscribed",{{"name":"{echo}"}}]"#),
+        ],
+        (Kind::Waxpeer, _) => vec![
+            format!(
+                r#"42["new",{{"item_id":"{id}","name":"{name}","price":10000,"game":"csgo","float":0.2,"phase":""}}]"#
+            ),
+            format!(r#"42["new",{{"item_id":"{echo}","name":"{name}","price":10000}}]"#),
+            format!(r#"42["{echo}",{{"x":"{echo}"}}]"#),
+            format!(r#"42["rubbish":"{echo}""#),
+            format!("9{echo}"),
+        ],
+        (_, 0) => vec![format!(
+            r#"{{"id":1,"connect":{{"client":"{echo}","version":"5.4.0","ping":25,"pong":true}}}}"#
+        )],
+        (_, 3) => vec![
+            r#"{"id":2,"subscribe":{}}"#.to_owned(),
+            format!(r#"{{"id":3,"error":{{"code":103,"message":"{echo}"}}}}"#),
+        ],
+        (_, ..3) => Vec::new(),
+        _ => {
+            let event = |data: &str| {
+                format!(
+                    r#"{{"push":{{"channel":"public:obtained-skins","pub":{{"data":{data}}}}}}}"#
+                )
+            };
+            vec![
+                event(&format!(
+                    r#"{{"id":{id},"name":"{name}","price":10,"unlock_at":null,"created_at":"2026-03-01T10:00:00.000000Z","item_float":"0.2","event":"obtained_skin_added"}}"#
+                )),
+                event(&format!(r#"{{"id":"{echo}","name":"{name}","event":"{echo}"}}"#)),
+                format!(r#"{{"push":{{"channel":"{echo}","pub":{{"data":{{"x":"{echo}"}}}}}}}}"#),
+                format!(r#"{{"id":9,"error":{{"code":103,"message":"{echo}"}}}}"#),
+                format!(r#"{{"rubbish":"{echo}""#),
+            ]
         }
     }
 }
@@ -184,16 +318,26 @@ fn listing(id: &str, name: &str) -> String {
     )
 }
 
-async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Result<()> {
+async fn feed(
+    mut stream: TcpStream,
+    key: &str,
+    (kind, state): (Kind, &State),
+) -> std::io::Result<()> {
     state.upgrades.fetch_add(1, Ordering::SeqCst);
-    let (accept, echo) = (derive_accept_key(key.as_bytes()), echo());
+    let (accept, echo) = (derive_accept_key(key.as_bytes()), kind.echo());
+    let protocol = match kind {
+        Kind::Csgoroll => "Sec-WebSocket-Protocol: graphql-transport-ws\r\n",
+        _ => "",
+    };
     let head = format!(
         "HTTP/1.1 101 {echo}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nX-Echo: {echo}\r\n\
-         Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
+         Sec-WebSocket-Accept: {accept}\r\n{protocol}\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
-    let ack = format!(r#"{{"type":"connection_ack","payload":{{"cookie":"{echo}"}}}}"#);
-    stream.write_all(&frame(1, ack.as_bytes())).await?;
+    if kind == Kind::Csgoroll {
+        let ack = format!(r#"{{"type":"connection_ack","payload":{{"cookie":"{echo}"}}}}"#);
+        stream.write_all(&frame(1, ack.as_bytes())).await?;
+    }
     let (mut reader, mut writer) = stream.into_split();
     // Client messages are ignored: the listings are always its first subscription.
     let reading = tokio::spawn(async move {
@@ -207,10 +351,18 @@ async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Resul
             return Ok(());
         }
         if state.closes.load(Ordering::SeqCst) {
-            let reason = format!("session={CREDENTIAL} and cut: {CREDENTIAL}");
-            let reason = [&4_499_u16.to_be_bytes()[..], &reason.as_bytes()[..85]].concat();
+            let credential = if kind == Kind::Csgoroll { CREDENTIAL } else { KEY };
+            let reason = format!("session={credential} and cut: {credential}");
+            let cut = reason.len() - 13;
+            let reason = [&4_499_u16.to_be_bytes()[..], &reason.as_bytes()[..cut]].concat();
             writer.write_all(&frame(8, &reason)).await?;
             return Ok(());
+        }
+        if kind != Kind::Csgoroll {
+            for message in messages_with_key(kind, number) {
+                writer.write_all(&frame(1, message.as_bytes())).await?;
+            }
+            continue;
         }
         let next = |payload: &str| format!(r#"{{"id":"1","type":"next","payload":{payload}}}"#);
         let trades = |listing: &str| {
@@ -238,14 +390,14 @@ async fn feed(mut stream: TcpStream, key: &str, state: &State) -> std::io::Resul
 /// A working directory for the program.
 struct Workspace {
     directory: TempDir,
-    address: String,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Workspace {
     fn new(market: &Market) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("sniper.toml"), POLICY).unwrap();
-        Self { directory, address: market.address.clone() }
+        fs::write(directory.path().join("sniper.toml"), market.kind.policy()).unwrap();
+        Self { directory, environment: market.kind.environment(&market.address) }
     }
 
     /// Runs the program until it exits, or stops it once `is_done` holds for its output. Returns
@@ -259,9 +411,7 @@ impl Workspace {
             .env_clear()
             .env("HOME", self.directory.path())
             .env("RUST_LOG", "trace")
-            .env("CSGOROLL_WS_URL", format!("ws://{}/ws", self.address))
-            .env("CSGOROLL_HTTP_URL", format!("http://{}/graphql", self.address))
-            .env("CSGOROLL_SESSION", CREDENTIAL)
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(file("out"))
             .stderr(file("err"))
@@ -323,7 +473,7 @@ fn has(printed: &str, words: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_credential_repeated_by_the_market_is_neither_printed_nor_stored() {
-    let market = Market::open().await;
+    let market = Market::open(Kind::Csgoroll).await;
     let workspace = Workspace::new(&market);
     let stars = "*".repeat(CREDENTIAL.len());
     let state = &market.state;
@@ -367,8 +517,40 @@ async fn a_credential_repeated_by_the_market_is_neither_printed_nor_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_repeated_by_a_market_is_neither_printed_nor_stored() {
+    for kind in [Kind::LisSkins, Kind::Waxpeer] {
+        let market = Market::open(kind).await;
+        let workspace = Workspace::new(&market);
+        let stars = "*".repeat(KEY.len());
+        let state = &market.state;
+        let log = workspace
+            .run("run", &["run", "--live", "--record"], |log| {
+                let is_ordered = has(log, "UNKNOWN") && state.orders.load(Ordering::SeqCst) > 0;
+                state.rejects_reads.store(is_ordered, Ordering::SeqCst);
+                state.closes.store(is_ordered && has(log, "not today"), Ordering::SeqCst);
+                has(log, "closed by the server (4499")
+            })
+            .await;
+        for words in [
+            &format!("Glock-18 | session={stars}")[..],
+            "unheard-of",
+            &format!("not today session={stars}"),
+            &format!("4499, session={stars}"),
+        ] {
+            assert!(has(&log, words), "{kind:?} {words}: {log}");
+        }
+        let exported = workspace.run_to_end("csv", &["ledger", "export"]).await;
+        assert!(has(&exported, "unheard-of") && has(&exported, "session=****"), "{exported}");
+        workspace.run_to_end("status-json", &["status", "--json"]).await;
+        let report = workspace.run_to_end("doctor", &["doctor"]).await;
+        assert!(has(&report, "not today session=****"), "{report}");
+        assert_no_leak(&workspace);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn doctor_and_capture_do_not_print_a_repeated_credential() {
-    let market = Market::open().await;
+    let market = Market::open(Kind::Csgoroll).await;
     let workspace = Workspace::new(&market);
     let report = workspace.run_to_end("doctor", &["doctor"]).await;
     assert!(has(&report, "first listing"), "{report}");

@@ -268,6 +268,51 @@ fn a_directory_with_the_ledger_of_another_market_is_refused() {
     assert!(error.contains("belongs to"), "{error}");
 }
 
+#[test]
+fn a_directory_with_the_ledger_of_another_account_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
+    let market = LisSkinsSim::start(settings).unwrap();
+    fs::write(directory.path().join("sniper.toml"), settings_file(Market::LisSkins)).unwrap();
+    let run = |account: &str| {
+        let mut environment = market.environment();
+        let id = environment.iter_mut().find(|(name, _)| *name == "LIS_SKINS_USER_ID").unwrap();
+        id.1 = account.to_owned();
+        sniper(directory.path(), &environment, &["run", "--live", "--for", "2s"])
+    };
+    let output = run(&market.account().user_id);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let output = run("90210");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(73), "{error}");
+    assert!(error.contains("belongs to"), "{error}");
+}
+
+#[test]
+fn a_recording_of_each_market_is_replayed() {
+    let settings = || SimSettings { rate: Rate::per_second(100), ..SimSettings::default() };
+    let (lis_skins, waxpeer) =
+        (LisSkinsSim::start(settings()).unwrap(), WaxpeerSim::start(settings()).unwrap());
+    for (market, environment) in
+        [(Market::LisSkins, lis_skins.environment()), (Market::Waxpeer, waxpeer.environment())]
+    {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("sniper.toml"), settings_file(market)).unwrap();
+        let run = |args: &[&str]| {
+            let output = sniper(directory.path(), &environment, args);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{market:?} {args:?}: {error}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            let json = text.lines().last().unwrap();
+            serde_json::from_str::<serde_json::Value>(json).unwrap()
+        };
+        let ran = run(&["run", "--for", "5s", "--record", "--json"]);
+        let replayed = run(&["replay", "--json"]);
+        assert!(replayed["would_buy"].as_u64() > Some(0), "{market:?}: {replayed}");
+        assert_eq!(replayed["matched"], ran["matched"], "{market:?}: {replayed}");
+    }
+}
+
 /// LIS-SKINS requires a token for each connection.
 #[test]
 fn the_feed_of_each_market_is_recorded_without_the_bot() {

@@ -190,30 +190,39 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
-/// Places that may name the market: its own folders, the modules that contain these, the settings,
-/// and the one `match` of the program.
+/// The markets, by the name of their folders.
+const MARKETS: [&str; 3] = ["csgoroll", "lis_skins", "waxpeer"];
+
+/// Places that may name a market, besides its own folders: the modules that contain these, the
+/// settings, the one `match` of the program, and the sources of reference prices, which are sites of
+/// the same names.
 const MARKET_PLACES: [&str; 7] = [
-    "src/markets/csgoroll",
     "src/markets/mod.rs",
-    "src/sim/csgoroll",
     "src/sim/mod.rs",
     "src/config",
     "src/commands/simulated_market.rs",
     "src/main.rs",
+    "src/prices",
+    "src/sim/prices",
 ];
 
-/// Every line of a file outside its tests, comments included, that names the market.
-fn market_names(source: &Source) -> Vec<String> {
-    let is_allowed = MARKET_PLACES.iter().any(|place| source.is_under(place));
+/// Every line of a file outside its tests, comments included, that names this market. Examples of the
+/// command line may.
+fn market_names(market: &str, source: &Source) -> Vec<String> {
+    let own = ["markets", "sim"].map(|layer| format!("src/{layer}/{market}"));
+    let is_allowed = MARKET_PLACES.iter().any(|place| source.is_under(place))
+        || own.iter().any(|place| source.is_under(place));
     if is_allowed || is_test_file(&source.path) {
         return Vec::new();
     }
-    let mut found = Vec::new();
+    let (mut found, name) = (Vec::new(), market.replace('_', ""));
     let mut lines = source.text.lines();
     while let Some(line) = lines.next() {
         if line.trim_start().starts_with("#[cfg(test)]") {
             skip_item(line, &mut lines);
-        } else if line.to_ascii_lowercase().contains("csgoroll") {
+        } else if !line.contains("--market ")
+            && line.to_ascii_lowercase().replace(['-', '_'], "").contains(&name)
+        {
             found.push(format!("{}: {}", source.path, line.trim()));
         }
     }
@@ -221,14 +230,15 @@ fn market_names(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn only_its_own_modules_and_the_settings_name_the_market() {
+fn only_its_own_modules_and_the_settings_name_a_market() {
     let sources = sources();
     for place in MARKET_PLACES {
         assert!(sources.iter().any(|source| source.is_under(place)), "{place} does not exist");
     }
     let main = sources.iter().find(|source| source.path == "src/main.rs").unwrap();
     assert_eq!(main.text.matches("Market::Csgoroll").count(), 1, "main.rs has one `match`");
-    let complaints: Vec<String> = sources.iter().flat_map(market_names).collect();
+    let in_all = |market| sources.iter().flat_map(move |source| market_names(market, source));
+    let complaints: Vec<String> = MARKETS.into_iter().flat_map(in_all).collect();
     assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
 }
 
@@ -301,7 +311,7 @@ fn these_checks_find_what_they_look_for() {
         1
     );
     assert_eq!(shared("use super::super::super::json::Cursor;\n"), 1);
-    let named = |text: &str| market_names(&source(text)).len();
+    let named = |text: &str| market_names("csgoroll", &source(text)).len();
     assert_eq!(named("use crate::markets::csgoroll::Csgoroll;\n"), 1);
     assert_eq!(named("/// Watches CSGORoll.\nfn f() {}\n"), 1);
     assert_eq!(named("const URL: &str = \"CSGOROLL_WS_URL\";\n"), 1);

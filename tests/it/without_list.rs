@@ -1,4 +1,4 @@
-//! Reads of the account on a market without a list of its purchases.
+//! Reads of the account on markets with an API key.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
@@ -6,14 +6,17 @@ use std::{
 };
 
 use sniper::{
-    account::{AccountReader, AccountUpdate, PollConfig, RefreshRequests, poll_account},
+    account::{
+        AccountReader, AccountUpdate, PollConfig, ReadFailure, RefreshRequests, poll_account,
+    },
     config::{Config, Credential},
     domain::money::Amount,
-    markets::waxpeer::Waxpeer,
+    markets::{lis_skins::LisSkins, waxpeer::Waxpeer},
+    ws::{self, Feed, FeedError},
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::buyer::market::{Market, Reaction, WAIT_MAX, answer};
+use crate::buyer::market::{Market, Reaction, Request, WAIT_MAX, answer};
 
 #[tokio::test]
 async fn nothing_is_reconciled_without_a_readable_balance() {
@@ -47,4 +50,24 @@ async fn nothing_is_reconciled_without_a_readable_balance() {
     };
     let watched = poll_account(&reader, poll_config, &requests, &sender);
     timeout(WAIT_MAX, async { tokio::join!(watched, consumer) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_read_that_was_asked_to_wait_delays_the_token_of_the_feed() {
+    let too_many = |_: &Request| Reaction::Answer(answer(429, "Retry-After: 30\r\n", "{}"));
+    let market = Market::plain(too_many).await;
+    let credential = Credential::from_key("key-of-the-test-of-waits").unwrap();
+    let mut config = Config::new(market.endpoints.clone(), "unused");
+    config.credential = Some(credential.clone());
+    let lis_skins = LisSkins::new(&config);
+    let http = &market.endpoints.http;
+    let reader =
+        AccountReader::new(lis_skins.clone(), http, Some(&credential), &market.tls).unwrap();
+    let failure = reader.current_user().await.unwrap_err();
+    assert!(matches!(failure, ReadFailure::Wait { status: 429, .. }), "{failure:?}");
+    let ended = ws::connect_once(&Feed::new(lis_skins, config), |_trade| {}).await;
+    let Err(FeedError::TokenRejected(head)) = ended else { panic!("{ended:?}") };
+    assert_eq!(head.status, 429);
+    assert!(Some(Duration::from_secs(20)) < head.retry_after, "{head:?}");
+    assert_eq!(market.requests().len(), 1, "a token was requested");
 }

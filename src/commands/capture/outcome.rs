@@ -311,8 +311,8 @@ impl CaptureMonitor {
             MessageKind::Data => self.has_recorded.store(true, Ordering::Relaxed),
             MessageKind::Protocol => {}
             MessageKind::Error => {
-                let shown: String = text.chars().take(ERROR_CHARS_MAX).collect();
-                self.failures().error.get_or_insert_with(|| Escaped(&shown).to_string());
+                // The whole text, because a cut credential would not be masked.
+                self.failures().error.get_or_insert_with(|| Escaped(text).to_string());
             }
         }
     }
@@ -420,6 +420,10 @@ fn has_content(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        recording::{ActiveRecording, RealDisk, RecordingConfig},
+        secret,
+    };
 
     #[test]
     fn a_progress_line_contains_rate_size_and_gaps() {
@@ -438,6 +442,23 @@ mod tests {
         );
         let still = progress.line(&status, started + Duration::from_secs(10));
         assert!(still.contains("(0.0/s)"), "{still}");
+    }
+
+    #[test]
+    fn a_credential_at_the_end_of_the_shown_error_is_masked() {
+        let secret = "credential-of-the-test-of-captures";
+        secret::register(secret);
+        let directory = tempfile::tempdir().unwrap();
+        let config = RecordingConfig::new(directory.path(), Vec::new());
+        let recording = ActiveRecording::start(config, RealDisk).unwrap();
+        let monitor = CaptureMonitor::new(recording.recorder(0));
+        for beginning in 150..190 {
+            monitor.failures().error = None;
+            let text = format!(r#"{{"error":"{}{secret}"}}"#, "x".repeat(beginning));
+            monitor.inspect(&text, true);
+            let shown = monitor.failures().error.clone().unwrap();
+            assert!(shown.contains("xxxx") && !shown.contains("cred"), "{shown}");
+        }
     }
 
     #[test]

@@ -209,8 +209,8 @@ async fn probe_feed<M: Marketplace>(
         let remedy = if step == ProbeStep::Tcp && endpoint.is_loopback() {
             format!("start the server at {}, such as `sniper sim`", endpoint.authority())
         } else {
-            let address = M::CAPABILITIES.environment.feed;
-            error.advice(SettingNames::of::<M>()).unwrap_or_else(|| remedy(step, address))
+            let advice = error.advice(SettingNames::of::<M>());
+            advice.unwrap_or_else(|| remedy(step, &M::CAPABILITIES.environment))
         };
         done(DoctorStep::failed(name_of(step), took, error.chain(), retry_after(&error) + &remedy));
         for step in PROBE_STEPS.into_iter().filter(|other| step < *other) {
@@ -230,19 +230,30 @@ const fn name_of(step: ProbeStep) -> &'static str {
     }
 }
 
-/// `address` names the setting of the address.
-fn remedy(step: ProbeStep, address: &str) -> String {
+fn remedy(step: ProbeStep, names: &EnvironmentNames) -> String {
+    let EnvironmentNames { feed: address, credential, cookie, .. } = names;
+    let check_key = || {
+        format!(
+            "check {address}, and at the market that the key in {credential} is valid and may be \
+             used from the IP address of this machine"
+        )
+    };
     match step {
         ProbeStep::Dns => format!("check the host in {address} and the network"),
         ProbeStep::Tcp => "check the network and the firewall".to_owned(),
         ProbeStep::Tls => "check the address and the date of this machine; if both are right, a \
                            proxy intercepts the connection"
             .to_owned(),
+        ProbeStep::Upgrade | ProbeStep::Ack if cookie.is_none() => check_key(),
         ProbeStep::Upgrade => format!(
             "open the market in your browser, solve the challenge if there is one, copy the cookie \
              again, and check {address}"
         ),
         ProbeStep::Ack => format!("check {address}; if it is right, copy the cookie again"),
+        // The markets with an API key have no generations.
+        ProbeStep::Listing if cookie.is_none() => {
+            "the market may be quiet: try again later".to_owned()
+        }
         ProbeStep::Listing => "the market may be quiet: try again later; if that fails too, try \
                                the other `generation` in [feed]"
             .to_owned(),
@@ -316,7 +327,7 @@ async fn read_user<M: Marketplace>(
     let request = market.account_request(&AccountQuery::User)?;
     let request = M::authenticated(config.credential.as_ref(), request);
     let reply = client.send(&request).await?;
-    match ReadFailure::from_response(&reply.response) {
+    match ReadFailure::from_response::<M>(&reply.response) {
         Some(failure) => Err(failure),
         None => Ok(reply),
     }
@@ -361,9 +372,12 @@ async fn own_trades<M: Marketplace>(
     config: &Config,
     (user, tls): (&User, &Tls),
 ) -> DoctorStep {
-    let started = Instant::now();
+    let (name, started) = ("own trades", Instant::now());
+    if !M::CAPABILITIES.has_purchases {
+        return DoctorStep::ok(name, Duration::ZERO, "this market has no list of them");
+    }
     let read = read_own_trades(market, config, (user, tls)).await;
-    let (name, took) = ("own trades", started.elapsed());
+    let took = started.elapsed();
     let reading = match read {
         Ok(reading) => reading,
         Err(failure) => return failed(name, took, &failure, &M::CAPABILITIES.environment),

@@ -322,7 +322,7 @@ impl MarketOrder {
         let is_hidden = self.hidden == Hidden::UnknownStatus;
         let status = if is_hidden { TradeStatus::Other } else { status };
         let price = Some(self.misprice.unwrap_or(self.price));
-        Some(OwnTrade { id: self.id, status, price, joined_at: None })
+        Some(OwnTrade { id: self.id, status, price, joined_at: None, commission: None })
     }
 
     /// Returns `true` if the order was charged and not refunded, or can still be charged.

@@ -531,8 +531,13 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
 
 #[test]
 fn a_new_ledger_counts_purchases_of_the_last_day_also_after_a_restart() {
-    let own =
-        |n, joined_at, status| OwnTrade { id: id(n), status, price: Some(coins(10)), joined_at };
+    let own = |n, joined_at, status| OwnTrade {
+        id: id(n),
+        status,
+        price: Some(coins(10)),
+        joined_at,
+        commission: None,
+    };
     let now = after(10);
     let day_ago = now.minus(COUNTED_BACK);
     let trades = [

@@ -305,6 +305,7 @@ impl ModelMarket {
                 status: request.status,
                 price: Some(request.price),
                 joined_at: None,
+                commission: None,
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete: true, started: self.now };

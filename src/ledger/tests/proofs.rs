@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub(super) fn own_trade(n: u32, status: TradeStatus) -> OwnTrade {
-    OwnTrade { id: id(n), status, price: None, joined_at: None }
+    OwnTrade { id: id(n), status, price: None, joined_at: None, commission: None }
 }
 
 pub(super) fn reading(trades: &[OwnTrade], seconds: u64) -> AccountReading<'_> {

@@ -198,6 +198,38 @@ fn the_refund_of_an_order_that_the_operator_declared_returned_releases_no_other(
 }
 
 #[test]
+fn the_commission_of_a_returned_order_stays_spent() {
+    let mut ledger = two_bought();
+    let commission = Some(coins(1));
+    let returned = OwnTrade { commission, ..own_trade(1, TradeStatus::Cancelled) };
+    let list = [returned, own_trade(2, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&list, 70), Some(coins(80)), after(70));
+    for (second, balance, state, spent) in [
+        (130, 88, OrderState::Returning, 20),
+        (190, 89, OrderState::Returned, 11),
+        (250, 89, OrderState::Returned, 11),
+    ] {
+        let _effects =
+            ledger.reconcile(&reading(&list, second), Some(coins(balance)), after(second));
+        assert_eq!(state_of(&ledger, 1), state, "balance {balance}");
+        let snapshot = ledger.snapshot(after(second));
+        assert_eq!((snapshot.spent, snapshot.spent_in_hour), (coins(spent), coins(spent)));
+        ledger.state().check().unwrap();
+    }
+    // The other order returns in full.
+    let list = [returned, own_trade(2, TradeStatus::Cancelled)];
+    for (second, balance) in [(310, 89), (370, 99)] {
+        let _effects =
+            ledger.reconcile(&reading(&list, second), Some(coins(balance)), after(second));
+    }
+    assert_eq!(state_of(&ledger, 2), OrderState::Returned);
+    let snapshot = ledger.snapshot(after(400));
+    assert_eq!((snapshot.spent, snapshot.halts.len()), (coins(1), 0));
+    let totals = ledger.totals_since(Sequence(1));
+    assert_eq!((totals.spent, totals.returned_coins), (coins(1), coins(19)));
+}
+
+#[test]
 fn a_list_that_was_requested_before_the_order_changed_proves_nothing() {
     let mut ledger = with_balance();
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(5));

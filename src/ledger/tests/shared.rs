@@ -175,6 +175,7 @@ fn spending_of_another_bot_of_the_account_does_not_halt_while_it_may_spend() {
         status: TradeStatus::Completed,
         price: Some(coins(5)),
         joined_at: Some(T0),
+        commission: None,
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
         let reading = AccountReading { trades, complete: true, started: at };

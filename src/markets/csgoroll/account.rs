@@ -199,6 +199,7 @@ fn purchase(node: &str) -> Option<OwnPurchase> {
         created_at: time("createdAt"),
         updated_at: time("updatedAt"),
         joined_at: time("joinedAt"),
+        commission: None,
     })
 }
 

@@ -26,6 +26,9 @@ impl MarketApi for Csgoroll {
         // A listing with a new price has a new id.
         keyed_by: KeyedBy::Id,
         own_order_ids: None,
+        has_price_limit: false,
+        has_purchases: true,
+        has_open_listings: true,
         auth: Auth::Cookie,
         environment: EnvironmentNames {
             feed: "CSGOROLL_WS_URL",
@@ -34,6 +37,7 @@ impl MarketApi for Csgoroll {
             cookie: Some("CSGOROLL_COOKIE"),
         },
         reads: ReadRate::UNDOCUMENTED,
+        listings_lag: None,
     };
 
     fn order_template(&self) -> OrderTemplate {

@@ -68,6 +68,15 @@ impl<'a> NextPayload<'a> {
         self.errors.map(|errors| errors.0)
     }
 
+    /// Makes the listings unbuyable that do not state `canJoin`, which generation B sends for each.
+    pub(super) fn require_can_join(&mut self) {
+        for trade in self.first.iter_mut().chain(&mut self.rest) {
+            if trade.can_join.is_none() {
+                trade.defects.add(Defect::CanJoin);
+            }
+        }
+    }
+
     fn push(&mut self, trade: Option<Trade<'a>>) {
         match trade {
             Some(trade) if self.first.is_none() => self.first = Some(trade),
@@ -78,7 +87,8 @@ impl<'a> NextPayload<'a> {
 
     fn data(&mut self, cursor: &mut Cursor<'a>, seen: &mut bool) -> Result<(), JsonError> {
         object(cursor, |key, cursor| {
-            // The subscription to updates has no `canJoin`, like generation A.
+            // Updates of generation A have no `canJoin`. Where generation B is configured, it is
+            // required afterwards.
             let (list, kind) = match key {
                 "createTrade" => ("trade", (TradeEvent::Listed, Generation::A)),
                 "createTrades" => ("trades", (TradeEvent::Listed, Generation::B)),
@@ -222,7 +232,11 @@ impl<'a> Iterator for PayloadEvents<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
+    use crate::{
+        config::Endpoints,
+        json,
+        markets::{Marketplace as _, csgoroll::Csgoroll},
+    };
 
     const LISTING: &str = r#"{"id":"VHJhZGU6MQ","status":"LISTED"}"#;
 
@@ -348,6 +362,30 @@ mod tests {
             trades.next().unwrap().defects.contains(Defect::CanJoin)
         };
         assert!(!lacks(&a) && lacks(&b));
+    }
+
+    #[test]
+    fn where_generation_b_is_configured_every_event_must_state_can_join() {
+        let address = "127.0.0.1:1";
+        let endpoints =
+            Endpoints::new(&format!("ws://{address}/ws"), &format!("http://{address}/graphql"));
+        let endpoints = endpoints.unwrap();
+        let lacks = |generation, text: &str| {
+            let market = Csgoroll::at(&endpoints, generation);
+            let mut trades =
+                market.decode(&mut Cursor::new(text)).unwrap().events.into_trades().peekable();
+            assert!(trades.peek().is_some(), "{text}");
+            trades.all(|trade| trade.defects.contains(Defect::CanJoin))
+        };
+        let stated = LISTING.replace('}', r#","canJoin":true}"#);
+        for (path, list) in [("createTrade", "trade"), ("updateTrade", "trade")] {
+            let event = |listing| format!(r#"{{"data":{{"{path}":{{"{list}":{listing}}}}}}}"#);
+            assert!(lacks(Generation::B, &event(LISTING)), "{path}");
+            assert!(!lacks(Generation::B, &event(&stated)), "{path}");
+            assert!(!lacks(Generation::A, &event(LISTING)), "{path}");
+        }
+        let both = format!(r#"{{"data":{{"updateTrade":{{"trade":[{LISTING},{LISTING}]}}}}}}"#);
+        assert!(lacks(Generation::B, &both));
     }
 
     #[test]

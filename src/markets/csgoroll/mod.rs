@@ -92,7 +92,10 @@ impl Marketplace for Csgoroll {
         &self,
         input: &mut DecodeInput<'a, Self>,
     ) -> Result<Decoded<NextPayload<'a>>, JsonError> {
-        let events = NextPayload::from_cursor(input)?;
+        let mut events = NextPayload::from_cursor(input)?;
+        if self.generation == Generation::B {
+            events.require_can_join();
+        }
         let is_data = events.is_known();
         Ok(Decoded { events, is_data })
     }

@@ -18,17 +18,17 @@ use crate::{
 /// Maximum number of listings on a page (source: public clients).
 pub const PAGE_LISTINGS_MAX: u32 = 250;
 
-/// Required fields of a listing, and the additional ones of a generation.
-macro_rules! listing_fields {
-    ($more:literal) => {
-        concat!(
-            "{ id status markupPercent totalValue canJoinAfter suspectedTraderCanJoinAfter ",
-            "createdAt expiresAt avgPaintWear depositor { id } ",
-            "tradeItems { marketName value itemVariant { value } } ",
-            $more,
-            "}"
-        )
+/// Returns the fields of a listing that are required, and those that only generation B has.
+fn fields_of(generation: Generation) -> String {
+    let more = match generation {
+        Generation::A => "",
+        Generation::B => "canJoin avgPaintWearRange { min max } ",
     };
+    format!(
+        "{{ id status markupPercent totalValue canJoinAfter suspectedTraderCanJoinAfter createdAt \
+         expiresAt avgPaintWear depositor {{ id }} tradeItems {{ marketName value itemVariant {{ \
+         value }} }} {more}}}"
+    )
 }
 
 /// GraphQL query, mutation or subscription.
@@ -65,36 +65,26 @@ impl Topic for GraphqlOperation {
 
 /// Returns the subscriptions of a feed: the listings first, then the optional ones.
 pub fn subscriptions(generation: Generation) -> Vec<GraphqlOperation> {
-    let listings = match generation {
-        Generation::A => GraphqlOperation::new(
+    let fields = fields_of(generation);
+    let (name, listings) = match generation {
+        Generation::A => (
             "OnCreateTrade",
-            concat!(
-                "subscription OnCreateTrade($userId: ID) { createTrade(userId: $userId) { trade ",
-                listing_fields!(""),
-                " } }"
+            format!(
+                "subscription OnCreateTrade($userId: ID) {{ createTrade(userId: $userId) {{ trade \
+                 {fields} }} }}"
             ),
-            json!({}),
         ),
-        Generation::B => GraphqlOperation::new(
+        Generation::B => (
             "OnCreateTrades",
-            concat!(
-                "subscription OnCreateTrades { createTrades { trades ",
-                listing_fields!("canJoin avgPaintWearRange { min max } "),
-                " } }"
-            ),
-            json!({}),
+            format!("subscription OnCreateTrades {{ createTrades {{ trades {fields} }} }}"),
         ),
     };
-    let updates = GraphqlOperation::new(
-        "OnUpdateTrade",
-        concat!(
-            "subscription OnUpdateTrade($status: TradeStatus, $userId: ID) ",
-            "{ updateTrade(status: $status, userId: $userId) { trade ",
-            listing_fields!(""),
-            " } }"
-        ),
-        json!({}),
+    let listings = GraphqlOperation::new(name, listings, json!({}));
+    let updates = format!(
+        "subscription OnUpdateTrade($status: TradeStatus, $userId: ID) {{ updateTrade(status: \
+         $status, userId: $userId) {{ trade {fields} }} }}"
     );
+    let updates = GraphqlOperation::new("OnUpdateTrade", updates, json!({}));
     let wallet = GraphqlOperation::new(
         "OnUpdateWallet",
         "subscription OnUpdateWallet { updateWallet { wallet { id amount name } \
@@ -132,12 +122,11 @@ impl SubscriptionFilters {
 
 /// Returns the filtered subscription to listings of generation B.
 pub fn filtered_listings(filters: SubscriptionFilters) -> GraphqlOperation {
-    let query = concat!(
-        "subscription OnCreateTrades($maxMarkupPercent: Float, $maxPrice: UnsignedFloat, ",
-        "$minPrice: UnsignedFloat) { createTrades(maxMarkupPercent: $maxMarkupPercent, ",
-        "maxPrice: $maxPrice, minPrice: $minPrice) { trades ",
-        listing_fields!("canJoin avgPaintWearRange { min max } "),
-        " } }"
+    let query = format!(
+        "subscription OnCreateTrades($maxMarkupPercent: Float, $maxPrice: UnsignedFloat, $minPrice: \
+         UnsignedFloat) {{ createTrades(maxMarkupPercent: $maxMarkupPercent, maxPrice: $maxPrice, \
+         minPrice: $minPrice) {{ trades {} }} }}",
+        fields_of(Generation::B)
     );
     let variables = json!({
         "maxMarkupPercent": decimal(&filters.max_markup.to_string()),
@@ -195,10 +184,7 @@ pub fn current_user() -> GraphqlOperation {
 
 /// Queries one page of open listings, newest first. `after`: the cursor of the previous page.
 pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) -> GraphqlOperation {
-    let fields = match generation {
-        Generation::A => listing_fields!(""),
-        Generation::B => listing_fields!("canJoin avgPaintWearRange { min max } "),
-    };
+    let fields = fields_of(generation);
     let query = format!(
         "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], \
          $status: TradeStatus) {{ trades(first: $first, after: $after, orderBy: $orderBy, \
@@ -268,6 +254,9 @@ mod tests {
             assert_eq!(subscriptions[0].name, name);
             for operation in subscriptions {
                 assert!(operation.query.starts_with(&format!("subscription {}", operation.name)));
+                let states_can_join = operation.query.contains(" canJoin ");
+                let is_b = generation == Generation::B;
+                assert_eq!(states_can_join, is_b && operation.name != "OnUpdateWallet");
                 let open = operation.query.matches('{').count();
                 assert_eq!(open, operation.query.matches('}').count());
             }

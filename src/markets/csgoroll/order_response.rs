@@ -5,7 +5,7 @@
 //! | 200, JSON, `data.joinTrades.trades[].id` contains this listing | bought |
 //! | 200 or 400 without data, the text of every error known | rejected |
 //! | 401, 403, 429 without data | rejected |
-//! | a challenge page with any status, or HTML with 200 | rejected |
+//! | a challenge page with 403, 429 or 503, or HTML with 200 | rejected |
 //! | everything else: 3xx, 404, 408, 409, 5xx, truncated JSON, an unknown text, an empty or foreign `trades` | unknown |
 //!
 //! A rejection is final only once it is attributed to this order: see [`Attribution`].
@@ -85,7 +85,9 @@ fn outcome(id: &TradeId, response: &HttpResponse) -> Outcome {
         (200, Some(ResponseBody { ours: Some(receipt), .. }), _) => {
             Outcome::Bought { price: receipt.price, server_time: receipt.server_time }
         }
-        (_, _, Some(WebPage::Challenge)) | (200, _, Some(WebPage::Html)) if is_without_data => {
+        (403 | 429 | 503, _, Some(WebPage::Challenge)) | (200, _, Some(WebPage::Html))
+            if is_without_data =>
+        {
             Outcome::Rejected(reason.unwrap_or(RejectReason::Challenge))
         }
         (200, Some(body), _) => match reason {
@@ -371,11 +373,13 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_page_with_any_status_and_html_with_200_are_challenges() {
+    fn a_challenge_page_with_the_status_of_one_and_html_with_200_are_challenges() {
         let challenge = Outcome::Rejected(RejectReason::Challenge);
         for (status, headers, page) in PAGES {
-            let is_challenge =
-                page == Some(WebPage::Challenge) || (status, page) == (200, Some(WebPage::Html));
+            let is_challenge = match page {
+                Some(WebPage::Challenge) => matches!(status, 403 | 429 | 503),
+                page => (status, page) == (200, Some(WebPage::Html)),
+            };
             let response = response(status, headers, "x");
             let outcome = outcome_of(&response);
             assert_eq!(outcome == challenge, is_challenge, "{status} {headers:?}");
@@ -386,6 +390,10 @@ mod tests {
         assert_eq!(classify(200, "<html>"), challenge);
         let mitigated = [("cf-mitigated", "challenge")];
         assert!(matches!(outcome_of(&response(200, &mitigated, OURS)), Outcome::Bought { .. }));
+        for status in [200, 408, 500, 502] {
+            let outcome = outcome_of(&response(status, &mitigated, "x"));
+            assert!(matches!(outcome, Outcome::Unknown(_)), "{status}: {outcome:?}");
+        }
     }
 
     #[test]

@@ -99,10 +99,7 @@ pub fn read_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
             }
         }
     }
-    // The reader stops at purchases that are old enough, which needs the newest first. The order is
-    // not documented.
-    let times = page.nodes.iter().filter_map(|purchase| purchase.created_at);
-    if times.is_sorted_by(|newer, older| older <= newer) { Ok(page) } else { Err(ReadError::Shape) }
+    Ok(page)
 }
 
 /// Parses the response to a look-up of the order with this own id. Returns `None` for an empty list.
@@ -201,6 +198,7 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
         created_at,
         updated_at: time("steam_trade_offer_finished_at"),
         joined_at: created_at,
+        commission: skin.number("return_charged_commission").and_then(listing::positive),
     })
 }
 

@@ -26,6 +26,10 @@ const UNKNOWN_ACCOUNT: &str = "unknown";
 /// client waits this long.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(600);
 
+/// Time by which the search is behind: minutes, according to the market's documentation, which states
+/// no number.
+const SEARCH_LAG: Duration = Duration::from_secs(300);
+
 /// Requests per minute that the market documents, for all endpoints but that of orders, which has
 /// 500. Orders are limited by the settings, far below it.
 const REQUESTS_PER_MINUTE: u32 = 200;
@@ -53,6 +57,9 @@ impl MarketApi for LisSkins {
         has_float: true,
         keyed_by: KeyedBy::IdAndPrice,
         own_order_ids: Some(OwnOrderIdSupport { visible_within: VISIBLE_WITHIN, look_ups_min: 1 }),
+        has_price_limit: true,
+        has_purchases: true,
+        has_open_listings: true,
         auth: Auth::Bearer,
         environment: EnvironmentNames {
             feed: "LIS_SKINS_WS_URL",
@@ -61,6 +68,7 @@ impl MarketApi for LisSkins {
             cookie: None,
         },
         reads: ReadRate::per_minute(READS_PER_MINUTE, READ_BURST),
+        listings_lag: Some(SEARCH_LAG),
     };
 
     fn order_template(&self) -> OrderTemplate {

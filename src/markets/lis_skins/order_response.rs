@@ -9,7 +9,7 @@
 //! | 400 or 422 with `unknown_error` or another code | unknown |
 //! | 401 or 403 without data | key rejected: it is invalid, or bound to another IP address |
 //! | 429 without data | rate limited, with `Retry-After` |
-//! | a challenge page | challenge |
+//! | a challenge page with 403, 429 or 503 | challenge |
 //! | everything else: 3xx, 404, 408, 5xx, HTML, truncated JSON | unknown |
 //!
 //! A rejection is final only once it is attributed to this order: see [`Attribution`].
@@ -64,7 +64,9 @@ pub fn order_outcome(order: &OrderFields, response: &HttpResponse) -> (Outcome, 
     let is_without_data = !body.may_have_data();
     match (response.head.status, response.page()) {
         // A page without a challenge is also sent if the address is not bound to the key.
-        (_, Some(WebPage::Challenge)) if is_without_data && response.head.mitigated => {
+        (403 | 429 | 503, Some(WebPage::Challenge))
+            if is_without_data && response.head.mitigated =>
+        {
             blocked(RejectReason::Challenge)
         }
         (200 | 201, None) => match body {

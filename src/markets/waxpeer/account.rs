@@ -106,6 +106,7 @@ fn purchase(trade: &JsonObject<'_>, id: TradeId) -> OwnPurchase {
         created_at: None,
         updated_at: epoch(trade, "last_updated"),
         joined_at: None,
+        commission: None,
     }
 }
 

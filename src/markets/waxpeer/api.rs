@@ -61,6 +61,9 @@ impl MarketApi for Waxpeer {
             visible_within: Duration::from_secs(60),
             look_ups_min: 3,
         }),
+        has_price_limit: true,
+        has_purchases: false,
+        has_open_listings: false,
         auth: Auth::ApiKeyQuery { name: "api" },
         environment: EnvironmentNames {
             feed: "WAXPEER_WS_URL",
@@ -70,6 +73,7 @@ impl MarketApi for Waxpeer {
         },
         // Only searches and prices have a documented limit, and neither is read.
         reads: ReadRate::UNDOCUMENTED,
+        listings_lag: None,
     };
 
     fn order_template(&self) -> OrderTemplate {
@@ -94,6 +98,10 @@ impl MarketApi for Waxpeer {
 
     fn error_message(&self, response: &HttpResponse) -> Option<String> {
         order_response::error_message(response)
+    }
+
+    fn retry_after(response: &HttpResponse) -> Option<Duration> {
+        order_response::retry_after(response)
     }
 
     /// The shape of the list of purchases is not documented, so orders are looked up one by one. There

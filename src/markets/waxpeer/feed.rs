@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::money::Amount,
-    domain::trade::{TradeEvent, TradeNotice, TradeStatus},
+    domain::trade::{TradeEvent, TradeId, TradeNotice, TradeStatus},
     json::{Cursor, JsonError, ValueKind},
     protocol::SocketIoEvent,
 };
@@ -82,7 +82,9 @@ pub fn read<'a>(
         "update" => TradeEvent::Repriced,
         "new" => TradeEvent::Listed,
         "removed" => {
-            let event = removed(cursor)?;
+            let id = removed_id(cursor)?;
+            let removed = |id| MarketEvent::Notice(TradeNotice::Removed { id });
+            let event = id.map_or(MarketEvent::Unreadable(1), removed);
             return Ok(Decoded { events: FeedEvents::One(event), is_data: true });
         }
         other => {
@@ -129,16 +131,14 @@ fn object<'a>(
     cursor.object(|key, cursor| on_entry(&key.decode(), cursor))
 }
 
-fn removed<'a>(cursor: &mut Cursor<'a>) -> Result<MarketEvent<'a>, JsonError> {
+/// Parses the id in the payload of a removal.
+pub(super) fn removed_id(cursor: &mut Cursor<'_>) -> Result<Option<TradeId>, JsonError> {
     let mut id = None;
     object(cursor, |key, cursor| match key {
         "item_id" => listing::id(cursor).map(|read| id = read),
         _ => cursor.skip().map(drop),
     })?;
-    Ok(match id {
-        Some(id) => MarketEvent::Notice(TradeNotice::Removed { id }),
-        None => MarketEvent::Unreadable(1),
-    })
+    Ok(id)
 }
 
 fn wallet(cursor: &mut Cursor<'_>) -> Result<Option<Amount>, JsonError> {
@@ -208,10 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{
-        domain::trade::TradeId,
-        protocol::{FeedMessage, FeedProtocol as _, Incoming, SocketIo},
-    };
+    use crate::protocol::{FeedMessage, FeedProtocol as _, Incoming, SocketIo};
 
     const LISTING: &str = r#"{"item_id":"7","name":"Fracture Case","price":500,"game":"csgo"}"#;
 

@@ -132,9 +132,11 @@ fn balance(text: &str) -> Option<Amount> {
     thousandths(whole).filter(|_amount| is_fraction)
 }
 
-/// Creates the id of a listing from the digits of its item.
+/// Creates the id of a listing from the digits of its item. Leading zeros would be another spelling of
+/// the same id.
 #[inline]
 fn item_id(text: &str) -> Option<TradeId> {
+    let text = text.trim_start_matches('0');
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     (is_digits && text.len() <= ITEM_ID_DIGITS_MAX).then(|| TradeId::new(text)).flatten()
 }
@@ -288,7 +290,12 @@ mod tests {
     #[test]
     fn an_item_is_identified_by_its_digits() {
         assert_eq!(item_id("40000000123").unwrap().as_str(), "40000000123");
-        for text in ["", "x1", "1 ", "1&price=1", "-1", &"1".repeat(ITEM_ID_DIGITS_MAX + 1)] {
+        for text in ["040000000123", "00040000000123"] {
+            assert_eq!(item_id(text).unwrap().as_str(), "40000000123");
+        }
+        for text in
+            ["", "0", "00", "x1", "1 ", "1&price=1", "-1", &"1".repeat(ITEM_ID_DIGITS_MAX + 1)]
+        {
             assert_eq!(item_id(text), None, "{text}");
         }
     }

@@ -5,7 +5,7 @@
 //! | 200, `success` true with `id` and `price` | bought |
 //! | 200, `success` false with `new_price`, `msBeforeNext` or a known `msg` | rejected |
 //! | 200, `success` false, and `msg` says that the own id exists | unknown: look it up |
-//! | 401, 403 and 429 without a purchase, a challenge page with any status | rejected |
+//! | 401, 403 and 429 without a purchase, a challenge page with 403, 429 or 503 | rejected |
 //! | everything else: another `msg`, HTML with 200, 3xx, 4xx, 5xx, truncated JSON, both an `id` and a refusal | unknown |
 //!
 //! A refusal is prose with status 200. Its texts come from the documentation and the tests of a public
@@ -138,13 +138,12 @@ fn outcome(order: &OrderFields, response: &HttpResponse, body: &Body<'_>) -> Out
         (403, ..) if is_refused && asks_for_address(response) => {
             rejected(RejectReason::KeyRejected { status: 403 })
         }
-        (_, Some(WebPage::Challenge), _) if is_refused && response.head.mitigated => {
+        (403 | 429 | 503, Some(WebPage::Challenge), _) if is_refused && response.head.mitigated => {
             rejected(RejectReason::Challenge)
         }
         (status @ (401 | 403), ..) if is_refused => rejected(RejectReason::KeyRejected { status }),
         (429, ..) if is_refused => {
-            let retry_after = response.head.retry_after.or_else(|| wait_of(body));
-            rejected(RejectReason::RateLimited { retry_after })
+            rejected(RejectReason::RateLimited { retry_after: retry_after(response) })
         }
         (200, None, Body::Object(object)) => match object.get("success") {
             _ if body.names(order) == Some(false) => unknown(Unknown::Foreign),
@@ -197,11 +196,13 @@ fn new_price(body: &JsonObject<'_>) -> Option<Amount> {
     }
 }
 
-fn wait_of(body: &Body<'_>) -> Option<Duration> {
-    match body {
-        Body::Object(body) => milliseconds(body),
+/// Returns the wait that a response with 429 requests: in its header, or else in its body.
+pub fn retry_after(response: &HttpResponse) -> Option<Duration> {
+    let of_body = || match Body::of(response) {
+        Body::Object(body) => milliseconds(&body),
         Body::Repeated | Body::Other => None,
-    }
+    };
+    response.head.retry_after.or_else(of_body)
 }
 
 /// Reads the wait in a refusal.

@@ -14,14 +14,16 @@ use std::sync::LazyLock;
 
 use memchr::{memchr, memmem, memmem::Finder};
 
+use super::feed;
 use crate::{
     domain::trade::{TradeEvent, TradeId, TradeStatus},
     domain::wanted_items::WantedItems,
+    json::Cursor,
     markets::{Scan, UnnamedEvent},
 };
 
 const NAME_KEY: &[u8] = br#""name":""#;
-const REMOVED: &[u8] = br#"42["removed",{"#;
+const REMOVED: &[u8] = br#"42["removed","#;
 
 static NAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME_KEY));
 static DOPPLER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"Doppler"));
@@ -97,9 +99,13 @@ impl<'a> NamedListing<'a> {
 #[inline]
 pub fn removal(message: &[u8], id: &TradeId) -> Option<TradeStatus> {
     let listing = message.strip_prefix(REMOVED)?;
-    let at = memmem::find(listing, id.as_str().as_bytes())?;
-    let (before, after) = (listing.get(..at)?, listing.get(at.checked_add(id.as_str().len())?)?);
-    (before.ends_with(br#""item_id":""#) && *after == b'"').then_some(TradeStatus::Cancelled)
+    // An escape could hide the digits.
+    if memmem::find(listing, id.as_str().as_bytes()).is_none() && memchr(b'\\', listing).is_none() {
+        return None;
+    }
+    let mut cursor = Cursor::new(str::from_utf8(listing).ok()?);
+    let is_removed = feed::removed_id(&mut cursor).ok()? == Some(*id);
+    is_removed.then_some(TradeStatus::Cancelled)
 }
 
 #[cfg(test)]
@@ -113,7 +119,7 @@ mod tests {
             trade::{Trade, TradeNotice},
             whitelist_entry::{ItemPattern, WhitelistEntry},
         },
-        markets::{Decoded, MarketEvent, waxpeer::feed},
+        markets::{Decoded, MarketEvent},
         protocol::{FeedMessage, FeedProtocol as _, Incoming, SocketIo},
         whitelist::tests::{entry, percent_entry},
     };
@@ -221,11 +227,15 @@ mod tests {
     fn only_a_removal_of_the_listing_ends_it() {
         let removed = message("removed", REDLINE);
         let status = |text: &str, id| removal(text.as_bytes(), &TradeId::from_number(id));
-        assert_eq!(status(&removed, 7), Some(TradeStatus::Cancelled));
+        for written in [r#""7""#, "7", r#""07""#, r#" "7""#, r#""\u0037""#] {
+            let removed = removed.replace("\"7\"", written);
+            assert_eq!(status(&removed, 7), Some(TradeStatus::Cancelled), "{removed}");
+        }
         for (text, id) in [
             (removed.clone(), 70),
             (removed.replace("\"7\"", "\"77\""), 7),
-            (removed.replace("\"7\"", "7"), 7),
+            (removed.replace("\"7\"", "-7"), 7),
+            (removed.replace("item_id", "id"), 7),
             (message("update", REDLINE), 7),
             (removed.replace("10150", "\"7\""), 10_150),
         ] {

@@ -184,7 +184,18 @@ impl LotWire for LisSkinsWire {
         let data = match request.path {
             "/v1/user/balance" => {
                 let balance = dollars(state.market.read_balance(read.now, read.fault));
-                json!({"balance": balance, "balance_locked": 0, "trade_protection_balance": 0})
+                let all = state.market.read_purchases(read.now, None, |_purchase| true);
+                let sum_of = |is_in: fn(PurchaseStage) -> bool| {
+                    let found = all.iter().flatten().filter(|purchase| is_in(purchase.stage));
+                    let prices = found.map(|purchase| purchase.price);
+                    dollars(prices.fold(Amount::ZERO, Amount::saturating_add))
+                };
+                let is_open = |stage| matches!(stage, PurchaseStage::Created | PurchaseStage::Sent);
+                json!({
+                    "balance": balance,
+                    "balance_locked": sum_of(is_open),
+                    "trade_protection_balance": sum_of(|stage| stage == PurchaseStage::Accepted),
+                })
             }
             "/v1/user/get-ws-token" => {
                 let AccountKeys { seed, user_id, .. } = &state.account;
@@ -212,7 +223,8 @@ fn error(status: u16, code: &str) -> ServerAnswer {
 
 /// Returns a purchase, as orders, look-ups and the history contain it.
 fn purchase_json(purchase: &Purchase) -> Value {
-    let (status, reason) = status(purchase.stage, purchase.lot.unlock_at.is_some());
+    let (status, reason) = status(purchase);
+    let is_charged = Amount::ZERO < purchase.commission;
     let has_offer = !matches!(purchase.stage, PurchaseStage::Created);
     let offer = has_offer.then(|| format!("6{:09}", purchase.number));
     let time = |time: UnixMs| time.to_string();
@@ -223,7 +235,7 @@ fn purchase_json(purchase: &Purchase) -> Value {
         "price": dollars(purchase.price),
         "status": status,
         "return_reason": reason,
-        "return_charged_commission": null,
+        "return_charged_commission": is_charged.then(|| dollars(purchase.commission)),
         "error": null,
         "steam_trade_offer_id": offer,
         "steam_trade_offer_created_at": sent_at,

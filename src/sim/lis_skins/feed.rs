@@ -278,7 +278,11 @@ impl CentrifugoSession {
             return error(id, 106, "limit exceeded");
         }
         self.channels.insert(channel.to_owned(), 0);
-        reply(id, &json!({"subscribe": {}}))
+        let history = match channel == LOTS {
+            true => json!({"recoverable": true, "epoch": "practice", "offset": 0}),
+            false => json!({}),
+        };
+        reply(id, &json!({"subscribe": history}))
     }
 
     /// A deletion sometimes contains only the id, the name and the event.
@@ -376,7 +380,7 @@ fn foreign_json(lot: &ForeignLot) -> Value {
 }
 
 fn purchase_json(purchase: &Purchase) -> Value {
-    let (status, reason) = status(purchase.stage, purchase.lot.unlock_at.is_some());
+    let (status, reason) = status(purchase);
     json!({
         "event": "purchase_skin_info_updated",
         "id": purchase.lot.id,
@@ -450,7 +454,8 @@ mod tests {
         let frame = "{\"id\":2,\"subscribe\":{\"channel\":\"public:obtained-skins\"}}\n{}\n\
                      {\"id\":3,\"subscribe\":{\"channel\":\"private:purchase-skins#4711\"}}";
         let replies = session.receive(frame, Duration::ZERO);
-        assert_eq!(json(&replies[0]), json!({"id": 2, "subscribe": {}}));
+        let history = json!({"recoverable": true, "epoch": "practice", "offset": 0});
+        assert_eq!(json(&replies[0]), json!({"id": 2, "subscribe": history}));
         assert_eq!(json(&replies[1]), json!({"id": 3, "subscribe": {}}));
         let error_code = |session: &mut CentrifugoSession, channel: &str| {
             let command = json!({"id": 4, "subscribe": {"channel": channel}});

@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::{
     faults::FaultKind,
     lots::{
-        purchase::{PurchaseStage, ReturnReason},
+        purchase::{Purchase, PurchaseStage, ReturnReason},
         server::LotServer,
     },
 };
@@ -98,16 +98,20 @@ fn dollars(amount: Amount) -> Value {
 }
 
 /// Returns the status of a purchase and the reason of its return.
-const fn status(stage: PurchaseStage, is_locked: bool) -> (&'static str, Option<&'static str>) {
-    match stage {
+fn status(purchase: &Purchase) -> (&'static str, Option<&'static str>) {
+    let (is_locked, is_odd) = (purchase.lot.unlock_at.is_some(), purchase.number % 2 == 1);
+    match purchase.stage {
         PurchaseStage::Created => ("processing", None),
+        PurchaseStage::Sent if is_locked && is_odd => ("wait_withdraw", None),
         PurchaseStage::Sent if is_locked => ("wait_unlock", None),
         PurchaseStage::Sent => ("wait_accept", None),
         PurchaseStage::Accepted => ("accepted", None),
         PurchaseStage::Returned(reason) => {
             let reason = match reason {
                 ReturnReason::CreateError => "trade_create_error",
+                ReturnReason::Timeout if is_locked => "wait_withdraw_timeout",
                 ReturnReason::Timeout => "trade_timeout",
+                ReturnReason::Canceled if is_odd => "manual_cancel",
                 ReturnReason::Canceled => "trade_canceled",
                 ReturnReason::RolledBackByBuyer => "rollback_user",
                 ReturnReason::RolledBackBySupplier => "rollback_supplier",

@@ -497,6 +497,7 @@ impl LotMarket {
             own_id: Arc::clone(&order.own_id),
             market_name: Arc::from(&*lot.item.market_name),
             price: lot.price,
+            commission: Amount::ZERO,
             stage: PurchaseStage::Created,
             created_at: clock,
             changed_at: clock,
@@ -629,6 +630,10 @@ impl LotMarket {
         at: Duration,
         events: &mut Vec<LotEvent>,
     ) {
+        if let Some(purchase) = self.purchases.get_mut(&number) {
+            let share = purchase.price.cents().saturating_mul(self.lots.commission_permille.into());
+            purchase.commission = Amount::from_cents(share / 1_000);
+        }
         self.set_stage(number, PurchaseStage::Returned(reason), at, events);
         if let Some(purchase) = self.purchases.get(&number) {
             let lot = purchase.lot.number;
@@ -668,10 +673,11 @@ impl LotMarket {
 
     fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
         let Some(purchase) = self.purchases.get(&number) else { return };
-        let (price, lot) = (purchase.price, purchase.lot.number);
+        let refund = purchase.price.saturating_sub(purchase.commission);
+        let lot = purchase.lot.number;
         self.history.update_purchase(lot, |record| record.refunded_at = Some(at));
         self.books.update(number, |sale| sale.refunded_at = Some(at));
-        self.change_balance(at, price, events);
+        self.change_balance(at, refund, events);
     }
 
     /// Returns the balance as a read sees it under this fault.

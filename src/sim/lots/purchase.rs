@@ -54,6 +54,8 @@ pub struct Purchase {
     /// Market name that the answers contain.
     pub market_name: Arc<str>,
     pub price: Amount,
+    /// Part of the price that is not returned.
+    pub commission: Amount,
     pub stage: PurchaseStage,
     pub created_at: UnixMs,
     pub changed_at: UnixMs,

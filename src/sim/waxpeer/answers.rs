@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::{WaxpeerWire, feed, mills, status};
 use crate::{
-    domain::money::{Amount, Decimals},
+    domain::{
+        money::{Amount, Decimals},
+        time::UnixMs,
+    },
     sim::{
         faults::{FaultChannel, FaultKind},
         lots::{
@@ -130,7 +133,10 @@ impl LotWire for WaxpeerWire {
 
     fn not_executed(kind: FaultKind, rng: &mut Rng) -> ServerAnswer {
         match kind {
-            FaultKind::TooMany => Self::too_many_requests(),
+            FaultKind::TooMany => {
+                let headers = &[("Retry-After", "3")];
+                ServerAnswer { headers, ..refusal_with(429, "Too many requests") }
+            }
             FaultKind::MsBeforeNext => ServerAnswer::new(429, r#"{"msBeforeNext":1500}"#),
             FaultKind::Unauthenticated => Self::unauthorized(),
             FaultKind::AddressNotBound => refusal_with(403, "Please whitelist your IP"),
@@ -176,8 +182,7 @@ impl LotWire for WaxpeerWire {
     }
 
     fn too_many_requests() -> ServerAnswer {
-        let body = r#"{"success":false,"msg":"Too many requests"}"#;
-        ServerAnswer { headers: &[("Retry-After", "3")], ..ServerAnswer::new(429, body) }
+        ServerAnswer::new(429, r#"{"msBeforeNext":3000}"#)
     }
 }
 
@@ -189,10 +194,11 @@ fn refusal(message: &str) -> ServerAnswer {
     refusal_with(200, message)
 }
 
-fn trade_json(purchase: &Purchase) -> Value {
-    let (status, reason) = status(purchase.stage);
+fn trade_json(purchase: &Purchase, now: UnixMs) -> Value {
+    let (status, reason) = status(purchase, now);
+    let release = purchase.accepted_at.map(|at| at.plus(PROTECTED));
     let has_offer = !matches!(purchase.stage, PurchaseStage::Created);
-    let seconds = |time: crate::domain::time::UnixMs| time.0.div_euclid(1_000).to_string();
+    let seconds = |time: UnixMs| time.0.div_euclid(1_000).to_string();
     json!({
         "id": purchase.number,
         "project_id": &*purchase.own_id,
@@ -200,10 +206,10 @@ fn trade_json(purchase: &Purchase) -> Value {
         "price": mills(purchase.price),
         "status": status,
         "trade_id": has_offer.then(|| format!("9{:09}", purchase.number)),
-        "done": purchase.stage == PurchaseStage::Accepted,
+        "done": status == 5,
         "reason": reason,
-        "release_date": purchase.accepted_at.map(|at| at.plus(PROTECTED).to_string()),
-        "is_released": false,
+        "release_date": release.as_ref().map(UnixMs::to_string),
+        "is_released": release.is_some_and(|release| release <= now),
         "send_until": seconds(purchase.created_at.plus(SEND_WITHIN)),
         "last_updated": seconds(purchase.changed_at),
         "counter": "564",
@@ -213,9 +219,12 @@ fn trade_json(purchase: &Purchase) -> Value {
 }
 
 /// Returns trades as a list. One that is unreadable has nothing that a client can read.
-fn trades_json(purchases: &[Option<Purchase>]) -> Vec<Value> {
+fn trades_json(purchases: &[Option<Purchase>], now: UnixMs) -> Vec<Value> {
     let unreadable = || json!({"id": "?", "project_id": null, "price": null, "status": null});
-    purchases.iter().map(|one| one.as_ref().map_or_else(unreadable, trade_json)).collect()
+    let trade = |one: &Option<Purchase>| {
+        one.as_ref().map_or_else(unreadable, |purchase| trade_json(purchase, now))
+    };
+    purchases.iter().map(trade).collect()
 }
 
 /// Answers a look-up. Unknown ids are absent.
@@ -225,13 +234,14 @@ fn trades(
     is_requested: impl Fn(&Purchase) -> bool,
 ) -> ServerAnswer {
     let found = state.market.read_purchases(read.now, read.fault, is_requested);
-    ServerAnswer::new(200, json!({"success": true, "trades": trades_json(&found)}))
+    let trades = trades_json(&found, state.market.clock(read.now));
+    ServerAnswer::new(200, json!({"success": true, "trades": trades}))
 }
 
 /// Returns a purchase as both lists of purchases contain it; `None` is one that is unreadable.
-fn listed_json(purchase: Option<&Purchase>) -> Value {
+fn listed_json(purchase: Option<&Purchase>, now: UnixMs) -> Value {
     let Some(purchase) = purchase else { return json!({"id": "?", "item_id": null}) };
-    let (status, reason) = status(purchase.stage);
+    let (status, reason) = status(purchase, now);
     let created = purchase.created_at.to_string();
     json!({
         "id": purchase.number,
@@ -259,7 +269,8 @@ fn history(state: &LotState<WaxpeerWire>, request: &LotRequest<'_>, read: LotRea
     let first = usize::try_from(skip).unwrap_or(usize::MAX).min(found.len());
     let last = first.saturating_add(HISTORY_PAGE).min(found.len());
     let page = found.get(first..last).unwrap_or_default();
-    let page: Vec<Value> = page.iter().map(|one| listed_json(one.as_ref())).collect();
+    let now = state.market.clock(read.now);
+    let page: Vec<Value> = page.iter().map(|one| listed_json(one.as_ref(), now)).collect();
     let body = match request.path {
         "/v1/my-history" => json!({"success": true, "data": {"trades": page, "transactions": []}}),
         _ => json!({"success": true, "history": page}),

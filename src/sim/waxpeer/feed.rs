@@ -252,7 +252,7 @@ fn removed_json(lot: &Lot) -> Value {
 }
 
 fn trade_json(purchase: &Purchase) -> Value {
-    let (status, _) = status(purchase.stage);
+    let (status, _) = status(purchase, purchase.changed_at);
     let kind = if purchase.stage == PurchaseStage::Created { "create" } else { "update" };
     let item = json!({
         "id": purchase.number,

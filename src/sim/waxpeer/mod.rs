@@ -12,14 +12,16 @@
 pub mod answers;
 pub mod feed;
 
+use std::time::Duration;
+
 use super::{
     faults::FaultKind,
     lots::{
-        purchase::{PurchaseStage, ReturnReason},
+        purchase::{Purchase, PurchaseStage, ReturnReason},
         server::LotServer,
     },
 };
-use crate::domain::money::Amount;
+use crate::domain::{money::Amount, time::UnixMs};
 
 /// Wire formats of Waxpeer.
 #[derive(Clone, Copy, Debug)]
@@ -84,11 +86,17 @@ const fn mills(amount: Amount) -> i64 {
     amount.thousandths()
 }
 
+/// Time after which a trade is with its seller, and after which an accepted one is done.
+const STEP: Duration = Duration::from_secs(1);
+
 /// Returns the number of a stage and the reason of a failure.
-const fn status(stage: PurchaseStage) -> (u8, Option<&'static str>) {
-    match stage {
-        PurchaseStage::Created => (0, None),
+fn status(purchase: &Purchase, now: UnixMs) -> (u8, Option<&'static str>) {
+    let is_new = now < purchase.changed_at.plus(STEP);
+    match purchase.stage {
+        PurchaseStage::Created if is_new => (0, None),
+        PurchaseStage::Created => (2, None),
         PurchaseStage::Sent => (4, None),
+        PurchaseStage::Accepted if is_new => (4, None),
         PurchaseStage::Accepted => (5, None),
         PurchaseStage::Returned(reason) => {
             let reason = match reason {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::{
+    account::OrderReading,
+    domain::account::OwnPurchase,
     domain::{item_name::Wear, percent_rule::PriceCurrency, trade::PaintWear},
     ledger::{OrderedItem, Sequence, reader::LedgerReader},
     prices::book::{Resale, SourceLabel},
@@ -34,7 +36,10 @@ fn session(folder: &std::path::Path) -> TestSession {
     while !ledger.is_limit_durable() && Instant::now() < deadline {
         std::thread::yield_now();
     }
-    session.engine.ledger = ledger;
+    let (whitelist, start) = (Arc::new(Whitelist::new(entries)), session.start);
+    let executor = Executor::Live(FakeOrderSender::default());
+    let clock = Arc::new(Mutex::new(ServerClock::new(start)));
+    session.engine = Engine::new(whitelist, ledger, executor, KeyedBy::Id, clock);
     let label = SourceLabel { name: "buff".into(), currency: PriceCurrency::Usd };
     let resale = Resale { source: 0, fee: Percent::from_hundredths(250) };
     let book = book_at(now.wall).with_labels([label].into_iter()).with_resale(Some(resale));
@@ -90,6 +95,38 @@ fn an_order_is_stored_with_its_item_and_the_reference_that_decided() {
         ..plain
     };
     assert_eq!(OrderedItem { reference: None, margin: None, ..items[0].clone() }, named);
+}
+
+#[test]
+fn a_look_up_after_a_restart_compares_the_item_with_the_stored_one() {
+    for (name, is_halted) in [("Fracture Case", false), ("Clutch Case", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = session(folder.path());
+        first.consider(trade("a", "Fracture Case"));
+        first.settle(Outcome::Unknown(Unknown::Cut), true);
+        assert_eq!(stored(first, folder.path()).len(), 1);
+        let mut second = session(folder.path());
+        second.after = Duration::from_secs(1);
+        let (now, id) = (second.now(), TradeId::new("a").unwrap());
+        let found = Some(OwnPurchase {
+            id,
+            name: Some(name.into()),
+            status: TradeStatus::Joined,
+            unknown_status: None,
+            price: None,
+            created_at: None,
+            updated_at: None,
+            joined_at: None,
+            commission: None,
+        });
+        let key = KeyedBy::Id.key(id, None);
+        let reading = OrderReading { key, found, started: now.wall };
+        second.engine.on_account_update(AccountUpdate::Order(reading), now);
+        let expected = if is_halted { OrderState::Unknown } else { OrderState::Bought };
+        assert_eq!(second.engine.ledger.state().order(&key).unwrap().state, expected, "{name}");
+        assert_eq!(second.engine.ledger.snapshot(now.wall).halts.len(), usize::from(is_halted));
+        assert_eq!(second.engine.names.get(&id).map(String::as_str), Some("Fracture Case"));
+    }
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Objects {
                     break object;
                 }
             };
-            assert_eq!(reply, json!({"id": id, "subscribe": {}}));
+            assert_eq!((&reply["id"], reply["subscribe"].is_object()), (&json!(id), true));
         }
         objects
     }
@@ -386,6 +386,24 @@ fn a_purchase_whose_answer_is_lost_can_be_looked_up_after_a_while() {
 }
 
 #[test]
+fn the_market_may_keep_a_commission_of_a_returned_purchase() {
+    let soon = (Duration::from_millis(20), Duration::from_millis(20));
+    let later = (Duration::from_secs(1), Duration::from_secs(1));
+    let delivery = Delivery { confirm: later, deliver: soon, fail_permille: 1_000, refund: soon };
+    let lots = LotSettings { commission_permille: 100, ..still().lots };
+    let market = open(SimSettings { delivery, lots, ..still() });
+    buy(&market, list_one(&market), "own").unwrap();
+    let balance = get(&market, "/user/balance")["data"].clone();
+    assert_eq!(balance["balance_locked"], 10.15, "{balance}");
+    until("it is returned", || look_up(&market, "own")[0]["skins"][0]["status"] == "return");
+    let skin = look_up(&market, "own")[0]["skins"][0].clone();
+    assert_eq!((&skin["price"], &skin["return_charged_commission"]), (&json!(10.15), &json!(1.01)));
+    until("the rest is back", || market.history().balance.cents() == 50_000 - 101);
+    let balance = get(&market, "/user/balance")["data"].clone();
+    assert_eq!((&balance["balance_locked"], &balance["balance"]), (&json!(0), &json!(498.99)));
+}
+
+#[test]
 fn a_purchase_passes_through_its_stages_and_may_be_returned() {
     let soon = (Duration::from_millis(20), Duration::from_millis(20));
     let run = |fail_permille: u32, rollback_permille: u32| {
@@ -416,6 +434,8 @@ fn a_purchase_passes_through_its_stages_and_may_be_returned() {
     let reason = look_up(&market, "own")[0]["skins"][0]["return_reason"].clone();
     assert!(reason.as_str().unwrap().starts_with("rollback_"));
     until("the money is back", || market.history().balance.cents() == 50_000);
+    let skin = look_up(&market, "own")[0]["skins"][0].clone();
+    assert_eq!(skin["return_charged_commission"], Value::Null);
     let (statuses, market) = run(1_000, 0);
     assert_eq!(statuses.last().map(String::as_str), Some("return"));
     until("the money is back", || market.history().balance.cents() == 50_000);

@@ -157,6 +157,7 @@ fn purchase(purchase: &Value) -> Option<OwnPurchase> {
         created_at: None,
         updated_at: None,
         joined_at: None,
+        commission: None,
     })
 }
 
@@ -171,10 +172,14 @@ impl MarketApi for OtherMarket {
             visible_within: Duration::from_secs(600),
             look_ups_min: 1,
         }),
+        has_price_limit: true,
+        has_purchases: true,
+        has_open_listings: false,
         auth: Auth::ApiKeyHeader { name: "X-Api-Key" },
         environment: EnvironmentNames::UNKNOWN,
         // The server of the tests has no limit.
         reads: ReadRate { burst: 1_000, interval: Duration::from_millis(1) },
+        listings_lag: None,
     };
 
     fn order_template(&self) -> OrderTemplate {

@@ -217,7 +217,7 @@ fn a_web_page_is_never_a_purchase() {
         let outcome = outcome_of(&response(status, headers, ""));
         let is_mitigated = response(status, headers, "").head.mitigated;
         match (page, status) {
-            (Some(WebPage::Challenge), _) if is_mitigated => {
+            (Some(WebPage::Challenge), 403 | 429 | 503) if is_mitigated => {
                 assert_eq!(outcome, Outcome::Rejected(RejectReason::Challenge), "{status}");
             }
             (Some(_), 401 | 403) => {

@@ -230,7 +230,14 @@ fn a_web_page_with_200_is_unknown_and_a_challenge_halts() {
     assert_eq!(page(&html, BOUGHT), (unreadable, Attribution::Blocked));
     let challenge = Outcome::Rejected(RejectReason::Challenge);
     let mitigated = [("cf-mitigated", "challenge")];
-    assert_eq!(page(&mitigated, "x"), (challenge, Attribution::Blocked));
+    for status in [403, 429, 503] {
+        let (outcome, attribution) = order_outcome(&order(), &response(status, &mitigated, "x"));
+        assert_eq!((outcome, attribution), (challenge.clone(), Attribution::Blocked), "{status}");
+    }
+    for status in [200, 408, 500, 502] {
+        let (outcome, _) = order_outcome(&order(), &response(status, &mitigated, "x"));
+        assert!(matches!(outcome, Outcome::Unknown(_)), "{status}: {outcome:?}");
+    }
     assert_eq!(page(&mitigated, BOUGHT).0, Outcome::Unknown(Unknown::Unreadable));
 }
 
