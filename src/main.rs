@@ -4,22 +4,21 @@ use std::process::ExitCode;
 
 use sniper::{
     commands::{
-        AppError, CommandContext, alert, capture, check,
+        CommandContext, alert, capture, check,
         cli::{Cli, Command},
         completions, config, dashboard, demo, doctor, health, init, ledger, man, markets, prices,
         profit,
         reload::SettingsSource,
         replay,
-        run::{self, RunArgs, SessionRecording, SessionResult},
+        run::{self, RunArgs, SessionRecording, SessionResult, StopSignals},
         session::{SessionEnd, SessionStart, TradingSession},
         sim, status, whitelist,
     },
     config::{Config, Market},
-    log::ReaderGone,
     markets::{
         MarketApi as _, Marketplace, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer,
     },
-    shutdown::{SecondSignal, Shutdown},
+    shutdown::Shutdown,
     ws::{self, Feed},
 };
 
@@ -58,17 +57,9 @@ fn main() -> ExitCode {
     let supported =
         |config: &Config| with_market!(config.market, M => check::check_supported::<M>(config));
     let capabilities = |market| with_market!(market, M => M::CAPABILITIES);
-    let trade = |quit| {
-        move |config, args, gone, source| trade_on_market(config, args, (gone, quit), source)
-    };
     let done = match cli.command() {
-        // The signals before the settings, so that none is lost.
-        Command::Run(args) => SecondSignal::watch_with_reloads()
-            .map_err(AppError::from)
-            .and_then(|quit| run::run(context, args, trade(quit))),
-        Command::Demo(args) => SecondSignal::watch()
-            .map_err(AppError::from)
-            .and_then(|quit| demo::run(context, &args, trade(quit))),
+        Command::Run(args) => run::run(context, args, trade_on_market),
+        Command::Demo(args) => demo::run(context, &args, trade_on_market),
         Command::Sim(args) => sim::run(&args, context.output),
         Command::Capture(args) => capture::run(context, &args, source),
         Command::Replay(args) => replay::command::run(context, &args, source),
@@ -102,7 +93,7 @@ fn main() -> ExitCode {
 async fn trade_on_market(
     config: Config,
     args: RunArgs,
-    signals: (ReaderGone, SecondSignal),
+    signals: StopSignals,
     source: Option<SettingsSource>,
 ) -> SessionResult {
     with_market!(config.market, M => trade(Feed::new(M::new(&config), config), &args, signals, source).await)
@@ -112,7 +103,7 @@ async fn trade_on_market(
 async fn trade<M: Marketplace>(
     mut feed: Feed<M>,
     args: &RunArgs,
-    (gone, quit): (ReaderGone, SecondSignal),
+    (gone, quit): StopSignals,
     source: Option<SettingsSource>,
 ) -> SessionResult {
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);

@@ -19,15 +19,14 @@ use tracing::{debug, info};
 use super::{
     AppError, CommandContext, block_on,
     reload::SettingsSource,
-    run::{RunArgs, SessionResult},
+    run::{RunArgs, SessionResult, StopSignals},
     simulated_market::{SimulatedMarket, parse_market, settings_file},
     summary::{SimulatedMarketCounts, Summary},
 };
 use crate::{
     config::{Config, Loaded, Market, Sources},
     domain::{money::Decimals, unit},
-    log::ReaderGone,
-    shutdown::parse_duration,
+    shutdown::{SecondSignal, parse_duration},
     sim,
 };
 
@@ -71,8 +70,9 @@ pub struct DemoArgs {
 pub fn run<F: Future<Output = SessionResult>>(
     context: CommandContext<'_>,
     args: &DemoArgs,
-    trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
+    trade: impl FnOnce(Config, RunArgs, StopSignals, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
+    let quit = SecondSignal::watch()?;
     let demo = Demo::open(args, context.decimals)?;
     let log = context.output.log(&demo.loaded)?;
     let mut config = demo.loaded.config.clone();
@@ -81,7 +81,7 @@ pub fn run<F: Future<Output = SessionResult>>(
     announce(&config);
     let (duration, explain) = (Some(args.duration), args.explain);
     let args = RunArgs { duration, explain, ..RunArgs::default() };
-    let summary = block_on(trade(config, args, log.reader_gone(), None))?;
+    let summary = block_on(trade(config, args, (log.reader_gone(), quit), None))?;
     context.output.summary(demo.close(summary), log)
 }
 

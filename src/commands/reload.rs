@@ -122,6 +122,10 @@ impl SettingsSource {
     }
 
     /// Stores the data directory of the session for later commands, whose settings may name another.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the state directory.
     pub fn store_data_dir(&self, config: &Config, instance: Instance) -> io::Result<()> {
         match &config.state_dir {
             Some(state) if self.practice.is_none() => {
@@ -377,7 +381,7 @@ impl RunningReloader {
         self.files.is_reported = are_changed;
         match are_changed {
             true => {
-                warn!("Settings changed on disk and not applied; apply them with: sniper reload")
+                warn!("Settings changed on disk and not applied; apply them with: sniper reload");
             }
             false => info!("Settings on disk are those in force again"),
         }
@@ -723,7 +727,7 @@ mod tests {
         });
         let limits = ReconnectionLimits { max_retries: Some(1), ..ReconnectionLimits::default() };
         check("Not applied: [reconnection]", &|new| {
-            new.reconnection = ReconnectPolicy::new(limits.clone()).unwrap();
+            new.reconnection = ReconnectPolicy::new(limits).unwrap();
         });
     }
 }

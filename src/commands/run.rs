@@ -20,7 +20,7 @@ use crate::{
     log::ReaderGone,
     markets::Marketplace,
     recording::{ActiveRecording, RealDisk, RecordingConfig, RecordingEnd, StreamSource},
-    shutdown::parse_duration,
+    shutdown::{SecondSignal, parse_duration},
     sniper::Sniper,
     text::counted,
     ws::Feed,
@@ -71,6 +71,9 @@ pub struct RunArgs {
     pub duration: Option<Duration>,
 }
 
+/// What ends a trading session besides itself.
+pub type StopSignals = (ReaderGone, SecondSignal);
+
 /// Result of a trading session.
 pub type SessionResult = Result<Summary, AppError>;
 
@@ -83,17 +86,19 @@ pub type SessionResult = Result<Summary, AppError>;
 pub fn run<F: Future<Output = SessionResult>>(
     context: CommandContext<'_>,
     args: RunArgs,
-    trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
+    trade: impl FnOnce(Config, RunArgs, StopSignals, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
+    // Before the settings are read, so that no signal is lost.
+    let quit = SecondSignal::watch_with_reloads()?;
     if args.practice {
-        return practice::run(context, args, trade);
+        return practice::run(context, args, quit, trade);
     }
     let loaded = context.load_with_names(args.live)?;
     practice::refuse_other_runs(&loaded.config.data_dir)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
     let source = SettingsSource::new(&context, args.live, &loaded);
-    let session = trade(loaded.config, args, log.reader_gone(), Some(source));
+    let session = trade(loaded.config, args, (log.reader_gone(), quit), Some(source));
     let summary = block_on_core(spin, session)?;
     context.output.summary(summary, log)
 }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::{
     AppError, CommandContext, block_on_core, known_names,
     reload::SettingsSource,
-    run::{RunArgs, SessionResult},
+    run::{RunArgs, SessionResult, StopSignals},
     simulated_market::SimulatedMarket,
     summary::{SimulatedMarketCounts, Summary},
 };
@@ -35,7 +35,7 @@ use crate::{
         money::{Amount, Decimals},
         unit,
     },
-    log::ReaderGone,
+    shutdown::SecondSignal,
     sim::SimSettings,
 };
 
@@ -62,7 +62,8 @@ const BALANCE_MAX: Amount = Amount::from_cents(100_000_000_000);
 pub fn run<F: Future<Output = SessionResult>>(
     context: CommandContext<'_>,
     args: RunArgs,
-    trade: impl FnOnce(Config, RunArgs, ReaderGone, Option<SettingsSource>) -> F,
+    quit: SecondSignal,
+    trade: impl FnOnce(Config, RunArgs, StopSignals, Option<SettingsSource>) -> F,
 ) -> Result<ExitCode, AppError> {
     let practice = Practice::open(context)?;
     let log = context.output.log(&practice.loaded)?;
@@ -73,7 +74,8 @@ pub fn run<F: Future<Output = SessionResult>>(
     }
     let source = SettingsSource::practice(practice.environment.clone(), &practice.loaded);
     let spin = config.speed.spin;
-    let summary = block_on_core(spin, trade(config, args, log.reader_gone(), Some(source)))?;
+    let summary =
+        block_on_core(spin, trade(config, args, (log.reader_gone(), quit), Some(source)))?;
     context.output.summary(practice.close(summary), log)
 }
 

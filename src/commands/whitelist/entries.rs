@@ -203,8 +203,8 @@ impl fmt::Display for EntryListing {
         let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "{:<width$} {:>10} {:>7} {:>10} {:>12}{:14} {}",
-            "entry", "max price", "bought", "left", "spent", "", "state"
+            "{:<width$} {:>10} {:>7} {:>10} {:<26} state",
+            "entry", "max price", "bought", "left", "       spent"
         )?;
         for (entry, label) in self.entries.iter().zip(&labels) {
             let ListedEntry { max_price, bought, spent, state, .. } = entry;

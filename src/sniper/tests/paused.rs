@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::sync_channel,
     },
     thread,
@@ -169,6 +169,7 @@ fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
     let pauses = session.engine.current_pauses();
     let rules = prepared(&mut session.engine, &pauses);
     let (sniper, is_done) = (Sniper::new(session.engine), AtomicBool::new(false));
+    let seen = AtomicU64::new(0);
     let (listings, longest, held) = thread::scope(|scope| {
         let feed = scope.spawn(|| {
             let (mut listings, mut longest) = (0_u64, Duration::ZERO);
@@ -177,11 +178,14 @@ fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
                 sniper.consider(trade(&format!("{listings}"), REDLINE));
                 longest = longest.max(begun.elapsed());
                 listings += 1;
-                thread::sleep(Duration::from_micros(50));
+                seen.store(listings, Ordering::Release);
+                thread::yield_now();
             }
             (listings, longest)
         });
-        thread::sleep(Duration::from_millis(20));
+        while seen.load(Ordering::Acquire) < 10 {
+            thread::yield_now();
+        }
         let begun = Instant::now();
         // The lock of a plan, and that of the change.
         drop(sniper.with_engine(|engine| (engine.ledger().entry_plan(), engine.current_pauses())));

@@ -3,7 +3,6 @@
 use std::{
     fs,
     process::{Command, Output, Stdio},
-    time::Duration,
 };
 
 use serde_json::Value;
@@ -171,7 +170,8 @@ async fn sighup_before_the_session_runs_is_not_lost() {
 #[tokio::test]
 async fn another_market_or_data_directory_changes_nothing_and_commands_still_reach_the_bot() {
     let market = SimServer::start(quiet()).unwrap();
-    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    let debug = [("RUST_LOG", "debug")];
+    let program = Program::start_with((&market, AMPLE_LIMITS), &["run", "--live"], &debug);
     ready(&program, &market).await;
     let dotenv = program.directory.path().join(".env");
     let variables = fs::read_to_string(&dotenv).unwrap()
@@ -204,8 +204,7 @@ async fn another_market_or_data_directory_changes_nothing_and_commands_still_rea
     assert_eq!(text(&halted.stdout), "Ordering halted. Resume with: sniper resume\n");
     assert!(text(&halted.stderr).contains("its data is in"), "{}", text(&halted.stderr));
     market.list_items(vec![redline(1_015)]);
-    until(|| program.out().contains("Ordering halted")).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until(|| program.out().contains(": ordering halted")).await;
     assert_eq!(market.history().orders().count(), 2);
     // A directory in the environment is meant.
     let elsewhere = Command::new(env!("CARGO_BIN_EXE_sniper"))
