@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{AppError, CommandContext, capture::MarketSource, known_names};
+use super::{AppError, CommandContext, capture::MarketSource, known_names, report};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -136,7 +136,7 @@ pub fn write_result(
         err.write_all(text.as_bytes())?;
         writeln!(out, "{object}")?;
     } else {
-        out.write_all(text.as_bytes())?;
+        out.write_all(report::colored(&text).as_bytes())?;
     }
     Ok(code)
 }

@@ -111,7 +111,8 @@ impl<B: OrderSender> Engine<B> {
     /// Emits a state change of an order that did not come from its own response.
     pub(super) fn alert_change(&self, change: &StateChange) {
         let StateChange { id, from, to, price } = change;
-        let order = || AlertOrder { item: self.names.get(id).cloned(), price: *price };
+        let item = || self.ordered.get(id).map(|ordered| ordered.market_name.clone());
+        let order = || AlertOrder { item: item(), price: *price };
         let emit = |event: fn(AlertOrder) -> AlertEvent| {
             self.alerting.sender.emit(crate::clock::wall(), || event(order()));
         };

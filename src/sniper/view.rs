@@ -201,7 +201,7 @@ impl<B: OrderSender> Engine<B> {
             unknown,
             not_sent,
             would_buy,
-            skipped: skipped.iter().map(|(reason, count)| (*reason, *count)).collect(),
+            skipped: skipped.iter().map(|(reason, count)| (reason.name, *count)).collect(),
             waiting: self.held.len().saturating_add(self.queue.len()),
         }
     }
