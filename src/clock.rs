@@ -10,11 +10,14 @@
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 use std::time::Instant;
 use std::{
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::domain::time::UnixMs;
+use crate::domain::time::{OffsetTime, UnixMs};
 
 /// A simultaneous reading of both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +44,28 @@ pub fn utc_offset_s(at: UnixMs) -> i32 {
     static ZONE: OnceLock<jiff::tz::TimeZone> = OnceLock::new();
     let zone = ZONE.get_or_init(jiff::tz::TimeZone::system);
     jiff::Timestamp::from_millisecond(at.0).map_or(0, |at| zone.to_offset(at).seconds())
+}
+
+/// Set by `--utc`.
+static SHOWS_UTC: AtomicBool = AtomicBool::new(false);
+
+/// Shows every time in UTC from now on.
+pub fn show_utc() {
+    SHOWS_UTC.store(true, Ordering::Relaxed);
+}
+
+pub fn shows_utc() -> bool {
+    SHOWS_UTC.load(Ordering::Relaxed)
+}
+
+/// Returns a time for users, in the time zone of this machine unless UTC is shown.
+pub fn local(at: UnixMs) -> OffsetTime {
+    OffsetTime { at, offset_s: if shows_utc() { 0 } else { utc_offset_s(at) } }
+}
+
+/// Formats a time for users to the second: `2026-03-01 11:00:00 +01:00`. JSON has UTC.
+pub fn format_local(at: UnixMs) -> String {
+    local(at).to_the_second()
 }
 
 /// Reads the wall clock in nanoseconds since 1970, for recordings.

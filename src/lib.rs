@@ -38,23 +38,7 @@
 //!
 //! # Invariants
 //!
-//! 1. Reserved + spent + unknown + returning never exceeds any limit, across crashes, restarts,
-//!    reloads and parallel orders. Exposure falls only by the ledger's four rules.
-//! 2. At most one order per trade key, ever, per ledger. The key is the id; where a market
-//!    re-prices under one id, it is id and price. A further order for an id needs every earlier one
-//!    to be rejected, not sent or not bought.
-//! 3. Nothing resends an order whose outcome is unknown; unknown counts as spent until it is known.
-//! 4. A missing or unreadable limit, price or field means no order. Of a batch, this concerns the
-//!    ordered listing; the others are validated afterwards. A missing limit in the configuration
-//!    means no start.
-//! 5. Dry run is the default; nothing that could send an order is constructed in it.
-//! 6. No secret reaches a log, error, panic, recording, report, page, alert or metric, nor any host
-//!    but its own: see [`secret`].
-//! 7. Every queue, message, wait and file has a named bound.
-//! 8. No log line, disk sync, alert, page or metric delays an order; between message and order
-//!    there is no await and no allocation for unwanted trades.
-//! 9. The same recording with the same configuration gives the same decisions.
-//! 10. Feed content is hostile: bounded on input, escaped on output.
+//! `docs/ARCHITECTURE.md` lists them; code, tests and documents refer to their numbers.
 
 #[cfg(not(unix))]
 compile_error!("sniper needs Linux or another Unix system; on Windows, build it in WSL");

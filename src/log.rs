@@ -1,4 +1,5 @@
-//! Non-blocking log: lines with UTC timestamps, written by a background thread.
+//! Non-blocking log: lines with timestamps, written by a background thread. The times are local on a
+//! terminal, and UTC elsewhere.
 //!
 //! Logging appends a line to a buffer in memory; the thread writes the buffer in batches. The lock
 //! on the buffer is held only to append or to swap it, never during I/O. Logging does not wake the
@@ -134,16 +135,26 @@ pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogErr
         OutputStream::Stdout => spawn_with_reader(io::stdout(), poll_reader)?,
         OutputStream::Stderr => spawn_with_reader(io::stderr(), poll_reader)?,
     };
-    let subscriber = subscriber(filter, lines, destination.has_colors());
+    let is_local = destination.is_terminal() && !clock::shows_utc();
+    let look = LineFormat { has_colors: destination.has_colors(), is_local };
+    let subscriber = subscriber(filter, lines, look);
     tracing::subscriber::set_global_default(subscriber).map_err(|_set| LogError::Twice)?;
     Ok(log)
+}
+
+/// Look of the lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LineFormat {
+    pub has_colors: bool,
+    /// Shows the time in the zone of this machine.
+    pub is_local: bool,
 }
 
 /// Creates the subscriber that formats events as lines.
 pub fn subscriber(
     filter: LogFilter,
     lines: LogQueue,
-    colors: bool,
+    format: LineFormat,
 ) -> impl Subscriber + Send + Sync {
     let ours = filter_fn(|metadata| *metadata.level() <= Level::WARN || is_ours(metadata.target()));
     let errors = filter_fn(|metadata| {
@@ -155,19 +166,22 @@ pub fn subscriber(
         .and(ours.with_max_level_hint(LevelFilter::TRACE))
         .or(errors.with_max_level_hint(LevelFilter::WARN));
     let format = tracing_subscriber::fmt::layer()
-        .with_timer(Utc)
+        .with_timer(LogTime { is_local: format.is_local })
         .with_target(false)
-        .with_ansi(colors)
+        .with_ansi(format.has_colors)
         .with_writer(lines);
     tracing_subscriber::registry().with(format.with_filter(filter))
 }
 
-/// Formats timestamps as `2026-03-01T10:00:00.120Z`.
-struct Utc;
+/// Formats timestamps as `2026-03-01T10:00:00.120Z`, or with the offset of the zone.
+struct LogTime {
+    is_local: bool,
+}
 
-impl FormatTime for Utc {
+impl FormatTime for LogTime {
     fn format_time(&self, w: &mut Writer<'_>) -> fmt::Result {
-        write!(w, "{}", clock::wall())
+        let now = clock::wall();
+        if self.is_local { write!(w, "{}", clock::local(now)) } else { write!(w, "{now}") }
     }
 }
 
@@ -438,12 +452,13 @@ mod tests {
     }
 
     /// Returns the output of `body` with this filter.
-    fn written(filter: &str, colors: bool, body: impl FnOnce()) -> String {
+    fn written(filter: &str, has_colors: bool, body: impl FnOnce()) -> String {
+        let format = LineFormat { has_colors, is_local: false };
         let (open, taken, sink) = gate();
         drop(open);
         let (log, lines) = spawn(sink).unwrap();
         let filter = LogFilter::parse(Some(filter)).unwrap();
-        tracing::subscriber::with_default(subscriber(filter, lines, colors), body);
+        tracing::subscriber::with_default(subscriber(filter, lines, format), body);
         assert_eq!(log.finish(), Finished { lost: 0, is_reader_gone: false });
         String::from_utf8(taken.lock().unwrap().clone()).unwrap()
     }
@@ -524,7 +539,7 @@ mod tests {
         let (log, lines) = spawn(sink).unwrap();
         let filter = LogFilter::parse(Some("debug")).unwrap();
         let padding = "x".repeat(1_000);
-        tracing::subscriber::with_default(subscriber(filter, lines, false), || {
+        tracing::subscriber::with_default(subscriber(filter, lines, LineFormat::default()), || {
             for _line in 0..3 * BUFFER_BYTES_MAX / padding.len() {
                 tracing::debug!("{padding}");
                 tracing::warn!("{padding}");
@@ -563,7 +578,7 @@ mod tests {
         let (_open, _taken, sink) = gate();
         let (_log, lines) = spawn(sink).unwrap();
         let filter = LogFilter::parse(Some("info")).unwrap();
-        let hint = subscriber(filter, lines, false).max_level_hint();
+        let hint = subscriber(filter, lines, LineFormat::default()).max_level_hint();
         assert_eq!(hint, Some(LevelFilter::INFO));
     }
 

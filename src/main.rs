@@ -11,7 +11,7 @@ use sniper::{
         reload::SettingsSource,
         replay,
         run::{self, RunArgs, SessionRecording, SessionResult, StopSignals},
-        session::{SessionEnd, SessionStart, TradingSession},
+        session::{SessionStart, TradingSession},
         sim, status, whitelist,
     },
     config::{Config, Market},
@@ -108,7 +108,7 @@ async fn trade<M: Marketplace>(
 ) -> SessionResult {
     let mut shutdown = Shutdown::from_signals(&quit, args.duration).or_reader_gone(gone);
     let backfill = feed.fill_gaps();
-    let mut session = TradingSession::start_with(&feed, backfill, SessionStart::of(args))?;
+    let mut session = TradingSession::start(&feed, backfill, SessionStart::of(args))?;
     if let Some(source) = source {
         quit.set_hangup_action(session.allow_reload(source)?);
     }
@@ -120,12 +120,8 @@ async fn trade<M: Marketplace>(
     session.announce();
     quit.set_unresolved_report(session.unresolved());
     let sniper = session.sniper();
-    let ended = tokio::select! {
-        // The feed has priority: everything else can wait until an order is written.
-        biased;
-        gave_up = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
-        ended = session.run(&mut shutdown) => ended,
-    };
+    let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
+    let ended = session.run_with(trading, &mut shutdown).await;
     quit.stopping();
     let (reason, is_success, error) = (ended.to_string(), ended.is_success(), ended.error());
     let summary = session.finish(ended).await;

@@ -178,18 +178,16 @@ async fn session<M: Marketplace>(
 ) -> Vec<BoughtItem> {
     let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
-    let mut session = TradingSession::start_with(&feed, filler, options).unwrap();
+    let mut session = TradingSession::start(&feed, filler, options).unwrap();
     let has_prices = !feed.config.prices.sources.is_empty();
     let ceilings = feed.wanted.borrow().len();
     assert!(!has_prices || ceilings > feed.config.whitelist.len(), "only {ceilings} ceilings");
     let sniper = session.sniper();
+    let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
     let ended = tokio::select! {
         biased;
         _ = stopped => SessionEnd::Stopped(ShutdownReason::Terminate),
-        error = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)) => {
-            SessionEnd::GaveUp(error)
-        }
-        ended = session.run(&mut stop) => ended,
+        ended = session.run_with(trading, &mut stop) => ended,
     };
     session.finish(ended).await.stats.purchases
 }

@@ -36,7 +36,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use sniper::{
     config::Market as MarketName,
-    log::{self, LogFilter},
+    log::{self, LineFormat, LogFilter},
 };
 
 use crate::{
@@ -129,7 +129,7 @@ fn main() {
         "this market has no such case"
     );
     let (_log, lines) = log::spawn(Sink).unwrap();
-    let subscriber = log::subscriber(LogFilter::parse(None).unwrap(), lines, false);
+    let subscriber = log::subscriber(LogFilter::parse(None).unwrap(), lines, LineFormat::default());
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let mut frames = Frames::new(args.market);
     let mut failed = false;

@@ -425,7 +425,7 @@ _sniper() {
 
     case "${cmd}" in
         sniper)
-            opts="-h -V --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help"
+            opts="-h -V --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --utc --color --help --version run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -451,7 +451,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__alert)
-            opts="-h --config --json --color --help test help"
+            opts="-h --config --json --utc --color --help test help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -515,7 +515,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__alert__subcmd__test)
-            opts="-h --all --config --json --color --help"
+            opts="-h --all --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -537,7 +537,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__capture)
-            opts="-h --out --for --rotate --compress --idle --max-retries --url --subscribe --binance-perp-public --binance-perp-market --binance-spot --config --json --color --help"
+            opts="-h --out --for --rotate --compress --idle --max-retries --url --subscribe --binance-perp-public --binance-perp-market --binance-spot --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -599,7 +599,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__check)
-            opts="-h --live --config --json --color --help"
+            opts="-h --live --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -621,7 +621,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__completions)
-            opts="-h --config --json --color --help bash elvish fish powershell zsh"
+            opts="-h --config --json --utc --color --help bash elvish fish powershell zsh"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -643,7 +643,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__config)
-            opts="-h --config --json --color --help show help"
+            opts="-h --config --json --utc --color --help show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -707,7 +707,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__config__subcmd__show)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -729,7 +729,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__dashboard)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -751,7 +751,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__demo)
-            opts="-h --market --for --rate --seed --explain --config --json --color --help"
+            opts="-h --market --for --rate --seed --explain --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -789,7 +789,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__doctor)
-            opts="-h --latency --config --json --color --help"
+            opts="-h --latency --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -811,7 +811,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__halt)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -833,7 +833,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__health)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1555,7 +1555,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__init)
-            opts="-h --market --key-file --session-file --trade-url-file --user-id --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --color --help"
+            opts="-h --market --key-file --session-file --trade-url-file --user-id --guest --total --max-price --min-balance --item --entry-max-price --max-percent --coin-usd --max-quantity --name --yes --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1633,7 +1633,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger)
-            opts="-h --config --json --color --help list show export verify resolve new-budget help"
+            opts="-h --config --json --utc --color --help list show export verify resolve new-budget help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1655,7 +1655,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__export)
-            opts="-h --csv --config --json --color --help"
+            opts="-h --csv --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1789,7 +1789,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__list)
-            opts="-h --since --csv --config --json --color --help"
+            opts="-h --since --csv --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1815,7 +1815,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__new__subcmd__budget)
-            opts="-h --yes --config --json --color --help"
+            opts="-h --yes --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1837,7 +1837,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__resolve)
-            opts="-h --bought --not-bought --returned --yes --config --json --color --help"
+            opts="-h --bought --not-bought --returned --yes --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1859,7 +1859,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__show)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1881,7 +1881,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__ledger__subcmd__verify)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1903,7 +1903,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__man)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1925,7 +1925,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__markets)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1947,7 +1947,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices)
-            opts="-h --config --json --color --help update show status diff help"
+            opts="-h --config --json --utc --color --help update show status diff help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1969,7 +1969,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__diff)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2075,7 +2075,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__show)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2097,7 +2097,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__status)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2119,7 +2119,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__prices__subcmd__update)
-            opts="-h --accept --config --json --color --help"
+            opts="-h --accept --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2141,7 +2141,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__profit)
-            opts="-h --since --config --json --color --help"
+            opts="-h --since --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2167,7 +2167,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__reload)
-            opts="-h --new-entries --config --json --color --help"
+            opts="-h --new-entries --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2189,7 +2189,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__replay)
-            opts="-h --prices --all --config --json --color --help"
+            opts="-h --prices --all --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2215,7 +2215,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__resume)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2237,7 +2237,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__run)
-            opts="-h --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --color --help"
+            opts="-h --live --practice --resume --new-ledger --not-counted --dashboard --explain --record --for --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2263,7 +2263,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__shared)
-            opts="-h --config --json --color --help init status set release help"
+            opts="-h --config --json --utc --color --help init status set release help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2369,7 +2369,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__shared__subcmd__init)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2391,7 +2391,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__shared__subcmd__release)
-            opts="-h --spent --used --stopped --config --json --color --help"
+            opts="-h --spent --used --stopped --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2421,7 +2421,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__shared__subcmd__set)
-            opts="-h --restored --config --json --color --help"
+            opts="-h --restored --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2443,7 +2443,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__shared__subcmd__status)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2465,7 +2465,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__sim)
-            opts="-h --market --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --color --help"
+            opts="-h --market --listen --rate --seed --fault --balance --for --no-rivals --suspected-trader --print-whitelist --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2515,7 +2515,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__status)
-            opts="-h --watch --config --json --color --help"
+            opts="-h --watch --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2541,7 +2541,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist)
-            opts="-h --config --json --color --help import export add remove list pause enable suggest help"
+            opts="-h --config --json --utc --color --help import export add remove list pause enable suggest help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2563,7 +2563,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__add)
-            opts="-h --name --wear --stattrak --souvenir --float-min --float-max --min-price --max-price --max-markup-percent --max-quantity --max-total --max-age-s --max-percent --reference --reference-rule --min-count --min-reference --category --rarity --exclude --group --config --json --color --help"
+            opts="-h --name --wear --stattrak --souvenir --float-min --float-max --min-price --max-price --max-markup-percent --max-quantity --max-total --max-age-s --max-percent --reference --reference-rule --min-count --min-reference --category --rarity --exclude --group --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2661,7 +2661,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__enable)
-            opts="-h --group --config --json --color --help"
+            opts="-h --group --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2687,7 +2687,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__export)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2849,7 +2849,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__import)
-            opts="-h --write --max-price --config --json --color --help"
+            opts="-h --write --max-price --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2879,7 +2879,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__list)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2901,7 +2901,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__pause)
-            opts="-h --group --config --json --color --help"
+            opts="-h --group --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2927,7 +2927,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__remove)
-            opts="-h --config --json --color --help"
+            opts="-h --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2949,7 +2949,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__suggest)
-            opts="-h --percent --budget --recording --prices --reference --write --config --json --color --help"
+            opts="-h --percent --budget --recording --prices --reference --write --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

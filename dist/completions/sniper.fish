@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_sniper_global_optspecs
-    string join \n live practice resume new-ledger not-counted dashboard explain record for= config= json color= h/help V/version
+    string join \n live practice resume new-ledger not-counted dashboard explain record for= config= json utc color= h/help V/version
 end
 
 function __fish_sniper_needs_command
@@ -38,6 +38,7 @@ complete -c sniper -n "__fish_sniper_needs_command" -l dashboard -d 'Serve a web
 complete -c sniper -n "__fish_sniper_needs_command" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
 complete -c sniper -n "__fish_sniper_needs_command" -l record -d 'Also save the raw feed and the reference prices below `SNIPER_DATA`, in recordings/'
 complete -c sniper -n "__fish_sniper_needs_command" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_needs_command" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c sniper -n "__fish_sniper_needs_command" -s V -l version -d 'Print version'
 complete -c sniper -n "__fish_sniper_needs_command" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
@@ -79,6 +80,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand run" -l dashboard -d 'Serv
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l record -d 'Also save the raw feed and the reference prices below `SNIPER_DATA`, in recordings/'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l market -d 'Simulated market; `sniper markets` lists them' -r
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l for -d 'Duration of the demo' -r
@@ -90,6 +92,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l explain -d 'Log each listing that an entry is about but does not match, with the reason'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand demo" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l market -d 'Simulated market; `sniper markets` lists them' -r
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l listen -d 'Address to listen on; port 0 picks a free port' -r
@@ -106,6 +109,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand sim" -l no-rivals -d 'Run 
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l suspected-trader -d 'Flag the account as a suspected trader, which may join each listing only a little later'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l print-whitelist -d 'Print a sniper.toml whose whitelist matches listings of this market, and exit'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand sim" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand sim" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l out -d 'Directory for the recordings, each in its own subdirectory' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l for -d 'Stop after this duration, such as 60s, 5m or 1h30m [default: never]' -r
@@ -123,6 +127,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l compress -d 'Compress with zstd'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand capture" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l prices -d 'Folder with stored price tables, instead of the recorded ones' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -131,6 +136,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l all -d 'Show every listing that an entry could be about, also those of other categories or variants'
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -138,6 +144,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l latency -d 'Only measure the latency of each address of the market\'s servers'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand doctor" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l market -d 'Market to trade on; `sniper markets` lists them' -r
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l session-file -l key-file -d 'File with the session cookie as copied from the browser, or with the API key of the market; `-` reads standard input' -r -F
@@ -159,6 +166,7 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l guest -d 'Write no session cookie or key: a dry run connects as a guest'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l yes -d 'Ask nothing: use the default of what is not given'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand init" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand init" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -166,12 +174,14 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l live -d 'Also check the requirements of `run --live`'
 complete -c sniper -n "__fish_sniper_using_subcommand check" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand check" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand check" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -180,6 +190,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_su
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print each setting in force with the line that sets it, and the age of the credential; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -188,12 +199,14 @@ complete -c sniper -n "__fish_sniper_using_subcommand markets" -l color -d 'Colo
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand markets" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand markets" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand markets" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "show" -d 'Show the prices of an item'
@@ -206,24 +219,28 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l accept -d 'Accept a table that differs too much from the last good one'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show the prices of an item'
@@ -235,6 +252,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -f -a "export" -d 'Print the whitelist as JSON'
@@ -252,12 +270,14 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l name -d 'Name of the entry; by default the words of the item, such as ak-47-redline' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l wear -d 'Wears, such as FN,MW' -r
@@ -285,18 +305,21 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l stattrak -d 'Buy StatTrak items instead of those without it'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l souvenir -d 'Buy Souvenir items instead of others'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l group -d 'Every entry of this group' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -304,6 +327,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from pause" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l group -d 'Every entry of this group' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -311,6 +335,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from enable" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l percent -d 'Highest price, in percent of the reference' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l budget -d 'Coins to divide among the items' -r
@@ -323,6 +348,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from help" -f -a "export" -d 'Print the whitelist as JSON'
@@ -338,6 +364,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and not __fish_seen_subcommand_from test help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -347,6 +374,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l all -d 'Send an example of every event, as loud as the settings say, at the rate of each channel'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from test" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from help" -f -a "test" -d 'Send one loud and one silent message to each channel, and print what came back'
 complete -c sniper -n "__fish_sniper_using_subcommand alert; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -355,6 +383,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_see
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and not __fish_seen_subcommand_from list show export verify resolve new-budget help" -f -a "show" -d 'Show everything recorded about one order'
@@ -370,12 +399,14 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l csv -d 'Print CSV, even with --json'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -383,12 +414,14 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l csv -d 'Print CSV (the default), even with --json'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -399,6 +432,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l returned -d 'The purchase was cancelled, and its coins are back'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l yes -d 'Do not ask for confirmation'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from resolve" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -406,6 +440,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l yes -d 'Do not ask for confirmation'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from new-budget" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "list" -d 'Print one line per order: time, state, price, item, float, entry, reference'
 complete -c sniper -n "__fish_sniper_using_subcommand ledger; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show everything recorded about one order'
@@ -420,6 +455,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand profit" -l color -d 'Color
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand profit" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l watch -d 'Print the status again and again, each two seconds or at another interval, until Ctrl-C' -r
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
@@ -427,6 +463,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand status" -l color -d 'Color
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand status" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand status" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -434,12 +471,14 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l new-entries -d 'Count changed entries without a name from zero'
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand reload" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -f -a "init" -d 'Create the tables and the group of the settings, unless they exist'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and not __fish_seen_subcommand_from init status set release help" -f -a "status" -d 'Show the members: last contact, slice, used, and who is active since when'
@@ -451,12 +490,14 @@ complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_su
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from init" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from init" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from init" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from status" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from status" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from status" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -464,6 +505,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l restored -d 'Also go on after the database was restored from a backup, when all members have reported'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l spent -d 'Amount that the member spent of the total, in the unit of the group; the rest becomes free' -r
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l used -d 'Number of another limit that the member used, as `shared status --json` names it' -r
@@ -473,6 +515,7 @@ always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l stopped -d 'Declare that the process of the member does not run'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from release" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from help" -f -a "init" -d 'Create the tables and the group of the settings, unless they exist'
 complete -c sniper -n "__fish_sniper_using_subcommand shared; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the members: last contact, slice, used, and who is active since when'
@@ -484,36 +527,42 @@ complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l color -d 'Co
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand dashboard" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand halt" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand halt" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand resume" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand resume" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand health" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand health" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand health" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand health" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand health" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand completions" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand man" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
+complete -c sniper -n "__fish_sniper_using_subcommand man" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand man" -s h -l help -d 'Print help'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help" -f -a "run" -d 'Watch the market and buy; without --live, only log what it would buy'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help" -f -a "demo" -d 'Watch the bot buy on a simulated market in this process; costs nothing'

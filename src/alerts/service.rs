@@ -392,7 +392,8 @@ impl Dispatcher {
     }
 
     fn watch_disk(&mut self, now: Moment) {
-        let Some(free_mb) = free_mb(&self.parts.data_dir) else { return };
+        let Some(free) = free_bytes(&self.parts.data_dir) else { return };
+        let free_mb = free / 1_000_000;
         if let Some(event) = self.watch.observe_disk(free_mb) {
             match &event {
                 AlertEvent::DiskLow { .. } => {
@@ -446,10 +447,10 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
 }
 
 /// Free space of the file system that contains a directory, which may not exist yet.
-fn free_mb(directory: &Path) -> Option<u64> {
+pub(crate) fn free_bytes(directory: &Path) -> Option<u64> {
     let existing = directory.ancestors().find(|directory| directory.is_dir())?;
     let stat = rustix::fs::statvfs(existing).ok()?;
-    stat.f_bavail.checked_mul(stat.f_frsize).map(|bytes| bytes / 1_000_000)
+    stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
 /// Task of one channel.

@@ -11,7 +11,9 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{AppError, CommandContext, capture::MarketSource, known_names, report::allow_closed};
+use super::{
+    AppError, CommandContext, capture::MarketSource, known_names, report, report::allow_closed,
+};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -136,7 +138,7 @@ pub fn write_result(
         err.write_all(text.as_bytes())?;
         writeln!(out, "{object}")?;
     } else {
-        out.write_all(text.as_bytes())?;
+        out.write_all(report::colored(&text).as_bytes())?;
     }
     Ok(code)
 }

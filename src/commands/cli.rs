@@ -28,7 +28,7 @@ use super::{
     status::{self, StatusArgs},
     whitelist::{self, WhitelistArgs},
 };
-use crate::config::Market;
+use crate::{clock, config::Market};
 
 const ROOT_EXAMPLES: &str = "\
 Examples:
@@ -51,8 +51,10 @@ pub struct Cli {
 }
 
 fn about() -> String {
-    let market = Market::default().title();
-    format!("Watches the live listings of {market} and buys the items on your whitelist")
+    let markets = Market::ALL.map(Market::title).join(", ");
+    format!(
+        "Watches the live listings of a market ({markets}) and buys the items on your whitelist"
+    )
 }
 
 fn long_about() -> String {
@@ -69,6 +71,9 @@ pub struct SharedArgs {
     /// Print one JSON object as the last line of stdout, and log to stderr
     #[arg(long, global = true)]
     pub json: bool,
+    /// Show times in UTC, also on a terminal
+    #[arg(long, global = true)]
+    pub utc: bool,
     /// Colors: on terminals without `NO_COLOR`, always, or never
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t)]
     pub color: ColorWhen,
@@ -181,6 +186,9 @@ impl Cli {
             error.exit();
         }
         cli.shared.color.apply();
+        if cli.shared.utc {
+            clock::show_utc();
+        }
         cli
     }
 

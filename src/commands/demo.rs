@@ -20,7 +20,7 @@ use super::{
     AppError, CommandContext, block_on,
     reload::SettingsSource,
     run::{RunArgs, SessionResult, StopSignals},
-    simulated_market::{SimulatedMarket, parse_market, settings_file},
+    simulated_market::{AnySimulator, parse_market, settings_file},
     summary::{SimulatedMarketCounts, Summary},
 };
 use crate::{
@@ -100,7 +100,7 @@ fn announce(config: &Config) {
 
 /// A running simulator, and the settings to connect to it.
 struct Demo {
-    market: SimulatedMarket,
+    market: AnySimulator,
     loaded: Loaded,
     directory: TempDir,
 }
@@ -110,7 +110,7 @@ impl Demo {
     fn open(args: &DemoArgs, decimals: fn(Market) -> Decimals) -> Result<Self, AppError> {
         let settings =
             sim::SimSettings { rate: args.rate, seed: args.seed, ..sim::SimSettings::default() };
-        let market = SimulatedMarket::start(args.market, settings)?;
+        let market = AnySimulator::start(args.market, settings)?;
         let directory = write_settings(args.market).map_err(|error| AppError::Start {
             what: "the demo: its temporary folder cannot be created",
             source: error.into(),
@@ -131,7 +131,7 @@ impl Demo {
 
 /// Loads the generated settings, which are complete for a live run.
 fn load(
-    market: &SimulatedMarket,
+    market: &AnySimulator,
     directory: &Path,
     decimals: fn(Market) -> Decimals,
 ) -> Result<Loaded, AppError> {

@@ -24,7 +24,6 @@
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
 //! - [`known_names`]: items of the whitelist that no price source knows.
 //! - [`simulated_market`]: the simulators behind one type.
-//! - [`local_time`]: times in the zone of the user.
 
 pub mod alert;
 pub mod background;
@@ -40,7 +39,6 @@ pub mod health;
 pub mod init;
 pub mod known_names;
 pub mod ledger;
-pub mod local_time;
 pub mod man;
 pub mod markets;
 pub mod practice;

@@ -243,7 +243,7 @@ fn status(config: &Config) -> PricesReport {
         if let Some(refused) = &refused {
             text.push_str(&format!(
                 "  A table of {} with {} was refused; compare it with `sniper prices diff {}`\n",
-                refused.at,
+                clock::format_local(refused.at),
                 counted(refused.table.len(), "item", "items"),
                 source.name
             ));

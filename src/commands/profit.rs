@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, LedgerCommandError, local_time::format_local, report};
+use super::{AppError, CommandContext, LedgerCommandError, report};
 use crate::{
     account::prices::PriceStore,
     clock,
@@ -375,7 +375,7 @@ impl fmt::Display for Profit {
         let orders = counted(count, "order", "orders");
         write!(f, "Bought: {orders} for {coins} {}", unit::name())?;
         match self.since {
-            Some(since) => writeln!(f, " since {}", format_local(since))?,
+            Some(since) => writeln!(f, " since {}", clock::format_local(since))?,
             None => writeln!(f)?,
         }
         if 0 < self.compared().paid.count {

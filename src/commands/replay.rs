@@ -35,7 +35,7 @@ use crate::{
     sniper::{
         Engine, Executor, Now,
         eligibility::{Eligibility, eligibility},
-        stats::SessionStats,
+        stats::{CountedReason, SessionStats},
     },
     whitelist::{Decision, PriceView, Whitelist},
     ws::{
@@ -103,7 +103,7 @@ pub enum ReplayOutcome {
     /// No whitelist entry matches.
     NoMatch,
     Ordered,
-    Skipped(&'static str),
+    Skipped(CountedReason),
     /// Held until it opens, or queued until a limit or a connection permits its order.
     Waits,
     /// The same listing matched before.
@@ -422,9 +422,9 @@ impl<M: Marketplace> Replayer<M> {
         self.engine.consider(trade, now);
         let after = self.engine.stats();
         let count = |reason: &str| before.get(reason).copied().unwrap_or(0);
-        match after.skipped.iter().find(|(reason, after)| count(reason) < **after) {
+        match after.skipped.iter().find(|(reason, after)| count(reason.name) < **after) {
             _ if would_buy < after.would_buy => ReplayOutcome::Ordered,
-            Some((reason, _)) => ReplayOutcome::Skipped(reason),
+            Some((reason, _)) => ReplayOutcome::Skipped(*reason),
             None if repeated < after.repeated => ReplayOutcome::Repeated,
             None => ReplayOutcome::Waits,
         }

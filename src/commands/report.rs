@@ -4,6 +4,7 @@
 //! to stderr, and the last line of stdout is one JSON object.
 
 use std::{
+    borrow::Cow,
     fmt,
     io::{self, Write as _},
     process::ExitCode,
@@ -108,7 +109,7 @@ impl Output {
         let text = if self.as_json {
             format!("{}\n", escape_controls(&json().to_string()))
         } else {
-            text.to_string()
+            colored(&text.to_string()).into_owned()
         };
         if finished.is_reader_gone && !self.as_json {
             // The exit code reports the failed output.
@@ -164,6 +165,33 @@ pub(super) fn escape_controls(json: &str) -> String {
     safe
 }
 
+/// First words of lines that are colored on a terminal, with the color.
+const COLORED: [(&str, &str); 7] = [
+    ("PROBLEM ", "31"),
+    ("halted  ", "31"),
+    ("Ordering halted", "31"),
+    ("Warnings:", "33"),
+    ("paused  ", "33"),
+    ("settings        changed", "33"),
+    ("The settings are valid.", "32"),
+];
+
+/// Colors the lines that need attention, if stdout shows colors.
+pub(super) fn colored(text: &str) -> Cow<'_, str> {
+    if OutputStream::Stdout.has_colors() { color_lines(text).into() } else { text.into() }
+}
+
+fn color_lines(text: &str) -> String {
+    let lines = text.split_inclusive('\n').map(|line| {
+        let found = COLORED.iter().find(|(word, _)| line.starts_with(word));
+        match (found, line.trim_end_matches('\n')) {
+            (Some((_, color)), content) => format!("\u{1b}[{color}m{content}\u{1b}[0m\n"),
+            (None, _) => line.to_owned(),
+        }
+    });
+    lines.collect()
+}
+
 /// Prints a text to stdout without a time limit, for commands that are killed by a signal. A closed
 /// pipe is not an error.
 ///
@@ -188,6 +216,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn lines_that_need_attention_are_colored_and_keep_their_text() {
+        let plain = "mode            live\nPROBLEM         halted\n\nOrdering halted: x";
+        let text = color_lines(plain);
+        assert_eq!(
+            text,
+            "mode            live\n\u{1b}[31mPROBLEM         halted\u{1b}[0m\n\n\u{1b}[31mOrdering \
+             halted: x\u{1b}[0m\n"
+        );
+        assert_eq!(color_lines("mode\n"), "mode\n");
+    }
 
     #[test]
     fn escaped_json_contains_no_control_characters_and_the_same_values() {

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{Config, Generation, Mode, prices::PriceSource},
+    domain::money::Amount,
     log::ReaderGone,
     markets::Marketplace,
     recording::{ActiveRecording, RealDisk, RecordingConfig, RecordingEnd, StreamSource},
@@ -34,7 +35,7 @@ Examples:
   sniper run --live        buy with real money
   sniper run --live --for 8h --record
 
-Times in the log are UTC. Ctrl-C stops the bot and prints a summary.";
+Times in the log are local on a terminal, else UTC. Ctrl-C stops the bot and prints a summary.";
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -170,8 +171,9 @@ pub fn mode_text(config: &Config) -> &'static str {
     }
 }
 
-/// Logs mode, feed, whitelist and limits at the start of a session.
-pub fn announce<M: Marketplace>(config: &Config) {
+/// Logs mode, feed, whitelist and limits at the start of a session. `spent`: what counts against
+/// `total` already.
+pub fn announce<M: Marketplace>(config: &Config, spent: Amount) {
     let generation = match config.feed.generation {
         _ if !config.market.settings().has_feed_key("generation") => "",
         Generation::A => " (generation A)",
@@ -187,8 +189,12 @@ pub fn announce<M: Marketplace>(config: &Config) {
         }
         count => {
             info!("Whitelist: {}", counted(count, "entry", "entries"));
+            let spent = match spent {
+                Amount::ZERO => String::new(),
+                spent => format!(" ({spent} of it spent before)"),
+            };
             info!(
-                "Limits: {} per item, {} total, keep {}, {} orders/min",
+                "Limits: {} per item, {} total{spent}, keep {}, {} orders/min",
                 budget.max_price, budget.total, budget.min_balance, budget.max_buys_per_minute
             );
         }

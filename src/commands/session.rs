@@ -133,6 +133,8 @@ pub struct TradingSession<'c, M> {
     started: Instant,
     /// Sequence number of the first order of this session.
     first_order: Sequence,
+    /// Totals of the orders before it, at the start.
+    earlier: OrderTotals,
 }
 
 impl<'c, M: Marketplace> TradingSession<'c, M> {
@@ -142,16 +144,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     /// # Errors
     ///
     /// Returns an [`AppError`] if a part of the session cannot be started.
-    pub fn start(feed: &'c Feed<M>, backfill: BackfillSender) -> Result<Self, AppError> {
-        Self::start_with(feed, backfill, SessionStart::default())
-    }
-
-    /// Same as [`start`](Self::start), with further options.
-    ///
-    /// # Errors
-    ///
-    /// Same as [`start`](Self::start).
-    pub fn start_with(
+    pub fn start(
         feed: &'c Feed<M>,
         backfill: BackfillSender,
         options: SessionStart,
@@ -164,6 +157,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
         let first_order = ledger.next_sequence();
+        let earlier = ledger.totals_before(first_order);
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
@@ -225,6 +219,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             _pauses: pauses,
             started,
             first_order,
+            earlier,
         })
     }
 
@@ -267,12 +262,12 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
 
     /// Logs the settings of this session and the current halts.
     pub fn announce(&self) {
-        run::announce::<M>(&self.feed.config);
+        let snapshot = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()));
+        run::announce::<M>(&self.feed.config, snapshot.spent);
         if let Some(dashboard) = &self.dashboard {
             info!("Dashboard: http://{}", dashboard.address());
         }
-        let halts = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()).halts);
-        for Halt { at, reason, .. } in halts {
+        for Halt { at, reason, .. } in snapshot.halts {
             let remedy = reason.remedy();
             error!(
                 "Ordering halted since {at}: {reason}. What to do: {remedy}{}",
@@ -335,6 +330,24 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         }
     }
 
+    /// Runs the feed, and the tasks beside it, until the session has to end. The feed has priority:
+    /// everything else can wait until an order is written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe if `feed` is: see [`run`](Self::run).
+    pub async fn run_with(
+        &mut self,
+        feed: impl Future<Output = RetriesExhausted>,
+        shutdown: &mut Shutdown,
+    ) -> SessionEnd {
+        tokio::select! {
+            biased;
+            gave_up = feed => SessionEnd::GaveUp(gave_up),
+            ended = self.run(shutdown) => ended,
+        }
+    }
+
     /// Ends a session: sends no new orders, waits up to [`GRACE_PERIOD`] for orders in flight, and returns
     /// the summary.
     ///
@@ -388,12 +401,14 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             handled_later: metrics.waited.load(Ordering::Relaxed),
             connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
         };
-        let (stats, unmatched, balance, orders, halts) = self.sniper.with_engine(|engine| {
+        let (stats, unmatched, balance, totals, halts) = self.sniper.with_engine(|engine| {
             engine.count_unnamed(metrics.take_unnamed(), Now::read());
             let orders = match self.feed.config.mode {
                 Mode::Dry => OrderTotals::default(),
                 Mode::Live => engine.ledger().totals_since(self.first_order),
             };
+            let earlier = engine.ledger().totals_before(self.first_order);
+            let earlier = earlier.settled_since(&self.earlier);
             let snapshot = engine.ledger().snapshot(Now::read().wall);
             // A dry run spends nothing, so its balance is the last reading.
             let balance = match self.feed.config.mode {
@@ -402,8 +417,9 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             };
             let labels = engine.unmatched_entries().map(WhitelistEntry::label);
             let unmatched = UnmatchedEntries::new(labels, engine.entries_count());
-            (engine.stats().clone(), unmatched, balance, orders, snapshot.halts)
+            (engine.stats().clone(), unmatched, balance, (orders, earlier), snapshot.halts)
         });
+        let (orders, earlier) = totals;
         Summary {
             mode: match self.feed.config.mode {
                 Mode::Dry => "dry",
@@ -414,12 +430,14 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             stats,
             unmatched,
             orders,
+            earlier,
             halts,
             balance,
             log_lines_dropped: 0,
             ended: ended.to_string(),
             is_given_up: matches!(ended, SessionEnd::GaveUp(_)),
             market: None,
+            format_time: clock::format_local,
         }
     }
 }

@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, fmt, process::ExitCode, time::Duration};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, block_on, local_time::format_local, report};
+use super::{AppError, CommandContext, block_on, report};
 use crate::{
+    clock::format_local,
     config::{Config, SharedConfig},
     domain::{
         money::{Amount, Decimals},

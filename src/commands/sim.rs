@@ -10,7 +10,7 @@ use tracing::info;
 use super::{
     AppError, block_on,
     report::{Output, print},
-    simulated_market::{SimulatedMarket, fault_table, parse_market, settings_file},
+    simulated_market::{AnySimulator, fault_table, parse_market, settings_file},
 };
 use crate::{
     config::{Market, load::process_environment},
@@ -173,11 +173,11 @@ pub struct SimSummary {
 ///
 /// Returns a [`SimServerError`] if the address is not a loopback address or the server cannot be
 /// started.
-pub fn open(args: &SimArgs) -> Result<SimulatedMarket, SimServerError> {
+pub fn open(args: &SimArgs) -> Result<AnySimulator, SimServerError> {
     if !args.listen.ip().is_loopback() {
         return Err(SimServerError::NotLoopback { address: args.listen });
     }
-    SimulatedMarket::start(args.market, args.settings())
+    AnySimulator::start(args.market, args.settings())
 }
 
 /// Runs the simulator until a shutdown is requested, and logs a status line every 10 s.
@@ -185,7 +185,7 @@ pub fn open(args: &SimArgs) -> Result<SimulatedMarket, SimServerError> {
 /// # Cancel safety
 ///
 /// Cancel safe: dropping the future stops the simulator.
-pub async fn serve(args: &SimArgs, market: SimulatedMarket, stop: &mut Shutdown) -> SimSummary {
+pub async fn serve(args: &SimArgs, market: AnySimulator, stop: &mut Shutdown) -> SimSummary {
     let started = Instant::now();
     info!(
         "Simulator listening: {}, {}, {} listings per second, seed {}",
@@ -215,7 +215,7 @@ pub async fn serve(args: &SimArgs, market: SimulatedMarket, stop: &mut Shutdown)
 }
 
 /// Returns the lines of `.env` that connect a bot to this simulator.
-pub fn env_lines(market: &SimulatedMarket, args: &SimArgs) -> String {
+pub fn env_lines(market: &AnySimulator, args: &SimArgs) -> String {
     let seed = args.seed;
     let (option, folder) = match args.market == Market::default() {
         true => (String::new(), "practice".to_owned()),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A running simulated market.
-pub enum SimulatedMarket {
+pub enum AnySimulator {
     Csgoroll(SimServer),
     LisSkins(LisSkinsSim),
     Waxpeer(WaxpeerSim),
@@ -23,14 +23,14 @@ pub enum SimulatedMarket {
 macro_rules! with_server {
     ($market:expr, $server:ident => $run:expr) => {
         match $market {
-            SimulatedMarket::Csgoroll($server) => $run,
-            SimulatedMarket::LisSkins($server) => $run,
-            SimulatedMarket::Waxpeer($server) => $run,
+            AnySimulator::Csgoroll($server) => $run,
+            AnySimulator::LisSkins($server) => $run,
+            AnySimulator::Waxpeer($server) => $run,
         }
     };
 }
 
-impl SimulatedMarket {
+impl AnySimulator {
     /// Starts the simulator of a market on its own thread.
     ///
     /// # Errors

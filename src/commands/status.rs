@@ -4,7 +4,7 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitCode, Termination},
     thread,
     time::Duration,
@@ -19,6 +19,7 @@ use super::{
     report,
 };
 use crate::{
+    clock,
     domain::time::UnixMs,
     ledger::{
         LedgerError,
@@ -28,6 +29,7 @@ use crate::{
     },
     log::OutputStream,
     shutdown::parse_duration,
+    text::Escaped,
 };
 
 /// Examples in the help.
@@ -85,6 +87,8 @@ pub struct Standing {
     pub dry: Option<LedgerStatus>,
     /// Status of the stored ledger, if no live bot is running.
     pub stopped: Option<LedgerStatus>,
+    /// `SNIPER_DATA`.
+    folder: PathBuf,
 }
 
 impl Standing {
@@ -114,7 +118,7 @@ impl Standing {
             Err(_unanswered) if live.is_some() || stopped.is_some() => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { live, dry, stopped })
+        Ok(Self { live, dry, stopped, folder: folder.to_owned() })
     }
 
     /// Returns the problems that require the user. `sniper status` and `sniper doctor` exit with 1
@@ -124,9 +128,15 @@ impl Standing {
         all.into_iter().flatten().flat_map(LedgerStatus::problems).collect()
     }
 
+    /// Shows times in the time zone of this machine.
+    pub(super) fn format_times(&mut self) {
+        let all = [&mut self.live, &mut self.dry, &mut self.stopped];
+        all.into_iter().flatten().for_each(|status| status.format_times(clock::format_local));
+    }
+
     /// Returns the status to show first, and the second one with its JSON key.
     fn parts(&self) -> (Option<&LedgerStatus>, Option<(&'static str, &LedgerStatus)>) {
-        let Self { live, dry, stopped } = self;
+        let Self { live, dry, stopped, .. } = self;
         match (live, dry, stopped) {
             (Some(live), dry, _) => (Some(live), dry.as_ref().map(|dry| ("dry", dry))),
             (None, Some(dry), stopped) => {
@@ -163,8 +173,9 @@ impl fmt::Display for Standing {
         let Some(first) = first else {
             return writeln!(
                 f,
-                "No bot is running with this SNIPER_DATA, and there is no ledger yet. Start one \
-                 with: sniper run"
+                "No bot is running with this SNIPER_DATA, {}, and there is no ledger yet. Start one with: \
+                 sniper run",
+                Escaped(&self.folder.display().to_string())
             );
         };
         for problem in self.problems() {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     domain::latency::{Percentiles, format_latency},
     domain::money::Amount,
+    domain::time::UnixMs,
     domain::unit,
     ledger::{Halt, OrderTotals, status::FeedConnectionStatus},
     sim::MarketHistory,
@@ -114,6 +115,8 @@ pub struct Summary {
     pub unmatched: UnmatchedEntries,
     /// Results of its orders in the ledger.
     pub orders: OrderTotals,
+    /// Orders of earlier sessions that were delivered or refunded in this one.
+    pub earlier: OrderTotals,
     /// Halts at the end of the session.
     pub halts: Vec<Halt>,
     /// Balance of the account, if known.
@@ -126,6 +129,8 @@ pub struct Summary {
     pub is_given_up: bool,
     /// Counters of the simulator, in a demo.
     pub market: Option<SimulatedMarketCounts>,
+    /// Formats a time for the user.
+    pub format_time: fn(UnixMs) -> String,
 }
 
 impl Summary {
@@ -141,8 +146,16 @@ impl Summary {
     pub fn to_json(&self) -> Value {
         let mut summary = self.results_json();
         if let Some(object) = summary.as_object_mut() {
-            object.insert("handled_later".to_owned(), json!(self.feed.handled_later));
-            object.insert("unknown_messages".to_owned(), json!(self.stats.unknown_messages));
+            let OrderTotals { delivered, returned, returned_coins, .. } = self.earlier;
+            for (key, value) in [
+                ("handled_later", json!(self.feed.handled_later)),
+                ("unknown_messages", json!(self.stats.unknown_messages)),
+                ("earlier_delivered", json!(delivered)),
+                ("earlier_returned", json!(returned)),
+                ("earlier_returned_coins", json!(returned_coins.to_string())),
+            ] {
+                object.insert(key.to_owned(), value);
+            }
         }
         summary
     }
@@ -225,6 +238,8 @@ fn purchase_json(purchase: &BoughtItem) -> Value {
     let reference = purchase.reference.as_ref();
     json!({
         "id": purchase.id.as_str(),
+        "time": purchase.at.to_string(),
+        "entry": purchase.entry,
         "item": purchase.market_name,
         "price": purchase.price.to_string(),
         "reference": reference.map(|reference| &reference.name),
@@ -276,7 +291,7 @@ impl fmt::Display for Summary {
         } else {
             self.orders(f)?;
         }
-        let skipped = stats.skipped.iter().map(|(reason, count)| (describe_skip(reason), *count));
+        let skipped = stats.skipped.iter().map(|(reason, count)| (reason.text, *count));
         write_reasons(f, "skipped", skipped)?;
         write_count(f, stats.unreadable, "ignored: incomplete data from the market")?;
         self.purchases(f)?;
@@ -321,7 +336,11 @@ impl Summary {
         write_count(f, stats.resolved_not_bought, "unknown orders turned out not bought")?;
         let text = format!("still unknown ({unknown_coins} {unit} count as spent)");
         write_count(f, unknown, &text)?;
-        write_count(f, stats.not_sent, "not sent, because no connection was available")
+        write_count(f, stats.not_sent, "not sent, because no connection was available")?;
+        let OrderTotals { delivered, returned, returned_coins, .. } = self.earlier;
+        write_count(f, delivered, "purchases of earlier sessions delivered")?;
+        let text = format!("purchases of earlier sessions refunded ({returned_coins} {unit})");
+        write_count(f, returned, &text)
     }
 
     fn purchases(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -337,10 +356,14 @@ impl Summary {
             let notes: Vec<String> = reference.chain(margin).collect();
             let notes =
                 if notes.is_empty() { String::new() } else { "  ".to_owned() + &notes.join(", ") };
+            let (at, entry) = ((self.format_time)(purchase.at), Escaped(&purchase.entry));
             let cancelled = if purchase.is_cancelled { "  (cancelled)" } else { "" };
-            writeln!(f, "{price:>12}  {name}{notes}{cancelled}")?;
+            writeln!(f, "{price:>12}  {name}{notes}  [{entry}]  {at}{cancelled}")?;
         }
-        match (purchases.len().saturating_sub(PURCHASES_SHOWN_MAX), self.mode) {
+        // The list is bounded, and the ledger counts all.
+        let bought = self.orders.bought.saturating_add(self.orders.returned);
+        let shown = usize::min(purchases.len(), PURCHASES_SHOWN_MAX);
+        match (bought.saturating_sub(u64::try_from(shown).unwrap_or(u64::MAX)), self.mode) {
             (0, _) => Ok(()),
             (more, "live") => writeln!(f, "              … {more} more: sniper ledger list"),
             (more, _) => writeln!(f, "              … {more} more"),
@@ -425,37 +448,6 @@ fn describe_rejection(reason: &'static str) -> &'static str {
     }
 }
 
-/// Describes the reason of a skipped listing.
-pub(super) fn describe_skip(reason: &'static str) -> &'static str {
-    match reason {
-        "halted" => "ordering was halted",
-        "paused" => "ordering was paused by the market",
-        "not_reconciled" => "during the startup check of the account",
-        "already_requested" => "ordered before",
-        "ledger_unwritable" => "the ledger was not writable",
-        "ledger_behind" => "the ledger was waiting for the disk",
-        "ledger_full" => "the ledger was full",
-        "before_power_loss" => "may have been ordered before a power loss",
-        "no_price" => "no price",
-        "no_entry" => "the entry is not in the ledger",
-        "balance_unknown" => "the balance was unknown",
-        "total" => "would exceed [budget] total",
-        "max_price" => "would exceed [budget] max_price",
-        "per_hour" => "would exceed [budget] per_hour",
-        "per_day" => "would exceed [budget] per_day",
-        "min_balance" => "would go below [budget] min_balance",
-        "max_buys_per_minute" => "would exceed [budget] max_buys_per_minute",
-        "max_in_flight" => "would exceed [budget] max_in_flight",
-        "max_quantity" => "would exceed max_quantity of the entry",
-        "max_total" => "would exceed max_total of the entry",
-        "its id repeats a credential" => "its id contains a credential",
-        "stopping" => "the bot was stopping",
-        "cannot be joined" => "the market did not allow buying it",
-        "markup does not agree" => "the markup did not match the prices",
-        other => other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -463,10 +455,9 @@ mod tests {
         domain::{
             latency::{LatencyBreakdown, RxTimestamps},
             outcome::Outcome,
-            time::UnixMs,
             trade::TradeId,
         },
-        ledger::{HaltReason, OrderState, StateChange},
+        ledger::{HaltReason, OrderState, RiskRejection, StateChange},
     };
 
     fn summary() -> Summary {
@@ -479,7 +470,8 @@ mod tests {
         let price = Amount::from_cents(1_015);
         stats.record_outcome(&Outcome::Bought { price: Some(price), server_time: None });
         stats.skip("expired");
-        stats.skip("total");
+        let (spent, price_max) = (Amount::ZERO, Amount::ZERO);
+        stats.skip(RiskRejection::Total { spent, price, max: price_max });
         stats.latency.record(Duration::from_nanos(41_250));
         Summary {
             mode: "demo",
@@ -496,12 +488,14 @@ mod tests {
             stats,
             unmatched: UnmatchedEntries::default(),
             orders: OrderTotals { bought: 1, spent: price, ..OrderTotals::default() },
+            earlier: OrderTotals::default(),
             halts: Vec::new(),
             balance: Some(Amount::from_cents(48_985)),
             log_lines_dropped: 0,
             ended: "the time was up".to_owned(),
             is_given_up: false,
             market: None,
+            format_time: |at| at.to_string(),
         }
     }
 
@@ -588,6 +582,8 @@ mod tests {
         let price = Amount::from_cents(552);
         summary.stats.add_purchase(BoughtItem {
             id,
+            at: UnixMs(0),
+            entry: "cases".to_owned(),
             market_name: "Glove Case".to_owned(),
             price,
             reference: item.reference,
@@ -603,7 +599,10 @@ mod tests {
             response_time: Duration::ZERO,
             is_cancelled: false,
         });
-        let line = "        5.52  Glove Case  84.1 % of buff.bid 2.74, margin -2.50 %";
+        let line = format!(
+            "        5.52  Glove Case  84.1 % of buff.bid 2.74, margin -2.50 %  [cases]  {}",
+            UnixMs(0)
+        );
         assert!(summary.to_string().contains(&format!("{line}\n")), "{summary}");
         let json = summary.to_json();
         let purchase = &json["purchases"][0];
@@ -613,6 +612,34 @@ mod tests {
         let (from, to) = (OrderState::Bought, OrderState::Returning);
         summary.stats.record_change(&StateChange { id, from, to, price });
         assert!(summary.to_string().contains(&format!("{line}  (cancelled)\n")));
+        summary.orders = OrderTotals { bought: 1_500, returned: 1, ..summary.orders };
+        let text = summary.to_string();
+        assert!(text.contains("              … 1500 more\n"), "the ledger counts all: {text}");
+    }
+
+    #[test]
+    fn changes_to_purchases_of_earlier_sessions_have_their_own_lines() {
+        assert!(!summary().to_string().contains("earlier sessions"));
+        let totals = |delivered: u64, returned: u64| OrderTotals {
+            delivered,
+            returned,
+            returned_coins: Amount::from_cents(500 * i64::try_from(returned).unwrap()),
+            ..OrderTotals::default()
+        };
+        let earlier = totals(5, 2).settled_since(&totals(3, 1));
+        let summary = Summary { earlier, ..summary() };
+        let text = summary.to_string();
+        for line in [
+            "       2  purchases of earlier sessions delivered\n",
+            "       1  purchases of earlier sessions refunded (5.00 coins)\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let json = summary.to_json();
+        assert_eq!(
+            (&json["earlier_delivered"], &json["earlier_returned_coins"]),
+            (&2.into(), &"5.00".into())
+        );
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Errors never contain the value. Each credential is registered with [`secret`], which masks it in
 //! all output of this process.
 
-use std::{fmt, sync::Arc};
+use std::path::PathBuf;
 
-use super::dotenv;
+use super::{dotenv, market::Market};
 use crate::secret::{self, Secret};
 
 /// Maximum length of a cookie header in bytes, the limit of common servers for one header.
@@ -27,26 +27,14 @@ enum CredentialKind {
 /// Characters that end a value in a header.
 const DELIMITERS: [char; 4] = [' ', '"', ',', ';'];
 
-/// Source of an updated credential, such as a re-read of `.env`.
-#[derive(Clone)]
-pub struct CredentialSource(Arc<dyn Fn() -> Option<Credential> + Send + Sync>);
-
-impl CredentialSource {
-    /// `read` may block; it is called on a blocking thread.
-    pub fn new(read: impl Fn() -> Option<Credential> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(read))
-    }
-
-    /// Reads the credential again. Returns `None` if it is missing or invalid.
-    pub fn read(&self) -> Option<Credential> {
-        (self.0)()
-    }
-}
-
-impl fmt::Debug for CredentialSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialSource")
-    }
+/// Where an updated credential is read: `.env`, which the user edits while the bot runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialSource {
+    pub market: Market,
+    /// Directory of `.env`.
+    pub directory: PathBuf,
+    /// Credential of the process environment, with the name of its variable.
+    pub fixed: Option<(Credential, &'static str)>,
 }
 
 /// Cause of a rejected credential. Never contains the credential.

@@ -6,6 +6,9 @@
 //! [`TableFields`] reads the keys of one table, typed and bounded. An invalid value is reported and
 //! then treated as absent, so that parsing continues and finds further errors. The reported problem
 //! prevents the result from being used.
+//!
+//! JSON is read with the program's own cursor, because `serde_json` gives neither the positions of
+//! values nor repeated keys, and the messages about a whitelist need both.
 
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 

@@ -364,7 +364,7 @@ fn read_credential(
     diagnostics: &mut Diagnostics,
 ) -> Option<(Credential, (&'static str, SourceLocation))> {
     let (setting, kind) = match names {
-        CredentialVariables::Key(key) => (variables.get(key)?, CredentialKind::Key),
+        CredentialVariables::Key(key) => (variables.get(key)?, CredentialForm::Key),
         CredentialVariables::Cookie { session, header } => {
             let (cookie, session) = (variables.get(header), variables.get(session));
             if let (Some(cookie), Some(session)) = (&cookie, &session) {
@@ -374,8 +374,8 @@ fn read_credential(
                 secret::register(&session.value);
             }
             match cookie {
-                Some(cookie) => (cookie, CredentialKind::Header),
-                None => (session?, CredentialKind::Session),
+                Some(cookie) => (cookie, CredentialForm::Header),
+                None => (session?, CredentialForm::Session),
             }
         }
     };
@@ -386,13 +386,13 @@ fn read_credential(
         return None;
     }
     let made = match kind {
-        CredentialKind::Header => Credential::from_cookie(&setting.value),
-        CredentialKind::Session => Credential::from_session(&setting.value),
-        CredentialKind::Key => Credential::from_key(&setting.value),
+        CredentialForm::Header => Credential::from_cookie(&setting.value),
+        CredentialForm::Session => Credential::from_session(&setting.value),
+        CredentialForm::Key => Credential::from_key(&setting.value),
     };
     match made {
         Ok(credential) => {
-            if kind != CredentialKind::Key && !credential.has_session() {
+            if kind != CredentialForm::Key && !credential.has_session() {
                 let remedy = "copy the Cookie header again while you are logged in";
                 diagnostics.warning(setting.problem("contains no `session` cookie", remedy));
             }
@@ -408,7 +408,7 @@ fn read_credential(
 
 /// Form of the value of a credential's variable.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum CredentialKind {
+enum CredentialForm {
     Session,
     Header,
     Key,
@@ -417,15 +417,15 @@ enum CredentialKind {
 /// Warns about cookies that are too short to be masked where the market repeats them.
 fn warn_of_short_values(
     credential: &Credential,
-    (setting, kind): (&Setting, CredentialKind),
+    (setting, kind): (&Setting, CredentialForm),
     diagnostics: &mut Diagnostics,
 ) {
     let (what, remedy) = match (credential.short_values(), kind) {
         (0, _) => return,
-        (_, CredentialKind::Session) => {
+        (_, CredentialForm::Session) => {
             ("is".to_owned(), "copy the whole value of the `session` cookie")
         }
-        (_, CredentialKind::Key) => ("is".to_owned(), "copy the whole key from the market"),
+        (_, CredentialForm::Key) => ("is".to_owned(), "copy the whole key from the market"),
         (1, _) => ("contains a cookie whose value is".to_owned(), SHORT_COOKIES_REMEDY),
         (count, _) => {
             (format!("contains {count} cookies whose values are each"), SHORT_COOKIES_REMEDY)
@@ -471,8 +471,8 @@ pub(super) fn fresh_credential(
     }
 }
 
-const fn remedy(error: CredentialError, kind: CredentialKind) -> &'static str {
-    if matches!(kind, CredentialKind::Key) {
+const fn remedy(error: CredentialError, kind: CredentialForm) -> &'static str {
+    if matches!(kind, CredentialForm::Key) {
         return "copy the key from the market again, as one line";
     }
     match error {

@@ -295,15 +295,19 @@ fn state_dir(lookup: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     named.map(|state| state.join("sniper"))
 }
 
-/// Creates a source that reads `.env` again, to pick up a cookie that the user has replaced.
 fn credential_source(sources: &Sources<'_>, market: Market) -> CredentialSource {
-    let directory = sources.directory.to_path_buf();
     let fixed = environment::fixed_credential(market, sources.lookup);
-    CredentialSource::new(move || {
+    CredentialSource { market, directory: sources.directory.to_path_buf(), fixed }
+}
+
+impl CredentialSource {
+    /// Reads `.env` again, to pick up a credential that the user has replaced. Blocks. Returns `None`
+    /// if it is missing or invalid.
+    pub fn read(&self) -> Option<Credential> {
         // Problems are not reported here: the start has reported them, or the next one will.
-        let dotenv = read_dotenv(&directory, &mut Diagnostics::default());
-        environment::fresh_credential(market, fixed.as_ref(), dotenv)
-    })
+        let dotenv = read_dotenv(&self.directory, &mut Diagnostics::default());
+        environment::fresh_credential(self.market, self.fixed.as_ref(), dotenv)
+    }
 }
 
 /// Returns the path of the settings file. Other settings may be invalid.

@@ -163,8 +163,8 @@ pub struct SpeedConfig {
     pub pin_cpu: Option<u32>,
 }
 
-/// Validated configuration of a session.
-#[derive(Clone, Debug)]
+/// Validated configuration of a session. Plain data.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub mode: Mode,
     pub market: Market,

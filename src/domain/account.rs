@@ -17,10 +17,15 @@ pub const STATUS_CHARS_MAX: usize = 40;
 /// Maximum length of the name of an item, in characters.
 pub const ITEM_NAME_CHARS_MAX: usize = 200;
 
+/// Maximum length of the name of an account, in characters.
+pub const USER_NAME_CHARS_MAX: usize = 40;
+
 /// Account of the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub id: String,
+    /// Name for display, if the market has one. Untrusted text of at most [`USER_NAME_CHARS_MAX`].
+    pub name: Option<String>,
     /// Balance from which orders are paid, rounded down; `None` if it is missing or unreadable.
     pub balance: Option<Amount>,
     /// Set if `balance` is `None`.

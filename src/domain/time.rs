@@ -67,6 +67,48 @@ impl fmt::Display for UnixMs {
     }
 }
 
+/// Time with the offset of a zone from UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetTime {
+    pub at: UnixMs,
+    /// Seconds east of UTC.
+    pub offset_s: i32,
+}
+
+impl OffsetTime {
+    /// Returns the time as if the zone's clock showed UTC.
+    fn shifted(self) -> UnixMs {
+        UnixMs(self.at.0.saturating_add(i64::from(self.offset_s).saturating_mul(1_000)))
+    }
+
+    /// Formats as `2026-03-01 11:00:00 +01:00`.
+    pub fn to_the_second(self) -> String {
+        let (text, zone) = (self.shifted().to_string(), self.zone());
+        let text = text.split('.').next().unwrap_or_default().replacen('T', " ", 1);
+        format!("{text} {zone}")
+    }
+
+    /// Formats the offset as `+01:00`.
+    pub fn zone(self) -> String {
+        let minutes = self.offset_s.unsigned_abs() / 60;
+        let sign = if self.offset_s < 0 { '-' } else { '+' };
+        format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    }
+
+    /// Returns the number of the day since 1970 in the zone.
+    pub fn day(self) -> i64 {
+        self.shifted().0.div_euclid(MS_PER_DAY)
+    }
+}
+
+/// Formats as `2026-03-01T11:00:00.120+01:00`.
+impl fmt::Display for OffsetTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.shifted().to_string();
+        write!(f, "{}{}", text.trim_end_matches('Z'), self.zone())
+    }
+}
+
 /// Parses a timestamp without a fraction, or with another number of digits than three.
 #[cold]
 fn parse_other(bytes: &[u8]) -> Option<UnixMs> {
@@ -257,6 +299,27 @@ mod tests {
         ] {
             check(text, None);
         }
+    }
+
+    #[test]
+    fn a_time_has_the_offset_of_its_zone() {
+        let shown = |text: &str, offset_s: i32| {
+            let time = OffsetTime { at: UnixMs::parse(text).unwrap(), offset_s };
+            (time.to_string(), time.to_the_second())
+        };
+        let (long, short) = shown("2026-07-01T22:30:00.120Z", 7_200);
+        assert_eq!(
+            (&*long, &*short),
+            ("2026-07-02T00:30:00.120+02:00", "2026-07-02 00:30:00 +02:00")
+        );
+        let (long, short) = shown("2026-03-01T02:00:00.999Z", -12_600);
+        assert_eq!(
+            (&*long, &*short),
+            ("2026-02-28T22:30:00.999-03:30", "2026-02-28 22:30:00 -03:30")
+        );
+        assert_eq!(shown("2026-03-01T10:00:00Z", 0).1, "2026-03-01 10:00:00 +00:00");
+        let day = |offset_s| OffsetTime { at: UnixMs(MS_PER_DAY - 1), offset_s }.day();
+        assert_eq!([day(0), day(1), day(-86_400)], [0, 1, -1]);
     }
 
     proptest! {

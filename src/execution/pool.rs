@@ -44,7 +44,7 @@ pub(super) struct PoolState {
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
     request: PreparedOrder,
-    slots: Vec<Slot>,
+    slots: Vec<PoolSlot>,
     /// Indices of idle connections. The most recently used is last and is taken first: the server
     /// is least likely to be closing it. The one on another address is first.
     idle: Vec<usize>,
@@ -68,7 +68,7 @@ pub(super) enum StopPhase {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct PoolSlot {
     connection: Option<Arc<Connection>>,
     in_flight: Option<InFlightRequest>,
     /// A rejection received on this connection is being confirmed.
@@ -94,7 +94,7 @@ pub(super) enum SlotState {
     Discarded,
 }
 
-impl Slot {
+impl PoolSlot {
     fn empty() -> Self {
         Self { connection: None, in_flight: None, is_confirming: false }
     }
@@ -105,7 +105,7 @@ impl PoolState {
         let slot_count = usize::try_from(connections).unwrap_or(usize::MAX);
         let pool = ConnectionPool {
             request,
-            slots: std::iter::repeat_with(Slot::empty).take(slot_count).collect(),
+            slots: std::iter::repeat_with(PoolSlot::empty).take(slot_count).collect(),
             idle: Vec::with_capacity(slot_count),
             preferred: None,
             dials: DialLimiter::new(connections),
@@ -261,10 +261,10 @@ impl ConnectionPool {
 
     pub(super) fn slot_state(&self, index: usize) -> SlotState {
         match self.slots.get(index) {
-            Some(Slot { in_flight: Some(in_flight), .. }) => {
+            Some(PoolSlot { in_flight: Some(in_flight), .. }) => {
                 SlotState::AwaitingResponse(*in_flight)
             }
-            Some(Slot { connection: Some(_), .. }) => SlotState::Idle,
+            Some(PoolSlot { connection: Some(_), .. }) => SlotState::Idle,
             _ => SlotState::Discarded,
         }
     }
@@ -289,7 +289,7 @@ impl ConnectionPool {
     /// Removes a connection. Returns its order without a response, if any.
     pub(super) fn remove_connection(&mut self, index: usize) -> Option<InFlightRequest> {
         let _was_idle = self.take_idle(index);
-        let slot = std::mem::replace(self.slots.get_mut(index)?, Slot::empty());
+        let slot = std::mem::replace(self.slots.get_mut(index)?, PoolSlot::empty());
         slot.in_flight
     }
 }

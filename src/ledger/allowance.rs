@@ -48,16 +48,20 @@ pub enum SharedLimit {
 }
 
 impl SharedLimit {
-    /// Returns the name for counters and log lines.
-    pub const fn name(self) -> &'static str {
+    /// Returns the name for counters and log lines, and the description for summaries.
+    pub(super) const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Total => "shared_total",
-            Self::PerHour => "shared_per_hour",
-            Self::PerDay => "shared_per_day",
-            Self::EntryQuantity => "shared_max_quantity",
-            Self::EntryTotal => "shared_max_total",
-            Self::GroupQuantity => "shared_group_max_quantity",
-            Self::GroupTotal => "shared_group_max_total",
+            Self::Total => ("shared_total", "would exceed this bot's slice of total"),
+            Self::PerHour => ("shared_per_hour", "would exceed this bot's slice of per_hour"),
+            Self::PerDay => ("shared_per_day", "would exceed this bot's slice of per_day"),
+            Self::EntryQuantity => ("shared_max_quantity", "over this bot's slice of max_quantity"),
+            Self::EntryTotal => ("shared_max_total", "over this bot's slice of max_total"),
+            Self::GroupQuantity => {
+                ("shared_group_max_quantity", "over the slice of max_quantity of its group")
+            }
+            Self::GroupTotal => {
+                ("shared_group_max_total", "over the slice of max_total of its group")
+            }
         }
     }
 }

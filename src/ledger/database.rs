@@ -111,7 +111,7 @@ pub(super) struct IntentRow {
 
 impl IntentRow {
     pub(super) fn of(intent: &Intent, number: i64) -> Self {
-        let (listing, state) = (intent.id.to_string(), intent.state.to_string());
+        let (listing, state) = (intent.id.to_string(), intent.state.as_str().to_owned());
         let (price, approved) = (intent.price, intent.approved);
         let key_price = intent.key().price.unwrap_or_default();
         Self { number, listing, state, price, approved, key_price }

@@ -99,7 +99,7 @@ impl OrderState {
         matches!(self, Self::Bought | Self::Completed | Self::Returning)
     }
 
-    /// Returns the word used in tables and files.
+    /// Returns the word of the database, JSON and CSV.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
@@ -149,9 +149,17 @@ impl Release {
     }
 }
 
+/// The word for text, which differs from that of the files.
 impl fmt::Display for OrderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        f.pad(match self {
+            Self::Reserved | Self::Sent => "in flight",
+            Self::Rejected => "rejected",
+            Self::NotSent => "not sent",
+            Self::Completed => "delivered",
+            Self::NotBought => "not bought",
+            Self::Bought | Self::Unknown | Self::Returning | Self::Returned => self.as_str(),
+        })
     }
 }
 
@@ -583,6 +591,21 @@ impl StorageFault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_word_of_a_state_in_text_is_not_that_of_the_files() {
+        let words = [
+            (OrderState::Sent, "sent", "in flight"),
+            (OrderState::Rejected, "refused", "rejected"),
+            (OrderState::NotSent, "not_sent", "not sent"),
+            (OrderState::Completed, "completed", "delivered"),
+            (OrderState::NotBought, "not_bought", "not bought"),
+            (OrderState::Unknown, "unknown", "unknown"),
+        ];
+        for (state, word, text) in words {
+            assert_eq!((state.as_str(), &*state.to_string()), (word, text));
+        }
+    }
 
     #[test]
     fn every_fault_has_a_unique_code_and_bit() {

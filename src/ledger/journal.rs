@@ -246,8 +246,8 @@ impl Journal {
         if !self.is_failing {
             self.is_failing = true;
             tracing::error!(
-                "The ledger's intent file cannot be written: {error}. Nothing is ordered until a \
-                 write succeeds"
+                "The ledger's intent file cannot be written: {error}. What to do: check the free \
+                 space and the permissions of SNIPER_DATA. Nothing is ordered until a write succeeds"
             );
         }
     }

@@ -512,6 +512,12 @@ impl Ledger {
         OrderTotals::of(newest_first.take_while(|intent| first <= intent.sequence))
     }
 
+    /// Returns the totals of the orders before this number.
+    pub fn totals_before(&self, first: Sequence) -> OrderTotals {
+        let oldest_first = self.state.intents().iter();
+        OrderTotals::of(oldest_first.take_while(|intent| intent.sequence < first))
+    }
+
     pub fn next_sequence(&self) -> Sequence {
         self.state.next_sequence()
     }

@@ -259,7 +259,7 @@ impl ApprovedOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RiskRejection {
     /// Ordering is halted until the operator resumes it.
-    #[error("ordering halted")]
+    #[error("ordering halted; to continue, run `sniper resume`")]
     Halted,
     /// The account has not been compared with the ledger since the start.
     #[error("the account is still being checked (about 1 s after each start)")]
@@ -278,10 +278,10 @@ pub enum RiskRejection {
     Full { max: u32 },
     /// The listing was requested before. No listing is requested twice, nor at another price unless
     /// it was certainly not bought before.
-    #[error("this listing was requested before")]
+    #[error("this listing was ordered before")]
     AlreadyRequested,
     /// The listing was requested at too many prices.
-    #[error("this listing was requested {max} times at other prices")]
+    #[error("this listing was ordered {max} times at other prices")]
     RepricedTooOften { max: u32 },
     /// The listing may have been requested before a power loss.
     #[error("created before {barrier}, so it may have been ordered before the power loss")]
@@ -351,35 +351,50 @@ pub enum RiskRejection {
 impl RiskRejection {
     /// Returns the limit's name, for counters and log lines.
     pub const fn name(&self) -> &'static str {
+        self.words().0
+    }
+
+    /// Describes skipped listings with this reason, for summaries.
+    pub const fn summary(&self) -> &'static str {
+        self.words().1
+    }
+
+    const fn words(&self) -> (&'static str, &'static str) {
+        const LOST: &str = "may have been ordered before a power loss";
+        const RATE: &str = "would exceed [budget] max_buys_per_minute";
         match self {
-            Self::Halted => "halted",
-            Self::NotReconciled => "not_reconciled",
-            Self::Paused { .. } => "paused",
-            Self::Unwritable => "ledger_unwritable",
-            Self::Behind => "ledger_behind",
-            Self::Full { .. } => "ledger_full",
-            Self::AlreadyRequested => "already_requested",
-            Self::RepricedTooOften { .. } => "repriced_too_often",
-            Self::BeforePowerLoss { .. } => "before_power_loss",
-            Self::NoPrice { .. } => "no_price",
-            Self::MaxPrice { .. } => "max_price",
-            Self::NoEntry => "no_entry",
-            Self::EntryQuantity { .. } => "max_quantity",
-            Self::EntryTotal { .. } => "max_total",
-            Self::GroupQuantity { .. } => "group_max_quantity",
-            Self::GroupTotal { .. } => "group_max_total",
-            Self::Total { .. } => "total",
-            Self::PerHour { .. } => "per_hour",
-            Self::PerDay { .. } => "per_day",
-            Self::BalanceUnknown => "balance_unknown",
-            Self::MinBalance { .. } => "min_balance",
-            Self::PerMinute { .. } => "max_buys_per_minute",
-            Self::InFlight { .. } => "max_in_flight",
-            Self::NoSlice => "shared_starting",
-            Self::NoContact { .. } => "shared_no_contact",
-            Self::Standby => "standby",
-            Self::SharedRefused(_) => "shared_refused",
-            Self::SharedAmount { limit, .. } | Self::SharedQuantity { limit, .. } => limit.name(),
+            Self::Halted => ("halted", "ordering was halted"),
+            Self::NotReconciled => ("not_reconciled", "during the startup check of the account"),
+            Self::Paused { .. } => ("paused", "ordering was paused by the market"),
+            Self::Unwritable => ("ledger_unwritable", "the ledger was not writable"),
+            Self::Behind => ("ledger_behind", "the ledger was waiting for the disk"),
+            Self::Full { .. } => ("ledger_full", "the ledger was full"),
+            Self::AlreadyRequested => ("already_requested", "ordered before"),
+            Self::RepricedTooOften { .. } => ("repriced_too_often", "ordered at too many prices"),
+            Self::BeforePowerLoss { .. } => ("before_power_loss", LOST),
+            Self::NoPrice { .. } => ("no_price", "no price"),
+            Self::MaxPrice { .. } => ("max_price", "would exceed [budget] max_price"),
+            Self::NoEntry => ("no_entry", "the entry is not in the ledger"),
+            Self::EntryQuantity { .. } => {
+                ("max_quantity", "would exceed max_quantity of the entry")
+            }
+            Self::EntryTotal { .. } => ("max_total", "would exceed max_total of the entry"),
+            Self::GroupQuantity { .. } => {
+                ("group_max_quantity", "would exceed its group's max_quantity")
+            }
+            Self::GroupTotal { .. } => ("group_max_total", "would exceed max_total of the group"),
+            Self::Total { .. } => ("total", "would exceed [budget] total"),
+            Self::PerHour { .. } => ("per_hour", "would exceed [budget] per_hour"),
+            Self::PerDay { .. } => ("per_day", "would exceed [budget] per_day"),
+            Self::BalanceUnknown => ("balance_unknown", "the balance was unknown"),
+            Self::MinBalance { .. } => ("min_balance", "would go below [budget] min_balance"),
+            Self::PerMinute { .. } => ("max_buys_per_minute", RATE),
+            Self::InFlight { .. } => ("max_in_flight", "would exceed [budget] max_in_flight"),
+            Self::NoSlice => ("shared_starting", "the shared budget was not confirmed yet"),
+            Self::NoContact { .. } => ("shared_no_contact", "no contact with the shared budget"),
+            Self::Standby => ("standby", "this bot was on standby"),
+            Self::SharedRefused(_) => ("shared_refused", "the shared budget refused this bot"),
+            Self::SharedAmount { limit, .. } | Self::SharedQuantity { limit, .. } => limit.words(),
         }
     }
 

@@ -616,6 +616,16 @@ impl OrderTotals {
         totals
     }
 
+    /// Returns what was delivered or refunded since these totals of the same orders.
+    pub fn settled_since(&self, start: &Self) -> Self {
+        Self {
+            delivered: self.delivered.saturating_sub(start.delivered),
+            returned: self.returned.saturating_sub(start.returned),
+            returned_coins: self.returned_coins.saturating_sub(start.returned_coins),
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, order: &Intent) {
         let add = |count: &mut u64, coins: &mut Amount| {
             *count = count.saturating_add(1);

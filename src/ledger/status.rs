@@ -288,6 +288,23 @@ impl LedgerStatus {
     }
 }
 
+impl LedgerStatus {
+    /// Replaces each time by the text that `format` returns, for display.
+    pub fn format_times(&mut self, format: fn(UnixMs) -> String) {
+        let halts = self.halts.iter_mut().map(|halt| &mut halt.since);
+        let reads = self.account_failures.iter_mut().map(|failure| &mut failure.since);
+        let feed = self.feed.iter_mut();
+        let feed = feed.flat_map(|feed| [&mut feed.connected_since, &mut feed.last_listing]);
+        let last_run = self.last_run.iter_mut().map(|run| &mut run.last_record);
+        let shared = self.shared.iter_mut().map(|shared| &mut shared.active_since);
+        let own = [&mut self.paused_until, &mut self.lost_until, &mut self.lost_barrier];
+        let optional = own.into_iter().chain(feed).chain(last_run).chain(shared).flatten();
+        for text in halts.chain(reads).chain(optional) {
+            *text = UnixMs::parse(text).map_or_else(|| text.clone(), format);
+        }
+    }
+}
+
 const fn buying_state(snapshot: &Snapshot, has_failed: bool) -> &'static str {
     if !snapshot.halts.is_empty() {
         "halted"
@@ -585,6 +602,41 @@ mod tests {
         let snapshot = state.snapshot(UnixMs(200_000));
         let text = LedgerStatus::from_snapshot(&snapshot, LIVE, None, UnixMs(0)).to_string();
         assert!(!text.contains("power loss") && !text.contains("not ordered"), "{text}");
+    }
+
+    #[test]
+    fn every_time_of_the_text_can_be_shown_in_another_zone() {
+        let at = || "1970-01-01T00:00:01.000Z".to_owned();
+        let feed = FeedStatus {
+            connected_since: Some(at()),
+            connected_ms: Some(0),
+            last_listing: Some(at()),
+            last_listing_ms: Some(0),
+            ..FeedStatus::default()
+        };
+        let failure = AccountFailure {
+            read: "balance".to_owned(),
+            since: at(),
+            cause: "no answer".to_owned(),
+            remedy: "wait".to_owned(),
+        };
+        let last_run = LastRun { is_clean: true, last_record: Some(at()), last_record_ms: Some(0) };
+        let mut status = LedgerStatus {
+            feed: Some(feed),
+            account_failures: vec![failure],
+            last_run: Some(last_run),
+            paused_until: Some(at()),
+            lost_buys: 1,
+            lost_until: Some(at()),
+            lost_barrier: Some(at()),
+            shared: Some(SharedStatus { active_since: Some(at()), ..SharedStatus::default() }),
+            ..status(LIVE, 1, true, Some(1))
+        };
+        status.halts[0].since = at();
+        assert_eq!(status.to_string().matches(&at()).count(), 9, "{status}");
+        status.format_times(|at| format!("{} ms", at.0));
+        let text = status.to_string();
+        assert_eq!((text.matches("1000 ms").count(), text.contains("Z)")), (9, false), "{text}");
     }
 
     #[test]

@@ -248,7 +248,8 @@ impl WriterState {
     pub(super) fn fail(&self, reason: String) {
         if self.alarm.raise(WRITE_FAILED) {
             tracing::error!(
-                "The ledger cannot be written: {reason}. Nothing is ordered until a write succeeds"
+                "The ledger cannot be written: {reason}. What to do: check the free space and the \
+                 permissions of SNIPER_DATA. Nothing is ordered until a write succeeds"
             );
         }
         *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);

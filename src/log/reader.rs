@@ -1,7 +1,7 @@
 //! State of the reader of a standard stream, and writes with a time limit.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, IsTerminal as _, Write as _},
     os::fd::AsFd,
     sync::mpsc,
     thread,
@@ -51,6 +51,13 @@ impl OutputStream {
     /// Returns `true` if the reader has closed the stream.
     pub fn is_reader_gone(self) -> bool {
         self.reader() == ReaderState::Gone
+    }
+
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Stdout => io::stdout().is_terminal(),
+            Self::Stderr => io::stderr().is_terminal(),
+        }
     }
 
     /// Returns `true` if text may contain colors: on a terminal without `NO_COLOR`, unless `--color`

@@ -241,7 +241,7 @@ impl<B: OrderSender> Engine<B> {
     /// Returns `true` if the record of an order is that of another listing, or of another item than that
     /// of the order, as far as the ledger has stored its name.
     fn is_of_other_item(&self, key: &TradeKey, purchase: &OwnPurchase) -> bool {
-        let ordered = self.names.get(&key.id);
+        let ordered = self.names.get(&key.id).map(String::as_str);
         let names = ordered.zip(purchase.name.as_deref());
         purchase.id != key.id || names.is_some_and(|(ordered, found)| !is_same_item(ordered, found))
     }

@@ -17,6 +17,7 @@ use super::{
     engine::{Candidate, Engine, Executor, Now},
     held::{HeldListing, HeldListings},
     queue::{QueuedListing, WaitReason},
+    stats::CountedReason,
     trade_log,
 };
 use crate::{
@@ -88,7 +89,7 @@ impl<B: OrderSender> Engine<B> {
         let reason_with_wait = ReasonWithWait { reason, waited };
         match reason {
             WaitReason::Rejected(rejection) => {
-                self.stats.skip(rejection.name());
+                self.stats.skip(rejection);
                 let repeats = self.notified.count_rejection(&rejection, now.instant);
                 trade_log::skipped(trade, &reason_with_wait, repeats);
                 self.alert_limit(&rejection, trade, now);
@@ -253,7 +254,7 @@ impl<B: OrderSender> Engine<B> {
         let skipped = self.held.len().saturating_add(self.queue.clear());
         self.held = HeldListings::new(0);
         for _ in 0..skipped {
-            self.stats.skip("stopping");
+            self.stats.skip(CountedReason::STOPPING);
         }
     }
 }

@@ -37,7 +37,7 @@ use super::{
     ordered_item::ItemValues,
     queue::{OrderQueue, WaitReason},
     sharing::EngineSharing,
-    stats::{BoughtItem, SessionStats},
+    stats::{BoughtItem, CountedReason, SessionStats},
     trade_log::{self, MatchedEntry},
 };
 use crate::{
@@ -66,8 +66,8 @@ use crate::{
 pub const SEEN_MAX: usize = 65_536;
 /// Maximum number of listings held until they open.
 pub const HELD_MAX: usize = 4_096;
-/// Maximum number of orders whose item names are kept for later log lines.
-pub const NAMES_MAX: usize = 4_096;
+/// Maximum number of orders whose items are kept for later changes of their state.
+pub const ORDERED_MAX: usize = 4_096;
 /// Maximum number of listings that wait until they can be ordered.
 pub const QUEUED_MAX: usize = 256;
 /// Maximum length of a response body that the ledger keeps for the operator, in bytes.
@@ -156,6 +156,8 @@ pub struct Engine<B> {
     /// Item names of this session's orders and of recent ones before it, for look-ups and later log
     /// lines.
     pub(super) names: HashMap<TradeId, String>,
+    /// Items of this session's orders with a final response, for later changes of their state.
+    pub(super) ordered: HashMap<TradeId, BoughtItem>,
     pub(super) seen: SetAssocCache<()>,
     /// Earliest time of the next cache warming; `None` for at once.
     pub(super) next_cache_warming: Option<Instant>,
@@ -219,6 +221,7 @@ impl<B: OrderSender> Engine<B> {
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
             names,
+            ordered: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, ()),
             next_cache_warming: None,
             needs_cache_warming: false,
@@ -380,7 +383,7 @@ impl<B: OrderSender> Engine<B> {
         let is_deferred =
             self.held.get(&trade.id).is_some() || self.queue.with_id(trade.id).next().is_some();
         let result = match (self.stats.last_skip, &self.executor) {
-            (Some(reason), _) => MatchResult::Skipped(reason),
+            (Some(reason), _) => MatchResult::Skipped(reason.text),
             (None, _) if is_deferred => MatchResult::Waiting,
             (None, Executor::Dry) => MatchResult::WouldBuy,
             (None, Executor::Live(_)) => MatchResult::Ordered,
@@ -433,13 +436,13 @@ impl<B: OrderSender> Engine<B> {
     ) -> Option<WaitReason> {
         let trade = candidate.trade;
         if self.is_stopping {
-            self.stats.skip("stopping");
+            self.stats.skip(CountedReason::STOPPING);
             return None;
         }
         // The ledger would store the id.
         if secret::appears_in(trade.id.as_str()) {
-            self.stats.skip("its id repeats a credential");
-            trade_log::skipped(trade, &"its id contains a credential", Some(0));
+            self.stats.skip(CountedReason::CREDENTIAL);
+            trade_log::skipped(trade, &CountedReason::CREDENTIAL.text, Some(0));
             return None;
         }
         if self.sharing.is_some() && self.is_for_another_bot(trade) {
@@ -452,7 +455,7 @@ impl<B: OrderSender> Engine<B> {
             }
             Eligibility::From(available_at) => self.hold(candidate, available_at, now),
             Eligibility::Never(reason) => {
-                self.stats.skip(reason.name());
+                self.stats.skip(reason);
                 trade_log::skipped(trade, &reason, Some(0));
             }
         }
@@ -594,6 +597,15 @@ impl<B: OrderSender> Engine<B> {
                 trade_log::effects(&effects);
                 self.has_unknown_changed |= !effects.changes.is_empty();
                 for change in &effects.changes {
+                    let ordered = self.ordered.get(&change.id);
+                    // An order without its final response is added with that response.
+                    if let Some(item) = ordered
+                        && change.from == OrderState::Unknown
+                        && change.to.is_charged()
+                        && self.pending.keys().all(|key| key.id != change.id)
+                    {
+                        self.stats.add_purchase(BoughtItem { price: change.price, ..item.clone() });
+                    }
                     self.stats.record_change(change);
                     self.activity.record_change(change);
                     trade_log::change(change, self.names.get(&change.id).map(String::as_str));
@@ -629,9 +641,6 @@ impl<B: OrderSender> Engine<B> {
         self.has_unknown_changed |=
             matches!(report.outcome, Outcome::Unknown(_) | Outcome::Bought { .. });
         self.stats.record_outcome(&report.outcome);
-        if self.names.len() < NAMES_MAX {
-            self.names.insert(report.key.id, pending.market_name.clone());
-        }
         // The account should soon show what was or may have been spent. After a rejection it is read
         // at the usual interval.
         self.needs_refresh |= match report.outcome {
@@ -658,17 +667,36 @@ impl<B: OrderSender> Engine<B> {
         self.activity.set_outcome(&report.key, &report.outcome, response_time);
         let order = (pending.market_name.as_str(), pending.price);
         self.alert_outcome(&report.outcome, order, snapshot.as_ref(), now.wall);
-        if let Outcome::Bought { price, .. } = report.outcome {
-            self.stats.add_purchase(BoughtItem {
-                id: report.key.id,
-                market_name: pending.market_name,
-                price: price.unwrap_or(pending.price),
-                reference: item.reference,
-                margin: item.margin,
-                steps: pending.steps,
-                response_time,
-                is_cancelled: false,
-            });
+        let bought = BoughtItem {
+            id: report.key.id,
+            at: now.wall,
+            entry: item.entry,
+            market_name: pending.market_name,
+            price: pending.price,
+            reference: item.reference,
+            margin: item.margin,
+            steps: pending.steps,
+            response_time,
+            is_cancelled: false,
+        };
+        self.keep_ordered(bought, report);
+    }
+
+    /// Keeps the item of an order for later changes, and for the summary if it is bought: by this
+    /// response, or by a list of purchases that was read before it.
+    fn keep_ordered(&mut self, item: BoughtItem, report: &OrderReport) {
+        let order = self.ledger.state().order(&report.key);
+        let charged = order.filter(|order| order.state.is_charged()).map(|order| order.price);
+        let price = match report.outcome {
+            Outcome::Bought { price, .. } => price.or(charged).or(Some(item.price)),
+            _ => charged,
+        };
+        if let Some(price) = price {
+            self.stats.add_purchase(BoughtItem { price, ..item.clone() });
+        }
+        if self.ordered.len() < ORDERED_MAX {
+            self.names.insert(item.id, item.market_name.clone());
+            self.ordered.insert(item.id, item);
         }
     }
 

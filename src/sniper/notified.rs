@@ -636,7 +636,9 @@ mod tests {
             by: "me".to_owned(),
         };
         session.lines.take("INFO");
-        for (id, cause) in [("a", "order a is sent"), ("b", "no order"), ("lost", "--not-bought")] {
+        for (id, cause) in
+            [("a", "order a is in flight"), ("b", "no order"), ("lost", "--not-bought")]
+        {
             let reply = session.request(resolve(id));
             let ControlReply::Cannot(why) = reply else { panic!("{reply:?}") };
             assert!(why.contains(cause), "{why}");

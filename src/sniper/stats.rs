@@ -7,23 +7,79 @@
 //!    `matched = bought + rejected + unknown + not_sent + would_buy + skipped + in progress`.
 //! 2. Memory is bounded for any input.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{borrow::Borrow, collections::BTreeMap, time::Duration};
 
+use serde::{Serialize, Serializer};
+
+use super::eligibility::SkipReason;
 use crate::{
     domain::latency::{LatencyBreakdown, LatencyHistogram},
     domain::money::{Amount, Percent},
     domain::outcome::{Outcome, Unknown},
+    domain::time::UnixMs,
     domain::trade::TradeId,
-    ledger::{OrderState, OrderedReference, StateChange},
+    ledger::{OrderState, OrderedReference, RiskRejection, StateChange},
 };
 
 /// Maximum number of purchases that a session keeps for its summary. All are counted.
 pub const PURCHASES_KEPT_MAX: usize = 1_000;
 
+/// Reason of a skipped listing: its name in JSON and metrics, and its description in text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CountedReason {
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+impl CountedReason {
+    pub(super) const STOPPING: Self = Self { name: "stopping", text: "the bot was stopping" };
+    pub(super) const CREDENTIAL: Self =
+        Self { name: "its id repeats a credential", text: "its id contains a credential" };
+}
+
+impl From<&'static str> for CountedReason {
+    fn from(name: &'static str) -> Self {
+        Self { name, text: name }
+    }
+}
+
+impl From<SkipReason> for CountedReason {
+    fn from(reason: SkipReason) -> Self {
+        let text = match reason {
+            SkipReason::CannotJoin => "the market did not allow buying it",
+            SkipReason::Markup { .. } => "the markup did not match the prices",
+            _ => reason.name(),
+        };
+        Self { name: reason.name(), text }
+    }
+}
+
+impl From<RiskRejection> for CountedReason {
+    fn from(rejection: RiskRejection) -> Self {
+        Self { name: rejection.name(), text: rejection.summary() }
+    }
+}
+
+impl Borrow<str> for CountedReason {
+    fn borrow(&self) -> &str {
+        self.name
+    }
+}
+
+impl Serialize for CountedReason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
+    }
+}
+
 /// Item that was bought in this session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoughtItem {
     pub id: TradeId,
+    /// Time of the final response to its order.
+    pub at: UnixMs,
+    /// Label of the whitelist entry.
+    pub entry: String,
     /// Untrusted text of the market.
     pub market_name: String,
     pub price: Amount,
@@ -61,9 +117,9 @@ pub struct SessionStats {
     /// Dry run: orders that would have been sent.
     pub would_buy: u64,
     /// Matched listings that were not ordered, by reason.
-    pub skipped: BTreeMap<&'static str, u64>,
+    pub skipped: BTreeMap<CountedReason, u64>,
     /// Reason of the last one.
-    pub last_skip: Option<&'static str>,
+    pub last_skip: Option<CountedReason>,
     /// Rejected orders by reason.
     pub rejections: BTreeMap<&'static str, u64>,
     /// Unknown orders of any session that the account showed as bought.
@@ -84,7 +140,8 @@ pub struct SessionStats {
 
 impl SessionStats {
     /// Counts a matched listing that was not ordered.
-    pub fn skip(&mut self, reason: &'static str) {
+    pub fn skip(&mut self, reason: impl Into<CountedReason>) {
+        let reason = reason.into();
         self.last_skip = Some(reason);
         let count = self.skipped.entry(reason).or_default();
         *count = count.saturating_add(1);
@@ -104,7 +161,7 @@ impl SessionStats {
                 increment(self.rejections.entry(reason.name()).or_default());
             }
             Outcome::NotSent(_) => {
-                self.last_skip = Some("not sent");
+                self.last_skip = Some("not sent".into());
                 increment(&mut self.not_sent);
             }
             Outcome::Unknown(reason) => {
@@ -148,6 +205,7 @@ mod tests {
     use super::*;
     use crate::domain::latency::RxTimestamps;
     use crate::domain::outcome::{NotSent, RejectReason};
+    use crate::ledger::allowance::SharedLimit;
 
     const TEN: Amount = Amount::from_cents(1_000);
 
@@ -171,6 +229,8 @@ mod tests {
         let now = Instant::now();
         let bought = BoughtItem {
             id: TradeId::new("a").unwrap(),
+            at: UnixMs(0),
+            entry: String::new(),
             market_name: String::new(),
             price: TEN,
             reference: None,
@@ -190,6 +250,33 @@ mod tests {
             stats.add_purchase(bought.clone());
         }
         assert_eq!(stats.purchases.len(), PURCHASES_KEPT_MAX);
+    }
+
+    #[test]
+    fn a_reason_has_a_name_for_json_and_a_text_for_users() {
+        let mut stats = SessionStats::default();
+        stats.skip(RiskRejection::Standby);
+        stats.skip(RiskRejection::RepricedTooOften { max: 3 });
+        stats.skip(RiskRejection::SharedQuantity {
+            limit: SharedLimit::GroupQuantity,
+            bought: 1,
+            slice: 1,
+        });
+        stats.skip(SkipReason::CannotJoin);
+        stats.skip(CountedReason::STOPPING);
+        let json = serde_json::to_value(&stats.skipped).unwrap();
+        assert_eq!((&json["standby"], &json["repriced_too_often"]), (&1.into(), &1.into()));
+        let texts: Vec<&str> = stats.skipped.keys().map(|reason| reason.text).collect();
+        assert_eq!(
+            texts,
+            [
+                "the market did not allow buying it",
+                "ordered at too many prices",
+                "over the slice of max_quantity of its group",
+                "this bot was on standby",
+                "the bot was stopping",
+            ]
+        );
     }
 
     #[test]

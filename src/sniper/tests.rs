@@ -1,6 +1,7 @@
 //! Tests of the engine with an order sender that only records its orders.
 
 mod paused;
+mod purchases;
 mod shared;
 
 use std::{
@@ -771,9 +772,7 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
         let user = User {
             id: id.to_owned(),
             balance: Some(Amount::from_cents(balance)),
-            balance_error: None,
-            is_flagged: None,
-            daily_withdraw_limit: None,
+            ..User::default()
         };
         let exchange = ClockExchange { sent: instant, received: instant };
         let reading = UserReading { user, as_of: wall, exchange, date: None };

@@ -7,6 +7,7 @@ use tracing::{Level, debug, error, info, warn};
 
 use crate::{
     account::{ReadKind, purchases::UnknownStatus},
+    clock,
     domain::account::User,
     domain::item_name::Wear,
     domain::latency::LatencyBreakdown,
@@ -348,7 +349,8 @@ pub(super) fn effects(effects: &Effects) {
         );
     }
     if let Some(until) = effects.paused_until {
-        warn!("Ordering paused by the market: it resumes at {until}");
+        let wait = format_duration(until.since(clock::now()));
+        warn!("Ordering paused by the market: resumes in {wait}");
     }
 }
 
@@ -370,7 +372,8 @@ pub(super) fn signed_in(user: &User, clock_width: Option<Duration>) {
         Some(width) => format!(" (server clock known to within {})", format_latency(width)),
         None => String::new(),
     };
-    info!("Signed in: {balance}{flagged}{clock}");
+    let name = user.name.iter().map(|name| format!("{}, ", Escaped(name)));
+    info!("Signed in: {}{balance}{flagged}{clock}", name.collect::<String>());
 }
 
 /// Logs a read of the account that began to fail, or whose cause changed.

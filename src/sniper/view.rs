@@ -203,7 +203,7 @@ impl<B: OrderSender> Engine<B> {
             unknown_messages,
             not_sent,
             would_buy,
-            skipped: skipped.iter().map(|(reason, count)| (*reason, *count)).collect(),
+            skipped: skipped.iter().map(|(reason, count)| (reason.name, *count)).collect(),
             waiting: self.held.len().saturating_add(self.queue.len()),
         }
     }

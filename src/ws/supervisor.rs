@@ -266,7 +266,11 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                 }
                 Ok(successor) => {
                     let mut old = std::mem::replace(&mut session, successor);
-                    let next = self.next_rotation(now(), session.max_age());
+                    // A slow address stays avoided, because the system's order begins with it again.
+                    let next = Rotation {
+                        order: rotation.order,
+                        ..self.next_rotation(now(), session.max_age())
+                    };
                     let done = std::mem::replace(&mut rotation, next);
                     let mut old_arrival_stats = ArrivalStats::default();
                     let mut old_handler =

@@ -235,13 +235,12 @@ fn run(
     runtime.block_on(async {
         let mut feed = Feed::new(Csgoroll::new(&config), config);
         let filler = feed.fill_gaps();
-        let mut session =
-            TradingSession::start_with(&feed, filler, SessionStart::default()).unwrap();
+        let mut session = TradingSession::start(&feed, filler, SessionStart::default()).unwrap();
         started.send(session.dashboard_address().unwrap()).unwrap();
         let (sniper, mut shutdown) = (session.sniper(), Shutdown::without_signals(None));
+        let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
         let ended = tokio::select! {
-            gave_up = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
-            ended = session.run(&mut shutdown) => ended,
+            ended = session.run_with(trading, &mut shutdown) => ended,
             _ = stopped => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
         };
         drop(sniper);

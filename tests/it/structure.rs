@@ -15,7 +15,7 @@ const STD_NAMES: [&str; 20] = [
     "Future", "Hash", "Instant", "Iterator", "Option", "Ord", "Ordering", "Path", "Rc", "Vec",
 ];
 /// Modules with the client's wire formats, which the simulator must not share: a misreading of the
-/// marketplace would be on both sides. `protocol` is the future place of `ws::protocol`.
+/// marketplace would be on both sides.
 const CLIENT_MODULES: [&str; 8] =
     ["json", "prices", "net", "markets", "protocol", "ws", "execution", "account"];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
@@ -194,8 +194,9 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
 const MARKETS: [&str; 3] = ["csgoroll", "lis_skins", "waxpeer"];
 
 /// Places that may name a market, besides its own folders: the modules that contain these, the
-/// settings, the one `match` of the program, and the sources of reference prices, which are sites of
-/// the same names.
+/// settings, the two places that choose a market's type (`main.rs`, and the simulator of a market in
+/// `commands/simulated_market.rs`), and the sources of reference prices, which are sites of the same
+/// names.
 const MARKET_PLACES: [&str; 7] = [
     "src/markets/mod.rs",
     "src/sim/mod.rs",
@@ -268,6 +269,21 @@ fn a_type_name_means_one_thing() {
     assert!(places.len() > 100, "the types were not found");
     places.retain(|name, at| at.len() > 1 && !MODULE_TYPE_NAMES.contains(&name.as_str()));
     assert!(places.len() <= REPEATED_TYPE_NAMES_MAX, "{places:#?}");
+    let sources = sources();
+    let code_of = |path: &String| sources.iter().find(|source| source.path == *path).map(code);
+    for (name, at) in &places {
+        for (file, other) in at.iter().flat_map(|file| at.iter().map(move |other| (file, other))) {
+            let is_mixed = file != other && names_module(&code_of(file).unwrap(), other);
+            assert!(!is_mixed, "{file} imports {other}, and both declare {name}");
+        }
+    }
+}
+
+/// Returns `true` if a file's code names items of another file's module.
+fn names_module(code: &str, path: &str) -> bool {
+    let prefix = format!("{}::", module(path).last().unwrap());
+    let is_whole = |at: usize| !code[..at].chars().next_back().is_some_and(is_word);
+    code.match_indices(&prefix).any(|(at, _)| is_whole(at))
 }
 
 #[test]
@@ -311,6 +327,8 @@ fn these_checks_find_what_they_look_for() {
         1
     );
     assert_eq!(shared("use super::super::super::json::Cursor;\n"), 1);
+    assert!(names_module("use super::{credential::Credential};", "src/config/credential.rs"));
+    assert!(!names_module("use super::bad_credential::A;", "src/config/credential.rs"));
     let named = |text: &str| market_names("csgoroll", &source(text)).len();
     assert_eq!(named("use crate::markets::csgoroll::Csgoroll;\n"), 1);
     assert_eq!(named("/// Watches CSGORoll.\nfn f() {}\n"), 1);

@@ -282,3 +282,28 @@ fn a_download_shows_progress_on_a_terminal_only() {
     assert!(piped.stderr.is_empty(), "{}", String::from_utf8_lossy(&piped.stderr));
     assert!(piped.stdout.starts_with(b"slow: "), "{}", String::from_utf8_lossy(&piped.stdout));
 }
+
+/// Times are local and lines that need attention are colored, unless the user decides otherwise.
+#[test]
+fn times_and_colors_on_a_terminal_follow_the_options() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(
+        directory.path().join(".env"),
+        "CSGOROLL_WS_URL=ws://127.0.0.1:9/\nCSGOROLL_HTTP_URL=http://127.0.0.1:9/\n",
+    )
+    .unwrap();
+    let line_of = |args: &[&str], text: &str| {
+        let (controller, program) = terminal();
+        let all = [&["env", "TZ=JST-9", env!("CARGO_BIN_EXE_sniper")], args].concat();
+        let _running = start(&all, directory.path(), &program);
+        line_with(text, &mut BufReader::new(controller))
+    };
+    let time = |args: &[&str]| line_of(args, " Mode: ").split(' ').next().unwrap().to_owned();
+    assert!(time(&["run"]).ends_with("+09:00"), "{}", time(&["run"]));
+    let utc = time(&["run", "--utc"]);
+    assert!(sniper::domain::time::UnixMs::parse(&utc).is_some(), "{utc}");
+    let valid = "The settings are valid.";
+    assert_eq!(line_of(&["check"], valid), format!("{valid}\r\n"));
+    let colored = line_of(&["check", "--color", "always"], valid);
+    assert_eq!(colored, format!("\u{1b}[32m{valid}\u{1b}[0m\r\n"));
+}

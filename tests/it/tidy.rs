@@ -173,6 +173,7 @@ const SLEEPING: &[&str] = &[
     "tests/it/terminal.rs",
     "tests/long/feed.rs",
     "tests/shared/database.rs",
+    "tests/long/session/mod.rs",
     "tests/long/session/standstill.rs",
     "tests/long/session/volume.rs",
 ];

@@ -28,7 +28,10 @@ use crate::{
         AccountReader, IncompleteReason, LookBack, PurchasesReading, ReadFailure,
         purchases::UnknownStatus,
     },
-    alerts::channel::{AlertChannel, CheckFailure},
+    alerts::{
+        channel::{AlertChannel, CheckFailure},
+        service::free_bytes,
+    },
     clock,
     config::{Config, load::make_directory},
     domain::account::{BalanceError, User},
@@ -573,12 +576,6 @@ fn disk(directory: &Path) -> DoctorStep {
             "set SNIPER_DATA to a writable directory on a disk with free space",
         ),
     }
-}
-
-/// Returns the free space of the file system that contains this directory.
-fn free_bytes(directory: &Path) -> Option<u64> {
-    let stat = rustix::fs::statvfs(directory).ok()?;
-    stat.f_bavail.checked_mul(stat.f_frsize)
 }
 
 fn write_and_remove(directory: &Path) -> io::Result<()> {

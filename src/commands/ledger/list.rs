@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::orders::cell;
 use crate::{
-    commands::local_time::format_local,
+    clock::format_local,
     domain::item_name::Wear,
     domain::percent_rule::PriceCurrency,
     domain::time::UnixMs,
     domain::unit,
     ledger::{
-        OrderState, OrderTotals, OrderedItem, OrderedReference, Sequence, error::LedgerError,
-        intent::Intent, reader::LedgerReader,
+        OrderTotals, OrderedItem, OrderedReference, Sequence, error::LedgerError, intent::Intent,
+        reader::LedgerReader,
     },
     text::{Escaped, counted},
 };
@@ -119,7 +119,7 @@ impl ListedOrder {
             sequence.to_string(),
             id.to_string(),
             reserved_at.to_string(),
-            state.to_string(),
+            state.as_str().to_owned(),
             price.to_string(),
             entry,
         ]
@@ -153,25 +153,13 @@ impl ListedOrder {
         let reference = reference.map(ToString::to_string).into_iter().chain(margin);
         [
             format_local(reserved_at),
-            state_word(state).to_owned(),
+            state.to_string(),
             price.to_string(),
             cut(&name, ITEM_CHARS_MAX),
             float.unwrap_or_default(),
             cut(&shown(&self.entry), ENTRY_CHARS_MAX),
             reference.collect::<Vec<_>>().join(", "),
         ]
-    }
-}
-
-/// Word of a state in text; JSON and CSV have the word of the database.
-pub(super) const fn state_word(state: OrderState) -> &'static str {
-    match state {
-        OrderState::Reserved | OrderState::Sent => "in flight",
-        OrderState::Completed => "delivered",
-        OrderState::Rejected => "rejected",
-        OrderState::NotSent => "not sent",
-        OrderState::NotBought => "not bought",
-        state => state.as_str(),
     }
 }
 

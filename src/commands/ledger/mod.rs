@@ -24,7 +24,7 @@ use self::{
 use super::{
     AppError, CommandContext,
     progress::{Progress, ProgressCount, ProgressCounter},
-    report::escape_controls,
+    report::{self, escape_controls},
     status::{Standing, StandingProblems, request_status, stopped_status},
 };
 use crate::{
@@ -304,7 +304,8 @@ impl LedgerCommands<'_> {
     /// Returns the halts of the bots and of the ledger. A status that cannot be read counts as one
     /// without halts, because the request itself reports the error.
     fn current_halts(&self) -> Vec<HaltStatus> {
-        let standing = Standing::of(self.folder, self.state, self.now).unwrap_or_default();
+        let mut standing = Standing::of(self.folder, self.state, self.now).unwrap_or_default();
+        standing.format_times();
         let all = [standing.live, standing.stopped, standing.dry];
         all.into_iter().flatten().flat_map(|status| status.halts).collect()
     }
@@ -322,6 +323,7 @@ impl LedgerCommands<'_> {
             stopped.for_each(|stopped| stopped.prices = (self.stored_prices)());
         }
         let value = standing.to_json().map_err(io::Error::other)?;
+        standing.format_times();
         self.print(&value, &standing.to_string())?;
         Ok(StandingProblems(standing.problems()))
     }
@@ -341,7 +343,9 @@ impl LedgerCommands<'_> {
 
     fn overview(&mut self) -> Result<(), LedgerCommandError> {
         let mut reader = self.open_reader()?;
-        let overview = LedgerTable::of(&mut reader, self.now);
+        let offset_s: fn(UnixMs) -> i32 =
+            if self.as_json { |_at| 0 } else { |at| clock::local(at).offset_s };
+        let overview = LedgerTable::of(&mut reader, self.now, offset_s);
         self.print(&overview.to_json(), &overview.to_string())
     }
 
@@ -376,12 +380,11 @@ impl LedgerCommands<'_> {
         });
         let corrections: Vec<String> = corrections
             .map(|correction| {
-                format!(
-                    "{} {}: {}",
-                    correction.at,
-                    Escaped(&correction.operator),
-                    correction.verdict
-                )
+                let at = match self.as_json {
+                    true => correction.at.to_string(),
+                    false => clock::format_local(correction.at),
+                };
+                format!("{at} {}: {}", Escaped(&correction.operator), correction.verdict)
             })
             .collect();
         let mut value = last.to_json();
@@ -540,7 +543,7 @@ impl LedgerCommands<'_> {
         if self.as_json {
             writeln!(self.out, "{}", escape_controls(&value.to_string()))?;
         } else {
-            self.out.write_all(text.as_bytes())?;
+            self.out.write_all(report::colored(text).as_bytes())?;
         }
         Ok(())
     }

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use super::list::{ITEM_COLUMNS, add_item, item_columns};
 use crate::{
-    domain::{money::Amount, time::UnixMs},
+    clock,
+    domain::{
+        money::Amount,
+        time::{OffsetTime, UnixMs},
+    },
     ledger::{
         OrderTotals, OrderedItem,
         error::LedgerError,
@@ -20,6 +24,12 @@ use crate::{
 };
 
 const DAY_MS: i64 = 86_400_000;
+
+/// Returns the begin of a day in the zone that has these offsets from UTC.
+fn begin_of_day(day: i64, offset_s: fn(UnixMs) -> i32) -> UnixMs {
+    let utc = UnixMs(day.saturating_mul(DAY_MS));
+    UnixMs(utc.0.saturating_sub(i64::from(offset_s(utc)).saturating_mul(1_000)))
+}
 
 /// First columns of the CSV. Those of the item follow.
 const COLUMNS: &str = "number,listing,entry,approved,price,state,reserved_at,sent_at,\
@@ -81,7 +91,7 @@ impl ExportRow {
             self.entry.clone(),
             self.intent.approved.to_string(),
             self.intent.price.to_string(),
-            self.intent.state.to_string(),
+            self.intent.state.as_str().to_owned(),
             self.intent.reserved_at.to_string(),
             timestamp(self.details.sent_at),
             timestamp(self.details.answered_at),
@@ -101,7 +111,7 @@ impl ExportRow {
             text.push_str(&format!("{name:<15} {}\n", Escaped(value)));
         };
         line("listing", self.intent.id.as_str());
-        line("state", self.intent.state.as_str());
+        line("state", &self.intent.state.to_string());
         if let Some(item) = &self.item {
             line("item", &item.name);
             item.float.iter().for_each(|float| line("float", float));
@@ -116,7 +126,7 @@ impl ExportRow {
         if let Some(margin) = self.item.as_ref().and_then(|item| item.margin) {
             line("margin", &format!("{margin} %"));
         }
-        line("approved at", &self.intent.reserved_at.to_string());
+        line("approved at", &clock::format_local(self.intent.reserved_at));
         let times = [
             ("sent at", self.details.sent_at),
             ("response at", self.details.answered_at),
@@ -124,7 +134,7 @@ impl ExportRow {
         ];
         for (name, at) in times {
             if let Some(at) = at {
-                line(name, &at.to_string());
+                line(name, &clock::format_local(at));
             }
         }
         for (name, value) in
@@ -182,16 +192,20 @@ pub(super) struct LedgerTable {
     week: OrderTotals,
     all_time: OrderTotals,
     status: LedgerStatus,
+    /// Offset of the zone of the days from UTC.
+    zone: String,
     /// Label, quantity and spent coins of each whitelist entry with orders that count.
     entries: Vec<(String, u32, Amount)>,
 }
 
 impl LedgerTable {
-    pub(super) fn of(reader: &mut LedgerReader, now: UnixMs) -> Self {
-        let day = now.0.div_euclid(DAY_MS);
+    /// `offset_s`: offset of the zone of the days from UTC, in seconds.
+    pub(super) fn of(reader: &mut LedgerReader, now: UnixMs, offset_s: fn(UnixMs) -> i32) -> Self {
+        let here = OffsetTime { at: now, offset_s: offset_s(now) };
+        let day = here.day();
         // The first of January 1970 was a Thursday.
         let monday = day.saturating_sub(day.saturating_add(3).rem_euclid(7));
-        let begin = |day: i64| UnixMs(day.saturating_mul(DAY_MS));
+        let begin = |day: i64| begin_of_day(day, offset_s);
         let state = reader.state();
         let mut entries: Vec<_> = state
             .entries()
@@ -202,7 +216,7 @@ impl LedgerTable {
         let (today, week) = (totals_since(state, begin(day)), totals_since(state, begin(monday)));
         let all_time = OrderTotals::of(state.intents().iter());
         let status = LedgerStatus::from_snapshot(&reader.state_mut().snapshot(now), "", None, now);
-        Self { today, week, all_time, status, entries }
+        Self { today, week, all_time, status, zone: here.zone(), entries }
     }
 
     pub(super) fn to_json(&self) -> Value {
@@ -224,7 +238,14 @@ impl LedgerTable {
 
 impl fmt::Display for LedgerTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<20} {:>14} {:>14} {:>14}", "(UTC)", "today", "this week", "all time")?;
+        writeln!(
+            f,
+            "(UTC{:<16} {:>14} {:>14} {:>14}",
+            format!("{})", self.zone),
+            "today",
+            "this week",
+            "all time"
+        )?;
         let columns = [self.today, self.week, self.all_time];
         let mut row = |name: &str, value: fn(&OrderTotals) -> String| {
             let [today, week, all_time] = columns.each_ref().map(value);
@@ -267,6 +288,13 @@ impl fmt::Display for LedgerTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_begins_at_midnight_of_its_zone() {
+        assert_eq!(begin_of_day(1, |_at| 0), UnixMs(DAY_MS));
+        assert_eq!(begin_of_day(1, |_at| 3_600), UnixMs(DAY_MS - 3_600_000));
+        assert_eq!(begin_of_day(1, |_at| -3_600), UnixMs(DAY_MS + 3_600_000));
+    }
 
     #[test]
     fn a_csv_cell_is_neither_a_formula_nor_a_terminal_escape() {

@@ -177,7 +177,7 @@ fn list_prints_each_order_with_its_item_and_the_reference_that_decided() {
     let text = list(folder.path(), false, None, false);
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("time") && lines[0].ends_with("reference"), "{text}");
-    let time = crate::commands::local_time::format_local(after(5));
+    let time = clock::format_local(after(5));
     let bought = lines[2];
     assert!(
         bought.starts_with(&format!("{time}  bought     20.00  AK-47 | Redline (Field-Tested)")),
@@ -266,7 +266,7 @@ fn a_correction_needs_confirmation_and_records_the_operator() {
     );
     let again = resolve_confirmed("listing-1").unwrap_err().to_string();
     let reason = "--bought and --not-bought apply to unknown orders only";
-    assert_eq!(again, format!("order listing-1 is not_bought, nothing was changed: {reason}"));
+    assert_eq!(again, format!("order listing-1 is not bought, nothing was changed: {reason}"));
     assert!(
         resolve_confirmed("listing-9").unwrap_err().to_string().contains("no order for listing")
     );

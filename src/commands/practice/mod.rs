@@ -19,7 +19,7 @@ use super::{
     AppError, CommandContext, block_on_core, known_names,
     reload::SettingsSource,
     run::{RunArgs, SessionResult, StopSignals},
-    simulated_market::SimulatedMarket,
+    simulated_market::AnySimulator,
     summary::{SimulatedMarketCounts, Summary},
 };
 use crate::{
@@ -139,7 +139,7 @@ impl PracticeEnvironment {
 
 /// A running simulated market, and the settings to trade on it.
 struct Practice {
-    market: SimulatedMarket,
+    market: AnySimulator,
     loaded: Loaded,
     environment: PracticeEnvironment,
     /// For the log, which starts later.
@@ -169,7 +169,7 @@ impl Practice {
         if sim.practice.as_ref().is_none_or(|items| items.is_empty()) {
             warnings.push("The simulated market has none of the items of the whitelist".to_owned());
         }
-        let market = SimulatedMarket::start(market, sim)?;
+        let market = AnySimulator::start(market, sim)?;
         environment.variables = market.environment();
         let loaded = settings(&environment)?;
         let endpoints = &loaded.config.endpoints;

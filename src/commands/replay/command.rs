@@ -12,7 +12,6 @@ use crate::{
         capture::MarketSource,
         progress::{Progress, ProgressCount, ProgressCounter},
         report,
-        summary::describe_skip,
     },
     config::Config,
     domain::time::UnixMs,
@@ -182,7 +181,7 @@ impl DecisionLines<'_> {
         if waiting > 0 {
             line(waiting, "still waiting at the end");
         }
-        let skipped = stats.skipped.iter().map(|(reason, count)| (describe_skip(reason), *count));
+        let skipped = stats.skipped.iter().map(|(reason, count)| (reason.text, *count));
         text.push_str(&reasons("skipped", skipped.collect()));
         let mismatches = self.mismatches.iter().map(|(reason, count)| (*reason, *count));
         text.push_str(&reasons("named by an entry that did not match", mismatches.collect()));
@@ -257,9 +256,7 @@ impl DecisionLine {
                 share = entry.and_then(|entry| Some(prices.decided(entry, trade)?.share));
                 let margin = prices.margin(trade).map(|margin| format!("margin {margin} %"));
                 let (word, reason) = match result {
-                    ReplayOutcome::Skipped(reason) => {
-                        ("SKIPPED", Some(describe_skip(reason).to_owned()))
-                    }
+                    ReplayOutcome::Skipped(reason) => ("SKIPPED", Some(reason.text.to_owned())),
                     ReplayOutcome::Waits => match eligibility {
                         Some(Eligibility::From(at)) => ("WAIT", Some(format!("opens at {at}"))),
                         _ => ("WAIT", None),

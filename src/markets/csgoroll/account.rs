@@ -6,7 +6,8 @@ use super::{DECIMALS, listing};
 use crate::{
     config::Generation,
     domain::account::{
-        BalanceError, NextPage, OwnPurchase, PAGE_CURSOR_BYTES_MAX, Page, STATUS_CHARS_MAX, User,
+        BalanceError, NextPage, OwnPurchase, PAGE_CURSOR_BYTES_MAX, Page, STATUS_CHARS_MAX,
+        USER_NAME_CHARS_MAX, User,
     },
     domain::money::Amount,
     domain::time::UnixMs,
@@ -85,6 +86,7 @@ pub fn read_current_user(body: &str) -> Result<User, ReadError> {
     let limit = user.number("dailyWithdrawLimit");
     Ok(User {
         id: id.ok_or(ReadError::Shape)?,
+        name: user.get("name").map(|name: String| name.chars().take(USER_NAME_CHARS_MAX).collect()),
         balance,
         balance_error,
         is_flagged: user.get("suspectedTrader"),
@@ -252,7 +254,7 @@ mod tests {
             "dailyWithdrawLimit":1000.5,"wallets":[{"id":"1","name":"VAULT","amount":9},
             {"id":"2","name":"MAIN","amount":12.349}]}}}"#;
         let user = read_current_user(body).unwrap();
-        assert_eq!(user.id, "VXNlcjox");
+        assert_eq!((&*user.id, user.name.as_deref()), ("VXNlcjox", Some("x")));
         assert_eq!(user.balance, Some(Amount::from_cents(1_234)));
         assert_eq!(user.is_flagged, Some(true));
         assert_eq!(user.daily_withdraw_limit, Some(Amount::from_cents(100_050)));

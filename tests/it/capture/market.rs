@@ -11,9 +11,9 @@ use std::{
 use sniper::{
     commands::{
         capture::source::CaptureSource,
-        replay::{ReplayRules, replay},
+        replay::{ReplayOutcome, ReplayRules, replay},
         run::SessionRecording,
-        session::TradingSession,
+        session::{SessionStart, TradingSession},
     },
     config::{Config, Credential, Endpoints, Mode, Sources},
     domain::trade::TradeEvent,
@@ -102,7 +102,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
     let filler = feed.fill_gaps();
     // Back-filled listings arrive over HTTP and are not part of a recording of the feed.
     feed.backfill = None;
-    let session = TradingSession::start(&feed, filler).unwrap();
+    let session = TradingSession::start(&feed, filler, SessionStart::default()).unwrap();
     let recording = SessionRecording::start(&feed, true).unwrap();
     let sniper = session.sniper();
     let decided = RefCell::new(Vec::new());
@@ -232,7 +232,7 @@ async fn a_blocked_disk_does_not_delay_orders() {
     let setup = RecordingConfig::new(workspace.path().join("rec"), vec![source]);
     let recording = ActiveRecording::start(setup, disk.clone()).unwrap();
     assert!(feed.metrics.set_recorder(Arc::new(recording.recorder(0))));
-    let mut session = TradingSession::start(&feed, filler).unwrap();
+    let mut session = TradingSession::start(&feed, filler, SessionStart::default()).unwrap();
     let sniper = session.sniper();
     let mut stop = sniper::shutdown::Shutdown::without_signals(None);
     let running = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
@@ -255,4 +255,49 @@ async fn a_blocked_disk_does_not_delay_orders() {
     );
     assert!(recording.finish(ended).unwrap());
     assert!(raws(&directory).len() > 5, "queued messages are written after the release");
+}
+
+/// The recording has two compressed parts of one file, two connections and no marks of reads.
+#[test]
+fn a_recording_of_version_0_1_0_is_read_and_replayed() {
+    const RULES: &str = "[[whitelist]]\nitem = \"AK-47 | Redline\"\nmax_price = 12\n\
+                         max_markup_percent = 2\nmax_quantity = 10\n";
+    let workspace = TempDir::new().unwrap();
+    fs::write(workspace.path().join("sniper.toml"), RULES).unwrap();
+    let sources = Sources {
+        lookup: &|_name| None,
+        directory: workspace.path(),
+        config_file: None,
+        live: false,
+        decimals: |_market| sniper::markets::csgoroll::DECIMALS,
+    };
+    let config = Config::load(&sources).unwrap().config;
+    let recording = Recording::open("tests/fixtures/recording-0.1.0").unwrap();
+    assert!(recording.is_complete());
+    assert_eq!(recording.sources()[0].symbol, "CSGOROLL");
+    let messages: Vec<_> = recording.messages().map(Result::unwrap).collect();
+    let arrived: Vec<_> = messages.iter().map(|message| (message.conn, message.more)).collect();
+    assert_eq!(arrived, [(1, false), (1, false), (1, false), (2, false), (2, false)]);
+    assert_eq!(messages[0].ns, 1_772_359_200_120_000_000);
+    let rules = ReplayRules::new(
+        Arc::new(Whitelist::new(config.whitelist.to_vec())),
+        config.budget.clone(),
+    );
+    let mut decided = Vec::new();
+    let played = replay(&Csgoroll::new(&config), &recording, &rules, |decision| {
+        decided.push((decision.trade.id.to_string(), decision.result));
+    })
+    .unwrap();
+    let id = |last: char| format!("VHJhZGU6OTAwMDAwMD{last}");
+    assert_eq!(
+        decided,
+        [
+            (id('E'), ReplayOutcome::Ordered),
+            (id('I'), ReplayOutcome::NoMatch),
+            (id('M'), ReplayOutcome::NoMatch),
+            (id('Q'), ReplayOutcome::Ordered),
+        ]
+    );
+    assert_eq!((played.messages, played.duplicates, played.unreadable), (5, 1, 0));
+    assert_eq!(played.stats.would_spend.to_string(), "19.65");
 }

@@ -7,7 +7,7 @@ use sniper::{
     commands::{
         replay::{ReplayPrices, ReplayResult, ReplayRules, input::ReplayInput, replay},
         run::SessionRecording,
-        session::TradingSession,
+        session::{SessionStart, TradingSession},
     },
     config::{Config, Sources},
     domain::trade::TradeEvent,
@@ -135,7 +135,7 @@ async fn record(market: &SimServer, config: Config) -> (Decisions, PathBuf) {
     let filler = feed.fill_gaps();
     // Back-filled listings arrive over HTTP and are not part of a recording of the feed.
     feed.backfill = None;
-    let session = TradingSession::start(&feed, filler).unwrap();
+    let session = TradingSession::start(&feed, filler, SessionStart::default()).unwrap();
     let recording = SessionRecording::start(&feed, true).unwrap();
     let sniper = session.sniper();
     recording.record_prices(&feed.config.prices.sources, &sniper);

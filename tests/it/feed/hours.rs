@@ -10,6 +10,7 @@ use std::{
 
 use sniper::{
     config::{Config, FeedConfig},
+    net::dial::AddressOrder,
     ws::policy::ReconnectionLimits,
 };
 use tokio::{
@@ -19,7 +20,7 @@ use tokio::{
 
 use super::{
     Log, config, feed_of,
-    memory::{HOUR, MemoryDialer, default_config, run, without_rotation},
+    memory::{HOUR, MemoryDialer, PEER, default_config, run, without_rotation},
     peer::{Frame, Peer, batch, frame},
 };
 
@@ -237,4 +238,17 @@ async fn a_connection_that_is_always_last_is_replaced_and_a_punctual_one_is_not(
     assert_eq!(feed.metrics.rotations.load(Relaxed), 0);
     assert_eq!(feed.metrics.gaps.load(Relaxed), 0);
     log.assert_contains("Connection replaced because it was always the last one [connection 2]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_keeps_avoiding_the_address_that_was_always_last() {
+    let (epoch, late) = (Instant::now(), Duration::from_millis(5));
+    let dialer = MemoryDialer::play(move |number, peer| {
+        deliver(peer, epoch, if number == 1 { late } else { Duration::ZERO })
+    });
+    let feed = FeedConfig { connections: 2, max_age: HOUR, ..FeedConfig::default() };
+    let feed = feed_of(Config { feed, ..default_config() });
+    run(&feed, &dialer, Duration::from_secs(70 * 60)).await;
+    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(PEER));
+    assert_eq!(dialer.orders(), [system, system, avoid, system, avoid]);
 }

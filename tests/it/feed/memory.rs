@@ -2,8 +2,9 @@
 
 use std::{
     cell::RefCell,
+    net::{IpAddr, Ipv4Addr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -13,6 +14,7 @@ use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
     markets::csgoroll::Csgoroll,
+    net::dial::AddressOrder,
     ws::{
         self, Feed, FeedError,
         connect::{ConnectProgress, Dial},
@@ -28,6 +30,9 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// Capacity of a connection in each direction, in bytes.
 const BUFFER: usize = 256 * 1024;
 
+/// Address of every connection.
+pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 type Script = Arc<
     dyn Fn(usize, Peer<DuplexStream>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
         + Send
@@ -39,6 +44,7 @@ type Script = Arc<
 pub(crate) struct MemoryDialer {
     script: Script,
     dials: Arc<AtomicUsize>,
+    orders: Arc<Mutex<Vec<AddressOrder>>>,
 }
 
 impl MemoryDialer {
@@ -48,11 +54,16 @@ impl MemoryDialer {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let script: Script = Arc::new(move |number, peer| Box::pin(script(number, peer)));
-        Self { script, dials: Arc::default() }
+        Self { script, dials: Arc::default(), orders: Arc::default() }
     }
 
     pub(crate) fn dials(&self) -> usize {
         self.dials.load(Relaxed)
+    }
+
+    /// Returns the order of the addresses of each dial.
+    pub(crate) fn orders(&self) -> Vec<AddressOrder> {
+        self.orders.lock().unwrap().clone()
     }
 }
 
@@ -63,6 +74,19 @@ impl Dial for MemoryDialer {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         tokio::spawn((self.script)(self.dials.fetch_add(1, Relaxed), Peer::new(theirs)));
         Ok(ours)
+    }
+
+    async fn dial_in_order(
+        &self,
+        progress: &ConnectProgress,
+        order: AddressOrder,
+    ) -> Result<DuplexStream, FeedError> {
+        self.orders.lock().unwrap().push(order);
+        self.dial(progress).await
+    }
+
+    fn peer(_stream: &DuplexStream) -> Option<IpAddr> {
+        Some(PEER)
     }
 
     fn host(&self) -> String {

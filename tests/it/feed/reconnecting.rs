@@ -1,9 +1,9 @@
 //! Reconnects: delays, backoff resets, close codes, credentials and the circuit breaker.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use sniper::{
-    config::{Config, Credential, CredentialSource},
+    config::{Config, Credential, CredentialSource, Market},
     ws::policy::ReconnectionLimits,
 };
 
@@ -12,6 +12,12 @@ use super::{
     peer::{Server, batch, frame},
     quick, until, until_given_up,
 };
+
+/// Source of the session `new`, without a file.
+fn new_session() -> CredentialSource {
+    let fixed = Credential::from_session("new").ok().map(|new| (new, "CSGOROLL_SESSION"));
+    CredentialSource { market: Market::Csgoroll, directory: PathBuf::from("missing"), fixed }
+}
 
 #[tokio::test]
 async fn a_server_that_accepts_and_closes_is_dialed_at_doubling_intervals() {
@@ -185,7 +191,7 @@ async fn a_401_suspends_the_feed_and_rereads_the_credential() {
         ReconnectionLimits { circuit_breaker_cooldown: Duration::from_millis(700), ..quick() };
     let feed = feed_of(Config {
         credential: Credential::from_session("old").ok(),
-        credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
+        credential_source: Some(new_session()),
         ..config(&server.address, limits)
     });
     during(&feed, server.wait_for_dials(2)).await;
@@ -208,7 +214,7 @@ async fn a_4403_close_is_retried_with_a_reread_credential() {
     .await;
     let feed = feed_of(Config {
         credential: Credential::from_session("old").ok(),
-        credential_source: Some(CredentialSource::new(|| Credential::from_session("new").ok())),
+        credential_source: Some(new_session()),
         ..config(&server.address, quick())
     });
     during(&feed, server.wait_for_dials(2)).await;

@@ -6,7 +6,7 @@ use sniper::{
     account::{
         AccountReader, PollConfig, ReadFailure, RefreshRequests, look_up_orders, poll_account,
     },
-    commands::session::{SessionEnd, TradingSession},
+    commands::session::{SessionEnd, SessionStart, TradingSession},
     commands::summary::Summary,
     config::{Budget, Config, Credential, Endpoints, Mode},
     domain::money::Amount,
@@ -89,17 +89,17 @@ impl OtherBot {
         let mut shutdown = Shutdown::without_signals(None);
         let mut feed = Feed::new(OtherMarket, self.config.clone());
         let backfill = feed.fill_gaps();
-        let mut session = TradingSession::start(&feed, backfill).unwrap();
+        let mut session = TradingSession::start(&feed, backfill, SessionStart::default()).unwrap();
         session.announce();
         let sniper = session.sniper();
         let scenario = async {
             until(|| is_reconciled(&sniper) && market.has_subscriber()).await;
             scenario(&sniper).await;
         };
+        let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
         let ended = tokio::select! {
             biased;
-            gave_up = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)) => SessionEnd::GaveUp(gave_up),
-            ended = session.run(&mut shutdown) => ended,
+            ended = session.run_with(trading, &mut shutdown) => ended,
             () = scenario => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
         };
         assert!(matches!(ended, SessionEnd::Stopped(_)), "{ended}");

@@ -140,7 +140,7 @@ impl TestBot {
         let mut feed = Feed::new(Csgoroll::new(&self.config), self.config.clone());
         let filler = feed.fill_gaps();
         let options = SessionStart { shared_group: self.group.clone(), ..SessionStart::default() };
-        let mut session = TradingSession::start_with(&feed, filler, options).unwrap();
+        let mut session = TradingSession::start(&feed, filler, options).unwrap();
         let sniper = session.sniper();
         let on_trade = |trade: Trade<'_>| {
             observe(&trade);
@@ -148,8 +148,7 @@ impl TestBot {
         };
         let ended = tokio::select! {
             biased;
-            gave_up = ws::run_with_reconnect(&feed, on_trade) => SessionEnd::GaveUp(gave_up),
-            ended = session.run(&mut stop) => ended,
+            ended = session.run_with(ws::run_with_reconnect(&feed, on_trade), &mut stop) => ended,
             () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
         };
         session.finish(ended).await

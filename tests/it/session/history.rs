@@ -92,6 +92,12 @@ fn check(directory: &Path) {
     let line = text.lines().nth(1).unwrap();
     assert!(code == Some(0) && line.contains(" +09:00  bought"), "{text}");
     assert!(line.ends_with(REFERENCE), "{text}");
+    let (_, utc) = command(directory, &["ledger", "list", "--utc"]);
+    assert!(utc.contains(" +00:00  bought"), "{utc}");
+    let (_, shown) = command(directory, &["ledger", "show", "1"]);
+    assert!(shown.contains("\napproved at     2") && shown.contains(" +09:00\n"), "{shown}");
+    let (_, totals) = command(directory, &["ledger"]);
+    assert!(totals.starts_with("(UTC+09:00) "), "{totals}");
     let profit = json(directory, &["profit"]);
     let compared = &profit["compared"];
     assert_eq!((&compared["paid"], &compared["worth"]), (&"10.15".into(), &"19.50".into()));
@@ -100,6 +106,7 @@ fn check(directory: &Path) {
     assert!(code == Some(0) && text.contains("+9.35  +92.11 %"), "{text}");
     let (_, status) = command(directory, &["status"]);
     assert!(status.contains("\nprices          fresh "), "{status}");
+    assert!(status.contains(" +09:00") && !status.contains("Z)"), "{status}");
     let stale = "old too old (2 h 0 min, limit 1 h 0 min): 1 entry that needs it sends no orders";
     assert!(status.contains(stale), "{status}");
     let prices = &json(directory, &["status"])["prices"];
@@ -127,8 +134,12 @@ async fn purchases_are_listed_and_compared_with_prices_beside_a_bot_and_after_it
     assert_eq!(program.ended().await, Some(0), "{}", program.err());
     let purchase = program.summary()["purchases"][0].clone();
     assert_eq!((&purchase["percent"], &purchase["margin"]), (&"50.75".into(), &"92.11".into()));
+    assert_eq!(purchase["entry"], "redline");
     drop(market);
     check(&directory);
     let (code, text) = command(&directory, &["ledger", "verify"]);
     assert_eq!(code, Some(0), "{text}");
+    let directory = std::mem::replace(&mut program.directory, tempfile::tempdir().unwrap());
+    let again = Program::at(directory, &["run", "--live"], "info");
+    until(|| again.out().contains(" total (10.15 of it spent before), keep ")).await;
 }

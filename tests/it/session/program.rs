@@ -137,7 +137,7 @@ async fn a_run_logs_its_main_events_in_order() {
         "Feed: ws://127.0.0.1:",
         "Whitelist: 1 ent",
         "Limits: 1000.00 per item",
-        "Signed in: balance 500.00 coins (server clock known to within ",
+        "Signed in: practice, balance 500.00 coins (server clock known to within ",
         "BUY sent     10.15  AK-47 | Redline (FT)  float ",
         "  limit ",
         "  [redline]  ",

@@ -11,7 +11,11 @@ mod process;
 mod standstill;
 mod volume;
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 use sniper::sim::{Fault, SimServer, SimSettings, faults::FaultKind};
@@ -74,4 +78,48 @@ async fn a_signal_waits_up_to_ten_seconds_for_responses() {
         }
     });
     futures_util::future::join_all(all).await;
+}
+
+/// Standard output is full and is not read, so the line about the order in flight is not shown.
+#[tokio::test]
+async fn a_second_signal_names_the_order_in_flight_while_stdout_is_blocked() {
+    let faults = vec![Fault::always(FaultKind::Hang)];
+    let market = SimServer::start(SimSettings { faults, ..quiet() }).unwrap();
+    let limits = AMPLE_LIMITS.replace("total = 100000", "total = 15");
+    let prepared = Program::start(&market, &limits, &["check"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // The capacity of a pipe.
+    writer.write_all(&vec![b'\n'; 65_536]).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(["run", "--live"])
+        .current_dir(prepared.directory.path())
+        .env_clear()
+        .env("XDG_STATE_HOME", prepared.directory.path().join("state"))
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until(|| {
+        if market.stats().feeds_subscribed == 1 && market.history().orders().count() == 0 {
+            market.list_items(vec![redline(1_015)]);
+        }
+        market.history().orders().count() > 0
+    })
+    .await;
+    let pid = child.id().to_string();
+    let interrupt = || Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(interrupt().success());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(child.try_wait().unwrap().is_none(), "the program did not wait for the response");
+    assert!(interrupt().success());
+    let signaled = Instant::now();
+    until(|| child.try_wait().unwrap().is_some()).await;
+    assert!(signaled.elapsed() < Duration::from_secs(5), "{:?}", signaled.elapsed());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}");
+    let line = "Quit immediately (second signal: Ctrl-C). 1 order has no response: 10.15 ";
+    assert!(text.contains(line), "{text}");
+    drop(reader);
 }
