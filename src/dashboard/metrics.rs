@@ -150,7 +150,7 @@ fn orders(text: &mut Exposition, view: &SessionView) {
         ("would_buy", would_buy),
     ];
     let samples = outcomes.map(|(name, count)| (label("outcome", name), whole(count)));
-    text.metric(("sniper_orders_total", "counter"), "Orders by their response.", &samples);
+    text.metric(("sniper_orders_total", "counter"), "Orders by their outcome.", &samples);
     let samples = SKIP_REASONS.map(|reason| {
         let skipped = view.counts.skipped.iter();
         let counts = skipped.filter(|(name, _)| skip_reason(name) == reason);

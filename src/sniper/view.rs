@@ -41,6 +41,8 @@ pub const GROUPS_MAX: usize = 100;
 /// Counts of one whitelist entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryCounts {
+    /// Position in the whitelist.
+    pub index: usize,
     /// Listings of this session that matched it.
     pub matched: u64,
     /// Orders over the life of the ledger.
@@ -61,7 +63,9 @@ pub struct SessionCounts {
     pub listings: u64,
     pub matched: u64,
     pub unreadable: u64,
+    /// Unknown orders that turned out bought are in it, those of earlier sessions included.
     pub bought: u64,
+    pub returned: u64,
     pub rejected: u64,
     pub unknown: u64,
     pub not_sent: u64,
@@ -88,7 +92,7 @@ pub struct SessionView {
     pub matches: Vec<RecentMatch>,
     pub near_misses: Vec<NearMiss>,
     pub whitelist: Arc<Whitelist>,
-    /// The first [`ENTRIES_MAX`] entries.
+    /// [`ENTRIES_MAX`] entries, in their order: those that matched or bought, and then the first.
     pub entries: Vec<EntryCounts>,
     /// The first [`GROUPS_MAX`] groups.
     pub groups: Vec<GroupCounts>,
@@ -165,17 +169,13 @@ impl<B: OrderSender> Engine<B> {
         status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
         status.shared = self.shared_status();
         self.show_failing_reads(&mut status);
-        let usage = |index| self.ledger.state().entry_usage(index).unwrap_or_default();
-        let counts = self.match_counts.iter().take(ENTRIES_MAX).enumerate();
-        let counts =
-            counts.map(|(index, matched)| EntryCounts { matched: *matched, used: usage(index) });
         let groups = self.ledger.state().groups();
         let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {
             at: now.wall,
             is_live,
             running,
-            entries: counts.collect(),
+            entries: self.shown_entries(),
             groups: groups.take(GROUPS_MAX).collect(),
             counts: self.counts(),
             latency: self.stats.latency.buckets(),
@@ -188,15 +188,32 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    fn shown_entries(&self) -> Vec<EntryCounts> {
+        let (mut shown, mut others) = (Vec::new(), Vec::new());
+        for (index, matched) in self.match_counts.iter().copied().enumerate() {
+            let used = self.ledger.state().entry_usage(index).unwrap_or_default();
+            let is_used = matched > 0 || used.quantity > 0;
+            let list = if is_used { &mut shown } else { &mut others };
+            if list.len() < ENTRIES_MAX {
+                list.push(EntryCounts { index, matched, used });
+            }
+        }
+        others.truncate(ENTRIES_MAX.saturating_sub(shown.len()));
+        shown.append(&mut others);
+        shown.sort_unstable_by_key(|entry| entry.index);
+        shown
+    }
+
     fn counts(&self) -> SessionCounts {
-        let SessionStats { listings, matched, unreadable, bought, rejected, .. } = self.stats;
+        let SessionStats { listings, matched, unreadable, returned, rejected, .. } = self.stats;
         let SessionStats { unknown, not_sent, would_buy, .. } = self.stats;
         let skipped = &self.stats.skipped;
         SessionCounts {
             listings,
             matched,
             unreadable,
-            bought,
+            bought: self.stats.bought_in_all(),
+            returned,
             rejected,
             unknown,
             not_sent,
