@@ -280,7 +280,10 @@ pub enum HaltReason {
     #[error("requested by {0}")]
     Operator(Operator),
     /// The balance fell by more than the recorded orders explain.
-    #[error("the balance is {actual}, but at least {expected} was expected")]
+    #[error(
+        "the balance is {actual}, {} less than the {expected} expected at least",
+        expected.saturating_sub(*actual)
+    )]
     BalanceDrop {
         /// Lowest balance that the recorded orders explain.
         expected: Amount,
@@ -294,7 +297,10 @@ pub enum HaltReason {
     #[error("the account owns {id}, although its order was rejected or not sent")]
     Contradiction { id: TradeId },
     /// The price is higher than the approved one.
-    #[error("{id} cost {paid}, but only {approved} was approved")]
+    #[error(
+        "{id} cost {paid}, but only {approved} was approved ({} too much)",
+        paid.saturating_sub(*approved)
+    )]
     Price { id: TradeId, approved: Amount, paid: Amount },
     /// An order of unknown outcome is not among the account's trades, yet coins are missing.
     #[error(

@@ -174,6 +174,17 @@ impl<B: OrderSender> Engine<B> {
     /// Compares halts, balance, prices and ledger with the last tick, and publishes the figures.
     pub(super) fn watch_for_alerts(&mut self, snapshot: &Snapshot, now: Now) {
         let since = *self.alerting.sources_since.get_or_insert(now.instant);
+        let alerting = &mut self.alerting;
+        if alerting.checked_at.is_none() && (snapshot.unknown > 0 || snapshot.loss.count > 0) {
+            let (orders, coins, lost) = (snapshot.unknown, snapshot.unknown_coins, snapshot.loss);
+            let event = || AlertEvent::Unresolved { orders, coins, lost };
+            alerting.sender.emit(now.wall, event);
+        }
+        if alerting.sender.take_new_channel() {
+            alerting.halts.clear();
+            alerting.stale.fill(false);
+            (alerting.low_until, alerting.has_ledger_failed) = (None, false);
+        }
         self.watch_halts(&snapshot.halts, now.wall);
         self.watch_balance(snapshot, now.wall);
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
@@ -200,7 +211,7 @@ impl<B: OrderSender> Engine<B> {
             is_halted: !snapshot.halts.is_empty(),
             would_buy: stats.would_buy,
             listings: stats.listings,
-            bought: stats.bought.saturating_add(stats.resolved_bought),
+            bought: stats.bought_in_all(),
             rejected: stats.rejected,
             unknown: stats.unknown,
             skipped: stats.skipped_total(),
@@ -288,7 +299,7 @@ mod tests {
             trade::{KeyedBy, TradeId},
         },
         execution::response::SentRequest,
-        ledger::{ApprovedOrder, Ledger, Operator},
+        ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
         prices::{BookTable, PriceBook, PriceTable},
         whitelist::{
             Whitelist,
@@ -468,5 +479,77 @@ mod tests {
         assert_eq!(change(Unknown, Bought), ["bought"]);
         assert_eq!(change(Unknown, NotBought), ["unknown"]);
         assert_eq!(change(Bought, Completed), [""; 0]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_unresolved_is_reported_once_at_the_start() {
+        let coins = Amount::from_cents(10_000);
+        let mut watched = Watched::new(Budget {
+            max_price: coins,
+            total: coins,
+            max_buys_per_minute: 9,
+            max_in_flight: 9,
+            ..Budget::default()
+        });
+        let now = watched.now().wall;
+        let (id, price, keyed_by) =
+            (TradeId::new("a").unwrap(), Amount::from_cents(500), KeyedBy::Id);
+        let request = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
+        let ledger = watched.engine.ledger();
+        let _approved = ledger.reserve(request, now).unwrap();
+        let unknown = Outcome::Unknown(crate::domain::outcome::Unknown::Cut);
+        let _effects = ledger.settle(&request.key(), &unknown, now).unwrap();
+        let snapshot = watched.engine.ledger().snapshot(now);
+        let moment = watched.now();
+        watched.engine.watch_for_alerts(&snapshot, moment);
+        let events: Vec<AlertEvent> = watched.events.try_iter().map(|it| it.event).collect();
+        let lost = snapshot.loss;
+        assert_eq!(events, [AlertEvent::Unresolved { orders: 1, coins: price, lost }]);
+        watched.engine.alerting.sender.add_channel();
+        assert_eq!(watched.tick(10), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_channel_is_told_of_halts_and_a_low_balance() {
+        let mut watched =
+            Watched::new(Budget { min_balance: Amount::from_cents(500), ..Budget::default() });
+        let now = watched.now().wall;
+        let _effects = watched.engine.ledger().set_balance(Amount::from_cents(499), now, now);
+        let _effects = watched.engine.ledger().halt(HaltReason::OtherAccount, now);
+        assert_eq!(watched.tick(1), ["halted", "balance_low"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+        watched.engine.alerting.sender.add_channel();
+        assert_eq!(watched.tick(1), ["halted", "balance_low"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_written_is_reported_and_its_end_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, elsewhere) = (directory.path().join("data"), directory.path().join("elsewhere"));
+        let location = crate::ledger::LedgerLocation {
+            folder: data.clone(),
+            host: "market.example".to_owned(),
+            boot: None,
+            uptime_ms: None,
+        };
+        let mut watched = Watched::new(Budget::default());
+        let now = watched.now().wall;
+        watched.engine.ledger =
+            Ledger::open(&location, Budget::default(), &[entry()], now).unwrap();
+        assert_eq!(watched.tick(5), [""; 0]);
+        let mut until_reported = |from, to| {
+            std::fs::rename(from, to).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                let kinds = watched.tick(5);
+                if !kinds.is_empty() || deadline < Instant::now() {
+                    return kinds;
+                }
+                std::thread::yield_now();
+            }
+        };
+        assert_eq!(until_reported(&data, &elsewhere), ["disk"]);
+        assert_eq!(until_reported(&elsewhere, &data), ["disk"], "it is over");
     }
 }
