@@ -111,6 +111,8 @@ pub enum AlertEvent {
     Halted {
         since: UnixMs,
         reason: HaltReason,
+        /// The reason with its item. Untrusted.
+        text: String,
     },
     Resumed,
     /// The market rejects the feed's connection until the user acts.
@@ -367,10 +369,10 @@ impl AlertEvent {
                 order.line(),
                 market_text(reason)
             ),
-            Self::Halted { since, reason } => {
-                let (reason, remedy) = (market_text(&reason.to_string()), reason.remedy());
+            Self::Halted { since, reason, text } => {
+                let (text, remedy) = (market_text(text), reason.remedy());
                 format!(
-                    "{reason}.\nHalted since {since}. What to do: {remedy}. Still watching, sending no \
+                    "{text}.\nHalted since {since}. What to do: {remedy}. Still watching, sending no \
                      orders."
                 )
             }
@@ -454,9 +456,9 @@ impl AlertEvent {
             set("price", order.price.to_string().into());
         }
         match self {
-            Self::Halted { since, reason } => {
+            Self::Halted { since, reason, text } => {
                 set("since", since.to_string().into());
-                set("reason", printable(&reason.to_string()).into());
+                set("reason", printable(text).into());
                 set("remedy", reason.remedy().into());
             }
             Self::Rejected { reason, .. } => {
@@ -626,8 +628,9 @@ mod tests {
 
     #[test]
     fn a_halt_because_of_the_credential_or_a_challenge_has_its_own_kind() {
-        let kind = |reason| {
-            let event = AlertEvent::Halted { since: UnixMs(0), reason };
+        let kind = |reason: HaltReason| {
+            let text = reason.to_string();
+            let event = AlertEvent::Halted { since: UnixMs(0), reason, text };
             assert_eq!(event.edge(), Edge::Begins(Condition::Halt));
             event.kind()
         };

@@ -626,7 +626,8 @@ mod tests {
     }
 
     fn halted() -> AlertEvent {
-        AlertEvent::Halted { since: NOON, reason: HaltReason::OtherAccount }
+        let (reason, text) = (HaltReason::OtherAccount, "another account".to_owned());
+        AlertEvent::Halted { since: NOON, reason, text }
     }
 
     fn feed_down() -> AlertEvent {

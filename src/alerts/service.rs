@@ -648,7 +648,7 @@ mod tests {
             sender.emit(clock::wall(), || rejected.clone());
         }
         let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
-        sender.emit(since, || AlertEvent::Halted { since, reason });
+        sender.emit(since, || AlertEvent::Halted { since, reason, text: reason.to_string() });
         sender.emit(since, || AlertEvent::Resumed);
         dispatcher.drain().await;
         assert_eq!(kinds(&mut received), ["halted", "resumed"]);

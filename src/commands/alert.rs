@@ -154,7 +154,8 @@ fn sample(kind: AlertKind) -> AlertEvent {
         balance: Some(Amount::from_cents(43_880)),
     };
     let since = clock::wall();
-    let halted = |reason| AlertEvent::Halted { since, reason };
+    let halted =
+        |reason: HaltReason| AlertEvent::Halted { since, reason, text: reason.to_string() };
     let hour = Duration::from_secs(3_600);
     match kind {
         AlertKind::Started => AlertEvent::Started { is_live: true, entries: 12 },

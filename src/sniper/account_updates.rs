@@ -328,6 +328,7 @@ impl<B: OrderSender> Engine<B> {
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
         if let ControlReply::Done(status) = &mut reply {
+            self.name_halts(status, now);
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
             status.prices = self.price_status(now);

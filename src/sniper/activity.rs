@@ -181,6 +181,10 @@ impl Activity {
         push(&mut self.orders, order, ORDERS_KEPT_MAX);
     }
 
+    pub(super) fn add_purchase(&mut self, order: RecentOrder) {
+        push(&mut self.purchases, order, ORDERS_KEPT_MAX);
+    }
+
     pub(super) fn add_match(&mut self, found: RecentMatch) {
         push(&mut self.matches, found, MATCHES_KEPT_MAX);
     }

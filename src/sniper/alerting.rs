@@ -14,8 +14,10 @@ use crate::{
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::UnixMs,
-    domain::trade::Trade,
-    ledger::{Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange},
+    domain::trade::{Trade, TradeId},
+    ledger::{
+        Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange, status::LedgerStatus,
+    },
 };
 
 /// Minimum interval of alerts about the same limit.
@@ -128,6 +130,24 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Returns the name of the item of an order, if it is known. It is untrusted.
+    pub(super) fn item_name(&self, id: &TradeId) -> Option<&str> {
+        self.names.get(id).map(String::as_str)
+    }
+
+    /// Describes the reason of a halt with its item.
+    pub fn describe_halt(&self, reason: &HaltReason) -> String {
+        reason.with_item(reason.listing().and_then(|id| self.item_name(&id)))
+    }
+
+    /// Names the items of the halts in a status.
+    pub(super) fn name_halts(&mut self, status: &mut LedgerStatus, now: UnixMs) {
+        let halts = self.ledger.snapshot(now).halts;
+        for (shown, halt) in status.halts.iter_mut().zip(halts) {
+            shown.reason = self.describe_halt(&halt.reason);
+        }
+    }
+
     /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]. Entries and groups share
     /// the interval of a limit, so that many of them cause one alert.
     pub(super) fn alert_limit(&mut self, rejection: &RiskRejection, trade: &Trade<'_>, now: Now) {
@@ -221,18 +241,18 @@ impl<B: OrderSender> Engine<B> {
     }
 
     fn watch_halts(&mut self, halts: &[Halt], now: UnixMs) {
-        let alerting = &mut self.alerting;
-        if halts.is_empty() {
-            if !std::mem::take(&mut alerting.halts).is_empty() {
-                alerting.sender.emit(now, || AlertEvent::Resumed);
-            }
-            return;
+        let alerting = &self.alerting;
+        if halts.is_empty() && !alerting.halts.is_empty() {
+            alerting.sender.emit(now, || AlertEvent::Resumed);
         }
         for Halt { at, reason, .. } in halts {
             if !alerting.halts.contains(reason) {
-                alerting.sender.emit(now, || AlertEvent::Halted { since: *at, reason: *reason });
+                let text = || self.describe_halt(reason);
+                let event = || AlertEvent::Halted { since: *at, reason: *reason, text: text() };
+                alerting.sender.emit(now, event);
             }
         }
+        let alerting = &mut self.alerting;
         // Not only their number: a halt may have replaced another since the last tick.
         if !alerting.halts.iter().eq(halts.iter().map(|halt| &halt.reason)) {
             alerting.halts = halts.iter().map(|halt| halt.reason).collect();
@@ -296,7 +316,7 @@ mod tests {
             outcome::{NotSent, RejectReason},
             percent_rule::CoinUsd,
             server_clock::ServerClock,
-            trade::{KeyedBy, TradeId},
+            trade::KeyedBy,
         },
         execution::response::SentRequest,
         ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
@@ -551,5 +571,21 @@ mod tests {
         };
         assert_eq!(until_reported(&data, &elsewhere), ["disk"]);
         assert_eq!(until_reported(&elsewhere, &data), ["disk"], "it is over");
+    }
+
+    #[test]
+    fn a_halt_is_reported_and_shown_with_the_item_that_it_is_about() {
+        let mut watched = Watched::new(Budget::default());
+        let (id, now) = (TradeId::new("VHJhZGU6OQ").unwrap(), watched.now());
+        watched.engine.names.insert(id, "Glove Case".to_owned());
+        let _effects = watched.engine.ledger().halt(HaltReason::Contradiction { id }, now.wall);
+        let snapshot = watched.engine.ledger().snapshot(now.wall);
+        watched.engine.watch_for_alerts(&snapshot, now);
+        let alert = watched.events.try_recv().unwrap();
+        let feed = crate::ledger::status::FeedStatus::default();
+        let view = watched.engine.view(feed, Duration::ZERO, now);
+        for text in [alert.event.text(), view.status.halts[0].reason.clone()] {
+            assert!(text.contains("\"Glove Case\"") && !text.contains(id.as_str()), "{text}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     OrderSender,
-    activity::{NearMiss, RecentMatch, RecentOrder},
+    activity::{InlineText, NearMiss, ORDERS_KEPT_MAX, OrderProgress, RecentMatch, RecentOrder},
     engine::{Engine, Executor, Now},
     stats::SessionStats,
 };
@@ -24,7 +24,7 @@ use crate::{
     domain::time::UnixMs,
     domain::whitelist_entry::EntryGroup,
     ledger::{
-        Snapshot,
+        Intent, OrderState, Snapshot,
         entries::EntryUsage,
         status::{self, FeedStatus, LedgerStatus},
     },
@@ -165,6 +165,7 @@ impl<B: OrderSender> Engine<B> {
         let mode = if is_live { status::LIVE } else { status::DRY };
         let mut status =
             LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
+        self.name_halts(&mut status, now.wall);
         status.feed = Some(feed);
         status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
         status.shared = self.shared_status();
@@ -186,6 +187,31 @@ impl<B: OrderSender> Engine<B> {
             ledger,
             status,
         }
+    }
+
+    /// Begins to record the recent events, with the purchases of earlier runs before them.
+    pub(super) fn observe(&mut self) {
+        if self.activity.is_observed() {
+            return;
+        }
+        self.activity.observe();
+        let state = self.ledger.state();
+        let orders = state.intents().iter().rev().filter(|order| {
+            order.state.is_open()
+                || matches!(order.state, OrderState::Completed | OrderState::Returned)
+        });
+        let recent = |order: &Intent| RecentOrder {
+            key: order.key(),
+            at: order.reserved_at,
+            item: InlineText::new(self.item_name(&order.id).unwrap_or(order.id.as_str())),
+            entry: InlineText::new(state.label(order)),
+            price: order.price,
+            latency: None,
+            response_time: None,
+            result: OrderProgress::Resolved(order.state),
+        };
+        let past: Vec<RecentOrder> = orders.take(ORDERS_KEPT_MAX).map(recent).collect();
+        past.into_iter().rev().for_each(|order| self.activity.add_purchase(order));
     }
 
     fn shown_entries(&self) -> Vec<EntryCounts> {

@@ -80,6 +80,11 @@ fn bought(cents: i64) -> AlertEvent {
     AlertEvent::Bought { order, left: None }
 }
 
+fn halted() -> AlertEvent {
+    let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
+    AlertEvent::Halted { since, reason, text: reason.to_string() }
+}
+
 #[tokio::test]
 async fn every_kind_of_channel_receives_an_event_as_its_service_expects_it() {
     let receiver = Receiver::start(&[OK]).await;
@@ -238,8 +243,7 @@ async fn a_halt_behind_hundreds_of_events_arrives_and_all_of_them_are_counted() 
     for _ in 0..200 {
         emit(&service, &bought(100));
     }
-    let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
-    emit(&service, &AlertEvent::Halted { since, reason });
+    emit(&service, &halted());
     let received = receiver.wait_for(2).await;
     assert_eq!(received[0].json()["type"], "halted");
     assert_eq!(received[1].json()["data"]["counts"][0]["count"], 200);
@@ -255,8 +259,7 @@ async fn in_the_quiet_hours_nothing_is_sent_until_the_stop_and_then_silently() {
     let quiet_hours = Some(QuietHours { from, until });
     let rules = AlertRules { quiet_hours, ..AlertRules::default() };
     let service = start_with(vec![webhook(&receiver)], rules);
-    let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
-    emit(&service, &AlertEvent::Halted { since, reason });
+    emit(&service, &halted());
     emit(&service, &bought(100));
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(receiver.received().len(), 0);
