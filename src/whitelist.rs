@@ -108,7 +108,10 @@ impl Whitelist {
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             if has_paused && self.paused.contains(index) {
-                decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
+                // As if it were not in the list, so that it hides no mismatch of another one.
+                if matches!(decision, Decision::NotListed) {
+                    decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
+                }
                 continue;
             }
             match mismatch(entry, trade, price, prices) {

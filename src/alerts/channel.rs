@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock,
-    config::alerts::{ChannelConfig, ChannelTarget},
+    config::alerts::{ChannelConfig, ChannelKind, ChannelTarget},
     net::{
         deadline::timeout,
         dial,
@@ -116,8 +116,15 @@ impl AlertChannel {
         let Some(request) = format::check_request(&self.config.target) else {
             return self.connect().await;
         };
+        let kind = self.config.target.kind();
         let result = match self.http.send(&request).await {
-            Ok(reply) => delivery(self.config.target.kind(), &reply.response),
+            // The token may be permitted to write only.
+            Ok(reply) if kind == ChannelKind::Ntfy && reply.response.head.status == 403 => {
+                return Ok("reachable, its topic cannot be read; to check that messages arrive: \
+                           sniper alert test"
+                    .to_owned());
+            }
+            Ok(reply) => delivery(kind, &reply.response),
             Err(error) => without_response(&error),
         };
         let (why, remedy) = match result {

@@ -10,7 +10,7 @@ use crate::{
     domain::outcome::RejectReason,
     domain::time::{UnixMs, format_duration},
     domain::unit,
-    ledger::HaltReason,
+    ledger::{HaltReason, intent::CrashLoss},
     secret,
     text::{counted, is_safe_to_print},
 };
@@ -89,6 +89,13 @@ pub enum AlertEvent {
         order: AlertOrder,
         reason: String,
     },
+    /// Orders of earlier runs whose outcome is unknown at the start.
+    Unresolved {
+        orders: u32,
+        coins: Amount,
+        /// Orders that a power loss may have hidden.
+        lost: CrashLoss,
+    },
     /// An order of unknown outcome was not bought.
     NotBought {
         order: AlertOrder,
@@ -104,6 +111,8 @@ pub enum AlertEvent {
     Halted {
         since: UnixMs,
         reason: HaltReason,
+        /// The reason with its item. Untrusted.
+        text: String,
     },
     Resumed,
     /// The market rejects the feed's connection until the user acts.
@@ -208,7 +217,9 @@ impl AlertEvent {
             Self::Stopped { .. } => AlertKind::Stopped,
             Self::Bought { .. } | Self::WouldBuy { .. } => AlertKind::Bought,
             Self::Rejected { .. } => AlertKind::Rejected,
-            Self::Unknown { .. } | Self::NotBought { .. } => AlertKind::Unknown,
+            Self::Unknown { .. } | Self::Unresolved { .. } | Self::NotBought { .. } => {
+                AlertKind::Unknown
+            }
             Self::Cancelled { .. } | Self::Refunded { .. } => AlertKind::Returned,
             Self::Halted { reason, .. } => match reason {
                 HaltReason::Rejected(
@@ -299,17 +310,18 @@ impl AlertEvent {
             Self::WouldBuy { .. } => "Would buy (dry run)",
             Self::Rejected { .. } => "Rejected",
             Self::Unknown { .. } => "Outcome unknown",
+            Self::Unresolved { .. } => "Orders of an earlier run are unresolved",
             Self::NotBought { .. } => "Unknown order was not bought",
             Self::Cancelled { .. } => "Purchase cancelled",
             Self::Refunded { .. } => "Purchase returned",
             Self::Halted { .. } => match self.kind() {
-                AlertKind::CredentialRefused => "Credential refused, ordering halted",
+                AlertKind::CredentialRefused => "Credential rejected, ordering halted",
                 AlertKind::Challenge => "Challenge, ordering halted",
                 _ => "Ordering halted",
             },
             Self::Resumed => "Ordering resumed",
             Self::FeedBlocked { is_challenge: true, .. } => "Challenge: the feed is blocked",
-            Self::FeedBlocked { is_challenge: false, .. } => "Credential refused by the feed",
+            Self::FeedBlocked { is_challenge: false, .. } => "Credential rejected by the feed",
             Self::FeedDown { .. } => "Feed down",
             Self::FeedBack { .. } => "Feed back",
             Self::LimitReached { limit, .. } => return format!("Limit reached: {limit}"),
@@ -357,10 +369,21 @@ impl AlertEvent {
                 order.line(),
                 market_text(reason)
             ),
-            Self::Halted { reason, .. } => {
-                let (reason, remedy) = (market_text(&reason.to_string()), reason.remedy());
-                format!("{reason}.\nWhat to do: {remedy}. Still watching, sending no orders.")
+            Self::Halted { since, reason, text } => {
+                let (text, remedy) = (market_text(text), reason.remedy());
+                format!(
+                    "{text}.\nHalted since {since}. What to do: {remedy}. Still watching, sending no \
+                     orders."
+                )
             }
+            Self::Unresolved { orders, coins, lost } => format!(
+                "{} of unknown outcome for {coins}, and at most {} for {} that a power loss may have \
+                 hidden.\nThis counts as spent until your account shows the result. To look: sniper \
+                 ledger",
+                counted(*orders, "order", "orders"),
+                counted(lost.count, "order", "orders"),
+                lost.coins
+            ),
             Self::Resumed => "Orders are sent again.".to_owned(),
             _ => self.condition_text(),
         }
@@ -435,13 +458,19 @@ impl AlertEvent {
             set("price", order.price.to_string().into());
         }
         match self {
-            Self::Halted { since, reason } => {
+            Self::Halted { since, reason, text } => {
                 set("since", since.to_string().into());
-                set("reason", printable(&reason.to_string()).into());
+                set("reason", printable(text).into());
                 set("remedy", reason.remedy().into());
             }
             Self::Rejected { reason, .. } => {
                 set("reason", reason.name().into());
+            }
+            Self::Unresolved { orders, coins, lost } => {
+                set("orders", (*orders).into());
+                set("coins", coins.to_string().into());
+                set("lost_orders", lost.count.into());
+                set("lost_coins", lost.coins.to_string().into());
             }
             Self::LimitReached { limit, .. } => {
                 set("limit", (*limit).into());
@@ -520,7 +549,7 @@ impl SessionFigures {
 
 /// Returns a text of the market without credentials, control characters and invisible characters,
 /// and at most [`MARKET_CHARS_MAX`] long.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let masked = secret::mask(text);
     let mut shown = String::new();
     for (count, char) in masked.chars().enumerate() {
@@ -601,8 +630,9 @@ mod tests {
 
     #[test]
     fn a_halt_because_of_the_credential_or_a_challenge_has_its_own_kind() {
-        let kind = |reason| {
-            let event = AlertEvent::Halted { since: UnixMs(0), reason };
+        let kind = |reason: HaltReason| {
+            let text = reason.to_string();
+            let event = AlertEvent::Halted { since: UnixMs(0), reason, text };
             assert_eq!(event.edge(), Edge::Begins(Condition::Halt));
             event.kind()
         };
@@ -623,5 +653,18 @@ mod tests {
         let event = AlertEvent::Bought { order: order("A"), left: Some(left) };
         assert_eq!(event.text(), "12.50  A\nTotal 61.20 of 400.00, balance 438.80");
         assert_eq!(event.data()["price"], "12.50");
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_unresolved_is_named_with_its_coins() {
+        let coins = Amount::from_cents(3_120);
+        let lost =
+            CrashLoss { coins: Amount::from_cents(32_000), count: 64, ..CrashLoss::default() };
+        let event = AlertEvent::Unresolved { orders: 1, coins, lost };
+        let text = event.text();
+        let expected = "1 order of unknown outcome for 31.20, and at most 64 orders for 320.00 that a \
+                        power loss may have hidden.\n";
+        assert!(text.starts_with(expected), "{text}");
+        assert_eq!((event.kind(), &event.data()["lost_orders"]), (AlertKind::Unknown, &json!(64)));
     }
 }

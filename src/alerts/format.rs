@@ -9,6 +9,7 @@ use crate::{
     config::{alerts::ChannelTarget, endpoint::Endpoint},
     domain::time::UnixMs,
     net::http_message::HttpRequest,
+    secret::Secret,
     text::truncated,
 };
 
@@ -16,8 +17,9 @@ use crate::{
 /// version, which means version 6, where they are in milliseconds.
 const DISCORD_VERSION: &str = "v10";
 
-/// Name and version that Discord demands of programs.
-const DISCORD_AGENT: &str = concat!("DiscordBot (sniper, ", env!("CARGO_PKG_VERSION"), ")");
+/// Address and version, which Discord demands of programs. There is no public address.
+const DISCORD_AGENT: &str =
+    concat!("DiscordBot (https://sniper.invalid, ", env!("CARGO_PKG_VERSION"), ")");
 
 /// Flag of a Discord message without a notification sound.
 const DISCORD_SILENT: u32 = 4_096;
@@ -55,12 +57,7 @@ pub fn request(
         ChannelTarget::Ntfy { url, token } => {
             let (root, topic) = ntfy_topic(url.reveal());
             let request = HttpRequest::post_json(root, ntfy(topic, message).to_string());
-            match token {
-                Some(token) => {
-                    request.with_header("Authorization", format!("Bearer {}", token.reveal()))
-                }
-                None => request,
-            }
+            authorized(request, token.as_ref())
         }
         ChannelTarget::Webhook { url, secret } => {
             let body = webhook(message).to_string();
@@ -78,16 +75,27 @@ pub fn request(
 /// webhook, for whose receiver any request would be an alert.
 pub fn check_request(target: &ChannelTarget) -> Option<HttpRequest> {
     match target {
-        ChannelTarget::Discord { url } => Some(HttpRequest::get(discord_path(url.reveal()))),
+        ChannelTarget::Discord { url } => {
+            let request = HttpRequest::get(discord_path(url.reveal()));
+            Some(request.with_header("User-Agent", DISCORD_AGENT))
+        }
         ChannelTarget::Telegram { api, token, chat_id } => {
             let path = format!("{}/bot{}/getChat", base(api), token.reveal());
             Some(HttpRequest::get(path).with_query("chat_id", chat_id))
         }
-        ChannelTarget::Ntfy { url, .. } => {
-            let (root, _topic) = ntfy_topic(url.reveal());
-            Some(HttpRequest::get(format!("{root}v1/health")))
+        ChannelTarget::Ntfy { url, token } => {
+            let request = HttpRequest::get(format!("{}/auth", base(url.reveal())));
+            Some(authorized(request, token.as_ref()))
         }
         ChannelTarget::Webhook { .. } => None,
+    }
+}
+
+/// Adds the token of an ntfy topic, if it has one.
+fn authorized(request: HttpRequest, token: Option<&Secret>) -> HttpRequest {
+    match token {
+        Some(token) => request.with_header("Authorization", format!("Bearer {}", token.reveal())),
+        None => request,
     }
 }
 
@@ -208,7 +216,6 @@ mod tests {
     use crate::{
         alerts::event::market_text,
         config::{alerts::SecretUrl, endpoint::Scheme},
-        secret::Secret,
     };
 
     const HOSTILE: &str =
@@ -309,6 +316,21 @@ mod tests {
         });
         assert_eq!(body(&request), expected);
         assert_eq!(body(&sent(&target, &message("x")))["priority"], 2);
+        let check = check_request(&target).unwrap();
+        assert_eq!(check.path_and_query, "/base/my-topic/auth");
+        assert!(check.headers.contains(&("Authorization", "Bearer tk_x".to_owned())));
+    }
+
+    #[test]
+    fn discord_is_told_the_program_by_its_address_and_version() {
+        let target = ChannelTarget::Discord { url: url("/api/webhooks/1/t") };
+        for request in [check_request(&target).unwrap(), sent(&target, &message("x"))] {
+            let agent = request.headers.iter().find(|(name, _)| *name == "User-Agent").unwrap();
+            let (address, version) =
+                agent.1.strip_prefix("DiscordBot (").unwrap().split_once(", ").unwrap();
+            assert!(address.starts_with("https://"), "{agent:?}");
+            assert_eq!(version, format!("{})", env!("CARGO_PKG_VERSION")));
+        }
     }
 
     #[test]

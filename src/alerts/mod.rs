@@ -47,6 +47,8 @@ pub struct AlertSender(Option<Arc<SenderState>>);
 struct SenderState {
     queue: SyncSender<Alert>,
     has_channels: AtomicBool,
+    /// Set when a channel was added, which has not been told of the conditions that last.
+    has_new_channel: AtomicBool,
     /// Events that found no room.
     lost: AtomicU64,
     /// Turns of the engine's event loop.
@@ -61,6 +63,7 @@ impl AlertSender {
         let state = SenderState {
             queue,
             has_channels: AtomicBool::new(has_channels),
+            has_new_channel: AtomicBool::new(false),
             lost: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             figures: Mutex::default(),
@@ -75,6 +78,12 @@ impl AlertSender {
         Self::new(true)
     }
 
+    /// Acts as if a channel was added.
+    #[cfg(test)]
+    pub(crate) fn add_channel(&self) {
+        self.0.as_ref().unwrap().has_new_channel.store(true, Ordering::Release);
+    }
+
     /// Emits an event, which is created only if there is a channel. Never waits.
     pub fn emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) {
         let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
@@ -82,6 +91,12 @@ impl AlertSender {
         if state.queue.try_send(Alert { at, event: event() }).is_err() {
             state.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Returns `true` once after a channel was added: conditions that last are to be emitted again.
+    pub fn take_new_channel(&self) -> bool {
+        let state = self.0.as_ref();
+        state.is_some_and(|state| state.has_new_channel.swap(false, Ordering::AcqRel))
     }
 
     /// Counts a turn of the event loop, and publishes the figures of the session. Never waits.

@@ -44,8 +44,13 @@ const JITTER: Thousandths = Thousandths(200);
 const WAIT_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Wait from which a request to wait counts as a failure: only the user can end its cause.
 const LONG_WAIT: Duration = Duration::from_secs(600);
+/// Age from which the title of an event has its time.
+const LATE: Duration = Duration::from_secs(60);
 /// Age from which a message is no longer tried.
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// Kind of a message about several events.
+const DIGEST: &str = "digest";
 
 /// A moment on both clocks, with the offset of the local time from UTC.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +129,8 @@ struct OrderBatch {
 #[derive(Clone, Debug)]
 struct Attempt {
     message: AlertMessage,
+    /// Condition that the event of the message began, until it is over.
+    begins: Option<Condition>,
     begun: Instant,
     failures: u32,
 }
@@ -207,7 +214,7 @@ impl AlertOutbox {
     pub fn push(&mut self, alert: &Alert, now: Moment) {
         let loudness = self.channel.loudness(alert.event.kind());
         if let Edge::Ends(condition) = alert.event.edge()
-            && self.mark_over(condition, alert.at)
+            && self.mark_over(condition, alert.at, now)
         {
             return;
         }
@@ -221,17 +228,29 @@ impl AlertOutbox {
         self.has_quiet |= now.quiet_left(self.quiet).is_some();
         let is_loud = loudness == Loudness::On;
         if alert.event.order().is_some() {
-            self.orders.add(alert, is_loud, now.instant.checked_add(self.collect));
-        } else if self.waiting.len() < WAITING_MAX {
-            self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, over_at: None });
-        } else {
-            self.overflow = self.overflow.saturating_add(1);
+            return self.orders.add(alert, is_loud, now.instant.checked_add(self.collect));
         }
+        if WAITING_MAX <= self.waiting.len() {
+            self.overflow = self.overflow.saturating_add(1);
+            if alert.event.edge() != Edge::Begins(Condition::Halt) {
+                return;
+            }
+            // A halt is never only counted.
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, over_at: None });
     }
 
-    /// Marks the waiting event that began a condition. Returns `false` if none waits.
-    fn mark_over(&mut self, condition: Condition, at: UnixMs) -> bool {
+    /// Marks the event that began a condition, if it waits to be sent or sent again. Returns `false`
+    /// if none does.
+    fn mark_over(&mut self, condition: Condition, at: UnixMs, now: Moment) -> bool {
         let mut found = false;
+        if let Some(attempt) = self.attempt.as_mut().filter(|_attempt| !self.is_sending)
+            && attempt.begins.take_if(|begun| *begun == condition).is_some()
+        {
+            attempt.message.set_over(at, now);
+            found = true;
+        }
         for waiting in &mut self.waiting {
             let begins = waiting.alert.event.edge() == Edge::Begins(condition);
             if begins && waiting.over_at.is_none() {
@@ -264,35 +283,40 @@ impl AlertOutbox {
             return None;
         }
         if self.attempt.is_none() {
-            let mut message = self.compose(now);
+            let (mut message, begins) = self.compose(now);
             // At the stop, nothing can be held until the end of the quiet hours.
             message.is_silent |= now.quiet_left(self.quiet).is_some();
-            self.attempt = Some(Attempt { message, begun: now.instant, failures: 0 });
+            self.attempt = Some(Attempt { message, begins, begun: now.instant, failures: 0 });
         }
         self.is_sending = true;
         self.attempt.as_ref().map(|attempt| attempt.message.clone())
     }
 
-    fn compose(&mut self, now: Moment) -> AlertMessage {
+    /// Returns the next message, and the condition that its event began and that is not over.
+    fn compose(&mut self, now: Moment) -> (AlertMessage, Option<Condition>) {
         if std::mem::take(&mut self.has_quiet) {
             let title = self.quiet.map(|quiet| format!("During the quiet hours {quiet}"));
-            return self.digest(title, now);
+            return (self.digest(title, now), None);
         }
         let is_many = SINGLE_MAX < self.waiting.len() || self.overflow > 0;
         if !is_many && let Some(waiting) = self.waiting.pop_front() {
-            return waiting.message(now);
+            let begins = match (waiting.alert.event.edge(), waiting.over_at) {
+                (Edge::Begins(condition), None) => Some(condition),
+                _ => None,
+            };
+            return (waiting.message(now), begins);
         }
         if self.waiting.is_empty() && self.orders.events == 1 {
             self.collect = COLLECT;
             let batch = std::mem::take(&mut self.orders);
             if let Some(alert) = batch.named.first() {
-                return alert.message(!batch.is_loud);
+                return (alert.message(!batch.is_loud), None);
             }
         }
         if self.waiting.is_empty() {
             self.collect = self.collect.saturating_mul(2).min(COLLECT_MAX);
         }
-        self.digest(None, now)
+        (self.digest(None, now), None)
     }
 
     /// Puts everything that waits into one message.
@@ -321,7 +345,7 @@ impl AlertOutbox {
         data.insert("events".to_owned(), lines.as_slice().into());
         let is_loud = orders.is_loud || waiting.iter().any(|waiting| waiting.is_loud);
         let text = lines.join("\n");
-        let (kind, at) = ("digest", now.wall);
+        let (kind, at) = (DIGEST, now.wall);
         AlertMessage { kind, at, title, text, is_silent: !is_loud, data, events }
     }
 
@@ -413,6 +437,23 @@ impl AlertOutbox {
     }
 }
 
+impl AlertMessage {
+    /// Adds the time to the title of an event that is sent late. A digest has the times in its lines.
+    #[must_use]
+    pub fn dated(mut self, now: Moment) -> Self {
+        if self.kind != DIGEST && LATE <= now.wall.since(self.at) {
+            self.title.insert_str(0, &format!("{} ", now.time_of(self.at)));
+        }
+        self
+    }
+
+    /// Adds that the condition of its event is over.
+    fn set_over(&mut self, over_at: UnixMs, now: Moment) {
+        self.title.push_str(&format!(" (over since {})", now.time_of(over_at)));
+        self.data.insert("over_at".to_owned(), over_at.to_string().into());
+    }
+}
+
 impl Alert {
     /// Returns the message about this event alone.
     pub fn message(&self, is_silent: bool) -> AlertMessage {
@@ -432,8 +473,7 @@ impl WaitingAlert {
     fn message(self, now: Moment) -> AlertMessage {
         let mut message = self.alert.message(!self.is_loud);
         if let Some(over_at) = self.over_at {
-            message.title.push_str(&format!(" (over since {})", now.time_of(over_at)));
-            message.data.insert("over_at".to_owned(), over_at.to_string().into());
+            message.set_over(over_at, now);
         }
         message
     }
@@ -586,7 +626,8 @@ mod tests {
     }
 
     fn halted() -> AlertEvent {
-        AlertEvent::Halted { since: NOON, reason: HaltReason::OtherAccount }
+        let (reason, text) = (HaltReason::OtherAccount, "another account".to_owned());
+        AlertEvent::Halted { since: NOON, reason, text }
     }
 
     fn feed_down() -> AlertEvent {
@@ -681,6 +722,12 @@ mod tests {
         clock.push(feed_down());
         clock.push(halted());
         assert_eq!(clock.titles(), ["Feed down", "Ordering halted"]);
+        for _ in 0..WAITING_MAX + 5 {
+            clock.push(feed_down());
+        }
+        clock.push(halted());
+        let text = clock.deliver().text;
+        assert!(text.contains(" Ordering halted (not over): ") && text.ends_with("and 6 more"));
     }
 
     #[test]
@@ -784,6 +831,38 @@ mod tests {
         assert_eq!(clock.titles(), ["Feed down (over since 12:03)"]);
         clock.push(feed_back());
         assert_eq!(clock.titles(), ["Feed back"], "its begin was sent before");
+    }
+
+    #[test]
+    fn an_event_that_is_over_before_it_could_be_delivered_says_so_once_with_its_time() {
+        let mut clock = Clockwork::new(&[], None);
+        clock.push(feed_down());
+        clock.take().unwrap();
+        clock.result(retry(None));
+        clock.push(AlertEvent::Resumed);
+        clock.wait(180 * SECOND);
+        for _ in 0..2 {
+            clock.push(feed_back());
+        }
+        let message = clock.take().unwrap();
+        assert_eq!(message.data["over_at"], "2026-03-01T12:03:00.000Z");
+        let title = message.clone().dated(clock.now).title;
+        assert_eq!(title, "12:00 Feed down (over since 12:03)");
+        clock.result(Delivery::Delivered);
+        assert_eq!(
+            clock.titles(),
+            ["Ordering resumed", "Feed back"],
+            "the second one ends nothing"
+        );
+
+        clock.push(feed_down());
+        clock.wait(PACE);
+        let sending = clock.take().unwrap();
+        clock.push(feed_back());
+        clock.result(retry(None));
+        assert_eq!(clock.deliver(), sending, "it may have been delivered");
+        assert_eq!(sending.clone().dated(clock.now), sending, "it is not late");
+        assert_eq!(clock.titles(), ["Feed back"]);
     }
 
     #[test]

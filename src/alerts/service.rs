@@ -18,12 +18,12 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
-    AlertSender, SenderState,
+    AlertSender, QUEUED_MAX, SenderState,
     channel::AlertChannel,
-    event::{Alert, AlertEvent},
+    event::{Alert, AlertEvent, Edge},
     heartbeat::{self, Health},
     outbox::{AlertMessage, AlertOutbox, ChannelNews, Delivery, Moment},
     systemd::{ServiceManager, status_line},
@@ -35,6 +35,7 @@ use crate::{
         Config,
         alerts::{AlertRules, AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
     },
+    domain::alert_kind::Loudness,
     log::ALWAYS_SHOWN,
     net::{http_client::HttpError, tls::Tls},
     text::counted,
@@ -50,8 +51,6 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const DISK_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum time to deliver what waits when the session stops.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// Maximum number of events between the thread and one channel.
-const CHANNEL_QUEUED_MAX: usize = 64;
 /// Maximum number of removed channels whose undelivered events are reported at the stop.
 const REMOVED_MAX: usize = 32;
 
@@ -64,7 +63,8 @@ pub enum AlertStartError {
     Client(#[from] HttpError),
 }
 
-/// Handle of the thread. Dropping it ends the thread without delivering what waits.
+/// Handle of the thread. Dropping it without [`finish`](Self::finish) means that the session could not
+/// start or panicked: it reports that, and blocks until it is delivered, for at most [`FLUSH_MAX`].
 #[derive(Debug, Default)]
 pub struct AlertService {
     sender: AlertSender,
@@ -134,13 +134,28 @@ impl AlertService {
     /// # Cancel safety
     ///
     /// Safe: the thread ends by itself.
-    pub async fn finish(self) {
-        if let Some((stop, end)) = self.running
+    pub async fn finish(mut self) {
+        if let Some((stop, end)) = self.running.take()
             && stop.send(()).is_ok()
         {
             // The thread keeps the time limit; this one is for a thread that gets no time.
             let limit = FLUSH_MAX.saturating_add(POLL);
             let _is_in_time = tokio::time::timeout(limit, end).await.is_ok();
+        }
+    }
+}
+
+impl Drop for AlertService {
+    fn drop(&mut self) {
+        let Some((stop, mut end)) = self.running.take() else { return };
+        let reason = "it could not start, or panicked; its log has the cause".to_owned();
+        self.sender.emit(clock::wall(), || AlertEvent::Stopped { reason, is_failure: true });
+        let (limit, begun) = (FLUSH_MAX.saturating_add(POLL), Instant::now());
+        // Not a blocking receive, which panics within a runtime.
+        let mut is_running = stop.send(()).is_ok();
+        while is_running && begun.elapsed() < limit {
+            thread::sleep(Duration::from_millis(10));
+            is_running = matches!(end.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         }
     }
 }
@@ -204,14 +219,13 @@ struct ChannelHandle {
 }
 
 async fn run(parts: Parts, first: AlertChange, mut stop: oneshot::Receiver<()>) {
-    let mut manager = ServiceManager::from_environment();
-    manager.ready();
+    let manager = ServiceManager::from_environment();
     let interval = manager.interval().map_or(POLL, |interval| interval.min(POLL));
     let mut dispatcher = Dispatcher::new(parts, first, manager);
     let is_stopped = loop {
         tokio::select! {
             stopped = &mut stop => break stopped.is_ok(),
-            () = tokio::time::sleep(interval) => dispatcher.tick(),
+            () = tokio::time::sleep(interval) => dispatcher.tick().await,
         }
     };
     if let Some(beat) = dispatcher.beat.take() {
@@ -273,8 +287,10 @@ impl Dispatcher {
         if self.rules.quiet_hours != config.rules.quiet_hours {
             self.remove(std::mem::take(&mut old));
         }
+        let mut is_any_new = false;
         for channel in channels {
             let same = old.iter().position(|handle| handle.config == *channel.config());
+            is_any_new |= same.is_none();
             let handle = match same {
                 Some(at) => old.swap_remove(at),
                 None => self.spawn(channel, config.rules.quiet_hours),
@@ -284,6 +300,10 @@ impl Dispatcher {
         self.remove(old);
         let has_channels = !self.channels.is_empty();
         self.parts.state.has_channels.store(has_channels, Ordering::Relaxed);
+        if is_any_new {
+            self.watch.report_again();
+            self.parts.state.has_new_channel.store(true, Ordering::Release);
+        }
         self.rules = config.rules;
         self.watch.set_rules(config.rules, moment());
         if self.heartbeat != config.heartbeat {
@@ -302,7 +322,7 @@ impl Dispatcher {
     }
 
     fn spawn(&mut self, channel: AlertChannel, quiet: Option<QuietHours>) -> ChannelHandle {
-        let (queue, events) = mpsc::channel(CHANNEL_QUEUED_MAX);
+        let (queue, events) = mpsc::channel(QUEUED_MAX);
         let undelivered = Arc::<AtomicU64>::default();
         let (name, config) = (channel.name(), channel.config().clone());
         let outbox = AlertOutbox::new(config.clone(), quiet, channel.pace());
@@ -321,9 +341,10 @@ impl Dispatcher {
         self.removed.drain(..above);
     }
 
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         let now = moment();
-        self.drain();
+        self.restart_ended();
+        self.drain().await;
         while let Ok(change) = self.parts.changes.try_recv() {
             self.replace(change);
         }
@@ -349,10 +370,28 @@ impl Dispatcher {
         self.manager.tick(turns, || status_line(&state.figures(), is_up), now.instant);
     }
 
+    /// Starts the channels again whose tasks have panicked.
+    fn restart_ended(&mut self) {
+        for at in 0..self.channels.len() {
+            let ended = self.channels.get(at).filter(|channel| channel.queue.is_closed());
+            let Some(ended) = ended else { continue };
+            let name = &ended.name;
+            error!("Alert channel panicked: {name}; what waited in it is lost, it starts again");
+            // The client was created before with the same settings.
+            let Ok(channel) = AlertChannel::new(&ended.config, &self.parts.tls) else { continue };
+            let started = self.spawn(channel, self.rules.quiet_hours);
+            if let Some(channel) = self.channels.get_mut(at) {
+                *channel = started;
+            }
+        }
+    }
+
     /// Passes on what the engine has emitted.
-    fn drain(&mut self) {
+    async fn drain(&mut self) {
         while let Ok(alert) = self.parts.events.try_recv() {
             self.dispatch(alert);
+            // The channels take it, and their queues stay short.
+            tokio::task::yield_now().await;
         }
         let lost = self.parts.state.lost.load(Ordering::Relaxed);
         if lost > 0 && !std::mem::replace(&mut self.has_reported_loss, true) {
@@ -362,7 +401,12 @@ impl Dispatcher {
 
     fn dispatch(&mut self, alert: Alert) {
         let alert = Arc::new(alert);
-        for channel in &self.channels {
+        // The end of a condition is passed on, because it marks its beginning as over.
+        let is_end = matches!(alert.event.edge(), Edge::Ends(_));
+        let kind = alert.event.kind();
+        let wants =
+            |channel: &&ChannelHandle| is_end || channel.config.loudness(kind) != Loudness::Off;
+        for channel in self.channels.iter().filter(wants) {
             if channel.queue.try_send(Arc::clone(&alert)).is_err() {
                 self.parts.state.lost.fetch_add(1, Ordering::Relaxed);
             }
@@ -375,7 +419,11 @@ impl Dispatcher {
         let figures = state.figures();
         self.feed = feed;
         let metrics = Arc::clone(metrics);
-        let change = self.watch.observe_feed(feed, || metrics.last_gap_cause(), now);
+        let cause = || {
+            let lost = metrics.last_gap_cause().filter(|_cause| feed.block.is_none());
+            lost.or_else(|| metrics.last_failure().map(|(cause, _remedy)| cause))
+        };
+        let change = self.watch.observe_feed(feed, cause, now);
         let summary = self.watch.observe_day(figures, feed, now);
         for event in change.into_iter().chain(summary) {
             self.dispatch(Alert { at: now.wall, event });
@@ -410,7 +458,7 @@ impl Dispatcher {
         if !self.is_stopping {
             self.manager.stopping();
         }
-        self.drain();
+        self.drain().await;
         let channels = std::mem::take(&mut self.channels);
         self.remove(channels);
         let flush = async { while self.tasks.join_next().await.is_some() {} };
@@ -475,7 +523,7 @@ impl ChannelTask {
             if let Some(message) = self.outbox.take(now) {
                 let known = last.take().filter(|(sent, _id)| *sent == message);
                 let (message, id) = known.unwrap_or_else(|| (message, new_id()));
-                let result = self.send(&message, &id).await;
+                let result = self.send(&message.clone().dated(now), &id).await;
                 report(&name, self.outbox.on_result(result, moment(), fastrand::u64(..)));
                 if let Some(wait) = self.channel.take_rest() {
                     self.outbox.rest(wait, moment());
@@ -553,5 +601,97 @@ fn report(name: &str, news: Option<ChannelNews>) {
         Some(ChannelNews::Stopped { why }) => {
             warn!("Alerts stopped: {name}, {why}; fix its settings, then: sniper reload");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        alerts::event::AlertOrder,
+        config::alerts::{ChannelTarget, SecretUrl},
+        domain::{money::Amount, outcome::RejectReason},
+        ledger::HaltReason,
+        secret::Secret,
+    };
+
+    fn change() -> AlertChange {
+        let url = SecretUrl::parse("http://127.0.0.1:1/hook").unwrap();
+        let target = ChannelTarget::Webhook { url, secret: Secret::new("key") };
+        let config = ChannelConfig { target, loudness: Vec::new() };
+        let channel = AlertChannel::new(&config, &Tls::new().unwrap()).unwrap();
+        let mut config = AlertsConfig::default();
+        config.rules.daily_summary_at = (moment().minute() + 720) % 1_440;
+        AlertChange { config, channels: vec![channel] }
+    }
+
+    /// A dispatcher with one channel, whose queue with this capacity the test reads.
+    fn dispatcher(capacity: usize) -> (Dispatcher, AlertSender, mpsc::Receiver<Arc<Alert>>) {
+        let (sender, events) = AlertSender::new(true);
+        let parts = Parts {
+            data_dir: std::env::temp_dir(),
+            tls: Tls::new().unwrap(),
+            metrics: Arc::default(),
+            state: sender.0.clone().unwrap(),
+            events,
+            changes: sync_channel(1).1,
+        };
+        let mut dispatcher = Dispatcher::new(parts, change(), ServiceManager::from_environment());
+        let (queue, received) = mpsc::channel(capacity);
+        dispatcher.channels[0].queue = queue;
+        (dispatcher, sender, received)
+    }
+
+    fn kinds(received: &mut mpsc::Receiver<Arc<Alert>>) -> Vec<&'static str> {
+        std::iter::from_fn(|| received.try_recv().ok()).map(|it| it.event.kind().name()).collect()
+    }
+
+    #[tokio::test]
+    async fn events_that_are_off_take_no_room_of_a_halt() {
+        let (mut dispatcher, sender, mut received) = dispatcher(2);
+        let order = AlertOrder { item: None, price: Amount::from_cents(100) };
+        let rejected = AlertEvent::Rejected { order, reason: RejectReason::Taken };
+        for _ in 0..100 {
+            sender.emit(clock::wall(), || rejected.clone());
+        }
+        let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
+        sender.emit(since, || AlertEvent::Halted { since, reason, text: reason.to_string() });
+        sender.emit(since, || AlertEvent::Resumed);
+        dispatcher.drain().await;
+        assert_eq!(kinds(&mut received), ["halted", "resumed"]);
+        assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_channel_whose_task_has_ended_starts_again() {
+        let (mut dispatcher, sender, received) = dispatcher(1);
+        drop(received);
+        sender.emit(clock::wall(), || AlertEvent::Resumed);
+        dispatcher.tick().await;
+        assert!(!dispatcher.channels[0].queue.is_closed());
+        assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_new_channel_is_told_of_what_lasts() {
+        let (mut dispatcher, sender, mut received) = dispatcher(8);
+        assert!(sender.take_new_channel() && !sender.take_new_channel());
+        let start = moment();
+        let later = |seconds| {
+            let after = Duration::from_secs(seconds);
+            let (instant, wall) = (start.instant + after, start.wall.plus(after));
+            Moment { instant, wall, ..start }
+        };
+        dispatcher.watch_feed(later(70));
+        dispatcher.watch_feed(later(80));
+        assert_eq!(kinds(&mut received), ["feed_down"]);
+        let mut second = change();
+        second.channels.push(change().channels.remove(0));
+        dispatcher.replace(second);
+        assert!(sender.take_new_channel());
+        dispatcher.watch_feed(later(90));
+        assert_eq!(kinds(&mut received), ["feed_down"]);
+        dispatcher.watch_feed(later(86_400));
+        assert_eq!(kinds(&mut received), ["daily_summary"]);
     }
 }

@@ -40,10 +40,6 @@ impl ServiceManager {
         }
     }
 
-    pub fn ready(&mut self) {
-        self.notify(&[NotifyState::Ready]);
-    }
-
     pub fn stopping(&mut self) {
         self.notify(&[NotifyState::Stopping]);
     }
@@ -53,10 +49,14 @@ impl ServiceManager {
         self.watchdog.and_then(|half| half.checked_div(2))
     }
 
-    /// Feeds the watchdog if the event loop has turned, and updates the status.
+    /// Reports that the bot is ready once the event loop turns, feeds the watchdog if it has turned
+    /// again, and updates the status.
     pub fn tick(&mut self, turns: u64, status: impl FnOnce() -> String, now: Instant) {
-        if !self.is_present {
+        if !self.is_present || turns == 0 {
             return;
+        }
+        if self.status.1.is_none() {
+            self.notify(&[NotifyState::Ready]);
         }
         if self.is_watchdog_due(turns, now) {
             self.fed = (turns, Some(now));

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    event::{AlertEvent, SessionFigures},
+    event::{AlertEvent, SessionFigures, printable},
     outbox::Moment,
 };
 use crate::config::alerts::AlertRules;
@@ -14,6 +14,9 @@ pub const FREE_MB_MIN: u64 = 200;
 
 /// Free space from which it counts as restored, in MB.
 const FREE_MB_RESTORED: u64 = 400;
+
+/// Time without listings after which a heartbeat reports trouble, if `feed_down_after_s` is longer.
+const UNSETTLED_MAX: Duration = Duration::from_secs(60);
 
 /// Time for which the turns of the event loop may stand still before that is trouble.
 pub const LOOP_STALL: Duration = Duration::from_secs(15);
@@ -46,6 +49,8 @@ pub struct AlertWatch {
     rules: AlertRules,
     /// Time since which the feed is not up.
     down_since: Option<Instant>,
+    /// Cause of that, as far as it is known.
+    cause: String,
     is_down_reported: bool,
     turns: (u64, Instant),
     is_disk_low: bool,
@@ -71,6 +76,7 @@ impl AlertWatch {
         Self {
             rules,
             down_since: Some(now.instant),
+            cause: String::new(),
             is_down_reported: false,
             turns: (0, now.instant),
             is_disk_low: false,
@@ -85,6 +91,11 @@ impl AlertWatch {
             self.summary.next_day = now.local_day().saturating_add(i64::from(is_over));
         }
         self.rules = rules;
+    }
+
+    /// Reports again what lasts: a channel was added.
+    pub const fn report_again(&mut self) {
+        (self.is_down_reported, self.is_disk_low) = (false, false);
     }
 
     /// Observes the feed. `cause` returns why it is down.
@@ -104,6 +115,8 @@ impl AlertWatch {
             return was_reported.then_some(AlertEvent::FeedBack { after });
         }
         let since = *self.down_since.get_or_insert(now.instant);
+        let cause = cause();
+        self.cause = cause.as_deref().map(printable).unwrap_or_default();
         if self.is_down_reported {
             return None;
         }
@@ -111,11 +124,9 @@ impl AlertWatch {
         let event = match feed.block {
             Some(block) => AlertEvent::FeedBlocked {
                 is_challenge: block == FeedBlock::Challenge,
-                cause: cause().unwrap_or_default(),
+                cause: cause.unwrap_or_default(),
             },
-            None if self.rules.feed_down_after <= after => {
-                AlertEvent::FeedDown { after, cause: cause() }
-            }
+            None if self.rules.feed_down_after <= after => AlertEvent::FeedDown { after, cause },
             None => return None,
         };
         self.is_down_reported = true;
@@ -133,11 +144,15 @@ impl AlertWatch {
         }
         match self.down_since {
             None => Ok(None),
-            Some(since) if self.is_down_reported => {
-                let seconds = now.saturating_duration_since(since).as_secs();
-                Ok(Some(format!("the feed is down for {seconds} s")))
+            Some(since) => {
+                let after = now.saturating_duration_since(since);
+                if !self.is_down_reported && after < UNSETTLED_MAX {
+                    return Err(Unsettled);
+                }
+                let cause = if self.cause.is_empty() { "" } else { ": " };
+                let seconds = after.as_secs();
+                Ok(Some(format!("the feed is down for {seconds} s{cause}{}", self.cause)))
             }
-            Some(_) => Err(Unsettled),
         }
     }
 
@@ -239,7 +254,7 @@ mod tests {
         assert_eq!(watch.feed(99, false, None), None);
         let down = AlertEvent::FeedDown { after: 60 * SECOND, cause: Some("cause".to_owned()) };
         assert_eq!(watch.feed(100, false, None), Some(down));
-        assert_eq!(watch.health(101), Ok(Some("the feed is down for 61 s".to_owned())));
+        assert_eq!(watch.health(101), Ok(Some("the feed is down for 61 s: cause".to_owned())));
         assert_eq!(watch.feed(110, false, None), None);
         assert_eq!(watch.feed(130, true, None), Some(AlertEvent::FeedBack { after: 90 * SECOND }));
         assert_eq!(watch.health(130), Ok(None));
@@ -309,5 +324,17 @@ mod tests {
             watch.observe_day(figures, FeedObservation::default(), hours(at)).is_some()
         };
         assert!(!due(2) && !due(24) && due(25));
+    }
+
+    #[test]
+    fn a_heartbeat_reports_a_gap_of_a_minute_with_its_cause_whatever_the_alerts_wait_for() {
+        let mut watch = Observer::new();
+        watch.0.rules.feed_down_after = Duration::from_secs(3_600);
+        assert_eq!(watch.feed(0, true, None), None);
+        assert_eq!(watch.feed(10, false, None), None);
+        assert_eq!(watch.feed(69, false, None), None);
+        assert_eq!(watch.health(69), Err(Unsettled));
+        assert_eq!(watch.feed(70, false, None), None);
+        assert_eq!(watch.health(70), Ok(Some("the feed is down for 60 s: cause".to_owned())));
     }
 }

@@ -13,7 +13,6 @@ use crate::{
         outbox::{AlertMessage, Delivery},
     },
     clock,
-    config::Config,
     domain::{
         alert_kind::{AlertKind, Loudness},
         money::Amount,
@@ -86,20 +85,12 @@ pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, Ap
     }
     if rows.is_empty() {
         is_success = false;
-        print(nothing_to_send(&config))?;
+        print("There is no channel; add [[alerts]] to sniper.toml, as in sniper.example.toml.\n")?;
     }
     if output.is_json() {
         output.json(&json!({"messages": rows}))?;
     }
     Ok(if is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn nothing_to_send(config: &Config) -> &'static str {
-    if config.alerts.channels.is_empty() {
-        "There is no channel; add [[alerts]] to sniper.toml, as in sniper.example.toml.\n"
-    } else {
-        "Every event is off in every channel; remove one from `off` in [[alerts]].\n"
-    }
 }
 
 /// Sends a message, and once more after the wait that the channel asks for.
@@ -134,17 +125,22 @@ fn two_tests() -> Vec<AlertMessage> {
     ]
 }
 
-/// Returns an example of each event that the channel does not switch off.
+/// Returns an example of each event. Those that the channel switches off are silent, and say so.
 fn samples(channel: &AlertChannel) -> Vec<AlertMessage> {
     let at = clock::wall();
     let with_loudness = |event: AlertEvent| {
         let loudness = channel.config().loudness(event.kind());
-        let mut message = Alert { at, event }.message(loudness == Loudness::Silent);
-        message.title.push_str(" (example)");
+        let mut message = Alert { at, event }.message(loudness != Loudness::On);
+        let is_off = loudness == Loudness::Off;
+        message.title.push_str(if is_off {
+            " (example of an event that is off)"
+        } else {
+            " (example)"
+        });
         message.data.insert("example".to_owned(), Value::Bool(true));
-        (loudness != Loudness::Off).then_some(message)
+        message
     };
-    AlertKind::ALL.into_iter().map(sample).filter_map(with_loudness).collect()
+    AlertKind::ALL.into_iter().map(sample).map(with_loudness).collect()
 }
 
 fn sample(kind: AlertKind) -> AlertEvent {
@@ -158,7 +154,8 @@ fn sample(kind: AlertKind) -> AlertEvent {
         balance: Some(Amount::from_cents(43_880)),
     };
     let since = clock::wall();
-    let halted = |reason| AlertEvent::Halted { since, reason };
+    let halted =
+        |reason: HaltReason| AlertEvent::Halted { since, reason, text: reason.to_string() };
     let hour = Duration::from_secs(3_600);
     match kind {
         AlertKind::Started => AlertEvent::Started { is_live: true, entries: 12 },

@@ -153,14 +153,17 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         check_supported::<M>(config)?;
         let (alarm, near_misses) = (options.alarm.clone(), options.near_misses);
         let (has_dashboard, group) = (options.dashboard, options.shared_group.clone());
-        // First, because without a ledger no connection may be opened.
+        let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
+        // First, because its drop reports a start that fails.
+        let alerts = AlertService::start(config, &feed.metrics, &tls)
+            .map_err(|error| AppError::start("the alerts", error))?;
+        // Without a ledger no connection to the market may be opened.
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
         let first_order = ledger.next_sequence();
         let earlier = ledger.totals_before(first_order);
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
-        let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
         let price_tls = tls.clone();
         let is_live = config.mode == Mode::Live;
         let refresh_requests = Arc::new(RefreshRequests::new(own_ids));
@@ -194,7 +197,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             inputs.prices = Some(snapshots);
         }
         let pauses = restore_pauses(config, &mut engine)?;
-        let alerts = start_alerts(feed, &mut engine, &price_tls)?;
+        report_start(config, &mut engine, &alerts);
         let watched = (alerts.sender(), &alarm);
         let shared = sharing::share::<M>(config, &mut engine, watched, group)?;
         let (sharing, shared_updates) = shared.unzip();
@@ -491,20 +494,11 @@ fn restore_pauses(
     Ok(writer)
 }
 
-/// Starts the alerts, and reports the start.
-fn start_alerts<M: Marketplace>(
-    feed: &Feed<M>,
-    engine: &mut Engine<Arc<OrderClient>>,
-    tls: &Tls,
-) -> Result<AlertService, AppError> {
-    let config = &feed.config;
-    let alerts = AlertService::start(config, &feed.metrics, tls)
-        .map_err(|error| AppError::start("the alerts", error))?;
+fn report_start(config: &Config, engine: &mut Engine<Arc<OrderClient>>, alerts: &AlertService) {
     let sources = config.prices.sources.iter().map(|source| source.name.clone());
     engine.set_alerts(alerts.sender(), sources.collect());
     let (entries, is_live) = (config.whitelist.len(), config.mode == Mode::Live);
     alerts.sender().emit(clock::wall(), || AlertEvent::Started { is_live, entries });
-    Ok(alerts)
 }
 
 /// Passes the events of the feed that are not listings to the engine.

@@ -223,6 +223,12 @@ pub(super) fn request_status(
 pub(super) fn stopped_status(reader: &mut LedgerReader, now: UnixMs) -> LedgerStatus {
     let snapshot = reader.state_mut().snapshot(now);
     let mut status = LedgerStatus::from_snapshot(&snapshot, NOT_RUNNING, None, now);
+    for (shown, halt) in status.halts.iter_mut().zip(&snapshot.halts) {
+        let order = halt.reason.listing().and_then(|id| reader.state().intent(&id));
+        // Without its item, the reason has the id.
+        let item = order.and_then(|order| reader.item(order.sequence).ok().flatten());
+        shown.reason = halt.reason.with_item(item.as_ref().map(|item| item.name.as_str()));
+    }
     status.last_run = Some(reader.last_run(now));
     if status.buying == "not reconciled" {
         "off".clone_into(&mut status.buying);

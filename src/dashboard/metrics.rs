@@ -150,7 +150,7 @@ fn orders(text: &mut Exposition, view: &SessionView) {
         ("would_buy", would_buy),
     ];
     let samples = outcomes.map(|(name, count)| (label("outcome", name), whole(count)));
-    text.metric(("sniper_orders_total", "counter"), "Orders by their response.", &samples);
+    text.metric(("sniper_orders_total", "counter"), "Orders by their outcome.", &samples);
     let help = "Responses to orders with a message that this version does not know.";
     text.counter("sniper_unknown_messages_total", help, whole(view.counts.unknown_messages));
     let samples = SKIP_REASONS.map(|reason| {

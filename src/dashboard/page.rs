@@ -134,6 +134,12 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     if let Some(failure) = &status.failure {
         writeln!(out, "<p class=\"bad\">The ledger cannot be written: {}</p>", Html(failure))?;
     }
+    if let Some(FeedStatus { cause: Some(cause), remedy, .. }) = &status.feed {
+        writeln!(out, "<p class=\"warn\">{}</p>", Html(cause))?;
+        if let Some(remedy) = remedy {
+            writeln!(out, "<p>What to do: {}.</p>", Html(remedy))?;
+        }
+    }
     if let Some(until) = &status.paused_until {
         writeln!(out, "<p>The market asked to slow down, until {}.</p>", Html(until))?;
     }
@@ -159,9 +165,9 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     )
 }
 
-fn headline(view: &SessionView) -> (&'static str, &'static str) {
+fn headline(view: &SessionView) -> (&'static str, String) {
     let feed = view.status.feed.as_ref().map_or("", |feed| feed.state.as_str());
-    match (view.status.buying.as_str(), feed, view.is_live) {
+    let (class, text) = match (view.status.buying.as_str(), feed, view.is_live) {
         ("halted", ..) => ("bad", "Halted"),
         ("unwritable", ..) => ("bad", "Not buying: the ledger is not writable"),
         (_, "blocked", _) => ("bad", "No listings: the market blocks the connection"),
@@ -173,8 +179,37 @@ fn headline(view: &SessionView) -> (&'static str, &'static str) {
         (_, _, true) if view.status.shared.as_ref().is_some_and(|it| !it.is_active()) => {
             ("warn", "Not buying: the shared budget permits no orders")
         }
-        (_, _, true) => ("good", "Buying"),
-        (_, _, false) => ("good", "Watching (dry run)"),
+        (_, _, is_live) => match (obstacle(view), is_live) {
+            (Some(why), true) => return ("warn", format!("Not buying: {why}")),
+            (Some(why), false) => return ("warn", format!("Watching (dry run): {why}")),
+            (None, true) => ("good", "Buying"),
+            (None, false) => ("good", "Watching (dry run)"),
+        },
+    };
+    (class, text.to_owned())
+}
+
+/// Returns why no listing can be ordered, although nothing is wrong.
+fn obstacle(view: &SessionView) -> Option<String> {
+    let SessionView { status, whitelist, ledger, .. } = view;
+    if let Some(limit) = status.used_up() {
+        return Some(format!("limit {limit} is used up"));
+    }
+    if ledger.available_min.is_some_and(|left| left <= ledger.budget.min_balance) {
+        return Some("no order may take the balance below min_balance".to_owned());
+    }
+    let count = whitelist.entries().len();
+    let is_bought = |entry: &&EntryCounts| {
+        let max = whitelist.entries().get(entry.index).map(|entry| entry.max_quantity);
+        !whitelist.is_paused(entry.index) && max.is_some_and(|max| max <= entry.used.quantity)
+    };
+    let (paused, bought) =
+        (whitelist.paused().count(), view.entries.iter().filter(is_bought).count());
+    match paused.saturating_add(bought) {
+        0 => None,
+        done if done < count => None,
+        _ if bought == 0 => Some("every entry is paused".to_owned()),
+        _ => Some("every entry is paused or has bought its max_quantity".to_owned()),
     }
 }
 
@@ -200,6 +235,12 @@ fn money(out: &mut String, view: &SessionView) -> fmt::Result {
             limit_name(name),
             Html(left)
         )?;
+    }
+    if status.lost_buys > 0 {
+        let orders = counted(status.lost_buys, "order", "orders");
+        let (coins, until) = (&status.lost_coins, status.lost_until.as_deref().unwrap_or("?"));
+        let held = format!("{coins} (up to {orders}), until {until} at the earliest");
+        pair(out, "Reserved after a power loss", held)?;
     }
     pair(out, "Waiting", view.counts.waiting)?;
     let unit = unit::name();
@@ -233,8 +274,9 @@ fn orders(out: &mut String, view: &SessionView) -> fmt::Result {
     let counts = &view.counts;
     write!(out, "<h2>Orders</h2>\n<p class=\"dim\">This session: ")?;
     if view.is_live {
-        write!(out, "{} bought, {} rejected", counts.bought, counts.rejected)?;
-        writeln!(out, ", {} unknown, {} not sent</p>\n<ol>", counts.unknown, counts.not_sent)?;
+        write!(out, "{} bought, {} returned", counts.bought, counts.returned)?;
+        write!(out, ", {} rejected, {} unknown", counts.rejected, counts.unknown)?;
+        writeln!(out, ", {} not sent</p>\n<ol>", counts.not_sent)?;
     } else {
         writeln!(out, "{} would have been bought</p>\n<ol>", counts.would_buy)?;
     }
@@ -268,6 +310,7 @@ fn progress(result: &OrderProgress) -> (&'static str, String) {
         OrderProgress::Sent => ("warn", "sent"),
         OrderProgress::Answered(Outcome::Bought { .. })
         | OrderProgress::Resolved(OrderState::Bought) => ("good", "bought"),
+        OrderProgress::Resolved(OrderState::Unknown) => ("bad", "unknown"),
         OrderProgress::Answered(Outcome::Rejected(reason)) => {
             return ("dim", format!("rejected: {reason}"));
         }
@@ -439,18 +482,24 @@ fn entries(out: &mut String, view: &SessionView) -> fmt::Result {
     let count = counted(all.len(), "entry", "entries");
     writeln!(out, "<h2>Whitelist: {count}</h2>\n<ul>")?;
     let shown = view.entries.len();
-    for (index, (entry, counts)) in all.iter().zip(&view.entries).enumerate() {
-        entry_row(out, entry, Some(counts), view.whitelist.is_paused(index))?;
+    for counts in &view.entries {
+        if let Some(entry) = all.get(counts.index) {
+            entry_row(out, entry, Some(counts), view.whitelist.is_paused(counts.index))?;
+        }
     }
-    let paused = view.whitelist.paused().filter(|index| *index >= shown).take(shown);
-    for index in paused {
+    let is_hidden = |index: &usize| view.entries.iter().all(|entry| entry.index != *index);
+    for index in view.whitelist.paused().filter(is_hidden).take(shown) {
         if let Some(entry) = all.get(index) {
             entry_row(out, entry, None, true)?;
         }
     }
     writeln!(out, "</ul>")?;
     if all.len() > shown {
-        writeln!(out, "<p class=\"dim\">The first {shown} and the paused ones are shown.</p>")?;
+        writeln!(
+            out,
+            "<p class=\"dim\">{shown} are shown, those that matched or bought first, and the paused \
+             ones.</p>"
+        )?;
     }
     groups(out, view)
 }
@@ -500,7 +549,7 @@ fn entry_row(
         write!(out, " <b class=\"warn\">paused</b>")?;
     }
     write!(out, "</span> <span class=\"dim\">up to {}", entry.max_price)?;
-    if let Some(EntryCounts { matched, used }) = counts {
+    if let Some(EntryCounts { matched, used, .. }) = counts {
         let (quantity, total) = (used.quantity, used.total);
         write!(out, " · {matched} matched · {quantity} of {} bought", entry.max_quantity)?;
         match entry.max_total {
@@ -527,5 +576,166 @@ pub(super) fn is_ready(status: &LedgerStatus) -> Result<(), String> {
     match status.feed.as_ref().map_or("unknown", |feed| feed.state.as_str()) {
         "connected" => Ok(()),
         state => Err(format!("feed: {state}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::{
+        config::Budget,
+        domain::{
+            latency::LatencyHistogram,
+            outcome::{RejectReason, Unknown},
+            server_clock::ServerClock,
+            trade::{KeyedBy, TradeId},
+        },
+        execution::OrderClient,
+        ledger::Ledger,
+        sniper::{
+            Engine, Executor, Now,
+            activity::{InlineText, RecentOrder},
+            view::ENTRIES_MAX,
+        },
+        whitelist::{Whitelist, tests::entry},
+    };
+
+    /// Returns the state of a live bot with these entries, which has ordered nothing.
+    fn view(entries: Vec<WhitelistEntry>) -> SessionView {
+        let coins = Amount::from_cents(10_000);
+        let budget =
+            Budget { total: coins, max_buys_per_minute: 9, max_in_flight: 9, ..Budget::default() };
+        let ledger = Ledger::in_memory(budget, &entries, false);
+        let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
+        let whitelist = Arc::new(Whitelist::new(entries));
+        let mut engine: Engine<Arc<OrderClient>> =
+            Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
+        let feed = FeedStatus { state: "connected".to_owned(), ..FeedStatus::default() };
+        SessionView { is_live: true, ..engine.view(feed, Duration::ZERO, Now::read()) }
+    }
+
+    fn title(view: &SessionView) -> String {
+        headline(view).1
+    }
+
+    #[test]
+    fn a_bot_that_can_order_nothing_is_not_shown_as_buying() {
+        let fresh = view(vec![entry()]);
+        assert_eq!(headline(&fresh), ("good", "Buying".to_owned()));
+        let mut shown = fresh.clone();
+        shown.status.limits[0].left = "0.00".to_owned();
+        assert_eq!(headline(&shown), ("warn", "Not buying: limit total is used up".to_owned()));
+        let text = shown.status.to_string();
+        assert!(text.contains("\nordering        none: limit total is used up\n"), "{text}");
+        shown.is_live = false;
+        assert_eq!(title(&shown), "Watching (dry run): limit total is used up");
+        let mut shown = fresh.clone();
+        shown.ledger.available_min = Some(shown.ledger.budget.min_balance);
+        assert_eq!(title(&shown), "Not buying: no order may take the balance below min_balance");
+        let mut shown = fresh.clone();
+        let paused = Whitelist::new(vec![entry()]);
+        paused.set_paused(entry().label(), true);
+        shown.whitelist = Arc::new(paused);
+        assert_eq!(title(&shown), "Not buying: every entry is paused");
+        let mut shown = fresh;
+        shown.entries[0].used.quantity = 1;
+        assert_eq!(
+            title(&shown),
+            "Not buying: every entry is paused or has bought its max_quantity"
+        );
+    }
+
+    #[test]
+    fn the_reserve_after_a_power_loss_and_the_cause_of_a_blocked_feed_are_shown() {
+        let mut shown = view(vec![entry()]);
+        (shown.status.lost_buys, shown.status.lost_coins) = (64, "320.00".to_owned());
+        shown.status.lost_until = Some("2026-03-01T10:00:00.000Z".to_owned());
+        shown.status.feed = Some(FeedStatus {
+            state: "blocked".to_owned(),
+            cause: Some("HTTP 403 <b>".to_owned()),
+            remedy: Some("copy the cookie again".to_owned()),
+            ..FeedStatus::default()
+        });
+        let sections = sections(Some(&shown), &RateHistory::default(), &PageFacts::default());
+        let all: String = sections.into_iter().map(|(_, html)| html).collect();
+        for part in [
+            "No listings: the market blocks the connection",
+            "<p class=\"warn\">HTTP 403 &lt;b&gt;</p>\n<p>What to do: copy the cookie again.</p>",
+            "<dt>Reserved after a power loss</dt><dd>320.00 (up to 64 orders), until \
+             2026-03-01T10:00:00.000Z at the earliest</dd>",
+        ] {
+            assert!(all.contains(part), "{part}: {all}");
+        }
+    }
+
+    #[test]
+    fn an_order_has_its_result_its_entry_and_its_latency() {
+        let mut shown = view(vec![entry()]);
+        let results = [
+            (OrderProgress::Sent, "<b class=\"warn\">sent</b>"),
+            (OrderProgress::Answered(Outcome::Rejected(RejectReason::Taken)), "rejected: "),
+            (OrderProgress::Answered(Outcome::Unknown(Unknown::Cut)), "<b class=\"bad\">unknown: "),
+            (OrderProgress::Resolved(OrderState::Unknown), "<b class=\"bad\">unknown</b>"),
+            (OrderProgress::Resolved(OrderState::Returned), "<b class=\"warn\">returned</b>"),
+            (OrderProgress::Resolved(OrderState::Completed), "<b class=\"good\">delivered</b>"),
+        ];
+        for (result, text) in results {
+            shown.orders = vec![RecentOrder {
+                key: KeyedBy::Id.key(TradeId::new("a").unwrap(), None),
+                at: UnixMs(0),
+                item: InlineText::new("AK-47"),
+                entry: InlineText::new("red <line>"),
+                price: Amount::from_cents(1_250),
+                latency: Some(Duration::from_micros(73)),
+                response_time: Some(Duration::from_millis(3)),
+                result,
+            }];
+            let mut html = String::new();
+            orders(&mut html, &shown).unwrap();
+            assert!(html.contains(text), "{text}: {html}");
+            let row = "<span class=\"price\">12.50</span> <span class=\"item\">AK-47</span> \
+                       <span class=\"label\">red &lt;line&gt;</span> \
+                       <span class=\"dim\">73 µs + 3.0 ms</span></li>";
+            assert!(html.contains(row), "{html}");
+        }
+    }
+
+    #[test]
+    fn the_latency_has_its_quantiles_and_a_bar_for_each_octave() {
+        let mut shown = view(vec![entry()]);
+        let mut html = String::new();
+        latency(&mut html, &shown).unwrap();
+        assert!(html.contains("<dt>p50</dt><dd>–</dd>") && !html.contains("<svg"), "{html}");
+        let mut histogram = LatencyHistogram::new();
+        for us in [50, 50, 50, 700] {
+            histogram.record(Duration::from_micros(us));
+        }
+        shown.latency = histogram.buckets();
+        html.clear();
+        latency(&mut html, &shown).unwrap();
+        assert!(html.contains("<dt>Orders</dt><dd>4</dd>"), "{html}");
+        let bars: Vec<&str> = html.split("<rect ").skip(1).collect();
+        let heights = bars.iter().filter(|bar| !bar.contains("height=\"0\"")).count();
+        assert_eq!((bars.len() > 2, heights), (true, 2), "{html}");
+        assert!(bars[0].contains("height=\"40\""), "the most frequent one fills it: {html}");
+    }
+
+    #[test]
+    fn of_many_entries_those_that_bought_are_shown() {
+        let number =
+            |index: usize| WhitelistEntry { name: Some(format!("entry {index}")), ..entry() };
+        let mut shown = view((0..ENTRIES_MAX + 9).map(number).collect());
+        assert_eq!(shown.entries.len(), ENTRIES_MAX);
+        shown.entries[0].index = ENTRIES_MAX + 3;
+        let mut html = String::new();
+        entries(&mut html, &shown).unwrap();
+        let row =
+            |index: usize| html.contains(&format!("<span class=\"item\">entry {index}</span>"));
+        assert!(row(ENTRIES_MAX + 3) && row(1) && !row(0), "{html}");
     }
 }

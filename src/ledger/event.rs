@@ -12,6 +12,7 @@ use crate::{
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId, TradeStatus},
+    text::Escaped,
     threads::ThreadName,
 };
 
@@ -288,7 +289,10 @@ pub enum HaltReason {
     #[error("requested by {0}")]
     Operator(Operator),
     /// The balance fell by more than the recorded orders explain.
-    #[error("the balance is {actual}, but at least {expected} was expected")]
+    #[error(
+        "the balance is {actual}, {} less than the {expected} expected at least",
+        expected.saturating_sub(*actual)
+    )]
     BalanceDrop {
         /// Lowest balance that the recorded orders explain.
         expected: Amount,
@@ -302,7 +306,10 @@ pub enum HaltReason {
     #[error("the account bought {id}, although its order was rejected or not sent")]
     Contradiction { id: TradeId },
     /// The price is higher than the approved one.
-    #[error("{id} cost {paid}, but only {approved} was approved")]
+    #[error(
+        "{id} cost {paid}, but only {approved} was approved ({} too much)",
+        paid.saturating_sub(*approved)
+    )]
     Price { id: TradeId, approved: Amount, paid: Amount },
     /// An order of unknown outcome is not among the account's trades, yet coins are missing.
     #[error(
@@ -347,6 +354,28 @@ impl HaltReason {
         match (self, other) {
             (Self::Rejected(_), _) => self == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+
+    /// Returns the listing that the reason is about, if it is about one.
+    pub const fn listing(&self) -> Option<TradeId> {
+        match self {
+            Self::UnexpectedPurchase { id }
+            | Self::Contradiction { id }
+            | Self::Price { id, .. }
+            | Self::ImplausiblePrice { id, .. } => Some(*id),
+            Self::Disagreement { listed, .. } => *listed,
+            _ => None,
+        }
+    }
+
+    /// Describes the reason with the name of the item in place of the listing's id, if it is known.
+    pub fn with_item(&self, name: Option<&str>) -> String {
+        let text = self.to_string();
+        let item = name.map(|name| format!("\"{}\"", Escaped(name)));
+        match self.listing().zip(item) {
+            Some((id, item)) => text.replacen(id.as_str(), &item, 1),
+            None => text,
         }
     }
 
@@ -615,5 +644,27 @@ mod tests {
             assert!((1..16).contains(&fault.code()), "the other bits are taken");
         }
         assert_eq!(StorageFault::from_code(0), None);
+    }
+
+    #[test]
+    fn a_halt_names_its_item_and_the_difference() {
+        let id = TradeId::new("VHJhZGU6OQ").unwrap();
+        let [approved, paid] = [857, 957].map(Amount::from_cents);
+        let price = HaltReason::Price { id, approved, paid };
+        let expected = "\"Glove Case\" cost 9.57, but only 8.57 was approved (1.00 too much)";
+        assert_eq!(price.with_item(Some("Glove Case")), expected);
+        assert_eq!(price.with_item(None), price.to_string());
+        for reason in [
+            HaltReason::UnexpectedPurchase { id },
+            HaltReason::Contradiction { id },
+            HaltReason::ImplausiblePrice { id, approved, paid },
+            HaltReason::Disagreement { missing: paid, listed: Some(id) },
+        ] {
+            let text = reason.with_item(Some("a\u{1b}b"));
+            assert!(!text.contains(id.as_str()) && !text.contains('\u{1b}'), "{text}");
+        }
+        let (expected, actual) = (Amount::from_cents(48_939), Amount::from_cents(46_091));
+        let text = HaltReason::BalanceDrop { expected, actual }.with_item(Some("x"));
+        assert_eq!(text, "the balance is 460.91, 28.48 less than the 489.39 expected at least");
     }
 }

@@ -159,9 +159,7 @@ impl LedgerReader {
 
     /// Returns the display name of the entry that matched the intent.
     pub fn label(&self, intent: &Intent) -> &str {
-        let mut entries = self.state.entries.iter();
-        let entry = entries.find(|(_key, slot, _used)| *slot == intent.entry);
-        entry.map_or("?", |(key, ..)| key.label())
+        self.state.label(intent)
     }
 
     /// Reads the additional columns of an intent.

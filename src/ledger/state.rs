@@ -211,6 +211,12 @@ impl LedgerState {
         self.orders_of(&key.id).find(|intent| intent.key().price == key.price)
     }
 
+    /// Returns the display name of the entry that matched the intent.
+    pub fn label(&self, intent: &Intent) -> &str {
+        let entry = self.entries.iter().find(|(_key, slot, _used)| *slot == intent.entry);
+        entry.map_or("?", |(key, ..)| key.label())
+    }
+
     /// Returns the coins that count against `total`.
     pub fn spent(&self) -> Amount {
         self.spent.saturating_add(self.loss.coins)

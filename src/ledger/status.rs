@@ -120,6 +120,11 @@ pub struct FeedStatus {
     pub gap_ms: u64,
     pub longest_gap_ms: u64,
     pub gap_is_open: bool,
+    /// Why it is not connected, and what the user can do.
+    #[serde(default)]
+    pub cause: Option<String>,
+    #[serde(default)]
+    pub remedy: Option<String>,
     /// Messages without a wanted listing that were handled after wanted ones of the same read.
     #[serde(default)]
     pub handled_later: u64,
@@ -244,6 +249,14 @@ impl LedgerStatus {
         problems
     }
 
+    /// Returns the name of a limit that is used up, so that no order is sent.
+    pub fn used_up(&self) -> Option<&str> {
+        // Orders in flight end within seconds.
+        let mut limits = self.limits.iter().filter(|limit| limit.name != "max_in_flight");
+        let used_up = limits.find(|limit| limit.left.trim_matches(['0', '.']).is_empty());
+        used_up.map(|limit| limit.name.as_str())
+    }
+
     pub fn from_snapshot(
         snapshot: &Snapshot,
         mode: &str,
@@ -335,11 +348,13 @@ fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
         let left = bound.saturating_sub(used);
         Some(limit(name, [used, bound, left].map(|count| count.to_string())))
     };
+    // As at an approval.
+    let sent = snapshot.sent_in_minute.saturating_add(snapshot.loss.count);
     [
         coins("total", snapshot.spent, Some(budget.total)),
         coins("per_hour", snapshot.spent_in_hour, budget.per_hour),
         coins("per_day", snapshot.spent_in_day, budget.per_day),
-        count("max_buys_per_minute", snapshot.sent_in_minute, budget.max_buys_per_minute),
+        count("max_buys_per_minute", sent, budget.max_buys_per_minute),
         count("max_in_flight", snapshot.in_flight, budget.max_in_flight),
     ]
     .into_iter()
@@ -372,7 +387,10 @@ impl LedgerStatus {
 impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
-        writeln!(f, "ordering        {}", self.buying)?;
+        match self.used_up().filter(|_limit| self.buying == "on") {
+            Some(limit) => writeln!(f, "ordering        none: limit {limit} is used up")?,
+            None => writeln!(f, "ordering        {}", self.buying)?,
+        }
         if let Some(running) = self.running_ms {
             writeln!(f, "running         {}", format_duration(Duration::from_millis(running)))?;
         }
@@ -455,9 +473,15 @@ impl fmt::Display for FeedStatus {
         let Self { state, reconnects, gaps, .. } = self;
         let for_ms = |ms: u64| format_duration(Duration::from_millis(ms));
         write!(f, "feed            {state}")?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {}", Escaped(cause))?;
+        }
         match (&self.connected_since, self.connected_ms) {
             (Some(since), Some(ms)) => writeln!(f, ", connection since {since} ({})", for_ms(ms))?,
             _ => f.write_char('\n')?,
+        }
+        if let Some(remedy) = &self.remedy {
+            writeln!(f, "                what to do: {remedy}")?;
         }
         match (&self.last_listing, self.last_listing_ms) {
             (Some(at), Some(ms)) => writeln!(f, "last listing    {} ago, at {at}", for_ms(ms))?,

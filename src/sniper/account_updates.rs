@@ -70,8 +70,12 @@ pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
         (None, true) => "disconnected",
         (None, false) => "connecting",
     };
+    let failure = metrics.last_failure().filter(|_failure| connected.is_none());
+    let (cause, remedy) = failure.map_or((None, None), |(cause, remedy)| (Some(cause), remedy));
     FeedStatus {
         state: state.to_owned(),
+        cause,
+        remedy,
         connected_since: connected.as_ref().map(UnixMs::to_string),
         connected_ms: connected.map(age_ms),
         last_listing: listing.as_ref().map(UnixMs::to_string),
@@ -324,6 +328,7 @@ impl<B: OrderSender> Engine<B> {
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
         if let ControlReply::Done(status) = &mut reply {
+            self.name_halts(status, now);
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
             status.prices = self.price_status(now);

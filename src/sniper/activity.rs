@@ -6,7 +6,7 @@
 //! 2. Recording does not allocate: it happens in the thread of the feed, between two listings.
 //! 3. Without a reader, nothing is recorded.
 
-use std::{collections::VecDeque, fmt, ops::Deref, time::Duration};
+use std::{cmp::Reverse, collections::VecDeque, fmt, ops::Deref, time::Duration};
 
 use crate::{
     domain::money::Amount,
@@ -19,7 +19,7 @@ use crate::{
     whitelist::{Mismatch, WhitelistEntry},
 };
 
-/// Number of the kept orders.
+/// Number of the kept orders, and of the kept ones that were or may have been bought.
 pub const ORDERS_KEPT_MAX: usize = 50;
 /// Number of the kept matches.
 pub const MATCHES_KEPT_MAX: usize = 30;
@@ -137,6 +137,8 @@ pub struct NearMiss {
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     orders: VecDeque<RecentOrder>,
+    /// Orders that were or may have been bought. Lost races do not push them out.
+    purchases: VecDeque<RecentOrder>,
     matches: VecDeque<RecentMatch>,
     near_misses: VecDeque<NearMiss>,
     /// Set if there is a reader.
@@ -164,6 +166,7 @@ impl Activity {
     pub(super) fn observe(&mut self) {
         if !std::mem::replace(&mut self.is_observed, true) {
             self.orders.reserve_exact(ORDERS_KEPT_MAX);
+            self.purchases.reserve_exact(ORDERS_KEPT_MAX);
             self.matches.reserve_exact(MATCHES_KEPT_MAX);
             self.near_misses.reserve_exact(NEAR_MISSES_KEPT_MAX);
         }
@@ -176,6 +179,10 @@ impl Activity {
 
     pub(super) fn add_order(&mut self, order: RecentOrder) {
         push(&mut self.orders, order, ORDERS_KEPT_MAX);
+    }
+
+    pub(super) fn add_purchase(&mut self, order: RecentOrder) {
+        push(&mut self.purchases, order, ORDERS_KEPT_MAX);
     }
 
     pub(super) fn add_match(&mut self, found: RecentMatch) {
@@ -194,12 +201,18 @@ impl Activity {
 
     /// Records the final response to an order.
     pub(super) fn set_outcome(&mut self, key: &TradeKey, outcome: &Outcome, took: Duration) {
-        if let Some(order) = self.orders.iter_mut().rev().find(|order| order.key == *key) {
+        let Some(at) = self.orders.iter().rposition(|order| order.key == *key) else { return };
+        if let Some(order) = self.orders.get_mut(at) {
             if let Outcome::Bought { price: Some(price), .. } = outcome {
                 order.price = *price;
             }
             order.response_time = Some(took);
             order.result = OrderProgress::Answered(outcome.clone());
+        }
+        if matches!(outcome, Outcome::Bought { .. } | Outcome::Unknown(_))
+            && let Some(order) = self.orders.remove(at)
+        {
+            push(&mut self.purchases, order, ORDERS_KEPT_MAX);
         }
     }
 
@@ -212,7 +225,7 @@ impl Activity {
                 | OrderState::Returned
                 | OrderState::NotBought
         ) || (change.from, change.to) == (OrderState::Unknown, OrderState::Bought);
-        let mut orders = self.orders.iter_mut().rev();
+        let mut orders = self.purchases.iter_mut().rev().chain(self.orders.iter_mut().rev());
         if is_result && let Some(order) = orders.find(|order| order.key.id == change.id) {
             order.result = OrderProgress::Resolved(change.to);
         }
@@ -220,7 +233,10 @@ impl Activity {
 
     /// Returns the orders, newest first.
     pub(super) fn orders(&self) -> Vec<RecentOrder> {
-        self.orders.iter().rev().cloned().collect()
+        let all = self.orders.iter().rev().chain(self.purchases.iter().rev());
+        let mut all: Vec<RecentOrder> = all.cloned().collect();
+        all.sort_by_key(|order| Reverse(order.at));
+        all
     }
 
     pub(super) fn matches(&self) -> Vec<RecentMatch> {
@@ -236,6 +252,7 @@ impl Activity {
 mod tests {
     use super::*;
     use crate::{
+        domain::outcome::{RejectReason, Unknown},
         domain::trade::{KeyedBy, TradeId},
         whitelist::tests::{REDLINE, trade},
     };
@@ -311,5 +328,37 @@ mod tests {
         assert!(matches!(activity.orders()[0].result, OrderProgress::Answered(_)));
         activity.record_change(&change(OrderState::Bought, OrderState::Returned));
         assert_eq!(activity.orders()[0].result, OrderProgress::Resolved(OrderState::Returned));
+    }
+
+    #[test]
+    fn lost_races_push_no_purchase_out() {
+        let mut activity = Activity::default();
+        activity.observe();
+        let bought = Outcome::Bought { price: None, server_time: None };
+        for (number, outcome) in [(0, &bought), (1, &Outcome::Unknown(Unknown::Cut))] {
+            let order = RecentOrder { at: UnixMs(number), ..order(&format!("ours{number}")) };
+            let key = order.key;
+            activity.add_order(order);
+            activity.set_outcome(&key, outcome, Duration::ZERO);
+        }
+        let allocated = allocation_counter::measure(|| {
+            for number in 2..99 {
+                let order = RecentOrder { at: UnixMs(number), ..order("lost") };
+                let (key, taken) = (order.key, Outcome::Rejected(RejectReason::Taken));
+                activity.add_order(order);
+                activity.set_outcome(&key, &taken, Duration::ZERO);
+            }
+        });
+        assert_eq!(allocated.count_total, 0);
+        let shown = activity.orders();
+        assert_eq!(shown.len(), ORDERS_KEPT_MAX + 2);
+        assert!(shown.is_sorted_by_key(|order| Reverse(order.at)));
+        let ids: Vec<_> =
+            shown.iter().rev().take(2).map(|order| order.key.id.to_string()).collect();
+        assert_eq!(ids, ["ours0", "ours1"]);
+        let (from, to, price) = (OrderState::Unknown, OrderState::Bought, Amount::ZERO);
+        activity.record_change(&StateChange { id: order("ours1").key.id, from, to, price });
+        let shown = activity.orders();
+        assert_eq!(shown[shown.len() - 2].result, OrderProgress::Resolved(OrderState::Bought));
     }
 }

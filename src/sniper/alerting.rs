@@ -14,8 +14,10 @@ use crate::{
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::UnixMs,
-    domain::trade::Trade,
-    ledger::{Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange},
+    domain::trade::{Trade, TradeId},
+    ledger::{
+        Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange, status::LedgerStatus,
+    },
 };
 
 /// Minimum interval of alerts about the same limit.
@@ -128,6 +130,24 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Returns the name of the item of an order, if it is known. It is untrusted.
+    pub(super) fn item_name(&self, id: &TradeId) -> Option<&str> {
+        self.names.get(id).map(String::as_str)
+    }
+
+    /// Describes the reason of a halt with its item.
+    pub fn describe_halt(&self, reason: &HaltReason) -> String {
+        reason.with_item(reason.listing().and_then(|id| self.item_name(&id)))
+    }
+
+    /// Names the items of the halts in a status.
+    pub(super) fn name_halts(&mut self, status: &mut LedgerStatus, now: UnixMs) {
+        let halts = self.ledger.snapshot(now).halts;
+        for (shown, halt) in status.halts.iter_mut().zip(halts) {
+            shown.reason = self.describe_halt(&halt.reason);
+        }
+    }
+
     /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]. Entries and groups share
     /// the interval of a limit, so that many of them cause one alert.
     pub(super) fn alert_limit(&mut self, rejection: &RiskRejection, trade: &Trade<'_>, now: Now) {
@@ -174,6 +194,17 @@ impl<B: OrderSender> Engine<B> {
     /// Compares halts, balance, prices and ledger with the last tick, and publishes the figures.
     pub(super) fn watch_for_alerts(&mut self, snapshot: &Snapshot, now: Now) {
         let since = *self.alerting.sources_since.get_or_insert(now.instant);
+        let alerting = &mut self.alerting;
+        if alerting.checked_at.is_none() && (snapshot.unknown > 0 || snapshot.loss.count > 0) {
+            let (orders, coins, lost) = (snapshot.unknown, snapshot.unknown_coins, snapshot.loss);
+            let event = || AlertEvent::Unresolved { orders, coins, lost };
+            alerting.sender.emit(now.wall, event);
+        }
+        if alerting.sender.take_new_channel() {
+            alerting.halts.clear();
+            alerting.stale.fill(false);
+            (alerting.low_until, alerting.has_ledger_failed) = (None, false);
+        }
         self.watch_halts(&snapshot.halts, now.wall);
         self.watch_balance(snapshot, now.wall);
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
@@ -200,7 +231,7 @@ impl<B: OrderSender> Engine<B> {
             is_halted: !snapshot.halts.is_empty(),
             would_buy: stats.would_buy,
             listings: stats.listings,
-            bought: stats.bought.saturating_add(stats.resolved_bought),
+            bought: stats.bought_in_all(),
             rejected: stats.rejected,
             unknown: stats.unknown,
             skipped: stats.skipped_total(),
@@ -210,18 +241,18 @@ impl<B: OrderSender> Engine<B> {
     }
 
     fn watch_halts(&mut self, halts: &[Halt], now: UnixMs) {
-        let alerting = &mut self.alerting;
-        if halts.is_empty() {
-            if !std::mem::take(&mut alerting.halts).is_empty() {
-                alerting.sender.emit(now, || AlertEvent::Resumed);
-            }
-            return;
+        let alerting = &self.alerting;
+        if halts.is_empty() && !alerting.halts.is_empty() {
+            alerting.sender.emit(now, || AlertEvent::Resumed);
         }
         for Halt { at, reason, .. } in halts {
             if !alerting.halts.contains(reason) {
-                alerting.sender.emit(now, || AlertEvent::Halted { since: *at, reason: *reason });
+                let text = || self.describe_halt(reason);
+                let event = || AlertEvent::Halted { since: *at, reason: *reason, text: text() };
+                alerting.sender.emit(now, event);
             }
         }
+        let alerting = &mut self.alerting;
         // Not only their number: a halt may have replaced another since the last tick.
         if !alerting.halts.iter().eq(halts.iter().map(|halt| &halt.reason)) {
             alerting.halts = halts.iter().map(|halt| halt.reason).collect();
@@ -285,10 +316,10 @@ mod tests {
             outcome::{NotSent, RejectReason},
             percent_rule::CoinUsd,
             server_clock::ServerClock,
-            trade::{KeyedBy, TradeId},
+            trade::KeyedBy,
         },
         execution::response::SentRequest,
-        ledger::{ApprovedOrder, Ledger, Operator},
+        ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
         prices::{BookTable, PriceBook, PriceTable},
         whitelist::{
             Whitelist,
@@ -468,5 +499,93 @@ mod tests {
         assert_eq!(change(Unknown, Bought), ["bought"]);
         assert_eq!(change(Unknown, NotBought), ["unknown"]);
         assert_eq!(change(Bought, Completed), [""; 0]);
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_unresolved_is_reported_once_at_the_start() {
+        let coins = Amount::from_cents(10_000);
+        let mut watched = Watched::new(Budget {
+            max_price: coins,
+            total: coins,
+            max_buys_per_minute: 9,
+            max_in_flight: 9,
+            ..Budget::default()
+        });
+        let now = watched.now().wall;
+        let (id, price, keyed_by) =
+            (TradeId::new("a").unwrap(), Amount::from_cents(500), KeyedBy::Id);
+        let request = OrderRequest { id, keyed_by, price, entry: 0, created_at: None };
+        let ledger = watched.engine.ledger();
+        let _approved = ledger.reserve(request, now).unwrap();
+        let unknown = Outcome::Unknown(crate::domain::outcome::Unknown::Cut);
+        let _effects = ledger.settle(&request.key(), &unknown, now).unwrap();
+        let snapshot = watched.engine.ledger().snapshot(now);
+        let moment = watched.now();
+        watched.engine.watch_for_alerts(&snapshot, moment);
+        let events: Vec<AlertEvent> = watched.events.try_iter().map(|it| it.event).collect();
+        let lost = snapshot.loss;
+        assert_eq!(events, [AlertEvent::Unresolved { orders: 1, coins: price, lost }]);
+        watched.engine.alerting.sender.add_channel();
+        assert_eq!(watched.tick(10), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_channel_is_told_of_halts_and_a_low_balance() {
+        let mut watched =
+            Watched::new(Budget { min_balance: Amount::from_cents(500), ..Budget::default() });
+        let now = watched.now().wall;
+        let _effects = watched.engine.ledger().set_balance(Amount::from_cents(499), now, now);
+        let _effects = watched.engine.ledger().halt(HaltReason::OtherAccount, now);
+        assert_eq!(watched.tick(1), ["halted", "balance_low"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+        watched.engine.alerting.sender.add_channel();
+        assert_eq!(watched.tick(1), ["halted", "balance_low"]);
+        assert_eq!(watched.tick(1), [""; 0]);
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_written_is_reported_and_its_end_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let (data, elsewhere) = (directory.path().join("data"), directory.path().join("elsewhere"));
+        let location = crate::ledger::LedgerLocation {
+            folder: data.clone(),
+            host: "market.example".to_owned(),
+            boot: None,
+            uptime_ms: None,
+        };
+        let mut watched = Watched::new(Budget::default());
+        let now = watched.now().wall;
+        watched.engine.ledger =
+            Ledger::open(&location, Budget::default(), &[entry()], now).unwrap();
+        assert_eq!(watched.tick(5), [""; 0]);
+        let mut until_reported = |from, to| {
+            std::fs::rename(from, to).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                let kinds = watched.tick(5);
+                if !kinds.is_empty() || deadline < Instant::now() {
+                    return kinds;
+                }
+                std::thread::yield_now();
+            }
+        };
+        assert_eq!(until_reported(&data, &elsewhere), ["disk"]);
+        assert_eq!(until_reported(&elsewhere, &data), ["disk"], "it is over");
+    }
+
+    #[test]
+    fn a_halt_is_reported_and_shown_with_the_item_that_it_is_about() {
+        let mut watched = Watched::new(Budget::default());
+        let (id, now) = (TradeId::new("VHJhZGU6OQ").unwrap(), watched.now());
+        watched.engine.names.insert(id, "Glove Case".to_owned());
+        let _effects = watched.engine.ledger().halt(HaltReason::Contradiction { id }, now.wall);
+        let snapshot = watched.engine.ledger().snapshot(now.wall);
+        watched.engine.watch_for_alerts(&snapshot, now);
+        let alert = watched.events.try_recv().unwrap();
+        let feed = crate::ledger::status::FeedStatus::default();
+        let view = watched.engine.view(feed, Duration::ZERO, now);
+        for text in [alert.event.text(), view.status.halts[0].reason.clone()] {
+            assert!(text.contains("\"Glove Case\"") && !text.contains(id.as_str()), "{text}");
+        }
     }
 }

@@ -594,7 +594,7 @@ impl<B: OrderSender> Engine<B> {
     ) {
         match update(&mut self.ledger) {
             Ok(effects) => {
-                trade_log::effects(&effects);
+                trade_log::effects(&effects, |reason| self.describe_halt(reason));
                 self.has_unknown_changed |= !effects.changes.is_empty();
                 for change in &effects.changes {
                     let ordered = self.ordered.get(&change.id);

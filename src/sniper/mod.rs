@@ -143,7 +143,7 @@ impl<B: OrderSender> Sniper<B> {
 
     /// Returns a handle that requests snapshots of this session, and begins to record the recent events.
     pub fn watch(&self) -> SessionWatch {
-        self.engine().activity.observe();
+        self.engine().observe();
         SessionWatch { cell: Arc::clone(&self.view), changed: Arc::clone(&self.changed) }
     }
 

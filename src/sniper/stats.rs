@@ -126,6 +126,8 @@ pub struct SessionStats {
     pub resolved_bought: u64,
     /// Unknown orders of any session that turned out not to be bought.
     pub resolved_not_bought: u64,
+    /// Purchases of any session whose coins are back.
+    pub returned: u64,
     /// Dry run: coins that would have been spent.
     pub would_spend: Amount,
     /// Receive-to-order latency.
@@ -145,6 +147,11 @@ impl SessionStats {
         self.last_skip = Some(reason);
         let count = self.skipped.entry(reason).or_default();
         *count = count.saturating_add(1);
+    }
+
+    /// Orders that were bought, as far as it is known by now.
+    pub const fn bought_in_all(&self) -> u64 {
+        self.bought.saturating_add(self.resolved_bought)
     }
 
     pub fn skipped_total(&self) -> u64 {
@@ -186,6 +193,7 @@ impl SessionStats {
             (OrderState::Unknown, to) if to.is_charged() => {
                 self.resolved_bought = self.resolved_bought.saturating_add(1);
             }
+            (_, OrderState::Returned) => self.returned = self.returned.saturating_add(1),
             _ => {}
         }
     }
@@ -287,5 +295,17 @@ mod tests {
         stats.skip("own");
         assert_eq!(stats.skipped_total(), 3);
         assert_eq!(stats.skipped.get("expired"), Some(&2));
+    }
+
+    #[test]
+    fn an_order_that_turns_out_bought_and_one_that_is_returned_are_counted() {
+        let mut stats = SessionStats::default();
+        stats.record_outcome(&Outcome::Bought { price: None, server_time: None });
+        let id = TradeId::new("a").unwrap();
+        use OrderState::{Bought, Returned, Returning, Unknown};
+        for (from, to) in [(Unknown, Bought), (Bought, Returning), (Returning, Returned)] {
+            stats.record_change(&StateChange { id, from, to, price: TEN });
+        }
+        assert_eq!((stats.bought, stats.bought_in_all(), stats.returned), (1, 2, 1));
     }
 }

@@ -18,8 +18,8 @@ use crate::{
     domain::trade::{PaintWear, Trade, TradeId},
     domain::unit,
     ledger::{
-        Effects, Intent, InvalidTransition, LedgerError, OrderState, OrderedItem, Snapshot,
-        StateChange, control::ControlRequest,
+        Effects, HaltReason, Intent, InvalidTransition, LedgerError, OrderState, OrderedItem,
+        Snapshot, StateChange, control::ControlRequest,
     },
     prices::DecidedReference,
     text::{Escaped, counted},
@@ -339,12 +339,12 @@ pub(super) fn unconfirmed(id: &TradeId, outcome: &Outcome) {
     }
 }
 
-/// Logs new halts and pauses.
-pub(super) fn effects(effects: &Effects) {
+/// Logs new halts and pauses. `describe` describes a reason with its item.
+pub(super) fn effects(effects: &Effects, describe: impl Fn(&HaltReason) -> String) {
     for halt in &effects.halts {
         error!(
             "Ordering halted: {}. What to do: {}. Still watching, sending no orders.",
-            halt.reason,
+            describe(&halt.reason),
             halt.reason.remedy()
         );
     }

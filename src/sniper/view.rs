@@ -15,7 +15,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     OrderSender,
-    activity::{NearMiss, RecentMatch, RecentOrder},
+    activity::{InlineText, NearMiss, ORDERS_KEPT_MAX, OrderProgress, RecentMatch, RecentOrder},
     engine::{Engine, Executor, Now},
     stats::SessionStats,
 };
@@ -24,7 +24,7 @@ use crate::{
     domain::time::UnixMs,
     domain::whitelist_entry::EntryGroup,
     ledger::{
-        Snapshot,
+        Intent, OrderState, Snapshot,
         entries::EntryUsage,
         status::{self, FeedStatus, LedgerStatus},
     },
@@ -41,6 +41,8 @@ pub const GROUPS_MAX: usize = 100;
 /// Counts of one whitelist entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryCounts {
+    /// Position in the whitelist.
+    pub index: usize,
     /// Listings of this session that matched it.
     pub matched: u64,
     /// Orders over the life of the ledger.
@@ -61,7 +63,9 @@ pub struct SessionCounts {
     pub listings: u64,
     pub matched: u64,
     pub unreadable: u64,
+    /// Unknown orders that turned out bought are in it, those of earlier sessions included.
     pub bought: u64,
+    pub returned: u64,
     pub rejected: u64,
     pub unknown: u64,
     pub unknown_messages: u64,
@@ -89,7 +93,7 @@ pub struct SessionView {
     pub matches: Vec<RecentMatch>,
     pub near_misses: Vec<NearMiss>,
     pub whitelist: Arc<Whitelist>,
-    /// The first [`ENTRIES_MAX`] entries.
+    /// [`ENTRIES_MAX`] entries, in their order: those that matched or bought, and then the first.
     pub entries: Vec<EntryCounts>,
     /// The first [`GROUPS_MAX`] groups.
     pub groups: Vec<GroupCounts>,
@@ -162,21 +166,18 @@ impl<B: OrderSender> Engine<B> {
         let mode = if is_live { status::LIVE } else { status::DRY };
         let mut status =
             LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
+        self.name_halts(&mut status, now.wall);
         status.feed = Some(feed);
         status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
         status.shared = self.shared_status();
         self.show_failing_reads(&mut status);
-        let usage = |index| self.ledger.state().entry_usage(index).unwrap_or_default();
-        let counts = self.match_counts.iter().take(ENTRIES_MAX).enumerate();
-        let counts =
-            counts.map(|(index, matched)| EntryCounts { matched: *matched, used: usage(index) });
         let groups = self.ledger.state().groups();
         let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {
             at: now.wall,
             is_live,
             running,
-            entries: counts.collect(),
+            entries: self.shown_entries(),
             groups: groups.take(GROUPS_MAX).collect(),
             counts: self.counts(),
             latency: self.stats.latency.buckets(),
@@ -189,15 +190,57 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Begins to record the recent events, with the purchases of earlier runs before them.
+    pub(super) fn observe(&mut self) {
+        if self.activity.is_observed() {
+            return;
+        }
+        self.activity.observe();
+        let state = self.ledger.state();
+        let orders = state.intents().iter().rev().filter(|order| {
+            order.state.is_open()
+                || matches!(order.state, OrderState::Completed | OrderState::Returned)
+        });
+        let recent = |order: &Intent| RecentOrder {
+            key: order.key(),
+            at: order.reserved_at,
+            item: InlineText::new(self.item_name(&order.id).unwrap_or(order.id.as_str())),
+            entry: InlineText::new(state.label(order)),
+            price: order.price,
+            latency: None,
+            response_time: None,
+            result: OrderProgress::Resolved(order.state),
+        };
+        let past: Vec<RecentOrder> = orders.take(ORDERS_KEPT_MAX).map(recent).collect();
+        past.into_iter().rev().for_each(|order| self.activity.add_purchase(order));
+    }
+
+    fn shown_entries(&self) -> Vec<EntryCounts> {
+        let (mut shown, mut others) = (Vec::new(), Vec::new());
+        for (index, matched) in self.match_counts.iter().copied().enumerate() {
+            let used = self.ledger.state().entry_usage(index).unwrap_or_default();
+            let is_used = matched > 0 || used.quantity > 0;
+            let list = if is_used { &mut shown } else { &mut others };
+            if list.len() < ENTRIES_MAX {
+                list.push(EntryCounts { index, matched, used });
+            }
+        }
+        others.truncate(ENTRIES_MAX.saturating_sub(shown.len()));
+        shown.append(&mut others);
+        shown.sort_unstable_by_key(|entry| entry.index);
+        shown
+    }
+
     fn counts(&self) -> SessionCounts {
-        let SessionStats { listings, matched, unreadable, bought, rejected, .. } = self.stats;
+        let SessionStats { listings, matched, unreadable, returned, rejected, .. } = self.stats;
         let SessionStats { unknown, unknown_messages, not_sent, would_buy, .. } = self.stats;
         let skipped = &self.stats.skipped;
         SessionCounts {
             listings,
             matched,
             unreadable,
-            bought,
+            bought: self.stats.bought_in_all(),
+            returned,
             rejected,
             unknown,
             unknown_messages,

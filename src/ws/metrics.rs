@@ -170,6 +170,8 @@ pub struct FeedMetrics {
     pub is_blocked: AtomicBool,
     /// `true` if a challenge is the cause of that.
     pub is_challenged: AtomicBool,
+    /// Cause of the last failed connection, and what the user can do about it.
+    last_failure: Mutex<Option<(String, Option<String>)>>,
     pub is_up: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
     /// Number of parallel connections of the feed; 0 before it runs.
@@ -211,6 +213,15 @@ impl FeedMetrics {
     /// Returns the last [`GAPS_MAX`] gaps, oldest first; an open one is the last.
     pub fn gap_list(&self) -> Vec<Gap> {
         lock(&self.gap_log).list.iter().cloned().collect()
+    }
+
+    pub fn set_last_failure(&self, cause: String, remedy: Option<String>) {
+        *lock(&self.last_failure) = Some((cause, remedy));
+    }
+
+    /// Returns the cause of the last failed connection, and what the user can do about it.
+    pub fn last_failure(&self) -> Option<(String, Option<String>)> {
+        lock(&self.last_failure).clone()
     }
 
     /// Returns the cause of the last gap.

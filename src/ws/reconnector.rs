@@ -28,6 +28,7 @@ use crate::{
     clock,
     config::{Credential, CredentialSource},
     domain::time::UnixMs,
+    secret,
     threads::lock,
 };
 
@@ -192,6 +193,8 @@ impl Reconnector {
             (None, Some(_)) => warn!("Feed lost: {}{tag}", self.describe(error)),
             (None, None) => warn!("Could not connect: {}{tag}", self.describe(error)),
         }
+        let cause = secret::mask(&error.chain()).into_owned();
+        self.metrics.set_last_failure(cause, error.advice(self.setting_names));
         self.metrics.is_challenged.store(error.is_challenge(), Ordering::Release);
         self.metrics.is_blocked.store(error.is_blocked(), Ordering::Release);
     }

@@ -100,7 +100,7 @@ fn the_page_of_the_demo_is_current_and_fits_a_phone() {
     browser.open(&format!("http://{}/", demo.address));
     browser.until("return document.querySelector('#state h1').textContent === 'Buying'");
     let mut took = Vec::new();
-    // A single purchase may be slow on a busy machine.
+    // One purchase of three may be slow on a busy machine.
     for _ in 0..3 {
         let mut before = browser.run(&format!("return {BOUGHT}")).as_u64().unwrap();
         while demo.lines.try_recv().is_ok() {}
@@ -109,7 +109,7 @@ fn the_page_of_the_demo_is_current_and_fits_a_phone() {
         let script = format!("return {BOUGHT} > {before}");
         took.push(browser.until_within(&script, WAIT_MAX));
     }
-    assert!(took.iter().any(|took| *took <= APPEARS_WITHIN), "{took:?}");
+    assert!(took.iter().filter(|took| **took <= APPEARS_WITHIN).count() >= 2, "{took:?}");
     browser.resize((360, 740), true);
     let width = browser.run("return document.documentElement.scrollWidth");
     assert_eq!(width, 360, "the page scrolls sideways on a phone");

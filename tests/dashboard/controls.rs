@@ -39,7 +39,9 @@ fn a_paused_entry_buys_nothing_until_it_is_enabled() {
     bot.offer(REDLINE, 1_000);
     until(|| get(bot.address, "/metrics").body.contains("sniper_listings_total 1\n"));
     assert!(get(bot.address, "/metrics").body.contains("\nsniper_entries_paused 2\n"));
-    assert!(get(bot.address, "/").body.contains("<b class=\"warn\">paused</b>"));
+    let page = get(bot.address, "/").body;
+    assert!(page.contains("<b class=\"warn\">paused</b>"), "{page}");
+    assert!(page.contains("<h1 class=\"warn\">Not buying: every entry is paused</h1>"), "{page}");
     let path = "/api/entries/red%20%2F%20line/enable";
     assert_eq!(control(bot.address, path, "enable-key").status, 200);
     bot.offer(REDLINE, 1_000);
@@ -99,7 +101,13 @@ fn the_page_shows_orders_matches_near_misses_and_counts() {
     assert!(places.is_sorted(), "{places:?}");
     for shown in [
         "<h1 class=\"good\">Buying</h1>",
-        "<b class=\"good\">bought</b> <span class=\"price\">11.00</span>",
+        "1 bought, 0 returned, 0 rejected",
+        "<b class=\"good\">bought</b> <span class=\"price\">11.00</span> <span class=\"item\">AK-47 | \
+         Redline (Field-Tested)</span> <span class=\"label\">red / line</span> <span class=\"dim\">",
+        "<span class=\"item\">AK-47 | Redline (Field-Tested)</span> <span class=\"label\">red / \
+         line</span> <span class=\"dim\">price 12.50 is above 12.00</span></li>",
+        "<dt>Orders</dt><dd>1</dd>",
+        "<rect x=\"0\"",
         "11.00 of 100000.00",
         "1 matched · 1 of 1000 bought for 11.00",
         "<span class=\"price\">11.00</span> of 12.00",

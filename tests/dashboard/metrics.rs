@@ -12,18 +12,21 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::harness::{Bot, REDLINE, get, until};
 
 /// Functions and keywords of `PromQL` that the board and the rules use.
-const PROMQL: [&str; 11] = [
+const PROMQL: [&str; 14] = [
     "absent",
     "and",
     "by",
     "histogram_quantile",
     "increase",
+    "job",
     "le",
     "on",
     "or",
     "outcome",
     "rate",
+    "sniper",
     "sum",
+    "up",
 ];
 
 fn read(path: &str) -> String {
@@ -175,6 +178,10 @@ fn the_alert_rules_are_valid_and_name_existing_metrics() {
     let rules: Vec<&Yaml> =
         groups.iter().flat_map(|group| group["rules"].as_vec().unwrap()).collect();
     assert_eq!(rules.len(), 5, "one rule for each case that needs the user");
+    // `absent` fires only once every bot is gone.
+    let down = rules.iter().find(|rule| rule["alert"].as_str() == Some("SniperDown")).unwrap();
+    assert!(down["expr"].as_str().unwrap().ends_with(" or up{job=\"sniper\"} == 0"), "{down:?}");
+    assert!(read("docs/metrics.md").contains("job_name: sniper\n"));
     let mut names = BTreeSet::new();
     for rule in rules {
         let name = rule["alert"].as_str().unwrap();

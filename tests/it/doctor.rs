@@ -265,3 +265,17 @@ fn doctor_latency_measures_the_one_address_of_a_local_market() {
     assert_eq!(last["latency"][1]["uses"][0], "orders");
     assert_eq!(market.history().orders().count(), 0);
 }
+
+#[tokio::test]
+async fn a_dashboard_that_other_machines_reach_is_warned_of() {
+    let (market, data) = (market(), TempDir::new().unwrap());
+    let mut config = config(&market, &data);
+    for (listen, is_warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+        config.dashboard.listen = Some(listen.parse().unwrap());
+        let report = run_checks(&feed_of(config.clone()), WAIT, |_step| {}).await;
+        let seen = &report.steps.iter().find(|step| step.name == "settings").unwrap().seen;
+        let warning =
+            format!("warning: the dashboard at {listen} is reachable from other machines");
+        assert_eq!(seen.contains(&warning), is_warned, "{seen}");
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
         Sniper,
         activity::{MatchResult, OrderProgress},
         pauses::Pauses,
-        view::SessionView,
+        view::{ENTRIES_MAX, SessionView},
     },
 };
 
@@ -219,4 +219,20 @@ async fn a_snapshot_is_built_only_on_request_and_a_reader_is_woken() {
     };
     assert_eq!(view.counts.listings, 0);
     assert_eq!(view.status.feed.as_ref().unwrap().state, "connecting");
+}
+
+#[test]
+fn a_snapshot_of_many_entries_has_those_that_matched() {
+    let named = |index: usize| WhitelistEntry {
+        item: ItemPattern::Named(format!("Item {index}")),
+        ..entry()
+    };
+    let last = ENTRIES_MAX + 49;
+    let executor = Executor::Live(FakeOrderSender::default());
+    let mut session = TestSession::new(executor, plenty(), (0..=last).map(named).collect());
+    session.consider(trade("a", &format!("Item {last}")));
+    let view = session.view();
+    let shown: Vec<usize> = view.entries.iter().map(|entry| entry.index).collect();
+    assert_eq!(shown, (0..ENTRIES_MAX - 1).chain([last]).collect::<Vec<_>>());
+    assert_eq!(view.entries.last().map(|entry| (entry.matched, entry.used.quantity)), Some((1, 1)));
 }

@@ -6,14 +6,15 @@ use std::{
 };
 
 use sniper::{
-    alerts::{AlertEvent, AlertOrder, AlertService, service::FLUSH_MAX},
+    alerts::{AlertEvent, AlertOrder, AlertService, channel::AlertChannel, service::FLUSH_MAX},
     clock,
     config::{
         AlertsConfig, Config, Endpoints,
-        alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+        alerts::{AlertRules, ChannelConfig, ChannelTarget, QuietHours, SecretUrl},
         endpoint::{Endpoint, Scheme},
     },
     domain::money::Amount,
+    ledger::HaltReason,
     net::tls::Tls,
     secret::Secret,
     ws::FeedMetrics,
@@ -55,11 +56,15 @@ const KINDS: [Kind; 4] = [discord, telegram, ntfy, webhook];
 
 /// Starts the thread with these channels, without a session.
 pub(super) fn start(targets: Vec<ChannelTarget>) -> AlertService {
+    start_with(targets, AlertRules::default())
+}
+
+fn start_with(targets: Vec<ChannelTarget>, rules: AlertRules) -> AlertService {
     let directory = std::env::temp_dir();
     let endpoints = Endpoints::new("ws://127.0.0.1:1/", "http://127.0.0.1:1/").unwrap();
     let channel = |target| ChannelConfig { target, loudness: Vec::new() };
     let channels = targets.into_iter().map(channel).collect();
-    let alerts = AlertsConfig { channels, ..AlertsConfig::default() };
+    let alerts = AlertsConfig { channels, rules, ..AlertsConfig::default() };
     let config = Config { alerts, ..Config::new(endpoints, directory) };
     let metrics = Arc::new(FeedMetrics::default());
     AlertService::start(&config, &metrics, &Tls::new().unwrap()).unwrap()
@@ -73,6 +78,11 @@ fn bought(cents: i64) -> AlertEvent {
     let item = Some("AK-47 | <@1> @everyone".to_owned());
     let order = AlertOrder { item, price: Amount::from_cents(cents) };
     AlertEvent::Bought { order, left: None }
+}
+
+fn halted() -> AlertEvent {
+    let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
+    AlertEvent::Halted { since, reason, text: reason.to_string() }
 }
 
 #[tokio::test]
@@ -224,4 +234,78 @@ async fn the_last_message_of_a_window_is_followed_by_the_wait_that_discord_state
     // Without the header it would be two seconds.
     assert!(Duration::from_millis(3_400) < waited, "{waited:?}");
     service.finish().await;
+}
+
+#[tokio::test]
+async fn a_halt_behind_hundreds_of_events_arrives_and_all_of_them_are_counted() {
+    let receiver = Receiver::start(&[OK]).await;
+    let service = start(vec![webhook(&receiver)]);
+    for _ in 0..200 {
+        emit(&service, &bought(100));
+    }
+    emit(&service, &halted());
+    let received = receiver.wait_for(2).await;
+    assert_eq!(received[0].json()["type"], "halted");
+    assert_eq!(received[1].json()["data"]["counts"][0]["count"], 200);
+    service.finish().await;
+}
+
+#[tokio::test]
+async fn in_the_quiet_hours_nothing_is_sent_until_the_stop_and_then_silently() {
+    let receiver = Receiver::start(&[OK]).await;
+    let offset = i64::from(clock::utc_offset_s(clock::wall())) * 1_000;
+    let minute = u16::try_from((clock::wall().0 + offset).rem_euclid(86_400_000) / 60_000).unwrap();
+    let (from, until) = ((minute + 1_439) % 1_440, (minute + 30) % 1_440);
+    let quiet_hours = Some(QuietHours { from, until });
+    let rules = AlertRules { quiet_hours, ..AlertRules::default() };
+    let service = start_with(vec![webhook(&receiver)], rules);
+    emit(&service, &halted());
+    emit(&service, &bought(100));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(receiver.received().len(), 0);
+    service.finish().await;
+    let received = receiver.received();
+    assert_eq!(received.len(), 1, "{received:#?}");
+    let json = received[0].json();
+    assert_eq!((&json["type"], &json["data"]["silent"]), (&"digest".into(), &true.into()));
+    let title = json["data"]["title"].as_str().unwrap();
+    assert!(title.starts_with("During the quiet hours "), "{title}");
+}
+
+#[tokio::test]
+async fn a_service_that_is_dropped_reports_that_the_session_did_not_start() {
+    let receiver = Receiver::start(&[OK]).await;
+    let service = start(vec![webhook(&receiver)]);
+    tokio::task::spawn_blocking(move || drop(service)).await.unwrap();
+    let received = receiver.received();
+    assert_eq!(received.len(), 1, "{received:#?}");
+    let json = received[0].json();
+    assert_eq!(
+        (&json["type"], &json["data"]["title"]),
+        (&"stopped".into(), &"Stopped by a failure".into())
+    );
+}
+
+#[tokio::test]
+async fn the_check_of_an_ntfy_topic_uses_its_token() {
+    for (reply, expected) in [
+        (OK, Ok("reachable and accepted")),
+        (Reply::Status(403, "", r#"{"code":40301,"error":"forbidden"}"#), Ok("cannot be read")),
+        (Reply::Status(401, "", r#"{"code":40101,"error":"unauthorized"}"#), Err("unauthorized")),
+    ] {
+        let receiver = Receiver::start(&[reply]).await;
+        let token = Some(Secret::new("tk_of_the_check"));
+        let target = ChannelTarget::Ntfy { url: url(&receiver, "/topic"), token };
+        let config = ChannelConfig { target, loudness: Vec::new() };
+        let channel = AlertChannel::new(&config, &Tls::new().unwrap()).unwrap();
+        match (channel.check().await, expected) {
+            (Ok(found), Ok(part)) => assert!(found.contains(part), "{found}"),
+            (Err(failure), Err(part)) => assert!(failure.why.contains(part), "{failure:?}"),
+            (found, _) => panic!("{reply:?}: {found:?}"),
+        }
+        let received = receiver.received();
+        assert_eq!(received.len(), 1, "nothing is sent");
+        assert_eq!(received[0].line, "GET /topic/auth");
+        assert_eq!(received[0].header("authorization"), "Bearer tk_of_the_check");
+    }
 }

@@ -6,11 +6,15 @@ use std::{
 };
 
 use sniper::{
+    commands::session::{SessionStart, TradingSession},
     config::alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+    domain::alert_kind::AlertKind,
     ledger::HaltReason,
+    markets::csgoroll::Csgoroll,
     secret::Secret,
     sim::{Fault, SimServer, SimSettings, faults::FaultKind},
     sniper::Now,
+    ws::Feed,
 };
 
 use super::receiver::{OK, Receiver, Reply};
@@ -368,4 +372,59 @@ async fn a_feed_that_is_back_is_reported_with_the_time_that_it_was_down() {
         received.iter().map(|request| request.json()).find(|json| json["type"] == "feed_back");
     let text = back.unwrap()["data"]["text"].as_str().unwrap().to_owned();
     assert!(text.contains(" s"), "{text}");
+}
+
+#[tokio::test]
+async fn alert_test_all_sends_every_event_at_the_rate_of_the_channel() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let url = receiver.url("/secret-hook-of-the-test");
+    let variables =
+        [("HOOK_URL", url.as_str()), ("HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")];
+    let policy = format!(
+        "{AMPLE_LIMITS}[[alerts]]\nkind = \"webhook\"\nurl_env = \"HOOK_URL\"\n\
+         secret_env = \"HOOK_SECRET\"\noff = [\"daily_summary\"]\n"
+    );
+    let mut program =
+        Program::start_with((&market, &policy), &["alert", "test", "--all"], &variables);
+    assert_eq!(program.ended().await, Some(0), "{}{}", program.out(), program.err());
+    let received = receiver.received();
+    let sent: Vec<String> = received
+        .iter()
+        .map(|request| request.json()["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(sent, AlertKind::ALL.map(AlertKind::name));
+    let last = received.last().unwrap().json();
+    assert_eq!(last["data"]["silent"], true, "it is off");
+    assert!(last["data"]["example"].as_bool().unwrap());
+    // The pace of a webhook is 200 ms.
+    let fastest = received.windows(2).map(|pair| pair[1].at - pair[0].at).min().unwrap();
+    assert!(Duration::from_millis(150) < fastest, "{fastest:?}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_reported() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+    add_webhook(&mut bot, &receiver);
+    // A file where the ledger's folder would be.
+    let directory = tempfile::tempdir().unwrap();
+    bot.config.data_dir = directory.path().join("file");
+    std::fs::write(&bot.config.data_dir, "").unwrap();
+    let config = bot.config.clone();
+    let start = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut feed = Feed::new(Csgoroll::new(&config), config);
+            let filler = feed.fill_gaps();
+            let options = SessionStart::default();
+            TradingSession::start_with(&feed, filler, options).map(drop).unwrap_err().chain()
+        })
+    };
+    let failure = tokio::task::spawn_blocking(start).await.unwrap();
+    assert!(!failure.is_empty());
+    assert_eq!(types(&receiver), ["stopped"], "{failure}");
+    let text = receiver.received()[0].json()["data"]["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("could not start"), "{text}");
 }
