@@ -173,9 +173,16 @@ pub enum AlertEvent {
     SharedRefused {
         reason: &'static str,
     },
-    /// This bot became the active one of its standby name.
+    /// The time is over for which the database has permitted orders, or another bot orders with the
+    /// same account.
+    SharedProblem {
+        text: String,
+    },
+    /// This bot became the active one of its standby name. `before`: what the one before may have
+    /// spent.
     TookOver {
         standby: String,
+        before: String,
     },
     /// This bot is no longer the active one.
     OnStandby {
@@ -247,6 +254,7 @@ impl AlertEvent {
             Self::SharedDown { .. }
             | Self::SharedBack { .. }
             | Self::SharedRefused { .. }
+            | Self::SharedProblem { .. }
             | Self::TookOver { .. }
             | Self::OnStandby { .. } => AlertKind::Shared,
             Self::DailySummary { .. } => AlertKind::DailySummary,
@@ -336,6 +344,7 @@ impl AlertEvent {
             Self::SharedDown { .. } => "Shared budget not reachable",
             Self::SharedBack { .. } => "Shared budget reachable again",
             Self::SharedRefused { .. } => "Shared budget refuses this bot",
+            Self::SharedProblem { .. } => "Shared budget needs you",
             Self::TookOver { .. } => "Took over",
             Self::OnStandby { .. } => "On standby",
             Self::DailySummary { .. } => "Daily summary",
@@ -435,8 +444,9 @@ impl AlertEvent {
             ),
             Self::SharedBack { after } => format!("After {}", format_duration(*after)),
             Self::SharedRefused { reason } => format!("{reason}. No order is sent."),
-            Self::TookOver { standby } => {
-                format!("This bot is the active one of {standby} now and sends orders.")
+            Self::SharedProblem { text } => printable(text),
+            Self::TookOver { standby, before } => {
+                format!("This bot is the active one of {standby} now and sends orders. {before}")
             }
             Self::OnStandby { standby } => {
                 format!("This bot sends no orders while another one of {standby} is active.")

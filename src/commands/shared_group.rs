@@ -462,6 +462,13 @@ pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
         );
         return Err((problem, "run `sniper shared set`, or correct `total`".to_owned()));
     }
+    let term = Duration::from_millis(status.term_ms.max(0).unsigned_abs());
+    if term != shared.term {
+        let [term, ours] = [term, shared.term].map(format_duration);
+        let problem =
+            format!("the term of the group is {term}, and `term_s` in [shared] is {ours}");
+        return Err((problem, "correct `term_s`; the term of a group never changes".to_owned()));
+    }
     let members = counted(status.members.len(), "member", "members");
     let (free, unit) = (amount(status.free()), &status.unit);
     Ok(format!("group {}, {members}, {free} {unit} free, at {}", shared.group, shared.url))

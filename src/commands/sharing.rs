@@ -33,7 +33,7 @@ use crate::{
     },
     execution::OrderClient,
     ledger::{
-        Allowance, SharedUsage,
+        Allowance, OrderState, SharedUsage,
         allowance::{OrderPermit, SHARED_ENTRIES_MAX, stable_hash},
         shared_status::{ACTIVE, MEMBERS_SHOWN_MAX, STANDBY, SharedMember},
         status::SharedStatus,
@@ -42,7 +42,7 @@ use crate::{
     net::deadline::timeout,
     shared::{
         convert::{self, GroupView},
-        exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, ReportedOrder, Role},
+        exchange::{Exchange, Limit, MemberName, Reply, ReportedOrder, Role},
         exchanger::{ExchangeError, Exchanger, MemoryGroup},
         member::{Member, MemberSettings, MemberState, Permission, Report},
         split,
@@ -51,6 +51,7 @@ use crate::{
         Engine, Now, Sniper,
         sharing::{OwnsListing, SharedReport, SharedUpdate, Takeover},
     },
+    text::counted,
     threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
 };
 
@@ -64,7 +65,7 @@ const ACCOUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time of an exchange of a bot without standbys.
 const EXCHANGE_MAX: Duration = Duration::from_secs(3);
 /// Time without contact after which it is reported.
-const REPORTED_AFTER_MS: i64 = 10_000;
+const REPORTED_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
 /// Maximum time from the first contact to the first slice.
 const FIRST_SLICE_MS: i64 = 5_000;
 /// Time since the last exchange of a member within which it is live, for display and shares.
@@ -225,8 +226,14 @@ struct SharingTask {
     unreported: BTreeMap<u32, ReportedOrder>,
     takeover: Option<Takeover>,
     role: Option<Role>,
+    /// Last other active member of the standby name.
+    before: Option<MemberName>,
+    /// Term of the group.
+    term: Duration,
     contact: Contact,
-    refusal: Option<MemberRefusal>,
+    state: MemberState,
+    /// Text about a bot with the same account.
+    problem: Option<String>,
     seen: u64,
     first_contact: Option<i64>,
     has_had_slice: bool,
@@ -275,6 +282,7 @@ impl SharingTask {
         updates: mpsc::Sender<SharedUpdate>,
     ) -> Self {
         Self {
+            term: settings.config.term,
             settings,
             exchanger,
             updates,
@@ -283,8 +291,10 @@ impl SharingTask {
             unreported: BTreeMap::new(),
             takeover: None,
             role: None,
+            before: None,
             contact: Contact::default(),
-            refusal: None,
+            state: MemberState::NoContact,
+            problem: None,
             seen: 0,
             first_contact: None,
             has_had_slice: false,
@@ -300,7 +310,10 @@ impl SharingTask {
                 member.stop();
             }
             let now = clock::now().0;
-            let permission = self.take_over(member.usable(now)).await;
+            let permission = member.usable(now);
+            self.report_state(&permission);
+            self.report_same_account(member.same_account());
+            let permission = self.take_over(&mut member, permission).await;
             let Some(report) = self.tell(&member, &permission).await else { return };
             if let Some(exchange) = member.next(&report, clock::now().0) {
                 self.exchange(&mut member, &exchange).await;
@@ -344,10 +357,10 @@ impl SharingTask {
 
     /// Reads the orders of the account's other bots when this one becomes active. Until that has
     /// succeeded, it stays on standby.
-    async fn take_over(&mut self, permission: Permission) -> Permission {
+    async fn take_over(&mut self, member: &mut Member, permission: Permission) -> Permission {
         let Some(epoch) = permission.epoch else {
             if permission.state == MemberState::Standby && self.takeover.take().is_some() {
-                self.report_role(false);
+                self.alert_role(|standby| AlertEvent::OnStandby { standby });
             }
             return permission;
         };
@@ -358,10 +371,12 @@ impl SharingTask {
         let limit = self.exchange_max();
         let failure = match timeout(limit, self.exchanger.orders(&self.account)).await {
             Ok(Ok(orders)) => {
+                let before = self.spent_before(member, &orders);
+                info!("Took over. {before}");
                 let others = orders.into_iter().filter(|(member, _order)| *member != own);
                 let ordered = others.map(|(_member, order)| order.key.id).collect();
                 self.takeover = Some(Takeover { epoch, ordered });
-                self.report_role(true);
+                self.alert_role(|standby| AlertEvent::TookOver { standby, before });
                 return permission;
             }
             Ok(Err(error)) => error.to_string(),
@@ -371,15 +386,76 @@ impl SharingTask {
             "Active, but still on standby until the orders of the bot before are read: {failure}"
         );
         self.contact.error = Some(failure);
+        member.on_lost_connection();
         Permission { state: MemberState::Standby, epoch: None, ..permission }
     }
 
-    fn report_role(&self, is_active: bool) {
-        let Some(standby) = self.settings.config.standby.clone() else { return };
-        self.settings.alerts.emit(clock::wall(), || match is_active {
-            true => AlertEvent::TookOver { standby },
-            false => AlertEvent::OnStandby { standby },
+    fn alert_role(&self, event: impl FnOnce(String) -> AlertEvent) {
+        if let Some(standby) = self.settings.config.standby.clone() {
+            self.settings.alerts.emit(clock::wall(), || event(standby));
+        }
+    }
+
+    /// Describes what the active bot before this one may have spent.
+    fn spent_before(&self, member: &Member, orders: &[(MemberName, ReportedOrder)]) -> String {
+        let peer = member.peers().find(|peer| Some(&peer.name) == self.before.as_ref());
+        let Some(peer) = peer else { return "No other bot was active before.".to_owned() };
+        let is_open =
+            |state| matches!(state, OrderState::Reserved | OrderState::Sent | OrderState::Unknown);
+        let open = orders.iter().filter(|(name, order)| *name == peer.name && is_open(order.state));
+        let open: Vec<Amount> = open.map(|(_name, order)| order.price).collect();
+        let sum = open.iter().fold(Amount::ZERO, |sum, price| sum.saturating_add(*price));
+        let [slice, used] = [peer.slice, peer.used].map(Amount::from_thousandths);
+        format!(
+            "{} keeps its slice of {slice} {}: it has reported {used} as used, {} of {sum} without a \
+             known outcome, and may have spent the rest without a report.",
+            peer.name.0,
+            self.settings.config.unit.name(),
+            counted(open.len(), "order", "orders"),
+        )
+    }
+
+    /// Reports that the database refuses this bot, or that it may order no longer.
+    fn report_state(&mut self, permission: &Permission) {
+        let before = std::mem::replace(&mut self.state, permission.state.clone());
+        if before == self.state {
+            return;
+        }
+        match &self.state {
+            MemberState::Refused(refusal) => {
+                let reason = convert::refusal_text(refusal);
+                error!("Shared budget refuses this bot, no order is sent: {reason}");
+                self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedRefused { reason });
+            }
+            MemberState::NoContact if before == MemberState::Active => {
+                let cause = self.contact.error.as_deref().unwrap_or("no answer");
+                self.report_problem(format!(
+                    "No order is sent until the database of the shared budget answers again: {cause}"
+                ));
+            }
+            _ if matches!(before, MemberState::Refused(_)) => {
+                info!("Shared budget accepts this bot again");
+            }
+            _ => {}
+        }
+    }
+
+    fn report_same_account(&mut self, other: Option<&MemberName>) {
+        let problem = other.map(|MemberName(other)| {
+            format!(
+                "{other} orders with the same account: give both the same `standby` in [shared], or stop \
+                 one of them"
+            )
         });
+        if problem != self.problem {
+            self.problem.clone_from(&problem);
+            problem.into_iter().for_each(|text| self.report_problem(text));
+        }
+    }
+
+    fn report_problem(&self, text: String) {
+        error!("{text}");
+        self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { text });
     }
 
     /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is gone.
@@ -402,7 +478,7 @@ impl SharingTask {
             free: member.free().unwrap_or_default(),
             slice,
             live: i64::try_from(live(member).count()).unwrap_or(i64::MAX).saturating_add(1),
-            is_standby: permission.state == MemberState::Standby,
+            is_standby: self.settings.config.standby.is_some() && permission.epoch.is_none(),
         };
         Some(Report {
             usage: convert::usage(&self.settings.config, used, view),
@@ -459,9 +535,8 @@ impl SharingTask {
 
     /// Maximum time of an exchange: an active bot must be able to try again within its term.
     fn exchange_max(&self) -> Duration {
-        let SharedConfig { standby, term, .. } = &self.settings.config;
-        match standby {
-            Some(_name) => (*term * 2 / 5).clamp(Duration::from_secs(1), EXCHANGE_MAX),
+        match self.settings.config.standby {
+            Some(_) => (self.term * 2 / 5).clamp(Duration::from_secs(1), EXCHANGE_MAX),
             None => EXCHANGE_MAX,
         }
     }
@@ -496,22 +571,12 @@ impl SharingTask {
     }
 
     fn on_reply(&mut self, reply: &Reply) {
-        match reply {
-            Reply::Done(confirmed) | Reply::Stale(confirmed) => {
-                self.role.clone_from(&confirmed.role);
-                if self.refusal.take().is_some() {
-                    info!("Shared budget accepts this bot again");
-                }
-            }
-            Reply::Refused(refusal) => {
-                if self.refusal.as_ref() == Some(refusal) {
-                    return;
-                }
-                let reason = convert::refusal_text(refusal);
-                error!("Shared budget refuses this bot, no order is sent: {reason}");
-                self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedRefused { reason });
-                self.refusal = Some(refusal.clone());
-            }
+        if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {
+            self.role.clone_from(&confirmed.role);
+            self.term = Duration::from_millis(confirmed.term_ms.max(0).unsigned_abs());
+            let active = self.role.as_ref().map(|role| &role.active);
+            let before = active.filter(|active| active.0 != self.settings.config.member);
+            self.before = before.or(self.before.as_ref()).cloned();
         }
     }
 
@@ -558,6 +623,8 @@ impl SharingTask {
             market: peer.market.clone(),
             is_live: peer.silent_ms < LIVE_MS,
             silent_ms: u64::try_from(peer.silent_ms).unwrap_or_default(),
+            slice: peer.slice,
+            used: peer.used,
         });
         SharedStatus {
             contact_ms: permission.contact_ms.map(age),
@@ -573,12 +640,17 @@ impl SharingTask {
         let SharedConfig { group, member, unit, .. } = &self.settings.config;
         let Contact { exchanges, failures, error, .. } = &self.contact;
         let role = self.role.as_ref().filter(|role| !role.is_resigned);
+        let refused = match &self.state {
+            MemberState::Refused(refusal) => Some(convert::refusal_text(refusal).to_owned()),
+            _ => None,
+        };
         SharedStatus {
             group: group.clone(),
             member: member.clone(),
             unit: unit.name().to_owned(),
             state: state.to_owned(),
-            refused: self.refusal.as_ref().map(|refusal| convert::refusal_text(refusal).to_owned()),
+            refused,
+            warning: self.problem.clone(),
             active: role.map(|role| role.active.0.clone()),
             active_since: role.map(|role| UnixMs(role.since_ms).to_string()),
             exchanges: *exchanges,
@@ -605,8 +677,14 @@ impl SharingTask {
                 return 0;
             }
         };
-        let of_group = text.trim().strip_prefix(self.settings.config.group.as_str());
-        of_group.and_then(|number| number.trim().parse().ok()).unwrap_or_default()
+        match text.trim().rsplit_once(' ').map(|(group, number)| (group, number.parse())) {
+            Some((group, Ok(number))) if group == self.settings.config.group => number,
+            Some((_other_group, Ok(_number))) => 0,
+            _ => {
+                warn!("{SEEN_FILE} is damaged; a restored database may go unnoticed");
+                0
+            }
+        }
     }
 
     fn write_seen(&self) {
@@ -628,4 +706,234 @@ fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Iterates over the other members that had an exchange recently.
 fn live(member: &Member) -> impl Iterator<Item = ()> {
     member.peers().filter(|peer| peer.silent_ms < LIVE_MS).map(|_peer| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+            mpsc::Receiver,
+        },
+        time::Instant,
+    };
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::{
+        account::{AccountUpdate, UserReading},
+        alerts::Alert,
+        config::{
+            Budget,
+            shared::{DatabaseUrl, GroupUnit},
+        },
+        domain::{
+            account::User,
+            percent_rule::CoinUsd,
+            server_clock::{ClockExchange, ServerClock},
+            trade::KeyedBy,
+        },
+        ledger::Ledger,
+        shared::exchange::RoleRequest,
+        sniper::Executor,
+        whitelist::Whitelist,
+    };
+
+    const TERM: Duration = Duration::from_secs(3);
+    const WAIT_MAX: Duration = Duration::from_secs(60);
+
+    /// A group in memory that can be away.
+    #[derive(Clone)]
+    struct FaultyGroup {
+        group: MemoryGroup,
+        is_away: Arc<AtomicBool>,
+        has_no_orders: Arc<AtomicBool>,
+    }
+
+    fn away() -> ExchangeError {
+        ExchangeError("connection refused".to_owned())
+    }
+
+    impl Exchanger for FaultyGroup {
+        fn exchange<'a>(
+            &'a mut self,
+            exchange: &'a Exchange,
+        ) -> BoxFuture<'a, Result<Reply, ExchangeError>> {
+            match self.is_away.load(Ordering::Relaxed) {
+                true => Box::pin(async { Err(away()) }),
+                false => self.group.exchange(exchange),
+            }
+        }
+
+        fn orders<'a>(
+            &'a mut self,
+            account: &'a str,
+        ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>> {
+            match self.has_no_orders.load(Ordering::Relaxed) {
+                true => Box::pin(async { Err(away()) }),
+                false => self.group.orders(account),
+            }
+        }
+    }
+
+    struct TestBot {
+        group: FaultyGroup,
+        engine: Engine<Arc<OrderClient>>,
+        updates: mpsc::Receiver<SharedUpdate>,
+        alerts: Receiver<Alert>,
+        folder: tempfile::TempDir,
+        _thread: SharingThread,
+    }
+
+    impl TestBot {
+        fn start(standby: Option<&str>, seen: &str) -> Self {
+            let group = FaultyGroup {
+                group: MemoryGroup::new(100_000, 3_000),
+                is_away: Arc::default(),
+                has_no_orders: Arc::default(),
+            };
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(SEEN_FILE), seen).unwrap();
+            let (sender, alerts) = AlertSender::with_queue();
+            let config = SharedConfig {
+                url: DatabaseUrl::parse("postgres://me@localhost/b").unwrap(),
+                group: "main".to_owned(),
+                total: Amount::from_cents(10_000),
+                unit: GroupUnit::Usd,
+                rate: CoinUsd::ONE,
+                standby: standby.map(str::to_owned),
+                member: "a".to_owned(),
+                term: TERM,
+            };
+            let settings = SharingSettings {
+                config,
+                market: "waxpeer",
+                ledger: "ledger".to_owned(),
+                data_dir: folder.path().to_path_buf(),
+                alerts: sender,
+                alarm: Alarm::default(),
+            };
+            let ledger = Ledger::in_memory(Budget::default(), &[], false);
+            let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
+            let whitelist = Arc::new(Whitelist::new(Vec::new()));
+            let mut engine = Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
+            engine.share("main", standby.is_some(), Now::read());
+            let (thread, updates) = start(settings, Box::new(group.clone())).unwrap();
+            let mut bot = Self { group, engine, updates, alerts, folder, _thread: thread };
+            bot.read_account();
+            bot
+        }
+
+        fn read_account(&mut self) {
+            let now = Now::read();
+            let user = User {
+                id: "account".to_owned(),
+                balance: Some(Amount::from_cents(10_000)),
+                balance_error: None,
+                is_flagged: None,
+                daily_withdraw_limit: None,
+            };
+            let exchange = ClockExchange { sent: now.instant, received: now.instant };
+            let reading = UserReading { user, as_of: now.wall, exchange, date: None };
+            self.engine.on_account_update(AccountUpdate::User(reading), now);
+        }
+
+        /// Serves the thread until `is_done` holds, and returns the status.
+        fn until(&mut self, is_done: impl Fn(&Self, &SharedStatus) -> bool) -> SharedStatus {
+            let began = Instant::now();
+            loop {
+                while let Ok(update) = self.updates.try_recv() {
+                    self.engine.on_shared_update(update, Now::read());
+                }
+                let status = self.engine.shared_status().unwrap();
+                if is_done(self, &status) {
+                    return status;
+                }
+                assert!(began.elapsed() < WAIT_MAX, "{status:?}");
+                thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+
+        /// Serves the thread until this state, and returns the titles of the alerts since the last call.
+        fn until_state(&mut self, state: &str) -> Vec<String> {
+            self.until(|_bot, status| status.state == state);
+            self.alerts.try_iter().map(|alert| alert.event.title()).collect()
+        }
+
+        fn set_away(&self, is_away: bool) {
+            self.group.is_away.store(is_away, Ordering::Relaxed);
+        }
+
+        fn seen(&self) -> String {
+            fs::read_to_string(self.folder.path().join(SEEN_FILE)).unwrap()
+        }
+    }
+
+    fn other(name: &str, seen: u64) -> Exchange {
+        Exchange {
+            member: MemberName(name.to_owned()),
+            ledger: name.to_owned(),
+            market: "waxpeer".to_owned(),
+            account: format!("{:016x}", stable_hash("waxpeer\naccount")),
+            standby: None,
+            attempt: 1,
+            version: 0,
+            seen,
+            demands: BTreeMap::new(),
+            orders: Vec::new(),
+            role: RoleRequest::None,
+        }
+    }
+
+    #[test]
+    fn an_active_bot_tells_why_it_stops_and_goes_on_by_itself_when_the_database_is_back() {
+        let mut bot = TestBot::start(Some("pair"), "");
+        bot.group.has_no_orders.store(true, Ordering::Relaxed);
+        // The role is taken over, but the orders of the bot before cannot be read.
+        let waiting = |_: &TestBot, status: &SharedStatus| {
+            status.active.is_some() && status.error.is_some() && status.state == STANDBY
+        };
+        bot.until(waiting);
+        assert_eq!(bot.engine.permit(), Some(OrderPermit::Standby));
+        bot.group.has_no_orders.store(false, Ordering::Relaxed);
+        assert_eq!(bot.until_state(ACTIVE), ["Took over"]);
+        bot.set_away(true);
+        bot.until(|_bot, status| status.state == "no contact" && status.failures >= 3);
+        let mut alerts = bot.until_state("no contact");
+        alerts.sort_unstable();
+        assert_eq!(alerts, ["Shared budget needs you", "Shared budget not reachable"]);
+        assert!(matches!(bot.engine.permit(), Some(OrderPermit::Until(until)) if until.0 > 0));
+        bot.set_away(false);
+        assert_eq!(bot.until_state(STANDBY), ["Shared budget reachable again", "On standby"]);
+        assert_eq!(bot.until_state(ACTIVE), ["Took over"]);
+    }
+
+    #[test]
+    fn a_refusal_and_a_bot_with_the_same_account_are_alerted_and_the_sequence_is_kept() {
+        let mut bot = TestBot::start(None, "other-group 900000");
+        bot.until(|bot, status| status.state == ACTIVE && bot.seen().starts_with("main "));
+        let mut group = bot.group.clone();
+        let mut meet = |exchange: Exchange| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(group.exchange(&exchange)).unwrap()
+        };
+        assert!(matches!(meet(other("b", 0)), Reply::Done(_)));
+        let status = bot.until(|_bot, status| status.problem().is_some());
+        assert!(status.problem().unwrap().starts_with("b orders with the same account"));
+        assert!(matches!(meet(other("b", 1_000_000)), Reply::Stale(_)));
+        let alerts = bot.until_state("refused");
+        assert_eq!(alerts, ["Shared budget needs you", "Shared budget refuses this bot"]);
+        let text = bot.engine.shared_status().unwrap().problem().unwrap();
+        assert!(text.contains("shared set --restored"), "{text}");
+    }
+
+    #[test]
+    fn a_bot_that_has_seen_more_than_the_database_is_refused_after_a_restart() {
+        let mut bot = TestBot::start(None, "main 900000\n");
+        bot.until_state("refused");
+        let mut damaged = TestBot::start(None, "");
+        damaged.until_state(ACTIVE);
+    }
 }

@@ -20,7 +20,11 @@ use super::{
     shared::SharedConfig,
     trade_url::TradeUrlError,
 };
-use crate::{domain::money::Decimals, text::Escaped, threads::affinity};
+use crate::{
+    domain::money::Decimals,
+    text::{Escaped, counted},
+    threads::affinity,
+};
 
 /// Maximum size of a file in bytes, three times the size of a whitelist with 100,000 entries.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -239,6 +243,16 @@ fn read_shared(
         let message = "this program was built without the feature `shared`";
         let remedy = "remove [shared], or install a released program";
         diagnostics.problem(Problem::new(parsed.place().clone(), message, remedy));
+    }
+    let mut unnamed = policy.entries.found.iter().filter(|found| found.entry.name.is_none());
+    if let Some(first) = unnamed.next() {
+        let count = unnamed.count().saturating_add(1);
+        let message = format!(
+            "{} without a `name`: each bot counts its `max_quantity` and `max_total` alone",
+            counted(count, "entry", "entries")
+        );
+        let remedy = "give it the same `name` in the settings of every bot, to share them";
+        diagnostics.warning(Problem::new(first.place.clone(), message, remedy));
     }
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();

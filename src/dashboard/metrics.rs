@@ -11,7 +11,7 @@ use std::{
 use crate::{
     domain::money::Amount,
     domain::time::UnixMs,
-    ledger::status::SharedStatus,
+    ledger::{shared_status::SharedMember, status::SharedStatus},
     sniper::view::{SessionCounts, SessionView},
     ws::FeedMetrics,
 };
@@ -229,9 +229,10 @@ fn latency(text: &mut Exposition, view: &SessionView) {
 fn shared(text: &mut Exposition, shared: &SharedStatus) {
     let is_active = flag(shared.is_active());
     text.gauge("sniper_shared_active", "1 while the shared budget permits orders.", is_active);
-    let help = "Time since the last contact with the database of the shared budget.";
-    let age = shared.contact_ms.unwrap_or_default();
-    text.gauge("sniper_shared_contact_age_seconds", help, Value::Millis(age));
+    if let Some(age) = shared.contact_ms {
+        let help = "Time since the last contact with the database; absent before the first.";
+        text.gauge("sniper_shared_contact_age_seconds", help, Value::Millis(age));
+    }
     let help = "Transactions with the database of the shared budget.";
     text.counter("sniper_shared_exchanges_total", help, whole(shared.exchanges));
     let help = "Transactions that failed or were not answered in time.";
@@ -246,6 +247,18 @@ fn shared(text: &mut Exposition, shared: &SharedStatus) {
     text.gauge("sniper_shared_used", help, coins(shared.used));
     let help = "Part of the shared total that no member has.";
     text.gauge("sniper_shared_free", help, coins(shared.free));
+    let mut of_members = |name: &str, help: &str, value: &dyn Fn(&SharedMember) -> Value| {
+        let members = shared.members.iter();
+        let samples: Vec<_> = members.map(|it| (label("member", &it.name), value(it))).collect();
+        text.metric((name, "gauge"), help, &samples);
+    };
+    let help = "Slice of the shared total of another member.";
+    of_members("sniper_shared_member_slice", help, &|member| coins(member.slice));
+    let help = "Part of its slice that it has reported as used.";
+    of_members("sniper_shared_member_used", help, &|member| coins(member.used));
+    let help = "Time since the last contact of another member with the database.";
+    let age = |member: &SharedMember| Value::Millis(member.silent_ms);
+    of_members("sniper_shared_member_contact_age_seconds", help, &age);
 }
 
 fn money(text: &mut Exposition, view: &SessionView) {

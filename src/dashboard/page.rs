@@ -146,6 +146,9 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     if let Some(shared) = &status.shared {
         let class = if shared.problem().is_some() { "bad" } else { "dim" };
         writeln!(out, "<p class=\"{class}\">{}</p>", Html(shared.headline()))?;
+        for member in &shared.members {
+            writeln!(out, "<p class=\"dim\">{}</p>", Html(member))?;
+        }
     }
     for failing in &status.account_failures {
         let (read, cause) = (Html(&failing.read), Html(&failing.cause));

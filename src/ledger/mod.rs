@@ -399,13 +399,20 @@ impl Ledger {
         self.on_complete_reading(started);
     }
 
+    /// Approves nothing until the account was read completely, balance and purchases, after `now`.
+    pub fn require_reading(&mut self, now: UnixMs) {
+        self.state.reconciled = !self.state.balance_required;
+        self.state.read_from = now;
+    }
+
     /// Allows orders after a complete reading of the account.
     fn on_complete_reading(&mut self, started: UnixMs) {
         if self.state.frozen_at.is_some_and(|frozen| frozen < started) {
             self.state.frozen_at = None;
         }
         let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
-        if is_bound && self.state.account.last_reading().is_some() {
+        let balance = self.state.account.last_reading();
+        if is_bound && balance.is_some_and(|reading| self.state.read_from <= reading.as_of) {
             self.state.reconciled = true;
         }
     }

@@ -25,6 +25,20 @@ pub struct SharedMember {
     pub is_live: bool,
     /// Time since then, by the clock of the database.
     pub silent_ms: u64,
+    /// Slice of the total and what it has reported of it, in thousandths of the group's unit.
+    #[serde(default)]
+    pub slice: i64,
+    #[serde(default)]
+    pub used: i64,
+}
+
+impl fmt::Display for SharedMember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [slice, used] = [self.slice, self.used].map(Amount::from_thousandths);
+        let (name, market) = (Escaped(&self.name), Escaped(&self.market));
+        let age = format_duration(Duration::from_millis(self.silent_ms));
+        write!(f, "{name} on {market}: {used} used of a slice of {slice}, last contact {age} ago")
+    }
 }
 
 /// State of this bot in its group. Amounts are thousandths of the group's unit.
@@ -50,6 +64,9 @@ pub struct SharedStatus {
     pub failures: u64,
     /// Cause of the last failure, if no exchange has succeeded since.
     pub error: Option<String>,
+    /// Problem besides those of the state.
+    #[serde(default)]
+    pub warning: Option<String>,
     /// At most [`MEMBERS_SHOWN_MAX`].
     pub members: Vec<SharedMember>,
 }
@@ -68,7 +85,7 @@ impl SharedStatus {
                 Some(format!("the shared budget refuses this bot: {reason}"))
             }
             "no contact" => Some(format!("no contact with the shared budget: {error}")),
-            _ => None,
+            _ => self.warning.clone(),
         }
     }
 
@@ -114,6 +131,9 @@ impl fmt::Display for SharedStatus {
         let [slice, used, free] = [self.slice, self.used, self.free].map(Self::amount);
         let unit = &self.unit;
         writeln!(f, "                {used} {unit} used of a slice of {slice}; {free} free")?;
+        for member in &self.members {
+            writeln!(f, "                {member}")?;
+        }
         match (self.contact_ms, &self.error) {
             (_, None) => Ok(()),
             (None, Some(error)) => {
@@ -149,15 +169,25 @@ mod tests {
         let shared = SharedStatus {
             active: Some("b".to_owned()),
             active_since: Some("2026-03-01T10:00:00.000Z".to_owned()),
-            members: vec![SharedMember { is_live: true, ..SharedMember::default() }],
+            members: vec![SharedMember {
+                name: "b".to_owned(),
+                market: "waxpeer".to_owned(),
+                is_live: true,
+                silent_ms: 2_000,
+                slice: 30_000,
+                used: 1_500,
+            }],
             ..status(STANDBY)
         };
         assert_eq!(
             shared.to_string(),
             "shared          main as a: standby, active is b since 2026-03-01T10:00:00.000Z, 1 other live member\n\
-             \x20               12.50 USD used of a slice of 40.00; 460.00 free\n"
+             \x20               12.50 USD used of a slice of 40.00; 460.00 free\n\
+             \x20               b on waxpeer: 1.50 used of a slice of 30.00, last contact 2.0 s ago\n"
         );
         assert_eq!(shared.problem(), None);
+        let warned = SharedStatus { warning: Some("the same account".to_owned()), ..shared };
+        assert_eq!(warned.problem().as_deref(), Some("the same account"));
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct LedgerState {
     /// baselined.
     pub(super) count_since: Option<UnixMs>,
     pub(super) reconciled: bool,
+    /// An older reading does not reconcile. Not recorded.
+    pub(super) read_from: UnixMs,
     pub(super) budget_from: Sequence,
     pub(super) spent: Amount,
     pub(super) minute: Window,
@@ -146,6 +148,7 @@ impl LedgerState {
             baselined: false,
             count_since: None,
             reconciled: !balance_required,
+            read_from: UnixMs(i64::MIN),
             budget_from: Sequence(1),
             spent: Amount::ZERO,
             minute: Window::new(MINUTE),

@@ -21,6 +21,16 @@ use super::rules::{ProtocolRules, Rule};
 /// tenth more covers clock rates.
 pub const SILENT_MS: i64 = 66 * 60 * 1_000;
 
+/// Time since its last exchange after which nothing that a released member ordered is within the window
+/// of a limit: it ordered nothing after [`SILENT_MS`].
+pub(super) const fn outdated_ms(limit: &Limit) -> Option<i64> {
+    match limit {
+        Limit::PerHour => Some(2 * SILENT_MS),
+        Limit::PerDay => Some(25 * SILENT_MS),
+        _ => None,
+    }
+}
+
 /// Row of a member and limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LimitRow {
@@ -106,7 +116,7 @@ impl GroupDatabase {
         if (exchange.seen > self.sequence || exchange.version > version)
             && self.rules.hold(Rule::Restored)
         {
-            self.mark_restored(exchange.seen);
+            self.mark_restored(now_ms, exchange.seen);
         }
         if exchange.version < version && self.rules.hold(Rule::Version) {
             if let Some(row) = self.members.get_mut(&exchange.member) {
@@ -122,11 +132,15 @@ impl GroupDatabase {
         Reply::Done(self.confirmed(now_ms, exchange))
     }
 
-    /// Marks the group: slices that were given since the backup may be lost.
-    fn mark_restored(&mut self, seen: u64) {
-        if !self.is_restored {
-            self.is_restored = true;
-            self.members.values_mut().for_each(|row| row.has_stopped = false);
+    /// Marks the group: slices that were given since the backup may be lost, and so may a stop that was
+    /// reported under an earlier mark. The last contact of a member may be later than the backup's, too.
+    fn mark_restored(&mut self, now_ms: i64, seen: u64) {
+        self.is_restored = true;
+        for row in self.members.values_mut() {
+            row.has_stopped = false;
+            if self.rules.hold(Rule::MarkIsContact) {
+                row.seen_ms = now_ms;
+            }
         }
         self.sequence = self.sequence.max(seen);
     }
@@ -148,7 +162,7 @@ impl GroupDatabase {
             .demands
             .iter()
             .map(|(limit, demand)| LimitRow {
-                slice: self.slice(&exchange.member, limit, *demand),
+                slice: self.slice((&exchange.member, now_ms), limit, *demand),
                 used: demand.used.max(0),
             })
             .collect();
@@ -167,10 +181,10 @@ impl GroupDatabase {
     }
 
     /// Returns the slice that a demand gets.
-    fn slice(&self, member: &MemberName, limit: &Limit, demand: Demand) -> i64 {
+    fn slice(&self, (member, now_ms): (&MemberName, i64), limit: &Limit, demand: Demand) -> i64 {
         let slice = self.slice_of(member, limit);
         let max = if *limit == Limit::Total { self.total } else { demand.max };
-        let free = max.saturating_sub(self.sum(limit)).max(0);
+        let free = max.saturating_sub(self.sum(limit, now_ms)).max(0);
         let granted = if demand.wanted <= slice {
             demand.wanted
         } else if self.is_restored {
@@ -188,9 +202,14 @@ impl GroupDatabase {
         self.members.get(member).and_then(|row| row.limits.get(limit)).map_or(0, |it| it.slice)
     }
 
-    /// Sum of the slices of all members, also of released ones.
-    fn sum(&self, limit: &Limit) -> i64 {
-        let slices = self.members.values().filter_map(|row| row.limits.get(limit));
+    /// Sum of the slices of all members, also of released ones unless they are outdated.
+    fn sum(&self, limit: &Limit, now_ms: i64) -> i64 {
+        let is_outdated = |row: &MemberRow| {
+            let silent_ms = now_ms.saturating_sub(row.seen_ms);
+            row.is_released && outdated_ms(limit).is_some_and(|after_ms| after_ms <= silent_ms)
+        };
+        let counting = self.members.values().filter(|row| !is_outdated(row));
+        let slices = counting.filter_map(|row| row.limits.get(limit));
         slices.fold(0, |sum, it| sum.saturating_add(it.slice))
     }
 
@@ -248,7 +267,7 @@ impl GroupDatabase {
             version: row.map_or(0, |row| row.version),
             sequence: self.sequence,
             slices: limits.map(|(limit, row)| (limit.clone(), row.slice)).collect(),
-            free: self.total.saturating_sub(self.sum(&Limit::Total)),
+            free: self.total.saturating_sub(self.sum(&Limit::Total, now_ms)),
             role: exchange.standby.as_ref().and_then(|name| self.role(name)).cloned(),
             term_ms: self.term_ms,
             peers: peers
@@ -260,6 +279,8 @@ impl GroupDatabase {
                     standby: row.standby.clone(),
                     version: row.version,
                     silent_ms: now_ms.saturating_sub(row.seen_ms).max(0),
+                    slice: row.limits.get(&Limit::Total).map_or(0, |it| it.slice),
+                    used: row.limits.get(&Limit::Total).map_or(0, |it| it.used),
                 })
                 .collect(),
         }

@@ -162,6 +162,9 @@ pub struct Peer {
     pub version: u64,
     /// Time since its last exchange by the clock of the database. Display only.
     pub silent_ms: i64,
+    /// Slice of the total and what it has reported of it. Display only.
+    pub slice: i64,
+    pub used: i64,
 }
 
 /// State of the database after an exchange, as far as it concerns the member.

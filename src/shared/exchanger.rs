@@ -1,9 +1,6 @@
 //! Access to the database of a shared budget, and one in memory.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 
@@ -40,31 +37,12 @@ pub trait Exchanger: Send {
 
 /// Group in memory, for tests and measurements. Clones share it.
 #[derive(Clone, Debug)]
-pub struct MemoryGroup(Arc<Mutex<MemoryState>>);
-
-#[derive(Debug)]
-struct MemoryState {
-    database: GroupDatabase,
-    orders: BTreeMap<(MemberName, u32), (String, ReportedOrder)>,
-}
+pub struct MemoryGroup(Arc<Mutex<GroupDatabase>>);
 
 impl MemoryGroup {
     /// Creates a group without members. `total` is in thousandths of its unit.
     pub fn new(total: i64, term_ms: i64) -> Self {
-        let (database, orders) = (GroupDatabase::new(total, term_ms), BTreeMap::new());
-        Self(Arc::new(Mutex::new(MemoryState { database, orders })))
-    }
-
-    fn apply(&self, exchange: &Exchange) -> Reply {
-        let mut state = lock(&self.0);
-        let reply = state.database.apply(clock::now().0, exchange);
-        if matches!(reply, Reply::Done(_)) {
-            for order in &exchange.orders {
-                let key = (exchange.member.clone(), order.sequence);
-                state.orders.insert(key, (exchange.account.clone(), order.clone()));
-            }
-        }
-        reply
+        Self(Arc::new(Mutex::new(GroupDatabase::new(total, term_ms))))
     }
 }
 
@@ -73,16 +51,15 @@ impl Exchanger for MemoryGroup {
         &'a mut self,
         exchange: &'a Exchange,
     ) -> BoxFuture<'a, Result<Reply, ExchangeError>> {
-        Box::pin(async { Ok(self.apply(exchange)) })
+        Box::pin(async { Ok(lock(&self.0).apply(clock::now().0, exchange)) })
     }
 
     fn orders<'a>(
         &'a mut self,
         account: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>> {
-        let state = lock(&self.0);
-        let of_account = state.orders.iter().filter(|(_key, (owner, _))| owner == account);
-        let orders = of_account.map(|((member, _), (_, order))| (member.clone(), order.clone()));
+        let group = lock(&self.0);
+        let orders = group.orders(account).map(|(name, order)| (name.clone(), order.clone()));
         let orders = orders.collect();
         Box::pin(async { Ok(orders) })
     }

@@ -19,7 +19,7 @@ use super::exchange::{
 };
 use super::rules::{ProtocolRules, Rule};
 use super::slice::{DemandContext, Slice};
-use super::standby::{RoleReply, Standby};
+use super::standby::{RoleReply, Standby, last_moment};
 
 /// Time that a raise of a slice waits for its second confirmation. A database that loses at most its
 /// commits of the last two seconds loses nothing that is used.
@@ -81,7 +81,8 @@ pub enum MemberState {
     Active,
     /// Another member with the same standby name is active, or none yet.
     Standby,
-    /// No exchange was confirmed yet, or not for [`CONTACT_MAX_MS`].
+    /// No exchange was confirmed yet, or not for [`CONTACT_MAX_MS`]; with standbys, not for the part of a
+    /// term in which a renewal makes a member active.
     NoContact,
     Refused(MemberRefusal),
     /// [`Member::stop`] was called.
@@ -452,6 +453,11 @@ impl Member {
         }
     }
 
+    /// Takes in that the connection was lost outside of an exchange.
+    pub fn on_lost_connection(&mut self) {
+        self.standby.on_failure(self.rules);
+    }
+
     /// Returns what the ledger may approve.
     pub fn usable(&self, now_ms: i64) -> Permission {
         let contact_until_ms = match self.latest {
@@ -467,10 +473,14 @@ impl Member {
             (Some(_), Some((_, until_ms))) => until_ms,
             (Some(_), None) => i64::MIN,
         };
+        // Until then, a renewal by the last exchange would permit orders.
+        let renewed_until_ms =
+            self.latest.map_or(i64::MIN, |latest| last_moment(latest.sent_ms, latest.term_ms));
         let state = match &self.refusal {
             Some(refusal) => MemberState::Refused(refusal.clone()),
             _ if self.is_stopping => MemberState::Stopped,
             _ if now_ms >= contact_until_ms => MemberState::NoContact,
+            _ if now_ms >= role_until_ms.max(renewed_until_ms) => MemberState::NoContact,
             _ if now_ms >= role_until_ms => MemberState::Standby,
             _ => MemberState::Active,
         };
@@ -478,6 +488,7 @@ impl Member {
         let slices = self.slices.iter().map(|(limit, it)| (limit.clone(), it.usable(self.rules)));
         let until_ms = match state {
             MemberState::Refused(_) | MemberState::Stopped => i64::MIN,
+            MemberState::NoContact => contact_until_ms.min(role_until_ms.max(renewed_until_ms)),
             _ => contact_until_ms.min(role_until_ms),
         };
         Permission {
@@ -491,17 +502,31 @@ impl Member {
         }
     }
 
-    /// Accounts of the members that had an exchange within the last term before the last reply. Without
-    /// contact they stay as they were.
-    fn accounts(&self) -> Vec<String> {
+    /// Members of the same market that had an exchange within the last term before the last reply.
+    /// Without contact they stay as they were.
+    fn live_peers(&self) -> impl Iterator<Item = &Peer> {
         let is_live = |seen: &&SeenPeer| {
             self.latest.is_some_and(|latest| {
                 seen.changed_ms.saturating_add(latest.term_ms) > latest.received_ms
             })
         };
         let live = self.peers.values().filter(is_live).map(|seen| &seen.peer);
-        let mut accounts: Vec<String> = live
-            .filter(|peer| peer.market == self.settings.market)
+        live.filter(|peer| peer.market == self.settings.market)
+    }
+
+    /// Returns a live member with the same account that is not a standby of this one: both order every
+    /// listing.
+    pub fn same_account(&self) -> Option<&MemberName> {
+        let MemberSettings { account, standby, .. } = &self.settings;
+        let is_other = |peer: &&Peer| standby.is_none() || peer.standby != *standby;
+        let mut same = self.live_peers().filter(|peer| peer.account == *account);
+        same.find(is_other).map(|peer| &peer.name).filter(|_| !account.is_empty())
+    }
+
+    /// Accounts of the live members.
+    fn accounts(&self) -> Vec<String> {
+        let mut accounts: Vec<String> = self
+            .live_peers()
             .map(|peer| peer.account.clone())
             .chain([self.settings.account.clone()])
             .filter(|account| !account.is_empty())

@@ -22,6 +22,8 @@ pub(super) enum Rule {
     AllReported,
     /// D9: a member that may still run is not released.
     Silent,
+    /// D10: a mark counts as a contact of every member.
+    MarkIsContact,
     /// M1: a raise counts only after a later confirmed exchange.
     Settle,
     /// M2: a lower slice is requested only after the ledger obeys it.
@@ -46,7 +48,7 @@ pub(super) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Version,
         Self::Restored,
         Self::Limit,
@@ -56,6 +58,7 @@ impl Rule {
         Self::RenewOwn,
         Self::AllReported,
         Self::Silent,
+        Self::MarkIsContact,
         Self::Settle,
         Self::LowerFirst,
         Self::OnlyConfirmed,

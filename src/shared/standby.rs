@@ -189,6 +189,6 @@ impl Standby {
 }
 
 /// Last moment at which a member is active whose renewal was sent at `sent_ms`.
-fn last_moment(sent_ms: i64, term_ms: i64) -> i64 {
+pub(super) fn last_moment(sent_ms: i64, term_ms: i64) -> i64 {
     sent_ms.saturating_add(term_ms).saturating_sub(term_ms / MARGIN_DIVISOR)
 }

@@ -177,9 +177,18 @@ impl<B: OrderSender> Engine<B> {
             return;
         }
         self.alerting.limits.insert(limit, now.instant);
+        let is_slice = matches!(
+            rejection,
+            RiskRejection::SharedAmount { .. } | RiskRejection::SharedQuantity { .. }
+        );
+        let away =
+            self.sharing.as_ref().filter(|_| is_slice).and_then(|it| it.status.error.as_ref());
         self.alerting.sender.emit(now.wall, || AlertEvent::LimitReached {
             limit,
-            text: rejection.to_string(),
+            text: match away {
+                Some(error) => format!("{rejection}; it cannot grow without the database: {error}"),
+                None => rejection.to_string(),
+            },
             item: trade.market_name.clone().into_owned(),
         });
     }

@@ -8,9 +8,9 @@
 //!
 //! The active bot before this one may have ordered any listing that was created before its role
 //! ended. So no listing is ordered that was created before the takeover or, without a time of
-//! creation, that arrived before it, nor one whose order the other bot has reported. Until the account
-//! was read [`SPENDING_SETTLES`] after the takeover, the account's purchases and its balance may
-//! still change by orders of the other bot.
+//! creation, that arrived before it at whatever price, nor one whose order the other bot has reported.
+//! Nothing is ordered until the account was read again; until it was read [`SPENDING_SETTLES`] after
+//! the takeover, the account's purchases and its balance may still change by orders of the other bot.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -19,11 +19,12 @@ use tracing::{info, warn};
 
 use super::{
     OrderSender,
-    engine::{Engine, Now},
+    engine::{Engine, Now, SEEN_MAX},
     held::HeldListings,
     trade_log,
 };
 use crate::{
+    cache::SetAssocCache,
     domain::{
         time::UnixMs,
         trade::{Trade, TradeId},
@@ -86,6 +87,8 @@ pub(super) struct EngineSharing {
     barrier: Option<UnixMs>,
     taken_over_at: Option<UnixMs>,
     ordered: HashSet<TradeId>,
+    /// Listings without a time of creation that arrived on standby; `None` without standbys.
+    arrived: Option<SetAssocCache<()>>,
     pub(super) account: Option<String>,
     pub(super) status: SharedStatus,
 }
@@ -133,7 +136,8 @@ impl EngineSharing {
         if self.ordered.contains(&trade.id) {
             return Some(SharedSkip::OrderedBefore);
         }
-        let is_before = |barrier| trade.created_at.is_some_and(|created| created <= barrier);
+        let has_arrived = || self.arrived.as_ref().is_some_and(|it| it.get(&trade.id).is_some());
+        let is_before = |barrier| trade.created_at.map_or_else(has_arrived, |at| at <= barrier);
         self.barrier.is_some_and(is_before).then_some(SharedSkip::BeforeTakeover)
     }
 }
@@ -144,24 +148,27 @@ impl<B: OrderSender> Engine<B> {
     pub fn share(&mut self, group: &str, has_standbys: bool, now: Now) {
         self.ledger.share(group, now.wall);
         self.ledger.set_account_shared(has_standbys, now.wall);
-        self.sharing = Some(Box::new(EngineSharing { has_standbys, ..EngineSharing::default() }));
+        let arrived = has_standbys.then(|| SetAssocCache::new(SEEN_MAX, ()));
+        let sharing = EngineSharing { has_standbys, arrived, ..EngineSharing::default() };
+        self.sharing = Some(Box::new(sharing));
     }
 
-    /// Returns `true` if another bot is active and no listing is ordered.
-    fn is_standby(&self) -> bool {
-        self.sharing.as_ref().is_some_and(|sharing| sharing.has_standbys && sharing.epoch.is_none())
-    }
-
-    /// Remembers a listing without a time of creation that arrived while another bot was active.
+    /// Remembers a listing without a time of creation that arrived while another bot was active. That
+    /// one may have ordered it at another price, too.
     #[inline]
     pub(super) fn remember_on_standby(&mut self, trade: &Trade<'_>) {
-        if self.sharing.is_some() && trade.created_at.is_none() && self.is_standby() {
-            self.seen.insert(&self.keyed_by.key_of(trade), ());
+        if let Some(sharing) = &mut self.sharing
+            && sharing.epoch.is_none()
+            && trade.created_at.is_none()
+            && let Some(arrived) = &mut sharing.arrived
+        {
+            arrived.insert(&trade.id, ());
         }
     }
 
     /// Skips a listing that another bot orders or may have ordered.
     pub(super) fn is_for_another_bot(&mut self, trade: &Trade<'_>) -> bool {
+        self.remember_on_standby(trade);
         let skip = self.sharing.as_ref().and_then(|sharing| sharing.skip(trade));
         if let Some(reason) = skip {
             self.stats.skip(reason.name());
@@ -209,9 +216,12 @@ impl<B: OrderSender> Engine<B> {
         for id in ordered {
             if self.ledger.state().intent(&id).is_none() {
                 self.ledger.accept(id, now.wall);
-                sharing.ordered.insert(id);
             }
+            // Also with an own order that was rejected: it may have been at another price.
+            sharing.ordered.insert(id);
         }
+        self.ledger.require_reading(now.wall);
+        self.needs_refresh = true;
         let dropped = self.held.len().saturating_add(self.queue.clear());
         self.held = HeldListings::new(super::engine::HELD_MAX);
         for _listing in 0..dropped {

@@ -334,6 +334,26 @@ fn live_mode_rejects_feed_and_http_urls_of_different_markets() {
 }
 
 #[test]
+fn limits_of_unnamed_entries_that_a_shared_budget_does_not_share_are_warned_about() {
+    let entry = |name: &str| {
+        format!("[[whitelist]]\n{name}item = \"Fracture Case {}\"\nmax_price = 1\n", name.len())
+    };
+    let warnings = |entries: &str| {
+        let shared = "[shared]\ngroup = \"main\"\ntotal = 5\nunit = \"coins\"\n";
+        let policy = format!("[budget]\nmax_price = 1\ntotal = 5\n{shared}{entries}");
+        let workspace = Workspace::new()
+            .file("sniper.toml", policy)
+            .variable("SNIPER_SHARED_URL", "postgres://me@localhost/b");
+        lines(&workspace.loaded().warnings)
+    };
+    let (named, unnamed) = (entry("name = \"a\"\n"), entry(""));
+    assert_eq!(warnings(&named), Vec::<String>::new());
+    let shown = warnings(&format!("{named}{unnamed}"));
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(shown[0].contains("1 entry without a `name`: each bot counts"), "{shown:?}");
+}
+
+#[test]
 fn misspelled_variable_names_are_warned_about() {
     let workspace = Workspace::new().file(".env", "CSGOROLL_SESION=x\nSNIPER_LIVE=false\nHOME=x\n");
     assert_eq!(

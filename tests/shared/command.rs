@@ -161,6 +161,9 @@ async fn doctor_names_what_is_wrong_with_the_shared_budget() {
     directory.write(&settings.replace("500.00", "400.00"));
     let (state, shown) = step();
     assert!(state.contains("red") && shown.contains("sniper shared set"), "{state} {shown}");
+    directory.write(&settings.replace("[shared]", "[shared]\nterm_s = 9"));
+    let (state, shown) = step();
+    assert!(state.contains("red") && shown.contains("correct `term_s`"), "{state} {shown}");
     directory.write(&settings.replace("[shared]\ngroup = \"main\"\ntotal = 500.00\n", ""));
     let (state, shown) = step();
     assert!(state.contains("green") && shown.contains("no [shared] budget"), "{state} {shown}");

@@ -222,6 +222,12 @@ impl History {
         let (found, expected): (BTreeMap<_, _>, BTreeMap<_, _>) =
             (found.collect(), expected.collect());
         assert_eq!(found, expected);
+        let rows =
+            self.client.query("SELECT name, seen_ms FROM sniper_members", &[]).await.unwrap();
+        let found: BTreeMap<_, _> =
+            rows.iter().map(|row| (MemberName(row.get(0)), row.get(1))).collect();
+        let expected = model.members().iter().map(|(name, row)| (name.clone(), row.seen_ms));
+        assert_eq!(found, expected.collect());
         for account in ["one", "c's", "none"] {
             let mut found = self.store.orders(account).await.unwrap();
             let expected = model.orders(account).map(|(name, order)| (name.clone(), order.clone()));

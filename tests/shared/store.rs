@@ -1,6 +1,13 @@
 //! Tables, concurrent members, failures of the server, and TLS.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sniper::{
     config::shared::DatabaseUrl,
@@ -11,6 +18,11 @@ use sniper::{
             schema::{MIGRATIONS, VERSION},
         },
     },
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
 };
 
 use crate::database::{PASSWORD, config, database, server};
@@ -151,6 +163,92 @@ async fn a_member_continues_with_its_slice_after_the_server_was_killed() {
     server.run();
     let reply = store.exchange(&exchange("a", 2, demand(20, 320))).await.unwrap();
     assert_eq!(slice(&reply), (3, 320));
+}
+
+/// Passes bytes on to the server at `target`. While `is_armed`, the reply to a COMMIT is dropped with its
+/// connection, once. Returns the port.
+async fn proxy(target: u16, is_armed: Arc<AtomicBool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+            let is_armed = Arc::clone(&is_armed);
+            tokio::spawn(async move {
+                let (mut request, mut reply) = (vec![0; 65_536], vec![0; 65_536]);
+                loop {
+                    tokio::select! {
+                        read = client.read(&mut request) => match read {
+                            Ok(count @ 1..) => server.write_all(&request[..count]).await.unwrap(),
+                            _ => return,
+                        },
+                        read = server.read(&mut reply) => match read {
+                            Ok(count @ 1..) => {
+                                let is_commit = |bytes: &[u8]| bytes == b"COMMIT\0";
+                                if reply[..count].windows(7).any(is_commit)
+                                    && is_armed.swap(false, Ordering::Relaxed)
+                                {
+                                    return;
+                                }
+                                client.write_all(&reply[..count]).await.unwrap();
+                            }
+                            _ => return,
+                        },
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn an_exchange_that_may_have_been_committed_is_not_repeated() {
+    let test = "an_exchange_that_may_have_been_committed_is_not_repeated";
+    let Some(server) = server(test) else { return };
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let port = proxy(server.port, Arc::clone(&is_armed)).await;
+    let (direct, through) = (format!(":{}/", server.port), format!(":{port}/"));
+    let url = server.url("postgres").replace(&direct, &through);
+    let mut store = Store::new(&config(&url, "a"), "waxpeer").unwrap();
+    store.initialize(500, TERM_MS).await.unwrap();
+    assert_eq!(slice(&store.exchange(&exchange("a", 0, demand(0, 100))).await.unwrap()), (1, 100));
+    is_armed.store(true, Ordering::Relaxed);
+    let lost = store.exchange(&exchange("a", 1, demand(0, 200))).await.unwrap_err();
+    assert!(matches!(lost, StoreError::ConnectionLost), "{lost}");
+    let Reply::Stale(confirmed) = store.exchange(&exchange("a", 1, demand(0, 200))).await.unwrap()
+    else {
+        panic!("it was not committed");
+    };
+    assert_eq!((confirmed.version, confirmed.slices[&Limit::Total]), (2, 200));
+}
+
+#[tokio::test]
+async fn the_windows_of_a_released_member_are_free_after_their_time() {
+    let test = "the_windows_of_a_released_member_are_free_after_their_time";
+    let Some(database) = database(test).await else { return };
+    let mut store = database.store();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let windows = |name: &str, version, wanted| {
+        let demand = Demand { used: 0, wanted, max: 100 };
+        let demands = BTreeMap::from([(Limit::PerHour, demand), (Limit::PerDay, demand)]);
+        Exchange { demands, ..exchange(name, version, demand) }
+    };
+    store.exchange(&windows("a", 0, 100)).await.unwrap();
+    store.release("a", &BTreeMap::new(), true).await.unwrap();
+    let client = database.client().await;
+    for (minutes, given) in [(0, [0, 0]), (2 * 66 + 1, [100, 0]), (25 * 66 + 1, [100, 100])] {
+        let sql = "UPDATE sniper_members SET seen_ms = seen_ms - $1 WHERE name = 'a'";
+        client.execute(sql, &[&(minutes * 60_000_i64)]).await.unwrap();
+        let name = format!("b{minutes}");
+        let reply = store.exchange(&windows(&name, 0, 100)).await.unwrap();
+        let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+        let slices = [Limit::PerHour, Limit::PerDay].map(|limit| confirmed.slices[&limit]);
+        assert_eq!(slices, given, "after {minutes} min");
+        store.exchange(&windows(&name, 1, 0)).await.unwrap();
+        let sql = "UPDATE sniper_members SET seen_ms = seen_ms + $1 WHERE name = 'a'";
+        client.execute(sql, &[&(minutes * 60_000_i64)]).await.unwrap();
+    }
 }
 
 #[tokio::test]

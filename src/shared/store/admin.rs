@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use super::{
     ATTEMPTS_MAX, COMMAND_MAX, Store, StoreError,
     plan::{GroupRow, MemberRecord, RoleRecord, SliceRow},
-    rows::{limit, member_record, role_record},
+    rows::{READ_MEMBERS, limit, member_record, role_record},
     schema, wait_before,
 };
 use crate::{
@@ -336,9 +336,7 @@ async fn read_status(client: &Client, group: &str) -> Result<GroupStatus, StoreE
         sequence: row.try_get(3)?,
         is_restored: row.try_get(4)?,
     };
-    let sql = "SELECT name, ledger, market, account, standby, version, seen_ms, is_released, \
-               has_stopped FROM sniper_members WHERE group_name = $1";
-    let members = client.query(sql, &[&group]).await?;
+    let members = client.query(READ_MEMBERS, &[&group]).await?;
     let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
     let sql = "SELECT limit_name, slice, used, member FROM sniper_slices WHERE group_name = $1";
     let mut slices: BTreeMap<String, Vec<(Limit, SliceRow)>> = BTreeMap::new();

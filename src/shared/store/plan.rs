@@ -32,6 +32,8 @@ pub(super) struct MemberRecord {
     pub(super) seen_ms: i64,
     pub(super) is_released: bool,
     pub(super) has_stopped: bool,
+    /// Slice of the total, as read.
+    pub(super) total: SliceRow,
 }
 
 /// Row of a slice.
@@ -62,12 +64,23 @@ pub(super) struct Found {
     pub(super) role: Option<RoleRecord>,
 }
 
+impl Found {
+    /// Marks the group: no member has stopped since, and each may be running.
+    fn mark_restored(&mut self, seen: i64) {
+        self.group.is_restored = true;
+        self.group.sequence = self.group.sequence.max(seen);
+        for member in &mut self.members {
+            (member.has_stopped, member.seen_ms) = (false, self.now_ms);
+        }
+    }
+}
+
 /// Writes of a transaction, and its reply.
 #[derive(Clone, Debug)]
 pub(super) struct ExchangePlan {
     pub(super) reply: Reply,
     pub(super) group: Option<GroupRow>,
-    /// The group was marked as restored, so no member has stopped since.
+    /// The group was marked as restored, so no member has stopped since, and any may be running.
     pub(super) is_marked: bool,
     pub(super) member: Option<MemberRecord>,
     pub(super) slices: Vec<(Limit, SliceRow)>,
@@ -99,9 +112,9 @@ pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, SliceRow>) ->
 }
 
 /// Returns what an exchange changes.
-pub(super) fn plan(found: &Found, exchange: &Exchange) -> ExchangePlan {
-    let own = found.members.iter().find(|member| member.name == exchange.member);
-    match own {
+pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
+    let own = found.members.iter().find(|member| member.name == exchange.member).cloned();
+    match &own {
         Some(own) if own.ledger != exchange.ledger => {
             return ExchangePlan::refused(MemberRefusal::OtherLedger);
         }
@@ -111,24 +124,22 @@ pub(super) fn plan(found: &Found, exchange: &Exchange) -> ExchangePlan {
         }
         _ => {}
     }
-    let mut group = found.group.clone();
-    let version = own.map_or(0, |own| own.version);
+    let version = own.as_ref().map_or(0, |own| own.version);
     let (seen, requested) = (number(exchange.seen), number(exchange.version));
-    let is_ahead = seen > group.sequence || requested > version;
-    let is_marked = is_ahead && !group.is_restored;
-    if is_ahead {
-        group.is_restored = true;
-        group.sequence = group.sequence.max(seen);
+    let is_marked = seen > found.group.sequence || requested > version;
+    if is_marked {
+        found.mark_restored(seen);
     }
+    let group = found.group.clone();
     if requested < version {
         let member = own.map(|own| MemberRecord {
             seen_ms: found.now_ms,
             has_stopped: own.has_stopped && !is_marked,
-            ..own.clone()
+            ..own
         });
         let state = View { found, group: &group, slices: &found.slices, role: &found.role };
         let reply = Reply::Stale(state.confirmed(exchange, version));
-        let group = is_ahead.then_some(group);
+        let group = is_marked.then_some(group);
         return ExchangePlan {
             group,
             is_marked,
@@ -187,6 +198,7 @@ fn changed(
         seen_ms: found.now_ms,
         is_released: false,
         has_stopped,
+        total: SliceRow::default(),
     };
     let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
     let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
@@ -296,6 +308,8 @@ impl View<'_> {
                 standby: row.standby.clone(),
                 version: unsigned(row.version),
                 silent_ms: found.now_ms.saturating_sub(row.seen_ms).max(0),
+                slice: row.total.slice,
+                used: row.total.used,
             })
             .collect();
         peers.sort_by(|one, other| one.name.cmp(&other.name));

@@ -18,6 +18,7 @@ use crate::{
         trade::{TradeId, TradeKey},
     },
     ledger::OrderState,
+    shared::database::outdated_ms,
     shared::exchange::{
         Exchange, Limit, MemberName, MemberRefusal, REPORTS_MAX, Reply, ReportedOrder, Role,
     },
@@ -56,16 +57,22 @@ SELECT unit, total, term_ms, sequence, is_restored, \
 CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
 FROM sniper_groups WHERE name = $1 FOR UPDATE";
 
-const READ_MEMBERS: &str = "\
-SELECT name, ledger, market, account, standby, version, seen_ms, is_released, has_stopped \
-FROM sniper_members WHERE group_name = $1";
+pub(super) const READ_MEMBERS: &str = "\
+SELECT m.name, m.ledger, m.market, m.account, m.standby, m.version, m.seen_ms, m.is_released, \
+m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0) FROM sniper_members m \
+LEFT JOIN sniper_slices s ON s.group_name = m.group_name AND s.member = m.name \
+AND s.limit_name = 'total' WHERE m.group_name = $1";
 
 const READ_SLICES: &str =
     "SELECT limit_name, slice, used FROM sniper_slices WHERE group_name = $1 AND member = $2";
 
 const READ_SUMS: &str = "\
-SELECT limit_name, CAST(LEAST(SUM(slice), 9223372036854775807) AS BIGINT) \
-FROM sniper_slices WHERE group_name = $1 AND limit_name = ANY($2) GROUP BY limit_name";
+SELECT s.limit_name, CAST(LEAST(SUM(s.slice), 9223372036854775807) AS BIGINT) FROM sniper_slices s \
+JOIN sniper_members m ON m.group_name = s.group_name AND m.name = s.member \
+WHERE s.group_name = $1 AND s.limit_name = ANY($2) AND NOT (m.is_released AND \
+CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - m.seen_ms >= \
+CASE s.limit_name WHEN 'per_hour' THEN $3::BIGINT WHEN 'per_day' THEN $4 ELSE 9223372036854775807 END) \
+GROUP BY s.limit_name";
 
 const READ_ROLE: &str = "\
 SELECT active, epoch, renewals, since_ms, is_resigned, renewed_ms \
@@ -74,7 +81,8 @@ FROM sniper_roles WHERE group_name = $1 AND standby = $2";
 const WRITE_GROUP: &str =
     "UPDATE sniper_groups SET sequence = $2, is_restored = $3 WHERE name = $1";
 
-const CLEAR_STOPPED: &str = "UPDATE sniper_members SET has_stopped = FALSE WHERE group_name = $1";
+const MARK_MEMBERS: &str =
+    "UPDATE sniper_members SET has_stopped = FALSE, seen_ms = $2 WHERE group_name = $1";
 
 const WRITE_MEMBER: &str = "\
 INSERT INTO sniper_members (group_name, name, ledger, market, account, standby, version, seen_ms, \
@@ -218,15 +226,20 @@ impl Transaction {
         exchange: &Exchange,
         known: &BTreeMap<Limit, SliceRow>,
     ) -> Result<Done, StoreError> {
-        let Some((found, theirs)) = self.read(group, exchange, known).await? else {
+        let Some((mut found, theirs)) = self.read(group, exchange, known).await? else {
             self.roll_back().await?;
             return Ok((Reply::Refused(MemberRefusal::NoGroup), BTreeMap::new()));
         };
         if theirs != unit {
             return Err(StoreError::Unit { ours: unit.to_owned(), theirs });
         }
-        let plan = plan(&found, exchange);
-        self.write(group, &plan, (exchange, found.now_ms)).await?;
+        let plan = plan(&mut found, exchange);
+        let written = self.write(group, &plan, (exchange, found.now_ms)).await;
+        // COMMIT may have been carried out: a repetition would find a version that it cannot explain.
+        written.map_err(|error| match error.is_closed() {
+            true => StoreError::ConnectionLost,
+            false => error,
+        })?;
         if known.is_empty() {
             self.delete_orders(group, exchange, found.now_ms).await?;
         }
@@ -247,7 +260,8 @@ impl Transaction {
         let standby = exchange.standby.clone().unwrap_or_default();
         let guessed = names(&summed(exchange, known));
         let of_member: [&(dyn ToSql + Sync); 2] = [&group, member];
-        let of_limits: [&(dyn ToSql + Sync); 2] = [&group, &guessed];
+        let [hour, day] = [Limit::PerHour, Limit::PerDay].map(|limit| outdated_ms(&limit));
+        let of_limits: [&(dyn ToSql + Sync); 4] = [&group, &guessed, &hour, &day];
         let of_role: [&(dyn ToSql + Sync); 2] = [&group, &standby];
         let of_group: [&(dyn ToSql + Sync); 1] = [&group];
         // In this order on the wire: the lock comes first.
@@ -266,7 +280,7 @@ impl Transaction {
         let mut sums = sums.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
         let needed = names(&summed(exchange, &slices));
         if needed.iter().any(|limit| !guessed.contains(limit)) {
-            let rows = client.query(&self.read_sums, &[&group, &needed]).await?;
+            let rows = client.query(&self.read_sums, &[&group, &needed, &hour, &day]).await?;
             sums = rows.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
         }
         let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
@@ -290,27 +304,15 @@ impl Transaction {
         (exchange, now_ms): (&Exchange, i64),
     ) -> Result<(), StoreError> {
         let client = &self.link.client;
+        if plan.is_marked {
+            // The mark concerns all members, so it is written before the row of this one.
+            client.execute(MARK_MEMBERS, &[&group, &now_ms]).await?;
+        }
         let group_row = async {
             let Some(row) = &plan.group else { return Ok(0) };
-            if plan.is_marked {
-                client.execute(CLEAR_STOPPED, &[&group]).await?;
-            }
             let row: [&(dyn ToSql + Sync); 3] = [&group, &row.sequence, &row.is_restored];
             client.execute(&self.write_group, &row).await
         };
-        // The mark concerns all members, so it is written before the row of this one.
-        if plan.is_marked {
-            group_row.await?;
-            tokio::try_join!(
-                biased;
-                self.write_member(group, plan),
-                self.write_slices(group, plan, exchange),
-                self.write_orders(group, plan, (exchange, now_ms)),
-                client.batch_execute("COMMIT"),
-                self.leave_queue(),
-            )?;
-            return Ok(());
-        }
         tokio::try_join!(
             biased;
             group_row,
@@ -493,6 +495,7 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         seen_ms: row.try_get(6)?,
         is_released: row.try_get(7)?,
         has_stopped: row.try_get(8)?,
+        total: SliceRow { slice: row.try_get(9)?, used: row.try_get(10)? },
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::shared::{
     database::{Denial, GroupDatabase, SILENT_MS},
-    exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
+    exchange::{Demand, Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
     member::{CONTACT_MAX_MS, Member, MemberSettings, MemberState, Report, SETTLE_MS, Usage},
 };
 
@@ -255,6 +255,49 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
     assert!(other.limits[&Limit::Total].slice <= 60);
 }
 
+#[test]
+fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
+    let mut other = Member::new(settings("b"));
+    let first = report(&other, 0, 0);
+    meet(&mut other, &mut database, &first, 0);
+    let now_ms = settle(&mut member, &mut database, 60);
+    let mut backup = database.clone();
+    let late_ms = now_ms + 2 * SILENT_MS;
+    meet(&mut other, &mut database, &first, late_ms);
+    // `a` runs, but is cut off, and nobody knows what it has used since the backup.
+    let mark = |backup: &mut GroupDatabase, other: &mut Member, at_ms| {
+        let report = report(other, 0, 0);
+        let exchange = other.next(&report, at_ms).unwrap();
+        let reply = backup.apply(at_ms, &exchange);
+        other.on_reply(&exchange, &reply, at_ms);
+        reply
+    };
+    let reply = mark(&mut backup, &mut other, late_ms + 1_000);
+    assert_eq!(reply, Reply::Refused(MemberRefusal::Restored));
+    let (name, spent) = (MemberName("a".to_owned()), BTreeMap::new());
+    let released = backup.release(late_ms + SILENT_MS, &name, &spent, false);
+    assert_eq!(released, Err(Denial::NotSilent));
+    // All have stopped in a backup under the mark, and have gone on since.
+    for at_ms in [2_000, 3_000, 4_000].map(|after_ms| late_ms + after_ms) {
+        mark(&mut backup, &mut other, at_ms);
+        let report = Report { in_force: u64::MAX, ..report(&member, 0, 0) };
+        if let Some(exchange) = member.next(&report, at_ms) {
+            let reply = backup.apply(at_ms, &exchange);
+            member.on_reply(&exchange, &reply, at_ms);
+        }
+    }
+    let mut again = backup.clone();
+    assert_eq!(backup.end_restored(), Ok(()));
+    for at_ms in [5_000, 6_000, 7_000].map(|after_ms| late_ms + after_ms) {
+        mark(&mut backup, &mut other, at_ms);
+    }
+    assert!(again.clone().end_restored().is_ok());
+    mark(&mut again, &mut other, late_ms + 8_000);
+    let missing = Denial::NotReported(vec![MemberName("a".to_owned())]);
+    assert_eq!(again.end_restored(), Err(missing));
+}
+
 /// Lets both exchange whenever they are due. Returns the time at which `until` holds first.
 fn run(
     members: &mut [Member],
@@ -317,8 +360,99 @@ fn an_active_member_stops_before_its_term_ends_if_the_database_is_away() {
     let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
     let permission = members[0].usable(active_ms);
     assert!(permission.until_ms <= active_ms + TERM_MS - TERM_MS / 5);
-    assert_eq!(members[0].usable(permission.until_ms).state, MemberState::Standby);
+    let ended = members[0].usable(permission.until_ms);
+    assert_eq!((ended.state, ended.until_ms), (MemberState::NoContact, permission.until_ms));
     assert_eq!(permission.epoch, Some(1));
+    // The next exchange fails, and the role is lost.
+    let exchange = members[0].next(&Report::default(), permission.until_ms).unwrap();
+    members[0].on_failure(&exchange);
+    let ended = members[0].usable(permission.until_ms + 1);
+    assert_eq!((ended.state, ended.until_ms), (MemberState::NoContact, permission.until_ms));
+    // Back in contact, it waits like any standby.
+    let again_ms = permission.until_ms + 1_000;
+    meet(&mut members[0], &mut database, &Report::default(), again_ms);
+    assert_eq!(members[0].usable(again_ms).state, MemberState::Standby);
+}
+
+#[test]
+fn a_connection_that_is_lost_outside_of_an_exchange_restarts_the_wait_of_a_standby() {
+    let mut database = GroupDatabase::new(0, TERM_MS);
+    let mut members = [standby("a"), standby("b")];
+    let active_ms = run(&mut members, &mut database, 0, |it, now| is_active(&it[0], now));
+    let [_, second] = members;
+    let mut members = [second];
+    let lost_ms =
+        run(&mut members, &mut database, active_ms, |_, now| now >= active_ms + TERM_MS - 500);
+    members[0].on_lost_connection();
+    let taken_ms = run(&mut members, &mut database, lost_ms, |it, now| is_active(&it[0], now));
+    assert!(taken_ms - lost_ms >= TERM_MS, "after {} ms", taken_ms - lost_ms);
+}
+
+#[test]
+fn a_live_member_with_the_same_account_is_noticed_unless_it_is_a_standby() {
+    let with = |name: &str, standby: Option<&str>| {
+        let standby = standby.map(str::to_owned);
+        let account = "account".to_owned();
+        Member::new(MemberSettings { standby, account, ..settings(name) })
+    };
+    let noticed = |first: Option<&str>, second: Option<&str>| {
+        let mut database = GroupDatabase::new(100, TERM_MS);
+        let mut members = [with("a", first), with("b", second), Member::new(settings("c"))];
+        run(&mut members, &mut database, 0, |_, now_ms| now_ms > 2_000);
+        let noticed = members[0].same_account().cloned();
+        let [first, ..] = members;
+        let mut members = [first];
+        run(&mut members, &mut database, 2_001, |_, now_ms| now_ms > 3_000 + TERM_MS);
+        assert_eq!(members[0].same_account(), None, "no longer live");
+        noticed
+    };
+    let other = Some(MemberName("b".to_owned()));
+    for (first, second, expected) in [
+        (None, None, &other),
+        (Some("x"), None, &other),
+        (None, Some("x"), &other),
+        (Some("x"), Some("y"), &other),
+        (Some("x"), Some("x"), &None),
+    ] {
+        assert_eq!(noticed(first, second), *expected, "{first:?} {second:?}");
+    }
+}
+
+#[test]
+fn the_windows_of_a_released_member_are_free_once_its_orders_have_left_them() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let windows = [Limit::PerHour, Limit::PerDay];
+    let exchange = |name: &str, version| Exchange {
+        member: MemberName(name.to_owned()),
+        ledger: name.to_owned(),
+        market: String::new(),
+        account: String::new(),
+        standby: None,
+        attempt: 1,
+        version,
+        seen: 0,
+        demands: windows
+            .iter()
+            .map(|limit| (limit.clone(), Demand { used: 0, wanted: 100, max: 100 }))
+            .collect(),
+        orders: Vec::new(),
+        role: RoleRequest::None,
+    };
+    database.apply(0, &exchange("a", 0));
+    database.apply(0, &exchange("b", 0));
+    database.release(SILENT_MS, &MemberName("a".to_owned()), &BTreeMap::new(), false).unwrap();
+    let mut version = 0;
+    let mut given = |at_ms| {
+        version += 1;
+        let Reply::Done(confirmed) = database.apply(at_ms, &exchange("b", version)) else {
+            panic!("not done");
+        };
+        windows.clone().map(|limit| confirmed.slices[&limit])
+    };
+    assert_eq!(given(2 * SILENT_MS - 1), [0, 0]);
+    assert_eq!(given(2 * SILENT_MS), [100, 0]);
+    assert_eq!(given(25 * SILENT_MS - 1), [100, 0]);
+    assert_eq!(given(25 * SILENT_MS), [100, 100]);
 }
 
 #[test]

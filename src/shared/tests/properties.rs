@@ -14,6 +14,9 @@ use crate::shared::{
 const MEMBERS: usize = 4;
 const TOTAL: i64 = 1_000;
 const ENTRY_MAX: i64 = 7;
+const HOUR_MAX: i64 = 400;
+/// Length of the window of `per_hour` here.
+const HOUR_MS: i64 = 5_000;
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -64,6 +67,8 @@ struct Bot {
     member: Member,
     spent: i64,
     orders: i64,
+    /// Times and prices of the orders, which leave the window of `per_hour` later.
+    hour: Vec<(i64, i64)>,
     reserve: i64,
     slices: BTreeMap<Limit, i64>,
     revision: u64,
@@ -91,6 +96,7 @@ impl Bot {
             member: member(index),
             spent: 0,
             orders: 0,
+            hour: Vec::new(),
             reserve: 100,
             slices: BTreeMap::new(),
             revision: 0,
@@ -98,11 +104,27 @@ impl Bot {
         }
     }
 
-    fn report(&self) -> Report {
+    fn used(&self, limit: &Limit, now_ms: i64) -> i64 {
+        match limit {
+            Limit::Total => self.spent,
+            Limit::PerHour => {
+                let recent = self.hour.iter().filter(|(at_ms, _)| now_ms < at_ms + HOUR_MS);
+                recent.map(|(_, price)| price).sum()
+            }
+            _ => self.orders,
+        }
+    }
+
+    fn report(&self, now_ms: i64) -> Report {
         let total = Usage { used: self.spent, max: i64::MAX, reserve: self.reserve };
+        let hour = self.used(&Limit::PerHour, now_ms);
         let entry_usage = Usage { used: self.orders, max: ENTRY_MAX, reserve: self.reserve.min(2) };
         Report {
-            usage: BTreeMap::from([(Limit::Total, total), (entry(), entry_usage)]),
+            usage: BTreeMap::from([
+                (Limit::Total, total),
+                (Limit::PerHour, Usage { used: hour, max: HOUR_MAX, reserve: self.reserve }),
+                (entry(), entry_usage),
+            ]),
             orders: Vec::new(),
             in_force: self.revision,
         }
@@ -119,13 +141,13 @@ impl Bot {
     }
 }
 
-fn check(bots: &[Bot], database: &GroupDatabase) -> Result<(), TestCaseError> {
-    for (limit, max) in [(Limit::Total, TOTAL), (entry(), ENTRY_MAX)] {
+fn check(bots: &[Bot], database: &GroupDatabase, now_ms: i64) -> Result<(), TestCaseError> {
+    for (limit, max) in [(Limit::Total, TOTAL), (Limit::PerHour, HOUR_MAX), (entry(), ENTRY_MAX)] {
         let rows = database.members().values().filter_map(|row| row.limits.get(&limit));
         let slices: i64 = rows.map(|row| row.slice).sum();
         prop_assert!(slices <= max, "{limit}: {slices}");
-        let used = |bot: &Bot| if limit == Limit::Total { bot.spent } else { bot.orders };
-        let may: i64 = bots.iter().map(|bot| used(bot).max(bot.slice(&limit))).sum();
+        let may = |bot: &Bot| bot.used(&limit, now_ms).max(bot.slice(&limit));
+        let may: i64 = bots.iter().map(may).sum();
         prop_assert!(may <= max, "{limit}: {may} may be used");
     }
     Ok(())
@@ -135,7 +157,7 @@ fn happen(bots: &mut [Bot], database: &mut GroupDatabase, now_ms: &mut i64, even
     match event {
         Event::Round { member, is_lost } => {
             let bot = &mut bots[member];
-            let report = bot.report();
+            let report = bot.report(*now_ms);
             let Some(exchange) = bot.member.next(&report, *now_ms) else { return };
             if is_lost {
                 bot.member.on_failure(&exchange);
@@ -154,10 +176,13 @@ fn happen(bots: &mut [Bot], database: &mut GroupDatabase, now_ms: &mut i64, even
         Event::Obey(member) => bots[member].obey(*now_ms),
         Event::Order { member, price } => {
             let bot = &mut bots[member];
-            let has_room = bot.spent + price <= bot.slice(&Limit::Total);
+            let has_room = [Limit::Total, Limit::PerHour]
+                .iter()
+                .all(|limit| bot.used(limit, *now_ms) + price <= bot.slice(limit));
             if has_room && bot.orders < bot.slice(&entry()) {
                 bot.spent += price;
                 bot.orders += 1;
+                bot.hour.push((*now_ms, price));
             }
         }
         Event::Reject { member, price } => {
@@ -190,7 +215,7 @@ proptest! {
         let (mut database, mut now_ms) = (GroupDatabase::new(TOTAL, 5_000), 0);
         for event in events {
             happen(&mut bots, &mut database, &mut now_ms, event);
-            check(&bots, &database)?;
+            check(&bots, &database, now_ms)?;
         }
     }
 }

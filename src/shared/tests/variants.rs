@@ -40,6 +40,20 @@ const RESTORED: [Action; 11] = [
     Action::Restore,
 ];
 
+/// The first member uses a slice that a backup of more than an hour ago does not have.
+const RESTORED_LATE: [Action; 10] = [
+    Action::Backup,
+    Action::Silence,
+    Action::Exchange(1),
+    Action::Need(0),
+    Action::Exchange(0),
+    Action::Tick,
+    Action::Tick,
+    Action::Exchange(0),
+    Action::Need(1),
+    Action::Restore,
+];
+
 fn budget(faults: Faults) -> Scope {
     Scope {
         rules: ProtocolRules::default(),
@@ -84,6 +98,15 @@ fn scopes() -> Vec<(&'static str, Scope)> {
                 ..budget(Faults { releases: 1, failures: 1, crashes: 1, needs: 1, ..NONE })
             },
         ),
+        (
+            "restore and release",
+            Scope {
+                silence_ms: SILENT_MS,
+                start: &RESTORED_LATE,
+                now_max_ms: 2 * SILENT_MS + 24_000,
+                ..budget(Faults { restores: 1, releases: 1, needs: 2, ..NONE })
+            },
+        ),
         ("standby messages", standby(Faults { failures: 2, ..NONE })),
         ("standby processes", standby(Faults { crashes: 1, stops: 1, ..NONE })),
         (
@@ -94,7 +117,11 @@ fn scopes() -> Vec<(&'static str, Scope)> {
             "standby far too fast",
             Scope { rates: [100, 200], ..standby(Faults { failures: 1, ..NONE }) },
         ),
-        ("standby clock of the database", standby(Faults { clock_jumps: 1, failures: 1, ..NONE })),
+        ("standby clock of the database", standby(Faults { clock_jumps: 2, failures: 1, ..NONE })),
+        (
+            "standby budget",
+            Scope { total: 2, ..standby(Faults { crashes: 1, stops: 1, needs: 1, ..NONE }) },
+        ),
         ("standby rollback", standby(Faults { rollbacks: 1, failures: 1, ..NONE })),
         ("standby restore", standby(Faults { restores: 1, failures: 1, ..NONE })),
     ]
@@ -190,7 +217,7 @@ fn without_one_of_its_rules_the_protocol_is_unsafe() {
 }
 
 /// One for each rule.
-const COUNTEREXAMPLES: [Counterexample; 19] = [
+const COUNTEREXAMPLES: [Counterexample; 20] = [
     Counterexample {
         rule: Rule::Version,
         scope: "messages",
@@ -251,6 +278,13 @@ const COUNTEREXAMPLES: [Counterexample; 19] = [
         scope: "release",
         origin: Origin::Cold,
         actions: "Need1 Exchange0 Tick Tick Exchange0 Release0 Exchange1 Tick Tick Exchange1",
+    },
+    Counterexample {
+        rule: Rule::MarkIsContact,
+        scope: "restore and release",
+        origin: Origin::Prepared,
+        actions: "Begin1 Tick Fail1 Exchange1 Tick Exchange1 Tick Exchange1 Release0 EndRestored Tick \
+             Exchange1 Tick Exchange1 Tick Exchange1 Tick Tick Exchange1",
     },
     Counterexample {
         rule: Rule::Settle,

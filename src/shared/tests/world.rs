@@ -34,7 +34,7 @@ pub(super) struct Scope {
 /// Maximum number of each fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Faults {
-    /// An exchange without a reply; its request may arrive later.
+    /// An exchange without a reply, whose request may arrive later; or a request that arrives twice.
     pub(super) failures: u8,
     pub(super) crashes: u8,
     /// Clean stops.
@@ -43,7 +43,7 @@ pub(super) struct Faults {
     pub(super) rollbacks: u8,
     /// The database is restored from a backup of any age.
     pub(super) restores: u8,
-    /// The database's clock is set forward by a minute.
+    /// The database's clock is set forward by a minute, then back by two.
     pub(super) clock_jumps: u8,
     /// A user releases a member.
     pub(super) releases: u8,
@@ -62,6 +62,8 @@ pub(super) enum Action {
     Exchange(usize),
     Begin(usize),
     Arrive(usize),
+    /// The request arrives, and a copy of it may arrive later.
+    ArriveTwice(usize),
     End(usize),
     Fail(usize),
     /// The request of a failed exchange arrives.
@@ -89,6 +91,7 @@ impl Action {
             "Exchange" => Some(Self::Exchange),
             "Begin" => Some(Self::Begin),
             "Arrive" => Some(Self::Arrive),
+            "ArriveTwice" => Some(Self::ArriveTwice),
             "End" => Some(Self::End),
             "Fail" => Some(Self::Fail),
             "ArriveLate" => Some(Self::ArriveLate),
@@ -124,6 +127,7 @@ impl Action {
             | Self::Start(_)
             | Self::EndRestored => false,
             Self::Silence
+            | Self::ArriveTwice(_)
             | Self::Fail(_)
             | Self::Reject(_)
             | Self::Need(_)
@@ -297,7 +301,9 @@ impl Scope {
         let is_due = is_idle && member.clone().next(&node.report(self), node.clock_ms).is_some();
         offer(is_due && !node.is_cut, Action::Exchange(index));
         offer(is_due, Action::Begin(index));
-        offer(node.request.is_some() && !node.is_cut, Action::Arrive(index));
+        let may_arrive = node.request.is_some() && !node.is_cut;
+        offer(may_arrive, Action::Arrive(index));
+        offer(may_arrive && faults.failures > 0, Action::ArriveTwice(index));
         offer(node.reply.is_some(), Action::End(index));
         let is_failing = faults.failures > 0 || node.is_cut;
         offer(!is_idle && is_failing, Action::Fail(index));
@@ -439,7 +445,12 @@ impl World {
 
     fn apply(&mut self, index: usize, exchange: &Exchange) -> Reply {
         self.nodes[index].is_behind = false;
-        self.database.apply(self.now_ms + self.database_ahead_ms, exchange)
+        let reply = self.database.apply(self.now_ms + self.database_ahead_ms, exchange);
+        if self.database.is_restored() {
+            // No slice is raised under the mark, so the others may come later.
+            self.nodes.iter_mut().for_each(|node| node.is_behind = false);
+        }
+        reply
     }
 
     fn begin(&mut self, scope: &Scope, index: usize) -> Option<Exchange> {
@@ -495,6 +506,12 @@ impl World {
                 node.cut();
                 node.late = node.late.take().filter(|_| !is_cut);
             }
+            Action::ArriveTwice(index) => {
+                self.faults.failures -= 1;
+                let node = &mut self.nodes[index];
+                node.late.clone_from(&node.request);
+                self.act(scope, Action::Arrive(index))?;
+            }
             Action::Reject(index) => {
                 self.faults.rejections -= 1;
                 self.nodes[index].used -= 1;
@@ -526,7 +543,8 @@ impl World {
             Action::Restore => self.restore(),
             Action::JumpClock => {
                 self.faults.clock_jumps -= 1;
-                self.database_ahead_ms += 60_000;
+                let is_ahead = self.database_ahead_ms > 0;
+                self.database_ahead_ms = if is_ahead { -60_000 } else { 60_000 };
             }
             Action::Release(index) => {
                 self.faults.releases -= 1;

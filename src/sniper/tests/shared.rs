@@ -104,6 +104,73 @@ fn a_standby_orders_nothing_and_after_a_takeover_only_later_listings() {
 }
 
 #[test]
+fn a_listing_that_arrived_on_standby_is_not_ordered_at_another_price() {
+    let mut session = with_standbys();
+    session.engine.keyed_by = KeyedBy::IdAndPrice;
+    let at = |id: &str, cents, event| {
+        let id = TradeId::new(id).unwrap();
+        Trade { id, event, created_at: None, ..at_price(cents) }
+    };
+    session.update(OrderPermit::Standby, None, None);
+    session.consider(at("wanted", 1_000, TradeEvent::Listed));
+    session.consider(at("unwanted", 99_999, TradeEvent::Repriced));
+    session.activate(&["reported"]);
+    for id in ["wanted", "unwanted", "reported", "new"] {
+        session.consider(at(id, 900, TradeEvent::Repriced));
+    }
+    assert_eq!(session.sent(), ["new"]);
+    assert_eq!(session.skipped("before takeover"), 2);
+}
+
+#[test]
+fn an_own_rejected_order_does_not_hide_the_order_of_the_bot_before() {
+    let mut session = with_standbys();
+    session.engine.keyed_by = KeyedBy::IdAndPrice;
+    session.activate(&[]);
+    session.consider(Trade { created_at: None, ..at_price(1_000) });
+    let key = KeyedBy::IdAndPrice.key(TradeId::new("a").unwrap(), Some(Amount::from_cents(1_000)));
+    let rejected = Outcome::Rejected(RejectReason::Taken);
+    let (report, now) = (OrderReport { key, ..report("a", rejected, true) }, session.now());
+    session.engine.on_order_report(&report, now);
+    session.update(OrderPermit::Standby, None, None);
+    session.activate(&["a"]);
+    session.consider(Trade { created_at: None, ..at_price(900) });
+    assert_eq!(session.sent(), ["a"]);
+    assert_eq!(session.skipped("ordered before takeover"), 1);
+}
+
+#[test]
+fn nothing_is_ordered_after_a_takeover_until_the_account_was_read_again() {
+    let mut session = with_standbys();
+    let entry = WhitelistEntry { max_quantity: 1_000, ..entry() };
+    session.engine.ledger = Ledger::in_memory(plenty(), &[entry], true);
+    let now = session.now();
+    session.engine.share("main", true, now);
+    let read = |session: &mut TestSession, balance_at: UnixMs| {
+        let now = session.now();
+        let balance = Amount::from_cents(1_000_000);
+        let _effects = session.engine.ledger.set_balance(balance, balance_at, now.wall);
+        let reading = PurchasesReading::complete(Vec::new(), now.wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+    };
+    read(&mut session, now.wall);
+    session.update(OrderPermit::Standby, None, None);
+    session.wait(5);
+    session.activate(&[]);
+    assert!(session.engine.take_refresh_request());
+    session.wait(1);
+    session.consider(session.new_listing("a"));
+    // The balance of this reading is older than the takeover.
+    read(&mut session, now.wall);
+    session.run_timers();
+    assert_eq!((session.sent().len(), session.engine.queue.len()), (0, 1), "it waits");
+    let read_at = session.now().wall;
+    read(&mut session, read_at);
+    session.run_timers();
+    assert_eq!(session.sent(), ["a"]);
+}
+
+#[test]
 fn listings_that_wait_are_dropped_by_a_takeover() {
     let mut session = with_standbys();
     session.update(OrderPermit::Standby, None, None);

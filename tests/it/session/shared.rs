@@ -1,12 +1,15 @@
 //! Sessions that share one budget, on simulated markets whose books decide.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use sniper::{
     domain::money::Amount,
     ledger::shared_status::{ACTIVE, STANDBY},
     shared::exchanger::MemoryGroup,
-    sim::SimServer,
+    sim::{SimServer, SimSettings},
     sniper::{Now, Sniper, stats::SessionStats},
 };
 
@@ -122,4 +125,64 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
     assert!(skipped(&second, "standby") >= 1, "the standby decides all the same");
     let history = market.history();
     assert_eq!((history.orders().count(), history.ordered_twice().count()), (2, 0));
+}
+
+#[tokio::test]
+async fn bots_of_two_accounts_split_the_listings_of_a_market_until_one_is_gone() {
+    const LISTED: u64 = 12;
+    let group = MemoryGroup::new(1_000_000, TERM_MS);
+    // Two servers with the same listings stand for one market.
+    let market =
+        |user: &str| SimServer::start(SimSettings { user_id: user.to_owned(), ..quiet() }).unwrap();
+    let markets = [market("VXNlcjox"), market("VXNlcjoy")];
+    let list = |server: &SimServer| {
+        for _ in 0..LISTED {
+            server.list_items(vec![redline(100)]);
+        }
+    };
+    let sees_the_other = |sniper: &Sniper| {
+        let status = sniper.with_engine(|engine| engine.shared_status());
+        status.is_some_and(|status| status.members.iter().any(|member| member.is_live))
+    };
+    let done = |stats: &SessionStats| stats.bought + stats.skipped_total();
+    let (ended, mut has_ended) = tokio::sync::watch::channel(false);
+    let bots = ["first", "second"].map(|name| {
+        let server = &markets[usize::from(name == "second")];
+        TestBot::live(server, &policy(name, "")).with_group(&group)
+    });
+    let first = async {
+        let summary = bots[0].run(async |sniper| {
+            until(|| is_active(sniper) && sees_the_other(sniper)).await;
+            until(|| markets[0].stats().feeds_subscribed == 1).await;
+            list(&markets[0]);
+            wait_for_stats(sniper, |stats| done(stats) == LISTED).await;
+        });
+        let summary = summary.await;
+        ended.send(true).unwrap();
+        summary
+    };
+    let second = bots[1].run(async |sniper| {
+        until(|| is_active(sniper) && sees_the_other(sniper)).await;
+        until(|| markets[1].stats().feeds_subscribed == 1).await;
+        list(&markets[1]);
+        wait_for_stats(sniper, |stats| done(stats) == LISTED).await;
+        has_ended.wait_for(|has_ended| *has_ended).await.unwrap();
+        let gone = Instant::now();
+        // It is live for a term after its last exchange, and this bot looks every second.
+        until(|| gone.elapsed() > Duration::from_millis(TERM_MS.unsigned_abs() + 1_500)).await;
+        let skipped = |stats: &SessionStats| stats.skipped.get("other bot").copied();
+        let others = || sniper.with_engine(|engine| skipped(engine.stats()));
+        let before = others();
+        assert!(before.is_some(), "the listings were split");
+        list(&markets[1]);
+        wait_for_stats(sniper, |stats| done(stats) == 2 * LISTED).await;
+        assert_eq!(others(), before);
+    });
+    let (first, _second) = tokio::join!(first, second);
+    let ordered = |server: &SimServer| -> BTreeSet<String> {
+        server.history().orders().map(|(listing, _order)| listing.id.clone()).collect()
+    };
+    let [ours, theirs] = [ordered(&markets[0]), ordered(&markets[1])];
+    assert_eq!(skipped(&first, "other bot") + first.stats.bought, LISTED);
+    assert!(!ours.is_empty() && ours.is_disjoint(&theirs), "{ours:?} {theirs:?}");
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use sniper::{
-    domain::money::Amount,
+    domain::{money::Amount, trade::TradeId},
     ledger::{LedgerState, OrderState, reader::LedgerReader},
     sim::{Delivery, Fault, Rate, SimServer, SimSettings, random},
 };
@@ -99,11 +99,18 @@ impl Bot {
         }
     }
 
+    fn signal(&self, name: &str) {
+        let pid = self.process.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
     /// Stops the bot as a user does, and waits for its end.
     fn stop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
-        let pid = process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        if self.process.is_none() {
+            return;
+        }
+        self.signal("-TERM");
+        let mut process = self.process.take().unwrap();
         let began = Instant::now();
         while process.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < Duration::from_secs(60), "{}", self.log());
@@ -115,11 +122,22 @@ impl Bot {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Coins that the ledger counts, and whether it can be verified.
-    fn counted(&self) -> Amount {
+    /// Verifies the ledger. Returns the coins that it counts, and the listings of purchases that it does
+    /// not count.
+    fn counted(&self, market: &SimServer) -> (Amount, Vec<String>) {
         let reader = LedgerReader::open(&self.folder.path().join("data")).unwrap();
         reader.verify().unwrap();
-        counted(reader.state())
+        let state = reader.state();
+        let is_counted = |id: &str| {
+            let id = TradeId::new(id).unwrap();
+            state.intent(&id).is_some_and(|intent| intent.state.counts())
+        };
+        let forgotten = market.with_history(|history| {
+            let bought = history.purchases().filter(|(_, purchase)| !purchase.is_returned());
+            let ids = bought.map(|(listing, _)| listing.id.clone());
+            ids.filter(|id| !is_counted(id)).collect()
+        });
+        (counted(state), forgotten)
     }
 }
 
@@ -282,8 +300,10 @@ fn bots_that_are_killed_with_their_database_never_spend_more_than_the_total_toge
     let half = Amount::from_thousandths(chaos.total.thousandths() / 2);
     assert!(half < all && all <= chaos.total, "{all} of {}", chaos.total);
     for (bot, market) in chaos.bots.iter().zip(&chaos.markets) {
-        let (counted, spent) = (bot.counted(), market.with_history(|history| history.spent()));
+        let (counted, forgotten) = bot.counted(market);
+        let spent = market.with_history(|history| history.spent());
         assert!(spent <= counted, "{} forgot {spent} - {counted}: {}", bot.name, bot.log());
+        assert_eq!(forgotten, Vec::<String>::new(), "{} forgot these: {}", bot.name, bot.log());
         assert_eq!(market.with_history(|history| history.ordered_twice().count()), 0);
     }
 }
@@ -312,13 +332,19 @@ fn a_standby_takes_over_within_the_term_and_orders_no_listing_a_second_time() {
     bots[0].start(&market, &url);
     wait_for_order(&bots[0], Duration::from_secs(30));
     bots[1].start(&market, &url);
-    let (mut slowest, mut latest) = (Duration::ZERO, Duration::ZERO);
+    let (mut slowest, mut latest, mut returned) = (Duration::ZERO, Duration::ZERO, 0);
     for number in 0..TAKEOVERS {
         // The other one is warm, and its account is read.
         std::thread::park_timeout(Duration::from_secs(8));
         let (active, standby) = (number % 2, (number + 1) % 2);
         let before = takeovers(&bots[standby]);
-        bots[active].kill();
+        assert_eq!(before, returned, "the bot that was active before stays a standby");
+        // The last two are suspended instead of killed.
+        let is_suspended = number >= 2;
+        match is_suspended {
+            true => bots[active].signal("-STOP"),
+            false => bots[active].kill(),
+        }
         let began = Instant::now();
         // An order that left before the kill may arrive after it.
         std::thread::park_timeout(Duration::from_millis(50));
@@ -331,7 +357,11 @@ fn a_standby_takes_over_within_the_term_and_orders_no_listing_a_second_time() {
         slowest = slowest.max(began.elapsed());
         wait_for_order(&bots[standby], Duration::from_secs(10));
         latest = latest.max(began.elapsed());
-        bots[active].start(&market, &url);
+        returned = takeovers(&bots[active]);
+        match is_suspended {
+            true => bots[active].signal("-CONT"),
+            false => bots[active].start(&market, &url),
+        }
     }
     bots.iter_mut().for_each(Bot::stop);
     report(&format!(
