@@ -831,9 +831,7 @@ mod tests {
             let user = User {
                 id: "account".to_owned(),
                 balance: Some(Amount::from_cents(10_000)),
-                balance_error: None,
-                is_flagged: None,
-                daily_withdraw_limit: None,
+                ..User::default()
             };
             let exchange = ClockExchange { sent: now.instant, received: now.instant };
             let reading = UserReading { user, as_of: now.wall, exchange, date: None };
