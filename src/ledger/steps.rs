@@ -174,8 +174,9 @@ impl LedgerState {
         match answer {
             RecordedAnswer::Bought(paid) => {
                 // A response may be late. For an order that counts as not bought it is evidence to
-                // the contrary.
-                let is_new = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
+                // the contrary; for a returned one it is nothing new.
+                let is_new =
+                    from.is_in_flight() || from == OrderState::Unknown || from.permits_reorder();
                 if !is_new {
                     return Err(invalid(OrderState::Bought));
                 }

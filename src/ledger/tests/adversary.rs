@@ -475,6 +475,8 @@ impl AdversaryMarket {
     /// An item is sold once.
     fn arrive(&mut self, accept: bool, extra_cents: i64) {
         let now = self.now;
+        // An order to a market without a list names the highest price.
+        let extra_cents = if self.kind.has_list { extra_cents } else { 0 };
         let charged = self.orders.iter().filter(|order| order.charged_at.is_some());
         let sold: Vec<TradeId> = charged.map(|order| order.id).collect();
         if let Some(order) = self.orders.iter_mut().find(|order| order.pending) {

@@ -596,6 +596,15 @@ fn a_cancelled_purchase_of_an_order_that_did_not_count_counts_and_halts_until_it
     }
 }
 
+#[test]
+fn a_late_success_of_a_returned_order_is_nothing_new() {
+    let mut ledger = with_order(OrderState::Returning);
+    let _effects = ledger.set_balance(coins(100), after(71), after(71));
+    assert_eq!(state_of(&ledger, 1), OrderState::Returned);
+    assert!(ledger.settle(&key(1), &BOUGHT, after(72)).is_err());
+    assert_eq!(ledger.snapshot(after(72)).halts, []);
+}
+
 /// The market lists a purchase from before the ledger, whose listing was offered again.
 #[test]
 fn a_cancelled_purchase_from_before_the_ledger_contradicts_no_later_order() {
