@@ -654,6 +654,18 @@ mod tests {
     }
 
     #[test]
+    fn advice_without_a_market_is_right_for_a_cookie_and_for_a_key() {
+        for is_challenge in [true, false] {
+            let text = AlertEvent::FeedBlocked { is_challenge, cause: String::new() }.text();
+            for part in ["Where a cookie is the credential, ", "; where a key is, check at the"] {
+                assert!(text.contains(part), "{text}");
+            }
+        }
+        let remedy = RejectReason::Challenge.remedy().unwrap();
+        assert!(remedy.contains("; where a cookie is the credential, copy"), "{remedy}");
+    }
+
+    #[test]
     fn a_purchase_names_what_is_left() {
         let left = BudgetLeft {
             spent: Amount::from_cents(6_120),

@@ -131,7 +131,7 @@ const NAMES_MAX: usize = 100_000;
 
 /// Returns the market names of the listings in a recording, as far as it can be read.
 pub fn market_names<M: Marketplace>(market: &M, recording: &Recording) -> BTreeSet<String> {
-    let mut protocol = M::Protocol::default();
+    let mut protocol = M::Protocol::of_recording();
     let mut names = BTreeSet::new();
     for message in recording.messages().map_while(Result::ok).take(NAMED_MESSAGES_MAX) {
         let mut rest = Some(FeedMessage::Text(&message.raw));
@@ -246,7 +246,7 @@ impl<M: Marketplace> Replayer<M> {
         let wanted = Arc::new(wanted);
         Self {
             market: market.clone(),
-            protocol: M::Protocol::default(),
+            protocol: M::Protocol::of_recording(),
             engine,
             history,
             prices,

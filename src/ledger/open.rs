@@ -213,8 +213,7 @@ impl Ledger {
         let id = previous.id.clone().unwrap_or_else(new_id);
         let opening = opening_records(location, (&new_entries, &state), &id);
         database.start(&batch, &opening)?;
-        let names = item_names(&database, &state)?;
-        let own_ids = OwnOrderIds::new(&id);
+        let (names, own_ids) = (item_names(&database, &state)?, OwnOrderIds::new(&id));
         let claim = live.map(|live| claim(location, live, id.clone()));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));

@@ -165,6 +165,21 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
         Err(ReadError::Shape)
     }
 
+    /// Returns the request that checks the recipient of the items; `None` without a recipient, or if
+    /// the market offers no check.
+    fn recipient_check(&self) -> Option<HttpRequest> {
+        None
+    }
+
+    /// Reads the response to [`recipient_check`](Self::recipient_check).
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ReadError`] if the market does not accept the recipient.
+    fn read_recipient_check(&self, _response: &HttpResponse) -> Result<(), ReadError> {
+        Ok(())
+    }
+
     /// Returns a request without side effects, whose response differs from every response to an
     /// order.
     fn keep_warm_request(&self) -> HttpRequest;

@@ -104,7 +104,7 @@ pub type DecodeInput<'a, M> = <<M as Marketplace>::Protocol as FeedProtocol>::In
 
 /// A marketplace: its feed, and the [`MarketApi`] of its orders and accounts.
 pub trait Marketplace: MarketApi {
-    /// Protocol of the feed. Its default value reads the messages of a recording.
+    /// Protocol of the feed.
     type Protocol: FeedProtocol + Default;
 
     /// Events of one payload.

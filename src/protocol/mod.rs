@@ -91,6 +91,14 @@ pub trait FeedProtocol {
         None
     }
 
+    /// Returns the protocol for the messages of a recording, which may lack those of the opening.
+    fn of_recording() -> Self
+    where
+        Self: Default,
+    {
+        Self::default()
+    }
+
     /// Starts the session.
     fn open(&mut self) -> Opening;
 

@@ -143,6 +143,10 @@ impl FeedProtocol for SocketIo {
     const KINDS: MessageKinds = MessageKinds::Text;
     const NAMES_SUBSCRIPTIONS: bool = false;
 
+    fn of_recording() -> Self {
+        Self { is_open: true, ..Self::default() }
+    }
+
     /// The server speaks first.
     fn open(&mut self) -> Opening {
         Opening::AwaitAck(None)

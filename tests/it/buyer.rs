@@ -248,6 +248,19 @@ async fn a_connection_whose_keep_warm_request_is_unanswered_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_host_that_asked_to_wait_gets_no_keep_warm_requests() {
+    let market =
+        Market::plain(|_| Reaction::Answer(answer(429, "Retry-After: 60\r\n", "{}"))).await;
+    let keep_warm = Duration::from_millis(30);
+    let _bot =
+        Bot::start(&market, 1, ConnectionConfig { keep_warm, ..ConnectionConfig::default() });
+    // The rejected request ends its connection, and another one is opened.
+    market.wait_until(|market| market.connections() >= 2).await;
+    tokio::time::sleep(keep_warm * 10).await;
+    assert_eq!(market.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn a_connection_is_replaced_before_its_keep_alive_timeout() {
     const HINT: &str = "\r\nKeep-Alive: timeout=3\r\n\r\n";
     let market = Market::plain(|_| Reaction::Answer(bought("a").replace("\r\n\r\n", HINT))).await;

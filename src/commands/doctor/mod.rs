@@ -33,16 +33,17 @@ use crate::{
         service::free_bytes,
     },
     clock,
-    config::{Config, load::make_directory},
+    config::{Config, load::make_directory, trade_url::TradeUrlError},
     domain::account::{BalanceError, User},
     domain::latency::format_latency,
     domain::server_clock::ServerClock,
     domain::time::format_duration,
     domain::unit,
     log::OutputStream,
-    markets::{AccountQuery, EnvironmentNames, Marketplace},
+    markets::{AccountQuery, EnvironmentNames, Marketplace, ReadError},
     net::{
         http_client::{HttpClient, HttpReply},
+        http_message::HttpRequest,
         tls::Tls,
     },
     text::{Escaped, counted, error_chain},
@@ -282,7 +283,7 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
         Ok(read) => read,
         Err(step) => {
             done(step);
-            for name in ["sign-in", "balance", "own trades", "clock interval"] {
+            for name in ["sign-in", "balance", "own trades", "trade URL", "clock interval"] {
                 done(DoctorStep::skipped(name));
             }
             return;
@@ -300,11 +301,13 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             done(DoctorStep::ok("sign-in", took, seen));
             done(balance(config, &user, (took, names)));
             done(own_trades(market, config, (&user, &tls)).await);
+            done(trade_url(market, config, &tls).await);
         }
         Err(failure) => {
             done(failed("sign-in", took, &failure, names));
             done(DoctorStep::skipped("balance"));
             done(DoctorStep::skipped("own trades"));
+            done(DoctorStep::skipped("trade URL"));
         }
     }
     done(clock_interval);
@@ -326,8 +329,15 @@ async fn read_user<M: Marketplace>(
     config: &Config,
     tls: &Tls,
 ) -> Result<HttpReply, ReadFailure> {
+    send::<M>(market.account_request(&AccountQuery::User)?, config, tls).await
+}
+
+async fn send<M: Marketplace>(
+    request: HttpRequest,
+    config: &Config,
+    tls: &Tls,
+) -> Result<HttpReply, ReadFailure> {
     let client = HttpClient::new(&config.endpoints.http, tls)?;
-    let request = market.account_request(&AccountQuery::User)?;
     let request = M::authenticated(config.credential.as_ref(), request);
     let reply = client.send(&request).await?;
     match ReadFailure::from_response::<M>(&reply.response) {
@@ -392,6 +402,29 @@ async fn own_trades<M: Marketplace>(
             DoctorStep::failed(name, took, cause.text(), cause.remedy())
         }
         _ => DoctorStep::ok(name, took, seen_of_own_trades(&reading, is_truncated)),
+    }
+}
+
+/// Lets the market check the recipient of the items, where it can.
+async fn trade_url<M: Marketplace>(market: &M, config: &Config, tls: &Tls) -> DoctorStep {
+    let (name, started) = ("trade URL", Instant::now());
+    let Some(request) = market.recipient_check() else {
+        let seen = match config.market.settings().needs_trade_url {
+            true if config.trade_url.is_none() => "none is set; orders need one",
+            true => "this market cannot check it",
+            false => "this market needs none",
+        };
+        return DoctorStep::ok(name, Duration::ZERO, seen);
+    };
+    let checked = send::<M>(request, config, tls).await;
+    let checked = checked.and_then(|reply| Ok(market.read_recipient_check(&reply.response)?));
+    match checked {
+        Ok(()) => DoctorStep::ok(name, started.elapsed(), "accepted by the market"),
+        Err(failure @ ReadFailure::Response(ReadError::MarketError(_))) => {
+            let text = failure.cause(&M::CAPABILITIES.environment);
+            DoctorStep::failed(name, started.elapsed(), text.text(), TradeUrlError::REMEDY)
+        }
+        Err(failure) => failed(name, started.elapsed(), &failure, &M::CAPABILITIES.environment),
     }
 }
 

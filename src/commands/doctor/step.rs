@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{commands::summary::decimal, domain::latency::format_latency};
 
 /// Names of the steps in JSON, in order of execution.
-pub const STEPS: [&str; 16] = [
+pub const STEPS: [&str; 17] = [
     "settings",
     "DNS",
     "TCP",
@@ -19,6 +19,7 @@ pub const STEPS: [&str; 16] = [
     "sign-in",
     "balance",
     "own trades",
+    "trade URL",
     "clock interval",
     "disk",
     "alerts",

@@ -120,7 +120,7 @@ fn epoch(trade: &JsonObject<'_>, key: &str) -> Option<UnixMs> {
 }
 
 /// Parses a response with `success` true.
-fn success(body: &str) -> Result<JsonObject<'_>, ReadError> {
+pub(super) fn success(body: &str) -> Result<JsonObject<'_>, ReadError> {
     let response = JsonObject::parse(body).map_err(|error| match error {
         ObjectError::NotJson => ReadError::NotJson,
         ObjectError::NotObject | ObjectError::RepeatedKey => ReadError::Shape,

@@ -139,6 +139,16 @@ impl MarketApi for Waxpeer {
         account::read_order(response.text()?, order)
     }
 
+    fn recipient_check(&self) -> Option<HttpRequest> {
+        let address = self.trade_url.as_ref()?.address();
+        let body = serde_json::json!({ "tradelink": address }).to_string();
+        Some(self.with_headers(HttpRequest::post_json(self.path("/check-tradelink"), body)))
+    }
+
+    fn read_recipient_check(&self, response: &HttpResponse) -> Result<(), ReadError> {
+        account::success(response.text()?).map(drop)
+    }
+
     fn keep_warm_request(&self) -> HttpRequest {
         self.get("/user")
     }

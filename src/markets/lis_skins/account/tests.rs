@@ -163,6 +163,18 @@ fn an_unknown_status_is_no_evidence_and_is_shown() {
     assert_eq!(long.unwrap().unwrap().unknown_status.unwrap().len(), STATUS_CHARS_MAX);
 }
 
+#[test]
+fn a_commission_of_a_returned_item_is_rounded_up() {
+    for (commission, expected) in
+        [(json!(1.371), Some(138)), (json!(2), Some(200)), (json!(0), None), (json!(null), None)]
+    {
+        let mut returned = skin("return");
+        returned["return_charged_commission"] = commission.clone();
+        let found = look_up(&info(json!([purchase(json!([returned]))]))).unwrap().unwrap();
+        assert_eq!(found.commission, expected.map(Amount::from_cents), "{commission}");
+    }
+}
+
 /// Its money counts until the balance shows it.
 #[test]
 fn an_item_with_an_error_is_a_cancelled_purchase() {
