@@ -72,6 +72,32 @@ fn serve_as(
     ControlServer::start(&address, &requests, &crate::threads::Alarm::default())
 }
 
+#[test]
+fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
+    let top = tempfile::tempdir().unwrap();
+    let [old, new, state] = ["old", "new", "state"].map(|name| top.path().join(name));
+    let settings = top.path().join("sniper.toml");
+    let place = (state.as_path(), settings.as_path());
+    let (requests, _received) = mpsc::channel(1);
+    let serve = |data: &Path, instance| {
+        control::store_data_dir(data, place, instance).unwrap();
+        let address = ControlAddress::new(data, Some(&state), instance);
+        ControlServer::start(&address, &requests, &crate::threads::Alarm::default()).unwrap()
+    };
+    let found = || control::running_data_dir(&new, place);
+    assert_eq!(found(), None);
+    let dry = serve(&old, Instance::Dry);
+    assert_eq!(found(), Some(old.clone()));
+    drop(dry);
+    assert_eq!(found(), None, "it has ended");
+    let _dry = serve(&new, Instance::Dry);
+    assert_eq!(found(), None);
+    let _live = serve(&old, Instance::Live);
+    assert_eq!(found(), Some(old.clone()), "before the dry run of the new settings");
+    let _new = serve(&new, Instance::Live);
+    assert_eq!(found(), None);
+}
+
 /// A ledger with one unknown order.
 fn ledger(folder: &Path) -> Ledger {
     let entries = [crate::ledger::entries::tests::entry(Some("=first"))];

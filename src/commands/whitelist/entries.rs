@@ -268,12 +268,14 @@ impl LedgerCommands<'_> {
                 }
             }
         };
-        let mut last = None;
-        for instance in [Instance::Live, Instance::Dry] {
-            last = request_status(&self.control_address(instance), &request)?.or(last);
-        }
-        let status = last.ok_or(ControlError::NotRunning)?;
-        self.print_change(&status, &what.done(is_paused))
+        let live = request_status(&self.control_address(Instance::Live), &request)?;
+        let dry = request_status(&self.control_address(Instance::Dry), &request)?;
+        let scope = match live {
+            Some(_) => "",
+            None => "\nNo live bot is running: this applies to the dry run.",
+        };
+        let status = live.or(dry).ok_or(ControlError::NotRunning)?;
+        self.print_change(&status, &format!("{}{scope}", what.done(is_paused)))
     }
 
     fn set_paused_at_rest(

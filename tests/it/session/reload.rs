@@ -267,6 +267,8 @@ async fn changed_files_are_named_until_they_are_reloaded() {
     assert!(!is_named());
     assert!(shown().starts_with("The running bot (dry) has read these files\n"), "{}", shown());
     assert_eq!(program.out().matches("Settings changed on disk").count(), 1);
+    let paused = text(&command(&program, &["whitelist", "pause", "redline"]).stdout);
+    assert!(paused.ends_with("this applies to the dry run.\n"), "{paused}");
     // A change that is undone needs no reload.
     write_settings(&program, &AMPLE_LIMITS.replace("total = 100000", "total = 20"));
     until(|| program.out().matches("Settings changed on disk").count() == 2).await;
