@@ -419,7 +419,7 @@ async fn a_start_that_fails_is_reported() {
             let mut feed = Feed::new(Csgoroll::new(&config), config);
             let filler = feed.fill_gaps();
             let options = SessionStart::default();
-            TradingSession::start_with(&feed, filler, options).map(drop).unwrap_err().chain()
+            TradingSession::start(&feed, filler, options).map(drop).unwrap_err().chain()
         })
     };
     let failure = tokio::task::spawn_blocking(start).await.unwrap();
