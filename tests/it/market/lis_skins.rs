@@ -390,7 +390,7 @@ fn the_market_may_keep_a_commission_of_a_returned_purchase() {
     let soon = (Duration::from_millis(20), Duration::from_millis(20));
     let later = (Duration::from_secs(1), Duration::from_secs(1));
     let delivery = Delivery { confirm: later, deliver: soon, fail_permille: 1_000, refund: soon };
-    let lots = LotSettings { commission_permille: 100, ..still().lots };
+    let lots = LotSettings { commission_permille: 100, limits_requests: false, ..still().lots };
     let market = open(SimSettings { delivery, lots, ..still() });
     buy(&market, list_one(&market), "own").unwrap();
     let balance = get(&market, "/user/balance")["data"].clone();
