@@ -49,6 +49,10 @@ impl Intent {
         listed.filter(|listed| Amount::ZERO < *listed && *listed < self.price)
     }
 
+    pub(super) fn expect_no_refund_before(&mut self, moment: UnixMs) {
+        self.refund_since = self.refund_since.max(moment);
+    }
+
     /// Placeholder for preallocated capacity.
     pub(super) const FILLER: Self = Self {
         sequence: Sequence(u64::MAX),
