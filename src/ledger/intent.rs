@@ -51,6 +51,10 @@ impl Intent {
         listed.filter(|listed| Amount::ZERO < *listed && *listed < self.price)
     }
 
+    pub(super) fn expect_no_refund_before(&mut self, moment: UnixMs) {
+        self.refund_since = self.refund_since.max(moment);
+    }
+
     /// Returns the amount that counts as spent.
     pub const fn counted(&self) -> Amount {
         if self.state.counts() { self.price } else { self.kept }

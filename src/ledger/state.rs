@@ -347,7 +347,6 @@ impl LedgerState {
     fn dispatch(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         match *event {
             LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
-                let state = OrderState::Reserved;
                 self.add(Intent {
                     sequence,
                     id,
@@ -360,7 +359,7 @@ impl LedgerState {
                     kept: Amount::ZERO,
                     entry,
                     limits,
-                    state,
+                    state: OrderState::Reserved,
                     reserved_at: at,
                     changed_at: at,
                     refund_since: at,
@@ -371,8 +370,7 @@ impl LedgerState {
             LedgerEvent::Answered { sequence, answer } => self.on_answered(sequence, answer, at)?,
             LedgerEvent::Proved { sequence, evidence, paid, by: _, since } => {
                 self.on_proved(sequence, evidence, paid, at)?;
-                let intent = self.at_mut(sequence)?;
-                intent.refund_since = intent.refund_since.max(since);
+                self.at_mut(sequence)?.expect_no_refund_before(since);
             }
             LedgerEvent::Adopted { sequence, id, price } => {
                 self.on_adopted(sequence, id, price, at)?;

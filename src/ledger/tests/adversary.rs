@@ -400,15 +400,7 @@ impl AdversaryMarket {
             AdversaryStep::Match { listing, entry } => self.on_match(listing, entry),
             AdversaryStep::Arrive { accept, extra_cents } => self.arrive(accept, extra_cents),
             AdversaryStep::Answer { which, lost, price } => self.answer(which, lost, price),
-            AdversaryStep::Unconfirmed { which } => {
-                let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else {
-                    return;
-                };
-                (order.waiting, order.unconfirmed) = (false, true);
-                let order = order.clone();
-                let rejected = Unknown::Unconfirmed(RejectReason::Taken);
-                let _effects = self.settle(&order, &Outcome::Unknown(rejected)).unwrap();
-            }
+            AdversaryStep::Unconfirmed { which } => self.reject_unconfirmed(which),
             AdversaryStep::Confirm { which, lost, price } => self.confirm(which, lost, price),
             AdversaryStep::Repeat { which, price } => self.repeat(which, price),
             AdversaryStep::Unsent { which } => self.unsend(which),
@@ -492,6 +484,15 @@ impl AdversaryMarket {
         outcome: &Outcome,
     ) -> Result<Effects, InvalidTransition> {
         self.ledger.settle(&self.key(order), outcome, self.now)
+    }
+
+    /// Delivers a rejection that may belong to another order.
+    fn reject_unconfirmed(&mut self, which: usize) {
+        let Some(order) = pick(&mut self.orders, which, |order| order.waiting) else { return };
+        (order.waiting, order.unconfirmed) = (false, true);
+        let order = order.clone();
+        let rejected = Outcome::Unknown(Unknown::Unconfirmed(RejectReason::Taken));
+        let _effects = self.settle(&order, &rejected).unwrap();
     }
 
     /// Delivers the response of an order whose rejection was not confirmed. The list may have settled
