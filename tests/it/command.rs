@@ -512,7 +512,7 @@ fn assert_reasons(text: &str, order: &str, parts: [&str; 2]) {
 
 #[test]
 fn the_demo_shows_why_each_knife_was_ordered_or_not() {
-    let output = Workspace::new().run(&["demo", "--for", "5s", "--rate", "500", "--explain"]);
+    let output = Workspace::new().run(&["demo", "--for", "8s", "--rate", "500", "--explain"]);
     let log = out(&output);
     assert_reasons(
         &log,

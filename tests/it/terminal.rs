@@ -184,7 +184,7 @@ fn write_long_recording(directory: &Path) {
     let manifest = r#"{"complete":true,"sources":[{"source":"csgoroll","symbol":"CSGOROLL","stream":"listings","file":"CSGOROLL/listings.jsonl"}]}"#;
     fs::write(directory.join("session_manifest.json"), manifest).unwrap();
     let line = |number: u64| format!("{{\"ns\":{number},\"conn\":1,\"raw\":\"{{}}\"}}\n");
-    let lines: String = (1..=200_000).map(line).collect();
+    let lines: String = (1..=50_000).map(line).collect();
     fs::write(folder.join("listings.jsonl"), lines).unwrap();
 }
 

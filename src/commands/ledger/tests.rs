@@ -93,7 +93,7 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
     let _dry = serve(&new, Instance::Dry);
     assert_eq!(found(), None);
     let _live = serve(&old, Instance::Live);
-    assert_eq!(found(), Some(old.clone()), "before the dry run of the new settings");
+    assert_eq!(found(), Some(old), "before the dry run of the new settings");
     let _new = serve(&new, Instance::Live);
     assert_eq!(found(), None);
 }
