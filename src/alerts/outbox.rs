@@ -846,7 +846,7 @@ mod tests {
         }
         let message = clock.take().unwrap();
         assert_eq!(message.data["over_at"], "2026-03-01T12:03:00.000Z");
-        let title = message.clone().dated(clock.now).title;
+        let title = message.dated(clock.now).title;
         assert_eq!(title, "12:00 Feed down (over since 12:03)");
         clock.result(Delivery::Delivered);
         assert_eq!(

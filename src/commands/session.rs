@@ -164,7 +164,6 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let earlier = ledger.totals_before(first_order);
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
-        let price_tls = tls.clone();
         let is_live = config.mode == Mode::Live;
         let refresh_requests = Arc::new(RefreshRequests::new(own_ids));
         let mut inputs = EngineInputs { refresh_requests, ..EngineInputs::default() };
@@ -184,14 +183,13 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             background::start(market, (&tls, watch), requests, backfill, &alarm)?;
         inputs.account_updates = Some(updates);
         let (control, requests, control_requests) = control_channel(config, &alarm);
-        inputs.control_requests = Some(control_requests);
-        inputs.started = Some(started);
+        (inputs.control_requests, inputs.started) = (Some(control_requests), Some(started));
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         let mut engine = Engine::new(whitelist, ledger, executor, M::CAPABILITIES.keyed_by, clock);
         engine.set_max_wait(config.orders.max_wait);
         engine.set_near_misses(near_misses);
         inputs.wanted = Some(feed.wanted.clone());
-        if let Some((stored, snapshots)) = prices::start(config, &price_tls)? {
+        if let Some((stored, snapshots)) = prices::start(config, &tls)? {
             engine.set_prices(stored.book);
             feed.wanted.send_replace(stored.wanted);
             inputs.prices = Some(snapshots);
@@ -210,7 +208,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         Ok(Self {
             feed,
             sniper,
-            tls: price_tls,
+            tls,
             spinning,
             orders,
             inputs,

@@ -236,3 +236,20 @@ fn a_snapshot_of_many_entries_has_those_that_matched() {
     assert_eq!(shown, (0..ENTRIES_MAX - 1).chain([last]).collect::<Vec<_>>());
     assert_eq!(view.entries.last().map(|entry| (entry.matched, entry.used.quantity)), Some((1, 1)));
 }
+
+#[test]
+fn a_snapshot_begins_with_the_purchases_before_its_reader() {
+    let named = WhitelistEntry { name: Some("first".to_owned()), max_quantity: 1_000, ..entry() };
+    let executor = Executor::Live(FakeOrderSender::default());
+    let mut session = TestSession::new(executor, plenty(), vec![named]);
+    session.consider(trade("a", REDLINE));
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.consider(trade("b", REDLINE));
+    for _ in 0..2 {
+        session.engine.observe();
+    }
+    let orders = session.view().orders;
+    let [order] = orders.as_slice() else { panic!("{orders:?}") };
+    assert_eq!((&*order.item, &*order.entry), (REDLINE, "first"));
+    assert_eq!(order.result, OrderProgress::Resolved(OrderState::Bought));
+}
