@@ -1,6 +1,6 @@
 //! Runs the command of the command line. [`trade`] makes the call that trades on each listing.
 
-use std::process::ExitCode;
+use std::{pin::pin, process::ExitCode};
 
 use sniper::{
     commands::{
@@ -120,8 +120,10 @@ async fn trade<M: Marketplace>(
     session.announce();
     quit.set_unresolved_report(session.unresolved());
     let sniper = session.sniper();
-    let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
-    let ended = session.run_with(trading, &mut shutdown).await;
+    let ended = {
+        let trading = pin!(ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)));
+        session.run_with(trading, &mut shutdown).await
+    };
     quit.stopping();
     let (reason, is_success, error) = (ended.to_string(), ended.is_success(), ended.error());
     let summary = session.finish(ended).await;

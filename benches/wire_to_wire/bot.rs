@@ -183,11 +183,13 @@ async fn session<M: Marketplace>(
     let ceilings = feed.wanted.borrow().len();
     assert!(!has_prices || ceilings > feed.config.whitelist.len(), "only {ceilings} ceilings");
     let sniper = session.sniper();
-    let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
-    let ended = tokio::select! {
-        biased;
-        _ = stopped => SessionEnd::Stopped(ShutdownReason::Terminate),
-        ended = session.run_with(trading, &mut stop) => ended,
+    let ended = {
+        let trading = std::pin::pin!(ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)));
+        tokio::select! {
+            biased;
+            _ = stopped => SessionEnd::Stopped(ShutdownReason::Terminate),
+            ended = session.run_with(trading, &mut stop) => ended,
+        }
     };
     session.finish(ended).await.stats.purchases
 }

@@ -6,6 +6,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -160,8 +161,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         // Without a ledger no connection to the market may be opened.
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
-        let first_order = ledger.next_sequence();
-        let earlier = ledger.totals_before(first_order);
+        let (first_order, earlier) = (ledger.next_sequence(), ledger.totals_since(Sequence(0)));
         let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let is_live = config.mode == Mode::Live;
@@ -332,14 +332,15 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     }
 
     /// Runs the feed, and the tasks beside it, until the session has to end. The feed has priority:
-    /// everything else can wait until an order is written.
+    /// everything else can wait until an order is written. It is pinned by the caller, because its
+    /// state is large and would be stored twice here.
     ///
     /// # Cancel safety
     ///
     /// Safe if `feed` is: see [`run`](Self::run).
     pub async fn run_with(
         &mut self,
-        feed: impl Future<Output = RetriesExhausted>,
+        feed: Pin<&mut impl Future<Output = RetriesExhausted>>,
         shutdown: &mut Shutdown,
     ) -> SessionEnd {
         tokio::select! {

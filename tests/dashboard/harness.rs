@@ -238,10 +238,13 @@ fn run(
         let mut session = TradingSession::start(&feed, filler, SessionStart::default()).unwrap();
         started.send(session.dashboard_address().unwrap()).unwrap();
         let (sniper, mut shutdown) = (session.sniper(), Shutdown::without_signals(None));
-        let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
-        let ended = tokio::select! {
-            ended = session.run_with(trading, &mut shutdown) => ended,
-            _ = stopped => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
+        let ended = {
+            let trading =
+                std::pin::pin!(ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)));
+            tokio::select! {
+                ended = session.run_with(trading, &mut shutdown) => ended,
+                _ = stopped => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
+            }
         };
         drop(sniper);
         session.finish(ended).await;

@@ -3,6 +3,7 @@
 #[expect(dead_code, reason = "shared with the other tests of the feed")]
 #[path = "../it/feed/harness.rs"]
 mod harness;
+#[expect(dead_code, reason = "shared with the other tests of the feed")]
 #[path = "../it/feed/memory.rs"]
 mod memory;
 #[expect(dead_code, reason = "shared with the other tests of the feed")]

@@ -96,11 +96,14 @@ impl OtherBot {
             until(|| is_reconciled(&sniper) && market.has_subscriber()).await;
             scenario(&sniper).await;
         };
-        let trading = ws::run_with_reconnect(&feed, |trade| sniper.consider(trade));
-        let ended = tokio::select! {
-            biased;
-            ended = session.run_with(trading, &mut shutdown) => ended,
-            () = scenario => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
+        let ended = {
+            let trading =
+                std::pin::pin!(ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)));
+            tokio::select! {
+                biased;
+                ended = session.run_with(trading, &mut shutdown) => ended,
+                () = scenario => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
+            }
         };
         assert!(matches!(ended, SessionEnd::Stopped(_)), "{ended}");
         session.finish(ended).await

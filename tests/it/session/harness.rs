@@ -146,10 +146,13 @@ impl TestBot {
             observe(&trade);
             sniper.consider(trade);
         };
-        let ended = tokio::select! {
-            biased;
-            ended = session.run_with(ws::run_with_reconnect(&feed, on_trade), &mut stop) => ended,
-            () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
+        let ended = {
+            let trading = std::pin::pin!(ws::run_with_reconnect(&feed, on_trade));
+            tokio::select! {
+                biased;
+                ended = session.run_with(trading, &mut stop) => ended,
+                () = scenario(&sniper) => SessionEnd::Stopped(ShutdownReason::TimeLimit(Duration::ZERO)),
+            }
         };
         session.finish(ended).await
     }
