@@ -50,7 +50,7 @@ fn book() -> PriceBook {
         table.add(&name, None, Quote { ask, bid: None });
     }
     let max_age = Duration::from_secs(3_600);
-    let table = BookTable { table: Some(&table), at: NOW, max_age, coin: CoinUsd::ONE };
+    let table = BookTable { table: Some(&table), at: NOW, max_age, coin: Some(CoinUsd::ONE) };
     PriceBook::new(&[table; SOURCES])
 }
 

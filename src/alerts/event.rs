@@ -430,10 +430,12 @@ impl AlertEvent {
                 format!("{}\nNo order is sent until it can be written.", market_text(cause))
             }
             Self::PricesStale { name, age, .. } => {
-                let age = age.map_or_else(
-                    || "no prices yet".to_owned(),
-                    |age| format!("{} old", format_duration(age)),
-                );
+                let age = match age {
+                    None => "no prices yet".to_owned(),
+                    // Only prices from the future are stale without an age.
+                    Some(Duration::ZERO) => "from the future, check the clock".to_owned(),
+                    Some(age) => format!("{} old", format_duration(*age)),
+                };
                 format!("{name}: {age}; rules based on it send no orders")
             }
             Self::PricesFresh { name, .. } => name.clone(),

@@ -51,7 +51,7 @@ pub struct CheckArgs {
 /// Exit code of invalid settings (`EX_CONFIG` of `sysexits.h`).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Maximum number of whitelist entries to show.
+/// Maximum number of whitelist entries to show as text.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
 /// Runs `sniper check`. `check_market` is [`check_market`] for the configured market, and `market` reads
@@ -192,7 +192,7 @@ pub fn format_summary(loaded: &Loaded, order: Option<&OrderRequestSize>) -> Stri
     text.push_str(&entry_table(entries.get(..ENTRIES_SHOWN_MAX).unwrap_or(entries)));
     let more = entries.len().saturating_sub(ENTRIES_SHOWN_MAX);
     if more > 0 {
-        text.push_str(&format!("  … and {more} more\n"));
+        text.push_str(&format!("  … and {more} more; --json shows all\n"));
     }
     let groups = groups(entries);
     if !groups.is_empty() {
@@ -614,6 +614,6 @@ fn settings_json(loaded: &Loaded) -> Value {
         "prices": prices(&config.prices),
         "groups": groups(entries).into_iter().map(group_json).collect::<Vec<_>>(),
         "whitelist_entries": entries.len(),
-        "whitelist": entries.iter().take(ENTRIES_SHOWN_MAX).map(entry).collect::<Vec<_>>(),
+        "whitelist": entries.iter().map(entry).collect::<Vec<_>>(),
     })
 }

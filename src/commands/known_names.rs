@@ -1,11 +1,14 @@
 //! Compares the items of the whitelist with the names in the stored prices, and `sniper check` also with
 //! those of the newest own recording: corrects their case, and warns of unknown items and of variants
-//! that do not exist.
+//! that do not exist, of `exclude` that leaves out nothing, and of `min_count` by a table without counts.
 //!
 //! Listings are looked up by their exact name, so the case is corrected once, in the loaded settings,
 //! and comparing a listing costs no more.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use super::{
     capture::MarketSource,
@@ -17,9 +20,10 @@ use crate::{
     config::{Config, Loaded, Problem},
     domain::{
         item_name::Wear,
+        percent_rule::PriceReference,
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
-    prices::known_names::KnownNames,
+    prices::{Offer, PriceBook, Quote, known_names::KnownNames},
     text::{Escaped, counted},
 };
 
@@ -35,9 +39,14 @@ pub fn apply(loaded: &mut Loaded) {
 /// because `run` and `reload` read no recording.
 pub fn apply_with(loaded: &mut Loaded, recorded: &BTreeSet<String>) {
     let recorded = recorded.iter().map(String::as_str);
-    let names = KnownNames::with_recorded(&prices::stored_book(&loaded.config), recorded);
+    let book = prices::stored_book(&loaded.config);
+    let names = KnownNames::with_recorded(&book, recorded);
     correct(loaded, &names);
     warn(loaded, &names);
+    if names.are_all() {
+        warn_of_patterns(loaded, &names);
+    }
+    warn_of_counts(loaded, &book);
 }
 
 /// Returns the market names in the newest own recording; empty without one.
@@ -101,6 +110,51 @@ fn other_case(item: &str, names: &KnownNames) -> (String, String) {
     );
     let message = format!("`{}` matches no listing: {right}", Escaped(item));
     (message, "copy the name from the market".to_owned())
+}
+
+/// Warns of each pattern of `exclude` that matches no known item.
+fn warn_of_patterns(loaded: &mut Loaded, names: &KnownNames) {
+    let mut seen = HashSet::new();
+    let mut count = 0_usize;
+    for (entry, place) in loaded.config.whitelist.iter().zip(&loaded.entry_places) {
+        for pattern in entry.filter.iter().flat_map(|filter| &filter.exclude) {
+            if WARNINGS_MAX <= count || !seen.insert(pattern) || !names.is_without_match(pattern) {
+                continue;
+            }
+            count = count.saturating_add(1);
+            let message =
+                format!("`exclude` \"{}\" leaves out no known item", Escaped(pattern.as_str()));
+            let remedy = "correct it; compare with: sniper prices show NAME";
+            loaded.warnings.push(Problem::new(place.clone(), message, remedy));
+        }
+    }
+}
+
+/// Warns of `min_count` by a stored table that has no counts, although its kind of source may have them.
+fn warn_of_counts(loaded: &mut Loaded, book: &PriceBook) {
+    let mut seen = HashSet::new();
+    for (entry, place) in loaded.config.whitelist.iter().zip(&loaded.entry_places) {
+        let rule = entry.percent.as_ref().filter(|rule| rule.min_count.is_some());
+        for &PriceReference { index, side, .. } in rule.iter().flat_map(|rule| &rule.references) {
+            let Some(table) = book.sources().get(index).filter(|table| table.has_table()) else {
+                continue;
+            };
+            let side = side.unwrap_or_else(|| table.default_side());
+            let sources = &loaded.config.prices.sources;
+            let source = sources.get(index).filter(|source| source.kind.has_counts());
+            let has_no_counts = |rows: &[(_, Quote)]| {
+                rows.iter().all(|(_, quote)| quote.side(side).and_then(Offer::count).is_none())
+            };
+            if let Some(source) = source.filter(|_| seen.insert((index, side)))
+                && has_no_counts(&book.table_of(index))
+            {
+                let reference = format!("{}.{}", source.name, side.as_str());
+                let message = format!("\"{reference}\" states no number of offers");
+                let remedy = "remove `min_count`, which allows no order by it";
+                loaded.warnings.push(Problem::new(place.clone(), message, remedy));
+            }
+        }
+    }
 }
 
 fn unknown(item: &str, names: &KnownNames) -> (String, String) {

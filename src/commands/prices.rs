@@ -28,7 +28,10 @@ use crate::{
         time::{UnixMs, format_duration},
     },
     net::tls::Tls,
-    prices::{ItemKey, Offer, PriceBook, PriceSnapshot, PriceTable, Quote, Reference},
+    prices::{
+        BookTable, ItemKey, Offer, PriceBook, PriceSnapshot, PriceTable, Quote, Reference,
+        book::BookSource,
+    },
     text::{Escaped, counted, nearest},
     threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
 };
@@ -192,7 +195,7 @@ fn unknown_sources(names: &[&str], prices: &PricesConfig) -> (String, Vec<Value>
 
 fn update(config: &Config, names: &[String], accept: bool) -> Result<PricesReport, AppError> {
     let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
-    let mut reader = reader(config, &tls)?;
+    let reader = reader(config, &tls)?;
     let (chosen, unknown) = chosen(&config.prices, names);
     let (mut text, mut rows) = unknown_sources(&unknown, &config.prices);
     let mut is_success = unknown.is_empty();
@@ -272,10 +275,14 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
         let text = "no prices yet; run `sniper prices update`".to_owned();
         return SourceLine { text, is_fresh: false };
     };
-    let age = now.since(stored.at);
-    let is_fresh = age <= source.max_age;
+    let (table, max_age) = (Some(&stored.table), source.max_age);
+    let table = BookSource::of(&BookTable { table, at: stored.at, max_age, coin: None });
+    let (age, is_fresh) = (now.since(table.newest), !table.is_stale(now));
     let warning = match is_fresh {
         true => String::new(),
+        false if table.is_ahead(now) => {
+            "; from the future, rules based on it send no orders: check the clock".to_owned()
+        }
         false => format!(
             "; too old, rules based on it send no orders (max_age_minutes = {})",
             source.max_age.as_secs() / 60
@@ -323,7 +330,7 @@ fn offer_row(
     (source, side): (&PriceSource, QuoteSide),
     offer: Offer,
 ) -> (String, Value) {
-    let coins = Reference::new(offer.price, prices.coin(source)).in_coins();
+    let coins = prices.coin(source).map(|coin| Reference::new(offer.price, coin).in_coins());
     let name = format!("{}.{}", source.name, side.as_str());
     let count = offer
         .count()
@@ -331,15 +338,17 @@ fn offer_row(
         .unwrap_or_default();
     let own_unit = unit::name();
     let unit = source.currency.currency().as_str();
-    let line = format!(
-        "  {name:<20} {:>12} {unit} = {coins} {own_unit}{count}\n",
-        offer.price.to_string()
+    let price = offer.price.to_string();
+    let worth = coins.map_or_else(
+        || format!("unknown {own_unit} without `coin_usd`"),
+        |coins| format!("{coins} {own_unit}"),
     );
+    let line = format!("  {name:<20} {price:>12} {unit} = {worth}{count}\n");
     let row = json!({
         "reference": name,
-        "price": offer.price.to_string(),
+        "price": price,
         "unit": unit,
-        "coins": coins.to_string(),
+        "coins": coins.map(|coins| coins.to_string()),
         "count": offer.count(),
     });
     (line, row)

@@ -23,7 +23,7 @@ use crate::{
     domain::time::{UnixMs, format_duration},
     domain::unit,
     ledger::{OrderState, OrderedItem, Sequence, intent::Intent, reader::LedgerReader},
-    prices::{ItemKey, PriceBook, Reference},
+    prices::{ItemKey, PriceBook, Reference, book::BookSource},
     shutdown::parse_duration,
     text::{Escaped, counted},
 };
@@ -63,18 +63,19 @@ struct Sale {
 
 impl Sale {
     /// The source of `sell_on` and its lowest ask, as in the expected margin; without that setting
-    /// the default reference of the rules. `None` without a source.
+    /// the default reference of the rules. `None` without a source, or without the value of a coin.
     fn of(config: &PricesConfig, book: &PriceBook) -> Option<Self> {
         let index = config.sell_on.unwrap_or(0);
         let (source, table) = (config.sources.get(index)?, book.sources().get(index)?);
         let is_in_usd = source.currency.currency() == PriceCurrency::Usd;
+        let coin = config.coin(source)?;
         Some(Self {
             source: source.name.clone(),
             index,
             side: if config.sell_on.is_some() { QuoteSide::Ask } else { table.default_side() },
             fee: config.sell_fee.unwrap_or_default(),
-            coin_usd: is_in_usd.then(|| config.coin(source)),
-            at: table.has_table().then_some(table.at),
+            coin_usd: is_in_usd.then_some(coin),
+            at: table.has_table().then_some(table.newest),
             max_age: source.max_age,
         })
     }
@@ -211,7 +212,9 @@ impl Profit {
         let quotes = ItemKey::parse(&item.name).and_then(|key| book.quotes(&key));
         let quote = quotes.and_then(|quotes| quotes.get(self.sale.index));
         let offer = quote.and_then(|quote| quote.side(self.sale.side));
-        let (Some(offer), Some(source)) = (offer, book.sources().get(self.sale.index)) else {
+        let source = book.sources().get(self.sale.index);
+        let coin = source.and_then(BookSource::coin);
+        let (Some(offer), Some(source), Some(coin)) = (offer, source, coin) else {
             self.unpriced.add(order.price);
             let count = self.unpriced_items.entry(item.name.clone()).or_default();
             *count = count.saturating_add(1);
@@ -220,7 +223,7 @@ impl Profit {
         if !source.is_fresh(offer, self.now) {
             self.stale = self.stale.saturating_add(1);
         }
-        let worth = Reference::new(offer.price, source.coin()).in_coins_after(self.sale.fee);
+        let worth = Reference::new(offer.price, coin).in_coins_after(self.sale.fee);
         // Hundredths are enough for an estimate.
         let worth = Amount::from_cents(worth.cents());
         let compared = match order.state {
@@ -396,10 +399,13 @@ pub fn run(context: CommandContext<'_>, args: &ProfitArgs) -> Result<ExitCode, A
     let config = context.load(false)?.config;
     let book = PriceStore::new(&config.data_dir).book(&config.prices);
     let Some(sale) = Sale::of(&config.prices, &book) else {
-        let text = "There is no price source; add a [[prices.source]] to sniper.toml.\n";
+        let text = match config.prices.sources.first() {
+            None => "There is no price source; add a [[prices.source]] to sniper.toml.".to_owned(),
+            Some(source) => config.prices.without_coin(source),
+        };
         match context.output.is_json() {
-            true => context.output.json(&json!({ "error": text.trim_end() }))?,
-            false => report::print(text)?,
+            true => context.output.json(&json!({ "error": text }))?,
+            false => report::print(&format!("{text}\n"))?,
         }
         return Ok(ExitCode::FAILURE);
     };

@@ -8,27 +8,30 @@ pub mod entries;
 mod suggest;
 
 use std::{
-    fs::{self, Permissions},
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
+    fmt::Display,
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
-use tempfile::NamedTempFile;
+use serde_json::{Value, json};
 
 use self::{edit::AddArgs, entries::PausedArgs, suggest::SuggestArgs};
 use super::{AppError, CommandContext, capture::MarketSource, prices, report};
 use crate::{
-    config::{Config, load::check_whitelist},
+    config::{
+        Config, Loaded, Problem,
+        load::{WhitelistText, parse_entry},
+    },
     domain::{
-        item_name::{ItemName, Wear},
+        item_filter::{ItemCategory, NamePattern},
+        item_name::Wear,
         money::Amount,
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
-    text::{Escaped, counted, nearest},
+    prices::known_names::KnownNames,
+    text::{Escaped, counted},
     whitelist::import::{self, EntryObject, ImportPlan},
 };
 
@@ -127,40 +130,113 @@ pub fn run(
             Ok(ExitCode::SUCCESS)
         }
         WhitelistCommand::Import { file, write, max_price } => {
-            let config = load()?;
-            let plan = read_plan(file, write.as_deref(), max_price.as_deref())
-                .map_err(|error| AppError::start("the import", error))?;
-            let text = format_entries(&plan.entries);
-            let problems = check_whitelist(&text, (context.decimals)(config.market));
-            if let (Some(target), true) = (write, problems.is_empty()) {
-                write_file(target, &text)?;
-            }
-            let unknown = unknown_names(&config, &plan);
-            let is_ok = problems.is_empty();
-            let shown = ImportReport { plan: &plan, problems, unknown, write: write.as_deref() };
-            match context.output.is_json() {
-                true => context.output.json(&shown.to_json())?,
-                false => report::print(&shown.to_text())?,
-            }
-            Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            let loaded = context.load_with_names(false)?;
+            let import = Import { context, loaded: &loaded, write: write.as_deref() };
+            import.run((file, max_price.as_deref()), check_supported)
         }
     }
 }
 
-fn read_plan(file: &Path, write: Option<&Path>, ceiling: Option<&str>) -> io::Result<ImportPlan> {
-    let invalid = |error: import::ImportError| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
-    };
-    if fs::metadata(file)?.len() > FILE_BYTES_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
+/// An import into the target, by default only compared with the whitelist of the settings.
+#[derive(Clone, Copy)]
+struct Import<'i> {
+    context: CommandContext<'i>,
+    loaded: &'i Loaded,
+    write: Option<&'i Path>,
+}
+
+impl Import<'_> {
+    fn run(
+        self,
+        rows: (&Path, Option<&str>),
+        check_supported: fn(&Config) -> Result<(), AppError>,
+    ) -> Result<ExitCode, AppError> {
+        let plan = self.plan(rows).map_err(|error| AppError::start("the import", error))?;
+        let text = format_entries(&plan.entries);
+        let (problems, warnings) = self.check(&text, check_supported);
+        let is_ok = problems.is_empty();
+        if let (Some(target), true) = (self.write, is_ok) {
+            edit::replace_file(target, None, &text)?;
+        }
+        let unknown = self.unknown_names(&plan);
+        let shown = ImportReport { plan: &plan, problems, warnings, unknown, write: self.write };
+        match self.context.output.is_json() {
+            true => self.context.output.json(&shown.to_json())?,
+            false => report::print(&shown.to_text())?,
+        }
+        Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-    let rows = import::read(&fs::read_to_string(file)?, ceiling).map_err(invalid)?;
-    let existing = match write.map(fs::read_to_string) {
-        None => Vec::new(),
-        Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Some(text) => read_entries(&text?)?,
-    };
-    Ok(import::plan(existing, rows))
+
+    /// Returns the file whose entries are merged with the rows: the target, or `whitelist_file`.
+    fn merged_file(&self) -> Option<&Path> {
+        self.write.or_else(|| self.loaded.files.get(1).map(|(file, _checksum)| file.as_path()))
+    }
+
+    fn plan(self, (file, ceiling): (&Path, Option<&str>)) -> io::Result<ImportPlan> {
+        let invalid = |error: import::ImportError| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
+        };
+        if fs::metadata(file)?.len() > FILE_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let rows = import::read(&fs::read_to_string(file)?, ceiling).map_err(invalid)?;
+        let existing = match self.merged_file().map(fs::read_to_string) {
+            None => self.loaded.config.whitelist.iter().map(entry_object).collect(),
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Some(text) => read_entries(&text?)?,
+        };
+        Ok(import::plan(existing, rows, |entry| self.parse(entry)))
+    }
+
+    fn parse(self, entry: &EntryObject) -> Option<WhitelistEntry> {
+        let decimals = (self.context.decimals)(self.loaded.config.market);
+        parse_entry(&format_entries(std::slice::from_ref(entry)), decimals)
+    }
+
+    /// Returns the problems and the new warnings of the settings with the whitelist after the import.
+    fn check(
+        self,
+        text: &str,
+        check_supported: fn(&Config) -> Result<(), AppError>,
+    ) -> (Vec<String>, Vec<String>) {
+        let file = self.merged_file();
+        let name = file.map_or_else(|| "whitelist".to_owned(), |file| file.display().to_string());
+        let whitelist = WhitelistText { name: &name, text, is_whole: file.is_none() };
+        let all = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
+        match Config::load_with_whitelist(&self.context.sources(false), whitelist) {
+            Err(errors) => (all(errors.list()), Vec::new()),
+            Ok(Loaded { config, mut warnings, .. }) => {
+                let unsupported = check_supported(&config).err().map(|error| error.chain());
+                let old = &self.loaded.warnings;
+                warnings.retain(|new| !old.iter().any(|old| old.message == new.message));
+                (unsupported.into_iter().collect(), all(&warnings))
+            }
+        }
+    }
+
+    /// Returns the new names that no price source has, the first ones with a similar name. Empty
+    /// without the prices of all items.
+    fn unknown_names(self, plan: &ImportPlan) -> Vec<(String, Option<String>)> {
+        let known = KnownNames::of(&prices::stored_book(&self.loaded.config));
+        if !known.are_all() {
+            return Vec::new();
+        }
+        let mut unknown = Vec::new();
+        for name in &plan.added {
+            let keys = [("item", Value::from(name.as_str())), ("max_price", Value::from(1))];
+            let entry = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            let item = self.parse(&entry).map(|entry| entry.item);
+            if let Some(ItemPattern::Named(item)) = item
+                && !known.is_known(&item)
+            {
+                // The search compares all known names.
+                let is_shown = unknown.len() < NAMES_MAX;
+                let similar = if is_shown { known.nearest(&item) } else { None };
+                unknown.push((name.clone(), similar.map(str::to_owned)));
+            }
+        }
+        unknown
+    }
 }
 
 /// Reads a JSON whitelist: a list of entries, or an object with such a list.
@@ -180,60 +256,18 @@ fn format_entries(entries: &[EntryObject]) -> String {
     format!("[\n{}\n]\n", lines.join(",\n"))
 }
 
-/// Replaces a file as a whole. An existing file keeps its mode, and a link stays a link.
-fn write_file(target: &Path, text: &str) -> io::Result<()> {
-    let existing = fs::canonicalize(target).ok();
-    let target = existing.as_deref().unwrap_or(target);
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    let mut file = match fs::metadata(target) {
-        Ok(metadata) => {
-            let file = NamedTempFile::new_in(folder)?;
-            file.as_file().set_permissions(metadata.permissions())?;
-            file
-        }
-        // The umask limits it, as for any new file.
-        Err(_absent) => tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder)?,
-    };
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(target).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// Returns the new names that no price source has, the first ones with a similar name. Empty without
-/// prices.
-fn unknown_names(config: &Config, plan: &ImportPlan) -> Vec<(String, Option<String>)> {
-    let book = prices::stored_book(config);
-    if book.is_empty() {
-        return Vec::new();
-    }
-    let known: Vec<&str> = book.bases().collect();
-    let mut unknown = Vec::new();
-    for name in plan.added.iter().filter(|name| name.trim() != "*") {
-        let base = ItemName::parse(name).base;
-        if book.variants(&base).next().is_none() {
-            // The search compares all known names.
-            let similar = if unknown.len() < NAMES_MAX { nearest(&base, &known) } else { None };
-            unknown.push((name.clone(), similar.map(str::to_owned)));
-        }
-    }
-    unknown
-}
-
 /// Result of an import.
 struct ImportReport<'p> {
     plan: &'p ImportPlan,
     problems: Vec<String>,
+    warnings: Vec<String>,
     unknown: Vec<(String, Option<String>)>,
     write: Option<&'p Path>,
 }
 
 impl ImportReport<'_> {
     fn to_text(&self) -> String {
-        let Self { plan, problems, unknown, write } = self;
+        let Self { plan, problems, warnings, unknown, write } = self;
         let mut text = String::new();
         for (title, names) in [
             ("new", &plan.added),
@@ -257,6 +291,9 @@ impl ImportReport<'_> {
             let hint = similar.as_ref().map(|name| format!("; did you mean {}?", Escaped(name)));
             let hint = hint.unwrap_or_default();
             text.push_str(&format!("No price source knows {}{hint}\n", Escaped(name)));
+        }
+        for warning in warnings.iter().take(NAMES_MAX) {
+            text.push_str(&format!("Warning: {warning}\n"));
         }
         for problem in problems {
             text.push_str(&format!("{problem}\n"));
@@ -283,6 +320,7 @@ impl ImportReport<'_> {
             "duplicates": self.plan.duplicates,
             "unknown": unknown,
             "problems": self.problems,
+            "warnings": self.warnings,
             "written": self.problems.is_empty() && self.write.is_some(),
         })
     }
@@ -290,78 +328,52 @@ impl ImportReport<'_> {
 
 /// Returns an entry with the keys of a JSON whitelist.
 fn entry_object(entry: &WhitelistEntry) -> EntryObject {
-    let mut object = Map::new();
-    let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
-    let number = |text: String| serde_json::from_str(&text).unwrap_or(Value::Null);
-    if let Some(name) = &entry.name {
-        set("name", name.as_str().into());
-    }
     let item = match &entry.item {
         ItemPattern::Any => "*",
         ItemPattern::Named(item) => item,
     };
-    set("item", item.into());
-    let wears: Vec<Value> = entry.wears.iter().map(Wear::short).map(Value::from).collect();
-    if !wears.is_empty() {
-        set("wear", wears.into());
-    }
-    for (key, flag) in [("stattrak", entry.stattrak), ("souvenir", entry.souvenir)] {
-        if flag {
-            set(key, flag.into());
-        }
-    }
-    for (key, float) in [("float_min", entry.float_min), ("float_max", entry.float_max)] {
-        if let Some(float) = float {
-            set(key, number(float.to_string()));
-        }
-    }
-    if entry.min_price != Amount::ZERO {
-        set("min_price", number(entry.min_price.to_string()));
-    }
-    set("max_price", number(entry.max_price.to_string()));
-    if let Some(markup) = entry.max_markup {
-        set("max_markup_percent", number(markup.to_string()));
-    }
-    set("max_quantity", entry.max_quantity.into());
-    if let Some(total) = entry.max_total {
-        set("max_total", number(total.to_string()));
-    }
-    if let Some(age) = entry.max_age {
-        set("max_age_s", age.as_secs().into());
-    }
-    set_rule(entry, &mut object);
-    if let Some(group) = entry.group_name() {
-        object.insert("group".to_owned(), group.into());
-    }
-    object
+    let flag = |flag: bool| flag.then_some(Value::from(true));
+    let min_price = Some(entry.min_price).filter(|price| *price != Amount::ZERO);
+    let (rule, filter) = (entry.percent.as_ref(), entry.filter.as_deref());
+    let excluded = filter.iter().flat_map(|filter| &filter.exclude);
+    let categories = filter.iter().flat_map(|filter| filter.categories.iter());
+    // A reference without a side is the default, which no text names.
+    let references = rule.map(|rule| rule.references.as_slice()).unwrap_or_default();
+    let references = references.iter().filter(|reference| reference.side.is_some());
+    let values = [
+        ("name", entry.name.as_deref().map(Value::from)),
+        ("item", Some(item.into())),
+        ("wear", list(entry.wears.iter().map(Wear::short))),
+        ("stattrak", flag(entry.stattrak)),
+        ("souvenir", flag(entry.souvenir)),
+        ("float_min", number(entry.float_min)),
+        ("float_max", number(entry.float_max)),
+        ("min_price", number(min_price)),
+        ("max_price", number(Some(entry.max_price))),
+        ("max_markup_percent", number(entry.max_markup)),
+        ("max_quantity", Some(entry.max_quantity.into())),
+        ("max_total", number(entry.max_total)),
+        ("max_age_s", entry.max_age.map(|age| age.as_secs().into())),
+        ("max_percent", number(rule.map(|rule| rule.max_percent))),
+        ("reference", list(references)),
+        ("reference_rule", rule.map(|rule| rule.rule.as_str().into())),
+        ("min_count", rule.and_then(|rule| Some(rule.min_count?.into()))),
+        ("min_reference", number(rule.and_then(|rule| rule.min_reference))),
+        ("category", list(categories.map(ItemCategory::as_str))),
+        ("rarity", list(filter.iter().flat_map(|filter| &filter.rarities))),
+        ("exclude", list(excluded.map(NamePattern::as_str))),
+        ("group", entry.group_name().map(Value::from)),
+    ];
+    values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
-/// Adds the keys of the percent rule and of the item filter.
-fn set_rule(entry: &WhitelistEntry, object: &mut EntryObject) {
-    let number = |text: String| serde_json::from_str(&text).unwrap_or(Value::Null);
-    let mut set = |key: &str, value: Value| object.insert(key.to_owned(), value);
-    if let Some(rule) = &entry.percent {
-        set("max_percent", number(rule.max_percent.to_string()));
-        // A reference without a side is the default, which no text names.
-        if rule.references.iter().all(|reference| reference.side.is_some()) {
-            set("reference", rule.references.iter().map(ToString::to_string).collect());
-        }
-        set("reference_rule", rule.rule.as_str().into());
-        if let Some(count) = rule.min_count {
-            set("min_count", count.into());
-        }
-        if let Some(min) = rule.min_reference {
-            set("min_reference", number(min.to_string()));
-        }
-    }
-    if let Some(filter) = &entry.filter {
-        let lists: [(&str, Vec<Value>); 3] = [
-            ("category", filter.categories.iter().map(|it| it.as_str().into()).collect()),
-            ("rarity", filter.rarities.iter().map(|it| it.as_str().into()).collect()),
-            ("exclude", filter.exclude.iter().map(|it| it.as_str().into()).collect()),
-        ];
-        for (key, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
-            set(key, list.into());
-        }
-    }
+/// Returns a decimal number as JSON.
+fn number(number: Option<impl Display>) -> Option<Value> {
+    serde_json::from_str(&number?.to_string()).ok()
+}
+
+/// Returns the texts of a list that is not empty.
+fn list(items: impl Iterator<Item = impl Display>) -> Option<Value> {
+    let items: Vec<Value> = items.map(|item| item.to_string().into()).collect();
+    (!items.is_empty()).then_some(items.into())
 }

@@ -61,7 +61,8 @@ const ACCOUNT_ID_DIGITS_MAX: usize = 20;
 const USER_AGENT_BYTES_MAX: usize = 512;
 
 /// Remedy for a value in quotes.
-const REMOVE_QUOTES: &str = "remove the quotes around the value (docker --env-file keeps them)";
+pub(super) const REMOVE_QUOTES: &str =
+    "remove the quotes around the value (docker --env-file keeps them)";
 
 /// Remedy for cookies that are too short to be masked.
 const SHORT_COOKIES_REMEDY: &str =

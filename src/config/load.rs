@@ -11,7 +11,7 @@ use super::{
     Config, Credential, CredentialSource, DashboardConfig, Endpoints, Market, Mode,
     document::ConfigDocument,
     dotenv::{self, Variable},
-    environment::{self, Environment, MarketEnvironment, Variables},
+    environment::{self, Environment, MarketEnvironment, REMOVE_QUOTES, Variables},
     in_force::SettingPlace,
     market::{CredentialVariables, TRADE_URL},
     prices::PriceLocation,
@@ -21,8 +21,8 @@ use super::{
     trade_url::TradeUrlError,
 };
 use crate::{
-    domain::money::Decimals,
-    text::{Escaped, counted},
+    domain::{money::Decimals, whitelist_entry::WhitelistEntry},
+    text::{Escaped, counted, is_quoted},
     threads::affinity,
 };
 
@@ -106,6 +106,19 @@ impl Config {
     /// Returns all errors at once, each with its location and remedy.
     pub fn load_edited(sources: &Sources<'_>, text: &str) -> Result<Loaded, ConfigErrors> {
         Self::load_with(sources, SettingsText::Edited(text))
+    }
+
+    /// Same as [`load`](Self::load) with this whitelist instead of the file that the settings name, to
+    /// check an import before it is written.
+    ///
+    /// # Errors
+    ///
+    /// Returns all errors at once, each with its location and remedy.
+    pub fn load_with_whitelist(
+        sources: &Sources<'_>,
+        whitelist: WhitelistText<'_>,
+    ) -> Result<Loaded, ConfigErrors> {
+        Self::load_with(sources, SettingsText::Whitelist(whitelist))
     }
 
     /// Same as [`load`](Self::load) for a rehearsal: `.env` is not read, and neither alerts nor keys
@@ -221,6 +234,18 @@ enum SettingsText<'t> {
     Edited(&'t str),
     /// The file, for a rehearsal.
     Practice,
+    /// The file, with a whitelist that is not yet written.
+    Whitelist(WhitelistText<'t>),
+}
+
+/// A JSON whitelist that is not yet written.
+#[derive(Clone, Copy, Debug)]
+pub struct WhitelistText<'t> {
+    /// Name in problems.
+    pub name: &'t str,
+    pub text: &'t str,
+    /// `true` if it also replaces the entries of the settings file.
+    pub is_whole: bool,
 }
 
 /// Returns the market of a settings file whose other content may be invalid; `None` without the file.
@@ -344,10 +369,17 @@ fn read_policy(
     let path = sources.directory.join(name);
     let read = match text {
         SettingsText::Edited(text) => FileRead::Text(without_mark(text).to_owned()),
-        SettingsText::File | SettingsText::Practice => read_text(&path, &shown, diagnostics),
+        SettingsText::File | SettingsText::Practice | SettingsText::Whitelist(_) => {
+            read_text(&path, &shown, diagnostics)
+        }
+    };
+    let whitelist = match text {
+        SettingsText::Whitelist(whitelist) => Some(whitelist),
+        _ => None,
     };
     let text = match read {
         FileRead::Text(text) => text,
+        FileRead::Absent if whitelist.is_some() && named_at.is_none() => String::new(),
         FileRead::Invalid => return (TomlSettings::default(), Some(path)),
         FileRead::Absent => {
             if let Some(place) = named_at {
@@ -362,11 +394,23 @@ fn read_policy(
     };
     let mut policy = settings::read(&shown, &text, sources.decimals, diagnostics);
     policy.files.push((path.clone(), text_checksum(text.as_bytes())));
-    if let Some((file, place)) = policy.whitelist_file.clone() {
-        let beside = name.parent().unwrap_or(Path::new(""));
-        let decimals = (sources.decimals)(policy.market);
-        let path = (sources.directory, &*beside.join(file));
-        let more = read_whitelist(path, place, (decimals, &mut policy.files), diagnostics);
+    let decimals = (sources.decimals)(policy.market);
+    let more = match (whitelist, policy.whitelist_file.clone()) {
+        (Some(WhitelistText { name, text, is_whole }), _) => {
+            if is_whole {
+                policy.entries = EntryList::default();
+            }
+            let document = ConfigDocument::new(name, text, decimals);
+            Some(settings::read_whitelist(&document, diagnostics))
+        }
+        (None, Some((file, place))) => {
+            let beside = name.parent().unwrap_or(Path::new(""));
+            let path = (sources.directory, &*beside.join(file));
+            Some(read_whitelist(path, place, (decimals, &mut policy.files), diagnostics))
+        }
+        (None, None) => None,
+    };
+    if let Some(more) = more {
         policy.entries.count = policy.entries.count.saturating_add(more.count);
         policy.entries.found.extend(more.found);
     }
@@ -397,15 +441,19 @@ fn read_price_keys(
 ) {
     for (index, name, place) in &policy.prices.keys {
         let key = variables.value(name);
-        let key = key
-            .ok_or("is not set")
-            .and_then(|key| Credential::from_key(&key).map_err(|_invalid| "is not a key"));
+        let is_quoted = key.as_deref().is_some_and(is_quoted);
+        let key = key.ok_or("is not set").and_then(|key| {
+            Credential::from_key(&key).ok().filter(|_key| !is_quoted).ok_or("is not a key")
+        });
         match (key, policy.prices.config.sources.get_mut(*index)) {
             (Ok(key), Some(source)) => source.key = Some(key),
             (Err(problem), _) => diagnostics.problem(Problem::new(
                 place.clone(),
                 format!("{name} {problem}"),
-                format!("write the key of this source into .env as {name}"),
+                match is_quoted {
+                    true => REMOVE_QUOTES.to_owned(),
+                    false => format!("write the key of this source into .env as {name}"),
+                },
             )),
             (Ok(_), None) => {}
         }
@@ -445,16 +493,14 @@ fn read_whitelist(
     }
 }
 
-/// Returns the problems of a JSON whitelist, by line. The sources of percent rules are not checked.
-pub fn check_whitelist(text: &str, decimals: Decimals) -> Vec<String> {
+/// Parses the first entry of a JSON whitelist, without the sources and the group that it names. Returns
+/// `None` if there is none, or a problem.
+pub fn parse_entry(text: &str, decimals: Decimals) -> Option<WhitelistEntry> {
     let mut diagnostics = Diagnostics::default();
     let document = ConfigDocument::new("whitelist", text, decimals);
     let entries = settings::read_whitelist(&document, &mut diagnostics);
-    check_distinct(&entries.found, &mut diagnostics);
-    match diagnostics.into_warnings() {
-        Ok(_warnings) => Vec::new(),
-        Err(errors) => errors.list().iter().map(ToString::to_string).collect(),
-    }
+    diagnostics.into_warnings().ok()?;
+    entries.found.into_iter().next().map(|found| found.entry)
 }
 
 /// Result of reading a file.

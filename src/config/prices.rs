@@ -18,6 +18,10 @@ use crate::{
 /// Default of `refresh_minutes`.
 const REFRESH: Duration = Duration::from_secs(3_600);
 
+/// Remedy for prices in dollars on a market with coins.
+pub const COIN_USD_REMEDY: &str =
+    "add below [prices] what a coin is worth in dollars, such as coin_usd = 0.65";
+
 /// Content of `[prices]`. Without a source, no reference price exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PricesConfig {
@@ -30,6 +34,8 @@ pub struct PricesConfig {
     pub sell_fee: Option<Percent>,
     /// Position of the source where bought items are sold.
     pub sell_on: Option<usize>,
+    /// `true` on a market with coins, where prices in dollars have no value without `coin_usd`.
+    pub is_in_coins: bool,
     /// Downloads nothing: only files and stored tables are used. No setting sets it; a rehearsal does.
     pub is_offline: bool,
 }
@@ -74,18 +80,26 @@ impl Default for PricesConfig {
             sources: Vec::new(),
             sell_fee: None,
             sell_on: None,
+            is_in_coins: false,
             is_offline: false,
         }
     }
 }
 
 impl PricesConfig {
-    /// Returns the value of a coin in the currency of a source.
-    pub fn coin(&self, source: &PriceSource) -> CoinUsd {
+    /// Returns the value of a coin in the currency of a source; `None` if it is unknown.
+    pub fn coin(&self, source: &PriceSource) -> Option<CoinUsd> {
         match source.currency {
-            SourceCurrency::Coins => CoinUsd::ONE,
-            SourceCurrency::Usd | SourceCurrency::UsdCents => self.coin_usd.unwrap_or(CoinUsd::ONE),
+            SourceCurrency::Coins => Some(CoinUsd::ONE),
+            SourceCurrency::Usd | SourceCurrency::UsdCents => {
+                self.coin_usd.or((!self.is_in_coins).then_some(CoinUsd::ONE))
+            }
         }
+    }
+
+    /// Returns the reason for which a source has no value in coins.
+    pub fn without_coin(&self, source: &PriceSource) -> String {
+        format!("the prices of {} are in USD; {COIN_USD_REMEDY}", source.name)
     }
 
     /// Combines one table per source, with the time of its prices.

@@ -227,6 +227,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     policy.dashboard = read_dashboard(section("dashboard"), context);
     if let Some(prices) = top.get("prices") {
         policy.prices = read_prices(prices, context);
+        policy.prices.config.is_in_coins = policy.market.is_priced_in_coins();
         if !policy.market.is_priced_in_coins() {
             check_absent(prices, (&["coin_usd"], policy.market), context);
         }

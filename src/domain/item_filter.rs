@@ -1,7 +1,7 @@
 //! Conditions on the kind of an item, for whitelist entries that name no single item.
 
 use crate::domain::{
-    item_name::ItemName,
+    item_name::{ItemName, Wear},
     trade::{RarityWord, Trade},
 };
 
@@ -166,69 +166,95 @@ impl CategorySet {
     }
 }
 
-/// Pattern of item names: a name as in `item`, with `*` at either end.
+/// Pattern of item names: a name as in `item`, with `*` at either end. Upper and lower case of ASCII
+/// are alike, so that a pattern never leaves out less than the user meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NamePattern(String);
+pub struct NamePattern {
+    /// As the user wrote it: the ledger knows an entry without a name by this text.
+    text: String,
+    /// Part without `*`, spaced as in market names.
+    inner: String,
+    is_open_start: bool,
+    is_open_end: bool,
+}
 
 impl NamePattern {
     /// Parses a pattern. Returns `None` if it is empty, or has a `*` elsewhere than at its ends.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
-        let inner = text.strip_prefix('*').unwrap_or(text);
-        let inner = inner.strip_suffix('*').unwrap_or(inner);
-        (!inner.trim().is_empty() && !inner.contains('*')).then(|| Self(text.to_owned()))
+        let end = text.strip_prefix('*').unwrap_or(text);
+        let inner = end.strip_suffix('*').unwrap_or(end);
+        (!inner.trim().is_empty() && !inner.contains('*')).then(|| Self {
+            text: text.to_owned(),
+            inner: spaced(inner),
+            is_open_start: end.len() < text.len(),
+            is_open_end: inner.len() < end.len(),
+        })
     }
 
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// Returns whether there is a `*` at the start and at the end, and the text between.
-    fn parts(&self) -> (bool, bool, &str) {
-        let (start, inner) = match self.0.strip_prefix('*') {
-            Some(inner) => (true, inner),
-            None => (false, self.0.as_str()),
-        };
-        match inner.strip_suffix('*') {
-            Some(inner) => (start, true, inner),
-            None => (start, false, inner),
-        }
+    /// Returns the name of a pattern without `*`.
+    pub fn name(&self) -> Option<ItemName<'_>> {
+        (!self.is_open_start && !self.is_open_end).then(|| ItemName::parse(&self.inner))
     }
 
     /// Returns `true` if the base name or the market name of a listing matches.
     pub fn matches(&self, trade: &Trade<'_>) -> bool {
-        let (start, end, inner) = self.parts();
-        if start || end {
-            return [&trade.item, &trade.market_name]
-                .iter()
-                .any(|name| contains(name, inner, (start, end)));
-        }
-        let name = ItemName::parse(inner);
-        name.base == trade.item
+        let kind = (trade.is_stattrak, trade.is_souvenir, trade.wear);
+        self.matches_names((&trade.item, &trade.market_name), kind)
+    }
+
+    /// Returns `true` if an item with this base name, market name, StatTrak, Souvenir and wear
+    /// matches.
+    pub fn matches_names(
+        &self,
+        (base, market_name): (&str, &str),
+        (is_stattrak, is_souvenir, wear): (bool, bool, Option<Wear>),
+    ) -> bool {
+        let Some(name) = self.name() else {
+            return self.is_part_of(base) || self.is_part_of(market_name);
+        };
+        name.base.eq_ignore_ascii_case(base)
             && (is_bare(&name)
-                || name.is_stattrak == trade.is_stattrak
-                    && name.is_souvenir == trade.is_souvenir
-                    && name.wear.is_none_or(|wear| trade.wear == Some(wear)))
+                || name.is_stattrak == is_stattrak
+                    && name.is_souvenir == is_souvenir
+                    && name.wear.is_none_or(|own| wear == Some(own)))
     }
 
     /// Returns `true` if every listing with this base name matches.
     fn matches_base(&self, base: &str) -> bool {
-        let (start, end, inner) = self.parts();
-        if start || end {
-            return contains(base, inner, (start, end));
+        match self.name() {
+            Some(name) => name.base.eq_ignore_ascii_case(base) && is_bare(&name),
+            None => self.is_part_of(base),
         }
-        let name = ItemName::parse(inner);
-        name.base == base && is_bare(&name)
+    }
+
+    /// Compares a name with a pattern that has a `*` at its start, its end or both.
+    fn is_part_of(&self, name: &str) -> bool {
+        let (name, inner) = (name.as_bytes(), self.inner.as_bytes());
+        let mut parts = name.windows(inner.len().max(1));
+        match (self.is_open_start, self.is_open_end) {
+            (true, true) => parts.any(|part| part.eq_ignore_ascii_case(inner)),
+            (true, false) => parts.next_back().is_some_and(|end| end.eq_ignore_ascii_case(inner)),
+            (false, _) => parts.next().is_some_and(|start| start.eq_ignore_ascii_case(inner)),
+        }
     }
 }
 
-/// Compares a name with a pattern that has a `*` at its start, its end or both.
-fn contains(name: &str, inner: &str, (start, end): (bool, bool)) -> bool {
-    match (start, end) {
-        (true, true) => name.contains(inner),
-        (true, false) => name.ends_with(inner),
-        (false, _) => name.starts_with(inner),
+/// Writes each `|` with one space on both sides, and single spaces elsewhere.
+fn spaced(text: &str) -> String {
+    let mut spaced = String::with_capacity(text.len());
+    for character in text.replace('|', " | ").chars() {
+        match character.is_whitespace() {
+            false => spaced.push(character),
+            true if !spaced.ends_with(' ') => spaced.push(' '),
+            true => {}
+        }
     }
+    spaced
 }
 
 /// Returns `true` if a pattern names an item in every wear and variant.
@@ -317,6 +343,12 @@ mod tests {
             "*(Field-Tested)",
             redline,
             "StatTrak™ AK-47 | Redline",
+            "AK-47|Redline",
+            "ak-47  |redline",
+            "AK-47|*",
+            "*|Redline",
+            "stattrak™*",
+            "*redline (field-tested)",
         ] {
             assert!(matches(pattern, redline), "{pattern}");
         }
@@ -325,7 +357,9 @@ mod tests {
             "StatTrak™ AK-47 | Redline (Well-Worn)",
             "AK-47",
             "Sticker | *",
+            "sticker|*",
             "*Slate",
+            "AK-47 | Redline *",
         ] {
             assert!(!matches(pattern, redline), "{pattern}");
         }

@@ -33,7 +33,7 @@ impl PriceStatus {
     pub fn all(book: &PriceBook, entries: &[WhitelistEntry], now: UnixMs) -> Vec<Self> {
         let sources = book.labels().iter().zip(book.sources()).enumerate();
         let status = sources.map(|(index, (label, source))| {
-            let at = source.has_table().then_some(source.at);
+            let at = source.has_table().then_some(source.newest);
             let needs = |entry: &&WhitelistEntry| needs(entry, index, book, now);
             Self {
                 name: label.name.to_string(),
@@ -69,6 +69,10 @@ impl fmt::Display for PriceStatus {
         let text = |ms: u64| format_duration(Duration::from_millis(ms));
         match (age_ms, stale) {
             (Some(age), false) => return write!(f, "{name} {} old", text(*age)),
+            // Only a price from the future is not used before its maximum age.
+            (Some(age), true) if age <= max_age_ms => {
+                write!(f, "{name} has prices from the future; check the clock")?;
+            }
             (Some(age), true) => {
                 write!(f, "{name} too old ({}, limit {})", text(*age), text(*max_age_ms))?;
             }
@@ -118,6 +122,8 @@ mod tests {
         );
         assert_eq!(shown(&book, &[plain], 61_000), format!("{late}; no entry needs it"));
         assert_eq!(shown(&PriceBook::default(), &entries, 0), "");
+        let ahead = "buff has prices from the future; check the clock; no entry needs it";
+        assert_eq!(shown(&self::book(UnixMs(300_001)), &[], 0), ahead);
     }
 
     #[test]

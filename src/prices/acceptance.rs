@@ -5,7 +5,11 @@
 
 use std::fmt;
 
-use super::{item_key::ItemKey, table::PriceTable, value::RefPrice};
+use super::{
+    item_key::ItemKey,
+    table::{PriceTable, Quote},
+    value::RefPrice,
+};
 use crate::domain::percent_rule::QuoteSide;
 
 /// Bounds of the median ratio to the last good table, in hundredths.
@@ -23,7 +27,7 @@ pub enum Refusal {
     /// The prices differ from the last good ones as a whole.
     Moved { side: QuoteSide, median: MedianRatio },
     /// The prices differ from those of well-known items as a whole.
-    Implausible { median: MedianRatio },
+    Implausible { side: QuoteSide, median: MedianRatio },
     /// A whole catalogue without well-known items.
     Unknown { present: usize },
 }
@@ -52,10 +56,11 @@ impl fmt::Display for Refusal {
                  1.25",
                 side.as_str()
             ),
-            Self::Implausible { median } => write!(
+            Self::Implausible { side, median } => write!(
                 f,
-                "the median price of well-known items is {median} times the expected one, outside \
-                 0.20 to 5.00; the unit may be wrong"
+                "the median {} of well-known items is {median} times the expected price, outside \
+                 0.20 to 5.00; the unit may be wrong",
+                side.as_str()
             ),
             Self::Unknown { present } => {
                 write!(f, "it has {present} of the well-known items, fewer than {KNOWN_MIN}")
@@ -101,22 +106,25 @@ fn compare(table: &PriceTable, last: &PriceTable, side: QuoteSide) -> Result<(),
 }
 
 fn check_known(table: &PriceTable, is_catalogue: bool) -> Result<(), Refusal> {
-    let pair = |(name, cents): &(&'static str, u64)| {
+    let known = |(name, cents): &(&'static str, u64)| {
         let quote = table.get(&ItemKey::parse(name)?)?;
-        let expected = RefPrice::from_micros(cents.saturating_mul(10_000))?;
-        Some((quote.ask.or(quote.bid)?.price, expected))
+        Some((quote, RefPrice::from_micros(cents.saturating_mul(10_000))?))
     };
-    let pairs: Vec<_> = KNOWN_CENTS.iter().filter_map(pair).collect();
-    if pairs.len() < KNOWN_MIN {
-        return match is_catalogue {
-            true => Err(Refusal::Unknown { present: pairs.len() }),
-            false => Ok(()),
+    let known: Vec<_> = KNOWN_CENTS.iter().filter_map(known).collect();
+    if known.len() < KNOWN_MIN && is_catalogue {
+        return Err(Refusal::Unknown { present: known.len() });
+    }
+    for side in QuoteSide::ALL {
+        let pair = |(quote, expected): &(&Quote, RefPrice)| {
+            quote.side(side).map(|offer| (offer.price, *expected))
         };
+        let pairs: Vec<_> = known.iter().filter_map(pair).collect();
+        let is_enough = KNOWN_MIN <= pairs.len();
+        if let Some(median) = median_outside(pairs, RATIO_TO_KNOWN).filter(|_| is_enough) {
+            return Err(Refusal::Implausible { side, median });
+        }
     }
-    match median_outside(pairs, RATIO_TO_KNOWN) {
-        Some(median) => Err(Refusal::Implausible { median }),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Returns the median of the ratios if it is outside the bounds. Of an even number, the lower of the
@@ -142,8 +150,8 @@ fn median_outside(
 }
 
 /// Well-known items with rough prices in cents of a dollar. They only tell a wrong unit or currency,
-/// so they need no update.
-const KNOWN_CENTS: [(&str, u64); 50] = [
+/// so they need no update. The last ones are in a list of Dopplers, too.
+const KNOWN_CENTS: [(&str, u64); 57] = [
     ("Fracture Case", 60),
     ("Recoil Case", 45),
     ("Dreams & Nightmares Case", 180),
@@ -194,6 +202,13 @@ const KNOWN_CENTS: [(&str, u64); 50] = [
     ("P250 | Asiimov (Field-Tested)", 450),
     ("Five-SeveN | Monkey Business (Field-Tested)", 900),
     ("P90 | Asiimov (Field-Tested)", 900),
+    ("★ Bayonet | Doppler Phase 2 (Factory New)", 55_000),
+    ("★ Falchion Knife | Doppler Phase 2 (Factory New)", 25_000),
+    ("★ Flip Knife | Doppler Phase 2 (Factory New)", 45_000),
+    ("★ Gut Knife | Doppler Phase 2 (Factory New)", 22_000),
+    ("★ Huntsman Knife | Doppler Phase 2 (Factory New)", 35_000),
+    ("★ Karambit | Doppler Phase 2 (Factory New)", 130_000),
+    ("★ M9 Bayonet | Doppler Phase 2 (Factory New)", 130_000),
 ];
 
 #[cfg(test)]

@@ -38,16 +38,19 @@ pub struct BookTable<'t> {
     /// Time of its prices.
     pub at: UnixMs,
     pub max_age: Duration,
-    /// Value of a coin in the currency of the prices.
-    pub coin: CoinUsd,
+    /// Value of a coin in the currency of the prices; `None` if the settings do not say it.
+    pub coin: Option<CoinUsd>,
 }
 
 /// Properties of one source in a book.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BookSource {
+    /// Time of the table.
     pub at: UnixMs,
+    /// Time of the newest price, which may be older than the table; of two sides, of the older one.
+    pub newest: UnixMs,
     pub max_age: Duration,
-    coin: CoinUsd,
+    coin: Option<CoinUsd>,
     has_table: bool,
     has_bids: bool,
     /// `true` if prices that are newer than the time of a decision are taken as they are.
@@ -105,6 +108,8 @@ pub enum NoReference {
     FewOffers { is: u32, min: u32 },
     /// The source does not state the number of offers.
     CountUnknown,
+    /// The settings do not say what a coin is worth.
+    NoCoin,
     /// The reference is below `min_reference`.
     Below { is: Amount, min: Amount },
 }
@@ -131,19 +136,11 @@ impl PriceBook {
             of_base.len = of_base.len.saturating_add(1);
         }
         index.shrink_to_fit();
-        let source = |table: &BookTable<'_>| BookSource {
-            at: table.at,
-            max_age: table.max_age,
-            coin: table.coin,
-            has_table: table.table.is_some(),
-            has_bids: table.table.is_some_and(|table| table.has_side(QuoteSide::Bid)),
-            is_timeless: false,
-        };
         Self {
             index,
             variants: rows.iter().map(|(key, _)| key.variant).collect(),
             quotes: rows.into_iter().flat_map(|(_, quotes)| quotes).collect(),
-            sources: tables.iter().map(source).collect(),
+            sources: tables.iter().map(BookSource::of).collect(),
             labels: Box::default(),
             resale: None,
         }
@@ -181,7 +178,7 @@ impl PriceBook {
         let source = self.sources.get(index)?;
         let offer = self.quotes(&ItemKey::of_trade(trade))?.get(index)?.ask?;
         source.check_age(offer, now).ok()?;
-        Reference::new(offer.price, source.coin).margin(trade.total_value?, fee)
+        Reference::new(offer.price, source.coin?).margin(trade.total_value?, fee)
     }
 
     /// Number of items with a price of any source.
@@ -368,10 +365,10 @@ impl PriceBook {
     ) -> Option<Amount> {
         let found = |reference: &PriceReference| {
             let (source, offer) = self.offer(reference, quotes).ok()?;
-            let at = source.time_of(offer);
+            let (at, coin) = (source.time_of(offer), source.coin?);
             check_count(rule.min_count, offer).ok()?;
             (now.since(at) <= source.max_age.saturating_add(CLOCK_ERROR_MAX))
-                .then(|| Reference::new(offer.price, source.coin))
+                .then(|| Reference::new(offer.price, coin))
         };
         let is_enough =
             |found: &Reference| rule.min_reference.is_none_or(|min| found.is_at_least(min));
@@ -416,7 +413,7 @@ impl PriceBook {
         let (source, offer) = self.offer(reference, quotes)?;
         source.check_age(offer, now)?;
         check_count(min_count, offer)?;
-        Ok(Reference::new(offer.price, source.coin))
+        Ok(Reference::new(offer.price, source.coin.ok_or(NoReference::NoCoin)?))
     }
 }
 
@@ -429,10 +426,22 @@ fn check_count(min: Option<u32>, offer: Offer) -> Result<(), NoReference> {
 }
 
 impl BookSource {
-    /// Returns the time of an offer: the older of the times of the table and of the offer.
+    pub fn of(table: &BookTable<'_>) -> Self {
+        let &BookTable { table, at, max_age, coin } = table;
+        Self {
+            at,
+            newest: table.map_or(at, |table| table.newest(at)),
+            max_age,
+            coin,
+            has_table: table.is_some(),
+            has_bids: table.is_some_and(|table| table.has_side(QuoteSide::Bid)),
+            is_timeless: false,
+        }
+    }
+
     #[inline]
     fn time_of(&self, offer: Offer) -> UnixMs {
-        offer.at().map_or(self.at, |at| at.min(self.at))
+        offer.time_in(self.at)
     }
 
     /// Fails if an offer is too old.
@@ -457,7 +466,7 @@ impl BookSource {
     }
 
     /// Value of a coin in the currency of the prices.
-    pub const fn coin(&self) -> CoinUsd {
+    pub const fn coin(&self) -> Option<CoinUsd> {
         self.coin
     }
 
@@ -471,9 +480,14 @@ impl BookSource {
         self.check_age(offer, now).is_ok()
     }
 
-    /// Returns `true` if the table as a whole is missing or too old.
+    /// Returns `true` if the table is missing or from the future, or all prices of a side are too old.
     pub fn is_stale(&self, now: UnixMs) -> bool {
-        !self.has_table || now.since(self.at) > self.max_age || self.at > now.plus(AHEAD_MAX)
+        !self.has_table || now.since(self.newest) > self.max_age || self.is_ahead(now)
+    }
+
+    /// Returns `true` if rules do not use the prices because their time is later than the local clock.
+    pub fn is_ahead(&self, now: UnixMs) -> bool {
+        self.newest > now.plus(AHEAD_MAX)
     }
 }
 
@@ -486,6 +500,7 @@ impl NoReference {
             Self::Stale { .. } => "reference price too old",
             Self::Ahead => "reference price from the future",
             Self::FewOffers { .. } | Self::CountUnknown => "too few offers behind the reference",
+            Self::NoCoin => "no value of a coin",
             Self::Below { .. } => "below min_reference",
         }
     }
@@ -504,6 +519,7 @@ impl fmt::Display for NoReference {
             Self::CountUnknown => {
                 f.write_str("states no number of offers, which `min_count` needs")
             }
+            Self::NoCoin => f.write_str("has prices in USD; add `coin_usd` below [prices]"),
             Self::Below { is, min } => write!(f, "is {is}, below {min}"),
         }
     }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use super::{
     PriceBook,
-    item_key::{ItemKey, ItemVariant, listing_bases, split_phase},
+    item_key::{ItemKey, ItemVariant, Phase, listing_bases, split_phase},
 };
 use crate::{
-    domain::item_name::Wear,
+    domain::{
+        item_filter::NamePattern,
+        item_name::{ItemName, Wear},
+    },
     text::{composed, nearest},
 };
 
@@ -35,7 +38,6 @@ struct KnownItem {
 
 impl KnownNames {
     /// Collects the names of a book.
-    #[cfg(test)]
     pub fn of(book: &PriceBook) -> Self {
         Self::with_recorded(book, [])
     }
@@ -46,25 +48,19 @@ impl KnownNames {
         recorded: impl IntoIterator<Item = &'n str>,
     ) -> Self {
         let mut items: HashMap<String, KnownItem> = HashMap::new();
-        for (base, variant, _quotes) in book.rows() {
+        let mut add = |base: &str, variant: ItemVariant, is_only_recorded| {
             for name in listing_bases(base, variant.phase()) {
                 let item = items.entry(name.to_lowercase());
-                let is_only_recorded = false;
-                let item = item.or_insert_with(|| KnownItem {
-                    name,
-                    variants: Vec::new(),
-                    is_only_recorded,
-                });
-                item.variants.push(variant);
-            }
-        }
-        for ItemKey { base, variant } in recorded.into_iter().filter_map(ItemKey::parse) {
-            for name in listing_bases(&base, variant.phase()) {
-                let item = items.entry(name.to_lowercase());
-                let (variants, is_only_recorded) = (Vec::new(), true);
+                let variants = Vec::new();
                 let item = item.or_insert(KnownItem { name, variants, is_only_recorded });
                 item.variants.push(variant);
             }
+        };
+        for (base, variant, _quotes) in book.rows() {
+            add(base, variant, false);
+        }
+        for ItemKey { base, variant } in recorded.into_iter().filter_map(ItemKey::parse) {
+            add(&base, variant, true);
         }
         Self { are_all: NAMES_MIN <= items.len(), items }
     }
@@ -93,6 +89,23 @@ impl KnownNames {
     pub fn corrected(&self, name: &str) -> Option<&str> {
         let known = self.item(name)?.name.as_str();
         (known != composed(name)).then_some(known)
+    }
+
+    /// Returns `true` if a pattern matches no item. The phases of a Doppler are unknown to many sources,
+    /// so a pattern with one counts as right.
+    pub fn is_without_match(&self, pattern: &NamePattern) -> bool {
+        let has_phase = Phase::ALL.iter().any(|phase| pattern.as_str().contains(phase.as_str()));
+        let matches = |item: &KnownItem, variant: &ItemVariant| {
+            let kind = (variant.is_stattrak(), variant.is_souvenir(), variant.wear());
+            let variant = ItemVariant::new(kind.0, kind.1, kind.2, None);
+            let name = ItemKey { base: item.name.as_str().into(), variant }.to_string();
+            // The key does not show whether the name has a star.
+            let base = ItemName::parse(&item.name).base;
+            pattern.matches_names((&base, &name), kind)
+                || pattern.matches_names((&base, &format!("★ {name}")), kind)
+        };
+        let mut items = self.items.values();
+        !has_phase && !items.any(|item| item.variants.iter().any(|it| matches(item, it)))
     }
 
     pub fn is_known(&self, name: &str) -> bool {
@@ -148,7 +161,7 @@ pub(crate) mod tests {
         for number in 0..NAMES_MIN {
             table.add(&format!("Sticker | Number {number}"), None, quote);
         }
-        let coin = CoinUsd::from_ten_thousandths(10_000).unwrap();
+        let coin = CoinUsd::from_ten_thousandths(10_000);
         let max_age = Duration::from_secs(60);
         PriceBook::new(&[BookTable { table: Some(&table), at: UnixMs(0), max_age, coin }])
     }
@@ -189,6 +202,31 @@ pub(crate) mod tests {
             assert!(names.is_known(known), "{known}");
         }
         assert!(!names.is_known("Karambit | Doppler") && !names.is_known("AK-47"));
+    }
+
+    #[test]
+    fn a_pattern_is_compared_with_every_variant_of_every_item() {
+        let names = KnownNames::of(&book_of(&[
+            "StatTrak™ AK-47 | Redline (Field-Tested)",
+            "★ Karambit | Doppler Sapphire (Factory New)",
+        ]));
+        let has_match =
+            |pattern: &str| !names.is_without_match(&NamePattern::parse(pattern).unwrap());
+        for known in [
+            "sticker|*",
+            "ak-47|redline",
+            "StatTrak™*",
+            "*(Field-Tested)",
+            "★ Karambit*",
+            "StatTrak™ AK-47 | Redline (Field-Tested)",
+            "* | Doppler Phase 2",
+        ] {
+            assert!(has_match(known), "{known}");
+        }
+        for unknown in ["Stickers | *", "AK-47 | Redline (Field-Tested)", "karambit | doppler ruby"]
+        {
+            assert!(!has_match(unknown), "{unknown}");
+        }
     }
 
     #[test]

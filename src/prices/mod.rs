@@ -6,7 +6,6 @@
 //! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
 //! - [`ceilings`]: the greatest prices that percent rules pay, by item.
-//! - [`value`], [`table`]: exact prices, and the prices of one source.
 //! - [`value`], [`table`]: exact prices, and the prices of one source. [`rows`]: its text form.
 //!
 //! # Invariants

@@ -43,60 +43,38 @@ pub enum CsgoTraderFile {
 }
 
 impl SourceKind {
-    pub const ALL: [Self; 20] = [
-        Self::File,
-        Self::CsgoTrader(CsgoTraderFile::Buff163),
-        Self::CsgoTrader(CsgoTraderFile::CsFloat),
-        Self::CsgoTrader(CsgoTraderFile::CsMoney),
-        Self::CsgoTrader(CsgoTraderFile::CsgoTrader),
-        Self::CsgoTrader(CsgoTraderFile::CsTrade),
-        Self::CsgoTrader(CsgoTraderFile::LisSkins),
-        Self::CsgoTrader(CsgoTraderFile::Skinport),
-        Self::CsgoTrader(CsgoTraderFile::BitSkins),
-        Self::CsgoTrader(CsgoTraderFile::LootFarm),
-        Self::CsgoTrader(CsgoTraderFile::CsgoTm),
-        Self::CsgoTrader(CsgoTraderFile::CsgoEmpire),
-        Self::CsgoTrader(CsgoTraderFile::SwapGg),
-        Self::CsgoTrader(CsgoTraderFile::Youpin),
-        Self::Skinport,
-        Self::Pricempire,
-        Self::CsFloat,
-        Self::Waxpeer,
-        Self::MarketCsgo,
-        Self::LisSkins,
+    /// All kinds with their names in `sniper.toml`.
+    pub const ALL: [(Self, &'static str); 20] = [
+        (Self::File, "file"),
+        (Self::CsgoTrader(CsgoTraderFile::Buff163), "csgotrader-buff163"),
+        (Self::CsgoTrader(CsgoTraderFile::CsFloat), "csgotrader-csfloat"),
+        (Self::CsgoTrader(CsgoTraderFile::CsMoney), "csgotrader-csmoney"),
+        (Self::CsgoTrader(CsgoTraderFile::CsgoTrader), "csgotrader-csgotrader"),
+        (Self::CsgoTrader(CsgoTraderFile::CsTrade), "csgotrader-cstrade"),
+        (Self::CsgoTrader(CsgoTraderFile::LisSkins), "csgotrader-lisskins"),
+        (Self::CsgoTrader(CsgoTraderFile::Skinport), "csgotrader-skinport"),
+        (Self::CsgoTrader(CsgoTraderFile::BitSkins), "csgotrader-bitskins"),
+        (Self::CsgoTrader(CsgoTraderFile::LootFarm), "csgotrader-lootfarm"),
+        (Self::CsgoTrader(CsgoTraderFile::CsgoTm), "csgotrader-csgotm"),
+        (Self::CsgoTrader(CsgoTraderFile::CsgoEmpire), "csgotrader-csgoempire"),
+        (Self::CsgoTrader(CsgoTraderFile::SwapGg), "csgotrader-swapgg"),
+        (Self::CsgoTrader(CsgoTraderFile::Youpin), "csgotrader-youpin"),
+        (Self::Skinport, "skinport"),
+        (Self::Pricempire, "pricempire"),
+        (Self::CsFloat, "csfloat"),
+        (Self::Waxpeer, "waxpeer"),
+        (Self::MarketCsgo, "market-csgo"),
+        (Self::LisSkins, "lis-skins"),
     ];
 
     /// Name in `sniper.toml`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::CsgoTrader(file) => match file {
-                CsgoTraderFile::Buff163 => "csgotrader-buff163",
-                CsgoTraderFile::CsFloat => "csgotrader-csfloat",
-                CsgoTraderFile::CsMoney => "csgotrader-csmoney",
-                CsgoTraderFile::CsgoTrader => "csgotrader-csgotrader",
-                CsgoTraderFile::CsTrade => "csgotrader-cstrade",
-                CsgoTraderFile::LisSkins => "csgotrader-lisskins",
-                CsgoTraderFile::Skinport => "csgotrader-skinport",
-                CsgoTraderFile::BitSkins => "csgotrader-bitskins",
-                CsgoTraderFile::LootFarm => "csgotrader-lootfarm",
-                CsgoTraderFile::CsgoTm => "csgotrader-csgotm",
-                CsgoTraderFile::CsgoEmpire => "csgotrader-csgoempire",
-                CsgoTraderFile::SwapGg => "csgotrader-swapgg",
-                CsgoTraderFile::Youpin => "csgotrader-youpin",
-            },
-            Self::Skinport => "skinport",
-            Self::Pricempire => "pricempire",
-            Self::CsFloat => "csfloat",
-            Self::Waxpeer => "waxpeer",
-            Self::MarketCsgo => "market-csgo",
-            Self::LisSkins => "lis-skins",
-        }
+    pub fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
 
     /// Returns the kind with this [`name`](Self::name).
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(kind, _)| kind)
     }
 
     /// Default address; `None` for a local file.
@@ -188,9 +166,9 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_name_and_address() {
-        for (index, kind) in SourceKind::ALL.into_iter().enumerate() {
-            assert_eq!(SourceKind::parse(kind.name()), Some(kind));
-            assert!(SourceKind::ALL[..index].iter().all(|other| other.url() != kind.url()));
+        for (index, (kind, name)) in SourceKind::ALL.into_iter().enumerate() {
+            assert_eq!((SourceKind::parse(name), kind.name()), (Some(kind), name));
+            assert!(SourceKind::ALL[..index].iter().all(|(other, _)| other.url() != kind.url()));
             assert_eq!(kind.url().is_none(), kind == SourceKind::File);
         }
         let buff = SourceKind::CsgoTrader(CsgoTraderFile::Buff163).url();

@@ -6,7 +6,10 @@ use super::{
     item_key::{ItemKey, Phase},
     value::RefPrice,
 };
-use crate::domain::{percent_rule::QuoteSide, time::UnixMs};
+use crate::{
+    domain::{percent_rule::QuoteSide, time::UnixMs},
+    secret,
+};
 
 /// Maximum number of items of one source. The largest known has 30,000.
 pub const ITEMS_MAX: usize = 200_000;
@@ -64,6 +67,12 @@ impl Offer {
     /// Time of the price, if the source states one for each item.
     pub fn at(self) -> Option<UnixMs> {
         (self.at_s != 0).then(|| UnixMs(i64::from(self.at_s).saturating_mul(1_000)))
+    }
+
+    /// Returns the time of the price in a table of this time: the older of both.
+    #[inline]
+    pub fn time_in(self, table: UnixMs) -> UnixMs {
+        self.at().map_or(table, |at| at.min(table))
     }
 
     /// Of two offers for the same item, returns the one with more behind it; if that is unknown or
@@ -138,6 +147,11 @@ impl PriceTable {
         }
     }
 
+    /// Removes items whose names contain a secret, which a site may repeat.
+    pub fn remove_secrets(&mut self) {
+        self.quotes.retain(|key, _quote| !secret::appears_in(&key.base));
+    }
+
     /// Number of items with a price.
     pub fn len(&self) -> usize {
         self.quotes.len()
@@ -154,6 +168,16 @@ impl PriceTable {
     /// Iterates over the items, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&ItemKey<'static>, &Quote)> {
         self.quotes.iter()
+    }
+
+    /// Returns the time of the newest price if the table is of the time `at`; of two sides, of the older
+    /// one.
+    pub fn newest(&self, at: UnixMs) -> UnixMs {
+        let newest = |side| {
+            let offers = self.quotes.values().filter_map(move |quote| quote.side(side));
+            offers.map(|offer| offer.time_in(at)).max()
+        };
+        QuoteSide::ALL.into_iter().filter_map(newest).min().unwrap_or(at)
     }
 
     /// Returns `true` if any item has a price of this side.

@@ -304,7 +304,7 @@ impl<B: OrderSender> Engine<B> {
                 continue;
             }
             let name = name.clone();
-            let age = table.has_table().then(|| now.since(table.at));
+            let age = table.has_table().then(|| now.since(table.newest));
             sender.emit(now, || match is_stale {
                 true => AlertEvent::PricesStale { source: index, name, age },
                 false => AlertEvent::PricesFresh { source: index, name },
@@ -479,7 +479,7 @@ mod tests {
             let max_age = Duration::from_secs(600);
             let table = PriceTable::default();
             let table = (at != UnixMs(0)).then_some(&table);
-            Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin: CoinUsd::ONE }]))
+            Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin: Some(CoinUsd::ONE) }]))
         };
         watched.engine.set_prices(book(UnixMs(0)));
         assert_eq!(watched.tick(1), [""; 0], "at the start they may still be downloaded");

@@ -40,17 +40,30 @@ impl<B: OrderSender> Engine<B> {
     /// Returns the reason for which a listing must wait behind a queued one with the same or a
     /// greater margin.
     #[inline]
-    pub(super) fn reason_to_queue(&self, candidate: Candidate<'_, '_>) -> Option<WaitReason> {
+    pub(super) fn reason_to_queue(
+        &self,
+        candidate: Candidate<'_, '_>,
+        now: Now,
+    ) -> Option<WaitReason> {
         if candidate.is_queued || self.queue.is_empty() {
             return None;
         }
-        self.queue.first_before(self.margin(candidate)).map(|first| first.reason)
+        self.queue.first_before(self.margin(candidate, now)).map(|first| first.reason)
     }
 
-    /// Returns the amount by which the price is below the limit of the entry.
-    fn margin(&self, candidate: Candidate<'_, '_>) -> Amount {
-        let entry = self.whitelist.entries().get(candidate.entry);
-        let (limit, price) = (entry.map(|entry| entry.max_price), candidate.trade.total_value);
+    /// Returns the amount by which the price is below the limit of the entry: `max_price`, or the share
+    /// of the reference if that is less.
+    fn margin(&self, candidate: Candidate<'_, '_>, now: Now) -> Amount {
+        let Candidate { trade, entry, .. } = candidate;
+        let limit = self.whitelist.entries().get(entry).map(|entry| {
+            let rule = entry.percent.as_ref();
+            let allowed = rule.and_then(|rule| {
+                let share = self.price_view(now).share_of(rule, trade)?;
+                Some(share.reference.ceiling(rule.max_percent))
+            });
+            allowed.map_or(entry.max_price, |allowed| allowed.min(entry.max_price))
+        });
+        let price = trade.total_value;
         limit.zip(price).map_or(Amount::ZERO, |(limit, price)| limit.saturating_sub(price))
     }
 
@@ -71,7 +84,7 @@ impl<B: OrderSender> Engine<B> {
 
     fn enqueue(&mut self, candidate: Candidate<'_, '_>, reason: WaitReason, now: Now) {
         trade_log::queued(candidate.trade, &reason);
-        let (margin, since) = (self.margin(candidate), candidate.since);
+        let (margin, since) = (self.margin(candidate, now), candidate.since);
         let listing = QueuedListing { held: candidate.to_held(), since, reason };
         if let Some(last) = self.queue.push(margin, listing) {
             self.skip_queued(&last, now);

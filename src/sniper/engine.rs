@@ -450,7 +450,7 @@ impl<B: OrderSender> Engine<B> {
         }
         match eligibility(trade, self.server_time(now), self.is_flagged) {
             Eligibility::Now => {
-                let earlier = self.reason_to_queue(candidate);
+                let earlier = self.reason_to_queue(candidate, now);
                 return earlier.or_else(|| self.order(candidate, now));
             }
             Eligibility::From(available_at) => self.hold(candidate, available_at, now),

@@ -11,7 +11,7 @@ use crate::{prices::NoReference, whitelist::Mismatch};
 const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Number of reasons that a percent rule can have.
-const REASONS: usize = 8;
+const REASONS: usize = 9;
 
 /// Listings that are logged at info although no entry matches them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +67,7 @@ const fn reason(mismatch: &Mismatch) -> Option<usize> {
             NoReference::FewOffers { .. } => 5,
             NoReference::CountUnknown => 6,
             NoReference::Below { .. } => 7,
+            NoReference::NoCoin => 8,
         },
         _ => return None,
     };

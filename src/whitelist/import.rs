@@ -2,11 +2,18 @@
 //!
 //! Columns are found by their names. Numbers are kept as they are written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::{domain::item_name::Wear, prices::parse::split_csv, text::composed};
+use crate::{
+    domain::{
+        money::Amount,
+        whitelist_entry::{ItemPattern, WhitelistEntry},
+    },
+    prices::parse::split_csv,
+    text::composed,
+};
 
 /// Maximum number of rows of one file.
 pub const ROWS_MAX: usize = 100_000;
@@ -158,22 +165,29 @@ fn number(text: &str) -> Option<Value> {
     (is_plain && number.is_number()).then_some(number)
 }
 
-/// Merges rows into a whitelist. A row replaces the values of the entry for the same item and wear.
-pub fn plan(existing: Vec<EntryObject>, rows: Vec<EntryObject>) -> ImportPlan {
+/// Merges rows into a whitelist. A row replaces the values of the entry for the same listings, as
+/// `parse` reads both; an entry that it cannot read is the same as an equal one.
+pub fn plan(
+    existing: Vec<EntryObject>,
+    rows: Vec<EntryObject>,
+    parse: impl Fn(&EntryObject) -> Option<WhitelistEntry>,
+) -> ImportPlan {
     let mut plan = ImportPlan { entries: existing, ..ImportPlan::default() };
-    let mut positions: HashMap<String, usize> = HashMap::new();
+    // `None` after a row for the entry.
+    let mut positions: HashMap<EntryIdentity, Option<usize>> = HashMap::new();
     for (position, entry) in plan.entries.iter().enumerate() {
-        positions.entry(identity(entry)).or_insert(position);
+        positions.entry(identity(entry, &parse)).or_insert(Some(position));
     }
-    let mut seen: HashSet<String> = HashSet::new();
     for row in rows {
         let name = row.get("item").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let id = identity(&row);
-        if !seen.insert(id.clone()) {
-            plan.duplicates.push(name);
-            continue;
-        }
-        let position = positions.get(&id).copied();
+        let position = match positions.insert(identity(&row, &parse), None) {
+            None => None,
+            Some(Some(position)) => Some(position),
+            Some(None) => {
+                plan.duplicates.push(name);
+                continue;
+            }
+        };
         match position.and_then(|position| plan.entries.get_mut(position)) {
             None => {
                 plan.added.push(name);
@@ -181,8 +195,9 @@ pub fn plan(existing: Vec<EntryObject>, rows: Vec<EntryObject>) -> ImportPlan {
             }
             Some(entry) => {
                 let before = entry.clone();
-                entry.extend(row);
-                if *entry == before {
+                // The entry keeps its own spelling of the listings that it is about.
+                entry.extend(row.into_iter().filter(|(key, _)| !SELECTING.contains(&key.as_str())));
+                if parse(entry) == parse(&before) {
                     plan.unchanged = plan.unchanged.saturating_add(1);
                 } else {
                     plan.changed.push(name);
@@ -193,22 +208,42 @@ pub fn plan(existing: Vec<EntryObject>, rows: Vec<EntryObject>) -> ImportPlan {
     plan
 }
 
-/// Returns item and wears of an entry, in one form for all spellings.
-fn identity(entry: &EntryObject) -> String {
-    let item = entry.get("item").and_then(Value::as_str).unwrap_or_default();
-    let words: Vec<&str> = item.split_whitespace().collect();
-    let text = |wear: &Value| {
-        let text = wear.as_str().unwrap_or_default();
-        let known = Wear::parse_user_input(text);
-        known.map_or_else(|| text.to_owned(), |wear| wear.short().to_owned())
+/// Keys of a row that select listings.
+const SELECTING: [&str; 4] = ["item", "wear", "float_min", "float_max"];
+
+/// The listings that an entry is about.
+#[derive(PartialEq, Eq, Hash)]
+enum EntryIdentity {
+    /// The entry without name and limits.
+    Entry(Box<WhitelistEntry>),
+    /// JSON of an entry that cannot be read.
+    Unreadable(String),
+}
+
+fn identity(
+    entry: &EntryObject,
+    parse: impl Fn(&EntryObject) -> Option<WhitelistEntry>,
+) -> EntryIdentity {
+    let Some(entry) = parse(entry) else {
+        return EntryIdentity::Unreadable(Value::Object(entry.clone()).to_string());
     };
-    let mut wears: Vec<String> = match entry.get("wear") {
-        Some(Value::Array(list)) => list.iter().map(text).collect(),
-        Some(wear) => vec![text(wear)],
-        None => Vec::new(),
+    let item = match &entry.item {
+        ItemPattern::Any => ItemPattern::Any,
+        ItemPattern::Named(item) => ItemPattern::Named(composed(item).to_lowercase()),
     };
-    wears.sort_unstable();
-    format!("{}\n{}", composed(&words.join(" ")), wears.join(","))
+    EntryIdentity::Entry(Box::new(WhitelistEntry {
+        name: None,
+        item,
+        min_price: Amount::ZERO,
+        max_price: Amount::ZERO,
+        max_markup: None,
+        max_quantity: 0,
+        max_total: None,
+        max_age: None,
+        percent: None,
+        group: None,
+        ..entry
+    }))
 }
 
 #[cfg(test)]
@@ -216,6 +251,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{config::load::parse_entry, domain::money::Decimals, whitelist::tests::entry};
+
+    fn parse(entry: &EntryObject) -> Option<WhitelistEntry> {
+        let text = Value::Array(vec![Value::Object(entry.clone())]).to_string();
+        parse_entry(&text, Decimals::Two)
+    }
 
     fn rows(text: &str) -> Vec<Value> {
         read(text, None).unwrap().into_iter().map(Value::Object).collect()
@@ -256,7 +297,7 @@ mod tests {
     fn a_plan_tells_new_changed_unchanged_and_repeated_rows() {
         let entries = |text: &str| read(text, None).unwrap();
         let existing = entries("name,price,quantity\na,1,7\nb,2,7\n");
-        let plan = plan(existing, entries("name,price\na,1\nb,3\nc,4\nc,5\n"));
+        let plan = plan(existing, entries("name,price\na,1\nb,3\nc,4\nc,5\n"), parse);
         assert_eq!((plan.added, plan.changed), (vec!["c".to_owned()], vec!["b".to_owned()]));
         assert_eq!((plan.unchanged, plan.duplicates), (1, vec!["c".to_owned()]));
         let expected = entries("name,price,quantity\na,1,7\nb,3,7\nc,4,\n");
@@ -268,16 +309,42 @@ mod tests {
         let existing =
             read("name,price,wear\nSticker | J\u{f6},1,Field-Tested/MW\n", None).unwrap();
         let other = "name,price,wear\nSticker  | Jo\u{308},1,MW/ft\n";
-        let plan = plan(existing, read(other, None).unwrap());
-        assert_eq!((plan.added.len(), plan.changed.len(), plan.entries.len()), (0, 1, 1));
+        let plan = plan(existing, read(other, None).unwrap(), parse);
+        assert_eq!((plan.added.len(), plan.unchanged, plan.entries.len()), (0, 1, 1));
+    }
+
+    #[test]
+    fn an_entry_is_the_same_only_for_the_same_listings() {
+        let existing = json!([
+            {"item": "X", "wear": ["FT"], "stattrak": true, "max_price": 90},
+            {"item": "X", "wear": ["FT"], "float_max": 0.2, "max_price": 30},
+            {"item": "X", "wear": ["FT"], "max_price": 20},
+            {"item": "*", "category": "knife", "max_price": 70},
+        ]);
+        let existing: Vec<EntryObject> = serde_json::from_value(existing).unwrap();
+        let csv = "name,price,wear,float\nX (Field-Tested),21,,\nx,31,ft,0.2\nX,25,FT,0.18\n*,9,,\n\
+                   StatTrak™ X (Field-Tested),95,,\nX,26,Field-Tested,\n";
+        let plan = plan(existing, read(csv, None).unwrap(), parse);
+        let prices: Vec<&Value> = plan.entries.iter().map(|entry| &entry["max_price"]).collect();
+        assert_eq!(prices, [95, 31, 21, 70, 25, 9]);
+        assert_eq!((plan.added, plan.duplicates), (vec!["X".into(), "*".into()], vec!["X".into()]));
+        assert_eq!(plan.changed, ["X (Field-Tested)", "x", "StatTrak™ X (Field-Tested)"]);
+        assert_eq!(
+            (&plan.entries[2]["item"], &plan.entries[0]["stattrak"]),
+            (&"X".into(), &true.into())
+        );
     }
 
     #[test]
     fn a_large_import_takes_a_time_that_grows_with_its_rows_only() {
         let rows: String = (0..ROWS_MAX).map(|row| format!("item {row},1\n")).collect();
         let rows = read(&format!("name,price\n{rows}"), None).unwrap();
+        let parse = |row: &EntryObject| {
+            let item = ItemPattern::Named(row["item"].as_str()?.to_owned());
+            Some(WhitelistEntry { item, ..entry() })
+        };
         let started = std::time::Instant::now();
-        let plan = plan(rows.clone(), rows);
+        let plan = plan(rows.clone(), rows, parse);
         assert_eq!((plan.unchanged, plan.entries.len()), (ROWS_MAX, ROWS_MAX));
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     }

@@ -240,7 +240,7 @@ pub(crate) fn book_at(at: UnixMs) -> PriceBook {
     let quote = Quote { ask: Some(offer(10_000_000)), bid: Some(offer(9_000_000)) };
     table.add(REDLINE, None, quote);
     table.add("★ Karambit | Doppler (Factory New)", None, quote);
-    let coin = CoinUsd::from_ten_thousandths(5_000).unwrap();
+    let coin = CoinUsd::from_ten_thousandths(5_000);
     let max_age = Duration::from_secs(60);
     PriceBook::new(&[BookTable { table: Some(&table), at, max_age, coin }])
 }
@@ -329,12 +329,26 @@ fn each_source_s_own_unit_is_decided_exactly_beside_the_bound() {
                 r#"{{"success":true,"time":1772352000,"currency":"USD","items":[{{"market_hash_name":{item},"volume":"4","price":"4.350"}}]}}"#
             ),
         ),
+        (
+            SourceKind::Skinport,
+            PriceUnit::Whole,
+            format!(
+                r#"[{{"market_hash_name":{item},"currency":"USD","min_price":4.35,"quantity":9}}]"#
+            ),
+        ),
+        (
+            SourceKind::Pricempire,
+            PriceUnit::Cents,
+            format!(
+                r#"[{{"market_hash_name":{item},"prices":[{{"provider_key":"buff163","price":435}}]}}]"#
+            ),
+        ),
         (SourceKind::File, PriceUnit::Cents, format!("name,ask\n{item},435\n")),
         (SourceKind::File, PriceUnit::Whole, format!("name,ask\n{item},4.35\n")),
     ];
     for (kind, unit, text) in files {
         let table = parse(kind, unit, text.as_bytes()).unwrap();
-        let coin = CoinUsd::from_ten_thousandths(6_500).unwrap();
+        let coin = CoinUsd::from_ten_thousandths(6_500);
         let max_age = Duration::from_secs(60);
         let at = UnixMs(0);
         let book = PriceBook::new(&[BookTable { table: Some(&table), at, max_age, coin }]);

@@ -81,7 +81,7 @@ fn book(items: &[ListedItem]) -> PriceBook {
         table.add(&item.market_name, None, Quote { ask, bid: None });
     }
     let max_age = Duration::from_secs(3_600);
-    PriceBook::new(&[BookTable { table: Some(&table), at: NOW, max_age, coin: CoinUsd::ONE }])
+    PriceBook::new(&[BookTable { table: Some(&table), at: NOW, max_age, coin: Some(CoinUsd::ONE) }])
 }
 
 /// The messages of these items for a subscription, with this number of listings in each event.

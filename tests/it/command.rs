@@ -872,6 +872,26 @@ fn the_price_commands_read_and_show_a_local_file() {
     assert!(out(&checked).contains("80.00 % of own.bid or ask"), "{}", out(&checked));
 }
 
+/// Without the value of a coin, prices in dollars are shown, but nothing is computed from them.
+#[test]
+fn prices_in_dollars_have_no_value_in_coins_without_coin_usd() {
+    let workspace = Workspace::new().file("p.csv", "name,ask\nFracture Case,0.60\n").file(
+        "sniper.toml",
+        "[prices]\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\npath = \"p.csv\"\n\
+             unit = \"usd\"\n[[whitelist]]\nitem = \"Fracture Case\"\nmax_price = 5\n",
+    );
+    assert_eq!(workspace.run(&["prices", "update"]).status.code(), Some(0));
+    let shown = out(&workspace.run(&["prices", "show", "Fracture Case"]));
+    assert!(shown.contains("0.60 USD = unknown coins without `coin_usd`"), "{shown}");
+    let remedy = "the prices of own are in USD; add below [prices]";
+    let profit = workspace.run(&["profit"]);
+    assert_eq!(profit.status.code(), Some(1));
+    assert!(out(&profit).contains(remedy), "{}", out(&profit));
+    let suggest = ["whitelist", "suggest", "--percent", "85", "--budget", "5"];
+    let suggested = workspace.run(&suggest);
+    assert!(err(&suggested).contains(remedy), "{}", err(&suggested));
+}
+
 /// An import changes nothing without `--write`, and what it writes is a whitelist.
 #[test]
 fn an_imported_whitelist_can_be_exported_and_read_again() {
@@ -887,7 +907,7 @@ fn an_imported_whitelist_can_be_exported_and_read_again() {
         (output.status.code(), out(&output))
     };
     let (code, text) = run(&["import", "items.csv"]);
-    assert_eq!(code, Some(0));
+    assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("2 new\n") && text.contains("Nothing was written"), "{text}");
     assert!(text.contains("1 repeated in the file, left out\n  Fracture Case"), "{text}");
     assert_eq!(fs::read_to_string(path("w.json")).unwrap(), "[]");
@@ -902,6 +922,30 @@ fn an_imported_whitelist_can_be_exported_and_read_again() {
     fs::write(path("items.csv"), "name,price\nAK-47 | Redline (FT),1\n").unwrap();
     let (code, text) = run(&["import", "items.csv", "--write", "w.json"]);
     assert!(code == Some(1) && text.contains("did you mean `(Field-Tested)`?"), "{text}");
+}
+
+/// Without `--write`, an import is compared with the whitelist that the bot has, and each import is
+/// checked as the settings will be.
+#[test]
+fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
+    let entry = "[[whitelist]]\nname = \"case\"\nitem = \"Glove Case\"\nmax_price = 5\n";
+    let workspace = Workspace::new().file("sniper.toml", entry);
+    let import = |csv: &str, more: &[&str]| {
+        fs::write(workspace.directory.path().join("items.csv"), csv).unwrap();
+        let output = workspace.run(&[&["whitelist", "import", "items.csv"], more].concat());
+        (output.status.code(), out(&output))
+    };
+    let (code, text) = import("name,price\nGlove Case,5\nFracture Case,1\n", &[]);
+    assert!(code == Some(0) && text.contains("1 new\n  Fracture Case\n"), "{text}");
+    assert!(text.contains("1 unchanged\n"), "{text}");
+    let write = ["--write", "w.json"];
+    let percent = "name,price,percent\nFracture Case,1,80\n";
+    let (code, text) = import(percent, &write);
+    assert!(code == Some(1) && text.contains("`max_percent` needs a price source"), "{text}");
+    assert!(!workspace.directory.path().join("w.json").exists());
+    let (code, text) = import("name,price\nFracture Case,60\n", &write);
+    let warning = "Warning: w.json:2:3: `max_price` 60.00 is above the 50.00 of [budget]";
+    assert!(code == Some(0) && text.contains(warning), "{text}");
 }
 
 /// Returns everything that a run writes: its output and its files except `.env`.

@@ -587,6 +587,7 @@ fn check_prints_the_effective_settings() {
     assert_eq!(object["ok"], true);
     assert_eq!(object["mode"], "live");
     assert_eq!(object["settings"]["budget"]["max_price"], "5.00");
+    assert_eq!(object["settings"]["whitelist"].as_array().unwrap().len(), 25);
     let order = &object["order_request"];
     assert_eq!((&order["tls"], &order["excess_bytes"]), (&true.into(), &0.into()), "{order}");
     let long = workspace.variable("CSGOROLL_COOKIE", &format!("session={}", "x".repeat(2_000)));

@@ -8,8 +8,8 @@ use std::{
 
 use sniper::{
     account::prices::{
-        PriceFailure, PricePublisher, PriceReader, PriceReading, PriceStore, StoredAs,
-        refresh_prices,
+        PriceFailure, PricePublisher, PriceReader, PriceReading, PriceStore, SourceAttempt,
+        StoredAs, refresh_prices,
     },
     config::{
         Credential,
@@ -58,6 +58,11 @@ impl Rig {
 
     async fn read(&self) -> Result<PriceReading, PriceFailure> {
         self.reader().read(0, false).await
+    }
+
+    /// Forgets the wait that the server asked for.
+    fn forget_attempt(&self) {
+        std::fs::remove_file(self.folder.path().join("prices/s.attempt.json")).unwrap();
     }
 }
 
@@ -110,6 +115,7 @@ async fn no_fault_replaces_the_last_good_table() {
             );
             assert_eq!(result.is_ok(), is_harmless, "{file:?} with {name}: {result:?}");
             assert_eq!(rig.stored(StoredAs::Current), Some(good.clone()), "{file:?} with {name}");
+            rig.forget_attempt();
         }
     }
 }
@@ -153,6 +159,7 @@ async fn each_fault_has_its_own_reason() {
         rig.server.set_fault(PriceFault::parse(fault).unwrap());
         let failure = rig.read().await.unwrap_err().to_string();
         assert!(failure.starts_with(expected), "{fault}: {failure}");
+        rig.forget_attempt();
     }
 }
 
@@ -192,6 +199,9 @@ async fn an_unchanged_file_is_not_sent_again_and_keeps_its_age() {
 #[tokio::test]
 async fn a_key_is_sent_as_a_header_and_never_stored() {
     let rig = Rig::new(PriceFile::Pricempire);
+    let mut items = default_items();
+    items[12].name.push_str(" 0123456789abcdef");
+    rig.server.set_items(items);
     rig.read().await.unwrap();
     let request = rig.server.requests()[0].to_ascii_lowercase();
     assert!(request.contains("authorization: bearer 0123456789abcdef"), "{request}");
@@ -203,16 +213,35 @@ async fn a_key_is_sent_as_a_header_and_never_stored() {
 async fn after_429_the_next_try_waits_as_long_as_the_site_asks() {
     let rig = Rig::new(PriceFile::CsFloat);
     rig.server.set_fault(PriceFault::TooManyRequests { retry_after_s: 7_200 });
-    let mut reader = rig.reader();
-    reader.read(0, false).await.unwrap_err();
-    let now = std::time::Instant::now();
-    let wait = reader.delay_after_failure(0, now).as_secs();
-    assert!((7_190..=7_200).contains(&wait), "{wait}");
+    let wait_after = |reader: &PriceReader, failure: &PriceFailure| {
+        reader.delay_after(failure, 0, std::time::Instant::now()).as_secs()
+    };
+    let reader = rig.reader();
+    let failure = reader.read(0, false).await.unwrap_err();
+    assert_eq!(wait_after(&reader, &failure), 7_200);
+    // Neither this process nor the next one asks again.
+    for reader in [reader, rig.reader()] {
+        let failure = reader.read(0, true).await.unwrap_err();
+        assert!(matches!(failure, PriceFailure::Waiting { .. }), "{failure}");
+        assert!((7_100..=7_200).contains(&wait_after(&reader, &failure)), "{failure}");
+        let (books, mut receiver) = tokio::sync::mpsc::channel(1);
+        let refreshing = tokio::spawn(refresh_prices(reader, publisher(books)));
+        assert!(receiver.recv().await.unwrap().book.is_empty());
+        tokio::time::timeout(Duration::from_millis(300), receiver.recv()).await.unwrap_err();
+        drop(receiver);
+        refreshing.await.unwrap();
+    }
+    assert_eq!(rig.server.requests().len(), 1);
+    // The wait is over.
+    let reader = rig.reader();
+    let now = sniper::clock::wall();
+    let attempt = SourceAttempt { at: now, retry_at: Some(now) };
+    reader.store().save_attempt(&rig.config.sources[0], attempt).unwrap();
     rig.server.set_fault(PriceFault::Html);
-    reader.read(0, false).await.unwrap_err();
-    let interval = rig.config.interval(&rig.config.sources[0]);
-    let wait = reader.delay_after_failure(0, std::time::Instant::now());
-    assert!(wait <= interval, "{wait:?}");
+    let failure = reader.read(0, false).await.unwrap_err();
+    assert!(matches!(failure, PriceFailure::Table(_)), "{failure}");
+    let interval = rig.config.interval(&rig.config.sources[0]).as_secs();
+    assert!(wait_after(&reader, &failure) <= interval);
 }
 
 fn publisher(snapshots: Sender<PriceSnapshot>) -> PricePublisher {
@@ -240,6 +269,23 @@ async fn stored_prices_are_published_without_a_network_and_new_ones_after_a_down
 }
 
 #[tokio::test]
+async fn a_site_that_never_answers_does_not_delay_the_others() {
+    let mut rig = Rig::new(PriceFile::CsFloat);
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let location = PriceLocation::Url(Endpoint::parse(&url, Scheme::Http).unwrap());
+    let other = PriceSource { name: "h".into(), location, ..rig.config.sources[0].clone() };
+    rig.config.sources.insert(0, other);
+    let (books, mut receiver) = tokio::sync::mpsc::channel(1);
+    let refreshing = tokio::spawn(refresh_prices(rig.reader(), publisher(books)));
+    assert!(receiver.recv().await.unwrap().book.is_empty());
+    let book = tokio::time::timeout(Duration::from_secs(60), receiver.recv()).await.unwrap();
+    assert!(book.unwrap().book.len() >= 20);
+    drop(receiver);
+    refreshing.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_local_file_is_read_with_its_own_age() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("p.csv");
@@ -252,7 +298,7 @@ async fn a_local_file_is_read_with_its_own_age() {
         key: None,
     };
     let config = PricesConfig { sources: vec![source], ..PricesConfig::default() };
-    let mut reader = PriceReader::new(&config, folder.path(), &Tls::new().unwrap()).unwrap();
+    let reader = PriceReader::new(&config, folder.path(), &Tls::new().unwrap()).unwrap();
     let missing = reader.read(0, false).await.unwrap_err().to_string();
     assert!(missing.starts_with("the file cannot be read"), "{missing}");
     std::fs::write(&path, "name,ask\nFracture Case,61\n").unwrap();

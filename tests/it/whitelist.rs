@@ -223,7 +223,8 @@ fn items_that_no_price_source_knows_are_warned_of_and_their_case_is_corrected() 
         entry("name = \"lower\"\nitem = \"ak-47|redline\""),
         entry("name = \"new\"\nitem = \"AK-47 | Redline\"\nwear = [\"FN\", \"MW\"]"),
         entry("name = \"st\"\nitem = \"AK-47 | Redline\"\nstattrak = true"),
-        entry("name = \"all\"\nitem = \"*\""),
+        entry("name = \"all\"\nitem = \"*\"\nexclude = [\"sticker|number 1*\", \"Stickers | *\"]"),
+        entry("name = \"count\"\nitem = \"Sticker | Number 1\"\nmax_percent = 80\nmin_count = 3"),
     ];
     let directory = with_prices(&entries.concat());
     let text = check(&directory);
@@ -233,10 +234,12 @@ fn items_that_no_price_source_knows_are_warned_of_and_their_case_is_corrected() 
         "there is no Factory New `AK-47 | Redline`: it is known in MW, FT, BS; correct `wear`",
         "no price source knows a StatTrak™ `AK-47 | Redline`; the entry matches no listing",
         "every item but StatTrak™ and Souvenir",
+        "`exclude` \"Stickers | *\" leaves out no known item",
+        "\"own.ask\" states no number of offers; remove `min_count`, which allows no order by it",
     ] {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
-    assert_eq!(text.matches("sniper.toml:").count(), 3, "{text}");
+    assert_eq!(text.matches("sniper.toml:").count(), 5, "{text}");
     let exported = shown(&run(&directory, &["export"]));
     assert_eq!(exported.matches("\"AK-47 | Redline\"").count(), 3, "{exported}");
     // A new entry is warned of when it is added, the others are not again.

@@ -10,5 +10,5 @@ pub mod store;
 pub use self::{
     reader::{PriceFailure, PriceReader, PriceReading},
     refresh::{PricePublisher, refresh_prices},
-    store::{PriceStore, StoredAs, StoredTable},
+    store::{PriceStore, SourceAttempt, StoredAs, StoredTable},
 };

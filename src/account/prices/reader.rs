@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use super::store::{PriceStore, StoredAs, StoredTable};
+use tokio::sync::Mutex;
+
+use super::store::{PriceStore, SourceAttempt, StoredAs, StoredTable};
 use crate::{
     account::rate_limiter::RateLimiter,
     clock,
@@ -31,6 +33,7 @@ use crate::{
         acceptance::{self, Refusal},
         parse,
     },
+    secret,
 };
 
 /// Limits of a download. Catalogues of 40 MB are known.
@@ -45,7 +48,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
 pub struct PriceReader {
     config: PricesConfig,
     store: PriceStore,
-    clients: Vec<SourceClient>,
+    /// One per source. Different sources can be read at the same time.
+    clients: Vec<Mutex<SourceClient>>,
 }
 
 /// HTTP client of one source, and its rate limit.
@@ -53,8 +57,6 @@ pub struct PriceReader {
 struct SourceClient {
     http: Option<HttpClient>,
     rate_limiter: RateLimiter,
-    /// Time before which the source asked not to be read.
-    retry_at: Option<Instant>,
 }
 
 /// Result of a successful reading.
@@ -71,6 +73,9 @@ pub enum PriceReading {
 pub enum PriceFailure {
     #[error("the source was read {} ago and allows one read per {}", format_duration(*.ago), format_duration(*.interval))]
     TooSoon { ago: Duration, interval: Duration },
+    /// An earlier answer asked to wait, perhaps to another process.
+    #[error("the site asked to wait {} more", format_duration(*.left))]
+    Waiting { left: Duration },
     #[error("the download failed: {0}")]
     Download(#[from] DownloadError),
     #[error("the file cannot be read: {0}")]
@@ -97,9 +102,11 @@ fn format_wait(retry_after: Option<Duration>) -> String {
 }
 
 impl PriceFailure {
-    pub const fn retry_after(&self) -> Option<Duration> {
+    /// Returns the wait that the site asks for.
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Wait { retry_after, .. } => *retry_after,
+            Self::Wait { retry_after, .. } => retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
+            Self::Waiting { left } => Some(*left),
             _ => None,
         }
     }
@@ -127,7 +134,7 @@ impl PriceReader {
                 PriceLocation::File(_) => None,
             };
             let rate_limiter = RateLimiter::with_min_interval(source.kind.interval_min());
-            Ok(SourceClient { http, rate_limiter, retry_at: None })
+            Ok(Mutex::new(SourceClient { http, rate_limiter }))
         };
         Ok(Self {
             config: config.clone(),
@@ -146,15 +153,16 @@ impl PriceReader {
 
     /// Returns the time from a failed reading until the next try: not before the wait that the site
     /// asked for, and not later than the next refresh after it.
-    pub fn delay_after_failure(&self, index: usize, now: Instant) -> Duration {
+    pub fn delay_after(&self, failure: &PriceFailure, index: usize, now: Instant) -> Duration {
         let (Some(source), Some(client)) =
             (self.config.sources.get(index), self.clients.get(index))
         else {
             return Duration::MAX;
         };
-        let own = client.rate_limiter.delay(now).min(self.config.interval(source));
-        let asked = client.retry_at.map(|at| at.saturating_duration_since(now));
-        asked.unwrap_or_default().max(own)
+        // Nothing reads a source again while its failure is handled.
+        let own = client.try_lock().map(|client| client.rate_limiter.delay(now));
+        let own = own.unwrap_or_default().min(self.config.interval(source));
+        failure.retry_after().unwrap_or_default().max(own)
     }
 
     /// Reads a source and stores its table, if that is accepted. With `accept`, a table that differs
@@ -167,18 +175,31 @@ impl PriceReader {
     /// # Cancel safety
     ///
     /// Safe: a table is stored as a whole or not at all.
-    pub async fn read(&mut self, index: usize, accept: bool) -> Result<PriceReading, PriceFailure> {
+    pub async fn read(&self, index: usize, accept: bool) -> Result<PriceReading, PriceFailure> {
         let Self { config, store, clients } = self;
-        let (Some(source), Some(client)) = (config.sources.get(index), clients.get_mut(index))
-        else {
+        let (Some(source), Some(client)) = (config.sources.get(index), clients.get(index)) else {
             return Err(PriceFailure::File(io::ErrorKind::NotFound.into()));
         };
+        let mut client = client.lock().await;
         let stored = store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
         let started = clock::wall();
-        check_interval(source, stored.as_ref(), started)?;
+        if let PriceLocation::Url(_) = source.location {
+            if let Some(attempt) = store.attempt(source) {
+                check_attempt(source, attempt, (accept, started))?;
+            }
+            let attempt = SourceAttempt { at: started, retry_at: None };
+            store.save_attempt(source, attempt).map_err(PriceFailure::Store)?;
+        }
         let content = client.fetch(source, (stored.as_ref(), accept)).await;
         let result = finish(store, source, (content, stored), (started, accept));
-        client.record(&result);
+        match &result {
+            Ok(_reading) => client.rate_limiter.on_success(),
+            Err(_failure) => client.rate_limiter.on_failure(Instant::now(), None),
+        }
+        if let Some(wait) = result.as_ref().err().and_then(PriceFailure::retry_after) {
+            let attempt = SourceAttempt { at: started, retry_at: Some(clock::wall().plus(wait)) };
+            store.save_attempt(source, attempt).map_err(PriceFailure::Store)?;
+        }
         result
     }
 
@@ -201,20 +222,24 @@ impl PriceReader {
     }
 }
 
-/// Fails if a site was read a moment ago, perhaps by another process.
-fn check_interval(
+/// Fails if a site asked to wait, or was asked a moment ago, perhaps by another process. A refused table
+/// may be read again at once with `accept`.
+fn check_attempt(
     source: &PriceSource,
-    stored: Option<&StoredTable>,
-    now: UnixMs,
+    attempt: SourceAttempt,
+    (accept, now): (bool, UnixMs),
 ) -> Result<(), PriceFailure> {
-    let interval = source.kind.interval_min();
-    let Some(stored) = stored.filter(|stored| stored.checked_at <= now) else { return Ok(()) };
-    let ago = now.since(stored.checked_at);
-    let is_limited = matches!(&source.location, PriceLocation::Url(url) if !url.is_loopback());
-    if is_limited && ago < interval {
-        return Err(PriceFailure::TooSoon { ago, interval });
+    // A clock that was wrong may have written any time.
+    let is_plausible = |at: &UnixMs| now < *at && *at <= now.plus(RETRY_AFTER_MAX);
+    if let Some(at) = attempt.retry_at.filter(is_plausible) {
+        return Err(PriceFailure::Waiting { left: at.since(now) });
     }
-    Ok(())
+    let (ago, interval) = (now.since(attempt.at), source.kind.interval_min());
+    let is_limited = matches!(&source.location, PriceLocation::Url(url) if !url.is_loopback());
+    match is_limited && !accept && attempt.at <= now && ago < interval {
+        true => Err(PriceFailure::TooSoon { ago, interval }),
+        false => Ok(()),
+    }
 }
 
 /// Keeps new content, or confirms the stored table.
@@ -238,11 +263,13 @@ fn keep(
     (content, last): (SourceContent, Option<StoredTable>),
     (started, accept): (UnixMs, bool),
 ) -> Result<PriceReading, PriceFailure> {
-    let table = parse::parse(source.kind, source.unit(), &content.bytes)?;
+    let mut table = parse::parse(source.kind, source.unit(), &content.bytes)?;
+    table.remove_secrets();
     // A time in the future would never become too old.
     let at = table.at.or(content.at).map_or(started, |at| at.min(started));
     let items = table.len();
-    let SourceContent { etag, last_modified, .. } = content;
+    let [etag, last_modified] = [content.etag, content.last_modified]
+        .map(|header| header.filter(|header| !secret::appears_in(header)));
     let is_dated = table.at.is_some() || last_modified.is_some();
     let new = StoredTable { table, at, checked_at: started, etag, last_modified, is_dated };
     let last = last.as_ref().map(|last| &last.table);
@@ -276,19 +303,6 @@ fn confirm(
 }
 
 impl SourceClient {
-    /// Updates the rate limit after a reading.
-    fn record(&mut self, result: &Result<PriceReading, PriceFailure>) {
-        match result {
-            Ok(_) => self.rate_limiter.on_success(),
-            Err(failure) => {
-                let now = Instant::now();
-                let wait = failure.retry_after().map(|wait| wait.min(RETRY_AFTER_MAX));
-                self.rate_limiter.on_failure(now, None);
-                self.retry_at = wait.and_then(|wait| now.checked_add(wait));
-            }
-        }
-    }
-
     /// Returns the content of a source; `None` if it confirmed the stored table.
     async fn fetch(
         &mut self,
@@ -352,4 +366,52 @@ fn read_file(path: &Path) -> Result<SourceContent, PriceFailure> {
     }
     let at = modified.and_then(|since| i64::try_from(since.as_millis()).ok()).map(UnixMs);
     Ok(SourceContent { bytes, at, etag: None, last_modified: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{endpoint::Scheme, prices::SourceCurrency};
+
+    /// Checks a site that allows one read per minute; times in seconds.
+    #[track_caller]
+    fn check(
+        (attempted, retry_at): (i64, Option<i64>),
+        (now, accept): (i64, bool),
+        expected: &str,
+    ) {
+        let url = Endpoint::parse("https://example.com/", Scheme::Http).unwrap();
+        let source = PriceSource {
+            name: "s".to_owned(),
+            kind: SourceKind::CsFloat,
+            location: PriceLocation::Url(url),
+            max_age: Duration::from_secs(1_800),
+            currency: SourceCurrency::Usd,
+            key: None,
+        };
+        let at = |seconds: i64| UnixMs(seconds * 1_000);
+        let attempt = SourceAttempt { at: at(attempted), retry_at: retry_at.map(at) };
+        let result = check_attempt(&source, attempt, (accept, at(now)));
+        let shown = result.err().map_or_else(String::new, |failure| failure.to_string());
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_site_is_not_read_again_too_soon_also_after_a_failed_attempt() {
+        let too_soon = "the source was read 20.0 s ago and allows one read per 1 min 0 s";
+        check((100, None), (120, false), too_soon);
+        check((100, None), (160, false), "");
+        // A refused table is an attempt, and the next one may accept it.
+        check((100, None), (120, true), "");
+        // The clock was set back.
+        check((900, None), (120, false), "");
+    }
+
+    #[test]
+    fn a_wait_that_a_site_asked_for_ends_at_its_time() {
+        check((100, Some(720)), (120, true), "the site asked to wait 10 min 0 s more");
+        check((100, Some(720)), (720, false), "");
+        // No wait is longer than a day.
+        check((100, Some(100_000)), (1_000, false), "");
+    }
 }

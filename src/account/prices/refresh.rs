@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{info, warn};
 
@@ -20,11 +21,19 @@ use crate::{
 /// Interval at which the ages of the tables are checked.
 const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
+/// Time after the start within which ages are reported only if every source was read.
+const START_GRACE: Duration = Duration::from_secs(120);
+
+/// Maximum number of sources that are read at the same time: a site that hangs must not delay the
+/// others, and each download may be in memory as a whole.
+const READS_MAX: usize = 4;
+
 /// State of one source.
 #[derive(Clone, Debug, Default)]
 struct SourceState {
     /// Time of the next reading; `None` for at once.
     next: Option<Instant>,
+    is_reading: bool,
     /// Text of the last failure, which is logged once.
     failure: Option<String>,
     is_stale: bool,
@@ -46,32 +55,53 @@ pub struct PricePublisher {
 /// # Cancel safety
 ///
 /// Safe: tables are stored as a whole.
-pub async fn refresh_prices(mut reader: PriceReader, mut publisher: PricePublisher) {
+pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) {
     let count = reader.config().sources.len();
     let mut states = vec![SourceState::default(); count];
     if count == 0 || !publisher.publish(reader.book()).await {
         return;
     }
     schedule_stored(&reader, &mut states);
+    let started = Instant::now();
+    let reader = &reader;
+    let read = |index| async move { (index, reader.read(index, false).await) };
+    let mut readings = FuturesUnordered::new();
     loop {
-        for (index, state) in states.iter_mut().enumerate() {
-            if state.next.is_some_and(|next| Instant::now() < next) {
-                continue;
-            }
-            let is_changed = read_source(&mut reader, index, state).await;
-            if is_changed && !publisher.publish(reader.book()).await {
-                return;
-            }
-        }
-        report_ages(&reader, &publisher, &mut states);
         let now = Instant::now();
-        let next = states.iter().filter_map(|state| state.next).min();
+        while readings.len() < READS_MAX
+            && let Some(index) = start_next(&mut states, now)
+        {
+            readings.push(read(index));
+        }
+        if readings.is_empty() || START_GRACE <= started.elapsed() {
+            report_ages(reader, &publisher, &mut states);
+        }
+        // With all readings in use, the next one starts when one of them ends.
+        let waiting = states.iter().filter(|state| readings.len() < READS_MAX && !state.is_reading);
+        let next = waiting.filter_map(|state| state.next).min();
         let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.saturating_duration_since(now));
         tokio::select! {
+            Some((index, result)) = readings.next() => {
+                let Some(state) = states.get_mut(index) else { return };
+                let is_changed = finish_reading(reader, (index, result), state);
+                if is_changed && !publisher.publish(reader.book()).await {
+                    return;
+                }
+            }
             () = sleep(wait.min(AGE_CHECK_INTERVAL)) => {}
             () = publisher.snapshots.closed() => return,
         }
     }
+}
+
+/// Marks the source that is due for the longest time as being read; `None` if none is due.
+fn start_next(states: &mut [SourceState], now: Instant) -> Option<usize> {
+    let is_due =
+        |state: &SourceState| !state.is_reading && state.next.is_none_or(|next| next <= now);
+    let due = states.iter_mut().enumerate().filter(|(_, state)| is_due(state));
+    let (index, state) = due.min_by_key(|(_, state)| state.next)?;
+    state.is_reading = true;
+    Some(index)
 }
 
 /// Schedules the sources whose stored tables were read recently, perhaps by an earlier run.
@@ -86,17 +116,21 @@ fn schedule_stored(reader: &PriceReader, states: &mut [SourceState]) {
     }
 }
 
-/// Reads one source, logs the result and schedules the next reading. Returns `true` if the snapshot
-/// has to be built again.
-async fn read_source(reader: &mut PriceReader, index: usize, state: &mut SourceState) -> bool {
+/// Logs the result of a reading and schedules the next one. Returns `true` if the snapshot has to be
+/// built again.
+fn finish_reading(
+    reader: &PriceReader,
+    (index, result): (usize, Result<PriceReading, PriceFailure>),
+    state: &mut SourceState,
+) -> bool {
+    state.is_reading = false;
     let Some(source) = reader.config().sources.get(index) else { return false };
-    let (name, interval) = (source.name.clone(), reader.config().interval(source));
-    let result = reader.read(index, false).await;
+    let (name, interval) = (&source.name, reader.config().interval(source));
     let now = Instant::now();
     let wait = match &result {
         Ok(_) => interval,
         Err(PriceFailure::TooSoon { ago, interval }) => interval.saturating_sub(*ago),
-        Err(_) => reader.delay_after_failure(index, now),
+        Err(failure) => reader.delay_after(failure, index, now),
     };
     state.next = now.checked_add(wait);
     match result {
@@ -136,15 +170,20 @@ fn report_ages(reader: &PriceReader, publisher: &PricePublisher, states: &mut [S
         if is_stale && !state.is_stale {
             let (name, limit) = (&source.name, format_duration(source.max_age));
             match table.has_table() {
+                true if table.is_ahead(now) => warn!(
+                    "Prices from the future: {name}, {}; check the clock. Entries that need it \
+                     send no orders.",
+                    table.newest
+                ),
                 true => warn!(
                     "Prices too old: {name}, {} (limit {limit}). Entries that need it send no \
                      orders.",
-                    age(table.at)
+                    age(table.newest)
                 ),
                 false => warn!("Prices missing: {name}. Entries that need it send no orders."),
             }
         } else if !is_stale && state.is_stale {
-            info!("Prices usable again: {}, {} old", source.name, age(table.at));
+            info!("Prices usable again: {}, {} old", source.name, age(table.newest));
         }
         state.is_stale = is_stale;
     }

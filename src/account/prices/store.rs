@@ -5,8 +5,8 @@
 //! source has now, counts as absent.
 
 use std::{
-    fs,
-    io::{self, BufWriter},
+    fs::{self, File},
+    io::{self, BufWriter, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -28,6 +28,9 @@ const FORMAT: u32 = 1;
 
 /// Maximum length of a stored table, in bytes.
 const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Maximum length of a stored request, in bytes: an address and two times.
+const ATTEMPT_BYTES_MAX: u64 = 16 * 1024;
 
 /// Folder with the tables of all sources.
 #[derive(Clone, Debug)]
@@ -58,6 +61,14 @@ pub struct StoredTable {
     pub last_modified: Option<String>,
     /// `true` if the source states the time of its prices.
     pub is_dated: bool,
+}
+
+/// Last request to a source, which a restart must not forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceAttempt {
+    pub at: UnixMs,
+    /// Time before which the source asked not to be read.
+    pub retry_at: Option<UnixMs>,
 }
 
 /// First line of a file.
@@ -106,6 +117,33 @@ impl PriceStore {
             StoredAs::Refused => ".refused",
         };
         self.folder.join(format!("{}{suffix}.jsonl", source.name))
+    }
+
+    fn attempt_path(&self, source: &PriceSource) -> PathBuf {
+        self.folder.join(format!("{}.attempt.json", source.name))
+    }
+
+    /// Returns the last request to a source as it is configured, also of another process.
+    pub fn attempt(&self, source: &PriceSource) -> Option<SourceAttempt> {
+        let file = File::open(self.attempt_path(source)).ok()?;
+        let (of, at, retry_at): (String, i64, Option<i64>) =
+            serde_json::from_reader(file.take(ATTEMPT_BYTES_MAX)).ok()?;
+        let attempt = SourceAttempt { at: UnixMs(at), retry_at: retry_at.map(UnixMs) };
+        (of == origin(source)).then_some(attempt)
+    }
+
+    /// Stores the last request to a source.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the failed write.
+    pub fn save_attempt(&self, source: &PriceSource, attempt: SourceAttempt) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let mut file = NamedTempFile::new_in(&self.folder)?;
+        let retry_at = attempt.retry_at.map(|at| at.0);
+        serde_json::to_writer(&mut file, &(origin(source), attempt.at.0, retry_at))?;
+        file.persist(self.attempt_path(source)).map_err(|error| error.error)?;
+        Ok(())
     }
 
     /// Reads a table. Returns `None` if there is none for the source as it is configured.

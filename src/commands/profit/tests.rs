@@ -22,7 +22,7 @@ fn book() -> PriceBook {
     let offer = Offer::new(RefPrice::from_micros(10_000_000).unwrap());
     let mut table = PriceTable::default();
     table.add("AK-47 | Redline (Field-Tested)", None, Quote { ask: Some(offer), bid: None });
-    let coin = CoinUsd::from_ten_thousandths(5_000).unwrap();
+    let coin = CoinUsd::from_ten_thousandths(5_000);
     let at = after(0);
     let label = SourceLabel { name: "buff".into(), currency: PriceCurrency::Usd };
     let resale = Resale { source: 0, fee: Percent::from_hundredths(250) };

@@ -2,16 +2,15 @@
 //! `sniper check` does before it replaces the file.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, fchown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::Args;
 use serde_json::json;
-use tempfile::NamedTempFile;
 
 use super::super::{AppError, CommandContext, check, known_names, report};
 use crate::{
@@ -269,7 +268,7 @@ impl<'c> SettingsFile<'c> {
         })?;
         let failed =
             |source| EditCommandError::File { action: "write", path: self.shown(), source };
-        if !replace_file(&self.path, &self.text, edited).map_err(failed)? {
+        if !replace_file(&self.path, Some(&self.text), edited).map_err(failed)? {
             return Err(EditCommandError::ChangedMeanwhile(self.shown()));
         }
         let known = before.map(|before| before.warnings).unwrap_or_default();
@@ -307,22 +306,27 @@ impl<'c> SettingsFile<'c> {
     }
 }
 
-/// Replaces a file as a whole, with the same mode and owner. Returns `false`, and changes nothing, if
-/// it no longer has the old content.
-fn replace_file(path: &Path, old: &str, new: &str) -> io::Result<bool> {
-    // A symbolic link stays one.
-    let path = fs::canonicalize(path)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let metadata = fs::metadata(&path)?;
-    let mut file = NamedTempFile::new_in(folder)?;
-    let written = file.as_file().metadata()?;
-    if (written.uid(), written.gid()) != (metadata.uid(), metadata.gid()) {
-        fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
+/// Replaces a file as a whole, with the same mode and owner; a symbolic link stays one. Returns `false`,
+/// and changes nothing, if it no longer has the old content.
+pub(super) fn replace_file(path: &Path, old: Option<&str>, new: &str) -> io::Result<bool> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_absent| path.to_owned());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    // The umask limits the mode of a new file, as for any other.
+    let mode = Permissions::from_mode(0o666);
+    let mut file = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
+    if let Ok(metadata) = fs::metadata(&path) {
+        let written = file.as_file().metadata()?;
+        if (written.uid(), written.gid()) != (metadata.uid(), metadata.gid()) {
+            fchown(file.as_file(), Some(metadata.uid()), Some(metadata.gid()))?;
+        }
+        file.as_file().set_permissions(metadata.permissions())?;
     }
-    file.as_file().set_permissions(metadata.permissions())?;
     file.write_all(new.as_bytes())?;
     file.as_file().sync_all()?;
-    if fs::read(&path)? != old.as_bytes() {
+    if let Some(old) = old
+        && fs::read(&path)? != old.as_bytes()
+    {
         return Ok(false);
     }
     file.persist(&path).map_err(|error| error.error)?;

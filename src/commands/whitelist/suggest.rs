@@ -77,6 +77,10 @@ pub(super) fn run(
 ) -> Result<(), AppError> {
     let failed = |error: String| AppError::start("the suggestions", error);
     let reference = reference(config, args.reference.as_deref()).map_err(failed)?;
+    let source = config.prices.sources.get(reference.index);
+    if let Some(source) = source.filter(|source| config.prices.coin(source).is_none()) {
+        return Err(failed(config.prices.without_coin(source)));
+    }
     let input = ReplayInput::open(config, args.recording.as_deref(), args.prices.as_deref())?;
     let entries = Whitelist::new(Vec::new());
     let rules =

@@ -77,7 +77,7 @@ fn spaced_bars(base: &str) -> String {
 }
 
 /// Returns the remedy for a base name that still contains a misspelled StatTrak, Souvenir or wear.
-fn misspelled(base: &str) -> Option<String> {
+pub(super) fn misspelled(base: &str) -> Option<String> {
     let lower = base.to_lowercase();
     if lower.starts_with("stattrak") {
         return Some(

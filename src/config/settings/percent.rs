@@ -7,10 +7,11 @@ use super::{
     super::{
         Market,
         document::{ConfigNode, ParseContext, TableFields, Value, suggestion},
-        prices::SourceCurrency,
+        prices::{COIN_USD_REMEDY, SourceCurrency},
         problem::{Diagnostics, Problem, SourceLocation},
     },
     ParsedEntry,
+    item::misspelled,
     prices::{ParsedPrices, known_names, names},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
         trade::RarityWord,
     },
     prices::SourceKind,
-    text::Escaped,
+    text::{Escaped, composed},
 };
 
 /// Bounds of `max_percent`, in hundredths: up to ten times the reference.
@@ -145,14 +146,18 @@ pub(super) fn read_filter(
         }
     }
     for (at, text) in texts(fields, "exclude", "\"Sticker | *\"", context) {
-        match NamePattern::parse(text) {
-            Some(pattern) => filter.exclude.push(pattern),
-            None => {
-                let message = format!("`exclude` cannot contain \"{}\"", Escaped(text));
-                let remedy = "write a name as in `item`, with * only at its start or end";
-                context.problem(at, message, remedy);
+        let pattern = NamePattern::parse(&composed(text));
+        let name = pattern.as_ref().and_then(NamePattern::name);
+        let remedy = match (&pattern, name.and_then(|name| misspelled(&name.base))) {
+            (None, _) => "write a name as in `item`, with * only at its start or end".to_owned(),
+            (Some(_), Some(remedy)) => remedy,
+            (Some(_), None) => {
+                filter.exclude.extend(pattern);
+                continue;
             }
-        }
+        };
+        let message = format!("`exclude` cannot contain \"{}\"", Escaped(text));
+        context.problem(at, message, remedy);
     }
     (!filter.is_any()).then(|| Box::new(filter))
 }
@@ -165,7 +170,8 @@ pub(in crate::config) fn resolve(
     market: Market,
     diagnostics: &mut Diagnostics,
 ) {
-    let mut needs_coin = None;
+    let sold_in_dollars = prices.config.sell_on.is_some_and(|on| is_in_dollars(prices, on));
+    let mut needs_coin = prices.place.clone().filter(|_| sold_in_dollars).zip(Some("`sell_on`"));
     for ParsedEntry { entry, percent_at, is_markup_set, .. } in entries {
         if !*is_markup_set && !market.settings().has_markup {
             entry.max_markup = None;
@@ -196,24 +202,16 @@ pub(in crate::config) fn resolve(
                 }
             }
         }
-        for problem in impossible(rule, prices) {
-            diagnostics.problem(report(problem.0, &problem.1));
-        }
-        for warning in without_counts(rule, prices) {
-            let remedy = "remove `min_count`, or use a source that counts offers";
-            diagnostics.warning(report(warning, &remedy));
-        }
-        if market.is_priced_in_coins() && uses_dollars(rule, prices) {
-            needs_coin.get_or_insert_with(|| place.clone());
+        check_kinds((rule, place), prices, diagnostics);
+        if rule.references.iter().any(|reference| is_in_dollars(prices, reference.index)) {
+            needs_coin = needs_coin.or(Some((place.clone(), "a rule with `max_percent`")));
         }
     }
-    if let (Some(first), None) = (needs_coin, prices.config.coin_usd) {
+    let is_missing = market.is_priced_in_coins() && prices.config.coin_usd.is_none();
+    if let Some((first, what)) = needs_coin.filter(|_| is_missing) {
         let place = prices.place.clone().unwrap_or(first);
-        diagnostics.problem(Problem::new(
-            place,
-            "missing `coin_usd`, which a rule with `max_percent` needs on this market",
-            "add below [prices] what a coin is worth in dollars, such as coin_usd = 0.65",
-        ));
+        let message = format!("missing `coin_usd`, which {what} needs on this market");
+        diagnostics.problem(Problem::new(place, message, COIN_USD_REMEDY));
     }
 }
 
@@ -229,38 +227,33 @@ fn default_reference(prices: &ParsedPrices) -> Option<PriceReference> {
     Some(PriceReference { source: source.name.clone(), index: 0, side })
 }
 
-/// Returns the references to a side that a source does not have.
-fn impossible(rule: &PercentRule, prices: &ParsedPrices) -> Vec<(String, String)> {
-    let references = rule.references.iter();
-    let impossible = references.filter_map(|reference| {
-        let source = prices.config.sources.get(reference.index)?;
-        let is_impossible = reference.side == Some(QuoteSide::Bid) && !source.kind.has_bids();
-        is_impossible.then(|| {
-            let message =
-                format!("\"{reference}\" has no prices: {} has no bids", source.kind.name());
-            (message, format!("write {}.ask, or another source", source.name))
-        })
-    });
-    impossible.collect()
+/// Reports references to a side that a source does not have, and warns of sources without counts.
+fn check_kinds(
+    (rule, place): (&PercentRule, &SourceLocation),
+    prices: &ParsedPrices,
+    diagnostics: &mut Diagnostics,
+) {
+    for reference in &rule.references {
+        let Some(source) = prices.config.sources.get(reference.index) else { continue };
+        let (name, kind) = (&source.name, source.kind);
+        if reference.side == Some(QuoteSide::Bid) && !kind.has_bids() {
+            let message = format!("\"{reference}\" has no prices: {} has no bids", kind.name());
+            let remedy = format!("write {name}.ask, or another source");
+            diagnostics.problem(Problem::new(place.clone(), message, remedy));
+        }
+        if rule.min_count.is_some() && !kind.has_counts() {
+            let message = format!(
+                "\"{name}\" states no number of offers, so `min_count` allows no order by it"
+            );
+            let remedy = "remove `min_count`, or use a source that counts offers";
+            diagnostics.warning(Problem::new(place.clone(), message, remedy));
+        }
+    }
 }
 
-/// Returns the sources that state no number of offers although the rule needs it.
-fn without_counts(rule: &PercentRule, prices: &ParsedPrices) -> Vec<String> {
-    let source = |reference: &PriceReference| prices.config.sources.get(reference.index);
-    let sources = rule.references.iter().filter_map(source);
-    let sources = sources.filter(|source| rule.min_count.is_some() && !source.kind.has_counts());
-    sources
-        .map(|source| {
-            let name = &source.name;
-            format!("\"{name}\" states no number of offers, so `min_count` allows no order by it")
-        })
-        .collect()
-}
-
-fn uses_dollars(rule: &PercentRule, prices: &ParsedPrices) -> bool {
-    let source = |reference: &PriceReference| prices.config.sources.get(reference.index);
-    let mut sources = rule.references.iter().filter_map(source);
-    sources.any(|source| source.currency != SourceCurrency::Coins)
+fn is_in_dollars(prices: &ParsedPrices, source: usize) -> bool {
+    let source = prices.config.sources.get(source);
+    source.is_some_and(|source| source.currency != SourceCurrency::Coins)
 }
 
 /// Place of the percent rule of an entry, for problems that are found later.

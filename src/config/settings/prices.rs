@@ -223,7 +223,7 @@ fn read_kind(
     if fields.get("kind").is_none() {
         missing(fields, ("kind", "\"csgotrader-buff163\""), context);
     }
-    let kinds = SourceKind::ALL.map(SourceKind::name);
+    let kinds = SourceKind::ALL.map(|(_kind, name)| name);
     fields.choice("kind", &kinds, SourceKind::parse, context)
 }
 

@@ -6,6 +6,7 @@ use super::super::{
     Market,
     document::{ConfigNode, ParseContext, TableFields},
     environment::Variables,
+    prices::COIN_USD_REMEDY,
     problem::{Diagnostics, Problem, SourceLocation},
     shared::{DatabaseUrl, GroupUnit, SharedConfig, TERM, URL_VARIABLE},
 };
@@ -140,7 +141,7 @@ impl ParsedShared {
             (GroupUnit::Usd, true, Some(coin)) => return Some(coin),
             (GroupUnit::Usd, true, None) => (
                 "missing `coin_usd`, which a shared budget in USD needs on this market",
-                "add below [prices] what a coin is worth in dollars, such as coin_usd = 0.65",
+                COIN_USD_REMEDY,
             ),
             (GroupUnit::Coins, false, _) => {
                 ("`unit` is \"coins\", but this market is priced in USD", "write unit = \"USD\"")

@@ -720,6 +720,8 @@ fn a_rule_with_a_mistake_names_its_place_and_remedy() {
             "f:14:12: `exclude` cannot contain \"*\"; write a name as in `item`, with * only at its start or end",
         ],
     );
+    let wear = "`exclude` cannot contain \"AK-47|Redline (FT)\"; did you mean `(Field-Tested)`?";
+    check_rule("exclude = \"AK-47|Redline (FT)\"\n", &[&format!("f:13:11: {wear}")]);
 }
 
 #[test]
@@ -741,6 +743,18 @@ fn a_rule_needs_a_source_the_value_of_a_coin_and_a_quantity_for_every_item() {
     let coins = "[prices]\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\npath = \"p\"\nunit = \"coins\"\n";
     let (_, problems, _) = resolved(&format!("{coins}{entry}max_quantity = 2\n"));
     assert_eq!(problems, [""; 0]);
+    // Selling for dollars needs it without any rule, too, but not on a market with dollars.
+    let plain = "[[whitelist]]\nitem = \"x\"\nmax_price = 5\n";
+    let sell_on = |market: &str, name: &str| {
+        let source = without_coin.replacen('\n', &format!("\nsell_on = \"{name}\"\n"), 1);
+        let own = coins.replace("[prices]\n", "");
+        resolved(&format!("market = \"{market}\"\n{source}{own}{plain}")).1
+    };
+    let missing = "missing `coin_usd`, which `sell_on` needs on this market";
+    let found = sell_on("csgoroll", "buff");
+    assert!(found.len() == 1 && found[0].contains(missing), "{found:?}");
+    assert_eq!(sell_on("csgoroll", "own"), [""; 0]);
+    assert_eq!(sell_on("waxpeer", "buff"), [""; 0]);
 }
 
 #[test]

@@ -96,5 +96,29 @@ fn only_an_own_file_may_lack_well_known_items() {
 
 #[test]
 fn each_well_known_name_is_the_key_of_one_item() {
-    assert_eq!(known(50, 100).len(), KNOWN_CENTS.len());
+    assert_eq!(known(KNOWN_CENTS.len(), 100).len(), KNOWN_CENTS.len());
+}
+
+#[test]
+fn each_side_of_the_first_table_is_compared_with_well_known_items() {
+    let sides = |ask: u64, bid: u64| {
+        let rows = KNOWN_CENTS.iter().take(10);
+        table(rows.map(|(name, cents)| ((*name).to_owned(), cents * ask, cents * bid)))
+    };
+    assert_eq!(check(&sides(1, 1), None, true), Ok(()));
+    for (ask, bid, side) in [(1, 100, QuoteSide::Bid), (100, 1, QuoteSide::Ask)] {
+        let refusal = check(&sides(ask, bid), None, true).unwrap_err();
+        assert_eq!(refusal, Refusal::Implausible { side, median: MedianRatio(10_000) });
+    }
+    assert_eq!(check(&sides(0, 1), None, true), Ok(()), "only bids");
+}
+
+#[test]
+fn a_list_of_dopplers_alone_is_a_first_table_in_its_own_unit() {
+    let dopplers = |factor: u64| {
+        let rows = KNOWN_CENTS.iter().filter(|(name, _)| name.contains("Doppler"));
+        table(rows.map(|(name, cents)| ((*name).to_owned(), cents * factor, 0)))
+    };
+    assert_eq!(check(&dopplers(1), None, true), Ok(()));
+    assert!(matches!(check(&dopplers(100), None, true), Err(Refusal::Implausible { .. })));
 }

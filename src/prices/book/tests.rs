@@ -27,7 +27,7 @@ fn table(rows: &[(&str, Option<Offer>, Option<Offer>)]) -> PriceTable {
 }
 
 fn of(table: &PriceTable) -> BookTable<'_> {
-    BookTable { table: Some(table), at: NOW, max_age: HOUR, coin: CoinUsd::ONE }
+    BookTable { table: Some(table), at: NOW, max_age: HOUR, coin: Some(CoinUsd::ONE) }
 }
 
 fn rule(references: &[(usize, Option<QuoteSide>)], rule: ReferenceRule) -> PercentRule {
@@ -131,7 +131,7 @@ fn of_several_references_the_rule_chooses_and_each_must_have_a_price() {
 fn references_in_coins_and_in_dollars_are_compared_by_their_value() {
     let usd = table(&[(REDLINE, Some(offer("10")), None)]);
     let coins = table(&[(REDLINE, Some(offer("15")), None)]);
-    let book = PriceBook::new(&[BookTable { coin: HALF, ..of(&usd) }, of(&coins)]);
+    let book = PriceBook::new(&[BookTable { coin: Some(HALF), ..of(&usd) }, of(&coins)]);
     check(&book, &rule(&[(0, ASK)], ReferenceRule::Lowest), NOW, Ok("20.00"));
     check(&book, &rule(&[(0, ASK), (1, ASK)], ReferenceRule::Lowest), NOW, Ok("15.00"));
     check(&book, &rule(&[(0, ASK), (1, ASK)], ReferenceRule::Highest), NOW, Ok("20.00"));
@@ -149,14 +149,42 @@ fn a_price_beyond_its_maximum_age_is_none() {
     check(&book, &ask, late, Err((0, "is 1 h 1 min old, more than 1 h 0 min")));
     check(&book, &bid, NOW.plus(HOUR / 2), Ok("20.00"));
     assert!(book.reference(&bid, &trade("a", REDLINE), NOW.plus(HOUR)).is_err());
-    assert!(!book.sources()[0].is_stale(NOW.plus(HOUR)) && book.sources()[0].is_stale(late));
+    let source = book.sources()[0];
+    assert!(!source.is_stale(NOW.plus(HOUR / 2)) && source.is_stale(NOW.plus(HOUR)));
     let before = NOW.minus(HOUR);
     check(&book, &ask, before, Err((0, "has prices from the future; check the clock")));
+    assert!(book.sources()[0].is_stale(before) && book.sources()[0].is_ahead(before));
+}
+
+#[test]
+fn a_source_is_as_old_as_the_newest_price_of_its_older_side() {
+    let at = |minutes: u32| offer("20").with_time(Some(NOW.minus(HOUR * minutes / 60)));
+    let rows = [(REDLINE, Some(at(5)), Some(at(50))), ("x", Some(at(30)), Some(at(40)))];
+    let table = table(&rows);
+    let source = BookSource::of(&of(&table));
+    assert_eq!((source.at, source.newest), (NOW, NOW.minus(HOUR * 40 / 60)));
+    assert!(!source.is_stale(NOW.plus(HOUR / 3)), "the bids are an hour old");
+    assert!(source.is_stale(NOW.plus(HOUR / 3 + Duration::from_millis(1))));
+    let mixed = self::table(&[rows[0], ("y", None, Some(offer("1")))]);
+    assert_eq!(BookSource::of(&of(&mixed)).newest, NOW.minus(HOUR * 5 / 60));
+}
+
+#[test]
+fn prices_in_dollars_are_no_reference_without_the_value_of_a_coin() {
+    let table = table(&[(REDLINE, Some(offer("30")), None)]);
+    let book = PriceBook::new(&[BookTable { coin: None, ..of(&table) }]);
+    let book = book.with_resale(Some(Resale { source: 0, fee: Percent::default() }));
+    let rule = rule(&[(0, ASK)], ReferenceRule::Lowest);
+    let reason = "has prices in USD; add `coin_usd` below [prices]";
+    check(&book, &rule, NOW, Err((0, reason)));
+    assert_eq!(book.margin(&trade("a", REDLINE), NOW), None);
+    let quotes = book.quotes(&ItemKey::of_trade(&trade("a", REDLINE))).unwrap();
+    assert_eq!(book.ceiling(&rule, quotes, NOW), None);
 }
 
 #[test]
 fn a_source_without_a_table_gives_no_reference() {
-    let missing = BookTable { table: None, at: NOW, max_age: HOUR, coin: CoinUsd::ONE };
+    let missing = BookTable { table: None, at: NOW, max_age: HOUR, coin: Some(CoinUsd::ONE) };
     let book = PriceBook::new(&[missing]);
     let none = (0, "has no prices yet");
     check(&book, &rule(&[(0, ASK)], ReferenceRule::Lowest), NOW, Err(none));

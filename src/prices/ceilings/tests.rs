@@ -58,7 +58,7 @@ fn asks(rows: &[(&str, u64)]) -> PriceTable {
 }
 
 fn of(table: &PriceTable) -> BookTable<'_> {
-    BookTable { table: Some(table), at: NOW, max_age: HOUR, coin: CoinUsd::ONE }
+    BookTable { table: Some(table), at: NOW, max_age: HOUR, coin: Some(CoinUsd::ONE) }
 }
 
 fn rule() -> PercentRule {
@@ -139,7 +139,7 @@ fn a_filter_of_the_entry_applies_where_the_name_decides() {
 fn a_ceiling_follows_the_references_their_minimums_and_the_value_of_a_coin() {
     let [one, two] = [asks(&[(REDLINE, 10)]), asks(&[(REDLINE, 20), ("Fracture Case", 1)])];
     let half = CoinUsd::from_ten_thousandths(5_000).unwrap();
-    let book = PriceBook::new(&[of(&one), BookTable { coin: half, ..of(&two) }]);
+    let book = PriceBook::new(&[of(&one), BookTable { coin: Some(half), ..of(&two) }]);
     for (kind, cents) in [
         (ReferenceRule::Lowest, 800),
         (ReferenceRule::Highest, 3_200),
@@ -243,7 +243,7 @@ fn book_of(sources: &[Source]) -> PriceBook {
             table: Some(table),
             at: hours_ago(*hours),
             max_age: HOUR * u32::try_from(*max_age).unwrap(),
-            coin: CoinUsd::from_ten_thousandths(*coin).unwrap(),
+            coin: CoinUsd::from_ten_thousandths(*coin),
         })
         .collect();
     PriceBook::new(&tables)

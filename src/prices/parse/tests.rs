@@ -251,7 +251,7 @@ fn an_invalid_csv_file_names_the_line() {
 
 #[test]
 fn what_is_not_the_file_of_its_source_is_an_error_as_a_whole() {
-    for kind in SourceKind::ALL {
+    for (kind, _name) in SourceKind::ALL {
         assert_eq!(fails(kind, ""), TableError::Empty, "{kind:?}");
         assert_eq!(fails(kind, " \n"), TableError::Empty);
         let html = "\u{feff} <!DOCTYPE html><html><body>Just a moment…</body></html>";
@@ -286,7 +286,49 @@ fn files() -> Vec<(SourceKind, String)> {
         };
         (kind, text)
     };
-    SourceKind::ALL.into_iter().map(file).collect()
+    SourceKind::ALL.into_iter().map(|(kind, _name)| file(kind)).collect()
+}
+
+/// A file of a kind in which only the Redline has a price, which is this value.
+fn with_price(kind: SourceKind, value: &str) -> String {
+    let entry = match kind {
+        SourceKind::CsgoTrader(file) => match file {
+            CsgoTraderFile::Buff163 => format!(r#"{{"starting_at":{{"price":{value}}}}}"#),
+            CsgoTraderFile::Skinport => format!(r#"{{"starting_at":{value}}}"#),
+            CsgoTraderFile::LootFarm
+            | CsgoTraderFile::CsgoTm
+            | CsgoTraderFile::CsgoEmpire
+            | CsgoTraderFile::SwapGg
+            | CsgoTraderFile::Youpin => value.to_owned(),
+            _ => format!(r#"{{"price":{value}}}"#),
+        },
+        SourceKind::File => value.to_owned(),
+        SourceKind::Pricempire => {
+            return format!(
+                r#"[{{"market_hash_name":"{REDLINE}","prices":[{{"provider_key":"buff163","price":{value}}}]}}]"#
+            );
+        }
+        _ => {
+            return format!(
+                r#"[{{"name":"{REDLINE}","market_hash_name":"{REDLINE}","price":{value},"min_price":{value},"min":{value}}}]"#
+            );
+        }
+    };
+    format!(r#"{{"{REDLINE}":{entry}}}"#)
+}
+
+#[test]
+fn what_is_no_price_gives_none_in_the_file_of_any_kind() {
+    for (kind, _name) in SourceKind::ALL {
+        assert_eq!(read(kind, &with_price(kind, "3140")).len(), 1, "{kind:?}");
+        for value in ["null", r#""null""#, r#""""#, "0", "-3.5", "1e12", "true", "[3]"] {
+            assert_eq!(
+                fails(kind, &with_price(kind, value)),
+                TableError::NoPrices,
+                "{kind:?} {value}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -317,7 +359,7 @@ proptest! {
 
     #[test]
     fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        for kind in SourceKind::ALL {
+        for (kind, _name) in SourceKind::ALL {
             let _result = parse(kind, PriceUnit::Cents, &bytes).is_ok();
         }
     }

@@ -112,6 +112,30 @@ fn a_new_match_goes_before_queued_ones_only_with_a_greater_margin() {
     assert_eq!(session.sent(), ["a", "e", "b", "d", "c"]);
 }
 
+/// The reference allows 16 coins, whatever the cap of the entry.
+#[test]
+fn the_margin_of_a_percent_rule_is_that_below_the_share_of_the_reference() {
+    let case = WhitelistEntry {
+        item: ItemPattern::Named("Fracture Case".to_owned()),
+        max_price: Amount::from_cents(2_000),
+        ..many()
+    };
+    let percent = WhitelistEntry { max_quantity: 1_000, ..percent_entry() };
+    let executor = Executor::Live(FakeOrderSender::default());
+    let budget = Budget { max_in_flight: 1, ..plenty() };
+    let mut session = TestSession::new(executor, budget, vec![case, percent]);
+    session.engine.set_prices(Arc::new(book_at(session.now().wall)));
+    session.consider(priced("a", 1_500));
+    session.consider(priced("b", 1_550));
+    let (item, market_name) = ("Fracture Case".into(), "Fracture Case".into());
+    session.consider(Trade { item, market_name, wear: None, ..priced("c", 1_900) });
+    for id in ["a", "c"] {
+        session.settle_order(id, taken());
+        session.run_timers();
+    }
+    assert_eq!(session.sent(), ["a", "c", "b"]);
+}
+
 #[test]
 fn a_match_that_is_not_open_yet_is_held_also_while_others_wait() {
     let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
