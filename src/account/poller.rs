@@ -34,7 +34,7 @@ pub const UPDATES_QUEUED_MAX: usize = 16;
 pub struct PollConfig {
     /// Interval without refresh requests.
     pub interval: Duration,
-    /// Minimum interval, which refresh requests cannot shorten.
+    /// Minimum interval, which only urgent refresh requests shorten.
     pub interval_min: Duration,
     /// Reads the purchases too. A dry run has none.
     pub reads_purchases: bool,
@@ -81,6 +81,7 @@ impl AccountUpdate {
 #[derive(Debug)]
 pub struct RefreshRequests {
     soon: Notify,
+    now: Notify,
     oldest_open_ms: AtomicI64,
     /// `None` on a market without own order ids.
     order_look_ups: Option<OrderLookUps>,
@@ -99,6 +100,7 @@ impl RefreshRequests {
     pub fn new(own_ids: Option<OwnOrderIds>) -> Self {
         Self {
             soon: Notify::new(),
+            now: Notify::new(),
             oldest_open_ms: AtomicI64::new(i64::MAX),
             order_look_ups: own_ids.map(OrderLookUps::new),
             has_read: watch::Sender::new(false),
@@ -138,6 +140,12 @@ impl RefreshRequests {
     /// Requests a read of the account soon.
     pub fn request_refresh(&self) {
         self.soon.notify_one();
+    }
+
+    /// Requests a read of the account as soon as the market's limit permits: no order is sent before.
+    pub fn request_refresh_now(&self) {
+        self.now.notify_one();
+        self.request_refresh();
     }
 
     /// Sets the time of the oldest open order, back to which purchases must be read.
@@ -209,7 +217,10 @@ pub async fn poll_account<M: MarketApi>(
         tokio::select! {
             () = sleep(config.interval.saturating_sub(began.elapsed())) => {}
             () = requests.soon.notified() => {
-                sleep(config.interval_min.saturating_sub(began.elapsed())).await;
+                tokio::select! {
+                    () = sleep(config.interval_min.saturating_sub(began.elapsed())) => {}
+                    () = requests.now.notified() => {}
+                }
             }
             () = updates.closed() => return,
         }

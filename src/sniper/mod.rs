@@ -289,12 +289,15 @@ impl<B: OrderSender> Sniper<B> {
         if engine.needs_cache_warming {
             engine.warm_caches(AFTER_LISTINGS_INTERVAL, now);
         }
+        let snapshot = engine.ledger().snapshot(now.wall);
         if engine.take_refresh_request() {
             requests.set_oldest_open(engine.ledger().oldest_open());
-            requests.request_refresh();
+            match snapshot.reconciled {
+                true => requests.request_refresh(),
+                false => requests.request_refresh_now(),
+            }
         }
         engine.publish_looked_up_orders(requests, now);
-        let snapshot = engine.ledger().snapshot(now.wall);
         engine.watch_for_alerts(&snapshot, now);
         if snapshot.is_below_min_balance() {
             self.below_min_balance.notify_one();

@@ -357,6 +357,30 @@ async fn the_account_poller_reads_again_on_request_and_ends_with_its_receiver() 
 }
 
 #[tokio::test]
+async fn an_urgent_request_does_not_wait_for_the_minimum_interval() {
+    let market = Market::plain(paged(1, 10)).await;
+    let reader = reader(&market);
+    let (sender, mut updates) = mpsc::channel(16);
+    let hour = Duration::from_secs(3_600);
+    let poll_config = PollConfig { interval: hour, interval_min: hour, reads_purchases: false };
+    let requests = RefreshRequests::default();
+    let consumer = async {
+        assert!(matches!(updates.recv().await, Some(AccountUpdate::User(_))));
+        requests.request_refresh();
+        let waited = timeout(Duration::from_millis(100), updates.recv()).await;
+        assert!(waited.is_err(), "{waited:?}");
+        requests.request_refresh_now();
+        assert!(matches!(updates.recv().await, Some(AccountUpdate::User(_))));
+        drop(updates);
+    };
+    let watched = poll_account(&reader, poll_config, &requests, &sender);
+    let both = async {
+        tokio::select! { () = watched => {}, () = consumer => {} }
+    };
+    timeout(WAIT_MAX, both).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_failed_read_is_reported_and_retried_after_a_delay() {
     let market = Market::plain(|_| Reaction::Answer(answer(403, "", "no"))).await;
     let reader = reader(&market);

@@ -132,6 +132,12 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |given| given.parse().expect("a number"))
 }
 
+/// Scopes whose name contains `SNIPER_TEST_SCOPE`.
+fn chosen_scopes() -> impl Iterator<Item = (&'static str, Scope)> {
+    let chosen = std::env::var("SNIPER_TEST_SCOPE").unwrap_or_default();
+    scopes().into_iter().filter(move |(name, _)| name.contains(&chosen))
+}
+
 fn checker(scope: Scope) -> CheckerBuilder<Scope> {
     scope.checker().threads(2).finish_when(HasDiscoveries::AnyFailures)
 }
@@ -145,7 +151,7 @@ fn assert_safe(name: &str, checker: &impl Checker<Scope>) {
 #[test]
 fn every_state_that_is_reached_by_breadth_is_safe() {
     let (depth, most) = (setting("SNIPER_TEST_DEPTH", 5), setting("SNIPER_TEST_STATES", 100_000));
-    for (name, scope) in scopes() {
+    for (name, scope) in chosen_scopes() {
         let start = Instant::now();
         let checker = checker(scope).target_max_depth(depth).target_state_count(most);
         let checker = checker.spawn_bfs().join();
@@ -159,7 +165,7 @@ fn every_state_that_is_reached_by_breadth_is_safe() {
 #[test]
 fn every_state_of_random_walks_is_safe() {
     let least = setting("SNIPER_TEST_STATES", 400);
-    for (name, scope) in scopes() {
+    for (name, scope) in chosen_scopes() {
         let start = Instant::now();
         let checker = checker(scope).target_state_count(least);
         let checker = checker.spawn_simulation(7, RareFaults).join();
