@@ -382,10 +382,7 @@ impl LedgerState {
             LedgerEvent::Halted(reason) => self.halt(reason, at),
             LedgerEvent::Resumed { by: _ } => self.on_resumed(),
             LedgerEvent::Paused { until } => self.paused_until = self.paused_until.max(until),
-            LedgerEvent::NewBudget { by: _ } => {
-                self.budget_from = self.next_sequence();
-                self.spent = Amount::ZERO;
-            }
+            LedgerEvent::NewBudget { by: _ } => self.start_budget(),
             LedgerEvent::Balance { coins, as_of } => {
                 let drop = self.account.read(BalanceReading { coins, as_of, at });
                 if let Some(drop) = drop.filter(|_drop| !self.sharing.is_account_shared) {
@@ -416,6 +413,11 @@ impl LedgerState {
             LedgerEvent::AccountShared { is_shared } => self.sharing.is_account_shared = is_shared,
         }
         Ok(())
+    }
+
+    fn start_budget(&mut self) {
+        self.budget_from = self.next_sequence();
+        self.spent = Amount::ZERO;
     }
 
     pub(super) fn add(&mut self, intent: Intent) -> Result<(), InvalidTransition> {
