@@ -150,7 +150,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         backfill: BackfillSender,
         options: SessionStart,
     ) -> Result<Self, AppError> {
-        let config = &feed.config;
+        let (config, started) = (&feed.config, Instant::now());
         check_supported::<M>(config)?;
         let (alarm, near_misses) = (options.alarm.clone(), options.near_misses);
         let (has_dashboard, group) = (options.dashboard, options.shared_group.clone());
@@ -162,7 +162,6 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let mut ledger = open_ledger(config, options)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
         let (first_order, earlier) = (ledger.next_sequence(), ledger.totals_since(Sequence(0)));
-        let started = Instant::now();
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let is_live = config.mode == Mode::Live;
         let refresh_requests = Arc::new(RefreshRequests::new(own_ids));

@@ -18,7 +18,7 @@ use crate::{
 /// may have a few items only.
 const NAMES_MIN: usize = 1_000;
 
-/// Base names of all items, as [`ItemName`](crate::domain::item_name::ItemName) returns them, with the
+/// Base names of all items, as [`ItemName`] returns them, with the
 /// variants of each.
 #[derive(Clone, Debug)]
 pub struct KnownNames {

@@ -138,7 +138,7 @@ impl PriceStore {
     ///
     /// Returns the error of the failed write.
     pub fn save_attempt(&self, source: &PriceSource, attempt: SourceAttempt) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+        make_directory(&self.folder)?;
         let mut file = NamedTempFile::new_in(&self.folder)?;
         let retry_at = attempt.retry_at.map(|at| at.0);
         serde_json::to_writer(&mut file, &(origin(source), attempt.at.0, retry_at))?;
