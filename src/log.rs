@@ -57,12 +57,15 @@ use crate::{
 /// Set while a line of progress is on the terminal.
 static CLEARS_LINE: AtomicBool = AtomicBool::new(false);
 
+/// Set if the log goes to a terminal.
+static IS_ON_TERMINAL: AtomicBool = AtomicBool::new(false);
+
 /// Returns to the start of a terminal's line and empties it.
 const CLEAR_LINE: &[u8] = b"\r\x1b[2K";
 
-/// Empties the line of the terminal before each output, because it shows progress.
+/// Empties the line of the terminal before each line of the log, because it shows progress.
 pub fn clear_line_before_output(is_shown: bool) {
-    CLEARS_LINE.store(is_shown, Ordering::Relaxed);
+    CLEARS_LINE.store(is_shown && IS_ON_TERMINAL.load(Ordering::Relaxed), Ordering::Relaxed);
 }
 
 /// Capacity of the buffer in bytes, about 15,000 lines.
@@ -135,6 +138,7 @@ pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogErr
         OutputStream::Stdout => spawn_with_reader(io::stdout(), poll_reader)?,
         OutputStream::Stderr => spawn_with_reader(io::stderr(), poll_reader)?,
     };
+    IS_ON_TERMINAL.store(destination.is_terminal(), Ordering::Relaxed);
     let is_local = destination.is_terminal() && !clock::shows_utc();
     let look = LineFormat { has_colors: destination.has_colors(), is_local };
     let subscriber = subscriber(filter, lines, look);

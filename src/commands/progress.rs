@@ -74,11 +74,10 @@ impl Progress {
             return Self::default();
         }
         let bar = bar(text, count);
-        let is_same_terminal = io::stdout().is_terminal();
         let is_done = Arc::new(AtomicBool::new(false));
         let (done, (end, ended)) = (Arc::clone(&is_done), sync_channel(1));
         let draw = move || {
-            log::clear_line_before_output(is_same_terminal);
+            log::clear_line_before_output(true);
             while !done.load(Ordering::Acquire) {
                 bar.set_position(read());
                 bar.tick();

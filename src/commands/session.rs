@@ -156,10 +156,10 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let (has_dashboard, group) = (options.dashboard, options.shared_group.clone());
         let tls = Tls::from_config(config).map_err(|error| AppError::start("TLS", error))?;
         // First, because its drop reports a start that fails.
-        let alerts = AlertService::start(config, &feed.metrics, &tls)
+        let mut alerts = AlertService::start(config, &feed.metrics, &tls)
             .map_err(|error| AppError::start("the alerts", error))?;
         // Without a ledger no connection to the market may be opened.
-        let mut ledger = open_ledger(config, options)?;
+        let mut ledger = open_ledger(config, options, &mut alerts)?;
         let own_ids = own_order_ids::<M>(&mut ledger);
         let (first_order, earlier) = (ledger.next_sequence(), ledger.totals_since(Sequence(0)));
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
@@ -592,7 +592,11 @@ impl SessionStart {
 
 /// Opens the ledger: in memory for a dry run, on disk for a live run. A live run without a ledger
 /// on disk is an error.
-fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppError> {
+fn open_ledger(
+    config: &Config,
+    options: SessionStart,
+    alerts: &mut AlertService,
+) -> Result<Ledger, AppError> {
     let (budget, entries) = (config.budget.clone(), &*config.whitelist);
     if config.mode == Mode::Dry {
         return Ok(Ledger::in_memory(budget, entries, false));
@@ -600,7 +604,11 @@ fn open_ledger(config: &Config, options: SessionStart) -> Result<Ledger, AppErro
     let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
     let SessionStart { new_ledger, alarm, .. } = options;
     let live = LiveOpen { state_dir: config.state_dir.clone(), new_ledger, alarm };
-    Ok(Ledger::open_live(&place, &live, budget, entries, clock::now())?)
+    let opened = Ledger::open_live(&place, &live, budget, entries, clock::now());
+    if let Err(LedgerError::Locked { .. } | LedgerError::AccountInUse { .. }) = opened {
+        alerts.discard();
+    }
+    Ok(opened?)
 }
 
 /// Returns the own ids of the orders, on a market that accepts them.

@@ -227,7 +227,7 @@ pub(super) fn stopped_status(reader: &mut LedgerReader, now: UnixMs) -> LedgerSt
         let order = halt.reason.listing().and_then(|id| reader.state().intent(&id));
         // Without its item, the reason has the id.
         let item = order.and_then(|order| reader.item(order.sequence).ok().flatten());
-        shown.reason = halt.reason.with_item(item.as_ref().map(|item| item.name.as_str()));
+        shown.reason = halt.with_item(item.as_ref().map(|item| item.name.as_str()));
     }
     status.last_run = Some(reader.last_run(now));
     if status.buying == "not reconciled" {

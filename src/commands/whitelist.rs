@@ -201,7 +201,10 @@ impl Import<'_> {
     ) -> (Vec<String>, Vec<String>) {
         let file = self.merged_file();
         let name = file.map_or_else(|| "whitelist".to_owned(), |file| file.display().to_string());
-        let whitelist = WhitelistText { name: &name, text, is_whole: file.is_none() };
+        // Any other file replaces the whole whitelist.
+        let own = self.loaded.files.get(1).map(|(file, _checksum)| file);
+        let is_own = file.zip(own).is_some_and(|(file, own)| is_same_file(file, own));
+        let whitelist = WhitelistText { name: &name, text, is_whole: !is_own };
         let all = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
         match Config::load_with_whitelist(&self.context.sources(false), whitelist) {
             Err(errors) => (all(errors.list()), Vec::new()),
@@ -237,6 +240,14 @@ impl Import<'_> {
         }
         unknown
     }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    one == other
+        || fs::canonicalize(one)
+            .ok()
+            .zip(fs::canonicalize(other).ok())
+            .is_some_and(|(one, other)| one == other)
 }
 
 /// Reads a JSON whitelist: a list of entries, or an object with such a list.

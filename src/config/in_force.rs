@@ -55,13 +55,7 @@ pub fn values(config: &Config) -> Vec<SettingValue> {
         config.whitelist.iter().filter_map(WhitelistEntry::group_name).collect();
     let channels = config.alerts.channels.iter().map(|channel| channel.target.kind().name());
     let sections = [
-        (
-            "",
-            vec![
-                ("market", config.market.name().to_owned()),
-                ("mode", config.mode.name().to_owned()),
-            ],
-        ),
+        ("", vec![("market", config.market.name().to_owned())]),
         ("budget", budget(config)),
         ("orders", vec![("max_wait_ms", ms(config.orders.max_wait))]),
         ("feed", feed(config)),

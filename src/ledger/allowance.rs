@@ -237,8 +237,7 @@ impl LedgerState {
     pub(super) fn shared_spent(&self) -> Amount {
         let newest_first = self.intents.iter().rev();
         let since = newest_first.take_while(|intent| self.sharing.from <= intent.sequence);
-        let counting = since.filter(|intent| intent.state.counts());
-        counting.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price))
+        since.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.counted()))
     }
 
     /// Checks an order against the slices of a shared budget.

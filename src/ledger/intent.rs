@@ -90,15 +90,22 @@ pub struct Halt {
     pub count: u32,
 }
 
-impl fmt::Display for Halt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)?;
+impl Halt {
+    /// Describes the halt with the untrusted name of its item, if it is known.
+    pub fn with_item(&self, name: Option<&str>) -> String {
+        let text = self.reason.with_item(name);
         match self.reason {
             HaltReason::UnexpectedPurchase { .. } if 1 < self.count => {
-                write!(f, " and {} more, which are in the log", self.count.saturating_sub(1))
+                format!("{text} and {} more, which are in the log", self.count.saturating_sub(1))
             }
-            _ => Ok(()),
+            _ => text,
         }
+    }
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.with_item(None))
     }
 }
 

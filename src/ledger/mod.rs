@@ -296,7 +296,16 @@ impl Ledger {
         now: UnixMs,
     ) -> Result<Effects, InvalidTransition> {
         abort_point("answered");
-        let sequence = sequence_of(self.state.order(key))?;
+        let order = self.state.order(key);
+        let sequence = sequence_of(order)?;
+        // A late success of a returned order is nothing new. Earlier versions recorded it, so a replay
+        // accepts it.
+        if let Outcome::Bought { .. } = outcome
+            && let Some(from) =
+                order.map(|order| order.state).filter(|&from| from == OrderState::Returned)
+        {
+            return Err(InvalidTransition::NoSuchStep { sequence, from, to: OrderState::Bought });
+        }
         let effects = self.record(now, LedgerEvent::Answered { sequence, answer: outcome.into() });
         abort_point("answered-recorded");
         self.state.reserve_capacity();
@@ -334,10 +343,10 @@ impl Ledger {
         now: UnixMs,
     ) -> Effects {
         let mut effects = Effects::default();
+        reading.trades.iter().for_each(|trade| self.state.note_commission(trade));
         if let Some(coins) = balance {
             effects.merge(self.set_balance(coins, reading.started, now));
         }
-        reading.trades.iter().for_each(|trade| self.state.note_commission(trade));
         for event in self.state.reconcile_trades(reading) {
             effects.merge(self.record_infallible(now, event));
         }

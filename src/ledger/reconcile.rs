@@ -195,7 +195,10 @@ impl LedgerState {
     /// Returns the refunds that the last balance shows, oldest order first, as far as they are
     /// covered in full. Prices must be confirmed before.
     pub fn refund_events(&self) -> Vec<LedgerEvent> {
-        let Some(reading) = self.account.last_reading() else { return Vec::new() };
+        // After a start, the commissions are unknown until the account was read completely.
+        let Some(reading) = self.account.last_reading().filter(|_| self.reconciled) else {
+            return Vec::new();
+        };
         let (evidence, by) = (Evidence::Returned, EvidenceSource::Marketplace);
         let mut events = Vec::new();
         let mut account = self.account.clone();
@@ -411,7 +414,7 @@ impl LedgerState {
             _ => Some(evidence) != same,
         };
         let by = EvidenceSource::Marketplace;
-        let shown = self.shown_at.get(&sequence).map(|shown| shown.minus(SETTLE));
+        let shown = self.shown_at.get(&sequence).map(|shown| shown.minus(self.listed_within));
         let since = shown.filter(|_shown| evidence == Evidence::Returning).unwrap_or_default();
         if is_new {
             return Some(LedgerEvent::Proved { sequence, evidence, paid: trade.price, by, since });

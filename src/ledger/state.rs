@@ -240,6 +240,11 @@ impl LedgerState {
         (self.loss.count > 0).then(|| self.loss.since.plus(self.listed_within))
     }
 
+    /// Returns `true` if ordering is halted because of this purchase.
+    pub fn is_unexpected(&self, id: &TradeId) -> bool {
+        self.unexpected.contains(id)
+    }
+
     /// Returns every intent, ordered by number.
     pub fn intents(&self) -> &[Intent] {
         &self.intents

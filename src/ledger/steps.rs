@@ -111,13 +111,13 @@ impl LedgerState {
             let others = self.spent.saturating_sub(before.counted());
             self.spent = others.saturating_add(after.counted());
         }
+        self.sharing.subtract(sequence, before.counted());
+        self.sharing.add(sequence, after.counted());
         if before.state.counts() {
             self.entries.subtract(before.entry, before.price);
-            self.sharing.subtract(sequence, before.price);
         }
         if after.state.counts() {
             self.entries.add(after.entry, after.price);
-            self.sharing.add(sequence, after.price);
         }
         if after.state.counts() || Amount::ZERO < after.kept {
             self.hour.restore(sequence, after.counted());
@@ -174,9 +174,8 @@ impl LedgerState {
         match answer {
             RecordedAnswer::Bought(paid) => {
                 // A response may be late. For an order that counts as not bought it is evidence to
-                // the contrary; for a returned one it is nothing new.
-                let is_new =
-                    from.is_in_flight() || from == OrderState::Unknown || from.permits_reorder();
+                // the contrary.
+                let is_new = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
                 if !is_new {
                     return Err(invalid(OrderState::Bought));
                 }

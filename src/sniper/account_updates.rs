@@ -253,7 +253,12 @@ impl<B: OrderSender> Engine<B> {
     /// Halts ordering unless it is halted for the same reason already.
     fn halt_once(&mut self, reason: HaltReason, now: Now) {
         let halts = self.ledger.snapshot(now.wall).halts;
-        if !halts.iter().any(|halt| halt.reason == reason) {
+        // Of several unexpected purchases, a halt names the last one.
+        let is_known = match reason {
+            HaltReason::UnexpectedPurchase { id } => self.ledger.state().is_unexpected(&id),
+            _ => false,
+        };
+        if !is_known && !halts.iter().any(|halt| halt.reason == reason) {
             self.update_ledger(|ledger| Ok(ledger.halt(reason, now.wall)));
         }
     }

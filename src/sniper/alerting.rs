@@ -137,14 +137,18 @@ impl<B: OrderSender> Engine<B> {
 
     /// Describes the reason of a halt with its item.
     pub fn describe_halt(&self, reason: &HaltReason) -> String {
-        reason.with_item(reason.listing().and_then(|id| self.item_name(&id)))
+        reason.with_item(self.halted_item(reason))
+    }
+
+    fn halted_item(&self, reason: &HaltReason) -> Option<&str> {
+        reason.listing().and_then(|id| self.item_name(&id))
     }
 
     /// Names the items of the halts in a status.
     pub(super) fn name_halts(&mut self, status: &mut LedgerStatus, now: UnixMs) {
         let halts = self.ledger.snapshot(now).halts;
         for (shown, halt) in status.halts.iter_mut().zip(halts) {
-            shown.reason = self.describe_halt(&halt.reason);
+            shown.reason = halt.with_item(self.halted_item(&halt.reason));
         }
     }
 
@@ -254,9 +258,9 @@ impl<B: OrderSender> Engine<B> {
         if halts.is_empty() && !alerting.halts.is_empty() {
             alerting.sender.emit(now, || AlertEvent::Resumed);
         }
-        for Halt { at, reason, .. } in halts {
+        for halt @ Halt { at, reason, .. } in halts {
             if !alerting.halts.contains(reason) {
-                let text = || self.describe_halt(reason);
+                let text = || halt.with_item(self.halted_item(reason));
                 let event = || AlertEvent::Halted { since: *at, reason: *reason, text: text() };
                 alerting.sender.emit(now, event);
             }

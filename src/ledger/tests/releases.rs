@@ -6,7 +6,10 @@ use super::{
     proofs::{own_trade, reading, two_bought},
     *,
 };
-use crate::{domain::trade::TradeStatus, ledger::event::Release};
+use crate::{
+    domain::trade::TradeStatus,
+    ledger::event::{RecordedAnswer, Release},
+};
 
 /// A ledger with a balance of 100 coins.
 fn with_balance() -> Ledger {
@@ -200,6 +203,9 @@ fn the_refund_of_an_order_that_the_operator_declared_returned_releases_no_other(
 #[test]
 fn the_commission_of_a_returned_order_stays_spent() {
     let mut ledger = two_bought();
+    ledger.state.sharing.from = Sequence(0);
+    ledger.state.sharing.spent = ledger.state.shared_spent();
+    let shares = |ledger: &Ledger| ledger.state().shared_spent();
     let commission = Some(coins(1));
     let returned = OwnTrade { commission, ..own_trade(1, TradeStatus::Cancelled) };
     let list = [returned, own_trade(2, TradeStatus::Joined)];
@@ -214,6 +220,7 @@ fn the_commission_of_a_returned_order_stays_spent() {
         assert_eq!(state_of(&ledger, 1), state, "balance {balance}");
         let snapshot = ledger.snapshot(after(second));
         assert_eq!((snapshot.spent, snapshot.spent_in_hour), (coins(spent), coins(spent)));
+        assert_eq!(shares(&ledger), coins(spent));
         ledger.state().check().unwrap();
     }
     // The other order returns in full.
@@ -227,6 +234,25 @@ fn the_commission_of_a_returned_order_stays_spent() {
     assert_eq!((snapshot.spent, snapshot.halts.len()), (coins(1), 0));
     let totals = ledger.totals_since(Sequence(1));
     assert_eq!((totals.spent, totals.returned_coins), (coins(1), coins(19)));
+}
+
+/// A start reads the balance before the list, which has the commission.
+#[test]
+fn no_refund_counts_before_the_first_complete_reading_of_a_start() {
+    let mut ledger = two_bought();
+    let commission = Some(coins(1));
+    let returned = |n| OwnTrade { commission, ..own_trade(n, TradeStatus::Cancelled) };
+    let list = [returned(1), returned(2)];
+    let _effects = ledger.reconcile(&reading(&list, 70), Some(coins(80)), after(70));
+    ledger.state.reconciled = false;
+    ledger.state.commissions.clear();
+    let _effects = ledger.set_balance(coins(98), after(130), after(130));
+    assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returning; 2]);
+    for second in [131, 190] {
+        let _effects = ledger.reconcile(&reading(&list, second), Some(coins(98)), after(second));
+    }
+    assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returned; 2]);
+    assert_eq!(ledger.snapshot(after(190)).spent, coins(2));
 }
 
 #[test]
@@ -603,6 +629,11 @@ fn a_late_success_of_a_returned_order_is_nothing_new() {
     assert_eq!(state_of(&ledger, 1), OrderState::Returned);
     assert!(ledger.settle(&key(1), &BOUGHT, after(72)).is_err());
     assert_eq!(ledger.snapshot(after(72)).halts, []);
+    // Earlier versions recorded it.
+    let answer = RecordedAnswer::Bought(None);
+    let recorded = LedgerEvent::Answered { sequence: Sequence(1), answer };
+    ledger.state.apply(after(72), &recorded).unwrap();
+    assert_eq!(state_of(&ledger, 1), OrderState::Bought);
 }
 
 /// The market lists a purchase from before the ledger, whose listing was offered again.
