@@ -70,7 +70,7 @@ impl AnySimulator {
         with_server!(self, server => server.stats())
     }
 
-    /// Returns what was sold to whom at what price and under which own id, as text; `None` on a market
+    /// Returns the sales with buyer, price and own id, as text; `None` on a market
     /// without own order ids.
     pub fn books(&self) -> Option<String> {
         match self {

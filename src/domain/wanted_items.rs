@@ -113,7 +113,7 @@ impl WantedItems {
         }
     }
 
-    /// Returns `false` if no entry is about the item of a market name, whatever its conditions and
+    /// Returns `false` if no entry is about the item of a market name, with any conditions and
     /// prices. Without entries every listing is shown to the user, so all are named.
     #[inline]
     pub fn names(&self, market_name: &str) -> bool {

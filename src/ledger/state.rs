@@ -297,11 +297,6 @@ impl LedgerState {
         self.frozen_at.map_or(now, |frozen| frozen.min(now))
     }
 
-    /// Returns `true` if `max_in_flight` allows one more order.
-    pub const fn has_in_flight_capacity(&self) -> bool {
-        self.in_flight < self.budget.max_in_flight
-    }
-
     /// Grows the collections in advance. Call it outside of the order path.
     pub fn reserve_capacity(&mut self) {
         let key = |number: usize| TradeId::new(&number.to_string());
@@ -680,6 +675,11 @@ impl LedgerState {
         let since = since.take_while(|intent| reading.as_of <= intent.reserved_at);
         let spent = since.filter(|intent| intent.state.counts());
         Some(spent.fold(reading.coins, |left, intent| left.saturating_sub(intent.price)))
+    }
+
+    /// Returns the reasons for which ordering is halted, oldest first.
+    pub fn halts(&self) -> &[Halt] {
+        &self.halts
     }
 
     /// Summarizes the ledger at `now`.

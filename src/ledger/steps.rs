@@ -339,7 +339,7 @@ impl LedgerState {
         self.add(Intent {
             sequence,
             id,
-            // Never bought again, whatever its price.
+            // Never bought again, at any price.
             keyed_by: KeyedBy::Id,
             previous: None,
             approved: price,

@@ -73,7 +73,7 @@ pub enum Scan {
     /// to the sink, and there is no other event of a wanted item, so the message can be read after
     /// other messages that arrived with it.
     CanWait,
-    /// The message is one event about a listing that no entry names, whatever its price. It is counted
+    /// The message is one event about a listing that no entry names, at any price. It is counted
     /// and need not be read.
     Unnamed(UnnamedEvent),
 }

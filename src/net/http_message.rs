@@ -142,7 +142,7 @@ impl HttpResponse {
     }
 
     /// Classifies a web page in place of an answer of the API. A body that begins like HTML is
-    /// HTML, whatever `Content-Type` states.
+    /// HTML, with any `Content-Type`.
     pub fn page(&self) -> Option<WebPage> {
         let html = self.head.html || self.body.trim_ascii_start().first() == Some(&b'<');
         ResponseHead { html, ..self.head }.page()

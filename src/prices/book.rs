@@ -389,7 +389,7 @@ impl PriceBook {
         Some(chosen.filter(is_enough)?.ceiling(rule.max_percent))
     }
 
-    /// Returns the offer of a reference, whatever its age, with its source.
+    /// Returns the offer of a reference of any age, with its source.
     fn offer(
         &self,
         reference: &PriceReference,

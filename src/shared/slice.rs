@@ -52,7 +52,7 @@ struct SliceCeiling {
 pub(super) struct DemandContext {
     /// Revision of the permission that the ledger obeyed when the usage was read.
     pub(super) in_force: u64,
-    /// The group has given out more than its limit: whatever is not used is given back.
+    /// The group has given out more than its limit: what is not used is given back.
     pub(super) is_over: bool,
     pub(super) rules: ProtocolRules,
 }

@@ -6,7 +6,7 @@
 //!    confirmed and four fifths of a term later.
 //! 2. It takes over only after a whole term of uninterrupted contact in which it saw no renewal, or at
 //!    once after a resignation that it saw in such a contact. So the terms of two members do not
-//!    overlap, whatever the clock of the database says, and even if the database lost its last commits.
+//!    overlap, regardless of the clock of the database, and even if the database lost its last commits.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::exchange::{MemberName, Role, RoleRequest};

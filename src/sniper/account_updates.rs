@@ -252,13 +252,13 @@ impl<B: OrderSender> Engine<B> {
 
     /// Halts ordering unless it is halted for the same reason already.
     fn halt_once(&mut self, reason: HaltReason, now: Now) {
-        let halts = self.ledger.snapshot(now.wall).halts;
         // Of several unexpected purchases, a halt names the last one.
         let is_known = match reason {
             HaltReason::UnexpectedPurchase { id } => self.ledger.state().is_unexpected(&id),
             _ => false,
         };
-        if !is_known && !halts.iter().any(|halt| halt.reason == reason) {
+        let mut halts = self.ledger.state().halts().iter();
+        if !is_known && !halts.any(|halt| halt.reason == reason) {
             self.update_ledger(|ledger| Ok(ledger.halt(reason, now.wall)));
         }
     }
@@ -333,7 +333,7 @@ impl<B: OrderSender> Engine<B> {
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
         if let ControlReply::Done(status) = &mut reply {
-            self.name_halts(status, now);
+            self.name_halts(status);
             status.feed = Some(feed);
             status.running_ms = running.map(millis);
             status.prices = self.price_status(now);

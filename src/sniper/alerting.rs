@@ -145,8 +145,8 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Names the items of the halts in a status.
-    pub(super) fn name_halts(&mut self, status: &mut LedgerStatus, now: UnixMs) {
-        let halts = self.ledger.snapshot(now).halts;
+    pub(super) fn name_halts(&self, status: &mut LedgerStatus) {
+        let halts = self.ledger.state().halts();
         for (shown, halt) in status.halts.iter_mut().zip(halts) {
             shown.reason = halt.with_item(self.halted_item(&halt.reason));
         }

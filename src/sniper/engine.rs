@@ -66,8 +66,10 @@ use crate::{
 pub const SEEN_MAX: usize = 65_536;
 /// Maximum number of listings held until they open.
 pub const HELD_MAX: usize = 4_096;
-/// Maximum number of orders whose items are kept for later changes of their state.
-pub const ORDERED_MAX: usize = 4_096;
+/// Maximum number of orders of unknown outcome whose items are kept for the summary.
+pub const UNRESOLVED_MAX: usize = 4_096;
+/// Maximum number of item names kept for look-ups and later log lines.
+pub const NAMES_MAX: usize = 16_384;
 /// Maximum number of listings that wait until they can be ordered.
 pub const QUEUED_MAX: usize = 256;
 /// Maximum length of a response body that the ledger keeps for the operator, in bytes.
@@ -156,8 +158,9 @@ pub struct Engine<B> {
     /// Item names of this session's orders and of recent ones before it, for look-ups and later log
     /// lines.
     pub(super) names: HashMap<TradeId, String>,
-    /// Items of this session's orders with a final response, for later changes of their state.
-    pub(super) ordered: HashMap<TradeId, BoughtItem>,
+    /// Items of this session's orders that had a response but are of unknown outcome, for the summary
+    /// once they turn out to be bought.
+    pub(super) unresolved: HashMap<TradeId, BoughtItem>,
     pub(super) seen: SetAssocCache<()>,
     /// Earliest time of the next cache warming; `None` for at once.
     pub(super) next_cache_warming: Option<Instant>,
@@ -221,7 +224,7 @@ impl<B: OrderSender> Engine<B> {
             pending: HashMap::with_capacity(64),
             unrecorded: Vec::with_capacity(64),
             names,
-            ordered: HashMap::new(),
+            unresolved: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, ()),
             next_cache_warming: None,
             needs_cache_warming: false,
@@ -597,14 +600,11 @@ impl<B: OrderSender> Engine<B> {
                 trade_log::effects(&effects, |reason| self.describe_halt(reason));
                 self.has_unknown_changed |= !effects.changes.is_empty();
                 for change in &effects.changes {
-                    let ordered = self.ordered.get(&change.id);
-                    // An order without its final response is added with that response.
-                    if let Some(item) = ordered
-                        && change.from == OrderState::Unknown
+                    if change.from == OrderState::Unknown
+                        && let Some(item) = self.unresolved.remove(&change.id)
                         && change.to.is_charged()
-                        && self.pending.keys().all(|key| key.id != change.id)
                     {
-                        self.stats.add_purchase(BoughtItem { price: change.price, ..item.clone() });
+                        self.stats.add_purchase(BoughtItem { price: change.price, ..item });
                     }
                     self.stats.record_change(change);
                     self.activity.record_change(change);
@@ -691,12 +691,15 @@ impl<B: OrderSender> Engine<B> {
             Outcome::Bought { price, .. } => price.or(charged).or(Some(item.price)),
             _ => charged,
         };
-        if let Some(price) = price {
-            self.stats.add_purchase(BoughtItem { price, ..item.clone() });
-        }
-        if self.ordered.len() < ORDERED_MAX {
+        if self.names.len() < NAMES_MAX {
             self.names.insert(item.id, item.market_name.clone());
-            self.ordered.insert(item.id, item);
+        }
+        if let Some(price) = price {
+            self.stats.add_purchase(BoughtItem { price, ..item });
+        } else if matches!(report.outcome, Outcome::Unknown(_))
+            && self.unresolved.len() < UNRESOLVED_MAX
+        {
+            self.unresolved.insert(item.id, item);
         }
     }
 

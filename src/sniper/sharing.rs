@@ -8,7 +8,7 @@
 //!
 //! The active bot before this one may have ordered any listing that was created before its role
 //! ended. So no listing is ordered that was created before the takeover or, without a time of
-//! creation, that arrived before it at whatever price, nor one whose order the other bot has reported.
+//! creation, that arrived before it at any price, nor one whose order the other bot has reported.
 //! Nothing is ordered until the account was read again; until it was read [`SPENDING_SETTLES`] after
 //! the takeover, the account's purchases and its balance may still change by orders of the other bot.
 

@@ -166,7 +166,7 @@ impl<B: OrderSender> Engine<B> {
         let mode = if is_live { status::LIVE } else { status::DRY };
         let mut status =
             LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
-        self.name_halts(&mut status, now.wall);
+        self.name_halts(&mut status);
         status.feed = Some(feed);
         status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
         status.shared = self.shared_status();

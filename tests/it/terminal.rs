@@ -229,7 +229,7 @@ fn capture_replay_and_export_show_progress_while_their_output_goes_elsewhere() {
     fs::write(directory.path().join("sniper.toml"), settings).unwrap();
     let dotenv = market.environment().into_iter().map(|(name, value)| format!("{name}={value}\n"));
     fs::write(directory.path().join(".env"), dotenv.collect::<String>()).unwrap();
-    // Starts a command with a terminal as its standard error, and a pipe that nobody reads.
+    // Starts a command with a terminal as its standard error, and a pipe without a reader.
     let start = |args: &[&str]| {
         let (controller, program) = terminal();
         let (reader, writer) = std::io::pipe().unwrap();

@@ -250,7 +250,7 @@ impl Server {
 
     fn spawn(&mut self) {
         let mut command = Command::new("sh");
-        // The input ends with this process, in whatever way that ends.
+        // The input ends with this process, however it ends.
         command.args([
             "-c",
             "\"$@\" & server=$!; cat > /dev/null; kill -INT $server; wait $server",

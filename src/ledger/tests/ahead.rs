@@ -32,7 +32,7 @@ fn the_orders_ahead_follow_the_rate_and_the_sync_time() {
 }
 
 proptest! {
-    /// Whatever the rate, no more is made durable than the limits allow, and at least as much as the
+    /// At any rate, no more is made durable than the limits allow, and at least as much as the
     /// next order needs.
     #[test]
     fn the_orders_ahead_never_exceed_a_limit(

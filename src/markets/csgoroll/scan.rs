@@ -173,7 +173,7 @@ fn scan_batch<'a>(
     Scan::CanWait
 }
 
-/// Returns `true` if the id occurs once as a string, whatever its spelling. Another listing with the
+/// Returns `true` if the id occurs once as a string, in any spelling. Another listing with the
 /// same id would be a conflict, which the full reader finds.
 fn is_alone(id: &TradeId, batch: &[u8]) -> bool {
     let Some(start) = common_start(id) else { return false };

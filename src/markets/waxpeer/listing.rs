@@ -372,7 +372,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the values are, the listing has defects unless a strict reader accepts it, too.
+        /// For all values, the listing has defects unless a strict reader accepts it, too.
         #[test]
         fn no_listing_with_other_values_is_buyable(
             key in prop::sample::select(vec!["item_id", "name", "price", "game", "float", "phase"]),

@@ -265,7 +265,7 @@ fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
     let mut backup = database.clone();
     let late_ms = now_ms + 2 * SILENT_MS;
     meet(&mut other, &mut database, &first, late_ms);
-    // `a` runs, but is cut off, and nobody knows what it has used since the backup.
+    // `a` runs, but is cut off, and it is not known what it has used since the backup.
     let mark = |backup: &mut GroupDatabase, other: &mut Member, at_ms| {
         let report = report(other, 0, 0);
         let exchange = other.next(&report, at_ms).unwrap();

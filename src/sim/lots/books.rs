@@ -1,4 +1,4 @@
-//! Books of a market that knows the buyer's own order ids: what was sold to whom, at what price, and
+//! Books of a market that knows the buyer's own order ids: each sale with its buyer, its price, and
 //! under which own id. Pure.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};

@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! 1. At most one purchase is booked under an own id, whatever the orders.
+//! 1. At most one purchase is booked under an own id, for any orders.
 //! 2. A lot is sold at most once, at its price at that moment, which is never above the limit.
 //! 3. The balance is the initial balance minus the purchases plus the refunds, and never negative.
 

@@ -237,7 +237,7 @@ impl<W: LotWire> LotServer<W> {
         })
     }
 
-    /// Returns a copy of the books: what was sold to whom, at what price and under which own id.
+    /// Returns a copy of the books: each sale with its buyer, its price and under which own id.
     pub fn books(&self) -> SalesBooks {
         self.shared.with(|state, now, events| {
             state.market.advance(now, events);

@@ -112,7 +112,7 @@ fn a_new_match_goes_before_queued_ones_only_with_a_greater_margin() {
     assert_eq!(session.sent(), ["a", "e", "b", "d", "c"]);
 }
 
-/// The reference allows 16 coins, whatever the cap of the entry.
+/// The reference allows 16 coins, with any cap of the entry.
 #[test]
 fn the_margin_of_a_percent_rule_is_that_below_the_share_of_the_reference() {
     let case = WhitelistEntry {
@@ -344,7 +344,7 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
 }
 
 proptest! {
-    /// Whatever delays the orders: each match is ordered once or counted with a reason, no more orders
+    /// For any delay of the orders, each match is ordered once or counted with a reason, no more orders
     /// are in flight than allowed, and nothing waits longer than the maximum.
     #[test]
     fn every_match_is_ordered_once_or_counted(

@@ -351,7 +351,7 @@ fn a_standby_takes_over_within_the_term_and_orders_no_listing_a_second_time() {
         let orders_between = orders();
         while takeovers(&bots[standby]) == before {
             assert!(began.elapsed() < Duration::from_secs(30), "{}", bots[standby].log());
-            assert_eq!(orders(), orders_between, "nobody is active");
+            assert_eq!(orders(), orders_between, "no member is active");
             std::thread::park_timeout(Duration::from_millis(20));
         }
         slowest = slowest.max(began.elapsed());
