@@ -60,8 +60,15 @@ impl MarketRow {
         let MarketSettings { title, unit, needs_trade_url, feed_needs_credential, .. } =
             self.market.settings();
         let orders_per_minute_max = self.market.settings().orders_per_minute_max;
-        let Capabilities { has_markup, has_float, keyed_by, own_order_ids, environment, .. } =
-            self.capabilities;
+        let Capabilities {
+            has_markup,
+            has_float,
+            has_rarity,
+            keyed_by,
+            own_order_ids,
+            environment,
+            ..
+        } = self.capabilities;
         let Capabilities { has_price_limit, has_purchases, has_open_listings, .. } =
             self.capabilities;
         let Capabilities { listings_lag, reads, .. } = self.capabilities;
@@ -75,6 +82,7 @@ impl MarketRow {
             "needs_trade_url": needs_trade_url,
             "markup": has_markup,
             "float": has_float,
+            "rarity": has_rarity,
             "price_changes_under_one_id": keyed_by == KeyedBy::IdAndPrice,
             "own_order_ids": own_order_ids.is_some(),
             "absent_after_s": own_order_ids.map(|support| support.visible_within.as_secs()),
@@ -94,9 +102,10 @@ impl MarketRow {
         let settings = self.market.settings();
         let markup = (!self.capabilities.has_markup).then_some("max_markup_percent");
         let float = (!self.capabilities.has_float).then_some("float_min and float_max");
+        let rarity = (!self.capabilities.has_rarity).then_some("rarity");
         let coin = (!settings.is_priced_in_coins).then_some("coin_usd");
         let feed = settings.feed_keys_without_effect.iter().copied();
-        markup.into_iter().chain(float).chain(coin).chain(feed).collect()
+        markup.into_iter().chain(float).chain(rarity).chain(coin).chain(feed).collect()
     }
 
     /// Returns the lines about the price limit, the lists and the limits of requests.

@@ -21,6 +21,7 @@ use crate::{
     ledger::{
         OrderState,
         entries::EntryUsage,
+        price_status::PriceStatus,
         status::{FeedStatus, LedgerStatus, LimitStatus, SharedStatus},
     },
     sniper::{
@@ -154,6 +155,15 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
         let (read, cause) = (Html(&failing.read), Html(&failing.cause));
         writeln!(out, "<p class=\"warn\">Account read failing: {read}, {cause}.</p>")?;
         writeln!(out, "<p>What to do: {}.</p>", Html(&failing.remedy))?;
+    }
+    let prices = PriceStatus::all(&view.prices, view.whitelist.entries(), view.at);
+    for stale in prices.iter().filter(|source| source.stale && 0 < source.entries) {
+        writeln!(out, "<p class=\"warn\">Prices: {}.</p>", Html(stale))?;
+    }
+    if status.settings_changed {
+        let text = "The settings on disk were changed and are not in force. Apply them with: \
+                    sniper reload";
+        writeln!(out, "<p class=\"warn\">{text}</p>")?;
     }
     let running = format_duration(Duration::from_secs(view.running.as_secs()));
     let (mode, market) = (Html(&facts.mode), Html(&facts.market));
@@ -595,17 +605,22 @@ mod tests {
         domain::{
             latency::LatencyHistogram,
             outcome::{RejectReason, Unknown},
+            percent_rule::PriceCurrency,
             server_clock::ServerClock,
             trade::{KeyedBy, TradeId},
         },
         execution::OrderClient,
         ledger::Ledger,
+        prices::book::SourceLabel,
         sniper::{
             Engine, Executor, Now,
             activity::{InlineText, RecentOrder},
             view::ENTRIES_MAX,
         },
-        whitelist::{Whitelist, tests::entry},
+        whitelist::{
+            Whitelist,
+            tests::{book_at, entry, percent_entry},
+        },
     };
 
     /// Returns the state of a live bot with these entries, which has ordered nothing.
@@ -624,6 +639,25 @@ mod tests {
 
     fn title(view: &SessionView) -> String {
         headline(view).1
+    }
+
+    #[test]
+    fn old_prices_that_an_entry_needs_and_settings_that_are_not_in_force_are_shown() {
+        let label = SourceLabel { name: "buff".into(), currency: PriceCurrency::Usd };
+        let book = book_at(UnixMs(0)).with_labels([label].into_iter());
+        let mut shown = view(vec![percent_entry()]);
+        let html = |view: &SessionView| {
+            sections(Some(view), &RateHistory::default(), &PageFacts::default())[0].1.clone()
+        };
+        shown.at = UnixMs(0);
+        shown.prices = Arc::new(book);
+        let html_before = html(&shown);
+        assert!(!html_before.contains("Prices:") && !html_before.contains("sniper reload"));
+        shown.at = UnixMs(86_400_000 * 365);
+        shown.status.settings_changed = true;
+        let html = html(&shown);
+        assert!(html.contains("<p class=\"warn\">Prices: buff too old"), "{html}");
+        assert!(html.contains("not in force. Apply them with: sniper reload"), "{html}");
     }
 
     #[test]

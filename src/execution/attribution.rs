@@ -229,6 +229,7 @@ mod tests {
             decimals: Decimals::Two,
             has_markup: false,
             has_float: false,
+            has_rarity: false,
             keyed_by: KeyedBy::Id,
             own_order_ids: Some(OwnOrderIdSupport {
                 visible_within: Duration::from_secs(60),

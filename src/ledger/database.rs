@@ -24,7 +24,7 @@ use super::{
     item_rows,
     private::{self, PrivateFile},
     record::{LAYOUT, RECORD_BYTES, Record, Timeline},
-    rules::RulesMessage,
+    rules::{RenamedEntry, RulesMessage},
     schema::{
         GROUPS_SINCE, ITEMS_SINCE, KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE,
         VERSION, integer,
@@ -465,11 +465,7 @@ impl Database {
             set_meta(&transaction, "limits", &number)?;
             // Entries of an earlier reload that was not carried out.
             transaction.execute("DELETE FROM entries WHERE slot >= ?1", [rules.first_new.0])?;
-            for (slot, key) in &rules.renamed {
-                transaction
-                    .prepare_cached("UPDATE entries SET key = ?2 WHERE slot = ?1")?
-                    .execute(params![slot.0, key.as_str()])?;
-            }
+            rename_entries(&transaction, rules.renamed.iter().map(|one| (one.slot, &one.to)))?;
             insert_entries(&transaction, &rules.new)?;
             write_groups(&transaction, &rules.groups)?;
             transaction.commit()?;
@@ -477,6 +473,18 @@ impl Database {
         })();
         self.note_written();
         registered.map_err(LedgerError::database("write", &path))
+    }
+
+    /// Gives the entries of a reload that was not carried out their former keys. With the new ones,
+    /// the usage of an entry would not be found at the next start.
+    pub(super) fn undo_renames(&mut self, renamed: &[RenamedEntry]) -> Result<(), LedgerError> {
+        let undone = (|| {
+            let transaction = self.connection.transaction()?;
+            rename_entries(&transaction, renamed.iter().map(|one| (one.slot, &one.from)))?;
+            transaction.commit()
+        })();
+        self.note_written();
+        undone.map_err(LedgerError::database("write", &self.path))
     }
 
     /// Writes the rows of a start in one transaction and waits for the disk.
@@ -601,6 +609,14 @@ fn insert_entries(
     entries
         .iter()
         .try_for_each(|(slot, key)| insert.execute(params![slot.0, key.as_str()]).map(drop))
+}
+
+fn rename_entries<'k>(
+    connection: &Connection,
+    mut keys: impl Iterator<Item = (EntrySlot, &'k EntryKey)>,
+) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached("UPDATE entries SET key = ?2 WHERE slot = ?1")?;
+    keys.try_for_each(|(slot, key)| update.execute(params![slot.0, key.as_str()]).map(drop))
 }
 
 /// Writes the groups that differ from those in the database, which may be those of a reload that was

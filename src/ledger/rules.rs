@@ -33,7 +33,15 @@ pub struct EntryPlan {
     /// Slots from here on are new.
     first_new: EntrySlot,
     new: Vec<(EntrySlot, EntryKey)>,
-    renamed: Vec<(EntrySlot, EntryKey)>,
+    renamed: Vec<RenamedEntry>,
+}
+
+/// Entry whose slot, and so its usage, is kept under another key.
+#[derive(Clone, Debug)]
+pub(super) struct RenamedEntry {
+    pub(super) slot: EntrySlot,
+    pub(super) from: EntryKey,
+    pub(super) to: EntryKey,
 }
 
 /// New entry for an item of which removed entries have bought something that would no longer count.
@@ -92,7 +100,7 @@ impl EntryPlan {
     fn rename(&mut self, from: &EntryKey, to: EntryKey) {
         if let Some(slot) = self.table.slot(from) {
             self.table.rename(slot, from, to.clone());
-            self.renamed.push((slot, to));
+            self.renamed.push(RenamedEntry { slot, from: from.clone(), to });
         }
     }
 }
@@ -113,9 +121,10 @@ pub(super) struct RulesMessage {
     pub(super) at: UnixMs,
     pub(super) first_new: EntrySlot,
     pub(super) new: Vec<(EntrySlot, EntryKey)>,
-    pub(super) renamed: Vec<(EntrySlot, EntryKey)>,
+    pub(super) renamed: Vec<RenamedEntry>,
     pub(super) groups: GroupNames,
-    /// Receives the number of the limits, or the reason of a failure.
+    /// Receives the number of the limits, or the reason of a failure. Has no buffer: a failed send
+    /// means that the reload has given up.
     pub(super) done: SyncSender<Result<u32, String>>,
 }
 
@@ -143,7 +152,7 @@ impl RulesRecorder {
         let Some(messages) = &self.messages else {
             return Ok(LedgerRules { budget, number: 0, table });
         };
-        let (done, result) = sync_channel(1);
+        let (done, result) = sync_channel(0);
         let (limits, groups) = (budget.clone(), table.group_names());
         let message = RulesMessage { budget: limits, at, first_new, new, renamed, groups, done };
         let closed = || "the ledger is closed".to_owned();
@@ -337,6 +346,36 @@ mod tests {
             ledger.reserve(order_request(2, 1), T0).unwrap_err(),
             RiskRejection::EntryQuantity { bought: 1, max: 1 }
         );
+    }
+
+    #[test]
+    fn a_reload_that_gave_up_waiting_for_the_disk_renames_no_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = [priced(None, 5)];
+        let open = |path: &std::path::Path, now| {
+            let mut ledger =
+                Ledger::open(&disk::place(path, "boot"), disk::limits(), &old, now).unwrap();
+            disk::ready(&mut ledger, now);
+            ledger
+        };
+        let mut ledger = open(folder.path(), T0);
+        buy(&mut ledger, 1, 0);
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&old, &[priced(Some("a"), 5)]), []);
+        let EntryPlan { table, first_new, new, renamed } = plan;
+        assert_eq!(renamed.len(), 1);
+        let (done, result) = sync_channel(0);
+        drop(result);
+        let (budget, groups) = (disk::limits(), table.group_names());
+        let message = RulesMessage { budget, at: T0, first_new, new, renamed, groups, done };
+        let messages = ledger.rules_recorder().messages.unwrap();
+        messages.send(WriterMessage::Rules(Box::new(message))).unwrap();
+        // Answered after the message before it.
+        let plan = ledger.entry_plan();
+        let _rules = ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap();
+        let image = disk::crash_image(folder.path());
+        let ledger = open(image.path(), after(60));
+        assert_eq!(ledger.state().entry_usage(0).map(|used| used.quantity), Some(1));
     }
 
     #[test]

@@ -453,8 +453,17 @@ impl LedgerWriter {
                 } else {
                     self.database.register_rules(&message).map_err(|error| error_chain(&error))
                 };
-                // The reload may have given up.
-                let _sent = message.done.send(result).is_ok();
+                let is_written = result.is_ok();
+                let has_given_up = message.done.send(result).is_err();
+                if is_written
+                    && has_given_up
+                    && let Err(error) = self.database.undo_renames(&message.renamed)
+                {
+                    tracing::error!(
+                        "The names of a reload that failed stay in the ledger: {}",
+                        error_chain(&error)
+                    );
+                }
             }
         }
     }

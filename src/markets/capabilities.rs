@@ -18,6 +18,8 @@ pub struct Capabilities {
     pub has_markup: bool,
     /// `true` if listings have a float.
     pub has_float: bool,
+    /// `true` if listings state the rarity of their item.
+    pub has_rarity: bool,
     /// Identity of a listing: its id, or its id and its price if the price may change under one id.
     pub keyed_by: KeyedBy,
     /// `None` if orders carry no own id.
@@ -96,7 +98,13 @@ impl Capabilities {
             let has_float = entry.float_min.is_some() || entry.float_max.is_some();
             let markup = entry.max_markup.is_some() && !self.has_markup;
             let float = has_float && !self.has_float;
-            let settings = [(markup, "max_markup_percent"), (float, "float_min and float_max")];
+            let has_rarity = entry.filter.as_ref().is_some_and(|kind| !kind.rarities.is_empty());
+            let rarity = has_rarity && !self.has_rarity;
+            let settings = [
+                (markup, "max_markup_percent"),
+                (float, "float_min and float_max"),
+                (rarity, "rarity"),
+            ];
             let settings = settings.into_iter().filter(|(is_unsupported, _)| *is_unsupported);
             settings.map(|(_, setting)| (entry.label(), setting))
         };
@@ -118,16 +126,21 @@ impl EnvironmentNames {
 mod tests {
     use super::*;
     use crate::{
-        domain::{money::Percent, trade::PaintWear},
+        domain::{
+            item_filter::ItemFilter,
+            money::Percent,
+            trade::{PaintWear, RarityWord},
+        },
         whitelist::tests::entry,
     };
 
     #[test]
     fn a_bound_on_a_value_that_the_market_does_not_state_is_unsupported() {
-        let capabilities = |has_markup, has_float| Capabilities {
+        let capabilities = |has_markup, has_float, has_rarity| Capabilities {
             name: "other",
             has_markup,
             has_float,
+            has_rarity,
             decimals: Decimals::Two,
             keyed_by: KeyedBy::IdAndPrice,
             own_order_ids: None,
@@ -146,9 +159,18 @@ mod tests {
             name: Some("b".to_owned()),
             ..entry()
         };
-        let entries = [WhitelistEntry { name: Some("a".to_owned()), ..markup }, float];
-        assert_eq!(capabilities(true, true).unsupported(&entries), []);
-        let unsupported = capabilities(false, false).unsupported(&entries);
-        assert_eq!(unsupported, [("a", "max_markup_percent"), ("b", "float_min and float_max")]);
+        let rarities = vec![RarityWord::new("covert").unwrap()];
+        let rare = WhitelistEntry {
+            filter: Some(Box::new(ItemFilter { rarities, ..ItemFilter::default() })),
+            name: Some("c".to_owned()),
+            max_markup: None,
+            ..entry()
+        };
+        let entries = [WhitelistEntry { name: Some("a".to_owned()), ..markup }, float, rare];
+        assert_eq!(capabilities(true, true, true).unsupported(&entries), []);
+        let unsupported = capabilities(false, false, false).unsupported(&entries);
+        let expected =
+            [("a", "max_markup_percent"), ("b", "float_min and float_max"), ("c", "rarity")];
+        assert_eq!(unsupported, expected);
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         entries::EntryUsage,
         status::{self, FeedStatus, LedgerStatus},
     },
+    prices::PriceBook,
     threads::lock,
     whitelist::Whitelist,
 };
@@ -93,6 +94,7 @@ pub struct SessionView {
     pub matches: Vec<RecentMatch>,
     pub near_misses: Vec<NearMiss>,
     pub whitelist: Arc<Whitelist>,
+    pub prices: Arc<PriceBook>,
     /// [`ENTRIES_MAX`] entries, in their order: those that matched or bought, and then the first.
     pub entries: Vec<EntryCounts>,
     /// The first [`GROUPS_MAX`] groups.
@@ -169,6 +171,7 @@ impl<B: OrderSender> Engine<B> {
         self.name_halts(&mut status);
         status.feed = Some(feed);
         status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
+        status.settings_changed = self.is_settings_changed;
         status.shared = self.shared_status();
         self.show_failing_reads(&mut status);
         let groups = self.ledger.state().groups();
@@ -185,6 +188,7 @@ impl<B: OrderSender> Engine<B> {
             matches: self.activity.matches(),
             near_misses: self.activity.near_misses(),
             whitelist: Arc::clone(&self.whitelist),
+            prices: Arc::clone(&self.prices),
             ledger,
             status,
         }

@@ -23,6 +23,7 @@ impl MarketApi for Csgoroll {
         decimals: DECIMALS,
         has_markup: true,
         has_float: true,
+        has_rarity: true,
         // A listing with a new price has a new id.
         keyed_by: KeyedBy::Id,
         own_order_ids: None,

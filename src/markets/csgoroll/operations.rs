@@ -26,8 +26,8 @@ fn fields_of(generation: Generation) -> String {
     };
     format!(
         "{{ id status markupPercent totalValue canJoinAfter suspectedTraderCanJoinAfter createdAt \
-         expiresAt avgPaintWear depositor {{ id }} tradeItems {{ marketName value itemVariant {{ \
-         value }} }} {more}}}"
+         expiresAt avgPaintWear depositor {{ id }} tradeItems {{ marketName itemVariant {{ value \
+         rarity }} }} {more}}}"
     )
 }
 

@@ -55,6 +55,7 @@ impl MarketApi for LisSkins {
         decimals: DECIMALS,
         has_markup: false,
         has_float: true,
+        has_rarity: false,
         keyed_by: KeyedBy::IdAndPrice,
         own_order_ids: Some(OwnOrderIdSupport { visible_within: VISIBLE_WITHIN, look_ups_min: 1 }),
         has_price_limit: true,

@@ -55,6 +55,7 @@ impl MarketApi for Waxpeer {
         decimals: Decimals::Three,
         has_markup: false,
         has_float: true,
+        has_rarity: false,
         keyed_by: KeyedBy::IdAndPrice,
         // The documentation asks to wait a minute after a lost response.
         own_order_ids: Some(OwnOrderIdSupport {

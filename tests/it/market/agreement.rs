@@ -8,7 +8,7 @@ use sniper::{
     config::{Config, Generation, Sources},
     domain::item_name::ItemName,
     domain::time::UnixMs,
-    domain::trade::{PaintWear, TradeStatus},
+    domain::trade::{PaintWear, RarityWord, TradeStatus},
     json,
     markets::csgoroll::{feed::NextPayload, operations},
     sim::{
@@ -104,6 +104,7 @@ fn compare(listing: &Listing, trade: &sniper::domain::trade::Trade<'_>, whitelis
     assert_eq!((&*trade.market_name, &trade.item), (&*item.market_name, &name.base));
     assert_eq!((trade.is_stattrak, trade.is_souvenir), (name.is_stattrak, name.is_souvenir));
     assert_eq!((trade.wear, trade.base_value), (name.wear, Some(item.base)));
+    assert_eq!(trade.rarity, RarityWord::new(item.rarity));
 }
 
 /// Feeds all events in this generation to the bot's parser. Returns the number of compared

@@ -167,6 +167,7 @@ impl MarketApi for OtherMarket {
         decimals: Decimals::Three,
         has_markup: false,
         has_float: false,
+        has_rarity: false,
         keyed_by: KeyedBy::IdAndPrice,
         own_order_ids: Some(OwnOrderIdSupport {
             visible_within: Duration::from_secs(600),
