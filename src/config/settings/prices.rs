@@ -2,11 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::super::{
-    document::{ConfigNode, ParseContext, TableFields, Value},
-    endpoint::{Endpoint, Scheme},
-    prices::{PriceLocation, PriceSource, PricesConfig, SourceCurrency},
-    problem::SourceLocation,
+use super::{
+    super::{
+        document::{ConfigNode, ParseContext, TableFields, Value},
+        endpoint::{Endpoint, Scheme},
+        prices::{PriceLocation, PriceSource, PricesConfig, SourceCurrency},
+        problem::SourceLocation,
+    },
+    alerts::variable,
 };
 use crate::{
     domain::{money::Percent, percent_rule::CoinUsd},
@@ -293,16 +296,8 @@ fn read_key(
         reject(fields, "key_env", (kind, "remove it; this kind needs no key"), context);
         return None;
     }
-    let at = fields.at("key_env");
-    let name = match fields.get("key_env") {
-        Some(_) => fields.text("key_env", context)?,
-        None => KEY_ENV,
-    };
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if name.is_empty() || !name.bytes().all(is_plain) {
-        let message = "`key_env` is not the name of a variable".to_owned();
-        context.problem(at, message, format!("write the name, such as \"{KEY_ENV}\""));
-        return None;
+    match fields.get("key_env") {
+        Some(_) => variable(fields, ("key_env", KEY_ENV), context),
+        None => Some((KEY_ENV.to_owned(), context.document.place(fields.at("key_env")))),
     }
-    Some((name.to_owned(), context.document.place(at)))
 }

@@ -22,6 +22,7 @@ use crate::{
     shared::exchange::{
         Exchange, Limit, MemberName, MemberRefusal, REPORTS_MAX, Reply, ReportedOrder, Role,
     },
+    text::error_chain,
 };
 
 /// Maximum number of orders that a takeover reads.
@@ -240,8 +241,11 @@ impl Transaction {
             true => StoreError::ConnectionLost,
             false => error,
         })?;
-        if known.is_empty() {
-            self.delete_orders(group, exchange, found.now_ms).await?;
+        // The exchange is committed, so a failure here must not repeat it.
+        if known.is_empty()
+            && let Err(error) = self.delete_orders(group, exchange, found.now_ms).await
+        {
+            tracing::warn!("Old orders stay in the shared database: {}", error_chain(&error));
         }
         let mut slices = found.slices;
         slices.extend(plan.slices);
