@@ -358,7 +358,7 @@ impl Profit {
         line(self.unpriced, &format!("without a price today: {names}{more}"))?;
         line(self.unnamed, "whose items are not in the ledger")?;
         line(self.unknown, "whose outcome is not known yet")?;
-        line(self.returning, "cancelled, the refund is not in the balance yet")?;
+        line(self.returning, "cancelled, counted as spent until the balance shows the refund")?;
         line(self.returned, "cancelled and refunded")
     }
 }

@@ -394,6 +394,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let metrics = &self.feed.metrics;
         let downtime = metrics.downtime(Instant::now());
         let feed = FeedCounts {
+            has_connected: metrics.has_connected.load(Ordering::Relaxed),
             reconnects: metrics.reconnects.load(Ordering::Relaxed),
             gaps: downtime.gaps,
             without_listings: downtime.total,

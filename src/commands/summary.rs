@@ -57,6 +57,7 @@ impl fmt::Display for UnmatchedEntries {
 /// Counters of the feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FeedCounts {
+    pub has_connected: bool,
     /// Connections established after the first one was lost.
     pub reconnects: u64,
     /// Number of gaps: intervals without listings.
@@ -321,7 +322,7 @@ impl Summary {
         writeln!(f, "{bought:>8}  bought for {spent} {unit}")?;
         write_count(f, delivered, "of them delivered")?;
         let text = format!(
-            "of them cancelled, the refund of {returning_coins} {unit} is not in the balance yet"
+            "of them cancelled; {returning_coins} {unit} count as spent until the balance shows the refund"
         );
         write_count(f, returning, &text)?;
         write_count(f, returned, &format!("cancelled and refunded ({returned_coins} {unit})"))?;
@@ -403,12 +404,15 @@ impl Summary {
         let received = total.saturating_sub(without_listings.as_millis());
         let permille = received.saturating_mul(1_000) / total;
         let plural = |count: u64| if count == 1 { "" } else { "s" };
-        let mut text = format!(
-            "received {}.{} % of the time, {reconnects} reconnect{}",
-            permille / 10,
-            permille % 10,
-            plural(reconnects)
-        );
+        let mut text = match self.feed.has_connected {
+            true => format!(
+                "received {}.{} % of the time, {reconnects} reconnect{}",
+                permille / 10,
+                permille % 10,
+                plural(reconnects)
+            ),
+            false => "never connected".to_owned(),
+        };
         if gaps > 0 {
             let (all, longest) = (format_duration(without_listings), format_duration(longest_gap));
             text.push_str(&format!(", {gaps} gap{} ({all}, longest {longest})", plural(gaps)));
@@ -477,6 +481,7 @@ mod tests {
             mode: "demo",
             duration: Duration::from_millis(30_040),
             feed: FeedCounts {
+                has_connected: true,
                 reconnects: 1,
                 gaps: 2,
                 without_listings: Duration::from_millis(62_340),
@@ -521,7 +526,7 @@ mod tests {
         for line in [
             "       3  bought for 30.00 coins",
             "       1  of them delivered",
-            "       1  of them cancelled, the refund of 10.00 coins is not in the balance yet",
+            "       1  of them cancelled; 10.00 coins count as spent until the balance shows the refund",
             "       2  cancelled and refunded (20.00 coins)",
             "       4  unknown orders turned out not bought",
         ] {
@@ -646,6 +651,14 @@ mod tests {
     fn an_unknown_balance_is_null() {
         let summary = Summary { balance: None, ..summary() };
         assert!(summary.to_json()["balance"].is_null());
+    }
+
+    #[test]
+    fn a_feed_that_never_connected_received_nothing() {
+        let mut summary = summary();
+        summary.feed = FeedCounts::default();
+        let text = summary.to_string();
+        assert!(text.contains("Feed:    never connected") && !text.contains("100.0 %"), "{text}");
     }
 
     #[test]

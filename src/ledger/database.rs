@@ -275,9 +275,10 @@ impl Database {
 
     /// Tries to checkpoint and truncate the write-ahead log.
     pub(super) fn truncate_wal(&mut self) {
-        let cut =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(())).is_ok();
-        if !cut {
+        // The first column is 0 unless a reader or writer was in the way.
+        let blocked: rusqlite::Result<i64> =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        if !matches!(blocked, Ok(0)) {
             tracing::debug!("the write-ahead log was not truncated");
         }
         self.note_written();

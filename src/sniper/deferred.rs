@@ -78,7 +78,7 @@ impl<B: OrderSender> Engine<B> {
         if waited < self.max_wait && reason.may_pass() {
             return Some(reason);
         }
-        self.skip_for(candidate.trade, reason, waited, now);
+        self.skip_for((candidate.trade, candidate.entry), reason, waited, now);
         None
     }
 
@@ -94,16 +94,22 @@ impl<B: OrderSender> Engine<B> {
 
     fn skip_queued(&mut self, queued: &QueuedListing, now: Now) {
         let waited = now.instant.saturating_duration_since(queued.since);
-        self.skip_for(&queued.held.trade, queued.reason, waited, now);
+        self.skip_for((&queued.held.trade, queued.held.entry), queued.reason, waited, now);
     }
 
     /// Counts and logs a listing that is not ordered for this reason.
-    fn skip_for(&mut self, trade: &Trade<'_>, reason: WaitReason, waited: Duration, now: Now) {
+    fn skip_for(
+        &mut self,
+        (trade, entry): (&Trade<'_>, usize),
+        reason: WaitReason,
+        waited: Duration,
+        now: Now,
+    ) {
         let reason_with_wait = ReasonWithWait { reason, waited };
         match reason {
             WaitReason::Rejected(rejection) => {
                 self.stats.skip(rejection);
-                let repeats = self.notified.count_rejection(&rejection, now.instant);
+                let repeats = self.notified.count_rejection(&rejection, entry, now.instant);
                 trade_log::skipped(trade, &reason_with_wait, repeats);
                 self.alert_limit(&rejection, trade, now);
             }

@@ -500,7 +500,7 @@ impl<B: OrderSender> Engine<B> {
                 self.stats.latency.record(steps.total());
                 let market_name = trade.market_name.clone().into_owned();
                 let matched = self.matched(trade, entry, now);
-                trade_log::order_sent(trade, &matched, &steps);
+                trade_log::order_sent(trade, &matched, &steps, candidate.is_queued);
                 let item = ItemValues::of(trade, entry, &matched);
                 self.pending
                     .insert(request.key(), PendingOrder { market_name, price, steps, item });

@@ -34,6 +34,9 @@ const FOREIGN_STATUSES_MAX: usize = 16;
 /// Minimum interval of log lines for the same repeated event.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Maximum number of repeated events that are remembered. With more, some are logged more often.
+const REPEATS_MAX: usize = 4_096;
+
 /// Name under which unreadable listings are counted.
 pub(super) const UNREADABLE: &str = "unreadable";
 
@@ -48,22 +51,29 @@ pub(super) struct Notified {
     pub(super) overdue: HashSet<TradeId>,
     /// Orders whose look-up has halted ordering. Further look-ups show the same after a resume.
     pub(super) mismatched: HashSet<TradeKey>,
-    /// Per event, the time of its last line and the number of events since. The names are constants,
-    /// which bounds the map.
-    repeats: HashMap<&'static str, (Instant, u64)>,
+    /// Per event, and per whitelist entry if it concerns one, the time of its last line and the number
+    /// of events since.
+    repeats: HashMap<(&'static str, Option<usize>), (Instant, u64)>,
 }
 
 impl Notified {
     /// Counts an event that may repeat often. Returns `None` if its last line is less than
     /// [`REPEAT_INTERVAL`] ago, else the number of events without a line since then.
     pub(super) fn count_repeat(&mut self, event: &'static str, now: Instant) -> Option<u64> {
-        match self.repeats.get_mut(event) {
+        self.count((event, None), now)
+    }
+
+    fn count(&mut self, event: (&'static str, Option<usize>), now: Instant) -> Option<u64> {
+        match self.repeats.get_mut(&event) {
             Some((last, count)) if now.saturating_duration_since(*last) < REPEAT_INTERVAL => {
                 *count = count.saturating_add(1);
                 None
             }
             Some(repeats) => Some(std::mem::replace(repeats, (now, 0)).1),
             None => {
+                if REPEATS_MAX <= self.repeats.len() {
+                    self.repeats.clear();
+                }
                 self.repeats.insert(event, (now, 0));
                 Some(0)
             }
@@ -71,10 +81,11 @@ impl Notified {
     }
 
     /// Counts a rejection like [`count_repeat`](Self::count_repeat) if its cause affects every
-    /// listing. Any other rejection has its own line.
+    /// listing, or every listing of the entry. Any other rejection has its own line.
     pub(super) fn count_rejection(
         &mut self,
         rejection: &RiskRejection,
+        entry: usize,
         now: Instant,
     ) -> Option<u64> {
         match rejection {
@@ -84,7 +95,16 @@ impl Notified {
             | RiskRejection::Unwritable
             | RiskRejection::Behind
             | RiskRejection::Full { .. }
-            | RiskRejection::BalanceUnknown => self.count_repeat(rejection.name(), now),
+            | RiskRejection::BalanceUnknown
+            | RiskRejection::Total { .. }
+            | RiskRejection::PerHour { .. }
+            | RiskRejection::PerDay { .. }
+            | RiskRejection::PerMinute { .. }
+            | RiskRejection::MinBalance { .. } => self.count_repeat(rejection.name(), now),
+            RiskRejection::EntryQuantity { .. }
+            | RiskRejection::EntryTotal { .. }
+            | RiskRejection::GroupQuantity { .. }
+            | RiskRejection::GroupTotal { .. } => self.count((rejection.name(), Some(entry)), now),
             _ => Some(0),
         }
     }
@@ -392,12 +412,21 @@ mod tests {
     const HUNDRED: Result<Amount, BalanceError> = Ok(Amount::from_cents(10_000));
 
     #[test]
-    fn skips_that_affect_every_listing_are_logged_once_a_minute_with_a_count() {
+    fn skips_that_affect_every_listing_or_an_entry_are_logged_once_a_minute_with_a_count() {
         let mut notified = Notified::default();
         let start = Instant::now();
-        let mut count = |rejection, seconds| {
-            notified.count_rejection(&rejection, start + Duration::from_secs(seconds))
+        let mut count_for = |entry, rejection, seconds| {
+            notified.count_rejection(&rejection, entry, start + Duration::from_secs(seconds))
         };
+        let used_up = RiskRejection::EntryQuantity { bought: 1, max: 1 };
+        assert_eq!(count_for(0, used_up, 0), Some(0));
+        assert_eq!(count_for(0, used_up, 1), None);
+        assert_eq!(count_for(1, used_up, 1), Some(0), "another entry");
+        let mut count = |rejection, seconds| count_for(0, rejection, seconds);
+        let amount = Amount::from_cents(1);
+        let total = RiskRejection::Total { spent: amount, price: amount, max: amount };
+        assert_eq!(count(total, 0), Some(0));
+        assert_eq!(count(total, 1), None);
         assert_eq!(count(RiskRejection::Halted, 0), Some(0));
         assert_eq!(count(RiskRejection::Halted, 1), None);
         assert_eq!(count(RiskRejection::Halted, 59), None);

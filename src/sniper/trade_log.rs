@@ -245,9 +245,11 @@ pub(super) fn order_sent(
     trade: &Trade<'_>,
     matched: &MatchedEntry<'_>,
     latency: &LatencyBreakdown,
+    was_queued: bool,
 ) {
     let (item, details) = (PricedItem::of(trade), MatchDetails { trade, matched });
-    info!("BUY sent  {item}{details}  {}", format_latency(latency.total()));
+    let wait = if was_queued { ", most of it waiting until an order could be sent" } else { "" };
+    info!("BUY sent  {item}{details}  {}{wait}", format_latency(latency.total()));
     debug!("Order sent after {latency}: {}", ListingLine(trade));
 }
 
@@ -470,7 +472,7 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
         ControlRequest::Resume { by } => {
             let by = Escaped(by);
             match (before.halts.len(), after.halts.len()) {
-                (0, _) => info!("Nothing to resume: ordering was not halted (requested by {by})"),
+                (0, _) => info!("Resume requested by {by}, but ordering was not halted"),
                 (count, 0) => {
                     let halts = counted(count, "halt", "halts");
                     info!("Ordering resumed by {by} ({halts} cleared)");

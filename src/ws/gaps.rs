@@ -136,6 +136,7 @@ impl GapTracker {
         state.connections = state.connections.saturating_add(1);
         if state.connections == 1 {
             self.metrics.set_connected_since(Some(clock::now()));
+            self.metrics.has_connected.store(true, Ordering::Relaxed);
         }
         self.on_delivering(&mut state, GapEnd::Connected)
     }

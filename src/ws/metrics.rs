@@ -173,6 +173,8 @@ pub struct FeedMetrics {
     /// Cause of the last failed connection, and what the user can do about it.
     last_failure: Mutex<Option<(String, Option<String>)>>,
     pub is_up: AtomicBool,
+    /// `true` once a connection was up and subscribed.
+    pub has_connected: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
     /// Number of parallel connections of the feed; 0 before it runs.
     connection_count: AtomicUsize,

@@ -193,6 +193,13 @@ const LOCAL_WAITS: &[&str] = &[
 /// Module names without meaning.
 const VAGUE_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
 
+/// Maximum width of a comment line, which rustfmt does not check.
+const COLUMNS_MAX: usize = 100;
+
+/// Pronouns that leave open who or what is meant.
+const VAGUE_WORDS: &[&str] =
+    &["whoever", "whom", "nobody", "somebody", "anybody", "whatever", "whichever", "wherever"];
+
 pub(crate) struct Source {
     /// Path relative to the repository root, with `/`.
     pub(crate) path: String,
@@ -433,6 +440,27 @@ fn module_names(source: &Source) -> Vec<String> {
         .collect()
 }
 
+/// Rows of tables and examples may be wider than other comments.
+fn comments(source: &Source) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut is_example = false;
+    for (number, line) in (1..).zip(source.text.lines()) {
+        let Some(comment) = line.trim_start().strip_prefix("//") else { continue };
+        let comment = comment.trim_start_matches(['/', '!']).trim();
+        is_example ^= comment.starts_with("```");
+        let is_wide = line.chars().count() > COLUMNS_MAX;
+        if is_wide && !is_example && !comment.starts_with('|') {
+            complaints
+                .push(source.complain(format!("line {number} exceeds {COLUMNS_MAX} columns")));
+        }
+        let mut words = comment.split(|char: char| !char.is_alphanumeric());
+        if let Some(word) = words.find(|word| VAGUE_WORDS.contains(&&*word.to_lowercase())) {
+            complaints.push(source.complain(format!("line {number} has the vague word `{word}`")));
+        }
+    }
+    complaints
+}
+
 /// `main.rs` runs the whole bot with one call.
 fn one_call(source: &Source) -> Vec<String> {
     const CALL: &str = "ws::run_with_reconnect(&feed, |trade| sniper.consider(trade))";
@@ -499,6 +527,11 @@ fn no_response_is_late_before_the_sockets_were_read() {
 }
 
 #[test]
+fn no_comment_is_too_wide_or_leaves_open_who_is_meant() {
+    check(comments);
+}
+
+#[test]
 fn no_module_has_a_vague_name() {
     check(module_names);
 }
@@ -555,6 +588,9 @@ fn each_rule_detects_a_violation() {
     assert_detects(private_directories, "src/a.rs", "fs::create_dir_all(&folder)?;");
     assert_detects(deadlines, "src/a.rs", "let done = tokio::time::timeout(LIMIT, read).await;");
     assert_detects(deadlines, "src/a.rs", "    time::{sleep, timeout},");
+    let wide = format!("    /// {}\n", "word ".repeat(COLUMNS_MAX / 5));
+    assert_detects(comments, "src/a.rs", &wide);
+    assert_detects(comments, "src/a.rs", "/// Whatever is written.\n");
     assert_detects(module_names, "src/utils/a.rs", "");
     assert_detects(module_names, "src/helpers.rs", "");
 }

@@ -109,7 +109,7 @@ fn bought_and_delivered_items_are_compared_with_the_price_after_the_fee() {
         "The prices are 1 min 0 s old.\n",
         "1 order for 10.00 coins, without a price today: \"Fracture\\u{1b}[2J Case\"\n",
         "1 order for 10.00 coins, whose items are not in the ledger\n",
-        "1 order for 10.00 coins, cancelled, the refund is not in the balance yet\n",
+        "1 order for 10.00 coins, cancelled, counted as spent until the balance shows the refund\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
