@@ -351,7 +351,7 @@ impl RunningReloader {
         let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
         // Here, because it takes long with many entries.
         let pauses = sniper.with_engine(|engine| engine.current_pauses());
-        let pauses = pauses.prepare(&whitelist, &previous);
+        let pauses = pauses.prepare(&whitelist);
         drop(sniper);
         let rules = Rules {
             whitelist,
