@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
 use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _},
+    fs::{self, DirBuilder, File},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -636,6 +639,23 @@ fn run_without_reader(workspace: &Workspace, args: &[&str]) -> (Option<i32>, Str
     drop(command);
     let output = child.wait_with_output().unwrap();
     (output.status.code(), err(&output))
+}
+
+#[test]
+fn config_show_reports_a_bot_that_does_not_answer() {
+    let workspace = Workspace::new().file("sniper.toml", ONE_ENTRY);
+    let folder = workspace.directory.path().join("data/control");
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
+    let socket = UnixListener::bind(folder.join("bot.sock")).unwrap();
+    let bot = thread::spawn(move || {
+        let mut reply = socket.accept().unwrap().0;
+        writeln!(reply, "no answer").unwrap();
+        // Until the client has read it.
+        reply.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let shown = out(&workspace.run(&["config", "show"]));
+    assert!(shown.starts_with("The running bot may use earlier settings: cannot"), "{shown}");
+    bot.join().unwrap();
 }
 
 /// As in `sniper check | head -1`.
