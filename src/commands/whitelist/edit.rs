@@ -17,7 +17,7 @@ use crate::{
     config::{
         Config, ConfigErrors, Loaded, Problem,
         first_settings::entry_name,
-        load::{FILE_BYTES_MAX, settings_path},
+        load::{BotPaths, FILE_BYTES_MAX},
         whitelist_edit::{self, EditError, EntryValue},
     },
     text::Escaped,
@@ -223,7 +223,7 @@ struct SettingsFile<'c> {
 
 impl<'c> SettingsFile<'c> {
     fn read(context: CommandContext<'c>) -> Result<Self, EditCommandError> {
-        let path = settings_path(&context.sources(false));
+        let path = BotPaths::of(&context.sources(false)).settings;
         let shown = path.display().to_string();
         let failed =
             |source| EditCommandError::File { action: "read", path: shown.clone(), source };
