@@ -966,6 +966,11 @@ fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
     let (code, text) = import("name,price\nFracture Case,60\n", &write);
     let warning = "Warning: w.json:2:3: `max_price` 60.00 is above the 50.00 of [budget]";
     assert!(code == Some(0) && text.contains(warning), "{text}");
+    // A new file replaces the entries of the settings, also those without a name.
+    let unnamed = entry.replace("name = \"case\"\n", "");
+    fs::write(workspace.directory.path().join("sniper.toml"), unnamed).unwrap();
+    let (code, text) = import("name,price\nGlove Case,5\n", &["--write", "new.json"]);
+    assert!(code == Some(0) && text.contains("1 entry written to new.json"), "{text}");
 }
 
 /// Returns everything that a run writes: its output and its files except `.env`.
