@@ -416,9 +416,17 @@ impl AlertOutbox {
             .fold(sent, |sum, count| sum.saturating_add(*count))
     }
 
-    /// From now on, nothing is collected or held until the end of the quiet hours.
-    pub const fn close(&mut self) {
-        self.is_closing = true;
+    /// Takes in an event of the queue. After the end of the queue, nothing is collected or held until
+    /// the end of the quiet hours.
+    pub fn receive(&mut self, event: Option<&Alert>, now: Moment) {
+        match event {
+            Some(alert) => self.push(alert, now),
+            None => self.is_closing = true,
+        }
+    }
+
+    pub const fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// Returns `true` if nothing waits.
@@ -895,13 +903,13 @@ mod tests {
     fn at_the_stop_everything_is_sent_at_once_and_silently_in_the_quiet_hours() {
         let mut clock = Clockwork::new(&[], None);
         clock.push(bought(500));
-        clock.outbox.close();
+        clock.outbox.receive(None, clock.now);
         assert!(clock.take().is_some());
         let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
         let mut clock = Clockwork::new(&[], Some(quiet));
         clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });
         assert_eq!(clock.take(), None);
-        clock.outbox.close();
+        clock.outbox.receive(None, clock.now);
         assert!(clock.take().unwrap().is_silent);
     }
 }
