@@ -22,7 +22,7 @@
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`progress`]: progress of long work on a terminal.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
-//! - [`known_names`]: items of the whitelist that no price source knows.
+//! - [`known_names`]: items of the whitelist, compared with the names in prices and recordings.
 //! - [`simulated_market`]: the simulators behind one type.
 
 pub mod alert;
