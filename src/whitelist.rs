@@ -149,24 +149,6 @@ impl Whitelist {
         !self.paused.is_empty() && self.paused.contains(index)
     }
 
-    /// Pauses the entries that are paused in another whitelist, and those that are new in a group of
-    /// which every entry there is paused. `previous`: for each entry, its position there.
-    pub fn pause_as(&self, other: &Self, previous: &[Option<usize>]) {
-        if other.paused.is_empty() {
-            return;
-        }
-        let groups = other.paused_groups();
-        for ((index, entry), before) in self.entries.iter().enumerate().zip(previous) {
-            let group_before = before.and_then(|before| other.entries.get(before)?.group_name());
-            let group = entry.group_name().filter(|group| group_before != Some(*group));
-            let is_paused = before.is_some_and(|before| other.paused.contains(before))
-                || group.is_some_and(|group| groups.contains(group));
-            if is_paused {
-                self.paused.set(index, true);
-            }
-        }
-    }
-
     /// Returns the groups of which every entry is paused.
     pub fn paused_groups(&self) -> BTreeSet<&str> {
         let mut groups: BTreeMap<&str, bool> = BTreeMap::new();

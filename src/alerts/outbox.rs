@@ -23,7 +23,11 @@ use crate::{
         reconnection::Thousandths,
     },
     domain::unit,
-    domain::{alert_kind::Loudness, money::Amount, time::UnixMs},
+    domain::{
+        alert_kind::Loudness,
+        money::Amount,
+        time::{OffsetTime, UnixMs},
+    },
 };
 
 /// Time for which events about orders are collected at first.
@@ -160,18 +164,13 @@ pub struct AlertOutbox {
 }
 
 impl Moment {
-    fn local_ms(self) -> i64 {
-        self.wall.0.saturating_add(i64::from(self.utc_offset_s).saturating_mul(1_000))
-    }
-
-    /// Number of the local day.
-    pub fn local_day(self) -> i64 {
-        self.local_ms().div_euclid(86_400_000)
+    pub const fn local(self) -> OffsetTime {
+        OffsetTime { at: self.wall, offset_s: self.utc_offset_s }
     }
 
     /// Minute of the local day.
     pub fn minute(self) -> u16 {
-        u16::try_from(self.local_ms().rem_euclid(86_400_000) / 60_000).unwrap_or(0)
+        u16::try_from(self.local().shifted().0.rem_euclid(86_400_000) / 60_000).unwrap_or(0)
     }
 
     /// Local time of day of another moment, such as `03:12`.
@@ -182,7 +181,7 @@ impl Moment {
     /// Time until the end of the quiet hours, if it is in them.
     fn quiet_left(self, quiet: Option<QuietHours>) -> Option<Duration> {
         let minutes = quiet?.minutes_left(self.minute())?;
-        let into_minute = self.local_ms().rem_euclid(60_000);
+        let into_minute = self.local().shifted().0.rem_euclid(60_000);
         let into_minute = Duration::from_millis(u64::try_from(into_minute).unwrap_or(0));
         Some(Duration::from_secs(u64::from(minutes) * 60).saturating_sub(into_minute))
     }
@@ -417,9 +416,17 @@ impl AlertOutbox {
             .fold(sent, |sum, count| sum.saturating_add(*count))
     }
 
-    /// From now on, nothing is collected or held until the end of the quiet hours.
-    pub const fn close(&mut self) {
-        self.is_closing = true;
+    /// Takes in an event of the queue. After the end of the queue, nothing is collected or held until
+    /// the end of the quiet hours.
+    pub fn receive(&mut self, event: Option<&Alert>, now: Moment) {
+        match event {
+            Some(alert) => self.push(alert, now),
+            None => self.is_closing = true,
+        }
+    }
+
+    pub const fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     /// Returns `true` if nothing waits.
@@ -896,13 +903,13 @@ mod tests {
     fn at_the_stop_everything_is_sent_at_once_and_silently_in_the_quiet_hours() {
         let mut clock = Clockwork::new(&[], None);
         clock.push(bought(500));
-        clock.outbox.close();
+        clock.outbox.receive(None, clock.now);
         assert!(clock.take().is_some());
         let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
         let mut clock = Clockwork::new(&[], Some(quiet));
         clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });
         assert_eq!(clock.take(), None);
-        clock.outbox.close();
+        clock.outbox.receive(None, clock.now);
         assert!(clock.take().unwrap().is_silent);
     }
 }

@@ -336,7 +336,7 @@ impl Dispatcher {
         let (name, config) = (channel.name(), channel.config().clone());
         let outbox = AlertOutbox::new(config.clone(), quiet, channel.pace());
         let counter = Arc::clone(&undelivered);
-        let task = ChannelTask { channel, outbox, events, undelivered: counter, is_open: true };
+        let task = ChannelTask { channel, outbox, events, undelivered: counter };
         self.tasks.spawn(task.run());
         ChannelHandle { config, name, queue, undelivered }
     }
@@ -516,8 +516,6 @@ struct ChannelTask {
     outbox: AlertOutbox,
     events: mpsc::Receiver<Arc<Alert>>,
     undelivered: Arc<AtomicU64>,
-    /// `false` once the queue is closed and empty.
-    is_open: bool,
 }
 
 impl ChannelTask {
@@ -526,7 +524,7 @@ impl ChannelTask {
         let name = self.channel.name();
         // A message has the same id for every try.
         let mut last: Option<(AlertMessage, String)> = None;
-        while self.is_open || !self.outbox.is_empty() {
+        while !self.outbox.is_closing() || !self.outbox.is_empty() {
             self.publish();
             let now = moment();
             if let Some(message) = self.outbox.take(now) {
@@ -542,12 +540,16 @@ impl ChannelTask {
             }
             let due = self.outbox.next_due(now);
             let flushed = now.instant.checked_add(FLUSH_MAX);
-            if !self.is_open && due.is_none_or(|due| flushed.is_some_and(|end| end < due)) {
+            if self.outbox.is_closing()
+                && due.is_none_or(|due| flushed.is_some_and(|end| end < due))
+            {
                 break;
             }
             let due = due.or_else(|| now.instant.checked_add(FLUSH_MAX)).unwrap_or(now.instant);
             tokio::select! {
-                event = self.events.recv(), if self.is_open => self.on_event(event.as_deref()),
+                event = self.events.recv(), if !self.outbox.is_closing() => {
+                    self.outbox.receive(event.as_deref(), moment());
+                }
                 () = tokio::time::sleep_until(due.into()) => {}
             }
         }
@@ -556,29 +558,15 @@ impl ChannelTask {
 
     /// Sends a message, and meanwhile takes in further events.
     async fn send(&mut self, message: &AlertMessage, id: &str) -> Delivery {
-        let Self { channel, outbox, events, is_open, .. } = self;
+        let Self { channel, outbox, events, .. } = self;
         let mut sending = pin!(channel.send(message, id));
         loop {
             tokio::select! {
                 biased;
                 result = &mut sending => return result,
-                event = events.recv(), if *is_open => match event {
-                    Some(alert) => outbox.push(&alert, moment()),
-                    None => {
-                        *is_open = false;
-                        outbox.close();
-                    }
-                },
-            }
-        }
-    }
-
-    fn on_event(&mut self, event: Option<&Alert>) {
-        match event {
-            Some(alert) => self.outbox.push(alert, moment()),
-            None => {
-                self.is_open = false;
-                self.outbox.close();
+                event = events.recv(), if !outbox.is_closing() => {
+                    outbox.receive(event.as_deref(), moment());
+                }
             }
         }
     }

@@ -71,7 +71,7 @@ struct DailySummary {
 impl AlertWatch {
     pub fn new(rules: AlertRules, now: Moment) -> Self {
         let is_over = rules.daily_summary_at <= now.minute();
-        let next_day = now.local_day().saturating_add(i64::from(is_over));
+        let next_day = now.local().day().saturating_add(i64::from(is_over));
         let (at, figures) = (now.instant, SessionFigures::default());
         Self {
             rules,
@@ -88,7 +88,7 @@ impl AlertWatch {
     pub fn set_rules(&mut self, rules: AlertRules, now: Moment) {
         if rules.daily_summary_at != self.rules.daily_summary_at {
             let is_over = rules.daily_summary_at <= now.minute();
-            self.summary.next_day = now.local_day().saturating_add(i64::from(is_over));
+            self.summary.next_day = now.local().day().saturating_add(i64::from(is_over));
         }
         self.rules = rules;
     }
@@ -176,7 +176,7 @@ impl AlertWatch {
         feed: FeedObservation,
         now: Moment,
     ) -> Option<AlertEvent> {
-        let (day, minute) = (now.local_day(), now.minute());
+        let (day, minute) = (now.local().day(), now.minute());
         let summary = &self.summary;
         let is_due = summary.next_day < day
             || summary.next_day == day && self.rules.daily_summary_at <= minute;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
+    io::{self, Write as _},
     process::ExitCode,
     time::Duration,
 };
@@ -11,9 +11,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{
-    AppError, CommandContext, capture::MarketSource, known_names, report, report::allow_closed,
-};
+use super::{AppError, CommandContext, capture::MarketSource, known_names, report};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -74,12 +72,16 @@ pub fn run(
         known_names::apply_with(loaded, &recorded);
     }
     let order = loaded.as_ref().ok().map(|loaded| check_market(&loaded.config)).transpose()?;
-    let mut out = Masking::new(io::stdout().lock());
-    let mut err = Masking::new(io::stderr().lock());
-    let loaded = loaded.map(|loaded| (loaded, order));
-    let written = write_result(&loaded, context.output.is_json(), &mut out, &mut err);
-    allow_closed(written.and_then(|_code| out.flush().and_then(|()| err.flush())))?;
-    Ok(ExitCode::from(if loaded.is_ok() { 0 } else { EXIT_CONFIG }))
+    let CheckResult { text, json, code } = CheckResult::of(&loaded, order.as_ref());
+    match context.output.is_json() {
+        true => {
+            // The object has the same content, so a closed standard error loses nothing.
+            drop(Masking::new(io::stderr().lock()).write_all(text.as_bytes()));
+            context.output.json(&json)?;
+        }
+        false => report::print(&report::colored(&text))?,
+    }
+    Ok(ExitCode::from(code))
 }
 
 /// Checks the settings for a market, and measures the request of an order.
@@ -113,34 +115,24 @@ pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> 
     Err(AppError::Unsupported(settings.collect::<Vec<_>>().join(", ")))
 }
 
-/// Writes the result and returns the exit code: 0 or [`EXIT_CONFIG`].
-///
-/// The settings come with the size of an order, if it was measured. With `as_json`, `out` receives
-/// one line with one JSON object, and `err` the text.
-///
-/// # Errors
-///
-/// Returns the error of a failed write.
-pub fn write_result(
-    loaded: &Result<(Loaded, Option<OrderRequestSize>), ConfigErrors>,
-    as_json: bool,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> io::Result<u8> {
-    let (text, object, code) = match loaded {
-        Ok((loaded, order)) => {
-            let order = order.as_ref();
-            (format_summary(loaded, order), summary_json(loaded, order), 0)
-        }
-        Err(problems) => (format_errors(problems), errors_json(problems), EXIT_CONFIG),
-    };
-    if as_json {
-        err.write_all(text.as_bytes())?;
-        writeln!(out, "{object}")?;
-    } else {
-        out.write_all(report::colored(&text).as_bytes())?;
+/// Result of the check.
+#[derive(Clone, Debug)]
+pub struct CheckResult {
+    pub text: String,
+    pub json: Value,
+    /// 0 or [`EXIT_CONFIG`].
+    pub code: u8,
+}
+
+impl CheckResult {
+    /// Formats the result, with the size of an order if it was measured.
+    pub fn of(loaded: &Result<Loaded, ConfigErrors>, order: Option<&OrderRequestSize>) -> Self {
+        let (text, json, code) = match loaded {
+            Ok(loaded) => (format_summary(loaded, order), summary_json(loaded, order), 0),
+            Err(problems) => (format_errors(problems), errors_json(problems), EXIT_CONFIG),
+        };
+        Self { text, json, code }
     }
-    Ok(code)
 }
 
 /// Formats the errors, one per line, the warnings and the number of errors.

@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, report, status::request_status};
+use super::{AppError, CommandContext, health::Health, report};
 use crate::{
     clock,
     config::{
@@ -20,11 +20,8 @@ use crate::{
         load::DOTENV_FILE,
     },
     domain::time::{UnixMs, format_duration},
-    ledger::{
-        control::{ControlAddress, ControlRequest, Instance},
-        status::LedgerStatus,
-    },
-    text::{Escaped, counted},
+    ledger::status::LedgerStatus,
+    text::{Escaped, counted, error_chain},
 };
 
 /// Examples in the help.
@@ -60,11 +57,8 @@ pub fn run(context: CommandContext<'_>, args: &ConfigArgs) -> Result<ExitCode, A
     let ConfigCommand::Show = args.command;
     let loaded = context.load(false)?;
     let (data, state) = context.data_directories();
-    let ask = |instance| {
-        let address = ControlAddress::new(&data, state.as_deref(), instance);
-        request_status(&address, &ControlRequest::Status).ok().flatten()
-    };
-    let bot = ask(Instance::Live).or_else(|| ask(Instance::Dry));
+    let bot = Health::of(&data, state.as_deref()).map(|health| health.0);
+    let bot = bot.map_err(|error| error_chain(&error));
     let shown = ShownConfig::new(&loaded, dotenv_age(Path::new(DOTENV_FILE)), bot);
     if context.output.is_json() {
         context.output.json(&shown.to_json())?;
@@ -89,8 +83,9 @@ struct ShownConfig<'l> {
     settings: Vec<(SettingValue, Option<&'l SourceLocation>)>,
     variables: Vec<ShownVariable<'l>>,
     dotenv_age: Option<Duration>,
-    /// Status of the running bot, whose settings may be others.
-    bot: Option<LedgerStatus>,
+    /// Status of the running bot, whose settings may be others, or the error of one that does not
+    /// answer.
+    bot: Result<Option<LedgerStatus>, String>,
 }
 
 /// A value of the environment, which is not secret.
@@ -102,7 +97,11 @@ struct ShownVariable<'l> {
 }
 
 impl<'l> ShownConfig<'l> {
-    fn new(loaded: &'l Loaded, dotenv_age: Option<Duration>, bot: Option<LedgerStatus>) -> Self {
+    fn new(
+        loaded: &'l Loaded,
+        dotenv_age: Option<Duration>,
+        bot: Result<Option<LedgerStatus>, String>,
+    ) -> Self {
         let settings = in_force::values(&loaded.config).into_iter().map(|setting| {
             let same = loaded.set_at.iter().find(|set| {
                 let set = (set.section.as_str(), set.key.as_str());
@@ -155,10 +154,12 @@ impl<'l> ShownConfig<'l> {
             })
         });
         let entries = &self.loaded.entry_places;
-        let bot = self
-            .bot
-            .as_ref()
-            .map(|bot| json!({ "mode": bot.mode, "settings_changed": bot.settings_changed }));
+        let bot = match &self.bot {
+            Ok(bot) => bot
+                .as_ref()
+                .map(|bot| json!({ "mode": bot.mode, "settings_changed": bot.settings_changed })),
+            Err(error) => Some(json!({ "error": error })),
+        };
         json!({
             "bot": bot,
             "settings": settings.collect::<Vec<_>>(),
@@ -195,14 +196,16 @@ fn variables(loaded: &Loaded) -> Vec<ShownVariable<'_>> {
 
 impl fmt::Display for ShownConfig<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bot = self.bot.as_ref().map(|bot| (&bot.mode, bot.settings_changed));
-        match bot {
-            Some((mode, true)) => writeln!(
+        match &self.bot {
+            Err(error) => writeln!(f, "The running bot may use earlier settings: {error}\n")?,
+            Ok(Some(LedgerStatus { mode, settings_changed: true, .. })) => writeln!(
                 f,
                 "The running bot ({mode}) uses earlier settings; apply these with: sniper reload\n"
             )?,
-            Some((mode, false)) => writeln!(f, "The running bot ({mode}) has read these files\n")?,
-            None => writeln!(f, "No bot is running: these settings are those of the next run\n")?,
+            Ok(Some(bot)) => writeln!(f, "The running bot ({}) has read these files\n", bot.mode)?,
+            Ok(None) => {
+                writeln!(f, "No bot is running: these settings are those of the next run\n")?
+            }
         }
         let mut section = None;
         for (setting, set_at) in &self.settings {
@@ -272,15 +275,27 @@ max_buys_per_minute = 3
 item = \"AK-47 | Redline\"
 max_price = 9.00
 max_quantity = 1
+group = \"rifles\"
+
+[[alerts]]
+kind = \"ntfy\"
+url_env = \"HOOK_URL\"
+
+[groups.rifles]
+max_quantity = 9
 ";
 
-    fn shown(check: impl FnOnce(&ShownConfig<'_>)) {
+    fn shown(bot: Result<Option<LedgerStatus>, String>, check: impl FnOnce(&ShownConfig<'_>)) {
         let directory = tempfile::tempdir().unwrap();
         let session = "session-of-the-test-of-config-show";
         fs::write(directory.path().join("sniper.toml"), SETTINGS).unwrap();
         fs::write(directory.path().join(".env"), format!("\nCSGOROLL_SESSION={session}\n"))
             .unwrap();
-        let lookup = |name: &str| (name == "SNIPER_DATA").then(|| "elsewhere".to_owned());
+        let lookup = |name: &str| match name {
+            "SNIPER_DATA" => Some("elsewhere".to_owned()),
+            "HOOK_URL" => Some("https://ntfy.example/topic-of-the-test".to_owned()),
+            _ => None,
+        };
         let sources = Sources {
             lookup: &lookup,
             directory: directory.path(),
@@ -290,12 +305,12 @@ max_quantity = 1
         };
         let loaded = Config::load(&sources).unwrap();
         assert!(secret::is_masked(session));
-        check(&ShownConfig::new(&loaded, Some(Duration::from_secs(7_200)), None));
+        check(&ShownConfig::new(&loaded, Some(Duration::from_secs(7_200)), bot));
     }
 
     #[test]
     fn each_setting_has_its_value_and_the_line_that_sets_it() {
-        shown(|config| {
+        shown(Ok(None), |config| {
             let text = config.to_string();
             let line = |start: &str| {
                 let line = text.lines().find(|line| line.starts_with(start)).expect(start);
@@ -305,6 +320,8 @@ max_quantity = 1
             assert!(text.starts_with("No bot is running"), "{text}");
             assert_eq!(line("source"), "source none default");
             assert_eq!(line("per_hour"), "per_hour none default");
+            assert_eq!(line("kind"), "kind ntfy sniper.toml:13:1");
+            assert_eq!(line("name"), "name rifles sniper.toml:17:1");
             assert_eq!(line("max_wait_ms"), "max_wait_ms 5000 default");
             assert!(line("data").ends_with("elsewhere SNIPER_DATA, environment"), "{text}");
             let credential =
@@ -319,6 +336,16 @@ max_quantity = 1
             for text in [text, json.to_string()] {
                 assert!(!text.contains("session-of-the-test"), "{text}");
             }
+        });
+    }
+
+    #[test]
+    fn a_bot_that_does_not_answer_is_not_shown_as_absent() {
+        shown(Err("cannot exchange".to_owned()), |config| {
+            let text = config.to_string();
+            let line = "The running bot may use earlier settings: cannot exchange\n";
+            assert!(text.starts_with(line), "{text}");
+            assert_eq!(config.to_json()["bot"]["error"], "cannot exchange");
         });
     }
 }

@@ -23,11 +23,15 @@ Examples:
 
 /// Status of the bot that answered: of the live one if there are two.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Health(Option<LedgerStatus>);
+pub(super) struct Health(pub(super) Option<LedgerStatus>);
 
 impl Health {
     /// Asks the live bot, then the dry run.
-    fn of(data: &Path, state: Option<&Path>) -> Result<Self, LedgerCommandError> {
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`LedgerCommandError`] if a bot runs and does not answer in time.
+    pub(super) fn of(data: &Path, state: Option<&Path>) -> Result<Self, LedgerCommandError> {
         let ask = |instance| {
             request_status(&ControlAddress::new(data, state, instance), &ControlRequest::Status)
         };

@@ -22,7 +22,7 @@
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`progress`]: progress of long work on a terminal.
 //! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
-//! - [`known_names`]: items of the whitelist that no price source knows.
+//! - [`known_names`]: items of the whitelist, compared with the names in prices and recordings.
 //! - [`simulated_market`]: the simulators behind one type.
 
 pub mod alert;
@@ -68,7 +68,7 @@ use self::{
 use crate::{
     config::{
         Config, ConfigErrors, Loaded, Market, Sources,
-        load::{data_directories, process_environment, settings_path},
+        load::{BotPaths, process_environment},
     },
     domain::{money::Decimals, unit},
     ledger::{LedgerError, control::running_data_dir},
@@ -128,9 +128,7 @@ impl<'a> CommandContext<'a> {
     /// Returns the data directory and the state directory for a command about the running bot: its own
     /// if the files that name them were edited since it started. Other settings may be invalid.
     pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
-        let (lookup, directory) = (&process_environment, Path::new("."));
-        let (data, state) = data_directories(lookup, directory, self.shared.config.as_deref());
-        let settings = settings_path(&self.sources(false));
+        let BotPaths { settings, data, state } = BotPaths::of(&self.sources(false));
         // A variable of this process is meant for this command.
         let state_dir = state.as_ref().filter(|_| process_environment("SNIPER_DATA").is_none());
         let running = state_dir.and_then(|state| running_data_dir(&data, (state, &settings)));

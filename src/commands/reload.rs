@@ -32,7 +32,7 @@ use crate::{
         Config, ConfigErrors, Loaded, Market, Sources,
         alerts::AlertsConfig,
         in_force,
-        load::{FILE_BYTES_MAX, process_environment, settings_path, text_checksum},
+        load::{BotPaths, FILE_BYTES_MAX, process_environment, text_checksum},
         prices::{PriceLocation, PricesConfig},
         problem::SourceLocation,
     },
@@ -129,7 +129,7 @@ impl SettingsSource {
     pub fn store_data_dir(&self, config: &Config, instance: Instance) -> io::Result<()> {
         match &config.state_dir {
             Some(state) if self.practice.is_none() => {
-                let settings = settings_path(&self.sources());
+                let settings = BotPaths::of(&self.sources()).settings;
                 control::store_data_dir(&config.data_dir, (state, &settings), instance)
             }
             _ => Ok(()),
@@ -351,7 +351,7 @@ impl RunningReloader {
         let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
         // Here, because it takes long with many entries.
         let pauses = sniper.with_engine(|engine| engine.current_pauses());
-        let pauses = pauses.prepare(&whitelist, &previous);
+        let pauses = pauses.prepare(&whitelist);
         drop(sniper);
         let rules = Rules {
             whitelist,

@@ -15,6 +15,7 @@ pub mod input;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -156,7 +157,8 @@ pub fn market_names<M: Marketplace>(market: &M, recording: &Recording) -> BTreeS
     names
 }
 
-/// Replays a recording under these rules and passes each decision to `on_decision`.
+/// Replays a recording under these rules and passes each decision to `on_decision`, which can end the
+/// replay at the read of its listing.
 ///
 /// # Errors
 ///
@@ -165,7 +167,7 @@ pub fn replay<M: Marketplace>(
     market: &M,
     recording: &Recording,
     rules: &ReplayRules,
-    mut on_decision: impl FnMut(ReplayDecision<'_, '_>),
+    mut on_decision: impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
 ) -> Result<ReplayResult, RecordingReadError> {
     let mut replayer: Option<Replayer<M>> = None;
     // Sorted by connection, so that the order of unfinished reads is always the same.
@@ -183,6 +185,10 @@ pub fn replay<M: Marketplace>(
             let read = reads.remove(&connection).unwrap_or_default();
             replayer.update_prices(&read)?;
             replayer.on_read(&read, &mut on_decision);
+            if replayer.is_stopped {
+                reads.clear();
+                break;
+            }
         }
     }
     let mut replayer = replayer.unwrap_or_else(|| Replayer::new(market, rules, 0));
@@ -222,6 +228,7 @@ struct Replayer<M: Marketplace> {
     messages: u64,
     unreadable: u64,
     duplicates: u64,
+    is_stopped: bool,
 }
 
 impl<M: Marketplace> Replayer<M> {
@@ -260,6 +267,7 @@ impl<M: Marketplace> Replayer<M> {
             messages: 0,
             unreadable: 0,
             duplicates: 0,
+            is_stopped: false,
         }
     }
 
@@ -293,7 +301,7 @@ impl<M: Marketplace> Replayer<M> {
     fn on_read(
         &mut self,
         read: &[RecordedMessage],
-        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) {
         if let Some(first) = read.first() {
             self.run_timers(self.at(first.ns));
@@ -318,7 +326,7 @@ impl<M: Marketplace> Replayer<M> {
     fn scan(
         &mut self,
         arrived: Arrived<'_>,
-        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) -> Scan {
         let text = arrived.message.raw.as_bytes();
         let Some((_, payload)) = self.protocol.peek_event(text) else { return Scan::ReadNow };
@@ -329,7 +337,7 @@ impl<M: Marketplace> Replayer<M> {
     fn on_message(
         &mut self,
         arrived: Arrived<'_>,
-        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) {
         self.messages = self.messages.saturating_add(1);
         self.last_ns = self.last_ns.max(arrived.message.ns);
@@ -355,7 +363,7 @@ impl<M: Marketplace> Replayer<M> {
         &mut self,
         events: M::Events<'a>,
         arrived: Arrived<'_>,
-        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) {
         let now = self.at(arrived.message.ns);
         for event in events {
@@ -375,7 +383,7 @@ impl<M: Marketplace> Replayer<M> {
         &mut self,
         mut trade: Trade<'_>,
         arrived: Arrived<'_>,
-        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>),
+        on_decision: &mut impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) {
         let RecordedMessage { ns, conn, .. } = *arrived.message;
         let now = self.at(ns);
@@ -399,20 +407,16 @@ impl<M: Marketplace> Replayer<M> {
         let prices = PriceView::new(&prices, now.wall);
         let verdict = self.whitelist.decide_with(&trade, prices);
         if !matches!(verdict, Decision::Matched(_)) {
-            let result = ReplayOutcome::NoMatch;
-            on_decision(ReplayDecision {
-                ns,
-                trade: &trade,
-                verdict,
-                eligibility: None,
-                prices,
-                result,
-            });
+            let (eligibility, result) = (None, ReplayOutcome::NoMatch);
+            let decision =
+                ReplayDecision { ns, trade: &trade, verdict, eligibility, prices, result };
+            self.is_stopped |= on_decision(decision).is_break();
             return self.engine.consider(trade, now);
         }
         let eligibility = Some(eligibility(&trade, self.engine.server_time(now), false));
         let result = self.consider(trade.clone(), now);
-        on_decision(ReplayDecision { ns, trade: &trade, verdict, eligibility, prices, result });
+        let decision = ReplayDecision { ns, trade: &trade, verdict, eligibility, prices, result };
+        self.is_stopped |= on_decision(decision).is_break();
     }
 
     /// Passes a matching listing to the engine. The outcome is the counter that changed.

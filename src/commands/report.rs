@@ -200,14 +200,10 @@ fn color_lines(text: &str) -> String {
 /// Returns [`AppError::Print`] for any other failure.
 pub fn print(text: &str) -> Result<(), AppError> {
     let mut out = Masking::new(io::stdout().lock());
-    Ok(allow_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?)
-}
-
-/// Replaces the error of a closed pipe, which is what `head` leaves.
-pub(super) fn allow_closed<T: Default>(printed: io::Result<T>) -> io::Result<T> {
-    match printed {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(T::default()),
-        printed => printed,
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `head` leaves a closed pipe.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed?),
     }
 }
 

@@ -208,12 +208,10 @@ impl Import<'_> {
         let all = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
         match Config::load_with_whitelist(&self.context.sources(false), whitelist) {
             Err(errors) => (all(errors.list()), Vec::new()),
-            Ok(Loaded { config, mut warnings, .. }) => {
-                let unsupported = check_supported(&config).err().map(|error| error.chain());
-                let old = &self.loaded.warnings;
-                warnings.retain(|new| !old.iter().any(|old| old.message == new.message));
-                (unsupported.into_iter().collect(), all(&warnings))
-            }
+            Ok(new) => match edit::new_warnings(new, &self.loaded.warnings, check_supported) {
+                Ok(warnings) => (Vec::new(), all(&warnings)),
+                Err(unsupported) => (vec![unsupported.chain()], Vec::new()),
+            },
         }
     }
 

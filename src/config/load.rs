@@ -132,13 +132,8 @@ impl Config {
     }
 
     fn load_with(sources: &Sources<'_>, text: SettingsText<'_>) -> Result<Loaded, ConfigErrors> {
-        let mut diagnostics = Diagnostics::default();
         let is_practice = matches!(text, SettingsText::Practice);
-        let dotenv = match is_practice {
-            true => Vec::new(),
-            false => read_dotenv(sources.directory, &mut diagnostics),
-        };
-        let variables = Variables { lookup: sources.lookup, file: DOTENV_FILE.to_owned(), dotenv };
+        let (variables, mut diagnostics) = read_variables(sources, is_practice);
         let is_dotenv_valid = diagnostics.is_ok();
         let environment = environment::read(&variables, &mut diagnostics);
         let live = sources.live.then_some(SourceLocation::CommandLine).or(environment.live.clone());
@@ -285,20 +280,36 @@ fn read_shared(
     parsed.resolve(of_market, (variables, &host), diagnostics)
 }
 
-/// Returns the data directory and the state directory. Other settings may be invalid; `config_file`
-/// is the value of `--config`.
-pub fn data_directories(
-    lookup: &dyn Fn(&str) -> Option<String>,
-    directory: &Path,
-    config_file: Option<&Path>,
-) -> (PathBuf, Option<PathBuf>) {
-    let mut ignored = Diagnostics::default();
-    let dotenv = read_dotenv(directory, &mut ignored);
-    let variables = Variables { lookup, file: DOTENV_FILE.to_owned(), dotenv };
-    let environment = environment::read(&variables, &mut ignored);
-    let (name, _place) = config_file_name(config_file, &environment);
-    let market = market_of_file(&directory.join(name)).unwrap_or_default();
-    (directory.join(environment.data_dir(market)), state_dir(lookup))
+/// Paths of the bot that these settings lead to. Other settings may be invalid.
+#[derive(Clone, Debug)]
+pub struct BotPaths {
+    /// The settings file, which may not exist.
+    pub settings: PathBuf,
+    pub data: PathBuf,
+    pub state: Option<PathBuf>,
+}
+
+impl BotPaths {
+    pub fn of(sources: &Sources<'_>) -> Self {
+        let (variables, mut ignored) = read_variables(sources, false);
+        let environment = environment::read(&variables, &mut ignored);
+        let (name, _place) = config_file_name(sources.config_file, &environment);
+        let settings = sources.directory.join(name);
+        let market = market_of_file(&settings).unwrap_or_default();
+        let data = sources.directory.join(environment.data_dir(market));
+        Self { settings, data, state: state_dir(sources.lookup) }
+    }
+}
+
+/// Reads the environment, and `.env` except for a rehearsal.
+fn read_variables<'a>(sources: &Sources<'a>, is_practice: bool) -> (Variables<'a>, Diagnostics) {
+    let mut diagnostics = Diagnostics::default();
+    let dotenv = match is_practice {
+        true => Vec::new(),
+        false => read_dotenv(sources.directory, &mut diagnostics),
+    };
+    let file = DOTENV_FILE.to_owned();
+    (Variables { lookup: sources.lookup, file, dotenv }, diagnostics)
 }
 
 /// Returns the path of the settings file, and where it is named.
@@ -347,15 +358,6 @@ impl CredentialSource {
         let dotenv = read_dotenv(&self.directory, &mut Diagnostics::default());
         environment::fresh_credential(self.market, self.fixed.as_ref(), dotenv)
     }
-}
-
-/// Returns the path of the settings file. Other settings may be invalid.
-pub fn settings_path(sources: &Sources<'_>) -> PathBuf {
-    let mut ignored = Diagnostics::default();
-    let dotenv = read_dotenv(sources.directory, &mut ignored);
-    let variables = Variables { lookup: sources.lookup, file: DOTENV_FILE.to_owned(), dotenv };
-    let environment = environment::read(&variables, &mut ignored);
-    sources.directory.join(config_file_name(sources.config_file, &environment).0)
 }
 
 /// Reads the settings file and the whitelist file. Also returns the path of the settings file, if

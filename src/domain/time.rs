@@ -77,7 +77,7 @@ pub struct OffsetTime {
 
 impl OffsetTime {
     /// Returns the time as if the zone's clock showed UTC.
-    fn shifted(self) -> UnixMs {
+    pub fn shifted(self) -> UnixMs {
         UnixMs(self.at.0.saturating_add(i64::from(self.offset_s).saturating_mul(1_000)))
     }
 

@@ -1,4 +1,4 @@
-//! Names of the items that price sources know, to find misspelled ones.
+//! Names of the items that price sources or a recording have, to find misspelled ones.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::{
 /// may have a few items only.
 const NAMES_MIN: usize = 1_000;
 
-/// Base names of all items, as [`ItemName`] returns them, with the
+/// Base names of items, as [`ItemName`] returns them, with the
 /// variants of each.
 #[derive(Clone, Debug)]
 pub struct KnownNames {

@@ -2,7 +2,7 @@
 //!
 //! - [`source`]: the kinds of sources. [`parse`]: the bytes of a source → [`PriceTable`].
 //! - [`item_key`]: the key by which items of different sources and listings are joined.
-//! - [`known_names`]: the names of all items, to find misspelled ones.
+//! - [`known_names`]: the names in the prices and in a recording, to find misspelled ones.
 //! - [`acceptance`]: whether a new table may replace the last good one.
 //! - [`book`]: all tables in one snapshot. [`mod@reference`]: the inequality of a percent rule.
 //! - [`ceilings`]: the greatest prices that percent rules pay, by item.

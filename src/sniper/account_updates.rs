@@ -357,17 +357,6 @@ impl<B: OrderSender> Engine<B> {
         let paused = self.whitelist.paused().filter_map(|index| entries.get(index));
         paused.take(PAUSED_SHOWN_MAX).map(|entry| entry.label().to_owned()).collect()
     }
-
-    /// Pauses or enables entries. Returns `None` for a request to the ledger.
-    fn apply_to_entries(&mut self, request: &ControlRequest) -> Option<Result<(), String>> {
-        match request {
-            ControlRequest::PauseEntry { entry, .. } => Some(self.set_entry_paused(entry, true)),
-            ControlRequest::EnableEntry { entry, .. } => Some(self.set_entry_paused(entry, false)),
-            ControlRequest::PauseGroup { group, .. } => Some(self.set_group_paused(group, true)),
-            ControlRequest::EnableGroup { group, .. } => Some(self.set_group_paused(group, false)),
-            _ => None,
-        }
-    }
 }
 
 #[cfg(test)]

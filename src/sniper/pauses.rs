@@ -4,7 +4,10 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::engine::Engine;
 use crate::{
-    ledger::pauses::{PauseRecorder, PausedNames},
+    ledger::{
+        control::ControlRequest,
+        pauses::{PauseRecorder, PausedNames},
+    },
     text::Escaped,
     whitelist::{Whitelist, WhitelistEntry},
 };
@@ -28,44 +31,27 @@ pub struct PreparedPauses {
 }
 
 impl Pauses {
-    /// Pauses the entries of a new whitelist. `previous` is that of
-    /// [`Rules`](super::rules::Rules). Takes milliseconds with many entries.
-    pub fn prepare(&self, new: &Whitelist, previous: &[Option<usize>]) -> PreparedPauses {
+    /// Pauses the entries of a new whitelist, by name as a restart does: an edited entry without a name
+    /// is another one by its conditions. Takes milliseconds with many entries.
+    pub fn prepare(&self, new: &Whitelist) -> PreparedPauses {
         new.set_paused_where(false, |_entry| true);
-        new.pause_as(&self.whitelist, previous);
-        // By name, as a restart does: an edited entry without a name is another one by its conditions.
         let absent = pause_all(new, paused_names(&self.whitelist, &self.absent));
         PreparedPauses { names: paused_names(new, &absent), absent, version: self.version }
     }
 }
 
 impl<B> Engine<B> {
-    /// Pauses or enables the entries with this label. A paused entry matches nothing.
-    ///
-    /// # Errors
-    ///
-    /// Returns a message if no entry has the label.
-    pub fn set_entry_paused(&mut self, label: &str, is_paused: bool) -> Result<(), String> {
-        let was_absent = !is_paused && forget(&mut self.absent_pauses.entries, label);
-        if self.whitelist.set_paused(label, is_paused) == 0 && !was_absent {
-            return Err(format!("no whitelist entry is named \"{}\"", Escaped(label)));
+    /// Pauses or enables entries, and notes what is paused now. Returns `None` for another request.
+    pub(super) fn apply_to_entries(
+        &mut self,
+        request: &ControlRequest,
+    ) -> Option<Result<(), String>> {
+        let done = apply_request(&self.whitelist, &mut self.absent_pauses, request)?;
+        if done.is_ok() {
+            self.pause_version = self.pause_version.wrapping_add(1);
+            self.pauses.record(|| paused_names(&self.whitelist, &self.absent_pauses));
         }
-        self.record_pauses();
-        Ok(())
-    }
-
-    /// Pauses or enables the entries of this group.
-    ///
-    /// # Errors
-    ///
-    /// Returns a message if no entry is in the group.
-    pub fn set_group_paused(&mut self, group: &str, is_paused: bool) -> Result<(), String> {
-        let was_absent = !is_paused && forget(&mut self.absent_pauses.groups, group);
-        if self.whitelist.set_group_paused(group, is_paused) == 0 && !was_absent {
-            return Err(format!("no whitelist entry is in a group named \"{}\"", Escaped(group)));
-        }
-        self.record_pauses();
-        Ok(())
+        Some(done)
     }
 
     /// Pauses what was paused in an earlier run, and keeps later changes. Returns the names that the
@@ -82,16 +68,40 @@ impl<B> Engine<B> {
         let (whitelist, absent) = (Arc::clone(&self.whitelist), self.absent_pauses.clone());
         Pauses { whitelist, absent, version: self.pause_version }
     }
+}
 
-    /// Notes what is paused now, for the next run.
-    fn record_pauses(&mut self) {
-        self.pause_version = self.pause_version.wrapping_add(1);
-        self.pauses.record(|| paused_names(&self.whitelist, &self.absent_pauses));
-    }
+/// Pauses or enables entries of the whitelist. A paused entry matches nothing. `absent`: paused names
+/// that the whitelist does not have. Returns `None` for another request, and a message if no entry has
+/// the name.
+pub fn apply_request(
+    whitelist: &Whitelist,
+    absent: &mut PausedNames,
+    request: &ControlRequest,
+) -> Option<Result<(), String>> {
+    use ControlRequest::{EnableEntry, EnableGroup, PauseEntry, PauseGroup};
+    let is_paused = matches!(request, PauseEntry { .. } | PauseGroup { .. });
+    let (count, names, name, what) = match request {
+        PauseEntry { entry, .. } | EnableEntry { entry, .. } => {
+            (whitelist.set_paused(entry, is_paused), &mut absent.entries, entry, "named")
+        }
+        PauseGroup { group, .. } | EnableGroup { group, .. } => {
+            let count = whitelist.set_group_paused(group, is_paused);
+            (count, &mut absent.groups, group, "in a group named")
+        }
+        _ => return None,
+    };
+    let before = names.len();
+    names.retain(|it| is_paused || it != name);
+    let is_known = 0 < count || names.len() < before;
+    Some(
+        is_known
+            .then_some(())
+            .ok_or_else(|| format!("no whitelist entry is {what} \"{}\"", Escaped(name))),
+    )
 }
 
 /// Names of all that is paused, also of what the whitelist does not have.
-fn paused_names(whitelist: &Whitelist, absent: &PausedNames) -> PausedNames {
+pub fn paused_names(whitelist: &Whitelist, absent: &PausedNames) -> PausedNames {
     let PausedNames { mut entries, mut groups } = absent.clone();
     let all = whitelist.entries();
     let paused = whitelist.paused().filter_map(|index| all.get(index));
@@ -102,7 +112,7 @@ fn paused_names(whitelist: &Whitelist, absent: &PausedNames) -> PausedNames {
 
 /// Pauses entries and groups by their names, in one pass. Returns the names that the whitelist does not
 /// have: if a reload adds them, they are paused.
-fn pause_all(whitelist: &Whitelist, mut names: PausedNames) -> PausedNames {
+pub fn pause_all(whitelist: &Whitelist, mut names: PausedNames) -> PausedNames {
     if names.is_empty() {
         return names;
     }
@@ -118,11 +128,4 @@ fn pause_all(whitelist: &Whitelist, mut names: PausedNames) -> PausedNames {
     names.entries.retain(|name| !labels.contains(name.as_str()));
     names.groups.retain(|name| !present.contains(name.as_str()));
     names
-}
-
-/// Removes a name. Returns `true` if it was there.
-fn forget(names: &mut Vec<String>, name: &str) -> bool {
-    let before = names.len();
-    names.retain(|it| it != name);
-    names.len() < before
 }

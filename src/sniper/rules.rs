@@ -71,7 +71,7 @@ impl<B: OrderSender> Engine<B> {
         let Rules { whitelist, mut pauses, previous, ledger, prices, other_sources, max_wait } =
             rules;
         if pauses.version != self.pause_version {
-            pauses = self.current_pauses().prepare(&whitelist, &previous);
+            pauses = self.current_pauses().prepare(&whitelist);
         }
         // They name entries by position.
         self.record_items();

@@ -12,7 +12,6 @@ use crate::{
     domain::percent_rule::{CoinUsd, PriceReference, QuoteSide, ReferenceRule},
     domain::time::UnixMs,
     domain::trade::{Defect, Defects, PaintWear, TradeEvent, TradeId, TradeStatus},
-    ledger::entries::tests::grouped,
     prices::{
         BookTable, Offer, PriceTable, PriceUnit, Quote, RefPrice, SourceKind, book::Resale,
         parse::parse,
@@ -424,30 +423,6 @@ fn an_item_filter_accepts_its_categories_and_rarities_without_the_excluded_names
     check(entry.clone(), &of("AWP | Asiimov (Field-Tested)", "covert"), Some("it is excluded"));
     let knife = of("★ Karambit", "covert");
     check(entry, &knife, Some("category is knife"));
-}
-
-#[test]
-fn a_paused_group_stays_paused_in_the_next_whitelist() {
-    let limits = (None, None);
-    let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
-    let knife = |name: &str| grouped(named(name), "knives", limits);
-    let old = Whitelist::new(vec![knife("a"), knife("b"), named("c")]);
-    assert_eq!(
-        (old.set_group_paused("knives", true), old.set_group_paused("gloves", true)),
-        (2, 0)
-    );
-    assert_eq!(old.paused().collect::<Vec<_>>(), [0, 1]);
-    // `a` leaves the group and stays paused; `c` joins it, and `d` is new.
-    let new = || Whitelist::new(vec![named("a"), knife("c"), knife("d"), named("e")]);
-    let previous = [Some(0), Some(2), None, None];
-    let next = new();
-    next.pause_as(&old, &previous);
-    assert_eq!(next.paused().collect::<Vec<_>>(), [0, 1, 2]);
-    // With one entry enabled, the group is not paused as a whole.
-    old.set_paused("b", false);
-    let next = new();
-    next.pause_as(&old, &previous);
-    assert_eq!(next.paused().collect::<Vec<_>>(), [0]);
 }
 
 #[test]

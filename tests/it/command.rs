@@ -2,10 +2,13 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up fails")]
 
 use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _},
+    fs::{self, DirBuilder, File},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{
+        fs::{DirBuilderExt as _, PermissionsExt as _},
+        net::UnixListener,
+    },
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -638,6 +641,23 @@ fn run_without_reader(workspace: &Workspace, args: &[&str]) -> (Option<i32>, Str
     (output.status.code(), err(&output))
 }
 
+#[test]
+fn config_show_reports_a_bot_that_does_not_answer() {
+    let workspace = Workspace::new().file("sniper.toml", ONE_ENTRY);
+    let folder = workspace.directory.path().join("data/control");
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
+    let socket = UnixListener::bind(folder.join("bot.sock")).unwrap();
+    let bot = thread::spawn(move || {
+        let mut reply = socket.accept().unwrap().0;
+        writeln!(reply, "no answer").unwrap();
+        // Until the client has read it.
+        reply.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let shown = out(&workspace.run(&["config", "show"]));
+    assert!(shown.starts_with("The running bot may use earlier settings: cannot"), "{shown}");
+    bot.join().unwrap();
+}
+
 /// As in `sniper check | head -1`.
 #[test]
 fn a_closed_pipe_is_no_error_of_a_command_that_only_reads() {
@@ -946,6 +966,11 @@ fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
     let (code, text) = import("name,price\nFracture Case,60\n", &write);
     let warning = "Warning: w.json:2:3: `max_price` 60.00 is above the 50.00 of [budget]";
     assert!(code == Some(0) && text.contains(warning), "{text}");
+    // A new file replaces the entries of the settings, also those without a name.
+    let unnamed = entry.replace("name = \"case\"\n", "");
+    fs::write(workspace.directory.path().join("sniper.toml"), unnamed).unwrap();
+    let (code, text) = import("name,price\nGlove Case,5\n", &["--write", "new.json"]);
+    assert!(code == Some(0) && text.contains("1 entry written to new.json"), "{text}");
 }
 
 /// Returns everything that a run writes: its output and its files except `.env`.

@@ -9,7 +9,7 @@
 use std::{collections::HashMap, fs, path::Path, time::Duration};
 
 use sniper::{
-    commands::check,
+    commands::check::{self, CheckResult},
     config::{
         Config, ConfigErrors, Loaded, Market, Mode, Sources,
         environment::VARIABLES,
@@ -513,9 +513,8 @@ fn a_dotenv_file_readable_by_others_is_warned_about() {
 }
 
 impl Workspace {
-    /// Runs `sniper check`. Returns its exit code, standard output and standard error.
-    fn check(&self, as_json: bool) -> (u8, String, String) {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
+    /// Returns the result of `sniper check`.
+    fn check(&self) -> CheckResult {
         let sources = Sources {
             lookup: &|name| self.environment.get(name).cloned(),
             directory: self.directory.path(),
@@ -523,13 +522,11 @@ impl Workspace {
             live: self.live,
             decimals: |_market| sniper::markets::csgoroll::DECIMALS,
         };
-        let loaded = Config::load(&sources).map(|loaded| {
-            let order =
-                check::check_market(&Csgoroll::new(&loaded.config), &loaded.config).unwrap();
-            (loaded, Some(order))
-        });
-        let code = check::write_result(&loaded, as_json, &mut out, &mut err).unwrap();
-        (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        let loaded = Config::load(&sources);
+        let measure = |Loaded { config, .. }: &Loaded| {
+            check::check_market(&Csgoroll::new(config), config).unwrap()
+        };
+        CheckResult::of(&loaded, loaded.as_ref().ok().map(measure).as_ref())
     }
 }
 
@@ -564,8 +561,8 @@ fn check_prints_the_effective_settings() {
         .file("sniper.toml", format!("{POLICY}{entries}"))
         .variable("CSGOROLL_SESSION", PLANTED)
         .live();
-    let (code, out, err) = workspace.check(false);
-    assert_eq!((code, err.as_str()), (0, ""));
+    let CheckResult { text: out, json: object, code } = workspace.check();
+    assert_eq!(code, 0);
     for expected in [
         "The settings are valid.",
         "LIVE: spends real money",
@@ -581,9 +578,6 @@ fn check_prints_the_effective_settings() {
     ] {
         assert!(out.contains(expected), "expected: {expected}\nout: {out}");
     }
-    let (code, out, err) = workspace.check(true);
-    assert_eq!((code, err.contains("LIVE")), (0, true));
-    let object: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     assert_eq!(object["ok"], true);
     assert_eq!(object["mode"], "live");
     assert_eq!(object["settings"]["budget"]["max_price"], "5.00");
@@ -591,7 +585,7 @@ fn check_prints_the_effective_settings() {
     let order = &object["order_request"];
     assert_eq!((&order["tls"], &order["excess_bytes"]), (&true.into(), &0.into()), "{order}");
     let long = workspace.variable("CSGOROLL_COOKIE", &format!("session={}", "x".repeat(2_000)));
-    let (_code, out, _err) = long.check(false);
+    let out = long.check().text;
     let line = out.lines().find(|line| line.starts_with("Order size")).unwrap();
     assert!(
         line.contains(" more than one TCP segment (1428 bytes): Cookie 2018 bytes, "),
@@ -622,14 +616,11 @@ fn check_prints_the_effective_settings() {
 #[test]
 fn check_exits_with_78_for_invalid_settings() {
     let workspace = Workspace::new().file("sniper.toml", "[budgt]\n");
-    let (code, out, _err) = workspace.check(false);
-    assert_eq!(code, 78);
+    let CheckResult { text: out, json: object, code } = workspace.check();
+    assert_eq!((code, &object["ok"]), (78, &false.into()));
     let expected = "sniper.toml:1:2: unknown setting `budgt`; did you mean `budget`?\n";
     assert!(out.starts_with(expected), "{out}");
     assert!(out.ends_with("\n2 errors in the settings\n"), "{out}");
-    let (code, out, _err) = workspace.check(true);
-    let object: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
-    assert_eq!((code, &object["ok"]), (78, &false.into()));
     assert_eq!(object["problems"][0]["place"], "sniper.toml:1:2");
     assert_eq!(object["problems"][1]["place"], "sniper.toml");
 }
@@ -654,10 +645,8 @@ fn a_credential_appears_in_no_output() {
     ];
     for workspace in workspaces {
         let mut seen = format!("{:?}", workspace.load());
-        for as_json in [false, true] {
-            let (_code, out, err) = workspace.check(as_json);
-            seen = format!("{seen}\n{out}\n{err}");
-        }
+        let CheckResult { text, json, .. } = workspace.check();
+        seen.push_str(&format!("{text}\n{json}"));
         assert!(!seen.contains("planted"), "{seen}");
     }
 }

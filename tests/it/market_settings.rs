@@ -10,7 +10,7 @@ use std::{
 
 use sniper::{
     commands::simulated_market::settings_file,
-    config::{Config, ConfigErrors, Loaded, Market, Sources, load::data_directories},
+    config::{Config, ConfigErrors, Loaded, Market, Sources, load::BotPaths},
     domain::money::Decimals,
     secret,
     sim::{LisSkinsSim, Rate, SimSettings, WaxpeerSim},
@@ -112,10 +112,14 @@ fn each_market_has_its_own_addresses_and_data_directory() {
             format!("market = \"{}\"\n[budget]\ntotal = x\n", market.name()),
         )
         .unwrap();
-        assert_eq!(data_directories(&|_| None, directory, None).0, directory.join(data));
-        assert_eq!(data_directories(&named, directory, None).0, directory.join("elsewhere"));
-        let other = Some(Path::new("other.toml"));
-        assert_eq!(data_directories(&|_| None, directory, other).0, directory.join("data"));
+        let found = |lookup: &dyn Fn(&str) -> Option<String>, config_file: Option<&str>| {
+            let config_file = config_file.map(Path::new);
+            let decimals = |_market: Market| Decimals::Two;
+            BotPaths::of(&Sources { lookup, directory, config_file, live: false, decimals }).data
+        };
+        assert_eq!(found(&|_| None, None), directory.join(data));
+        assert_eq!(found(&named, None), directory.join("elsewhere"));
+        assert_eq!(found(&|_| None, Some("other.toml")), directory.join("data"));
     }
 }
 

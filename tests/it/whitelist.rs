@@ -187,6 +187,32 @@ fn check_shows_the_limits_of_groups() {
 }
 
 /// Settings with a price list of all items, as far as the program can tell.
+/// As in a running bot.
+#[test]
+fn without_a_bot_an_entry_that_was_added_to_a_paused_group_stays_paused() {
+    let grouped = SETTINGS.replace("12.50\n", "12.50\ngroup = \"rifles\"\n")
+        + "\n[groups.rifles]\nmax_quantity = 9\n";
+    let directory = settings(&grouped);
+    let done = |args: &[&str]| {
+        let output = run(&directory, args);
+        assert_eq!(output.status.code(), Some(0), "{}", shown(&output));
+        shown(&output)
+    };
+    done(&["pause", "--group", "rifles"]);
+    done(&["add", "AWP | Asiimov", "--max-price=15", "--group=rifles"]);
+    done(&["enable", "redline"]);
+    let list = done(&["list"]);
+    let is = |name: &str, state: &str| {
+        list.lines().any(|line| line.starts_with(name) && line.ends_with(state))
+    };
+    assert!(is("redline", " on") && is("awp-asiimov", " paused"), "{list}");
+    done(&["remove", "awp-asiimov"]);
+    // Its pause is kept until it is enabled.
+    done(&["enable", "awp-asiimov"]);
+    let unknown = run(&directory, &["enable", "awp-asiimov"]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", shown(&unknown));
+}
+
 fn with_prices(entries: &str) -> TempDir {
     let directory = settings(&format!(
         "[prices]\ncoin_usd = 1\n\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\

@@ -13,6 +13,7 @@ pub mod source;
 use std::{
     collections::BTreeSet,
     fmt,
+    ops::ControlFlow,
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
@@ -267,7 +268,7 @@ type NamesOfMarket = dyn Fn(&Recording) -> BTreeSet<String> + Send + Sync;
 type ReplayMarket = dyn Fn(
         &Recording,
         &ReplayRules,
-        &mut dyn FnMut(ReplayDecision<'_, '_>),
+        &mut dyn FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) -> Result<ReplayResult, RecordingReadError>
     + Send
     + Sync;
@@ -294,12 +295,13 @@ impl MarketSource {
         let market = market.clone();
         let named = market.clone();
         let names = move |recording: &Recording| market_names(&named, recording);
-        let replay =
-            move |recording: &Recording,
-                  rules: &ReplayRules,
-                  on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>)| {
-                replay(&market, recording, rules, on_decision)
-            };
+        let replay = move |recording: &Recording,
+                           rules: &ReplayRules,
+                           on_decision: &mut dyn FnMut(
+            ReplayDecision<'_, '_>,
+        ) -> ControlFlow<()>| {
+            replay(&market, recording, rules, on_decision)
+        };
         let (start, replay, names) = (Arc::new(start), Arc::new(replay), Arc::new(names));
         Self { address, start, replay, names }
     }
@@ -318,7 +320,7 @@ impl MarketSource {
         &self,
         recording: &Recording,
         rules: &ReplayRules,
-        on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>),
+        on_decision: &mut dyn FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) -> Result<ReplayResult, RecordingReadError> {
         (self.replay)(recording, rules, on_decision)
     }

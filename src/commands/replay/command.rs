@@ -1,6 +1,6 @@
 //! `sniper replay`: what the settings would have ordered in a recording, and why not the rest.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -78,7 +78,7 @@ pub fn run(
         .then(|| Progress::start("Replaying", &ProgressCount::Of("listings"), counter.clone()));
     let result = source.replay(&input.recording, &rules, &mut |decision| {
         counter.add(1);
-        lines.add(&decision);
+        lines.add(&decision)
     });
     drop(progress);
     let result = result.map_err(|error| AppError::start("the replay", error))?;
@@ -121,36 +121,37 @@ struct DecisionLine {
 }
 
 impl DecisionLines<'_> {
-    fn add(&mut self, decision: &ReplayDecision<'_, '_>) {
+    fn add(&mut self, decision: &ReplayDecision<'_, '_>) -> ControlFlow<()> {
         let matched = matches!(decision.verdict, Decision::Matched(_));
         if let Decision::Mismatched { entry, mismatch } = decision.verdict {
             let count = self.mismatches.entry(mismatch.name()).or_default();
             *count = count.saturating_add(1);
             let is_other = || self.whitelist.is_about_other_items(entry, &mismatch, decision.trade);
             if !self.is_all && is_other() {
-                return;
+                return ControlFlow::Continue(());
             }
         }
-        let Some(line) = DecisionLine::new(decision, self.whitelist) else { return };
+        let Some(line) = DecisionLine::new(decision, self.whitelist) else {
+            return ControlFlow::Continue(());
+        };
         if self.is_all {
             let text = match self.as_json {
                 true => format!("{}\n", line.to_json()),
                 false => line.to_text(),
             };
-            if let (Err(error), None) = (report::print(&text), &self.failure) {
-                self.failure = Some(error);
-            }
-            if OutputStream::Stdout.is_reader_gone() {
-                // The rest of the recording has no reader, as after `head`.
-                std::process::exit(0);
-            }
-            return;
+            self.failure = self.failure.take().or(report::print(&text).err());
+            // Without a reader, as after `head`, the rest of the recording is not needed.
+            return match self.failure.is_some() || OutputStream::Stdout.is_reader_gone() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
         }
         let count = if matched { &mut self.matching } else { &mut self.others };
         *count = count.saturating_add(1);
         if *count <= LINES_MAX {
             self.kept.push(line);
         }
+        ControlFlow::Continue(())
     }
 
     /// Number of lines that are not shown.

@@ -17,7 +17,7 @@ use crate::{
     config::{
         Config, ConfigErrors, Loaded, Problem,
         first_settings::entry_name,
-        load::{FILE_BYTES_MAX, settings_path},
+        load::{BotPaths, FILE_BYTES_MAX},
         whitelist_edit::{self, EditError, EntryValue},
     },
     text::Escaped,
@@ -223,7 +223,7 @@ struct SettingsFile<'c> {
 
 impl<'c> SettingsFile<'c> {
     fn read(context: CommandContext<'c>) -> Result<Self, EditCommandError> {
-        let path = settings_path(&context.sources(false));
+        let path = BotPaths::of(&context.sources(false)).settings;
         let shown = path.display().to_string();
         let failed =
             |source| EditCommandError::File { action: "read", path: shown.clone(), source };
@@ -259,10 +259,13 @@ impl<'c> SettingsFile<'c> {
         };
         let before = Config::load_edited(&sources, &self.text).map(named);
         let loaded = Config::load_edited(&sources, edited).map(named);
-        let Loaded { config, warnings, .. } = loaded.map_err(|problems| {
-            EditCommandError::Invalid { path: self.shown(), problems: Box::new(problems) }
+        let loaded = loaded.map_err(|problems| EditCommandError::Invalid {
+            path: self.shown(),
+            problems: Box::new(problems),
         })?;
-        check_supported(&config).map_err(|error| EditCommandError::Unsupported {
+        let before = before.map(|before| before.warnings).unwrap_or_default();
+        let warnings = new_warnings(loaded, &before, check_supported);
+        let warnings = warnings.map_err(|error| EditCommandError::Unsupported {
             path: self.shown(),
             error: Box::new(error),
         })?;
@@ -271,9 +274,7 @@ impl<'c> SettingsFile<'c> {
         if !replace_file(&self.path, Some(&self.text), edited).map_err(failed)? {
             return Err(EditCommandError::ChangedMeanwhile(self.shown()));
         }
-        let known = before.map(|before| before.warnings).unwrap_or_default();
-        let is_new = |warning: &Problem| !known.iter().any(|old| old.message == warning.message);
-        Ok(warnings.into_iter().filter(is_new).collect())
+        Ok(warnings)
     }
 
     fn report(
@@ -304,6 +305,21 @@ impl<'c> SettingsFile<'c> {
         report::print(&text)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Returns the warnings of changed settings that those before did not have.
+///
+/// # Errors
+///
+/// Returns the error of `check_supported`.
+pub(super) fn new_warnings(
+    Loaded { config, mut warnings, .. }: Loaded,
+    before: &[Problem],
+    check_supported: fn(&Config) -> Result<(), AppError>,
+) -> Result<Vec<Problem>, AppError> {
+    check_supported(&config)?;
+    warnings.retain(|new| !before.iter().any(|old| old.message == new.message));
+    Ok(warnings)
 }
 
 /// Replaces a file as a whole, with the same mode and owner; a symbolic link stays one. Returns `false`,

@@ -1,7 +1,7 @@
 //! `sniper whitelist list`, `pause` and `enable`: the entries with what they have bought, and their
 //! pause in a running bot.
 
-use std::{collections::HashSet, fmt, process::ExitCode};
+use std::{fmt, process::ExitCode};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -20,12 +20,14 @@ use crate::{
     },
     ledger::{
         LedgerError, LedgerState,
-        control::{ControlError, ControlRequest, Instance},
+        control::{ControlRequest, Instance},
         entries::{EntryKey, EntryUsage},
-        pauses::{PauseError, PauseFile, PausedNames},
+        pauses::{PauseError, PauseFile},
         reader::LedgerReader,
     },
+    sniper::pauses,
     text::{Escaped, error_chain},
+    whitelist::Whitelist,
 };
 
 /// Maximum width of the column with the names.
@@ -44,6 +46,16 @@ pub struct PausedArgs {
 }
 
 impl PausedArgs {
+    fn request(&self, by: String, is_paused: bool) -> ControlRequest {
+        let entry = self.entry.clone().unwrap_or_default();
+        match (self.group.clone(), is_paused) {
+            (Some(group), true) => ControlRequest::PauseGroup { group, by },
+            (Some(group), false) => ControlRequest::EnableGroup { group, by },
+            (None, true) => ControlRequest::PauseEntry { entry, by },
+            (None, false) => ControlRequest::EnableEntry { entry, by },
+        }
+    }
+
     fn done(&self, is_paused: bool) -> String {
         let what = if self.group.is_some() { "Group" } else { "Entry" };
         match is_paused {
@@ -156,15 +168,13 @@ impl EntryListing {
         // Without a ledger there were dry runs only.
         let instance = if reader.is_some() { Instance::Live } else { Instance::Dry };
         let names = PauseFile::new(&config.data_dir, instance).load().map_err(rejected)?;
-        let paused: HashSet<String> = names.entries.into_iter().collect();
-        let listed = |entry: &WhitelistEntry| {
+        let whitelist = Whitelist::new(config.whitelist.to_vec());
+        pauses::pause_all(&whitelist, names);
+        let listed = |(index, entry): (usize, &WhitelistEntry)| {
             let used = used.get(&EntryKey::of(entry)).copied().unwrap_or_default();
-            let in_group = |group: &str| names.groups.iter().any(|name| name == group);
-            let is_paused =
-                paused.contains(entry.label()) || entry.group_name().is_some_and(in_group);
-            ListedEntry::new(entry, used, if is_paused { "paused" } else { "on" })
+            ListedEntry::new(entry, used, if whitelist.is_paused(index) { "paused" } else { "on" })
         };
-        let entries = config.whitelist.iter().map(listed).collect();
+        let entries = whitelist.entries().iter().enumerate().map(listed).collect();
         let mut empty = LedgerState::new(config.budget.clone(), false);
         let state = reader.as_mut().map_or(&mut empty, LedgerReader::state_mut);
         // New entries get slots in memory only.
@@ -243,75 +253,44 @@ pub(super) fn set_paused(
     what: &PausedArgs,
     is_paused: bool,
 ) -> Result<ExitCode, AppError> {
-    let load = || context.load_with_names(false);
-    ledger::at(context, |commands| match commands.set_paused(what, is_paused) {
-        Err(LedgerCommandError::Control(ControlError::NotRunning)) => {
-            let config =
-                load().map_err(|error| LedgerCommandError::Rejected(error.chain()))?.config;
-            commands.set_paused_at_rest(&config.whitelist, what, is_paused)
+    ledger::at(context, |commands| {
+        let request = what.request(commands.who.to_owned(), is_paused);
+        let live = request_status(&commands.control_address(Instance::Live), &request)?;
+        let dry = request_status(&commands.control_address(Instance::Dry), &request)?;
+        let (done, is_live) = (what.done(is_paused), live.is_some());
+        if let Some(status) = live.or(dry) {
+            let dry = "\nNo live bot is running: this applies to the dry run.";
+            return commands.print_change(&status, &(done + if is_live { "" } else { dry }));
         }
-        done => done,
+        let load = context.load_with_names(false);
+        let config = load.map_err(|error| LedgerCommandError::Rejected(error.chain()))?.config;
+        commands.apply_to_pauses(&config.whitelist, &request)?;
+        let text = format!("{done}\nNo bot is running: this applies to the next run.\n");
+        commands.print(&json!({ "running": false, "paused": is_paused }), &text)
     })
 }
 
 impl LedgerCommands<'_> {
-    fn set_paused(&mut self, what: &PausedArgs, is_paused: bool) -> Result<(), LedgerCommandError> {
-        let by = self.who.to_owned();
-        let request = match (what.group.clone(), is_paused) {
-            (Some(group), true) => ControlRequest::PauseGroup { group, by },
-            (Some(group), false) => ControlRequest::EnableGroup { group, by },
-            (None, is_paused) => {
-                let entry = what.entry.clone().unwrap_or_default();
-                match is_paused {
-                    true => ControlRequest::PauseEntry { entry, by },
-                    false => ControlRequest::EnableEntry { entry, by },
-                }
-            }
-        };
-        let live = request_status(&self.control_address(Instance::Live), &request)?;
-        let dry = request_status(&self.control_address(Instance::Dry), &request)?;
-        let scope = match live {
-            Some(_) => "",
-            None => "\nNo live bot is running: this applies to the dry run.",
-        };
-        let status = live.or(dry).ok_or(ControlError::NotRunning)?;
-        self.print_change(&status, &format!("{}{scope}", what.done(is_paused)))
-    }
-
-    fn set_paused_at_rest(
-        &mut self,
-        whitelist: &[WhitelistEntry],
-        what: &PausedArgs,
-        is_paused: bool,
+    /// Changes the stored pauses of the next live run and the next dry run, as a running bot would. A
+    /// name that only one of them has is no error.
+    fn apply_to_pauses(
+        &self,
+        entries: &[WhitelistEntry],
+        request: &ControlRequest,
     ) -> Result<(), LedgerCommandError> {
-        let group = what.group.as_deref();
-        let is_meant = |entry: &&WhitelistEntry| match group {
-            Some(_) => entry.group_name() == group,
-            None => what.entry.as_deref() == Some(entry.label()),
-        };
-        let meant: Vec<&WhitelistEntry> = whitelist.iter().filter(is_meant).collect();
-        if meant.is_empty() {
-            let reason = "no whitelist entry has this name or group; see: sniper whitelist list";
-            return Err(LedgerCommandError::Rejected(reason.to_owned()));
-        }
-        for instance in [Instance::Live, Instance::Dry] {
+        let apply = |instance| {
             let file = PauseFile::new(self.folder, instance);
-            let PausedNames { mut entries, mut groups } = file.load().map_err(rejected)?;
-            entries.retain(|name| meant.iter().all(|entry| entry.label() != name));
-            if is_paused {
-                entries.extend(meant.iter().map(|entry| entry.label().to_owned()));
-                groups.extend(group.map(str::to_owned));
-            } else {
-                // With one of its entries enabled, a group is not paused as a whole.
-                groups.retain(|name| {
-                    meant.iter().all(|entry| entry.group_name() != Some(name.as_str()))
-                });
+            let whitelist = Whitelist::new(entries.to_vec());
+            let mut absent = pauses::pause_all(&whitelist, file.load().map_err(rejected)?);
+            if let Some(Err(unknown)) = pauses::apply_request(&whitelist, &mut absent, request) {
+                return Ok(Some(unknown));
             }
-            file.store(&PausedNames { entries, groups }).map_err(rejected)?;
+            file.store(&pauses::paused_names(&whitelist, &absent)).map_err(rejected)?;
+            Ok::<_, LedgerCommandError>(None)
+        };
+        match (apply(Instance::Live)?, apply(Instance::Dry)?) {
+            (Some(unknown), Some(_)) => Err(LedgerCommandError::Rejected(unknown)),
+            _ => Ok(()),
         }
-        let value = json!({ "running": false, "paused": is_paused });
-        let text =
-            format!("{}\nNo bot is running: this applies to the next run.\n", what.done(is_paused));
-        self.print(&value, &text)
     }
 }

@@ -1,6 +1,6 @@
 //! `sniper whitelist suggest`: items that a recording listed below a share of their reference.
 
-use std::{fs, path::PathBuf};
+use std::{fs, ops::ControlFlow, path::PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -106,6 +106,7 @@ pub(super) fn run(
         {
             collector.add(&trade.market_name, listing);
         }
+        ControlFlow::Continue(())
     };
     let result = source.replay(&input.recording, &rules, &mut collect);
     drop(progress);

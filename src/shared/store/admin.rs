@@ -6,8 +6,8 @@ use tokio_postgres::Client;
 
 use super::{
     ATTEMPTS_MAX, COMMAND_MAX, Store, StoreError,
-    plan::{GroupRow, MemberRecord, RoleRecord, SliceRow},
-    rows::{READ_MEMBERS, limit, member_record, role_record},
+    plan::{MemberRecord, RoleRecord, SliceRow},
+    rows::{READ_MEMBERS, group_record, limit, member_record, role_record},
     schema, wait_before,
 };
 use crate::{
@@ -329,13 +329,7 @@ async fn read_status(client: &Client, group: &str) -> Result<GroupStatus, StoreE
                CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
                FROM sniper_groups WHERE name = $1";
     let row = client.query_opt(sql, &[&group]).await?.ok_or(StoreError::NoGroup)?;
-    let (unit, now_ms): (String, i64) = (row.try_get(0)?, row.try_get(5)?);
-    let row = GroupRow {
-        total: row.try_get(1)?,
-        term_ms: row.try_get(2)?,
-        sequence: row.try_get(3)?,
-        is_restored: row.try_get(4)?,
-    };
+    let (unit, row, now_ms) = group_record(&row)?;
     let members = client.query(READ_MEMBERS, &[&group]).await?;
     let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
     let sql = "SELECT limit_name, slice, used, member FROM sniper_slices WHERE group_name = $1";

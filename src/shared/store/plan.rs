@@ -130,16 +130,15 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
     if is_marked {
         found.mark_restored(seen);
     }
-    let group = found.group.clone();
     if requested < version {
         let member = own.map(|own| MemberRecord {
             seen_ms: found.now_ms,
             has_stopped: own.has_stopped && !is_marked,
             ..own
         });
-        let state = View { found, group: &group, slices: &found.slices, role: &found.role };
+        let state = View { found, slices: &found.slices, role: &found.role };
         let reply = Reply::Stale(state.confirmed(exchange, version));
-        let group = is_marked.then_some(group);
+        let group = is_marked.then(|| found.group.clone());
         return ExchangePlan {
             group,
             is_marked,
@@ -148,7 +147,7 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
         }
         .with(reply);
     }
-    changed(found, exchange, (group, version.max(requested), is_marked))
+    changed(found, exchange, (version.max(requested), is_marked))
 }
 
 impl ExchangePlan {
@@ -172,22 +171,22 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
 }
 
 fn changed(
-    found: &Found,
+    found: &mut Found,
     exchange: &Exchange,
-    (mut group, version, is_marked): (GroupRow, i64, bool),
+    (version, is_marked): (i64, bool),
 ) -> ExchangePlan {
     let slices: Vec<(Limit, SliceRow)> = exchange
         .demands
         .iter()
         .map(|(limit, demand)| {
-            let slice = granted(found, &group, limit, *demand);
+            let slice = granted(found, limit, *demand);
             (limit.clone(), SliceRow { slice, used: demand.used.max(0) })
         })
         .collect();
     let version = version.saturating_add(1);
-    group.sequence = group.sequence.saturating_add(1);
-    let has_stopped =
-        group.is_restored && exchange.demands.values().all(|demand| demand.wanted <= demand.used);
+    found.group.sequence = found.group.sequence.saturating_add(1);
+    let has_stopped = found.group.is_restored
+        && exchange.demands.values().all(|demand| demand.wanted <= demand.used);
     let member = MemberRecord {
         name: exchange.member.clone(),
         ledger: exchange.ledger.clone(),
@@ -203,34 +202,34 @@ fn changed(
     let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
     let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
     let mut plan = ExchangePlan {
-        group: Some(group.clone()),
+        group: Some(found.group.clone()),
         is_marked,
         member: Some(member),
         slices: written,
         has_orders: !exchange.orders.is_empty(),
         ..ExchangePlan::refused(MemberRefusal::Restored)
     };
-    if group.is_restored {
+    if found.group.is_restored {
         return plan;
     }
-    plan.role = changed_role(found, &group, exchange);
+    plan.role = changed_role(found, exchange);
     let mut all = found.slices.clone();
     all.extend(slices);
     let role = plan.role.clone().or_else(|| found.role.clone());
-    let state = View { found, group: &group, slices: &all, role: &role };
+    let state = View { found, slices: &all, role: &role };
     let reply = Reply::Done(state.confirmed(exchange, version));
     plan.with(reply)
 }
 
 /// Returns the slice that a demand gets.
-fn granted(found: &Found, group: &GroupRow, limit: &Limit, demand: Demand) -> i64 {
+fn granted(found: &Found, limit: &Limit, demand: Demand) -> i64 {
     let slice = found.slices.get(limit).map_or(0, |row| row.slice);
-    let max = if *limit == Limit::Total { group.total } else { demand.max };
+    let max = if *limit == Limit::Total { found.group.total } else { demand.max };
     let sum = found.sums.get(limit).copied().unwrap_or(0);
     let free = max.saturating_sub(sum).max(0);
     let granted = if demand.wanted <= slice {
         demand.wanted
-    } else if group.is_restored {
+    } else if found.group.is_restored {
         slice
     } else {
         slice.saturating_add(free.min(demand.wanted.saturating_sub(slice)))
@@ -239,7 +238,7 @@ fn granted(found: &Found, group: &GroupRow, limit: &Limit, demand: Demand) -> i6
 }
 
 /// Returns the row of the role if the exchange changes it.
-fn changed_role(found: &Found, group: &GroupRow, exchange: &Exchange) -> Option<RoleRecord> {
+fn changed_role(found: &Found, exchange: &Exchange) -> Option<RoleRecord> {
     exchange.standby.as_ref()?;
     let (row, now_ms) = (found.role.as_ref(), found.now_ms);
     let own = |epoch: u64| {
@@ -267,7 +266,7 @@ fn changed_role(found: &Found, group: &GroupRow, exchange: &Exchange) -> Option<
             // A clock that was set back must not prevent every takeover.
             let has_ended = row.is_none_or(|row| {
                 row.role.is_resigned
-                    || now_ms >= row.renewed_ms.saturating_add(group.term_ms)
+                    || now_ms >= row.renewed_ms.saturating_add(found.group.term_ms)
                     || now_ms < row.renewed_ms
             });
             let role = Role {
@@ -286,14 +285,13 @@ fn changed_role(found: &Found, group: &GroupRow, exchange: &Exchange) -> Option<
 /// State of the database after an exchange.
 struct View<'a> {
     found: &'a Found,
-    group: &'a GroupRow,
     slices: &'a BTreeMap<Limit, SliceRow>,
     role: &'a Option<RoleRecord>,
 }
 
 impl View<'_> {
     fn confirmed(&self, exchange: &Exchange, version: i64) -> Confirmed {
-        let (found, group) = (self.found, self.group);
+        let (found, group) = (self.found, &self.found.group);
         let slice = |slices: &BTreeMap<Limit, SliceRow>| {
             slices.get(&Limit::Total).map_or(0, |row| row.slice)
         };

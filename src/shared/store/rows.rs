@@ -289,14 +289,7 @@ impl Transaction {
         }
         let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
         let role = role.as_ref().map(role_record).transpose()?;
-        let unit = row.try_get(0)?;
-        let group = GroupRow {
-            total: row.try_get(1)?,
-            term_ms: row.try_get(2)?,
-            sequence: row.try_get(3)?,
-            is_restored: row.try_get(4)?,
-        };
-        let now_ms = row.try_get(5)?;
+        let (unit, group, now_ms) = group_record(&row)?;
         Ok(Some((Found { now_ms, group, members, slices, sums, role }, unit)))
     }
 
@@ -486,6 +479,17 @@ fn slice(row: &Row) -> Result<(Limit, SliceRow), StoreError> {
 
 fn sum(row: &Row) -> Result<(Limit, i64), StoreError> {
     Ok((limit(row, 0)?, row.try_get(1)?))
+}
+
+/// Returns the unit, the row and the clock of the database.
+pub(super) fn group_record(row: &Row) -> Result<(String, GroupRow, i64), StoreError> {
+    let group = GroupRow {
+        total: row.try_get(1)?,
+        term_ms: row.try_get(2)?,
+        sequence: row.try_get(3)?,
+        is_restored: row.try_get(4)?,
+    };
+    Ok((row.try_get(0)?, group, row.try_get(5)?))
 }
 
 pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {

@@ -12,6 +12,7 @@ use super::*;
 use crate::{
     ledger::{
         control::{ControlReply, ControlRequest, PendingRequest},
+        entries::tests::grouped,
         pauses::{PauseRecorder, PausedNames},
         status::FeedStatus,
     },
@@ -126,7 +127,7 @@ fn prepared(engine: &mut Engine<FakeOrderSender>, pauses: &Pauses) -> Rules {
     let previous: Vec<_> = (0..entries.len()).map(Some).collect();
     let whitelist = Arc::new(Whitelist::new(entries));
     Rules {
-        pauses: pauses.prepare(&whitelist, &previous),
+        pauses: pauses.prepare(&whitelist),
         whitelist,
         previous,
         ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
@@ -147,6 +148,28 @@ fn a_pause_while_a_reload_is_prepared_is_kept() {
     let now = session.now();
     let _old = session.engine.replace_rules(rules, now, None);
     assert_eq!(session.view().whitelist.paused().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_paused_group_stays_paused_in_the_next_whitelist() {
+    let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
+    let knife = |name: &str| grouped(named(name), "knives", (None, None));
+    let executor = Executor::Live(FakeOrderSender::default());
+    let entries = vec![knife("a"), knife("b"), named("c")];
+    let mut session = TestSession::new(executor, plenty(), entries);
+    let (group, by) = ("knives".to_owned(), "me".to_owned());
+    let done = session.request(ControlRequest::PauseGroup { group, by });
+    assert!(matches!(done, ControlReply::Done(_)));
+    // `a` leaves the group and stays paused; `c` joins it, and `d` is new.
+    let paused = |session: &TestSession| {
+        let new = Whitelist::new(vec![named("a"), knife("c"), knife("d"), named("e")]);
+        session.engine.current_pauses().prepare(&new);
+        new.paused().collect::<Vec<_>>()
+    };
+    assert_eq!(paused(&session), [0, 1, 2]);
+    // With one entry enabled, the group is not paused as a whole.
+    session.set_paused("b", false);
+    assert_eq!(paused(&session), [0]);
 }
 
 /// The time is printed and not checked: it depends on the machine.

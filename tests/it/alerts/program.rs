@@ -6,10 +6,14 @@ use std::{
 };
 
 use sniper::{
+    clock,
     commands::session::{SessionStart, TradingSession},
-    config::alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+    config::{
+        Config,
+        alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+    },
     domain::alert_kind::AlertKind,
-    ledger::HaltReason,
+    ledger::{HaltReason, Ledger, LedgerLocation},
     markets::csgoroll::Csgoroll,
     secret::Secret,
     sim::{Fault, SimServer, SimSettings, faults::FaultKind},
@@ -412,7 +416,31 @@ async fn a_start_that_fails_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     bot.config.data_dir = directory.path().join("file");
     std::fs::write(&bot.config.data_dir, "").unwrap();
-    let config = bot.config.clone();
+    let failure = failed_start(bot.config.clone()).await;
+    assert!(!failure.is_empty());
+    assert_eq!(types(&receiver), ["stopped"], "{failure}");
+    let text = receiver.received()[0].json()["data"]["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("could not start"), "{text}");
+}
+
+/// The other bot goes on, so that an alert about a stop would be false.
+#[tokio::test]
+async fn a_start_beside_a_running_bot_sends_no_alert() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+    add_webhook(&mut bot, &receiver);
+    let config = &bot.config;
+    let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
+    let running = Ledger::open(&place, config.budget.clone(), &[], clock::now()).unwrap();
+    let failure = failed_start(config.clone()).await;
+    assert!(failure.contains("in use"), "{failure}");
+    assert_eq!(types(&receiver), Vec::<String>::new(), "{failure}");
+    drop(running);
+}
+
+/// Starts a session that cannot start, and returns its error.
+async fn failed_start(config: Config) -> String {
     let start = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -422,9 +450,5 @@ async fn a_start_that_fails_is_reported() {
             TradingSession::start(&feed, filler, options).map(drop).unwrap_err().chain()
         })
     };
-    let failure = tokio::task::spawn_blocking(start).await.unwrap();
-    assert!(!failure.is_empty());
-    assert_eq!(types(&receiver), ["stopped"], "{failure}");
-    let text = receiver.received()[0].json()["data"]["text"].as_str().unwrap().to_owned();
-    assert!(text.contains("could not start"), "{text}");
+    tokio::task::spawn_blocking(start).await.unwrap()
 }

@@ -4,6 +4,7 @@ use crate::feed::feed_of;
 use std::{
     cell::RefCell,
     io,
+    ops::ControlFlow,
     path::Path,
     sync::{Arc, Condvar, Mutex, atomic::Ordering::Relaxed},
 };
@@ -139,6 +140,7 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
         let market = Csgoroll::new(&feed.config);
         let played = replay(&market, &recording, &rules, |decision| {
             decided.push((decision.trade.id.to_string(), format!("{:?}", decision.verdict)));
+            ControlFlow::Continue(())
         });
         (decided, played.unwrap())
     };
@@ -286,6 +288,7 @@ fn a_recording_of_version_0_1_0_is_read_and_replayed() {
     let mut decided = Vec::new();
     let played = replay(&Csgoroll::new(&config), &recording, &rules, |decision| {
         decided.push((decision.trade.id.to_string(), decision.result));
+        ControlFlow::Continue(())
     })
     .unwrap();
     let id = |last: char| format!("VHJhZGU6OTAwMDAwMD{last}");
@@ -300,4 +303,8 @@ fn a_recording_of_version_0_1_0_is_read_and_replayed() {
     );
     assert_eq!((played.messages, played.duplicates, played.unreadable), (5, 1, 0));
     assert_eq!(played.stats.would_spend.to_string(), "19.65");
+    let stopped =
+        replay(&Csgoroll::new(&config), &recording, &rules, |_decision| ControlFlow::Break(()));
+    // The second message has the first listing.
+    assert_eq!(stopped.unwrap().messages, 2);
 }

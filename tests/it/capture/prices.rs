@@ -1,6 +1,6 @@
 //! A recording of a dry run contains the prices by which it decided, and a replay uses them.
 
-use std::{cell::RefCell, collections::HashSet, sync::Arc};
+use std::{cell::RefCell, collections::HashSet, ops::ControlFlow, sync::Arc};
 
 use sniper::{
     clock,
@@ -104,6 +104,7 @@ fn try_replay(
     let result = replay(&Csgoroll::new(config), &recording, &rules, |decision| {
         let described = describe(&rules.whitelist, &decision.verdict);
         decided.push((decision.trade.id.to_string(), described));
+        ControlFlow::Continue(())
     })?;
     Ok((decided, result))
 }

@@ -1,6 +1,6 @@
 //! Messages that arrive together: wanted listings first, nothing lost, and the same in a replay.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use sniper::{
     commands::replay::{ReplayRules, replay},
@@ -251,6 +251,7 @@ fn replayed(directory: &Path) -> Vec<String> {
         if matches!(decision.verdict, Decision::Matched(_)) && is_listed {
             ordered.push(decision.trade.id.to_string());
         }
+        ControlFlow::Continue(())
     })
     .unwrap();
     assert_eq!(result.messages, 24);
