@@ -343,13 +343,16 @@ impl Group<'_> {
         if member.is_released {
             return "released".to_owned();
         }
-        let Some(standby) = &member.standby else { return String::new() };
+        let Some(standby) = &member.standby else {
+            return if member.can_order { "" } else { "does not order" }.to_owned();
+        };
         match self.status.roles.iter().find(|role| role.standby == *standby) {
             Some(role) if role.role.active == member.name => {
                 let since = format_local(UnixMs(role.role.since_ms));
                 let state = match () {
                     () if role.role.is_resigned => "resigned",
                     () if role.renewed_ago_ms > self.status.term_ms => "term ended",
+                    () if !member.can_order => "active, but does not order,",
                     () => "active",
                 };
                 format!("{state} for {standby}, since {since}")
@@ -416,6 +419,7 @@ fn member_json(member: &MemberStatus) -> Value {
         "standby": member.standby,
         "silent_ms": member.silent_ms,
         "released": member.is_released,
+        "can_order": member.can_order,
         "slice": amount(total.slice),
         "used": amount(total.used),
         "limits": limits.collect::<Vec<_>>(),

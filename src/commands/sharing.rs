@@ -472,6 +472,7 @@ impl SharingTask {
         let takeover = permission.epoch.and(self.takeover.clone());
         let report = self.send((Box::new(allowance), owns), (takeover, status)).await?;
         self.take_usage(report.usage);
+        let can_order = report.can_order;
         let used = self.usage.as_ref()?;
         let slice = permission.slices.get(&Limit::Total).copied().unwrap_or_default();
         let view = GroupView {
@@ -489,6 +490,7 @@ impl SharingTask {
                 .cloned()
                 .collect(),
             in_force: permission.revision,
+            can_order,
         })
     }
 
@@ -879,6 +881,7 @@ mod tests {
             attempt: 1,
             version: 0,
             seen,
+            can_order: true,
             demands: BTreeMap::new(),
             orders: Vec::new(),
             role: RoleRequest::None,

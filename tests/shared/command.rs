@@ -90,6 +90,7 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
         attempt: 1,
         version: 0,
         seen: 0,
+        can_order: false,
         demands: [
             (Limit::Total, demand),
             (Limit::EntryQuantity("Knife".to_owned()), Demand { used: 2, wanted: 3, max: 3 }),
@@ -101,10 +102,11 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     store.exchange(&exchange).await.unwrap();
     let text = directory.text("shared status", 0);
     assert!(text.starts_with("Group main: total 500.00 USD, used 12.50, free 400.00\n"), "{text}");
-    assert!(text.contains("for pair, since "), "{text}");
+    assert!(text.contains("active, but does not order, for pair, since "), "{text}");
     let (status, code) = directory.json("shared status");
     assert_eq!((status["members"][0]["slice"].as_str(), code), (Some("100.00"), Some(0)));
     assert_eq!(status["standbys"][0]["active"], "host1");
+    assert_eq!(status["members"][0]["can_order"], false);
 
     let text = directory.text("shared release host1", 1);
     assert!(text.contains("unreported  at most 87.50 USD"), "{text}");

@@ -39,6 +39,7 @@ fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
         attempt: version,
         version,
         seen: 0,
+        can_order: true,
         demands: BTreeMap::from([(Limit::Total, demand)]),
         orders: Vec::new(),
         role: RoleRequest::None,
@@ -67,9 +68,8 @@ async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refus
             let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
             client.batch_execute(create).await.unwrap();
         }
-        for (migration, number) in MIGRATIONS[..from].iter().zip(1..) {
-            let insert = format!("{migration} INSERT INTO sniper_schema VALUES ({number});");
-            client.batch_execute(&insert).await.unwrap();
+        for number in 1..=from {
+            apply_migration(&client, number).await;
         }
         let mut store = database.store();
         let refused = store.exchange(&exchange("a", 0, demand(0, 10))).await;
@@ -86,6 +86,34 @@ async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refus
         let failed = store.initialize(500, TERM_MS).await.unwrap_err();
         assert!(matches!(failed, StoreError::NewerSchema { .. }), "{failed}");
     }
+}
+
+async fn apply_migration(client: &tokio_postgres::Client, number: usize) {
+    let migration = MIGRATIONS[number - 1];
+    let insert = format!("{migration} INSERT INTO sniper_schema VALUES ({number});");
+    client.batch_execute(&insert).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split() {
+    let test = "a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split";
+    let Some(database) = database(test).await else { return };
+    let client = database.client().await;
+    let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
+    client.batch_execute(create).await.unwrap();
+    apply_migration(&client, 1).await;
+    let rows = "INSERT INTO sniper_groups VALUES ('main', 'USD', 500, 5000, 7, FALSE);
+                INSERT INTO sniper_members VALUES
+                ('main', 'b', 'b', 'waxpeer', 'b', NULL, 3, 0, FALSE, FALSE);
+                INSERT INTO sniper_slices VALUES ('main', 'b', 'total', 300, 20);";
+    client.batch_execute(rows).await.unwrap();
+    let mut store = database.store();
+    assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Exists);
+    let reply = store.exchange(&exchange("a", 0, demand(0, 500))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 200));
+    let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+    assert!(confirmed.peers[0].can_order);
+    assert_eq!((confirmed.peers[0].version, confirmed.peers[0].slice), (3, 300));
 }
 
 #[tokio::test]

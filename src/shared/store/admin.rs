@@ -54,6 +54,8 @@ pub struct MemberStatus {
     pub is_released: bool,
     /// It has reported since the group was marked as restored, and orders nothing.
     pub has_stopped: bool,
+    /// It takes part in the split of the listings.
+    pub can_order: bool,
     pub limits: BTreeMap<Limit, SliceStatus>,
 }
 
@@ -376,6 +378,7 @@ fn member_status(
         silent_ms: now_ms.saturating_sub(member.seen_ms).max(0),
         is_released: member.is_released,
         has_stopped: member.has_stopped,
+        can_order: member.can_order,
     }
 }
 

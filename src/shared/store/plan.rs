@@ -32,6 +32,7 @@ pub(super) struct MemberRecord {
     pub(super) seen_ms: i64,
     pub(super) is_released: bool,
     pub(super) has_stopped: bool,
+    pub(super) can_order: bool,
     /// Slice of the total, as read.
     pub(super) total: SliceRow,
 }
@@ -198,6 +199,7 @@ fn changed(
         seen_ms: found.now_ms,
         is_released: false,
         has_stopped,
+        can_order: exchange.can_order,
         total: SliceRow::default(),
     };
     let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
@@ -307,6 +309,7 @@ impl View<'_> {
                 account: row.account.clone(),
                 standby: row.standby.clone(),
                 version: unsigned(row.version),
+                can_order: row.can_order,
                 silent_ms: found.now_ms.saturating_sub(row.seen_ms).max(0),
                 slice: row.total.slice,
                 used: row.total.used,

@@ -59,7 +59,7 @@ FROM sniper_groups WHERE name = $1 FOR UPDATE";
 
 pub(super) const READ_MEMBERS: &str = "\
 SELECT m.name, m.ledger, m.market, m.account, m.standby, m.version, m.seen_ms, m.is_released, \
-m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0) FROM sniper_members m \
+m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order FROM sniper_members m \
 LEFT JOIN sniper_slices s ON s.group_name = m.group_name AND s.member = m.name \
 AND s.limit_name = 'total' WHERE m.group_name = $1";
 
@@ -86,11 +86,11 @@ const MARK_MEMBERS: &str =
 
 const WRITE_MEMBER: &str = "\
 INSERT INTO sniper_members (group_name, name, ledger, market, account, standby, version, seen_ms, \
-is_released, has_stopped) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+is_released, has_stopped, can_order) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
 ON CONFLICT (group_name, name) DO UPDATE SET ledger = EXCLUDED.ledger, market = EXCLUDED.market, \
 account = EXCLUDED.account, standby = EXCLUDED.standby, version = EXCLUDED.version, \
 seen_ms = EXCLUDED.seen_ms, is_released = EXCLUDED.is_released, \
-has_stopped = EXCLUDED.has_stopped";
+has_stopped = EXCLUDED.has_stopped, can_order = EXCLUDED.can_order";
 
 const WRITE_SLICES: &str = "\
 INSERT INTO sniper_slices (group_name, member, limit_name, slice, used) \
@@ -332,7 +332,7 @@ impl Transaction {
         plan: &ExchangePlan,
     ) -> Result<u64, tokio_postgres::Error> {
         let Some(row) = &plan.member else { return Ok(0) };
-        let row: [&(dyn ToSql + Sync); 10] = [
+        let row: [&(dyn ToSql + Sync); 11] = [
             &group,
             &row.name.0,
             &row.ledger,
@@ -343,6 +343,7 @@ impl Transaction {
             &row.seen_ms,
             &row.is_released,
             &row.has_stopped,
+            &row.can_order,
         ];
         self.link.client.execute(&self.write_member, &row).await
     }
@@ -496,6 +497,7 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         is_released: row.try_get(7)?,
         has_stopped: row.try_get(8)?,
         total: SliceRow { slice: row.try_get(9)?, used: row.try_get(10)? },
+        can_order: row.try_get(11)?,
     })
 }
 
