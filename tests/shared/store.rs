@@ -25,7 +25,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::database::{PASSWORD, config, database, server};
+use crate::database::{PASSWORD, USE_LOG, config, connect, database, server, server_on_small_disk};
 
 const TERM_MS: i64 = 5_000;
 
@@ -191,6 +191,41 @@ async fn a_member_continues_with_its_slice_after_the_server_was_killed() {
     server.run();
     let reply = store.exchange(&exchange("a", 2, demand(20, 320))).await.unwrap();
     assert_eq!(slice(&reply), (3, 320));
+}
+
+#[tokio::test]
+async fn a_member_continues_with_its_slice_after_the_disk_of_the_server_was_full() {
+    let test = "a_member_continues_with_its_slice_after_the_disk_of_the_server_was_full";
+    let Some(mut server) = server_on_small_disk(test) else { return };
+    if server.disk.is_none() {
+        return;
+    }
+    let url = server.url("postgres");
+    let mut store = Store::new(&config(&url, "a"), "waxpeer").unwrap();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let first = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap();
+    assert_eq!(slice(&first), (1, 300));
+    let client = connect(&url).await;
+    server.disk.as_ref().unwrap().fill();
+    while client.batch_execute(USE_LOG).await.is_ok() {}
+    let (mut version, mut failures) = (1, 0);
+    for used in 1..=20 {
+        match store.exchange(&exchange("a", version, demand(used, 300 + used))).await {
+            Ok(Reply::Done(confirmed) | Reply::Stale(confirmed)) => version = confirmed.version,
+            Ok(refused) => panic!("{refused:?}"),
+            Err(_full) => failures += 1,
+        }
+    }
+    assert!(failures > 0, "the disk was not full");
+    server.disk.as_ref().unwrap().free();
+    server.recover();
+    let mut store = Store::new(&config(&server.url("postgres"), "a"), "waxpeer").unwrap();
+    let status = store.status().await.unwrap();
+    let known = status.members[0].limits[&Limit::Total].slice;
+    assert!((300..=320).contains(&known), "{status:?}");
+    let now = u64::try_from(status.members[0].version).unwrap();
+    let reply = store.exchange(&exchange("a", now, demand(30, 330))).await.unwrap();
+    assert_eq!(slice(&reply), (now + 1, 330));
 }
 
 /// Passes bytes on to the server at `target`. While `is_armed`, the reply to a COMMIT is dropped with its
