@@ -34,7 +34,7 @@ use crate::{
     execution::OrderClient,
     ledger::{
         Allowance, OrderState, SharedUsage,
-        allowance::{OrderPermit, SHARED_ENTRIES_MAX, stable_hash},
+        allowance::{OrderPermit, SHARED_ENTRIES_MAX},
         shared_status::{ACTIVE, MEMBERS_SHOWN_MAX, STANDBY, SharedMember},
         status::SharedStatus,
     },
@@ -343,7 +343,7 @@ impl SharingTask {
             stop.sleep(ACCOUNT_INTERVAL).await;
         };
         let SharingSettings { config, market, ledger, .. } = &self.settings;
-        self.account = format!("{:016x}", stable_hash(&format!("{market}\n{account}")));
+        self.account = convert::account_hash(market, &account);
         self.seen = self.read_seen();
         Some(Member::new(MemberSettings {
             name: MemberName(config.member.clone()),
@@ -876,7 +876,7 @@ mod tests {
             member: MemberName(name.to_owned()),
             ledger: name.to_owned(),
             market: "waxpeer".to_owned(),
-            account: format!("{:016x}", stable_hash("waxpeer\naccount")),
+            account: convert::account_hash("waxpeer", "account"),
             standby: None,
             attempt: 1,
             version: 0,
