@@ -26,11 +26,9 @@ use crate::{
     net::tls::Tls,
     shared::{
         convert,
+        database::LimitRow,
         exchange::Limit,
-        store::{
-            GroupStatus, Initialized, MemberStatus, OrderStatus, SetError, SliceStatus, Store,
-            StoreError,
-        },
+        store::{GroupStatus, Initialized, MemberStatus, OrderStatus, SetError, Store, StoreError},
     },
     text::{Escaped, counted, error_chain},
 };
@@ -339,13 +337,8 @@ impl fmt::Display for Known<'_> {
         let rest = total.slice.saturating_sub(total.used);
         writeln!(f, "  unreported  at most {} {unit}", amount(rest))?;
         for (limit, row) in member.limits.iter().filter(|(limit, _)| **limit != Limit::Total) {
-            writeln!(
-                f,
-                "  {}  slice {}, used {}",
-                Escaped(&limit.to_string()),
-                row.slice,
-                row.used
-            )?;
+            let limit = limit.to_string();
+            writeln!(f, "  {}  slice {}, used {}", Escaped(&limit), row.slice, row.used)?;
         }
         if !orders.is_empty() {
             let count = counted(orders.len(), "order", "orders");
@@ -461,14 +454,8 @@ impl Group<'_> {
 impl fmt::Display for Group<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (status, unit) = (self.status, &self.status.unit);
-        writeln!(
-            f,
-            "Group {}: total {} {unit}, used {}, free {}",
-            self.name,
-            amount(status.total),
-            amount(status.used()),
-            amount(status.free()),
-        )?;
+        let [total, used, free] = [status.total, status.used(), status.free()].map(amount);
+        writeln!(f, "Group {}: total {total} {unit}, used {used}, free {free}", self.name)?;
         for problem in self.problems() {
             writeln!(f, "Warning: {problem}")?;
         }
@@ -492,8 +479,8 @@ impl fmt::Display for Group<'_> {
     }
 }
 
-fn total_of(member: &MemberStatus) -> SliceStatus {
-    member.limits.get(&Limit::Total).copied().unwrap_or(SliceStatus { slice: 0, used: 0 })
+fn total_of(member: &MemberStatus) -> LimitRow {
+    member.limits.get(&Limit::Total).copied().unwrap_or_default()
 }
 
 fn amount(units: i64) -> String {
@@ -555,11 +542,8 @@ pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
         return Err((problem, "set another `member` in [shared]".to_owned()));
     }
     if status.total != shared.total.thousandths() {
-        let problem = format!(
-            "the total in the database is {}, and `total` in [shared] is {}",
-            amount(status.total),
-            shared.total
-        );
+        let (total, ours) = (amount(status.total), shared.total);
+        let problem = format!("the database's total is {total}, and `total` in [shared] is {ours}");
         return Err((problem, "run `sniper shared set`, or correct `total`".to_owned()));
     }
     let term = Duration::from_millis(status.term_ms.max(0).unsigned_abs());

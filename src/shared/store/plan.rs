@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::database::LimitRow;
 use super::super::exchange::{
     Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply, Role,
     RoleRequest,
@@ -34,14 +35,7 @@ pub(super) struct MemberRecord {
     pub(super) has_stopped: bool,
     pub(super) can_order: bool,
     /// Slice of the total, as read.
-    pub(super) total: SliceRow,
-}
-
-/// Row of a slice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SliceRow {
-    pub(super) slice: i64,
-    pub(super) used: i64,
+    pub(super) total: LimitRow,
 }
 
 /// Row of a role.
@@ -59,7 +53,7 @@ pub(super) struct Found {
     /// All members of the group.
     pub(super) members: Vec<MemberRecord>,
     /// Slices of the member.
-    pub(super) slices: BTreeMap<Limit, SliceRow>,
+    pub(super) slices: BTreeMap<Limit, LimitRow>,
     /// Sums of the slices of all members: of `total`, and of every limit that may rise.
     pub(super) sums: BTreeMap<Limit, i64>,
     pub(super) role: Option<RoleRecord>,
@@ -84,7 +78,7 @@ pub(super) struct ExchangePlan {
     /// The group was marked as restored, so no member has stopped since, and any may be running.
     pub(super) is_marked: bool,
     pub(super) member: Option<MemberRecord>,
-    pub(super) slices: Vec<(Limit, SliceRow)>,
+    pub(super) slices: Vec<(Limit, LimitRow)>,
     pub(super) role: Option<RoleRecord>,
     pub(super) has_orders: bool,
 }
@@ -104,7 +98,7 @@ impl ExchangePlan {
 }
 
 /// Returns the limits whose sum the exchange needs.
-pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, SliceRow>) -> Vec<Limit> {
+pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, LimitRow>) -> Vec<Limit> {
     let rises = |(limit, demand): &(&Limit, &Demand)| {
         slices.get(limit).map_or(0, |row| row.slice) < demand.wanted && **limit != Limit::Total
     };
@@ -163,7 +157,7 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
     let raised = exchange.demands.iter().map(|(limit, demand)| {
         let row = found.slices.get(limit).copied().unwrap_or_default();
         let (used, slice) = (row.used.max(demand.used), row.slice.max(demand.used));
-        (limit.clone(), SliceRow { slice, used })
+        (limit.clone(), LimitRow { slice, used })
     });
     ExchangePlan {
         member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
@@ -177,12 +171,12 @@ fn changed(
     exchange: &Exchange,
     (mut group, version, is_marked): (GroupRow, i64, bool),
 ) -> ExchangePlan {
-    let slices: Vec<(Limit, SliceRow)> = exchange
+    let slices: Vec<(Limit, LimitRow)> = exchange
         .demands
         .iter()
         .map(|(limit, demand)| {
             let slice = granted(found, &group, limit, *demand);
-            (limit.clone(), SliceRow { slice, used: demand.used.max(0) })
+            (limit.clone(), LimitRow { slice, used: demand.used.max(0) })
         })
         .collect();
     let version = version.saturating_add(1);
@@ -200,9 +194,9 @@ fn changed(
         is_released: false,
         has_stopped,
         can_order: exchange.can_order,
-        total: SliceRow::default(),
+        total: LimitRow::default(),
     };
-    let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
+    let is_changed = |row: &&(Limit, LimitRow)| found.slices.get(&row.0) != Some(&row.1);
     let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
     let mut plan = ExchangePlan {
         group: Some(group.clone()),
@@ -289,14 +283,14 @@ fn changed_role(found: &Found, group: &GroupRow, exchange: &Exchange) -> Option<
 struct View<'a> {
     found: &'a Found,
     group: &'a GroupRow,
-    slices: &'a BTreeMap<Limit, SliceRow>,
+    slices: &'a BTreeMap<Limit, LimitRow>,
     role: &'a Option<RoleRecord>,
 }
 
 impl View<'_> {
     fn confirmed(&self, exchange: &Exchange, version: i64) -> Confirmed {
         let (found, group) = (self.found, self.group);
-        let slice = |slices: &BTreeMap<Limit, SliceRow>| {
+        let slice = |slices: &BTreeMap<Limit, LimitRow>| {
             slices.get(&Limit::Total).map_or(0, |row| row.slice)
         };
         let sum = found.sums.get(&Limit::Total).copied().unwrap_or(0);

@@ -8,8 +8,7 @@ use super::{
     StoreError,
     connect::Link,
     plan::{
-        ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, SliceRow, number, plan, summed,
-        unsigned,
+        ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, number, plan, summed, unsigned,
     },
 };
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         trade::{TradeId, TradeKey},
     },
     ledger::OrderState,
-    shared::database::outdated_ms,
+    shared::database::{LimitRow, outdated_ms},
     shared::exchange::{
         Exchange, Limit, MemberName, MemberRefusal, REPORTS_MAX, Reply, ReportedOrder, Role,
     },
@@ -153,7 +152,7 @@ pub(super) struct Transaction {
 }
 
 /// Reply, and the slices of the member that the transaction has read.
-type Done = (Reply, BTreeMap<Limit, SliceRow>);
+type Done = (Reply, BTreeMap<Limit, LimitRow>);
 
 impl Transaction {
     pub(super) async fn prepare(link: Link) -> Result<Self, StoreError> {
@@ -224,7 +223,7 @@ impl Transaction {
         &self,
         (group, unit): (&str, &str),
         exchange: &Exchange,
-        known: &BTreeMap<Limit, SliceRow>,
+        known: &BTreeMap<Limit, LimitRow>,
     ) -> Result<Done, StoreError> {
         let Some((mut found, theirs)) = self.read(group, exchange, known).await? else {
             self.roll_back().await?;
@@ -253,7 +252,7 @@ impl Transaction {
         &self,
         group: &str,
         exchange: &Exchange,
-        known: &BTreeMap<Limit, SliceRow>,
+        known: &BTreeMap<Limit, LimitRow>,
     ) -> Result<Option<(Found, String)>, StoreError> {
         let client = &self.link.client;
         let member = &exchange.member.0;
@@ -477,8 +476,8 @@ pub(super) fn limit(row: &Row, at: usize) -> Result<Limit, StoreError> {
     Ok(Limit::from_text(text).ok_or_else(|| StoredRowError::Limit(text.to_owned()))?)
 }
 
-fn slice(row: &Row) -> Result<(Limit, SliceRow), StoreError> {
-    Ok((limit(row, 0)?, SliceRow { slice: row.try_get(1)?, used: row.try_get(2)? }))
+fn slice(row: &Row) -> Result<(Limit, LimitRow), StoreError> {
+    Ok((limit(row, 0)?, LimitRow { slice: row.try_get(1)?, used: row.try_get(2)? }))
 }
 
 fn sum(row: &Row) -> Result<(Limit, i64), StoreError> {
@@ -496,7 +495,7 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         seen_ms: row.try_get(6)?,
         is_released: row.try_get(7)?,
         has_stopped: row.try_get(8)?,
-        total: SliceRow { slice: row.try_get(9)?, used: row.try_get(10)? },
+        total: LimitRow { slice: row.try_get(9)?, used: row.try_get(10)? },
         can_order: row.try_get(11)?,
     })
 }
