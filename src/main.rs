@@ -79,7 +79,11 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(context, &args),
         Command::Reload(args) => ledger::at(context, |commands| commands.reload(&args)),
         #[cfg(feature = "shared")]
-        Command::Shared(args) => sniper::commands::shared_group::run(context, &args),
+        Command::Shared(args) => sniper::commands::shared_group::run(
+            context,
+            &args,
+            async |config, member| with_market!(config.market, M => sniper::commands::shared_group::listed_purchases(M::new(config), config, member).await),
+        ),
         Command::Dashboard => dashboard::run(context),
         Command::Halt => ledger::at(context, |commands| commands.halt()),
         Command::Resume => ledger::at(context, |commands| commands.resume()),

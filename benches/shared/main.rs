@@ -213,6 +213,7 @@ async fn run_member(
             usage: usage(placed, load.rate),
             orders: reported.clone(),
             in_force: permission.revision,
+            can_order: true,
         };
         let Some(exchange) = member.next(&report, now_ms()) else {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -13,7 +13,7 @@ use super::failure::{FailureCause, ReadFailure};
 use crate::{
     domain::account::{NextPage, OwnPurchase, Page},
     domain::time::UnixMs,
-    domain::trade::{TradeId, TradeStatus},
+    domain::trade::TradeId,
     ledger::OwnTrade,
     markets::EnvironmentNames,
     text::counted,
@@ -377,10 +377,7 @@ fn is_before(created: UnixMs, moment: UnixMs) -> bool {
 /// Merges two entries of one purchase: the pages shifted between two reads, or contradict each other.
 /// A status that returns no coins has precedence, then the later status. The higher price is kept.
 fn merge(known: &mut OwnTrade, later: OwnTrade) {
-    let gives_back = |status| {
-        matches!(status, TradeStatus::Cooldown | TradeStatus::Cancelled | TradeStatus::Expired)
-    };
-    if gives_back(known.status) || !gives_back(later.status) {
+    if known.status.gives_back() || !later.status.gives_back() {
         known.status = later.status;
     }
     known.price = known.price.into_iter().chain(later.price).max();
@@ -392,7 +389,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::money::Amount;
+    use crate::domain::{money::Amount, trade::TradeStatus};
 
     const DAY_MS: i64 = 86_400_000;
     const NOW: UnixMs = UnixMs(1_000 * DAY_MS);

@@ -1,27 +1,36 @@
 //! `sniper shared`: creates, shows and changes the budget that several bots share, and releases a
 //! member that is gone.
 
-use std::{collections::BTreeMap, fmt, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{AppError, CommandContext, block_on, report};
 use crate::{
-    clock::format_local,
+    account::{AccountReader, LookBack, ReadFailure},
+    clock::{self, format_local},
     config::{Config, SharedConfig},
     domain::{
         money::{Amount, Decimals},
         time::{UnixMs, format_duration},
+        trade::TradeId,
     },
+    ledger::OwnTrade,
+    markets::MarketApi,
+    net::tls::Tls,
     shared::{
+        convert,
+        database::LimitRow,
         exchange::Limit,
-        store::{
-            GroupStatus, Initialized, MemberStatus, OrderStatus, SetError, SliceStatus, Store,
-            StoreError,
-        },
+        store::{GroupStatus, Initialized, MemberStatus, OrderStatus, SetError, Store, StoreError},
     },
-    text::{Escaped, counted},
+    text::{Escaped, counted, error_chain},
 };
 
 /// Examples in the help.
@@ -113,6 +122,48 @@ fn parse_used(text: &str) -> Result<(String, i64), String> {
     Ok((limit.to_owned(), number))
 }
 
+/// Assumed maximum difference of the clocks of the database and of a market.
+const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+/// Purchases of an account, as its market lists them, or why they must be looked up there.
+type ListedPurchases = Result<Vec<OwnTrade>, String>;
+
+/// Reads the purchases of a member's account since its last contact from the market.
+///
+/// # Errors
+///
+/// Returns the reason for which the settings of this machine do not permit that.
+///
+/// # Cancel safety
+///
+/// Safe: it only reads.
+pub async fn listed_purchases<M: MarketApi>(
+    api: M,
+    config: &Config,
+    member: &MemberStatus,
+) -> ListedPurchases {
+    let market = M::CAPABILITIES.name;
+    if member.market != market {
+        return Err(format!("the settings of this machine are for {market}"));
+    }
+    let failed = |failure: ReadFailure| Escaped(&failure.to_string()).to_string();
+    let tls = Tls::from_config(config).map_err(|error| error_chain(&error))?;
+    let credential = config.credential.as_ref();
+    let reader = AccountReader::new(api, &config.endpoints.http, credential, &tls);
+    let reader = reader.map_err(|error| error_chain(&error))?;
+    let user = reader.current_user().await.map_err(failed)?.user;
+    if convert::account_hash(market, &user.id) != member.account {
+        return Err("the credentials of this machine are for another account".to_owned());
+    }
+    let since = UnixMs(clock::wall().minus(CLOCK_MARGIN).0.saturating_sub(member.silent_ms));
+    let reading = reader.own_purchases(&user, LookBack::back_to(since)).await.map_err(failed)?;
+    if let Some(reason) = reading.incomplete {
+        return Err(Escaped(reason.cause().text()).to_string());
+    }
+    let is_later = |trade: &OwnTrade| trade.joined_at.is_none_or(|at| since <= at);
+    Ok(reading.trades.into_iter().filter(is_later).collect())
+}
+
 /// Text and JSON of a result, and whether it is a success.
 struct GroupReport {
     text: String,
@@ -126,9 +177,13 @@ struct GroupReport {
 ///
 /// Returns an [`AppError`] if the settings are invalid, the database cannot be used, or the result
 /// cannot be printed.
-pub fn run(context: CommandContext<'_>, args: &SharedGroupArgs) -> Result<ExitCode, AppError> {
+pub fn run(
+    context: CommandContext<'_>,
+    args: &SharedGroupArgs,
+    listed: impl AsyncFn(&Config, &MemberStatus) -> ListedPurchases,
+) -> Result<ExitCode, AppError> {
     let config = context.load(false)?.config;
-    let report = block_on(async { Ok(run_command(&config, &args.command).await?) })?;
+    let report = block_on(async { Ok(run_command(&config, &args.command, listed).await?) })?;
     match context.output.is_json() {
         true => context.output.json(&report.json)?,
         false => report::print(&report.text)?,
@@ -139,6 +194,7 @@ pub fn run(context: CommandContext<'_>, args: &SharedGroupArgs) -> Result<ExitCo
 async fn run_command(
     config: &Config,
     command: &SharedGroupCommand,
+    listed: impl AsyncFn(&Config, &MemberStatus) -> ListedPurchases,
 ) -> Result<GroupReport, SharedGroupError> {
     let shared = config.shared.as_ref().ok_or(SharedGroupError::NoSection)?;
     let mut store = Store::new(shared, config.market.name())?;
@@ -166,7 +222,9 @@ async fn run_command(
                 let limit = limit.ok_or_else(|| SharedGroupError::UnknownLimit(name.clone()))?;
                 limits.insert(limit, *number);
             }
-            let Some(spent) = spent else { return known_of(shared, &mut store, member).await };
+            let Some(spent) = spent else {
+                return known_of((config, shared), &mut store, (member, listed)).await;
+            };
             check_spent(&store.status().await?, member, *spent)?;
             limits.insert(Limit::Total, spent.thousandths());
             store.release(member, &limits, *stopped).await?;
@@ -217,37 +275,60 @@ fn check_spent(status: &GroupStatus, member: &str, spent: Amount) -> Result<(), 
     if spent < used { Err(SharedGroupError::LessThanReported { spent, used }) } else { Ok(()) }
 }
 
-/// Shows what the database knows about a member, so that the user can state what it spent.
+/// Shows what the database and the market know about a member, so that the user can state its
+/// spending.
 async fn known_of(
-    shared: &SharedConfig,
+    (config, shared): (&Config, &SharedConfig),
     store: &mut Store,
-    member: &str,
+    (member, listed): (&str, impl AsyncFn(&Config, &MemberStatus) -> ListedPurchases),
 ) -> Result<GroupReport, SharedGroupError> {
     let status = store.status().await?;
     let found = status.members.iter().find(|it| it.name.0 == member);
     let found = found.ok_or_else(|| SetError::NoMember(member.to_owned()))?;
     let orders = store.member_orders(member).await?;
-    let known = Known { member: found, orders: &orders, unit: &status.unit };
+    let reported = store.orders(&found.account).await?.into_iter();
+    let counting = reported.filter(|(_member, order)| order.state.counts());
+    let reported: HashSet<TradeId> = counting.map(|(_member, order)| order.key.id).collect();
+    let mut unreported = listed(config, found).await;
+    if let Ok(trades) = &mut unreported {
+        trades.retain(|trade| !reported.contains(&trade.id));
+    }
+    let known = Known {
+        shared,
+        member: found,
+        orders: &orders,
+        unreported: &unreported,
+        unit: &status.unit,
+    };
+    let purchase = |trade: &OwnTrade| {
+        let price = trade.price.map(|price| price.to_string());
+        json!({"listing": trade.id.as_str(), "status": trade.status.as_str(), "price": price})
+    };
     let json = json!({
         "mode": "shared release",
         "group": shared.group,
         "member": member_json(found),
         "orders": orders.iter().map(order_json).collect::<Vec<_>>(),
+        "unreported": unreported.as_ref().ok().map(|it| it.iter().map(purchase).collect::<Vec<_>>()),
+        "unreported_problem": unreported.as_ref().err(),
         "released": false,
     });
     Ok(GroupReport { text: known.to_string(), json, is_success: false })
 }
 
-/// Report of a member that may be released, as the database has it.
+/// Report of a member that may be released, as the database and its market have it.
 struct Known<'a> {
     member: &'a MemberStatus,
     orders: &'a [OrderStatus],
+    /// Purchases since its last contact that no member of its account has reported.
+    unreported: &'a ListedPurchases,
+    shared: &'a SharedConfig,
     unit: &'a str,
 }
 
 impl fmt::Display for Known<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { member, orders, unit } = self;
+        let Self { member, orders, unreported, shared, unit } = self;
         let total = total_of(member);
         let name = &member.name.0;
         writeln!(f, "{name} on {}, last contact {} ago", member.market, silent(member))?;
@@ -256,13 +337,8 @@ impl fmt::Display for Known<'_> {
         let rest = total.slice.saturating_sub(total.used);
         writeln!(f, "  unreported  at most {} {unit}", amount(rest))?;
         for (limit, row) in member.limits.iter().filter(|(limit, _)| **limit != Limit::Total) {
-            writeln!(
-                f,
-                "  {}  slice {}, used {}",
-                Escaped(&limit.to_string()),
-                row.slice,
-                row.used
-            )?;
+            let limit = limit.to_string();
+            writeln!(f, "  {}  slice {}, used {}", Escaped(&limit), row.slice, row.used)?;
         }
         if !orders.is_empty() {
             let count = counted(orders.len(), "order", "orders");
@@ -272,13 +348,26 @@ impl fmt::Display for Known<'_> {
             let (listing, price) = (Escaped(&order.listing), amount(order.price));
             writeln!(f, "    {:>6}  {:<10} {price:>10}  {listing}", order.number, order.state)?;
         }
+        let mut least = total.used;
+        match unreported {
+            Ok(trades) => {
+                let count = counted(trades.len(), "purchase", "purchases");
+                writeln!(f, "  {count} since then, listed by the market but not reported:")?;
+                for OwnTrade { id, status, price, commission, .. } in trades {
+                    let charged = if status.gives_back() { commission } else { price };
+                    least = least.saturating_add(charged.map_or(0, |it| shared.to_group(it)));
+                    let price = price.map_or_else(|| "unreadable".to_owned(), |it| it.to_string());
+                    writeln!(f, "    {status:<19} {price:>10}  {}", Escaped(id.as_str()))?;
+                }
+            }
+            Err(reason) => writeln!(f, "  Look its purchases up on the market: {reason}.")?,
+        }
         writeln!(
             f,
-            "Nothing was changed. Compare this with the purchases of its account on the market, then \
-             run:\n  sniper shared release {name} --spent AMOUNT\nwith all that it spent since it \
-             joined the group, at least {}. Add --stopped if its last contact was less than 66 min \
-             ago and its process does not run.",
-            amount(total.used)
+            "Nothing was changed. To release it, run:\n  sniper shared release {name} --spent AMOUNT\n\
+             with all that it spent since it joined the group, at least {}. Add --stopped if its last \
+             contact was less than 66 min ago and its process does not run.",
+            amount(least)
         )
     }
 }
@@ -343,13 +432,16 @@ impl Group<'_> {
         if member.is_released {
             return "released".to_owned();
         }
-        let Some(standby) = &member.standby else { return String::new() };
+        let Some(standby) = &member.standby else {
+            return if member.can_order { "" } else { "does not order" }.to_owned();
+        };
         match self.status.roles.iter().find(|role| role.standby == *standby) {
             Some(role) if role.role.active == member.name => {
                 let since = format_local(UnixMs(role.role.since_ms));
                 let state = match () {
                     () if role.role.is_resigned => "resigned",
                     () if role.renewed_ago_ms > self.status.term_ms => "term ended",
+                    () if !member.can_order => "active, but does not order,",
                     () => "active",
                 };
                 format!("{state} for {standby}, since {since}")
@@ -362,14 +454,8 @@ impl Group<'_> {
 impl fmt::Display for Group<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (status, unit) = (self.status, &self.status.unit);
-        writeln!(
-            f,
-            "Group {}: total {} {unit}, used {}, free {}",
-            self.name,
-            amount(status.total),
-            amount(status.used()),
-            amount(status.free()),
-        )?;
+        let [total, used, free] = [status.total, status.used(), status.free()].map(amount);
+        writeln!(f, "Group {}: total {total} {unit}, used {used}, free {free}", self.name)?;
         for problem in self.problems() {
             writeln!(f, "Warning: {problem}")?;
         }
@@ -393,8 +479,8 @@ impl fmt::Display for Group<'_> {
     }
 }
 
-fn total_of(member: &MemberStatus) -> SliceStatus {
-    member.limits.get(&Limit::Total).copied().unwrap_or(SliceStatus { slice: 0, used: 0 })
+fn total_of(member: &MemberStatus) -> LimitRow {
+    member.limits.get(&Limit::Total).copied().unwrap_or_default()
 }
 
 fn amount(units: i64) -> String {
@@ -416,6 +502,7 @@ fn member_json(member: &MemberStatus) -> Value {
         "standby": member.standby,
         "silent_ms": member.silent_ms,
         "released": member.is_released,
+        "can_order": member.can_order,
         "slice": amount(total.slice),
         "used": amount(total.used),
         "limits": limits.collect::<Vec<_>>(),
@@ -441,7 +528,7 @@ pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
             StoreError::Unit { .. } => "correct `unit` in [shared]",
             _ => "check the address in .env, the database and the network",
         };
-        (crate::text::error_chain(&error), remedy.to_owned())
+        (error_chain(&error), remedy.to_owned())
     };
     let mut store = Store::new(shared, config.market.name()).map_err(failed)?;
     let status = store.status().await.map_err(failed)?;
@@ -455,11 +542,8 @@ pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
         return Err((problem, "set another `member` in [shared]".to_owned()));
     }
     if status.total != shared.total.thousandths() {
-        let problem = format!(
-            "the total in the database is {}, and `total` in [shared] is {}",
-            amount(status.total),
-            shared.total
-        );
+        let (total, ours) = (amount(status.total), shared.total);
+        let problem = format!("the database's total is {total}, and `total` in [shared] is {ours}");
         return Err((problem, "run `sniper shared set`, or correct `total`".to_owned()));
     }
     let term = Duration::from_millis(status.term_ms.max(0).unsigned_abs());

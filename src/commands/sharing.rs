@@ -34,7 +34,7 @@ use crate::{
     execution::OrderClient,
     ledger::{
         Allowance, OrderState, SharedUsage,
-        allowance::{OrderPermit, SHARED_ENTRIES_MAX, stable_hash},
+        allowance::{OrderPermit, SHARED_ENTRIES_MAX},
         shared_status::{ACTIVE, MEMBERS_SHOWN_MAX, STANDBY, SharedMember},
         status::SharedStatus,
     },
@@ -343,7 +343,7 @@ impl SharingTask {
             stop.sleep(ACCOUNT_INTERVAL).await;
         };
         let SharingSettings { config, market, ledger, .. } = &self.settings;
-        self.account = format!("{:016x}", stable_hash(&format!("{market}\n{account}")));
+        self.account = convert::account_hash(market, &account);
         self.seen = self.read_seen();
         Some(Member::new(MemberSettings {
             name: MemberName(config.member.clone()),
@@ -472,6 +472,7 @@ impl SharingTask {
         let takeover = permission.epoch.and(self.takeover.clone());
         let report = self.send((Box::new(allowance), owns), (takeover, status)).await?;
         self.take_usage(report.usage);
+        let can_order = report.can_order;
         let used = self.usage.as_ref()?;
         let slice = permission.slices.get(&Limit::Total).copied().unwrap_or_default();
         let view = GroupView {
@@ -489,6 +490,7 @@ impl SharingTask {
                 .cloned()
                 .collect(),
             in_force: permission.revision,
+            can_order,
         })
     }
 
@@ -874,11 +876,12 @@ mod tests {
             member: MemberName(name.to_owned()),
             ledger: name.to_owned(),
             market: "waxpeer".to_owned(),
-            account: format!("{:016x}", stable_hash("waxpeer\naccount")),
+            account: convert::account_hash("waxpeer", "account"),
             standby: None,
             attempt: 1,
             version: 0,
             seen,
+            can_order: true,
             demands: BTreeMap::new(),
             orders: Vec::new(),
             role: RoleRequest::None,

@@ -62,6 +62,11 @@ impl TradeStatus {
         }
     }
 
+    /// Returns `true` if the coins of a purchase are returned.
+    pub const fn gives_back(self) -> bool {
+        matches!(self, Self::Cooldown | Self::Cancelled | Self::Expired)
+    }
+
     /// Returns the status as on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {

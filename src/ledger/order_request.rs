@@ -66,7 +66,8 @@ impl LedgerState {
         })
     }
 
-    fn check_trading_state(&self, now: UnixMs) -> Result<(), RiskRejection> {
+    /// Checks what forbids every order.
+    pub(crate) fn check_trading_state(&self, now: UnixMs) -> Result<(), RiskRejection> {
         if !self.halts.is_empty() {
             return Err(RiskRejection::Halted);
         }

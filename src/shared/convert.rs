@@ -13,7 +13,7 @@ use crate::{
     domain::{money::Amount, time::UnixMs},
     ledger::{
         Intent, SharedUsage,
-        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, OrderPermit},
+        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, OrderPermit, stable_hash},
     },
 };
 
@@ -23,6 +23,11 @@ const ORDERS_AHEAD: u32 = 8;
 const ORDERS_AHEAD_ON_STANDBY: u32 = 2;
 /// Time that the orders of the highest rate are covered for: until a raise can be used.
 const SECONDS_AHEAD: u32 = 6;
+
+/// Returns the hash of an account of a market, by which the members know it.
+pub fn account_hash(market: &str, id: &str) -> String {
+    format!("{:016x}", stable_hash(&format!("{market}\n{id}")))
+}
 
 /// View of the group with which a member decides how much to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

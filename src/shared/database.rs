@@ -52,6 +52,8 @@ pub struct MemberRow {
     pub is_released: bool,
     /// The member has stopped and reported since the group was marked as restored.
     pub has_stopped: bool,
+    /// As the member said in its last exchange.
+    pub can_order: bool,
     pub limits: BTreeMap<Limit, LimitRow>,
     pub orders: BTreeMap<u32, ReportedOrder>,
 }
@@ -177,6 +179,7 @@ impl GroupDatabase {
         row.orders.extend(exchange.orders.iter().map(|order| (order.sequence, order.clone())));
         row.has_stopped =
             self.is_restored && exchange.demands.values().all(|it| it.wanted <= it.used);
+        row.can_order = exchange.can_order;
         self.sequence = self.sequence.saturating_add(1);
     }
 
@@ -278,6 +281,7 @@ impl GroupDatabase {
                     account: row.account.clone(),
                     standby: row.standby.clone(),
                     version: row.version,
+                    can_order: row.can_order,
                     silent_ms: now_ms.saturating_sub(row.seen_ms).max(0),
                     slice: row.limits.get(&Limit::Total).map_or(0, |it| it.slice),
                     used: row.limits.get(&Limit::Total).map_or(0, |it| it.used),

@@ -130,6 +130,8 @@ pub struct Exchange {
     /// Highest sequence number of the group that the member has seen. A database that is behind it
     /// was restored from a backup.
     pub seen: u64,
+    /// The member orders listings at the moment. Others order those of one that does not.
+    pub can_order: bool,
     pub demands: BTreeMap<Limit, Demand>,
     /// At most [`REPORTS_MAX`].
     pub orders: Vec<ReportedOrder>,
@@ -160,6 +162,8 @@ pub struct Peer {
     pub standby: Option<String>,
     /// Number of exchanges of this member so far. A member whose number does not change is gone.
     pub version: u64,
+    /// As it said in its last exchange.
+    pub can_order: bool,
     /// Time since its last exchange by the clock of the database. Display only.
     pub silent_ms: i64,
     /// Slice of the total and what it has reported of it. Display only.

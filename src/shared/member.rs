@@ -73,6 +73,8 @@ pub struct Report {
     /// [`Permission::revision`] that the ledger obeyed when `usage` was read. A slice is given back only
     /// after the ledger obeys the lower one.
     pub in_force: u64,
+    /// The ledger and the whitelist permit orders.
+    pub can_order: bool,
 }
 
 /// State of a member, which decides whether it may order.
@@ -101,7 +103,7 @@ pub struct Permission {
     pub state: MemberState,
     /// Epoch of an active member with standbys.
     pub epoch: Option<u64>,
-    /// Accounts of the live members on the member's market, with its own, for
+    /// Accounts of the live members on the member's market that can order, with its own, for
     /// [`split::owner`](super::split::owner).
     pub accounts: Vec<String>,
     /// Sending of the last confirmed exchange.
@@ -264,10 +266,18 @@ impl Member {
             attempt: self.attempt,
             version: self.version,
             seen: self.seen,
+            can_order: report.can_order && self.can_order(report, now_ms),
             demands: self.demands(report, gives_up),
             orders: report.orders.iter().take(REPORTS_MAX).cloned().collect(),
             role: self.role_request(now_ms),
         })
+    }
+
+    /// Returns `true` if the member is active and has a part of its slice of the total left.
+    fn can_order(&self, report: &Report, now_ms: i64) -> bool {
+        let Permission { state, slices, .. } = self.usable(now_ms);
+        let used = report.usage.get(&Limit::Total).map_or(0, |usage| usage.used);
+        state == MemberState::Active && slices.get(&Limit::Total).is_some_and(|it| used < *it)
     }
 
     fn is_due(&self, report: &Report, now_ms: i64) -> bool {
@@ -523,10 +533,11 @@ impl Member {
         same.find(is_other).map(|peer| &peer.name).filter(|_| !account.is_empty())
     }
 
-    /// Accounts of the live members.
+    /// Accounts of the live members that can order, with the own one.
     fn accounts(&self) -> Vec<String> {
         let mut accounts: Vec<String> = self
             .live_peers()
+            .filter(|peer| peer.can_order)
             .map(|peer| peer.account.clone())
             .chain([self.settings.account.clone()])
             .filter(|account| !account.is_empty())

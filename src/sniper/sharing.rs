@@ -73,6 +73,8 @@ pub struct SharedReport {
     pub usage: SharedUsage,
     /// Id of the account, once it was read and belongs to the ledger.
     pub account: Option<String>,
+    /// No halt, pause or missing reading of the account forbids every order.
+    pub can_order: bool,
     /// Freed by the thread that receives it.
     _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),
 }
@@ -189,12 +191,15 @@ impl<B: OrderSender> Engine<B> {
         }
         let replaced = self.ledger.set_allowance(allowance);
         let usage = self.ledger.shared_usage(now.wall);
+        let mut entries = 0..self.whitelist.entries().len();
+        let can_order = entries.any(|index| !self.whitelist.is_paused(index))
+            && self.ledger.state().check_trading_state(now.wall).is_ok();
         let Some(sharing) = &mut self.sharing else { return };
         sharing.status = status;
         let owns = std::mem::replace(&mut sharing.owns, owns);
         let account = sharing.account.clone();
         // The thread may have ended.
-        drop(reply.send(SharedReport { usage, account, _replaced: (replaced, owns) }));
+        drop(reply.send(SharedReport { usage, account, can_order, _replaced: (replaced, owns) }));
     }
 
     /// Becomes the active bot, or a standby.

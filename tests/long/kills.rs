@@ -151,7 +151,7 @@ pub(crate) fn report(text: &str) {
     eprintln!("{text}");
 }
 
-fn setting(name: &str) -> Option<u64> {
+pub(crate) fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
 }
 

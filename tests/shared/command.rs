@@ -6,7 +6,20 @@ use std::{
 };
 
 use serde_json::Value;
-use sniper::shared::exchange::{Demand, Exchange, Limit, MemberName, RoleRequest};
+use sniper::{
+    config::shared::{GroupUnit, SharedConfig},
+    domain::{
+        money::Amount,
+        trade::{KeyedBy, TradeId},
+    },
+    ledger::OrderState,
+    shared::{
+        convert::account_hash,
+        exchange::{Demand, Exchange, Limit, MemberName, ReportedOrder, RoleRequest},
+        store::Store,
+    },
+    sim::{ListedItem, SimServer, SimSettings},
+};
 use tempfile::TempDir;
 
 use crate::database::{PASSWORD, TestDatabase, database};
@@ -27,11 +40,13 @@ max_price = 5.00
 struct Directory {
     files: TempDir,
     url: String,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Directory {
     fn new(database: &TestDatabase) -> Self {
-        let directory = Self { files: tempfile::tempdir().unwrap(), url: database.url.clone() };
+        let (files, url) = (tempfile::tempdir().unwrap(), database.url.clone());
+        let directory = Self { files, url, environment: Vec::new() };
         directory.write(SETTINGS);
         directory
     }
@@ -43,6 +58,7 @@ impl Directory {
     fn run(&self, words: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
         command.args(words.split(' ')).current_dir(self.files.path()).env_clear();
+        command.envs(self.environment.clone());
         command.env("SNIPER_SHARED_URL", &self.url).output().unwrap()
     }
 
@@ -90,6 +106,7 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
         attempt: 1,
         version: 0,
         seen: 0,
+        can_order: false,
         demands: [
             (Limit::Total, demand),
             (Limit::EntryQuantity("Knife".to_owned()), Demand { used: 2, wanted: 3, max: 3 }),
@@ -101,10 +118,11 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     store.exchange(&exchange).await.unwrap();
     let text = directory.text("shared status", 0);
     assert!(text.starts_with("Group main: total 500.00 USD, used 12.50, free 400.00\n"), "{text}");
-    assert!(text.contains("for pair, since "), "{text}");
+    assert!(text.contains("active, but does not order, for pair, since "), "{text}");
     let (status, code) = directory.json("shared status");
     assert_eq!((status["members"][0]["slice"].as_str(), code), (Some("100.00"), Some(0)));
     assert_eq!(status["standbys"][0]["active"], "host1");
+    assert_eq!(status["members"][0]["can_order"], false);
 
     let text = directory.text("shared release host1", 1);
     assert!(text.contains("unreported  at most 87.50 USD"), "{text}");
@@ -167,4 +185,64 @@ async fn doctor_names_what_is_wrong_with_the_shared_budget() {
     directory.write(&settings.replace("[shared]\ngroup = \"main\"\ntotal = 500.00\n", ""));
     let (state, shown) = step();
     assert!(state.contains("green") && shown.contains("no [shared] budget"), "{state} {shown}");
+}
+
+#[tokio::test]
+async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
+    const USER: &str = "VXNlcjox";
+    let test = "a_release_shows_the_purchases_that_only_the_list_of_the_account_has";
+    let Some(database) = database(test).await else { return };
+    let settings = SimSettings { user_id: USER.to_owned(), ..SimSettings::default() };
+    let market = SimServer::start(settings).unwrap();
+    let mut directory = Directory::new(&database);
+    directory.write(
+        &SETTINGS.replace("waxpeer", "csgoroll").replace("[shared]", "[shared]\nunit = \"coins\""),
+    );
+    directory.environment.extend(market.environment());
+    directory.text("shared init", 0);
+    let buy = |cents| {
+        let price = Amount::from_cents(cents);
+        market.inject_purchase(ListedItem::plain("Glove Case", price, price)).unwrap()
+    };
+    let (reported, unreported) = (buy(200), buy(300));
+    let config = SharedConfig { unit: GroupUnit::Coins, ..database.config("a") };
+    let mut store = Store::new(&config, "csgoroll").unwrap();
+    let exchange = |name: &str, account: &str| Exchange {
+        member: MemberName(name.to_owned()),
+        ledger: name.to_owned(),
+        market: "csgoroll".to_owned(),
+        account: account_hash("csgoroll", account),
+        standby: None,
+        attempt: 1,
+        version: 0,
+        seen: 0,
+        can_order: true,
+        demands: [(Limit::Total, Demand { used: 12_500, wanted: 100_000, max: 0 })].into(),
+        orders: vec![ReportedOrder {
+            sequence: 1,
+            key: KeyedBy::Id.key(TradeId::new(&reported).unwrap(), None),
+            state: OrderState::Sent,
+            price: Amount::from_cents(200),
+        }],
+        role: RoleRequest::None,
+    };
+    store.exchange(&exchange("host1", USER)).await.unwrap();
+    store.exchange(&exchange("host2", "another")).await.unwrap();
+    let (known, _) = directory.json("shared release host1");
+    let listed = known["unreported"].as_array().unwrap_or_else(|| panic!("{known}"));
+    let listed: Vec<_> = listed.iter().map(|it| (&it["listing"], &it["price"])).collect();
+    assert_eq!(listed, [(&Value::from(unreported.clone()), &Value::from("3.00"))]);
+    let text = directory.text("shared release host1", 1);
+    let count = "1 purchase since then, listed by the market but not reported";
+    assert!(text.contains(count) && text.contains(&unreported), "{text}");
+    assert!(text.contains("at least 15.50."), "{text}");
+    let text = directory.text("shared release host2", 1);
+    let other =
+        "Look its purchases up on the market: the credentials of this machine are for another";
+    assert!(text.contains(other) && text.contains("at least 12.50."), "{text}");
+    directory.environment.retain(|(name, _)| *name != "CSGOROLL_SESSION");
+    let (known, code) = directory.json("shared release host1");
+    assert_eq!((&known["unreported"], code), (&Value::Null, Some(1)));
+    let problem = known["unreported_problem"].as_str().unwrap();
+    assert!(problem.contains("no credential is set"), "{problem}");
 }

@@ -1,5 +1,8 @@
 //! A PostgreSQL server for tests and measurements, or a loud message that there is none.
 
+#[path = "disk.rs"]
+pub(crate) mod disk;
+
 use std::{
     fs,
     io::Write as _,
@@ -21,6 +24,8 @@ use sniper::{
 };
 use tempfile::TempDir;
 
+use self::disk::SmallDisk;
+
 /// Address of a server that exists already. Its user must be allowed to create databases.
 const GIVEN: &str = "SNIPER_TEST_DATABASE_URL";
 
@@ -29,6 +34,13 @@ const REQUIRED: &str = "SNIPER_TEST_DATABASE";
 
 /// Maximum time for the start of a server, and for its end.
 const START_MAX: Duration = Duration::from_secs(60);
+
+/// Size of the disk of a server that a test may fill.
+const DISK_MIB: u32 = 256;
+
+/// Takes a megabyte of the server's write-ahead log, which fails once its disk is full.
+pub(crate) const USE_LOG: &str =
+    "SELECT pg_logical_emit_message(FALSE, 'test', repeat('x', 1000000))";
 
 /// User of the servers that the tests start, and its password.
 const USER: &str = "sniper";
@@ -49,6 +61,8 @@ static SHARED: OnceLock<Result<Server, String>> = OnceLock::new();
 /// A server of this machine. It ends, and its files are removed, when it is dropped or its process
 /// ends.
 pub(crate) struct Server {
+    /// File system of its data; `None`: that of its files.
+    pub(crate) disk: Option<SmallDisk>,
     files: TempDir,
     programs: PathBuf,
     user: Option<(String, u32, u32)>,
@@ -89,7 +103,17 @@ pub(crate) async fn database(test: &str) -> Option<TestDatabase> {
 
 /// Returns a server that the test may stop.
 pub(crate) fn server(test: &str) -> Option<Server> {
-    match Server::start(&["fsync=off"]) {
+    started(test, None)
+}
+
+/// Returns a server that the test may stop, and whose disk it may fill if this process may mount one.
+pub(crate) fn server_on_small_disk(test: &str) -> Option<Server> {
+    started(test, Some(DISK_MIB))
+}
+
+fn started(test: &str, disk_mib: Option<u32>) -> Option<Server> {
+    let settings = ["fsync=off", "max_wal_size=64MB", "min_wal_size=32MB"];
+    match Server::start_on(disk_mib, &settings) {
         Ok(server) => Some(server),
         Err(reason) => skipped(test, &reason),
     }
@@ -152,6 +176,10 @@ pub(crate) fn config(url: &str, member: &str) -> SharedConfig {
 impl Server {
     /// Creates a server with these settings and starts it.
     pub(crate) fn start(settings: &[&str]) -> Result<Self, String> {
+        Self::start_on(None, settings)
+    }
+
+    fn start_on(disk_mib: Option<u32>, settings: &[&str]) -> Result<Self, String> {
         let programs = programs().ok_or("PostgreSQL is not installed")?;
         let user = unprivileged()?;
         let files = tempfile::tempdir().unwrap();
@@ -164,8 +192,11 @@ impl Server {
         let key = files.path().join("server.key");
         fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let data = files.path().join("data");
+        fs::create_dir(&data).unwrap();
+        let disk = disk_mib.and_then(|mebibytes| small_disk(&data, mebibytes));
         if let Some((_, uid, gid)) = &user {
-            for path in [files.path(), &password_file, &key] {
+            for path in [files.path(), &password_file, &key, &data] {
                 chown(path, Some(*uid), Some(*gid)).unwrap();
             }
         }
@@ -177,7 +208,7 @@ impl Server {
             "max_connections=200".to_owned(),
         ]);
         let process = Command::new("true").spawn().unwrap();
-        let mut server = Self { files, programs, user, port: 0, settings, process };
+        let mut server = Self { disk, files, programs, user, port: 0, settings, process };
         server.create(&password_file)?;
         server.run();
         Ok(server)
@@ -286,6 +317,31 @@ impl Server {
         text.lines().next()?.trim().parse().ok()
     }
 
+    /// Returns `true` unless the server has ended by itself.
+    fn is_running(&self) -> bool {
+        let is_alive = |pid: i32| {
+            let mut command = Command::new("kill");
+            command.args(["-0", &pid.to_string()]).stderr(Stdio::null());
+            command.status().unwrap().success()
+        };
+        self.pid().is_some_and(is_alive)
+    }
+
+    /// Waits until the server accepts connections, and starts it again if it ends before.
+    pub(crate) fn recover(&mut self) {
+        let deadline = Instant::now() + START_MAX;
+        while self.is_running() {
+            if self.is_ready() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the server does not recover");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(self.process.stdin.take());
+        self.process.wait().unwrap();
+        self.run();
+    }
+
     /// Kills the server, and waits until its other processes have noticed.
     pub(crate) fn kill(&mut self) {
         let pid = self.pid().unwrap();
@@ -300,6 +356,16 @@ impl Drop for Server {
         drop(self.process.stdin.take());
         let _ended = self.process.wait();
     }
+}
+
+/// Mounts a disk that a test can fill, or says on standard error that there is none.
+pub(crate) fn small_disk(folder: &Path, mebibytes: u32) -> Option<SmallDisk> {
+    let mounted = SmallDisk::mount(folder, mebibytes);
+    let mounted = mounted.map_err(|reason| {
+        let message = format!("SKIPPED full disks: {reason}; they need the right to mount\n");
+        std::io::stderr().write_all(message.as_bytes()).unwrap();
+    });
+    mounted.ok()
 }
 
 /// Directory of the newest PostgreSQL of this machine.

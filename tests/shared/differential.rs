@@ -102,6 +102,7 @@ impl History {
             attempt: self.attempts,
             version,
             seen: known.seen + u64::from(self.random.u8(..200) == 0) * 5,
+            can_order: self.random.bool(),
             demands,
             orders: self.orders(),
             role,
@@ -210,14 +211,15 @@ impl History {
         let found = status.members.iter().map(|member| {
             let limits = member.limits.iter();
             let limits = limits.map(|(limit, row)| (limit.clone(), (row.slice, row.used)));
-            let flags = (member.is_released, member.has_stopped);
+            let flags = (member.is_released, member.has_stopped, member.can_order);
             (member.name.clone(), (member.version, flags, limits.collect::<BTreeMap<_, _>>()))
         });
         let expected = model.members().iter().map(|(name, row)| {
             let limits = row.limits.iter();
             let limits = limits.map(|(limit, row)| (limit.clone(), (row.slice, row.used)));
             let version = i64::try_from(row.version).unwrap();
-            (name.clone(), (version, (row.is_released, row.has_stopped), limits.collect()))
+            let flags = (row.is_released, row.has_stopped, row.can_order);
+            (name.clone(), (version, flags, limits.collect()))
         });
         let (found, expected): (BTreeMap<_, _>, BTreeMap<_, _>) =
             (found.collect(), expected.collect());

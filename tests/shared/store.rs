@@ -25,7 +25,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::database::{PASSWORD, config, database, server};
+use crate::database::{PASSWORD, USE_LOG, config, connect, database, server, server_on_small_disk};
 
 const TERM_MS: i64 = 5_000;
 
@@ -39,6 +39,7 @@ fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
         attempt: version,
         version,
         seen: 0,
+        can_order: true,
         demands: BTreeMap::from([(Limit::Total, demand)]),
         orders: Vec::new(),
         role: RoleRequest::None,
@@ -67,9 +68,8 @@ async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refus
             let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
             client.batch_execute(create).await.unwrap();
         }
-        for (migration, number) in MIGRATIONS[..from].iter().zip(1..) {
-            let insert = format!("{migration} INSERT INTO sniper_schema VALUES ({number});");
-            client.batch_execute(&insert).await.unwrap();
+        for number in 1..=from {
+            apply_migration(&client, number).await;
         }
         let mut store = database.store();
         let refused = store.exchange(&exchange("a", 0, demand(0, 10))).await;
@@ -86,6 +86,34 @@ async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refus
         let failed = store.initialize(500, TERM_MS).await.unwrap_err();
         assert!(matches!(failed, StoreError::NewerSchema { .. }), "{failed}");
     }
+}
+
+async fn apply_migration(client: &tokio_postgres::Client, number: usize) {
+    let migration = MIGRATIONS[number - 1];
+    let insert = format!("{migration} INSERT INTO sniper_schema VALUES ({number});");
+    client.batch_execute(&insert).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split() {
+    let test = "a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split";
+    let Some(database) = database(test).await else { return };
+    let client = database.client().await;
+    let create = "CREATE TABLE sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
+    client.batch_execute(create).await.unwrap();
+    apply_migration(&client, 1).await;
+    let rows = "INSERT INTO sniper_groups VALUES ('main', 'USD', 500, 5000, 7, FALSE);
+                INSERT INTO sniper_members VALUES
+                ('main', 'b', 'b', 'waxpeer', 'b', NULL, 3, 0, FALSE, FALSE);
+                INSERT INTO sniper_slices VALUES ('main', 'b', 'total', 300, 20);";
+    client.batch_execute(rows).await.unwrap();
+    let mut store = database.store();
+    assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Exists);
+    let reply = store.exchange(&exchange("a", 0, demand(0, 500))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 200));
+    let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+    assert!(confirmed.peers[0].can_order);
+    assert_eq!((confirmed.peers[0].version, confirmed.peers[0].slice), (3, 300));
 }
 
 #[tokio::test]
@@ -163,6 +191,41 @@ async fn a_member_continues_with_its_slice_after_the_server_was_killed() {
     server.run();
     let reply = store.exchange(&exchange("a", 2, demand(20, 320))).await.unwrap();
     assert_eq!(slice(&reply), (3, 320));
+}
+
+#[tokio::test]
+async fn a_member_continues_with_its_slice_after_the_disk_of_the_server_was_full() {
+    let test = "a_member_continues_with_its_slice_after_the_disk_of_the_server_was_full";
+    let Some(mut server) = server_on_small_disk(test) else { return };
+    if server.disk.is_none() {
+        return;
+    }
+    let url = server.url("postgres");
+    let mut store = Store::new(&config(&url, "a"), "waxpeer").unwrap();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let first = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap();
+    assert_eq!(slice(&first), (1, 300));
+    let client = connect(&url).await;
+    server.disk.as_ref().unwrap().fill();
+    while client.batch_execute(USE_LOG).await.is_ok() {}
+    let (mut version, mut failures) = (1, 0);
+    for used in 1..=20 {
+        match store.exchange(&exchange("a", version, demand(used, 300 + used))).await {
+            Ok(Reply::Done(confirmed) | Reply::Stale(confirmed)) => version = confirmed.version,
+            Ok(refused) => panic!("{refused:?}"),
+            Err(_full) => failures += 1,
+        }
+    }
+    assert!(failures > 0, "the disk was not full");
+    server.disk.as_ref().unwrap().free();
+    server.recover();
+    let mut store = Store::new(&config(&server.url("postgres"), "a"), "waxpeer").unwrap();
+    let status = store.status().await.unwrap();
+    let known = status.members[0].limits[&Limit::Total].slice;
+    assert!((300..=320).contains(&known), "{status:?}");
+    let now = u64::try_from(status.members[0].version).unwrap();
+    let reply = store.exchange(&exchange("a", now, demand(30, 330))).await.unwrap();
+    assert_eq!(slice(&reply), (now + 1, 330));
 }
 
 /// Passes bytes on to the server at `target`. While `is_armed`, the reply to a COMMIT is dropped with its

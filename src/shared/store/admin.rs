@@ -6,14 +6,14 @@ use tokio_postgres::Client;
 
 use super::{
     ATTEMPTS_MAX, COMMAND_MAX, Store, StoreError,
-    plan::{MemberRecord, RoleRecord, SliceRow},
+    plan::{MemberRecord, RoleRecord},
     rows::{READ_MEMBERS, group_record, limit, member_record, role_record},
     schema, wait_before,
 };
 use crate::{
     net::deadline::timeout,
     shared::{
-        database::SILENT_MS,
+        database::{LimitRow, SILENT_MS},
         exchange::{Limit, MemberName, Role},
     },
 };
@@ -54,14 +54,9 @@ pub struct MemberStatus {
     pub is_released: bool,
     /// It has reported since the group was marked as restored, and orders nothing.
     pub has_stopped: bool,
-    pub limits: BTreeMap<Limit, SliceStatus>,
-}
-
-/// Slice of a member, and what it has reported as used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SliceStatus {
-    pub slice: i64,
-    pub used: i64,
+    /// It takes part in the split of the listings.
+    pub can_order: bool,
+    pub limits: BTreeMap<Limit, LimitRow>,
 }
 
 /// Role of a standby name.
@@ -333,10 +328,10 @@ async fn read_status(client: &Client, group: &str) -> Result<GroupStatus, StoreE
     let members = client.query(READ_MEMBERS, &[&group]).await?;
     let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
     let sql = "SELECT limit_name, slice, used, member FROM sniper_slices WHERE group_name = $1";
-    let mut slices: BTreeMap<String, Vec<(Limit, SliceRow)>> = BTreeMap::new();
+    let mut slices: BTreeMap<String, BTreeMap<Limit, LimitRow>> = BTreeMap::new();
     for row in client.query(sql, &[&group]).await? {
-        let slice = SliceRow { slice: row.try_get(1)?, used: row.try_get(2)? };
-        slices.entry(row.try_get(3)?).or_default().push((limit(&row, 0)?, slice));
+        let slice = LimitRow { slice: row.try_get(1)?, used: row.try_get(2)? };
+        slices.entry(row.try_get(3)?).or_default().insert(limit(&row, 0)?, slice);
     }
     let mut members: Vec<MemberStatus> =
         members.into_iter().map(|member| member_status(member, now_ms, &mut slices)).collect();
@@ -355,13 +350,10 @@ async fn read_status(client: &Client, group: &str) -> Result<GroupStatus, StoreE
 fn member_status(
     member: MemberRecord,
     now_ms: i64,
-    slices: &mut BTreeMap<String, Vec<(Limit, SliceRow)>>,
+    slices: &mut BTreeMap<String, BTreeMap<Limit, LimitRow>>,
 ) -> MemberStatus {
-    let limits = slices.remove(&member.name.0).unwrap_or_default();
-    let limit =
-        |(limit, row): (Limit, SliceRow)| (limit, SliceStatus { slice: row.slice, used: row.used });
     MemberStatus {
-        limits: limits.into_iter().map(limit).collect(),
+        limits: slices.remove(&member.name.0).unwrap_or_default(),
         name: member.name,
         market: member.market,
         account: member.account,
@@ -370,6 +362,7 @@ fn member_status(
         silent_ms: now_ms.saturating_sub(member.seen_ms).max(0),
         is_released: member.is_released,
         has_stopped: member.has_stopped,
+        can_order: member.can_order,
     }
 }
 
@@ -400,7 +393,7 @@ impl GroupStatus {
         self.sum(|limit| limit.used)
     }
 
-    fn sum(&self, value: impl Fn(&SliceStatus) -> i64) -> i64 {
+    fn sum(&self, value: impl Fn(&LimitRow) -> i64) -> i64 {
         let totals = self.members.iter().filter_map(|member| member.limits.get(&Limit::Total));
         totals.fold(0, |sum, limit| sum.saturating_add(value(limit)))
     }

@@ -22,14 +22,12 @@ use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use tokio_postgres::error::SqlState;
 
-pub use self::admin::{
-    GroupStatus, Initialized, MemberStatus, OrderStatus, RoleStatus, SetError, SliceStatus,
-};
+pub use self::admin::{GroupStatus, Initialized, MemberStatus, OrderStatus, RoleStatus, SetError};
 use self::{
     connect::Link,
-    plan::SliceRow,
     rows::{StoredRowError, Transaction},
 };
+use super::database::LimitRow;
 use super::exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, ReportedOrder};
 use super::exchanger::{ExchangeError, Exchanger};
 use crate::{
@@ -147,7 +145,7 @@ pub struct Store {
     host: usize,
     open: Option<Transaction>,
     /// Slices as last read, to guess which limits rise.
-    slices: BTreeMap<Limit, SliceRow>,
+    slices: BTreeMap<Limit, LimitRow>,
 }
 
 impl Store {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use super::super::database::LimitRow;
 use super::super::exchange::{
     Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply, Role,
     RoleRequest,
@@ -32,15 +33,9 @@ pub(super) struct MemberRecord {
     pub(super) seen_ms: i64,
     pub(super) is_released: bool,
     pub(super) has_stopped: bool,
+    pub(super) can_order: bool,
     /// Slice of the total, as read.
-    pub(super) total: SliceRow,
-}
-
-/// Row of a slice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct SliceRow {
-    pub(super) slice: i64,
-    pub(super) used: i64,
+    pub(super) total: LimitRow,
 }
 
 /// Row of a role.
@@ -58,7 +53,7 @@ pub(super) struct Found {
     /// All members of the group.
     pub(super) members: Vec<MemberRecord>,
     /// Slices of the member.
-    pub(super) slices: BTreeMap<Limit, SliceRow>,
+    pub(super) slices: BTreeMap<Limit, LimitRow>,
     /// Sums of the slices of all members: of `total`, and of every limit that may rise.
     pub(super) sums: BTreeMap<Limit, i64>,
     pub(super) role: Option<RoleRecord>,
@@ -83,7 +78,7 @@ pub(super) struct ExchangePlan {
     /// The group was marked as restored, so no member has stopped since, and any may be running.
     pub(super) is_marked: bool,
     pub(super) member: Option<MemberRecord>,
-    pub(super) slices: Vec<(Limit, SliceRow)>,
+    pub(super) slices: Vec<(Limit, LimitRow)>,
     pub(super) role: Option<RoleRecord>,
     pub(super) has_orders: bool,
 }
@@ -103,7 +98,7 @@ impl ExchangePlan {
 }
 
 /// Returns the limits whose sum the exchange needs.
-pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, SliceRow>) -> Vec<Limit> {
+pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, LimitRow>) -> Vec<Limit> {
     let rises = |(limit, demand): &(&Limit, &Demand)| {
         slices.get(limit).map_or(0, |row| row.slice) < demand.wanted && **limit != Limit::Total
     };
@@ -161,7 +156,7 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
     let raised = exchange.demands.iter().map(|(limit, demand)| {
         let row = found.slices.get(limit).copied().unwrap_or_default();
         let (used, slice) = (row.used.max(demand.used), row.slice.max(demand.used));
-        (limit.clone(), SliceRow { slice, used })
+        (limit.clone(), LimitRow { slice, used })
     });
     ExchangePlan {
         member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
@@ -175,12 +170,12 @@ fn changed(
     exchange: &Exchange,
     (version, is_marked): (i64, bool),
 ) -> ExchangePlan {
-    let slices: Vec<(Limit, SliceRow)> = exchange
+    let slices: Vec<(Limit, LimitRow)> = exchange
         .demands
         .iter()
         .map(|(limit, demand)| {
             let slice = granted(found, limit, *demand);
-            (limit.clone(), SliceRow { slice, used: demand.used.max(0) })
+            (limit.clone(), LimitRow { slice, used: demand.used.max(0) })
         })
         .collect();
     let version = version.saturating_add(1);
@@ -197,9 +192,10 @@ fn changed(
         seen_ms: found.now_ms,
         is_released: false,
         has_stopped,
-        total: SliceRow::default(),
+        can_order: exchange.can_order,
+        total: LimitRow::default(),
     };
-    let is_changed = |row: &&(Limit, SliceRow)| found.slices.get(&row.0) != Some(&row.1);
+    let is_changed = |row: &&(Limit, LimitRow)| found.slices.get(&row.0) != Some(&row.1);
     let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
     let mut plan = ExchangePlan {
         group: Some(found.group.clone()),
@@ -285,14 +281,14 @@ fn changed_role(found: &Found, exchange: &Exchange) -> Option<RoleRecord> {
 /// State of the database after an exchange.
 struct View<'a> {
     found: &'a Found,
-    slices: &'a BTreeMap<Limit, SliceRow>,
+    slices: &'a BTreeMap<Limit, LimitRow>,
     role: &'a Option<RoleRecord>,
 }
 
 impl View<'_> {
     fn confirmed(&self, exchange: &Exchange, version: i64) -> Confirmed {
         let (found, group) = (self.found, &self.found.group);
-        let slice = |slices: &BTreeMap<Limit, SliceRow>| {
+        let slice = |slices: &BTreeMap<Limit, LimitRow>| {
             slices.get(&Limit::Total).map_or(0, |row| row.slice)
         };
         let sum = found.sums.get(&Limit::Total).copied().unwrap_or(0);
@@ -305,6 +301,7 @@ impl View<'_> {
                 account: row.account.clone(),
                 standby: row.standby.clone(),
                 version: unsigned(row.version),
+                can_order: row.can_order,
                 silent_ms: found.now_ms.saturating_sub(row.seen_ms).max(0),
                 slice: row.total.slice,
                 used: row.total.used,

@@ -8,8 +8,7 @@ use super::{
     StoreError,
     connect::Link,
     plan::{
-        ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, SliceRow, number, plan, summed,
-        unsigned,
+        ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, number, plan, summed, unsigned,
     },
 };
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
         trade::{TradeId, TradeKey},
     },
     ledger::OrderState,
-    shared::database::outdated_ms,
+    shared::database::{LimitRow, outdated_ms},
     shared::exchange::{
         Exchange, Limit, MemberName, MemberRefusal, REPORTS_MAX, Reply, ReportedOrder, Role,
     },
@@ -60,7 +59,7 @@ FROM sniper_groups WHERE name = $1 FOR UPDATE";
 
 pub(super) const READ_MEMBERS: &str = "\
 SELECT m.name, m.ledger, m.market, m.account, m.standby, m.version, m.seen_ms, m.is_released, \
-m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0) FROM sniper_members m \
+m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order FROM sniper_members m \
 LEFT JOIN sniper_slices s ON s.group_name = m.group_name AND s.member = m.name \
 AND s.limit_name = 'total' WHERE m.group_name = $1";
 
@@ -87,11 +86,11 @@ const MARK_MEMBERS: &str =
 
 const WRITE_MEMBER: &str = "\
 INSERT INTO sniper_members (group_name, name, ledger, market, account, standby, version, seen_ms, \
-is_released, has_stopped) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+is_released, has_stopped, can_order) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
 ON CONFLICT (group_name, name) DO UPDATE SET ledger = EXCLUDED.ledger, market = EXCLUDED.market, \
 account = EXCLUDED.account, standby = EXCLUDED.standby, version = EXCLUDED.version, \
 seen_ms = EXCLUDED.seen_ms, is_released = EXCLUDED.is_released, \
-has_stopped = EXCLUDED.has_stopped";
+has_stopped = EXCLUDED.has_stopped, can_order = EXCLUDED.can_order";
 
 const WRITE_SLICES: &str = "\
 INSERT INTO sniper_slices (group_name, member, limit_name, slice, used) \
@@ -154,7 +153,7 @@ pub(super) struct Transaction {
 }
 
 /// Reply, and the slices of the member that the transaction has read.
-type Done = (Reply, BTreeMap<Limit, SliceRow>);
+type Done = (Reply, BTreeMap<Limit, LimitRow>);
 
 impl Transaction {
     pub(super) async fn prepare(link: Link) -> Result<Self, StoreError> {
@@ -225,7 +224,7 @@ impl Transaction {
         &self,
         (group, unit): (&str, &str),
         exchange: &Exchange,
-        known: &BTreeMap<Limit, SliceRow>,
+        known: &BTreeMap<Limit, LimitRow>,
     ) -> Result<Done, StoreError> {
         let Some((mut found, theirs)) = self.read(group, exchange, known).await? else {
             self.roll_back().await?;
@@ -257,7 +256,7 @@ impl Transaction {
         &self,
         group: &str,
         exchange: &Exchange,
-        known: &BTreeMap<Limit, SliceRow>,
+        known: &BTreeMap<Limit, LimitRow>,
     ) -> Result<Option<(Found, String)>, StoreError> {
         let client = &self.link.client;
         let member = &exchange.member.0;
@@ -329,7 +328,7 @@ impl Transaction {
         plan: &ExchangePlan,
     ) -> Result<u64, tokio_postgres::Error> {
         let Some(row) = &plan.member else { return Ok(0) };
-        let row: [&(dyn ToSql + Sync); 10] = [
+        let row: [&(dyn ToSql + Sync); 11] = [
             &group,
             &row.name.0,
             &row.ledger,
@@ -340,6 +339,7 @@ impl Transaction {
             &row.seen_ms,
             &row.is_released,
             &row.has_stopped,
+            &row.can_order,
         ];
         self.link.client.execute(&self.write_member, &row).await
     }
@@ -473,8 +473,8 @@ pub(super) fn limit(row: &Row, at: usize) -> Result<Limit, StoreError> {
     Ok(Limit::from_text(text).ok_or_else(|| StoredRowError::Limit(text.to_owned()))?)
 }
 
-fn slice(row: &Row) -> Result<(Limit, SliceRow), StoreError> {
-    Ok((limit(row, 0)?, SliceRow { slice: row.try_get(1)?, used: row.try_get(2)? }))
+fn slice(row: &Row) -> Result<(Limit, LimitRow), StoreError> {
+    Ok((limit(row, 0)?, LimitRow { slice: row.try_get(1)?, used: row.try_get(2)? }))
 }
 
 fn sum(row: &Row) -> Result<(Limit, i64), StoreError> {
@@ -503,7 +503,8 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         seen_ms: row.try_get(6)?,
         is_released: row.try_get(7)?,
         has_stopped: row.try_get(8)?,
-        total: SliceRow { slice: row.try_get(9)?, used: row.try_get(10)? },
+        total: LimitRow { slice: row.try_get(9)?, used: row.try_get(10)? },
+        can_order: row.try_get(11)?,
     })
 }
 

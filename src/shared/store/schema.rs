@@ -6,7 +6,7 @@ use super::StoreError;
 
 /// Each is applied once, in order, and never changed. The table `sniper_schema` has the numbers of
 /// those that were applied.
-pub const MIGRATIONS: [&str; 1] = [
+pub const MIGRATIONS: [&str; 2] = [
     // 1: initial schema. Amounts are thousandths of the group's unit; times are milliseconds of the
     // database's clock.
     "
@@ -63,10 +63,12 @@ CREATE TABLE sniper_orders (
     PRIMARY KEY (group_name, member, number)
 );
 ",
+    // 2: whether a member takes part in the split of the listings.
+    "ALTER TABLE sniper_members ADD COLUMN can_order BOOLEAN NOT NULL DEFAULT TRUE;",
 ];
 
 /// Schema that this program uses.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// Number of tries against other programs that apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;

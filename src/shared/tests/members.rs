@@ -32,6 +32,7 @@ fn report(member: &Member, used: i64, reserve: i64) -> Report {
         usage: BTreeMap::from([(Limit::Total, usage)]),
         orders: Vec::new(),
         in_force: member.usable(0).revision,
+        can_order: true,
     }
 }
 
@@ -431,6 +432,7 @@ fn the_windows_of_a_released_member_are_free_once_its_orders_have_left_them() {
         attempt: 1,
         version,
         seen: 0,
+        can_order: true,
         demands: windows
             .iter()
             .map(|limit| (limit.clone(), Demand { used: 0, wanted: 100, max: 100 }))
@@ -463,14 +465,90 @@ fn only_live_members_of_the_market_share_its_listings() {
         Member::new(settings("b")),
         Member::new(MemberSettings { market: "other".to_owned(), ..settings("c") }),
     ];
-    run(&mut members, &mut database, 0, |_, now_ms| now_ms > 3_000);
-    assert_eq!(members[0].usable(3_000).accounts, ["a", "b"]);
+    for second in 0..=4 {
+        for member in &mut members {
+            let report = report(member, 0, 20);
+            meet(member, &mut database, &report, second * 1_000);
+        }
+    }
+    assert_eq!(members[0].usable(4_000).accounts, ["a", "b"]);
     let [first, ..] = members;
     let mut members = [first];
-    let gone_ms = run(&mut members, &mut database, 3_001, |it, now_ms| {
+    let gone_ms = run(&mut members, &mut database, 4_001, |it, now_ms| {
         it[0].usable(now_ms).accounts == ["a"]
     });
-    assert!(gone_ms <= 3_000 + TERM_MS + 1_000, "{gone_ms}");
+    assert!(gone_ms <= 4_000 + TERM_MS + 1_000, "{gone_ms}");
+}
+
+/// Lets members exchange every half second from this time on, for this time, and returns the accounts
+/// among which the first one splits the listings.
+fn accounts_after(
+    members: &mut [Member],
+    database: &mut GroupDatabase,
+    (from_ms, for_ms): (i64, i64),
+    report_of: impl Fn(usize, &Member) -> Report,
+) -> Vec<String> {
+    for now_ms in (from_ms..from_ms + for_ms).step_by(500) {
+        for (number, member) in members.iter_mut().enumerate() {
+            if let Some(exchange) = member.next(&report_of(number, member), now_ms) {
+                let reply = database.apply(now_ms, &exchange);
+                member.on_reply(&exchange, &reply, now_ms);
+            }
+        }
+    }
+    members[0].usable(from_ms + for_ms).accounts
+}
+
+#[test]
+fn a_member_that_cannot_order_leaves_the_split_with_its_next_exchange() {
+    let usual = |_: usize, member: &Member| report(member, 0, 20);
+    let as_second = |second: fn(&Member) -> Report| {
+        move |number, member: &Member| {
+            if number == 1 { second(member) } else { usual(number, member) }
+        }
+    };
+    let halted = as_second(|member| Report { can_order: false, ..report(member, 0, 20) });
+    let spent = as_second(|member| report(member, 20, 0));
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let mut members = ["a", "b"].map(|name| Member::new(settings(name)));
+    let mut from_ms = 0;
+    let mut after =
+        |for_ms, members: &mut [Member], report_of: &dyn Fn(usize, &Member) -> Report| {
+            from_ms += for_ms;
+            accounts_after(members, &mut database, (from_ms - for_ms, for_ms), report_of)
+        };
+    assert_eq!(after(1_000, &mut members, &usual), ["a"], "no slice can be used yet");
+    assert_eq!(after(5_000, &mut members, &usual), ["a", "b"]);
+    assert_eq!(after(2_000, &mut members, &halted), ["a"], "halted or paused");
+    assert_eq!(after(2_000, &mut members, &usual), ["a", "b"]);
+    assert_eq!(after(2_000, &mut members, &spent), ["a"], "nothing is left of its slice");
+    assert_eq!(after(5_000, &mut members, &usual), ["a", "b"]);
+    members[1].stop();
+    assert_eq!(after(2_000, &mut members, &usual), ["a"], "stopped");
+}
+
+#[test]
+fn a_standby_without_an_active_member_is_out_of_the_split_within_the_term() {
+    let usual = |_: usize, member: &Member| report(member, 0, 20);
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let mut members = [Member::new(settings("a")), standby("b"), standby("c")];
+    let both = accounts_after(&mut members, &mut database, (0, 20_000), usual);
+    assert_eq!(both, ["a", "account"], "one account of two standbys");
+    let is_active = |member: &Member| member.usable(20_000).state == MemberState::Active;
+    let [first, second, third] = members;
+    let other = if is_active(&second) { third } else { second };
+    let mut members = [first, other];
+    let mut from_ms = 20_000;
+    let mut left = Vec::new();
+    while from_ms < 40_000 {
+        let accounts = accounts_after(&mut members, &mut database, (from_ms, 500), usual);
+        from_ms += 500;
+        if accounts == ["a"] {
+            left.push(from_ms - 20_000);
+        }
+    }
+    assert!(left[0] <= TERM_MS + 1_000, "{left:?}");
+    assert!(left.len() < 8, "it takes over: {left:?}");
 }
 
 #[test]
@@ -485,6 +563,7 @@ fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
         attempt: 1,
         version: 0,
         seen: 0,
+        can_order: true,
         demands: BTreeMap::new(),
         orders: Vec::new(),
         role: RoleRequest::None,

@@ -127,6 +127,7 @@ impl Bot {
             ]),
             orders: Vec::new(),
             in_force: self.revision,
+            can_order: true,
         }
     }
 

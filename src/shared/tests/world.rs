@@ -336,6 +336,7 @@ impl Node {
             usage: usage.into_iter().collect(),
             orders: Vec::new(),
             in_force: self.obeyed.revision,
+            can_order: true,
         }
     }
 

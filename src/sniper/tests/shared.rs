@@ -241,3 +241,19 @@ fn purchases_of_the_bot_before_are_accepted_until_its_orders_are_settled() {
     session.wait(1);
     assert_eq!(read(&mut session, "of-nobody"), 1);
 }
+
+#[test]
+fn a_bot_reports_that_it_cannot_order_while_it_is_halted_or_paused_as_a_whole() {
+    let mut session = with_standbys();
+    let can_order =
+        |session: &mut TestSession| session.update(OrderPermit::Standby, None, None).can_order;
+    assert!(can_order(&mut session));
+    let label = session.engine.whitelist.entries()[0].label().to_owned();
+    assert_eq!(session.engine.whitelist.set_paused(&label, true), 1);
+    assert!(!can_order(&mut session), "every entry is paused");
+    assert_eq!(session.engine.whitelist.set_paused(&label, false), 1);
+    assert!(can_order(&mut session));
+    let now = session.now().wall;
+    let _effects = session.engine.ledger().halt(HaltReason::OtherAccount, now);
+    assert!(!can_order(&mut session), "halted");
+}

@@ -1,12 +1,15 @@
 //! Bots as processes that share one budget in a real PostgreSQL: they are killed, their database is
-//! killed, and the connections between are cut, stalled, slowed down and refused. The books of their
-//! simulated markets decide: together the bots never spend more than the total.
+//! killed, the disks of both are full for a while, and the connections between are cut, stalled, slowed
+//! down and refused. The books of their simulated markets decide: together the bots never spend more
+//! than the total.
 //!
-//! `SNIPER_TEST_SHARED_FAULTS` sets the number of faults (default: 24).
+//! `SNIPER_TEST_SHARED_BOTS` sets the number of bots (default: 4), and `SNIPER_TEST_SHARED_FAULTS` the
+//! number of faults (default: 27).
 
 mod proxy;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -21,32 +24,50 @@ use tempfile::TempDir;
 
 use self::proxy::{Proxy, Traffic};
 use super::{
-    database::{Server, server},
-    kills::report,
+    database::{
+        Server, USE_LOG, connect, disk::SmallDisk, server, server_on_small_disk, small_disk,
+    },
+    kills::{report, setting},
 };
 
-/// Number of bots of the group.
-const BOTS: usize = 4;
+/// Number of bots of the group, and of faults, unless the environment sets another one.
+const BOTS: u64 = 4;
+const FAULTS_DEFAULT: u64 = 27;
+/// Listings per second of all markets.
+const LISTINGS: u32 = 80;
+/// Size of the disk of a bot's data.
+const DISK_MIB: u32 = 64;
 /// Amount that each fault adds to the total, so that the budget never stays exhausted.
 const TOTAL_STEP: i64 = 4_000;
 /// Term of a role, in seconds.
 const TERM_S: u64 = 5;
 /// Faults of the markets, most of which leave an order unknown.
-const FAULTS: [&str; 4] = ["cut-after-commit:1%", "5xx-after-commit:1%", "half-body:1%", "slow:3%"];
+const MARKET_FAULTS: [&str; 4] =
+    ["cut-after-commit:1%", "5xx-after-commit:1%", "half-body:1%", "slow:3%"];
 
 /// A bot of the group with its market and its folder.
 struct Bot {
     name: String,
     folder: TempDir,
     process: Option<Child>,
+    /// File system of its data that the test can fill.
+    disk: Option<SmallDisk>,
 }
 
 impl Bot {
     fn new(name: &str, standby: Option<&str>, total: Amount) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let bot = Self { name: name.to_owned(), folder, process: None };
+        let bot = Self { name: name.to_owned(), folder, process: None, disk: None };
         bot.write_settings(standby, total);
         bot
+    }
+
+    /// Gives its data a small disk, if this process may mount one.
+    fn on_small_disk(mut self) -> Self {
+        let data = self.folder.path().join("data");
+        fs::create_dir(&data).unwrap();
+        self.disk = small_disk(&data, DISK_MIB);
+        self
     }
 
     fn write_settings(&self, standby: Option<&str>, total: Amount) {
@@ -99,6 +120,11 @@ impl Bot {
         }
     }
 
+    /// Returns `true` if its process has ended by itself.
+    fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.try_wait().unwrap().is_some())
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.process.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
@@ -144,6 +170,8 @@ impl Bot {
 impl Drop for Bot {
     fn drop(&mut self) {
         self.kill();
+        // Before the folder is removed.
+        self.disk = None;
     }
 }
 
@@ -157,7 +185,7 @@ fn market(seed: u64, rate: u32) -> SimServer {
         rate: Rate::per_second(rate),
         seed,
         balance: Amount::from_cents(1_000_000),
-        faults: FAULTS.iter().map(|text| text.parse::<Fault>().unwrap()).collect(),
+        faults: MARKET_FAULTS.iter().map(|text| text.parse::<Fault>().unwrap()).collect(),
         delivery: Delivery { fail_permille: 0, ..Delivery::default() },
         ..SimSettings::default()
     })
@@ -175,7 +203,7 @@ fn url(server: &Server, proxy: &Proxy) -> String {
     server.url("postgres").replace(&direct, &format!(":{}/", proxy.port))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum GroupFault {
     KillBot,
     KillDatabase,
@@ -183,9 +211,12 @@ enum GroupFault {
     Slow,
     Stall,
     Refuse,
+    /// The disk of a bot is full, and sometimes the bot is killed meanwhile.
+    FullBot,
+    FullDatabase,
 }
 
-const GROUP_FAULTS: [GroupFault; 7] = [
+const GROUP_FAULTS: [GroupFault; 9] = [
     GroupFault::KillBot,
     GroupFault::KillBot,
     GroupFault::KillDatabase,
@@ -193,6 +224,8 @@ const GROUP_FAULTS: [GroupFault; 7] = [
     GroupFault::Slow,
     GroupFault::Stall,
     GroupFault::Refuse,
+    GroupFault::FullBot,
+    GroupFault::FullDatabase,
 ];
 
 struct Chaos {
@@ -203,21 +236,27 @@ struct Chaos {
     bots: Vec<Bot>,
     total: Amount,
     rng: random::Rng,
+    /// Number of faults of each kind.
+    done: BTreeMap<GroupFault, u32>,
+    /// Number of bots that ended by themselves.
+    ended: u32,
 }
 
 impl Chaos {
-    fn new(server: Server, seed: u64) -> Self {
+    fn new(server: Server, seed: u64, count: u64) -> Self {
         let proxy = Proxy::start(server.port);
         let url = url(&server, &proxy);
         let total = Amount::from_cents(TOTAL_STEP);
-        let numbers = 0..u64::try_from(BOTS).unwrap();
-        let markets: Vec<SimServer> = numbers.map(|number| market(seed + number, 20)).collect();
-        let bots: Vec<Bot> =
-            (0..BOTS).map(|number| Bot::new(&format!("bot-{number}"), None, total)).collect();
+        let rate = LISTINGS / u32::try_from(count).unwrap();
+        let markets: Vec<SimServer> =
+            (0..count).map(|number| market(seed + number, rate)).collect();
+        let bot = |number| Bot::new(&format!("bot-{number}"), None, total).on_small_disk();
+        let bots: Vec<Bot> = (0..count).map(bot).collect();
         bots[0].run(&markets[0], &url, &["shared", "init"]);
         let rng = random::stream(seed, 7);
-        let mut chaos = Self { server, proxy, url, markets, bots, total, rng };
-        for number in 0..BOTS {
+        let (done, ended) = (BTreeMap::new(), 0);
+        let mut chaos = Self { server, proxy, url, markets, bots, total, rng, done, ended };
+        for number in 0..chaos.bots.len() {
             chaos.bots[number].start(&chaos.markets[number], &chaos.url);
         }
         chaos
@@ -241,14 +280,67 @@ impl Chaos {
         }
     }
 
+    fn start(&mut self, number: usize) {
+        self.bots[number].start(&self.markets[number], &self.url);
+    }
+
+    /// Starts the bots again that ended by themselves, as a supervisor does.
+    fn start_ended(&mut self) {
+        for number in 0..self.bots.len() {
+            if self.bots[number].has_ended() {
+                self.ended += 1;
+                self.start(number);
+            }
+        }
+    }
+
+    fn fill_disk_of_bot(&mut self, time: Duration) {
+        let number = self.rng.usize(..self.bots.len());
+        let is_killed = self.rng.bool();
+        self.bots[number].disk.as_ref().unwrap().fill();
+        self.watch(time);
+        if is_killed {
+            self.bots[number].kill();
+            // It cannot start before there is space.
+            self.start(number);
+            self.watch(time / 2);
+        }
+        self.bots[number].disk.as_ref().unwrap().free();
+    }
+
+    fn fill_disk_of_database(&mut self, time: Duration) {
+        let url = self.server.url("postgres");
+        self.server.disk.as_ref().unwrap().fill();
+        let use_log = async {
+            let client = connect(&url).await;
+            while client.batch_execute(USE_LOG).await.is_ok() {}
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(use_log);
+        self.watch(time);
+        self.server.disk.as_ref().unwrap().free();
+        self.server.recover();
+        self.proxy.set_target(self.server.port);
+    }
+
+    /// Returns the fault with this number. Without the right to mount disks, those of disks are kills.
+    fn fault(&self, number: u64) -> GroupFault {
+        let index = usize::try_from(number).unwrap() % GROUP_FAULTS.len();
+        match GROUP_FAULTS[index] {
+            GroupFault::FullBot if self.bots[0].disk.is_none() => GroupFault::KillBot,
+            GroupFault::FullDatabase if self.server.disk.is_none() => GroupFault::KillDatabase,
+            fault => fault,
+        }
+    }
+
     fn apply(&mut self, fault: GroupFault) {
+        *self.done.entry(fault).or_default() += 1;
         let time = Duration::from_millis(self.rng.u64(200..3_000));
         match fault {
             GroupFault::KillBot => {
-                let number = self.rng.usize(..BOTS);
+                let number = self.rng.usize(..self.bots.len());
                 self.bots[number].kill();
                 self.watch(time / 2);
-                self.bots[number].start(&self.markets[number], &self.url);
+                self.start(number);
             }
             GroupFault::KillDatabase => {
                 self.server.kill();
@@ -263,6 +355,8 @@ impl Chaos {
                 self.proxy.cut();
                 self.disturb(Traffic::Refused, time);
             }
+            GroupFault::FullBot => self.fill_disk_of_bot(time),
+            GroupFault::FullDatabase => self.fill_disk_of_database(time),
         }
     }
 
@@ -276,26 +370,33 @@ impl Chaos {
 #[test]
 fn bots_that_are_killed_with_their_database_never_spend_more_than_the_total_together() {
     let name = "bots_that_are_killed_with_their_database_never_spend_more_than_the_total_together";
-    let Some(server) = server(name) else { return };
-    let faults = std::env::var("SNIPER_TEST_SHARED_FAULTS").ok();
-    let faults: usize = faults.map_or(24, |text| text.parse().unwrap());
-    let mut chaos = Chaos::new(server, 5);
-    chaos.watch(Duration::from_secs(5));
-    let first = spent(&chaos.markets);
-    assert!(Amount::ZERO < first, "{}", chaos.bots[0].log());
+    let Some(server) = server_on_small_disk(name) else { return };
+    let faults = setting("SNIPER_TEST_SHARED_FAULTS").unwrap_or(FAULTS_DEFAULT);
+    let bots = setting("SNIPER_TEST_SHARED_BOTS").unwrap_or(BOTS);
+    let mut chaos = Chaos::new(server, 5, bots);
+    let began = Instant::now();
+    while spent(&chaos.markets) == Amount::ZERO {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", chaos.bots[0].log());
+        chaos.watch(Duration::from_millis(100));
+    }
     for number in 0..faults {
-        let fault = GROUP_FAULTS[number % GROUP_FAULTS.len()];
-        chaos.apply(fault);
+        chaos.apply(chaos.fault(number));
+        chaos.start_ended();
         chaos.raise_total();
         chaos.watch(Duration::from_millis(500));
     }
+    // Every bot reads its account and reconciles.
+    chaos.start_ended();
     chaos.watch(Duration::from_secs(10));
     chaos.bots.iter_mut().for_each(Bot::stop);
     let all = spent(&chaos.markets);
     report(&format!(
-        "shared budget: {faults} faults, {all} spent of {}, {} connections to the database",
+        "shared budget: {bots} bots, {faults} faults {:?}, {all} spent of {}, {} connections to the \
+         database, {} bots ended by themselves",
+        chaos.done,
         chaos.total,
-        chaos.proxy.accepted()
+        chaos.proxy.accepted(),
+        chaos.ended
     ));
     let half = Amount::from_thousandths(chaos.total.thousandths() / 2);
     assert!(half < all && all <= chaos.total, "{all} of {}", chaos.total);
