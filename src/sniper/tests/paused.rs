@@ -149,6 +149,20 @@ fn a_pause_while_a_reload_is_prepared_is_kept() {
     assert_eq!(session.view().whitelist.paused().collect::<Vec<_>>(), [0]);
 }
 
+#[test]
+fn a_renamed_entry_stays_paused_and_an_added_one_is_paused_by_its_name() {
+    let mut session = two_entries();
+    let entries = ["first", "third"].map(str::to_owned).to_vec();
+    let names = PausedNames { entries, groups: Vec::new() };
+    assert_eq!(session.engine.restore_pauses(&names, PauseRecorder::default()), ["third"]);
+    let pauses = session.engine.current_pauses();
+    let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
+    let next = Whitelist::new(["renamed", "second", "third"].map(named).to_vec());
+    let prepared = pauses.prepare(&next, &[Some(0), Some(1), None]);
+    assert_eq!(next.paused().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(prepared.absent.entries, ["first"]);
+}
+
 /// The time is printed and not checked: it depends on the machine.
 #[test]
 fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
