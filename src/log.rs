@@ -290,8 +290,7 @@ fn spawn_with_reader(
         .spawn(move || {
             let guard = ThreadGuard::new(ThreadName::Log, Alarm::global());
             priority::lower(ThreadName::Log);
-            writer.run();
-            guard.finished();
+            writer.run(guard);
             drop(finish);
         })
         .map_err(LogError::Thread)?;
@@ -308,10 +307,12 @@ struct LogWriter<S, L> {
 }
 
 impl<S: Write, L: FnMut() -> ReaderState> LogWriter<S, L> {
-    fn run(mut self) {
+    fn run(mut self, guard: ThreadGuard) {
         let mut taken = Vec::with_capacity(BUFFER_BYTES_MAX);
         loop {
-            failpoint(ThreadName::Log);
+            if failpoint(ThreadName::Log) {
+                return;
+            }
             // Read before the buffer is swapped, so that no line is missed.
             let stopping = self.shared.stopping.load(Ordering::Acquire);
             let reader = (self.poll_reader)();
@@ -324,7 +325,7 @@ impl<S: Write, L: FnMut() -> ReaderState> LogWriter<S, L> {
             }
             self.shared.take(&mut taken);
             if taken.is_empty() && stopping {
-                return;
+                return guard.finished();
             }
             self.write(&mut taken);
             if !stopping {

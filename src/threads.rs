@@ -244,29 +244,30 @@ pub fn stop_ordering_on_panic() {
     }));
 }
 
-/// Panics in this thread on request of a test: with `SNIPER_TEST_PANIC=account:/some/file`, the
-/// thread `account` panics once that file exists. Not in release builds.
+/// Ends this thread on request of a test: with `SNIPER_TEST_THREAD=account:panic:/some/file`, the
+/// thread `account` panics once that file exists; with `return`, the caller must return early if
+/// the result is `true`. Not in release builds.
 #[cfg(debug_assertions)]
 #[expect(clippy::panic, reason = "tests request it")]
-pub fn failpoint(thread: ThreadName) {
-    static REQUEST: OnceLock<Option<(String, std::path::PathBuf)>> = OnceLock::new();
+pub fn failpoint(thread: ThreadName) -> bool {
+    static REQUEST: OnceLock<Option<(String, String, std::path::PathBuf)>> = OnceLock::new();
     let request = REQUEST.get_or_init(|| {
-        let text = std::env::var("SNIPER_TEST_PANIC").ok()?;
-        let (name, file) = text.split_once(':')?;
-        Some((name.to_owned(), file.into()))
+        let text = std::env::var("SNIPER_TEST_THREAD").ok()?;
+        let mut parts = text.splitn(3, ':').map(str::to_owned);
+        Some((parts.next()?, parts.next()?, parts.next()?.into()))
     });
-    if let Some((name, file)) = request
-        && name == thread.as_str()
-        && file.exists()
-    {
-        panic!("SNIPER_TEST_PANIC");
-    }
+    let Some((name, end, file)) = request else { return false };
+    let is_requested = name == thread.as_str() && file.exists();
+    assert!(!is_requested || end != "panic", "SNIPER_TEST_THREAD");
+    is_requested
 }
 
-/// Does nothing in release builds.
+/// Returns `false` in release builds.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub const fn failpoint(_thread: ThreadName) {}
+pub const fn failpoint(_thread: ThreadName) -> bool {
+    false
+}
 
 /// Aborts the process on request of a test, as if by `kill -9`: with
 /// `SNIPER_TEST_CRASH=recorded:3`, at the third time that a step `recorded` is reached. Not in
@@ -322,7 +323,7 @@ pub fn slow_point(step: &str) {
 #[inline]
 pub const fn slow_point(_step: &str) {}
 
-/// Waits until a test requests a panic of this thread, and panics; never returns.
+/// Waits until a test requests the end of this thread, and panics or returns.
 ///
 /// # Cancel safety
 ///
@@ -332,8 +333,7 @@ pub async fn wait_for_failpoint(thread: ThreadName) {
     if cfg!(not(debug_assertions)) {
         return std::future::pending().await;
     }
-    loop {
-        failpoint(thread);
+    while !failpoint(thread) {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

@@ -151,8 +151,7 @@ pub fn start(reloader: Reloader) -> Result<ReloadHandles, AppError> {
             let guard = ThreadGuard::new(ThreadName::Reload, Alarm::global());
             priority::lower(ThreadName::Reload);
             let files = Files::of(reloader.source.files.clone());
-            RunningReloader { files, reloader, changes, retired: Vec::new() }.run(&received);
-            guard.finished();
+            RunningReloader { files, reloader, changes, retired: Vec::new() }.run(&received, guard);
         })
         .map_err(|error| AppError::start("the thread that reloads the settings", error))?;
     Ok(ReloadHandles { requests, rules })
@@ -231,19 +230,21 @@ enum ReloadError {
 }
 
 impl RunningReloader {
-    fn run(mut self, requests: &Receiver<PendingRequest>) {
+    fn run(mut self, requests: &Receiver<PendingRequest>, guard: ThreadGuard) {
         loop {
-            failpoint(ThreadName::Reload);
+            if failpoint(ThreadName::Reload) {
+                return;
+            }
             match requests.recv_timeout(CHECK_INTERVAL) {
                 Ok(pending) => self.on_request(&pending),
                 Err(RecvTimeoutError::Timeout) => {
                     if self.changes.is_closed() {
-                        return;
+                        return guard.finished();
                     }
                     self.retired.retain(|wanted| 1 < Arc::strong_count(wanted));
                     self.check_files();
                 }
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return guard.finished(),
             }
         }
     }

@@ -203,7 +203,7 @@ fn start(
         let task = SharingTask::new(settings, exchanger, updates);
         runtime.block_on(async {
             tokio::select! {
-                () = task.run(stopped) => guard.finished(),
+                () = task.run(stopped, guard) => {}
                 () = wait_for_failpoint(ThreadName::Sharing) => {}
             }
         });
@@ -302,9 +302,16 @@ impl SharingTask {
     }
 
     /// Runs until the engine is gone, or until the slice was given back after the stop.
-    async fn run(mut self, stopped: oneshot::Receiver<()>) {
+    async fn run(mut self, stopped: oneshot::Receiver<()>, guard: ThreadGuard) {
         let mut stop = Stop { requested: stopped, is_requested: false };
-        let Some(mut member) = self.join(&mut stop).await else { return };
+        self.exchange_until(&mut stop).await;
+        if stop.is_requested() || self.updates.is_closed() {
+            guard.finished();
+        }
+    }
+
+    async fn exchange_until(&mut self, stop: &mut Stop) {
+        let Some(mut member) = self.join(stop).await else { return };
         loop {
             if stop.is_requested() {
                 member.stop();
@@ -786,7 +793,8 @@ mod tests {
         updates: mpsc::Receiver<SharedUpdate>,
         alerts: Receiver<Alert>,
         folder: tempfile::TempDir,
-        _thread: SharingThread,
+        alarm: Alarm,
+        thread: SharingThread,
     }
 
     impl TestBot {
@@ -809,13 +817,14 @@ mod tests {
                 member: "a".to_owned(),
                 term: TERM,
             };
+            let alarm = Alarm::default();
             let settings = SharingSettings {
                 config,
                 market: "waxpeer",
                 ledger: "ledger".to_owned(),
                 data_dir: folder.path().to_path_buf(),
                 alerts: sender,
-                alarm: Alarm::default(),
+                alarm: alarm.clone(),
             };
             let ledger = Ledger::in_memory(Budget::default(), &[], false);
             let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
@@ -823,7 +832,7 @@ mod tests {
             let mut engine = Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
             engine.share("main", standby.is_some(), Now::read());
             let (thread, updates) = start(settings, Box::new(group.clone())).unwrap();
-            let mut bot = Self { group, engine, updates, alerts, folder, _thread: thread };
+            let mut bot = Self { group, engine, updates, alerts, folder, alarm, thread };
             bot.read_account();
             bot
         }
@@ -936,5 +945,26 @@ mod tests {
         bot.until_state("refused");
         let mut damaged = TestBot::start(None, "");
         damaged.until_state(ACTIVE);
+    }
+
+    #[test]
+    fn a_thread_that_ends_before_the_session_is_lost_and_one_that_ends_with_it_is_not() {
+        let mut lost = TestBot::start(None, "");
+        // The session answers every update, so the thread ends without a reply.
+        drop(lost.updates.blocking_recv().unwrap());
+        let began = Instant::now();
+        while !lost.alarm.is_raised() {
+            assert!(began.elapsed() < WAIT_MAX);
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        let threads: Vec<ThreadName> = Alarm::lost_threads(lost.alarm.bits()).collect();
+        assert_eq!(threads, [ThreadName::Sharing]);
+
+        let TestBot { mut engine, mut updates, alarm, thread, .. } = TestBot::start(None, "");
+        drop(thread);
+        while let Some(update) = updates.blocking_recv() {
+            engine.on_shared_update(update, Now::read());
+        }
+        assert!(!alarm.is_raised());
     }
 }

@@ -603,6 +603,20 @@ mod tests {
     }
 
     #[test]
+    fn merged_inflows_count_from_the_earlier_time() {
+        let mut account = account(0);
+        let count = i64::try_from(INFLOWS_MAX).unwrap() + 1;
+        for second in 1..=count {
+            assert_eq!(read(&mut account, second, second), None);
+        }
+        assert!(account.inflows_cover(coins(count), UnixMs(1_000)));
+        // The second one belongs to the first one now.
+        let second = UnixMs(2_000);
+        assert!(account.inflows_cover(coins(count - 2), second));
+        assert!(!account.inflows_cover(coins(count - 1), second));
+    }
+
+    #[test]
     fn coins_spent_elsewhere_do_not_reduce_later_refunds() {
         let mut account = account(1_000);
         bought(&mut account, 1, 300, 10);

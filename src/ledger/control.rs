@@ -521,7 +521,9 @@ impl Listener {
                 if stopped.load(Ordering::Acquire) {
                     return guard.finished();
                 }
-                failpoint(ThreadName::Control);
+                if failpoint(ThreadName::Control) {
+                    return;
+                }
                 let served = stream.and_then(|stream| serve(stream, &requests));
                 if let Err(error) = served {
                     tracing::debug!("Control request failed: {error}");

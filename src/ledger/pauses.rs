@@ -187,8 +187,7 @@ impl PauseWriter {
         let guard = ThreadGuard::new(ThreadName::Pauses, Alarm::global());
         thread::Builder::new().name(ThreadName::Pauses.to_string()).spawn(move || {
             priority::lower(ThreadName::Pauses);
-            write_changes(&file, &names);
-            guard.finished();
+            write_changes(&file, &names, guard);
             // The session may not wait any more.
             let _is_awaited = ended.send(()).is_ok();
         })?;
@@ -210,15 +209,17 @@ impl Drop for PauseWriter {
     }
 }
 
-fn write_changes(file: &PauseFile, shared: &SharedNames) {
+fn write_changes(file: &PauseFile, shared: &SharedNames, guard: ThreadGuard) {
     loop {
         let mut state = lock(&shared.state);
         while state.new.is_none() && !state.is_stopping {
             state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        let Some(names) = state.new.take() else { return };
+        let Some(names) = state.new.take() else { return guard.finished() };
         drop(state);
-        failpoint(ThreadName::Pauses);
+        if failpoint(ThreadName::Pauses) {
+            return;
+        }
         if let Err(error) = file.store(&names) {
             let cause = error_chain(&error);
             warn!(
@@ -226,7 +227,7 @@ fn write_changes(file: &PauseFile, shared: &SharedNames) {
             );
             let mut state = lock(&shared.state);
             if state.is_stopping {
-                return;
+                return guard.finished();
             }
             state.new.get_or_insert(names);
             drop(shared.changed.wait_timeout(state, RETRY_INTERVAL));

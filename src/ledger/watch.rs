@@ -79,7 +79,9 @@ impl FileWatch {
     /// Checks until the sender of `until` is dropped.
     pub(super) fn run(mut self, until: &Receiver<()>, guard: ThreadGuard) {
         while until.recv_timeout(CHECK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            failpoint(ThreadName::Files);
+            if failpoint(ThreadName::Files) {
+                return;
+            }
             self.checks = self.checks.wrapping_add(1);
             self.check();
             self.update_mark();

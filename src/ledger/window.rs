@@ -205,6 +205,7 @@ mod tests {
     fn an_item_added_after_the_clock_went_back_counts_for_the_whole_width() {
         let mut window = Window::new(WIDTH);
         window.advance(UnixMs(1_000_000));
+        window.advance(UnixMs(5));
         window.add(Sequence(1), coins(5), UnixMs(10));
         window.advance(UnixMs(20));
         assert_eq!((window.sum(), window.count()), (coins(5), 1));

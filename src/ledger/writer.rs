@@ -295,7 +295,9 @@ impl LedgerWriter {
     pub(super) fn run(mut self, guard: ThreadGuard) {
         let (mut wait, mut checked_at) = (WRITE_INTERVAL, Instant::now());
         loop {
-            failpoint(ThreadName::Ledger);
+            if failpoint(ThreadName::Ledger) {
+                return;
+            }
             let is_last = match self.messages.recv_timeout(wait) {
                 Ok(message) => {
                     self.on_message(message);

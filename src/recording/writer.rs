@@ -158,9 +158,7 @@ impl ActiveRecording {
             .spawn(move || {
                 let guard = ThreadGuard::new(ThreadName::Recorder, Alarm::global());
                 priority::lower(ThreadName::Recorder);
-                let is_whole = writer.run(&end_receiver);
-                // A disk failure ends the recording and nothing else.
-                guard.finished();
+                let is_whole = writer.run(&end_receiver, guard);
                 // The owner may have been dropped.
                 let _owner_dropped = finish.send(is_whole);
             })
@@ -285,14 +283,16 @@ struct RecordingThread<D: Disk> {
 impl<D: Disk> RecordingThread<D> {
     /// Writes until the session ends or the disk fails. Returns `true` if the recording is
     /// complete.
-    fn run(mut self, end_receiver: &mpsc::Receiver<RecordingEnd>) -> bool {
-        match self.write(end_receiver) {
-            Ok(is_complete) => is_complete,
-            Err(error) => {
-                self.on_disk_failure(error);
-                false
-            }
+    fn run(mut self, end_receiver: &mpsc::Receiver<RecordingEnd>, guard: ThreadGuard) -> bool {
+        let written = self.write(end_receiver);
+        // A disk failure ends the recording and nothing else.
+        if written.is_err() || self.shared.is_stopping.load(Ordering::Acquire) {
+            guard.finished();
         }
+        written.unwrap_or_else(|error| {
+            self.on_disk_failure(error);
+            false
+        })
     }
 
     fn write(
@@ -302,7 +302,9 @@ impl<D: Disk> RecordingThread<D> {
         let mut batch = MessageBatch::default();
         let mut synced = Instant::now();
         loop {
-            failpoint(ThreadName::Recorder);
+            if failpoint(ThreadName::Recorder) {
+                return Ok(false);
+            }
             // Read before the buffer is taken, so that no message is missed.
             let is_stopping = self.shared.is_stopping.load(Ordering::Acquire);
             if is_stopping {

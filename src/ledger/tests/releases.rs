@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::trade::TradeStatus,
-    ledger::event::{RecordedAnswer, Release},
+    ledger::event::{BootId, RecordedAnswer, Release},
 };
 
 /// A ledger with a balance of 100 coins.
@@ -708,4 +708,130 @@ fn a_price_under_an_unknown_status_counts_where_it_is_higher_and_changes_no_stat
             ledger.state().check().unwrap();
         }
     }
+}
+
+#[test]
+fn the_feed_delivers_no_cancelled_order() {
+    let mut ledger = with_order(OrderState::Returning);
+    assert!(!ledger.observe(&id(1), TradeStatus::Completed, after(80)));
+    assert_eq!(state_of(&ledger, 1), OrderState::Returning);
+}
+
+#[test]
+fn only_a_balance_that_was_read_is_below_the_minimum() {
+    let mut ledger = ledger(Budget { min_balance: coins(50), ..budget() });
+    let _effects = ledger.set_balance(coins(100), T0, T0);
+    ledger.push_balance(coins(10));
+    let pushed = ledger.snapshot(T0);
+    assert_eq!(pushed.available_min, Some(coins(10)));
+    assert!(!pushed.is_below_min_balance(), "no push ends the process");
+    let _effects = ledger.set_balance(coins(40), after(1), after(1));
+    assert!(ledger.snapshot(after(1)).is_below_min_balance());
+}
+
+/// The market charged the 8 coins of its answer, so the balance shows no refund of the other order.
+#[test]
+fn a_lower_price_in_an_answer_leaves_no_coins_for_a_returning_order() {
+    let mut ledger = with_balance();
+    let cheaper = Outcome::Bought { price: Some(coins(8)), server_time: None };
+    let _effects = place_order(&mut ledger, order_request(1, 10), &cheaper, after(1));
+    let _effects = place_order(&mut ledger, order_request(2, 2), &BOUGHT, after(1));
+    let list = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Cancelled)];
+    for (second, balance, state) in [
+        (70, 90, OrderState::Returning),
+        (130, 90, OrderState::Returning),
+        (190, 92, OrderState::Returned),
+    ] {
+        let read = reading(&list, second);
+        let _effects = ledger.reconcile(&read, Some(coins(balance)), after(second));
+        assert_eq!(state_of(&ledger, 2), state, "at {second} s");
+    }
+}
+
+/// The second order was charged and the first one refunded, which no list shows yet.
+#[test]
+fn a_balance_of_a_run_whose_clock_was_ahead_proves_no_absence() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let _effects = ledger.set_balance(coins(90), after(1_000), after(1_000));
+    let started = LedgerEvent::Started { boot: BootId::default() };
+    ledger.state.apply(after(100), &started).unwrap();
+    let _effects = place_order(&mut ledger, order_request(2, 10), &UNKNOWN, after(101));
+    let _effects = ledger.set_balance(coins(90), after(1_065), after(1_065));
+    let joined = [own_trade(1, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&joined, 1_070), None, after(1_070));
+    assert_eq!(state_of(&ledger, 2), OrderState::Unknown);
+}
+
+#[test]
+fn a_required_reading_needs_a_balance_that_was_requested_after_it() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(None)], true);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    ledger.require_reading(after(10));
+    let rejected = RiskRejection::NotReconciled;
+    assert_rejected(&mut ledger, order_request(1, 1), after(10), rejected);
+    let _effects = ledger.reconcile(&reading(&[], 11), None, after(11));
+    assert_rejected(&mut ledger, order_request(1, 1), after(11), rejected);
+    let _effects = ledger.reconcile(&reading(&[], 12), Some(coins(100)), after(12));
+    let _approved = ledger.reserve(order_request(1, 1), after(12)).unwrap();
+}
+
+#[test]
+fn the_look_up_of_one_order_proves_nothing_about_lost_ones() {
+    let mut ledger = with_balance();
+    ledger.set_look_ups_min(1);
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
+    ledger.state.apply(after(10), &lost).unwrap();
+    let _effects = ledger.set_balance(coins(100), after(71), after(71));
+    ledger.order_absent(&key(1), after(131));
+    let _effects = ledger.absent_without_list(&key(1), after(131), after(131));
+    assert_eq!(state_of(&ledger, 1), OrderState::NotBought);
+    assert_eq!(ledger.snapshot(after(131)).spent, coins(60));
+}
+
+#[test]
+fn lost_orders_explain_missing_coins_until_they_are_settled() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
+    ledger.state.apply(after(10), &lost).unwrap();
+    for (second, halts) in [(65, 0), (70, 1)] {
+        let read = reading(&[], second);
+        let effects = ledger.reconcile(&read, Some(coins(70)), after(second));
+        assert_eq!(effects.halts.len(), halts, "at {second} s");
+        assert_eq!(state_of(&ledger, 1), OrderState::Unknown, "at {second} s");
+    }
+}
+
+#[test]
+fn a_deposit_before_a_look_up_of_the_order_does_not_release_it() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let _effects = ledger.set_balance(coins(100), after(100), after(100));
+    for (status, second) in [(TradeStatus::Joined, 200), (TradeStatus::Cancelled, 210)] {
+        let record = own_trade(1, status);
+        let _effects = ledger.reconcile_order(&key(1), &record, after(second), after(second));
+    }
+    for (second, balance, state) in
+        [(211, 100, OrderState::Returning), (300, 110, OrderState::Returned)]
+    {
+        let _effects = ledger.set_balance(coins(balance), after(second), after(second));
+        assert_eq!(state_of(&ledger, 1), state, "at {second} s");
+    }
+}
+
+/// The age of an earlier list is not known then.
+#[test]
+fn after_a_clock_change_a_refund_may_have_come_before_the_last_list() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+    let _effects = ledger.set_balance(coins(100), after(100), after(100));
+    let joined = [own_trade(1, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&joined, 200), None, after(200));
+    ledger.mark_clock_unreliable(after(201));
+    let cancelled = [own_trade(1, TradeStatus::Cancelled)];
+    let _effects = ledger.reconcile(&reading(&cancelled, 210), None, after(210));
+    let _effects = ledger.set_balance(coins(100), after(211), after(211));
+    assert_eq!(state_of(&ledger, 1), OrderState::Returned);
 }

@@ -99,6 +99,32 @@ fn a_limit_without_a_slice_allows_nothing() {
 }
 
 #[test]
+fn lost_orders_count_against_every_slice() {
+    fn two(slice: &mut EntrySlice) {
+        slice.quantity = 2;
+    }
+    fn sixty(slice: &mut EntrySlice) {
+        slice.total = coins(60);
+    }
+    let refused = |change: fn(&mut Allowance)| {
+        let mut ledger = shared();
+        let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: T0 };
+        ledger.state.apply(T0, &lost).unwrap();
+        allow(&mut ledger, change);
+        let request = OrderRequest { created_at: Some(after(1)), ..order_request(1, 1) };
+        ledger.reserve(request, after(1)).map(drop).map_err(|rejection| rejection.name())
+    };
+    assert_eq!(refused(|_unlimited| {}), Ok(()));
+    assert_eq!(refused(|it| it.total = coins(60)), Err("shared_total"));
+    assert_eq!(refused(|it| it.per_hour = coins(60)), Err("shared_per_hour"));
+    assert_eq!(refused(|it| it.per_day = coins(60)), Err("shared_per_day"));
+    assert_eq!(refused(|it| it.entries.iter_mut().for_each(two)), Err("shared_max_quantity"));
+    assert_eq!(refused(|it| it.entries.iter_mut().for_each(sixty)), Err("shared_max_total"));
+    assert_eq!(refused(|it| two(&mut it.groups[0].1)), Err("shared_group_max_quantity"));
+    assert_eq!(refused(|it| sixty(&mut it.groups[0].1)), Err("shared_group_max_total"));
+}
+
+#[test]
 fn a_ledger_that_does_not_share_has_no_slices() {
     let mut ledger = ledger(budget());
     assert!(ledger.set_allowance(Box::default()).is_none());

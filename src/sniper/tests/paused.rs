@@ -172,6 +172,19 @@ fn a_paused_group_stays_paused_in_the_next_whitelist() {
     assert_eq!(paused(&session), [0]);
 }
 
+#[test]
+fn a_paused_name_that_the_whitelist_does_not_have_is_paused_once_it_is_added() {
+    let mut session = two_entries();
+    let entries = ["first", "third"].map(str::to_owned).to_vec();
+    let names = PausedNames { entries, groups: Vec::new() };
+    assert_eq!(session.engine.restore_pauses(&names, PauseRecorder::default()), ["third"]);
+    let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
+    let next = Whitelist::new(["second", "third"].map(named).to_vec());
+    let prepared = session.engine.current_pauses().prepare(&next);
+    assert_eq!(next.paused().collect::<Vec<_>>(), [1]);
+    assert_eq!(prepared.absent.entries, ["first"]);
+}
+
 /// The time is printed and not checked: it depends on the machine.
 #[test]
 fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {

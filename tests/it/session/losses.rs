@@ -61,20 +61,20 @@ impl Machine {
         command
     }
 
-    fn start(&self, data: &Path, args: &[&str], panic_at: &str) -> Bot {
+    fn start(&self, data: &Path, args: &[&str], thread_end: &str) -> Bot {
         let number = fs::read_dir(self.top.path()).unwrap().count();
         let log_file = self.top.path().join(format!("log-{number}"));
         let out = File::create(&log_file).unwrap();
         let args = [&["run", "--live"], args].concat();
         let mut command = self.command(data, &args);
-        command.env("SNIPER_TEST_PANIC", panic_at);
+        command.env("SNIPER_TEST_THREAD", thread_end);
         let child = command.stdout(out.try_clone().unwrap()).stderr(out).spawn().unwrap();
         Bot { child, log_file }
     }
 
     /// Starts a bot and waits until it has bought a listing.
-    async fn start_and_buy(&self, args: &[&str], panic_at: &str) -> Bot {
-        let bot = self.start(&self.data(), args, panic_at);
+    async fn start_and_buy(&self, args: &[&str], thread_end: &str) -> Bot {
+        let bot = self.start(&self.data(), args, thread_end);
         let (before, mut listed) = (self.bought(), None::<Instant>);
         until(|| {
             // A listing from before the account was read is bought after that. More of them would
@@ -297,16 +297,38 @@ async fn a_lost_ledger_is_replaced_only_on_request_and_counts_recent_purchases()
     assert_eq!(machine.bought(), 2);
 }
 
+/// Threads that an order needs.
+const ORDER_THREADS: [&str; 6] =
+    ["ledger", "ledger-files", "account", "control", "log", "recorder"];
+/// Threads that no order needs.
+const OTHER_THREADS: [&str; 5] = ["reload", "pauses", "signals", "prices", "alerts"];
+
 #[tokio::test]
 async fn a_panicking_thread_stops_orders_and_is_named() {
-    let threads = ["ledger", "ledger-files", "account", "control", "log", "recorder", "main"];
-    let all = threads.map(async |thread| stops_without(&Machine::new(), thread).await);
+    let threads = ORDER_THREADS.into_iter().chain(["main"]);
+    let all = threads.map(async |thread| stops_without(&Machine::new(), thread, "panic").await);
+    futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn a_thread_that_returns_early_stops_orders_and_is_named() {
+    let all =
+        ORDER_THREADS.map(async |thread| stops_without(&Machine::new(), thread, "return").await);
     futures_util::future::join_all(all).await;
 }
 
 #[tokio::test]
 async fn a_panicking_thread_that_no_order_needs_stops_orders_and_is_named() {
-    let all = ["reload", "pauses", "signals", "prices", "alerts"].map(async |thread| {
+    stops_without_other_threads("panic").await;
+}
+
+#[tokio::test]
+async fn a_thread_that_no_order_needs_and_returns_early_stops_orders_and_is_named() {
+    stops_without_other_threads("return").await;
+}
+
+async fn stops_without_other_threads(end: &str) {
+    let all = OTHER_THREADS.map(async |thread| {
         let machine = Machine::new();
         let write = |name: &str, text: &str| fs::write(machine.top.path().join(name), text).unwrap();
         write("own.csv", "name,ask,bid,count\nFracture Case,1,1,40\n");
@@ -315,24 +337,25 @@ async fn a_panicking_thread_that_no_order_needs_stops_orders_and_is_named() {
                         path = \"own.csv\"\nunit = \"usd\"\n\
                         [[alerts]]\nkind = \"discord\"\nurl_env = \"ALERT_URL\"\n";
         write("sniper.toml", &format!("{AMPLE_LIMITS}{settings}"));
-        stops_without(&machine, thread).await;
+        stops_without(&machine, thread, end).await;
     });
     futures_util::future::join_all(all).await;
 }
 
-/// Loses a thread, and asserts that a halt names it and nothing is ordered.
-async fn stops_without(machine: &Machine, thread: &str) {
+/// Loses a thread by a panic or an early return, and asserts that a halt names it and nothing is
+/// ordered.
+async fn stops_without(machine: &Machine, thread: &str, end: &str) {
     let trigger = machine.top.path().join("trigger");
-    let panic_at = format!("{thread}:{}", trigger.display());
-    let bot = machine.start_and_buy(&["--record"], &panic_at).await;
+    let thread_end = format!("{thread}:{end}:{}", trigger.display());
+    let bot = machine.start_and_buy(&["--record"], &thread_end).await;
     fs::write(&trigger, "").unwrap();
     if thread == "control" {
-        // This thread panics when it handles a request.
+        // This thread ends when it handles a request.
         let (code, text) = machine.run_command(&["status"]);
         assert_ne!(code, Some(0), "{text}");
     }
     if thread == "pauses" {
-        // This thread panics when it has something to store.
+        // This thread ends when it has something to store.
         let (code, text) = machine.run_command(&["whitelist", "pause", "redline"]);
         assert_eq!(code, Some(0), "{text}");
     }
