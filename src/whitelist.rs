@@ -220,6 +220,23 @@ impl Whitelist {
             _ => mismatch.to_string(),
         }
     }
+
+    /// Formats a condition that is not met, and what share of the reference the listing costs, if the
+    /// entry is about such items.
+    pub fn reason_with_share(
+        &self,
+        entry: usize,
+        mismatch: &Mismatch,
+        share: Option<PercentOfReference>,
+    ) -> String {
+        let reason = self.reason(entry, mismatch);
+        let is_reason_enough =
+            matches!(mismatch, Mismatch::PercentAbove { .. }) || mismatch.is_other_item();
+        match share.filter(|_| !is_reason_enough) {
+            Some(share) => format!("{reason}; {share}"),
+            None => reason,
+        }
+    }
 }
 
 /// Reference prices at a time.

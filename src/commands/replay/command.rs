@@ -20,7 +20,7 @@ use crate::{
     prices::PercentOfReference,
     sniper::eligibility::Eligibility,
     text::Escaped,
-    whitelist::{Decision, Mismatch, Whitelist},
+    whitelist::{Decision, Whitelist},
 };
 
 /// Examples in the help.
@@ -246,10 +246,9 @@ impl DecisionLine {
                 ("NO MATCH", format!("cannot read {}", fields.join(", ")), None)
             }
             (Decision::Mismatched { entry, mismatch }, _) => {
-                if let Mismatch::PercentAbove { share: of, .. } = mismatch {
-                    share = Some(of);
-                }
-                ("NO MATCH", whitelist.reason(entry, &mismatch), entry_at(entry))
+                let found = entry_at(entry);
+                share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+                ("NO MATCH", whitelist.reason_with_share(entry, &mismatch, share), found)
             }
             (Decision::Matched(index), result) => {
                 let entry = entry_at(index);
