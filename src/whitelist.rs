@@ -230,12 +230,9 @@ impl Whitelist {
         share: Option<PercentOfReference>,
     ) -> String {
         let reason = self.reason(entry, mismatch);
-        let is_reason_enough =
-            matches!(mismatch, Mismatch::PercentAbove { .. }) || mismatch.is_other_item();
-        match share.filter(|_| !is_reason_enough) {
-            Some(share) => format!("{reason}; {share}"),
-            None => reason,
-        }
+        let has_share = matches!(mismatch, Mismatch::PercentAbove { .. });
+        let share = share.filter(|_| !has_share && !mismatch.is_other_item());
+        share.map_or_else(|| reason.clone(), |share| format!("{reason}; {share}"))
     }
 }
 

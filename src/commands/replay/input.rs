@@ -187,9 +187,7 @@ fn file_book(
     path: &Path,
 ) -> Result<(PriceBook, PriceOrigin), Box<dyn Error + Send + Sync>> {
     let [source] = config.prices.sources.as_slice() else {
-        return Err(
-            "sniper.toml has several price sources; name a folder with stored tables".into()
-        );
+        return Err("with several price sources, name a folder with stored tables".into());
     };
     let (table, at) = read_table(path, source.unit())?;
     Ok((config.prices.book(&[Some((&table, at))]), PriceOrigin::File(path.to_owned())))

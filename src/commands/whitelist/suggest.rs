@@ -85,15 +85,11 @@ pub(super) fn run(
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<(), AppError> {
     let failed = |error: String| AppError::start("the suggestions", error);
-    let with_file;
-    let config = match args.prices.as_ref().filter(|path| path.is_file()) {
-        Some(path) => {
-            let prices = config.prices.with_file(path.clone(), args.unit);
-            with_file = Config { prices, ..config.clone() };
-            &with_file
-        }
-        None => config,
-    };
+    let mut config = config.clone();
+    if let Some(path) = args.prices.as_ref().filter(|path| path.is_file()) {
+        config.prices = config.prices.with_file(path.clone(), args.unit);
+    }
+    let config = &config;
     let reference = reference(config, args.reference.as_deref()).map_err(failed)?;
     let source = config.prices.sources.get(reference.index);
     if let Some(source) = source.filter(|source| config.prices.coin(source).is_none()) {
