@@ -202,6 +202,20 @@ impl Whitelist {
             _ => mismatch.to_string(),
         }
     }
+
+    /// Formats a condition that is not met, and what share of the reference the listing costs, if the
+    /// entry is about such items.
+    pub fn reason_with_share(
+        &self,
+        entry: usize,
+        mismatch: &Mismatch,
+        share: Option<PercentOfReference>,
+    ) -> String {
+        let reason = self.reason(entry, mismatch);
+        let has_share = matches!(mismatch, Mismatch::PercentAbove { .. });
+        let share = share.filter(|_| !has_share && !mismatch.is_other_item());
+        share.map_or_else(|| reason.clone(), |share| format!("{reason}; {share}"))
+    }
 }
 
 /// Reference prices at a time.

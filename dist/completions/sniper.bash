@@ -2949,7 +2949,7 @@ _sniper() {
             return 0
             ;;
         sniper__subcmd__whitelist__subcmd__suggest)
-            opts="-h --percent --budget --recording --prices --reference --write --config --json --utc --color --help"
+            opts="-h --percent --budget --recording --prices --unit --reference --write --config --json --utc --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -2968,6 +2968,10 @@ _sniper() {
                     return 0
                     ;;
                 --prices)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --unit)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -129,7 +129,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand capture" -l compress -d 'C
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand replay" -l prices -d 'Folder with stored price tables, instead of the recorded ones' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand replay" -l prices -d 'Folder with stored price tables, or the file of the only source, instead of the recorded prices' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand replay" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''
@@ -340,8 +340,9 @@ complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l percent -d 'Highest price, in percent of the reference' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l budget -d 'Coins to divide among the items' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l recording -d 'Directory of one session [default: the newest one of `sniper run --record`]' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l prices -d 'Folder with stored price tables, instead of the recorded ones' -r -F
-complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l reference -d 'Reference, such as buff.bid [default: the bid of the first source, or its ask]' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l prices -d 'File with prices, as kind "file" reads, or folder with stored tables, instead of the recorded prices' -r -F
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l unit -d 'Unit of a file with prices: usd, cents or coins' -r
+complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l reference -d 'Reference, such as buff.bid, or file.ask with a file [default: the bid of the first source, or its ask]' -r
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l write -d 'CSV file that receives the items within the budget, for `sniper whitelist import`' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and __fish_seen_subcommand_from suggest" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''

@@ -151,11 +151,8 @@ fn load(
 /// Creates a temporary folder with the demo's settings.
 fn write_settings(market: Market) -> io::Result<TempDir> {
     let directory = tempfile::Builder::new().prefix("sniper-demo-").tempdir()?;
-    // The reference prices are made up for a market whose listings have a markup.
-    let settings = match market.settings().has_markup {
-        true => sim::demo::with_prices(),
-        false => settings_file(market),
-    };
+    let unit = market.settings().unit.to_ascii_lowercase();
+    let settings = sim::demo::with_prices(&settings_file(market), &unit);
     fs::write(directory.path().join("sniper.toml"), settings)?;
     fs::write(directory.path().join(sim::demo::PRICE_FILE), sim::demo::PRICES)?;
     Ok(directory)

@@ -78,6 +78,21 @@ impl Phase {
         Self::ALL.into_iter().find(|phase| phase.as_str() == text)
     }
 
+    /// Returns the only phase whose name ends in this byte.
+    const fn ending_in(byte: u8) -> Option<Self> {
+        match byte {
+            b'1' => Some(Self::One),
+            b'2' => Some(Self::Two),
+            b'3' => Some(Self::Three),
+            b'4' => Some(Self::Four),
+            b'y' => Some(Self::Ruby),
+            b'e' => Some(Self::Sapphire),
+            b'l' => Some(Self::BlackPearl),
+            b'd' => Some(Self::Emerald),
+            _ => None,
+        }
+    }
+
     /// Returns the finish that this gem belongs to; no gem exists in both finishes.
     const fn gem_finish(self) -> Option<&'static str> {
         match self {
@@ -248,34 +263,30 @@ fn split_phase_behind(name: &str) -> (&str, Option<Phase>) {
 /// `Karambit | Ruby`. Does not allocate for a borrowed name.
 #[inline]
 pub(super) fn split_phase(base: Cow<'_, str>) -> (Cow<'_, str>, Option<Phase>) {
-    // Last characters of the phases' names; most other names end here.
-    if !matches!(base.as_bytes().last(), Some(b'1'..=b'4' | b'y' | b'e' | b'l' | b'd')) {
+    let Some(phase) = base.as_bytes().last().and_then(|last| Phase::ending_in(*last)) else {
         return (base, None);
-    }
+    };
     let found = match &base {
-        Cow::Borrowed(base) => find_phase(base),
-        Cow::Owned(base) => {
-            find_phase(base).map(|(stripped, phase)| (Cow::Owned(stripped.into_owned()), phase))
-        }
+        Cow::Borrowed(base) => without_phase(base, phase),
+        Cow::Owned(base) => without_phase(base, phase).map(|name| Cow::Owned(name.into_owned())),
     };
     match found {
-        Some((stripped, phase)) => (stripped, Some(phase)),
+        Some(name) => (name, Some(phase)),
         None => (base, None),
     }
 }
 
-fn find_phase(base: &str) -> Option<(Cow<'_, str>, Phase)> {
-    Phase::ALL.into_iter().find_map(|phase| {
-        let before = base.strip_suffix(phase.as_str())?.strip_suffix(' ')?;
-        if before.ends_with(" Doppler") {
-            return Some((Cow::Borrowed(before), phase));
-        }
-        let finish = phase.gem_finish()?;
-        let weapon = before.strip_suffix(" |")?;
-        let finished = FINISHED.iter().find(|finished| finished.weapon == weapon)?;
-        let name = if finish == GAMMA { &finished.gamma } else { &finished.doppler };
-        Some((Cow::Borrowed(name.as_str()), phase))
-    })
+/// Returns a base name without this phase, if it ends in it.
+fn without_phase(base: &str, phase: Phase) -> Option<Cow<'_, str>> {
+    let before = base.strip_suffix(phase.as_str())?.strip_suffix(' ')?;
+    if before.ends_with(" Doppler") {
+        return Some(Cow::Borrowed(before));
+    }
+    let finish = phase.gem_finish()?;
+    let weapon = before.strip_suffix(" |")?;
+    let finished = FINISHED.iter().find(|finished| finished.weapon == weapon)?;
+    let name = if finish == GAMMA { &finished.gamma } else { &finished.doppler };
+    Some(Cow::Borrowed(name.as_str()))
 }
 
 /// Returns the base names of listings whose key has this base and phase.
@@ -509,6 +520,14 @@ mod tests {
             &"x".repeat(401),
         ] {
             assert_eq!(ItemKey::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_phase_is_found_by_the_last_byte_of_its_name() {
+        for phase in Phase::ALL {
+            let last = phase.as_str().bytes().last().unwrap();
+            assert_eq!(Phase::ending_in(last), Some(phase), "{phase:?}");
         }
     }
 

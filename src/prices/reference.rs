@@ -204,12 +204,23 @@ mod tests {
 
     #[test]
     fn the_same_price_in_each_unit_has_the_same_bound() {
-        for (text, unit) in
-            [("4.35", PriceUnit::Whole), ("435", PriceUnit::Cents), ("4350", PriceUnit::Mills)]
-        {
-            let price = RefPrice::parse(text, unit).unwrap();
-            let coin = CoinUsd::from_ten_thousandths(6_500).unwrap();
-            check_bound(Reference::new(price, coin), "88", "5.889");
+        for (texts, coin, max, bound) in [
+            (["4.35", "435", "4350"], 6_500, "88", "5.889"),
+            // Values that binary floats get wrong.
+            (["0.07", "7", "70"], 10_000, "100", "0.07"),
+            (["1.10", "110", "1100"], 10_000, "110", "1.21"),
+            (["0.30", "30", "300"], 10_000, "100", "0.30"),
+            (["1.005", "100.5", "1005"], 10_000, "100", "1.005"),
+            (["0.29", "29", "290"], 6_500, "100", "0.446"),
+            (["2.675", "267.5", "2675"], 10_000, "80", "2.14"),
+        ] {
+            let coin = CoinUsd::from_ten_thousandths(coin).unwrap();
+            for (text, unit) in
+                texts.into_iter().zip([PriceUnit::Whole, PriceUnit::Cents, PriceUnit::Mills])
+            {
+                let price = RefPrice::parse(text, unit).unwrap();
+                check_bound(Reference::new(price, coin), max, bound);
+            }
         }
     }
 

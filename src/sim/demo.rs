@@ -10,21 +10,22 @@ pub const WHITELIST: &str = include_str!("demo.toml");
 /// Name of the price file that [`with_prices`] refers to.
 pub const PRICE_FILE: &str = "prices.csv";
 
-/// Invented reference prices in dollars, for the entries with a percent rule. Some knives have none.
+/// Invented reference prices in the unit of the market, for the entries with a percent rule. Some
+/// knives have none.
 pub const PRICES: &str = "name,ask,bid,count
-AK-47 | Slate (Minimal Wear),3.10,2.90,240
-AK-47 | Slate (Field-Tested),3.05,2.88,610
-★ Navaja Knife,66.00,62.00,35
-★ Navaja Knife | Ultraviolet (Factory New),76.00,71.00,12
-★ Navaja Knife | Ultraviolet (Minimal Wear),90.00,86.00,14
-★ Navaja Knife | Ultraviolet (Field-Tested),66.00,61.00,40
-★ Navaja Knife | Ultraviolet (Well-Worn),61.00,57.00,9
-★ Navaja Knife | Ultraviolet (Battle-Scarred),56.00,52.00,21
-★ Ursus Knife,151.00,146.00,18
-★ Classic Knife,120.00,116.00,16
-★ Karambit,670.00,650.00,22
-★ Karambit | Doppler Phase 3 (Factory New),705.00,690.00,31
-★ Butterfly Knife | Tiger Tooth (Factory New),1120.00,1080.00,27
+AK-47 | Slate (Minimal Wear),4.77,4.46,240
+AK-47 | Slate (Field-Tested),4.69,4.43,610
+★ Navaja Knife,101.54,95.38,35
+★ Navaja Knife | Ultraviolet (Factory New),116.92,109.23,12
+★ Navaja Knife | Ultraviolet (Minimal Wear),138.46,132.31,14
+★ Navaja Knife | Ultraviolet (Field-Tested),101.54,93.85,40
+★ Navaja Knife | Ultraviolet (Well-Worn),93.85,87.69,9
+★ Navaja Knife | Ultraviolet (Battle-Scarred),86.15,80.00,21
+★ Ursus Knife,232.31,224.62,18
+★ Classic Knife,184.62,178.46,16
+★ Karambit,1030.77,1000.00,22
+★ Karambit | Doppler Phase 3 (Factory New),1084.62,1061.54,31
+★ Butterfly Knife | Tiger Tooth (Factory New),1723.08,1661.54,27
 ";
 
 /// Entry about any knife below a share of its reference.
@@ -43,9 +44,9 @@ max_quantity = 2
 /// its bound.
 const PERCENT_RULE: &str = "\nmax_percent = 99\nreference = \"example.bid\"";
 
+/// Section of the price source, without its unit.
 const PRICE_SECTION: &str = "
 [prices]
-coin_usd = 0.65
 sell_on = \"example\"
 sell_fee_percent = 5.00
 
@@ -53,16 +54,16 @@ sell_fee_percent = 5.00
 name = \"example\"
 kind = \"file\"
 path = \"prices.csv\"
-unit = \"usd\"
 ";
 
-/// Returns [`WHITELIST`] with a percent rule for one entry, a further entry about any knife, and the
-/// source of their prices.
-pub fn with_prices() -> String {
+/// Returns settings with [`WHITELIST`], with a percent rule for one entry, a further entry about any
+/// knife, and the source of their prices in this unit.
+pub fn with_prices(settings: &str, unit: &str) -> String {
     let entry = "name = \"slate\"";
-    let settings = WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1);
+    let settings = settings.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1);
     // Knives cost more than the items of the other entries.
-    settings.replacen("max_price = 120.00", "max_price = 400.00", 1) + KNIVES + PRICE_SECTION
+    let settings = settings.replacen("max_price = 120.00", "max_price = 400.00", 1);
+    format!("{settings}{KNIVES}{PRICE_SECTION}unit = \"{unit}\"\n")
 }
 
 /// Returns [`WHITELIST`] for a market whose listings have no markup.
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_percent_rule_allows_every_listing_that_is_generated_for_its_entry() {
-        let file: toml::Table = with_prices().parse().unwrap();
+        let file: toml::Table = with_prices(WHITELIST, "coins").parse().unwrap();
         let entries = file["whitelist"].as_array().unwrap();
         let entry = entries.iter().find(|entry| entry.get("max_percent").is_some()).unwrap();
         let wanted =
@@ -208,8 +209,7 @@ mod tests {
         let dearest = wanted.cents_max();
         for line in PRICES.lines().filter(|line| line.contains("Slate")) {
             let bid: i64 = line.split(',').nth(2).unwrap().replace('.', "").parse().unwrap();
-            // Cents of a coin are those of a dollar divided by 0.65.
-            assert!(dearest * 65 <= bid * 99, "{line}");
+            assert!(dearest * 100 <= bid * 99, "{line}");
         }
         assert_eq!(file["prices"]["source"][0]["path"].as_str(), Some(PRICE_FILE));
         assert_eq!(file["budget"]["max_price"].as_float(), Some(400.0));

@@ -351,7 +351,8 @@ impl<B: OrderSender> Engine<B> {
         if let Decision::Mismatched { entry, mismatch } = &decision {
             let is_about_others = || self.whitelist.is_about_other_items(*entry, mismatch, &trade);
             let repeats = self.near_misses.count(mismatch, is_about_others, now.instant);
-            trade_log::mismatch(&trade, (*entry, mismatch), &self.whitelist, repeats);
+            let rules = (&*self.whitelist, self.price_view(now));
+            trade_log::mismatch(&trade, (*entry, mismatch), rules, repeats);
         }
     }
 

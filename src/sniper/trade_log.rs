@@ -23,7 +23,7 @@ use crate::{
     },
     prices::DecidedReference,
     text::{Escaped, counted},
-    whitelist::{Mismatch, Whitelist, WhitelistEntry},
+    whitelist::{Mismatch, PriceView, Whitelist, WhitelistEntry},
 };
 
 /// Number of digits of a float that are shown.
@@ -157,7 +157,7 @@ pub(super) fn listing(trade: &Trade<'_>, has_no_whitelist: bool) {
 pub(super) fn mismatch(
     trade: &Trade<'_>,
     (entry, mismatch): (usize, &Mismatch),
-    whitelist: &Whitelist,
+    (whitelist, prices): (&Whitelist, PriceView<'_>),
     repeats: Option<u64>,
 ) {
     let is_shown = match repeats {
@@ -167,9 +167,11 @@ pub(super) fn mismatch(
     if !is_shown {
         return;
     }
-    let label = Escaped(whitelist.entries().get(entry).map_or("", |entry| entry.label()));
+    let found = whitelist.entries().get(entry);
+    let label = Escaped(found.map_or("", |entry| entry.label()));
     let (id, item) = (trade.id, PricedItem::of(trade));
-    let reason = whitelist.reason(entry, mismatch);
+    let share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+    let reason = whitelist.reason_with_share(entry, mismatch, share);
     match repeats {
         Some(repeats) => {
             info!("NO MATCH  {item}: {reason}  [{label}]{}", Repeats(repeats));

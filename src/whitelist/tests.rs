@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    config::prices::{PricesConfig, SourceCurrency},
     domain::item_filter::{CategorySet, NamePattern},
     domain::item_name::{ItemName, Wear},
     domain::money::{Amount, Percent},
@@ -351,18 +352,42 @@ fn each_source_s_own_unit_is_decided_exactly_beside_the_bound() {
         let max_age = Duration::from_secs(60);
         let at = UnixMs(0);
         let book = PriceBook::new(&[BookTable { table: Some(&table), at, max_age, coin }]);
-        let mut entry = percent_entry();
-        entry.percent.as_mut().unwrap().max_percent = Percent::from_hundredths(8_800);
-        let whitelist = Whitelist::new(vec![entry]);
-        for (thousandths, expected) in
-            [(5_880, true), (5_889, true), (5_890, false), (5_899, false), (5_900, false)]
-        {
-            let total_value = Some(Amount::from_thousandths(thousandths));
-            let listing = Trade { total_value, ..trade("a", REDLINE) };
-            let decision = whitelist.decide_with(&listing, PriceView::new(&book, at));
-            let is_match = matches!(decision, Decision::Matched(0));
-            assert_eq!(is_match, expected, "{thousandths} by {kind:?} {unit:?}: {decision:?}");
-        }
+        check_bound(&book, &format!("{kind:?} {unit:?}"));
+    }
+}
+
+/// Decides beside the bound of 88 % of the Redline's ask, which is 5.889 coins.
+#[track_caller]
+fn check_bound(book: &PriceBook, what: &str) {
+    let mut entry = percent_entry();
+    entry.percent.as_mut().unwrap().max_percent = Percent::from_hundredths(8_800);
+    let whitelist = Whitelist::new(vec![entry]);
+    for (thousandths, expected) in
+        [(5_880, true), (5_889, true), (5_890, false), (5_899, false), (5_900, false)]
+    {
+        let total_value = Some(Amount::from_thousandths(thousandths));
+        let listing = Trade { total_value, ..trade("a", REDLINE) };
+        let decision = whitelist.decide_with(&listing, PriceView::new(book, UnixMs(0)));
+        let is_match = matches!(decision, Decision::Matched(0));
+        assert_eq!(is_match, expected, "{thousandths} by {what}: {decision:?}");
+    }
+}
+
+/// 88 % of 6.693 coins are 5.8898… coins, too.
+#[test]
+fn each_unit_of_an_own_file_is_decided_exactly_beside_the_bound() {
+    for (currency, price) in [
+        (SourceCurrency::Usd, "4.35"),
+        (SourceCurrency::UsdCents, "435"),
+        (SourceCurrency::Coins, "6.693"),
+    ] {
+        let coin_usd = CoinUsd::from_ten_thousandths(6_500);
+        let prices = PricesConfig { coin_usd, is_in_coins: true, ..PricesConfig::default() };
+        let prices = prices.with_file("p.csv".into(), currency);
+        let text = format!("name,ask\n{REDLINE},{price}\n");
+        let unit = prices.sources[0].unit();
+        let table = parse(SourceKind::File, unit, text.as_bytes()).unwrap();
+        check_bound(&prices.book(&[Some((&table, UnixMs(0)))]), currency.as_str());
     }
 }
 
@@ -373,6 +398,32 @@ fn the_absolute_ceiling_is_honored_before_the_percent_rule() {
     // The ceiling is named although the item has no price either.
     check_percent(&entry, ("Fracture Case", 1_001, 0), Some("price 10.01 is above 10.00"));
     check_percent(&entry, (REDLINE, 1_000, 0), None);
+}
+
+#[test]
+fn each_reason_about_such_an_item_shows_the_share_of_its_reference() {
+    let entry = WhitelistEntry { max_price: Amount::from_cents(1_000), ..percent_entry() };
+    let whitelist = Whitelist::new(vec![entry.clone()]);
+    let book = book();
+    let prices = PriceView::new(&book, UnixMs(0));
+    let reason = |cents, mismatch| {
+        let listing = Trade { total_value: Some(Amount::from_cents(cents)), ..trade("a", REDLINE) };
+        let share = prices.decided(&entry, &listing).map(|decided| decided.share);
+        whitelist.reason_with_share(0, &mismatch, share)
+    };
+    let (is, max) = (Amount::from_cents(1_001), Amount::from_cents(1_000));
+    let above = reason(1_001, Mismatch::PriceAbove { is, max });
+    assert_eq!(above, "price 10.01 is above 10.00; 10.01 = 50.1 % of reference 20.00");
+    let other = reason(1_001, Mismatch::StatTrak { is: false });
+    assert!(!other.contains("reference"), "{other}");
+    let Decision::Mismatched { mismatch, .. } = Whitelist::new(vec![percent_entry()]).decide_with(
+        &Trade { total_value: Some(Amount::from_cents(1_601)), ..trade("a", REDLINE) },
+        prices,
+    ) else {
+        panic!("it matches")
+    };
+    let above = reason(1_601, mismatch);
+    assert_eq!(above, "16.01 = 80.1 % of buff.ask 20.00, above 80.00 %");
 }
 
 #[test]

@@ -806,6 +806,26 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(out(&with(&["--json", "--reference", "buff.bid"])), first);
     let wrong = with(&["--reference", "buf.bid"]);
     assert!(err(&wrong).contains("write .bid or .ask behind one of: buff"), "{}", err(&wrong));
+    // A file with other prices, in another unit: 450 and 120 dollars at half a dollar a coin.
+    let workspace =
+        workspace.file("q.csv", "name,bid\n★ Ursus Knife,45000\n★ Classic Knife,12000\n");
+    let file = ["--recording", "rec", "--prices", "q.csv", "--unit", "cents"];
+    let suggested = workspace.run(&[&words[..], &file].concat());
+    let text = out(&suggested);
+    assert!(text.contains("\nPrices: taken from q.csv, file of 20"), "{text}{}", err(&suggested));
+    assert!(text.contains("\nListed at or below 85.00 % of file.bid or ask:\n"), "{text}");
+    assert!(text.contains("       3        3     240.00    26.67   275.00 "), "{text}");
+    // Without a source in the settings, and with the prices in coins.
+    let other = Workspace::new()
+        .file("sniper.toml", "[[whitelist]]\nitem = \"Glove Case\"\nmax_price = 5\n")
+        .file("q.json", r#"{"★ Ursus Knife": {"ask": 900, "bid": 400}}"#);
+    write_recording(&other.directory.path().join("rec"));
+    let file = ["--recording", "rec", "--prices", "q.json", "--unit", "coins"];
+    let text = out(&other.run(&[&words[..], &file, &["--reference", "file.bid"]].concat()));
+    assert!(text.contains("       3        3     240.00    60.00    66.66 "), "{text}");
+    let wrong = other.file("q.json", "<html>");
+    let failed = wrong.run(&[&words[..], &file].concat());
+    assert!(err(&failed).contains("it is no price table: it is a web page"), "{}", err(&failed));
     let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
     assert_eq!(none.status.code(), Some(2));
 }

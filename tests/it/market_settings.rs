@@ -241,10 +241,19 @@ fn sniper(directory: &Path, environment: &[(&str, String)], args: &[&str]) -> Ou
 fn the_demo_buys_on_each_market_and_shows_its_unit() {
     for (market, unit) in [("csgoroll", "coins"), ("lis-skins", "USD"), ("waxpeer", "USD")] {
         let directory = tempfile::tempdir().unwrap();
-        let args = ["demo", "--market", market, "--for", "6s", "--rate", "100"];
+        let args = ["demo", "--market", market, "--for", "6s", "--rate", "200", "--explain"];
         let output = sniper(directory.path(), &[], &args);
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{market}: {text}");
+        for parts in [
+            ["BUY sent", " % of reference 4.4", "[slate]"],
+            ["BOUGHT", " % of example.bid 4.4", "margin "],
+            ["NO MATCH", " % of example.bid ", ", above 80.00 %  [knives]"],
+            ["  AK-47 | Slate (", " % of example.bid 4.4", "[slate]  20"],
+        ] {
+            let is_shown = |line: &str| parts.iter().all(|part| line.contains(part));
+            assert!(text.lines().any(is_shown), "{market}: {parts:?}: {text}");
+        }
         let bought = |line: &&str| line.contains("  bought for ") && line.ends_with(unit);
         assert_eq!(text.lines().filter(bought).count(), 1, "{market}: {text}");
         let simulator = text.lines().find(|line| line.starts_with("Simulator: ")).unwrap();

@@ -2,7 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
     sync::Arc,
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -16,12 +19,22 @@ use sniper::{
         endpoint::{Endpoint, Scheme},
         prices::{PriceLocation, PriceSource, PricesConfig, SourceCurrency},
     },
-    net::tls::Tls,
+    net::{
+        http_client::{
+            HttpClient,
+            download::{DownloadError, DownloadLimits},
+        },
+        http_message::HttpRequest,
+        tls::Tls,
+    },
     prices::{ItemKey, PriceSnapshot, PriceTable, SourceKind},
     sim::prices::{PriceFault, PriceFile, PriceServer, default_items},
 };
 use tempfile::TempDir;
-use tokio::sync::mpsc::Sender;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc::Sender,
+};
 
 struct Rig {
     server: PriceServer,
@@ -271,7 +284,7 @@ async fn stored_prices_are_published_without_a_network_and_new_ones_after_a_down
 #[tokio::test]
 async fn a_site_that_never_answers_does_not_delay_the_others() {
     let mut rig = Rig::new(PriceFile::CsFloat);
-    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let hanging = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", hanging.local_addr().unwrap());
     let location = PriceLocation::Url(Endpoint::parse(&url, Scheme::Http).unwrap());
     let other = PriceSource { name: "h".into(), location, ..rig.config.sources[0].clone() };
@@ -281,6 +294,153 @@ async fn a_site_that_never_answers_does_not_delay_the_others() {
     assert!(receiver.recv().await.unwrap().book.is_empty());
     let book = tokio::time::timeout(Duration::from_secs(60), receiver.recv()).await.unwrap();
     assert!(book.unwrap().book.len() >= 20);
+    drop(receiver);
+    refreshing.await.unwrap();
+}
+
+/// Starts reading the source from a new listener, with the table of the rig as the last good one.
+async fn read_from_listener(rig: &mut Rig) -> (ReadingTask, tokio::net::TcpStream) {
+    rig.read().await.unwrap();
+    let store = PriceStore::new(rig.folder.path());
+    let good = store.load(&rig.config.sources[0], StoredAs::Current).unwrap().unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    rig.config.sources[0].location =
+        PriceLocation::Url(Endpoint::parse(&url, Scheme::Http).unwrap());
+    store.save(&rig.config.sources[0], StoredAs::Current, &good).unwrap();
+    let reader = rig.reader();
+    let reading = tokio::spawn(async move { reader.read(0, false).await });
+    let (mut peer, _) = listener.accept().await.unwrap();
+    assert!(peer.read(&mut [0; 4_096]).await.unwrap() > 0);
+    (reading, peer)
+}
+
+type ReadingTask = tokio::task::JoinHandle<Result<PriceReading, PriceFailure>>;
+
+#[tokio::test]
+async fn a_download_that_stalls_ends_at_its_deadline_and_the_last_good_table_stays() {
+    let mut rig = Rig::new(PriceFile::CsFloat);
+    let (reading, mut peer) = read_from_listener(&mut rig).await;
+    let good = rig.stored(StoredAs::Current).unwrap();
+    let half = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n[{\"market_hash_name\":\"AK-47";
+    peer.write_all(half).await.unwrap();
+    // The clock advances to the deadline, because nothing else happens.
+    tokio::time::pause();
+    let failure = reading.await.unwrap().unwrap_err();
+    let limit = match &failure {
+        PriceFailure::Download(DownloadError::Timeout(limit)) => *limit,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(failure.to_string(), "the download failed: it was not complete within 300 s");
+    assert_eq!(limit, Duration::from_secs(300));
+    assert_eq!(rig.stored(StoredAs::Current), Some(good));
+    drop(peer);
+}
+
+/// Downloads 40 MB within a limit of 4 MB. Returns the result and the most memory in use at a time.
+fn download_40_mb(headers: &'static str, body: Vec<u8>) -> (Result<usize, DownloadError>, u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        assert!(peer.read(&mut [0; 4_096]).unwrap() > 0);
+        write!(peer, "HTTP/1.1 200 OK\r\n{headers}Connection: close\r\n\r\n").unwrap();
+        // The client closes the connection before the end of a plain body.
+        peer.write_all(&body).is_ok()
+    });
+    let limits = DownloadLimits { body_bytes_max: 4 << 20, timeout: Duration::from_secs(60) };
+    let endpoint = Endpoint::parse(&url, Scheme::Http).unwrap();
+    let client = HttpClient::new(&endpoint, &Tls::new().unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut result = None;
+    let memory = allocation_counter::measure(|| {
+        let request = HttpRequest::get("/");
+        let download = client.download(&request, limits);
+        result = Some(runtime.block_on(download).map(|download| download.body.len()));
+    });
+    drop((client, runtime));
+    server.join().unwrap();
+    (result.unwrap(), memory.bytes_max)
+}
+
+#[test]
+fn a_long_body_is_refused_at_its_limit_and_never_in_memory_as_a_whole() {
+    let long = vec![b' '; 40 << 20];
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&long).unwrap();
+    let bomb = encoder.finish().unwrap();
+    for (headers, body) in
+        [("", long), ("Content-Encoding: gzip\r\n", bomb.clone()), ("X-Unannounced: 1\r\n", bomb)]
+    {
+        let (result, bytes_max) = download_40_mb(headers, body);
+        assert!(matches!(result, Err(DownloadError::TooLong(4_194_304))), "{headers}: {result:?}");
+        // A vector that grows is in memory twice, with up to twice its length.
+        assert!(bytes_max < 16 << 20, "{headers}: {bytes_max} bytes");
+    }
+}
+
+/// Collects the log of a thread.
+#[derive(Clone, Default)]
+struct LogBuffer(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for LogBuffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_written_leaves_the_old_one_in_force_and_has_one_log_line() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("p.csv");
+    let prices = |text: &str| std::fs::write(&path, text).unwrap();
+    let config = PricesConfig { refresh: Duration::ZERO, ..PricesConfig::default() };
+    let config = config.with_file(path.clone(), SourceCurrency::Usd);
+    let reader = || PriceReader::new(&config, folder.path(), &Tls::new().unwrap()).unwrap();
+    prices("name,ask\nFracture Case,0.61\n");
+    reader().read(0, false).await.unwrap();
+    // The old table is to be kept at this path.
+    let obstacle = folder.path().join("prices/file.previous.jsonl");
+    std::fs::create_dir(&obstacle).unwrap();
+    prices("name,ask\nFracture Case,0.65\n");
+    let failure = reader().read(0, false).await.unwrap_err();
+    assert!(matches!(failure, PriceFailure::Store(_)), "{failure:?}");
+
+    let log = LogBuffer::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let logged = |text: &str| {
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        log.matches(text).count()
+    };
+    let wait_for = async |text| {
+        let waiting = async {
+            while logged(text) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
+    };
+    let (books, mut receiver) = tokio::sync::mpsc::channel(1);
+    let refreshing = tokio::spawn(refresh_prices(reader(), publisher(books)));
+    let case = ItemKey::parse("Fracture Case").unwrap();
+    let price = |snapshot: Option<PriceSnapshot>| {
+        snapshot.unwrap().book.quotes(&case).unwrap()[0].ask.unwrap().price.to_string()
+    };
+    assert_eq!(price(receiver.recv().await), "0.61");
+    let line = "Prices not updated: file, the table cannot be stored: ";
+    wait_for(line).await;
+    assert!(receiver.try_recv().is_err(), "no other table is in force");
+    std::fs::remove_dir(obstacle).unwrap();
+    wait_for("Prices updated: file, 1 item").await;
+    assert_eq!(price(receiver.recv().await), "0.65");
+    assert_eq!((logged(line), logged("The last good table stays in use.")), (1, 1));
     drop(receiver);
     refreshing.await.unwrap();
 }

@@ -8,7 +8,7 @@ pub mod refresh;
 pub mod store;
 
 pub use self::{
-    reader::{PriceFailure, PriceReader, PriceReading},
+    reader::{PriceFailure, PriceReader, PriceReading, read_table},
     refresh::{PricePublisher, refresh_prices},
     store::{PriceStore, SourceAttempt, StoredAs, StoredTable},
 };

@@ -29,7 +29,7 @@ use crate::{
         tls::Tls,
     },
     prices::{
-        PriceBook, PriceTable, SourceKind, TableError,
+        PriceBook, PriceTable, PriceUnit, SourceKind, TableError,
         acceptance::{self, Refusal},
         parse,
     },
@@ -348,6 +348,17 @@ fn request(endpoint: &Endpoint, source: &PriceSource, stored: Option<&StoredTabl
         Some(key) => Auth::Bearer.apply(key, request),
         None => request,
     }
+}
+
+/// Returns the prices of a local file, and the time of its last change.
+///
+/// # Errors
+///
+/// Returns a [`PriceFailure`] if the file cannot be read or is no price table.
+pub fn read_table(path: &Path, unit: PriceUnit) -> Result<(PriceTable, UnixMs), PriceFailure> {
+    let content = read_file(path)?;
+    let table = parse::parse(SourceKind::File, unit, &content.bytes)?;
+    Ok((table, content.at.unwrap_or_else(clock::wall)))
 }
 
 /// Reads a local file, with the time of its last change.

@@ -20,7 +20,7 @@ use crate::{
     prices::PercentOfReference,
     sniper::eligibility::Eligibility,
     text::Escaped,
-    whitelist::{Decision, Mismatch, Whitelist},
+    whitelist::{Decision, Whitelist},
 };
 
 /// Examples in the help.
@@ -39,8 +39,8 @@ pub struct ReplayArgs {
     /// Directory of one session [default: the newest one of `sniper run --record`]
     #[arg(value_name = "RECORDING")]
     pub recording: Option<PathBuf>,
-    /// Folder with stored price tables, instead of the recorded ones
-    #[arg(long, value_name = "FOLDER")]
+    /// Folder with stored price tables, or the file of the only source, instead of the recorded prices
+    #[arg(long, value_name = "PATH")]
     pub prices: Option<PathBuf>,
     /// Show every listing that an entry could be about, also those of other categories or variants
     #[arg(long)]
@@ -247,10 +247,9 @@ impl DecisionLine {
                 ("NO MATCH", format!("cannot read {}", fields.join(", ")), None)
             }
             (Decision::Mismatched { entry, mismatch }, _) => {
-                if let Mismatch::PercentAbove { share: of, .. } = mismatch {
-                    share = Some(of);
-                }
-                ("NO MATCH", whitelist.reason(entry, &mismatch), entry_at(entry))
+                let found = entry_at(entry);
+                share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+                ("NO MATCH", whitelist.reason_with_share(entry, &mismatch, share), found)
             }
             (Decision::Matched(index), result) => {
                 let entry = entry_at(index);

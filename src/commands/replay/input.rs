@@ -1,6 +1,7 @@
 //! Recording and reference prices of a replay.
 
 use std::{
+    error::Error,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::ReplayPrices;
 use crate::{
-    account::prices::PriceStore,
+    account::prices::{PriceStore, read_table},
     commands::{AppError, run::DIRECTORY},
     config::Config,
     domain::time::UnixMs,
@@ -39,11 +40,13 @@ enum PriceOrigin {
     Recorded { snapshots: usize, until: Option<UnixMs> },
     /// A folder with stored tables.
     Folder(PathBuf),
+    /// A file with the prices of the only source.
+    File(PathBuf),
 }
 
 impl ReplayInput {
     /// Opens a recording, by default the newest one of `sniper run --record`. Its prices are those in
-    /// `folder`, else the recorded ones, else the stored ones.
+    /// `given`, a folder or a file, else the recorded ones, else the stored ones.
     ///
     /// # Errors
     ///
@@ -51,7 +54,7 @@ impl ReplayInput {
     pub fn open(
         config: &Config,
         path: Option<&Path>,
-        folder: Option<&Path>,
+        given: Option<&Path>,
     ) -> Result<Self, AppError> {
         const WHAT: &str = "the replay";
         let path = match path {
@@ -60,25 +63,30 @@ impl ReplayInput {
                 .map_err(|error| AppError::start(WHAT, error))?,
         };
         let recording = Recording::open(path).map_err(|error| AppError::start(WHAT, error))?;
-        let recorded = match folder {
+        let recorded = match given {
             Some(_) => None,
             None => recording.prices().map_err(|error| AppError::start(WHAT, error))?,
         };
         let sources = &config.prices.sources;
-        let (prices, origin, tables) = match (recorded, folder) {
+        let (prices, origin, tables) = match (recorded, given) {
             _ if sources.is_empty() => (ReplayPrices::None, PriceOrigin::None, Vec::new()),
             (Some(recorded), _) => {
                 let (origin, tables) = recorded_tables(&recorded);
                 (ReplayPrices::Recorded(recorded, config.prices.clone()), origin, tables)
             }
-            (None, folder) => {
-                let store = match folder {
-                    Some(folder) => PriceStore::at(folder),
-                    None => PriceStore::new(&config.data_dir),
+            (None, given) => {
+                let (book, origin) = match given {
+                    Some(path) if path.is_file() => file_book(config, path)
+                        .map_err(|error| AppError::start("the price file", error))?,
+                    _ => {
+                        let default = || PriceStore::new(&config.data_dir);
+                        let store = given.map_or_else(default, PriceStore::at);
+                        let origin = PriceOrigin::Folder(store.folder().to_owned());
+                        (store.book(&config.prices), origin)
+                    }
                 };
-                let book = store.book(&config.prices).accepting_later_prices();
+                let book = book.accepting_later_prices();
                 let tables = stored_tables(config, &book);
-                let origin = PriceOrigin::Folder(store.folder().to_owned());
                 (ReplayPrices::Fixed(Arc::new(book)), origin, tables)
             }
         };
@@ -123,9 +131,10 @@ impl ReplayInput {
                 let changes = counted(changes, "later change", "later changes");
                 format!("as recorded, {tables}; {changes}{until}")
             }
-            PriceOrigin::Folder(folder) => {
-                format!("not recorded; taken from {}, {tables}", folder.display())
+            PriceOrigin::Folder(path) => {
+                format!("not recorded; taken from {}, {tables}", path.display())
             }
+            PriceOrigin::File(path) => format!("taken from {}, {tables}", path.display()),
         });
         if self.are_later_than(span_ns) {
             text.push_str("\n  They are newer than the recording, so their age is not checked.");
@@ -138,7 +147,7 @@ impl ReplayInput {
     fn are_later_than(&self, span_ns: Option<(u64, u64)>) -> bool {
         let first = span_ns.map(|(first, _)| UnixMs::from_nanos(first));
         let is_later = |at: &UnixMs| first.is_some_and(|first| first < *at);
-        matches!(self.origin, PriceOrigin::Folder(_))
+        matches!(self.origin, PriceOrigin::Folder(_) | PriceOrigin::File(_))
             && self.tables.iter().filter_map(|(_, at)| at.as_ref()).any(is_later)
     }
 
@@ -153,6 +162,7 @@ impl ReplayInput {
                 PriceOrigin::None => "none",
                 PriceOrigin::Recorded { .. } => "recording",
                 PriceOrigin::Folder(_) => "folder",
+                PriceOrigin::File(_) => "file",
             },
             "sources": tables,
             "without_age": self.are_later_than(span_ns),
@@ -169,6 +179,18 @@ fn recorded_tables(recorded: &RecordedPrices) -> (PriceOrigin, Vec<(String, Opti
     let tables =
         tables.map(|table| (table.name.clone(), table.file.as_ref().map(|_| UnixMs(table.at_ms))));
     (PriceOrigin::Recorded { snapshots: changes.len(), until }, tables.collect())
+}
+
+/// Returns the prices of a file for the only source of the settings.
+fn file_book(
+    config: &Config,
+    path: &Path,
+) -> Result<(PriceBook, PriceOrigin), Box<dyn Error + Send + Sync>> {
+    let [source] = config.prices.sources.as_slice() else {
+        return Err("with several price sources, name a folder with stored tables".into());
+    };
+    let (table, at) = read_table(path, source.unit())?;
+    Ok((config.prices.book(&[Some((&table, at))]), PriceOrigin::File(path.to_owned())))
 }
 
 fn stored_tables(config: &Config, book: &PriceBook) -> Vec<(String, Option<UnixMs>)> {

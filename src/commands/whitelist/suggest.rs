@@ -13,7 +13,7 @@ use crate::{
         replay::{ReplayDecision, ReplayRules, input::ReplayInput},
         report,
     },
-    config::Config,
+    config::{Config, prices::SourceCurrency},
     domain::unit,
     domain::{
         money::{Amount, Decimals, Percent},
@@ -42,10 +42,15 @@ pub struct SuggestArgs {
     /// Directory of one session [default: the newest one of `sniper run --record`]
     #[arg(long, value_name = "RECORDING")]
     pub recording: Option<PathBuf>,
-    /// Folder with stored price tables, instead of the recorded ones
-    #[arg(long, value_name = "FOLDER")]
+    /// File with prices, as kind "file" reads, or folder with stored tables, instead of the recorded
+    /// prices
+    #[arg(long, value_name = "PATH")]
     pub prices: Option<PathBuf>,
-    /// Reference, such as buff.bid [default: the bid of the first source, or its ask]
+    /// Unit of a file with prices: usd, cents or coins
+    #[arg(long, default_value = "usd", requires = "prices", value_parser = parse_unit)]
+    pub unit: SourceCurrency,
+    /// Reference, such as buff.bid, or file.ask with a file [default: the bid of the first source, or
+    /// its ask]
     #[arg(long, value_name = "SOURCE.SIDE")]
     pub reference: Option<String>,
     /// CSV file that receives the items within the budget, for `sniper whitelist import`
@@ -63,6 +68,10 @@ fn parse_budget(text: &str) -> Result<Amount, &'static str> {
     budget.filter(|budget| *budget > Amount::ZERO).ok_or("must be an amount above 0")
 }
 
+fn parse_unit(text: &str) -> Result<SourceCurrency, &'static str> {
+    SourceCurrency::parse(text).ok_or("must be usd, cents or coins")
+}
+
 /// Prints the suggestions.
 ///
 /// # Errors
@@ -76,6 +85,11 @@ pub(super) fn run(
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<(), AppError> {
     let failed = |error: String| AppError::start("the suggestions", error);
+    let mut config = config.clone();
+    if let Some(path) = args.prices.as_ref().filter(|path| path.is_file()) {
+        config.prices = config.prices.with_file(path.clone(), args.unit);
+    }
+    let config = &config;
     let reference = reference(config, args.reference.as_deref()).map_err(failed)?;
     let source = config.prices.sources.get(reference.index);
     if let Some(source) = source.filter(|source| config.prices.coin(source).is_none()) {
