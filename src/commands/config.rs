@@ -204,7 +204,7 @@ impl fmt::Display for ShownConfig<'_> {
             )?,
             Ok(Some(bot)) => writeln!(f, "The running bot ({}) has read these files\n", bot.mode)?,
             Ok(None) => {
-                writeln!(f, "No bot is running: these settings are those of the next run\n")?
+                writeln!(f, "No bot is running: these settings are those of the next run\n")?;
             }
         }
         let mut section = None;
@@ -320,8 +320,8 @@ max_quantity = 9
             assert!(text.starts_with("No bot is running"), "{text}");
             assert_eq!(line("source"), "source none default");
             assert_eq!(line("per_hour"), "per_hour none default");
-            assert_eq!(line("kind"), "kind ntfy sniper.toml:13:1");
-            assert_eq!(line("name"), "name rifles sniper.toml:17:1");
+            assert_eq!(line("kind"), "kind ntfy sniper.toml:13:3");
+            assert_eq!(line("name"), "name rifles sniper.toml:17:9");
             assert_eq!(line("max_wait_ms"), "max_wait_ms 5000 default");
             assert!(line("data").ends_with("elsewhere SNIPER_DATA, environment"), "{text}");
             let credential =
