@@ -64,7 +64,7 @@ impl Progress {
         Self::start_reading(text, count, move || counter.read())
     }
 
-    /// Same as [`start`](Self::start), with a function that returns what was done so far.
+    /// Does the same as [`start`](Self::start), with a function that returns what was done so far.
     pub fn start_reading(
         text: &str,
         count: &ProgressCount,

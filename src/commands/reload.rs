@@ -121,7 +121,8 @@ impl SettingsSource {
         Ok(loaded)
     }
 
-    /// Stores the data directory of the session for later commands, whose settings may name another.
+    /// Stores the data directory of the session for later commands, whose settings may name
+    /// another.
     ///
     /// # Errors
     ///
@@ -185,7 +186,8 @@ pub struct Reloader {
     /// Returns `None` once the session has ended.
     pub sniper: Box<dyn Fn() -> Option<Sniper> + Send>,
     pub alerts: Option<AlertControl>,
-    /// Renews the filters of the market for a whitelist; see [`Feed::renewal`](crate::ws::Feed::renewal).
+    /// Renews the filters of the market for a whitelist; see
+    /// [`Feed::renewal`](crate::ws::Feed::renewal).
     pub renew_filters: Box<RenewFilters>,
     /// Checks that the market can honor the whitelist.
     pub check_supported: fn(&Config) -> Result<(), AppError>,
@@ -296,7 +298,8 @@ impl RunningReloader {
         if !new_entries && !lost.is_empty() {
             return Err(ReloadError::LostCounts(describe_lost(&lost, &new, &entry_places)));
         }
-        // The thread of the prices also builds the wanted items, so a new whitelist needs a new one.
+        // The thread of the prices also builds the wanted items, so a new whitelist needs a new
+        // one.
         let prices = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
         let alerts = match (&self.reloader.alerts, old.alerts != new.alerts) {
             (Some(control), true) => {
@@ -575,11 +578,11 @@ fn value_changes(old: &Config, new: &Config) -> Vec<String> {
 }
 
 impl LedgerCommands<'_> {
-    /// `sniper reload`: asks each running bot to read its settings again.
+    /// Runs `sniper reload`: asks each running bot to read its settings again.
     ///
     /// # Errors
     ///
-    /// Fails if no bot runs, or one rejects the settings.
+    /// Returns a [`LedgerCommandError`] if no bot runs, or one rejects the settings.
     pub fn reload(&mut self, args: &ReloadArgs) -> Result<(), LedgerCommandError> {
         let request =
             ControlRequest::Reload { by: self.who.to_owned(), new_entries: args.new_entries };

@@ -56,7 +56,8 @@ pub enum SharedGroupCommand {
     Release {
         #[arg(value_name = "MEMBER")]
         member: String,
-        /// Amount that the member spent of the total, in the unit of the group; the rest becomes free
+        /// Amount that the member spent of the total, in the unit of the group; the rest becomes
+        /// free
         #[arg(long, value_name = "AMOUNT", value_parser = parse_amount)]
         spent: Option<Amount>,
         /// Number of another limit that the member used, as `shared status --json` names it

@@ -2,8 +2,8 @@
 //! permissions back, and is the only part of a session that waits for the database.
 //!
 //! Each round tells the engine what it may do, reads in the same step what counts, and sends an
-//! exchange if one is due. The engine never waits for it: without a further round, a permission ends by
-//! itself.
+//! exchange if one is due. The engine never waits for it: without a further round, a permission
+//! ends by itself.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -96,8 +96,8 @@ pub(super) struct SharingThread {
 }
 
 impl SharingThread {
-    /// Gives back what is not used, and the role, and ends the thread. Waits at most [`STOP_MAX`] for
-    /// the database. The engine must have stopped ordering.
+    /// Gives back what is not used, and the role, and ends the thread. Waits at most [`STOP_MAX`]
+    /// for the database. The engine must have stopped ordering.
     ///
     /// # Cancel safety
     ///
@@ -119,12 +119,13 @@ impl SharingThread {
 /// Parts of a session whose budget is shared.
 pub(super) type SharingParts = (SharingThread, mpsc::Receiver<SharedUpdate>);
 
-/// Shares the budget of a live session with other bots, if the settings say so. `group` replaces the
-/// database of the settings.
+/// Shares the budget of a live session with other bots, if the settings say so. `group` replaces
+/// the database of the settings.
 ///
 /// # Errors
 ///
-/// Returns [`AppError::Start`] if the whitelist has too many names, or the thread cannot be started.
+/// Returns [`AppError::Start`] if the whitelist has too many names, or the thread cannot be
+/// started.
 pub(super) fn share<M: Marketplace>(
     config: &Config,
     engine: &mut Engine<Arc<OrderClient>>,
@@ -250,7 +251,7 @@ struct Contact {
     is_reported: bool,
 }
 
-/// Waits until the session stops, also after it has.
+/// Request to stop, which stays readable after it was received.
 struct Stop {
     requested: oneshot::Receiver<()>,
     is_requested: bool,
@@ -458,7 +459,8 @@ impl SharingTask {
         self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { text });
     }
 
-    /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is gone.
+    /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is
+    /// gone.
     async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
         let mut allowance =
             convert::allowance(&self.settings.config, permission, self.usage.as_ref());
@@ -533,7 +535,8 @@ impl SharingTask {
         Some(Box::new(move |id| split::owner(id, &accounts) == Some(own.as_str())))
     }
 
-    /// Maximum time of an exchange: an active bot must be able to try again within its term.
+    /// Returns the maximum time of an exchange: an active bot must be able to try again within its
+    /// term.
     fn exchange_max(&self) -> Duration {
         match self.settings.config.standby {
             Some(_) => (self.term * 2 / 5).clamp(Duration::from_secs(1), EXCHANGE_MAX),
@@ -854,7 +857,8 @@ mod tests {
             }
         }
 
-        /// Serves the thread until this state, and returns the titles of the alerts since the last call.
+        /// Serves the thread until this state, and returns the titles of the alerts since the last
+        /// call.
         fn until_state(&mut self, state: &str) -> Vec<String> {
             self.until(|_bot, status| status.state == state);
             self.alerts.try_iter().map(|alert| alert.event.title()).collect()
