@@ -503,7 +503,7 @@ impl AlertEvent {
 }
 
 impl AlertOrder {
-    /// `12.50  AK-47 | Redline (Field-Tested)`.
+    /// Returns a line such as `12.50  AK-47 | Redline (Field-Tested)`.
     pub fn line(&self) -> String {
         match &self.item {
             Some(item) => format!("{}  {}", self.price, market_text(item)),
@@ -580,7 +580,7 @@ fn limited(text: &str, chars_max: usize) -> String {
     shown
 }
 
-/// Like [`printable`], and keeps channels from recognizing mentions, links and commands in it.
+/// Escapes like [`printable`], and keeps channels from recognizing mentions, links and commands.
 pub fn market_text(text: &str) -> String {
     escaped(text, MARKET_CHARS_MAX)
 }

@@ -164,22 +164,22 @@ impl Moment {
         self.wall.0.saturating_add(i64::from(self.utc_offset_s).saturating_mul(1_000))
     }
 
-    /// Number of the local day.
+    /// Returns the number of the local day.
     pub fn local_day(self) -> i64 {
         self.local_ms().div_euclid(86_400_000)
     }
 
-    /// Minute of the local day.
+    /// Returns the minute of the local day.
     pub fn minute(self) -> u16 {
         u16::try_from(self.local_ms().rem_euclid(86_400_000) / 60_000).unwrap_or(0)
     }
 
-    /// Local time of day of another moment, such as `03:12`.
+    /// Returns the local time of day of another moment, such as `03:12`.
     fn time_of(self, at: UnixMs) -> TimeOfDay {
         TimeOfDay(Self { wall: at, ..self }.minute())
     }
 
-    /// Time until the end of the quiet hours, if it is in them.
+    /// Returns the time until the end of the quiet hours, if the moment is in them.
     fn quiet_left(self, quiet: Option<QuietHours>) -> Option<Duration> {
         let minutes = quiet?.minutes_left(self.minute())?;
         let into_minute = self.local_ms().rem_euclid(60_000);
@@ -241,8 +241,8 @@ impl AlertOutbox {
         self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, over_at: None });
     }
 
-    /// Marks the event that began a condition, if it waits to be sent or sent again. Returns `false`
-    /// if none does.
+    /// Marks the event that began a condition, if it waits to be sent or sent again. Returns
+    /// `false` if none does.
     fn mark_over(&mut self, condition: Condition, at: UnixMs, now: Moment) -> bool {
         let mut found = false;
         if let Some(attempt) = self.attempt.as_mut().filter(|_attempt| !self.is_sending)
@@ -277,7 +277,8 @@ impl AlertOutbox {
         Some(quiet.and_then(|left| now.instant.checked_add(left)).map_or(due, |end| due.max(end)))
     }
 
-    /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must follow.
+    /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must
+    /// follow.
     pub fn take(&mut self, now: Moment) -> Option<AlertMessage> {
         if self.next_due(now).is_none_or(|due| now.instant < due) {
             return None;
@@ -417,7 +418,7 @@ impl AlertOutbox {
             .fold(sent, |sum, count| sum.saturating_add(*count))
     }
 
-    /// From now on, nothing is collected or held until the end of the quiet hours.
+    /// Stops collecting events and holding them until the end of the quiet hours.
     pub const fn close(&mut self) {
         self.is_closing = true;
     }
@@ -427,7 +428,7 @@ impl AlertOutbox {
         self.attempt.is_none() && self.waiting.is_empty() && self.orders.events == 0
     }
 
-    /// Number of events that were not delivered, those that still wait included.
+    /// Returns the number of events that were not delivered, including those that still wait.
     pub fn undelivered(&self) -> u64 {
         let attempt = self.attempt.as_ref().map_or(0, |attempt| attempt.message.events);
         let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
@@ -438,7 +439,8 @@ impl AlertOutbox {
 }
 
 impl AlertMessage {
-    /// Adds the time to the title of an event that is sent late. A digest has the times in its lines.
+    /// Adds the time to the title of an event that is sent late. A digest has the times in its
+    /// lines.
     #[must_use]
     pub fn dated(mut self, now: Moment) -> Self {
         if self.kind != DIGEST && LATE <= now.wall.since(self.at) {
@@ -478,7 +480,7 @@ impl WaitingAlert {
         message
     }
 
-    /// `03:12 Feed down (over since 03:20): No listings for 1 min 0 s`.
+    /// Returns a line such as `03:12 Feed down (over since 03:20): No listings for 1 min 0 s`.
     fn line(&self, now: Moment) -> String {
         let event = &self.alert.event;
         let over = match (event.edge(), self.over_at) {
@@ -515,7 +517,7 @@ impl OrderBatch {
         self.due = self.due.or(due);
     }
 
-    /// `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
+    /// Returns a text such as `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
     fn counts_text(&self) -> String {
         let counts = self.counts.iter();
         let counts =
@@ -530,7 +532,7 @@ impl OrderBatch {
         counts.collect()
     }
 
-    /// The first orders, each after its event if there are several kinds.
+    /// Returns the first orders, each after its event if there are several kinds.
     fn lines(&self) -> Vec<String> {
         let is_one_kind = self.counts.len() == 1;
         let mut lines: Vec<String> = self

@@ -63,8 +63,9 @@ pub enum AlertStartError {
     Client(#[from] HttpError),
 }
 
-/// Handle of the thread. Dropping it without [`finish`](Self::finish) means that the session could not
-/// start or panicked: it reports that, and blocks until it is delivered, for at most [`FLUSH_MAX`].
+/// Handle of the thread. Dropping it without [`finish`](Self::finish) means that the session could
+/// not start or panicked: it reports that, and blocks until it is delivered, for at most
+/// [`FLUSH_MAX`].
 #[derive(Debug, Default)]
 pub struct AlertService {
     sender: AlertSender,
@@ -503,7 +504,7 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
     }
 }
 
-/// Free space of the file system that contains a directory, which may not exist yet.
+/// Returns the free space of the file system that contains a directory, which may not exist yet.
 pub(crate) fn free_bytes(directory: &Path) -> Option<u64> {
     let existing = directory.ancestors().find(|directory| directory.is_dir())?;
     let stat = rustix::fs::statvfs(existing).ok()?;

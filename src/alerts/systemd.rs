@@ -1,5 +1,5 @@
-//! Notifications of systemd: ready, status, watchdog and stopping. Without `NOTIFY_SOCKET` nothing is
-//! sent.
+//! Notifications of systemd: ready, status, watchdog and stopping. Without `NOTIFY_SOCKET` nothing
+//! is sent.
 //!
 //! The watchdog is fed only while the event loop of the feed turns, connected or not: its thread
 //! counts, and the thread of the alerts compares.
@@ -98,7 +98,7 @@ pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
+/// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
 pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
     let mode = match (figures.is_live, figures.is_halted) {
         (true, false) => "Live",

@@ -1,5 +1,5 @@
-//! Detects what the engine does not see: a feed that is down, a full disk, and the hour of the daily
-//! summary. Pure: it compares observations.
+//! Detects what the engine does not see: a feed that is down, a full disk, and the hour of the
+//! daily summary. Pure: it compares observations.
 
 use std::time::{Duration, Instant};
 
@@ -137,7 +137,8 @@ impl AlertWatch {
     ///
     /// # Errors
     ///
-    /// Returns [`Unsettled`] before the feed was up for the first time, and while a short gap lasts.
+    /// Returns [`Unsettled`] before the feed was up for the first time, and while a short gap
+    /// lasts.
     pub fn health(&self, now: Instant) -> Result<Option<String>, Unsettled> {
         if LOOP_STALL <= now.saturating_duration_since(self.turns.1) {
             return Ok(Some("the event loop of the feed stands still".to_owned()));

@@ -148,7 +148,7 @@ impl MarketSettings {
 }
 
 impl CredentialVariables {
-    /// Variable to advise.
+    /// Returns the variable that messages advise to set.
     pub const fn main(self) -> &'static str {
         match self {
             Self::Cookie { session, .. } => session,
@@ -168,17 +168,17 @@ impl Market {
         }
     }
 
-    /// Name in `sniper.toml` and on the command line.
+    /// Returns the name in `sniper.toml` and on the command line.
     pub const fn name(self) -> &'static str {
         self.settings().name
     }
 
-    /// Name for display.
+    /// Returns the name for display.
     pub const fn title(self) -> &'static str {
         self.settings().title
     }
 
-    /// Environment variable with the address of its feed.
+    /// Returns the environment variable with the address of its feed.
     pub const fn feed_variable(self) -> &'static str {
         self.settings().feed.name
     }

@@ -12,8 +12,8 @@
 //!
 //! 1. No request can raise a limit.
 //! 2. A change needs the token, an own origin, and an id that was not used before.
-//! 3. The number of connections, of streams and of remembered ids is bounded, and a client that does
-//!    not read is disconnected.
+//! 3. The number of connections, of streams and of remembered ids is bounded, and a client that
+//!    does not read is disconnected.
 
 pub mod access;
 mod connection;

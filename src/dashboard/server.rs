@@ -253,7 +253,7 @@ async fn show_metrics(State(app): Shared) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-/// Says whether the process works: its trading thread answers.
+/// Reports whether the process works: whether its trading thread answers.
 async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
     match app.rendered().await.view {
         Some(_) => (StatusCode::OK, "ok\n"),
@@ -261,7 +261,7 @@ async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
     }
 }
 
-/// Says whether the bot can order at this moment.
+/// Reports whether the bot can order at this moment.
 async fn readyz(State(app): Shared) -> (StatusCode, String) {
     let view = app.rendered().await.view;
     let ready = match &view {
@@ -313,7 +313,7 @@ impl Change {
     }
 }
 
-/// Route of a change without further arguments.
+/// Returns the route of a change without further arguments.
 fn change(request: fn(String) -> ControlRequest) -> MethodRouter<Arc<App>> {
     post(
         move |State(app): Shared,
@@ -325,7 +325,7 @@ fn change(request: fn(String) -> ControlRequest) -> MethodRouter<Arc<App>> {
     )
 }
 
-/// Route of a change of the entries or the group with the name in the path.
+/// Returns the route of a change of the entries or the group with the name in the path.
 fn change_named(request: fn(String, String) -> ControlRequest) -> MethodRouter<Arc<App>> {
     post(
         move |State(app): Shared,

@@ -1,8 +1,8 @@
 //! Token of the controls, the cookie of a browser, and the one-time code that becomes a cookie.
 //!
-//! The token is a file that only its owner may read. `sniper dashboard` writes a one-time code beside
-//! it; who opens the printed address with the code gets a cookie. A cookie is signed with the token,
-//! so that it survives a restart of the bot and ends with the token.
+//! The token is a file that only its owner may read. `sniper dashboard` writes a one-time code
+//! beside it; who opens the printed address with the code gets a cookie. A cookie is signed with
+//! the token, so that it survives a restart of the bot and ends with the token.
 
 use std::{
     fs::{self, File, Permissions},

@@ -78,7 +78,7 @@ pub(super) fn names(sources: &[PriceSource]) -> Vec<&str> {
     sources.iter().map(|source| source.name.as_str()).collect()
 }
 
-/// Remedy that lists the names of the sources.
+/// Returns a remedy that lists the names of the sources.
 pub(super) fn known_names(names: &[&str]) -> String {
     match names {
         [] => "add a [[prices.source]] with this name".to_owned(),
