@@ -30,7 +30,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// `text` begins behind the opening bracket of the array.
+    /// Creates the iterator. `text` begins behind the opening bracket of the array.
     pub fn new(text: &'a [u8]) -> Self {
         let mut elements = Self {
             text,

@@ -103,8 +103,8 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Late;
 
-/// Like `tokio::time::timeout`, but data that arrived in time is read even after a suspend of the
-/// process.
+/// Limits a future like `tokio::time::timeout`, but data that arrived in time is read even after a
+/// suspend of the process.
 ///
 /// # Errors
 ///

@@ -29,7 +29,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// `coin` is the value of a coin in the currency of the price.
+    /// Creates a reference. `coin` is the value of a coin in the currency of the price.
     pub const fn new(price: RefPrice, coin: CoinUsd) -> Self {
         Self { price, coin, position: 0 }
     }

@@ -26,8 +26,8 @@ const UNKNOWN_ACCOUNT: &str = "unknown";
 /// client waits this long.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(600);
 
-/// Time by which the search is behind: minutes, according to the market's documentation, which states
-/// no number.
+/// Time by which the search is behind: minutes, according to the market's documentation, which
+/// states no number.
 const SEARCH_LAG: Duration = Duration::from_secs(300);
 
 /// Requests per minute that the market documents, for all endpoints but that of orders, which has

@@ -7,8 +7,8 @@
 //! | `obtained_skin_deleted` | the listing is gone; it may return |
 //! | `purchase_skin_info_updated` | a purchase of the account has changed, which asks for a read |
 //!
-//! An event of the account has no documented shape: an id and a status at its top level are read. With
-//! a list of items, or without an id, the account is read.
+//! An event of the account has no documented shape: an id and a status at its top level are read.
+//! With a list of items, or without an id, the account is read.
 
 use std::sync::LazyLock;
 

@@ -1,14 +1,15 @@
-//! Decides from the name of an item whether an event must be read in its turn, later, or not at all.
+//! Decides from the name of an item whether an event must be read in its turn, later, or not at
+//! all.
 //!
 //! # Invariants
 //!
-//! 1. [`Scan::CanWait`] and [`Scan::Unnamed`] are returned only for a listing or a removal of an item
-//!    that no entry wants. All events of a wanted item are read in their order, because a price may
-//!    change under one id.
+//! 1. [`Scan::CanWait`] and [`Scan::Unnamed`] are returned only for a listing or a removal of an
+//!    item that no entry wants. All events of a wanted item are read in their order, because a
+//!    price may change under one id.
 //! 2. [`Scan::Unnamed`] is returned only for an item that no entry names, so that reading it would
 //!    only count it. The market sends a few hundred of these a second.
-//! 3. If in doubt, the message is read: an escape, a second name, a phase outside of the name, keys in
-//!    another order than recorded.
+//! 3. If in doubt, the message is read: an escape, a second name, a phase outside of the name, keys
+//!    in another order than recorded.
 
 use std::sync::LazyLock;
 
