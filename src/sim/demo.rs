@@ -10,7 +10,8 @@ pub const WHITELIST: &str = include_str!("demo.toml");
 /// Name of the price file that [`with_prices`] refers to.
 pub const PRICE_FILE: &str = "prices.csv";
 
-/// Invented reference prices in dollars, for the entries with a percent rule. Some knives have none.
+/// Invented reference prices in dollars, for the entries with a percent rule. Some knives have
+/// none.
 pub const PRICES: &str = "name,ask,bid,count
 AK-47 | Slate (Minimal Wear),3.10,2.90,240
 AK-47 | Slate (Field-Tested),3.05,2.88,610
@@ -56,8 +57,8 @@ path = \"prices.csv\"
 unit = \"usd\"
 ";
 
-/// Returns [`WHITELIST`] with a percent rule for one entry, a further entry about any knife, and the
-/// source of their prices.
+/// Returns [`WHITELIST`] with a percent rule for one entry, a further entry about any knife, and
+/// the source of their prices.
 pub fn with_prices() -> String {
     let entry = "name = \"slate\"";
     let settings = WHITELIST.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1);
@@ -150,7 +151,7 @@ impl DemoEntry {
         Self { variant: true, ..self }
     }
 
-    /// Highest price of a matching listing with its markup, in hundredths of a coin.
+    /// Returns the highest price of a matching listing with its markup, in hundredths of a coin.
     const fn cents_max(&self) -> i64 {
         self.cents.1 * (10_000 + self.markup_max) / 10_000
     }
@@ -169,8 +170,8 @@ pub fn pick(rng: &mut Rng) -> Option<&'static DemoEntry> {
     })
 }
 
-/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear. Too
-/// high for items that share a brand with an entry without a name.
+/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear.
+/// Too high for items that share a brand with an entry without a name.
 pub fn max_price(market_name: &str) -> Option<Amount> {
     let is_same = |wanted: &&DemoEntry| {
         market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)

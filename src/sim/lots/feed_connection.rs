@@ -61,8 +61,8 @@ pub struct FeedOpening<'a> {
     pub rng: Rng,
 }
 
-/// Server side of a feed's protocol on one connection. Pure: times are relative to the opening of the
-/// market.
+/// Server side of a feed's protocol on one connection. Pure: times are relative to the opening of
+/// the market.
 pub trait LotFeed: Sized + Send {
     /// Opens the connection after the upgrade. Returns `None` if the request is not acceptable.
     fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)>;

@@ -3,7 +3,8 @@
 //! - [`lot`], [`purchase`]: what is listed, and what is ordered and bought. Pure.
 //! - [`market`]: lots, price changes, purchases and the account as a state machine. Pure.
 //! - [`books`]: each sale with its buyer and own id. Pure.
-//! - [`names`]: phases and paint indices of items, which such markets write in different ways. Pure.
+//! - [`names`]: phases and paint indices of items, which such markets write in different ways.
+//!   Pure.
 //! - [`query`]: query strings of requests. Pure.
 //! - [`server`], [`feed_connection`]: input and output.
 //!
