@@ -32,7 +32,7 @@ pub struct AlertChannel {
     rest: Option<Duration>,
 }
 
-/// A check that failed, and what the user can do.
+/// A failed check with its cause and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFailure {
     pub why: String,
@@ -103,7 +103,7 @@ impl AlertChannel {
         self.rest.take()
     }
 
-    /// Checks the address and the token without sending a message. Returns what was found.
+    /// Checks the address and the token without sending a message. Returns the result as text.
     ///
     /// # Errors
     ///

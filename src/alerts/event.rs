@@ -39,7 +39,7 @@ pub struct AlertOrder {
     pub price: Amount,
 }
 
-/// What is left after a purchase.
+/// Remaining budget and balance after a purchase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BudgetLeft {
     pub spent: Amount,
@@ -180,8 +180,8 @@ pub enum AlertEvent {
     SharedProblem {
         text: String,
     },
-    /// This bot became the active one of its standby name. `before`: what the one before may have
-    /// spent.
+    /// This bot became the active one of its standby name. `before` describes what the one before
+    /// may have spent.
     TookOver {
         standby: String,
         before: String,

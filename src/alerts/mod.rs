@@ -10,8 +10,8 @@
 //! 1. No alert delays an order. The engine's part is [`AlertSender::emit`], one attempt to put a
 //!    value into a bounded queue after the order was written. The other thread polls the queue, so
 //!    that it need not be woken.
-//! 2. Every queue is bounded. What finds no room, or cannot be delivered, is counted and logged
-//!    once.
+//! 2. Every queue is bounded. An event that does not fit, or cannot be delivered, is counted and
+//!    logged once.
 //! 3. An address or token is sent to its own host only, and redirects are not followed.
 //! 4. Texts of the market are escaped as each channel demands.
 

@@ -6,7 +6,7 @@
 //! at once, and more than a few of them are one digest as well.
 //!
 //! A message that could not be delivered is tried again with growing waits, and meanwhile later
-//! events are collected. An event whose end arrives before it was sent says so.
+//! events are collected. A message about an event contains its end if that arrives in time.
 
 use std::{
     collections::VecDeque,
@@ -60,7 +60,7 @@ pub struct Moment {
     pub utc_offset_s: i32,
 }
 
-/// What a channel sends.
+/// A message to send: one event, a digest or a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertMessage {
     /// Name of the event, `digest` or `test`.
@@ -79,7 +79,7 @@ pub struct AlertMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Delivered,
-    /// `after`: the wait that the channel asks for.
+    /// `after` is the wait that the channel requests.
     Retry {
         after: Option<Duration>,
         why: String,

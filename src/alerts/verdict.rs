@@ -1,4 +1,4 @@
-//! What the response of a channel means: delivered, try again after a wait, or never. Pure.
+//! Classifies the response of a channel: delivered, try again after a wait, or never. Pure.
 
 use std::time::Duration;
 

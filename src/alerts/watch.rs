@@ -21,7 +21,7 @@ const UNSETTLED_MAX: Duration = Duration::from_secs(60);
 /// Time for which the turns of the event loop may stand still before that is trouble.
 pub const LOOP_STALL: Duration = Duration::from_secs(15);
 
-/// What the market says about a rejected connection.
+/// Cause of a rejected connection, as the market states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedBlock {
     /// 401, 403 or 451.
@@ -93,7 +93,7 @@ impl AlertWatch {
         self.rules = rules;
     }
 
-    /// Reports again what lasts: a channel was added.
+    /// Reports the lasting conditions again, because a channel was added.
     pub const fn report_again(&mut self) {
         (self.is_down_reported, self.is_disk_low) = (false, false);
     }

@@ -158,7 +158,7 @@ impl InitError {
     }
 }
 
-/// Asks for what the arguments do not have, writes the files, and loads them.
+/// Asks for the settings that are not in the arguments, writes the files, and loads them.
 ///
 /// # Errors
 ///
@@ -357,7 +357,7 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), InitError> {
     })
 }
 
-/// Loads the written files, and prints what to do next.
+/// Loads the written files, and prints the next steps.
 fn finish(
     context: CommandContext<'_>,
     config_file: &Path,

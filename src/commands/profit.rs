@@ -1,4 +1,4 @@
-//! `sniper profit`: compares what was paid for the bought items with what they would bring today.
+//! `sniper profit`: compares the prices paid for the bought items with their value today.
 //!
 //! Reads the ledger and the stored price tables only: it works beside a running bot, and without a
 //! network.
@@ -150,7 +150,7 @@ impl Compared {
     }
 }
 
-/// What was bought, and what it is worth.
+/// Totals of the bought items, and their value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Profit {
     sale: Sale,

@@ -65,7 +65,7 @@ Examples:
 
 /// Interval at which the files of the settings are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Line of a reload that changes what the market sends.
+/// Line of a reload that changes the subscriptions of the feed.
 const FILTERS_RENEWED: &str = "[feed] server_filters: the market's filters follow the new whitelist \
                                within seconds, by new connections beside the old ones";
 /// Maximum number of lines in a reply. All are logged.
@@ -276,7 +276,7 @@ impl RunningReloader {
         drop(pending.reply.try_send(reply));
     }
 
-    /// Reads the settings and applies what can change. Returns a line for each change.
+    /// Reads the settings and applies those that can change. Returns a line for each change.
     fn reload(&mut self, new_entries: bool) -> Result<Vec<String>, ReloadError> {
         let Loaded { config: new, warnings, entry_places, files, .. } =
             self.reloader.source.load().map_err(ReloadError::Settings)?;
@@ -401,7 +401,7 @@ fn previous_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Optio
     new.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
 }
 
-/// Files of the settings, with the checksums of what was read.
+/// Files of the settings, with the checksums of their content when it was read.
 #[derive(Debug)]
 struct Files {
     read: Vec<(PathBuf, u32)>,
@@ -463,7 +463,7 @@ fn free_name(label: &str, taken: &mut HashSet<String>) -> String {
     name
 }
 
-/// Describes what changes, and what needs a restart.
+/// Describes the changes, and those that need a restart.
 fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     let mut lines = Vec::new();
     if old.whitelist != new.whitelist {

@@ -97,7 +97,7 @@ pub struct ReplayDecision<'t, 'a> {
     pub result: ReplayOutcome,
 }
 
-/// What the engine did with a listing when it arrived.
+/// Decision of the engine when a listing arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayOutcome {
     /// No whitelist entry matches.

@@ -203,7 +203,7 @@ pub fn print(text: &str) -> Result<(), AppError> {
     Ok(allow_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?)
 }
 
-/// Replaces the error of a closed pipe, which is what `head` leaves.
+/// Ignores the error of a closed pipe, such as after `head`.
 pub(super) fn allow_closed<T: Default>(printed: io::Result<T>) -> io::Result<T> {
     match printed {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(T::default()),

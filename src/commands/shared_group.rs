@@ -218,7 +218,7 @@ fn check_spent(status: &GroupStatus, member: &str, spent: Amount) -> Result<(), 
     if spent < used { Err(SharedGroupError::LessThanReported { spent, used }) } else { Ok(()) }
 }
 
-/// Shows what the database knows about a member, so that the user can state what it spent.
+/// Shows the data of a member in the database, so that the user can state what it spent.
 async fn known_of(
     shared: &SharedConfig,
     store: &mut Store,
@@ -291,7 +291,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Returns what needs the user.
+    /// Returns the problems that need the user.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.status.is_restored {
@@ -432,7 +432,7 @@ fn order_json(order: &OrderStatus) -> Value {
     })
 }
 
-/// Reads the group for `doctor`. Returns what was seen, or the problem and its remedy.
+/// Reads the group for `doctor`. Returns a description of it, or the problem and its remedy.
 pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
     let Some(shared) = &config.shared else { return Ok("no [shared] budget".to_owned()) };
     let failed = |error: StoreError| {

@@ -1,9 +1,9 @@
 //! Background thread of a shared budget: it carries the state of the ledger to the database and the
 //! permissions back, and is the only part of a session that waits for the database.
 //!
-//! Each round tells the engine what it may do, reads in the same step what counts, and sends an
-//! exchange if one is due. The engine never waits for it: without a further round, a permission
-//! ends by itself.
+//! Each round gives the engine its permission, reads in the same step the use of the limits, and
+//! sends an exchange if one is due. The engine never waits for it: without a further round, a
+//! permission ends by itself.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -96,7 +96,7 @@ pub(super) struct SharingThread {
 }
 
 impl SharingThread {
-    /// Gives back what is not used, and the role, and ends the thread. Waits at most [`STOP_MAX`]
+    /// Gives the unused slice and the role back, and ends the thread. Waits at most [`STOP_MAX`]
     /// for the database. The engine must have stopped ordering.
     ///
     /// # Cancel safety
@@ -397,7 +397,7 @@ impl SharingTask {
         }
     }
 
-    /// Describes what the active bot before this one may have spent.
+    /// Describes the amount that the active bot before this one may have spent.
     fn spent_before(&self, member: &Member, orders: &[(MemberName, ReportedOrder)]) -> String {
         let peer = member.peers().find(|peer| Some(&peer.name) == self.before.as_ref());
         let Some(peer) = peer else { return "No other bot was active before.".to_owned() };
@@ -459,8 +459,8 @@ impl SharingTask {
         self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { text });
     }
 
-    /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is
-    /// gone.
+    /// Gives the engine its permission, and reads the use of the limits. Returns `None` if the
+    /// engine is gone.
     async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
         let mut allowance =
             convert::allowance(&self.settings.config, permission, self.usage.as_ref());

@@ -54,7 +54,7 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
 /// Arguments of `status`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct StatusArgs {
-    /// Print the status again and again, each two seconds or at another interval, until Ctrl-C
+    /// Print the status again and again, every two seconds or at another interval, until Ctrl-C
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = WATCH_EVERY, value_parser = parse_duration)]
     pub watch: Option<Duration>,
 }

@@ -89,7 +89,7 @@ impl Question {
     }
 }
 
-/// What is to be done about an unanswered question.
+/// Treatment of an unanswered question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
     /// The setting has no effect here.
@@ -124,7 +124,7 @@ impl FirstSettings {
         }
     }
 
-    /// Returns what happens without an answer, or `None` if there is one.
+    /// Returns the treatment of the question, or `None` if it has an answer.
     pub fn unanswered(&self, question: Question) -> Option<Unanswered> {
         if self.answers.contains_key(&question) {
             return None;
@@ -150,7 +150,7 @@ impl FirstSettings {
     ///
     /// # Errors
     ///
-    /// Returns what is wrong with it and what to write instead, as `sniper check` does.
+    /// Returns the problem and its remedy as one text, as `sniper check` does.
     pub fn answer(&mut self, question: Question, text: &str) -> Result<(), String> {
         let text = text.trim();
         if question.is_number() {

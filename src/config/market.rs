@@ -1,5 +1,5 @@
-//! The markets, with what the configuration needs to know about each: names, addresses, environment
-//! variables. What a market can do is `Capabilities` of `markets`.
+//! The markets, with the facts that the configuration needs about each: names, addresses,
+//! environment variables. The features of a market are in `Capabilities` of `markets`.
 
 /// The marketplace to trade on: the setting `market`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Market {
     Waxpeer,
 }
 
-/// What the configuration knows about a market.
+/// Facts about a market that the configuration needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MarketSettings {
     /// Name in `sniper.toml`, on the command line, and of its data directory.

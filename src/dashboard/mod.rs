@@ -71,7 +71,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// Interval of the values of the listings a second.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the dashboard shows and controls.
+/// Data that the dashboard shows, and the handles by which it controls the bot.
 #[derive(Debug)]
 pub struct DashboardSource {
     pub facts: PageFacts,

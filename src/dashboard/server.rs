@@ -288,7 +288,7 @@ async fn login(State(app): Shared, headers: HeaderMap, client: Client) -> Respon
 /// Client of a request.
 type Client = ConnectInfo<ClientAddress>;
 
-/// A request that changes something: who sent it, and its id.
+/// A request that changes something: its sender and its id.
 struct Change {
     by: String,
     key: String,
@@ -382,7 +382,7 @@ async fn apply(
 /// One stream of changes.
 struct Stream {
     app: Arc<App>,
-    /// What the page shows.
+    /// Data of the page.
     sent: Vec<Section>,
     last_message: Instant,
     is_first: bool,

@@ -46,7 +46,7 @@ pub const CODE_LIFETIME: Duration = Duration::from_secs(300);
 /// Time for which a cookie is valid.
 pub const COOKIE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
-/// What a request has shown.
+/// Credential that a request contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A browser with a valid cookie.

@@ -103,8 +103,8 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
 
     fn order_template(&self) -> OrderTemplate;
 
-    /// Returns what a response says about the money of an order, and whether it is certain that the
-    /// response belongs to the order.
+    /// Returns the effect of a response on the money of an order, and whether it is certain that
+    /// the response belongs to the order.
     ///
     /// If in doubt, the outcome is unknown and counts as spent.
     fn order_outcome(&self, order: &OrderFields, response: &HttpResponse)

@@ -38,7 +38,7 @@ pub struct BookTable<'t> {
     /// Time of its prices.
     pub at: UnixMs,
     pub max_age: Duration,
-    /// Value of a coin in the currency of the prices; `None` if the settings do not say it.
+    /// Value of a coin in the currency of the prices; `None` if the settings do not state it.
     pub coin: Option<CoinUsd>,
 }
 
@@ -108,7 +108,7 @@ pub enum NoReference {
     FewOffers { is: u32, min: u32 },
     /// The source does not state the number of offers.
     CountUnknown,
-    /// The settings do not say what a coin is worth.
+    /// The settings do not state the value of a coin.
     NoCoin,
     /// The reference is below `min_reference`.
     Below { is: Amount, min: Amount },

@@ -104,7 +104,7 @@ impl SourceKind {
     pub const fn max_age(self) -> Duration {
         match self {
             Self::CsgoTrader(_) | Self::Pricempire => SLOW_MAX_AGE,
-            // The user decides how long an own file holds.
+            // The user decides how long an own file is valid.
             Self::File => Duration::from_secs(7 * 24 * 3_600),
             Self::Skinport | Self::CsFloat | Self::Waxpeer | Self::MarketCsgo | Self::LisSkins => {
                 QUICK_MAX_AGE

@@ -46,7 +46,7 @@ const SHAPE: JsonError = JsonError::Shape { at: 0 };
 
 /// The client protocol of Centrifugo. A topic is the name of a channel.
 ///
-/// Its default value has no token, and knows no channel.
+/// Its default value has no token and no channel.
 #[derive(Clone, Debug, Default)]
 pub struct Centrifugo {
     token: Option<Secret>,

@@ -1,7 +1,7 @@
 //! Subscription protocols as state machines, without sockets and clocks.
 //!
 //! A [`FeedProtocol`] builds and parses messages. [`SubscriptionState`] decides their order: the
-//! opening first, nothing but replies before its acknowledgement, a unique id per subscription, and
+//! opening first, only replies before its acknowledgement, a unique id per subscription, and
 //! a new subscription with backoff after one has ended. The payload of an event is decoded by the
 //! marketplace in the same pass as its envelope.
 
@@ -29,7 +29,7 @@ use crate::{json::JsonError, text::Escaped};
 pub enum Opening {
     /// Subscriptions may be written at once.
     Live,
-    /// Nothing but replies is written before the server's acknowledgement. Contains the message
+    /// Only replies are written before the server's acknowledgement. Contains the message
     /// that requests it, if the client sends one.
     AwaitAck(Option<ClientMessage>),
 }

@@ -331,7 +331,7 @@ const CLOCKS_MAX_NS: u64 = 1_000;
 /// Converts a recent instant to wall clock time.
 ///
 /// Messages of several sources are ordered by the result, so the clocks are read again if the
-/// thread was suspended between two readings. The wall clock is read first: what error is left
+/// thread was suspended between two readings. The wall clock is read first: the remaining error
 /// makes the result too early. One that is too late could lie behind a change of the prices that
 /// came after the message.
 fn to_wall_ns(instant: Instant) -> u64 {

@@ -8,7 +8,7 @@
 //!   [`server`].
 //! - [`practice`]: listings about the whitelist of a rehearsal.
 //! - [`prices`]: price files of reference sources.
-//! - [`lots`]: what markets share that change prices under one id and know own order ids.
+//! - [`lots`]: common code of markets that change prices under one id and store own order ids.
 //! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 
 pub mod catalogue;

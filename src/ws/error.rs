@@ -351,7 +351,7 @@ impl FeedError {
         false
     }
 
-    /// Returns `true` if the market wants a challenge to be passed.
+    /// Returns `true` if the market requires that a challenge be solved.
     pub fn is_challenge(&self) -> bool {
         self.rejection().is_some_and(is_challenge)
     }

@@ -480,8 +480,8 @@ impl LedgerCommands<'_> {
         }
     }
 
-    /// Sends the request to the live bot. Without one, applies it to the ledger at rest, and halts
-    /// and resumes also to a dry run, which keeps its ledger in memory.
+    /// Sends the request to the live bot. Without one, applies it to the ledger on disk. A halt or
+    /// resume is then also sent to a dry run, which keeps its ledger in memory.
     fn apply(&mut self, request: &ControlRequest, done: &str) -> Result<(), LedgerCommandError> {
         if let Some(status) = request_status(&self.control_address(Instance::Live), request)? {
             return self.print_change(&status, done);

@@ -36,7 +36,7 @@ const KEY_ENV: &str = "PRICEMPIRE_KEY";
 /// Number of decimals of `coin_usd`.
 const COIN_DECIMALS: usize = 4;
 
-/// Content of `[prices]`, and what is checked with the environment and the whitelist.
+/// Content of `[prices]`, and the parts that are checked with the environment and the whitelist.
 #[derive(Clone, Debug, Default)]
 pub(in crate::config) struct ParsedPrices {
     pub(in crate::config) config: PricesConfig,

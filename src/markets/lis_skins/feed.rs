@@ -5,7 +5,7 @@
 //! | `obtained_skin_added` | a new listing |
 //! | `obtained_skin_price_changed` | a new price under the same id |
 //! | `obtained_skin_deleted` | the listing is gone; it may return |
-//! | `purchase_skin_info_updated` | a purchase of the account has changed, which asks for a read |
+//! | `purchase_skin_info_updated` | a purchase of the account has changed, so the account is read |
 //!
 //! An event of the account has no documented shape: an id and a status at its top level are read.
 //! With a list of items, or without an id, the account is read.

@@ -186,7 +186,7 @@ fn purchases(cursor: &mut Cursor<'_>) -> Result<Vec<TradeNotice>, JsonError> {
     Ok(notices)
 }
 
-/// Reads an item of a trade. An unknown status is reported, because it asks for a read.
+/// Reads an item of a trade. An unknown status is reported, so that the account is read.
 fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<TradeNotice>, JsonError> {
     let (mut id, mut status) = (None, TradeStatus::Other);
     object(cursor, |key, cursor| {

@@ -290,7 +290,7 @@ mod tests {
                     _ => true,
                 };
                 prop_assert!(!is_urgent || scanned(&text) == Scan::ReadNow, "{text}");
-                // What is counted is what the full read would count.
+                // The scan counts the same listings as the full read.
                 let read = match event {
                     MarketEvent::Trade(Trade { id, total_value: Some(price), event, .. }) => {
                         Some(UnnamedEvent::Listing { id, price, event })

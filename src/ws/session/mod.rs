@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                             self.handle_received(received, handler, arrival_stats)
                         });
                         if let Err(end) = handled {
-                            // What arrived before the end is not lost.
+                            // Messages that arrived before the end are handled.
                             self.handle_waiting(usize::MAX, handler, arrival_stats)?;
                             return Poll::Ready(Err(end));
                         }
