@@ -48,7 +48,7 @@ pub struct AlertSender(Option<Arc<SenderState>>);
 struct SenderState {
     queue: SyncSender<Alert>,
     has_channels: AtomicBool,
-    /// Set when a channel was added, which has not been told of the conditions that last.
+    /// `true` after a channel was added that has not received the lasting conditions.
     has_new_channel: AtomicBool,
     /// Events that found no room.
     lost: AtomicU64,
@@ -94,7 +94,7 @@ impl AlertSender {
         }
     }
 
-    /// Returns `true` once after a channel was added: conditions that last are to be emitted again.
+    /// Returns `true` once after a channel was added: the lasting conditions must be emitted again.
     pub fn take_new_channel(&self) -> bool {
         let state = self.0.as_ref();
         state.is_some_and(|state| state.has_new_channel.swap(false, Ordering::AcqRel))

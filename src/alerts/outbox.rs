@@ -1,9 +1,9 @@
 //! Queue of one channel: digests, quiet hours and retries. Pure: the time and random numbers are
 //! arguments.
 //!
-//! Events about orders may come in numbers, so they are collected for a moment; more than one of
-//! them is one digest. The time of collecting doubles while that goes on. Every other event is sent
-//! at once, and more than a few of them are one digest as well.
+//! Many events about orders can arrive at once, so they are collected for a moment; more than one
+//! of them is one digest. The time of collecting doubles while that goes on. Every other event is
+//! sent at once, and more than a few of them are one digest as well.
 //!
 //! A message that could not be delivered is tried again with growing waits, and meanwhile later
 //! events are collected. A message about an event contains its end if that arrives in time.

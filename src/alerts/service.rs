@@ -401,7 +401,7 @@ impl Dispatcher {
     async fn drain(&mut self) {
         while let Ok(alert) = self.parts.events.try_recv() {
             self.dispatch(alert);
-            // The channels take it, and their queues stay short.
+            // The channels receive it meanwhile, so their queues stay short.
             tokio::task::yield_now().await;
         }
         let lost = self.parts.state.lost.load(Ordering::Relaxed);

@@ -223,7 +223,7 @@ struct SharingTask {
     /// Hash of the account, once it is known.
     account: String,
     usage: Option<SharedUsage>,
-    /// Orders that are not in the database as they are.
+    /// Orders whose current state is not in the database.
     unreported: BTreeMap<u32, ReportedOrder>,
     takeover: Option<Takeover>,
     role: Option<Role>,

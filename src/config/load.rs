@@ -204,8 +204,8 @@ impl Config {
     }
 }
 
-/// Checks conditions that concern several settings, and that the variables are set which this run
-/// requires. A rehearsal requires none.
+/// Checks conditions that concern several settings, and that the variables that this run requires
+/// are set. A rehearsal requires none.
 fn check(
     policy: &mut TomlSettings,
     (of_market, is_dotenv_valid): (&MarketEnvironment, bool),

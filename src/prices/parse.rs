@@ -2,8 +2,8 @@
 //! belongs to the source.
 //!
 //! All wire formats come from documents and public clients of 2020–2026 and were never tested
-//! against a live source. A file that is not what it claims to be is an error as a whole; a row
-//! without a usable price is skipped.
+//! against a live source. A web page, or a file that is cut off or in another currency, is an error
+//! as a whole; a row without a usable price is skipped.
 
 mod csgotrader;
 mod file;

@@ -150,7 +150,7 @@ impl ResponseBody {
             }
         };
         let data = response.text("data").filter(|data| *data != "null").map(JsonObject::parse);
-        // Data that cannot be read is data.
+        // Unreadable data counts as data, so that the response is no rejection.
         let has_data = data.as_ref().is_some_and(|data| {
             data.as_ref().map_or(true, |data| data.entries().any(|(_key, value)| value != "null"))
         });

@@ -32,8 +32,8 @@ const TRADE_TIMEOUT: &str = "trade_timeout";
 
 /// Returns the status that a word of the market means.
 ///
-/// An accepted item is delivered within Steam's trade protection, and may be rolled back for some
-/// days. Nothing shows its end.
+/// An accepted item is delivered, but Steam may roll the trade back for some days. The market does
+/// not show when they end.
 pub(super) fn status_of(word: &str) -> TradeStatus {
     match word {
         "processing" | "wait_unlock" => TradeStatus::Joined,
@@ -195,7 +195,7 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
         status,
         unknown_status: (status == TradeStatus::Other).then(unknown),
         price: skin.paid("price", listing::positive),
-        // The market does not tell when the item was listed, which was before.
+        // The market does not state when the item was listed; that was earlier.
         created_at,
         updated_at: time("steam_trade_offer_finished_at"),
         joined_at: created_at,

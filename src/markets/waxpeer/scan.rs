@@ -67,7 +67,7 @@ fn event_of(payload: &[u8]) -> Option<(Option<TradeEvent>, &[u8])> {
 }
 
 impl<'a> NamedListing<'a> {
-    /// Finds the name. Fails if it is not written as usual.
+    /// Finds the name. Returns `None` if it is not written as usual.
     #[inline]
     fn find(listing: &'a [u8]) -> Option<Self> {
         // An escape could hide a name or its end.
@@ -83,7 +83,7 @@ impl<'a> NamedListing<'a> {
         NAME.find(after.as_bytes()).is_none().then_some(Self { before, name, after })
     }
 
-    /// Returns the event to count. Fails if a key is not at its usual place.
+    /// Returns the event to count, or `None` if a key is not at its usual place.
     #[inline]
     fn unnamed_event(&self, event: Option<TradeEvent>) -> Option<UnnamedEvent> {
         let id = self.before.strip_prefix(r#""game":"csgo","#).unwrap_or(self.before);
