@@ -7,8 +7,8 @@ use std::hash::{BuildHasher as _, Hash, RandomState};
 
 /// Number of keys in a row.
 const WAYS: usize = 8;
-/// Marks an unused slot. Not zero: the system provides zeroed pages only on the first write, and that
-/// page fault would happen during a decision.
+/// Marks an unused slot. Not zero: the system provides zeroed pages only on the first write, and
+/// that page fault would happen during a decision.
 const EMPTY: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +39,8 @@ impl<T: Copy> SetAssocCache<T> {
         }
     }
 
-    /// Inserts a key and its value. If the key is present, returns its value and changes nothing. Does
-    /// not allocate.
+    /// Inserts a key and its value. If the key is present, returns its value and changes nothing.
+    /// Does not allocate.
     #[inline]
     pub fn insert(&mut self, key: &impl Hash, value: T) -> Option<T> {
         let (hash, chosen) = self.locate(key)?;

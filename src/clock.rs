@@ -38,8 +38,8 @@ pub fn wall() -> UnixMs {
     ms(since_epoch())
 }
 
-/// Returns the offset of this machine's time zone from UTC at a time, in seconds. Zero if the zone is
-/// unknown.
+/// Returns the offset of this machine's time zone from UTC at a time, in seconds. Zero if the zone
+/// is unknown.
 pub fn utc_offset_s(at: UnixMs) -> i32 {
     static ZONE: OnceLock<jiff::tz::TimeZone> = OnceLock::new();
     let zone = ZONE.get_or_init(jiff::tz::TimeZone::system);

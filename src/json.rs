@@ -302,7 +302,7 @@ fn find_special_byte(bytes: &[u8], at: usize) -> usize {
     find_special_byte_in_tail(bytes, end)
 }
 
-/// The same for the last few bytes of a text, where no string of a whole message ends.
+/// Does the same for the last few bytes of a text, where no string of a whole message ends.
 #[cold]
 fn find_special_byte_in_tail(bytes: &[u8], at: usize) -> usize {
     let tail = bytes.get(at..).unwrap_or_default();
@@ -402,7 +402,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The market sends no white space, so this is kept out of line.
+    /// Skips white space and returns the next byte. Out of line, because the markets send none.
     #[cold]
     fn skip_white_space(&mut self) -> Option<u8> {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.byte() {

@@ -1,13 +1,13 @@
-//! Non-blocking log: lines with timestamps, written by a background thread. The times are local on a
-//! terminal, and UTC elsewhere.
+//! Non-blocking log: lines with timestamps, written by a background thread. The times are local on
+//! a terminal, and UTC elsewhere.
 //!
 //! Logging appends a line to a buffer in memory; the thread writes the buffer in batches. The lock
 //! on the buffer is held only to append or to swap it, never during I/O. Logging does not wake the
 //! thread, which polls. `RUST_LOG` selects the lines; other crates are logged from level WARN on,
 //! because their lower levels may contain headers.
 //!
-//! A slow or stopped reader loses lines, debug lines first. A reader that closes the output is
-//! detected, and [`Log::reader_gone`] completes.
+//! A slow or stopped reader loses lines: those below level WARN first, errors last. A reader that
+//! closes the output is detected, and [`Log::reader_gone`] completes.
 //!
 //! # Invariants
 //!
@@ -146,7 +146,7 @@ pub fn start(filter: LogFilter, destination: OutputStream) -> Result<Log, LogErr
     Ok(log)
 }
 
-/// Look of the lines.
+/// Format of the lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LineFormat {
     pub has_colors: bool,
@@ -273,7 +273,7 @@ pub fn spawn(sink: impl Write + Send + 'static) -> Result<(Log, LogQueue), LogEr
     spawn_with_reader(sink, || ReaderState::Reads)
 }
 
-/// Same as [`spawn`], for an output whose reader can be polled with `poll_reader`.
+/// Does the same as [`spawn`], for an output whose reader can be polled with `poll_reader`.
 fn spawn_with_reader(
     sink: impl Write + Send + 'static,
     poll_reader: impl FnMut() -> ReaderState + Send + 'static,

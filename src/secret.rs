@@ -87,8 +87,8 @@ pub fn register(value: &str) {
     }
 }
 
-/// Registers a value that belongs to one connection and is replaced by that of the next one. Only the
-/// last [`TOKENS_MAX`] are masked, and none displaces a value of [`register`].
+/// Registers a value that belongs to one connection and is replaced by that of the next one. Only
+/// the last [`TOKENS_MAX`] are masked, and none displaces a value of [`register`].
 pub fn register_token(value: &str) {
     let Some(needle) = Needle::new(value) else { return };
     GRAMS.add(&needle);
@@ -151,7 +151,7 @@ pub fn mask_own_json(bytes: &mut [u8]) -> bool {
     registered().is_some_and(|redactor| redactor.mask_bytes(bytes, Keys::Kept))
 }
 
-/// The same as [`mask_own_json`], for a string.
+/// Does the same as [`mask_own_json`], for a string.
 pub fn mask_own_json_string(json: String) -> String {
     let mut bytes = json.into_bytes();
     mask_own_json(&mut bytes);

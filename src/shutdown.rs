@@ -75,7 +75,7 @@ impl Shutdown {
         Self { signal: None, reader_gone: None, is_reader_gone_reported: false, deadline }
     }
 
-    /// Also stops when the reader of the log closes its end.
+    /// Stops the session also when the reader of the log closes its end.
     #[must_use]
     pub fn or_reader_gone(self, reader_gone: ReaderGone) -> Self {
         Self { reader_gone: Some(reader_gone), ..self }
@@ -253,8 +253,9 @@ impl fmt::Display for DurationText {
 
 /// Maximum time from the start of the shutdown to the exit.
 ///
-/// Exceeds the sum of the individual limits: order responses 11 s, alerts 5 s, recording 10 s, ledger
-/// 10 s, log 1 s, summary 2 s.
+/// Exceeds the sum of the usual limits: order responses 11 s, alerts 5 s, recording 10 s, ledger
+/// 10 s, paused entries 1 s, log 1 s, summary 2 s. A shared budget adds 5 s, and the watcher of the
+/// ledger's files 10 s, so the process is ended early if all of these take their full time.
 pub const STOP_MAX: Duration = Duration::from_secs(45);
 
 /// Maximum time to print the final message.
@@ -358,9 +359,9 @@ impl SecondSignal {
         *lock(&self.0.unresolved) = Some(Box::new(describe));
     }
 
-    /// Same as [`watch`](Self::watch), for a session that reloads its settings at SIGHUP, also if the
-    /// signal arrives before [`set_hangup_action`](Self::set_hangup_action). In a process with a
-    /// controlling terminal the signal means that it was closed.
+    /// Does the same as [`watch`](Self::watch), for a session that reloads its settings at SIGHUP,
+    /// also if the signal arrives before [`set_hangup_action`](Self::set_hangup_action). In a
+    /// process with a controlling terminal the signal means that it was closed.
     ///
     /// # Errors
     ///

@@ -274,9 +274,9 @@ pub const fn failpoint(_thread: ThreadName) -> bool {
 /// release builds.
 ///
 /// The steps of an order: `decided` (approved; not recorded), `recorded` (not sent), `left` (sent;
-/// that is not recorded), `left-recorded`, `answered` (the response is not recorded) and
+/// the sending is not recorded), `left-recorded`, `answered` (the response is not recorded) and
 /// `answered-recorded`. Of the ledger's writer: `staged` (the events were read, not written) and
-/// `committed` (written; that is not published).
+/// `committed` (written; the result is not published).
 #[cfg(debug_assertions)]
 pub fn abort_point(step: &str) {
     static REQUEST: OnceLock<Option<(String, u32)>> = OnceLock::new();
@@ -299,8 +299,8 @@ pub fn abort_point(step: &str) {
 #[inline]
 pub const fn abort_point(_step: &str) {}
 
-/// Delays this thread on request of a test: with `SNIPER_TEST_SLOW=sync:300`, each step `sync` takes
-/// 300 ms longer. Not in release builds.
+/// Delays this thread on request of a test: with `SNIPER_TEST_SLOW=sync:300`, each step `sync`
+/// takes 300 ms longer. Not in release builds.
 ///
 /// The only step is `sync`, a commit of the ledger's writer.
 #[cfg(debug_assertions)]

@@ -8,8 +8,8 @@
 //! 2. A listing with an unreadable required field never matches.
 //! 3. A decision takes one look-up and one comparison per entry for that item; other entries cost
 //!    nothing. An entry with a percent rule takes one more look-up.
-//! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh reference
-//!    price of this very item.
+//! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh
+//!    reference price of this very item.
 
 pub mod import;
 mod near_miss;
@@ -122,8 +122,8 @@ impl Whitelist {
         decision
     }
 
-    /// Pauses or enables every entry with this [label](WhitelistEntry::label). A paused entry matches
-    /// nothing, as if it were not in the list. Returns the number of these entries.
+    /// Pauses or enables every entry with this [label](WhitelistEntry::label). A paused entry
+    /// matches nothing, as if it were not in the list. Returns the number of these entries.
     pub fn set_paused(&self, label: &str, is_paused: bool) -> usize {
         self.set_paused_where(is_paused, |entry| entry.label() == label)
     }
@@ -169,8 +169,9 @@ impl Whitelist {
 }
 
 impl Whitelist {
-    /// Returns `true` if an entry is about other items than the listing, whichever of its conditions
-    /// was found not to be met. Prices are compared before kinds of items, because that is faster.
+    /// Returns `true` if an entry is about other items than the listing, whichever of its
+    /// conditions was found not to be met. Prices are compared before kinds of items, because that
+    /// is faster.
     pub fn is_about_other_items(
         &self,
         entry: usize,
@@ -229,7 +230,7 @@ impl<'p> PriceView<'p> {
     /// No reference prices at all.
     pub const NONE: Self = Self { book: None, now: UnixMs(0) };
 
-    /// `now` is the local wall clock, against which ages are compared.
+    /// Creates a view. `now` is the local wall clock, against which ages are compared.
     pub const fn new(book: &'p PriceBook, now: UnixMs) -> Self {
         Self { book: Some(book), now }
     }
@@ -436,7 +437,7 @@ pub(super) fn mismatch(
         .or_else(|| percent_mismatch(entry, trade, prices))
 }
 
-/// The conditions that are no upper bounds: variant, wear and minimum price.
+/// Checks the conditions that are no upper bounds: variant, wear and minimum price.
 #[inline]
 fn kind_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>, price: Amount) -> Option<Mismatch> {
     if trade.is_stattrak != entry.stattrak {

@@ -458,7 +458,7 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand profit" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand status" -l watch -d 'Print the status again and again, each two seconds or at another interval, until Ctrl-C' -r
+complete -c sniper -n "__fish_sniper_using_subcommand status" -l watch -d 'Print the status again and again, every two seconds or at another interval, until Ctrl-C' -r
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand status" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
 always\t''

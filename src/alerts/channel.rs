@@ -32,7 +32,7 @@ pub struct AlertChannel {
     rest: Option<Duration>,
 }
 
-/// A check that failed, and what the user can do.
+/// A failed check with its cause and remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFailure {
     pub why: String,
@@ -54,13 +54,13 @@ impl AlertChannel {
         &self.config
     }
 
-    /// Kind and server, such as `discord (discord.com)`.
+    /// Returns kind and server, such as `discord (discord.com)`.
     pub fn name(&self) -> String {
         let target = &self.config.target;
         format!("{} ({})", target.kind().name(), target.endpoint().authority())
     }
 
-    /// Minimum time between two messages, within the limits that the services document.
+    /// Returns the minimum time between two messages, within the limits that the services document.
     pub fn pace(&self) -> Duration {
         match &self.config.target {
             ChannelTarget::Discord { .. } => Duration::from_secs(2),
@@ -97,13 +97,13 @@ impl AlertChannel {
         Delivery::Retry { after: None, why: "the group moved again".to_owned() }
     }
 
-    /// Takes the wait that the last response asked for, beside that of a rejection: Discord states it
-    /// with the last message of a window.
+    /// Takes the wait that the last response asked for, beside that of a rejection: Discord states
+    /// it with the last message of a window.
     pub const fn take_rest(&mut self) -> Option<Duration> {
         self.rest.take()
     }
 
-    /// Checks the address and the token without sending a message. Returns what was found.
+    /// Checks the address and the token without sending a message. Returns the result as text.
     ///
     /// # Errors
     ///

@@ -39,7 +39,7 @@ pub struct AlertOrder {
     pub price: Amount,
 }
 
-/// What is left after a purchase.
+/// Remaining budget and balance after a purchase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BudgetLeft {
     pub spent: Amount,
@@ -180,8 +180,8 @@ pub enum AlertEvent {
     SharedProblem {
         text: String,
     },
-    /// This bot became the active one of its standby name. `before`: what the one before may have
-    /// spent.
+    /// This bot became the active one of its standby name. `before` describes what the one before
+    /// may have spent.
     TookOver {
         standby: String,
         before: String,
@@ -503,7 +503,7 @@ impl AlertEvent {
 }
 
 impl AlertOrder {
-    /// `12.50  AK-47 | Redline (Field-Tested)`.
+    /// Returns a line such as `12.50  AK-47 | Redline (Field-Tested)`.
     pub fn line(&self) -> String {
         match &self.item {
             Some(item) => format!("{}  {}", self.price, market_text(item)),
@@ -580,7 +580,7 @@ fn limited(text: &str, chars_max: usize) -> String {
     shown
 }
 
-/// Like [`printable`], and keeps channels from recognizing mentions, links and commands in it.
+/// Escapes like [`printable`], and keeps channels from recognizing mentions, links and commands.
 pub fn market_text(text: &str) -> String {
     escaped(text, MARKET_CHARS_MAX)
 }

@@ -40,8 +40,8 @@ const NTFY_LOUD: u8 = 4;
 /// Priority of a silent ntfy message.
 const NTFY_SILENT: u8 = 2;
 
-/// Creates the request of one message. `id` is the same for every try of it. `chat_id` replaces that
-/// of a Telegram group that has moved.
+/// Creates the request of one message. `id` is the same for every try of it. `chat_id` replaces
+/// that of a Telegram group that has moved.
 pub fn request(
     target: &ChannelTarget,
     message: &AlertMessage,
@@ -71,8 +71,8 @@ pub fn request(
     }
 }
 
-/// Creates the request that checks the address and the token without sending a message; `None` for a
-/// webhook, for whose receiver any request would be an alert.
+/// Creates the request that checks the address and the token without sending a message; `None` for
+/// a webhook, for whose receiver any request would be an alert.
 pub fn check_request(target: &ChannelTarget) -> Option<HttpRequest> {
     match target {
         ChannelTarget::Discord { url } => {
@@ -99,7 +99,7 @@ fn authorized(request: HttpRequest, token: Option<&Secret>) -> HttpRequest {
     }
 }
 
-/// Path of an address without a slash at its end.
+/// Returns the path of an address without a slash at its end.
 fn base(endpoint: &Endpoint) -> &str {
     endpoint.path().trim_end_matches('/')
 }
@@ -133,8 +133,8 @@ fn discord_path(endpoint: &Endpoint) -> String {
     format!("{before}/api/{DISCORD_VERSION}/{after}")
 }
 
-/// Puts a backslash before every character that Discord's Markdown, mentions, links and emojis begin
-/// with.
+/// Puts a backslash before every character that Discord's Markdown, mentions, links and emojis
+/// begin with.
 fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -146,8 +146,8 @@ fn escape_markdown(text: &str) -> String {
     escaped
 }
 
-/// Plain text, in which nothing needs escaping: `parse_mode` is absent. The title is bold by its
-/// position.
+/// Returns the body for Telegram: plain text, in which nothing needs escaping, because `parse_mode`
+/// is absent. An entity makes the title bold.
 fn telegram(chat_id: &str, message: &AlertMessage) -> Value {
     let AlertMessage { title, text, is_silent, .. } = message;
     let chat_id = chat_id.parse::<i64>().map_or_else(|_name| json!(chat_id), |id| json!(id));

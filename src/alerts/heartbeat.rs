@@ -56,8 +56,8 @@ pub fn request(config: &HeartbeatConfig, health: &Result<(), String>) -> HttpReq
     }
 }
 
-/// Calls the address at each interval, and at once after the health has changed. Returns only if the
-/// client cannot be created.
+/// Calls the address at each interval, and at once after the health has changed. Returns only if
+/// the client cannot be created.
 ///
 /// # Errors
 ///

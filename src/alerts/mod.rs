@@ -1,16 +1,17 @@
 //! Alerts on the user's phone, a heartbeat for another machine, and notifications of systemd.
 //!
 //! - [`event`]: events and their texts. [`outbox`]: queue, digests and retries of one channel.
-//!   [`mod@format`], [`verdict`]: requests and responses of each kind of channel. [`watch`]: the feed, the
-//!   disk and the hour of the summary. All pure.
+//!   [`mod@format`], [`verdict`]: requests and responses of each kind of channel. [`watch`]: the
+//!   feed, the disk and the hour of the summary. All pure.
 //! - [`service`]: the thread that delivers. [`channel`], [`heartbeat`], [`systemd`]: its parts.
 //!
 //! # Invariants
 //!
-//! 1. No alert delays an order. The engine's part is [`AlertSender::emit`], one attempt to put a value
-//!    into a bounded queue after the order was written. The other thread polls the queue, so that it
-//!    need not be woken.
-//! 2. Every queue is bounded. What finds no room, or cannot be delivered, is counted and logged once.
+//! 1. No alert delays an order. The engine's part is [`AlertSender::emit`], one attempt to put a
+//!    value into a bounded queue after the order was written. The other thread polls the queue, so
+//!    that it need not be woken.
+//! 2. Every queue is bounded. An event that does not fit, or cannot be delivered, is counted and
+//!    logged once.
 //! 3. An address or token is sent to its own host only, and redirects are not followed.
 //! 4. Texts of the market are escaped as each channel demands.
 
@@ -47,7 +48,7 @@ pub struct AlertSender(Option<Arc<SenderState>>);
 struct SenderState {
     queue: SyncSender<Alert>,
     has_channels: AtomicBool,
-    /// Set when a channel was added, which has not been told of the conditions that last.
+    /// `true` after a channel was added that has not received the lasting conditions.
     has_new_channel: AtomicBool,
     /// Events that found no room.
     lost: AtomicU64,
@@ -93,7 +94,7 @@ impl AlertSender {
         }
     }
 
-    /// Returns `true` once after a channel was added: conditions that last are to be emitted again.
+    /// Returns `true` once after a channel was added: the lasting conditions must be emitted again.
     pub fn take_new_channel(&self) -> bool {
         let state = self.0.as_ref();
         state.is_some_and(|state| state.has_new_channel.swap(false, Ordering::AcqRel))

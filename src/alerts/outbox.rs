@@ -1,12 +1,12 @@
 //! Queue of one channel: digests, quiet hours and retries. Pure: the time and random numbers are
 //! arguments.
 //!
-//! Events about orders may come in numbers, so they are collected for a moment; more than one of
-//! them is one digest. The time of collecting doubles while that goes on. Every other event is sent
-//! at once, and more than a few of them are one digest as well.
+//! Many events about orders can arrive at once, so they are collected for a moment; more than one
+//! of them is one digest. The time of collecting doubles while that goes on. Every other event is
+//! sent at once, and more than a few of them are one digest as well.
 //!
 //! A message that could not be delivered is tried again with growing waits, and meanwhile later
-//! events are collected. An event whose end arrives before it was sent says so.
+//! events are collected. A message about an event contains its end if that arrives in time.
 
 use std::{
     collections::VecDeque,
@@ -64,7 +64,7 @@ pub struct Moment {
     pub utc_offset_s: i32,
 }
 
-/// What a channel sends.
+/// A message to send: one event, a digest or a test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertMessage {
     /// Name of the event, `digest` or `test`.
@@ -83,7 +83,7 @@ pub struct AlertMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Delivered,
-    /// `after`: the wait that the channel asks for.
+    /// `after` is the wait that the channel requests.
     Retry {
         after: Option<Duration>,
         why: String,
@@ -168,17 +168,17 @@ impl Moment {
         OffsetTime { at: self.wall, offset_s: self.utc_offset_s }
     }
 
-    /// Minute of the local day.
+    /// Returns the minute of the local day.
     pub fn minute(self) -> u16 {
         u16::try_from(self.local().shifted().0.rem_euclid(86_400_000) / 60_000).unwrap_or(0)
     }
 
-    /// Local time of day of another moment, such as `03:12`.
+    /// Returns the local time of day of another moment, such as `03:12`.
     fn time_of(self, at: UnixMs) -> TimeOfDay {
         TimeOfDay(Self { wall: at, ..self }.minute())
     }
 
-    /// Time until the end of the quiet hours, if it is in them.
+    /// Returns the time until the end of the quiet hours, if the moment is in them.
     fn quiet_left(self, quiet: Option<QuietHours>) -> Option<Duration> {
         let minutes = quiet?.minutes_left(self.minute())?;
         let into_minute = self.local().shifted().0.rem_euclid(60_000);
@@ -240,8 +240,8 @@ impl AlertOutbox {
         self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, over_at: None });
     }
 
-    /// Marks the event that began a condition, if it waits to be sent or sent again. Returns `false`
-    /// if none does.
+    /// Marks the event that began a condition, if it waits to be sent or sent again. Returns
+    /// `false` if none does.
     fn mark_over(&mut self, condition: Condition, at: UnixMs, now: Moment) -> bool {
         let mut found = false;
         if let Some(attempt) = self.attempt.as_mut().filter(|_attempt| !self.is_sending)
@@ -276,7 +276,8 @@ impl AlertOutbox {
         Some(quiet.and_then(|left| now.instant.checked_add(left)).map_or(due, |end| due.max(end)))
     }
 
-    /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must follow.
+    /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must
+    /// follow.
     pub fn take(&mut self, now: Moment) -> Option<AlertMessage> {
         if self.next_due(now).is_none_or(|due| now.instant < due) {
             return None;
@@ -434,7 +435,7 @@ impl AlertOutbox {
         self.attempt.is_none() && self.waiting.is_empty() && self.orders.events == 0
     }
 
-    /// Number of events that were not delivered, those that still wait included.
+    /// Returns the number of events that were not delivered, including those that still wait.
     pub fn undelivered(&self) -> u64 {
         let attempt = self.attempt.as_ref().map_or(0, |attempt| attempt.message.events);
         let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
@@ -445,7 +446,8 @@ impl AlertOutbox {
 }
 
 impl AlertMessage {
-    /// Adds the time to the title of an event that is sent late. A digest has the times in its lines.
+    /// Adds the time to the title of an event that is sent late. A digest has the times in its
+    /// lines.
     #[must_use]
     pub fn dated(mut self, now: Moment) -> Self {
         if self.kind != DIGEST && LATE <= now.wall.since(self.at) {
@@ -485,7 +487,7 @@ impl WaitingAlert {
         message
     }
 
-    /// `03:12 Feed down (over since 03:20): No listings for 1 min 0 s`.
+    /// Returns a line such as `03:12 Feed down (over since 03:20): No listings for 1 min 0 s`.
     fn line(&self, now: Moment) -> String {
         let event = &self.alert.event;
         let over = match (event.edge(), self.over_at) {
@@ -522,7 +524,7 @@ impl OrderBatch {
         self.due = self.due.or(due);
     }
 
-    /// `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
+    /// Returns a text such as `12 bought, 96.40 coins; 3 rejected, 20.00 coins`.
     fn counts_text(&self) -> String {
         let counts = self.counts.iter();
         let counts =
@@ -537,7 +539,7 @@ impl OrderBatch {
         counts.collect()
     }
 
-    /// The first orders, each after its event if there are several kinds.
+    /// Returns the first orders, each after its event if there are several kinds.
     fn lines(&self) -> Vec<String> {
         let is_one_kind = self.counts.len() == 1;
         let mut lines: Vec<String> = self

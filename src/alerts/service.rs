@@ -49,7 +49,7 @@ const POLL: Duration = Duration::from_millis(200);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the observations of the disk.
 const DISK_INTERVAL: Duration = Duration::from_secs(30);
-/// Maximum time to deliver what waits when the session stops.
+/// Maximum time to deliver the waiting messages when the session stops.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
 /// Maximum number of removed channels whose undelivered events are reported at the stop.
 const REMOVED_MAX: usize = 32;
@@ -63,8 +63,9 @@ pub enum AlertStartError {
     Client(#[from] HttpError),
 }
 
-/// Handle of the thread. Dropping it without [`finish`](Self::finish) means that the session could not
-/// start or panicked: it reports that, and blocks until it is delivered, for at most [`FLUSH_MAX`].
+/// Handle of the thread. Dropping it without [`finish`](Self::finish) means that the session could
+/// not start or panicked: it reports that, and blocks until it is delivered, for at most
+/// [`FLUSH_MAX`].
 #[derive(Debug, Default)]
 pub struct AlertService {
     sender: AlertSender,
@@ -134,7 +135,7 @@ impl AlertService {
         self.sender.clone()
     }
 
-    /// Delivers what waits, for at most [`FLUSH_MAX`], and ends the thread.
+    /// Delivers the waiting messages, for at most [`FLUSH_MAX`], and ends the thread.
     ///
     /// # Cancel safety
     ///
@@ -192,14 +193,15 @@ impl AlertControl {
         Ok(AlertChange { config: config.clone(), channels })
     }
 
-    /// Uses other settings from now on. What waits in a removed channel is still delivered.
+    /// Uses other settings from now on. The waiting messages of a removed channel are still
+    /// delivered.
     pub fn apply(&self, change: AlertChange) {
         // The thread ends with the session.
         let _is_running = self.requests.send(change).is_ok();
     }
 }
 
-/// What the thread works with.
+/// Parts from which the thread is built.
 struct Parts {
     data_dir: PathBuf,
     tls: Tls,
@@ -285,7 +287,7 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Uses other settings. A channel with the same settings goes on with what waits in it.
+    /// Uses other settings. A channel whose settings stay the same keeps its waiting messages.
     fn replace(&mut self, change: AlertChange) {
         let AlertChange { config, channels } = change;
         let mut old = std::mem::take(&mut self.channels);
@@ -341,7 +343,7 @@ impl Dispatcher {
         ChannelHandle { config, name, queue, undelivered }
     }
 
-    /// Closes channels, which deliver what waits in them.
+    /// Closes channels, which still deliver their waiting messages.
     fn remove(&mut self, channels: Vec<ChannelHandle>) {
         while self.tasks.try_join_next().is_some() {}
         let removed = channels.into_iter().map(|handle| (handle.name, handle.undelivered));
@@ -395,11 +397,11 @@ impl Dispatcher {
         }
     }
 
-    /// Passes on what the engine has emitted.
+    /// Passes the events of the engine on to the channels.
     async fn drain(&mut self) {
         while let Ok(alert) = self.parts.events.try_recv() {
             self.dispatch(alert);
-            // The channels take it, and their queues stay short.
+            // The channels receive it meanwhile, so their queues stay short.
             tokio::task::yield_now().await;
         }
         let lost = self.parts.state.lost.load(Ordering::Relaxed);
@@ -462,7 +464,8 @@ impl Dispatcher {
         }
     }
 
-    /// Delivers what waits, for at most [`FLUSH_MAX`], and logs what was not delivered.
+    /// Delivers the waiting messages, for at most [`FLUSH_MAX`], and logs how many were not
+    /// delivered.
     async fn close(mut self) {
         if !self.is_stopping {
             self.manager.stopping();
@@ -503,7 +506,7 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
     }
 }
 
-/// Free space of the file system that contains a directory, which may not exist yet.
+/// Returns the free space of the file system that contains a directory, which may not exist yet.
 pub(crate) fn free_bytes(directory: &Path) -> Option<u64> {
     let existing = directory.ancestors().find(|directory| directory.is_dir())?;
     let stat = rustix::fs::statvfs(existing).ok()?;

@@ -1,8 +1,8 @@
-//! Notifications of systemd: ready, status, watchdog and stopping. Without `NOTIFY_SOCKET` nothing is
-//! sent.
+//! Notifications of systemd: ready, status, watchdog and stopping. Without `NOTIFY_SOCKET` nothing
+//! is sent.
 //!
-//! The watchdog is fed only while the event loop of the feed turns, connected or not: its thread
-//! counts, and the thread of the alerts compares.
+//! The watchdog is notified only while the event loop of the feed runs, connected or not: the
+//! feed's thread counts the turns of the loop, and the thread of the alerts compares the counts.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 pub struct ServiceManager {
     is_present: bool,
     has_warned: bool,
-    /// Half of the time within which the service manager expects a sign of life.
+    /// Half of the time within which the service manager expects a notification.
     watchdog: Option<Duration>,
-    /// Turns of the event loop at the last sign of life, and its time.
+    /// Turns of the event loop at the last notification of the watchdog, and its time.
     fed: (u64, Option<Instant>),
     status: (String, Option<Instant>),
 }
@@ -49,8 +49,8 @@ impl ServiceManager {
         self.watchdog.and_then(|half| half.checked_div(2))
     }
 
-    /// Reports that the bot is ready once the event loop turns, feeds the watchdog if it has turned
-    /// again, and updates the status.
+    /// Reports that the bot is ready once the event loop runs, notifies the watchdog if it has made
+    /// further turns, and updates the status.
     pub fn tick(&mut self, turns: u64, status: impl FnOnce() -> String, now: Instant) {
         if !self.is_present || turns == 0 {
             return;
@@ -98,7 +98,7 @@ pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
+/// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
 pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
     let mode = match (figures.is_live, figures.is_halted) {
         (true, false) => "Live",

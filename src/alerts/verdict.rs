@@ -1,4 +1,4 @@
-//! What the response of a channel means: delivered, try again after a wait, or never. Pure.
+//! Classifies the response of a channel: delivered, try again after a wait, or never. Pure.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
             let seconds = body.parameters.retry_after.map(Duration::from_secs);
             retry(seconds.or(asked).or(Some(RATE_LIMIT_WAIT)))
         }
-        // The path contains the token: 404 is one of another form.
+        // The path contains the token, so 404 means a token of a wrong form.
         (ChannelKind::Telegram, 401 | 404) => Delivery::Stopped { why },
         (ChannelKind::Ntfy, 429) => retry(asked.or(Some(match body.code {
             Some(42_901) => NTFY_REQUEST_WAIT,

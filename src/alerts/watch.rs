@@ -1,5 +1,5 @@
-//! Detects what the engine does not see: a feed that is down, a full disk, and the hour of the daily
-//! summary. Pure: it compares observations.
+//! Detects what the engine does not see: a feed that is down, a full disk, and the hour of the
+//! daily summary. Pure: it compares observations.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ const UNSETTLED_MAX: Duration = Duration::from_secs(60);
 /// Time for which the turns of the event loop may stand still before that is trouble.
 pub const LOOP_STALL: Duration = Duration::from_secs(15);
 
-/// What the market says about a rejected connection.
+/// Cause of a rejected connection, as the market states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedBlock {
     /// 401, 403 or 451.
@@ -93,7 +93,7 @@ impl AlertWatch {
         self.rules = rules;
     }
 
-    /// Reports again what lasts: a channel was added.
+    /// Reports the lasting conditions again, because a channel was added.
     pub const fn report_again(&mut self) {
         (self.is_down_reported, self.is_disk_low) = (false, false);
     }
@@ -137,7 +137,8 @@ impl AlertWatch {
     ///
     /// # Errors
     ///
-    /// Returns [`Unsettled`] before the feed was up for the first time, and while a short gap lasts.
+    /// Returns [`Unsettled`] before the feed was up for the first time, and while a short gap
+    /// lasts.
     pub fn health(&self, now: Instant) -> Result<Option<String>, Unsettled> {
         if LOOP_STALL <= now.saturating_duration_since(self.turns.1) {
             return Ok(Some("the event loop of the feed stands still".to_owned()));

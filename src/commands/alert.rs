@@ -1,4 +1,4 @@
-//! `sniper alert test`: sends messages to each channel and prints what came back.
+//! `sniper alert test`: sends messages to each channel and prints the responses.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -125,7 +125,8 @@ fn two_tests() -> Vec<AlertMessage> {
     ]
 }
 
-/// Returns an example of each event. Those that the channel switches off are silent, and say so.
+/// Returns an example of each event. Those that the channel switches off are silent, and their text
+/// states it.
 fn samples(channel: &AlertChannel) -> Vec<AlertMessage> {
     let at = clock::wall();
     let with_loudness = |event: AlertEvent| {

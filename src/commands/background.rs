@@ -1,5 +1,5 @@
-//! Background thread that polls the account, back-fills gaps of the feed, and measures the addresses
-//! of the orders.
+//! Background thread that polls the account, back-fills gaps of the feed, and measures the
+//! addresses of the orders.
 //!
 //! It parses responses and uses TLS, which takes longer than an order may be delayed.
 

@@ -52,8 +52,8 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Maximum number of whitelist entries to show as text.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
-/// Runs `sniper check`. `check_market` is [`check_market`] for the configured market, and `market` reads
-/// its recordings.
+/// Runs `sniper check`. `check_market` is [`check_market`] for the configured market, and `market`
+/// reads its recordings.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! `sniper config show`: the settings of the files, where each of them is set, and whether the running
-//! bot uses them. Offline.
+//! `sniper config show`: the settings of the files, where each of them is set, and whether the
+//! running bot uses them. Offline.
 
 use std::{
     fmt, fs,

@@ -53,8 +53,8 @@ pub struct InitArgs {
     /// Market to trade on; `sniper markets` lists them
     #[arg(long, value_name = "NAME", default_value = Market::default().name(), value_parser = parse_market)]
     pub market: Market,
-    /// File with the session cookie as copied from the browser, or with the API key of the market; `-`
-    /// reads standard input
+    /// File with the session cookie as copied from the browser, or with the API key of the market;
+    /// `-` reads standard input
     #[arg(long, visible_alias = "key-file", value_name = "FILE")]
     pub session_file: Option<PathBuf>,
     /// File with the trade URL of the Steam account that receives the items
@@ -158,7 +158,7 @@ impl InitError {
     }
 }
 
-/// Asks for what the arguments do not have, writes the files, and loads them.
+/// Asks for the settings that are not in the arguments, writes the files, and loads them.
 ///
 /// # Errors
 ///
@@ -357,7 +357,7 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), InitError> {
     })
 }
 
-/// Loads the written files, and prints what to do next.
+/// Loads the written files, and prints the next steps.
 fn finish(
     context: CommandContext<'_>,
     config_file: &Path,

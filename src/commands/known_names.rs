@@ -1,9 +1,10 @@
-//! Compares the items of the whitelist with the names in the stored prices, and `sniper check` also with
-//! those of the newest own recording: corrects their case, and warns of unknown items and of variants
-//! that do not exist, of `exclude` that leaves out nothing, and of `min_count` by a table without counts.
+//! Compares the items of the whitelist with the names in the stored prices, and `sniper check` also
+//! with those of the newest own recording: corrects their case, and warns of unknown items and of
+//! variants that do not exist, of `exclude` that leaves out nothing, and of `min_count` by a table
+//! without counts.
 //!
-//! Listings are looked up by their exact name, so the case is corrected once, in the loaded settings,
-//! and comparing a listing costs no more.
+//! Listings are looked up by their exact name, so the case is corrected once, in the loaded
+//! settings, and comparing a listing costs no more.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -35,8 +36,8 @@ pub fn apply(loaded: &mut Loaded) {
     apply_with(loaded, &BTreeSet::new());
 }
 
-/// Same as [`apply`], with further warnings by the market names of a recording. They correct nothing,
-/// because `run` and `reload` read no recording.
+/// Does the same as [`apply`], with further warnings by the market names of a recording. They
+/// correct nothing, because `run` and `reload` read no recording.
 pub fn apply_with(loaded: &mut Loaded, recorded: &BTreeSet<String>) {
     let recorded = recorded.iter().map(String::as_str);
     let book = prices::stored_book(&loaded.config);
@@ -130,7 +131,8 @@ fn warn_of_patterns(loaded: &mut Loaded, names: &KnownNames) {
     }
 }
 
-/// Warns of `min_count` by a stored table that has no counts, although its kind of source may have them.
+/// Warns of `min_count` by a stored table that has no counts, although its kind of source may have
+/// them.
 fn warn_of_counts(loaded: &mut Loaded, book: &PriceBook) {
     let mut seen = HashSet::new();
     for (entry, place) in loaded.config.whitelist.iter().zip(&loaded.entry_places) {

@@ -18,7 +18,7 @@ Examples:
   sniper markets
   sniper markets --json";
 
-/// What a market supports.
+/// Features of a market.
 #[derive(Clone, Copy, Debug)]
 pub struct MarketRow {
     pub market: Market,

@@ -4,12 +4,13 @@
 //! - [`cli`]: the command line.
 //! - [`run`], [`practice`], [`demo`]: a trading session, on the market or against the simulator.
 //! - [`dashboard`]: sign-in of a browser to the page of a running bot.
-//! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording through
-//!   the decision engine.
+//! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording
+//!   through the decision engine.
 //! - [`init`]: the first settings. [`config`]: the settings in force. [`doctor`], [`check`]:
 //!   diagnostics, online and offline.
-//! - [`markets`]: the markets. [`prices`]: the price sources. [`whitelist`]: import and export. [`profit`]: value of what
-//!   was bought.
+//! - [`markets`]: the markets. [`prices`]: the price sources.
+//! - [`whitelist`]: lists, imports, exports, edits and pauses entries.
+//! - [`profit`]: today's value of the purchases.
 //! - [`alert`]: test messages.
 //! - [`ledger`]: `ledger`, `halt` and `resume`. [`status`]: state of the bot and the ledger.
 //! - [`reload`]: applies changed settings to the running bot.
@@ -116,7 +117,7 @@ impl<'a> CommandContext<'a> {
         }
     }
 
-    /// Same as [`load_settings`](Self::load_settings), with the error of a command.
+    /// Does the same as [`load_settings`](Self::load_settings), with the error of a command.
     ///
     /// # Errors
     ///
@@ -125,8 +126,8 @@ impl<'a> CommandContext<'a> {
         self.load_settings(live).map_err(|problems| AppError::Settings(Box::new(problems)))
     }
 
-    /// Returns the data directory and the state directory for a command about the running bot: its own
-    /// if the files that name them were edited since it started. Other settings may be invalid.
+    /// Returns the data directory and the state directory for a command about the running bot: its
+    /// own if the files that name them were edited since it started. Other settings may be invalid.
     pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
         let BotPaths { settings, data, state } = BotPaths::of(&self.sources(false));
         // A variable of this process is meant for this command.
@@ -135,8 +136,8 @@ impl<'a> CommandContext<'a> {
         (running.unwrap_or(data), state)
     }
 
-    /// Same as [`load`](Self::load), with the items of the whitelist compared with the names that the
-    /// stored prices have.
+    /// Does the same as [`load`](Self::load), with the items of the whitelist compared with the
+    /// names that the stored prices have.
     ///
     /// # Errors
     ///
@@ -227,12 +228,12 @@ impl From<&AppError> for ExitCode {
 ///
 /// # Errors
 ///
-/// Same as [`block_on_core`].
+/// Returns the same as [`block_on_core`].
 pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
     block_on_core(false, future)
 }
 
-/// Same as [`block_on`]; `spin` configures the runtime for a dedicated core.
+/// Does the same as [`block_on`]; `spin` configures the runtime for a dedicated core.
 ///
 /// With `spin`, the runtime polls for I/O events after each task poll, for a task that never yields
 /// idle time: see [`Sniper::spin`](crate::sniper::Sniper::spin).

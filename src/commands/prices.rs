@@ -363,8 +363,8 @@ struct Difference {
 }
 
 impl Difference {
-    /// Change relative to the price before, in ten-thousandths. Zero for a price that appears or
-    /// vanishes, so that these are listed last.
+    /// Returns the change relative to the price before, in ten-thousandths; zero for a price that
+    /// appears or vanishes, so that these are listed last.
     fn relative_change(&self) -> u64 {
         match (self.before, self.after) {
             (Some(before), Some(after)) => {

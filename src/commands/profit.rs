@@ -1,4 +1,4 @@
-//! `sniper profit`: compares what was paid for the bought items with what they would bring today.
+//! `sniper profit`: compares the prices paid for the bought items with their value today.
 //!
 //! Reads the ledger and the stored price tables only: it works beside a running bot, and without a
 //! network.
@@ -62,8 +62,9 @@ struct Sale {
 }
 
 impl Sale {
-    /// The source of `sell_on` and its lowest ask, as in the expected margin; without that setting
-    /// the default reference of the rules. `None` without a source, or without the value of a coin.
+    /// Returns the source of `sell_on` with its lowest ask, as in the expected margin; without that
+    /// setting the default reference of the rules. `None` without a source, or without the value of
+    /// a coin.
     fn of(config: &PricesConfig, book: &PriceBook) -> Option<Self> {
         let index = config.sell_on.unwrap_or(0);
         let (source, table) = (config.sources.get(index)?, book.sources().get(index)?);
@@ -129,7 +130,8 @@ impl Compared {
         self.worth.saturating_sub(self.paid.coins)
     }
 
-    /// Difference as a percentage of what was paid, rounded down; `None` if nothing was paid.
+    /// Returns the difference as a percentage of the paid amount, rounded down; `None` if nothing
+    /// was paid.
     fn percent(self) -> Option<Percent> {
         let paid = i128::from(self.paid.coins.thousandths());
         let change = i128::from(self.difference().thousandths()).saturating_mul(10_000);
@@ -148,7 +150,7 @@ impl Compared {
     }
 }
 
-/// What was bought, and what it is worth.
+/// Totals of the bought items, and their value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Profit {
     sale: Sale,
@@ -170,7 +172,7 @@ struct Profit {
 }
 
 impl Profit {
-    /// `items`: the items of the orders, as far as they are known.
+    /// Sums the orders up. `items` are the items of the orders, as far as they are known.
     fn of<'a>(
         orders: impl Iterator<Item = &'a Intent>,
         items: &HashMap<Sequence, OrderedItem>,
@@ -238,7 +240,7 @@ impl Profit {
         self.bought.plus(self.delivered)
     }
 
-    /// All bought orders, with or without a price today.
+    /// Returns the total of all bought orders, with or without a price today.
     fn all(&self) -> Paid {
         self.compared().paid.plus(self.unpriced).plus(self.unnamed)
     }

@@ -33,7 +33,7 @@ pub enum ProgressCount {
     UpTo(u64, &'static str),
 }
 
-/// Number of what was done so far. Clones share it.
+/// Number of steps done so far. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ProgressCounter(Arc<AtomicU64>);
 
@@ -59,12 +59,13 @@ struct RunningProgress {
 }
 
 impl Progress {
-    /// Shows this text, such as `Replaying`, with what the counter has.
+    /// Shows this text, such as `Replaying`, with the value of the counter.
     pub fn start(text: &str, count: &ProgressCount, counter: ProgressCounter) -> Self {
         Self::start_reading(text, count, move || counter.read())
     }
 
-    /// Same as [`start`](Self::start), with a function that returns what was done so far.
+    /// Does the same as [`start`](Self::start), with a function that returns the number of steps
+    /// done so far.
     pub fn start_reading(
         text: &str,
         count: &ProgressCount,

@@ -65,7 +65,7 @@ Examples:
 
 /// Interval at which the files of the settings are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Line of a reload that changes what the market sends.
+/// Line of a reload that changes the subscriptions of the feed.
 const FILTERS_RENEWED: &str = "[feed] server_filters: the market's filters follow the new whitelist \
                                within seconds, by new connections beside the old ones";
 /// Maximum number of lines in a reply. All are logged.
@@ -121,7 +121,8 @@ impl SettingsSource {
         Ok(loaded)
     }
 
-    /// Stores the data directory of the session for later commands, whose settings may name another.
+    /// Stores the data directory of the session for later commands, whose settings may name
+    /// another.
     ///
     /// # Errors
     ///
@@ -184,7 +185,8 @@ pub struct Reloader {
     /// Returns `None` once the session has ended.
     pub sniper: Box<dyn Fn() -> Option<Sniper> + Send>,
     pub alerts: Option<AlertControl>,
-    /// Renews the filters of the market for a whitelist; see [`Feed::renewal`](crate::ws::Feed::renewal).
+    /// Renews the filters of the market for a whitelist; see
+    /// [`Feed::renewal`](crate::ws::Feed::renewal).
     pub renew_filters: Box<RenewFilters>,
     /// Checks that the market can honor the whitelist.
     pub check_supported: fn(&Config) -> Result<(), AppError>,
@@ -275,7 +277,7 @@ impl RunningReloader {
         drop(pending.reply.try_send(reply));
     }
 
-    /// Reads the settings and applies what can change. Returns a line for each change.
+    /// Reads the settings and applies those that can change. Returns a line for each change.
     fn reload(&mut self, new_entries: bool) -> Result<Vec<String>, ReloadError> {
         let Loaded { config: new, warnings, entry_places, files, .. } =
             self.reloader.source.load().map_err(ReloadError::Settings)?;
@@ -297,7 +299,8 @@ impl RunningReloader {
         if !new_entries && !lost.is_empty() {
             return Err(ReloadError::LostCounts(describe_lost(&lost, &new, &entry_places)));
         }
-        // The thread of the prices also builds the wanted items, so a new whitelist needs a new one.
+        // The thread of the prices also builds the wanted items, so a new whitelist needs a new
+        // one.
         let prices = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
         let alerts = match (&self.reloader.alerts, old.alerts != new.alerts) {
             (Some(control), true) => {
@@ -399,7 +402,7 @@ fn previous_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Optio
     new.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
 }
 
-/// Files of the settings, with the checksums of what was read.
+/// Files of the settings, with the checksums of their content when it was read.
 #[derive(Debug)]
 struct Files {
     read: Vec<(PathBuf, u32)>,
@@ -461,7 +464,7 @@ fn free_name(label: &str, taken: &mut HashSet<String>) -> String {
     name
 }
 
-/// Describes what changes, and what needs a restart.
+/// Describes the changes, and those that need a restart.
 fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     let mut lines = Vec::new();
     if old.whitelist != new.whitelist {
@@ -576,11 +579,11 @@ fn value_changes(old: &Config, new: &Config) -> Vec<String> {
 }
 
 impl LedgerCommands<'_> {
-    /// `sniper reload`: asks each running bot to read its settings again.
+    /// Runs `sniper reload`: asks each running bot to read its settings again.
     ///
     /// # Errors
     ///
-    /// Fails if no bot runs, or one rejects the settings.
+    /// Returns a [`LedgerCommandError`] if no bot runs, or one rejects the settings.
     pub fn reload(&mut self, args: &ReloadArgs) -> Result<(), LedgerCommandError> {
         let request =
             ControlRequest::Reload { by: self.who.to_owned(), new_entries: args.new_entries };

@@ -3,10 +3,10 @@
 //! The same recording and the same rules give the same decisions: each message is parsed,
 //! deduplicated and passed to the [`Engine`], whose clocks show the recording's time. Messages that
 //! arrived in one read are handled together, as in a session: those with wanted listings first.
-//! Recordings without marks of the reads are replayed message by message. Reference prices are those
-//! that were in force when the message arrived, if the recording contains them ([`ReplayPrices`]).
-//! Nothing waits and no order can be sent. A recording does not contain the bot's other inputs:
-//! back-filled listings, the balance at the start, and the dates of responses.
+//! Recordings without marks of the reads are replayed message by message. Reference prices are
+//! those that were in force when the message arrived, if the recording contains them
+//! ([`ReplayPrices`]). Nothing waits and no order can be sent. A recording does not contain the
+//! bot's other inputs: back-filled listings, the balance at the start, and the dates of responses.
 //!
 //! - [`command`]: `sniper replay`. [`input`]: its recording and its prices.
 
@@ -72,7 +72,7 @@ impl ReplayRules {
         Self { whitelist, budget, prices: ReplayPrices::None, max_wait }
     }
 
-    /// The rules of these settings, with other reference prices.
+    /// Returns the rules of these settings, with other reference prices.
     pub fn of(config: &Config, prices: ReplayPrices) -> Self {
         let whitelist = Arc::new(Whitelist::new(config.whitelist.to_vec()));
         Self {
@@ -98,7 +98,7 @@ pub struct ReplayDecision<'t, 'a> {
     pub result: ReplayOutcome,
 }
 
-/// What the engine did with a listing when it arrived.
+/// Decision of the engine when a listing arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayOutcome {
     /// No whitelist entry matches.

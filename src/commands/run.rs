@@ -1,7 +1,7 @@
 //! `sniper run`: its arguments, its first log lines, and the recording of its feed.
 //!
-//! With `--record`, a message is recorded after the orders that it caused were sent. A slow, full or missing disk
-//! ends the recording only.
+//! With `--record`, a message is recorded after the orders that it caused were sent. A slow, full
+//! or missing disk ends the recording only.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -72,7 +72,7 @@ pub struct RunArgs {
     pub duration: Option<Duration>,
 }
 
-/// What ends a trading session besides itself.
+/// Sources of the requests to end a trading session.
 pub type StopSignals = (ReaderGone, SecondSignal);
 
 /// Result of a trading session.
@@ -136,7 +136,7 @@ impl SessionRecording {
         Ok(Self(Some(recording)))
     }
 
-    /// Also records the reference prices by which the session decides.
+    /// Adds the reference prices by which the session decides to the recording.
     pub fn record_prices(&self, sources: &[PriceSource], sniper: &Sniper) {
         if let (Some(recording), false) = (&self.0, sources.is_empty()) {
             let recorder = recording.price_recorder(sources);
@@ -171,8 +171,8 @@ pub fn mode_text(config: &Config) -> &'static str {
     }
 }
 
-/// Logs mode, feed, whitelist and limits at the start of a session. `spent`: what counts against
-/// `total` already.
+/// Logs mode, feed, whitelist and limits at the start of a session. `spent` is the amount that
+/// already counts against `total`.
 pub fn announce<M: Marketplace>(config: &Config, spent: Amount) {
     let generation = match config.feed.generation {
         _ if !config.market.settings().has_feed_key("generation") => "",

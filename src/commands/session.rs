@@ -89,7 +89,7 @@ impl SessionEnd {
         !matches!(self, Self::GaveUp(_) | Self::LedgerRejected(_))
     }
 
-    /// Instruction to quit without waiting for orders in flight.
+    /// Returns the instruction to quit without waiting for orders in flight.
     const fn quit_hint(&self) -> &'static str {
         match self {
             Self::Stopped(ShutdownReason::Interrupt) => "press Ctrl-C again to quit now",
@@ -230,8 +230,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         });
     }
 
-    /// Lets `sniper reload` replace whitelist, limits and prices. Returns a function that requests a
-    /// reload, for SIGHUP.
+    /// Lets `sniper reload` replace whitelist, limits and prices. Returns a function that requests
+    /// a reload, for SIGHUP.
     ///
     /// # Errors
     ///
@@ -349,8 +349,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         }
     }
 
-    /// Ends a session: sends no new orders, waits up to [`GRACE_PERIOD`] for orders in flight, and returns
-    /// the summary.
+    /// Ends a session: sends no new orders, waits up to [`GRACE_PERIOD`] for orders in flight, and
+    /// returns the summary.
     ///
     /// # Cancel safety
     ///
@@ -458,7 +458,8 @@ fn warn_of_dry_pauses(config: &Config, live: &PausedNames) {
     }
 }
 
-/// Pauses what was paused in an earlier run, and starts the thread that keeps later changes.
+/// Pauses the entries and groups that were paused in an earlier run, and starts the thread that
+/// stores later changes.
 fn restore_pauses(
     config: &Config,
     engine: &mut Engine<Arc<OrderClient>>,

@@ -65,7 +65,8 @@ pub enum SharedGroupCommand {
     Release {
         #[arg(value_name = "MEMBER")]
         member: String,
-        /// Amount that the member spent of the total, in the unit of the group; the rest becomes free
+        /// Amount that the member spent of the total, in the unit of the group; the rest becomes
+        /// free
         #[arg(long, value_name = "AMOUNT", value_parser = parse_amount)]
         spent: Option<Amount>,
         /// Number of another limit that the member used, as `shared status --json` names it
@@ -379,7 +380,7 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Returns what needs the user.
+    /// Returns the problems that need the user.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.status.is_restored {
@@ -518,7 +519,7 @@ fn order_json(order: &OrderStatus) -> Value {
     })
 }
 
-/// Reads the group for `doctor`. Returns what was seen, or the problem and its remedy.
+/// Reads the group for `doctor`. Returns a description of it, or the problem and its remedy.
 pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
     let Some(shared) = &config.shared else { return Ok("no [shared] budget".to_owned()) };
     let failed = |error: StoreError| {

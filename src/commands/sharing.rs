@@ -1,9 +1,9 @@
 //! Background thread of a shared budget: it carries the state of the ledger to the database and the
 //! permissions back, and is the only part of a session that waits for the database.
 //!
-//! Each round tells the engine what it may do, reads in the same step what counts, and sends an
-//! exchange if one is due. The engine never waits for it: without a further round, a permission ends by
-//! itself.
+//! Each round gives the engine its permission, reads in the same step the use of the limits, and
+//! sends an exchange if one is due. The engine never waits for it: without a further round, a
+//! permission ends by itself.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -96,8 +96,8 @@ pub(super) struct SharingThread {
 }
 
 impl SharingThread {
-    /// Gives back what is not used, and the role, and ends the thread. Waits at most [`STOP_MAX`] for
-    /// the database. The engine must have stopped ordering.
+    /// Gives the unused slice and the role back, and ends the thread. Waits at most [`STOP_MAX`]
+    /// for the database. The engine must have stopped ordering.
     ///
     /// # Cancel safety
     ///
@@ -119,12 +119,13 @@ impl SharingThread {
 /// Parts of a session whose budget is shared.
 pub(super) type SharingParts = (SharingThread, mpsc::Receiver<SharedUpdate>);
 
-/// Shares the budget of a live session with other bots, if the settings say so. `group` replaces the
-/// database of the settings.
+/// Shares the budget of a live session with other bots, if the settings say so. `group` replaces
+/// the database of the settings.
 ///
 /// # Errors
 ///
-/// Returns [`AppError::Start`] if the whitelist has too many names, or the thread cannot be started.
+/// Returns [`AppError::Start`] if the whitelist has too many names, or the thread cannot be
+/// started.
 pub(super) fn share<M: Marketplace>(
     config: &Config,
     engine: &mut Engine<Arc<OrderClient>>,
@@ -222,7 +223,7 @@ struct SharingTask {
     /// Hash of the account, once it is known.
     account: String,
     usage: Option<SharedUsage>,
-    /// Orders that are not in the database as they are.
+    /// Orders whose current state is not in the database.
     unreported: BTreeMap<u32, ReportedOrder>,
     takeover: Option<Takeover>,
     role: Option<Role>,
@@ -250,7 +251,7 @@ struct Contact {
     is_reported: bool,
 }
 
-/// Waits until the session stops, also after it has.
+/// Request to stop, which stays readable after it was received.
 struct Stop {
     requested: oneshot::Receiver<()>,
     is_requested: bool,
@@ -403,7 +404,7 @@ impl SharingTask {
         }
     }
 
-    /// Describes what the active bot before this one may have spent.
+    /// Describes the amount that the active bot before this one may have spent.
     fn spent_before(&self, member: &Member, orders: &[(MemberName, ReportedOrder)]) -> String {
         let peer = member.peers().find(|peer| Some(&peer.name) == self.before.as_ref());
         let Some(peer) = peer else { return "No other bot was active before.".to_owned() };
@@ -465,7 +466,8 @@ impl SharingTask {
         self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { text });
     }
 
-    /// Tells the engine what it may do, and reads what counts. Returns `None` if the engine is gone.
+    /// Gives the engine its permission, and reads the use of the limits. Returns `None` if the
+    /// engine is gone.
     async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
         let mut allowance =
             convert::allowance(&self.settings.config, permission, self.usage.as_ref());
@@ -542,7 +544,8 @@ impl SharingTask {
         Some(Box::new(move |id| split::owner(id, &accounts) == Some(own.as_str())))
     }
 
-    /// Maximum time of an exchange: an active bot must be able to try again within its term.
+    /// Returns the maximum time of an exchange: an active bot must be able to try again within its
+    /// term.
     fn exchange_max(&self) -> Duration {
         match self.settings.config.standby {
             Some(_) => (self.term * 2 / 5).clamp(Duration::from_secs(1), EXCHANGE_MAX),
@@ -865,7 +868,8 @@ mod tests {
             }
         }
 
-        /// Serves the thread until this state, and returns the titles of the alerts since the last call.
+        /// Serves the thread until this state, and returns the titles of the alerts since the last
+        /// call.
         fn until_state(&mut self, state: &str) -> Vec<String> {
             self.until(|_bot, status| status.state == state);
             self.alerts.try_iter().map(|alert| alert.event.title()).collect()

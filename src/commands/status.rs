@@ -1,5 +1,5 @@
-//! `sniper status`: state of everything that uses one `SNIPER_DATA`: a live bot, a dry run next to it, and the
-//! stored ledger while no live bot runs.
+//! `sniper status`: state of everything that uses one `SNIPER_DATA`: a live bot, a dry run next to
+//! it, and the stored ledger while no live bot runs.
 
 use std::{
     fmt,
@@ -54,7 +54,7 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J\u{1b}[3J";
 /// Arguments of `status`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct StatusArgs {
-    /// Print the status again and again, each two seconds or at another interval, until Ctrl-C
+    /// Print the status again and again, every two seconds or at another interval, until Ctrl-C
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = WATCH_EVERY, value_parser = parse_duration)]
     pub watch: Option<Duration>,
 }
@@ -96,7 +96,7 @@ impl Standing {
     ///
     /// # Errors
     ///
-    /// A [`LedgerCommandError`] if a bot or the ledger cannot be queried.
+    /// Returns a [`LedgerCommandError`] if a bot or the ledger cannot be queried.
     pub fn of(
         folder: &Path,
         state: Option<&Path>,
@@ -150,7 +150,7 @@ impl Standing {
     ///
     /// # Errors
     ///
-    /// A [`serde_json::Error`], which plain values do not cause.
+    /// Returns a [`serde_json::Error`], which plain values do not cause.
     pub fn to_json(&self) -> Result<Value, serde_json::Error> {
         let (first, second) = self.parts();
         let Some(first) = first else {
@@ -205,7 +205,7 @@ impl Termination for StandingProblems {
 ///
 /// # Errors
 ///
-/// A [`LedgerCommandError`] if the bot does not carry out the request.
+/// Returns a [`LedgerCommandError`] if the bot does not carry out the request.
 pub(super) fn request_status(
     address: &ControlAddress,
     request: &ControlRequest,

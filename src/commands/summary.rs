@@ -107,7 +107,7 @@ impl SimulatedMarketCounts {
 /// Results of a session.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// `dry`, `live` or `demo`.
+    /// `dry`, `live`, `demo` or `practice`.
     pub mode: &'static str,
     pub duration: Duration,
     pub feed: FeedCounts,
@@ -128,7 +128,7 @@ pub struct Summary {
     pub ended: String,
     /// `true` if the session ended because the feed reached its retry limit.
     pub is_given_up: bool,
-    /// Counters of the simulator, in a demo.
+    /// Counters of the simulator, in a demo or a rehearsal.
     pub market: Option<SimulatedMarketCounts>,
     /// Formats a time for the user.
     pub format_time: fn(UnixMs) -> String,

@@ -1,6 +1,7 @@
 //! `sniper whitelist`: imports entries from a file of another tool, and exports the whitelist.
 //!
 //! - [`edit`]: `sniper whitelist add` and `remove`.
+//! - [`entries`]: `sniper whitelist list`, `pause` and `enable`.
 //! - [`suggest`]: `sniper whitelist suggest`.
 
 pub mod edit;
@@ -87,7 +88,8 @@ pub enum WhitelistCommand {
     },
     /// Show each entry and group with what it has bought and may still buy
     List,
-    /// Stop buying by an entry or a group, now or in the next run; it matches nothing until it is enabled
+    /// Stop buying by an entry or a group, now or in the next run; it matches nothing until it is
+    /// enabled
     Pause {
         #[command(flatten)]
         what: PausedArgs,
@@ -106,7 +108,8 @@ pub enum WhitelistCommand {
 ///
 /// # Errors
 ///
-/// Returns an [`AppError`] if the settings or the file are invalid, or the result cannot be printed.
+/// Returns an [`AppError`] if the settings or the file are invalid, or the result cannot be
+/// printed.
 pub fn run(
     context: CommandContext<'_>,
     args: &WhitelistArgs,
@@ -193,7 +196,8 @@ impl Import<'_> {
         parse_entry(&format_entries(std::slice::from_ref(entry)), decimals)
     }
 
-    /// Returns the problems and the new warnings of the settings with the whitelist after the import.
+    /// Returns the problems and the new warnings of the settings with the whitelist after the
+    /// import.
     fn check(
         self,
         text: &str,

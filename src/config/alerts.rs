@@ -204,7 +204,7 @@ impl SecretUrl {
         !path.trim_matches('/').is_empty() && !path.contains('?')
     }
 
-    /// Scheme and host.
+    /// Returns scheme and host.
     pub fn origin(&self) -> String {
         self.0.origin()
     }

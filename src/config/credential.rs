@@ -117,7 +117,7 @@ impl Credential {
         Ok(Self { value: Secret::new(key), kind: CredentialKind::Key })
     }
 
-    /// Value of the `Cookie` header, or the key, to be used for requests only.
+    /// Returns the value of the `Cookie` header, or the key, to be used for requests only.
     pub const fn value(&self) -> &Secret {
         &self.value
     }

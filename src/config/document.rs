@@ -91,7 +91,7 @@ pub(super) enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// Name of the kind for messages.
+    /// Returns the name of the kind for messages.
     pub(super) const fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "text",

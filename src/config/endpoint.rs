@@ -95,7 +95,7 @@ impl Endpoint {
         is_loopback(&self.host)
     }
 
-    /// Host name or IP address, without the brackets of an IPv6 address.
+    /// Returns the host name or IP address, without the brackets of an IPv6 address.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -104,12 +104,12 @@ impl Endpoint {
         self.port
     }
 
-    /// Path and query, beginning with `/`.
+    /// Returns path and query, beginning with `/`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Scheme and host, without a path.
+    /// Returns scheme and host, without a path.
     pub fn origin(&self) -> String {
         let scheme = match (self.scheme, self.tls) {
             (Scheme::WebSocket, true) => "wss",
@@ -120,7 +120,7 @@ impl Endpoint {
         format!("{scheme}://{}", self.authority())
     }
 
-    /// Value of the `Host` header: the port is omitted if it is the default of the scheme.
+    /// Returns the value of the `Host` header: without the port if it is the default of the scheme.
     pub fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

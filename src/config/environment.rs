@@ -148,8 +148,8 @@ impl Variables<'_> {
         }
     }
 
-    /// Reports variables that are set twice in `.env`, and warns about unknown variables whose names
-    /// begin like those of this program.
+    /// Reports variables that are set twice in `.env`, and warns about unknown variables whose
+    /// names begin like those of this program.
     pub(super) fn check_names(&self, diagnostics: &mut Diagnostics) {
         for (index, variable) in self.dotenv.iter().enumerate() {
             let place = SourceLocation::Line { file: self.file.clone(), line: variable.line };
@@ -179,7 +179,7 @@ impl Variables<'_> {
     }
 }
 
-/// Values of the variables that no market has, after validation.
+/// Values of the variables that belong to no market, after validation.
 #[derive(Clone, Debug)]
 pub(super) struct Environment {
     pub(super) config_file: Option<Setting>,
@@ -217,7 +217,7 @@ impl Environment {
     }
 }
 
-/// Reads and validates the variables that no market has, and the names of all.
+/// Reads and validates the variables that belong to no market, and checks the names of all.
 pub(super) fn read(variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Environment {
     variables.check_names(diagnostics);
     variables.check_quotes(diagnostics);

@@ -20,7 +20,7 @@ pub struct FirstSecrets {
     pub credential: Option<Credential>,
     /// Steam account that receives the items, where the market's orders name it.
     pub trade_url: Option<TradeUrl>,
-    /// Number of the account, where the ledger knows it by that.
+    /// Number of the account, on a market where the ledger identifies the account by it.
     pub account_id: Option<String>,
 }
 
@@ -29,7 +29,7 @@ impl FirstSecrets {
         Self { market, credential: None, trade_url: None, account_id: None }
     }
 
-    /// Returns the content of `.env`. What is absent has its place.
+    /// Returns the content of `.env`. A missing secret has a line without a value.
     pub fn environment_file(&self) -> String {
         let settings = self.market.settings();
         let mut text = format!(
@@ -95,7 +95,7 @@ pub fn pasted_credential(market: Market, text: &str) -> Result<Credential, Crede
 ///
 /// # Errors
 ///
-/// Returns what is wrong with it.
+/// Returns a description of the problem.
 pub fn account_id(text: &str) -> Result<String, &'static str> {
     parse_account_id(text)
         .ok_or("is not the number of an account; copy the digits from your profile page")

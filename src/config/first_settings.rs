@@ -1,5 +1,5 @@
-//! Settings of a new user: the questions of `sniper init`, checks of the answers, and the two files.
-//! Pure.
+//! Settings of a new user: the questions of `sniper init`, checks of the answers, and the two
+//! files. Pure.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ impl Question {
         Self::Name,
     ];
 
-    /// Option of the command line with its answer.
+    /// Returns the option of the command line with its answer.
     pub const fn flag(self) -> &'static str {
         match self {
             Self::Total => "--total",
@@ -62,7 +62,7 @@ impl Question {
         }
     }
 
-    /// Text that asks for it, on a market whose unit is a coin.
+    /// Returns the text that asks for it, on a market whose unit is a coin.
     const fn prompt(self) -> &'static str {
         match self {
             Self::Total => "Budget: coins to spend in all, such as 200",
@@ -89,7 +89,7 @@ impl Question {
     }
 }
 
-/// What is to be done about an unanswered question.
+/// Treatment of an unanswered question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unanswered {
     /// The setting has no effect here.
@@ -109,12 +109,13 @@ pub struct FirstSettings {
 }
 
 impl FirstSettings {
-    /// `decimals` returns the number of decimals of a market's amounts.
+    /// Creates settings without answers. `decimals` returns the number of decimals of a market's
+    /// amounts.
     pub const fn new(market: Market, decimals: fn(Market) -> Decimals) -> Self {
         Self { market, decimals, answers: BTreeMap::new() }
     }
 
-    /// Text that asks for a setting.
+    /// Returns the text that asks for a setting.
     pub fn prompt(&self, question: Question) -> String {
         let unit = self.market.settings().unit;
         match question {
@@ -123,7 +124,7 @@ impl FirstSettings {
         }
     }
 
-    /// Returns what happens without an answer, or `None` if there is one.
+    /// Returns the treatment of the question, or `None` if it has an answer.
     pub fn unanswered(&self, question: Question) -> Option<Unanswered> {
         if self.answers.contains_key(&question) {
             return None;
@@ -149,7 +150,7 @@ impl FirstSettings {
     ///
     /// # Errors
     ///
-    /// Returns what is wrong with it and what to write instead, as `sniper check` does.
+    /// Returns the problem and its remedy as one text, as `sniper check` does.
     pub fn answer(&mut self, question: Question, text: &str) -> Result<(), String> {
         let text = text.trim();
         if question.is_number() {

@@ -48,8 +48,8 @@ pub(super) fn setting_places(
     members.iter().flat_map(in_member).collect()
 }
 
-/// Returns the settings that have one value each, and the names in the lists of groups, price sources
-/// and channels.
+/// Returns the settings that have one value each, and the names in the lists of groups, price
+/// sources and channels.
 pub fn values(config: &Config) -> Vec<SettingValue> {
     let groups: BTreeSet<&str> =
         config.whitelist.iter().filter_map(WhitelistEntry::group_name).collect();

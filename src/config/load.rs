@@ -98,8 +98,8 @@ impl Config {
         Self::load_with(sources, SettingsText::File)
     }
 
-    /// Same as [`load`](Self::load) with this text as the content of the settings file, to check an
-    /// edit before it is written.
+    /// Does the same as [`load`](Self::load) with this text as the content of the settings file, to
+    /// check an edit before it is written.
     ///
     /// # Errors
     ///
@@ -108,8 +108,8 @@ impl Config {
         Self::load_with(sources, SettingsText::Edited(text))
     }
 
-    /// Same as [`load`](Self::load) with this whitelist instead of the file that the settings name, to
-    /// check an import before it is written.
+    /// Does the same as [`load`](Self::load) with this whitelist instead of the file that the
+    /// settings name, to check an import before it is written.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl Config {
         Self::load_with(sources, SettingsText::Whitelist(whitelist))
     }
 
-    /// Same as [`load`](Self::load) for a rehearsal: `.env` is not read, and neither alerts nor keys
-    /// are set. The lookup has the variables of the simulated market.
+    /// Does the same as [`load`](Self::load) for a rehearsal: `.env` is not read, and neither
+    /// alerts nor keys are set. The lookup has the variables of the simulated market.
     ///
     /// # Errors
     ///
@@ -199,8 +199,8 @@ impl Config {
     }
 }
 
-/// Checks what concerns several settings, and the variables that this run requires. A rehearsal requires
-/// none.
+/// Checks conditions that concern several settings, and that the variables that this run requires
+/// are set. A rehearsal requires none.
 fn check(
     policy: &mut TomlSettings,
     (of_market, is_dotenv_valid): (&MarketEnvironment, bool),
@@ -243,7 +243,8 @@ pub struct WhitelistText<'t> {
     pub is_whole: bool,
 }
 
-/// Returns the market of a settings file whose other content may be invalid; `None` without the file.
+/// Returns the market of a settings file whose other content may be invalid; `None` without the
+/// file.
 pub fn market_of_file(path: &Path) -> Option<Market> {
     match read_text(path, CONFIG_FILE, &mut Diagnostics::default()) {
         FileRead::Text(text) => Some(settings::market_in(&text)),
@@ -324,8 +325,8 @@ fn config_file_name(
     }
 }
 
-/// Warns about a CPU that this process may not use. No error, because the bot also works without it,
-/// and the other commands, such as `halt`, may have fewer CPUs than the bot.
+/// Warns about a CPU that this process may not use. No error, because the bot also works without
+/// it, and the other commands, such as `halt`, may have fewer CPUs than the bot.
 fn check_pin_cpu(policy: &TomlSettings, diagnostics: &mut Diagnostics) {
     if let (Some(cpu), Some(place)) = (policy.speed.pin_cpu, &policy.pin_cpu_at)
         && !affinity::is_available(cpu)
@@ -351,8 +352,8 @@ fn credential_source(sources: &Sources<'_>, market: Market) -> CredentialSource 
 }
 
 impl CredentialSource {
-    /// Reads `.env` again, to pick up a credential that the user has replaced. Blocks. Returns `None`
-    /// if it is missing or invalid.
+    /// Reads `.env` again, to pick up a credential that the user has replaced. Blocks. Returns
+    /// `None` if it is missing or invalid.
     pub fn read(&self) -> Option<Credential> {
         // Problems are not reported here: the start has reported them, or the next one will.
         let dotenv = read_dotenv(&self.directory, &mut Diagnostics::default());
@@ -495,8 +496,8 @@ fn read_whitelist(
     }
 }
 
-/// Parses the first entry of a JSON whitelist, without the sources and the group that it names. Returns
-/// `None` if there is none, or a problem.
+/// Parses the first entry of a JSON whitelist, without the sources and the group that it names.
+/// Returns `None` if there is none, or a problem.
 pub fn parse_entry(text: &str, decimals: Decimals) -> Option<WhitelistEntry> {
     let mut diagnostics = Diagnostics::default();
     let document = ConfigDocument::new("whitelist", text, decimals);

@@ -1,5 +1,5 @@
-//! The markets, with what the configuration needs to know about each: names, addresses, environment
-//! variables. What a market can do is `Capabilities` of `markets`.
+//! The markets, with the facts that the configuration needs about each: names, addresses,
+//! environment variables. The features of a market are in `Capabilities` of `markets`.
 
 /// The marketplace to trade on: the setting `market`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub enum Market {
     Waxpeer,
 }
 
-/// What the configuration knows about a market.
+/// Facts about a market that the configuration needs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MarketSettings {
     /// Name in `sniper.toml`, on the command line, and of its data directory.
@@ -148,7 +148,7 @@ impl MarketSettings {
 }
 
 impl CredentialVariables {
-    /// Variable to advise.
+    /// Returns the variable that messages advise to set.
     pub const fn main(self) -> &'static str {
         match self {
             Self::Cookie { session, .. } => session,
@@ -168,17 +168,17 @@ impl Market {
         }
     }
 
-    /// Name in `sniper.toml` and on the command line.
+    /// Returns the name in `sniper.toml` and on the command line.
     pub const fn name(self) -> &'static str {
         self.settings().name
     }
 
-    /// Name for display.
+    /// Returns the name for display.
     pub const fn title(self) -> &'static str {
         self.settings().title
     }
 
-    /// Environment variable with the address of its feed.
+    /// Returns the environment variable with the address of its feed.
     pub const fn feed_variable(self) -> &'static str {
         self.settings().feed.name
     }

@@ -45,8 +45,8 @@ use crate::domain::{money::Amount, whitelist_entry::WhitelistEntry};
 /// Maximum number of parallel feed connections.
 pub const CONNECTIONS_MAX: usize = 4;
 
-/// Number of parallel feed connections for the setting `"auto"`: the second one covers a loss of the
-/// first without a gap, and shows if the first is slow.
+/// Number of parallel feed connections for the setting `"auto"`: the second one covers a loss of
+/// the first without a gap, and shows if the first is slow.
 pub const CONNECTIONS_AUTO: usize = 2;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub struct Budget {
     pub max_in_flight: u32,
 }
 
-/// Settings of the orders that are no limits.
+/// Settings of orders other than limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrdersConfig {
     /// Maximum time that a listing waits while it cannot be ordered for a moment.

@@ -36,7 +36,8 @@ pub struct PricesConfig {
     pub sell_on: Option<usize>,
     /// `true` on a market with coins, where prices in dollars have no value without `coin_usd`.
     pub is_in_coins: bool,
-    /// Downloads nothing: only files and stored tables are used. No setting sets it; a rehearsal does.
+    /// Downloads nothing: only files and stored tables are used. No setting sets it; a rehearsal
+    /// does.
     pub is_offline: bool,
 }
 
@@ -149,7 +150,7 @@ impl PricesConfig {
 }
 
 impl PriceSource {
-    /// Unit of a local file's numbers.
+    /// Returns the unit of a local file's numbers.
     pub const fn unit(&self) -> PriceUnit {
         match self.currency {
             SourceCurrency::UsdCents => PriceUnit::Cents,
@@ -169,7 +170,7 @@ impl SourceCurrency {
         }
     }
 
-    /// Word of the setting `unit`.
+    /// Returns the word of the setting `unit`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Usd => "usd",

@@ -158,7 +158,7 @@ impl ConfigErrors {
         &self.0.problems
     }
 
-    /// Number of errors beyond the listed ones.
+    /// Returns the number of errors beyond the listed ones.
     pub const fn suppressed(&self) -> usize {
         self.0.problems_suppressed
     }

@@ -136,8 +136,8 @@ impl DatabaseUrl {
     ///
     /// # Errors
     ///
-    /// Returns a [`DatabaseUrlError`] if the address is invalid, or would be used without TLS over a
-    /// network.
+    /// Returns a [`DatabaseUrlError`] if the address is invalid, or would be used without TLS over
+    /// a network.
     pub fn parse(text: &str) -> Result<Self, DatabaseUrlError> {
         let text = text.trim();
         secret::register_query(text);

@@ -1,7 +1,7 @@
 //! Trade URL of the Steam account that receives the bought items.
 //!
-//! The token lets its holder send trade offers to the account: errors and `Debug` contain no part of
-//! the address, and the token is masked in all output.
+//! The token lets its holder send trade offers to the account: errors and `Debug` contain no part
+//! of the address, and the token is masked in all output.
 
 use std::fmt;
 
@@ -75,7 +75,7 @@ impl TradeUrl {
         format!("{PAGE}partner={}&token={}", self.partner, self.token.reveal())
     }
 
-    /// Account number of the recipient, in decimal digits.
+    /// Returns the account number of the recipient, in decimal digits.
     pub fn partner(&self) -> &str {
         &self.partner
     }

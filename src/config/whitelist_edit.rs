@@ -284,12 +284,12 @@ fn raw(text: &RawString) -> String {
     text.as_str().unwrap_or_default().to_owned()
 }
 
-/// Text before the header of a table.
+/// Returns the text before the header of a table.
 fn prefix(decor: &Decor) -> String {
     decor.prefix().map(raw).unwrap_or_default()
 }
 
-/// Same as [`prefix`], with at least a blank line.
+/// Returns the same as [`prefix`], with at least a blank line.
 fn prefix_or_blank(decor: &Decor) -> String {
     let own = prefix(decor);
     if own.starts_with('\n') { own } else { format!("\n{own}") }

@@ -1,8 +1,9 @@
 //! Which requests are answered: `Host`, `Origin` and `Sec-Fetch-Site`. Pure.
 //!
 //! A page of another site can send requests to this machine. After DNS rebinding it is even of the
-//! same origin, but its `Host` still names the other site. A browser states in `Sec-Fetch-Site` from
-//! where a request comes; one that does not is compared by its `Origin`. A program sends neither.
+//! same origin, but its `Host` still names the other site. A browser states in `Sec-Fetch-Site`
+//! from where a request comes; one that does not is compared by its `Origin`. A program sends
+//! neither.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -26,8 +27,8 @@ pub struct HostRules {
 }
 
 impl HostRules {
-    /// Accepts the names of the loopback addresses with the port of `listen`, the address itself, and
-    /// `more`.
+    /// Accepts the names of the loopback addresses with the port of `listen`, the address itself,
+    /// and `more`.
     pub fn new(listen: SocketAddr, more: &[String]) -> Self {
         let port = listen.port();
         let mut names: Vec<String> = ["127.0.0.1", "[::1]", "localhost"].map(str::to_owned).into();

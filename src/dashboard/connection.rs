@@ -23,7 +23,7 @@ use tokio::{
 /// Maximum number of open connections. Further ones wait to be accepted.
 pub(super) const CONNECTIONS_MAX: usize = 32;
 
-/// Size of the send buffer of a connection, in bytes: what a client that does not read can occupy.
+/// Size of the send buffer of a connection, in bytes: a client that does not read can occupy it.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Pause after a failed `accept`, such as with too many open files.

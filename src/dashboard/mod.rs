@@ -12,8 +12,8 @@
 //!
 //! 1. No request can raise a limit.
 //! 2. A change needs the token, an own origin, and an id that was not used before.
-//! 3. The number of connections, of streams and of remembered ids is bounded, and a client that does
-//!    not read is disconnected.
+//! 3. The number of connections, of streams and of remembered ids is bounded, and a client that
+//!    does not read is disconnected.
 
 pub mod access;
 mod connection;
@@ -71,7 +71,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// Interval of the values of the listings a second.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the dashboard shows and controls.
+/// Data that the dashboard shows, and the handles by which it controls the bot.
 #[derive(Debug)]
 pub struct DashboardSource {
     pub facts: PageFacts,

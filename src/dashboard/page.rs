@@ -35,7 +35,7 @@ use crate::{
 /// Width and height of the drawings, in their own units.
 const DRAWING: (u64, u64) = (240, 40);
 
-/// What the page shows of the settings.
+/// Settings that the page shows.
 #[derive(Clone, Debug, Default)]
 pub struct PageFacts {
     /// Name of the market for display.
@@ -50,7 +50,7 @@ pub(super) type Section = (&'static str, String);
 /// Sections in the order of the page.
 const SECTIONS: [&str; 7] = ["state", "money", "orders", "matches", "feed", "latency", "entries"];
 
-/// What a visitor may do.
+/// Permissions of a visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Visitor {
     /// May use the controls.

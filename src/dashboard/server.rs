@@ -253,7 +253,7 @@ async fn show_metrics(State(app): Shared) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-/// Says whether the process works: its trading thread answers.
+/// Reports whether the process works: whether its trading thread answers.
 async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
     match app.rendered().await.view {
         Some(_) => (StatusCode::OK, "ok\n"),
@@ -261,7 +261,7 @@ async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
     }
 }
 
-/// Says whether the bot can order at this moment.
+/// Reports whether the bot can order at this moment.
 async fn readyz(State(app): Shared) -> (StatusCode, String) {
     let view = app.rendered().await.view;
     let ready = match &view {
@@ -288,7 +288,7 @@ async fn login(State(app): Shared, headers: HeaderMap, client: Client) -> Respon
 /// Client of a request.
 type Client = ConnectInfo<ClientAddress>;
 
-/// A request that changes something: who sent it, and its id.
+/// A request that changes something: its sender and its id.
 struct Change {
     by: String,
     key: String,
@@ -313,7 +313,7 @@ impl Change {
     }
 }
 
-/// Route of a change without further arguments.
+/// Returns the route of a change without further arguments.
 fn change(request: fn(String) -> ControlRequest) -> MethodRouter<Arc<App>> {
     post(
         move |State(app): Shared,
@@ -325,7 +325,7 @@ fn change(request: fn(String) -> ControlRequest) -> MethodRouter<Arc<App>> {
     )
 }
 
-/// Route of a change of the entries or the group with the name in the path.
+/// Returns the route of a change of the entries or the group with the name in the path.
 fn change_named(request: fn(String, String) -> ControlRequest) -> MethodRouter<Arc<App>> {
     post(
         move |State(app): Shared,
@@ -382,7 +382,7 @@ async fn apply(
 /// One stream of changes.
 struct Stream {
     app: Arc<App>,
-    /// What the page shows.
+    /// Data of the page.
     sent: Vec<Section>,
     last_message: Instant,
     is_first: bool,

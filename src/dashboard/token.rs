@@ -1,8 +1,8 @@
 //! Token of the controls, the cookie of a browser, and the one-time code that becomes a cookie.
 //!
-//! The token is a file that only its owner may read. `sniper dashboard` writes a one-time code beside
-//! it; who opens the printed address with the code gets a cookie. A cookie is signed with the token,
-//! so that it survives a restart of the bot and ends with the token.
+//! The token is a file that only its owner may read. `sniper dashboard` writes a one-time code
+//! beside it; who opens the printed address with the code gets a cookie. A cookie is signed with
+//! the token, so that it survives a restart of the bot and ends with the token.
 
 use std::{
     fs::{self, File, Permissions},
@@ -46,7 +46,7 @@ pub const CODE_LIFETIME: Duration = Duration::from_secs(300);
 /// Time for which a cookie is valid.
 pub const COOKIE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
-/// What a request has shown.
+/// Credential that a request contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A browser with a valid cookie.

@@ -30,7 +30,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// `text` begins behind the opening bracket of the array.
+    /// Creates the iterator. `text` begins behind the opening bracket of the array.
     pub fn new(text: &'a [u8]) -> Self {
         let mut elements = Self {
             text,
@@ -52,7 +52,7 @@ impl<'a> Elements<'a> {
         self.offset
     }
 
-    /// Returns what follows the closing bracket, once the iterator has reached it.
+    /// Returns the text behind the closing bracket, once the iterator has reached it.
     pub fn rest(&self) -> Option<&'a [u8]> {
         self.text.get(self.end?.saturating_add(1)..)
     }

@@ -43,8 +43,8 @@ impl LogFilter {
     ///
     /// # Errors
     ///
-    /// Returns [`LogError::Filter`] if the filter is invalid, [`LogError::Misspelled`] for a misspelled
-    /// level, [`LogError::Quoted`] if it is in quotes.
+    /// Returns [`LogError::Filter`] if the filter is invalid, [`LogError::Misspelled`] for a
+    /// misspelled level, [`LogError::Quoted`] if it is in quotes.
     pub fn parse(text: Option<&str>) -> Result<Self, LogError> {
         let text = text.unwrap_or("info");
         if is_quoted(text) {

@@ -60,8 +60,8 @@ impl OutputStream {
         }
     }
 
-    /// Returns `true` if text may contain colors: on a terminal without `NO_COLOR`, unless `--color`
-    /// decides it.
+    /// Returns `true` if text may contain colors: on a terminal without `NO_COLOR`, unless
+    /// `--color` decides it.
     pub fn has_colors(self) -> bool {
         let choice = match self {
             Self::Stdout => AutoStream::choice(&io::stdout()),

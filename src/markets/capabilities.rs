@@ -35,7 +35,8 @@ pub struct Capabilities {
     pub environment: EnvironmentNames,
     /// Rate of the reads over HTTP.
     pub reads: ReadRate,
-    /// Time after which the list of open listings surely contains a listing; `None` if it is current.
+    /// Time after which the list of open listings surely contains a listing; `None` if it is
+    /// current.
     pub listings_lag: Option<Duration>,
 }
 

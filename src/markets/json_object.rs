@@ -7,7 +7,7 @@
 //! 1. Values are kept as their text, so no amount passes through a floating-point number.
 //! 2. An object with a repeated key is unreadable.
 //! 3. A value of another type than requested is `None`; it does not make its object unreadable.
-//! 4. The text's nesting determines no recursion.
+//! 4. Nesting in the text never causes recursion.
 
 use std::{collections::BTreeMap, fmt};
 

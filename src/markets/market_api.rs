@@ -1,7 +1,7 @@
 //! The part of a marketplace that is reached over HTTP: orders and the account.
 //!
-//! An implementation makes no connection and reads no clock. It builds requests and reads responses,
-//! which `execution` and `account` send and receive within the rate limits.
+//! An implementation makes no connection and reads no clock. It builds requests and reads
+//! responses, which `execution` and `account` send and receive within the rate limits.
 
 use std::{fmt, time::Duration};
 
@@ -103,8 +103,8 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
 
     fn order_template(&self) -> OrderTemplate;
 
-    /// Returns what a response says about the money of an order, and whether it is certain that the
-    /// response belongs to the order.
+    /// Returns the effect of a response on the money of an order, and whether it is certain that
+    /// the response belongs to the order.
     ///
     /// If in doubt, the outcome is unknown and counts as spent.
     fn order_outcome(&self, order: &OrderFields, response: &HttpResponse)
@@ -122,8 +122,8 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns a [`AccountQueryError`] if the market does not offer the read, or the id of the account
-    /// cannot be inserted.
+    /// Returns a [`AccountQueryError`] if the market does not offer the read, or the id of the
+    /// account cannot be inserted.
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError>;
 
     /// Reads the response to [`AccountQuery::User`].
@@ -148,8 +148,8 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns a [`ReadError`] if the response has no list.
     fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError>;
 
-    /// Reads the response to [`AccountQuery::Order`]. Returns `None` if the market does not know the
-    /// own id, which is no evidence within
+    /// Reads the response to [`AccountQuery::Order`]. Returns `None` if the market does not know
+    /// the own id, which is no evidence within
     /// [`visible_within`](super::OwnOrderIdSupport::visible_within).
     ///
     /// A market without own order ids has no such response.
@@ -165,8 +165,8 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
         Err(ReadError::Shape)
     }
 
-    /// Returns the request that checks the recipient of the items; `None` without a recipient, or if
-    /// the market offers no check.
+    /// Returns the request that checks the recipient of the items; `None` without a recipient, or
+    /// if the market offers no check.
     fn recipient_check(&self) -> Option<HttpRequest> {
         None
     }

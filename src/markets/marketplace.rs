@@ -1,4 +1,4 @@
-//! The trait of a marketplace: everything that the rest of the program needs to know about one.
+//! The trait of a marketplace: everything that the rest of the program needs of one.
 //!
 //! An implementation makes no connection and reads no clock. It builds requests and reads messages
 //! and responses, which `ws`, `account` and `execution` send and receive within the rate limits.
@@ -69,9 +69,9 @@ pub enum MarketEvent<'a> {
 pub enum Scan {
     /// The message must be read in its turn.
     ReadNow,
-    /// The message contains nothing but events of listings. New listings of wanted items were passed
-    /// to the sink, and there is no other event of a wanted item, so the message can be read after
-    /// other messages that arrived with it.
+    /// The message contains only events of listings. New listings of wanted items were
+    /// passed to the sink, and there is no other event of a wanted item, so the message can be read
+    /// after other messages that arrived with it.
     CanWait,
     /// The message is one event about a listing that no entry names, at any price. It is counted
     /// and need not be read.
@@ -110,8 +110,8 @@ pub trait Marketplace: MarketApi {
     /// Events of one payload.
     type Events<'a>: IntoIterator<Item = MarketEvent<'a>>;
 
-    /// `true` if [`scan`](Self::scan) returns [`Scan::Unnamed`]. Messages that arrive alone are then
-    /// scanned, too.
+    /// `true` if [`scan`](Self::scan) returns [`Scan::Unnamed`]. Messages that arrive alone are
+    /// then scanned, too.
     const COUNTS_UNNAMED: bool = false;
 
     /// Returns the request for the token of the next connection; `None` if the feed needs none. It
@@ -146,8 +146,8 @@ pub trait Marketplace: MarketApi {
         input: &mut DecodeInput<'a, Self>,
     ) -> Result<Decoded<Self::Events<'a>>, DecodeError<Self>>;
 
-    /// Searches a message for new listings of wanted items, without reading the others. `payload` is the
-    /// rest of the message from the payload of its event on; the event is one of a live
+    /// Searches a message for new listings of wanted items, without reading the others. `payload`
+    /// is the rest of the message from the payload of its event on; the event is one of a live
     /// subscription.
     ///
     /// May return [`Scan::ReadNow`] for any message, and does so by default.

@@ -1,8 +1,8 @@
 //! Order request of a marketplace, with slots for what differs between orders. Pure.
 //!
-//! What is inserted needs no further escaping: [`Part`]s of the path are percent-encoded, and the
-//! values of slots in a body or a header contain neither quotes nor control characters by their types.
-//! The marketplace gives only the template; `execution::request` compiles it.
+//! The inserted values need no further escaping: [`Part`]s of the path are percent-encoded, and the
+//! values of slots in a body or a header contain neither quotes nor control characters by their
+//! types. The marketplace gives only the template; `execution::request` compiles it.
 
 use std::{borrow::Cow, fmt};
 

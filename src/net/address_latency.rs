@@ -31,7 +31,7 @@ pub const MEASURE_MAX: Duration = Duration::from_secs(60);
 /// Minimum time by which an address must be faster than another one, beside a fifth: less is noise.
 pub const FASTER_BY_MIN: Duration = Duration::from_millis(1);
 
-/// What is measured, for every address of its host.
+/// Server to measure, at every address of its host.
 #[derive(Clone, Copy, Debug)]
 pub struct LatencyTarget<'a> {
     pub endpoint: &'a Endpoint,

@@ -23,9 +23,9 @@ pub struct BusyPollStream {
 }
 
 impl BusyPollStream {
-    /// With `is_busy_polling`, each read queries the socket directly, and a read without data wakes
-    /// its task again after the other tasks of the thread had their turn; this keeps the thread
-    /// fully busy. Otherwise reads wait for readiness as usual.
+    /// Wraps a stream. With `is_busy_polling`, each read queries the socket directly, and a read
+    /// without data wakes its task again after the other tasks of the thread had their turn; this
+    /// keeps the thread fully busy. Otherwise reads wait for readiness as usual.
     pub const fn new(stream: TcpStream, is_busy_polling: bool) -> Self {
         Self { stream, is_busy_polling }
     }

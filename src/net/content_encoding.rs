@@ -71,7 +71,8 @@ fn decode_one(name: &str, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Deco
     }
 }
 
-/// `deflate` is zlib by the standard, and lacks the zlib header on some servers.
+/// Decompresses `deflate`, which is zlib by the standard, and lacks the zlib header on some
+/// servers.
 fn deflate(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     match read("deflate", ZlibDecoder::new(body), bytes_max) {
         Err(DecodeError::Corrupt { .. }) => read("deflate", DeflateDecoder::new(body), bytes_max),

@@ -3,7 +3,7 @@
 //! A suspended process (SIGSTOP, a frozen machine) resumes with expired timers and with sockets
 //! that received data meanwhile. The stop interrupts `epoll_wait`, which then returns no event, so
 //! tokio fires the timers while it still considers every socket empty. A deadline therefore counts
-//! only after the runtime has polled its I/O driver once more ([`DriverTick`]), and after a short
+//! only after the runtime has polled its I/O driver again ([`DriverTick`]), and after a short
 //! wait if the timer itself was late.
 
 use std::{
@@ -103,8 +103,8 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Late;
 
-/// Like `tokio::time::timeout`, but data that arrived in time is read even after a suspend of the
-/// process.
+/// Limits a future like `tokio::time::timeout`, but data that arrived in time is read even after a
+/// suspend of the process.
 ///
 /// # Errors
 ///

@@ -132,11 +132,11 @@ pub async fn tcp(endpoint: &Endpoint) -> Result<TcpStream, DialError> {
     tcp_in_order(endpoint, AddressOrder::System).await
 }
 
-/// Same as [`tcp`], with this order of the addresses.
+/// Does the same as [`tcp`], with this order of the addresses.
 ///
 /// # Errors
 ///
-/// Same as [`tcp`].
+/// Returns the same as [`tcp`].
 ///
 /// # Cancel safety
 ///

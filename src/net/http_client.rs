@@ -53,8 +53,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait that a host can request.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Ends of the waits that hosts requested with 429, by origin. The requests of the account, the tokens
-/// of the feed and keep-warm requests count against one limit of the market.
+/// Ends of the waits that hosts requested with 429, by origin. The requests of the account, the
+/// tokens of the feed and keep-warm requests count against one limit of the market.
 static PAUSES: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 
 /// Records that a host asked every client in this process to wait.
@@ -321,7 +321,7 @@ impl HttpClient {
         Ok(Self { client, origin: endpoint.origin() })
     }
 
-    /// Scheme and host.
+    /// Returns scheme and host.
     pub fn origin(&self) -> &str {
         &self.origin
     }

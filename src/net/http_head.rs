@@ -10,8 +10,8 @@ pub struct ResponseHead {
     pub status: u16,
     /// Wait that `Retry-After` requests.
     pub retry_after: Option<Duration>,
-    /// Wait until the next request is allowed, if this was the last one for now: `X-RateLimit-Remaining`
-    /// is 0, and `X-RateLimit-Reset-After` states the seconds.
+    /// Wait until the next request is allowed, if this was the last one for now:
+    /// `X-RateLimit-Remaining` is 0, and `X-RateLimit-Reset-After` states the seconds.
     pub rest: Option<Duration>,
     /// `true` if there is a `cf-mitigated` header: Cloudflare sent a challenge.
     pub mitigated: bool,
@@ -43,8 +43,8 @@ impl ResponseHead {
         Self::parse_at(status, headers, None)
     }
 
-    /// Like [`parse`](Self::parse), but without a `Date` in the response, the date in `Retry-After`
-    /// is relative to `now` by the local wall clock.
+    /// Parses like [`parse`](Self::parse), but without a `Date` in the response, the date in
+    /// `Retry-After` is relative to `now` by the local wall clock.
     pub fn parse_at<'h>(
         status: u16,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,

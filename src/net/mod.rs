@@ -1,4 +1,5 @@
-//! Network access: dialing, TLS, deadlines, the latency of addresses, and the HTTP client for reads.
+//! Network access: dialing, TLS, deadlines, the latency of addresses, and the HTTP client for
+//! reads.
 //!
 //! The protocols spoken over a connection belong to its owner: the feed, the order client, the
 //! account reads.

@@ -127,8 +127,8 @@ fn check_known(table: &PriceTable, is_catalogue: bool) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Returns the median of the ratios if it is outside the bounds. Of an even number, the lower of the
-/// two in the middle is compared with the lower bound, and the upper with the upper one.
+/// Returns the median of the ratios if it is outside the bounds. Of an even number, the lower of
+/// the two in the middle is compared with the lower bound, and the upper with the upper one.
 fn median_outside(
     mut pairs: Vec<(RefPrice, RefPrice)>,
     (min, max): (u64, u64),
@@ -149,8 +149,8 @@ fn median_outside(
     (product(upper.0, 100) > product(upper.1, max)).then(|| ratio(upper))
 }
 
-/// Well-known items with rough prices in cents of a dollar. They only tell a wrong unit or currency,
-/// so they need no update. The last ones are in a list of Dopplers, too.
+/// Well-known items with rough prices in cents of a dollar. They only tell a wrong unit or
+/// currency, so they need no update. The last ones are in a list of Dopplers, too.
 const KNOWN_CENTS: [(&str, u64); 57] = [
     ("Fracture Case", 60),
     ("Recoil Case", 45),

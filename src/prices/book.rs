@@ -38,7 +38,7 @@ pub struct BookTable<'t> {
     /// Time of its prices.
     pub at: UnixMs,
     pub max_age: Duration,
-    /// Value of a coin in the currency of the prices; `None` if the settings do not say it.
+    /// Value of a coin in the currency of the prices; `None` if the settings do not state it.
     pub coin: Option<CoinUsd>,
 }
 
@@ -53,7 +53,7 @@ pub struct BookSource {
     coin: Option<CoinUsd>,
     has_table: bool,
     has_bids: bool,
-    /// `true` if prices that are newer than the time of a decision are taken as they are.
+    /// `true` if prices that are newer than the time of a decision are accepted.
     is_timeless: bool,
 }
 
@@ -108,7 +108,7 @@ pub enum NoReference {
     FewOffers { is: u32, min: u32 },
     /// The source does not state the number of offers.
     CountUnknown,
-    /// The settings do not say what a coin is worth.
+    /// The settings do not state the value of a coin.
     NoCoin,
     /// The reference is below `min_reference`.
     Below { is: Amount, min: Amount },
@@ -162,8 +162,8 @@ impl PriceBook {
         Self { resale, ..self }
     }
 
-    /// Takes prices that are newer than the time of a decision as they are, for a replay with tables
-    /// of another time. The age of older prices counts as ever.
+    /// Accepts prices that are newer than the time of a decision, for a replay with tables of
+    /// another time. The age of older prices is still checked.
     #[must_use]
     pub fn accepting_later_prices(mut self) -> Self {
         for source in &mut self.sources {
@@ -181,7 +181,7 @@ impl PriceBook {
         Reference::new(offer.price, source.coin?).margin(trade.total_value?, fee)
     }
 
-    /// Number of items with a price of any source.
+    /// Returns the number of items with a price of any source.
     pub const fn len(&self) -> usize {
         self.variants.len()
     }
@@ -278,8 +278,8 @@ impl PriceBook {
         self.choose(rule, quotes, now)
     }
 
-    /// Returns the share of the reference that a rule compares, and which of its references that is.
-    /// For log lines and records, after the decision.
+    /// Returns the share of the reference that a rule compares, and which of its references that
+    /// is. For log lines and records, after the decision.
     pub fn decided(
         &self,
         rule: &PercentRule,
@@ -444,7 +444,7 @@ impl BookSource {
         offer.time_in(self.at)
     }
 
-    /// Fails if an offer is too old.
+    /// Returns an error if an offer is too old, or later than the time of the decision.
     #[inline]
     fn check_age(&self, offer: Offer, now: UnixMs) -> Result<(), NoReference> {
         let at = self.time_of(offer);
@@ -465,7 +465,7 @@ impl BookSource {
         if self.has_bids { QuoteSide::Bid } else { QuoteSide::Ask }
     }
 
-    /// Value of a coin in the currency of the prices.
+    /// Returns the value of a coin in the currency of the prices.
     pub const fn coin(&self) -> Option<CoinUsd> {
         self.coin
     }
@@ -480,12 +480,14 @@ impl BookSource {
         self.check_age(offer, now).is_ok()
     }
 
-    /// Returns `true` if the table is missing or from the future, or all prices of a side are too old.
+    /// Returns `true` if the table is missing or from the future, or all prices of a side are too
+    /// old.
     pub fn is_stale(&self, now: UnixMs) -> bool {
         !self.has_table || now.since(self.newest) > self.max_age || self.is_ahead(now)
     }
 
-    /// Returns `true` if rules do not use the prices because their time is later than the local clock.
+    /// Returns `true` if rules do not use the prices because their time is later than the local
+    /// clock.
     pub fn is_ahead(&self, now: UnixMs) -> bool {
         self.newest > now.plus(AHEAD_MAX)
     }

@@ -1,8 +1,9 @@
-//! The greatest prices that percent rules pay, by item: built off the hot path for each snapshot of the
-//! prices, so that a scan can compare name and price before a listing is read.
+//! The greatest prices that percent rules pay, by item: built off the hot path for each snapshot of
+//! the prices, so that a scan can compare name and price before a listing is read.
 //!
-//! A ceiling is never below a price at which a listing can be ordered with these prices, now or while
-//! they become older. It may be above it: it covers all variants of a name that the entry accepts.
+//! A ceiling is never below a price at which a listing can be ordered with these prices, now or
+//! while they become older. It may be above it: it covers all variants of a name that the entry
+//! accepts.
 
 use std::{borrow::Cow, sync::Arc};
 

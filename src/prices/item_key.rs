@@ -58,7 +58,7 @@ impl Phase {
         Self::Emerald,
     ];
 
-    /// Name as sources write it.
+    /// Returns the name as sources write it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::One => "Phase 1",
@@ -259,8 +259,8 @@ fn split_phase_behind(name: &str) -> (&str, Option<Phase>) {
     split.unwrap_or((name, None))
 }
 
-/// Splits the phase within a base name: `Karambit | Doppler Phase 3`, `Karambit | Doppler Ruby`, and
-/// `Karambit | Ruby`. Does not allocate for a borrowed name.
+/// Splits the phase within a base name: `Karambit | Doppler Phase 3`, `Karambit | Doppler Ruby`,
+/// and `Karambit | Ruby`. Does not allocate for a borrowed name.
 #[inline]
 pub(super) fn split_phase(base: Cow<'_, str>) -> (Cow<'_, str>, Option<Phase>) {
     let Some(phase) = base.as_bytes().last().and_then(|last| Phase::ending_in(*last)) else {

@@ -14,8 +14,8 @@ use crate::{
     text::{composed, nearest},
 };
 
-/// Minimum number of names from which an unknown one is probably wrong. A list of the user's own prices
-/// may have a few items only.
+/// Minimum number of names from which an unknown one is probably wrong. A list of the user's own
+/// prices may have a few items only.
 const NAMES_MIN: usize = 1_000;
 
 /// Base names of items, as [`ItemName`] returns them, with the
@@ -24,7 +24,7 @@ const NAMES_MIN: usize = 1_000;
 pub struct KnownNames {
     /// By the name in lower case.
     items: HashMap<String, KnownItem>,
-    /// Set if these are so many that an unknown name is probably wrong.
+    /// `true` if there are so many names that an unknown one is probably wrong.
     are_all: bool,
 }
 
@@ -32,7 +32,7 @@ pub struct KnownNames {
 struct KnownItem {
     name: String,
     variants: Vec<ItemVariant>,
-    /// Set if only a recording has the item, which has not seen all of its variants.
+    /// `true` if only a recording has the item, so further variants of it may exist.
     is_only_recorded: bool,
 }
 
@@ -74,8 +74,8 @@ impl KnownNames {
         self.items.get(&composed(name).to_lowercase())
     }
 
-    /// Returns the variants of an item. `None` if the item is unknown. Of sources that do not tell the
-    /// phases of a Doppler apart, those of its name without a phase.
+    /// Returns the variants of an item; `None` if the item is unknown. For a phase that no source
+    /// names, returns those of the Doppler without a phase.
     fn variants(&self, name: &str) -> Option<&[ItemVariant]> {
         let item = self.item(name).or_else(|| match split_phase(name.into()) {
             (base, Some(_phase)) => self.item(&base),
@@ -84,15 +84,15 @@ impl KnownNames {
         item.map(|item| item.variants.as_slice())
     }
 
-    /// Returns the exact name of an item that is written in another case. `None` if the name is unknown,
-    /// or right already.
+    /// Returns the exact name of an item that is written in another case. `None` if the name is
+    /// unknown, or right already.
     pub fn corrected(&self, name: &str) -> Option<&str> {
         let known = self.item(name)?.name.as_str();
         (known != composed(name)).then_some(known)
     }
 
-    /// Returns `true` if a pattern matches no item. The phases of a Doppler are unknown to many sources,
-    /// so a pattern with one counts as right.
+    /// Returns `true` if a pattern matches no item. The phases of a Doppler are unknown to many
+    /// sources, so a pattern with one counts as right.
     pub fn is_without_match(&self, pattern: &NamePattern) -> bool {
         let has_phase = Phase::ALL.iter().any(|phase| pattern.as_str().contains(phase.as_str()));
         let matches = |item: &KnownItem, variant: &ItemVariant| {
@@ -112,7 +112,7 @@ impl KnownNames {
         self.variants(name).is_some()
     }
 
-    /// Returns `true` if only a recording has the item.
+    /// Returns `true` if only a recording has the item, so further variants of it may exist.
     pub fn is_only_recorded(&self, name: &str) -> bool {
         self.item(name).is_some_and(|item| item.is_only_recorded)
     }
@@ -123,8 +123,8 @@ impl KnownNames {
         nearest(name, &known)
     }
 
-    /// Returns the wears of an item, best first; none if it has no wear. `None` if the item is unknown or
-    /// has no such variant at all.
+    /// Returns the wears of an item, best first; none if it has no wear. `None` if the item is
+    /// unknown or has no such variant at all.
     pub fn wears(&self, name: &str, (stattrak, souvenir): (bool, bool)) -> Option<Vec<Wear>> {
         let variants = self.variants(name)?;
         let is_meant = |variant: &&ItemVariant| {

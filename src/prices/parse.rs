@@ -2,8 +2,8 @@
 //! belongs to the source.
 //!
 //! All wire formats come from documents and public clients of 2020–2026 and were never tested
-//! against a live source. A file that is not what it claims to be is an error as a whole; a row
-//! without a usable price is skipped.
+//! against a live source. A web page, or a file that is cut off or in another currency, is an error
+//! as a whole; a row without a usable price is skipped.
 
 mod csgotrader;
 mod file;
@@ -188,7 +188,7 @@ fn is_true(cursor: &mut Cursor<'_>) -> Result<bool, JsonError> {
     cursor.skip().map(|_other| false)
 }
 
-/// Fails if a table grew beyond [`ITEMS_MAX`].
+/// Returns an error if a table grew beyond [`ITEMS_MAX`].
 fn check_size(table: &PriceTable) -> Result<(), RowError> {
     if table.len() > ITEMS_MAX {
         return Err(RowError::Table(TableError::TooManyItems));
@@ -196,7 +196,7 @@ fn check_size(table: &PriceTable) -> Result<(), RowError> {
     Ok(())
 }
 
-/// A quote with an ask only.
+/// Returns a quote with an ask only.
 fn ask_only(ask: Option<RefPrice>) -> Quote {
     Quote { ask: ask.map(Offer::new), bid: None }
 }

@@ -29,7 +29,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// `coin` is the value of a coin in the currency of the price.
+    /// Creates a reference. `coin` is the value of a coin in the currency of the price.
     pub const fn new(price: RefPrice, coin: CoinUsd) -> Self {
         Self { price, coin, position: 0 }
     }
@@ -84,7 +84,7 @@ impl Reference {
         Amount::from_thousandths(i64::try_from(coins).unwrap_or(i64::MAX))
     }
 
-    /// Returns what remains of the reference after a fee, in coins, rounded down.
+    /// Returns the reference less a fee, in coins, rounded down.
     pub fn in_coins_after(self, fee: Percent) -> Amount {
         const WHOLE: u128 = 10_000;
         let fee = u128::from(u64::try_from(fee.hundredths()).unwrap_or(0));

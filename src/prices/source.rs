@@ -67,7 +67,7 @@ impl SourceKind {
         (Self::LisSkins, "lis-skins"),
     ];
 
-    /// Name in `sniper.toml`.
+    /// Returns the name in `sniper.toml`.
     pub fn name(self) -> &'static str {
         Self::ALL.into_iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
     }
@@ -77,7 +77,7 @@ impl SourceKind {
         Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(kind, _)| kind)
     }
 
-    /// Default address; `None` for a local file.
+    /// Returns the default address; `None` for a local file.
     pub fn url(self) -> Option<String> {
         Some(match self {
             Self::File => return None,
@@ -100,11 +100,11 @@ impl SourceKind {
         })
     }
 
-    /// Default of `max_age_minutes`.
+    /// Returns the default of `max_age_minutes`.
     pub const fn max_age(self) -> Duration {
         match self {
             Self::CsgoTrader(_) | Self::Pricempire => SLOW_MAX_AGE,
-            // The user decides how long an own file holds.
+            // The user decides how long an own file is valid.
             Self::File => Duration::from_secs(7 * 24 * 3_600),
             Self::Skinport | Self::CsFloat | Self::Waxpeer | Self::MarketCsgo | Self::LisSkins => {
                 QUICK_MAX_AGE
@@ -112,11 +112,12 @@ impl SourceKind {
         }
     }
 
-    /// Shortest interval of downloads that the site allows.
+    /// Returns the shortest interval of downloads that the site allows.
     pub const fn interval_min(self) -> Duration {
         match self {
             Self::File => Duration::from_secs(1),
-            // Answers are cached for five minutes there, and eight requests are allowed in that time.
+            // Answers are cached for five minutes there, and eight requests are allowed in that
+            // time.
             Self::Skinport => Duration::from_secs(5 * 60),
             _ => MINUTE,
         }
@@ -150,7 +151,7 @@ impl SourceKind {
         matches!(self, Self::Pricempire)
     }
 
-    /// Value of `Accept-Encoding`. One site rejects requests that do not accept Brotli.
+    /// Returns the value of `Accept-Encoding`. One site rejects requests that do not accept Brotli.
     pub const fn accept_encoding(self) -> &'static str {
         match self {
             Self::Skinport => "br",

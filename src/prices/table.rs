@@ -59,12 +59,12 @@ impl Offer {
         Self { at_s: u32::try_from(seconds).unwrap_or(0), ..self }
     }
 
-    /// Number of offers behind the price, if the source states it.
+    /// Returns the number of offers behind the price, if the source states it.
     pub const fn count(self) -> Option<u32> {
         if self.count == NO_COUNT { None } else { Some(self.count) }
     }
 
-    /// Time of the price, if the source states one for each item.
+    /// Returns the time of the price, if the source states one for each item.
     pub fn at(self) -> Option<UnixMs> {
         (self.at_s != 0).then(|| UnixMs(i64::from(self.at_s).saturating_mul(1_000)))
     }
@@ -75,8 +75,8 @@ impl Offer {
         self.at().map_or(table, |at| at.min(table))
     }
 
-    /// Of two offers for the same item, returns the one with more behind it; if that is unknown or
-    /// equal, the lower one.
+    /// Returns the preferred one of two offers for the same item: the one with the higher count, or
+    /// the lower one if a count is unknown or both are equal.
     fn preferred(self, other: Self) -> Self {
         match (self.count(), other.count()) {
             (Some(count), Some(others)) if count != others => {
@@ -152,7 +152,7 @@ impl PriceTable {
         self.quotes.retain(|key, _quote| !secret::appears_in(&key.base));
     }
 
-    /// Number of items with a price.
+    /// Returns the number of items with a price.
     pub fn len(&self) -> usize {
         self.quotes.len()
     }
@@ -170,8 +170,8 @@ impl PriceTable {
         self.quotes.iter()
     }
 
-    /// Returns the time of the newest price if the table is of the time `at`; of two sides, of the older
-    /// one.
+    /// Returns the time of the newest price if the table is of the time `at`; of two sides, of the
+    /// older one.
     pub fn newest(&self, at: UnixMs) -> UnixMs {
         let newest = |side| {
             let offers = self.quotes.values().filter_map(move |quote| quote.side(side));

@@ -1,7 +1,7 @@
 //! Reference prices as exact integers: millionths of a dollar, or of a coin.
 //!
-//! A price is read from the text of a number, never from a float, and rounded down: a reference that
-//! is too low allows less than it should, never more.
+//! A price is read from the text of a number, never from a float, and rounded down: a reference
+//! that is too low allows less than it should, never more.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{fmt, num::NonZeroU64};
@@ -31,7 +31,7 @@ pub enum PriceUnit {
 }
 
 impl PriceUnit {
-    /// Power of ten from this unit to millionths.
+    /// Returns the power of ten from this unit to millionths.
     const fn to_micros(self) -> i32 {
         match self {
             Self::Whole => 6,

@@ -1,4 +1,5 @@
-//! The Centrifugo client protocol in JSON: numbered commands, their replies, and pushes of channels.
+//! The Centrifugo client protocol in JSON: numbered commands, their replies, and pushes of
+//! channels.
 //!
 //! | message | meaning |
 //! |---|---|
@@ -10,9 +11,9 @@
 //! | `{"push":{"disconnect":{…}}}` | the server ends the session |
 //! | `{}` | ping, answered with `{}` |
 //!
-//! One text message may contain several objects, see [`split`]. Neither a position in a channel nor a
-//! token is renewed on a connection: each reconnect is a gap, and a new connection with a new token
-//! replaces the old one before it has reached its age limit.
+//! One text message may contain several objects, see [`split`]. Neither a position in a channel nor
+//! a token is renewed on a connection: each reconnect is a gap, and a new connection with a new
+//! token replaces the old one before it has reached its age limit.
 //!
 //! Source: the public documentation of Centrifugo and public clients.
 
@@ -45,7 +46,7 @@ const SHAPE: JsonError = JsonError::Shape { at: 0 };
 
 /// The client protocol of Centrifugo. A topic is the name of a channel.
 ///
-/// Its default value has no token, and knows no channel.
+/// Its default value has no token and no channel.
 #[derive(Clone, Debug, Default)]
 pub struct Centrifugo {
     token: Option<Secret>,
@@ -356,8 +357,8 @@ fn read_number(cursor: &mut Cursor<'_>) -> Result<Option<u32>, JsonError> {
     Ok(cursor.skip()?.parse().ok())
 }
 
-/// Returns the text of an error or of another end if it is written without escapes, or else the whole
-/// object.
+/// Returns the text of an error or of another end if it is written without escapes, or else the
+/// whole object.
 fn text_of(object: &str) -> &str {
     let mut text = None;
     let read = Cursor::new(object).object(|key, cursor| match key.plain() {

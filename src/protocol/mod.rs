@@ -1,7 +1,7 @@
 //! Subscription protocols as state machines, without sockets and clocks.
 //!
 //! A [`FeedProtocol`] builds and parses messages. [`SubscriptionState`] decides their order: the
-//! opening first, nothing but replies before its acknowledgement, a unique id per subscription, and
+//! opening first, only replies before its acknowledgement, a unique id per subscription, and
 //! a new subscription with backoff after one has ended. The payload of an event is decoded by the
 //! marketplace in the same pass as its envelope.
 
@@ -29,7 +29,7 @@ use crate::{json::JsonError, text::Escaped};
 pub enum Opening {
     /// Subscriptions may be written at once.
     Live,
-    /// Nothing but replies is written before the server's acknowledgement. Contains the message
+    /// Only replies are written before the server's acknowledgement. Contains the message
     /// that requests it, if the client sends one.
     AwaitAck(Option<ClientMessage>),
 }
@@ -86,7 +86,7 @@ pub trait FeedProtocol {
     /// `true` if each event names its subscription. An event for another one is then dropped.
     const NAMES_SUBSCRIPTIONS: bool;
 
-    /// The WebSocket subprotocol to request.
+    /// Returns the WebSocket subprotocol to request.
     fn subprotocol(&self) -> Option<&'static str> {
         None
     }
@@ -102,29 +102,30 @@ pub trait FeedProtocol {
     /// Starts the session.
     fn open(&mut self) -> Opening;
 
-    /// Message that subscribes to a topic; `None` if the address selects the topics.
+    /// Returns the message that subscribes to a topic; `None` if the address selects the topics.
     fn subscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage>;
 
-    /// Message that unsubscribes from a topic.
+    /// Returns the message that unsubscribes from a topic.
     fn unsubscribe(&mut self, id: u64, topic: &str) -> Option<ClientMessage>;
 
-    /// Ping message; `None` if only the ping of RFC 6455 exists.
+    /// Returns the ping message; `None` if only the ping of RFC 6455 exists.
     fn ping(&self) -> Option<ClientMessage> {
         None
     }
 
-    /// Answer to a ping of the server; `None` if its pings need none.
+    /// Returns the answer to a ping of the server; `None` if its pings need none.
     fn pong(&self, _payload: Option<&str>) -> Option<ClientMessage> {
         None
     }
 
-    /// Heartbeat that the server has set before its acknowledgement, which replaces the configured
-    /// times.
+    /// Returns the heartbeat that the server has set before its acknowledgement, which replaces the
+    /// configured times.
     fn heartbeat(&self) -> Option<Heartbeat> {
         None
     }
 
-    /// Age at which the server ends the connection, as it has stated before its acknowledgement.
+    /// Returns the age at which the server ends the connection, as stated before its
+    /// acknowledgement.
     fn max_age(&self) -> Option<Duration> {
         None
     }

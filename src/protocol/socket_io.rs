@@ -1,7 +1,8 @@
 //! Socket.IO 5 over Engine.IO 4, on one WebSocket with text frames.
 //!
-//! Each frame begins with the type of an Engine.IO packet; that of a message is followed by the type
-//! of a Socket.IO packet, the namespace if it is not the default one, an optional id, and JSON:
+//! Each frame begins with the type of an Engine.IO packet; that of a message is followed by the
+//! type of a Socket.IO packet, the namespace if it is not the default one, an optional id, and
+//! JSON:
 //!
 //! | server | client | meaning |
 //! |---|---|---|
@@ -13,8 +14,8 @@
 //! | `1` | | the server closes the connection |
 //! | `2` | `3` | ping and pong; only the server pings |
 //!
-//! Binary attachments, acknowledgements and unknown types are counted as unknown. An event that asks
-//! for an acknowledgement is read like any other.
+//! Binary attachments, acknowledgements and unknown types are counted as unknown. An event that
+//! asks for an acknowledgement is read like any other.
 //!
 //! # Invariants
 //!
@@ -147,12 +148,12 @@ impl FeedProtocol for SocketIo {
         Self { is_open: true, ..Self::default() }
     }
 
-    /// The server speaks first.
+    /// Sends nothing, because the server sends the first message.
     fn open(&mut self) -> Opening {
         Opening::AwaitAck(None)
     }
 
-    /// A topic is the JSON array of an event: its name and its arguments.
+    /// Sends an event. The topic is its JSON array: the name and the arguments.
     fn subscribe(&mut self, _id: u64, topic: &str) -> Option<ClientMessage> {
         Some(self.packet('2', topic))
     }
@@ -194,7 +195,7 @@ impl FeedProtocol for SocketIo {
         })
     }
 
-    /// The payload begins with the event's name.
+    /// Returns the payload of an event, which begins with the event's name.
     #[inline]
     fn peek_event<'a>(&self, message: &'a [u8]) -> Option<(Option<u64>, &'a [u8])> {
         let rest = message.strip_prefix(b"42")?;

@@ -127,7 +127,7 @@ impl DiskFile for File {
     }
 }
 
-/// A new directory entry is durable once its directory is synced.
+/// Syncs the directory of a path: only then is a new entry of it durable.
 fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),

@@ -1,7 +1,7 @@
 //! Records a feed to disk and replays it.
 //!
-//! A [`ActiveRecording`] writes one session: a directory with a file for each stream and a manifest
-//! with counts, gaps and completeness.
+//! An [`ActiveRecording`] writes one session: a directory with a file for each stream and a
+//! manifest with counts, gaps and completeness.
 //!
 //! ```text
 //! DIR/2026-03-01T10-00-00Z/session_manifest.json
@@ -11,8 +11,10 @@
 //!
 //! A feed appends its messages to a buffer in memory ([`SourceRecorder`]); a separate thread writes
 //! them (`writer`). Files are written through a [`Disk`], so that tests can simulate a full one. A
-//! [`Recording`] returns the messages unchanged and in the order of arrival, and [`replay`](crate::commands::replay::replay) runs
+//! [`Recording`] returns the messages unchanged and in the order of arrival, and [`replay`] runs
 //! the decision engine over them.
+//!
+//! [`replay`]: crate::commands::replay::replay
 //!
 //! # Invariants
 //!

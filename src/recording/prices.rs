@@ -247,7 +247,7 @@ impl RecordedPrices {
         Ok((!changes.is_empty()).then_some(Self { directory, changes }))
     }
 
-    /// The snapshots, oldest first. At least one.
+    /// Returns the snapshots, oldest first. There is at least one.
     pub fn changes(&self) -> &[PriceChange] {
         &self.changes
     }

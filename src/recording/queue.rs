@@ -1,9 +1,9 @@
 //! Buffer between a feed and the recording thread.
 //!
 //! Appending copies the message into a buffer that grows during a burst only; the lock is held for
-//! that copy or for the exchange of the buffer, never during disk access. The thread polls the buffer,
-//! so nothing has to wake it. Connection histories have their own lock, which is taken only when a
-//! connection is lost or established.
+//! that copy or for the exchange of the buffer, never during disk access. The thread polls the
+//! buffer, so nothing has to wake it. Connection histories have their own lock, which is taken only
+//! when a connection is lost or established.
 
 use std::{
     fmt, mem,
@@ -278,7 +278,7 @@ impl MessageRecorder for SourceRecorder {
         counters.connections().on_connected();
     }
 
-    /// A gap lasts until data arrives, not until the connection is established.
+    /// Begins a gap. It lasts until data arrives, not until the connection is established.
     fn on_disconnected(&self, alive: Instant, cause: &str) {
         let Some(counters) = self.counters() else { return };
         let from_ns = to_wall_ns(alive);
@@ -330,9 +330,10 @@ const CLOCKS_MAX_NS: u64 = 1_000;
 
 /// Converts a recent instant to wall clock time.
 ///
-/// Messages of several sources are ordered by the result, so the clocks are read again if the thread was
-/// suspended between two readings. The wall clock is read first: what error is left makes the result
-/// too early. One that is too late could lie behind a change of the prices that came after the message.
+/// Messages of several sources are ordered by the result, so the clocks are read again if the
+/// thread was suspended between two readings. The wall clock is read first: the remaining error
+/// makes the result too early. One that is too late could lie behind a change of the prices that
+/// came after the message.
 fn to_wall_ns(instant: Instant) -> u64 {
     let mut read = 0;
     loop {

@@ -45,7 +45,8 @@ pub enum RecordingReadError {
     },
 }
 
-/// Returns the advice for a file that cannot be read. Without a manifest the directory is a wrong one.
+/// Returns the advice for a file that cannot be read. Without a manifest the directory is a wrong
+/// one.
 fn advice(path: &Path) -> &'static str {
     if path.ends_with(MANIFEST_FILE) { "; specify the directory of one session" } else { "" }
 }
@@ -156,8 +157,8 @@ impl Recording {
     }
 }
 
-/// Splits a file name such as `BTCUSDT/bookTicker.jsonl`. Returns the name without its extension, and
-/// `true` if the file is compressed.
+/// Splits a file name such as `BTCUSDT/bookTicker.jsonl`. Returns the name without its extension,
+/// and `true` if the file is compressed.
 fn split_file_name(file: &str) -> Option<(&str, bool)> {
     let strip = |end: &str| file.strip_suffix(end)?.strip_suffix('.');
     match strip(COMPRESSED_EXTENSION) {

@@ -1,8 +1,8 @@
 //! Start and end of a recording, and the thread that writes it.
 //!
 //! The thread appends the queued messages, and once [`SYNC_EVERY`] has passed it syncs the files
-//! and replaces the manifest. A disk failure ends the recording and nothing else: data on disk stays,
-//! the manifest records the failure if it can still be written, and the owner of the
+//! and replaces the manifest. A disk failure ends the recording and nothing else: data on disk
+//! stays, the manifest records the failure if it can still be written, and the owner of the
 //! [`ActiveRecording`] is notified.
 
 use std::{

@@ -254,8 +254,8 @@ const fn hundredths_of(wear: Wear) -> (u64, u64) {
     }
 }
 
-/// Formats a float given in units as a decimal number, with the digits that a JSON number of 64 bits
-/// can keep.
+/// Formats a float given in units as a decimal number, with the digits that a JSON number of 64
+/// bits can keep.
 pub(super) fn float_text(units: u64) -> String {
     let text = format!("0.{units:0FLOAT_DECIMALS$}");
     text.parse::<f64>().map_or(text, |float| float.to_string())
@@ -449,8 +449,8 @@ fn worth(item: &CatalogueItem, wear: Option<Wear>, variant: bool) -> i64 {
     (item.cents * percent / 100 * variant / 100).min(TOTAL_MAX)
 }
 
-/// Returns a random markup in hundredths of a percent; with `above_all_entries`, more than any entry
-/// of the demo's whitelist allows.
+/// Returns a random markup in hundredths of a percent; with `above_all_entries`, more than any
+/// entry of the demo's whitelist allows.
 fn markup(rng: &mut Rng, above_all_entries: bool) -> i64 {
     if !above_all_entries && rng.chance_permille(125) {
         return 0;

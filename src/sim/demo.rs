@@ -151,7 +151,7 @@ impl DemoEntry {
         Self { variant: true, ..self }
     }
 
-    /// Highest price of a matching listing with its markup, in hundredths of a coin.
+    /// Returns the highest price of a matching listing with its markup, in hundredths of a coin.
     const fn cents_max(&self) -> i64 {
         self.cents.1 * (10_000 + self.markup_max) / 10_000
     }
@@ -170,8 +170,8 @@ pub fn pick(rng: &mut Rng) -> Option<&'static DemoEntry> {
     })
 }
 
-/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear. Too
-/// high for items that share a brand with an entry without a name.
+/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear.
+/// Too high for items that share a brand with an entry without a name.
 pub fn max_price(market_name: &str) -> Option<Amount> {
     let is_same = |wanted: &&DemoEntry| {
         market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)

@@ -3,11 +3,12 @@
 //! `sniper demo` runs the bot against it, `sniper sim` serves it alone, and the tests compare the
 //! bot's ledger with its [`history`].
 //!
-//! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which generate
-//!   listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened; [`server`].
+//! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which
+//!   generate listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened;
+//!   [`server`].
 //! - [`practice`]: listings about the whitelist of a rehearsal.
 //! - [`prices`]: price files of reference sources.
-//! - [`lots`]: what markets share that change prices under one id and know own order ids.
+//! - [`lots`]: common code of markets that change prices under one id and store own order ids.
 //! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 
 pub mod catalogue;

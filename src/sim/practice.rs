@@ -35,7 +35,8 @@ pub struct PracticeItem {
     pub min_price: Amount,
     /// Greatest price that the entry pays.
     pub max_price: Amount,
-    /// Floats that the entry accepts; `None` for an entry without bounds, and for items without a wear.
+    /// Floats that the entry accepts; `None` for an entry without bounds, and for items without a
+    /// wear.
     pub floats: Option<(PaintWear, PaintWear)>,
     /// Greatest markup that the entry accepts; `None` for any.
     pub max_markup: Option<Percent>,

@@ -113,7 +113,7 @@ fn add_to_nice_value(add: i32) -> io::Result<()> {
     Ok(setpriority_process(thread, nice)?)
 }
 
-/// Elsewhere the nice value belongs to the whole process, with the feed.
+/// Changes nothing: elsewhere the nice value belongs to the whole process, with the feed.
 #[cfg(not(target_os = "linux"))]
 fn add_to_nice_value(_add: i32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

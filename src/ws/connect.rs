@@ -86,8 +86,8 @@ pub trait Dial: Send + Sync {
         progress: &ConnectProgress,
     ) -> impl Future<Output = Result<Self::Stream, FeedError>> + Send;
 
-    /// Same as [`dial`](Self::dial), with this order of the addresses of the host. A transport
-    /// without addresses ignores it.
+    /// Does the same as [`dial`](Self::dial), with this order of the addresses of the host. A
+    /// transport without addresses ignores it.
     fn dial_in_order(
         &self,
         progress: &ConnectProgress,
@@ -104,7 +104,8 @@ pub trait Dial: Send + Sync {
     /// Returns the host; connections to the same host share a circuit breaker.
     fn host(&self) -> String;
 
-    /// Maximum time that a read spins before other tasks run. `None` disables busy polling.
+    /// Returns the maximum time that a read spins before other tasks run. `None` disables busy
+    /// polling.
     fn spin_budget(&self) -> Option<Duration> {
         None
     }
@@ -348,7 +349,7 @@ pub(super) struct HandledBytes<'a> {
     pub(super) handled: HandledMessage,
 }
 
-/// Times at which a message arrived, and what arrived behind it.
+/// Times at which a message arrived, and the messages behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) at: RxTimestamps,
@@ -372,7 +373,7 @@ impl<'a> Iterator for MessagesBehind<'a> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// `rest` contains the bytes behind the response to the upgrade.
+    /// Creates a socket. `rest` contains the bytes behind the response to the upgrade.
     pub(super) fn new(writer: WebSocketStream<S>, rest: &[u8]) -> Self {
         let now = now();
         Self {
@@ -462,7 +463,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         count
     }
 
-    /// Number of messages that wait.
+    /// Returns the number of messages that wait.
     pub(super) fn waiting(&self) -> usize {
         self.messages.len()
     }

@@ -3,9 +3,9 @@
 //! Several connections deliver the same listings, as do an old connection and its replacement. The
 //! first arrival is delivered; the lateness of the others is measured.
 //!
-//! A listing may return after it was removed, or have an earlier price again. On the connection that
-//! has delivered the change, it is then new. On others it is a late copy until they have delivered the
-//! change, too.
+//! A listing may return after it was removed, or have an earlier price again. On the connection
+//! that has delivered the change, it is then new. On others it is a late copy until they have
+//! delivered the change, too.
 
 use std::time::{Duration, Instant};
 

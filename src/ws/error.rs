@@ -60,7 +60,7 @@ pub struct SettingNames {
 }
 
 impl SettingNames {
-    /// The feed of a marketplace.
+    /// Returns the names for the feed of a marketplace.
     pub const fn of<M: Marketplace>() -> Self {
         let EnvironmentNames { feed: address, credential, cookie, .. } =
             M::CAPABILITIES.environment;
@@ -206,7 +206,7 @@ fn describe_rejection(rejection: &ResponseHead) -> String {
     format!("HTTP {status}: {what}")
 }
 
-/// Meaning of a close code by RFC 6455, shown when the close has no reason.
+/// Returns the meaning of a close code by RFC 6455, shown when the close has no reason.
 const fn meaning_of(code: u16) -> &'static str {
     match code {
         1000 => "clean close",
@@ -231,8 +231,8 @@ impl FeedError {
         Self::Closed { code: code.unwrap_or(NO_CODE), reason, can_reconnect: None }
     }
 
-    /// Converts a received close of a subscription protocol, whose codes may have a meaning of their
-    /// own.
+    /// Converts a received close of a subscription protocol, whose codes may have a meaning of
+    /// their own.
     pub(crate) fn from_close_of<L: FeedProtocol>(code: Option<u16>, reason: &str) -> Self {
         match (code.and_then(L::can_reconnect_after), Self::from_close(code, reason)) {
             (Some(can_reconnect), Self::Closed { code, reason, .. }) => {
@@ -326,7 +326,7 @@ impl FeedError {
         }
     }
 
-    /// Value of `Retry-After`.
+    /// Returns the value of `Retry-After`.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self.rejection() {
             Some(rejection) => rejection.retry_after,
@@ -334,7 +334,7 @@ impl FeedError {
         }
     }
 
-    /// Response that rejected the upgrade or the token request.
+    /// Returns the response that rejected the upgrade or the token request.
     const fn rejection(&self) -> Option<&ResponseHead> {
         if let Self::UpgradeRejected(rejection) | Self::TokenRejected(rejection) = self {
             Some(rejection)
@@ -351,12 +351,12 @@ impl FeedError {
         false
     }
 
-    /// Returns `true` if the market wants a challenge to be passed.
+    /// Returns `true` if the market requires that a challenge be solved.
     pub fn is_challenge(&self) -> bool {
         self.rejection().is_some_and(is_challenge)
     }
 
-    /// The error with all its sources, on one line.
+    /// Returns the error with all its sources, on one line.
     pub fn chain(&self) -> String {
         use fmt::Write as _;
         let mut line = self.to_string();
@@ -369,7 +369,7 @@ impl FeedError {
         line
     }
 
-    /// Close code and reason for log lines; 1006 if there was no close frame.
+    /// Returns close code and reason for log lines; 1006 if there was no close frame.
     pub(crate) fn code_and_reason(&self) -> (u16, String) {
         if let Self::Closed { code, reason, .. } = self {
             let reason = reason.strip_prefix(": ").unwrap_or(meaning_of(*code));

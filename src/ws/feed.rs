@@ -53,8 +53,8 @@ const BACKFILL: usize = usize::MAX;
 
 pub(super) type FeedSession<M, S> = Session<S, <M as Marketplace>::Protocol>;
 
-/// Feed of one market: its configuration, and the state that its connections share and that the rest
-/// of the program reads. Clones share that state.
+/// Feed of one market: its configuration, and the state that its connections share and that the
+/// rest of the program reads. Clones share that state.
 #[derive(Clone, Debug)]
 pub struct Feed<M> {
     pub market: M,
@@ -297,7 +297,7 @@ pub(super) struct ListingHandler<'h, M, F, P> {
 }
 
 impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P> {
-    /// Number of listings that this session delivered, duplicates included.
+    /// Returns the number of listings that this session delivered, duplicates included.
     pub(super) const fn listings(&self) -> u64 {
         self.listings
     }
@@ -337,8 +337,8 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
         }
     }
 
-    /// Logs the end of a subscription. Without a credential the market rejects the private ones; this
-    /// is logged at `debug`, because the missing credential is reported at start.
+    /// Logs the end of a subscription. Without a credential the market rejects the private ones;
+    /// this is logged at `debug`, because the missing credential is reported at start.
     fn log_ended(&self, operation: OperationId, cause: &str, retry_in: Option<Duration>) {
         // Operations are numbered from 1 in the order of the subscriptions.
         let at = operation.0.checked_sub(1).and_then(|at| usize::try_from(at).ok());

@@ -191,8 +191,8 @@ impl FrameDecoder {
         decoder
     }
 
-    /// Returns the space for the next read, at most [`READ_BYTES`]. It is empty if the messages since
-    /// the last [`release`](Self::release) fill the buffer.
+    /// Returns the space for the next read, at most [`READ_BYTES`]. It is empty if the messages
+    /// since the last [`release`](Self::release) fill the buffer.
     pub fn space(&mut self) -> &mut [u8] {
         if self.kept.is_none() {
             self.make_space();

@@ -410,7 +410,7 @@ impl BackfillSender {
         let _gone = requests.wait_for(|now| *now != Some(request)).await.is_err();
     }
 
-    /// The channel for found listings.
+    /// Returns the channel for found listings.
     pub const fn listings(&self) -> &mpsc::Sender<Trade<'static>> {
         &self.listings
     }

@@ -1,9 +1,9 @@
 //! Decides which of several connections to replace because it always delivers last. Pure.
 //!
-//! The feed of a market may reach one connection later than another for as long as it lasts, because
-//! of the server behind it or of the way to it. A window ends with the first look after one of the
-//! connections has delivered [`LISTINGS_MIN`] listings, so a quiet feed is not judged by a few. The
-//! connection that was last in [`WINDOWS_MAX`] windows in a row is replaced.
+//! The feed of a market may reach one connection later than another for as long as it lasts,
+//! because of the server behind it or of the way to it. A window ends with the first look after one
+//! of the connections has delivered [`LISTINGS_MIN`] listings, so a quiet feed is not judged by a
+//! few. The connection that was last in [`WINDOWS_MAX`] windows in a row is replaced.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;

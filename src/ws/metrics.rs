@@ -186,7 +186,8 @@ pub struct FeedMetrics {
     connected_ms: AtomicI64,
     /// Time of the last listing, by the wall clock; 0 before the first.
     listing_ms: AtomicI64,
-    /// Listings of such messages, without duplicates, that the consumer has not counted yet.
+    /// Listings of items that no entry names, without duplicates, that the consumer has not counted
+    /// yet.
     unnamed: AtomicU64,
     has_unnamed: Notify,
     recorder: OnceLock<Arc<dyn MessageRecorder>>,
@@ -204,8 +205,8 @@ impl FeedMetrics {
         }
     }
 
-    /// Returns the number of frames and messages that are malformed or of an unknown type: the feed
-    /// errors of the summary.
+    /// Returns the feed errors of the summary: the number of listings without a usable id, of
+    /// malformed or unknown messages, and of sockets closed because of a violation of RFC 6455.
     pub fn errors(&self) -> u64 {
         [&self.unreadable, &self.malformed, &self.unknown, &self.violations]
             .iter()
@@ -245,12 +246,12 @@ impl FeedMetrics {
         }
     }
 
-    /// Time since which a connection is up without interruption, by the wall clock.
+    /// Returns the time since which a connection is up without interruption, by the wall clock.
     pub fn connected_since(&self) -> Option<UnixMs> {
         moment(&self.connected_ms)
     }
 
-    /// Time of the last listing, by the wall clock.
+    /// Returns the time of the last listing, by the wall clock.
     pub fn last_listing(&self) -> Option<UnixMs> {
         moment(&self.listing_ms)
     }
@@ -410,34 +411,34 @@ impl HandledMessage {
     }
 }
 
-/// Receives every message and every change of the connection. Called in the feed's task after the
-/// message was handled; must not block.
+/// Receives every message and every change of the connection. It is called in the feed's task after
+/// the message was handled, and must not block.
 pub trait MessageRecorder: fmt::Debug + Send + Sync {
-    /// A text message arrived over the connection with this number, counted from 1.
+    /// Records a text message of the connection with this number, counted from 1.
     fn on_message(&self, connection: u32, text: &str, handled: HandledMessage);
 
-    /// A binary message arrived; its content is not passed on.
+    /// Records that a binary message arrived; its content is not passed on.
     fn on_binary(&self);
 
-    /// A message exceeded the size limit; the connection was closed because of it.
+    /// Records that a message exceeded the size limit, which closed the connection.
     fn on_oversized(&self);
 
     fn on_dial(&self);
 
-    /// The connection is up, for the first time or again.
+    /// Records that the connection is up, for the first time or again.
     fn on_connected(&self);
 
-    /// No data can arrive from now on; `alive` is the last time at which the connection was known
-    /// to work. Repeated calls during the same outage have no effect.
+    /// Records that no data can arrive from now on; `alive` is the last time at which the
+    /// connection was known to work. Repeated calls during the same outage have no effect.
     fn on_disconnected(&self, alive: Instant, cause: &str);
 
-    /// The server ended an essential subscription on a live connection: no data can arrive until it
-    /// is subscribed to again.
+    /// Records that the server ended an essential subscription on a live connection: no data can
+    /// arrive until it is subscribed to again.
     fn on_unsubscribed(&self, at: Instant, cause: &str) {
         self.on_disconnected(at, cause);
     }
 
-    /// A back-fill found a listing of the last gap.
+    /// Records that a back-fill found a listing of the last gap.
     fn on_backfilled(&self);
 }
 

@@ -211,7 +211,7 @@ pub enum Permit {
     Go,
     /// Permitted as the single probe of a half-open circuit.
     Probe,
-    /// Not permitted now; ask again after this time.
+    /// Not permitted now; try again after this time.
     Wait(Duration),
 }
 

@@ -40,13 +40,13 @@ pub(super) struct ConnectionLifetime {
 }
 
 impl ConnectionLifetime {
-    /// An attempt that ended before there was a session.
+    /// Returns an attempt that ended before there was a session.
     pub(super) fn failed(error: FeedError) -> Self {
         let result = AttemptResult { uptime: None, listings: 0, decision: error.retry_decision() };
         Self { result, error }
     }
 
-    /// A session that was established and has ended.
+    /// Returns a session that was established and has ended.
     pub(super) fn ended(uptime: Duration, listings: u64, error: FeedError) -> Self {
         let decision = error.retry_decision();
         Self { result: AttemptResult { uptime: Some(uptime), listings, decision }, error }

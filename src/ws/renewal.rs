@@ -1,7 +1,7 @@
 //! The subscriptions of a feed, which another whitelist may replace while it runs.
 //!
-//! A change reaches the market by a new connection for each old one. Both deliver for a while, so no
-//! listing is missed.
+//! A change reaches the market by a new connection for each old one. Both deliver for a while, so
+//! no listing is missed.
 
 use std::sync::{Arc, Mutex};
 
@@ -39,8 +39,8 @@ impl FeedSubscriptions {
         Arc::clone(state.current.get_or_insert_with(|| first().into()))
     }
 
-    /// Replaces the subscriptions. Returns `true` if a running feed renews them: they are others, and a
-    /// connection has used the old ones.
+    /// Replaces the subscriptions. Returns `true` if a running feed renews them: they are others,
+    /// and a connection has used the old ones.
     pub fn replace(&self, new: Vec<MarketSubscription>) -> bool {
         let mut state = lock(&self.0.state);
         if state.current.as_ref().is_some_and(|current| **current == *new) {

@@ -266,7 +266,8 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                 }
                 Ok(successor) => {
                     let mut old = std::mem::replace(&mut session, successor);
-                    // A slow address stays avoided, because the system's order begins with it again.
+                    // A slow address stays avoided, because the system's order begins with it
+                    // again.
                     let next = Rotation {
                         order: rotation.order,
                         ..self.next_rotation(now(), session.max_age())

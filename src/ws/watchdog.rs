@@ -2,12 +2,12 @@
 //!
 //! Two timers. The *transport* timer is reset by every frame: after `ping_interval` without one a
 //! ping is sent, and after another `pong_timeout` the socket is dead; a server may set both times.
-//! The *data* timer is reset by subscription data only, so it detects a server that answers pings and
-//! delivers nothing. Its timeout follows the [`ArrivalStats`] of the feed.
+//! The *data* timer is reset by subscription data only, so it detects a server that answers pings
+//! and delivers nothing. Its timeout follows the [`ArrivalStats`] of the feed.
 //!
 //! A quiet feed is no fault. Silence leads first to a new subscription on the same connection, then
-//! once to a new connection, for which the statistics are reset. If that one is silent too, the feed
-//! is quiet, and only new subscriptions follow, at growing intervals.
+//! once to a new connection, for which the statistics are reset. If that one is silent too, the
+//! feed is quiet, and only new subscriptions follow, at growing intervals.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
@@ -155,13 +155,13 @@ impl Watchdog {
         self.last_frame
     }
 
-    /// Time of the last data, or of the start of the connection.
+    /// Returns the time of the last data, or of the start of the connection.
     pub const fn data_since(&self) -> Instant {
         self.data_since
     }
 
-    /// Checks the timers. `Abort` is returned by every further check, `Ping` and `Reconnect` once per
-    /// silence, `Resubscribe` once, or at growing intervals if the feed is quiet.
+    /// Checks the timers. `Abort` is returned by every further check, `Ping` and `Reconnect` once
+    /// per silence, `Resubscribe` once, or at growing intervals if the feed is quiet.
     pub fn check(
         &mut self,
         arrival_stats: &mut ArrivalStats,

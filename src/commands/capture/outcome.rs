@@ -212,7 +212,7 @@ pub enum NoDataReason {
 }
 
 impl NoDataReason {
-    /// Bit of the kind of cause, to warn about each kind once.
+    /// Returns the bit of the kind of cause, to warn about each kind once.
     const fn bit(&self) -> u8 {
         match self {
             Self::NeverConnected(_) => 1,
@@ -296,7 +296,8 @@ impl CaptureMonitor {
         })
     }
 
-    /// Same as [`no_data_reason`](Self::no_data_reason), but returns each kind of cause once.
+    /// Returns the same as [`no_data_reason`](Self::no_data_reason), but each kind of cause only
+    /// once.
     pub(super) fn new_cause(&self) -> Option<NoDataReason> {
         let cause = self.no_data_reason()?;
         let mut failures = self.failures();

@@ -76,7 +76,7 @@ pub(super) fn check_flags(args: &InitArgs) -> Result<(), InitError> {
     Ok(())
 }
 
-/// Returns the option with the credential, for the list of what is missing.
+/// Returns the option with the credential, for the list of missing options.
 pub(super) fn credential_flag(market: Market) -> &'static str {
     CredentialTexts::of(market).flag
 }

@@ -78,7 +78,7 @@ pub(super) struct OrderList {
 }
 
 impl OrderList {
-    /// `since`: earliest time of approval; `None` for all orders.
+    /// Lists the orders that were approved from `since` on, or all with `None`.
     pub(super) fn of(reader: &LedgerReader, since: Option<UnixMs>) -> Result<Self, LedgerError> {
         let mut items: HashMap<Sequence, OrderedItem> = reader.items()?;
         let intents = reader.state().intents().iter();

@@ -176,8 +176,8 @@ impl std::fmt::Debug for LedgerCommands<'_> {
     }
 }
 
-/// Runs a command on the ledger of this `SNIPER_DATA` and returns its exit code. The other settings may
-/// be invalid, because a running bot must be reachable also while they are being edited.
+/// Runs a command on the ledger of this `SNIPER_DATA` and returns its exit code. The other settings
+/// may be invalid, because a running bot must be reachable also while they are being edited.
 ///
 /// # Errors
 ///
@@ -249,11 +249,12 @@ pub fn operator_name() -> String {
 }
 
 impl LedgerCommands<'_> {
-    /// `sniper ledger …`
+    /// Runs `sniper ledger …`.
     ///
     /// # Errors
     ///
-    /// Fails if the bot or the ledger is unavailable or rejects the request.
+    /// Returns a [`LedgerCommandError`] if the bot or the ledger is unavailable or rejects the
+    /// request.
     pub fn ledger(&mut self, args: &LedgerArgs) -> Result<(), LedgerCommandError> {
         match &args.command {
             None => self.overview(),
@@ -272,11 +273,12 @@ impl LedgerCommands<'_> {
         }
     }
 
-    /// `sniper halt`
+    /// Runs `sniper halt`.
     ///
     /// # Errors
     ///
-    /// Fails if the bot or the ledger is unavailable or rejects the request.
+    /// Returns a [`LedgerCommandError`] if the bot or the ledger is unavailable or rejects the
+    /// request.
     pub fn halt(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
         let done = match self.current_halts().first() {
@@ -286,11 +288,12 @@ impl LedgerCommands<'_> {
         self.apply(&ControlRequest::Halt { by }, &format!("{done} Resume with: sniper resume"))
     }
 
-    /// `sniper resume`
+    /// Runs `sniper resume`.
     ///
     /// # Errors
     ///
-    /// Fails if the bot or the ledger is unavailable or rejects the request.
+    /// Returns a [`LedgerCommandError`] if the bot or the ledger is unavailable or rejects the
+    /// request.
     pub fn resume(&mut self) -> Result<(), LedgerCommandError> {
         let by = self.who.to_owned();
         let done = if self.current_halts().is_empty() {
@@ -310,11 +313,12 @@ impl LedgerCommands<'_> {
         all.into_iter().flatten().flat_map(|status| status.halts).collect()
     }
 
-    /// `sniper status`. Returns the problems that need the user.
+    /// Runs `sniper status`, and returns the problems that need the user.
     ///
     /// # Errors
     ///
-    /// Fails if the bot or the ledger is unavailable or rejects the request.
+    /// Returns a [`LedgerCommandError`] if the bot or the ledger is unavailable or rejects the
+    /// request.
     pub fn status(&mut self) -> Result<StandingProblems, LedgerCommandError> {
         let mut standing = Standing::of(self.folder, self.state, self.now)?;
         // A running bot reports the prices that it uses.
@@ -476,8 +480,8 @@ impl LedgerCommands<'_> {
         }
     }
 
-    /// Sends the request to the live bot. Without one, applies it to the ledger at rest, and halts
-    /// and resumes also to a dry run, which keeps its ledger in memory.
+    /// Sends the request to the live bot. Without one, applies it to the ledger on disk. A halt or
+    /// resume is then also sent to a dry run, which keeps its ledger in memory.
     fn apply(&mut self, request: &ControlRequest, done: &str) -> Result<(), LedgerCommandError> {
         if let Some(status) = request_status(&self.control_address(Instance::Live), request)? {
             return self.print_change(&status, done);

@@ -25,7 +25,7 @@ use crate::{
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Returns the begin of a day in the zone that has these offsets from UTC.
+/// Returns the start of a day in the zone that has these offsets from UTC.
 fn begin_of_day(day: i64, offset_s: fn(UnixMs) -> i32) -> UnixMs {
     let utc = UnixMs(day.saturating_mul(DAY_MS));
     UnixMs(utc.0.saturating_sub(i64::from(offset_s(utc)).saturating_mul(1_000)))
@@ -199,7 +199,8 @@ pub(super) struct LedgerTable {
 }
 
 impl LedgerTable {
-    /// `offset_s`: offset of the zone of the days from UTC, in seconds.
+    /// Sums the orders up. `offset_s` returns the offset from UTC of the zone of the days, in
+    /// seconds.
     pub(super) fn of(reader: &mut LedgerReader, now: UnixMs, offset_s: fn(UnixMs) -> i32) -> Self {
         let here = OffsetTime { at: now, offset_s: offset_s(now) };
         let day = here.day();

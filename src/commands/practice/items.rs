@@ -1,5 +1,5 @@
-//! The items of a rehearsal: those that the whitelist is about, each with the greatest price that its
-//! entry pays. Pure.
+//! The items of a rehearsal: those that the whitelist is about, each with the greatest price that
+//! its entry pays. Pure.
 
 use crate::{
     config::Config,
@@ -27,7 +27,8 @@ const STARRED: [&str; 6] = ["Knife", "Karambit", "Bayonet", "Daggers", "Gloves",
 /// Rarity of items that the simulated market does not know.
 const RARITY: &str = "classified";
 
-/// Returns the items for all entries, at prices of the entries, the budget and the reference prices.
+/// Returns the items for all entries, at prices of the entries, the budget and the reference
+/// prices.
 pub(super) fn practice_items(config: &Config, book: &PriceBook, now: UnixMs) -> Vec<PracticeItem> {
     let entries = &config.whitelist;
     let step = entries.len().div_ceil(ENTRIES_MAX).max(1);

@@ -45,7 +45,8 @@ const DIRECTORY: &str = "practice";
 const MARK: &str = "practice.lock";
 /// Content of the mark.
 const MARK_TEXT: &str = "The next `sniper run --practice` removes this directory.\n";
-/// Variables of the process environment that a rehearsal reads. None of them is a secret.
+/// Variables of the process environment that a rehearsal passes to the settings. They are no
+/// secrets.
 const VARIABLES: [&str; 1] = ["RUST_LOG"];
 /// Balance of the simulated account for each coin of the budget: rejected and cancelled orders
 /// cost some of it for a while.
@@ -264,8 +265,8 @@ fn empty(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Copies the stored tables of price sources, because a rehearsal downloads none. Returns a warning for
-/// each source without one.
+/// Copies the stored tables of price sources, because a rehearsal downloads none. Returns a warning
+/// for each source without one.
 fn copy_prices(config: &PricesConfig, from: &Path, to: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     let (from, to) = (PriceStore::new(from), PriceStore::new(to));

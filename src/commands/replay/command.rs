@@ -1,4 +1,5 @@
-//! `sniper replay`: what the settings would have ordered in a recording, and why not the rest.
+//! `sniper replay`: the orders that the settings would have sent in a recording, and the reasons
+//! against the other listings.
 
 use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, process::ExitCode};
 
@@ -154,7 +155,7 @@ impl DecisionLines<'_> {
         ControlFlow::Continue(())
     }
 
-    /// Number of lines that are not shown.
+    /// Returns the number of lines that are not shown.
     const fn left_out(&self) -> usize {
         self.matching
             .saturating_sub(LINES_MAX)

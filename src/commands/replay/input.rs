@@ -35,8 +35,8 @@ pub struct ReplayInput {
 enum PriceOrigin {
     /// The settings have no source.
     None,
-    /// The recording: number of its snapshots, and the time of the last one if later ones could not be
-    /// recorded.
+    /// The recording: number of its snapshots, and the time of the last one if later ones could not
+    /// be recorded.
     Recorded { snapshots: usize, until: Option<UnixMs> },
     /// A folder with stored tables.
     Folder(PathBuf),
@@ -105,8 +105,8 @@ impl ReplayInput {
         Recording::open(path).map_err(|error| AppError::start(WHAT, error))
     }
 
-    /// Describes recording and prices. `span_ns`: receive times of the first and last message, in
-    /// nanoseconds since 1970.
+    /// Describes recording and prices. `span_ns` has the receive times of the first and last
+    /// message, in nanoseconds since 1970.
     pub fn describe(&self, span_ns: Option<(u64, u64)>) -> String {
         let mut text = format!("Recording: {}", self.recording.directory().display());
         if let Some((first, last)) = span_ns {

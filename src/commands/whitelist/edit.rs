@@ -246,7 +246,8 @@ impl<'c> SettingsFile<'c> {
         EditCommandError::Edit { path: self.shown(), error, whitelist_file }
     }
 
-    /// Checks the new text and replaces the file. Returns the warnings that the old text did not have.
+    /// Checks the new text and replaces the file. Returns the warnings that the old text did not
+    /// have.
     fn replace(
         &self,
         edited: &str,

@@ -33,7 +33,7 @@ use crate::{
 /// Maximum width of the column with the names.
 const NAME_MAX: usize = 40;
 
-/// What `whitelist pause` and `enable` change.
+/// Entry or group that `whitelist pause` and `enable` change.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct PausedArgs {
@@ -246,8 +246,8 @@ pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Pauses or enables the entries with this label, or of this group, in each running bot. Without one,
-/// in the next run.
+/// Pauses or enables the entries with this label, or of this group, in each running bot. Without
+/// one, in the next run.
 pub(super) fn set_paused(
     context: CommandContext<'_>,
     what: &PausedArgs,

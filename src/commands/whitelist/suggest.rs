@@ -167,8 +167,8 @@ fn is_open(trade: &Trade<'_>) -> bool {
         && trade.market_name.chars().all(is_safe_to_print)
 }
 
-/// Returns price, share and margin of a listing. The item is sold at `sell_on`, or without it at the
-/// reference less the fee.
+/// Returns price, share and margin of a listing. The item is sold at `sell_on`, or without it at
+/// the reference less the fee.
 fn priced(
     trade: &Trade<'_>,
     prices: PriceView<'_>,
@@ -195,7 +195,7 @@ struct SuggestReport<'s> {
 }
 
 impl SuggestReport<'_> {
-    /// Coins and expected profit of the items within the budget.
+    /// Returns coins and expected profit of the items within the budget.
     fn totals(&self) -> (Amount, Amount) {
         let zero = (Amount::ZERO, Amount::ZERO);
         self.suggestions.iter().fold(zero, |(spent, profit), item| {
@@ -277,8 +277,9 @@ impl SuggestReport<'_> {
         })
     }
 
-    /// The items within the budget, with the columns of an import. The highest matching price is the
-    /// ceiling, and the part of the budget that was counted for the item its `max_total`.
+    /// Returns the items within the budget, with the columns of an import. The highest matching
+    /// price is the ceiling, and the part of the budget that was counted for the item is its
+    /// `max_total`.
     fn to_csv(&self) -> String {
         let percent = self.args.percent;
         let reference = self.args.reference.as_deref().unwrap_or_default();

@@ -91,7 +91,8 @@ pub(in crate::config) fn resolve_groups(
     }
 }
 
-/// The ledger identifies an entry without a name by its conditions, to which its limits do not belong.
+/// Reports equal entries without a name in different groups: the ledger identifies such an entry by
+/// its conditions, without its limits, so it could not tell them apart.
 fn check_one_group_each(entries: &[ParsedEntry], diagnostics: &mut Diagnostics) {
     let mut groups: HashMap<WhitelistEntry, (Option<&str>, &SourceLocation)> = HashMap::new();
     for ParsedEntry { entry, place, .. } in entries.iter().filter(|it| it.entry.name.is_none()) {

@@ -1,4 +1,5 @@
-//! Parses the item of a whitelist entry, and what a complete market name says about its other keys. Pure.
+//! Parses the item of a whitelist entry, and the other keys that a complete market name determines.
+//! Pure.
 
 use super::{
     super::document::{ParseContext, TableFields},

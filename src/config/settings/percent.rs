@@ -215,7 +215,7 @@ pub(in crate::config) fn resolve(
     }
 }
 
-/// The bid of the first source, or its ask if its kind has no bids.
+/// Returns the bid of the first source, or its ask if its kind has no bids.
 fn default_reference(prices: &ParsedPrices) -> Option<PriceReference> {
     let source = prices.config.sources.first()?;
     let side = match source.kind {
@@ -256,7 +256,7 @@ fn is_in_dollars(prices: &ParsedPrices, source: usize) -> bool {
     source.is_some_and(|source| source.currency != SourceCurrency::Coins)
 }
 
-/// Place of the percent rule of an entry, for problems that are found later.
+/// Returns the place of the percent rule of an entry, for problems that are found later.
 pub(super) fn place(
     fields: &TableFields<'_, '_>,
     context: &ParseContext<'_, '_>,

@@ -39,7 +39,7 @@ const KEY_ENV: &str = "PRICEMPIRE_KEY";
 /// Number of decimals of `coin_usd`.
 const COIN_DECIMALS: usize = 4;
 
-/// Content of `[prices]`, and what is checked with the environment and the whitelist.
+/// Content of `[prices]`, and the parts that are checked with the environment and the whitelist.
 #[derive(Clone, Debug, Default)]
 pub(in crate::config) struct ParsedPrices {
     pub(in crate::config) config: PricesConfig,
@@ -81,7 +81,7 @@ pub(super) fn names(sources: &[PriceSource]) -> Vec<&str> {
     sources.iter().map(|source| source.name.as_str()).collect()
 }
 
-/// Remedy that lists the names of the sources.
+/// Returns a remedy that lists the names of the sources.
 pub(super) fn known_names(names: &[&str]) -> String {
     match names {
         [] => "add a [[prices.source]] with this name".to_owned(),

@@ -94,8 +94,8 @@ pub fn read_current_user(body: &str) -> Result<User, ReadError> {
     })
 }
 
-/// Parses the response to [`open_listings`](super::operations::open_listings) of this generation. The
-/// age of the listings is zero; the caller computes it from the server's time.
+/// Parses the response to [`open_listings`](super::operations::open_listings) of this generation.
+/// The age of the listings is zero; the caller computes it from the server's time.
 ///
 /// # Errors
 ///
@@ -158,8 +158,8 @@ fn read_response(body: &str) -> Result<JsonObject<'_>, ReadError> {
     })
 }
 
-/// Returns the error of a response without the requested data. A message of the market may mean that
-/// the session is signed out.
+/// Returns the error of a response without the requested data. A message of the market may mean
+/// that the session is signed out.
 fn market_error(response: &JsonObject<'_>) -> ReadError {
     match error_messages(response).into_iter().next() {
         None => ReadError::Shape,

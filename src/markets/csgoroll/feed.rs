@@ -7,8 +7,8 @@
 //! | update | `data.updateTrade.trade` | client code |
 //! | balance | `data.updateWallet.wallet` named `MAIN` | client code |
 //!
-//! Both generations are parsed, regardless of the subscription. A payload may contain `errors` beside
-//! its data, which do not end the subscription.
+//! Both generations are parsed, regardless of the subscription. A payload may contain `errors`
+//! beside its data, which do not end the subscription.
 
 use std::{mem, vec};
 

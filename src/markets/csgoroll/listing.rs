@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a [`Defect`].
-//!    The listing is still returned, so that it can be counted and logged.
+//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a
+//!    [`Defect`]. The listing is still returned, so that it can be counted and logged.
 //! 2. Only a listing without a valid id is dropped.
 //! 3. Other keys are skipped for any value that is valid JSON.
 //! 4. Generation B sends `canJoin` for each listing, so it is required there.
@@ -22,7 +22,8 @@ use crate::{
     json::{Cursor, JsonError, JsonStr, ValueKind},
 };
 
-/// Maximum number of listings that are compared pairwise. Larger batches are sorted, which allocates.
+/// Maximum number of listings that are compared pairwise. Larger batches are sorted, which
+/// allocates.
 const PAIRWISE_MAX: usize = 16;
 
 /// Value of a key.
@@ -64,8 +65,8 @@ struct ListedItems<'a> {
     rarity: Option<RarityWord>,
 }
 
-/// Parses one listing of this generation. Returns `None` for a value that is not an object or has no
-/// valid id.
+/// Parses one listing of this generation. Returns `None` for a value that is not an object or has
+/// no valid id.
 ///
 /// # Errors
 ///
@@ -89,8 +90,8 @@ pub fn read<'a>(
 }
 
 /// Marks different listings with one id in a message or page as unbuyable, because it is unknown
-/// which of them is current: one may be listed and the other one taken. Equal copies are not marked;
-/// all but the first are dropped later as duplicates.
+/// which of them is current: one may be listed and the other one taken. Equal copies are not
+/// marked; all but the first are dropped later as duplicates.
 pub fn mark_conflicts<'a>(first: Option<&mut Trade<'a>>, rest: &mut [Trade<'a>]) {
     if let Some(first) = first {
         rest.iter_mut().for_each(|other| mark_if_different(first, other));

@@ -3,9 +3,9 @@
 //! [`operations`] creates the requests. [`feed`] parses subscription events, [`order_response`] the
 //! responses to orders, and [`account`] the user, the balance, own purchases and open listings.
 //!
-//! All wire formats come from recordings and public clients of 2023–2026 and were never tested against
-//! the live market. So parsing is tolerant: unknown fields are ignored, a missing required field makes
-//! the listing unbuyable, and no value is guessed.
+//! All wire formats come from recordings and public clients of 2023–2026 and were never tested
+//! against the live market. So parsing is tolerant: unknown fields are ignored, a missing required
+//! field makes the listing unbuyable, and no value is guessed.
 
 pub mod account;
 pub mod order_response;

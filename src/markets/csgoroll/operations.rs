@@ -1,7 +1,7 @@
 //! GraphQL operations that are sent to the market.
 //!
-//! They contain the full query text, because hashes of persisted queries become stale (source: public
-//! clients). They request only the fields that the decision uses, which keeps frames short.
+//! They contain the full query text, because hashes of persisted queries become stale (source:
+//! public clients). They request only the fields that the decision uses, which keeps frames short.
 
 use serde_json::{Value, json};
 
@@ -108,8 +108,8 @@ pub struct SubscriptionFilters {
 }
 
 impl SubscriptionFilters {
-    /// Returns the narrowest filters that exclude no listing that an entry could match; `None` for an
-    /// empty whitelist, and if an entry accepts any markup.
+    /// Returns the narrowest filters that exclude no listing that an entry could match; `None` for
+    /// an empty whitelist, and if an entry accepts any markup.
     pub fn of(entries: &[WhitelistEntry]) -> Option<Self> {
         let markups: Option<Vec<Percent>> = entries.iter().map(|entry| entry.max_markup).collect();
         Some(Self {

@@ -40,8 +40,8 @@ pub fn order_outcome(id: &TradeId, response: &HttpResponse) -> (Outcome, Attribu
 /// Returns the relation of a response with this outcome to its order.
 ///
 /// A success contains the listing's id. A rejection by this site contains no id: that would need an
-/// alias, and so another GraphQL document, for each order. For a site that echoes an order id in its
-/// rejections this would be [`Attribution::Named`].
+/// alias, and so another GraphQL document, for each order. For a site that echoes an order id in
+/// its rejections this would be [`Attribution::Named`].
 fn attribution(outcome: &Outcome, response: &HttpResponse) -> Attribution {
     match outcome {
         Outcome::Bought { .. } => Attribution::Named,
@@ -54,8 +54,8 @@ fn attribution(outcome: &Outcome, response: &HttpResponse) -> Attribution {
     }
 }
 
-/// Returns `true` for the response to [`current_user`](super::operations::current_user): `data` contains
-/// only `currentUser`, which may be null. No response to an order has this shape.
+/// Returns `true` for the response to [`current_user`](super::operations::current_user): `data`
+/// contains only `currentUser`, which may be null. No response to an order has this shape.
 pub fn is_current_user(response: &HttpResponse) -> bool {
     response.head.status == 200
         && response.page().is_none()
@@ -150,7 +150,7 @@ impl ResponseBody {
             }
         };
         let data = response.text("data").filter(|data| *data != "null").map(JsonObject::parse);
-        // Data that cannot be read is data.
+        // Unreadable data counts as data, so that the response is no rejection.
         let has_data = data.as_ref().is_some_and(|data| {
             data.as_ref().map_or(true, |data| data.entries().any(|(_key, value)| value != "null"))
         });
@@ -165,8 +165,8 @@ impl ResponseBody {
         Some(Self { has_data, ours, errors })
     }
 
-    /// Returns the rejection if there is no data and every error is known; of several the most severe
-    /// one.
+    /// Returns the rejection if there is no data and every error is known; of several the most
+    /// severe one.
     fn reject_reason(&self) -> Option<RejectReason> {
         if self.has_data || self.errors.is_empty() {
             return None;
@@ -176,7 +176,7 @@ impl ResponseBody {
     }
 }
 
-/// Severity of a rejection. Of several in one response the most severe one is used.
+/// Returns the severity of a rejection. Of several in one response the most severe one is used.
 const fn severity(reason: RejectReason) -> u8 {
     match reason {
         RejectReason::NotJoinable

@@ -1,13 +1,13 @@
 //! Finds the listings of wanted items in a message without reading the others.
 //!
 //! In a burst, a wanted listing waits until the messages before it are handled. Reading one takes
-//! 1.3 µs; [`scan`] takes a tenth of that, because it only searches for the names, and for the prices
-//! of items that an entry wants at some price.
+//! 1.3 µs; [`scan`] takes a tenth of that, because it only searches for the names, and for the
+//! prices of items that an entry wants at some price.
 //!
 //! # Invariants
 //!
-//! 1. [`Scan::CanWait`] is returned only for a message without other events than new listings. Those of
-//!    wanted items among them were passed to the sink.
+//! 1. [`Scan::CanWait`] is returned only for a message without other events than new listings.
+//!    Those of wanted items among them were passed to the sink.
 //! 2. If in doubt, the message is read in full. It is then [`Scan::ReadNow`]. A price that is not
 //!    written as usual counts as wanted.
 //! 3. A listing is passed to the sink only after its own object was read to its end as in
@@ -67,8 +67,9 @@ pub fn scan<'a>(payload: &'a [u8], wanted: &WantedItems, sink: &mut impl FnMut(T
     }
 }
 
-/// Returns the position of the name of the first wanted listing, if there is one. Fails if there is no
-/// name, or if one before it is not written as usual.
+/// Returns the position of the name of the first wanted listing, or `Some(None)` without one. The
+/// outer `None` stands for a text without a name, or with one before it that is not written as
+/// usual.
 #[inline]
 fn first_wanted(text: &[u8], wanted: &WantedItems) -> Option<Option<usize>> {
     let mut has_name = false;
@@ -107,8 +108,8 @@ fn name_at(text: &[u8], at: usize) -> Option<&str> {
     text.get(value..)?.starts_with(b":\"").then(|| string_at(text, value.saturating_add(2)))?
 }
 
-/// Returns `true` if the listing of the name behind the key at this position may be wanted. Fails if
-/// the name is not written as usual.
+/// Returns `true` if the listing of the name behind the key at this position may be wanted, and
+/// `None` if the name is not written as usual.
 #[inline]
 fn is_wanted(text: &[u8], at: usize, wanted: &WantedItems) -> Option<bool> {
     let Some(ceiling) = wanted.ceiling(name_at(text, at)?) else { return Some(false) };
@@ -117,9 +118,10 @@ fn is_wanted(text: &[u8], at: usize, wanted: &WantedItems) -> Option<bool> {
 
 /// Returns the price of the listing whose first item has the name behind the key at this position.
 ///
-/// It is the first one of the object that contains the items. Between its brace and the items, and
-/// between their brace and the name, are no other brackets, so both belong to that object and to its
-/// first item; a bracket in a string is taken for another one. Returns `None` in any other case.
+/// This is the first price in the object that contains the items. There must be no other bracket
+/// between the brace of that object and its items, and none between the brace of the first item and
+/// its name: then the price belongs to the listing, and the name to its first item. A bracket
+/// within a string counts, too. Returns `None` in any other case.
 #[inline]
 fn price_of(text: &[u8], at: usize) -> Option<Amount> {
     let before = text.get(..at)?;
@@ -191,7 +193,8 @@ fn may_contain(message: &[u8], id: &TradeId) -> bool {
 }
 
 /// Returns the text with which all spellings of an id without escapes begin: the last character may
-/// differ in the bits that a decoder drops. Fails for an id that has two alphabets.
+/// differ in the bits that a decoder drops. `None` for an id with characters that the two alphabets
+/// of base64 write differently.
 fn common_start(id: &TradeId) -> Option<&[u8]> {
     let text = id.as_str().trim_end_matches('=').as_bytes();
     let is_plain = |byte: &u8| !matches!(byte, b'+' | b'/' | b'-' | b'_' | b'%');

@@ -1,7 +1,7 @@
 //! Parser of responses over HTTP: balance, own purchases, one order, open listings.
 //!
-//! A purchase contains the items that were bought together; each is an entry of its own. The bot buys
-//! one item at a time.
+//! A purchase contains the items that were bought together; each is an entry of its own. The bot
+//! buys one item at a time.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ const TRADE_TIMEOUT: &str = "trade_timeout";
 
 /// Returns the status that a word of the market means.
 ///
-/// An accepted item is delivered within Steam's trade protection, and may be rolled back for some
-/// days. Nothing shows its end.
+/// An accepted item is delivered, but Steam may roll the trade back for some days. The market does
+/// not show when they end.
 pub(super) fn status_of(word: &str) -> TradeStatus {
     match word {
         "processing" | "wait_unlock" => TradeStatus::Joined,
@@ -102,12 +102,13 @@ pub fn read_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
     Ok(page)
 }
 
-/// Parses the response to a look-up of the order with this own id. Returns `None` for an empty list.
+/// Parses the response to a look-up of the order with this own id. Returns `None` for an empty
+/// list.
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the response has neither one purchase of one item with that own id nor
-/// an empty list.
+/// Returns a [`ReadError`] if the response has neither one purchase of one item with that own id
+/// nor an empty list.
 pub fn read_order(body: &str, own_id: &OwnOrderId) -> Result<Option<OwnPurchase>, ReadError> {
     let response = read_response(body)?;
     let purchases = response.array("data").ok_or_else(|| market_error(&response))?;
@@ -124,8 +125,8 @@ pub fn read_order(body: &str, own_id: &OwnOrderId) -> Result<Option<OwnPurchase>
     }
 }
 
-/// Parses one page of open listings of this game. The age of the listings is zero; the caller computes
-/// it from the server's time.
+/// Parses one page of open listings of this game. The age of the listings is zero; the caller
+/// computes it from the server's time.
 ///
 /// # Errors
 ///
@@ -161,8 +162,8 @@ fn has_own_id(purchase: &str, own_id: &OwnOrderId) -> bool {
     found.is_some_and(|found| found == own_id.as_str())
 }
 
-/// Returns the items of a purchase, each `None` if it is unreadable. An empty list has none; a missing
-/// one is `None`.
+/// Returns the items of a purchase, each `None` if it is unreadable. An empty list has none; a
+/// missing one is `None`.
 fn skins_of(purchase: &str) -> Option<Vec<Option<OwnPurchase>>> {
     let purchase = JsonObject::parse(purchase).ok()?;
     let created_at = purchase.get::<String>("created_at").and_then(|text| UnixMs::parse(&text));
@@ -194,7 +195,7 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
         status,
         unknown_status: (status == TradeStatus::Other).then(unknown),
         price: skin.paid("price", listing::positive),
-        // The market does not tell when the item was listed, which was before.
+        // The market does not state when the item was listed; that was earlier.
         created_at,
         updated_at: time("steam_trade_offer_finished_at"),
         joined_at: created_at,

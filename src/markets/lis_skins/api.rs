@@ -19,15 +19,15 @@ use crate::{
 /// Number of listings per page, the most that the market sends.
 const LISTINGS_PER_PAGE: &str = "200";
 
-/// Id of an account whose id is not configured. The market tells it nowhere.
+/// Id of an account whose id is not configured. No response of the market contains it.
 const UNKNOWN_ACCOUNT: &str = "unknown";
 
 /// Longest time until the market shows an executed order. Its documentation states none; a public
 /// client waits this long.
 const VISIBLE_WITHIN: Duration = Duration::from_secs(600);
 
-/// Time by which the search is behind: minutes, according to the market's documentation, which states
-/// no number.
+/// Time by which the search is behind: minutes, according to the market's documentation, which
+/// states no number.
 const SEARCH_LAG: Duration = Duration::from_secs(300);
 
 /// Requests per minute that the market documents, for all endpoints but that of orders, which has

@@ -5,10 +5,10 @@
 //! | `obtained_skin_added` | a new listing |
 //! | `obtained_skin_price_changed` | a new price under the same id |
 //! | `obtained_skin_deleted` | the listing is gone; it may return |
-//! | `purchase_skin_info_updated` | a purchase of the account has changed, which asks for a read |
+//! | `purchase_skin_info_updated` | a purchase of the account has changed, so the account is read |
 //!
-//! An event of the account has no documented shape: an id and a status at its top level are read. With
-//! a list of items, or without an id, the account is read.
+//! An event of the account has no documented shape: an id and a status at its top level are read.
+//! With a list of items, or without an id, the account is read.
 
 use std::sync::LazyLock;
 
@@ -51,7 +51,7 @@ pub(super) fn read<'a>(
         ADDED => (listed(skin, TradeEvent::Listed), true),
         REPRICED => (listed(skin, TradeEvent::Repriced), true),
         DELETED => (skin.id().map(|id| MarketEvent::Notice(TradeNotice::Removed { id })), true),
-        // The look-up tells the rest.
+        // The look-up of the purchase finds the rest.
         PURCHASE => return Ok(Decoded { events: Some(purchase(&skin)), is_data: true }),
         _ => (Some(MarketEvent::Unknown), false),
     };
@@ -83,7 +83,8 @@ pub(super) fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
     }
 }
 
-/// Fails for an event that is not written as usual, or is not a new listing.
+/// Returns `true` for a new listing that no entry wants at its price, and `None` for an event that
+/// is not written as usual, or is not a new listing.
 #[inline]
 fn is_unwanted(payload: &[u8], wanted: &WantedItems) -> Option<bool> {
     let rest = payload.strip_prefix(br#"{"id":"#)?;

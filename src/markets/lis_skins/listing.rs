@@ -2,8 +2,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a [`Defect`].
-//!    The listing is still returned, so that it can be counted and logged.
+//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a
+//!    [`Defect`]. The listing is still returned, so that it can be counted and logged.
 //! 2. Only a listing without a valid id is dropped.
 //! 3. Other keys are skipped for any value that is valid JSON.
 //! 4. A listing that is locked, or that is not certainly one of this game, cannot be bought.
@@ -173,8 +173,8 @@ impl<'a> Skin<'a> {
         value(self.status)
     }
 
-    /// Returns the listing; `None` without an id. `is_of_game` is `true` if only listings of this game
-    /// were requested.
+    /// Returns the listing; `None` without an id. `is_of_game` is `true` if only listings of this
+    /// game were requested.
     #[inline]
     pub(super) fn into_trade(self, event: TradeEvent, is_of_game: bool) -> Option<Trade<'a>> {
         let SkinField::Value(id) = self.id else { return None };

@@ -1,8 +1,8 @@
 //! Protocol of LIS-SKINS, the only module that depends on that market. Pure.
 //!
 //! [`feed`] parses events and [`listing`] the listings in them, [`phase`] names the phases of
-//! Dopplers, [`order_response`] classifies the responses to orders, and [`account`] reads the balance,
-//! own purchases and open listings.
+//! Dopplers, [`order_response`] classifies the responses to orders, and [`account`] reads the
+//! balance, own purchases and open listings.
 //!
 //! All wire formats come from the market's documentation and from public clients of 2025–2026, and
 //! were never tested against the live market. So parsing is tolerant: unknown fields are ignored, a

@@ -62,7 +62,7 @@ fn finish_of(base: &str) -> Option<DopplerFinish> {
     }
 }
 
-/// Paint indices of the game (source: public item databases).
+/// Returns the phase by the paint index of the game (source: public item databases).
 const fn phase_of(paint_index: u32, finish: DopplerFinish) -> Option<Phase> {
     Some(match (finish, paint_index) {
         (DopplerFinish::Doppler, 415) => Phase::Ruby,

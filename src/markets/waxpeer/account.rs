@@ -59,8 +59,8 @@ fn wallet(user: &JsonObject<'_>) -> Result<Amount, BalanceError> {
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the body is not that response, or if the list contains anything but one
-/// entry with that own id.
+/// Returns a [`ReadError`] if the body is not that response, or if the list contains anything but
+/// one entry with that own id.
 pub fn read_order(body: &str, order: OrderReference<'_>) -> Result<Option<OwnPurchase>, ReadError> {
     let response = success(body)?;
     let trades = response.array("trades").ok_or(ReadError::Shape)?;
@@ -79,8 +79,8 @@ pub fn read_order(body: &str, order: OrderReference<'_>) -> Result<Option<OwnPur
     Ok(Some(purchase(&trade, id)))
 }
 
-/// Reads the id of an item: a string or a number. One that contains a credential is rejected, because
-/// the ledger would store it.
+/// Reads the id of an item: a string or a number. One that contains a credential is rejected,
+/// because the ledger would store it.
 fn read_id(trade: &JsonObject<'_>) -> Option<TradeId> {
     let text = match trade.number("item_id") {
         Some(number) => number.to_owned(),

@@ -105,8 +105,8 @@ impl MarketApi for Waxpeer {
         order_response::retry_after(response)
     }
 
-    /// The shape of the list of purchases is not documented, so orders are looked up one by one. There
-    /// is no list of open listings by age.
+    /// Creates the request of the user or of one order. The shape of the list of purchases is not
+    /// documented, so orders are looked up one by one. There is no list of open listings by age.
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
         Ok(match query {
             AccountQuery::User => self.get("/user"),

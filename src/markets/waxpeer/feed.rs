@@ -26,7 +26,8 @@ use crate::{
 /// Maximum number of items of one trade that are reported. A trade of the bot has one.
 const ITEMS_MAX: usize = 64;
 
-/// Events of one message. All but trades of the account have at most one, which needs no allocation.
+/// Events of one message. All but trades of the account have at most one, which needs no
+/// allocation.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "a box would allocate for every listing")]
 pub enum FeedEvents<'a> {
@@ -185,7 +186,7 @@ fn purchases(cursor: &mut Cursor<'_>) -> Result<Vec<TradeNotice>, JsonError> {
     Ok(notices)
 }
 
-/// Reads an item of a trade. An unknown status is reported, because it asks for a read.
+/// Reads an item of a trade. An unknown status is reported, so that the account is read.
 fn purchase(cursor: &mut Cursor<'_>) -> Result<Option<TradeNotice>, JsonError> {
     let (mut id, mut status) = (None, TradeStatus::Other);
     object(cursor, |key, cursor| {

@@ -1,10 +1,10 @@
-//! Parser of the listing in a `new` or `update` event: JSON object → [`Trade`], in one pass and without
-//! allocation, except for a phase that is not a part of the name.
+//! Parser of the listing in a `new` or `update` event: JSON object → [`Trade`], in one pass and
+//! without allocation, except for a phase that is not a part of the name.
 //!
 //! # Invariants
 //!
-//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a [`Defect`].
-//!    The listing is still returned, so that it can be counted and logged.
+//! 1. A required key that is missing, of a wrong type, out of range or repeated becomes a
+//!    [`Defect`]. The listing is still returned, so that it can be counted and logged.
 //! 2. Only a listing without a valid id is dropped.
 //! 3. Other keys are skipped for any value that is valid JSON. The holder's Steam id is among them.
 //! 4. A listing of another game, and one that is locked, cannot be joined.

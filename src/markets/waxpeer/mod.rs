@@ -1,13 +1,13 @@
 //! Protocol of Waxpeer, the only module that depends on that market. Pure.
 //!
-//! [`feed`] parses events, [`listing`] the listing in one of them, and [`scan`] finds the wanted ones
-//! early. [`order_response`] classifies the responses to orders, and [`account`] parses the user and
-//! the look-up of an order. [`api`] creates the requests.
+//! [`feed`] parses events, [`listing`] the listing in one of them, and [`scan`] finds the wanted
+//! ones early. [`order_response`] classifies the responses to orders, and [`account`] parses the
+//! user and the look-up of an order. [`api`] creates the requests.
 //!
-//! All prices and balances are integers of thousandths of a US dollar. The wire formats come from the
-//! official documentation, recordings and public clients of 2023–2026 and were never tested against
-//! the live market. So parsing is tolerant: unknown fields are ignored, a missing required field makes
-//! the listing unbuyable, and no value is guessed.
+//! All prices and balances are integers of thousandths of a US dollar. The wire formats come from
+//! the official documentation, recordings and public clients of 2023–2026 and were never tested
+//! against the live market. So parsing is tolerant: unknown fields are ignored, a missing required
+//! field makes the listing unbuyable, and no value is guessed.
 
 pub mod account;
 pub mod api;
@@ -65,7 +65,7 @@ impl Marketplace for Waxpeer {
 
     const COUNTS_UNNAMED: bool = true;
 
-    /// Without a key the feed delivers the listings only.
+    /// Plans a connection. Without a key the feed delivers the listings only.
     fn dial(
         &self,
         credential: Option<&Credential>,
@@ -132,8 +132,8 @@ fn balance(text: &str) -> Option<Amount> {
     thousandths(whole).filter(|_amount| is_fraction)
 }
 
-/// Creates the id of a listing from the digits of its item. Leading zeros would be another spelling of
-/// the same id.
+/// Creates the id of a listing from the digits of its item. Leading zeros would be another spelling
+/// of the same id.
 #[inline]
 fn item_id(text: &str) -> Option<TradeId> {
     let text = text.trim_start_matches('0');

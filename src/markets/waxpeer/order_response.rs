@@ -8,9 +8,10 @@
 //! | 401, 403 and 429 without a purchase, a challenge page with 403, 429 or 503 | rejected |
 //! | everything else: another `msg`, HTML with 200, 3xx, 4xx, 5xx, truncated JSON, both an `id` and a refusal | unknown |
 //!
-//! A refusal is prose with status 200. Its texts come from the documentation and the tests of a public
-//! client, may be paraphrased, and are matched by their words. A rejection is final only once it is
-//! attributed to this order: see [`Attribution`]. If in doubt, the money counts as spent.
+//! A refusal is prose with status 200. Its texts come from the documentation and the tests of a
+//! public client, may be paraphrased, and are matched by their words. A rejection is final only
+//! once it is attributed to this order: see [`Attribution`]. If in doubt, the money counts as
+//! spent.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
@@ -30,8 +31,8 @@ use crate::{
 /// Maximum length of a response that is shown although it is not JSON, in bytes.
 const TEXT_BYTES_MAX: usize = 400;
 
-/// Meaning of the words of a refusal; the first row whose words occur applies. `None`: the own id was
-/// seen before, so its order may have been executed.
+/// Meaning of the words of a refusal; the first row whose words occur applies. `None`: the own id
+/// was seen before, so its order may have been executed.
 const REFUSALS: [(&[&str], Option<RejectReason>); 13] = [
     (&["project", "exist"], None),
     (&["project", "used"], None),
@@ -74,8 +75,8 @@ pub fn is_user(response: &HttpResponse) -> bool {
         && ["id", "price", "new_price", "project_id", "trades"].into_iter().all(is_absent)
 }
 
-/// Returns the message of a refusal, or a short text that is no JSON, such as that of a 403. Both are
-/// untrusted.
+/// Returns the message of a refusal, or a short text that is no JSON, such as that of a 403. Both
+/// are untrusted.
 pub fn error_message(response: &HttpResponse) -> Option<String> {
     match Body::of(response) {
         Body::Object(body) => body.get("msg"),
@@ -119,7 +120,8 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Returns `true` if the body repeats the own id of the order, `false` if it contains another one.
+    /// Returns `true` if the body repeats the own id of the order, `false` if it contains another
+    /// one.
     fn names(&self, order: &OrderFields) -> Option<bool> {
         let Self::Object(body) = self else { return None };
         let own_id = order.own_id?;

@@ -1,14 +1,15 @@
-//! Decides from the name of an item whether an event must be read in its turn, later, or not at all.
+//! Decides from the name of an item whether an event must be read in its turn, later, or not at
+//! all.
 //!
 //! # Invariants
 //!
-//! 1. [`Scan::CanWait`] and [`Scan::Unnamed`] are returned only for a listing or a removal of an item
-//!    that no entry wants. All events of a wanted item are read in their order, because a price may
-//!    change under one id.
+//! 1. [`Scan::CanWait`] and [`Scan::Unnamed`] are returned only for a listing or a removal of an
+//!    item that no entry wants. All events of a wanted item are read in their order, because a
+//!    price may change under one id.
 //! 2. [`Scan::Unnamed`] is returned only for an item that no entry names, so that reading it would
 //!    only count it. The market sends a few hundred of these a second.
-//! 3. If in doubt, the message is read: an escape, a second name, a phase outside of the name, keys in
-//!    another order than recorded.
+//! 3. If in doubt, the message is read: an escape, a second name, a phase outside of the name, keys
+//!    in another order than recorded.
 
 use std::sync::LazyLock;
 
@@ -66,7 +67,7 @@ fn event_of(payload: &[u8]) -> Option<(Option<TradeEvent>, &[u8])> {
 }
 
 impl<'a> NamedListing<'a> {
-    /// Finds the name. Fails if it is not written as usual.
+    /// Finds the name. Returns `None` if it is not written as usual.
     #[inline]
     fn find(listing: &'a [u8]) -> Option<Self> {
         // An escape could hide a name or its end.
@@ -82,7 +83,7 @@ impl<'a> NamedListing<'a> {
         NAME.find(after.as_bytes()).is_none().then_some(Self { before, name, after })
     }
 
-    /// Returns the event to count. Fails if a key is not at its usual place.
+    /// Returns the event to count, or `None` if a key is not at its usual place.
     #[inline]
     fn unnamed_event(&self, event: Option<TradeEvent>) -> Option<UnnamedEvent> {
         let id = self.before.strip_prefix(r#""game":"csgo","#).unwrap_or(self.before);
@@ -289,7 +290,7 @@ mod tests {
                     _ => true,
                 };
                 prop_assert!(!is_urgent || scanned(&text) == Scan::ReadNow, "{text}");
-                // What is counted is what the full read would count.
+                // The scan counts the same listings as the full read.
                 let read = match event {
                     MarketEvent::Trade(Trade { id, total_value: Some(price), event, .. }) => {
                         Some(UnnamedEvent::Listing { id, price, event })

@@ -56,8 +56,8 @@ pub enum DownloadError {
 }
 
 impl HttpClient {
-    /// Sends a request and returns the response of any status. A gzip body is decompressed even if no
-    /// header announces it.
+    /// Sends a request and returns the response of any status. A gzip body is decompressed even if
+    /// no header announces it.
     ///
     /// # Errors
     ///

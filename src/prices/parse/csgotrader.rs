@@ -75,8 +75,8 @@ fn entry(cursor: &mut Cursor<'_>, file: CsgoTraderFile) -> Result<[PhasedPrices;
     Ok(sides)
 }
 
-/// Reads a bare number, or `{"price": n, "doppler": {phase: n}}`. No other member is a price of this
-/// side.
+/// Reads a bare number, or `{"price": n, "doppler": {phase: n}}`. No other member is a price of
+/// this side.
 fn phased(cursor: &mut Cursor<'_>, into: &mut PhasedPrices) -> Result<(), JsonError> {
     if cursor.peek()? != ValueKind::Object {
         into.price = price(cursor, PriceUnit::Whole)?;

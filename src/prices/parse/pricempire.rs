@@ -39,7 +39,7 @@ fn set(quote: &mut Quote, side: QuoteSide, offer: Option<Offer>) {
     }
 }
 
-/// `{"market_hash_name": …, "prices": [{"provider_key": …, "price": cents, "count": n}]}`.
+/// Reads `{"market_hash_name": …, "prices": [{"provider_key": …, "price": cents, "count": n}]}`.
 fn version_4(cursor: &mut Cursor<'_>, table: &mut PriceTable) -> Result<(), JsonError> {
     let (mut name, mut quote) = (None, Quote::default());
     members(cursor, |key, cursor| match key {
@@ -69,7 +69,7 @@ fn version_4(cursor: &mut Cursor<'_>, table: &mut PriceTable) -> Result<(), Json
     Ok(())
 }
 
-/// `{name: {"buff": {"price": cents, "count": n, "isInflated": false}, "buff_buy": {…}}}`.
+/// Reads `{name: {"buff": {"price": cents, "count": n, "isInflated": false}, "buff_buy": {…}}}`.
 fn version_3(cursor: &mut Cursor<'_>, table: &mut PriceTable) -> Result<(), RowError> {
     cursor.object(|name, cursor| {
         let mut quote = Quote::default();

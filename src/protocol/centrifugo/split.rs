@@ -2,9 +2,9 @@
 
 use memchr::{memchr2_iter, memchr3};
 
-/// Splits the first object off a message. A line that is not one object is a part of its own, so that
-/// it does not hide the objects behind it. The parts contain every character but the white space
-/// around the objects.
+/// Splits the first object off a message. A line that is not one object is a part of its own, so
+/// that it does not hide the objects behind it. The parts contain every character but the white
+/// space around the objects.
 #[inline]
 pub(super) fn split_first(text: &str) -> (&str, Option<&str>) {
     if may_have_several(text.as_bytes()) { split_at_end(text) } else { (text, None) }

@@ -93,7 +93,7 @@ impl Listing {
             TradeStatus::Cooldown => "COOLDOWN",
             TradeStatus::Cancelled => "CANCELLED",
             TradeStatus::Expired => "EXPIRED",
-            // A word that no client knows.
+            // A status that no client handles.
             TradeStatus::Other => "OTHER",
         }
     }

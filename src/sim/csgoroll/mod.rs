@@ -5,7 +5,8 @@
 //! - [`server`] with [`SimServer`](server::SimServer), `feed_connection`: input and output.
 //!
 //! Wire formats and units are written a second time here, without code of the client modules, so
-//! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks that.
+//! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks
+//! that.
 
 pub mod feed;
 mod feed_connection;

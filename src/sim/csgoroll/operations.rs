@@ -295,7 +295,8 @@ fn trades(
     } else {
         found.sort_by_key(|listing| std::cmp::Reverse((listing.created_at, listing.number)));
     }
-    // The cursor is the number of the last listing of the previous page, which may be closed by now.
+    // The cursor is the number of the last listing of the previous page, which may be closed by
+    // now.
     let start = match query.after {
         None => 0,
         Some(after) => match found.iter().position(|listing| listing.number == after) {

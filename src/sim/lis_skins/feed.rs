@@ -1,8 +1,9 @@
 //! Server side of the Centrifugo protocol in JSON for one connection: messages in, messages out.
 //! Pure.
 //!
-//! A text frame may hold several objects, one per line, in both directions. The first command must be
-//! `connect` with a valid token. The server pings with `{}` and closes without an answer in time.
+//! A text frame may hold several objects, one per line, in both directions. The first command must
+//! be `connect` with a valid token. The server pings with `{}` and closes without an answer in
+//! time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -285,7 +286,8 @@ impl CentrifugoSession {
         reply(id, &json!({"subscribe": history}))
     }
 
-    /// A deletion sometimes contains only the id, the name and the event.
+    /// Returns the event of a deletion, which sometimes contains only the id, the name and the
+    /// event.
     fn removed_json(&mut self, lot: &Lot) -> Value {
         if self.rng.chance_permille(500) {
             return lot_json(lot, "obtained_skin_deleted");

@@ -4,8 +4,9 @@
 //! - [`answers`]: HTTP answers to orders and reads. Pure.
 //! - [`token`]: tokens of the feed. Pure.
 //!
-//! Wire formats and units are written a second time here, without code of the client modules, so that
-//! a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks that.
+//! Wire formats and units are written a second time here, without code of the client modules, so
+//! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks
+//! that.
 //!
 //! An order buys one lot. Codes of Centrifugo and values that no document states are those that
 //! Centrifugo itself uses.

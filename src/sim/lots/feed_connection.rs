@@ -61,8 +61,8 @@ pub struct FeedOpening<'a> {
     pub rng: Rng,
 }
 
-/// Server side of a feed's protocol on one connection. Pure: times are relative to the opening of the
-/// market.
+/// Server side of a feed's protocol on one connection. Pure: times are relative to the opening of
+/// the market.
 pub trait LotFeed: Sized + Send {
     /// Opens the connection after the upgrade. Returns `None` if the request is not acceptable.
     fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)>;
@@ -79,13 +79,13 @@ pub trait LotFeed: Sized + Send {
     /// Returns the time of the next ping or timeout.
     fn next_due(&self) -> Option<Duration>;
 
-    /// Returns what is due: pings and closes.
+    /// Returns the messages that are due: pings and closes.
     fn advance(&mut self, now: Duration) -> Vec<FeedOutput>;
 
     fn is_subscribed(&self) -> bool;
 }
 
-/// Checks the path of an upgrade request, and stores what the feed needs of it.
+/// Checks the path of an upgrade request, and stores the parts that the feed needs.
 struct LotUpgrade<'a> {
     path: &'static str,
     query: &'a mut Query,

@@ -2,8 +2,8 @@
 //! state machine. Pure: time is an argument (relative to the opening), randomness comes from the
 //! seed.
 //!
-//! In the history, each price of a lot is a listing of its own, so that an order for an earlier price
-//! belongs to that price.
+//! In the history, each price of a lot is a listing of its own, so that an order for an earlier
+//! price belongs to that price.
 //!
 //! # Invariants
 //!
@@ -112,8 +112,8 @@ pub struct LotMarket {
 }
 
 impl LotMarket {
-    /// Creates a market whose ids start near `first_id`. `opened_at` is the time of its own clock at
-    /// the opening.
+    /// Creates a market whose ids start near `first_id`. `opened_at` is the time of its own clock
+    /// at the opening.
     pub fn new(
         settings: &SimSettings,
         decimals: Decimals,
@@ -355,7 +355,7 @@ impl LotMarket {
         self.reprice(lot.id, price, at, events);
     }
 
-    /// Returns the next price of a lot. One that matches the demo's whitelist is raised far above it.
+    /// Returns the next price of a lot. One that matches the demo's whitelist is raised far above.
     fn next_price(&mut self, lot: &Lot) -> Amount {
         let is_cut = self.rng.chance_permille(CUT_PERMILLE);
         let share = |price: Amount, permille: i64| {

@@ -27,7 +27,8 @@ const BUTTERFLY_BLACK_PEARL: u32 = 617;
 pub struct SplitName {
     /// The name without the phase, such as `★ Karambit | Doppler (Factory New)`.
     pub without_phase: String,
-    /// The name with the phase behind the finish, such as `★ M9 Bayonet | Doppler Ruby (Factory New)`.
+    /// The name with the phase behind the finish, such as
+    /// `★ M9 Bayonet | Doppler Ruby (Factory New)`.
     pub with_phase: String,
     /// The phase; empty without one.
     pub phase: &'static str,

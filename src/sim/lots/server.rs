@@ -186,8 +186,8 @@ impl<W: LotWire> LotServer<W> {
     ///
     /// # Errors
     ///
-    /// Returns a [`SimServerError`] if the address cannot be bound, no thread can be started, or the
-    /// market does not have one of the faults of the settings.
+    /// Returns a [`SimServerError`] if the address cannot be bound, no thread can be started, or
+    /// the market does not have one of the faults of the settings.
     pub fn start(settings: SimSettings) -> Result<Self, SimServerError> {
         let shared = Arc::new(LotServerState::new(settings));
         let thread = ServerThread::start(Arc::clone(&shared))?;

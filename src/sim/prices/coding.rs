@@ -7,6 +7,8 @@ use flate2::{Compression, write::GzEncoder};
 /// Maximum length of one uncompressed block of Brotli.
 const BLOCK_BYTES: usize = 1 << 16;
 
+/// Compresses with gzip.
+///
 /// # Errors
 ///
 /// Returns the error of the encoder, which a vector does not cause.
@@ -21,7 +23,8 @@ pub(super) fn brotli(body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len().saturating_add(64));
     for (number, block) in body.chunks(BLOCK_BYTES).enumerate() {
         let length = u32::try_from(block.len().saturating_sub(1)).unwrap_or(0);
-        // From the lowest bit: not the last block, four nibbles of length, length - 1, uncompressed.
+        // From the lowest bit: not the last block, four nibbles of length, length - 1,
+        // uncompressed.
         let header = (length << 3) | (1 << 19);
         // The stream begins with one bit for a window of 64 kB.
         let header = if number == 0 { header << 1 } else { header };

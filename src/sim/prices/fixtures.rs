@@ -42,7 +42,7 @@ impl PriceFile {
         Self::LisSkins,
     ];
 
-    /// Kind of the source in the settings, and the path of the file.
+    /// Returns the kind of the source in the settings, which is also the path of the file.
     pub const fn kind(self) -> &'static str {
         match self {
             Self::CsgoTraderBuff163 => "csgotrader-buff163",
@@ -120,7 +120,7 @@ fn list<'i>(
     Value::Array(items.map(row).collect())
 }
 
-/// A number of dollars with two decimals.
+/// Returns a number of dollars with two decimals.
 fn dollars(cents: u64) -> Value {
     let text = format!("{}.{:02}", cents / 100, cents % 100);
     serde_json::from_str(&text).unwrap_or(Value::Null)
@@ -156,7 +156,7 @@ fn with_phase(item: &PriceItem) -> String {
     }
 }
 
-/// Well-known items, and one of each kind that sources write differently.
+/// Returns well-known items, and one of each kind that sources write differently.
 pub fn default_items() -> Vec<PriceItem> {
     const ROWS: [(&str, Option<&str>, u64); 24] = [
         ("Fracture Case", None, 60),

@@ -3,8 +3,9 @@
 //! - [`feed`]: server side of Engine.IO 4 with Socket.IO over one WebSocket. Pure.
 //! - [`answers`]: HTTP answers to orders and reads. Pure.
 //!
-//! Wire formats and units are written a second time here, without code of the client modules, so that
-//! a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks that.
+//! Wire formats and units are written a second time here, without code of the client modules, so
+//! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks
+//! that.
 //!
 //! Its real feed carries about 430 events per second, with bursts of 2,800. A rate of 12.5 listings
 //! per second with 32 price changes each gives that.

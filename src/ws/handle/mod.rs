@@ -50,8 +50,8 @@ pub struct Target<D> {
 }
 
 impl Target<TcpDial> {
-    /// An address on the network. If `tls` is `None` and the address requires TLS, Mozilla's roots
-    /// are used.
+    /// Returns an address on the network as a target. If `tls` is `None` and the address requires
+    /// TLS, Mozilla's roots are used.
     ///
     /// # Errors
     ///
@@ -136,8 +136,8 @@ impl Handle {
         handle.start(async move { task.run(None).await })
     }
 
-    /// Same as [`start_retrying`](Self::start_retrying), to the feed of a marketplace. Each connection
-    /// is prepared by the marketplace: token, headers and protocol.
+    /// Does the same as [`start_retrying`](Self::start_retrying), for the feed of a marketplace.
+    /// Each connection is prepared by the marketplace: token, headers and protocol.
     pub fn start_on_market<D, M>(
         target: Target<D>,
         (market, config): (&M, &Config),

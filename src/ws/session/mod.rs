@@ -1,15 +1,15 @@
 //! One WebSocket session, from its subscriptions to its end.
 //!
 //! One loop reads, answers pings, writes the outbox and checks the timers; it waits only for the
-//! socket and the clock. Messages come first after each wake; after [`MESSAGES_PER_READ_MAX`] of them
-//! the timers are checked even if more arrive.
+//! socket and the clock. Messages come first after each wake; after [`MESSAGES_PER_READ_MAX`] of
+//! them the timers are checked even if more arrive.
 //!
 //! Messages that arrive together are scanned first. Those with listings of unwanted items only wait
 //! until the others are handled and the socket has no more bytes. They are handled in their order,
 //! before the session ends, and a few at a time, so that newly received messages come first.
-//! A timer never fires before the bytes in the
-//! socket were read: after a standstill of the process both its timers are overdue and its socket
-//! is full.
+//!
+//! A timer never fires before the bytes in the socket were read: after a standstill of the process
+//! both its timers are overdue and its socket is full.
 //!
 //! # Invariants
 //!
@@ -76,7 +76,8 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// Order in which a message is handled among those that arrived before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HandlingOrder {
-    /// After those that wait: it may change the meaning of the subscriptions, or its memory is reused.
+    /// After those that wait: it may change the meaning of the subscriptions, or its memory is
+    /// reused.
     InTurn,
     /// Before those that wait.
     First,
@@ -108,7 +109,7 @@ struct OverdueWork {
     turn: Option<DriverTick>,
 }
 
-/// The monotonic clock, which tests can pause.
+/// Returns the time of the monotonic clock, which tests can pause.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -193,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                             self.handle_received(received, handler, arrival_stats)
                         });
                         if let Err(end) = handled {
-                            // What arrived before the end is not lost.
+                            // Messages that arrived before the end are handled.
                             self.handle_waiting(usize::MAX, handler, arrival_stats)?;
                             return Poll::Ready(Err(end));
                         }
@@ -454,10 +455,10 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
     /// Decodes the payload of an event.
     fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
 
-    /// Called for each message before it is parsed.
+    /// Receives each message before it is parsed.
     fn on_message(&mut self, _message: FeedMessage<'_>) {}
 
-    /// Called for each event. Returns `true` if it resets the data timer.
+    /// Handles an event. Returns `true` if it resets the data timer.
     fn on_data(
         &mut self,
         operation: Option<OperationId>,
@@ -471,14 +472,14 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
         Scan::ReadNow
     }
 
-    /// Called for an event of listings that is counted instead of being read, with the size of its
-    /// message. It resets the data timer.
+    /// Counts an event of listings that is not read; `bytes` is the size of its message. Such an
+    /// event resets the data timer.
     fn on_unnamed(&mut self, _event: UnnamedEvent, _bytes: usize, _framed: Instant) {}
 
-    /// Called before a message is handled that waited for others.
+    /// Counts a message that waited for others, before it is handled.
     fn on_waited(&mut self) {}
 
-    /// Called for each message after it and all that arrived before it were handled. An order that
+    /// Receives each message after it and all that arrived before it were handled. An order that
     /// the message caused has been sent by then, so recording adds no latency to it.
     fn on_handled(&mut self, _handled: HandledBytes<'_>) {}
 

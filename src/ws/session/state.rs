@@ -215,8 +215,8 @@ impl<L: FeedProtocol> SessionState<L> {
         Ok(false)
     }
 
-    /// Called for the first frame after a wake. If the timer check is long overdue, the process
-    /// stood still, and the current interval must not be recorded.
+    /// Discards the current interval if the timer check is long overdue, because then the process
+    /// stood still. It is called for the first frame after a wake.
     #[inline]
     pub(super) fn note_standstill(&self, arrival_stats: &mut ArrivalStats, framed: Instant) {
         if STANDSTILL <= framed.saturating_duration_since(self.next_check) {
@@ -420,7 +420,7 @@ impl Outbox {
         self.stalled_since?.checked_add(within)
     }
 
-    /// Fails if a write has stalled beyond its deadline.
+    /// Returns an error if a write has stalled beyond its deadline.
     fn check(&self, within: Duration, now: Instant) -> Result<(), FeedError> {
         match self.deadline(within) {
             Some(deadline) if now >= deadline => Err(FeedError::WriteStalled(within)),

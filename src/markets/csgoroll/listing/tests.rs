@@ -126,8 +126,8 @@ fn numbered(id: usize, price: usize) -> Trade<'static> {
 }
 
 proptest! {
-    /// Pairwise comparison of small batches and sorting of large ones both mark exactly the listings
-    /// that differ from another one with the same id.
+    /// Pairwise comparison of small batches and sorting of large ones both mark exactly the
+    /// listings that differ from another one with the same id.
     #[test]
     fn conflicting_listings_of_one_id_are_all_marked_and_no_others(
         drawn in prop::collection::vec((0_usize..12, 1_usize..4), 1..40),
