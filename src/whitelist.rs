@@ -1,6 +1,6 @@
-//! The whitelist: `Trade` → [`Decision`]. Pure.
+//! The whitelist, which turns a `Trade` into a [`Decision`]. Pure.
 //!
-//! Eligibility of a listing and limits of the budget are checked elsewhere.
+//! `sniper::eligibility` checks whether a listing can be bought, and the ledger checks the limits.
 //!
 //! # Invariants
 //!
@@ -8,8 +8,8 @@
 //! 2. A listing with an unreadable required field never matches.
 //! 3. A decision takes one look-up and one comparison per entry for that item; other entries cost
 //!    nothing. An entry with a percent rule takes one more look-up.
-//! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh reference
-//!    price of this very item.
+//! 4. `max_price` is compared first. An entry with a percent rule matches only with a fresh
+//!    reference price of this very item.
 
 pub mod import;
 mod near_miss;
@@ -108,7 +108,7 @@ impl Whitelist {
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             if has_paused && self.paused.contains(index) {
-                // As if it were not in the list, so that it hides no mismatch of another one.
+                // A paused entry does not hide the mismatch of another one.
                 if matches!(decision, Decision::NotListed) {
                     decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
                 }
@@ -122,8 +122,8 @@ impl Whitelist {
         decision
     }
 
-    /// Pauses or enables every entry with this [label](WhitelistEntry::label). A paused entry matches
-    /// nothing, as if it were not in the list. Returns the number of these entries.
+    /// Pauses or enables every entry with this [label](WhitelistEntry::label). A paused entry
+    /// matches nothing, as if it were not in the list. Returns the number of these entries.
     pub fn set_paused(&self, label: &str, is_paused: bool) -> usize {
         self.set_paused_where(is_paused, |entry| entry.label() == label)
     }
@@ -149,8 +149,8 @@ impl Whitelist {
         !self.paused.is_empty() && self.paused.contains(index)
     }
 
-    /// Pauses the entries that are paused in another whitelist, and those that are new in a group of
-    /// which every entry there is paused. `previous`: for each entry, its position there.
+    /// Pauses the entries that are paused in another whitelist, and those that are new in a group
+    /// whose entries are all paused there. `previous` has the position of each entry there.
     pub fn pause_as(&self, other: &Self, previous: &[Option<usize>]) {
         if other.paused.is_empty() {
             return;
@@ -187,8 +187,8 @@ impl Whitelist {
 }
 
 impl Whitelist {
-    /// Returns `true` if an entry is about other items than the listing, whichever of its conditions
-    /// was found not to be met. Prices are compared before kinds of items, because that is faster.
+    /// Returns `true` if an entry is about other items than the listing. The mismatch alone does
+    /// not show that: prices are compared before kinds of items, because that is faster.
     pub fn is_about_other_items(
         &self,
         entry: usize,
@@ -233,7 +233,7 @@ impl<'p> PriceView<'p> {
     /// No reference prices at all.
     pub const NONE: Self = Self { book: None, now: UnixMs(0) };
 
-    /// `now` is the local wall clock, against which ages are compared.
+    /// Creates a view of the prices at `now`, the local wall clock by which ages are computed.
     pub const fn new(book: &'p PriceBook, now: UnixMs) -> Self {
         Self { book: Some(book), now }
     }
@@ -293,7 +293,8 @@ pub enum Decision {
     Matched(usize),
     /// No entry names this item.
     NotListed,
-    /// Entries name this item, but none matches. Contains the last of them.
+    /// Entries name this item, but none matches. Contains the last one that is not paused, if there
+    /// is one.
     Mismatched {
         /// Index of the entry.
         entry: usize,
@@ -304,7 +305,8 @@ pub enum Decision {
     Unreadable(Defects),
 }
 
-/// Condition that is not met. `is` is the listing's value, the other field the entry's bound.
+/// Condition that is not met. The field `is` has the listing's value, and the other field has the
+/// entry's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// The operator has paused the entry.
@@ -397,8 +399,8 @@ impl Mismatch {
         }
     }
 
-    /// Returns `true` if the entry is not about such an item, which is the rule for an entry about
-    /// many items. Other mismatches are near misses.
+    /// Returns `true` if the mismatch shows that the entry is about other items, which is usual for
+    /// an entry about many items.
     pub const fn is_other_item(&self) -> bool {
         matches!(
             self,
@@ -412,8 +414,8 @@ impl Mismatch {
     }
 }
 
-/// Returns the first condition of an entry that a readable listing does not meet. The caller has
-/// compared the item already.
+/// Returns the first condition of an entry that a readable listing does not meet. The caller must
+/// have compared the item.
 #[inline]
 pub(super) fn mismatch(
     entry: &WhitelistEntry,
@@ -440,7 +442,8 @@ pub(super) fn mismatch(
         .or_else(|| percent_mismatch(entry, trade, prices))
 }
 
-/// The conditions that are no upper bounds: variant, wear and minimum price.
+/// Returns the first condition that is not met of those that are no upper bounds: variant, wear and
+/// minimum price.
 #[inline]
 fn kind_mismatch(entry: &WhitelistEntry, trade: &Trade<'_>, price: Amount) -> Option<Mismatch> {
     if trade.is_stattrak != entry.stattrak {

@@ -1,7 +1,7 @@
-//! Size of the request of an order, and what makes it exceed one TCP segment. Pure.
+//! Size of the request of an order, and its largest parts if it exceeds one TCP segment. Pure.
 //!
-//! A request that fits into one segment is complete with its first packet. The second packet of a
-//! longer one can be lost or delayed by itself.
+//! A request that fits into one segment arrives complete with its first packet. The second packet
+//! of a longer one can be lost or delayed separately.
 
 use super::request::{PreparedOrder, RequestError};
 use crate::{
@@ -31,7 +31,8 @@ pub struct OrderRequestSize {
     /// Size with the overhead of TLS, if the connection uses it.
     pub bytes: usize,
     pub is_tls: bool,
-    /// Headers and body with their sizes, the largest first. No values: they contain the credential.
+    /// Names and sizes of the headers and the body, the largest first. The values are omitted,
+    /// because they contain the credential.
     pub parts: Vec<(&'static str, usize)>,
 }
 
@@ -70,7 +71,7 @@ impl OrderRequestSize {
         Ok(Self { bytes: content.saturating_add(overhead), is_tls, parts })
     }
 
-    /// Returns the bytes beyond one segment.
+    /// Returns the number of bytes beyond one segment.
     pub const fn excess(&self) -> usize {
         self.bytes.saturating_sub(SEGMENT_BYTES)
     }

@@ -1,8 +1,9 @@
 //! Replacement of the limits and the whitelist of an open ledger.
 //!
-//! What takes time is done beside the ledger: a [`EntryPlan`] compares the whitelists, and the
-//! writer's thread makes the new limits and entries durable ([`RulesRecorder`]). Only then the
-//! ledger takes them over, so that no event refers to an entry that is not in the database.
+//! The slow steps are not done by the thread of the orders: an [`EntryPlan`] compares the
+//! whitelists, and the writer's thread makes the new limits and entries durable
+//! ([`RulesRecorder`]). Only then does the ledger use them, so that no event refers to an entry
+//! that is not in the database.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -36,7 +37,8 @@ pub struct EntryPlan {
     renamed: Vec<(EntrySlot, EntryKey)>,
 }
 
-/// New entry for an item of which removed entries have bought something that would no longer count.
+/// New entry for an item of which removed entries have bought something. Their usage would no
+/// longer count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostCount {
     /// Position in the new whitelist.
@@ -48,17 +50,18 @@ pub struct LostCount {
 impl EntryPlan {
     /// Assigns the entries of a new whitelist to the slots of the ledger.
     ///
-    /// An entry that gets a name takes over the usage of the removed entry for the same item, if there
-    /// is exactly one removed and one new entry for it and the ledger does not know the name. Returns
-    /// the other new entries for an item of which a removed entry has bought something: its usage
-    /// would no longer count.
+    /// An entry that gets a name takes over the usage of the removed entry for the same item, if
+    /// there is exactly one removed and one new entry for it and the ledger does not know the name.
+    /// Returns the other new entries for an item of which a removed entry has bought something: its
+    /// usage would no longer count.
     pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
         let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
         let mut removed: HashMap<&ItemPattern, Vec<&WhitelistEntry>> = HashMap::new();
         for entry in old.iter().filter(|entry| !keys.contains(&EntryKey::of(entry))) {
             removed.entry(&entry.item).or_default().push(entry);
         }
-        // Also an entry that the ledger knows from an earlier whitelist counts from its own usage.
+        // An entry that the ledger knows from an earlier whitelist is an added one too: it counts
+        // from its own usage.
         let before: HashSet<EntryKey> = old.iter().map(EntryKey::of).collect();
         let mut added: HashMap<&ItemPattern, Vec<usize>> = HashMap::new();
         for (index, entry) in new.iter().enumerate() {
@@ -132,7 +135,7 @@ impl RulesRecorder {
     ///
     /// # Errors
     ///
-    /// Returns the reason for which they are not durable.
+    /// Returns the reason if they are not durable.
     pub fn record(
         &self,
         plan: EntryPlan,
@@ -160,7 +163,7 @@ impl RulesRecorder {
 }
 
 impl Ledger {
-    /// Returns the slots and the usage of the entries, to plan another whitelist.
+    /// Returns a plan for another whitelist, with the slots and the usage of the entries.
     pub fn entry_plan(&self) -> EntryPlan {
         let table = self.state.entries.successor();
         let first_new = table.next_slot();
@@ -171,7 +174,7 @@ impl Ledger {
         RulesRecorder { messages: self.journal.as_ref().and_then(super::journal::Journal::sender) }
     }
 
-    /// Uses other limits and another whitelist from now on. What was bought stays counted. Returns
+    /// Uses other limits and another whitelist from now on. The usage of the entries stays. Returns
     /// the old rules, so that another thread can free them.
     pub fn replace_rules(&mut self, rules: LedgerRules) -> LedgerRules {
         let LedgerRules { budget, number, table } = rules;

@@ -1,4 +1,4 @@
-//! Entries and groups that the user has paused: changes, reloads, and the next run.
+//! Pauses entries and groups, and keeps them paused over a reload and for the next run.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     whitelist::{Whitelist, WhitelistEntry},
 };
 
-/// What is paused at one moment.
+/// Paused entries and groups at one moment.
 #[derive(Debug)]
 pub struct Pauses {
     whitelist: Arc<Whitelist>,
@@ -17,23 +17,24 @@ pub struct Pauses {
     version: u64,
 }
 
-/// Pauses that a new whitelist has taken over.
+/// Pauses that were applied to a new whitelist.
 #[derive(Debug, Default)]
 pub struct PreparedPauses {
     pub(super) absent: PausedNames,
     /// Names for the next run.
     pub(super) names: PausedNames,
-    /// Version of the pauses that were taken over.
+    /// Version of the pauses that were applied.
     pub(super) version: u64,
 }
 
 impl Pauses {
-    /// Pauses the entries of a new whitelist. `previous` is that of
+    /// Pauses the entries of a new whitelist. `previous` is the field of
     /// [`Rules`](super::rules::Rules). Takes milliseconds with many entries.
     pub fn prepare(&self, new: &Whitelist, previous: &[Option<usize>]) -> PreparedPauses {
         new.set_paused_where(false, |_entry| true);
         new.pause_as(&self.whitelist, previous);
-        // By name, as a restart does: an edited entry without a name is another one by its conditions.
+        // Entries are also paused by name, as after a restart, because `previous` does not have an
+        // unnamed entry whose conditions were edited.
         let absent = pause_all(new, paused_names(&self.whitelist, &self.absent));
         PreparedPauses { names: paused_names(new, &absent), absent, version: self.version }
     }
@@ -68,8 +69,8 @@ impl<B> Engine<B> {
         Ok(())
     }
 
-    /// Pauses what was paused in an earlier run, and keeps later changes. Returns the names that the
-    /// whitelist does not have.
+    /// Pauses the entries and groups that were paused in an earlier run, and passes later changes
+    /// to `recorder`. Returns the names that the whitelist does not have.
     pub fn restore_pauses(&mut self, names: &PausedNames, recorder: PauseRecorder) -> Vec<String> {
         self.pauses = recorder;
         self.absent_pauses = pause_all(&self.whitelist, names.clone());
@@ -77,20 +78,21 @@ impl<B> Engine<B> {
         entries.iter().chain(groups).cloned().collect()
     }
 
-    /// Returns what is paused now, for [`Pauses::prepare`].
+    /// Returns the current pauses, for [`Pauses::prepare`].
     pub fn current_pauses(&self) -> Pauses {
         let (whitelist, absent) = (Arc::clone(&self.whitelist), self.absent_pauses.clone());
         Pauses { whitelist, absent, version: self.pause_version }
     }
 
-    /// Notes what is paused now, for the next run.
+    /// Passes the names of paused entries and groups to the recorder, for the next run.
     fn record_pauses(&mut self) {
         self.pause_version = self.pause_version.wrapping_add(1);
         self.pauses.record(|| paused_names(&self.whitelist, &self.absent_pauses));
     }
 }
 
-/// Names of all that is paused, also of what the whitelist does not have.
+/// Returns the names of all paused entries and groups, including those that the whitelist does not
+/// have.
 fn paused_names(whitelist: &Whitelist, absent: &PausedNames) -> PausedNames {
     let PausedNames { mut entries, mut groups } = absent.clone();
     let all = whitelist.entries();
@@ -100,8 +102,8 @@ fn paused_names(whitelist: &Whitelist, absent: &PausedNames) -> PausedNames {
     PausedNames { entries, groups }
 }
 
-/// Pauses entries and groups by their names, in one pass. Returns the names that the whitelist does not
-/// have: if a reload adds them, they are paused.
+/// Pauses entries and groups by their names, in one pass. Returns the names that the whitelist does
+/// not have. If a reload adds them, they are paused then.
 fn pause_all(whitelist: &Whitelist, mut names: PausedNames) -> PausedNames {
     if names.is_empty() {
         return names;

@@ -4,8 +4,8 @@ use tokio_postgres::{Client, error::SqlState};
 
 use super::StoreError;
 
-/// Each is applied once, in order, and never changed. The table `sniper_schema` has the numbers of
-/// those that were applied.
+/// Migrations, which are applied once, in this order, and must never be changed. The table
+/// `sniper_schema` has the numbers of those that were applied.
 pub const MIGRATIONS: [&str; 1] = [
     // 1: initial schema. Amounts are thousandths of the group's unit; times are milliseconds of the
     // database's clock.
@@ -68,7 +68,7 @@ CREATE TABLE sniper_orders (
 /// Schema that this program uses.
 pub const VERSION: i64 = 1;
 
-/// Number of tries against other programs that apply the same migrations.
+/// Maximum number of attempts while other programs apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;
 
 /// Returns the version of the schema, which is at most [`VERSION`]; 0 if there are no tables.
