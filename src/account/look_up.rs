@@ -377,7 +377,7 @@ mod tests {
         replace(false);
         times.set(&look_ups.orders(false), start);
         assert_eq!(delays(&mut times, start), [60, 120, 240]);
-        // Trade protection: at most one request an hour.
+        // During trade protection there is at most one request an hour.
         replace(true);
         times.set(&look_ups.orders(false), start);
         assert_eq!(delays(&mut times, start), [3_600; 3]);

@@ -378,7 +378,7 @@ mod tests {
         let start = Instant::now();
         let mut times = LookBackTimes::default();
         let look_back = times.due(start, WALL, WALL).unwrap();
-        // The wait does not depend on the reason.
+        // The wait is the same for every reason.
         let endless = reading(Some(IncompleteReason::Unreadable { count: 1, message: None }));
         let endless = PurchasesReading { pages: PURCHASE_PAGES_MAX, ..endless };
         times.on_read(start, look_back, &endless);

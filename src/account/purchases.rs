@@ -507,7 +507,8 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_newest_first_is_read_to_its_end() {
-        // Newest last, and pages of one purchase that do not show the order.
+        // The first list has the newest purchase last; the pages of the second one do not show an
+        // order.
         for pages in [vec![vec![9, 8, 9], vec![7, 0]], vec![vec![9], vec![9], vec![0]]] {
             let mut unsorted = PageWalk::new(LookBack::back_to(days_ago(1)));
             let last = pages.len() - 1;
@@ -680,7 +681,7 @@ mod tests {
                     price: Some(Amount::from_cents(*cents)),
                     ..purchase(&format!("t{id}"), 0)
                 });
-                // The end of the walk is irrelevant here.
+                // The cursor of the next page is not used.
                 drop(walk.add_page(page(nodes.collect(), after(&number.to_string()))));
             }
             let reading = walk.finish(NOW);

@@ -249,7 +249,8 @@ mod tests {
 
     use super::*;
 
-    /// `flags` contains `*` for the star, `T` for StatTrak and `S` for Souvenir.
+    /// Checks a parsed name. `flags` contains `*` for the star, `T` for StatTrak and `S` for
+    /// Souvenir.
     #[track_caller]
     fn check(name: &str, base: &str, flags: &str, wear: Option<Wear>) {
         let item = ItemName::parse(name);

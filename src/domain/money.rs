@@ -503,7 +503,7 @@ mod tests {
         assert!(!agrees(0, 0, 0));
     }
 
-    /// 100/300 = 33.333… %, claimed as 33.33.
+    /// The markup of 100/300 is 33.333… %, and is claimed as 33.33 %.
     #[test]
     fn a_rounded_markup_agrees() {
         assert!(Percent(3_333).is_markup_of(Amount(400), Amount(300)));

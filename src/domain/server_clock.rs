@@ -224,7 +224,7 @@ mod tests {
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 100, 150), UnixMs(7_000));
         assert_eq!(clock.earliest(at(origin, 150)), Some(UnixMs(7_000)));
-        // One second, the maximum staleness, the round trip, and 10 µs of drift.
+        // The bound adds one second, the maximum staleness, the round trip, and 10 µs of drift.
         assert_eq!(clock.latest(at(origin, 150)), Some(UnixMs(8_151)));
         assert_eq!(clock.width(at(origin, 150)), Some(Duration::from_micros(1_150_010)));
     }
@@ -235,7 +235,7 @@ mod tests {
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 100, 110), UnixMs(7_000));
         clock.observe_date(exchange(origin, 120, 130), UnixMs(8_000));
-        // The second began between 100 and 130; the rest is staleness and drift.
+        // The second began between 100 and 130 ms; the rest is staleness and drift.
         let width = clock.width(at(origin, 130)).unwrap();
         assert!(width <= Duration::from_millis(131), "{width:?}");
         clock.observe_stamp(exchange(origin, 140, 150), UnixMs(8_020));

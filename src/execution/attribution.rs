@@ -196,7 +196,7 @@ mod tests {
     }
 
     proptest! {
-        /// Only the first response is evaluated here, and it can belong to an earlier request.
+        /// A first response can belong to an earlier request, so it must not release coins.
         #[test]
         fn no_first_response_releases_the_coins_of_an_order(first in any_response()) {
             let conclusion = classify_response(&market(), &ours(), &first);

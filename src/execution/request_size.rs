@@ -98,7 +98,8 @@ mod tests {
     use super::*;
     use crate::{config::Credential, markets::order_template::Slot, net::http_message::Auth};
 
-    /// Returns a session without repetition: masking searches for it in every text of the process.
+    /// Returns a session cookie without repeated parts, because the mask of credentials searches
+    /// for it in every text of this test process.
     fn cookie(bytes: usize) -> String {
         let numbers = (0_u32..).map(|number| number.to_string()).take(bytes);
         let text = format!("size-test-{}", numbers.collect::<String>());
@@ -128,7 +129,7 @@ mod tests {
     #[test]
     fn a_long_cookie_is_named_as_the_cause_of_a_second_segment() {
         let small = size(40, true);
-        // One byte too many.
+        // This request is one byte too long.
         let long = size(40 + SEGMENT_BYTES - small.bytes + 1, true);
         assert_eq!((small.excess(), long.excess()), (0, 1));
         let cookie = format!(": Cookie {} bytes, body 40 bytes, ", long.parts[0].1);

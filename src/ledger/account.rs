@@ -578,7 +578,7 @@ mod tests {
         assert!(account.inflows_cover(coins(300), T) && !account.inflows_cover(coins(301), T));
         account.assign_inflows(coins(300), T);
         assert!(!account.inflows_cover(coins(1), T));
-        // A reading from before the refund and one from after it add nothing.
+        // Neither a reading from before the refund nor one from after it adds an inflow.
         assert!(read(&mut account, 400, 220).is_some());
         assert_eq!(read(&mut account, 700, 300), None);
         assert!(!account.inflows_cover(coins(1), T));

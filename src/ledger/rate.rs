@@ -98,7 +98,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a count of every order in every second that ends with an order.
+        /// Compares with a count of the orders in every second that ends with an order.
         #[test]
         fn the_highest_rate_is_that_of_the_last_minute(
             waits in prop::collection::vec(0_i64..4_000, 1..80),

@@ -800,7 +800,7 @@ mod tests {
         bytes
     }
 
-    /// Bytes that a program with layout 2 wrote, without the zeros at their ends.
+    /// The bytes are those that a program with layout 2 wrote, without the zeros at their ends.
     #[test]
     fn amounts_of_layout_2_are_hundredths() {
         let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
@@ -855,7 +855,7 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 1.
+        /// Checks invariant 1.
         #[test]
         fn decoding_reverses_encoding(
             position: u64,
@@ -867,7 +867,7 @@ mod tests {
             prop_assert_eq!(Record::decode(&record.encode()), Some(record));
         }
 
-        /// Invariant 2, for every bit.
+        /// Checks invariant 2 for every bit.
         #[test]
         fn a_flipped_bit_is_detected(event in event(), bit in 0..RECORD_BYTES * 8) {
             let mut bytes = Record { position: 7, at: UnixMs(0), uptime_ms: None, event }.encode();
@@ -875,7 +875,7 @@ mod tests {
             prop_assert_eq!(Record::decode(&bytes), None);
         }
 
-        /// Invariant 2, for a torn write.
+        /// Checks invariant 2 for a partial write.
         #[test]
         fn a_torn_record_does_not_decode(event in event(), whole in 1..RECORD_BYTES) {
             let new = Record { position: 8, at: UnixMs(1), uptime_ms: Some(9), event }.encode();

@@ -278,15 +278,15 @@ mod tests {
             let lost = ledger.entry_plan().set(&old, new);
             lost.into_iter().map(|lost| lost.entry).collect()
         };
-        // Both are named at once, so the predecessor of each is not clear.
+        // Both get a name at once, so it is not known which one each was before.
         let named = [priced(Some("a"), 5), priced(Some("b"), 6), old[2].clone()];
         assert_eq!(lost(&named), [0, 1]);
-        // Another name for a named entry, and a name that is removed.
+        // One named entry gets another name, and one loses its name.
         assert_eq!(lost(&[old[0].clone(), old[1].clone(), priced(Some("d"), 7)]), [2]);
         assert_eq!(lost(&[old[0].clone(), old[1].clone(), priced(None, 7)]), [2]);
-        // One at a time.
+        // One entry at a time takes over its usage.
         assert_eq!(lost(&[priced(Some("a"), 9), old[1].clone(), old[2].clone()]), [0_usize; 0]);
-        // A further entry, and one that is only removed.
+        // Neither a further entry nor a removed one loses a count.
         let more = [old[0].clone(), old[1].clone(), old[2].clone(), priced(Some("e"), 1)];
         assert_eq!(lost(&more), [0_usize; 0]);
         assert_eq!(lost(&old[..1]), [0_usize; 0]);
@@ -301,7 +301,7 @@ mod tests {
         let usage = EntryUsage { quantity: 3, total: coins(3) };
         let lost = ledger.entry_plan().set(&six, &five);
         assert_eq!(lost, [LostCount { entry: 0, usage }]);
-        // A name that the ledger knows keeps its own usage.
+        // An entry with a name that the ledger knows counts from the usage of that name.
         let named = [priced(Some("a"), 5)];
         assert_eq!(reload(&mut ledger, budget(), (&[], &named)), []);
         (4..=5).for_each(|n| buy(&mut ledger, n, 0));
@@ -348,7 +348,7 @@ mod tests {
         let old = disk::entries();
         let mut ledger = disk::open(folder.path(), "boot", T0);
         buy(&mut ledger, 1, 0);
-        // A reload that was given up leaves rows that the next one replaces.
+        // A reload that was not carried out leaves rows that the next one replaces.
         let mut plan = ledger.entry_plan();
         let _lost = plan.set(&old, &[entry(Some("given up")), entry(None)]);
         drop(ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap());
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(reload(&mut ledger, limits.clone(), (&old, &new)), []);
         buy(&mut ledger, 2, 0);
         buy(&mut ledger, 3, 2);
-        // As a killed process leaves it.
+        // The image has the files that a killed process leaves.
         let image = disk::crash_image(folder.path());
         let reader = LedgerReader::open(image.path()).unwrap();
         assert_eq!(reader.state().budget(), &limits);

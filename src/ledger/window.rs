@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(window.count(), 0);
     }
 
-    /// A time before the latest one is that of a clock that was set back.
+    /// The clock was set back to a time before the latest one.
     #[test]
     fn an_item_added_after_the_clock_went_back_counts_for_the_whole_width() {
         let mut window = Window::new(WIDTH);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 3, against a naive implementation.
+        /// Checks invariant 3 against a naive implementation.
         #[test]
         fn sum_and_count_match_a_naive_implementation(
             steps in prop::collection::vec((0_i64..30_000, 1_i64..1_000, any::<bool>()), 0..50),

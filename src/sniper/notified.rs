@@ -504,7 +504,7 @@ mod tests {
         assert!(session.failing().is_empty());
     }
 
-    /// A session with one order of unknown outcome.
+    /// Returns a session with one order of unknown outcome.
     fn with_unknown_order() -> (Session, TradeKey) {
         let mut session = Session::live();
         session.on_user(HUNDRED);

@@ -236,7 +236,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a sort of all listings.
+        /// Compares with a sort of all listings.
         #[test]
         fn the_listings_with_the_greatest_margins_come_first(
             margins in prop::collection::vec(0_i64..20, 0..60),

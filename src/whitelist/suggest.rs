@@ -188,7 +188,7 @@ mod tests {
         collector
     }
 
-    /// Name, matches, listings, typical price, quantity and profit.
+    /// Formats name, matches, listings, typical price, quantity and profit.
     fn shown(suggestions: &[Suggestion]) -> Vec<String> {
         let row = |row: &Suggestion| {
             let Suggestion { name, matches, listings, typical, quantity, profit, .. } = row;

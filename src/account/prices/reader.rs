@@ -374,7 +374,7 @@ mod tests {
     use super::*;
     use crate::config::{endpoint::Scheme, prices::SourceCurrency};
 
-    /// Checks a site that allows one read per minute; times in seconds.
+    /// Checks a site that allows one read per minute. Times are in seconds.
     #[track_caller]
     fn check(
         (attempted, retry_at): (i64, Option<i64>),
@@ -402,7 +402,7 @@ mod tests {
         let too_soon = "the source was read 20.0 s ago and allows one read per 1 min 0 s";
         check((100, None), (120, false), too_soon);
         check((100, None), (160, false), "");
-        // A refused table is an attempt, and the next one may accept it.
+        // The read of a refused table is an attempt. Another read at once may accept the table.
         check((100, None), (120, true), "");
         // The clock was set back.
         check((900, None), (120, false), "");
