@@ -21,7 +21,8 @@ use crate::{
     ws::BackfillSender,
 };
 
-/// Maximum number of pages of one sweep: five thousand listings.
+/// Maximum number of pages of one sweep. The largest pages have 250 listings, so it is at most five
+/// thousand listings.
 pub const PAGES_MAX: u32 = 20;
 
 /// Range before the gap that a sweep also reads, because the clocks differ and the feed is not

@@ -19,7 +19,8 @@ use crate::{
     text::counted,
 };
 
-/// Maximum number of pages of own purchases: ten thousand purchases.
+/// Maximum number of pages of own purchases. The largest pages have 250 purchases, so it is at most
+/// ten thousand purchases.
 pub const PURCHASE_PAGES_MAX: u32 = 40;
 
 /// Maximum time by which a purchase may precede an older one in a list that counts as sorted.
@@ -32,8 +33,8 @@ const STALLED_PAGES_MAX: u32 = 3;
 /// all of them.
 pub const UNKNOWN_NAMED_MAX: usize = 64;
 
-/// Maximum age of a listing at its purchase. Listings expire after two days (source: recordings);
-/// the third day is a margin.
+/// Maximum age of a listing at its purchase. Listings of CSGORoll expire after two days (source:
+/// recordings); the third day is a margin.
 const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 
 /// Time range of a read of the own purchases.
@@ -262,7 +263,7 @@ impl PageWalk {
             }
         }
         let known = self.trades.len();
-        // The list is ordered by the time of the listing, not of the purchase.
+        // On CSGORoll, the list is ordered by the time of the listing, not of the purchase.
         nodes.iter().filter_map(|purchase| purchase.created_at).for_each(|at| self.order.add(at));
         let last = nodes.last().and_then(|purchase| purchase.created_at);
         // In a list that is not sorted, later pages may have newer purchases.

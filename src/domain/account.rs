@@ -1,4 +1,4 @@
-//! What a marketplace reports about the account. Pure.
+//! Data about the account, as a market reports it. Pure.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! Kinds of alerts. The settings switch each kind on, silent or off.
 
-/// What an alert is about.
+/// Subject of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertKind {
     Started,

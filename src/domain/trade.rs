@@ -271,7 +271,7 @@ impl Defect {
         Self::Conflict,
     ];
 
-    /// Returns what cannot be read, for the user. The name of the field depends on the market.
+    /// Names the unreadable part for the user. The name of the field depends on the market.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Status => "its status",

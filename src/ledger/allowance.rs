@@ -7,7 +7,7 @@
 //!
 //! # Invariants
 //!
-//! 1. While the budget is shared, an approval keeps what counts within the slice of every limit,
+//! 1. While the budget is shared, an approval keeps the usage within the slice of every limit,
 //!    besides the ledger's own limits.
 //! 2. Nothing is approved after the allowance has ended, as a standby, or before the first one.
 //! 3. A limit without a slice allows nothing.
@@ -358,7 +358,7 @@ impl Ledger {
         self.state.sharing.allowance.is_some()
     }
 
-    /// Returns what the last allowance permits; `None` without sharing.
+    /// Returns the permit of the last allowance; `None` without sharing.
     pub fn permit(&self) -> Option<OrderPermit> {
         self.state.sharing.allowance.as_ref().map(|allowance| allowance.permit)
     }
@@ -391,8 +391,7 @@ impl Ledger {
         }
     }
 
-    /// Reports what counts against each shared limit, and the orders that changed since the last
-    /// report.
+    /// Returns the usage of each shared limit, and the orders that changed since the last call.
     pub fn shared_usage(&mut self, now: UnixMs) -> SharedUsage {
         let state = &mut self.state;
         let age_now = state.age_now(now);

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRequest {
     pub id: TradeId,
-    /// What identifies the listing on its market.
+    /// Fields that identify the listing on its market.
     pub keyed_by: KeyedBy,
     pub price: Amount,
     /// Position of the matching entry in the whitelist.

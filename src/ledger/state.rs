@@ -629,7 +629,7 @@ impl OrderTotals {
         totals
     }
 
-    /// Returns what was delivered or refunded since these totals of the same orders.
+    /// Returns the deliveries and refunds since `start`, earlier totals of the same orders.
     pub fn settled_since(&self, start: &Self) -> Self {
         Self {
             delivered: self.delivered.saturating_sub(start.delivered),

@@ -38,7 +38,7 @@ pub struct GroupView {
 }
 
 impl GroupView {
-    /// Returns a share of what is left for every live member.
+    /// Returns the share of the remainder for each live member.
     fn share(self, left: i64) -> i64 {
         left.max(0).checked_div(self.live.max(1)).unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Suggestions of entries: which items were listed below a share of their reference, how often, and
-//! what buying them within a budget would be worth. Pure.
+//! Suggests entries: finds the items that were listed below a share of their reference, counts how
+//! often, and computes the profit of buying them within a budget. Pure.
 //!
 //! The typical listing of an item is the one with the median price. At most [`SAMPLES_MAX`]
 //! listings of an item are kept: once there are more, every other one is dropped, so that the rest

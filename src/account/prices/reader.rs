@@ -167,7 +167,7 @@ impl PriceReader {
     }
 
     /// Reads a source and stores its table, if that is accepted. With `accept`, a table that
-    /// differs too much from the last good one is accepted all the same.
+    /// differs too much from the last good one is accepted nevertheless.
     ///
     /// # Errors
     ///

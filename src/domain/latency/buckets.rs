@@ -11,7 +11,7 @@ const OCTAVES: usize = 24;
 /// Number of equal steps of an octave. A percentile is exact to half a step, 3 %.
 const STEPS: usize = 16;
 
-/// Number of counters. The last one counts what exceeds all bounds.
+/// Number of counters. The last one counts the latencies above all bounds.
 const BUCKETS: usize = OCTAVES * STEPS + 1;
 
 /// Counts of latencies by size. Recording takes no lock and does not allocate.
