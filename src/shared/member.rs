@@ -202,7 +202,7 @@ impl Member {
         self.peers.values().map(|seen| &seen.peer)
     }
 
-    /// Stops approving for good. The next exchange gives back what is not used, and the role.
+    /// Stops approving permanently. The next exchange gives back what is not used, and the role.
     pub const fn stop(&mut self) {
         if !self.is_stopping {
             self.is_stopping = true;
