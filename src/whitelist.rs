@@ -1,6 +1,6 @@
-//! The whitelist: `Trade` → [`Decision`]. Pure.
+//! The whitelist, which turns a `Trade` into a [`Decision`]. Pure.
 //!
-//! Eligibility of a listing and limits of the budget are checked elsewhere.
+//! `sniper::eligibility` checks whether a listing can be bought, and the ledger checks the limits.
 //!
 //! # Invariants
 //!
@@ -108,7 +108,7 @@ impl Whitelist {
         for &index in candidates {
             let Some(entry) = self.entries.get(index) else { continue };
             if has_paused && self.paused.contains(index) {
-                // As if it were not in the list, so that it hides no mismatch of another one.
+                // A paused entry does not hide the mismatch of another one.
                 if matches!(decision, Decision::NotListed) {
                     decision = Decision::Mismatched { entry: index, mismatch: Mismatch::Paused };
                 }
@@ -290,7 +290,8 @@ pub enum Decision {
     Matched(usize),
     /// No entry names this item.
     NotListed,
-    /// Entries name this item, but none matches. Contains the last of them.
+    /// Entries name this item, but none matches. Contains the last one that is not paused, if there
+    /// is one.
     Mismatched {
         /// Index of the entry.
         entry: usize,
@@ -301,7 +302,8 @@ pub enum Decision {
     Unreadable(Defects),
 }
 
-/// Condition that is not met. `is` is the listing's value, the other field the entry's bound.
+/// Condition that is not met. The field `is` has the listing's value, and the other field has the
+/// entry's bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mismatch {
     /// The operator has paused the entry.
@@ -394,8 +396,8 @@ impl Mismatch {
         }
     }
 
-    /// Returns `true` if the entry is not about such an item, which is the rule for an entry about
-    /// many items. Other mismatches are near misses.
+    /// Returns `true` if the mismatch shows that the entry is about other items, which is usual for
+    /// an entry about many items.
     pub const fn is_other_item(&self) -> bool {
         matches!(
             self,
@@ -409,8 +411,8 @@ impl Mismatch {
     }
 }
 
-/// Returns the first condition of an entry that a readable listing does not meet. The caller has
-/// compared the item already.
+/// Returns the first condition of an entry that a readable listing does not meet. The caller must
+/// have compared the item.
 #[inline]
 pub(super) fn mismatch(
     entry: &WhitelistEntry,

@@ -1,9 +1,9 @@
-//! Back-fill: reads open listings, newest first, back to the ones that are known.
+//! Back-fill: reads open listings, newest first, back to those that the feed has delivered.
 //!
 //! Each listing is sent through a bounded queue, owned and with its age, so that the thread that
-//! decides takes one at a time between two frames and never parses a page. Dropping a sweep cancels
-//! it. [`fill_gaps`] runs one for each gap of the feed. A newer gap cancels the sweep of an older one
-//! and includes the range that it did not read.
+//! decides takes one at a time between two frames and never parses a page. Dropping the future of a
+//! sweep cancels it. [`fill_gaps`] runs a sweep for each gap of the feed. A newer gap cancels the
+//! sweep of an older one, and its sweep includes the range that was not read.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -21,7 +21,8 @@ use crate::{
     ws::BackfillSender,
 };
 
-/// Maximum number of pages of one sweep: five thousand listings.
+/// Maximum number of pages of one sweep. The largest pages have 250 listings, so it is at most five
+/// thousand listings.
 pub const PAGES_MAX: u32 = 20;
 
 /// Range before the gap that a sweep also reads, because the clocks differ and the feed is not
@@ -100,8 +101,8 @@ pub async fn sweep<M: MarketApi>(
 }
 
 /// Sweeps for each gap of the feed, and at its start if that is configured, until the feed is
-/// dropped; where the list is behind by `lag`, once more after that time. On a market without a list
-/// of open listings every gap ends without a sweep.
+/// dropped. If the market's list is behind by `lag`, sweeps once more after that time. On a market
+/// without a list of open listings, every gap ends without a sweep.
 ///
 /// # Cancel safety
 ///
@@ -118,7 +119,8 @@ pub async fn fill_gaps<M: MarketApi>(
         }
         return;
     }
-    // Range that a cancelled sweep did not read; the outer `None` means there is none.
+    // Start of the range that a cancelled sweep did not read: the outer `None` means that there is
+    // no such range, and the inner one that it has no start.
     let mut unread_since: Option<Option<UnixMs>> = None;
     while let Some(gap) = sender.next_request().await {
         let since = match unread_since {
@@ -136,7 +138,7 @@ pub async fn fill_gaps<M: MarketApi>(
             swept = sweep_with_retries(reader, since, sender.listings()) => swept,
         };
         log_result(gap.number, &swept, &M::CAPABILITIES.environment);
-        // What the market lists late is missing so far.
+        // The list does not contain the newest listings yet, so it is read again after the lag.
         let mut late = lag.map(|lag| (lag, since.unwrap_or_else(|| clock::now().minus(lag))));
         let again = async {
             if let Some((lag, since)) = late {

@@ -1,4 +1,4 @@
-//! Errors of reads of the account, their consequences for ordering, and the reads that are failing.
+//! Errors of reads of the account, their consequences for ordering, and the state of failing reads.
 //!
 //! A failing read is logged when it begins to fail, once for each further cause, and when it
 //! succeeds again. `sniper status` lists the failing reads.
@@ -63,7 +63,7 @@ impl From<ReadError> for ReadFailure {
 }
 
 impl ReadFailure {
-    /// Returns the error that a response without an answer indicates.
+    /// Returns the error of a response that is no answer to the query; `None` for an answer.
     pub(crate) fn from_response<M: MarketApi>(response: &HttpResponse) -> Option<Self> {
         let head = response.head;
         match (head.status, response.page()) {
@@ -77,12 +77,12 @@ impl ReadFailure {
         }
     }
 
-    /// Returns the reason for which an order would be rejected. If it halts ordering, the failed read
-    /// does so, too.
+    /// Returns the reason for which the market would reject an order too. If that reason halts
+    /// ordering, so does the failed read.
     pub const fn reject_reason(&self, names: &EnvironmentNames) -> Option<RejectReason> {
         match self {
             Self::SignedOut => Some(RejectReason::Unauthenticated),
-            // With a key, such a page mostly means that the address is not bound to it.
+            // With a key, such a page usually means that the key is not bound to this address.
             Self::Challenge if names.cookie.is_none() => {
                 Some(RejectReason::KeyRejected { status: 403 })
             }
@@ -241,13 +241,13 @@ pub enum ReadKind {
 /// Cause of a failed read, safe to print, and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureCause {
-    /// Identity of the cause. Excludes figures that change with every read.
+    /// Identifies the cause, without figures that change with every read.
     key: String,
     text: String,
     remedy: Cow<'static, str>,
 }
 
-/// Read that fails at present.
+/// Read whose last attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailingRead {
     pub since: UnixMs,
@@ -282,8 +282,8 @@ impl ReadKind {
 }
 
 impl FailureCause {
-    /// Creates a cause. Masks credentials in `text`, cuts it, and escapes it unless it is escaped
-    /// already.
+    /// Creates a cause. Masks credentials in `text`, and cuts it, or escapes it if it is not safe
+    /// to print.
     pub fn new(key: String, text: &str, remedy: impl Into<Cow<'static, str>>) -> Self {
         let masked = secret::mask(text);
         let text = if masked.chars().all(is_safe_to_print) {
@@ -316,8 +316,8 @@ impl FailureCause {
 }
 
 impl ReadHealth {
-    /// Records a failed read. Returns `true` if it should be reported, because the read has not failed
-    /// for this cause since its last success.
+    /// Records a failed read. Returns `true` if it should be reported, because the read has not
+    /// failed for this cause since its last success.
     pub fn on_failure(&mut self, read: ReadKind, cause: FailureCause, now: UnixMs) -> bool {
         let Some(slot) = self.slot(read) else { return true };
         let (since, mut reported) =

@@ -4,8 +4,8 @@
 //! longer unknown: the market may show an order some time after its response was lost.
 //!
 //! On a market without a list of the account's purchases, what was bought is looked up too, for
-//! [`BOUGHT_FOR`]: with growing delays until it is delivered, and then once an hour, because Steam can
-//! roll back a trade for about a week.
+//! [`BOUGHT_FOR`]: with growing delays until it is delivered, and then once an hour, because Steam
+//! can roll back a trade for about a week.
 
 use std::{
     collections::HashMap,
@@ -37,7 +37,8 @@ use crate::{
     markets::{MarketApi, OrderReference},
 };
 
-/// Maximum number of orders that are looked up at a time. The list of purchases resolves the others.
+/// Maximum number of orders that are looked up at a time. The list of purchases resolves the
+/// others.
 pub const LOOK_UPS_MAX: usize = 64;
 
 /// Maximum number of bought orders that are looked up.
@@ -54,20 +55,20 @@ const DELAYS: ExponentialBackoff =
 const BOUGHT_DELAYS: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_secs(60), Duration::from_secs(3_600));
 
-/// Time after [`visible_within`](crate::markets::OwnOrderIdSupport::visible_within) at which an unknown
-/// order is looked up in any case.
+/// Time after [`visible_within`](crate::markets::OwnOrderIdSupport::visible_within) at which an
+/// unknown order is looked up regardless of the growing delays.
 const VISIBLE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Delay between the look-ups of a completed order.
 const COMPLETED_DELAY: Duration = Duration::from_secs(3_600);
 
-/// Why an order is looked up.
+/// State for which an order is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LookUpReason {
     Unknown,
-    /// Bought and not delivered yet.
+    /// The order is bought and not delivered yet.
     Bought,
-    /// Delivered; Steam may still roll the trade back.
+    /// The item is delivered; Steam may still roll the trade back.
     Completed,
 }
 
@@ -107,9 +108,9 @@ impl OrderLookUps {
         Self { own_ids, orders: Mutex::default(), has_more_bought, changed: Notify::new() }
     }
 
-    /// Replaces the orders by the first [`LOOK_UPS_MAX`] of the unknown and the first [`BOUGHT_MAX`] of
-    /// the bought ones, the latter with the time of their approval and `true` if completed. Never
-    /// waits; returns `false` if the orders are being read at this moment.
+    /// Replaces the orders by the first [`LOOK_UPS_MAX`] of the unknown and the first
+    /// [`BOUGHT_MAX`] of the bought ones, the latter with the time of their approval and `true` if
+    /// completed. Never waits; returns `false` if the orders are being read at this moment.
     pub(super) fn replace(
         &self,
         unknown: impl Iterator<Item = TradeKey>,
@@ -147,11 +148,12 @@ impl OrderLookUps {
     }
 }
 
-/// Looks up orders until the receiver of the updates is dropped, from the end of the first read of the
-/// account on, which ordering waits for. Returns at once on a market without own order ids.
+/// Looks up orders until the receiver of the updates is dropped. Begins after the first read of the
+/// account, because ordering waits for that read. Returns at once on a market without own order
+/// ids.
 ///
-/// Two look-ups are at least the [`interval`](crate::markets::ReadRate::interval) of the reads apart,
-/// so that they leave the burst to the other reads.
+/// Two look-ups are at least the [`interval`](crate::markets::ReadRate::interval) of the reads
+/// apart, so that they leave the burst to the other reads.
 ///
 /// # Cancel safety
 ///
@@ -225,7 +227,7 @@ struct ScheduledLookUp {
     due: Instant,
     /// Number of look-ups so far.
     count: u32,
-    /// Time from which its absence is evidence, at which it is looked up.
+    /// Time from which its absence is evidence. It is looked up at this time.
     visible_at: Instant,
 }
 
@@ -242,14 +244,14 @@ impl LookUpTimes {
         Self { orders: Vec::new(), visible_within }
     }
 
-    /// Replaces the orders. An unknown one that is not known yet is due at once.
+    /// Replaces the orders. A new one of unknown outcome is due at once.
     fn set(&mut self, orders: &[LookedUpOrder], now: Instant) {
         let known: HashMap<(TradeKey, LookUpReason), ScheduledLookUp> = self
             .orders
             .drain(..)
             .map(|known| ((known.order.key, known.order.reason), known))
             .collect();
-        // The order became unknown shortly before.
+        // A new order became unknown shortly before.
         let visible_at = now.checked_add(self.visible_within).unwrap_or(now);
         let schedule = |order: &LookedUpOrder| {
             let first = match order.reason {
@@ -264,8 +266,8 @@ impl LookUpTimes {
         self.orders = orders.iter().map(schedule).collect();
     }
 
-    /// Returns the next look-up: that of an unknown order if one is due. Removes orders whose time is
-    /// over.
+    /// Returns the next look-up: that of an unknown order if one is due. Removes orders whose time
+    /// is over.
     fn next(&mut self, now: Instant, wall: UnixMs) -> Option<ScheduledLookUp> {
         self.orders.retain(|scheduled| wall <= scheduled.order.until);
         let is_urgent = |scheduled: &&ScheduledLookUp| {
@@ -375,7 +377,7 @@ mod tests {
         replace(false);
         times.set(&look_ups.orders(false), start);
         assert_eq!(delays(&mut times, start), [60, 120, 240]);
-        // Trade protection: at most one request an hour.
+        // During trade protection there is at most one request an hour.
         replace(true);
         times.set(&look_ups.orders(false), start);
         assert_eq!(delays(&mut times, start), [3_600; 3]);

@@ -1,16 +1,16 @@
 //! Reads of the account and of open listings over HTTP, on another connection than the orders.
 //!
-//! - [`reader`]: typed, rate-limited reads; [`failure`]: their errors, the consequences for ordering,
-//!   and the failing reads, so that each is reported once.
-//! - [`purchases`]: one list of own purchases from its pages. Pure.
+//! - [`reader`]: typed, rate-limited reads; [`failure`]: their errors and the consequences for
+//!   ordering.
+//! - [`purchases`]: assembles the pages of own purchases into one list. Pure.
 //! - [`backfill`]: reads open listings after a gap of the feed.
 //! - [`poller`]: reads balance and purchases at an interval and on request.
 //! - [`prices`]: downloads reference prices.
 //! - `rate_limiter`: keeps the reads of a host below its limit. Pure.
-//! - [`look_up`]: looks up orders of unknown outcome by their own ids.
+//! - [`look_up`]: looks up orders by their own ids.
 //!
-//! All of it runs on a background thread and passes its results through bounded queues to the thread
-//! that decides.
+//! All of it runs on a background thread and passes its results through bounded queues to the
+//! thread that decides.
 
 pub mod backfill;
 pub mod failure;

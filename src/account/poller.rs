@@ -36,7 +36,7 @@ pub struct PollConfig {
     pub interval: Duration,
     /// Minimum interval, which only urgent refresh requests shorten.
     pub interval_min: Duration,
-    /// Reads the purchases too. A dry run has none.
+    /// `true` to read the purchases too. A dry run has none.
     pub reads_purchases: bool,
 }
 
@@ -123,7 +123,7 @@ impl RefreshRequests {
         self.order_look_ups.as_ref().is_none_or(|look_ups| look_ups.replace(unknown, bought))
     }
 
-    /// Waits until balance and purchases were read for the first time, or could not be.
+    /// Waits until the first read of balance and purchases has ended, with or without success.
     pub(super) async fn first_read_ended(&self) {
         // An error would mean that the sender, which `self` owns, is gone.
         drop(self.has_read.subscribe().wait_for(|has_read| *has_read).await);
@@ -142,7 +142,8 @@ impl RefreshRequests {
         self.soon.notify_one();
     }
 
-    /// Requests a read of the account as soon as the market's limit permits: no order is sent before.
+    /// Requests a read of the account as soon as the market's rate limit permits, because no order
+    /// is sent before it.
     pub fn request_refresh_now(&self) {
         self.now.notify_one();
         self.request_refresh();
@@ -246,27 +247,27 @@ async fn read_purchases<M: MarketApi>(
     })
 }
 
-/// Range over which the list corrects prices.
+/// Age up to which purchases are read in order to correct their prices.
 pub(super) const HISTORY: Duration = Duration::from_secs(8 * 86_400);
 
 /// Interval of reads over [`HISTORY`].
 pub(super) const HISTORY_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Wait after an incomplete walk that reached the maximum number of pages.
+/// Time to the next read after an incomplete one that reached the maximum number of pages.
 const ENDLESS_WAIT: Duration = Duration::from_secs(300);
 
 /// Times at which the next reads are due.
 #[derive(Debug, Default)]
 pub(super) struct LookBackTimes {
-    /// Time of the next read over [`HISTORY`]; `None` for at once.
+    /// Earliest time of the next read over [`HISTORY`]; `None` means at once.
     history_from: Option<Instant>,
-    /// Earliest time of the next read; `None` for at once.
+    /// Earliest time of the next read; `None` means at once.
     list_from: Option<Instant>,
 }
 
 impl LookBackTimes {
-    /// Returns the range to read now; `None` if no read is due. `needed`: the time of the oldest open
-    /// order on the local wall clock. `wall`: the current time on that clock.
+    /// Returns the range to read now; `None` if no read is due. `needed` is the time of the oldest
+    /// open order, and `wall` the current time, both on the local wall clock.
     pub(super) fn due(&self, now: Instant, wall: UnixMs, needed: UnixMs) -> Option<LookBack> {
         let is_due = |from: Option<Instant>| from.is_none_or(|from| from <= now);
         if !is_due(self.list_from) {
@@ -377,7 +378,7 @@ mod tests {
         let start = Instant::now();
         let mut times = LookBackTimes::default();
         let look_back = times.due(start, WALL, WALL).unwrap();
-        // The wait does not depend on the reason.
+        // The wait is the same for every reason.
         let endless = reading(Some(IncompleteReason::Unreadable { count: 1, message: None }));
         let endless = PurchasesReading { pages: PURCHASE_PAGES_MAX, ..endless };
         times.on_read(start, look_back, &endless);

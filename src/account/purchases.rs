@@ -1,8 +1,8 @@
 //! Assembles the pages of own purchases into one list. Pure.
 //!
-//! Only a complete list is evidence that an order is not in it. A list is complete only if every page
-//! back to the oldest open order was read without a fault. Older pages, which are read at times to
-//! compare prices, can fail without making the list incomplete.
+//! Only the absence from a complete list is evidence that the account did not buy a listing. A list
+//! is complete only if every page back to the oldest open order was read without a fault. Older
+//! pages, which are sometimes read to compare prices, can fail without making the list incomplete.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +19,8 @@ use crate::{
     text::counted,
 };
 
-/// Maximum number of pages of own purchases: ten thousand purchases.
+/// Maximum number of pages of own purchases. The largest pages have 250 purchases, so it is at most
+/// ten thousand purchases.
 pub const PURCHASE_PAGES_MAX: u32 = 40;
 
 /// Maximum time by which a purchase may precede an older one in a list that counts as sorted.
@@ -28,11 +29,12 @@ const DISORDER_MAX: Duration = Duration::from_secs(60);
 /// Number of successive pages without a new purchase after which the walk ends.
 const STALLED_PAGES_MAX: u32 = 3;
 
-/// Maximum number of purchases of unknown status that a reading names. All are in its list.
+/// Maximum number of purchases of unknown status that a reading names separately. Its list contains
+/// all of them.
 pub const UNKNOWN_NAMED_MAX: usize = 64;
 
-/// Maximum age of a listing at its purchase. Listings expire after two days (source: recordings);
-/// the third day is a margin.
+/// Maximum age of a listing at its purchase. Listings of CSGORoll expire after two days (source:
+/// recordings); the third day is a margin.
 const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 
 /// Time range of a read of the own purchases.
@@ -66,7 +68,8 @@ pub enum IncompleteReason {
     Unclear { page: u32 },
     /// Purchases could not be read. `message` is untrusted text of the market.
     Unreadable { count: u32, message: Option<String> },
-    /// The market reports an error beside a readable list. `message` is untrusted text of the market.
+    /// The market reports an error beside a readable list. `message` is untrusted text of the
+    /// market.
     Error { message: String },
     /// A later page could not be read.
     Failed(FailureCause),
@@ -153,10 +156,10 @@ impl History {
 pub struct PurchasesReading {
     /// Own trades back to [`LookBack::needed`], newest listing first, without duplicates.
     pub trades: Vec<OwnTrade>,
-    /// Earlier trades, back to [`LookBack::wanted`]. They are evidence for orders in the ledger only.
-    /// A purchase that is not in the ledger may be older than the ledger.
+    /// Earlier trades, back to [`LookBack::wanted`]. They are evidence for orders in the ledger
+    /// only. A purchase that is not in the ledger may be older than the ledger.
     pub older: Vec<OwnTrade>,
-    /// `true` if `trades` is complete, which is exactly if `incomplete` is `None`.
+    /// `true` if `trades` is complete: if and only if `incomplete` is `None`.
     pub complete: bool,
     pub incomplete: Option<IncompleteReason>,
     /// Result of the walk before [`LookBack::needed`], if [`LookBack::wanted`] is earlier.
@@ -260,10 +263,10 @@ impl PageWalk {
             }
         }
         let known = self.trades.len();
-        // The list is ordered by the time of the listing, not of the purchase.
+        // On CSGORoll, the list is ordered by the time of the listing, not of the purchase.
         nodes.iter().filter_map(|purchase| purchase.created_at).for_each(|at| self.order.add(at));
         let last = nodes.last().and_then(|purchase| purchase.created_at);
-        // Otherwise later pages may have newer purchases.
+        // In a list that is not sorted, later pages may have newer purchases.
         let last = last.filter(|_last| self.order.is_newest_first());
         self.has_needed &= !self.order.is_unsorted;
         for purchase in nodes {
@@ -296,7 +299,8 @@ impl PageWalk {
         }
     }
 
-    /// Handles a page that could not be read. Returns the failure if the list is unusable without it.
+    /// Handles a page that could not be read. Returns the failure if the list is unusable without
+    /// it.
     pub(super) fn on_page_error(
         &mut self,
         failure: ReadFailure,
@@ -309,7 +313,7 @@ impl PageWalk {
         Ok(())
     }
 
-    /// Returns the result. `started`: the time of the request for the first page.
+    /// Returns the result. `started` is the time of the request for the first page.
     pub(super) fn finish(self, started: UnixMs) -> PurchasesReading {
         let is_deep = self.look_back.wanted < self.look_back.needed;
         let history = History { shortfall: self.shortfall, oldest: self.oldest };
@@ -332,7 +336,7 @@ impl PageWalk {
     fn add(&mut self, purchase: OwnPurchase) {
         let OwnPurchase { id, status, unknown_status, price, created_at, .. } = purchase;
         let OwnPurchase { joined_at, commission, .. } = purchase;
-        // Older purchases are outside the range, and may or may not be on the last page.
+        // Older purchases on the last page are outside of the range.
         if created_at.is_some_and(|created| is_before(created, self.look_back.wanted)) {
             return;
         }
@@ -374,8 +378,9 @@ fn is_before(created: UnixMs, moment: UnixMs) -> bool {
     created.0 < moment.0.saturating_sub(LISTING_LIFE_MS_MAX)
 }
 
-/// Merges two entries of one purchase: the pages shifted between two reads, or contradict each other.
-/// A status that returns no coins has precedence, then the later status. The higher price is kept.
+/// Merges two entries of one purchase: the pages shifted between two reads, or contradict each
+/// other. A status that returns no coins has precedence, then the later status. The higher price is
+/// kept.
 fn merge(known: &mut OwnTrade, later: OwnTrade) {
     if known.status.gives_back() || !later.status.gives_back() {
         known.status = later.status;
@@ -500,7 +505,8 @@ mod tests {
 
     #[test]
     fn a_list_that_is_not_newest_first_is_read_to_its_end() {
-        // Newest last, and pages of one purchase that do not show the order.
+        // The first list has the newest purchase last; the pages of the second one do not show an
+        // order.
         for pages in [vec![vec![9, 8, 9], vec![7, 0]], vec![vec![9], vec![9], vec![0]]] {
             let mut unsorted = PageWalk::new(LookBack::back_to(days_ago(1)));
             let last = pages.len() - 1;
@@ -673,7 +679,7 @@ mod tests {
                     price: Some(Amount::from_cents(*cents)),
                     ..purchase(&format!("t{id}"), 0)
                 });
-                // The end of the walk is irrelevant here.
+                // The cursor of the next page is not used.
                 drop(walk.add_page(page(nodes.collect(), after(&number.to_string()))));
             }
             let reading = walk.finish(NOW);

@@ -1,4 +1,4 @@
-//! Rate limit of the reads of one host, with waits after failures. Pure.
+//! Limits the rate of the reads of one host, with waits after failures. Pure.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::{backoff::ExponentialBackoff, markets::ReadRate};
 const WAITS: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_secs(5), Duration::from_secs(300));
 
-/// Maximum `Retry-After` that is honored.
+/// Maximum wait that a `Retry-After` can cause.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
 /// State of the rate limit: after a rest, a burst of reads is sent without a wait, and then one per
@@ -17,9 +17,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RateLimiter {
     interval: Duration,
-    /// Time by which reads may be ahead of one per interval.
+    /// Maximum lead of the reads over a schedule of one read per interval.
     ahead_max: Duration,
-    /// Time at which the reads so far would have been sent at one per interval.
+    /// Time at which the reads so far would be done at one per interval.
     sent_until: Option<Instant>,
     /// End of the wait after a failure.
     blocked_until: Option<Instant>,
@@ -33,7 +33,7 @@ impl RateLimiter {
         Self { interval, ahead_max, sent_until: None, blocked_until: None, failures: 0 }
     }
 
-    /// Sends at most one read per interval.
+    /// Creates a limit of one read per interval, without a burst.
     pub(super) fn with_min_interval(interval: Duration) -> Self {
         Self::new(ReadRate { burst: 1, interval })
     }
@@ -55,7 +55,7 @@ impl RateLimiter {
         self.failures = 0;
     }
 
-    /// Records a failed read. `retry_after`: the wait that the market requested.
+    /// Records a failed read. `retry_after` is the wait that the market requested.
     pub(super) fn on_failure(&mut self, now: Instant, retry_after: Option<Duration>) {
         let own = WAITS.wait(self.failures);
         self.failures = self.failures.saturating_add(1);
@@ -76,7 +76,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const INTERVAL: Duration = Duration::from_secs(1);
 
-    /// Returns the times of reads that are sent as early as allowed, each `rest` after the one before.
+    /// Returns the times of reads that are sent as early as allowed, each `rest` after the one
+    /// before.
     fn sent(rate: ReadRate, rests: impl IntoIterator<Item = Duration>) -> Vec<Duration> {
         let start = Instant::now();
         let (mut limiter, mut now) = (RateLimiter::new(rate), start);

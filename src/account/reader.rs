@@ -1,7 +1,7 @@
 //! Typed reads over HTTP: user and balance, own purchases, open listings.
 //!
-//! All requests except orders go through one [`AccountReader`], which limits their rate. Nothing here
-//! runs on the thread that decides.
+//! All requests except orders go through one [`AccountReader`], which limits their rate. Nothing
+//! here runs on the thread that decides.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::{Duration, Instant};
@@ -111,8 +111,8 @@ impl<M: MarketApi> AccountReader<M> {
     ///
     /// # Errors
     ///
-    /// Returns a [`ReadFailure`] if a page cannot be read before [`LookBack::needed`] was reached. A
-    /// partial list is dropped because it is no evidence.
+    /// Returns a [`ReadFailure`] if a page cannot be read before [`LookBack::needed`] was reached.
+    /// A partial list is dropped because it is no evidence.
     ///
     /// # Cancel safety
     ///
@@ -146,8 +146,8 @@ impl<M: MarketApi> AccountReader<M> {
         Ok((self.market.read_purchases(&reply.response)?, started))
     }
 
-    /// Looks up an order by its own id. Returns `None` if the market does not know it, and the start
-    /// of the read on the local wall clock.
+    /// Looks up an order by its own id. Returns `None` if the market does not know it, and the
+    /// start of the read on the local wall clock.
     ///
     /// # Errors
     ///
@@ -174,7 +174,7 @@ impl<M: MarketApi> AccountReader<M> {
         M::CAPABILITIES.has_purchases
     }
 
-    /// Reads one page of open listings, newest first. `after`: the cursor of the previous page.
+    /// Reads one page of open listings, newest first. `after` is the cursor of the previous page.
     ///
     /// # Errors
     ///

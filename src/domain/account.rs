@@ -1,4 +1,4 @@
-//! What a marketplace reports about the account. Pure.
+//! Data about the account, as a market reports it. Pure.
 
 use std::fmt;
 
@@ -37,10 +37,10 @@ pub struct User {
     pub daily_withdraw_limit: Option<Amount>,
 }
 
-/// Cause of a missing balance in a readable response.
+/// Reason why a readable response has no balance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceError {
-    /// Identity of the cause, without figures.
+    /// Identifies the cause; the same for texts that differ only in figures.
     key: String,
     text: String,
 }
@@ -73,8 +73,8 @@ pub enum NextPage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnPurchase {
     pub id: TradeId,
-    /// Market name of the item: untrusted text of at most [`ITEM_NAME_CHARS_MAX`] characters; `None` if
-    /// the market does not state it.
+    /// Market name of the item: untrusted text of at most [`ITEM_NAME_CHARS_MAX`] characters;
+    /// `None` if the market does not state it.
     pub name: Option<Box<str>>,
     pub status: TradeStatus,
     /// Status on the wire that no purchase is known to have: untrusted text of at most
@@ -82,7 +82,7 @@ pub struct OwnPurchase {
     pub unknown_status: Option<Box<str>>,
     /// `None` if the price cannot be read.
     pub price: Option<Amount>,
-    /// Server time of the listing.
+    /// Server time at which the listing was created.
     pub created_at: Option<UnixMs>,
     /// Server time of the last change.
     pub updated_at: Option<UnixMs>,

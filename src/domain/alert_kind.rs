@@ -1,6 +1,6 @@
-//! Kinds of alerts, by which the settings switch them on, silent or off.
+//! Kinds of alerts. The settings switch each kind on, silent or off.
 
-/// What an alert is about.
+/// Subject of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlertKind {
     Started,
@@ -61,7 +61,7 @@ impl AlertKind {
         Self::DailySummary,
     ];
 
-    /// Identifier in the settings and in the JSON of a webhook.
+    /// Returns the identifier in the settings and in the JSON of a webhook.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Started => "started",
@@ -90,7 +90,8 @@ impl AlertKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Loudness without a setting: trouble is loud, good news is silent, rejections are off.
+    /// Returns the loudness without a setting: on for problems, silent for good news, and off for
+    /// rejections, which are frequent.
     pub const fn default_loudness(self) -> Loudness {
         match self {
             Self::Rejected => Loudness::Off,

@@ -166,13 +166,14 @@ impl CategorySet {
     }
 }
 
-/// Pattern of item names: a name as in `item`, with `*` at either end. Upper and lower case of ASCII
-/// are alike, so that a pattern never leaves out less than the user meant.
+/// Pattern of item names: a name as in `item`, with an optional `*` at either end. ASCII case is
+/// ignored, so that an exclusion never covers less than the user meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamePattern {
-    /// As the user wrote it: the ledger knows an entry without a name by this text.
+    /// Text as the user wrote it. It is part of the key by which the ledger identifies an entry
+    /// without a name.
     text: String,
-    /// Part without `*`, spaced as in market names.
+    /// Text without `*`, spaced as in market names.
     inner: String,
     is_open_start: bool,
     is_open_end: bool,
@@ -196,7 +197,7 @@ impl NamePattern {
         &self.text
     }
 
-    /// Returns the name of a pattern without `*`.
+    /// Returns the item name; `None` if the pattern has a `*`.
     pub fn name(&self) -> Option<ItemName<'_>> {
         (!self.is_open_start && !self.is_open_end).then(|| ItemName::parse(&self.inner))
     }
@@ -272,7 +273,7 @@ pub fn has_star(market_name: &str) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ItemFilter {
     pub categories: CategorySet,
-    /// Words of the market, in lower case.
+    /// The market's words, in lower case.
     pub rarities: Vec<RarityWord>,
     pub exclude: Vec<NamePattern>,
 }

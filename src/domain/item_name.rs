@@ -8,7 +8,8 @@
 //! - The wear is the *last* parenthesis: `M4A4 | 龍王 (Dragon King) (Factory New)`. Vanilla knives,
 //!   cases, agents and stickers have none, but stickers may end in another parenthesis.
 //! - Doppler phases are part of the name; gems replace the finish. Where a market writes both
-//!   (`Karambit | Doppler Ruby`), the finish is removed, so that an item has one name on all markets.
+//!   (`Karambit | Doppler Ruby`), the finish is removed, so that an item has one name on all
+//!   markets.
 //! - Doubled and trailing spaces are insignificant.
 
 use std::borrow::Cow;
@@ -24,7 +25,7 @@ pub enum Wear {
     FieldTested,
     /// WW, float below 0.45.
     WellWorn,
-    /// BS, the rest.
+    /// BS, float from 0.45.
     BattleScarred,
 }
 
@@ -60,7 +61,7 @@ impl Wear {
         }
     }
 
-    /// Returns the least float and the one below which its floats are, in hundredths.
+    /// Returns the bounds of its floats in hundredths: the lowest float, and the first one above.
     pub const fn float_hundredths(self) -> (u64, u64) {
         match self {
             Self::FactoryNew => (0, 7),
@@ -85,7 +86,7 @@ impl Wear {
     }
 }
 
-/// Finish that a phase is a part of, without a gem.
+/// Finish whose items have a phase or a gem.
 const DOPPLER: &str = "Doppler";
 
 /// Phases of a Doppler finish other than gems.
@@ -99,7 +100,7 @@ const GEMS: [(&str, &str); 4] = [
     ("Emerald", "Gamma Doppler"),
 ];
 
-/// A phase beside a name that contains another one, or that has no phases.
+/// A phase that the market states beside a name with another phase, or with none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the phase contradicts the name")]
 pub struct PhaseConflict;
@@ -118,8 +119,8 @@ pub struct ItemName<'a> {
 }
 
 impl<'a> ItemName<'a> {
-    /// Parses a market name. A name without any of the parts is its own base. Allocates only to remove
-    /// redundant spaces, or the finish before a gem.
+    /// Parses a market name. A name without any of the parts is its own base. Allocates only to
+    /// remove redundant spaces, or the finish before a gem.
     #[inline]
     pub fn parse(name: &'a str) -> Self {
         let mut rest = name.trim_matches(' ');
@@ -131,7 +132,7 @@ impl<'a> ItemName<'a> {
         Self { base, is_star, is_stattrak, is_souvenir, wear }
     }
 
-    /// Parses a market name. The base borrows from the text if the name does.
+    /// Parses a market name. The base borrows from the text if `name` is borrowed.
     #[inline]
     pub fn parse_cow(name: &Cow<'a, str>) -> Self {
         match name {
@@ -145,8 +146,8 @@ impl<'a> ItemName<'a> {
         }
     }
 
-    /// Adds a phase that a market states beside the name, which may contain it, too. An unknown phase
-    /// changes nothing.
+    /// Adds a phase that a market states beside the name, which may contain it, too. An unknown
+    /// phase changes nothing.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ fn phase_of(base: &str) -> Option<&'static str> {
 /// Removes the finish before a gem: `Karambit | Ruby` for `Karambit | Doppler Ruby`.
 #[inline]
 fn without_finish_of_gem(base: Cow<'_, str>) -> Cow<'_, str> {
-    // Last characters of the gems' names; most other names end here.
+    // These are the last characters of the gems' names, so most other names return here.
     if !matches!(base.as_bytes().last(), Some(b'y' | b'e' | b'l' | b'd')) {
         return base;
     }
@@ -248,7 +249,8 @@ mod tests {
 
     use super::*;
 
-    /// `flags` contains `*` for the star, `T` for StatTrak and `S` for Souvenir.
+    /// Checks a parsed name. `flags` contains `*` for the star, `T` for StatTrak and `S` for
+    /// Souvenir.
     #[track_caller]
     fn check(name: &str, base: &str, flags: &str, wear: Option<Wear>) {
         let item = ItemName::parse(name);

@@ -20,8 +20,8 @@ const LATENCY_NS_MAX: u64 = 10_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RxTimestamps {
     /// Poll of the socket that returned the last bytes. The time that they had spent in the receive
-    /// buffer by then cannot be measured in the process; `benches/wire_to_wire` measures it from the
-    /// sender.
+    /// buffer by then cannot be measured in the process; `benches/wire_to_wire` measures it from
+    /// the sender.
     pub polled: Instant,
     /// End of that read, with decryption.
     pub read: Instant,
@@ -30,7 +30,7 @@ pub struct RxTimestamps {
 }
 
 impl RxTimestamps {
-    /// Timestamps of a listing that was not received in a message now: one that was held or
+    /// Creates timestamps for a listing that no message delivers now: one that was held or
     /// back-filled.
     pub const fn at(moment: Instant) -> Self {
         Self { polled: moment, read: moment, framed: moment }
@@ -54,12 +54,13 @@ pub struct LatencyBreakdown {
 }
 
 impl LatencyBreakdown {
-    /// Time from the read of the message's last bytes to the written request.
+    /// Returns the time from the poll that returned the message's last bytes to the written
+    /// request.
     pub fn total(&self) -> Duration {
         self.written.saturating_duration_since(self.arrival.polled)
     }
 
-    /// Duration of each step, by name.
+    /// Returns the name and the duration of each step.
     pub fn durations(&self) -> [(&'static str, Duration); 7] {
         let Self { arrival, parsed, decided, reserved, serialized, written } = *self;
         let RxTimestamps { polled, read, framed } = arrival;
@@ -77,7 +78,8 @@ impl LatencyBreakdown {
     }
 }
 
-/// `read 1.9 + unframe 0.3 + parse 1.2 + decide 0.4 + reserve 2.2 + serialise 0.4 + write 12.4 µs`
+/// Formats as `read 1.9 + unframe 0.3 + parse 1.2 + decide 0.4 + reserve 2.2 + serialise 0.4 +
+/// write 12.4 µs`
 impl fmt::Display for LatencyBreakdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut plus = "";
@@ -125,7 +127,7 @@ impl LatencyHistogram {
         self.buckets.record(ns);
     }
 
-    /// Returns the same latencies as counters that other threads can read.
+    /// Returns the counters of the same latencies, which other threads can read.
     pub fn buckets(&self) -> Arc<LatencyBuckets> {
         Arc::clone(&self.buckets)
     }

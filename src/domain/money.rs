@@ -2,13 +2,14 @@
 //! float.
 //!
 //! A market states prices with two or three decimals ([`Decimals`]), and a percentage has two.
-//! [`Amount`] stores thousandths and [`Percent`] hundredths in an `i64`, so sums are exact. Text with
-//! more decimals than the market has is an error. Only [`Amount::parse_floor`], for balances, and
-//! [`Amount::parse_ceil`], for prices to pay, round.
+//! [`Amount`] stores thousandths and [`Percent`] hundredths in an `i64`, so sums are exact. Text
+//! with more decimals than the market has is an error. Only [`Amount::parse_floor`], for balances,
+//! and [`Amount::parse_ceil`], for prices to pay, round.
 //!
 //! # Invariants
 //!
-//! 1. Parsing and formatting are inverse: `Amount::parse(&c.to_string(), Decimals::Three) == Ok(c)`.
+//! 1. Parsing is the inverse of formatting up to [`Amount::MAX`]:
+//!    `Amount::parse(&c.to_string(), Decimals::Three) == Ok(c)`.
 //! 2. No arithmetic wraps: sums saturate or are checked, and release builds keep overflow checks.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -19,7 +20,8 @@ const THOUSANDTHS_PER_CENT: i64 = 10;
 
 /// Largest magnitude that the parsers accept: 10¹² units.
 ///
-/// It exceeds every sensible limit. A sum of a million amounts of 10⁹ units still fits into an `i64`.
+/// It exceeds every sensible limit. A sum of a million amounts of 10⁹ units still fits into an
+/// `i64`.
 const HUNDREDTHS_MAX: i64 = 100_000_000_000_000;
 const THOUSANDTHS_MAX: i64 = HUNDREDTHS_MAX * THOUSANDTHS_PER_CENT;
 
@@ -42,7 +44,7 @@ pub enum Decimals {
 }
 
 impl Decimals {
-    /// Power of ten of the last decimal.
+    /// Returns the power of ten of the last decimal.
     const fn last_place(self) -> i32 {
         match self {
             Self::Two => -2,
@@ -55,7 +57,7 @@ impl Decimals {
         self.last_place().unsigned_abs()
     }
 
-    /// Largest magnitude that the parsers accept, in units of the last decimal.
+    /// Returns the largest magnitude that the parsers accept, in units of the last decimal.
     const fn max(self) -> i64 {
         match self {
             Self::Two => HUNDREDTHS_MAX,
@@ -78,7 +80,7 @@ impl fmt::Display for Decimals {
 pub enum DecimalError {
     #[error("is not a decimal number")]
     NotANumber,
-    /// More decimals, not zero, than are allowed.
+    /// A decimal beyond the allowed ones is not zero.
     #[error("has more than {0}")]
     TooPrecise(Decimals),
     #[error("is out of range")]
@@ -115,8 +117,8 @@ impl Amount {
     ///
     /// # Errors
     ///
-    /// Returns a [`DecimalError`] if the text is not a number, out of range, or has more decimals
-    /// than `decimals`, zeros excepted.
+    /// Returns a [`DecimalError`] if the text is not a number, is out of range, or has a decimal
+    /// other than zero beyond `decimals`.
     #[inline]
     pub fn parse(text: &str, decimals: Decimals) -> Result<Self, DecimalError> {
         parse_amount(text, decimals, Rounding::Exact)
@@ -205,7 +207,7 @@ impl Percent {
     }
 }
 
-/// With two decimals, or three if the third is not zero.
+/// Formats with two decimals, or with three if the third is not zero.
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let magnitude = self.0.unsigned_abs();
@@ -271,8 +273,8 @@ fn parse_amount(
     }
 }
 
-/// Parses the usual form of prices: a few digits, a point, one or two digits. For `None` the general
-/// parser must be used.
+/// Parses the usual forms of prices: a few digits, or a few digits, a point, and one or two digits.
+/// After `None` the general parser must be used.
 #[inline]
 fn short_hundredths(text: &[u8]) -> Option<i64> {
     let (whole, decimals) = match text {
@@ -283,8 +285,8 @@ fn short_hundredths(text: &[u8]) -> Option<i64> {
     short_number(whole, &decimals)
 }
 
-/// Parses a few digits, a point, and at most three digits. For `None` the general parser must be
-/// used.
+/// Parses a few digits, or a few digits, a point, and at most three digits. After `None` the
+/// general parser must be used.
 #[inline]
 fn short_thousandths(text: &[u8]) -> Option<i64> {
     match text {
@@ -315,7 +317,7 @@ fn short_number(whole: &[u8], decimals: &[u8]) -> Option<i64> {
     i64::try_from(value).ok()
 }
 
-/// Parses any number, into units of the last decimal.
+/// Parses any number. Returns it in units of the last decimal.
 #[cold]
 fn parse_any(text: &str, decimals: Decimals, rounding: Rounding) -> Result<i64, DecimalError> {
     let (last_place, max) = (decimals.last_place(), decimals.max());
@@ -341,7 +343,7 @@ fn parse_any(text: &str, decimals: Decimals, rounding: Rounding) -> Result<i64, 
         }
         place = place.saturating_sub(1);
     }
-    // Omitted zeros down to the last decimal.
+    // Appends the omitted zeros down to the last decimal.
     while place >= last_place && value != 0 {
         value = value.saturating_mul(10);
         if value > max {
@@ -501,7 +503,7 @@ mod tests {
         assert!(!agrees(0, 0, 0));
     }
 
-    /// 100/300 = 33.333… %, claimed as 33.33.
+    /// The markup of 100/300 is 33.333… %, and is claimed as 33.33 %.
     #[test]
     fn a_rounded_markup_agrees() {
         assert!(Percent(3_333).is_markup_of(Amount(400), Amount(300)));

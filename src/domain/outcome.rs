@@ -18,10 +18,10 @@ pub enum Outcome {
     },
     /// The market rejected the order; no coins were spent.
     Rejected(RejectReason),
-    /// The order was not sent; no coins were spent.
+    /// No byte of the order was sent; no coins were spent.
     NotSent(NotSent),
-    /// The order may have been executed. It counts as bought until there is evidence of the contrary,
-    /// and is never sent again.
+    /// The order may have been executed. It counts as bought until there is evidence of the
+    /// contrary, and is never sent again.
     Unknown(Unknown),
 }
 
@@ -103,7 +103,7 @@ pub enum Unknown {
     /// The response is not the expected JSON: HTML, a truncated body or another shape.
     #[error("the response could not be read")]
     Unreadable,
-    /// The text of the error is not in the table.
+    /// The market's table of errors does not contain the text of the error.
     #[error("the market responded with an unknown error")]
     UnknownError,
     /// The response contains no listing, or another one.
@@ -112,12 +112,12 @@ pub enum Unknown {
     /// The market has seen the own id of the order before.
     #[error("the market already knows an order with this id")]
     AlreadyOrdered,
-    /// The market accepted the order, and reports an error or a return of the item at once.
+    /// The market accepted the order, and reports an error or a returned item in the same response.
     #[error("the market reports the purchase as failed")]
     Failed,
-    /// The response is a rejection that names no order, and it is not (or not yet) certain that the
-    /// responses on the connection are in step with the requests. The [`Consequence`] of the rejection
-    /// applies all the same.
+    /// The response is a rejection that names no order, and it is not (or not yet) certain that it
+    /// is the response to this order and not to an earlier request on the connection. The
+    /// [`Consequence`] of the rejection applies nevertheless.
     #[error("rejected, but the response cannot be attributed to this order: {0}")]
     Unconfirmed(RejectReason),
 }
@@ -127,7 +127,7 @@ pub enum Unknown {
 pub enum Consequence {
     /// The rejection concerns only this listing, which is skipped.
     None,
-    /// Ordering pauses for this time, or for a default.
+    /// Ordering pauses for this time, or for the ledger's default.
     Pause(Option<Duration>),
     /// Ordering halts until the operator resumes it.
     Halt,

@@ -3,8 +3,8 @@
 //! An id is derived from the ledger's id and the key of the listing, for which at most one order is
 //! ever sent. So it is unique per ledger, can be computed again from what the ledger stores, and
 //! contains no secret. It does not contain the order's number, because a power loss may give the
-//! number of a lost order to another one. A market that has seen an id refuses it, and answers what
-//! became of the order.
+//! number of a lost order to another one. A market that has seen an id refuses it, and states the
+//! result of its order.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub struct OwnOrderIds {
 }
 
 impl OwnOrderIds {
-    /// `ledger` is the random hexadecimal id of the ledger.
+    /// Creates the ids of the orders of one ledger. `ledger` is its random hexadecimal id.
     pub fn new(ledger: &str) -> Self {
         let mut digits = [b'0'; LEDGER_BYTES];
         let hexadecimal = ledger.bytes().filter(u8::is_ascii_hexdigit);
@@ -57,13 +57,13 @@ impl OwnOrderIds {
     }
 }
 
-/// Returns the hash of a key: FNV-1a of the id and the price, mixed by the finalizer of `MurmurHash3`.
-/// It must never change, because it identifies orders of earlier runs.
+/// Returns the hash of a key: FNV-1a of the id and the price, mixed by the finalizer of
+/// `MurmurHash3`. It must never change, because it identifies orders of earlier runs.
 fn hash(key: &TradeKey) -> u64 {
     let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
     let mut hash = key.id.as_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, add);
     if let Some(price) = key.price {
-        // A byte that no id contains separates both.
+        // No id contains this byte, so it separates the id from the price.
         hash = price.thousandths().to_le_bytes().iter().fold(add(hash, &0xff), add);
     }
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {

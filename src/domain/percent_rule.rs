@@ -1,5 +1,5 @@
 //! A rule that bounds the price of a listing by a percentage of a reference price, and the value of
-//! a coin that makes the two comparable.
+//! a coin, with which prices in coins and in dollars are compared.
 
 use std::{fmt, num::NonZeroU32};
 
@@ -49,12 +49,12 @@ impl PriceCurrency {
     }
 }
 
-/// What a coin of the market is worth, in ten-thousandths of a dollar.
+/// Value of a coin of the market, in ten-thousandths of a dollar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CoinUsd(NonZeroU32);
 
 impl CoinUsd {
-    /// A market whose prices are in the currency of the reference.
+    /// Value for a market whose prices are in dollars.
     pub const ONE: Self = match NonZeroU32::new(10_000) {
         Some(value) => Self(value),
         None => Self(NonZeroU32::MIN),
@@ -89,7 +89,7 @@ pub struct PriceReference {
     pub source: String,
     /// Position of the source in the settings.
     pub index: usize,
-    /// `None`: the bid, or the ask of a source without any bid.
+    /// `None` means the bid, or the ask of a source without any bid.
     pub side: Option<QuoteSide>,
 }
 
@@ -99,7 +99,7 @@ impl fmt::Display for PriceReference {
     }
 }
 
-/// Which of several references decides.
+/// Rule that chooses one of several references.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReferenceRule {
     /// The lowest; each must have a price.
@@ -132,7 +132,7 @@ impl ReferenceRule {
 pub struct PercentRule {
     /// Greatest share of the reference that is paid.
     pub max_percent: Percent,
-    /// At least one.
+    /// Contains at least one.
     pub references: Vec<PriceReference>,
     pub rule: ReferenceRule,
     /// Minimum number of offers behind each reference.

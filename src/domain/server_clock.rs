@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 
 use crate::domain::time::UnixMs;
 
-/// Maximum drift between the clocks, in microseconds per second. Quartz stays within 100; the rest
-/// allows for a clock that is being slewed.
+/// Maximum drift between the clocks, in microseconds per second. Quartz clocks stay within 100; the
+/// rest covers a clock that is being slewed.
 pub const DRIFT_PPM: i64 = 200;
 
-/// Maximum staleness of a `Date` beyond its second: servers cache the formatted text and renew it with
-/// a timer. It affects only the upper bound of the server's time, so it can delay an order, but never
-/// send it early.
+/// Maximum staleness of a `Date` beyond its second: servers cache the formatted text and renew it
+/// with a timer. It affects only the upper bound of the server's time, so it can delay an order,
+/// but never send it early.
 pub const DATE_LAG: Duration = Duration::from_millis(100);
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const MILLION: i64 = 1_000_000;
 /// Interval estimate of the server's clock.
 #[derive(Clone, Debug)]
 pub struct ServerClock {
-    /// Zero point of local time.
+    /// Local times are counted from here.
     origin: Instant,
     known: Option<ClockBounds>,
     contradictions: u64,
@@ -78,8 +78,8 @@ impl ServerClock {
         let sent = self.local(exchange.sent.min(exchange.received));
         let received = self.local(exchange.received);
         let stamp = stamp.0.saturating_mul(1_000);
-        // The stamp was created before the receipt and truncated by less than a unit. The bound at the
-        // time of the request drifts until the response.
+        // The stamp was created before the receipt and truncated by less than a unit. The bound at
+        // the time of the request drifts until the response.
         let low = stamp.saturating_sub(received);
         let high = stamp.saturating_add(micros(unit)).saturating_sub(sent);
         let high = high.saturating_add(drift(received.saturating_sub(sent)));
@@ -125,10 +125,10 @@ impl ServerClock {
         u64::try_from(known.high?.saturating_sub(known.low)).ok().map(Duration::from_micros)
     }
 
-    /// Returns the earliest local time at which the server's clock has certainly reached `target`, by
-    /// the observations so far. It is in the past for a past target. A later observation can only
-    /// move it to an earlier time, unless it contradicts the earlier ones, so a caller that has waited
-    /// must check again.
+    /// Returns the earliest local time at which the server's clock has certainly reached `target`,
+    /// by the observations so far. It is in the past for a past target. A later observation can
+    /// only move it to an earlier time, unless it contradicts the earlier ones, so a caller that
+    /// has waited must check again.
     pub fn earliest_certain(&self, target: UnixMs) -> Option<Instant> {
         let known = self.known?;
         let missing = target
@@ -224,7 +224,7 @@ mod tests {
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 100, 150), UnixMs(7_000));
         assert_eq!(clock.earliest(at(origin, 150)), Some(UnixMs(7_000)));
-        // One second, the maximum staleness, the round trip, and 10 µs of drift.
+        // The bound adds one second, the maximum staleness, the round trip, and 10 µs of drift.
         assert_eq!(clock.latest(at(origin, 150)), Some(UnixMs(8_151)));
         assert_eq!(clock.width(at(origin, 150)), Some(Duration::from_micros(1_150_010)));
     }
@@ -235,7 +235,7 @@ mod tests {
         let mut clock = ServerClock::new(origin);
         clock.observe_date(exchange(origin, 100, 110), UnixMs(7_000));
         clock.observe_date(exchange(origin, 120, 130), UnixMs(8_000));
-        // The second began between 100 and 130; the rest is staleness and drift.
+        // The second began between 100 and 130 ms; the rest is staleness and drift.
         let width = clock.width(at(origin, 130)).unwrap();
         assert!(width <= Duration::from_millis(131), "{width:?}");
         clock.observe_stamp(exchange(origin, 140, 150), UnixMs(8_020));

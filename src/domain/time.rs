@@ -1,7 +1,7 @@
 //! Wall-clock time in UTC with milliseconds, and its text form.
 //!
-//! [`UnixMs`] is a time on the local or the server's wall clock, as documented at each use. Waits are
-//! measured on the monotonic clock, never with this type.
+//! [`UnixMs`] is a time on the local or the server's wall clock, as documented at each use. Waits
+//! are measured on the monotonic clock, never with this type.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -19,8 +19,8 @@ pub struct UnixMs(pub i64);
 impl UnixMs {
     /// Parses `2026-03-01T10:00:00.120Z`, the form that the market uses.
     ///
-    /// The fraction is optional and has one to nine digits, of which three are used. Other time zones
-    /// than UTC are rejected, because a wrong offset would send an order at the wrong time.
+    /// The fraction is optional and has one to nine digits, of which three are used. Other time
+    /// zones than UTC are rejected, because a wrong offset would send an order at the wrong time.
     #[inline]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -213,7 +213,7 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// The inverse of [`days_from_civil`].
+/// Returns year, month and day of a number of days; the inverse of [`days_from_civil`].
 #[expect(clippy::arithmetic_side_effects, reason = "i64::MAX ms is far below i64::MAX days")]
 fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
@@ -228,12 +228,12 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (year, month, day_of_year - (153 * shifted + 2) / 5 + 1)
 }
 
-/// Time in suspend, between two checks, that counts as a suspend of the system. No connection
-/// survives one.
+/// Minimum time in suspend between two checks that counts as a suspend of the system. After one,
+/// the connections are taken for dead.
 const SUSPEND_MIN: Duration = Duration::from_secs(5);
 
-/// Detects that the system was suspended: [`clock::now`](crate::clock::now) advanced more than the monotonic clock, which
-/// stops meanwhile.
+/// Detects that the system was suspended: the monotonic clock stops during a suspend, and
+/// [`clock::now`](crate::clock::now) does not.
 #[derive(Clone, Copy, Debug)]
 pub struct SuspendDetector {
     monotonic: Instant,
@@ -328,7 +328,8 @@ mod tests {
             prop_assert_eq!(UnixMs::parse(&UnixMs(ms).to_string()), Some(UnixMs(ms)));
         }
 
-        /// A timestamp with one replaced character is either rejected or equal to its own formatting.
+        /// A timestamp with one replaced character is either rejected or equal to its own
+        /// formatting.
         #[test]
         fn a_timestamp_with_a_wrong_character_is_rejected(
             ms in 0_i64..253_402_300_799_999, at in 0_usize..24, byte in 0_u8..128,

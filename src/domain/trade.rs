@@ -1,8 +1,8 @@
 //! One listing of the market.
 //!
 //! A [`Trade`] borrows from its frame, so parsing one does not allocate. Missing fields are `None`;
-//! unreadable fields are `None` too and are listed in [`Trade::defects`]. The decision treats both as
-//! a reason not to order and never uses a default.
+//! unreadable fields are `None` too and are listed in [`Trade::defects`]. The decision treats both
+//! as a reason not to order and never uses a default.
 
 mod id;
 mod key;
@@ -89,7 +89,7 @@ impl fmt::Display for TradeStatus {
     }
 }
 
-/// Value of the last digit of a fraction by its number of digits, in units of 10⁻¹⁸.
+/// Value of the last digit of a fraction, in units of 10⁻¹⁸, indexed by the number of its digits.
 #[expect(clippy::indexing_slicing, reason = "evaluated at compile time")]
 const UNITS: [u64; 19] = {
     let mut units = [1; 19];
@@ -136,8 +136,8 @@ impl PaintWear {
         Self::parse_fraction(text.as_bytes()).or_else(|| Self::parse_any(text))
     }
 
-    /// Parses the usual form: `0.` and up to eighteen digits. For `None` the general parser must be
-    /// used.
+    /// Parses the usual form: `0.` and up to eighteen digits. After `None` the general parser must
+    /// be used.
     #[inline]
     fn parse_fraction(text: &[u8]) -> Option<Self> {
         let fraction = text.strip_prefix(b"0.").filter(|fraction| !fraction.is_empty())?;
@@ -196,7 +196,7 @@ impl fmt::Display for PaintWear {
     }
 }
 
-/// Event that delivered a listing.
+/// Kind of the event that delivered a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TradeEvent {
     /// The listing is new.
@@ -205,7 +205,7 @@ pub enum TradeEvent {
     Repriced,
     /// The listing changed: taken, cancelled, delivered.
     Updated,
-    /// The listing was read from the open listings. `age`: its age at that time.
+    /// The listing was read from the list of open listings, when it had this age.
     BackFilled { age: Duration },
 }
 
@@ -216,7 +216,7 @@ pub enum TradeNotice {
     Removed { id: TradeId },
     /// A purchase of our own account has this status.
     Purchase { id: TradeId, status: TradeStatus },
-    /// Something about our own account has changed, which only a read shows.
+    /// Our own account has changed; only a read of it shows how.
     AccountChanged,
 }
 
@@ -276,7 +276,7 @@ impl Defect {
         Self::Conflict,
     ];
 
-    /// Returns what cannot be read, for the user. The name of the field depends on the market.
+    /// Names the unreadable part for the user. The name of the field depends on the market.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Status => "its status",
@@ -357,10 +357,10 @@ pub struct Trade<'a> {
     pub can_join_after: Option<UnixMs>,
     /// Server time before which an account that the market has flagged cannot buy the listing.
     pub suspected_trader_can_join_after: Option<UnixMs>,
-    /// Server time of the listing.
+    /// Server time at which the listing was created.
     pub created_at: Option<UnixMs>,
-    /// Server time of the expiry; `None` if the market states none. Where a listing must have one,
-    /// its absence is a [`Defect`].
+    /// Server time of the expiry; `None` if the market states none. Its absence is a [`Defect`] on
+    /// a market that always states it.
     pub expires_at: Option<UnixMs>,
     pub float: Option<PaintWear>,
     /// Minimum and maximum of the float, for listings without the exact value.

@@ -1,5 +1,5 @@
-//! The greatest price that any whitelist entry pays for an item, for a quick look-up before a listing
-//! is read.
+//! The greatest price that any whitelist entry pays for an item, for a quick look-up before a
+//! listing is parsed.
 
 use std::{
     borrow::Cow,
@@ -19,8 +19,8 @@ use crate::domain::{
 /// Set of wanted items, each with its ceiling: the greatest price that any entry pays. A listing of
 /// an item outside the set, or above its ceiling, is never ordered.
 ///
-/// A ceiling may be too high, because it ignores the conditions of entries that neither the name nor
-/// the price shows.
+/// A ceiling may be too high, because it ignores the conditions of entries that neither the name
+/// nor the price shows.
 #[derive(Clone, Debug, Default)]
 pub struct WantedItems {
     /// Ceilings by base name. The names come from the user's own settings and price sources, so the
@@ -54,8 +54,8 @@ impl AnyItem {
 }
 
 impl WantedItems {
-    /// Creates the set of the entries without a percent rule. Other entries match nothing without
-    /// reference prices, for which see [`raise`](Self::raise).
+    /// Creates the set of the entries without a percent rule. The others match nothing without
+    /// reference prices; [`raise`](Self::raise) adds the ceilings that follow from those.
     pub fn of(entries: &[WhitelistEntry]) -> Self {
         let mut wanted = Self::default();
         let mut for_any = Vec::new();
@@ -95,15 +95,16 @@ impl WantedItems {
         }
     }
 
-    /// Gives back the memory that [`raise`](Self::raise) has reserved for more items.
+    /// Frees the memory that [`raise`](Self::raise) has reserved for more items.
     #[must_use]
     pub fn shrunk(mut self) -> Self {
         self.ceilings.shrink_to_fit();
         self
     }
 
-    /// Returns the ceiling of a market name; `None` if no entry wants the item. A name with
-    /// redundant spaces has no bound, because its base is not a part of the text.
+    /// Returns the ceiling of a market name; `None` if no entry wants the item. For a name with
+    /// redundant spaces, returns [`Amount::MAX`], so that its listing is parsed and decided in
+    /// full.
     #[inline]
     pub fn ceiling(&self, market_name: &str) -> Option<Amount> {
         match ItemName::parse(market_name).base {
@@ -113,8 +114,8 @@ impl WantedItems {
         }
     }
 
-    /// Returns `false` if no entry is about the item of a market name, with any conditions and
-    /// prices. Without entries every listing is shown to the user, so all are named.
+    /// Returns `false` if no entry is about the item of a market name, regardless of conditions and
+    /// prices. Without entries, returns `true`, because every listing is then shown to the user.
     #[inline]
     pub fn names(&self, market_name: &str) -> bool {
         if self.names_all || !self.for_any.is_empty() {
@@ -127,7 +128,7 @@ impl WantedItems {
             || (!self.by_percent.is_empty() && self.by_percent.contains(&*base))
     }
 
-    /// Returns `false` if no entry can match a listing. An unreadable price may be any.
+    /// Returns `false` if no entry can match a listing. An unreadable price counts as low enough.
     #[inline]
     pub fn wants(&self, trade: &Trade<'_>) -> bool {
         let ceiling = self.ceiling_of_base(&trade.item, &trade.market_name);
@@ -147,7 +148,7 @@ impl WantedItems {
         accepting.map(|any| any.max_price).max().max(ceiling)
     }
 
-    /// Number of items with a ceiling of their own.
+    /// Returns the number of items with a ceiling of their own.
     pub fn len(&self) -> usize {
         self.ceilings.len()
     }

@@ -15,8 +15,8 @@ use crate::{
 pub enum ItemPattern {
     /// `"*"`: every item.
     Any,
-    /// One item, by its base name: without star, StatTrak, Souvenir and wear, single-spaced, as
-    /// returned by [`ItemName::base`](crate::domain::item_name::ItemName::base).
+    /// One item by its base name, which is that of
+    /// [`ItemName::base`](crate::domain::item_name::ItemName::base).
     Named(String),
 }
 
@@ -61,7 +61,8 @@ impl WearSet {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EntryGroup {
     pub name: Arc<str>,
-    /// Maximum number bought by all its entries over the life of the ledger; `None` means no such limit.
+    /// Maximum number bought by all its entries over the life of the ledger; `None` means no such
+    /// limit.
     pub max_quantity: Option<u32>,
     /// Maximum spent by all its entries over the life of the ledger; `None` means no such limit.
     pub max_total: Option<Amount>,

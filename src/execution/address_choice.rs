@@ -14,8 +14,8 @@ pub(super) struct AddressChoice {
 }
 
 impl AddressChoice {
-    /// Evaluates the round trips of a measurement; an address without one is not listed. Returns
-    /// the address to which the connections move from the current one.
+    /// Evaluates the round trips of a measurement, which omits addresses without one. Returns the
+    /// address to which the connections must move from the current one, if any.
     pub(super) fn on_measurement(
         &mut self,
         current: IpAddr,

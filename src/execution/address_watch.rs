@@ -1,4 +1,5 @@
-//! Measures the addresses of the market every hour, and moves the order connections to a faster one.
+//! Measures the addresses of the market every hour, and moves the order connections to a faster
+//! one.
 //!
 //! Runs on a thread of its own, because a TLS handshake takes longer than an order may be delayed.
 //! With one address nothing is measured. One connection stays on another address, so that the loss
@@ -30,11 +31,11 @@ const FIRST_AFTER: Duration = Duration::from_secs(5 * 60);
 /// Interval between measurements. Each has [`SAMPLES`] connections per address.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Time for a connection to be replaced before the next one is.
+/// Time between two replaced connections, so that few are missing at a time.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Number of times that each connection is looked at during a move. One that carries an order is
-/// passed over.
+/// Number of passes over the connections during a move. A pass skips a connection that carries an
+/// order.
 const MOVE_PASSES: u32 = 2;
 
 /// Task that keeps the order connections on a fast address.
@@ -62,7 +63,7 @@ impl AddressWatch {
         }
     }
 
-    /// Measures if there is more than one address.
+    /// Looks up the addresses, and evaluates them if there is more than one.
     async fn look(&self, choice: &mut AddressChoice) {
         let endpoint = &self.endpoint;
         let reach = Reach::for_tls(endpoint.is_tls());

@@ -1,6 +1,6 @@
 //! Matches responses to orders, and decides whether their connection can be reused.
 //!
-//! Pure. HTTP/1.1 responses do not identify their request; only their order does. One surplus
+//! Pure. An HTTP/1.1 response does not identify its request; only its position does. One surplus
 //! response shifts every later one to the wrong request. A rejection, which releases coins, is
 //! therefore final only if it names its order or if the connection is shown to be in sync
 //! afterwards: the keep-warm request is written next, and its response, which no order can cause,
@@ -17,7 +17,7 @@ use crate::{
     markets::{Attribution, MarketApi},
 };
 
-/// Consequence of the response to an order, or of its absence.
+/// Conclusion from the response to an order, or from its absence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Conclusion {
     /// This connection yields no further evidence about the order.
@@ -64,7 +64,7 @@ pub(super) fn classify_confirmation(
 ) -> Outcome {
     let response = match response {
         ExchangeResult::Complete(response) => response,
-        // Nothing contradicts the rejection, but there was no time to confirm it.
+        // Nothing contradicts the rejection, but the bot stopped before it was confirmed.
         ExchangeResult::Broken { error: ResponseError::Stopped, .. } => return unconfirmed(reason),
         ExchangeResult::Broken { error, .. } => return Outcome::Unknown((*error).into()),
     };
@@ -88,8 +88,8 @@ pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 408") || bytes.starts_with(b"HTTP/1.0 408")
 }
 
-/// Returns the rejected order that unrequested data names by its own id or the listing's. A purchase
-/// that is confirmed late, after a rejection that belonged to another request, looks like that.
+/// Returns the rejected order that unrequested data names by its own id or the listing's. Such data
+/// is the late confirmation of a purchase whose rejection belonged to another request.
 pub(super) fn find_late_response<'a>(
     rejected: impl IntoIterator<Item = &'a InFlightRequest>,
     bytes: &[u8],
@@ -196,7 +196,7 @@ mod tests {
     }
 
     proptest! {
-        /// Only the first response is evaluated here, and it can belong to an earlier request.
+        /// A first response can belong to an earlier request, so it must not release coins.
         #[test]
         fn no_first_response_releases_the_coins_of_an_order(first in any_response()) {
             let conclusion = classify_response(&market(), &ours(), &first);

@@ -11,8 +11,8 @@ use super::{
 /// Maximum length of a chunk header line, extensions included.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
-/// Maximum bytes of chunk headers and trailers, so that a flood of tiny chunks with long extensions
-/// ends.
+/// Maximum bytes of chunk headers and trailers. It ends a flood of tiny chunks with long
+/// extensions.
 const OVERHEAD_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
 #[derive(Clone, Debug, Default)]
@@ -116,7 +116,8 @@ impl ChunkDecoder {
 
     /// Parses the chunk header line, without its newline.
     fn chunk_size(&mut self) -> Result<usize, ResponseError> {
-        // httparse takes a missing size for zero, and requires a carriage return.
+        // httparse takes a missing size for zero, and requires a carriage return before the
+        // newline.
         let has_size = self.line.first().is_some_and(u8::is_ascii_hexdigit);
         let end: &[u8] = if self.line.ends_with(b"\r") { b"\n" } else { b"\r\n" };
         self.line.extend_from_slice(end);

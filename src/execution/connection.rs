@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Maximum number of reads in one check of an encrypted connection. Session tickets need one or
-/// two.
+/// two; after more, the connection counts as having data.
 const PENDING_INPUT_READS_MAX: usize = 8;
 
 /// An open connection with non-blocking calls.
@@ -42,7 +42,7 @@ pub(super) struct Connection {
 #[derive(Debug)]
 enum Transport {
     Plain {
-        /// Bytes that the socket buffer had no space for.
+        /// Bytes that did not fit into the socket buffer.
         unsent: Vec<u8>,
     },
     /// Buffers unsent bytes itself.
@@ -59,7 +59,7 @@ pub(super) enum PendingInput {
     End,
 }
 
-/// Cause of a failed connect.
+/// Error of opening a connection.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error(transparent)]
@@ -126,7 +126,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns an error if not one byte was written. The connection must not be used any more.
+    /// Returns an error if no byte was written. The connection must not be used any more.
     pub(super) fn write(&self, request: &[u8]) -> io::Result<Instant> {
         self.transport().write(request, &mut NonBlocking(&self.stream))
     }
@@ -153,7 +153,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads received data. Zero bytes are the connection's proper end.
+    /// Reads received data. Returns zero at the proper end of the connection.
     ///
     /// # Errors
     ///
@@ -162,8 +162,8 @@ impl Connection {
         match &mut *self.transport() {
             Transport::Plain { .. } => self.stream.try_read(buffer),
             Transport::Tls(connection) => loop {
-                // First, because `pending_input` may have met an error that no later call would
-                // report.
+                // This call is first, because `pending_input` may have read the bytes of an error
+                // that no later call would report.
                 let _state = connection
                     .process_new_packets()
                     .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -230,7 +230,8 @@ impl Transport {
     }
 }
 
-/// Queries the system for received data. The runtime's own readiness is as old as its last poll.
+/// Queries the system for received data. The readiness in the runtime is only that of its last
+/// poll.
 fn peek(stream: &TcpStream) -> PendingInput {
     if !has_event(stream) {
         return PendingInput::Nothing;

@@ -1,4 +1,5 @@
-//! Task that owns one connection: opens it, reads its responses, keeps it warm, replaces it.
+//! Task that owns one connection: it opens the connection, reads responses, keeps it warm, and
+//! replaces it.
 //!
 //! A driver never starts an order; it flushes the rest of a partial write, reads the response under
 //! a deadline, and reports the outcome. A rejection that does not name the order is reported twice:
@@ -68,6 +69,7 @@ pub(super) struct DriverContext<M> {
     pub(super) started: Instant,
 }
 
+/// Driver of one connection of the pool.
 pub(super) struct ConnectionDriver<M> {
     context: Arc<DriverContext<M>>,
     index: usize,
@@ -88,10 +90,10 @@ struct DriverSession {
     /// may still arrive.
     rejected: VecDeque<InFlightRequest>,
     idle_since: Instant,
-    /// A deadline that has passed, and the time at which that was noticed.
+    /// A deadline that has passed, and the time at which the driver saw that.
     passed_deadline: Option<(Instant, Instant)>,
-    /// Percentage by which the keep-warm request of this connection is early, so that the
-    /// connections of a pool do not send theirs at the same time.
+    /// Percentage by which the keep-warm request of this connection is early. It differs between
+    /// the connections of a pool, so that they do not send theirs at the same time.
     jitter_percent: u32,
 }
 
@@ -111,10 +113,10 @@ struct Confirmation {
 struct ReceivedResponse {
     response: HttpResponse,
     at: Instant,
-    /// More bytes followed the response.
+    /// `true` if more bytes followed the response.
     has_surplus: bool,
-    /// The connection can carry another request: HTTP allows it, and the last request was sent in
-    /// full.
+    /// `true` if the connection can carry another request: HTTP allows it, and the last request was
+    /// sent in full.
     is_reusable: bool,
 }
 
@@ -224,7 +226,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 
-    /// Logs a failed dial; as a warning once per outage.
+    /// Logs a failed dial. The first one of an outage is a warning.
     fn log_failure(&self, error: Option<&ConnectError>) {
         let reason =
             error.map_or_else(|| "no response in time".to_owned(), |error| error_chain(error));
@@ -269,7 +271,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let mut timer = Box::pin(sleep(Duration::ZERO));
         loop {
             let mut outage_ended = false;
-            // No order may be written between reading received data and matching it.
+            // While received data is read and matched, no order may be written.
             let _was_idle = self.context.shared.pool().take_idle(self.index);
             if let Flow::Close(error) = self.read(session).await {
                 return error;
@@ -389,12 +391,12 @@ impl<M: MarketApi> ConnectionDriver<M> {
             return Flow::Continue;
         }
         if !self.context.shared.pool().take_idle(self.index) {
-            // An order has just been written to it.
+            // An order was written to the connection in the meantime.
             return Flow::Continue;
         }
         match action {
             IdleAction::Replace(_) => Flow::Close(ResponseError::Stopped),
-            // The pending data would be taken for the response to the request.
+            // The pending data would be taken for the response to the keep-warm request.
             IdleAction::KeepWarm(_)
                 if session.connection.pending_input() != PendingInput::Nothing =>
             {
@@ -416,8 +418,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
             match session.connection.read(&mut self.buffer) {
                 Ok(0) => {
                     let ended = session.reader.end();
-                    // Only a response that is delimited by the end of the connection is complete
-                    // now.
+                    // A response that is delimited by the end of the connection is complete now.
                     let _ended = self.on_response(session, false).await;
                     return Flow::Close(ended.err().unwrap_or(ResponseError::Cut));
                 }
@@ -463,7 +464,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         Flow::Continue
     }
 
-    /// Dispatches a complete response. `has_surplus`: more bytes followed it.
+    /// Dispatches a complete response. `has_surplus` is `true` if more bytes followed it.
     async fn on_response(&self, session: &mut DriverSession, has_surplus: bool) -> Flow {
         let is_reusable = session.reader.keep_alive().reusable && !session.connection.has_unsent();
         let Some(response) = session.reader.take_response() else {
@@ -655,7 +656,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 }
             }
         };
-        // Everything that was read until then is searched.
+        // After a timeout, the bytes that were read are searched nevertheless.
         let _late = tokio::time::timeout(UNREQUESTED_MAX, read).await;
         bytes
     }

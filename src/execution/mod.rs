@@ -1,16 +1,16 @@
 //! Sends one request per approved order over a connection that is already open.
 //!
 //! [`OrderClient::send`] writes the request in the caller's task: it takes an idle connection,
-//! copies the values of the order into a prepared request and passes the bytes to the system, without
-//! waiting, allocating, logging or switching tasks. The connection's driver reads the response and
-//! puts an [`OrderReport`] into a queue. The market's own parser turns a response into an outcome; the
-//! ledger has approved the order before.
+//! copies the values of the order into a prepared request and passes the bytes to the system,
+//! without waiting, allocating, logging or switching tasks. The connection's driver reads the
+//! response and puts an [`OrderReport`] into a queue. The market's own parser turns a response into
+//! an outcome. Only orders that the ledger has approved are accepted.
 //!
 //! # Invariants
 //!
 //! 1. A request that was passed to the system in part or whole is never written again: no retry, no
 //!    redirect, no replay on another connection, no early data.
-//! 2. An order moves on to another connection only if not one byte was written to the previous one.
+//! 2. An order is written to another connection only if no byte was written to the previous one.
 //! 3. Every order of which a byte was sent has exactly one final [`OrderReport`]. A rejection that
 //!    is still to be confirmed has a provisional report before it.
 //! 4. A connection carries one request at a time, and an order is written only after all received
@@ -75,7 +75,7 @@ use crate::{
     threads::{ThreadName, failpoint},
 };
 
-/// Maximum number of open connections.
+/// Maximum number of connections of a pool.
 pub const CONNECTIONS_MAX: u32 = 66;
 
 /// Connections beyond those that carry an order or confirm a rejection. A connection that is being
@@ -119,7 +119,7 @@ pub struct OrderClientConfig<'a> {
     pub endpoint: &'a Endpoint,
     /// Request of an order, with the credential.
     pub order: &'a OrderTemplate,
-    /// Must have no side effects.
+    /// Keep-warm request, which must have no side effects.
     pub keep_warm: &'a HttpRequest,
     /// `None` on a market without own order ids.
     pub own_ids: Option<OwnOrderIds>,
@@ -197,7 +197,7 @@ impl OrderClient {
     ///
     /// # Errors
     ///
-    /// Returns the order and the reason if not one byte of it was sent.
+    /// Returns the order and the reason if no byte of it was sent.
     pub fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, (ApprovedOrder, NotSent)> {
         let order = OrderFields {
             id: *approved.id(),
@@ -237,8 +237,8 @@ impl OrderClient {
         async move { wait_for_ready(&shared, 1).await }
     }
 
-    /// Replaces every idle connection, for example after a network change, which leaves connections
-    /// dead without an error.
+    /// Replaces every idle connection, for example after a network change, after which connections
+    /// may be dead without an error.
     pub fn renew(&self) {
         renew(&self.shared);
     }
@@ -271,7 +271,7 @@ impl OrderClient {
 
 /// Returns the number of connections for `max_in_flight` orders while as many rejections are
 /// confirmed: an order is no longer in flight while its rejection is confirmed, but its connection
-/// is busy. From 33 on [`CONNECTIONS_MAX`] is the limit.
+/// is busy. The number is at most [`CONNECTIONS_MAX`], which it reaches for 32 orders.
 pub const fn connections_for(max_in_flight: u32) -> u32 {
     let count = max_in_flight.saturating_mul(2).saturating_add(CONNECTIONS_SPARE);
     if count < CONNECTIONS_MAX { count } else { CONNECTIONS_MAX }
@@ -282,7 +282,7 @@ async fn wait_for_ready(shared: &PoolState, connections: usize) {
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
-        // From here on no notification is missed.
+        // After this call no notification is missed.
         changed.as_mut().enable();
         if shared.pool().ready_count() >= connections {
             return;

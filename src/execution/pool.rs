@@ -31,13 +31,13 @@ use crate::{
 /// Index of the connection that stays on another address than the preferred one.
 const ELSEWHERE: usize = 0;
 
-/// Connections, and the notifications about their changes.
+/// The connections, and the notifications about their changes.
 #[derive(Debug)]
 pub(super) struct PoolState {
     pool: Mutex<ConnectionPool>,
     /// One per connection: wakes its driver.
     wakers: Vec<Notify>,
-    /// Notified when a connection becomes idle and when the last driver ends.
+    /// Notified when a connection becomes idle and when a driver ends.
     pub(super) changed: Notify,
 }
 
@@ -45,8 +45,8 @@ pub(super) struct PoolState {
 pub(super) struct ConnectionPool {
     request: PreparedOrder,
     slots: Vec<PoolSlot>,
-    /// Indices of idle connections. The most recently used is last and is taken first: the server
-    /// is least likely to be closing it. The one on another address is first.
+    /// Indices of idle connections. An order takes the last one, which was used most recently,
+    /// because the server is least likely to be closing it. [`ELSEWHERE`] is first.
     idle: Vec<usize>,
     /// Address that all connections but [`ELSEWHERE`] use, after it was measured to be faster.
     pub(super) preferred: Option<IpAddr>,
@@ -71,7 +71,7 @@ pub(super) enum StopPhase {
 struct PoolSlot {
     connection: Option<Arc<Connection>>,
     in_flight: Option<InFlightRequest>,
-    /// A rejection received on this connection is being confirmed.
+    /// `true` while a rejection that was received on this connection is being confirmed.
     is_confirming: bool,
 }
 
@@ -90,7 +90,8 @@ pub(super) enum SlotState {
     Idle,
     /// The response to an order is outstanding.
     AwaitingResponse(InFlightRequest),
-    /// The sender found the connection closed before it wrote a byte.
+    /// The connection must be replaced: the sender found it closed before it wrote a byte, or it
+    /// was discarded while idle.
     Discarded,
 }
 
@@ -135,8 +136,8 @@ impl PoolState {
             let Some(slot) = slots.get_mut(index) else { continue };
             let Some(connection) = &slot.connection else { continue };
             reason = NotSent::Closed;
-            // The driver reads the pending data. It would be taken for the response to an order
-            // that is written now.
+            // Pending data would be taken for the response to an order that is written now. The
+            // driver reads it first.
             if connection.pending_input() != PendingInput::Nothing {
                 self.wake(index);
                 continue;
@@ -269,7 +270,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Marks the order as complete. `is_confirming`: its final report is still to come.
+    /// Marks the order as complete. `is_confirming` is `true` if its final report follows later.
     pub(super) fn complete_order(&mut self, index: usize, is_confirming: bool) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.in_flight = None;

@@ -1,6 +1,5 @@
-//! Dial rate and backoff of the order connections, without a clock.
-//!
-//! Both bounds are pure. A [`RedialBackoff`] belongs to one slot of the pool: a short-lived
+//! Dial rate and backoff of the order connections. Pure.
+//! A [`RedialBackoff`] belongs to one slot of the pool: a short-lived
 //! connection is followed by a growing wait, so a server that accepts and closes is not dialed in
 //! a loop. A [`DialLimiter`] bounds the dial rate of the whole pool.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -15,7 +14,7 @@ use crate::{
 /// A connection that lived this long is followed by the next one without a wait.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Waits before jitter.
+/// Waits, before jitter is subtracted.
 const WAITS: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_millis(250), Duration::from_secs(30));
 
@@ -32,8 +31,8 @@ pub(super) struct RedialBackoff {
 }
 
 impl RedialBackoff {
-    /// Returns the wait after a connection with this lifetime; zero is a failed dial. `entropy` is
-    /// a random number.
+    /// Returns the wait after a connection with this lifetime, which is zero for a failed dial.
+    /// `entropy` is a random number.
     pub(super) fn next_wait(&mut self, lived: Duration, entropy: u64) -> Duration {
         if lived >= STABLE_AFTER {
             self.failures = 0;
@@ -60,7 +59,7 @@ pub(super) struct DialLimiter {
 }
 
 impl DialLimiter {
-    /// Starts full, with enough dials to open every connection twice.
+    /// Creates a full bucket, with enough dials to open every connection twice.
     pub(super) const fn new(connections: u32) -> Self {
         Self { burst: connections.saturating_mul(2), full_at: Duration::ZERO }
     }

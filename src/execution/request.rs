@@ -24,15 +24,16 @@ pub const REQUEST_BYTES_MAX: usize = 32 * 1024;
 /// Digits of the longest `Content-Length`.
 const LENGTH_DIGITS_MAX: usize = 6;
 
-/// Decompression would cost time, and compressed responses arrive no sooner.
+/// Header that asks for responses without compression. Decompression would cost time, and
+/// compressed responses arrive no sooner.
 const IDENTITY: (&str, &str) = ("Accept-Encoding", "identity");
 
-/// Cause of a failed preparation.
+/// Reason why a request cannot be prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     #[error(transparent)]
     Header(#[from] InvalidHeader),
-    /// Its content is not shown: it may contain a key.
+    /// The path is not shown, because it may contain a key.
     #[error("the path of the request contains a space, a line break or another invalid character")]
     Path,
     #[error("the request is longer than {REQUEST_BYTES_MAX} bytes; shorten the Cookie header")]
@@ -52,7 +53,7 @@ pub struct PreparedOrder {
     body: Range<usize>,
 }
 
-/// Piece of the request in the order of its bytes.
+/// Piece of the request. The pieces are in the order of its bytes.
 enum Piece {
     Text(Vec<u8>),
     /// Index in `fields`.
@@ -68,7 +69,7 @@ enum Piece {
 /// Slot with its last value.
 struct Field {
     slot: Slot,
-    /// In the path, an id is percent-encoded.
+    /// `true` if the slot is in the path, where an id is percent-encoded.
     in_path: bool,
     in_body: bool,
     value: SlotValue,
@@ -240,7 +241,8 @@ impl PreparedOrder {
         body.end = bytes.len();
     }
 
-    /// Signatures are in headers, and cover the path and the body.
+    /// Computes the signatures and writes them into their headers. They cover the path and the
+    /// body, which must be laid out before.
     fn sign(&mut self, time: UnixMs) {
         let mut is_same_length = true;
         let parts = SignedParts {
@@ -333,6 +335,8 @@ impl fmt::Debug for PreparedOrder {
 pub struct WarmRequest(Vec<u8>);
 
 impl WarmRequest {
+    /// Prepares the request for the host `authority`.
+    ///
     /// # Errors
     ///
     /// Returns a [`RequestError`] if a header or the path is invalid, or the request is too long.

@@ -1,7 +1,7 @@
-//! Size of the request of an order, and what makes it exceed one TCP segment. Pure.
+//! Size of the request of an order, and its largest parts if it exceeds one TCP segment. Pure.
 //!
-//! A request that fits into one segment is complete with its first packet. The second packet of a
-//! longer one can be lost or delayed by itself.
+//! A request that fits into one segment arrives complete with its first packet. The second packet
+//! of a longer one can be lost or delayed separately.
 
 use super::request::{PreparedOrder, RequestError};
 use crate::{
@@ -31,7 +31,8 @@ pub struct OrderRequestSize {
     /// Size with the overhead of TLS, if the connection uses it.
     pub bytes: usize,
     pub is_tls: bool,
-    /// Headers and body with their sizes, the largest first. No values: they contain the credential.
+    /// Names and sizes of the headers and the body, the largest first. The values are omitted,
+    /// because they contain the credential.
     pub parts: Vec<(&'static str, usize)>,
 }
 
@@ -70,7 +71,7 @@ impl OrderRequestSize {
         Ok(Self { bytes: content.saturating_add(overhead), is_tls, parts })
     }
 
-    /// Returns the bytes beyond one segment.
+    /// Returns the number of bytes beyond one segment.
     pub const fn excess(&self) -> usize {
         self.bytes.saturating_sub(SEGMENT_BYTES)
     }
@@ -97,7 +98,8 @@ mod tests {
     use super::*;
     use crate::{config::Credential, markets::order_template::Slot, net::http_message::Auth};
 
-    /// Returns a session without repetition: masking searches for it in every text of the process.
+    /// Returns a session cookie without repeated parts, because the mask of credentials searches
+    /// for it in every text of this test process.
     fn cookie(bytes: usize) -> String {
         let numbers = (0_u32..).map(|number| number.to_string()).take(bytes);
         let text = format!("size-test-{}", numbers.collect::<String>());
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn a_long_cookie_is_named_as_the_cause_of_a_second_segment() {
         let small = size(40, true);
-        // One byte too many.
+        // This request is one byte too long.
         let long = size(40 + SEGMENT_BYTES - small.bytes + 1, true);
         assert_eq!((small.excess(), long.excess()), (0, 1));
         let cookie = format!(": Cookie {} bytes, body 40 bytes, ", long.parts[0].1);

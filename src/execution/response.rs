@@ -1,7 +1,7 @@
 //! Results of an order request, as plain data.
 //!
-//! The outcome of a response is decided by the market: see
-//! [`order_outcome`](crate::markets::MarketApi::order_outcome).
+//! The market's [`order_outcome`](crate::markets::MarketApi::order_outcome) derives the outcome
+//! from a response.
 
 use std::time::Instant;
 

@@ -1,9 +1,9 @@
 //! Parses one HTTP/1.x response from pieces of any size.
 //!
-//! Pure: the same bytes give the same response, however they are split. Everything has a bound, and
-//! each byte is examined a bounded number of times, so a server that sends byte by byte or floods
-//! costs at most memory and time in proportion to the bytes it sends. Deadlines and the meaning of
-//! a response are left to the caller.
+//! Pure: the same bytes give the same response, regardless of how they are split. Everything has a
+//! bound, and each byte is examined a bounded number of times, so memory and time are at most
+//! proportional to the bytes that a server sends. Deadlines and the meaning of a response are left
+//! to the caller.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
@@ -49,7 +49,7 @@ enum State {
 /// Reuse of a connection, as its response announces it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// Another request may follow on the connection.
+    /// `true` if another request may follow on the connection.
     pub reusable: bool,
     /// Idle timeout announced by the server.
     pub idle: Option<Duration>,
@@ -74,7 +74,8 @@ impl ResponseReader {
         self.head
     }
 
-    /// Returns the reuse of the connection; valid once the response is complete.
+    /// Returns whether and how long the connection can be reused. Valid once the response is
+    /// complete.
     pub const fn keep_alive(&self) -> KeepAlive {
         self.keep_alive
     }
@@ -262,7 +263,7 @@ impl Framing {
             return Ok((State::Done, true));
         }
         match (self.chunked, self.length) {
-            // Two lengths: the chunks count, and the connection is not reused.
+            // With both lengths, the chunks count, and the connection is not reused.
             (true, length) => Ok((State::Chunked(ChunkDecoder::default()), length.is_none())),
             (false, Some(0)) => Ok((State::Done, true)),
             (false, Some(length)) if length > BODY_BYTES_MAX => Err(ResponseError::TooLong),

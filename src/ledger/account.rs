@@ -111,9 +111,9 @@ pub(super) struct AccountBalance {
     /// Sum of `charges`, at their upper bounds.
     pending: Amount,
     expected: Amount,
-    /// Amount by which `expected` was lowered without a charge that explains it.
+    /// Sum by which `expected` was lowered without a charge that explains it.
     unexplained: Amount,
-    /// Last time at which that happened; `None` once corrected prices explain the whole amount.
+    /// Time of the last such decrease; `None` once corrected prices explain the whole sum.
     unexplained_at: Option<UnixMs>,
     inflows: VecDeque<Inflow>,
     /// Time of the last inflow, assigned or not.
@@ -123,7 +123,7 @@ pub(super) struct AccountBalance {
     missing: Amount,
     /// Request and arrival times of consecutive readings without a shortfall, oldest first.
     readings_without_shortfall: VecDeque<(UnixMs, UnixMs)>,
-    /// Total ever deducted from `available`.
+    /// Sum of all deductions from `available`, less what was restored.
     deducted: Amount,
 }
 
@@ -234,7 +234,8 @@ impl AccountBalance {
         self.open = self.open.saturating_sub(price);
         self.deduct(cost.counted.saturating_sub(price));
         let may_be_in_first_reading = self.first_at.is_none_or(|first| reserved.at < first);
-        // Readings have shown the charge of an order that counted as not bought as unexplained.
+        // Earlier readings have shown the charge of an order that counted as not bought, and
+        // lowered `expected` by it.
         if reserved.price.is_none() && !may_be_in_first_reading {
             self.explain(cost.charged);
         }
@@ -263,8 +264,8 @@ impl AccountBalance {
         }
     }
 
-    /// Takes back how far `expected` was lowered before because of a charge of `coins` that was not
-    /// known.
+    /// Undoes an earlier decrease of `expected` that was unexplained, as far as a charge of
+    /// `coins`, which is known only now, explains it.
     fn explain(&mut self, coins: Amount) {
         let explained = coins.min(self.unexplained).max(Amount::ZERO);
         self.unexplained = self.unexplained.saturating_sub(explained);
@@ -388,7 +389,7 @@ impl AccountBalance {
             && let Some(oldest) = self.inflows.pop_front()
             && let Some(next) = self.inflows.front_mut()
         {
-            // The earlier moment is the safe one: the inflow can be assigned to fewer orders.
+            // The merged inflow gets the earlier time, so that it can be assigned to fewer orders.
             next.at = oldest.at;
             next.coins = next.coins.saturating_add(oldest.coins);
         }
@@ -577,7 +578,7 @@ mod tests {
         assert!(account.inflows_cover(coins(300), T) && !account.inflows_cover(coins(301), T));
         account.assign_inflows(coins(300), T);
         assert!(!account.inflows_cover(coins(1), T));
-        // A reading from before the refund and one from after it add nothing.
+        // Neither a reading from before the refund nor one from after it adds an inflow.
         assert!(read(&mut account, 400, 220).is_some());
         assert_eq!(read(&mut account, 700, 300), None);
         assert!(!account.inflows_cover(coins(1), T));

@@ -1,19 +1,19 @@
-//! Slices of limits that several ledgers share, and what this ledger counts against them.
+//! Slices of limits that several ledgers share, and this ledger's usage of them.
 //!
 //! Pure. A ledger that shares a budget approves nothing without an [`Allowance`], which another
 //! thread prepares: it contains the slices that the database has confirmed, in this ledger's unit.
-//! The check is a few comparisons of numbers: no lock, no wait, no allocation. A ledger without
-//! sharing has none, which costs one branch.
+//! The check compares a few numbers and takes no lock, no wait and no allocation. A ledger that
+//! shares nothing has no allowance, and its check is one branch.
 //!
 //! # Invariants
 //!
-//! 1. While the budget is shared, an approval keeps what counts within the slice of every limit,
+//! 1. While the budget is shared, an approval keeps the usage within the slice of every limit,
 //!    besides the ledger's own limits.
 //! 2. Nothing is approved after the allowance has ended, as a standby, or before the first one.
 //! 3. A limit without a slice allows nothing.
 //! 4. The shared `total` counts every order since the ledger joined its group, also after
-//!    `sniper ledger new-budget` and after the ledger left the group and came back. The other limits
-//!    count as they do without sharing.
+//!    `sniper ledger new-budget` and after the ledger left the group and came back. The other
+//!    limits count as they do without sharing.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{fmt, sync::Arc};
@@ -86,7 +86,7 @@ pub enum OrderPermit {
     /// No slice has been confirmed since the start.
     #[default]
     Starting,
-    /// Before this moment of [`clock::now`](crate::clock::now).
+    /// Orders are approved before this moment of [`clock::now`](crate::clock::now).
     Until(UnixMs),
     /// Another member of the group is active.
     Standby,
@@ -94,7 +94,7 @@ pub enum OrderPermit {
     Refused(&'static str),
 }
 
-/// Slices of one entry or group.
+/// Slices of the limits of one entry or group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntrySlice {
     pub quantity: u32,
@@ -144,8 +144,8 @@ pub struct EntryUse {
     pub max_total: Option<Amount>,
 }
 
-/// Usage of each shared limit by this ledger, including what a crash may have removed from
-/// the record.
+/// Usage of each shared limit by this ledger, including the orders that a crash may have removed
+/// from the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedUsage {
     pub total: AmountUse,
@@ -164,18 +164,19 @@ pub struct SharedUsage {
 /// Part of the state that concerns sharing.
 #[derive(Clone, Debug)]
 pub(super) struct Sharing {
-    /// First order that counts, for each group that the ledger has joined; the last is the current
-    /// one.
+    /// Each group that the ledger has joined, and its first order that counts there. The last one
+    /// is the current group.
     joined: Vec<(u64, Sequence)>,
     /// First order that counts against the shared `total`.
     pub(super) from: Sequence,
     /// Coins that count against the shared `total`.
     pub(super) spent: Amount,
-    /// Another bot may spend from the account: a standby's active member.
+    /// `true` if another bot may spend from the account, as the active one may while this one is a
+    /// standby.
     pub(super) is_account_shared: bool,
     /// `None` without sharing.
     pub(super) allowance: Option<Box<Allowance>>,
-    /// Orders that changed and were not reported, possibly repeatedly.
+    /// Orders that changed since the last report. May contain an order more than once.
     changed: Vec<Sequence>,
 }
 
@@ -302,7 +303,7 @@ impl LedgerState {
         }
     }
 
-    /// Adds what a crash may have removed from the record.
+    /// Adds the orders that a crash may have removed from the record.
     const fn with_loss(&self, used: EntryUsage) -> EntryUsage {
         EntryUsage {
             quantity: used.quantity.saturating_add(self.loss.count),
@@ -357,20 +358,20 @@ impl Ledger {
         self.state.sharing.allowance.is_some()
     }
 
-    /// Returns what the last allowance permits; `None` without sharing.
+    /// Returns the permit of the last allowance; `None` without sharing.
     pub fn permit(&self) -> Option<OrderPermit> {
         self.state.sharing.allowance.as_ref().map(|allowance| allowance.permit)
     }
 
-    /// Replaces the slices of a shared budget. Returns the old ones, so that another thread can free
-    /// them. Has no effect unless the budget is shared.
+    /// Replaces the slices of a shared budget. Returns the old ones, so that another thread can
+    /// free them. Has no effect unless the budget is shared.
     pub fn set_allowance(&mut self, allowance: Box<Allowance>) -> Option<Box<Allowance>> {
         let current = self.state.sharing.allowance.as_mut()?;
         Some(std::mem::replace(current, allowance))
     }
 
-    /// Sets whether another bot may spend from the account. While one may, a purchase that this ledger
-    /// did not request is accepted, and a lower balance is no reason to halt.
+    /// Sets whether another bot may spend from the account. While one may, a purchase that this
+    /// ledger did not request is accepted, and a lower balance is no reason to halt.
     pub fn set_account_shared(&mut self, is_shared: bool, now: UnixMs) {
         if self.state.sharing.is_account_shared != is_shared {
             let event = LedgerEvent::AccountShared { is_shared };
@@ -390,8 +391,7 @@ impl Ledger {
         }
     }
 
-    /// Reports what counts against each shared limit, and the orders that changed since the last
-    /// report.
+    /// Returns the usage of each shared limit, and the orders that changed since the last call.
     pub fn shared_usage(&mut self, now: UnixMs) -> SharedUsage {
         let state = &mut self.state;
         let age_now = state.age_now(now);

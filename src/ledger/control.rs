@@ -8,8 +8,8 @@
 //!
 //! # Invariants
 //!
-//! 1. A line has at most [`LINE_BYTES_MAX`] bytes. At most [`PENDING_REQUESTS_MAX`] requests wait for
-//!    the bot, each for at most [`REPLY_TIMEOUT`], a reload for [`RELOAD_TIMEOUT`].
+//! 1. A line has at most [`LINE_BYTES_MAX`] bytes. At most [`PENDING_REQUESTS_MAX`] requests wait
+//!    for the bot, each for at most [`REPLY_TIMEOUT`], a reload for [`RELOAD_TIMEOUT`].
 //! 2. No request or reply passes through a socket that other users can open.
 
 use std::{
@@ -56,11 +56,12 @@ use crate::{
 pub const LINE_BYTES_MAX: usize = 65_536;
 /// Time limit for the bot's thread to handle a request. The client waits twice as long.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Same for a reload, which reads files of many entries and waits for the disk.
+/// Time limit for a reload, which may read files of many entries, and waits for the disk.
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// Capacity of the queue of requests to the bot's thread.
 pub const PENDING_REQUESTS_MAX: usize = 8;
-/// Stands in place of a listing's id for the orders that a power loss may have hidden.
+/// Used instead of a listing's id in a [`ControlRequest::Resolve`] for the orders that a power loss
+/// may have removed from the record.
 pub const LOST_ID: &str = "lost";
 
 /// One of the two bots that may run with one `SNIPER_DATA`. Each has its own channel, so that
@@ -102,7 +103,7 @@ impl ControlAddress {
     }
 }
 
-/// Path of the file with the `SNIPER_DATA` of the last bot with these settings.
+/// Returns the path of the file that stores the `SNIPER_DATA` of the last bot with these settings.
 fn data_dir_file((state, settings): (&Path, &Path), instance: Instance) -> PathBuf {
     let name = match instance {
         Instance::Live => "live",
@@ -121,9 +122,9 @@ pub fn store_data_dir(data: &Path, place: (&Path, &Path), instance: Instance) ->
     fs::write(data_dir_file(place, instance), std::path::absolute(data)?.as_os_str().as_bytes())
 }
 
-/// Returns the `SNIPER_DATA` of the running bot that was started with a settings file (`place`: state
-/// directory and settings file), if no bot runs with `data`, to which the settings lead now. A live
-/// bot goes first.
+/// Returns the `SNIPER_DATA` of a running bot whose settings file now has another `SNIPER_DATA`,
+/// which is `data`, if no bot runs with `data`. `place` is the state directory and the settings
+/// file. A live bot has precedence over a dry run.
 pub fn running_data_dir(data: &Path, place: (&Path, &Path)) -> Option<PathBuf> {
     let is_open =
         |data: &Path, instance| ControlAddress::new(data, Some(place.0), instance).is_open();
@@ -137,7 +138,7 @@ pub fn running_data_dir(data: &Path, place: (&Path, &Path)) -> Option<PathBuf> {
     })
 }
 
-/// Listens until it is dropped.
+/// Control channel of a bot. It listens until it is dropped.
 #[derive(Debug)]
 pub struct ControlServer {
     _listeners: Vec<Listener>,
@@ -290,7 +291,7 @@ pub enum ControlReply {
 #[derive(Debug)]
 pub struct PendingRequest {
     pub request: ControlRequest,
-    /// Has capacity for the one reply, so that the sender never blocks.
+    /// Has capacity for one reply, so that the thread of the bot never blocks.
     pub reply: SyncSender<ControlReply>,
 }
 
@@ -388,7 +389,7 @@ pub(crate) fn apply_request(
         ControlRequest::Resolve { id, verdict, by } => {
             resolve(ledger, id, *verdict, now, Operator::new(by)).map_err(|why| why.to_string())
         }
-        // The bot's decisions read the state of the entries, which is not in the ledger.
+        // The bot's whitelist, not its ledger, stores which entries are paused.
         ControlRequest::PauseEntry { .. }
         | ControlRequest::EnableEntry { .. }
         | ControlRequest::PauseGroup { .. }
@@ -592,7 +593,7 @@ fn serve(stream: UnixStream, requests: &Sender<PendingRequest>) -> io::Result<()
     set_timeouts(&stream, REPLY_TIMEOUT)?;
     let line = read_line(&mut stream)?;
     match serde_json::from_str::<ControlRequest>(&line) {
-        // A thread of its own, because a halt must not wait for it.
+        // A reload is served in a thread of its own, because a halt must not wait for it.
         Ok(request) if request.is_reload() => {
             let requests = requests.clone();
             let serve = move || {
@@ -656,9 +657,10 @@ pub(super) fn exchange(
     exchanged.map_err(io_error(EXCHANGE))
 }
 
-/// `timeout`: time limit for the bot to handle the request.
+/// Sets the timeouts of a client's socket. `timeout` is the time limit for the bot to handle the
+/// request.
 fn set_timeouts(stream: &UnixStream, timeout: Duration) -> io::Result<()> {
-    // The listener itself may wait that long for the bot before it replies.
+    // The listener may wait for the whole time limit before it replies.
     stream.set_read_timeout(Some(timeout.saturating_mul(2)))?;
     stream.set_write_timeout(Some(REPLY_TIMEOUT))
 }

@@ -98,7 +98,7 @@ impl WriteBatch {
     }
 }
 
-/// Row of an intent, as far as its events determine it.
+/// Columns of an intent's row that its events determine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IntentRow {
     pub(super) number: i64,
@@ -351,7 +351,8 @@ impl Database {
         Ok(())
     }
 
-    /// Until the result is dropped, every read is of the same state of the database.
+    /// Begins a read transaction: until it is dropped, every read is of the same state of the
+    /// database.
     fn snapshot(&self) -> Result<Transaction<'_>, LedgerError> {
         let begun = self.connection.unchecked_transaction();
         begun.map_err(LedgerError::database("read", &self.path))
@@ -438,12 +439,13 @@ impl Database {
         read.map_err(LedgerError::database("read", &self.path))
     }
 
-    /// Commands that only read do not migrate a database of an older version.
+    /// Returns `true` if the database has the table `items`. One of an older version does not,
+    /// because commands that only read do not migrate it.
     fn has_items(&self) -> rusqlite::Result<bool> {
         self.version().map(|version| ITEMS_SINCE <= version)
     }
 
-    /// Returns the number of these limits; new limits are inserted.
+    /// Returns the number of these limits. Inserts limits that the database does not have.
     pub(super) fn limits(&mut self, budget: &Budget, at: UnixMs) -> Result<u32, LedgerError> {
         let number = number_of(&self.connection, budget, at)
             .map_err(LedgerError::database("write", &self.path))?;
@@ -464,7 +466,7 @@ impl Database {
             let transaction = self.connection.transaction()?;
             let number = number_of(&transaction, &rules.budget, rules.at)?;
             set_meta(&transaction, "limits", &number)?;
-            // Entries of an earlier reload that was not carried out.
+            // Removes the entries of an earlier reload that was not carried out.
             transaction.execute("DELETE FROM entries WHERE slot >= ?1", [rules.first_new.0])?;
             rename_entries(&transaction, rules.renamed.iter().map(|one| (one.slot, &one.to)))?;
             insert_entries(&transaction, &rules.new)?;
@@ -526,7 +528,7 @@ impl Database {
         committed.map_err(LedgerError::database("write", &path))
     }
 
-    /// Connection for read-only queries.
+    /// Returns the connection, for read-only queries.
     pub(super) const fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -576,7 +578,7 @@ fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<
     set_meta(transaction, "clean", &i64::from(batch.clean))
 }
 
-/// Returns the number of these limits; new limits are inserted.
+/// Returns the number of these limits. Inserts limits that the database does not have.
 fn number_of(connection: &Connection, budget: &Budget, at: UnixMs) -> rusqlite::Result<u32> {
     let columns = limit_columns(budget);
     let values: Vec<&dyn ToSql> = columns.iter().map(|value| -> &dyn ToSql { value }).collect();
@@ -665,7 +667,7 @@ fn make_private(path: &Path) -> Result<(), LedgerError> {
     let mut paths = vec![path.to_owned()];
     paths.extend(["-wal", "-shm"].map(|suffix| with_suffix(path, suffix)).into_iter().filter(
         |path| {
-            // Includes dangling symbolic links.
+            // Unlike `exists`, this finds a dangling symbolic link.
             path.symlink_metadata().is_ok()
         },
     ));

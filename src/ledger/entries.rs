@@ -5,9 +5,10 @@
 //! `max_quantity` and `max_total` are not conditions: editing them changes the bound, not the
 //! usage. Entries that share a name share their usage.
 //!
-//! The usage of a group is the sum of the usages of its entries. An entry that changes its group takes
-//! its usage along. One that is removed from the whitelist stays in the group that it was last in, which
-//! the database stores with its slot, so that no edit of the entries frees what a group has bought.
+//! The usage of a group is the sum of the usages of its entries. An entry that changes its group
+//! takes its usage along. One that is removed from the whitelist stays in the group that it was
+//! last in, which the database stores with its slot, so that no edit of the entries frees what a
+//! group has bought.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -155,7 +156,7 @@ pub(super) struct EntryLimits {
     pub(super) slot: EntrySlot,
     pub(super) max_quantity: u32,
     pub(super) max_total: Option<Amount>,
-    /// Position of its group.
+    /// Position of its group in the table.
     pub(super) group: Option<usize>,
     /// `true` if it has a name, by which its limits may be shared.
     pub(super) is_named: bool,
@@ -165,7 +166,7 @@ pub(super) struct EntryLimits {
 #[derive(Clone, Debug)]
 pub(super) struct GroupLimits {
     pub(super) group: Arc<EntryGroup>,
-    /// Sum of its entries, without orders of unknown entry.
+    /// Sum over its entries, without orders of unknown entry.
     used: EntryUsage,
 }
 
@@ -354,7 +355,8 @@ impl EntryTable {
         }
     }
 
-    /// Replaces the table by its successor, with the usage of this moment. Returns the old one.
+    /// Replaces the table by its successor, which takes over the current usage. Returns the old
+    /// table.
     pub(super) fn replace(&mut self, mut successor: Self) -> Self {
         let common = self.used.len().min(successor.used.len());
         let (head, tail) = self.used.split_at(common);
@@ -376,7 +378,7 @@ impl EntryTable {
         EntrySlot(u32::try_from(self.used.len()).unwrap_or(u32::MAX))
     }
 
-    /// Gives the slot of an entry another key.
+    /// Changes the key of a slot.
     pub(super) fn rename(&mut self, slot: EntrySlot, from: &EntryKey, to: EntryKey) {
         let slots = Arc::make_mut(&mut self.slots);
         slots.remove(from);
@@ -437,7 +439,6 @@ impl EntryTable {
         if self.used.len() <= index {
             self.used.resize(index.saturating_add(1), EntryUsage::default());
         }
-        // The vector was just resized.
         #[expect(clippy::indexing_slicing, reason = "resized to hold the index one line above")]
         &mut self.used[index]
     }

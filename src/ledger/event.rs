@@ -117,7 +117,8 @@ impl OrderState {
     }
 }
 
-/// Reason for which an order stops counting against the limits. There are no others.
+/// Reason for which an order stops counting against the limits. An order never stops counting for
+/// another reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Release {
     /// No byte of its request was handed to the system.
@@ -131,8 +132,8 @@ pub enum Release {
 }
 
 impl Release {
-    /// Returns the state that this release leads to, if it applies to `from`. The only function
-    /// that stops counting an order.
+    /// Returns the state that this release leads to, if it applies to `from`. No other function
+    /// leads to a state in which an order stops counting.
     ///
     /// `docs/ledger.md` lists the preconditions of each. The executor reports the first two,
     /// [`reconcile`](super::reconcile) decides the other two, and the operator may decide those
@@ -150,7 +151,7 @@ impl Release {
     }
 }
 
-/// The word for text, which differs from that of the files.
+/// Writes the word for messages, which differs from the word of the files.
 impl fmt::Display for OrderState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -199,7 +200,7 @@ pub enum Evidence {
     Returned,
     /// The account's trades do not contain it, and no coins are missing.
     NotBought,
-    /// Recorded by version 0.1.0, which took the status alone as proof of the refund.
+    /// Refund that version 0.1.0 recorded because of the status alone.
     ReturnedByStatus,
 }
 
@@ -313,7 +314,7 @@ pub enum HaltReason {
     Price { id: TradeId, approved: Amount, paid: Amount },
     /// An order of unknown outcome is not among the account's trades, yet coins are missing.
     #[error(
-        "{missing} is missing from the balance and no purchase explains them{}",
+        "{missing} is missing from the balance and no purchase explains it{}",
         listed_as(listed)
     )]
     Disagreement {
@@ -424,7 +425,7 @@ fn listed_as(listed: &Option<TradeId>) -> String {
 pub struct BootId(pub u64);
 
 impl BootId {
-    /// Converts a boot id; no id gives zero.
+    /// Converts a boot id. Without one, the result is zero.
     pub fn new(id: Option<&str>) -> Self {
         let digits: String = id.unwrap_or_default().chars().filter(|char| *char != '-').collect();
         // An id of another format is identified by its checksum.
@@ -455,13 +456,14 @@ pub enum LedgerEvent {
     },
     /// The transmission of the request has begun.
     Sent { sequence: Sequence },
-    /// The response arrived, or certainly will not.
+    /// The response arrived, or it is certain that it will not arrive.
     Answered { sequence: Sequence, answer: RecordedAnswer },
     /// Another source than the response established the state of an order.
     Proved {
         sequence: Sequence,
         evidence: Evidence,
-        /// Price, if it was established too. Of a returned order, the commission that was kept.
+        /// Price, if it was established too; for a returned order, the commission that the market
+        /// kept.
         paid: Option<Amount>,
         by: EvidenceSource,
         /// Earliest time of a cancellation; zero if not known.
@@ -469,7 +471,7 @@ pub enum LedgerEvent {
     },
     /// A purchase that a power loss removed from the record was found among the account's trades.
     Adopted { sequence: Sequence, id: TradeId, price: Amount },
-    /// A purchase that does not concern this ledger.
+    /// A purchase that this ledger did not request was accepted.
     Accepted { id: TradeId },
     /// Every purchase made before this ledger began is accepted.
     Baselined,
@@ -504,8 +506,8 @@ pub enum LedgerEvent {
         /// Listings created up to this moment may have been requested.
         barrier: UnixMs,
     },
-    /// A balance confirmed the price in the account's list, or the list shows an unknown order under
-    /// an unknown status with this price.
+    /// A balance confirmed the price in the account's list, or the list shows an unknown order
+    /// under an unknown status with this price.
     PriceConfirmed {
         sequence: Sequence,
         /// Price in the account's list.
@@ -515,7 +517,7 @@ pub enum LedgerEvent {
     LossCleared { by: EvidenceSource },
     /// The ledger shares the budget of a group from now on.
     Joined { group: u64 },
-    /// Another bot may spend from the account, or none may any more.
+    /// Another bot may spend from the account from now on, or none may any longer.
     AccountShared { is_shared: bool },
 }
 

@@ -80,6 +80,7 @@ impl Intent {
     };
 }
 
+/// Halt of ordering, which lasts until the operator resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halt {
     /// Time of its first cause.

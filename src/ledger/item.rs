@@ -1,7 +1,7 @@
 //! The item of an order, as its listing showed it, and the reference price that decided.
 //!
-//! Informational: no limit, state or sum depends on it. It is not part of the record of an order, is
-//! stored after the order, and may be missing.
+//! Informational: no limit, state or sum depends on it. It is not part of the record of an order,
+//! is stored after the order, and may be missing.
 
 use std::fmt;
 
@@ -47,7 +47,8 @@ pub struct OrderedReference {
     pub percent: Percent,
 }
 
-/// Share of the reference in coins, rounded up as in the line of the order: `84.1 % of buff.bid 2.74`.
+/// Formats the share and the reference in coins, rounded as in the log line of the order:
+/// `84.1 % of buff.bid 2.74`.
 impl fmt::Display for OrderedReference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let coins = Reference::new(self.price, self.coin).in_coins();
@@ -74,7 +75,7 @@ impl OrderedItem {
     }
 }
 
-/// Masked before it is cut: a cut credential might not be found.
+/// Masks credentials, and then cuts the text: the mask might not find a credential that was cut.
 fn bounded(text: &str) -> String {
     let masked = secret::mask(text);
     truncated(&masked, TEXT_BYTES_MAX).to_owned()

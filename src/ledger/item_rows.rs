@@ -67,7 +67,7 @@ pub(super) fn read_all(
     rows.collect()
 }
 
-/// A value that this version cannot interpret counts as absent.
+/// Reads a row. A value that this version cannot interpret counts as absent.
 fn read(row: &Row<'_>) -> rusqlite::Result<(Sequence, OrderedItem)> {
     let number: i64 = row.get(0)?;
     let wear: Option<String> = row.get(2)?;

@@ -1,7 +1,8 @@
-//! The part of a stored ledger that the order path uses.
+//! Part of a stored ledger that the order path uses.
 //!
 //! The event of an order is in the intent file before the order is approved: one write into the
-//! page cache. Nothing here waits for a disk, a database, another thread or a lock.
+//! page cache. Neither an approval nor a recorded event waits for a disk, a database, another
+//! thread or a lock; opening, binding and closing do.
 //!
 //! # Invariants
 //!
@@ -223,7 +224,7 @@ impl Journal {
         if self.backlog.len() < BACKLOG_MAX {
             self.backlog.push_back((at, event));
         } else {
-            // Safe: orders in flight become unknown at the next start.
+            // Dropping the event is safe: orders in flight become unknown at the next start.
             self.shared
                 .fail("too many events wait for the intent file; restart the bot".to_owned());
         }
@@ -233,7 +234,7 @@ impl Journal {
     /// Writes the last record again at its place, to keep the write path in the CPU caches.
     pub(super) fn warm_caches(&self) {
         let _warm = std::hint::black_box(self.shared.has_failed());
-        // Only after the database contains the record, because a failed write may destroy it.
+        // A failed write may destroy the record, so the database must contain it already.
         let applied = self.shared.applied.load(Ordering::Acquire);
         if let Some(last) = self.last.as_ref().filter(|last| last.position <= applied) {
             // The bytes do not change, so a failure has no effect.
@@ -289,8 +290,8 @@ impl Journal {
         self.items.try_send((sequence, item)).is_ok()
     }
 
-    /// Binds the ledger to an account and requests the durable limit, or fails if the ledger belongs
-    /// to another account.
+    /// Binds the ledger to an account and requests the durable limit, or fails if the ledger
+    /// belongs to another account.
     pub(super) fn bind(&mut self, user: &str, limit: ApprovedTotals) -> Result<(), LedgerError> {
         match &self.user {
             Some(ledger) if ledger == user => {}
@@ -304,7 +305,7 @@ impl Journal {
             let last = self.shared.last_order.load(Ordering::Acquire);
             self.shared.hold_mark(claim.acquire(user, last)?);
         }
-        // Before the message, so that one commit contains both.
+        // The request precedes the message, so that one commit contains both.
         self.shared.request_limit(limit);
         if self.user.is_none() {
             self.send(WriterMessage::User(user.to_owned()))?;
@@ -362,7 +363,7 @@ impl Drop for Journal {
             let _ended = stopped.recv_timeout(CLOSE_MAX);
         }
         self.messages = None;
-        // The writer never sends: a closed channel means that it has ended.
+        // The writer sends nothing on this channel, so the channel closes when the writer ends.
         let ended = self.stopped.recv_timeout(CLOSE_MAX);
         if ended == Err(RecvTimeoutError::Timeout) && !thread::panicking() {
             tracing::error!(

@@ -52,7 +52,7 @@ pub(super) struct AccountMark {
     content: MarkContent,
 }
 
-/// Cause of a failed [`AccountMark::acquire`].
+/// Error of [`AccountMark::acquire`].
 #[derive(Debug)]
 pub(super) enum MarkError {
     /// Another bot holds the lock.
@@ -235,7 +235,7 @@ impl AccountMark {
         self.write()
     }
 
-    /// Locks the mark again if its file was deleted or replaced.
+    /// Locks and writes the mark again if its file was deleted or replaced.
     pub(super) fn renew(&mut self) -> Result<(), MarkError> {
         let held = self.file.metadata().map(|metadata| FileIdentity::of(&metadata));
         if let (Ok(held), Ok(named)) = (held, FileIdentity::at(&self.path))
@@ -294,7 +294,7 @@ fn resolved(path: &Path) -> PathBuf {
     path
 }
 
-/// 64-bit FNV-1a: stable across machines and versions.
+/// Returns the 64-bit FNV-1a hash, which is the same on all machines and in all versions.
 pub(super) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

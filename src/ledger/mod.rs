@@ -7,20 +7,20 @@
 //! Pure modules, in reading order:
 //!
 //! - [`event`]: events as plain values; [`record`]: their encoding.
-//! - [`state`]: the state that the events determine, and the limit on approvals that are not on disk
-//!   yet; `rate`: the need for it; `steps`: the transitions of an order.
+//! - [`state`]: the state that the events determine, and the limit on approvals that are not on
+//!   disk yet; `rate`: how many orders that limit must cover; `steps`: the transitions of an order.
 //! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
 //! - [`allowance`]: slices of limits that several ledgers share.
-//! - [`item`]: the item of an order, informational. [`account`]: the expected balance. [`reconcile`]: comparison of the market's data with
-//!   the ledger's.
+//! - [`item`]: the item of an order, informational. [`account`]: the expected balance.
+//!   [`reconcile`]: comparison of the market's data with the ledger's.
 //!
 //! Storage:
 //!
 //! - [`write_ahead_log`]: the intent file. `journal`: the part on the order path, one write into
 //!   the page cache. `writer`: the thread that moves events into the `database`.
 //! - [`open`]: recovery of the last run's files. [`reader`]: read access from other processes.
-//! - `watch`: the thread that compares the files with their paths. `mark`: the record of an account's
-//!   ledger, kept outside of the ledger's folder.
+//! - `watch`: the thread that compares the files with their paths. `mark`: the record of an
+//!   account's ledger, kept outside of the ledger's folder.
 //!
 //! See `docs/ledger.md` for the design.
 //!
@@ -98,7 +98,7 @@ use crate::{
     threads::abort_point,
 };
 
-/// Further effects of an event, besides the change of its own intent.
+/// Effects of an event that its caller must report: new halts and pauses, and changed orders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "a new halt must be reported"]
 pub struct Effects {
@@ -109,7 +109,7 @@ pub struct Effects {
     pub changes: Vec<StateChange>,
 }
 
-/// Ledger: the current state and its storage.
+/// A ledger: its current state and its storage.
 #[derive(Debug)]
 pub struct Ledger {
     state: LedgerState,
@@ -119,7 +119,7 @@ pub struct Ledger {
     own_order_ids: Option<OwnOrderIds>,
     /// `None` if the ledger is only in memory.
     id: Option<String>,
-    /// Items of recent orders of earlier runs.
+    /// Item names of recent orders of earlier runs.
     names: HashMap<TradeId, String>,
     #[cfg(test)]
     events_for_tests: Vec<(UnixMs, LedgerEvent)>,
@@ -150,12 +150,13 @@ impl Ledger {
         }
     }
 
-    /// Sets the account that the ledger trades for. A stored ledger belongs to the first account it
-    /// was bound to.
+    /// Binds the ledger to an account. A stored ledger belongs to the first account that it was
+    /// bound to.
     ///
     /// # Errors
     ///
-    /// [`LedgerError::OtherAccount`] if it belongs to another account; nothing is ordered then.
+    /// Returns [`LedgerError::OtherAccount`] if it belongs to another account, and another
+    /// [`LedgerError`] if the account's mark forbids it. Nothing is ordered then.
     pub fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
         journal.bind(user, self.state.limit_to_request(journal.sync_time()))
@@ -204,8 +205,9 @@ impl Ledger {
         self.journal.as_ref().is_none_or(Journal::is_limit_durable)
     }
 
-    /// Notifies when an order that was rejected with [`RiskRejection::Behind`] or
-    /// [`RiskRejection::Unwritable`] may be approved. Only the first call has an effect.
+    /// Sets the waker that is notified when an order that was rejected with
+    /// [`RiskRejection::Behind`] or [`RiskRejection::Unwritable`] may be approved. Only the first
+    /// call has an effect.
     pub fn wake_on_progress(&self, waker: Arc<Notify>) {
         if let Some(journal) = &self.journal {
             journal.wake_on_progress(waker);
@@ -221,8 +223,8 @@ impl Ledger {
         }
     }
 
-    /// Stores the item of an order for inspection. Never waits, and never fails an order: without
-    /// room in the queue the order has no item, and this returns `false`.
+    /// Stores the item of an order for inspection. Never waits. If the queue is full, the order has
+    /// no item, and this returns `false`.
     pub fn record_item(&self, key: &TradeKey, item: OrderedItem) -> bool {
         match (&self.journal, self.state.order(key)) {
             (Some(journal), Some(intent)) => journal.record_item(intent.sequence, item),
@@ -234,7 +236,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// The violated limit; nothing was counted.
+    /// Returns the violated limit; nothing was counted then.
     pub fn reserve(
         &mut self,
         request: OrderRequest,
@@ -262,8 +264,7 @@ impl Ledger {
         Ok(ApprovedOrder::new(sequence, request.key(), price))
     }
 
-    /// Runs the approval path without approving, to keep it in the CPU caches. Requires a spare
-    /// core.
+    /// Runs the approval path without approving, to keep it in the CPU caches.
     pub fn warm_caches(&mut self, request: &OrderRequest, now: UnixMs) {
         let _unused = std::hint::black_box(self.state.approve(request, now));
         if let Some(journal) = &self.journal {
@@ -275,7 +276,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// An [`InvalidTransition`] if no such order is in flight.
+    /// Returns an [`InvalidTransition`] if no such order is in flight.
     pub fn sent(&mut self, key: &TradeKey, now: UnixMs) -> Result<(), InvalidTransition> {
         abort_point("left");
         let sequence = sequence_of(self.state.order(key))?;
@@ -288,7 +289,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// An [`InvalidTransition`] if no response is pending.
+    /// Returns an [`InvalidTransition`] if there is no such order, or its state does not allow this
+    /// outcome.
     pub fn settle(
         &mut self,
         key: &TradeKey,
@@ -298,8 +300,8 @@ impl Ledger {
         abort_point("answered");
         let order = self.state.order(key);
         let sequence = sequence_of(order)?;
-        // A late success of a returned order changes nothing. Earlier versions recorded it, so a replay
-        // accepts it.
+        // A late success of a returned order changes nothing. Earlier versions recorded it, so a
+        // replay accepts it.
         let is_returned = order.is_some_and(|order| order.state == OrderState::Returned);
         if is_returned && matches!(outcome, Outcome::Bought { .. }) {
             return Ok(Effects::default());
@@ -368,14 +370,14 @@ impl Ledger {
         event.map(|event| self.record_infallible(now, event)).unwrap_or_default()
     }
 
-    /// Forgets the look-ups without this order: the market has shown a record of it.
+    /// Resets the count of look-ups without this order, because the market has shown it.
     pub fn order_found(&mut self, key: &TradeKey) {
         if let Some(sequence) = self.state.order(key).map(|intent| intent.sequence) {
             self.state.absent_look_ups.remove(&sequence);
         }
     }
 
-    /// Counts a look-up at `started` that found no order. It proves nothing alone: a list of the
+    /// Counts a look-up at `started` that found no order. It is no proof by itself: a list of the
     /// account's trades decides, or [`absent_without_list`](Self::absent_without_list).
     pub fn order_absent(&mut self, key: &TradeKey, started: UnixMs) {
         let unknown = self.state.order(key).filter(|intent| intent.state == OrderState::Unknown);
@@ -387,8 +389,8 @@ impl Ledger {
         }
     }
 
-    /// Decides about an order that a look-up at `started` did not find, on a market without a list of
-    /// the account's trades.
+    /// Decides about an order that a look-up at `started` did not find, on a market without a list
+    /// of the account's trades.
     pub fn absent_without_list(&mut self, key: &TradeKey, started: UnixMs, now: UnixMs) -> Effects {
         let mut effects = Effects::default();
         for event in self.state.reconcile_absent(key, started) {
@@ -397,8 +399,8 @@ impl Ledger {
         effects
     }
 
-    /// Allows orders on a market without a list of the account's trades: the balance, read at
-    /// `started`, is all that it states. Purchases outside of this ledger cannot be noticed there.
+    /// Allows orders on a market without a list of the account's trades, after a read of the
+    /// balance at `started`. Purchases outside of this ledger cannot be noticed there.
     pub fn reconcile_without_list(&mut self, started: UnixMs, now: UnixMs) {
         if !self.state.baselined {
             let _effects = self.record_infallible(now, LedgerEvent::Baselined);
@@ -429,7 +431,7 @@ impl Ledger {
     pub fn set_balance(&mut self, coins: Amount, as_of: UnixMs, now: UnixMs) -> Effects {
         let event = LedgerEvent::Balance { coins, as_of };
         if self.state.is_unchanged_by(coins) {
-            // Not recorded: an unchanged balance arrives a thousand times a day.
+            // It is not recorded, because an unchanged balance arrives a thousand times a day.
             return self.apply(now, event).unwrap_or_default();
         }
         let mut effects = self.record_infallible(now, event);
@@ -491,7 +493,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// An [`InvalidTransition`] if there is no such order, or its state does not allow this
+    /// Returns an [`InvalidTransition`] if there is no such order, or its state does not allow this
     /// evidence.
     pub fn resolve(
         &mut self,
@@ -510,7 +512,7 @@ impl Ledger {
         self.record(now, LedgerEvent::Proved { sequence, evidence, paid, by, since })
     }
 
-    /// Releases the coins reserved for lost orders, which turned out not to have been sent.
+    /// Releases the coins reserved for lost orders, because it is proven that they were not sent.
     pub fn clear_crash_reserve(&mut self, by: EvidenceSource, now: UnixMs) {
         let _effects = self.record_infallible(now, LedgerEvent::LossCleared { by });
     }

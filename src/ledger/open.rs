@@ -69,7 +69,7 @@ pub struct LiveOpen {
     pub alarm: Alarm,
 }
 
-/// Treatment of the account's purchases of the last [`COUNTED_BACK`] by a new ledger.
+/// Whether a new ledger counts the account's purchases of the last [`COUNTED_BACK`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewLedger {
     Counted,
@@ -109,7 +109,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`]; nothing may be ordered then.
+    /// Returns a [`LedgerError`]; nothing may be ordered then.
     pub fn open(
         location: &LedgerLocation,
         budget: Budget,
@@ -123,7 +123,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// As for [`Ledger::open`]; also [`LedgerError::OthersMayWrite`], and
+    /// Returns the errors of [`Ledger::open`], [`LedgerError::OthersMayWrite`], and
     /// [`LedgerError::LedgerComplete`] if a new ledger is requested and the old one is complete.
     pub fn open_live(
         location: &LedgerLocation,
@@ -177,7 +177,7 @@ impl Ledger {
         recovered.check_layout(&path)?;
         let last = recovered.records.last().map_or(previous.applied, |record| record.position);
 
-        // A missing intent file proves nothing, even within one boot.
+        // Without its intent file, a run may have lost records even within one boot.
         let is_same_boot = location.boot.is_some() && previous.boot == location.boot;
         let mut recovery = Recovery { state, timeline, staged: Vec::new() };
         let is_complete =
@@ -191,11 +191,13 @@ impl Ledger {
         recovery
             .recover(&recovered.records, &previous, cause, now)
             .map_err(|error| database.contradiction(error))?;
-        // Otherwise the next start would read its records as this ledger's.
+        // A foreign file is cleared, so that the next start does not read its records as this
+        // ledger's.
         if file_match == IntentFileMatch::Foreign {
             intent_log.clear().map_err(failed("clear"))?;
         }
-        // Written to the intent file first: a crash in between leaves one more event to recover.
+        // The intent file is written first: after a crash in between, the next start recovers the
+        // event.
         let position = last.saturating_add(1);
         let uptime_ms = recovery.timeline.uptime_ms(now);
         let started = Record { position, at: now, uptime_ms, event: LedgerEvent::Started { boot } };
@@ -342,7 +344,7 @@ impl IntentFileMatch {
 ///
 /// # Errors
 ///
-/// [`LedgerError::LedgerComplete`] if the ledger is neither.
+/// Returns [`LedgerError::LedgerComplete`] if the ledger is neither.
 fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result<(), LedgerError> {
     let path = location.folder.join(DATABASE);
     if path.exists() {
@@ -351,7 +353,7 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
             database.previous_run()
         });
         match read {
-            // Never bound to an account, so it has placed no order.
+            // A ledger that was never bound to an account has placed no order.
             Ok(PreviousRun { user: None, .. }) => return Ok(()),
             Ok(previous) if contains_every_order(&previous, location, live) => {
                 return Err(LedgerError::LedgerComplete { folder: location.folder.clone() });
@@ -406,7 +408,7 @@ pub(super) struct OpenSettings<'a> {
     pub(super) live: Option<&'a LiveOpen>,
 }
 
-/// State of the recovery: events of the previous run and the ledger state they lead to.
+/// Recovery in progress: the ledger state, and the rows of the recovered events.
 struct Recovery {
     state: LedgerState,
     timeline: Timeline,
@@ -424,7 +426,8 @@ impl Recovery {
         Ok(())
     }
 
-    /// Applies the recovered records. A `cause` means that more may be lost, which is then reserved.
+    /// Applies the recovered records. With a `cause`, further records may be lost, and their coins
+    /// are reserved.
     fn recover(
         &mut self,
         records: &[Record],
@@ -468,7 +471,7 @@ impl Recovery {
                     }
                 }
             }
-            // An event that does not apply refers to a lost one.
+            // An event that does not apply refers to a lost record, and is dropped.
             let _fits = self.add(record.at, event).is_ok();
         }
     }

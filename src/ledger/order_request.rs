@@ -21,7 +21,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRequest {
     pub id: TradeId,
-    /// What identifies the listing on its market.
+    /// Fields that identify the listing on its market.
     pub keyed_by: KeyedBy,
     pub price: Amount,
     /// Position of the matching entry in the whitelist.
@@ -42,7 +42,7 @@ impl LedgerState {
     ///
     /// # Errors
     ///
-    /// The first violated limit.
+    /// Returns the first violated limit.
     pub fn approve(
         &mut self,
         request: &OrderRequest,
@@ -81,8 +81,9 @@ impl LedgerState {
         if held >= INTENTS_MAX { Err(RiskRejection::Full { max: INTENTS_MAX }) } else { Ok(()) }
     }
 
-    /// Returns `true` if a lost order may have been about this listing. Where listings state no time of
-    /// creation, that ends when the loss is resolved: otherwise no listing could ever be ordered again.
+    /// Returns `true` if a lost order may have been for this listing. For a listing without a time
+    /// of creation this ends when the loss is resolved, because otherwise no such listing could be
+    /// ordered again.
     fn may_be_lost(&self, request: &OrderRequest, barrier: UnixMs) -> bool {
         match request.created_at {
             Some(created) => created <= barrier,
@@ -109,11 +110,11 @@ impl LedgerState {
         }
     }
 
-    /// Checks that no order has the same key, and that every earlier order for the id permits another.
-    /// An order of which no byte was sent does not count.
+    /// Checks that no order has the same key, and that every earlier order for the id permits
+    /// another. An order of which no byte was sent does not count.
     fn check_earlier_orders(&self, request: &OrderRequest) -> Result<(), RiskRejection> {
         if request.keyed_by == KeyedBy::Id {
-            // Earlier orders than the last one were not sent either.
+            // A listing was ordered again only if the order before it was not sent.
             return match self.intent(&request.id) {
                 None => Ok(()),
                 Some(last) if last.state == OrderState::NotSent && last.keyed_by == KeyedBy::Id => {
@@ -355,7 +356,7 @@ impl RiskRejection {
         self.words().0
     }
 
-    /// Describes skipped listings with this reason, for summaries.
+    /// Returns a description of listings that were skipped for this reason, for summaries.
     pub const fn summary(&self) -> &'static str {
         self.words().1
     }
@@ -400,8 +401,9 @@ impl RiskRejection {
     }
 
     /// Returns `true` if the same order may be approved a moment later without any intervention.
-    /// Limits and halts are final, even if time or another order's outcome would lift them, and so is
-    /// a pause: what waited for its end would exceed the market's rate limit at once.
+    /// Limits and halts are final, even if time or another order's outcome would lift them. A pause
+    /// is final too, because the listings that waited for its end would exceed the market's rate
+    /// limit at once.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::NotReconciled

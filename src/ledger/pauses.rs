@@ -1,7 +1,7 @@
-//! Entries and groups that the user has paused, kept over a restart in a file of the data directory.
+//! Entries and groups that the user has paused, stored in a file so that a restart keeps them.
 //!
-//! The session only notes the current names; a thread writes them. A live bot and a dry run beside it
-//! have a file each.
+//! The session passes the current names to a thread, which writes them. A live bot and a dry run
+//! with the same data directory have a file each.
 
 use std::{
     fs::{self, File},
@@ -30,17 +30,17 @@ use crate::{
 pub const FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Version of the format.
 const FORMAT: u32 = 1;
-/// Time until a failed write is repeated, or less after a further change.
+/// Time after which a failed write is repeated, unless a further change repeats it earlier.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum time that the end of a session waits for the last write.
 const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
 
-/// Names of what is paused.
+/// Names of the paused entries and groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PausedNames {
-    /// Labels of the paused entries, those of paused groups included.
+    /// Labels of the paused entries, including those in paused groups.
     pub entries: Vec<String>,
-    /// Groups of which every entry is paused, also entries that are added later.
+    /// Groups whose entries are all paused. An entry that is added to such a group is paused too.
     pub groups: Vec<String>,
 }
 
@@ -57,7 +57,8 @@ struct FileContent {
     groups: Vec<String>,
 }
 
-/// The file cannot be used. A bot that ignored it would buy what the user has paused.
+/// Error of the file. It must not be ignored, because the bot would then buy items of paused
+/// entries.
 #[derive(Debug, thiserror::Error)]
 pub enum PauseError {
     #[error("{path} cannot be read; delete it to begin without pauses")]
@@ -70,7 +71,7 @@ pub enum PauseError {
     Write { path: String, source: io::Error },
 }
 
-/// Place of the names.
+/// File that stores the names.
 #[derive(Clone, Debug)]
 pub struct PauseFile {
     path: PathBuf,
@@ -158,7 +159,7 @@ struct RecordedNames {
 }
 
 impl PauseRecorder {
-    /// Notes the names to write. Never waits for the disk.
+    /// Passes names to the writer. Never waits for the disk.
     pub fn record(&self, names: impl FnOnce() -> PausedNames) {
         if let Some(shared) = &self.0 {
             lock(&shared.state).new = Some(names());
@@ -167,7 +168,7 @@ impl PauseRecorder {
     }
 }
 
-/// The thread that writes. Dropping it waits for the last write, for a limited time.
+/// Handle of the thread that writes. Dropping it waits for the last write, for a limited time.
 #[derive(Debug)]
 pub struct PauseWriter {
     shared: Arc<SharedNames>,
@@ -179,7 +180,7 @@ impl PauseWriter {
     ///
     /// # Errors
     ///
-    /// Returns the error of a thread that cannot be created.
+    /// Returns an error if the thread cannot be created.
     pub fn start(file: PauseFile) -> io::Result<Self> {
         let shared = Arc::<SharedNames>::default();
         let (ended, done) = sync_channel(1);

@@ -1,8 +1,9 @@
 //! Preallocation of collections. Pure.
 //!
-//! Growing a collection delays the insertion that triggers it, and so do pages that the system has
-//! promised and not provided: each costs a microsecond or more at its first write. Therefore
-//! collections grow in advance, outside of the order path, and the new memory is written once.
+//! Growing a collection delays the insertion that triggers it. So does the first write to each page
+//! of new memory, which costs a microsecond or more, because the system maps the page only then.
+//! Therefore collections grow in advance, outside of the order path, and the new memory is written
+//! once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -40,7 +41,8 @@ pub(super) fn table<K: Hash + Eq, V: Clone>(
         return;
     }
     table.reserve(more.saturating_mul(2));
-    // A map that is not empty is moved when it grows, which writes to all of its memory.
+    // A map that is not empty needs no filler: growing it moves its entries, which touches all of
+    // its memory.
     if table.is_empty() {
         table.extend((0..table.capacity()).filter_map(filler).map(|key| (key, value.clone())));
         table.clear();

@@ -48,7 +48,7 @@ impl PriceStatus {
     }
 }
 
-/// Returns `true` if the rule of an entry has no reference without this source.
+/// Returns `true` if the percent rule of an entry cannot be applied without this source.
 fn needs(entry: &WhitelistEntry, index: usize, book: &PriceBook, now: UnixMs) -> bool {
     let Some(rule) = &entry.percent else { return false };
     if rule.references.iter().all(|reference| reference.index != index) {
@@ -69,7 +69,7 @@ impl fmt::Display for PriceStatus {
         let text = |ms: u64| format_duration(Duration::from_millis(ms));
         match (age_ms, stale) {
             (Some(age), false) => return write!(f, "{name} {} old", text(*age)),
-            // Only a price from the future is not used before its maximum age.
+            // Prices that are not too old are stale only if they are from the future.
             (Some(age), true) if age <= max_age_ms => {
                 write!(f, "{name} has prices from the future; check the clock")?;
             }

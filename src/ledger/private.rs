@@ -1,4 +1,5 @@
-//! Files of a single user: opening and locking them, and detecting replaced or changed files.
+//! Opens and locks files that only their owner may access, and detects that they were replaced or
+//! changed.
 
 use std::{
     fs::{self, File, Metadata, TryLockError},
@@ -16,8 +17,8 @@ use rustix::{
 
 use super::error::LedgerError;
 
-/// Maximum time to wait for a lock that this process itself held before. A child process that is being
-/// started has a copy of it for a moment.
+/// Maximum time to wait for a lock that this process itself held before. A child process that is
+/// being started holds a copy of its file descriptor until it executes its program.
 const INHERITED_MAX: Duration = Duration::from_millis(500);
 const INHERITED_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -118,7 +119,7 @@ pub(super) const LOCK_FILE: &str = "ledger.lock";
 /// Maximum number of bytes read from another process's lock file.
 const PID_BYTES_MAX: u64 = 32;
 
-/// Held while the ledger is open. The system releases it when the process dies.
+/// Lock that is held while the ledger is open. The system releases it when the process ends.
 #[derive(Debug)]
 pub(super) struct LedgerLock {
     _file: File,
@@ -129,8 +130,8 @@ impl LedgerLock {
     ///
     /// # Errors
     ///
-    /// [`LedgerError::Locked`] if another process holds the lock, [`LedgerError::File`] if the file
-    /// cannot be written.
+    /// Returns [`LedgerError::Locked`] if another process holds the lock, and [`LedgerError::File`]
+    /// if the file cannot be written.
     pub(super) fn take(folder: &Path) -> Result<Self, LedgerError> {
         let path = folder.join(LOCK_FILE);
         let failed = |action| LedgerError::file(action, &path);

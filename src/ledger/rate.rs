@@ -1,5 +1,5 @@
-//! Rate of orders and time of a disk sync, from which follows how many approvals are made durable in
-//! advance.
+//! Computes from the rate of orders and the time of a disk sync how many approvals are made durable
+//! in advance.
 //!
 //! Pure, and without allocation.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -10,7 +10,7 @@ use crate::domain::time::UnixMs;
 
 /// Minimum number of orders that are made durable in advance.
 pub(super) const ORDERS_AHEAD_MIN: u32 = 64;
-/// Orders in advance, as a multiple of those that the highest rate gives during one sync.
+/// Number of syncs whose orders are made durable in advance.
 const AHEAD_FACTOR: u128 = 4;
 /// Number of seconds that are remembered.
 const SECONDS: usize = 60;
@@ -25,14 +25,15 @@ pub(super) fn orders_ahead(sync: Duration, per_second: u32) -> u32 {
     u32::try_from(orders).unwrap_or(u32::MAX).max(ORDERS_AHEAD_MIN)
 }
 
-/// Highest number of orders within one second that ended in this second of the clock.
+/// Highest number of orders within one second, for the seconds that ended in this second of the
+/// clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Peak {
     second: i64,
     orders: u32,
 }
 
-/// Highest number of orders within one second, of the last minute.
+/// Highest number of orders within one second, over the last minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OrderRate {
     peaks: [Peak; SECONDS],
@@ -97,7 +98,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a count of every order in every second that ends with an order.
+        /// Compares with a count of the orders in every second that ends with an order.
         #[test]
         fn the_highest_rate_is_that_of_the_last_minute(
             waits in prop::collection::vec(0_i64..4_000, 1..80),

@@ -39,7 +39,7 @@ pub struct LedgerReader {
     is_up_to_date: bool,
 }
 
-/// Columns of an intent that the ledger state does not contain.
+/// Columns of an intent's row that the ledger state does not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderDetails {
     /// Time at which the transmission of the request began.
@@ -68,7 +68,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`]; [`LedgerError::Missing`] if there is none yet.
+    /// Returns a [`LedgerError`]; it is [`LedgerError::Missing`] if there is no ledger yet.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         let path = folder.join(DATABASE);
         if !path.exists() {
@@ -88,7 +88,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// As for [`LedgerReader::open`].
+    /// Returns the errors of [`LedgerReader::open`].
     pub fn open_or_copy(folder: &Path, state: Option<&Path>) -> Result<Self, LedgerError> {
         match Self::copy_of(folder, state) {
             // The copy contains everything and has no intent file.
@@ -99,8 +99,8 @@ impl LedgerReader {
 
     fn read(path: &Path, intents: &Path) -> Result<Self, LedgerError> {
         let database = Database::open_to_read(path)?;
-        // The database first: events that it does not contain yet are then still in the intent
-        // file.
+        // The database is read first: an event that it does not contain yet is then still in the
+        // intent file.
         let mut state = LedgerState::new(database.last_limits()?.unwrap_or_else(no_budget), true);
         let boot = BootId::new(boot_id().as_deref());
         let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
@@ -166,7 +166,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`] if they cannot be read.
+    /// Returns a [`LedgerError`] if they cannot be read.
     pub fn details(&self, sequence: Sequence) -> Result<OrderDetails, LedgerError> {
         let sql = "SELECT sent_at, answered_at, settled_at, answer, words FROM intents \
                    WHERE number = ?1";
@@ -181,7 +181,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`] if it cannot be read.
+    /// Returns a [`LedgerError`] if it cannot be read.
     pub fn item(&self, sequence: Sequence) -> Result<Option<OrderedItem>, LedgerError> {
         self.database.item(sequence)
     }
@@ -190,7 +190,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`] if they cannot be read.
+    /// Returns a [`LedgerError`] if they cannot be read.
     pub fn items(&self) -> Result<HashMap<Sequence, OrderedItem>, LedgerError> {
         self.database.items()
     }
@@ -199,7 +199,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// A [`LedgerError`] if they cannot be read.
+    /// Returns a [`LedgerError`] if they cannot be read.
     pub fn corrections(&self) -> Result<Vec<Correction>, LedgerError> {
         let sql = "SELECT at, who, intent, verdict FROM corrections ORDER BY event";
         let read = self.database.connection().prepare(sql).and_then(|mut statement| {
@@ -221,7 +221,7 @@ impl LedgerReader {
     ///
     /// # Errors
     ///
-    /// The first inconsistency found.
+    /// Returns the first inconsistency.
     pub fn verify(&self) -> Result<(), LedgerError> {
         self.database.check()?;
         self.state.check().map_err(|source| self.database.contradiction(source))?;

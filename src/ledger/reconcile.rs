@@ -15,10 +15,10 @@
 //!    be an order lost in a power failure.
 //! 5. An order that is not bought according to the ledger but listed as a purchase, also as a
 //!    cancelled one, counts again, and halts.
-//! 6. The market's record of one order, looked up by its own id
-//!    ([`LedgerState::reconcile_order`]), is evidence like its entry in a list. A record of a higher
-//!    price than approved proves nothing and halts. On a market without a list, the absence of the
-//!    record is evidence as in rule 2 after enough look-ups ([`LedgerState::reconcile_absent`]).
+//! 6. The market's record of one order, looked up by its own id ([`LedgerState::reconcile_order`]),
+//!    is evidence like its entry in a list. A record of a higher price than approved proves nothing
+//!    and halts. On a market without a list, the absence of the record is evidence as in rule 2
+//!    after enough look-ups ([`LedgerState::reconcile_absent`]).
 //! 7. A listed price counts immediately if it is higher, and after a balance confirms it if it is
 //!    lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -68,7 +68,7 @@ pub struct AccountReading<'a> {
 }
 
 impl LedgerState {
-    /// Keeps the commission that the market reports for a cancelled order of the ledger.
+    /// Stores the commission that the market reports for a cancelled order of the ledger.
     pub(super) fn note_commission(&mut self, trade: &OwnTrade) {
         let Some(commission) = trade.commission else { return };
         if let Some(sequence) = self.order_of_purchase(trade).map(|order| order.sequence) {
@@ -93,11 +93,12 @@ impl LedgerState {
             match order {
                 // The state changed after the read began, so the reading is older.
                 Some(intent) if reading.started <= intent.changed_at => {}
-                // The listing was requested again, and the power loss removed that from the record.
+                // The listing was ordered again, and the power loss removed that order from the
+                // record.
                 Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
                     events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
-                // Cancelled before this ledger ordered the listing again.
+                // The purchase was cancelled before this ledger ordered the listing again.
                 Some(intent)
                     if intent.state.permits_reorder()
                         && is_cancelled(trade)
@@ -119,8 +120,8 @@ impl LedgerState {
         events
     }
 
-    /// Returns the event that follows from the market's own record of one order, which was looked up
-    /// at `started`.
+    /// Returns the event that follows from the market's own record of one order, which was looked
+    /// up at `started`.
     pub fn reconcile_order(
         &mut self,
         key: &TradeKey,
@@ -137,7 +138,7 @@ impl LedgerState {
             self.shown_at.insert(intent.sequence, started);
         }
         match trade.price {
-            // The price limit of the order excludes it, so the record is not that of this order.
+            // The price limit of the order excludes this price, so the record is of another order.
             Some(paid) if state == OrderState::Unknown && approved < paid => {
                 Some(LedgerEvent::Halted(HaltReason::Price { id, approved, paid }))
             }
@@ -157,8 +158,8 @@ impl LedgerState {
         events
     }
 
-    /// Returns `true` if enough look-ups by own id have shown no order, the last one at a time at which
-    /// the market certainly shows an executed one.
+    /// Returns `true` if enough look-ups by own id have shown no order, the last one at a time at
+    /// which the market certainly shows an executed one.
     fn is_absent_by_own_id(&self, intent: &Intent) -> bool {
         if self.look_ups_min == 0 {
             return true;
@@ -169,9 +170,9 @@ impl LedgerState {
         })
     }
 
-    /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so this
-    /// is the order for its id that may have been bought, if there is one. Of several, it is the one
-    /// at the listed price, or else the last one.
+    /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so
+    /// this is the order for its id that may have been bought, if there is one. Of several, it is
+    /// the one at the listed price, or else the last one.
     fn order_of_purchase(&self, trade: &OwnTrade) -> Option<&Intent> {
         self.orders_of(&trade.id).max_by_key(|order| {
             let is_at_price = trade.price.is_some() && order.key().price == trade.price;
@@ -211,7 +212,7 @@ impl LedgerState {
             let Intent { sequence, price, refund_since, .. } = *intent;
             let kept = self.commissions.get(&sequence).map(|kept| price.min(*kept));
             let refund = price.saturating_sub(kept.unwrap_or_default());
-            // With too high a price it would claim coins of another order.
+            // With a price that is too high, it would claim coins of another order.
             if intent.lower_price().is_some() || !account.inflows_cover(refund, refund_since) {
                 break;
             }
@@ -275,7 +276,8 @@ impl LedgerState {
         since.is_some_and(|since| trade.joined_at.is_none_or(|joined| since <= joined))
     }
 
-    /// Decides about unknown orders that are not listed; with `looked_up`, about this one only.
+    /// Decides about the unknown orders that are not listed. With `looked_up`, decides about this
+    /// one only.
     fn check_absent_orders(
         &self,
         reading: &AccountReading<'_>,
@@ -307,8 +309,8 @@ impl LedgerState {
         let has_in_flight = self.in_flight > 0;
         let has_loss = Amount::ZERO < self.loss.coins || self.loss.count > 0;
         let is_loss_settled = has_loss && looked_up.is_none() && is_settled(self.loss.since);
-        // The same applies to orders lost in a crash, both those just found and those not found
-        // yet.
+        // The same applies to orders lost in a crash, both those that this list has shown and those
+        // that none has shown yet.
         explained = if has_loss && !is_loss_settled {
             explained.saturating_add(self.loss.coins)
         } else {
@@ -346,9 +348,10 @@ impl LedgerState {
         }
     }
 
-    /// Determines if an unnoticed refund may hide the charge of an unknown order. `None`: no order
-    /// can be refunded. `Some(true)`: a cancelled order waits for its refund. `Some(false)`: a list
-    /// that was read [`SETTLE`] after the balance must prove that nothing was cancelled by then.
+    /// Returns whether an unnoticed refund may hide the charge of an unknown order. `None` means
+    /// that no order can be refunded, and `Some(true)` that a cancelled order waits for its refund.
+    /// `Some(false)` means that a list that was read [`SETTLE`] after the balance must show that
+    /// nothing was cancelled.
     fn can_refund_hide_charge(&self, found: &[LedgerEvent]) -> Option<bool> {
         let is_returning = |intent: &Intent| intent.state == OrderState::Returning;
         let is_cancelled_now = found.iter().any(|event| {
@@ -381,7 +384,7 @@ impl LedgerState {
         started: UnixMs,
     ) -> Option<LedgerEvent> {
         let Intent { sequence, state, .. } = *intent;
-        // The evidence that leaves the state unchanged.
+        // This evidence leaves the state unchanged.
         let same = match state {
             OrderState::Bought => Some(Evidence::Bought),
             OrderState::Completed => Some(Evidence::Completed),
@@ -396,13 +399,13 @@ impl LedgerState {
             (None, _) if trade.status != TradeStatus::Other => return None,
             // An order that does not count was bought after all, regardless of the unknown status.
             (None, from) if from.permits_reorder() => Evidence::Bought,
-            // It stays unknown, but its price counts.
+            // The order stays unknown, but its price counts.
             (None, OrderState::Unknown) => {
                 return price.map(|price| LedgerEvent::PriceConfirmed { sequence, price });
             }
             (None, _) => same?,
         };
-        // A list may show a state as old as SETTLE before it was read.
+        // A list may show a state that ended up to SETTLE before it was read.
         let is_later = intent.changed_at.plus(SETTLE) <= started;
         let is_new = match (state, evidence) {
             (OrderState::Completed, Evidence::Bought)

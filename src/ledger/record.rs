@@ -1,5 +1,5 @@
-//! Encoding of an event as a record of 128 bytes, and conversion of its time to the clock of a later
-//! run.
+//! Encoding of an event as a record of 128 bytes, and conversion of its time to the clock of a
+//! later run.
 //!
 //! Pure. Little-endian, fixed layout, versioned, with a checksum over all other bytes:
 //!
@@ -17,9 +17,9 @@
 //! | 56–63 | one more number |
 //! | 64–125 | text: a listing's id, or an operator's name |
 //!
-//! The codes are permanent: a new event gets a new one. Version 2 has amounts in hundredths. So has version 1, which has no uptime either: the number of
-//! the intent takes bytes 24 to 31, and the last two are zero. All versions are read, and a file may
-//! contain several.
+//! The codes are permanent: a new event gets a new one. Versions 1 and 2 have amounts in
+//! hundredths. Version 1 has no uptime: the number of the intent takes bytes 24 to 31, and the last
+//! two are zero. All versions are read, and a file may contain several.
 //!
 //! # Invariants
 //!
@@ -128,7 +128,7 @@ impl Record {
         bytes
     }
 
-    /// Returns the layout of the bytes. Returns `None` if their checksum is wrong.
+    /// Returns the version of the layout; `None` if the checksum is wrong.
     pub fn layout_of(bytes: &[u8; RECORD_BYTES]) -> Option<u8> {
         let crc = u32::from_le_bytes(take(bytes, 0)?);
         (crc == crc32c(bytes.get(4..)?)).then_some(bytes.get(4).copied()?)
@@ -410,7 +410,7 @@ fn answer_fields(answer: RecordedAnswer, fields: RecordFields) -> RecordFields {
                 Unknown::AlreadyOrdered => (24, 0),
                 Unknown::Failed => (25, 0),
                 Unknown::Unconfirmed(rejection) => {
-                    // The code of the rejection is stored in the first amount.
+                    // The code of the rejection is stored in place of the first amount.
                     let RecordFields { code, number, .. } = rejection_fields(rejection, fields);
                     let first = i64::from(code);
                     return RecordFields { code: UNCONFIRMED, number, first, ..fields };
@@ -800,7 +800,7 @@ mod tests {
         bytes
     }
 
-    /// Bytes that a program with layout 2 wrote, without the zeros at their ends.
+    /// The bytes are those that a program with layout 2 wrote, without the zeros at their ends.
     #[test]
     fn amounts_of_layout_2_are_hundredths() {
         let id = TradeId::new("VHJhZGU6OTAwMDAwMDE").unwrap();
@@ -855,7 +855,7 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 1.
+        /// Checks invariant 1.
         #[test]
         fn decoding_reverses_encoding(
             position: u64,
@@ -867,7 +867,7 @@ mod tests {
             prop_assert_eq!(Record::decode(&record.encode()), Some(record));
         }
 
-        /// Invariant 2, for every bit.
+        /// Checks invariant 2 for every bit.
         #[test]
         fn a_flipped_bit_is_detected(event in event(), bit in 0..RECORD_BYTES * 8) {
             let mut bytes = Record { position: 7, at: UnixMs(0), uptime_ms: None, event }.encode();
@@ -875,7 +875,7 @@ mod tests {
             prop_assert_eq!(Record::decode(&bytes), None);
         }
 
-        /// Invariant 2, for a torn write.
+        /// Checks invariant 2 for a partial write.
         #[test]
         fn a_torn_record_does_not_decode(event in event(), whole in 1..RECORD_BYTES) {
             let new = Record { position: 8, at: UnixMs(1), uptime_ms: Some(9), event }.encode();

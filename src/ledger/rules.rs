@@ -1,8 +1,9 @@
 //! Replacement of the limits and the whitelist of an open ledger.
 //!
-//! What takes time is done beside the ledger: a [`EntryPlan`] compares the whitelists, and the
-//! writer's thread makes the new limits and entries durable ([`RulesRecorder`]). Only then the
-//! ledger takes them over, so that no event refers to an entry that is not in the database.
+//! The slow steps are not done by the thread of the orders: an [`EntryPlan`] compares the
+//! whitelists, and the writer's thread makes the new limits and entries durable
+//! ([`RulesRecorder`]). Only then does the ledger use them, so that no event refers to an entry
+//! that is not in the database.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -44,7 +45,8 @@ pub(super) struct RenamedEntry {
     pub(super) to: EntryKey,
 }
 
-/// New entry for an item of which removed entries have bought something that would no longer count.
+/// New entry for an item of which removed entries have bought something. Their usage would no
+/// longer count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostCount {
     /// Position in the new whitelist.
@@ -56,17 +58,18 @@ pub struct LostCount {
 impl EntryPlan {
     /// Assigns the entries of a new whitelist to the slots of the ledger.
     ///
-    /// An entry that gets a name takes over the usage of the removed entry for the same item, if there
-    /// is exactly one removed and one new entry for it and the ledger does not know the name. Returns
-    /// the other new entries for an item of which a removed entry has bought something: its usage
-    /// would no longer count.
+    /// An entry that gets a name takes over the usage of the removed entry for the same item, if
+    /// there is exactly one removed and one new entry for it and the ledger does not know the name.
+    /// Returns the other new entries for an item of which a removed entry has bought something: its
+    /// usage would no longer count.
     pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
         let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
         let mut removed: HashMap<&ItemPattern, Vec<&WhitelistEntry>> = HashMap::new();
         for entry in old.iter().filter(|entry| !keys.contains(&EntryKey::of(entry))) {
             removed.entry(&entry.item).or_default().push(entry);
         }
-        // Also an entry that the ledger knows from an earlier whitelist counts from its own usage.
+        // An entry that the ledger knows from an earlier whitelist is an added one too: it counts
+        // from its own usage.
         let before: HashSet<EntryKey> = old.iter().map(EntryKey::of).collect();
         let mut added: HashMap<&ItemPattern, Vec<usize>> = HashMap::new();
         for (index, entry) in new.iter().enumerate() {
@@ -141,7 +144,7 @@ impl RulesRecorder {
     ///
     /// # Errors
     ///
-    /// Returns the reason for which they are not durable.
+    /// Returns the reason if they are not durable.
     pub fn record(
         &self,
         plan: EntryPlan,
@@ -169,7 +172,7 @@ impl RulesRecorder {
 }
 
 impl Ledger {
-    /// Returns the slots and the usage of the entries, to plan another whitelist.
+    /// Returns a plan for another whitelist, with the slots and the usage of the entries.
     pub fn entry_plan(&self) -> EntryPlan {
         let table = self.state.entries.successor();
         let first_new = table.next_slot();
@@ -180,7 +183,7 @@ impl Ledger {
         RulesRecorder { messages: self.journal.as_ref().and_then(super::journal::Journal::sender) }
     }
 
-    /// Uses other limits and another whitelist from now on. What was bought stays counted. Returns
+    /// Uses other limits and another whitelist from now on. The usage of the entries stays. Returns
     /// the old rules, so that another thread can free them.
     pub fn replace_rules(&mut self, rules: LedgerRules) -> LedgerRules {
         let LedgerRules { budget, number, table } = rules;
@@ -284,15 +287,15 @@ mod tests {
             let lost = ledger.entry_plan().set(&old, new);
             lost.into_iter().map(|lost| lost.entry).collect()
         };
-        // Both are named at once, so the predecessor of each is not clear.
+        // Both get a name at once, so it is not known which one each was before.
         let named = [priced(Some("a"), 5), priced(Some("b"), 6), old[2].clone()];
         assert_eq!(lost(&named), [0, 1]);
-        // Another name for a named entry, and a name that is removed.
+        // One named entry gets another name, and one loses its name.
         assert_eq!(lost(&[old[0].clone(), old[1].clone(), priced(Some("d"), 7)]), [2]);
         assert_eq!(lost(&[old[0].clone(), old[1].clone(), priced(None, 7)]), [2]);
-        // One at a time.
+        // One entry at a time takes over its usage.
         assert_eq!(lost(&[priced(Some("a"), 9), old[1].clone(), old[2].clone()]), [0_usize; 0]);
-        // A further entry, and one that is only removed.
+        // Neither a further entry nor a removed one loses a count.
         let more = [old[0].clone(), old[1].clone(), old[2].clone(), priced(Some("e"), 1)];
         assert_eq!(lost(&more), [0_usize; 0]);
         assert_eq!(lost(&old[..1]), [0_usize; 0]);
@@ -307,7 +310,7 @@ mod tests {
         let usage = EntryUsage { quantity: 3, total: coins(3) };
         let lost = ledger.entry_plan().set(&six, &five);
         assert_eq!(lost, [LostCount { entry: 0, usage }]);
-        // A name that the ledger knows keeps its own usage.
+        // An entry with a name that the ledger knows counts from the usage of that name.
         let named = [priced(Some("a"), 5)];
         assert_eq!(reload(&mut ledger, budget(), (&[], &named)), []);
         (4..=5).for_each(|n| buy(&mut ledger, n, 0));
@@ -384,7 +387,7 @@ mod tests {
         let old = disk::entries();
         let mut ledger = disk::open(folder.path(), "boot", T0);
         buy(&mut ledger, 1, 0);
-        // A reload that was given up leaves rows that the next one replaces.
+        // A reload that was not carried out leaves rows that the next one replaces.
         let mut plan = ledger.entry_plan();
         let _lost = plan.set(&old, &[entry(Some("given up")), entry(None)]);
         drop(ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap());
@@ -393,7 +396,7 @@ mod tests {
         assert_eq!(reload(&mut ledger, limits.clone(), (&old, &new)), []);
         buy(&mut ledger, 2, 0);
         buy(&mut ledger, 3, 2);
-        // As a killed process leaves it.
+        // The image has the files that a killed process leaves.
         let image = disk::crash_image(folder.path());
         let reader = LedgerReader::open(image.path()).unwrap();
         assert_eq!(reader.state().budget(), &limits);

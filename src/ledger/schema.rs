@@ -10,8 +10,8 @@ use super::{
 };
 use crate::domain::time::UnixMs;
 
-/// Each is applied once, in order, and never changed. A database's `user_version` is the number of
-/// migrations applied to it.
+/// Migrations, which are applied once, in this order, and must never be changed. A database's
+/// `user_version` is the number of migrations applied to it.
 pub(super) const MIGRATIONS: [&str; 4] = [
     // 1: initial schema.
     "
@@ -275,12 +275,12 @@ fn write_correction(
     Ok(())
 }
 
-/// Sequence numbers fit an `i64` for 292 million years at one order per millisecond.
+/// Converts a sequence number. It fits an `i64` for 292 million years at one order per millisecond.
 pub(super) fn integer(sequence: Sequence) -> i64 {
     i64::try_from(sequence.0).unwrap_or(i64::MAX)
 }
 
-/// Formats the response for display.
+/// Describes the response for display.
 fn describe(answer: &RecordedAnswer) -> String {
     match answer {
         RecordedAnswer::Bought(Some(price)) => format!("bought for {price}"),

@@ -21,11 +21,11 @@ pub const MEMBERS_SHOWN_MAX: usize = 20;
 pub struct SharedMember {
     pub name: String,
     pub market: String,
-    /// It had contact with the database recently.
+    /// `true` if it had contact with the database recently.
     pub is_live: bool,
-    /// Time since then, by the clock of the database.
+    /// Time since its last contact, by the clock of the database.
     pub silent_ms: u64,
-    /// Slice of the total and what it has reported of it, in thousandths of the group's unit.
+    /// Slice of the total, and its reported usage, in thousandths of the group's unit.
     #[serde(default)]
     pub slice: i64,
     #[serde(default)]
@@ -58,13 +58,13 @@ pub struct SharedStatus {
     pub contact_ms: Option<u64>,
     pub slice: i64,
     pub used: i64,
-    /// Part of the group's total that no member has.
+    /// Part of the group's total that is in no slice.
     pub free: i64,
     pub exchanges: u64,
     pub failures: u64,
     /// Cause of the last failure, if no exchange has succeeded since.
     pub error: Option<String>,
-    /// Problem besides those of the state.
+    /// Problem that the state does not show.
     #[serde(default)]
     pub warning: Option<String>,
     /// At most [`MEMBERS_SHOWN_MAX`].
@@ -89,7 +89,7 @@ impl SharedStatus {
         }
     }
 
-    /// Formats an amount of the group.
+    /// Converts an amount of the group.
     fn amount(units: i64) -> Amount {
         Amount::from_thousandths(units)
     }

@@ -10,8 +10,8 @@
 //!    `per_hour`, `per_day`, `max_buys_per_minute`, `min_balance`, `max_in_flight`, and the
 //!    `max_quantity` and `max_total` of its entry and of the entry's group.
 //! 2. No listing is approved twice, unless no byte of the first request was sent. Where the market
-//!    changes prices, a listing is approved at another price only if no earlier order for its id was
-//!    bought or may have been.
+//!    changes prices, a listing is approved at another price only if no earlier order for its id
+//!    was bought or may have been.
 //! 3. Unknown counts as spent. An order stops counting only by a
 //!    [`Release`](super::event::Release).
 //! 4. A rejected or returned order frees every limit except the one per minute.
@@ -51,27 +51,28 @@ pub const INTENTS_MAX: u32 = 1_000_000;
 pub const ORDERS_PER_ID_MAX: u32 = 64;
 /// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
-/// Number of consecutive unexpected rejections that halts ordering. *Taken*, *too early* and those
-/// because of the price never count.
+/// Number of consecutive unexpected rejections that halts ordering. Rejections because the listing
+/// was taken or not open, or because of its price, never count.
 pub const REJECTIONS_IN_A_ROW_MAX: u32 = 5;
 /// Maximum number of simultaneous halts.
 pub const HALTS_MAX: usize = 16;
 /// Pause after a rate limit that does not specify a duration.
 pub const PAUSE: Duration = Duration::from_secs(60);
-/// Maximum pause that is honored.
+/// Maximum duration of a pause. A longer one is cut to it.
 pub const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 
-/// Margin before the last surviving event within which a lost one may have happened. The writer
-/// lags by milliseconds, and nothing is approved while it cannot write.
+/// Time before the last surviving event within which a lost one may have happened. The margin is
+/// large: the writer lags by milliseconds, and nothing is approved while it cannot write.
 const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Minimum free capacity of every collection. More orders are never in flight; collections grow
-/// outside of the order path.
+/// Minimum free capacity of every collection after it grew, which is outside of the order path.
+/// Fewer orders are ever in flight.
 const HEADROOM: usize = 2_048;
 
+/// State that a sequence of [`LedgerEvent`]s determines.
 #[derive(Clone, Debug)]
 pub struct LedgerState {
     pub(super) budget: Budget,
@@ -85,18 +86,18 @@ pub struct LedgerState {
     /// Purchases that halted ordering; a resume accepts them.
     pub(super) unexpected: HashSet<TradeId>,
     pub(super) baselined: bool,
-    /// Purchases outside of this ledger since then count against `total`, until the ledger is
+    /// Time from which purchases outside of this ledger count against `total`, until the ledger is
     /// baselined.
     pub(super) count_since: Option<UnixMs>,
     pub(super) reconciled: bool,
-    /// An older reading does not reconcile. Not recorded.
+    /// Time of the earliest reading that reconciles. Not recorded.
     pub(super) read_from: UnixMs,
     pub(super) budget_from: Sequence,
     pub(super) spent: Amount,
     pub(super) minute: Window,
     pub(super) hour: Window,
     pub(super) day: Window,
-    /// Not recorded: it follows from the orders.
+    /// Not recorded, because it follows from the orders.
     pub(super) rate: OrderRate,
     pub(super) account: AccountBalance,
     pub(super) in_flight: u32,
@@ -114,8 +115,8 @@ pub struct LedgerState {
     pub(super) last_at: UnixMs,
     /// Shared budget of a group.
     pub(super) sharing: Sharing,
-    /// Time since when nothing is released by age: the wall clock was set and the account has not
-    /// been read since. Not recorded, because a start reads the account before it orders.
+    /// Time from which nothing is released by age, because the wall clock was set and the account
+    /// has not been read since. Not recorded, because a start reads the account before it orders.
     pub(super) frozen_at: Option<UnixMs>,
     /// Longest time until the account's list contains an order. Not recorded: a property of the
     /// market.
@@ -123,12 +124,13 @@ pub struct LedgerState {
     /// Number of look-ups by own id that must have shown no order before its absence is evidence.
     /// Not recorded: a property of the market.
     pub(super) look_ups_min: u32,
-    /// Look-ups in a row that showed no order, by unknown order. Not recorded: a start begins anew.
+    /// Look-ups in a row that did not show the order, for each unknown order. Not recorded: they
+    /// are counted from zero after a start.
     pub(super) absent_look_ups: HashMap<Sequence, AbsentLookUps>,
     /// Start of the last read that showed an order as bought and not cancelled. Not recorded.
     pub(super) shown_at: HashMap<Sequence, UnixMs>,
-    /// Commissions that the market reports for cancelled orders. Not recorded before the refund: the
-    /// next reading repeats them.
+    /// Commissions that the market reports for cancelled orders. Not recorded before the refund:
+    /// the next reading repeats them.
     pub(super) commissions: HashMap<Sequence, Amount>,
 }
 
@@ -234,8 +236,8 @@ impl LedgerState {
         self.loss
     }
 
-    /// Returns the earliest time from which a read of the account can show that the lost orders were
-    /// not sent.
+    /// Returns the earliest time from which a read of the account can show that the lost orders
+    /// were not sent.
     fn loss_until(&self) -> Option<UnixMs> {
         (self.loss.count > 0).then(|| self.loss.since.plus(self.listed_within))
     }
@@ -263,9 +265,9 @@ impl LedgerState {
         open.filter(|intent| intent.state == OrderState::Unknown)
     }
 
-    /// Returns the orders approved since `moment` that the market may still change, with `true` for
-    /// those that change rarely, the newest first. An order that was released may turn out bought
-    /// later.
+    /// Returns the orders approved since `moment` that the market may still change, the newest
+    /// first, with `true` for those that change rarely. They include orders that count as not
+    /// bought, because one may turn out to be bought later.
     pub fn followed_up_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
         let recent =
             self.intents.iter().rev().take_while(move |intent| moment <= intent.reserved_at);
@@ -334,7 +336,7 @@ impl LedgerState {
     ///
     /// # Errors
     ///
-    /// An [`InvalidTransition`] if the event does not apply; the state is unchanged then.
+    /// Returns an [`InvalidTransition`] if the event does not apply; the state is unchanged then.
     pub fn apply(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         self.dispatch(at, event)?;
         if self.last_at == UnixMs(0) {
@@ -456,7 +458,7 @@ impl LedgerState {
     ///
     /// # Errors
     ///
-    /// The first [`InvalidTransition`] found.
+    /// Returns the first [`InvalidTransition`] found.
     pub fn check(&self) -> Result<(), InvalidTransition> {
         let counting = || self.intents.iter().filter(|intent| intent.state.counts());
         let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
@@ -510,8 +512,9 @@ const fn agree(agree: bool, what: &'static str) -> Result<(), InvalidTransition>
 }
 
 impl LedgerState {
-    /// Returns the limit on all approvals to make durable: enough for the orders that may be approved
-    /// while the disk syncs, and never more than the limits allow. `sync_time`: duration of a sync.
+    /// Returns the limit on all approvals to make durable: enough for the orders that may be
+    /// approved while the disk syncs, and never more than the limits allow. `sync_time`: duration
+    /// of a sync.
     ///
     /// No approval waits for a disk sync, so the ledger may lose its last records in a power loss.
     /// Therefore nothing is approved beyond a limit that is durable. After a power loss, the
@@ -521,13 +524,14 @@ impl LedgerState {
         let needed = orders_ahead(sync_time, self.rate.highest(self.minute.latest()));
         let orders = needed.min(self.budget.max_buys_per_minute);
         let spent = self.spent.saturating_add(self.loss.coins);
-        // Orders that are not settled yet may free their price.
+        // The price of an order that is not settled yet may become available again.
         let open = self.account.open_coins();
         let left = |coins: Amount| coins.max(Amount::ZERO).saturating_add(open);
         let total = left(self.budget.total.saturating_sub(spent));
         let available = self.account.available_min();
         let balance = available.map(|coins| left(coins.saturating_sub(self.budget.min_balance)));
-        // Not what is left of them: time alone raises it, and no event would renew the request.
+        // The windows count with their whole limits. Their remainders grow with time alone, and no
+        // event would then renew the request.
         let windows = [self.budget.per_hour, self.budget.per_day].into_iter().flatten();
         let allowed = windows.chain(balance).fold(total, Amount::min);
         let needed = self.budget.max_price.saturating_mul(i64::from(orders));
@@ -625,7 +629,7 @@ impl OrderTotals {
         totals
     }
 
-    /// Returns what was delivered or refunded since these totals of the same orders.
+    /// Returns the deliveries and refunds since `start`, earlier totals of the same orders.
     pub fn settled_since(&self, start: &Self) -> Self {
         Self {
             delivered: self.delivered.saturating_sub(start.delivered),
@@ -667,8 +671,8 @@ impl LedgerState {
         self.account.last_reading().map(|reading| (reading.coins, reading.as_of))
     }
 
-    /// Estimates the available coins, assuming that the last balance included every order reserved
-    /// before it.
+    /// Returns an estimate of the available coins, which assumes that the last balance included
+    /// every order reserved before it.
     fn available_estimate(&self) -> Option<Amount> {
         let reading = self.account.last_reading()?;
         let since = self.intents.iter().rev();

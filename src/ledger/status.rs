@@ -38,6 +38,7 @@ pub struct LimitStatus {
     pub left: String,
 }
 
+/// A halt of ordering.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HaltStatus {
     pub since: String,
@@ -120,7 +121,7 @@ pub struct FeedStatus {
     pub gap_ms: u64,
     pub longest_gap_ms: u64,
     pub gap_is_open: bool,
-    /// Why it is not connected, and what the user can do.
+    /// Reason why it is not connected; `remedy` is the instruction for the user.
     #[serde(default)]
     pub cause: Option<String>,
     #[serde(default)]
@@ -180,7 +181,7 @@ pub struct LedgerStatus {
     /// Earliest time at which the account can show that these orders were not sent.
     #[serde(default)]
     pub lost_until: Option<String>,
-    /// Meanwhile, listings created before this time are not ordered.
+    /// Until then, listings created before this time are not ordered.
     #[serde(default)]
     pub lost_barrier: Option<String>,
     /// Reason why the ledger cannot be written.
@@ -251,7 +252,7 @@ impl LedgerStatus {
 
     /// Returns the name of a limit that is used up, so that no order is sent.
     pub fn used_up(&self) -> Option<&str> {
-        // Orders in flight end within seconds.
+        // This limit is free again within seconds.
         let mut limits = self.limits.iter().filter(|limit| limit.name != "max_in_flight");
         let used_up = limits.find(|limit| limit.left.trim_matches(['0', '.']).is_empty());
         used_up.map(|limit| limit.name.as_str())
@@ -348,7 +349,7 @@ fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
         let left = bound.saturating_sub(used);
         Some(limit(name, [used, bound, left].map(|count| count.to_string())))
     };
-    // As at an approval.
+    // An approval counts lost orders too.
     let sent = snapshot.sent_in_minute.saturating_add(snapshot.loss.count);
     [
         coins("total", snapshot.spent, Some(budget.total)),
@@ -363,7 +364,8 @@ fn limit_statuses(snapshot: &Snapshot) -> Vec<LimitStatus> {
 }
 
 impl LedgerStatus {
-    /// Writes what is in force differently from the settings on disk.
+    /// Writes the differences between the rules in force and the settings on disk: paused entries,
+    /// and changes that were not applied.
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.paused_entries.is_empty() {
             let entries: Vec<_> =

@@ -5,7 +5,7 @@
 //! Every halt and pause follows from the event itself, so that a replay reaches the same halt even
 //! if the program died in between.
 //!
-//! An order stops counting only in [`LedgerState::release`], which consults
+//! An order stops counting only in `LedgerState::release_keeping`, which calls
 //! [`Release::of`](super::event::Release::of).
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -48,7 +48,7 @@ impl LedgerState {
         sequence: Sequence,
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
-        // Here and not at the approval, which comes before the request is sent.
+        // The rate is updated here, because updating it at the approval would delay the request.
         if let Some((newest, orders)) = self.minute.newest_within(SECOND) {
             self.rate.record(newest, orders);
         }
@@ -71,7 +71,7 @@ impl LedgerState {
         self.replace(before, after, at)
     }
 
-    /// Stops counting an order. No other function does.
+    /// Stops counting an order.
     fn release(
         &mut self,
         sequence: Sequence,
@@ -81,7 +81,7 @@ impl LedgerState {
         self.release_keeping(sequence, release, Amount::ZERO, at)
     }
 
-    /// Stops counting an order but for a commission.
+    /// Stops counting an order, except for a commission that the market keeps.
     fn release_keeping(
         &mut self,
         sequence: Sequence,
@@ -145,7 +145,7 @@ impl LedgerState {
         let Intent { sequence, reserved_at, refund_since, .. } = after;
         if !before.state.is_charged() && after.state.is_charged() {
             let price = is_unsettled(before.state).then_some(before.price);
-            // A purchase found without a crash loss was made before the ledger's first reading.
+            // A purchase that was adopted without a crash loss precedes the ledger's first reading.
             let is_found = after.entry == EntrySlot::ANY && self.loss.count == 0;
             let reserved_at = if is_found { UnixMs(i64::MIN) } else { reserved_at };
             let reserved = Reservation { at: reserved_at, price };
@@ -173,8 +173,7 @@ impl LedgerState {
         let invalid = |to| InvalidTransition::NoSuchStep { sequence, from, to };
         match answer {
             RecordedAnswer::Bought(paid) => {
-                // A response may be late. For an order that counts as not bought it is evidence to
-                // the contrary.
+                // A late response shows that an order that counts as not bought was bought.
                 let is_new = from.is_in_flight() || from == OrderState::Unknown || !from.counts();
                 if !is_new {
                     return Err(invalid(OrderState::Bought));
@@ -192,9 +191,9 @@ impl LedgerState {
                 self.on_rejected(reason, at);
             }
             RecordedAnswer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
-            // Its consequence lowers no exposure, so it does not wait for a confirmation. It is no
-            // evidence about the connection, so it neither counts as an unknown in a row nor ends
-            // such a row.
+            // The consequence lowers no exposure, so it applies before the rejection is confirmed.
+            // The rejection is no evidence about the connection, so it neither extends nor ends a
+            // row of unknown outcomes.
             RecordedAnswer::Unknown(Unknown::Unconfirmed(reason)) => {
                 self.become_unknown(intent, at)?;
                 self.apply_consequence(reason, at);
@@ -281,8 +280,8 @@ impl LedgerState {
                 return self.release_keeping(sequence, Release::Returned, kept, at);
             }
             Evidence::ReturnedByStatus => {
-                // Version 0.1.0 released the coins because of the status alone, and has spent them
-                // since.
+                // Version 0.1.0 released the coins because of the status alone, and may have spent
+                // them since.
                 if from != OrderState::Returning {
                     self.advance(sequence, OrderState::Returning, Paid::Unreported, at)?;
                 }
@@ -309,8 +308,8 @@ impl LedgerState {
         Ok(())
     }
 
-    /// Applies a price of the account's list that a balance has confirmed, or that of an unknown
-    /// order, which only counts if it is higher.
+    /// Applies a price of the account's list that a balance has confirmed. The price of an unknown
+    /// order is not confirmed, and counts only if it is higher.
     pub(super) fn confirm_price(
         &mut self,
         sequence: Sequence,
@@ -339,7 +338,7 @@ impl LedgerState {
         self.add(Intent {
             sequence,
             id,
-            // Never bought again, at any price.
+            // With the id as its key, the listing is never ordered again at any price.
             keyed_by: KeyedBy::Id,
             previous: None,
             approved: price,
@@ -365,7 +364,7 @@ impl LedgerState {
         for sequence in self.in_flight_sequences() {
             self.advance(sequence, OrderState::Unknown, Paid::Unreported, at)?;
         }
-        // Later moments come from a run whose clock was ahead.
+        // A moment after the start was recorded by a run whose clock was ahead.
         for sequence in self.open.clone() {
             let intent = self.at_mut(sequence)?;
             intent.changed_at = intent.changed_at.min(at);

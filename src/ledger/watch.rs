@@ -93,7 +93,7 @@ impl FileWatch {
         let bits = CLEARABLE.iter().fold(0, |bits, fault| bits | fault.bit());
         let is_known = self.shared.alarm().bits() & bits != 0;
         match self.fault() {
-            // Deleted and then replaced: one cause is one halt.
+            // A file may be deleted and then replaced; that causes one halt.
             Some((fault, _)) if is_known && bits & fault.bit() != 0 => {}
             Some((fault, path)) => self.shared.raise(fault, &path),
             None => {
@@ -122,7 +122,7 @@ impl FileWatch {
         if !self.is_intent_file_intact() {
             return Some((StorageFault::Changed, self.folder.clone()));
         }
-        // A write is more expensive for the file system than a check.
+        // Most checks skip the test write, which costs the file system more.
         if !self.checks.is_multiple_of(CHECKS_PER_PROBE) && !self.is_unwritable() {
             return None;
         }
@@ -135,13 +135,13 @@ impl FileWatch {
         }
     }
 
-    /// Returns `true` if the intent file still contains the last two records. Cache warming
-    /// rewrites the last one, so that one alone would prove nothing.
+    /// Returns `true` if the intent file still contains the last two records. The last one alone is
+    /// not enough, because cache warming writes it again.
     fn is_intent_file_intact(&self) -> bool {
         let (first, last) = (self.shared.first(), self.shared.written.load(Ordering::Acquire));
         [last.checked_sub(1), Some(last)].into_iter().flatten().filter(|at| first <= *at).all(
             |at| {
-                // A failed read proves nothing; writes fail then, too.
+                // A failed read is no evidence of a change; writes then fail too.
                 let found = self.intent_log.read_slot(at);
                 found.map_or(true, |found| found.is_some_and(|found| at <= found.position))
             },

@@ -6,8 +6,8 @@
 //! # Invariants
 //!
 //! 1. An item counts from its time until `width` later, exclusive.
-//! 2. No item expires early when the clock is set: time never runs backwards, and an item in the
-//!    future is assigned the latest time seen.
+//! 2. No item expires early when the clock is set: the time goes back only in [`Window::clamp`],
+//!    and an item gets at least the latest time seen.
 //! 3. Sum and count are those of the items that are not freed.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
@@ -16,6 +16,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{event::Sequence, prealloc};
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
+/// Amount that counts from a time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WindowItem {
     at: UnixMs,
@@ -60,16 +61,16 @@ impl Window {
         }
     }
 
-    /// Adds an item at `now`. Its sequence number must exceed all earlier ones. Drops no item, since
-    /// `now` may be unreliable.
+    /// Adds an item at `now`. Its sequence number must exceed all earlier ones. Drops no expired
+    /// item, because `now` may be unreliable.
     pub(super) fn add(&mut self, sequence: Sequence, amount: Amount, now: UnixMs) {
         let newest = self.items.back().map_or(self.latest, |newest| newest.at.max(self.latest));
         self.items.push_back(WindowItem { at: newest.max(now), sequence, amount, counts: true });
         self.add_amount(amount);
     }
 
-    /// Resets the time to `now` and moves later items to it. For a start after a run whose clock
-    /// was ahead.
+    /// Resets the time to `now` and moves later items to it, at a start after a run whose clock was
+    /// ahead.
     pub(super) fn clamp(&mut self, now: UnixMs) {
         for item in self.items.iter_mut().rev().take_while(|item| item.at > now) {
             item.at = now;
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(window.count(), 0);
     }
 
-    /// A time before the latest one is that of a clock that was set back.
+    /// The clock was set back to a time before the latest one.
     #[test]
     fn an_item_added_after_the_clock_went_back_counts_for_the_whole_width() {
         let mut window = Window::new(WIDTH);
@@ -240,7 +241,7 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 3, against a naive implementation.
+        /// Checks invariant 3 against a naive implementation.
         #[test]
         fn sum_and_count_match_a_naive_implementation(
             steps in prop::collection::vec((0_i64..30_000, 1_i64..1_000, any::<bool>()), 0..50),

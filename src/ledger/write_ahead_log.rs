@@ -34,6 +34,7 @@ pub struct WriteAheadLog {
     storage: Arc<dyn Storage>,
 }
 
+/// Log whose file has its full length.
 #[derive(Clone, Debug)]
 pub struct OpenedLog {
     pub intent_log: WriteAheadLog,
@@ -67,7 +68,7 @@ impl WriteAheadLog {
     ///
     /// # Errors
     ///
-    /// An I/O error, such as a full disk.
+    /// Returns an I/O error, such as that of a full disk.
     pub fn open(storage: Arc<dyn Storage>) -> io::Result<OpenedLog> {
         let len = storage.len()?;
         let is_new = len < SLOTS.saturating_mul(RECORD_LEN);
@@ -82,7 +83,7 @@ impl WriteAheadLog {
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     pub fn clear(&self) -> io::Result<()> {
         self.fill_with_zeros(0)
     }
@@ -108,7 +109,7 @@ impl WriteAheadLog {
     ///
     /// # Errors
     ///
-    /// An I/O error. The content of the slot is undefined then, and must be written again.
+    /// Returns an I/O error. The content of the slot is undefined then, and must be written again.
     pub fn write(&self, record: &Record) -> io::Result<()> {
         write_all(self.storage.as_ref(), &record.encode(), offset_of(record.position))
     }
@@ -117,7 +118,7 @@ impl WriteAheadLog {
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     pub fn read(&self, position: u64) -> io::Result<Option<Record>> {
         self.read_slot(position).map(|found| found.filter(|found| found.position == position))
     }
@@ -127,7 +128,7 @@ impl WriteAheadLog {
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     pub fn read_slot(&self, position: u64) -> io::Result<Option<Record>> {
         let mut bytes = [0; RECORD_BYTES];
         self.storage.read_at(&mut bytes, offset_of(position))?;
@@ -138,7 +139,7 @@ impl WriteAheadLog {
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     pub fn recover(&self, after: u64) -> io::Result<Recovered> {
         let mut records = Vec::new();
         let mut newer_layout = None;
@@ -196,35 +197,35 @@ pub trait Storage: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// An I/O error; also if the file ends earlier.
+    /// Returns an I/O error, also if the file ends earlier.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes `bytes`, or a prefix of them, at `offset`. Returns the number of bytes written.
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
     /// Waits until every write is on disk.
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     fn sync(&self) -> io::Result<()>;
 
     /// Returns the length of the file in bytes.
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     fn len(&self) -> io::Result<u64>;
 
     /// Returns `true` if the length is zero.
     ///
     /// # Errors
     ///
-    /// An I/O error.
+    /// Returns an I/O error.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }

@@ -1,9 +1,9 @@
 //! Thread that moves events from the intent file into the database.
 //!
 //! It polls every [`WRITE_INTERVAL`], so that the order path need not wake it. One transaction
-//! contains the new events, the rows they change, and the durable limit on approvals; then the
-//! progress is published. If a write fails, that is logged once, ordering stops, and the thread
-//! retries.
+//! contains the new events, the rows they change, and the durable limit on approvals. After the
+//! commit the thread publishes its progress. If a write fails, it logs that once, stops ordering,
+//! and retries.
 //!
 //! The database's files must not change between two commits. If another program wrote to them, or
 //! restored an older copy, nothing more is written and ordering stops.
@@ -67,7 +67,8 @@ pub(super) const MESSAGES_MAX: usize = 256;
 /// nothing can be written.
 pub(super) const ITEMS_MAX: usize = 1_024;
 
-/// Each commit forgets this part of the highest duration: after 64 commits a tenth is left of it.
+/// Each commit lowers the remembered duration by one part in this many, so that a tenth of it is
+/// left after 64 commits.
 const SYNC_FORGETTING: u64 = 28;
 
 /// Totals that are read and written without a lock.
@@ -104,11 +105,12 @@ pub(super) struct WriterState {
     durable_limit: AtomicTotals,
     /// Requested limit on approvals.
     requested_limit: AtomicTotals,
-    /// Duration of a commit in microseconds: the highest of the last ones, and slowly forgotten.
+    /// Duration of a commit in microseconds: the highest of the recent ones, which decays by
+    /// [`SYNC_FORGETTING`].
     sync_micros: AtomicU64,
     /// Number of the last order in the database.
     pub(super) last_order: AtomicU64,
-    /// First position that this process wrote to the intent file.
+    /// First position in the intent file that this process wrote.
     first: u64,
     /// Stops approvals while raised.
     alarm: Alarm,
@@ -151,7 +153,8 @@ impl WriterState {
     /// Requests a notification after the next commit.
     pub(super) fn request_wake(&self) {
         self.is_wake_requested.store(true, Ordering::Relaxed);
-        // Either the caller sees the progress of the writer, or the writer sees this request.
+        // With the fence in `wake`, either the caller sees the progress of the writer, or the
+        // writer sees this request.
         fence(Ordering::SeqCst);
     }
 
@@ -263,15 +266,18 @@ impl WriterState {
     }
 }
 
+/// Message to the writer.
 #[derive(Debug)]
 pub(super) enum WriterMessage {
     /// Response of the market to an order.
     Response(Sequence, String),
+    /// Account of the ledger.
     User(String),
     /// Limits and entries of a reload.
     Rules(Box<RulesMessage>),
 }
 
+/// State of the writer's thread.
 #[derive(Debug)]
 pub(super) struct LedgerWriter {
     pub(super) shared: Arc<WriterState>,
@@ -359,8 +365,8 @@ impl LedgerWriter {
         self.shared.alarm().bits() & StorageFault::Changed.bit() != 0
     }
 
-    /// Keeps a copy of the database while its own files are lost, because data in unlinked files
-    /// ends with this process.
+    /// Keeps a copy of the database while its own files are lost, because the data of unlinked
+    /// files is gone when this process ends.
     fn update_copy(&mut self) {
         let Some(copy) = &self.copy else { return };
         let lost = StorageFault::Gone.bit() | StorageFault::Replaced.bit();
@@ -384,8 +390,8 @@ impl LedgerWriter {
         }
     }
 
-    /// Preserves files that are not the ones opened: closing the database could otherwise delete a
-    /// write-ahead log by its path.
+    /// Updates the copy, and preserves files that are not the ones opened: SQLite could otherwise
+    /// delete another write-ahead log by its path.
     fn close(&mut self) {
         self.copied = self.copied.map(|_copied| 0);
         self.update_copy();
@@ -408,8 +414,8 @@ impl LedgerWriter {
     }
 
     /// Commits the batch with the items of its orders. If that fails, the items are dropped and the
-    /// rest is committed without them, so that no order depends on an item. `has_changes`: there is
-    /// a rest.
+    /// rest is committed without them, so that no order depends on an item. `has_changes` is `true`
+    /// if the batch contains more than items.
     fn commit_with_items(&mut self, has_changes: bool) -> Result<(), LedgerError> {
         let result = self.commit();
         match result {
@@ -431,8 +437,8 @@ impl LedgerWriter {
         }
     }
 
-    /// Moves the items of known orders into the batch. The number of an order that is in no
-    /// database may be given again after a power loss.
+    /// Moves the items of known orders into the batch. Other items wait: an order that is not in
+    /// the database may be lost, and its number given to another order.
     fn stage_items(&mut self) {
         let next = self.state.next_sequence();
         let waiting = std::mem::take(&mut self.waiting_items).into_iter();
@@ -516,7 +522,7 @@ impl LedgerWriter {
         self.shared.alarm().bits() & WRITE_FAILED != 0
     }
 
-    /// Stages the new records of the intent file. Returns `true` if none is left.
+    /// Adds the new records of the intent file to the batch. Returns `true` if none is left.
     fn stage(&mut self) -> Result<bool, LedgerError> {
         let written = self.shared.written.load(Ordering::Acquire);
         while self.batch.applied < written {

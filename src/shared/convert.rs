@@ -1,5 +1,5 @@
-//! Conversion between a ledger and the protocol: units, names of limits, and how much a member takes
-//! ahead of need. Pure.
+//! Converts between a ledger and the protocol: units, names of limits, and the amounts that a
+//! member takes in advance. Pure.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
@@ -17,11 +17,12 @@ use crate::{
     },
 };
 
-/// Number of orders that a slice covers ahead of need, at least.
+/// Minimum number of future orders that a slice covers.
 const ORDERS_AHEAD: u32 = 8;
-/// Number of orders that a slice of a standby covers.
+/// Number of future orders that the slice of a standby covers.
 const ORDERS_AHEAD_ON_STANDBY: u32 = 2;
-/// Time that the orders of the highest rate are covered for: until a raise can be used.
+/// Number of seconds of orders at the highest rate that a slice covers: the time until a raise of
+/// the slice can be used.
 const SECONDS_AHEAD: u32 = 6;
 
 /// Returns the hash of an account of a market, by which the members know it.
@@ -32,26 +33,26 @@ pub fn account_hash(market: &str, id: &str) -> String {
 /// View of the group with which a member decides how much to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupView {
-    /// Part of the total that no member has.
+    /// Part of the total that is in no slice.
     pub free: i64,
     /// Slice of the total.
     pub slice: i64,
-    /// Live members, with this one.
+    /// Number of live members, including this one.
     pub live: i64,
     pub is_standby: bool,
 }
 
 impl GroupView {
-    /// Returns a share of what is left for every live member.
+    /// Returns the share of the remainder for each live member.
     fn share(self, left: i64) -> i64 {
         left.max(0).checked_div(self.live.max(1)).unwrap_or_default()
     }
 }
 
-/// Converts what the ledger counts into the demands of the protocol.
+/// Converts the usage of the ledger into the demands of the protocol.
 ///
-/// A member takes enough for the orders of the next seconds, but no more than its share of what is left,
-/// unless one order needs more.
+/// A member takes enough for the orders of the next seconds, but no more than its share of the
+/// remainder, unless one order needs more.
 pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTreeMap<Limit, Usage> {
     let orders = match view.is_standby {
         true => ORDERS_AHEAD_ON_STANDBY,
@@ -89,7 +90,7 @@ pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTre
     demands
 }
 
-/// Amounts that a member takes ahead of need.
+/// Computes the amounts that a member takes in advance.
 struct Reserves<'a> {
     config: &'a SharedConfig,
     orders: u32,
@@ -108,7 +109,7 @@ impl Reserves<'_> {
     fn amount(&self, window: AmountUse) -> Usage {
         let (used, max) = (self.config.to_group(window.used), self.max(window.max));
         let left = max.saturating_sub(used).max(0);
-        // Others may have used a part of what is left, which is not known here.
+        // Other members may have used a part of it, which is not known here.
         let share = self.view.share(left);
         Usage { used, max, reserve: self.coins(share).min(left) }
     }
@@ -141,7 +142,8 @@ impl Reserves<'_> {
     }
 }
 
-/// Converts what a member may use into the slices of its ledger. `used` names its entries and groups.
+/// Converts the permission of a member into the slices of its ledger. `used` has the names of its
+/// entries and groups.
 pub fn allowance(
     config: &SharedConfig,
     permission: &Permission,
@@ -205,7 +207,8 @@ pub const fn refusal_text(refusal: &MemberRefusal) -> &'static str {
     }
 }
 
-/// Converts an order for the other members. Numbers beyond the range of the protocol are not reported.
+/// Converts an order into a report for the other members. Returns `None` if its number is beyond
+/// the range of the protocol.
 pub fn order_record(intent: &Intent) -> Option<ReportedOrder> {
     let sequence = u32::try_from(intent.sequence.0).ok()?;
     let (key, state, price) = (intent.key(), intent.state, intent.price);

@@ -1,11 +1,13 @@
-//! The transaction of an [`Exchange`] as a pure function. The SQL of the store does the same, and a
-//! test compares both.
+//! The transaction of an [`Exchange`] as a pure function on a whole group. The store does the same
+//! on the rows that it has read, and a test compares both.
 //!
 //! # Invariants
 //!
-//! 1. For each limit, the sum of the slices of all members is at most the limit, except for what a
-//!    member used beyond its slice: after a release that understated, or a higher charge.
-//! 2. A row is changed only by an exchange with its version, which raises it.
+//! 1. For each limit, the sum of the slices of all members is at most the limit, unless a member
+//!    used more than its slice: because it was charged more than the approved price, or was
+//!    released with less than it had spent.
+//! 2. An exchange with a lower version than the row changes no slice, order or role. Any other one
+//!    raises the version.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
@@ -16,13 +18,14 @@ use super::exchange::{
 };
 use super::rules::{ProtocolRules, Rule};
 
-/// Time without an exchange after which a member certainly orders nothing, so that a user may release
-/// it: a member stops [`CONTACT_MAX_MS`](super::member::CONTACT_MAX_MS) after its last exchange. A
-/// tenth more covers clock rates.
+/// Time without an exchange after which a member certainly orders nothing, so that a user may
+/// release it: a member stops [`CONTACT_MAX_MS`](super::member::CONTACT_MAX_MS) after its last
+/// exchange. The extra tenth covers clocks of different rates.
 pub const SILENT_MS: i64 = 66 * 60 * 1_000;
 
-/// Time since its last exchange after which nothing that a released member ordered is within the window
-/// of a limit: it ordered nothing after [`SILENT_MS`].
+/// Returns the time since its last exchange after which no order of a released member is within the
+/// window of a limit; `None` for a limit without a window. The member ordered nothing after
+/// [`SILENT_MS`].
 pub(super) const fn outdated_ms(limit: &Limit) -> Option<i64> {
     match limit {
         Limit::PerHour => Some(2 * SILENT_MS),
@@ -35,7 +38,7 @@ pub(super) const fn outdated_ms(limit: &Limit) -> Option<i64> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LimitRow {
     pub slice: i64,
-    /// As reported last.
+    /// Usage as last reported.
     pub used: i64,
 }
 
@@ -50,7 +53,7 @@ pub struct MemberRow {
     pub version: u64,
     pub seen_ms: i64,
     pub is_released: bool,
-    /// The member has stopped and reported since the group was marked as restored.
+    /// `true` if the member has stopped and reported since the group was marked as restored.
     pub has_stopped: bool,
     /// As the member said in its last exchange.
     pub can_order: bool,
@@ -65,7 +68,7 @@ struct RoleRow {
     renewed_ms: i64,
 }
 
-/// Reason for which a group stays marked, or a member is not released.
+/// Reason why a group stays marked, or a member is not released.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     NoMember,
@@ -134,8 +137,9 @@ impl GroupDatabase {
         Reply::Done(self.confirmed(now_ms, exchange))
     }
 
-    /// Marks the group: slices that were given since the backup may be lost, and so may a stop that was
-    /// reported under an earlier mark. The last contact of a member may be later than the backup's, too.
+    /// Marks the group as restored. Slices that were given since the backup may be lost, so no
+    /// earlier stop of a member is valid, and its last contact may be later than the one in the
+    /// backup.
     fn mark_restored(&mut self, now_ms: i64, seen: u64) {
         self.is_restored = true;
         for row in self.members.values_mut() {
@@ -147,7 +151,8 @@ impl GroupDatabase {
         self.sequence = self.sequence.max(seen);
     }
 
-    /// A released member that still runs: what it used beyond its release is a fact.
+    /// Records the usage of a released member that still runs. It was spent, even if it exceeds the
+    /// amount of the release.
     fn record_released(&mut self, now_ms: i64, exchange: &Exchange) {
         let Some(row) = self.members.get_mut(&exchange.member) else { return };
         row.seen_ms = now_ms;
@@ -205,7 +210,8 @@ impl GroupDatabase {
         self.members.get(member).and_then(|row| row.limits.get(limit)).map_or(0, |it| it.slice)
     }
 
-    /// Sum of the slices of all members, also of released ones unless they are outdated.
+    /// Returns the sum of the slices of all members, except of released ones whose orders have left
+    /// the window.
     fn sum(&self, limit: &Limit, now_ms: i64) -> i64 {
         let is_outdated = |row: &MemberRow| {
             let silent_ms = now_ms.saturating_sub(row.seen_ms);
@@ -238,8 +244,8 @@ impl GroupDatabase {
                 let is_observed =
                     row.as_ref().map_or((0, 0), |row| (row.role.epoch, row.role.renewals))
                         == (epoch, renewals);
-                // A clock that was set back must not prevent every takeover: the term is observed by the
-                // member, too.
+                // A clock that was set back must not prevent every takeover: the term is observed
+                // by the member, too.
                 let has_ended = row.as_ref().is_none_or(|row| {
                     row.role.is_resigned
                         || now_ms >= row.renewed_ms.saturating_add(term_ms)
@@ -324,13 +330,13 @@ impl GroupDatabase {
         self.sequence = self.sequence.saturating_add(1);
     }
 
-    /// Releases a member that is gone, with what it spent, as `sniper shared release` does. Its slices
-    /// become `spent`; a limit that `spent` does not mention keeps its slice.
+    /// Releases a member that is gone, with what it spent, as `sniper shared release` does. Its
+    /// slices become `spent`; a limit that `spent` does not mention keeps its slice.
     ///
     /// # Errors
     ///
-    /// Fails if the member does not exist, or had an exchange within [`SILENT_MS`] and `is_stopped` does
-    /// not declare that its process does not run.
+    /// Fails if the member does not exist, or had an exchange within [`SILENT_MS`] and `is_stopped`
+    /// does not declare that its process does not run.
     pub fn release(
         &mut self,
         now_ms: i64,

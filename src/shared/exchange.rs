@@ -3,11 +3,11 @@
 //!
 //! # Invariants
 //!
-//! 1. An exchange changes nothing unless its `version` is that of the member's row, and every change
-//!    raises it. So a delayed or repeated exchange has no effect. A higher one proves that the database
-//!    was restored.
-//! 2. A member lowers what it may use before it sends an exchange that lowers a slice, and raises it
-//!    only after a reply.
+//! 1. An exchange with a lower `version` than the member's row changes no slice, order or role, and
+//!    every other exchange raises the version. So a delayed or repeated exchange has no effect. A
+//!    higher version proves that the database was restored.
+//! 2. A member lowers what it may use before it sends an exchange that lowers a slice, and raises
+//!    it only after a reply.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -21,8 +21,8 @@ pub const REPORTS_MAX: usize = 256;
 /// Maximum number of members of a group.
 pub const MEMBERS_MAX: usize = 1_000;
 
-/// Shared limit. Amounts are thousandths of the group's unit, rounded against the member; quantities
-/// are numbers of orders.
+/// Shared limit. Amounts are thousandths of the group's unit, rounded against the member;
+/// quantities are numbers of orders.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
     Total,
@@ -71,12 +71,14 @@ impl fmt::Display for Limit {
 /// Usage of one limit by a member, and the slice that it wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Demand {
-    /// Sum that the member's ledger counts against the limit: reserved, spent, unknown and returning.
+    /// Sum that the member's ledger counts against the limit: reserved, spent, unknown and
+    /// returning.
     pub used: i64,
-    /// The slice that the member wants. Less than its slice gives back the difference.
+    /// The slice that the member wants. If it is less than its slice, the member gives back the
+    /// difference.
     pub wanted: i64,
-    /// The limit in the member's settings. [`Limit::Total`] has its limit in the database, which
-    /// ignores this.
+    /// The limit in the member's settings. The database ignores it for [`Limit::Total`], whose
+    /// limit it stores itself.
     pub max: i64,
 }
 
@@ -84,7 +86,7 @@ pub struct Demand {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberName(pub String);
 
-/// Order of a member, so that a standby knows it after a takeover.
+/// Order that a member reports, so that a standby knows it after a takeover.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReportedOrder {
     /// Number of the order in the member's ledger.
@@ -102,10 +104,10 @@ pub enum RoleRequest {
     None,
     /// Reads the role without a change.
     Watch,
-    /// Keeps the role for another term. Refused if the epoch is another one.
+    /// Keeps the role for another term. Has no effect if the epoch is another one.
     Renew { epoch: u64 },
-    /// Takes the role over, if it is still the one observed and the database's clock says that its
-    /// term has ended, or if it was resigned. `epoch` 0 and `renewals` 0: there is no active member yet.
+    /// Takes over the role if it is still as observed, and if it was resigned or its term has ended
+    /// by the database's clock. Both numbers are 0 if there is no active member yet.
     TakeOver { epoch: u64, renewals: u64 },
     /// Gives the role up before its term ends.
     Resign { epoch: u64 },
@@ -120,10 +122,11 @@ pub struct Exchange {
     pub market: String,
     /// Hash of the account; empty if there is none.
     pub account: String,
-    /// Name that the member shares with its standbys. `None`: `role` is [`RoleRequest::None`].
+    /// Name that the member shares with its standbys. If it is `None`, `role` is
+    /// [`RoleRequest::None`].
     pub standby: Option<String>,
-    /// Number of the exchange in its process, by which the member recognizes a late reply. The database
-    /// ignores it.
+    /// Number of the exchange in its process, by which the member recognizes a late reply. The
+    /// database ignores it.
     pub attempt: u64,
     /// Version of the member's row that the request is based on.
     pub version: u64,
@@ -148,7 +151,7 @@ pub struct Role {
     pub renewals: u64,
     /// Wall clock of the database at the takeover, in Unix milliseconds. Display only.
     pub since_ms: i64,
-    /// The active member gave the role up.
+    /// `true` if the active member gave the role up.
     pub is_resigned: bool,
 }
 
@@ -157,16 +160,16 @@ pub struct Role {
 pub struct Peer {
     pub name: MemberName,
     pub market: String,
-    /// Hash of the account, so that members with one account are known as such.
+    /// Hash of the account, by which members with the same account are found.
     pub account: String,
     pub standby: Option<String>,
-    /// Number of exchanges of this member so far. A member whose number does not change is gone.
+    /// Number of exchanges of this member so far. If it does not change, the member is not live.
     pub version: u64,
     /// As it said in its last exchange.
     pub can_order: bool,
     /// Time since its last exchange by the clock of the database. Display only.
     pub silent_ms: i64,
-    /// Slice of the total and what it has reported of it. Display only.
+    /// Slice of the total, and its reported usage. Display only.
     pub slice: i64,
     pub used: i64,
 }
@@ -179,10 +182,11 @@ pub struct Confirmed {
     pub sequence: u64,
     /// Slice of each limit.
     pub slices: BTreeMap<Limit, i64>,
-    /// Remainder of the group's `total` for any member. Negative after `total` was lowered, or if
-    /// more was used than a slice.
+    /// Part of the group's `total` that is in no slice. Negative after `total` was lowered, or if a
+    /// member used more than its slice.
     pub free: i64,
-    /// Role of the member's standby name. `None` if it has none, or if there was no active member yet.
+    /// Role of the member's standby name. `None` if it has none, or if there was no active member
+    /// yet.
     pub role: Option<Role>,
     /// Term of every role, which is the same for all members of the group and never changes.
     pub term_ms: i64,
@@ -194,7 +198,8 @@ pub struct Confirmed {
 pub enum Reply {
     /// The exchange was carried out.
     Done(Confirmed),
-    /// The version was another one, so nothing was changed. The state is the current one.
+    /// The exchange had a lower version than the row, so it was not carried out. Contains the
+    /// current state.
     Stale(Confirmed),
     Refused(MemberRefusal),
 }
@@ -202,10 +207,11 @@ pub enum Reply {
 /// Reason for which a member may not order until its user acts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberRefusal {
-    /// The group does not exist: `sniper shared init` makes it.
+    /// The group does not exist; `sniper shared init` creates it.
     NoGroup,
-    /// The database was restored from a backup, or a member has noticed that: slices that were given
-    /// since may be lost. `sniper shared set --restored` goes on after all members have reported.
+    /// A member has noticed that the database was restored from a backup, so that slices that were
+    /// given since may be lost. `sniper shared set --restored` ends this after all members have
+    /// reported.
     Restored,
     /// The member's row belongs to another ledger.
     OtherLedger,
@@ -213,7 +219,7 @@ pub enum MemberRefusal {
     Released,
     /// The group has [`MEMBERS_MAX`] members.
     Full,
-    /// Another process changes the member's row, as that of a copied data directory does. The member
-    /// notices that itself.
+    /// Another process changes the member's row, such as one with a copy of its data directory. The
+    /// member detects this, not the database.
     OtherProcess,
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{clock, threads::lock};
 
-/// Cause of a failed access.
+/// Message of a failed access.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExchangeError(pub String);
@@ -19,8 +19,8 @@ pub struct ExchangeError(pub String);
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped may have carried out its exchange, or may do so later. The next access works
-/// all the same.
+/// A future that is dropped may have carried out its exchange, or may do so later. The next access
+/// works nevertheless.
 pub trait Exchanger: Send {
     /// Carries out one exchange, in one transaction.
     fn exchange<'a>(

@@ -1,14 +1,15 @@
-//! The member's side of the protocol as a pure state machine. Times are milliseconds of a clock that
-//! includes suspends; they are compared with each other only.
+//! The member's side of the protocol as a pure state machine. Times are milliseconds of a clock
+//! that includes suspends; they are compared with each other only.
 //!
-//! The caller sends one exchange at a time: [`Member::next`], then [`Member::on_reply`] or
-//! [`Member::on_failure`]. After each of the three it gives [`Member::usable`] to the ledger.
+//! The caller sends one exchange at a time: it calls [`Member::next`], then [`Member::on_reply`] or
+//! [`Member::on_failure`]. After each of these calls it passes [`Member::usable`] to the ledger.
 //!
 //! # Invariants
 //!
-//! 1. What [`Member::usable`] permits for a limit is never more than the member's slice in the database,
-//!    except for what was already used.
-//! 2. It permits nothing after the term of an active member or [`CONTACT_MAX_MS`] after the last contact.
+//! 1. [`Member::usable`] never permits more of a limit than the member's slice in the database,
+//!    except for amounts that were already used.
+//! 2. It permits nothing after the term of an active member or [`CONTACT_MAX_MS`] after the last
+//!    contact.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
@@ -21,21 +22,21 @@ use super::rules::{ProtocolRules, Rule};
 use super::slice::{DemandContext, Slice};
 use super::standby::{RoleReply, Standby, last_moment};
 
-/// Time that a raise of a slice waits for its second confirmation. A database that loses at most its
-/// commits of the last two seconds loses nothing that is used.
+/// Time that a raise of a slice waits for its second confirmation. A database that loses at most
+/// its commits of the last two seconds loses nothing that is used.
 pub const SETTLE_MS: i64 = 2_000;
 /// Time after the sending of the last confirmed exchange after which nothing is approved.
 pub const CONTACT_MAX_MS: i64 = 60 * 60 * 1_000;
 /// Time between two exchanges.
 const INTERVAL_MS: i64 = 1_000;
-/// Time between two exchanges of a standby, so that it sees the last renewal soon.
+/// Time between two exchanges of a standby. It is short, so that a standby sees each renewal soon.
 const WATCH_INTERVAL_MS: i64 = 500;
-/// Time between two exchanges if there is need, and after a stale one.
+/// Time between two exchanges if a limit needs more, and after a stale one.
 const NEED_INTERVAL_MS: i64 = 100;
 /// Time between two exchanges of a refused member.
 const REFUSED_INTERVAL_MS: i64 = 10_000;
-/// Number of versions of another process after which the member stops. A late exchange of the process
-/// before a restart is one.
+/// Number of versions by another process after which the member stops. One may be due to a late
+/// exchange of this member before its restart.
 const FOREIGN_VERSIONS_MAX: u32 = 2;
 
 /// Identity of a member.
@@ -52,14 +53,14 @@ pub struct MemberSettings {
     pub seen: u64,
 }
 
-/// Usage of a limit by the ledger, and its need in the next seconds.
+/// Usage of a limit by the ledger, and the amount that it needs for the next seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Usage {
-    /// Reserved, spent, unknown and returning.
+    /// Sum of reserved, spent, unknown and returning orders.
     pub used: i64,
     /// The limit in the settings. `i64::MAX` for [`Limit::Total`].
     pub max: i64,
-    /// Need of the orders of the next seconds.
+    /// Amount for the orders of the next seconds.
     pub reserve: i64,
 }
 
@@ -70,8 +71,8 @@ pub struct Report {
     pub usage: BTreeMap<Limit, Usage>,
     /// Orders that changed since they were last stored; the first [`REPORTS_MAX`] are sent.
     pub orders: Vec<ReportedOrder>,
-    /// [`Permission::revision`] that the ledger obeyed when `usage` was read. A slice is given back only
-    /// after the ledger obeys the lower one.
+    /// [`Permission::revision`] that applied in the ledger when `usage` was read. A part of a slice
+    /// is given back only after the ledger uses the lower slice.
     pub in_force: u64,
     /// The ledger and the whitelist permit orders.
     pub can_order: bool,
@@ -83,8 +84,8 @@ pub enum MemberState {
     Active,
     /// Another member with the same standby name is active, or none yet.
     Standby,
-    /// No exchange was confirmed yet, or not for [`CONTACT_MAX_MS`]; with standbys, not for the part of a
-    /// term in which a renewal makes a member active.
+    /// No exchange was confirmed yet, or the last one is older than [`CONTACT_MAX_MS`]. With
+    /// standbys, also if it is older than the time for which a renewal makes a member active.
     NoContact,
     Refused(MemberRefusal),
     /// [`Member::stop`] was called.
@@ -96,7 +97,7 @@ pub enum MemberState {
 pub struct Permission {
     /// Rises with every change that may lower what is permitted.
     pub revision: u64,
-    /// Largest usage of each limit. A limit without an entry permits nothing.
+    /// Maximum usage of each limit. A limit that is absent permits nothing.
     pub slices: BTreeMap<Limit, i64>,
     /// Nothing is approved at this moment or later.
     pub until_ms: i64,
@@ -106,7 +107,7 @@ pub struct Permission {
     /// Accounts of the live members on the member's market that can order, with its own, for
     /// [`split::owner`](super::split::owner).
     pub accounts: Vec<String>,
-    /// Sending of the last confirmed exchange.
+    /// Time at which the last confirmed exchange was sent.
     pub contact_ms: Option<i64>,
 }
 
@@ -117,7 +118,7 @@ struct Sent {
     at_ms: i64,
 }
 
-/// Another member, and when its version was seen to change.
+/// Another member, and the time at which its version changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct SeenPeer {
     peer: Peer,
@@ -133,12 +134,12 @@ pub struct Member {
     seen: u64,
     attempt: u64,
     sent: Option<Sent>,
-    /// Number of exchanges since the last reply with a version, with the current one.
+    /// Number of exchanges since the last reply with a version, including the pending one.
     unanswered: u64,
     /// Number of replies with a version that this process cannot have caused.
     foreign_versions: u32,
     last_sent_ms: Option<i64>,
-    /// The next exchange need not wait.
+    /// `true` if the next exchange need not wait for its interval.
     is_urgent: bool,
     /// Last reply with the state of the database.
     latest: Option<Latest>,
@@ -187,8 +188,8 @@ impl Member {
         }
     }
 
-    /// Highest sequence number of the group that the member has seen. Kept across restarts, it reveals a
-    /// restored database to a restarted member.
+    /// Returns the highest sequence number of the group that the member has seen. It is kept across
+    /// restarts, so that a restarted member detects a restored database.
     pub const fn seen(&self) -> u64 {
         self.seen
     }
@@ -198,12 +199,12 @@ impl Member {
         self.latest.map(|latest| latest.free)
     }
 
-    /// Other members, as of the last reply.
+    /// Iterates over the other members, as of the last reply.
     pub fn peers(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values().map(|seen| &seen.peer)
     }
 
-    /// Stops approving for good. The next exchange gives back what is not used, and the role.
+    /// Stops approving permanently. The next exchange gives back what is not used, and the role.
     pub const fn stop(&mut self) {
         if !self.is_stopping {
             self.is_stopping = true;
@@ -238,8 +239,8 @@ impl Member {
         take_over_ms.unwrap_or(i64::MAX).clamp(after(NEED_INTERVAL_MS), after(WATCH_INTERVAL_MS))
     }
 
-    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or was refused
-    /// because the database was restored, waits until the ledger obeys that.
+    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or was
+    /// refused because the database was restored, waits until the ledger approves nothing any more.
     pub fn next(&mut self, report: &Report, now_ms: i64) -> Option<Exchange> {
         if self.is_stopped || !self.is_due(report, now_ms) {
             return None;
@@ -297,8 +298,8 @@ impl Member {
 
     fn demands(&mut self, report: &Report, gives_up: bool) -> BTreeMap<Limit, Demand> {
         let free = self.free().unwrap_or_default();
-        // A limit that is no longer in the settings is mentioned with its last usage, so that the rest
-        // of its slice is given back.
+        // A limit that is no longer in the settings is demanded with its last usage, so that the
+        // rest of its slice is given back.
         let dropped = self.slices.iter().filter(|(limit, _)| !report.usage.contains_key(*limit));
         let mut usages: BTreeMap<Limit, Usage> = dropped
             .filter_map(|(limit, slice)| Some((limit, slice.used()?)))
@@ -336,8 +337,8 @@ impl Member {
         }
     }
 
-    /// Takes in a reply. Returns `true` if the exchange was carried out, so that its orders are stored.
-    /// A reply to an earlier exchange changes nothing.
+    /// Processes a reply. Returns `true` if the exchange was carried out, so that its orders are
+    /// stored. A reply to an earlier exchange changes nothing.
     pub fn on_reply(&mut self, exchange: &Exchange, reply: &Reply, now_ms: i64) -> bool {
         let Some(sent) = self.sent.filter(|sent| sent.attempt == exchange.attempt) else {
             return false;
@@ -345,7 +346,8 @@ impl Member {
         self.sent = None;
         self.revision = self.revision.saturating_add(1);
         if self.is_of_other_process(reply) {
-            // The next exchange reports what this process has used, and the other one notices it.
+            // The next exchange reports the usage of this process, and the other process detects
+            // it.
             if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {
                 self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: false });
             }
@@ -373,7 +375,7 @@ impl Member {
         }
     }
 
-    /// Notes the version of a reply. Returns `true` if other processes have changed the row.
+    /// Checks the version of a reply. Returns `true` if other processes have changed the row.
     fn is_of_other_process(&mut self, reply: &Reply) -> bool {
         let (confirmed, own) = match reply {
             Reply::Done(confirmed) => (confirmed, self.unanswered),
@@ -449,8 +451,8 @@ impl Member {
         }
     }
 
-    /// Takes in that an exchange failed, or that its reply did not come in time. It may have been carried
-    /// out all the same; the next exchange tells.
+    /// Processes the failure of an exchange, or the lack of a reply. The exchange may have been
+    /// carried out nevertheless; the reply to the next one shows it.
     pub fn on_failure(&mut self, exchange: &Exchange) {
         if self.sent.is_some_and(|sent| sent.attempt == exchange.attempt) {
             self.sent = None;
@@ -463,12 +465,12 @@ impl Member {
         }
     }
 
-    /// Takes in that the connection was lost outside of an exchange.
+    /// Processes the loss of the connection outside of an exchange.
     pub fn on_lost_connection(&mut self) {
         self.standby.on_failure(self.rules);
     }
 
-    /// Returns what the ledger may approve.
+    /// Returns the permission for the ledger.
     pub fn usable(&self, now_ms: i64) -> Permission {
         let contact_until_ms = match self.latest {
             Some(latest) if self.rules.hold(Rule::Contact) => {
@@ -483,7 +485,7 @@ impl Member {
             (Some(_), Some((_, until_ms))) => until_ms,
             (Some(_), None) => i64::MIN,
         };
-        // Until then, a renewal by the last exchange would permit orders.
+        // A renewal by the last exchange would permit orders until this time.
         let renewed_until_ms =
             self.latest.map_or(i64::MIN, |latest| last_moment(latest.sent_ms, latest.term_ms));
         let state = match &self.refusal {
@@ -494,7 +496,7 @@ impl Member {
             _ if now_ms >= role_until_ms => MemberState::Standby,
             _ => MemberState::Active,
         };
-        // The slices are also those of a standby or a member without contact; `until_ms` denies their use.
+        // A standby and a member without contact have slices too; `until_ms` prevents their use.
         let slices = self.slices.iter().map(|(limit, it)| (limit.clone(), it.usable(self.rules)));
         let until_ms = match state {
             MemberState::Refused(_) | MemberState::Stopped => i64::MIN,
@@ -512,8 +514,8 @@ impl Member {
         }
     }
 
-    /// Members of the same market that had an exchange within the last term before the last reply.
-    /// Without contact they stay as they were.
+    /// Iterates over the members of the same market that had an exchange within the last term
+    /// before the last reply. Without contact the result does not change.
     fn live_peers(&self) -> impl Iterator<Item = &Peer> {
         let is_live = |seen: &&SeenPeer| {
             self.latest.is_some_and(|latest| {
@@ -524,8 +526,8 @@ impl Member {
         live.filter(|peer| peer.market == self.settings.market)
     }
 
-    /// Returns a live member with the same account that is not a standby of this one: both order every
-    /// listing.
+    /// Returns a live member with the same account that is not a standby of this one. Both would
+    /// order every listing.
     pub fn same_account(&self) -> Option<&MemberName> {
         let MemberSettings { account, standby, .. } = &self.settings;
         let is_other = |peer: &&Peer| standby.is_none() || peer.standby != *standby;

@@ -1,12 +1,13 @@
-//! Rules of the protocol. All of them hold in the program; a test leaves one out, to see that the model
-//! check notices.
+//! Rules of the protocol. All of them hold in the program. Tests break one at a time and expect the
+//! model check to fail.
 
 /// Rule that `docs/shared.md` numbers and explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
-    /// D1: an exchange with another version than the row changes nothing.
+    /// D1: an exchange with a lower version than the row changes nothing.
     Version,
-    /// D2: an exchange that knows more than the database marks it as restored.
+    /// D2: an exchange with a higher sequence or version than the database marks the group as
+    /// restored.
     Restored,
     /// D3: the sum of all slices is at most the limit.
     Limit,

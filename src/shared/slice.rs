@@ -4,8 +4,8 @@
 //!
 //! 1. `usable ≤ settled ≤ confirmed`: only a reply raises what is usable, and only after a later
 //!    confirmed exchange.
-//! 2. A demand below `confirmed` is sent only after the ledger obeys a ceiling that is not above it, and
-//!    the ceiling stays until a reply with a new version.
+//! 2. A demand below `confirmed` is sent only after the ledger obeys a ceiling that is not above
+//!    the demand, and the ceiling stays until the next reply with a version.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::exchange::Demand;
@@ -15,19 +15,20 @@ use super::rules::{ProtocolRules, Rule};
 /// Slice of one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Slice {
-    /// As the last reply with a new version.
+    /// Slice in the last reply with a version.
     confirmed: i64,
     /// Part of `confirmed` that a later exchange has confirmed again.
     settled: i64,
     raise: Option<Raise>,
     ceiling: Option<SliceCeiling>,
-    /// As reported last.
+    /// Usage as last reported.
     used: Option<i64>,
-    /// The last reply gave less than was wanted.
+    /// `true` if the last reply gave less than was wanted.
     is_exhausted: bool,
-    /// The limit of the settings, as reported last.
+    /// Limit of the settings as last reported.
     max: Option<i64>,
-    /// The limit was lowered, and more is confirmed than is used: other members may have as much.
+    /// `true` if the limit was lowered and the slice still exceeds the usage. The slice may then
+    /// exceed its share, so the rest is given back.
     is_lowered: bool,
 }
 
@@ -38,7 +39,7 @@ struct Raise {
     since_ms: i64,
 }
 
-/// Bound that the member keeps before it gives back the rest.
+/// Bound that the ledger must obey before the member gives back the rest of its slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct SliceCeiling {
     amount: i64,
@@ -52,7 +53,7 @@ struct SliceCeiling {
 pub(super) struct DemandContext {
     /// Revision of the permission that the ledger obeyed when the usage was read.
     pub(super) in_force: u64,
-    /// The group has given out more than its limit: what is not used is given back.
+    /// `true` if the slices of the group exceed its limit, so that the unused part is given back.
     pub(super) is_over: bool,
     pub(super) rules: ProtocolRules,
 }
@@ -76,8 +77,8 @@ impl Slice {
             && self.confirmed.saturating_sub(usage.used) < usage.reserve / 2
     }
 
-    /// Returns the demand of the next exchange. Sets a ceiling, with the next `revision`, before it gives
-    /// back a part.
+    /// Returns the demand of the next exchange. Sets a ceiling, with the next `revision`, before it
+    /// gives back a part.
     pub(super) fn demand(
         &mut self,
         usage: Usage,
@@ -91,7 +92,7 @@ impl Slice {
         let is_over = context.is_over || self.is_lowered;
         let target = if is_over { used } else { target(usage) };
         let surplus = self.confirmed.saturating_sub(target);
-        // Without a hysteresis, each order would raise the slice and each rejection lower it.
+        // Without this hysteresis, each order would raise the slice and each rejection lower it.
         let gives_back =
             surplus > 0 && (surplus > usage.reserve / 2 || usage.reserve == 0 || is_over);
         let wanted = if gives_back {
@@ -128,19 +129,21 @@ impl Slice {
         }
     }
 
-    /// Demand of a member that must not lower its slice, because another process may have used more.
+    /// Returns the demand of a member that must not lower its slice, because another process may
+    /// have used more.
     pub(super) fn keep_all(&mut self, usage: Usage) -> Demand {
         self.used = Some(usage.used);
         Demand { used: usage.used, wanted: self.confirmed.max(usage.used), max: usage.max }
     }
 
-    /// Demand of a member that has stopped: everything that is not used.
+    /// Returns the demand of a member that has stopped, which gives back the unused part.
     pub(super) const fn give_back_all(&mut self, usage: Usage) -> Demand {
         self.used = Some(usage.used);
         Demand { used: usage.used, wanted: 0, max: usage.max }
     }
 
-    /// A reply to an exchange that was sent at `sent_ms` has confirmed the slice again.
+    /// Makes a raise usable if it is confirmed again by the reply to an exchange that was sent at
+    /// `sent_ms`, [`SETTLE_MS`] or more after the raise.
     pub(super) fn settle(&mut self, sent_ms: i64, wanted: i64, slice: i64) {
         if let Some(raise) = self.raise
             && sent_ms.saturating_sub(raise.since_ms) >= SETTLE_MS
@@ -151,7 +154,8 @@ impl Slice {
         self.is_exhausted = slice < wanted;
     }
 
-    /// A reply with a new version: every earlier exchange is either part of it or void.
+    /// Stores the slice of a reply with a version. Every earlier exchange is either part of it or
+    /// has no effect any more.
     pub(super) fn confirm(&mut self, slice: i64, now_ms: i64) {
         self.confirmed = slice;
         self.settled = self.settled.min(slice);
@@ -163,14 +167,14 @@ impl Slice {
         self.ceiling = self.ceiling.filter(|ceiling| !ceiling.is_sent);
     }
 
-    /// The member was refused: nothing is usable until it is confirmed again.
+    /// Makes nothing usable until the slice is confirmed again, after the member was refused.
     pub(super) const fn revoke(&mut self) {
         self.settled = 0;
         self.raise = None;
         self.ceiling = None;
     }
 
-    /// Breaks rule M3: the member takes what it asked for.
+    /// Uses a demand without a reply. Only tests that break rule M3 call it.
     pub(super) const fn assume(&mut self, wanted: i64) {
         if self.confirmed < wanted {
             self.confirmed = wanted;
@@ -179,7 +183,7 @@ impl Slice {
     }
 }
 
-/// Slice that the member wants.
+/// Returns the slice that the member wants.
 fn target(usage: Usage) -> i64 {
     usage.used.saturating_add(usage.reserve).min(usage.max).max(usage.used).max(0)
 }

@@ -1,20 +1,22 @@
-//! Rendezvous hashing: which account of a market orders a listing, so that two members of a group do not
-//! order the same one.
+//! Chooses the account of a market that orders a listing by rendezvous hashing, so that two members
+//! of a group do not order the same listing.
 //!
-//! Each member computes the same owner from the same accounts. While their views differ, two members or
-//! none may order a listing; that costs a rejected order or a missed one, never money.
+//! Each member computes the same owner from the same accounts. While their views differ, two
+//! members or none may order a listing; that costs a rejected order or a missed one, never money.
 
 use std::hash::{Hash, Hasher};
 
 use crate::domain::trade::TradeId;
 
-/// Returns the account that orders a listing: the one with the highest hash of account and id. Adding or
-/// removing an account moves only the listings that it gets or had. `None` without accounts.
+/// Returns the account that orders a listing: the one with the highest hash of account and id.
+/// Adding or removing an account moves only the listings that it gets or had. `None` without
+/// accounts.
 pub fn owner<'a>(id: &TradeId, accounts: &'a [String]) -> Option<&'a str> {
     accounts.iter().map(String::as_str).max_by_key(|account| (score(id, account), *account))
 }
 
-/// The same on every machine and in every version of the program.
+/// Returns the hash of an account and an id, which is the same on every machine and in every
+/// version of the program.
 fn score(id: &TradeId, account: &str) -> u64 {
     let mut hasher = Fnv(0xcbf2_9ce4_8422_2325);
     hasher.write(account.as_bytes());
@@ -23,7 +25,8 @@ fn score(id: &TradeId, account: &str) -> u64 {
     hasher.finish()
 }
 
-/// FNV-1a with the finalizer of `SplitMix64`, since the last bytes barely reach the high bits of FNV.
+/// FNV-1a with the finalizer of `SplitMix64`, since the last bytes barely reach the high bits of
+/// FNV.
 struct Fnv(u64);
 
 impl Hasher for Fnv {

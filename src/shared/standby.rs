@@ -4,16 +4,17 @@
 //!
 //! 1. The member is active only between the sending of a renewal or takeover that the database has
 //!    confirmed and four fifths of a term later.
-//! 2. It takes over only after a whole term of uninterrupted contact in which it saw no renewal, or at
-//!    once after a resignation that it saw in such a contact. So the terms of two members do not
-//!    overlap, regardless of the clock of the database, and even if the database lost its last commits.
+//! 2. It takes over only after a whole term of uninterrupted contact in which it saw no renewal, or
+//!    at once after a resignation that it saw in such a contact. So the terms of two members do not
+//!    overlap, regardless of the clock of the database, and even if the database lost its last
+//!    commits.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::exchange::{MemberName, Role, RoleRequest};
 use super::rules::{ProtocolRules, Rule};
 
-/// One part in this many of a term is left unused: for differing clock rates, and for the time from an
-/// approval to its request.
+/// An active member stops one part in this many of a term early. The margin covers clocks of
+/// different rates, and the time from an approval to its request.
 const MARGIN_DIVISOR: i64 = 5;
 
 /// Epoch that this process has requested or has.
@@ -21,9 +22,9 @@ const MARGIN_DIVISOR: i64 = 5;
 struct Claim {
     epoch: u64,
     until_ms: i64,
-    /// A reply to its takeover or renewal has arrived.
+    /// `true` if its takeover or a renewal was carried out.
     is_confirmed: bool,
-    /// The database has shown this epoch with this member.
+    /// `true` if a reply has shown this epoch with this member.
     is_seen: bool,
 }
 
@@ -36,12 +37,12 @@ struct Observation {
     since_ms: i64,
 }
 
-/// A reply, as far as it concerns the role.
+/// Part of a reply that concerns the role.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RoleReply<'a> {
     pub(super) request: RoleRequest,
     pub(super) role: Option<&'a Role>,
-    /// The exchange was carried out.
+    /// `true` if the exchange was carried out.
     pub(super) is_done: bool,
     pub(super) sent_ms: i64,
     pub(super) now_ms: i64,
@@ -52,7 +53,7 @@ pub(super) struct RoleReply<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Standby {
     observation: Option<Observation>,
-    /// First reply since the last exchange without one.
+    /// Time of the first reply after the last exchange that had none.
     contact_since_ms: Option<i64>,
     claim: Option<Claim>,
 }
@@ -115,7 +116,7 @@ impl Standby {
         Some(since_ms.saturating_add(term_ms))
     }
 
-    /// Takes in a reply.
+    /// Processes a reply.
     pub(super) fn on_reply(
         &mut self,
         member: &MemberName,
@@ -150,7 +151,7 @@ impl Standby {
         self.claim = Some(claim);
     }
 
-    /// Breaks rule M9: a restarted member takes the epoch in the database for its own.
+    /// Continues the epoch in the database after a restart. Only tests that break rule M9 reach it.
     fn continue_epoch(&mut self, member: &MemberName, reply: RoleReply<'_>) {
         self.claim = reply.role.filter(|role| role.active == *member).map(|role| Claim {
             epoch: role.epoch,
@@ -172,7 +173,8 @@ impl Standby {
         }
     }
 
-    /// An exchange had no reply: the database may be another one now, without its last commits.
+    /// Restarts the observation after an exchange without a reply: the database may now be a
+    /// replica without its last commits.
     pub(super) fn on_failure(&mut self, rules: ProtocolRules) {
         if rules.hold(Rule::FailureRestarts) {
             self.observation = None;
@@ -180,7 +182,7 @@ impl Standby {
         }
     }
 
-    /// The member was refused: it is active no longer.
+    /// Ends the role after the member was refused.
     pub(super) const fn revoke(&mut self) {
         self.observation = None;
         self.contact_since_ms = None;
@@ -188,7 +190,7 @@ impl Standby {
     }
 }
 
-/// Last moment at which a member is active whose renewal was sent at `sent_ms`.
+/// Returns the time until which a member is active whose renewal was sent at `sent_ms`.
 pub(super) fn last_moment(sent_ms: i64, term_ms: i64) -> i64 {
     sent_ms.saturating_add(term_ms).saturating_sub(term_ms / MARGIN_DIVISOR)
 }

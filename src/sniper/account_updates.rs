@@ -1,5 +1,5 @@
-//! Applies readings of the account (balance, own purchases, server clock) and handles requests over
-//! the control channel.
+//! Applies readings of the account (balance, own purchases, looked-up orders) and handles requests
+//! over the control channel.
 
 use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
 
@@ -28,17 +28,19 @@ use crate::{
     ws::{Downtime, FeedMetrics},
 };
 
-/// Maximum drift of the wall clock against the monotonic one between two readings of the account.
+/// Maximum drift between the wall clock and the clock that cannot be set, between two readings of
+/// the account. After a larger one the wall clock was set.
 const CLOCK_MOVED_MS_MAX: i64 = 2_000;
 /// Time after a cancellation within which the coins should be returned.
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
 /// Maximum number of overdue orders that a session logs.
 const OVERDUE_NAMED_MAX: usize = 100;
-/// Maximum number of orders whose look-ups halt ordering once; those of others halt it each time.
+/// Maximum number of orders that are remembered because their look-up has halted ordering. Each
+/// look-up of a further one halts again.
 const MISMATCHED_MAX: usize = 1_024;
 
-/// Returns `true` unless two market names are certainly of different items. One may have a phase that
-/// the other lacks.
+/// Returns `true` unless two market names are certainly of different items. One of the names may
+/// lack the phase.
 fn is_same_item(ordered: &str, found: &str) -> bool {
     let (ordered, found) = (ItemName::parse(ordered), ItemName::parse(found));
     let kind = |item: &ItemName<'_>| (item.wear, item.is_stattrak, item.is_souvenir);
@@ -46,7 +48,7 @@ fn is_same_item(ordered: &str, found: &str) -> bool {
     (base.starts_with(&*other) || other.starts_with(&*base)) && kind(&ordered) == kind(&found)
 }
 
-/// Replaces the name of a gem by that of its finish, which a market may write instead.
+/// Replaces the name of a gem by that of its finish, because a market may write either.
 fn finish_of_gem(base: &str) -> Cow<'_, str> {
     let gems = [
         (" | Ruby", " | Doppler"),
@@ -115,7 +117,7 @@ impl<B: OrderSender> Engine<B> {
             self.clock().observe_date(*exchange, *date);
         }
         if let Err(error) = self.ledger.bind(&user.id) {
-            // A reading of another account must not change this ledger.
+            // The reading of another account must not change this ledger.
             return self.on_other_account(error, now);
         }
         self.is_other_account = false;
@@ -131,9 +133,10 @@ impl<B: OrderSender> Engine<B> {
         self.report_user(user, now);
     }
 
-    /// Handles a reading of another account than the ledger's. It ends a session that has not bound
-    /// its ledger yet. Later it means that the cookie was replaced: ordering halts, and purchases are
-    /// not applied to this ledger until the account is the ledger's again.
+    /// Handles a ledger that cannot be bound to the account of a reading. A session that has not
+    /// bound its ledger yet ends. In a later reading the credential was replaced by one of another
+    /// account: ordering halts, and purchases are not applied until the account is the ledger's
+    /// again.
     fn on_other_account(&mut self, error: LedgerError, now: Now) {
         if self.is_bound {
             if !self.is_other_account {
@@ -195,15 +198,16 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Applies the result of the look-up of an order. The absence of an order alone changes nothing: a
-    /// complete list of the purchases decides about it, or on a market without one, enough look-ups.
-    /// Another listing or item than the order's halts, and nothing counts as bought.
+    /// Applies the result of the look-up of an order. The absence of an order alone changes
+    /// nothing: a complete list of the purchases decides about it, or on a market without one,
+    /// enough look-ups. A record of another listing or item than the order's halts ordering and is
+    /// not applied.
     fn on_order_reading(&mut self, reading: OrderReading, now: Now) {
         if self.is_other_account {
             return;
         }
         let OrderReading { key, found, started } = reading;
-        // An order that was resolved otherwise is not looked up again.
+        // The list of orders to look up is published again, without those that were resolved.
         self.has_unknown_changed = true;
         let Some(purchase) = found else {
             self.report_order(&key, None, now);
@@ -242,8 +246,8 @@ impl<B: OrderSender> Engine<B> {
         MISMATCHED_MAX <= mismatched.len() || mismatched.insert(key)
     }
 
-    /// Returns `true` if the record of an order is that of another listing, or of another item than that
-    /// of the order, as far as the ledger has stored its name.
+    /// Returns `true` if the record of an order is of another listing, or of another item than the
+    /// order's, if its name is known.
     fn is_of_other_item(&self, key: &TradeKey, purchase: &OwnPurchase) -> bool {
         let ordered = self.names.get(&key.id).map(String::as_str);
         let names = ordered.zip(purchase.name.as_deref());
@@ -252,7 +256,7 @@ impl<B: OrderSender> Engine<B> {
 
     /// Halts ordering unless it is halted for the same reason already.
     fn halt_once(&mut self, reason: HaltReason, now: Now) {
-        // Of several unexpected purchases, a halt names the last one.
+        // A halt because of several unexpected purchases contains only the last one.
         let is_known = match reason {
             HaltReason::UnexpectedPurchase { id } => self.ledger.state().is_unexpected(&id),
             _ => false,
@@ -269,8 +273,8 @@ impl<B: OrderSender> Engine<B> {
         unknown.filter(|key| !self.pending.contains_key(key))
     }
 
-    /// Passes the orders of unknown outcome, and the bought ones that may be rolled back, to the account
-    /// thread, which looks them up.
+    /// Passes the orders of unknown outcome, and the bought ones that may be rolled back, to the
+    /// account thread, which looks them up.
     pub(super) fn publish_looked_up_orders(&mut self, requests: &RefreshRequests, now: Now) {
         if !self.has_unknown_changed || !self.is_bound || !requests.has_order_look_ups() {
             return;
@@ -282,8 +286,9 @@ impl<B: OrderSender> Engine<B> {
         self.has_unknown_changed = !requests.set_looked_up_orders(self.unknown_orders(), bought);
     }
 
-    /// Compares the wall clock with the monotonic one. After a jump, ages may be wrong, as when a
-    /// virtual machine was restored, so nothing is freed by age until the account has been read again.
+    /// Compares the wall clock with the clock that cannot be set. After a jump, as when a virtual
+    /// machine was restored, ages may be wrong, so nothing is released by age until the account has
+    /// been read again.
     pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
         self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
         let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);
@@ -295,8 +300,8 @@ impl<B: OrderSender> Engine<B> {
         self.needs_refresh = true;
     }
 
-    /// Handles a failed read, which is logged once per cause. If the market would reject an order for
-    /// the same reason and that would halt buying, buying halts now.
+    /// Handles a failed read, which is logged once per cause. If the market would reject an order
+    /// for the same reason and the rejection would halt ordering, ordering halts now.
     fn on_read_failure(
         &mut self,
         (read, cause): (ReadKind, FailureCause),
@@ -310,8 +315,8 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Executes a request over the control channel and replies with the status, to which it adds the
-    /// feed and the running time.
+    /// Executes a request over the control channel and replies with the status, to which it adds
+    /// the feed and the running time.
     pub fn handle_control_request(
         &mut self,
         pending: &PendingRequest,
@@ -343,7 +348,7 @@ impl<B: OrderSender> Engine<B> {
             status.shared = self.shared_status();
             self.show_failing_reads(status);
         }
-        // A failed request changed nothing; its cause is in the reply.
+        // A failed request is not logged: it changed nothing, and its reply contains the cause.
         if matches!(reply, ControlReply::Done(_)) {
             let after = self.ledger.snapshot(now);
             trade_log::control_request(&pending.request, &before, &after);

@@ -19,11 +19,11 @@ use crate::{
     whitelist::{Mismatch, WhitelistEntry},
 };
 
-/// Number of the kept orders, and of the kept ones that were or may have been bought.
+/// Maximum number of kept orders, and of kept purchases.
 pub const ORDERS_KEPT_MAX: usize = 50;
-/// Number of the kept matches.
+/// Maximum number of kept matches.
 pub const MATCHES_KEPT_MAX: usize = 30;
-/// Number of the kept near misses.
+/// Maximum number of kept near misses.
 pub const NEAR_MISSES_KEPT_MAX: usize = 30;
 /// Maximum length of a kept text, in bytes. Market names are shorter.
 pub const TEXT_BYTES_MAX: usize = 120;
@@ -87,13 +87,13 @@ pub struct RecentOrder {
 /// State of an order for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrderProgress {
-    /// Dry run: it would have been sent.
+    /// A dry run would have sent it.
     WouldBuy,
     /// Sent, without a response so far.
     Sent,
     /// Final response.
     Answered(Outcome),
-    /// State that the account has shown later.
+    /// State that the account has shown after the response.
     Resolved(OrderState),
 }
 
@@ -112,12 +112,12 @@ pub struct RecentMatch {
     pub result: MatchResult,
 }
 
-/// What happened to a match at once.
+/// Immediate result of a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MatchResult {
     Ordered,
     WouldBuy,
-    /// It waits until it opens, or until an order can be sent.
+    /// The listing waits until it opens, or until an order can be sent.
     Waiting,
     Skipped(&'static str),
 }
@@ -137,11 +137,12 @@ pub struct NearMiss {
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     orders: VecDeque<RecentOrder>,
-    /// Orders that were or may have been bought. Lost races do not push them out.
+    /// Orders that were or may have been bought. They have a queue of their own, so that rejected
+    /// orders do not displace them.
     purchases: VecDeque<RecentOrder>,
     matches: VecDeque<RecentMatch>,
     near_misses: VecDeque<NearMiss>,
-    /// Set if there is a reader.
+    /// `true` if there is a reader.
     is_observed: bool,
 }
 
@@ -162,7 +163,7 @@ pub(super) fn entry_label(entry: Option<&WhitelistEntry>) -> InlineText {
 }
 
 impl Activity {
-    /// Records from now on.
+    /// Starts to record.
     pub(super) fn observe(&mut self) {
         if !std::mem::replace(&mut self.is_observed, true) {
             self.orders.reserve_exact(ORDERS_KEPT_MAX);

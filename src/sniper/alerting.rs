@@ -26,11 +26,11 @@ const LIMIT_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Interval at which the age of the prices and the state of the ledger's files are checked.
 const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Time after a start or reload within which stale prices are not reported: a download may take some
-/// minutes.
+/// Time after a start or reload within which stale prices are not reported: a download may take
+/// some minutes.
 const PRICES_GRACE: Duration = Duration::from_secs(120);
 
-/// State at the last tick, and what was already reported.
+/// State at the last tick, and the reported conditions.
 #[derive(Debug, Default)]
 pub(super) struct EngineAlerts {
     pub(super) sender: AlertSender,
@@ -39,7 +39,7 @@ pub(super) struct EngineAlerts {
     /// Time of the first tick with these sources.
     sources_since: Option<Instant>,
     halts: Vec<HaltReason>,
-    /// Set while the balance is low: the balance from which it is not.
+    /// The balance at which it is no longer low; `None` while it is not low.
     low_until: Option<Amount>,
     has_ledger_failed: bool,
     /// For each source, `true` if its prices were stale at the last check.
@@ -61,20 +61,21 @@ impl BudgetLeft {
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// Sets where events go, and the names of the price sources.
+    /// Sets the receiver of events, and the names of the price sources.
     pub fn set_alerts(&mut self, sender: AlertSender, sources: Vec<String>) {
         let stale = vec![false; sources.len()];
         self.alerting = EngineAlerts { sender, sources, stale, ..EngineAlerts::default() };
     }
 
-    /// Sets the names of the price sources after a reload. New ones may not have been downloaded yet.
+    /// Sets the names of the price sources after a reload. New ones may not have been downloaded
+    /// yet.
     pub(super) fn set_alert_sources(&mut self, sources: Vec<String>) {
         self.alerting.stale = vec![false; sources.len()];
         self.alerting.sources = sources;
         self.alerting.sources_since = None;
     }
 
-    /// Emits the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
+    /// Emits the final outcome of an order. `snapshot` is the ledger after a purchase.
     pub(super) fn alert_outcome(
         &self,
         outcome: &Outcome,
@@ -82,7 +83,7 @@ impl<B: OrderSender> Engine<B> {
         snapshot: Option<&Snapshot>,
         now: UnixMs,
     ) {
-        // Nothing was spent, and nothing is left to do.
+        // An order that was not sent needs no alert, because nothing was spent.
         if matches!(outcome, Outcome::NotSent(_)) {
             return;
         }
@@ -266,7 +267,8 @@ impl<B: OrderSender> Engine<B> {
             }
         }
         let alerting = &mut self.alerting;
-        // Not only their number: a halt may have replaced another since the last tick.
+        // The reasons are compared, because a halt may have replaced another one since the last
+        // tick.
         if !alerting.halts.iter().eq(halts.iter().map(|halt| &halt.reason)) {
             alerting.halts = halts.iter().map(|halt| halt.reason).collect();
         }

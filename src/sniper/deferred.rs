@@ -1,9 +1,10 @@
 //! Listings that are ordered later: held until they open, or queued while no order can be sent.
 //!
-//! A listing is queued if only a short reason prevents its order: too many orders in flight, a ledger
-//! that waits for the disk, no order connection, or the check of the account at the start. It is
-//! tried again, with every check, when that reason has ended, and skipped with the reason after
-//! [`Engine::set_max_wait`]. [`WaitReason::may_pass`] decides which reasons are waited for.
+//! A listing is queued if only a short reason prevents its order: too many orders in flight, a
+//! ledger that waits for the disk, no order connection, or the check of the account at the start.
+//! It is tried again, with every check, when that reason has ended, and skipped with the reason
+//! after the time of [`Engine::set_max_wait`]. [`WaitReason::may_pass`] decides for which reasons a
+//! listing waits.
 
 use std::{
     fmt,
@@ -37,8 +38,8 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Returns the reason for which a listing must wait behind a queued one with the same or a
-    /// greater margin.
+    /// Returns the reason to wait if a queued listing with the same or a greater margin comes
+    /// before a new one.
     #[inline]
     pub(super) fn reason_to_queue(
         &self,
@@ -51,8 +52,8 @@ impl<B: OrderSender> Engine<B> {
         self.queue.first_before(self.margin(candidate, now)).map(|first| first.reason)
     }
 
-    /// Returns the amount by which the price is below the limit of the entry: `max_price`, or the share
-    /// of the reference if that is less.
+    /// Returns the amount by which the price is below the limit of the entry: `max_price`, or the
+    /// maximum share of the reference if that is less.
     fn margin(&self, candidate: Candidate<'_, '_>, now: Now) -> Amount {
         let Candidate { trade, entry, .. } = candidate;
         let limit = self.whitelist.entries().get(entry).map(|entry| {
@@ -67,7 +68,7 @@ impl<B: OrderSender> Engine<B> {
         limit.zip(price).map_or(Amount::ZERO, |(limit, price)| limit.saturating_sub(price))
     }
 
-    /// Returns the reason if the listing may wait for its end; otherwise skips the listing.
+    /// Returns the reason if the listing may wait until it ends; otherwise skips the listing.
     pub(super) fn wait_or_skip(
         &mut self,
         candidate: Candidate<'_, '_>,
@@ -124,7 +125,7 @@ impl<B: OrderSender> Engine<B> {
         for expired in self.queue.take_expired(now.instant, self.max_wait) {
             self.skip_queued(&expired, now);
         }
-        // Without a connection, an attempt would only write two records to the ledger.
+        // Without a connection, an attempt would fail and write two records to the ledger.
         while self.can_send()
             && let Some((rank, queued)) = self.queue.pop()
         {
@@ -135,7 +136,7 @@ impl<B: OrderSender> Engine<B> {
             }
             let candidate = Candidate { trade, entry, since, is_queued: true };
             if let Some(reason) = self.try_order(candidate, now) {
-                // Every other listing has the same reason to wait.
+                // The reason also prevents the order of every other listing.
                 self.queue.restore(rank, QueuedListing { reason, ..queued });
                 break;
             }
@@ -215,8 +216,8 @@ impl<B: OrderSender> Engine<B> {
         queued.chain(self.held.release(&trade.id)).collect()
     }
 
-    /// Handles an event that is not a listing. It is evidence for a read of the account at most; a
-    /// removed listing that was held or queued is dropped.
+    /// Handles an event that is not a listing. It can cause a read of the account and move an order
+    /// to delivered. A removed listing that was held or queued is dropped.
     pub fn on_notice(&mut self, notice: TradeNotice, now: Now) {
         match notice {
             TradeNotice::Removed { id } => {
@@ -236,8 +237,9 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Orders held listings that are certainly open, and queued ones whose reason to wait has ended.
-    /// Returns when to call it next; `None` if that is unknown.
+    /// Orders held listings that are certainly open, and queued ones whose reason to wait has
+    /// ended. Returns the time of the next call; `None` if no listing waits or the server's clock
+    /// is unknown.
     pub fn run_timers(&mut self, now: Now) -> Option<Instant> {
         self.has_earlier_deadline = false;
         while let Some(held) =
@@ -262,7 +264,8 @@ impl<B: OrderSender> Engine<B> {
         opening.into_iter().chain(self.queue.next_expiry(self.max_wait)).min()
     }
 
-    /// Returns `true` if listings are held or queued, so that [`run_timers`](Self::run_timers) must be called.
+    /// Returns `true` if listings are held or queued, so that [`run_timers`](Self::run_timers) must
+    /// be called.
     pub fn has_deferred(&self) -> bool {
         !self.held.is_empty() || !self.queue.is_empty()
     }
@@ -278,7 +281,7 @@ impl<B: OrderSender> Engine<B> {
     }
 }
 
-/// A reason, and how long it was waited for.
+/// A reason, and the time that the listing waited.
 struct ReasonWithWait {
     reason: WaitReason,
     waited: Duration,

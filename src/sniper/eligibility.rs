@@ -17,7 +17,7 @@ use crate::{
 pub struct ServerTime {
     /// Lower bound; `None` while the server's clock is unknown.
     pub earliest: Option<UnixMs>,
-    /// Upper bound. While the server's clock is unknown, the local time is used.
+    /// Upper bound; the local time while the server's clock has no upper bound.
     pub latest: UnixMs,
 }
 
@@ -48,8 +48,8 @@ pub enum SkipReason {
     Markup { claimed: Option<Percent>, total: Option<Amount>, base: Option<Amount> },
 }
 
-/// Decides about one listing. `is_flagged` is `true` if the market has flagged the account as a
-/// suspected trader, for which listings open later.
+/// Decides if and when a listing can be ordered. `is_flagged` is `true` if the market has flagged
+/// the account as a suspected trader, for which listings open later.
 #[inline]
 pub fn eligibility(trade: &Trade<'_>, time: ServerTime, is_flagged: bool) -> Eligibility {
     if let Some(skip_reason) = skip_reason(trade) {
@@ -86,7 +86,7 @@ fn skip_reason(trade: &Trade<'_>) -> Option<SkipReason> {
     let (claimed, total, base) = (trade.markup_percent, trade.total_value, trade.base_value);
     let agrees = match (claimed, total, base) {
         (Some(claimed), Some(total), Some(base)) => claimed.is_markup_of(total, base),
-        // The market states neither; a listing that lacks them elsewhere has a defect.
+        // The market states neither. On a market that states them, their absence is a defect.
         (None, _, None) => true,
         _ => false,
     };

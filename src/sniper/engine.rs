@@ -1,16 +1,17 @@
 //! The decision about each listing: whitelist, eligibility, limits, order.
 //!
 //! All of it is synchronous and takes the time as an argument. [`Engine::consider`] is the hot path
-//! from listing to order and runs on the caller's stack. It writes log lines only after the request.
+//! from listing to order and runs on the caller's stack. It writes log lines only after the
+//! request.
 //!
 //! # Invariants
 //!
 //! 1. A listing is ordered at most once, even if it arrives repeatedly or over several connections.
 //!    Its [key](KeyedBy) is the id, or the id and the price.
 //! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
-//! 3. A held or queued listing passes every check again when its time has come, because limits, halts
-//!    and its own expiry may have changed.
-//! 4. A listing is skipped only for a reason that is final: any other is waited for (`deferred`).
+//! 3. A held or queued listing passes every check again when its time has come, because limits,
+//!    halts and its own expiry may have changed.
+//! 4. A listing is skipped only for a reason that is final. For any other it waits (`deferred`).
 //!
 //! # Cache warming
 //!
@@ -76,14 +77,15 @@ pub const QUEUED_MAX: usize = 256;
 const RESPONSE_BYTES_MAX: usize = 512;
 /// Minimum interval of cache warming after listings, which may arrive in bursts.
 pub(super) const AFTER_LISTINGS_INTERVAL: Duration = Duration::from_millis(1);
-/// Interval of cache warming where a CPU core is reserved for the feed. The first write to a file in each tick of the
-/// system clock (1 to 10 ms) takes three times as long as later ones. The interval is shorter than a
-/// tick, so that the write of an order is not the first one.
+/// Interval of cache warming if a CPU core is reserved for the feed. The first write to a file in
+/// each tick of the system clock (1 to 10 ms) takes three times as long as later ones. The interval
+/// is shorter than a tick, so that the write of an order is not the first one.
 pub(super) const SPINNING_INTERVAL: Duration = Duration::from_micros(100);
 /// Duration of cache warming above which it indicates a busy disk.
 const SLOW_RUN: Duration = Duration::from_micros(500);
 /// Pause after a slow run.
 const SLOW_DISK_PAUSE: Duration = Duration::from_secs(5);
+
 /// The local time on the monotonic and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -142,11 +144,11 @@ pub struct Engine<B> {
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
-    /// Keeps what is paused for the next run.
+    /// Stores the paused entries and groups for the next run.
     pub(super) pauses: PauseRecorder,
-    /// Paused names that the whitelist does not have.
+    /// Names of paused entries and groups that the whitelist does not have.
     pub(super) absent_pauses: PausedNames,
-    /// Number of changes of what is paused.
+    /// Number of changes of the paused entries and groups.
     pub(super) pause_version: u64,
     /// `None` unless the budget is shared.
     pub(super) sharing: Option<Box<EngineSharing>>,
@@ -158,11 +160,11 @@ pub struct Engine<B> {
     /// Item names of this session's orders and of recent ones before it, for look-ups and later log
     /// lines.
     pub(super) names: HashMap<TradeId, String>,
-    /// Items of this session's orders that had a response but are of unknown outcome, for the summary
-    /// once they turn out to be bought.
+    /// Items of this session's orders that had a response but are of unknown outcome, for the
+    /// summary once they turn out to be bought.
     pub(super) unresolved: HashMap<TradeId, BoughtItem>,
     pub(super) seen: SetAssocCache<()>,
-    /// Earliest time of the next cache warming; `None` for at once.
+    /// Earliest time of the next cache warming; `None` means at once.
     pub(super) next_cache_warming: Option<Instant>,
     /// Set after a listing that did not match, when the thread may have time to warm caches.
     pub(super) needs_cache_warming: bool,
@@ -180,7 +182,7 @@ pub struct Engine<B> {
     pub(super) has_purchases: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
-    /// `true` if the last account read is not the ledger's.
+    /// `true` if the account of the last reading is not the ledger's.
     pub(super) is_other_account: bool,
     /// Set if the ledger cannot be used for the account, which ends the session.
     pub(super) ledger_error: Option<LedgerError>,
@@ -246,12 +248,12 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Sets the maximum time that a listing waits while it cannot be ordered for a moment.
+    /// Sets the maximum time that a listing stays in the queue.
     pub const fn set_max_wait(&mut self, max_wait: Duration) {
         self.max_wait = max_wait;
     }
 
-    /// Number of whitelist entries.
+    /// Returns the number of whitelist entries.
     pub fn entries_count(&self) -> usize {
         self.whitelist.entries().len()
     }
@@ -276,8 +278,8 @@ impl<B: OrderSender> Engine<B> {
         entries.filter(|(_entry, matched)| **matched == 0).map(|(entry, _matched)| entry)
     }
 
-    /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are not
-    /// freed on this thread.
+    /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are
+    /// not freed on this thread.
     pub fn set_prices(&mut self, prices: Arc<PriceBook>) {
         if let Some(recorder) = &self.price_recorder {
             recorder.record(&prices);
@@ -308,9 +310,9 @@ impl<B: OrderSender> Engine<B> {
     /// Decides about one listing and orders it if it matches and the limits allow it.
     #[inline]
     pub fn consider(&mut self, trade: Trade<'_>, now: Now) {
-        // A listing of an item that no entry names may be read later than it arrived, so it changes
-        // nothing here. One above its ceiling may be, too: a held copy that is newer is then dropped,
-        // which never leads to an order.
+        // A listing of an item that no entry names may be read later than it arrived, so it does
+        // not affect a held copy. The same may happen to one above its ceiling; a held copy that is
+        // newer is then dropped, which never leads to an order.
         let is_relevant = trade.event == TradeEvent::Updated || self.whitelist.names(&trade.item);
         let is_renewed = is_relevant && self.has_deferred() && self.is_outdated_by(&trade);
         if is_renewed {
@@ -356,7 +358,7 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Counts listings that no entry names, which the feed has not read.
+    /// Counts listings that no entry names, which the feed has not parsed.
     pub fn count_unnamed(&mut self, count: u64, now: Now) {
         if count != 0 {
             self.stats.listings = self.stats.listings.saturating_add(count);
@@ -379,7 +381,7 @@ impl<B: OrderSender> Engine<B> {
         self.remember_match(trade, entry, now);
     }
 
-    /// Keeps a match for the dashboard, after its order.
+    /// Records a match for the dashboard, after its order.
     fn remember_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
         if !self.activity.is_observed() {
             return;
@@ -405,7 +407,7 @@ impl<B: OrderSender> Engine<B> {
         self.activity.add_match(found);
     }
 
-    /// Keeps an order for the dashboard, after it was sent.
+    /// Records an order for the dashboard, after it was sent.
     fn remember_order(
         &mut self,
         (trade, entry): (&Trade<'_>, usize),
@@ -431,8 +433,8 @@ impl<B: OrderSender> Engine<B> {
         });
     }
 
-    /// Orders a matched listing, holds it, or skips it with a reason. Returns the reason if it may be
-    /// ordered later.
+    /// Orders a matched listing, holds it, or skips it. Returns the reason if it is none of these
+    /// and may be ordered later.
     pub(super) fn try_order(
         &mut self,
         candidate: Candidate<'_, '_>,
@@ -520,7 +522,7 @@ impl<B: OrderSender> Engine<B> {
     fn record_dry_run(&mut self, candidate: Candidate<'_, '_>, price: Amount, now: Now) {
         let Candidate { trade, entry, .. } = candidate;
         let key = self.keyed_by.key(trade.id, Some(price));
-        // Counts as bought, so that a dry run reaches its limits where a live run would.
+        // The order counts as bought, so that a dry run reaches its limits when a live run would.
         let bought = Outcome::Bought { price: None, server_time: None };
         self.update_ledger(|ledger| {
             ledger.sent(&key, now.wall)?;
@@ -539,13 +541,13 @@ impl<B: OrderSender> Engine<B> {
         if trade.status != TradeStatus::Listed && trade.status != TradeStatus::Other {
             self.drop_unavailable(trade);
         }
-        // The event does not contain the buyer. For an order that is ours already it can only be us;
-        // for any other it may be another buyer, so only the list of own trades is evidence.
+        // The event does not name the buyer. After a confirmed purchase only this account can be
+        // the buyer. For any other order, only the account's own list is evidence.
         self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
     }
 
-    /// Checks again what may have changed for a listing that had to wait: the entry may be paused, and
-    /// the reference of its percent rule another one. Skips the listing if it is not wanted any more.
+    /// Checks the conditions that may have changed while a listing waited: the entry may be paused,
+    /// and its reference price may differ. Skips the listing if it is not wanted any more.
     pub(super) fn is_unwanted_now(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
         if self.whitelist.is_paused(entry) {
             self.stats.skip("entry paused");
@@ -586,7 +588,7 @@ impl<B: OrderSender> Engine<B> {
         ServerTime { earliest, latest }
     }
 
-    /// Locks the server clock. Every holder releases the lock after a few operations.
+    /// Locks the server clock. Each user holds the lock for only a few operations.
     pub(super) fn clock(&self) -> MutexGuard<'_, ServerClock> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -620,8 +622,8 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Handles the report about one order. If an order has two reports, the first updates only the
-    /// ledger; the last one is also counted and logged.
+    /// Handles the report about one order. If an order has two reports, the first one only updates
+    /// the ledger; the last one is also counted and logged.
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
         self.observe_clock(report);
         self.record_items();
@@ -630,7 +632,8 @@ impl<B: OrderSender> Engine<B> {
         if let ExchangeResult::Complete(response) = &report.response
             && matches!(report.outcome, Outcome::Unknown(_))
         {
-            // Masked before it is cut, because a cut credential might not be found.
+            // The body is masked before it is cut, because the mask might not find a cut
+            // credential.
             let body = String::from_utf8_lossy(&response.body);
             let body = secret::mask(&body);
             self.ledger.record_response(&report.key, truncated(&body, RESPONSE_BYTES_MAX));
@@ -642,8 +645,8 @@ impl<B: OrderSender> Engine<B> {
         self.has_unknown_changed |=
             matches!(report.outcome, Outcome::Unknown(_) | Outcome::Bought { .. });
         self.stats.record_outcome(&report.outcome);
-        // The account should soon show what was or may have been spent. After a rejection it is read
-        // at the usual interval.
+        // If coins were or may have been spent, the account is read soon; otherwise at the usual
+        // interval.
         self.needs_refresh |= match report.outcome {
             Outcome::Unknown(Unknown::Unconfirmed(_))
             | Outcome::Rejected(_)
@@ -704,9 +707,9 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Passes a report to the ledger. Between the two reports of an order, the account's own list or
-    /// an operator may have settled it. The last report then changes nothing unless it contradicts
-    /// that: a purchase counts again, and a rejection of a bought order halts ordering.
+    /// Passes a report to the ledger. Between the two reports of an order, the account's own list
+    /// or an operator may have settled it. The last report then changes nothing unless it
+    /// contradicts that: a purchase counts again, and a rejection of a bought order halts ordering.
     fn apply_outcome(&mut self, report: &OrderReport, now: Now) {
         let state = self.ledger.state().order(&report.key).map(|intent| intent.state);
         let is_settled =
@@ -726,8 +729,8 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Observes the server's time in a response: to the second in its `Date` header, to the
-    /// millisecond in the stamp of a purchase. Unknown outcomes are ignored, because their response may
-    /// belong to an earlier request.
+    /// millisecond in the stamp of a purchase. Unknown outcomes are ignored, because their response
+    /// may belong to an earlier request.
     fn observe_clock(&self, report: &OrderReport) {
         if !matches!(report.outcome, Outcome::Bought { .. } | Outcome::Rejected(_)) {
             return;
@@ -758,8 +761,8 @@ impl<B: OrderSender> Engine<B> {
         self.needs_cache_warming |= self.is_cache_warming_due(now);
     }
 
-    /// Runs the approval path without side effects, to keep it in the CPU cache, if the last run was
-    /// long enough ago.
+    /// Runs the approval path without side effects, to keep it in the CPU cache, if the last run
+    /// was long enough ago.
     #[inline]
     pub(super) fn warm_caches(&mut self, every: Duration, now: Now) {
         self.needs_cache_warming = false;

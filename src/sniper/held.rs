@@ -1,4 +1,4 @@
-//! Listings that open later, held until then. Pure.
+//! Listings that are held until they open. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +16,7 @@ pub struct HeldListing {
 }
 
 impl HeldListing {
-    /// Assigns the listing to the entry that `entry_of` returns. Returns `false` without one.
+    /// Assigns the listing to the entry that `entry_of` returns. Returns `false` if there is none.
     pub(super) fn reassign(&mut self, entry_of: &impl Fn(&Trade<'_>) -> Option<usize>) -> bool {
         let entry = entry_of(&self.trade);
         self.entry = entry.unwrap_or(self.entry);

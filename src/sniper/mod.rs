@@ -2,11 +2,15 @@
 //!
 //! - [`engine`]: the synchronous decision, which takes the time as an argument.
 //! - [`eligibility`], [`held`], [`queue`], [`stats`]: its pure parts.
-//! - [`rules`]: replaces whitelist, limits and prices while it runs.
-//! - [`sharing`]: what it may order of a budget that several bots share.
-//! - `deferred`: the listings that are ordered later. `ordered_item`: their items in the ledger.
+//! - [`rules`]: replaces whitelist, limits and prices while the bot runs.
+//! - [`sharing`]: obeys the permissions of a budget that several bots share.
+//! - `deferred`: the listings that are ordered later. `ordered_item`: the items of orders in the
+//!   ledger.
 //! - [`activity`], [`view`]: recent events and snapshots for other threads.
-//! - [`near_misses`]: which listings without a match have a log line.
+//! - [`near_misses`]: chooses which listings without a match have a log line.
+//! - `account_updates`: applies readings of the account. `alerting`: emits alerts. [`pauses`]:
+//!   paused entries. `notified`: logs repeated events once. [`unknown_orders`]: the message at an
+//!   early exit.
 //! - `trade_log`: the log lines about listings, orders and halts.
 //!
 //! [`Sniper`] is the handle. The feed calls [`Sniper::consider`] for each listing. [`Sniper::run`]
@@ -77,7 +81,7 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Sends approved orders without waiting or blocking.
 pub trait OrderSender {
-    /// Writes the request of an approved order. Returns when it was written.
+    /// Writes the request of an approved order. Returns the times of the write.
     ///
     /// # Errors
     ///
@@ -94,7 +98,7 @@ pub trait OrderSender {
         Box::pin(std::future::ready(()))
     }
 
-    /// Returns the newest `Date` header of a response that was not an order's, once.
+    /// Takes the newest `Date` header of a response to another request than an order.
     fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         None
     }
@@ -104,10 +108,10 @@ pub trait OrderSender {
 #[derive(Debug)]
 pub struct Sniper<B = Arc<OrderClient>> {
     engine: Arc<Mutex<Engine<B>>>,
-    /// Wakes [`run`](Self::run) after a listing was held or queued, caches should be warmed, or the
-    /// ledger has made progress for which a queued listing waits.
+    /// Wakes [`run`](Self::run) if a listing was held or queued, caches should be warmed, a
+    /// snapshot is requested, or the ledger has made progress for which a queued listing waits.
     changed: Arc<Notify>,
-    /// The account was read and its balance is below `min_balance`.
+    /// Notified when the account was read and its balance is below `min_balance`.
     below_min_balance: Arc<Notify>,
     view: Arc<ViewCell>,
 }
@@ -141,14 +145,15 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Returns a handle that requests snapshots of this session, and begins to record the recent events.
+    /// Returns a handle that requests snapshots of this session, and starts to record recent
+    /// events.
     pub fn watch(&self) -> SessionWatch {
         self.engine().observe();
         SessionWatch { cell: Arc::clone(&self.view), changed: Arc::clone(&self.changed) }
     }
 
-    /// Returns a weak handle, which does not keep the session and its ledger open. It returns `None`
-    /// once they are closed.
+    /// Returns a weak handle, which does not keep the session and its ledger open. It returns
+    /// `None` once they are closed.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<B> {
         let engine = Arc::downgrade(&self.engine);
         let (changed, below_min_balance) =
@@ -178,8 +183,8 @@ impl<B: OrderSender> Sniper<B> {
         self.engine().on_notice(notice, Now::read());
     }
 
-    /// Does the work between listings for as long as it is polled. Returns only if the ledger belongs
-    /// to another account.
+    /// Does the work between listings for as long as it is polled. Returns only if the ledger
+    /// cannot be used for the account.
     ///
     /// # Cancel safety
     ///
@@ -227,7 +232,7 @@ impl<B: OrderSender> Sniper<B> {
                     Some(RulesChange { rules, later, replaced }) => {
                         let old = self.engine().replace_rules(rules, Now::read(), inputs.wanted.as_ref());
                         inputs.prices = later;
-                        // The reload waits for it.
+                        // The thread of the reload waits for the old rules.
                         let _sent = replaced.try_send(old).is_ok();
                     }
                     None => inputs.rules = None,
@@ -251,8 +256,8 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Replaces the reference prices and the ceilings that follow from them. Without a wait between
-    /// the two, no listing is handled with one of them only.
+    /// Replaces the reference prices and the ceilings that follow from them. There is no wait
+    /// between the two, so that no listing is handled with only one of them.
     fn set_prices(&self, prices: PriceSnapshot, wanted: Option<&WantedSender>) {
         self.engine().set_prices(prices.book);
         if let Some(sender) = wanted {
@@ -273,8 +278,8 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Orders listings that can be ordered now, and requests an account refresh where one is needed.
-    /// Returns when to call it next, and the connection that a listing waits for.
+    /// Orders listings that can be ordered now, and requests a read of the account if one is
+    /// needed. Returns the time of the next call, and the connection that a listing waits for.
     fn tick(
         &self,
         requests: &RefreshRequests,
@@ -309,7 +314,7 @@ impl<B: OrderSender> Sniper<B> {
     ///
     /// # Cancel safety
     ///
-    /// Safe: a notification that arrived before is kept.
+    /// Safe: a notification from before the call is kept.
     pub async fn below_min_balance(&self) {
         self.below_min_balance.notified().await;
     }
@@ -324,8 +329,8 @@ impl<B: OrderSender> Sniper<B> {
         f(&mut self.engine())
     }
 
-    /// Like [`with_engine`](Self::with_engine), but returns `None` if the lock is not free within
-    /// `timeout`, as when another thread is stuck.
+    /// Calls `f` like [`with_engine`](Self::with_engine), but returns `None` if the lock is not
+    /// free within `timeout`, as when another thread hangs.
     pub fn with_engine_timeout<T>(
         &self,
         timeout: Duration,
@@ -356,8 +361,8 @@ pub struct EngineInputs {
     pub account_updates: Option<mpsc::Receiver<AccountUpdate>>,
     /// Requests over the control channel; `None` without one.
     pub control_requests: Option<mpsc::Receiver<PendingRequest>>,
-    /// New snapshots of the reference prices; `None` without price sources. The sender keeps a handle
-    /// of those before, so that they are not freed on this thread.
+    /// New snapshots of the reference prices; `None` without price sources. The sender keeps a
+    /// handle of earlier ones, so that they are not freed on this thread.
     pub prices: Option<mpsc::Receiver<PriceSnapshot>>,
     /// Receives the ceilings of each snapshot, and the items of a new whitelist.
     pub wanted: Option<WantedSender>,

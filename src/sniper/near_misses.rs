@@ -1,4 +1,4 @@
-//! Which listings that an entry is about, but does not match, have a log line at info.
+//! Chooses which listings have a log line at info that an entry is about but does not match.
 //!
 //! An entry with a percent rule may be about thousands of listings per hour, so by default each
 //! reason has one line per minute. All of them are logged at debug.
@@ -16,10 +16,10 @@ const REASONS: usize = 9;
 /// Listings that are logged at info although no entry matches them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NearMisses {
-    /// One per minute for each reason of a percent rule.
+    /// Logs one per minute for each reason of a percent rule.
     #[default]
     Sampled,
-    /// All but those of other categories and variants.
+    /// Logs all except those of other categories and variants.
     All,
 }
 

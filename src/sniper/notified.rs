@@ -28,7 +28,7 @@ use crate::{
 /// Maximum number of purchases whose unknown status is remembered, so that it is logged once.
 const NAMED_MAX: usize = 1_024;
 
-/// Maximum number of unknown statuses that are logged of purchases outside the ledger.
+/// Maximum number of unknown statuses of purchases outside the ledger that are logged.
 const FOREIGN_STATUSES_MAX: usize = 16;
 
 /// Minimum interval of log lines for the same repeated event.
@@ -47,9 +47,10 @@ pub(super) struct Notified {
     pub(super) health: ReadHealth,
     statuses: HashMap<TradeId, Box<str>>,
     foreign_statuses: HashSet<Box<str>>,
-    /// Cancelled orders whose coins are overdue.
+    /// Cancelled orders whose refund is overdue and was logged.
     pub(super) overdue: HashSet<TradeId>,
-    /// Orders whose look-up has halted ordering. Further look-ups show the same after a resume.
+    /// Orders whose look-up has halted ordering. Further look-ups show the same and must not halt
+    /// again after a resume.
     pub(super) mismatched: HashSet<TradeKey>,
     /// Per event, and per whitelist entry if it concerns one, the time of its last line and the number
     /// of events since.
@@ -109,8 +110,9 @@ impl Notified {
         }
     }
 
-    /// Returns `true` if this status of this purchase was not logged before. Of purchases outside the
-    /// ledger each status is logged once: the account may list thousands of manual purchases.
+    /// Returns `true` if this status of this purchase was not logged before. A status of purchases
+    /// outside the ledger is logged once, because the account may list thousands of manual
+    /// purchases.
     fn is_new_status(&mut self, unknown: &UnknownStatus, is_ours: bool) -> bool {
         let UnknownStatus { id, word } = unknown;
         if !is_ours {
@@ -531,7 +533,7 @@ mod tests {
         assert!(session.failing().is_empty());
     }
 
-    /// A session with one order of unknown outcome.
+    /// Returns a session with one order of unknown outcome.
     fn with_unknown_order() -> (Session, TradeKey) {
         let mut session = Session::live();
         session.on_user(HUNDRED);

@@ -1,7 +1,8 @@
 //! Stores the item and the reference price of each order in the ledger, after the order.
 //!
-//! An order leaves its plain values here, without an allocation. They become text at the next report
-//! about an order or the next tick, so that nothing of it delays the orders that follow.
+//! The order path stores plain values without an allocation. They become text at the next report
+//! about an order or at the next tick, so that the conversion does not delay the orders that
+//! follow.
 
 use super::{OrderSender, engine::Engine, trade_log::MatchedEntry};
 use crate::{
@@ -40,7 +41,8 @@ impl ItemValues {
 }
 
 impl ItemValues {
-    /// Follows the entry into another whitelist. `previous`: for each entry there, its position before.
+    /// Updates the index for another whitelist. `previous` has the position of each of its entries
+    /// in the whitelist before.
     pub(super) fn move_entry(&mut self, previous: &[Option<usize>]) {
         let moved = previous.iter().position(|before| *before == Some(self.entry));
         // An entry that was removed has no label.
@@ -54,7 +56,7 @@ impl<B: OrderSender> Engine<B> {
         while let Some(key) = self.unrecorded.pop() {
             let Some(order) = self.pending.get(&key) else { continue };
             let item = self.ordered_item(&order.market_name, &order.item);
-            // Without room in the queue, the order has no item.
+            // If the queue is full, the order has no item.
             let _is_queued = self.ledger.record_item(&key, item);
         }
     }

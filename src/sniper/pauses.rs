@@ -1,4 +1,4 @@
-//! Entries and groups that the user has paused: changes, reloads, and the next run.
+//! Pauses entries and groups, and keeps them paused over a reload and for the next run.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     whitelist::{Whitelist, WhitelistEntry},
 };
 
-/// What is paused at one moment.
+/// Paused entries and groups at one moment.
 #[derive(Debug)]
 pub struct Pauses {
     whitelist: Arc<Whitelist>,
@@ -20,13 +20,13 @@ pub struct Pauses {
     version: u64,
 }
 
-/// Pauses that a new whitelist has taken over.
+/// Pauses that were applied to a new whitelist.
 #[derive(Debug, Default)]
 pub struct PreparedPauses {
     pub(super) absent: PausedNames,
     /// Names for the next run.
     pub(super) names: PausedNames,
-    /// Version of the pauses that were taken over.
+    /// Version of the pauses that were applied.
     pub(super) version: u64,
 }
 
@@ -54,8 +54,8 @@ impl<B> Engine<B> {
         Some(done)
     }
 
-    /// Pauses what was paused in an earlier run, and keeps later changes. Returns the names that the
-    /// whitelist does not have.
+    /// Pauses the entries and groups that were paused in an earlier run, and passes later changes
+    /// to `recorder`. Returns the names that the whitelist does not have.
     pub fn restore_pauses(&mut self, names: &PausedNames, recorder: PauseRecorder) -> Vec<String> {
         self.pauses = recorder;
         self.absent_pauses = pause_all(&self.whitelist, names.clone());
@@ -63,7 +63,7 @@ impl<B> Engine<B> {
         entries.iter().chain(groups).cloned().collect()
     }
 
-    /// Returns what is paused now, for [`Pauses::prepare`].
+    /// Returns the current pauses, for [`Pauses::prepare`].
     pub fn current_pauses(&self) -> Pauses {
         let (whitelist, absent) = (Arc::clone(&self.whitelist), self.absent_pauses.clone());
         Pauses { whitelist, absent, version: self.pause_version }

@@ -1,4 +1,4 @@
-//! Listings that cannot be ordered for a moment, greatest margin first. Pure.
+//! Listings that cannot be ordered at the moment, greatest margin first. Pure.
 //!
 //! # Invariants
 //!
@@ -23,12 +23,12 @@ use crate::{
     ledger::RiskRejection,
 };
 
-/// Reason for which a listing was not ordered.
+/// Reason for which a listing was not ordered, and may have to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitReason {
     /// The ledger rejected it.
     Rejected(RiskRejection),
-    /// The ledger approved it, but not one byte of its request was sent.
+    /// The ledger approved it, but no byte of its request was sent.
     NotSent(NotSent),
 }
 
@@ -58,7 +58,7 @@ pub struct QueuedListing {
     pub held: HeldListing,
     /// Time of the first match.
     pub since: Instant,
-    /// Reason of the last attempt.
+    /// Reason why the last attempt failed.
     pub reason: WaitReason,
 }
 
@@ -236,7 +236,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a sort of all listings.
+        /// Compares with a sort of all listings.
         #[test]
         fn the_listings_with_the_greatest_margins_come_first(
             margins in prop::collection::vec(0_i64..20, 0..60),

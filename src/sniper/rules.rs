@@ -1,6 +1,6 @@
-//! Whitelist, limits and prices that replace others while the bot runs.
+//! Replaces whitelist, limits and prices while the bot runs.
 //!
-//! They are prepared by another thread. The engine takes them over between two listings, and returns
+//! Another thread prepares them. The engine replaces its own ones between two listings, and returns
 //! the old ones to that thread, which frees them.
 
 use std::{
@@ -30,7 +30,7 @@ pub struct Rules {
     pub ledger: LedgerRules,
     /// Reference prices, and the wanted items of the whitelist.
     pub prices: PriceSnapshot,
-    /// Names of the price sources, if they are others than before.
+    /// Names of the price sources, if they have changed.
     pub other_sources: Option<Vec<String>>,
     pub max_wait: Duration,
 }
@@ -39,8 +39,8 @@ pub struct Rules {
 #[derive(Debug)]
 pub struct RulesChange {
     pub rules: Rules,
-    /// Later snapshots of the prices; `None` without price sources. They contain the wanted items of
-    /// the new whitelist, so those of the sender before must not be used any more.
+    /// Receives later snapshots of the prices; `None` without price sources. They contain the
+    /// wanted items of the new whitelist, so it replaces the receiver before.
     pub later: Option<mpsc::Receiver<PriceSnapshot>>,
     pub replaced: SyncSender<ReplacedRules>,
 }
@@ -60,8 +60,8 @@ pub struct ReplacedRules {
 }
 
 impl<B: OrderSender> Engine<B> {
-    /// Uses other rules from now on, and passes the wanted items to the feed. Held and queued listings
-    /// are decided again. Returns the old rules.
+    /// Uses other rules from now on, and passes the wanted items to the feed. Held and queued
+    /// listings are decided again. Returns the old rules.
     pub fn replace_rules(
         &mut self,
         rules: Rules,
@@ -73,7 +73,7 @@ impl<B: OrderSender> Engine<B> {
         if pauses.version != self.pause_version {
             pauses = self.current_pauses().prepare(&whitelist);
         }
-        // They name entries by position.
+        // Items of orders contain positions of entries, which change.
         self.record_items();
         for order in self.pending.values_mut() {
             order.item.move_entry(&previous);

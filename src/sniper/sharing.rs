@@ -1,16 +1,17 @@
-//! Sharing of the budget with other bots: what the engine may order at the moment, and what it tells
-//! the thread that talks to the database.
+//! Shares the budget with other bots: obeys the permissions from the thread that exchanges messages
+//! with the database, and reports the usage to it.
 //!
-//! The thread sends a [`SharedUpdate`]; the engine obeys it from then on and replies with a
-//! [`SharedReport`], which was read after that. The engine never waits for the thread.
+//! The thread sends a [`SharedUpdate`]. The engine obeys it from then on, and replies with the
+//! usage at that time, a [`SharedReport`]. The engine never waits for the thread.
 //!
 //! # After a takeover
 //!
 //! The active bot before this one may have ordered any listing that was created before its role
 //! ended. So no listing is ordered that was created before the takeover or, without a time of
 //! creation, that arrived before it at any price, nor one whose order the other bot has reported.
-//! Nothing is ordered until the account was read again; until it was read [`SPENDING_SETTLES`] after
-//! the takeover, the account's purchases and its balance may still change by orders of the other bot.
+//! Nothing is ordered until the account was read again; until it was read [`SPENDING_SETTLES`]
+//! after the takeover, the account's purchases and its balance may still change by orders of the
+//! other bot.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -32,12 +33,13 @@ use crate::{
     ledger::{Allowance, SharedUsage, allowance::OrderPermit, status::SharedStatus},
 };
 
-/// Time after a takeover within which orders of the bot that was active before may be charged.
+/// Time after a takeover within which the account may still show new charges of the bot that was
+/// active before.
 pub const SPENDING_SETTLES: Duration = Duration::from_secs(60);
 /// Assumed maximum lead of the market's clock, if it is not known.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 
-/// Decides which of several bots orders a listing: `true` if this one does.
+/// Function that returns `true` if this bot, and not another one of the group, orders a listing.
 pub type OwnsListing = Box<dyn Fn(&TradeId) -> bool + Send>;
 
 /// Role that this bot has taken over.
@@ -49,7 +51,7 @@ pub struct Takeover {
     pub ordered: Vec<TradeId>,
 }
 
-/// Permission of the engine from now on.
+/// Permission of the engine until the next update.
 pub struct SharedUpdate {
     pub allowance: Box<Allowance>,
     /// `None` if this bot orders every listing.
@@ -155,8 +157,8 @@ impl<B: OrderSender> Engine<B> {
         self.sharing = Some(Box::new(sharing));
     }
 
-    /// Remembers a listing without a time of creation that arrived while another bot was active. That
-    /// one may have ordered it at another price, too.
+    /// Remembers a listing without a time of creation that arrived while another bot was active,
+    /// which may have ordered it, also at another price.
     #[inline]
     pub(super) fn remember_on_standby(&mut self, trade: &Trade<'_>) {
         if let Some(sharing) = &mut self.sharing
@@ -179,7 +181,7 @@ impl<B: OrderSender> Engine<B> {
         skip.is_some()
     }
 
-    /// Obeys an update, and reports what counts from then on.
+    /// Obeys an update from now on, and replies with the usage.
     pub fn on_shared_update(&mut self, update: SharedUpdate, now: Now) {
         let SharedUpdate { allowance, owns, takeover, status, reply } = update;
         if self.sharing.is_none() {
@@ -222,7 +224,8 @@ impl<B: OrderSender> Engine<B> {
             if self.ledger.state().intent(&id).is_none() {
                 self.ledger.accept(id, now.wall);
             }
-            // Also with an own order that was rejected: it may have been at another price.
+            // An own order that was rejected is no exception, because it may have been at another
+            // price.
             sharing.ordered.insert(id);
         }
         self.ledger.require_reading(now.wall);
@@ -237,8 +240,8 @@ impl<B: OrderSender> Engine<B> {
         );
     }
 
-    /// Notes a complete read of the account that began at `started`. Long enough after a takeover, only
-    /// this bot spends from the account.
+    /// Handles a complete read of the account that began at `started`. If that was long enough
+    /// after a takeover, only this bot spends from the account.
     pub(super) fn on_account_settled(&mut self, started: UnixMs, now: Now) {
         let Some(sharing) = &self.sharing else { return };
         let is_settled =
@@ -253,7 +256,7 @@ impl<B: OrderSender> Engine<B> {
         self.sharing.as_ref().map(|sharing| sharing.status.clone())
     }
 
-    /// Returns what the last update permits; `None` without sharing.
+    /// Returns the permission of the last update; `None` without sharing.
     pub fn permit(&self) -> Option<OrderPermit> {
         self.ledger.permit()
     }

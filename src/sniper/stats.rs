@@ -83,7 +83,7 @@ pub struct BoughtItem {
     /// Untrusted text of the market.
     pub market_name: String,
     pub price: Amount,
-    /// The reference that decided, at the time of the order.
+    /// The reference that the percent rule compared, at the time of the order.
     pub reference: Option<OrderedReference>,
     /// Margin expected at the time of the order.
     pub margin: Option<Percent>,
@@ -91,7 +91,7 @@ pub struct BoughtItem {
     pub steps: LatencyBreakdown,
     /// Time from the written request to its response.
     pub response_time: Duration,
-    /// The purchase was cancelled after it was bought.
+    /// `true` if the purchase was cancelled.
     pub is_cancelled: bool,
 }
 
@@ -111,14 +111,14 @@ pub struct SessionStats {
     pub rejected: u64,
     /// Orders whose final response left the outcome unknown.
     pub unknown: u64,
-    /// Those of them with a message that this version does not know.
+    /// Unknown orders with an error message that this version does not know.
     pub unknown_messages: u64,
     pub not_sent: u64,
-    /// Dry run: orders that would have been sent.
+    /// Orders that a dry run would have sent.
     pub would_buy: u64,
     /// Matched listings that were not ordered, by reason.
     pub skipped: BTreeMap<CountedReason, u64>,
-    /// Reason of the last one.
+    /// Reason of the last skipped listing. Reset before each match.
     pub last_skip: Option<CountedReason>,
     /// Rejected orders by reason.
     pub rejections: BTreeMap<&'static str, u64>,
@@ -128,7 +128,7 @@ pub struct SessionStats {
     pub resolved_not_bought: u64,
     /// Purchases of any session whose coins are back.
     pub returned: u64,
-    /// Dry run: coins that would have been spent.
+    /// Coins that a dry run would have spent.
     pub would_spend: Amount,
     /// Receive-to-order latency.
     pub latency: LatencyHistogram,
@@ -149,7 +149,7 @@ impl SessionStats {
         *count = count.saturating_add(1);
     }
 
-    /// Orders that were bought, as far as it is known by now.
+    /// Returns the number of orders that are known to be bought.
     pub const fn bought_in_all(&self) -> u64 {
         self.bought.saturating_add(self.resolved_bought)
     }

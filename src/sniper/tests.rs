@@ -39,12 +39,12 @@ use crate::{
     },
 };
 
-/// Records the orders; fails while it is down.
+/// Order sender that records its orders, and fails while it is down.
 #[derive(Debug, Default)]
 struct FakeOrderSender {
     sent: RefCell<Vec<String>>,
     is_down: Cell<bool>,
-    /// Number of connections that look ready and are found closed by the next orders.
+    /// Number of connections that seem ready but are closed when the next orders use them.
     closed: Cell<u32>,
 }
 
@@ -213,7 +213,7 @@ fn new_rules_decide_held_and_later_listings_again() {
     let cheaper = WhitelistEntry { max_price: Amount::from_cents(950), ..old[0].clone() };
     let new = vec![other, cheaper];
     let mut plan = session.engine.ledger().entry_plan();
-    // The entry has no name and an order, as after `--new-entries`.
+    // The entry has no name and has an order, as after `--new-entries`.
     assert_eq!(plan.set(&old, &new).len(), 1);
     let recorder = session.engine.ledger().rules_recorder();
     let rules = Rules {
@@ -540,7 +540,7 @@ fn an_order_with_two_reports_is_counted_once_by_its_last() {
         session.settle(unconfirmed(RejectReason::Taken), false);
         assert_eq!((session.state(), session.counts()), (Some(OrderState::Unknown), (0, 0, 0)));
         assert!(!session.engine.take_refresh_request(), "a rejection requests no refresh");
-        // It delays no other order.
+        // The order does not delay others.
         session.consider(trade("b", REDLINE));
         assert_eq!(session.sent(), ["a", "b"]);
         session.settle(last, true);
@@ -694,8 +694,8 @@ fn an_unreadable_listing_is_counted_and_never_ordered() {
 }
 
 proptest! {
-    /// For any sequence of listings, no listing is ordered twice, no order exceeds the budget, and every
-    /// match has exactly one outcome.
+    /// For any sequence of listings, no listing is ordered twice, no order exceeds the budget, and
+    /// every match has exactly one outcome.
     #[test]
     fn every_match_has_exactly_one_outcome(
         listings in prop::collection::vec((0_u8..20, 1_i64..3_000, any::<bool>(), 0_u64..10_000), 0..60),
@@ -803,7 +803,7 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
     assert_eq!(order.state, OrderState::Sent);
     session.consider(trade("two", REDLINE));
     assert_eq!(session.sent(), ["one"]);
-    // A second read of it is the same halt.
+    // A second read of the other account extends the same halt.
     read(&mut session, "account-2", 700);
     assert_eq!(halts(&mut session), [HaltReason::OtherAccount]);
 }

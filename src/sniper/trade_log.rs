@@ -100,8 +100,8 @@ pub(super) struct MatchedEntry<'a> {
 }
 
 impl MatchedEntry<'_> {
-    /// The most that the entry pays for the listing: the lower one of its greatest price and of its
-    /// percent rule.
+    /// Returns the highest price that the entry pays for the listing: `max_price`, or the ceiling
+    /// of its percent rule if that is lower.
     fn limit(&self, entry: &WhitelistEntry) -> Amount {
         let rule = self.reference.zip(entry.percent.as_ref());
         let ceiling = rule.map(|(decided, rule)| decided.share.reference.ceiling(rule.max_percent));
@@ -152,8 +152,9 @@ pub(super) fn listing(trade: &Trade<'_>, has_no_whitelist: bool) {
     }
 }
 
-/// Logs the condition of an entry that a listing of its item does not meet. `repeats`: listings since
-/// the last line for this reason that were logged at debug only; `None`: this one is, too.
+/// Logs the condition of an entry that a listing of its item does not meet. `repeats` is the number
+/// of listings since the last line for this reason, which were logged at debug only. It is `None`
+/// if this one is also logged at debug only.
 pub(super) fn mismatch(
     trade: &Trade<'_>,
     (entry, mismatch): (usize, &Mismatch),
@@ -180,8 +181,9 @@ pub(super) fn mismatch(
     }
 }
 
-/// `repeats`: listings since the last such warning that were logged at debug only; `None`: this one
-/// is, too.
+/// Logs the fields of a listing that cannot be read. `repeats` is the number of listings since the
+/// last such warning, which were logged at debug only. It is `None` if this one is also logged at
+/// debug only.
 pub(super) fn unreadable(trade: &Trade<'_>, repeats: Option<u64>) {
     if repeats.is_none() && !tracing::enabled!(Level::DEBUG) {
         return;
@@ -195,8 +197,9 @@ pub(super) fn unreadable(trade: &Trade<'_>, repeats: Option<u64>) {
     }
 }
 
-/// `repeats`: skips for this reason since its last line that were logged at debug only; `None`: this
-/// one is, too.
+/// Logs a matched listing that is not ordered. `repeats` is the number of skips since the last line
+/// for this reason, which were logged at debug only. It is `None` if this one is also logged at
+/// debug only.
 pub(super) fn skipped(trade: &Trade<'_>, reason: &dyn Display, repeats: Option<u64>) {
     match repeats {
         Some(repeats) => {
@@ -219,7 +222,8 @@ impl Display for Repeats {
     }
 }
 
-/// `server_time`: the earliest time that the server's clock can show, if it is known.
+/// Logs a listing that is held until it opens. `server_time` is the earliest time that the server's
+/// clock can show, if it is known.
 pub(super) fn held(
     trade: &Trade<'_>,
     matched: &MatchedEntry<'_>,
@@ -276,7 +280,7 @@ pub(super) struct OrderResult<'a> {
     pub(super) market_error: Option<String>,
 }
 
-/// Logs the final outcome of an order. `snapshot`: the ledger afterwards, for purchases.
+/// Logs the final outcome of an order. `snapshot` is the ledger after a purchase.
 pub(super) fn outcome(outcome: &Outcome, order: &OrderResult<'_>, snapshot: Option<&Snapshot>) {
     let OrderResult { id, price, response_time, ref market_error, .. } = *order;
     let (name, reference) = (order.item.name.as_str(), OrderedReferenceText(order.item));
@@ -390,7 +394,8 @@ pub(super) fn read_succeeded(read: ReadKind, duration: Duration) {
     info!("Account read succeeded again: {}, after {}", read.name(), format_duration(duration));
 }
 
-/// Logs a purchase whose status this version does not know. `state`: the order in the ledger.
+/// Logs a purchase whose status this version does not know. `state` is that of its order in the
+/// ledger.
 pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>) {
     let (id, word) = (unknown.id, Escaped(&unknown.word));
     let consequence = match state {
@@ -460,8 +465,8 @@ pub(super) fn other_account(error: &LedgerError) {
     error!("Ordering halted: {error}. Still watching, sending no orders.");
 }
 
-/// Logs a request over the control channel that changed something. `before` and `after`: the ledger
-/// before and after it.
+/// Logs a request over the control channel that was carried out. `before` and `after` are snapshots
+/// of the ledger.
 pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after: &Snapshot) {
     match request {
         // The thread that reloads the settings logs the changes.

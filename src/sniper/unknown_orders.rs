@@ -18,7 +18,8 @@ pub struct UnknownOrders {
     pub pending_count: usize,
     /// Total price of the orders without a response.
     pub pending_coins: Amount,
-    /// Number and total price of the orders of this or an earlier session that ended unknown.
+    /// Number and total price of the orders of this or an earlier session whose final response left
+    /// the outcome unknown.
     pub unknown: (u32, Amount),
 }
 

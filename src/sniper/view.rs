@@ -1,7 +1,7 @@
 //! Snapshot of a session for other threads: the dashboard and its metrics.
 //!
 //! A reader requests one and is woken once the session's own thread has built it between two
-//! listings. So no reader ever holds the lock of the engine, and without a request nothing is built.
+//! listings. So no reader holds the lock of the engine, and without a request nothing is built.
 
 use std::{
     sync::{
@@ -54,7 +54,7 @@ pub struct EntryCounts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupCounts {
     pub group: EntryGroup,
-    /// Orders of all its entries over the life of the ledger, those of removed entries included.
+    /// Orders of all its entries over the life of the ledger, including those of removed entries.
     pub used: EntryUsage,
 }
 
@@ -64,7 +64,7 @@ pub struct SessionCounts {
     pub listings: u64,
     pub matched: u64,
     pub unreadable: u64,
-    /// Unknown orders that turned out bought are in it, those of earlier sessions included.
+    /// Bought orders, including unknown ones of any session that turned out to be bought.
     pub bought: u64,
     pub returned: u64,
     pub rejected: u64,
@@ -85,7 +85,8 @@ pub struct SessionView {
     pub is_live: bool,
     pub running: Duration,
     pub ledger: Snapshot,
-    /// The same as for `sniper status`, with the feed and the failing reads.
+    /// Status as for `sniper status`, but without prices, priorities, paused entries and changed
+    /// settings.
     pub status: LedgerStatus,
     pub counts: SessionCounts,
     pub latency: Arc<LatencyBuckets>,
@@ -101,7 +102,7 @@ pub struct SessionView {
     pub groups: Vec<GroupCounts>,
 }
 
-/// Place of the last snapshot.
+/// Last snapshot, and the request for another one.
 #[derive(Debug, Default)]
 pub(super) struct ViewCell {
     is_requested: AtomicBool,
@@ -114,14 +115,14 @@ impl ViewCell {
         self.is_requested.load(Ordering::Acquire)
     }
 
-    /// Publishes a snapshot. Does not wait: if a reader holds the place, the request stays.
+    /// Publishes a snapshot. Does not wait: if a reader holds the lock, the request stays.
     pub(super) fn publish(&self, view: SessionView) {
         let mut place = match self.view.try_lock() {
             Ok(place) => place,
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        // Cleared first: a request that arrives now is for a newer one.
+        // The request is cleared first, so that one that arrives now leads to a newer snapshot.
         self.is_requested.store(false, Ordering::Release);
         *place = Some(Arc::new(view));
         drop(place);
@@ -138,8 +139,8 @@ pub struct SessionWatch {
 }
 
 impl SessionWatch {
-    /// Returns a new snapshot, or `None` if the session did not build one within `max_wait`. Only one
-    /// task may wait at a time.
+    /// Returns a new snapshot, or `None` if the session did not build one within `max_wait`. Only
+    /// one task may wait at a time.
     ///
     /// # Cancel safety
     ///

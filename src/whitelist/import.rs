@@ -1,4 +1,4 @@
-//! Whitelists of other tools: CSV or JSON rows → entries in the form of a JSON whitelist. Pure.
+//! Converts CSV or JSON whitelists of other tools into entries of a JSON whitelist. Pure.
 //!
 //! Columns are found by their names. Numbers are kept as they are written.
 
@@ -18,7 +18,7 @@ use crate::{
 /// Maximum number of rows of one file.
 pub const ROWS_MAX: usize = 100_000;
 
-/// Columns: the key of an entry, and the names under which other tools have it.
+/// Keys of an entry, each with the column names that other tools use for it, in lower case.
 const COLUMNS: [(&str, &[&str]); 9] = [
     ("item", &["item", "name", "market_hash_name", "market name", "skin"]),
     ("max_price", &["max_price", "price", "max price", "target"]),
@@ -31,7 +31,7 @@ const COLUMNS: [(&str, &[&str]); 9] = [
     ("max_total", &["max_total", "max total"]),
 ];
 
-/// Cause of a file that cannot be imported.
+/// Reason why a file cannot be imported.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     #[error("it is neither CSV with a header nor a JSON list of objects")]
@@ -47,7 +47,7 @@ pub enum ImportError {
 /// One entry of a JSON whitelist.
 pub type EntryObject = Map<String, Value>;
 
-/// What an import would change.
+/// Whitelist after an import, and its changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportPlan {
     /// The whole whitelist after the import.
@@ -157,7 +157,7 @@ fn entry(cells: RowCells, ceiling: Option<&str>) -> Result<EntryObject, String> 
     Ok(entry)
 }
 
-/// Reads a number, also with a percent sign.
+/// Parses a number, with or without a percent sign.
 fn number(text: &str) -> Option<Value> {
     let text = text.trim().trim_end_matches('%').trim_end();
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -165,15 +165,15 @@ fn number(text: &str) -> Option<Value> {
     (is_plain && number.is_number()).then_some(number)
 }
 
-/// Merges rows into a whitelist. A row replaces the values of the entry for the same listings, as
-/// `parse` reads both; an entry that it cannot read is the same as an equal one.
+/// Merges rows into a whitelist. A row replaces the values of the entry that selects the same
+/// listings, as `parse` reads both. Entries that `parse` cannot read are the same if their JSON is.
 pub fn plan(
     existing: Vec<EntryObject>,
     rows: Vec<EntryObject>,
     parse: impl Fn(&EntryObject) -> Option<WhitelistEntry>,
 ) -> ImportPlan {
     let mut plan = ImportPlan { entries: existing, ..ImportPlan::default() };
-    // `None` after a row for the entry.
+    // A position becomes `None` once a row has used it, so that a second row is a duplicate.
     let mut positions: HashMap<EntryIdentity, Option<usize>> = HashMap::new();
     for (position, entry) in plan.entries.iter().enumerate() {
         positions.entry(identity(entry, &parse)).or_insert(Some(position));
@@ -195,7 +195,7 @@ pub fn plan(
             }
             Some(entry) => {
                 let before = entry.clone();
-                // The entry keeps its own spelling of the listings that it is about.
+                // The entry keeps its own spelling of the keys that select its listings.
                 entry.extend(row.into_iter().filter(|(key, _)| !SELECTING.contains(&key.as_str())));
                 if parse(entry) == parse(&before) {
                     plan.unchanged = plan.unchanged.saturating_add(1);

@@ -9,18 +9,18 @@ use crate::{
     domain::trade::{PaintWear, Trade},
 };
 
-/// Share of the limit by which a price may exceed it, or a percentage its bound: one tenth.
+/// A price may exceed its limit, or a percentage its bound, by one part in this many.
 const PRICE_DIVISOR: i64 = 10;
 
-/// Distance of a markup from its bound, in percentage points.
+/// Maximum distance of a markup from its bound: three percentage points.
 const MARKUP_MAX: Percent = Percent::from_hundredths(300);
 
-/// Distance of a float from its bound.
+/// Maximum distance of a float from its bound.
 const FLOAT_MAX: PaintWear = PaintWear::from_hundredths(2);
 
 impl Whitelist {
-    /// Returns `true` if this is the only condition of the entry that the listing does not meet, and
-    /// the value is close to the bound.
+    /// Returns `true` if this is the only condition of the entry that the listing does not meet,
+    /// and the value is close to the bound.
     pub fn is_near_miss(
         &self,
         entry: usize,
@@ -38,7 +38,8 @@ impl Whitelist {
                 .is_none()
         };
         match mismatch {
-            // With the price at its limit, the other conditions decide.
+            // The other conditions are checked with the price at its limit, except the percent
+            // rule, which compares the price of the listing.
             Mismatch::PriceAbove { max, .. } => {
                 super::mismatch(entry, trade, *max, prices).is_none()
             }
@@ -48,7 +49,7 @@ impl Whitelist {
                     && later(entry)
             }
             Mismatch::FloatAbove { .. } | Mismatch::FloatBelow { .. } => later(entry),
-            // It is checked last.
+            // The percent rule is checked last, so every other condition is met.
             _ => true,
         }
     }

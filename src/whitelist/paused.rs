@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Set of paused entries. A change takes no lock; a decision reads one counter, and the flag of an
-/// entry only while an entry is paused.
+/// Set of paused entries. A change takes no lock. A decision reads one counter, and reads the flags
+/// of its entries only while any entry is paused.
 #[derive(Debug, Default)]
 pub(super) struct PausedEntries {
     count: AtomicUsize,
@@ -38,7 +38,7 @@ impl PausedEntries {
     }
 }
 
-/// The copy has the same entries paused, and changes independently.
+/// Copies the flags, so that the copy changes independently.
 impl Clone for PausedEntries {
     fn clone(&self) -> Self {
         let copy = Self::new(self.flags.len());

@@ -1,9 +1,10 @@
-//! Suggestions of entries: which items were listed below a share of their reference, how often, and
-//! what buying them within a budget would be worth. Pure.
+//! Suggests entries: finds the items that were listed below a share of their reference, counts how
+//! often, and computes the profit of buying them within a budget. Pure.
 //!
-//! The typical listing of an item is the one with the median price. At most [`SAMPLES_MAX`] listings
-//! of an item are kept: once there are more, every other one is dropped, so that the rest is spread
-//! over the whole recording. The same listings in the same order give the same suggestions.
+//! The typical listing of an item is the one with the median price. At most [`SAMPLES_MAX`]
+//! listings of an item are kept: once there are more, every other one is dropped, so that the rest
+//! is spread over the whole recording. The same listings in the same order give the same
+//! suggestions.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub struct Suggestion {
     pub typical: PricedListing,
     /// Highest price among the matches.
     pub price_max: Amount,
-    /// Number that the rest of the budget pays at the typical price.
+    /// Number of listings to buy at the typical price from the rest of the budget.
     pub quantity: u64,
     /// Expected profit of this number.
     pub profit: Amount,
@@ -51,7 +52,7 @@ struct ItemListings {
     matches: u64,
     price_max: Amount,
     samples: Vec<PricedListing>,
-    /// Every how many matches one is kept; zero before the first.
+    /// Number of matches per kept sample; zero before the first match.
     stride: u64,
 }
 
@@ -75,7 +76,7 @@ impl ItemListings {
                 });
                 self.stride = self.stride.saturating_mul(2);
             }
-            // After thinning, the next multiple of the stride is this one.
+            // The number of this match is also a multiple of the doubled stride.
             self.samples.push(listing);
         }
         self.matches = self.matches.saturating_add(1);
@@ -90,7 +91,7 @@ impl ItemListings {
 }
 
 impl SuggestionCollector {
-    /// Counts listings up to this share of their reference as matches.
+    /// Creates a collector that counts listings up to this share of their reference as matches.
     pub const fn new(max_percent: Percent) -> Self {
         Self { max_percent, items: BTreeMap::new(), left_out: 0 }
     }
@@ -111,7 +112,7 @@ impl SuggestionCollector {
         }
     }
 
-    /// Number of listings of further items, which are not collected.
+    /// Returns the number of listings that were not collected, because there were too many items.
     pub const fn left_out(&self) -> u64 {
         self.left_out
     }
@@ -148,8 +149,8 @@ impl SuggestionCollector {
 }
 
 impl Suggestion {
-    /// Sets quantity and profit for what a budget pays. Returns the rest of the budget. An item
-    /// without an expected profit gets none of it.
+    /// Sets the quantity that a budget pays for and its profit. Returns the rest of the budget. An
+    /// item without an expected profit gets none of it.
     fn allot(&mut self, budget: Amount) -> Amount {
         let price = self.typical.price;
         let affordable = budget.thousandths().checked_div(price.thousandths()).unwrap_or(0);
@@ -158,7 +159,7 @@ impl Suggestion {
         self.quantity = if is_profitable { self.matches.min(affordable) } else { 0 };
         let quantity = i64::try_from(self.quantity).unwrap_or(i64::MAX);
         let spent = price.saturating_mul(quantity);
-        // Hundredths of a percent of the price, rounded down.
+        // The margin is in hundredths of a percent; the profit is rounded down.
         let profit = i128::from(spent.thousandths())
             .saturating_mul(i128::from(self.typical.margin.hundredths()))
             .div_euclid(10_000);
@@ -187,7 +188,7 @@ mod tests {
         collector
     }
 
-    /// Name, matches, listings, typical price, quantity and profit.
+    /// Formats name, matches, listings, typical price, quantity and profit.
     fn shown(suggestions: &[Suggestion]) -> Vec<String> {
         let row = |row: &Suggestion| {
             let Suggestion { name, matches, listings, typical, quantity, profit, .. } = row;

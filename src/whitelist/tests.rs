@@ -1,4 +1,4 @@
-//! Tests of [`super`], and the listing and entry that other rooms' tests begin with.
+//! Tests of [`super`], and the listing and entry that tests of other modules use.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Eligible listing: 10.15 coins, 1.5 % over 10.00.
+/// Returns an eligible listing at 10.15 coins, 1.5 % over 10.00.
 pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
     let name = ItemName::parse(market_name);
     Trade {
@@ -49,7 +49,7 @@ pub(crate) fn trade(id: &str, market_name: &str) -> Trade<'static> {
     }
 }
 
-/// An entry that wants the Redline of any wear for up to 12.50 coins and 2 % markup.
+/// Returns an entry for the Redline of any wear, up to 12.50 coins and 2 % markup.
 pub(crate) fn entry() -> WhitelistEntry {
     WhitelistEntry {
         name: None,
@@ -192,7 +192,7 @@ fn an_unreadable_listing_never_matches() {
     assert!(matches!(whitelist.decide(&without_price), Decision::Unreadable(_)));
 }
 
-/// Reference implementation: compares every entry in turn.
+/// Decides as a reference implementation that compares every entry in turn.
 fn linear_scan(entries: &[WhitelistEntry], trade: &Trade<'_>) -> Option<usize> {
     entries.iter().position(|entry| {
         let about = match &entry.item {
@@ -232,8 +232,8 @@ fn book() -> PriceBook {
     book_at(UnixMs(0))
 }
 
-/// A book with one source: 10 dollars for the Redline as ask, and 9 as bid, at this time. A coin is
-/// worth half a dollar.
+/// Returns a book with one source: 10 dollars for the Redline as ask, and 9 as bid, at this time. A
+/// coin is worth half a dollar.
 pub(crate) fn book_at(at: UnixMs) -> PriceBook {
     let offer = |micros| Offer::new(RefPrice::from_micros(micros).unwrap()).with_count(Some(3));
     let mut table = PriceTable::default();
@@ -245,7 +245,7 @@ pub(crate) fn book_at(at: UnixMs) -> PriceBook {
     PriceBook::new(&[BookTable { table: Some(&table), at, max_age, coin }])
 }
 
-/// An entry for every item that allows 80 % of the ask, which is 16 coins, up to 50 coins.
+/// Returns an entry for every item that allows 80 % of the ask, which is 16 coins, up to 50 coins.
 pub(crate) fn percent_entry() -> WhitelistEntry {
     let reference =
         PriceReference { source: "buff".to_owned(), index: 0, side: Some(QuoteSide::Ask) };
@@ -293,7 +293,7 @@ fn a_percent_rule_matches_up_to_its_bound_and_no_further() {
     check_percent(&entry, (REDLINE, 1_601, 0), Some(above));
 }
 
-/// Reads the same price in the unit of each source, through its parser, and decides beside the bound:
+/// Parses the same price in the unit of each source, and decides just below and above the bound:
 /// 88 % of 4.35 dollars at 0.65 dollars a coin are 5.8892… coins.
 #[test]
 fn each_source_s_own_unit_is_decided_exactly_beside_the_bound() {

@@ -1,7 +1,7 @@
 //! Downloads of reference prices, off the hot path.
 //!
 //! - [`store`]: tables on disk. [`reader`]: reads one source and keeps its table.
-//! - [`refresh`]: reads all sources again and again and publishes snapshots.
+//! - [`refresh`]: reads all sources at their intervals and publishes snapshots.
 
 pub mod reader;
 pub mod refresh;

@@ -1,4 +1,5 @@
-//! Reads one price source: conditional download or file, parser, acceptance, disk.
+//! Reads one price source: downloads it if it has changed, or reads its file, parses and checks the
+//! table, and stores it.
 
 use std::{
     fs::File,
@@ -36,11 +37,11 @@ use crate::{
     secret,
 };
 
-/// Limits of a download. Catalogues of 40 MB are known.
+/// Limits of a download. The largest known catalogues have 40 MB.
 const LIMITS: DownloadLimits =
     DownloadLimits { body_bytes_max: 64 * 1024 * 1024, timeout: Duration::from_secs(300) };
 
-/// Maximum `Retry-After` that is honored.
+/// Maximum wait that a `Retry-After` can cause.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Reads the sources of the settings.
@@ -68,12 +69,12 @@ pub enum PriceReading {
     Unchanged { at: UnixMs },
 }
 
-/// Cause of a failed reading. The last good table stays.
+/// Reason why a source was not read. The last good table stays in use.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceFailure {
     #[error("the source was read {} ago and allows one read per {}", format_duration(*.ago), format_duration(*.interval))]
     TooSoon { ago: Duration, interval: Duration },
-    /// An earlier answer asked to wait, perhaps to another process.
+    /// An earlier response, perhaps to another process, asked to wait.
     #[error("the site asked to wait {} more", format_duration(*.left))]
     Waiting { left: Duration },
     #[error("the download failed: {0}")]
@@ -151,22 +152,22 @@ impl PriceReader {
         &self.store
     }
 
-    /// Returns the time from a failed reading until the next try: not before the wait that the site
-    /// asked for, and not later than the next refresh after it.
+    /// Returns the time from a failed reading until the next attempt: at least the wait that the
+    /// site asked for, and otherwise at most the refresh interval.
     pub fn delay_after(&self, failure: &PriceFailure, index: usize, now: Instant) -> Duration {
         let (Some(source), Some(client)) =
             (self.config.sources.get(index), self.clients.get(index))
         else {
             return Duration::MAX;
         };
-        // Nothing reads a source again while its failure is handled.
+        // The lock is free, because a source is not read while its failure is handled.
         let own = client.try_lock().map(|client| client.rate_limiter.delay(now));
         let own = own.unwrap_or_default().min(self.config.interval(source));
         failure.retry_after().unwrap_or_default().max(own)
     }
 
-    /// Reads a source and stores its table, if that is accepted. With `accept`, a table that differs
-    /// too much from the last good one is accepted all the same.
+    /// Reads a source and stores its table, if that is accepted. With `accept`, a table that
+    /// differs too much from the last good one is accepted nevertheless.
     ///
     /// # Errors
     ///
@@ -222,14 +223,14 @@ impl PriceReader {
     }
 }
 
-/// Fails if a site asked to wait, or was asked a moment ago, perhaps by another process. A refused table
-/// may be read again at once with `accept`.
+/// Returns an error if a site asked to wait, or if it was read less than its minimum interval ago,
+/// perhaps by another process. With `accept`, a refused table may be read again at once.
 fn check_attempt(
     source: &PriceSource,
     attempt: SourceAttempt,
     (accept, now): (bool, UnixMs),
 ) -> Result<(), PriceFailure> {
-    // A clock that was wrong may have written any time.
+    // A process whose clock was wrong may have stored any time.
     let is_plausible = |at: &UnixMs| now < *at && *at <= now.plus(RETRY_AFTER_MAX);
     if let Some(at) = attempt.retry_at.filter(is_plausible) {
         return Err(PriceFailure::Waiting { left: at.since(now) });
@@ -242,7 +243,7 @@ fn check_attempt(
     }
 }
 
-/// Keeps new content, or confirms the stored table.
+/// Stores new content, or confirms the stored table.
 fn finish(
     store: &PriceStore,
     source: &PriceSource,
@@ -288,8 +289,8 @@ fn check(table: &PriceTable, last: Option<&PriceTable>, kind: SourceKind) -> Res
     acceptance::check(table, last, kind != SourceKind::File)
 }
 
-/// Stores that the source confirmed its table. Without a time of its own, the table is then as of
-/// now.
+/// Stores that the source confirmed its table. The time of a table that states none becomes the
+/// time of the confirmation.
 fn confirm(
     store: &PriceStore,
     source: &PriceSource,
@@ -384,7 +385,7 @@ mod tests {
     use super::*;
     use crate::config::{endpoint::Scheme, prices::SourceCurrency};
 
-    /// Checks a site that allows one read per minute; times in seconds.
+    /// Checks a site that allows one read per minute. Times are in seconds.
     #[track_caller]
     fn check(
         (attempted, retry_at): (i64, Option<i64>),
@@ -412,7 +413,7 @@ mod tests {
         let too_soon = "the source was read 20.0 s ago and allows one read per 1 min 0 s";
         check((100, None), (120, false), too_soon);
         check((100, None), (160, false), "");
-        // A refused table is an attempt, and the next one may accept it.
+        // The read of a refused table is an attempt. Another read at once may accept the table.
         check((100, None), (120, true), "");
         // The clock was set back.
         check((900, None), (120, false), "");

@@ -21,7 +21,7 @@ use crate::{
 /// Interval at which the ages of the tables are checked.
 const AGE_CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Time after the start within which ages are reported only if every source was read.
+/// Time after the start within which ages are reported only while no source is being read.
 const START_GRACE: Duration = Duration::from_secs(120);
 
 /// Maximum number of sources that are read at the same time: a site that hangs must not delay the
@@ -31,16 +31,16 @@ const READS_MAX: usize = 4;
 /// State of one source.
 #[derive(Clone, Debug, Default)]
 struct SourceState {
-    /// Time of the next reading; `None` for at once.
+    /// Time of the next reading; `None` means at once.
     next: Option<Instant>,
     is_reading: bool,
-    /// Text of the last failure, which is logged once.
+    /// Text of the last failure. A repeated failure is not logged again.
     failure: Option<String>,
     is_stale: bool,
 }
 
-/// Snapshots that were published. All that another thread still uses are kept, so that the threads
-/// that handle listings free none.
+/// Publishes snapshots, and keeps each one while another thread uses it, so that the threads that
+/// handle listings free none.
 #[derive(Debug)]
 pub struct PricePublisher {
     entries: Arc<[WhitelistEntry]>,
@@ -49,8 +49,8 @@ pub struct PricePublisher {
     published: Vec<PriceSnapshot>,
 }
 
-/// Publishes the stored tables, then reads each source at its interval. Returns when the receiver is
-/// closed.
+/// Publishes the stored tables, then reads each source at its interval. Returns when the receiver
+/// is closed.
 ///
 /// # Cancel safety
 ///
@@ -116,8 +116,8 @@ fn schedule_stored(reader: &PriceReader, states: &mut [SourceState]) {
     }
 }
 
-/// Logs the result of a reading and schedules the next one. Returns `true` if the snapshot has to be
-/// built again.
+/// Logs the result of a reading and schedules the next one. Returns `true` if the snapshot has to
+/// be built again.
 fn finish_reading(
     reader: &PriceReader,
     (index, result): (usize, Result<PriceReading, PriceFailure>),
@@ -210,7 +210,7 @@ impl PricePublisher {
         snapshot
     }
 
-    /// Returns `false` if the receiver is closed.
+    /// Sends a snapshot of the prices. Returns `false` if the receiver is closed.
     async fn publish(&mut self, book: PriceBook) -> bool {
         let snapshot = self.snapshot(book);
         self.snapshots.send(snapshot).await.is_ok()

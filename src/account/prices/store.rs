@@ -1,4 +1,4 @@
-//! Tables of price sources on disk, so that a start without a network works with a known age.
+//! Tables of price sources on disk, so that a start without a network has prices of a known age.
 //!
 //! One file per source: a line of JSON about the table, and a line of JSON per item. A file is
 //! replaced as a whole. A file that is cut, or that belongs to another address or unit than the
@@ -38,7 +38,7 @@ pub struct PriceStore {
     folder: PathBuf,
 }
 
-/// Which of a source's tables.
+/// Role of a stored table of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredAs {
     /// The last good table.
@@ -87,7 +87,7 @@ struct FileHead {
 }
 
 impl PriceStore {
-    /// `data_dir` is `SNIPER_DATA`.
+    /// Uses the folder `prices` below `data_dir`, which is `SNIPER_DATA`.
     pub fn new(data_dir: &Path) -> Self {
         Self::at(data_dir.join(FOLDER))
     }
@@ -123,7 +123,7 @@ impl PriceStore {
         self.folder.join(format!("{}.attempt.json", source.name))
     }
 
-    /// Returns the last request to a source as it is configured, also of another process.
+    /// Returns the last request to a source as it is configured, by this or another process.
     pub fn attempt(&self, source: &PriceSource) -> Option<SourceAttempt> {
         let file = File::open(self.attempt_path(source)).ok()?;
         let (of, at, retry_at): (String, i64, Option<i64>) =
@@ -242,7 +242,7 @@ fn write(out: &mut impl io::Write, origin: &str, stored: &StoredTable) -> io::Re
     out.flush()
 }
 
-/// Returns `None` for a file of another origin or format, or one that is not complete.
+/// Parses a stored table. Returns `None` if it has another origin or format, or is not complete.
 fn read(text: &str, origin: &str) -> Option<StoredTable> {
     let mut lines = text.lines();
     let head: FileHead = serde_json::from_str(lines.next()?).ok()?;

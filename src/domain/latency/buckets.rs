@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Upper bound of the smallest octave, in nanoseconds.
+/// Upper bound of the smallest octave (range between a bound and twice that bound), in nanoseconds.
 const FIRST_NS: u64 = 1_000;
 
 /// Number of octaves: bounds of 1 µs, 2 µs, 4 µs … 8.4 s.
@@ -11,7 +11,7 @@ const OCTAVES: usize = 24;
 /// Number of equal steps of an octave. A percentile is exact to half a step, 3 %.
 const STEPS: usize = 16;
 
-/// Number of counters. The last one counts what exceeds all bounds.
+/// Number of counters. The last one counts the latencies above all bounds.
 const BUCKETS: usize = OCTAVES * STEPS + 1;
 
 /// Counts of latencies by size. Recording takes no lock and does not allocate.
@@ -68,7 +68,8 @@ fn index(ns: u64) -> usize {
     octaves.saturating_mul(STEPS).saturating_add(step).min(BUCKETS.saturating_sub(1))
 }
 
-/// Returns the bounds of a bucket, in nanoseconds; those of the last one are equal.
+/// Returns the bounds of a bucket, in nanoseconds. The last bucket has no upper bound, so both are
+/// its lower bound.
 fn bounds(index: usize) -> (u64, u64) {
     let (octave, step) = (index / STEPS, u64::try_from(index % STEPS).unwrap_or(0));
     let octave_bound = |octave: usize| {
@@ -90,8 +91,8 @@ impl LatencyCounts {
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Returns the latency in nanoseconds below which this share, in thousandths, lies; the middle
-    /// of its bucket. `None` without a latency.
+    /// Returns the latency in nanoseconds below which this share of all latencies lies, in
+    /// thousandths: the middle of its bucket. Returns `None` if there is no latency.
     pub fn quantile(&self, thousandths: u64) -> Option<u64> {
         let count = self.count();
         let rank = count.saturating_mul(thousandths).div_ceil(1_000).max(1);
@@ -104,8 +105,8 @@ impl LatencyCounts {
         Some(from.midpoint(to))
     }
 
-    /// Returns the upper bound of each octave in nanoseconds, and the number of latencies in it. What
-    /// exceeds the last bound is in none.
+    /// Returns the upper bound of each octave in nanoseconds, and the number of latencies in it. No
+    /// octave counts the latencies above the last bound.
     pub fn octaves(&self) -> impl Iterator<Item = (u64, u64)> {
         self.counts.chunks_exact(STEPS).enumerate().map(|(octave, counts)| {
             let last = octave.saturating_mul(STEPS).saturating_add(STEPS.saturating_sub(1));

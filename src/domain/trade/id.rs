@@ -1,10 +1,10 @@
 //! Id of a listing. Pure.
 //!
-//! An id is text, or a number, which is stored as its digits. Text is often base64 of `Trade:` and a
-//! number, which has several spellings: with and without padding, in either base64 alphabet,
-//! percent-encoded, and with other values in the bits that a decoder drops.
-//! All spellings of one id compare equal, so that no second order is sent for a listing that arrives
-//! in another spelling. [`TradeId::as_str`] is the received spelling, which is sent and stored.
+//! An id is text, or a number, which is stored as its digits. Text is often base64 of `Trade:` and
+//! a number, which has several spellings: with and without padding, in either base64 alphabet,
+//! percent-encoded, and with other values in the bits that a decoder drops. All spellings of one id
+//! compare equal, so that no second order is sent for a listing that arrives in another spelling.
+//! [`TradeId::as_str`] is the received spelling, which is sent and stored.
 
 use std::{
     cmp::Ordering,
@@ -18,9 +18,9 @@ pub const TRADE_ID_BYTES_MAX: usize = 62;
 /// Number of digits of the largest number.
 const NUMBER_DIGITS_MAX: usize = 20;
 
-/// Flag: a character is not allowed in an id.
+/// Flag of an id that contains a character that is not allowed.
 const FORBIDDEN: u8 = 1 << 0;
-/// Flag: a character does not occur in the normal form.
+/// Flag of an id that contains a character that the normal form does not have.
 const NOT_NORMAL: u8 = 1 << 1;
 
 /// Base64 of `Trade:`, whose six bytes are two complete groups, so the prefix is independent of the
@@ -33,7 +33,7 @@ const TRADE_PREFIX: &[u8] = b"VHJhZGU6";
 #[derive(Clone, Copy)]
 pub struct TradeId {
     len: u8,
-    /// `true` if the spelling is the normal form, as nearly all are.
+    /// `true` if the spelling is the normal form, which is the case for nearly all ids.
     is_normal: bool,
     bytes: [u8; TRADE_ID_BYTES_MAX],
 }
@@ -60,8 +60,8 @@ impl TradeId {
         Some(Self { len, is_normal, bytes })
     }
 
-    /// Creates an id from a number, for markets whose ids are numbers: its decimal digits, as in their
-    /// messages. Does not allocate.
+    /// Creates an id from a number, for markets whose ids are numbers: its decimal digits, as in
+    /// their messages. Does not allocate.
     pub fn from_number(number: u64) -> Self {
         let (mut digits, mut rest) = ([b'0'; NUMBER_DIGITS_MAX], number);
         for digit in digits.iter_mut().rev() {
@@ -106,8 +106,8 @@ impl TradeId {
     }
 }
 
-/// Normal form of an id: no percent-encoding, no padding, the standard alphabet, and zero in the bits
-/// that a decoder drops. The bytes after `len` are zero.
+/// Normal form of an id: no percent-encoding, no padding, the standard alphabet, and zero in the
+/// bits that a decoder drops. The bytes after `len` are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct NormalForm {
     len: usize,
@@ -119,8 +119,8 @@ impl NormalForm {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Decodes each `%XX` of an allowed character once. Returns `true` if there was one. Each makes the
-    /// text shorter, so repeated calls end.
+    /// Decodes each `%XX` of an allowed character once. Returns `true` if it decoded any. Each one
+    /// makes the text shorter, so a loop of calls ends.
     fn decode_percent(&mut self) -> bool {
         let (mut decoded, mut len) = ([0; TRADE_ID_BYTES_MAX], 0_usize);
         let mut rest = self.text();
@@ -144,7 +144,7 @@ impl NormalForm {
         len < before
     }
 
-    /// Removes trailing `=`, unless the text consists of them.
+    /// Removes trailing `=`, unless the text consists of nothing else.
     fn strip_padding(&mut self) {
         let kept = self.text().iter().rposition(|byte| *byte != b'=');
         let Some(last) = kept else { return };
@@ -261,7 +261,7 @@ impl Hash for TradeId {
         } else {
             state.write(self.normal().text());
         }
-        // A terminator, as in the hash of `str`.
+        // Terminates the bytes, as the hash of `str` does, so that no two ids hash the same bytes.
         state.write_u8(0xff);
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use super::{Trade, TradeId};
 use crate::domain::money::Amount;
 
-/// What identifies a listing on a market.
+/// Fields that identify a listing on a market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyedBy {
     /// The price of a listing never changes: a new price comes with a new id.
@@ -37,7 +37,7 @@ impl KeyedBy {
     }
 }
 
-/// Hashes an id without a price like the id itself.
+/// Hashes a key without a price like its id.
 impl Hash for TradeKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Parses one connection's bytes in pieces of these sizes, then closes it.
+/// Parses the bytes of one connection in pieces of these sizes, and then its end.
 fn read(bytes: &[u8], pieces: &[usize]) -> Result<(HttpResponse, KeepAlive, usize), ResponseError> {
     let mut reader = ResponseReader::new();
     let mut rest = bytes;

@@ -2,22 +2,23 @@
 //!
 //! The feed may report anything at any time. A response may be lost, late or repeated, belong to
 //! another request, or contain any price; a response that the executor attributes to its order is
-//! true, and until it is attributed, any rejection may arrive. A list, or the record of an order that
-//! is looked up by its own id, may be up to [`SETTLE`] old, incomplete, omit purchases indefinitely,
-//! or contain unknown statuses; a balance may be up to [`SETTLE`] old. The market may charge more
-//! than was approved. In some histories, the lists understate prices, the market changes the price of
-//! a listing, or it has no list; then a look-up omits no purchase.
+//! true, and until it is attributed, any rejection may arrive. A list, or the record of an order
+//! that is looked up by its own id, may be up to [`SETTLE`] old, incomplete, omit purchases
+//! indefinitely, or contain unknown statuses; a balance may be up to [`SETTLE`] old. The market may
+//! charge more than was approved. In some histories, the lists understate prices, the market
+//! changes the price of a listing, or it has no list; then a look-up omits no purchase.
 //!
-//! *Safety*: by the market's books no limit is ever exceeded at the approved prices, and while the
-//! clock is unreliable, none at the time at which it became so. *Liveness*: after
-//! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books, and an
-//! order is approved where the limits permit it.
+//! *Safety*: by the market's books no limit is ever exceeded at the approved prices. While the
+//! clock is unreliable, ages are those of the time at which it became so. *Liveness*: after
+//! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books, and
+//! an order is approved where the limits permit it.
 //!
 //! If the lists understate prices, the exposure is at least that of the books. A refund that is not
 //! listed yet may confirm such a price and is then not available to its own order, so only the
 //! limits that apply to the sum of all orders are checked.
 //!
-//! Each limit of a history is either tight or loose, so that each decides alone in some histories.
+//! Each limit of a history is either tight or loose, so that each is the only tight one in some
+//! histories.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -40,8 +41,8 @@ const START: Amount = Amount::from_cents(40_000);
 /// More listings than the limits allow to buy.
 const LISTINGS: u32 = 400;
 const PENDING_MAX: usize = 3;
-/// True readings that settle every order. One more is needed if the first list showed something new:
-/// the balances before it cannot exclude that a refund hides the charge of an unknown order.
+/// True readings that settle every order. One more is needed if the first list showed something
+/// new: the balances before it cannot exclude that a refund hides the charge of an unknown order.
 const TRUE_READINGS: usize = 2;
 
 #[derive(Clone, Debug)]
@@ -271,12 +272,12 @@ fn limits() -> impl Strategy<Value = TestLimits> {
     )
 }
 
-/// What a market tells about an order.
+/// Kind of market, by what it reports about orders.
 #[derive(Clone, Copy, Debug)]
 struct MarketKind {
     keyed_by: KeyedBy,
     has_list: bool,
-    /// Zero without own order ids.
+    /// Number of look-ups that prove an absence; zero without own order ids.
     look_ups_min: u32,
 }
 
@@ -456,7 +457,7 @@ impl AdversaryMarket {
             AdversaryStep::Resume => self.ledger.resume(Operator::new("me"), self.now),
             AdversaryStep::Wait { seconds } => {
                 self.now = self.now.plus(Duration::from_secs(seconds));
-                // The executor has given up meanwhile.
+                // The executor has stopped waiting by now.
                 for order in self.orders.iter_mut().filter(|order| order.unconfirmed) {
                     (order.unconfirmed, order.pending) = (false, false);
                 }
@@ -464,7 +465,7 @@ impl AdversaryMarket {
         }
     }
 
-    /// An item is sold once.
+    /// Delivers the oldest pending request to the market, which sells an item only once.
     fn arrive(&mut self, accept: bool, extra_cents: i64) {
         let now = self.now;
         // An order to a market without a list names the highest price.
@@ -495,8 +496,8 @@ impl AdversaryMarket {
         let _effects = self.settle(&order, &rejected).unwrap();
     }
 
-    /// Delivers the response of an order whose rejection was not confirmed. The list may have settled
-    /// the order meanwhile; the executor ignores the error.
+    /// Delivers the response of an order whose rejection was not confirmed. The list may have
+    /// settled the order meanwhile; the executor ignores the error.
     fn confirm(&mut self, which: usize, lost: bool, reported: ReportedPrice) {
         let Some(order) = pick(&mut self.orders, which, |order| order.unconfirmed) else { return };
         (order.unconfirmed, order.pending) = (false, false);
@@ -550,7 +551,7 @@ impl AdversaryMarket {
             return;
         }
         let keyed_by = self.kind.keyed_by;
-        // Few enough to be ordered again at other prices.
+        // The listings are so few that some are ordered again at other prices.
         let listing = if keyed_by == KeyedBy::Id { listing } else { listing % 20 };
         let id = TradeId::new(&format!("listing-{listing}")).unwrap();
         let earlier = self.orders.iter().filter(|order| order.id == id).count();
@@ -662,8 +663,8 @@ impl AdversaryMarket {
         (0 < count).then_some(LedgerEvent::Lost { coins, count, barrier: self.now })
     }
 
-    /// Replays the events, which must give the same state if none is lost, and makes orders in flight
-    /// unknown.
+    /// Replays the events, which must give the same state if none is lost, and makes orders in
+    /// flight unknown.
     fn restart(&mut self, lost_events: usize) {
         let lost = (0 < lost_events).then(|| self.lose_events(lost_events)).flatten();
         let mut state = LedgerState::new(self.budget.clone(), true);

@@ -1,4 +1,4 @@
-//! How many approvals are made durable in advance.
+//! Tests of the number of approvals that are made durable in advance.
 
 use std::sync::Arc;
 

@@ -169,7 +169,7 @@ fn a_killed_process_loses_no_record_and_orders_in_flight_become_unknown() {
     let mut ledger = open(folder.path(), "boot", T0);
     let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     let _in_flight = reserve(&mut ledger, order_request(2, 10), T0);
-    // No wait for the database: the record may be in the intent file only.
+    // The test does not wait for the database, so the record may be only in the intent file.
     let image = crash_image(folder.path());
     let mut again = open(image.path(), "boot", after(1));
     assert_eq!([1, 2].map(|n| state(&again, n)), [OrderState::Bought, OrderState::Unknown]);
@@ -286,7 +286,7 @@ fn a_missing_record_in_the_intent_file_is_damage_after_a_kill() {
     for n in 1..=3 {
         let _effects = place_order_when_ready(&mut ledger, n, &BOUGHT);
     }
-    // Combine the old database with the new intent file, without one record in the middle.
+    // The image has the old database and the new intent file, without one record in the middle.
     let mut bytes = fs::read(folder.path().join(INTENT_FILE)).unwrap();
     let records = || bytes.as_chunks::<RECORD_BYTES>().0.iter().enumerate();
     let newest = records().filter_map(|(slot, bytes)| Some((Record::decode(bytes)?, slot)));
@@ -424,7 +424,7 @@ fn the_approving_thread_never_syncs() {
     ready(&mut ledger, T0);
     let here = thread::current().id();
     let synced_here = || disk.synced_by.lock().unwrap().iter().filter(|id| **id == here).count();
-    // Only the allocation of the file is synced by this thread.
+    // This thread syncs only the allocation of the file.
     assert_eq!(synced_here(), 1);
     for n in 0..100 {
         let approved = reserve(&mut ledger, order_request(n, 1), T0);
@@ -606,7 +606,7 @@ fn after_a_restart_on_the_same_boot_windows_continue_by_uptime() {
     drop(ledger);
 
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    // 10, 59 and 61 minutes later by the uptime.
+    // The restarts are 10, 59 and 61 minutes later by the uptime.
     for (minutes, expected) in [(10, Some(hour)), (59, Some(hour)), (61, None)] {
         let now = after(7_200 + minutes * 60);
         let uptime_ms = 1_000_000 + minutes * 60_000;

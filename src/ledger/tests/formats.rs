@@ -204,7 +204,7 @@ fn a_kill_during_the_migration_leaves_the_old_database() {
     for (how, boot, orders, spent) in SESSIONS {
         let folder = files_of_0_1_0(how);
         let mut database = Connection::open(folder.path().join(DATABASE)).unwrap();
-        // Writes to the files before the commit.
+        // Without a cache, SQLite writes to the files before the commit.
         database.pragma_update(None, "cache_size", 0).unwrap();
         database.pragma_update(None, "cache_spill", 1).unwrap();
         let transaction = database.transaction().unwrap();
@@ -313,7 +313,7 @@ fn records_of_a_later_layout_are_refused() {
     wait_until(|| ledger.is_durable());
     let killed = crash_image(folder.path());
     drop(ledger);
-    // In the intent file, after the last record of the database.
+    // A newer layout in the intent file, after the last record of the database, is rejected.
     let position = append(killed.path(), &[LedgerEvent::Baselined]);
     let path = killed.path().join(INTENT_FILE);
     let mut bytes = fs::read(&path).unwrap();
@@ -321,7 +321,7 @@ fn records_of_a_later_layout_are_refused() {
     relabel(&mut bytes[slot..slot + RECORD_BYTES], 9);
     fs::write(&path, bytes).unwrap();
     refused(killed.path(), INTENT_FILE);
-    // In the database.
+    // A newer layout in the database is rejected.
     let database = Connection::open(folder.path().join(DATABASE)).unwrap();
     let sql = "SELECT record FROM events WHERE number = 1";
     let mut record: [u8; RECORD_BYTES] = database.query_row(sql, [], |row| row.get(0)).unwrap();

@@ -106,7 +106,7 @@ enum GroupStep {
         which: usize,
         outcome: usize,
     },
-    /// Uses another whitelist, or prepares it and gives up.
+    /// Uses another whitelist, or only prepares it.
     Reload {
         whitelist: [Membership; 3],
         given_up: bool,
@@ -305,7 +305,7 @@ impl GroupHistory {
     }
 }
 
-/// The entries of a whitelist are in its groups; the others stay in theirs.
+/// Moves the entries of a whitelist into its groups. The others stay in theirs.
 fn overlay(groups: &mut HashMap<&'static str, Membership>, whitelist: &[Membership; 3]) {
     for (label, group) in LABELS.into_iter().zip(whitelist) {
         if group.is_some() {

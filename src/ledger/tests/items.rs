@@ -1,4 +1,4 @@
-//! Tests of the items of orders: stored after the order, and never needed by it.
+//! Tests of the items of orders, which are stored after the order, and which no order needs.
 
 use rusqlite::Connection;
 
@@ -38,7 +38,7 @@ fn an_item_is_stored_with_its_reference_and_read_again() {
         let items = reader.items().unwrap();
         assert_eq!((items.len(), items.get(&Sequence(2))), (2, Some(&plain)));
     };
-    // Beside a running bot, and after it.
+    // The items can be read beside a running bot, and after it.
     check();
     drop(ledger);
     check();
@@ -94,7 +94,7 @@ fn a_failed_write_of_items_neither_halts_nor_loses_an_event() {
         assert_eq!(ledger.failure(), None);
     }
     wait_until(|| ledger.is_durable());
-    // A batch with nothing but an item.
+    // This batch contains only an item.
     assert!(ledger.record_item(&key(5), item("again")));
     let _approved = reserve(&mut ledger, order_request(6, 10), after(2));
     wait_until(|| ledger.is_durable());

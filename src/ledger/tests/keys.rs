@@ -75,7 +75,7 @@ fn another_price_is_ordered_only_if_every_earlier_order_was_certainly_not_bought
         let is_unsent = expected == OrderState::NotSent;
         assert_eq!(again, if is_unsent { Ok(()) } else { rejected }, "{expected}");
         assert_rejected(&mut ledger, at_price(1, 9), T0, RiskRejection::AlreadyRequested);
-        // Where the id is the key, no price is ordered again.
+        // If the id is the key, the listing is not ordered at another price either.
         assert_rejected(&mut ledger, order_request(1, 11), T0, RiskRejection::AlreadyRequested);
         let _other = ledger.reserve(at_price(2, 11), T0).unwrap();
         ledger.state().check().unwrap();
@@ -119,7 +119,7 @@ fn an_outcome_settles_the_order_at_its_own_price() {
     let _effects = ledger.settle(second.key(), &TAKEN, after(2)).unwrap();
     assert_eq!(state(&ledger, at_price(1, 12)), OrderState::Rejected);
     assert_eq!(ledger.snapshot(after(2)).spent, coins(10));
-    // The feed's news is about the order that was bought.
+    // The status from the feed applies to the order that was bought.
     let _none = ledger.observe(&id(1), TradeStatus::Completed, after(3));
     assert_eq!(state(&ledger, at_price(1, 10)), OrderState::Completed);
 }
@@ -189,7 +189,7 @@ fn reopen(folder: &Path, boot: &str) -> Ledger {
     ledger
 }
 
-/// The ledger is stopped, or killed with its last events in the intent file only.
+/// The ledger is stopped, or killed with its last events only in the intent file.
 #[test]
 fn the_rule_holds_across_a_restart() {
     for is_killed in [false, true] {
@@ -240,7 +240,8 @@ fn the_rule_holds_across_a_restart() {
     }
 }
 
-/// The power loss removed the rejection of the first order from the record, and not the second order.
+/// The power loss removed the rejection of the first order from the record, and not the second
+/// order.
 #[test]
 fn after_a_power_loss_an_order_without_its_outcome_counts_beside_a_later_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -294,7 +294,7 @@ fn a_foreign_writer_of_the_database_stops_orders_and_a_reader_does_not() {
 fn an_unwritable_directory_stops_orders_until_it_is_writable() {
     let machine = SimulatedMachine::new();
     let mut ledger = machine.ready();
-    // Not even root can create a file where a directory exists.
+    // No user, not even root, can create a file in place of a directory.
     let obstacle = machine.data().join("ledger.probe");
     wait_until(|| fs::create_dir(&obstacle).is_ok());
     assert_stops(&mut ledger, StorageFault::Unwritable);
@@ -386,7 +386,7 @@ fn an_intent_file_changed_between_two_runs_counts_as_a_loss() {
         assert!(snapshot.spent <= coins(200), "within the limits");
         assert_eq!(again.state().intents().len(), 3, "no foreign record is taken over");
         drop(again);
-        // The next start takes over nothing foreign either.
+        // The next start does not read foreign records either.
         assert_eq!(open_after_kill(&image).state().intents().len(), 3);
     }
     // The unchanged file loses nothing.

@@ -68,7 +68,7 @@ enum ModelStep {
 #[derive(Clone, Copy, Debug)]
 enum ProgramEnd {
     Clean,
-    /// By `kill -9`.
+    /// The process is killed by `kill -9`.
     Killed,
     /// The machine loses power. Each record that is not durable survives if its bit is set.
     PowerLost(u64),

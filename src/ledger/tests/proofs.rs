@@ -351,7 +351,7 @@ fn the_feed_proves_nothing_about_an_order_that_was_not_bought() {
     }
 }
 
-/// A ledger with a balance of 100 coins and two orders of 10, bought one second after T0.
+/// Returns a ledger with a balance of 100 coins and two orders of 10, bought one second after T0.
 pub(super) fn two_bought() -> Ledger {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);

@@ -11,7 +11,7 @@ use crate::{
     ledger::event::{BootId, RecordedAnswer, Release},
 };
 
-/// A ledger with a balance of 100 coins.
+/// Returns a ledger with a balance of 100 coins.
 fn with_balance() -> Ledger {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
@@ -22,7 +22,7 @@ fn state_of(ledger: &Ledger, n: u32) -> OrderState {
     ledger.state().intent(&id(n)).unwrap().state
 }
 
-/// A ledger whose only order, of 10 coins, is in this state.
+/// Returns a ledger whose only order, of 10 coins, is in this state.
 fn with_order(state: OrderState) -> Ledger {
     let mut ledger = with_balance();
     let approved = ledger.reserve(order_request(1, 10), after(1)).unwrap();
@@ -291,8 +291,8 @@ fn a_lower_price_is_confirmed_only_by_a_balance_that_certainly_includes_the_char
     }
 }
 
-/// Without evidence of a charge, the first order may have cost nothing, so that the balance shows no
-/// refund of the second one.
+/// Without evidence of a charge, the first order may have cost nothing, so that the balance shows
+/// no refund of the second one.
 #[test]
 fn a_price_of_zero_in_an_answer_is_no_evidence_of_a_charge() {
     let mut ledger = with_balance();
@@ -325,7 +325,7 @@ fn a_price_of_zero_in_the_list_halts_and_leaves_the_charge_as_it_was() {
     assert_eq!(ledger.snapshot(after(210)).spent, coins(10));
 }
 
-/// The first balance includes it already.
+/// The first balance already includes the purchase.
 #[test]
 fn a_purchase_from_before_the_ledger_leaves_no_coins_for_a_returning_order() {
     let mut ledger = ledger(budget());
@@ -341,7 +341,8 @@ fn a_purchase_from_before_the_ledger_leaves_no_coins_for_a_returning_order() {
     }
 }
 
-/// A ledger that may have lost two orders of together 60 coins, of which one of 30 was sent.
+/// Returns a ledger that may have lost two orders for 60 coins in total, of which one for 30 was
+/// sent.
 fn with_loss() -> Ledger {
     let mut ledger = with_balance();
     let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
@@ -390,7 +391,7 @@ fn the_record_of_an_unknown_order_is_evidence_and_its_absence_from_a_list_is_non
         assert_eq!(state_of(&ledger, 1), expected);
         let listed = ledger.state().intent(&id(1)).unwrap().listed;
         assert_eq!(listed, (status != TradeStatus::Listed).then_some(coins(9)));
-        // Counted at the approved price until a balance confirms the lower one.
+        // The order counts at the approved price until a balance confirms the lower one.
         assert_eq!(ledger.snapshot(after(3)).spent, coins(10));
         ledger.state().check().unwrap();
     }
@@ -430,7 +431,7 @@ fn an_absence_needs_enough_look_ups_by_own_id() {
         ledger.set_look_ups_min(3);
         let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
         let _effects = ledger.set_balance(coins(100), after(61), after(61));
-        // One that began before the order became unknown does not count.
+        // A look-up that began before the order became unknown does not count.
         ledger.order_absent(&key(1), after(0));
         (0..look_ups).for_each(|second| ledger.order_absent(&key(1), after(62 + second)));
         let _effects = ledger.reconcile(&reading(&[], 70), None, after(71));
@@ -471,7 +472,7 @@ fn an_absent_order_whose_price_is_missing_from_the_balance_halts() {
     assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
 }
 
-/// Each is absent for certain, so neither explains what the other has cost.
+/// Both are certainly absent, so neither explains coins that the other one may have cost.
 #[test]
 fn two_absent_orders_do_not_explain_the_missing_price_of_each_other() {
     let mut ledger = with_balance();
@@ -516,7 +517,7 @@ fn the_record_of_an_order_at_a_higher_price_halts_and_proves_nothing() {
     let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(11) };
     assert_eq!(effects.halts[0].reason, reason);
     assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
-    // Bought cheaper than listed.
+    // The order was bought at a lower price than listed.
     let record = OwnTrade { price: Some(coins(9)), ..record };
     let _effects = ledger.reconcile_order(&key(1), &record, after(4), after(5));
     assert_eq!(state_of(&ledger, 1), OrderState::Bought);
@@ -582,7 +583,7 @@ fn a_record_of_an_order_begins_the_count_of_its_absences_again() {
     assert_eq!(absent(&mut ledger, 140), OrderState::NotBought);
 }
 
-/// The account was charged, and the refund is still to come.
+/// The account was charged, and the refund has not arrived.
 #[test]
 fn a_cancelled_purchase_of_an_order_that_did_not_count_counts_and_halts_until_its_refund() {
     use OrderState::{NotBought, Rejected, Returned, Returning};
@@ -629,7 +630,7 @@ fn a_late_success_of_a_returned_order_is_nothing_new() {
     assert_eq!(state_of(&ledger, 1), OrderState::Returned);
     assert_eq!(ledger.settle(&key(1), &BOUGHT, after(72)), Ok(Effects::default()));
     assert_eq!(ledger.snapshot(after(72)).halts, []);
-    // Earlier versions recorded it.
+    // Earlier versions recorded such an event, so it must be replayed.
     let answer = RecordedAnswer::Bought(None);
     let recorded = LedgerEvent::Answered { sequence: Sequence(1), answer };
     ledger.state.apply(after(72), &recorded).unwrap();
@@ -674,7 +675,7 @@ fn a_refund_that_a_balance_shows_before_the_list_does_releases_the_order() {
     let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
     let joined = [own_trade(1, TradeStatus::Joined)];
     let _effects = ledger.reconcile(&reading(&joined, 100), Some(coins(90)), after(100));
-    // Refunded 59 seconds before the list was read, which was that old.
+    // The refund came 59 seconds before the list was read, and the list was as old.
     let _effects = ledger.set_balance(coins(100), after(141), after(141));
     let _effects = ledger.reconcile(&reading(&joined, 200), None, after(200));
     let cancelled = [own_trade(1, TradeStatus::Cancelled)];

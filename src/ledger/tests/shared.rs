@@ -1,4 +1,4 @@
-//! Tests of the slices of a shared budget, against books that are kept apart.
+//! Tests of the slices of a shared budget, compared with separate books.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::ledger::{
     entries::tests::grouped,
 };
 
-/// Two named entries in a group, and one without a name.
+/// Returns two named entries in a group, and one without a name.
 fn entries() -> Vec<WhitelistEntry> {
     let limits = (Some(1_000), Some(coins(1_000)));
     let limited = |name| WhitelistEntry { max_total: Some(coins(1_000)), ..entry(Some(name)) };
@@ -28,7 +28,7 @@ fn shared() -> Ledger {
 
 const UNLIMITED: EntrySlice = EntrySlice { quantity: 1_000, total: Amount::MAX };
 
-/// Slices that no test reaches unless it lowers them.
+/// Returns slices that no test reaches unless it lowers them.
 fn allowance(ledger: &mut Ledger) -> Allowance {
     let mut allowance = Allowance {
         permit: OrderPermit::Until(after(1_000_000)),
@@ -301,8 +301,8 @@ impl Slices {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(histories() * 4))]
 
-    /// An order is approved exactly if books that are kept apart permit it: every slice is obeyed, and
-    /// nothing else is refused.
+    /// An order is approved if and only if separate books permit it: every slice is obeyed, and no
+    /// other order is rejected.
     #[test]
     fn an_order_is_approved_exactly_within_every_slice(
         steps in prop::collection::vec(step(), 1..60),

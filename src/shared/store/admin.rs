@@ -1,4 +1,4 @@
-//! Commands of the user for a group: create it, show it, change it, and release a member.
+//! Commands of the user: create, show and change a group, and release a member.
 
 use std::collections::BTreeMap;
 
@@ -52,7 +52,7 @@ pub struct MemberStatus {
     pub version: i64,
     pub silent_ms: i64,
     pub is_released: bool,
-    /// It has reported since the group was marked as restored, and orders nothing.
+    /// `true` if it has stopped and reported since the group was marked as restored.
     pub has_stopped: bool,
     /// It takes part in the split of the listings.
     pub can_order: bool,
@@ -77,7 +77,7 @@ pub struct OrderStatus {
     pub price: i64,
 }
 
-/// Reason for which a change of the user was not made.
+/// Reason why a command of the user was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum SetError {
     #[error(transparent)]
@@ -152,7 +152,7 @@ impl Store {
         let read = self.in_transaction(async |client| Ok(read_status(client, &group).await?));
         within_command(read).await.map_err(|error| match error {
             SetError::Store(error) => error,
-            // Only changes fail in another way.
+            // Reading the status returns no other error; those are errors of changes.
             _ => StoreError::NoGroup,
         })
     }
@@ -210,8 +210,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Fails if the member does not exist, or may still order and `is_stopped` does not declare that
-    /// its process does not run, or the database cannot be written.
+    /// Fails if the member does not exist, or may still order and `is_stopped` does not declare
+    /// that its process does not run, or the database cannot be written.
     ///
     /// # Cancel safety
     ///
@@ -278,7 +278,7 @@ impl Store {
         within_command(read).await
     }
 
-    /// Runs a serializable transaction, and repeats it when another one comes first.
+    /// Runs a serializable transaction, and repeats it after a conflict with another one.
     async fn in_transaction<T>(
         &mut self,
         run: impl AsyncFn(&Client) -> Result<T, SetError>,
@@ -383,12 +383,13 @@ async fn read_roles(
 }
 
 impl GroupStatus {
-    /// Remainder of the total. Negative after it was lowered, or if more was used than a slice.
+    /// Returns the part of the total that is in no slice. It is negative after the total was
+    /// lowered, or if a member used more than its slice.
     pub fn free(&self) -> i64 {
         self.total.saturating_sub(self.sum(|limit| limit.slice))
     }
 
-    /// Usage of the total, as reported by the members.
+    /// Returns the usage of the total, as reported by the members.
     pub fn used(&self) -> i64 {
         self.sum(|limit| limit.used)
     }

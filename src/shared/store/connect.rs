@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL: TLS with rustls, and one server of several.
+//! Connects to a PostgreSQL server, with rustls for TLS.
 
 use std::{
     future::Future,
@@ -36,7 +36,7 @@ use crate::{
 /// Name of the program in the list of the server's sessions.
 const APPLICATION: &str = "sniper";
 
-/// A member that stops in the middle of a transaction must not block the others.
+/// Timeouts of a session, so that a member that hangs in a transaction does not block the others.
 const SESSION_SETTINGS: &str = "\
 SET statement_timeout = 2500; \
 SET lock_timeout = 2000; \
@@ -71,7 +71,7 @@ pub(super) fn tls_config(url: &DatabaseUrl) -> Result<Option<Arc<ClientConfig>>,
         }
     };
     let mut config = ClientConfig::clone(&Tls::with_roots(&roots)?.config());
-    // A server that knows ALPN accepts its own protocol only.
+    // A server that supports ALPN accepts no protocol but its own.
     config.alpn_protocols.clear();
     Ok(Some(Arc::new(config)))
 }

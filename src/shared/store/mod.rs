@@ -1,13 +1,14 @@
-//! The database of a shared budget in PostgreSQL: [`Store::exchange`] is one serializable transaction
-//! in two round trips, which is repeated when another member's came first.
+//! The database of a shared budget in PostgreSQL. [`Store::exchange`] is one serializable
+//! transaction in two round trips, which is repeated after a conflict with that of another member.
 //!
-//! Standard SQL with `INSERT … ON CONFLICT` only, so that databases that speak PostgreSQL's protocol
-//! can be used. Where there are advisory locks, the members of a group wait in a queue for each other,
-//! so that their transactions do not fail. Nothing but speed depends on that.
+//! Standard SQL with `INSERT … ON CONFLICT` only, so that databases that speak PostgreSQL's
+//! protocol can be used. If the database has advisory locks, the members of a group take one in
+//! turn, so that their transactions do not conflict. Only the speed depends on it.
 //!
 //! # Invariants
 //!
-//! 1. An exchange whose result is not known is an error. Repeating it is safe, because of its version.
+//! 1. An exchange whose result is not known is an error. Repeating it is safe, because of its
+//!    version.
 //! 2. A connection whose transaction did not end is dropped.
 
 mod admin;
@@ -45,19 +46,19 @@ pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Maximum time of a command of the user.
 pub const COMMAND_MAX: Duration = Duration::from_secs(15);
 
-/// Number of times that a transaction is tried while others come first.
+/// Maximum number of attempts of a transaction that conflicts with others.
 const ATTEMPTS_MAX: u32 = 40;
 
-/// Unit of the random wait between two tries, and the number of tries up to which it grows.
+/// Unit of the random wait between two attempts, and the number of attempts up to which it grows.
 const RETRY_MICROS: u64 = 1_000;
 const RETRY_GROWTH_MAX: u32 = 32;
 
-/// Failure of a transaction. Nothing is known about its result.
+/// Failure of a transaction, whose result is unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("TLS could not be set up")]
     Tls(#[from] TlsError),
-    /// The file of `sslrootcert`.
+    /// The file of `sslrootcert` cannot be used.
     #[error("the certificate of sslrootcert could not be read: {0}")]
     Root(String),
     #[error("the database could not be reached")]
@@ -66,10 +67,11 @@ pub enum StoreError {
     Timeout(Duration),
     #[error("the database failed")]
     Database(#[from] tokio_postgres::Error),
-    /// A standby must know of it: the new connection may be to a server that lacks the last commits.
+    /// This is an error and not repeated, because the next connection may be to a server that lacks
+    /// the last commits, after which a standby must restart its observation.
     #[error("the connection to the database was lost")]
     ConnectionLost,
-    /// Other members came first each time.
+    /// Every attempt conflicted with another member.
     #[error("the database was busy with other members")]
     Contention,
     #[error(
@@ -88,7 +90,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Returns `true` if another transaction came first, and this one had no effect.
+    /// Returns `true` if the transaction conflicted with another one and had no effect.
     fn is_retryable(&self) -> bool {
         let codes = [
             SqlState::T_R_SERIALIZATION_FAILURE,
@@ -138,10 +140,11 @@ pub struct Store {
     group: String,
     unit: GroupUnit,
     market: Option<String>,
-    /// A lost connection is reported before another one is used: rule M7 of `docs/shared.md`.
+    /// `true` if a lost connection must be reported before another one is used (rule M7 of
+    /// `docs/shared.md`).
     has_standby: bool,
     tls: Option<Arc<ClientConfig>>,
-    /// Position of the server in the address.
+    /// Position of the server in the address, modulo the number of servers.
     host: usize,
     open: Option<Transaction>,
     /// Slices as last read, to guess which limits rise.
@@ -149,7 +152,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Creates the store without a connection. `market` is the market of a group in coins.
+    /// Creates the store without a connection. `market` is part of the unit of a group in coins.
     ///
     /// # Errors
     ///
@@ -206,7 +209,8 @@ impl Store {
                     self.open = Some(transaction);
                     wait_before(attempt).await;
                 }
-                // The server has closed an idle connection.
+                // The server has closed the idle connection. COMMIT was not sent, so the exchange
+                // is repeated once on a new connection.
                 Err(error) if is_used && error.is_closed() => is_used = false,
                 Err(error) => {
                     if error.is_read_only() {
@@ -242,7 +246,7 @@ impl Store {
         done.unwrap_or(Err(StoreError::Timeout(COMMAND_MAX)))
     }
 
-    /// Name of the unit in the database.
+    /// Returns the name of the unit in the database.
     fn unit_name(&self) -> String {
         match &self.market {
             Some(market) => format!("{} of {market}", self.unit.name()),
@@ -250,7 +254,7 @@ impl Store {
         }
     }
 
-    /// Takes the open connection, or connects to the first server that accepts.
+    /// Returns the open connection, or connects to the first server that accepts.
     async fn open(&mut self) -> Result<Transaction, StoreError> {
         match self.open.take() {
             Some(open) if !open.is_closed() => return Ok(open),
@@ -301,7 +305,7 @@ fn failed(error: &StoreError) -> ExchangeError {
     ExchangeError(error_chain(error))
 }
 
-/// Waits a random time, which grows with the number of tries.
+/// Waits a random time, which grows with the number of attempts.
 async fn wait_before(attempt: u32) {
     let most =
         RETRY_MICROS.saturating_mul(u64::from(attempt.min(RETRY_GROWTH_MAX).saturating_add(1)));

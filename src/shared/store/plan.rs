@@ -1,7 +1,7 @@
-//! Changes of one exchange, computed from the rows that its transaction has read. Pure.
+//! Computes the changes of one exchange from the rows that its transaction has read. Pure.
 //!
-//! It repeats the rules of [`GroupDatabase`](crate::shared::database::GroupDatabase) on rows instead of on the
-//! whole group; a test compares both.
+//! It repeats the rules of [`GroupDatabase`](crate::shared::database::GroupDatabase) on rows
+//! instead of on the whole group; a test compares both.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Marks the group: no member has stopped since, and each may be running.
+    /// Marks the group as restored. No member has stopped since, and each may be running.
     fn mark_restored(&mut self, seen: i64) {
         self.group.is_restored = true;
         self.group.sequence = self.group.sequence.max(seen);
@@ -75,7 +75,7 @@ impl Found {
 pub(super) struct ExchangePlan {
     pub(super) reply: Reply,
     pub(super) group: Option<GroupRow>,
-    /// The group was marked as restored, so no member has stopped since, and any may be running.
+    /// `true` if this exchange marked the group as restored.
     pub(super) is_marked: bool,
     pub(super) member: Option<MemberRecord>,
     pub(super) slices: Vec<(Limit, LimitRow)>,
@@ -106,7 +106,7 @@ pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, LimitRow>) ->
     std::iter::once(Limit::Total).chain(rising).collect()
 }
 
-/// Returns what an exchange changes.
+/// Returns the writes of an exchange, and its reply.
 pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
     let own = found.members.iter().find(|member| member.name == exchange.member).cloned();
     match &own {
@@ -151,7 +151,8 @@ impl ExchangePlan {
     }
 }
 
-/// A released member that still runs: what it used beyond its release is a fact.
+/// Records the usage of a released member that still runs. It was spent, even if it exceeds the
+/// amount of the release.
 fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangePlan {
     let raised = exchange.demands.iter().map(|(limit, demand)| {
         let row = found.slices.get(limit).copied().unwrap_or_default();

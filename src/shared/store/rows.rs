@@ -27,7 +27,7 @@ use crate::{
 /// Maximum number of orders that a takeover reads.
 const ORDERS_READ_MAX: usize = 65_536;
 
-/// Age after which settled orders are deleted: a listing is gone long before.
+/// Age after which settled orders are deleted. Their listings are gone long before.
 const ORDERS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
 const STATES: [OrderState; 10] = [
@@ -45,8 +45,8 @@ const STATES: [OrderState; 10] = [
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
 
-/// Takes the place of a group in the queue before the transaction begins: a transaction that waits for
-/// another one's row fails afterwards, because it has begun before.
+/// Waits for the lock of a group before the transaction begins. A transaction that waited for a row
+/// inside would fail afterwards, because its snapshot is older than the change of the row.
 const QUEUE: &str = "SELECT pg_advisory_lock($1)";
 const LEAVE_QUEUE: &str = "SELECT pg_advisory_unlock_all()";
 
@@ -206,7 +206,8 @@ impl Transaction {
     async fn enter_queue(&self, group: &str) -> Result<(), tokio_postgres::Error> {
         let Some((enter, _)) = &self.queue else { return Ok(()) };
         match self.link.client.execute(enter, &[&queue_number(group)]).await {
-            // A member that hangs must not block the others.
+            // The exchange continues without the lock, because a member that hangs must not block
+            // the others.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
             done => done.map(drop),
         }
@@ -235,7 +236,8 @@ impl Transaction {
         }
         let plan = plan(&mut found, exchange);
         let written = self.write(group, &plan, (exchange, found.now_ms)).await;
-        // COMMIT may have been carried out: a repetition would find a version that it cannot explain.
+        // COMMIT may have been carried out. A repetition would find a version that the member takes
+        // for that of another process.
         written.map_err(|error| match error.is_closed() {
             true => StoreError::ConnectionLost,
             false => error,
@@ -267,7 +269,7 @@ impl Transaction {
         let of_limits: [&(dyn ToSql + Sync); 4] = [&group, &guessed, &hour, &day];
         let of_role: [&(dyn ToSql + Sync); 2] = [&group, &standby];
         let of_group: [&(dyn ToSql + Sync); 1] = [&group];
-        // In this order on the wire: the lock comes first.
+        // `biased` sends the requests in this order, so that the lock is taken first.
         let ((), (), group_row, members, slices, sums, role) = tokio::try_join!(
             biased;
             self.enter_queue(group),
@@ -394,7 +396,7 @@ impl Transaction {
         if !plan.has_orders {
             return Ok(0);
         }
-        // One row for each order: the last report counts.
+        // One statement must not write a row twice, so only the last report of an order is kept.
         let orders = exchange.orders.iter().take(REPORTS_MAX);
         let orders: BTreeMap<u32, &ReportedOrder> = orders.map(|it| (it.sequence, it)).collect();
         let orders: Vec<&ReportedOrder> = orders.into_values().collect();
@@ -417,7 +419,7 @@ impl Transaction {
         self.link.client.execute(&self.write_orders, &rows).await
     }
 
-    /// Deletes old orders, after the first exchange of a member.
+    /// Deletes old orders of a member, after the first exchange of a run.
     async fn delete_orders(
         &self,
         group: &str,
@@ -455,7 +457,8 @@ async fn prepare_queue(client: &Client) -> Result<Option<(Statement, Statement)>
     }
 }
 
-/// Number of a group's queue: FNV-1a of its name. Two groups with the same number only wait longer.
+/// Returns the number of a group's lock: FNV-1a of its name. Groups with the same number only wait
+/// longer.
 fn queue_number(group: &str) -> i64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

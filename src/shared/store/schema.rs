@@ -70,7 +70,7 @@ CREATE TABLE sniper_orders (
 /// Schema that this program uses.
 pub const VERSION: i64 = 2;
 
-/// Number of tries against other programs that apply the same migrations.
+/// Maximum number of attempts while other programs apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;
 
 /// Returns the version of the schema, which is at most [`VERSION`]; 0 if there are no tables.

@@ -150,7 +150,7 @@ fn a_member_is_released_when_it_is_silent_or_declared_stopped() {
     let mut declared = database.clone();
     assert_eq!(declared.release(now_ms, &name, &spent, true), Ok(()));
     assert_eq!(database.release(last_ms + SILENT_MS, &name, &spent, false), Ok(()));
-    // It runs all the same, and has used more.
+    // The member still runs, and has used more.
     let report = report(&member, 30, 60);
     let reply = meet(&mut member, &mut database, &report, now_ms);
     assert_eq!(reply, Reply::Refused(MemberRefusal::Released));
@@ -266,7 +266,7 @@ fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
     let mut backup = database.clone();
     let late_ms = now_ms + 2 * SILENT_MS;
     meet(&mut other, &mut database, &first, late_ms);
-    // `a` runs, but is cut off, and it is not known what it has used since the backup.
+    // `a` runs but is cut off, and its usage since the backup is not known.
     let mark = |backup: &mut GroupDatabase, other: &mut Member, at_ms| {
         let report = report(other, 0, 0);
         let exchange = other.next(&report, at_ms).unwrap();
@@ -279,7 +279,7 @@ fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
     let (name, spent) = (MemberName("a".to_owned()), BTreeMap::new());
     let released = backup.release(late_ms + SILENT_MS, &name, &spent, false);
     assert_eq!(released, Err(Denial::NotSilent));
-    // All have stopped in a backup under the mark, and have gone on since.
+    // In a backup from under the mark all have stopped, and they have run since.
     for at_ms in [2_000, 3_000, 4_000].map(|after_ms| late_ms + after_ms) {
         mark(&mut backup, &mut other, at_ms);
         let report = Report { in_force: u64::MAX, ..report(&member, 0, 0) };
@@ -299,7 +299,7 @@ fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
     assert_eq!(again.end_restored(), Err(missing));
 }
 
-/// Lets both exchange whenever they are due. Returns the time at which `until` holds first.
+/// Lets both exchange messages when they are due. Returns the first time at which `until` holds.
 fn run(
     members: &mut [Member],
     database: &mut GroupDatabase,

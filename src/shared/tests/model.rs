@@ -10,11 +10,11 @@ use super::world::{Action, Scope, World};
 pub(super) enum Origin {
     /// No member has had an exchange.
     Cold,
-    /// Both are in contact; the first has all slices, or the role.
+    /// Both are in contact, and the first has all slices, or the role.
     Settled,
-    /// Both are in contact without slices; the first has the role.
+    /// Both are in contact without slices, and the first has the role.
     Idle,
-    /// After [`Scope::start`].
+    /// The actions of [`Scope::start`] were carried out.
     Prepared,
 }
 

@@ -1,4 +1,5 @@
-//! Properties of long random histories: more members and limits than the model check, and any demands.
+//! Properties of long random histories: more members and limits than the model check, and any
+//! demands.
 
 use std::collections::BTreeMap;
 

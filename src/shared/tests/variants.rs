@@ -1,4 +1,4 @@
-//! The protocol holds within each scope, and a protocol that lacks one of its rules does not.
+//! Tests that the protocol is safe within each scope, and that it is not without one of its rules.
 
 use std::time::Instant;
 
@@ -127,12 +127,12 @@ fn scopes() -> Vec<(&'static str, Scope)> {
     ]
 }
 
-/// Number from the environment, for longer checks.
+/// Returns a number from the environment, which makes checks longer.
 fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |given| given.parse().expect("a number"))
 }
 
-/// Scopes whose name contains `SNIPER_TEST_SCOPE`.
+/// Returns the scopes whose name contains the value of `SNIPER_TEST_SCOPE`.
 fn chosen_scopes() -> impl Iterator<Item = (&'static str, Scope)> {
     let chosen = std::env::var("SNIPER_TEST_SCOPE").unwrap_or_default();
     scopes().into_iter().filter(move |(name, _)| name.contains(&chosen))
@@ -181,7 +181,7 @@ struct Counterexample {
     rule: Rule,
     scope: &'static str,
     origin: Origin,
-    /// Each an action, and the number of its member if it has one.
+    /// Words, each an action and the number of its member, if it has one.
     actions: &'static str,
 }
 
@@ -195,7 +195,7 @@ impl Counterexample {
         self.actions.split_whitespace().map(|text| Action::from_text(text).expect(text)).collect()
     }
 
-    /// Carries out the actions that are possible. Returns whether an invariant was broken.
+    /// Carries out the actions that are possible. Returns `true` if an invariant was broken.
     fn is_unsafe(&self, broken: Option<Rule>) -> bool {
         let scope = self.scope(broken);
         let mut world: World = self.origin.world(&scope);
@@ -222,7 +222,7 @@ fn without_one_of_its_rules_the_protocol_is_unsafe() {
     }
 }
 
-/// One for each rule.
+/// One counterexample for each rule.
 const COUNTEREXAMPLES: [Counterexample; 20] = [
     Counterexample {
         rule: Rule::Version,

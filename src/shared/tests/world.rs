@@ -1,5 +1,5 @@
-//! Members, their ledgers, the network and the database, as a state with actions. Time advances only by
-//! an action, so a member without one between two of them is slow or suspended.
+//! Members, their ledgers, the network and the database, as a state with actions. Time advances
+//! only by an action, so a member without one between two of them is slow or suspended.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use crate::shared::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
     pub(super) rules: ProtocolRules,
-    /// The members share a budget of this size; 0: there is none.
+    /// Size of the budget that the members share; 0 if there is none.
     pub(super) total: i64,
-    /// The members are standbys of each other.
+    /// `true` if the members are standbys of each other.
     pub(super) has_standby: bool,
     pub(super) tick_ms: i64,
     pub(super) term_ms: i64,
     /// Speed of each member's clock, in percent.
     pub(super) rates: [i64; 2],
     pub(super) faults: Faults,
-    /// Time without any contact that may be waited at once.
+    /// Duration of one [`Action::Silence`].
     pub(super) silence_ms: i64,
     pub(super) now_max_ms: i64,
-    /// Another world starts with these actions, after a settled one.
+    /// Actions that lead from a settled world to another start.
     pub(super) start: &'static [Action],
     pub(super) start_needs: bool,
 }
@@ -34,7 +34,8 @@ pub(super) struct Scope {
 /// Maximum number of each fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Faults {
-    /// An exchange without a reply, whose request may arrive later; or a request that arrives twice.
+    /// An exchange without a reply, whose request may arrive later; or a request that arrives
+    /// twice.
     pub(super) failures: u8,
     pub(super) crashes: u8,
     /// Clean stops.
@@ -58,7 +59,7 @@ pub(super) enum Action {
     Tick,
     /// Nothing but the clock moves for [`Scope::silence_ms`].
     Silence,
-    /// A whole exchange at once, of which the ledger takes in the result.
+    /// A whole exchange at once, whose result the ledger then obeys.
     Exchange(usize),
     Begin(usize),
     Arrive(usize),
@@ -84,7 +85,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// Reads `Tick` or, with the number of a member, `Begin0`.
+    /// Parses an action such as `Tick`, or `Begin0` with the number of a member.
     pub(super) fn from_text(text: &str) -> Option<Self> {
         let name = text.trim_end_matches(|char: char| char.is_ascii_digit());
         let of_member: Option<fn(usize) -> Self> = match name {
@@ -153,7 +154,7 @@ pub(super) struct Obeyed {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Node {
     pub(super) member: Option<Member>,
-    /// Kept with the ledger.
+    /// Value of [`Member::seen`] that the ledger stores.
     seen: u64,
     pub(super) used: i64,
     reserve: i64,
@@ -162,9 +163,9 @@ pub(super) struct Node {
     reply: Option<(Exchange, Reply)>,
     /// Request of a failed exchange that may still arrive.
     late: Option<Exchange>,
-    /// The connection is to a database that is gone.
+    /// `true` if the connection is to a database that no longer exists.
     is_cut: bool,
-    /// Has not reached the restored database yet.
+    /// `true` if the member has not reached the restored database yet.
     is_behind: bool,
     clock_ms: i64,
 }
@@ -199,8 +200,8 @@ impl Scope {
         }
     }
 
-    /// A world in which both members are in contact, and the first has the role, and all slices if it
-    /// `needs` them.
+    /// Returns a world in which both members are in contact, and the first has the role, and all
+    /// slices if it `needs` them.
     pub(super) fn settled_world(&self, needs: bool) -> World {
         let mut world = self.world();
         if !needs {
@@ -247,7 +248,7 @@ impl Scope {
         member
     }
 
-    /// Actions that are possible now.
+    /// Returns the actions that are possible now.
     pub(super) fn actions(&self, world: &World) -> Vec<Action> {
         let mut actions = Vec::new();
         let faults = world.faults;
@@ -349,7 +350,8 @@ impl Node {
         }
     }
 
-    /// Largest usage of the node under the permission that its ledger obeys, or the next one.
+    /// Returns the largest usage of the node under the permission that its ledger obeys, or the
+    /// next one.
     pub(super) fn potential(&self) -> i64 {
         let Some(member) = &self.member else { return self.used };
         let permissions = [self.obeyed, self.permission(member)];
@@ -357,7 +359,7 @@ impl Node {
         live.map(|it| it.slice).fold(self.used, i64::max)
     }
 
-    /// The ledger may approve an order, by the role alone.
+    /// Returns `true` if the role of the node permits orders.
     pub(super) fn is_active(&self) -> bool {
         self.member.as_ref().is_some_and(|member| {
             let until_ms = self.obeyed.until_ms.max(self.permission(member).until_ms);
@@ -390,7 +392,7 @@ impl World {
         self.database.members().contains_key(&name(index))
     }
 
-    /// The user releases a member with what it has spent, and declares truly whether it runs.
+    /// Releases a member with the amount that it has spent, and declares correctly whether it runs.
     fn release(&mut self, index: usize) -> Result<(), Denial> {
         let spent = BTreeMap::from([(Limit::Total, self.nodes[index].used)]);
         let is_stopped = self.nodes[index].member.is_none();
@@ -402,7 +404,8 @@ impl World {
         self.faults.releases > 0 && self.clone().release(index).is_ok()
     }
 
-    /// A database that lost few commits; or one that lost many, if a running member knows of them.
+    /// Returns `true` if the database may lose commits: few ones, or many if a running member has
+    /// seen them.
     fn may_restore(&self) -> bool {
         let Some((taken_ms, backup)) = &self.backup else { return false };
         if *backup == self.database {
@@ -448,7 +451,7 @@ impl World {
         self.nodes[index].is_behind = false;
         let reply = self.database.apply(self.now_ms + self.database_ahead_ms, exchange);
         if self.database.is_restored() {
-            // No slice is raised under the mark, so the others may come later.
+            // No slice is raised under the mark, so the other members may reach the database later.
             self.nodes.iter_mut().for_each(|node| node.is_behind = false);
         }
         reply
@@ -460,7 +463,7 @@ impl World {
         node.member.as_mut()?.next(&report, node.clock_ms)
     }
 
-    /// Carries out an action; `None` if it is not possible.
+    /// Carries out an action. Returns `None` if it is not possible.
     pub(super) fn act(&mut self, scope: &Scope, action: Action) -> Option<()> {
         match action {
             Action::Tick => self.tick(scope, scope.tick_ms),

@@ -1,4 +1,4 @@
-//! Items of orders in the ledger.
+//! Tests of the items of orders in the ledger.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     whitelist::tests::{book_at, percent_entry},
 };
 
-/// A session with a ledger on disk, one entry with a percent rule and one without.
+/// Returns a session with a ledger on disk, one entry with a percent rule and one without.
 fn session(folder: &std::path::Path) -> TestSession {
     let named = WhitelistEntry {
         name: Some("cases".to_owned()),

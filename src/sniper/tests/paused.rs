@@ -1,4 +1,4 @@
-//! Paused entries, and the snapshot for other threads.
+//! Tests of paused entries, and of the snapshot for other threads.
 
 use std::{
     sync::{
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// A session with two entries for the same item; the second has the lower limit.
+/// Returns a session with two entries for the same item. The second one has the lower limit.
 fn two_entries() -> TestSession {
     let named = |name: &str, cents: i64| WhitelistEntry {
         name: Some(name.to_owned()),
@@ -223,7 +223,7 @@ fn a_reload_of_100_000_entries_loses_no_listing_and_keeps_10_000_pauses() {
             thread::yield_now();
         }
         let begun = Instant::now();
-        // The lock of a plan, and that of the change.
+        // The lock is taken for the plan, and then for the change.
         drop(sniper.with_engine(|engine| (engine.ledger().entry_plan(), engine.current_pauses())));
         let planned = begun.elapsed();
         let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! Purchases that another source than the response of their order has shown.
+//! Tests of purchases that another source than the response to their order has shown.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! A budget that several bots share: standby, takeover, and listings of other bots.
+//! Tests of a budget that several bots share: standby, takeover, and listings of other bots.
 
 use tokio::sync::oneshot;
 
@@ -12,7 +12,7 @@ use crate::{
     sniper::sharing::{OwnsListing, SPENDING_SETTLES, SharedReport, SharedUpdate, Takeover},
 };
 
-/// A session with standbys and a clock that is known, before the first update.
+/// Returns a session with standbys and a known server clock, before the first update.
 fn with_standbys() -> TestSession {
     let mut session = TestSession::live(plenty());
     session.sync_clock();
@@ -54,7 +54,7 @@ impl TestSession {
         self.after += Duration::from_secs(seconds);
     }
 
-    /// A listing that was created at this moment.
+    /// Returns a listing that is created at this moment.
     fn new_listing(&self, id: &str) -> Trade<'static> {
         Trade { created_at: Some(self.now().wall), ..trade(id, REDLINE) }
     }

@@ -1,4 +1,4 @@
-//! Listings that cannot be ordered for a moment.
+//! Tests of listings that cannot be ordered at the moment.
 
 use super::*;
 use tokio::sync::mpsc;
@@ -42,7 +42,7 @@ impl TestSession {
     }
 }
 
-/// Returns a listing of which the price and the margin below the limit of the entry differ by `id`.
+/// Returns a listing with this price, and so with a margin below the limit of the entry.
 fn priced(id: &str, cents: i64) -> Trade<'static> {
     let price = Some(Amount::from_cents(cents));
     let markup_percent = Some(Percent::default());
@@ -99,7 +99,7 @@ fn a_new_match_goes_before_queued_ones_only_with_a_greater_margin() {
         session.consider(priced(id, cents));
     }
     session.settle_order("a", taken());
-    // The place of "a" is free, but "b" waits for it.
+    // An order could be sent in place of "a", but "b" comes first.
     session.consider(priced("c", 801));
     session.consider(priced("d", 800));
     assert_eq!(session.sent(), ["a"]);
@@ -112,7 +112,7 @@ fn a_new_match_goes_before_queued_ones_only_with_a_greater_margin() {
     assert_eq!(session.sent(), ["a", "e", "b", "d", "c"]);
 }
 
-/// The reference allows 16 coins, with any cap of the entry.
+/// The reference allows 16 coins, with any `max_price` of the entry.
 #[test]
 fn the_margin_of_a_percent_rule_is_that_below_the_share_of_the_reference() {
     let case = WhitelistEntry {
@@ -344,8 +344,8 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
 }
 
 proptest! {
-    /// For any delay of the orders, each match is ordered once or counted with a reason, no more orders
-    /// are in flight than allowed, and nothing waits longer than the maximum.
+    /// For any delay of the orders, each match is ordered once or counted with a reason, no more
+    /// orders are in flight than allowed, and nothing waits longer than the maximum.
     #[test]
     fn every_match_is_ordered_once_or_counted(
         steps in prop::collection::vec((0_u8..6, 1_i64..1_300, 0_u64..1_500), 0..120),
