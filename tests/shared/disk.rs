@@ -30,13 +30,12 @@ impl SmallDisk {
         let mut file = File::create(self.0.join(FILLER)).unwrap();
         for size in [1 << 20, 1 << 12] {
             let block = vec![1; size];
-            loop {
-                match file.write(&block) {
-                    Ok(_written) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => panic!("{error}"),
+            let error = loop {
+                if let Err(error) = file.write(&block) {
+                    break error;
                 }
-            }
+            };
+            assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
         }
     }
 
