@@ -248,7 +248,6 @@ pub fn stop_ordering_on_panic() {
 /// thread `account` panics once that file exists; with `return`, the caller must return early if
 /// the result is `true`. Not in release builds.
 #[cfg(debug_assertions)]
-#[expect(clippy::panic, reason = "tests request it")]
 pub fn failpoint(thread: ThreadName) -> bool {
     static REQUEST: OnceLock<Option<(String, String, std::path::PathBuf)>> = OnceLock::new();
     let request = REQUEST.get_or_init(|| {
