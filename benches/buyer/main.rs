@@ -89,7 +89,6 @@ impl Case {
             endpoint: &market.endpoints.http,
             order: &Csgoroll::authenticated(Some(&credential), site.order_template()),
             keep_warm: &Csgoroll::authenticated(Some(&credential), site.keep_warm_request()),
-            own_ids: None,
             tls: market.tls.clone(),
             connections: 8,
             connection_config: ConnectionConfig::default(),

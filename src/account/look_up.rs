@@ -31,7 +31,7 @@ use crate::{
     backoff::ExponentialBackoff,
     clock,
     domain::account::OwnPurchase,
-    domain::own_order_id::{OwnOrderId, OwnOrderIds},
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::TradeKey,
     markets::{MarketApi, OrderReference},
@@ -93,9 +93,8 @@ pub struct OrderReading {
 }
 
 /// The orders to look up, as set by the thread that decides.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct OrderLookUps {
-    own_ids: OwnOrderIds,
     orders: Mutex<Vec<LookedUpOrder>>,
     /// `true` if there are more than [`BOUGHT_MAX`] bought orders.
     has_more_bought: AtomicBool,
@@ -103,33 +102,26 @@ pub(super) struct OrderLookUps {
 }
 
 impl OrderLookUps {
-    pub(super) fn new(own_ids: OwnOrderIds) -> Self {
-        let has_more_bought = AtomicBool::new(false);
-        Self { own_ids, orders: Mutex::default(), has_more_bought, changed: Notify::new() }
-    }
-
     /// Replaces the orders by the first [`LOOK_UPS_MAX`] of the unknown and the first
     /// [`BOUGHT_MAX`] of the bought ones, the latter with the time of their approval and `true` if
     /// completed. Never waits; returns `false` if the orders are being read at this moment.
     pub(super) fn replace(
         &self,
-        unknown: impl Iterator<Item = TradeKey>,
-        bought: impl Iterator<Item = (TradeKey, UnixMs, bool)>,
+        unknown: impl Iterator<Item = (TradeKey, OwnOrderId)>,
+        bought: impl Iterator<Item = ((TradeKey, OwnOrderId), UnixMs, bool)>,
     ) -> bool {
-        let own_id = |key| self.own_ids.id(&key);
-        let unknown = unknown.take(LOOK_UPS_MAX).map(|key| LookedUpOrder {
+        let unknown = unknown.take(LOOK_UPS_MAX).map(|(key, own_id)| LookedUpOrder {
             key,
-            own_id: own_id(key),
+            own_id,
             reason: LookUpReason::Unknown,
             until: UnixMs(i64::MAX),
         });
         let mut all_bought = bought;
         let bought =
-            all_bought.by_ref().take(BOUGHT_MAX).map(|(key, at, is_completed)| LookedUpOrder {
-                key,
-                own_id: own_id(key),
-                reason: if is_completed { LookUpReason::Completed } else { LookUpReason::Bought },
-                until: at.plus(BOUGHT_FOR),
+            all_bought.by_ref().take(BOUGHT_MAX).map(|((key, own_id), at, is_completed)| {
+                let reason =
+                    if is_completed { LookUpReason::Completed } else { LookUpReason::Bought };
+                LookedUpOrder { key, own_id, reason, until: at.plus(BOUGHT_FOR) }
             });
         let Ok(mut orders) = self.orders.try_lock() else { return false };
         orders.clear();
@@ -298,23 +290,29 @@ impl LookUpTimes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::trade::{KeyedBy, TradeId};
+    use crate::domain::{
+        own_order_id::StartId,
+        trade::{KeyedBy, TradeId},
+    };
 
     fn key(number: u64) -> TradeKey {
         KeyedBy::Id.key(TradeId::from_number(number), None)
     }
 
+    fn order(number: u64) -> (TradeKey, OwnOrderId) {
+        (key(number), StartId(7).order_id(number.try_into().unwrap()))
+    }
+
     const WALL: UnixMs = UnixMs(1_000 * 86_400_000);
 
     fn set(times: &mut LookUpTimes, look_ups: &OrderLookUps, numbers: &[u64], now: Instant) {
-        assert!(look_ups.replace(numbers.iter().copied().map(key), std::iter::empty()));
+        assert!(look_ups.replace(numbers.iter().copied().map(order), std::iter::empty()));
         times.set(&look_ups.orders(true), now);
     }
 
     #[test]
     fn an_order_is_looked_up_at_once_and_then_with_growing_delays() {
-        let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let start = Instant::now();
         assert_eq!(times.next(start, WALL), None);
         set(&mut times, &look_ups, &[7], start);
@@ -322,7 +320,7 @@ mod tests {
         let mut delays = Vec::new();
         for _ in 0..9 {
             let next = times.next(now, WALL).unwrap();
-            assert_eq!(next.order.own_id, OwnOrderIds::new("a1").id(&key(7)));
+            assert_eq!((next.order.key, next.order.own_id), order(7));
             delays.push(next.due.duration_since(now).as_secs());
             now = next.due;
             times.on_look_up(&next.order.key, now);
@@ -334,8 +332,7 @@ mod tests {
 
     #[test]
     fn a_new_order_is_due_at_once_and_a_known_one_keeps_its_delay() {
-        let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let start = Instant::now();
         set(&mut times, &look_ups, &[7], start);
         times.on_look_up(&key(7), start);
@@ -355,11 +352,10 @@ mod tests {
 
     #[test]
     fn a_bought_order_is_looked_up_until_it_can_no_longer_be_rolled_back() {
-        let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let replace = |is_completed| {
             assert!(
-                look_ups.replace(std::iter::empty(), [(key(7), WALL, is_completed)].into_iter())
+                look_ups.replace(std::iter::empty(), [(order(7), WALL, is_completed)].into_iter())
             );
         };
         let delays = |times: &mut LookUpTimes, start: Instant| {
@@ -390,10 +386,10 @@ mod tests {
 
     #[test]
     fn it_is_known_whether_bought_orders_were_left_out() {
-        let look_ups = OrderLookUps::new(OwnOrderIds::new("a1"));
+        let look_ups = OrderLookUps::default();
         let max = u64::try_from(BOUGHT_MAX).unwrap();
         for (count, expected) in [(max, false), (max + 1, true), (1, false)] {
-            let bought = (0..count).map(|number| (key(number), WALL, false));
+            let bought = (0..count).map(|number| (order(number), WALL, false));
             assert!(look_ups.replace(std::iter::empty(), bought));
             assert_eq!(look_ups.has_more_bought.load(Ordering::Relaxed), expected, "{count}");
         }
@@ -401,10 +397,9 @@ mod tests {
 
     #[test]
     fn an_unknown_order_that_is_due_precedes_the_bought_ones() {
-        let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
-        let bought = (1..100).map(|number| (key(number), WALL, false));
-        assert!(look_ups.replace([key(200)].into_iter(), bought));
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        let bought = (1..100).map(|number| (order(number), WALL, false));
+        assert!(look_ups.replace([order(200)].into_iter(), bought));
         let start = Instant::now();
         times.set(&look_ups.orders(false), start);
         let later = start + Duration::from_secs(3_600);
@@ -417,7 +412,7 @@ mod tests {
     /// Each delay doubles, and none skips the time from which an absence is evidence.
     #[test]
     fn an_unknown_order_is_looked_up_as_soon_as_its_absence_is_evidence() {
-        let look_ups = OrderLookUps::new(OwnOrderIds::new("a1"));
+        let look_ups = OrderLookUps::default();
         let mut times = LookUpTimes::new(Duration::from_secs(601));
         let start = Instant::now();
         set(&mut times, &look_ups, &[1], start);
@@ -432,8 +427,7 @@ mod tests {
 
     #[test]
     fn the_number_of_orders_is_bounded() {
-        let (look_ups, mut times) =
-            (OrderLookUps::new(OwnOrderIds::new("a1")), LookUpTimes::new(Duration::ZERO));
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let numbers: Vec<u64> = (0..1_000).collect();
         set(&mut times, &look_ups, &numbers, Instant::now());
         assert_eq!(times.orders.len(), LOOK_UPS_MAX);

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     clock,
     domain::{
-        account::User, outcome::RejectReason, own_order_id::OwnOrderIds, time::UnixMs,
+        account::User, outcome::RejectReason, own_order_id::OwnOrderId, time::UnixMs,
         trade::TradeKey,
     },
     markets::{AccountQueryError, EnvironmentNames, MarketApi},
@@ -91,18 +91,18 @@ pub struct RefreshRequests {
 
 impl Default for RefreshRequests {
     fn default() -> Self {
-        Self::new(None)
+        Self::new(false)
     }
 }
 
 impl RefreshRequests {
-    /// Creates requests, with look-ups of orders by these own ids.
-    pub fn new(own_ids: Option<OwnOrderIds>) -> Self {
+    /// Creates requests, with look-ups of orders by their own ids if `looks_up_orders`.
+    pub fn new(looks_up_orders: bool) -> Self {
         Self {
             soon: Notify::new(),
             now: Notify::new(),
             oldest_open_ms: AtomicI64::new(i64::MAX),
-            order_look_ups: own_ids.map(OrderLookUps::new),
+            order_look_ups: looks_up_orders.then(OrderLookUps::default),
             has_read: watch::Sender::new(false),
         }
     }
@@ -117,8 +117,8 @@ impl RefreshRequests {
     /// repeated.
     pub fn set_looked_up_orders(
         &self,
-        unknown: impl Iterator<Item = TradeKey>,
-        bought: impl Iterator<Item = (TradeKey, UnixMs, bool)>,
+        unknown: impl Iterator<Item = (TradeKey, OwnOrderId)>,
+        bought: impl Iterator<Item = ((TradeKey, OwnOrderId), UnixMs, bool)>,
     ) -> bool {
         self.order_look_ups.as_ref().is_none_or(|look_ups| look_ups.replace(unknown, bought))
     }

@@ -35,7 +35,7 @@ use crate::{
     clock,
     config::{Config, Mode},
     dashboard::Dashboard,
-    domain::{own_order_id::OwnOrderIds, server_clock::ServerClock},
+    domain::server_clock::ServerClock,
     execution::{self, ConnectionConfig, OrderClient, response::OrderReport},
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
@@ -160,14 +160,14 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             .map_err(|error| AppError::start("the alerts", error))?;
         // Without a ledger no connection to the market may be opened.
         let mut ledger = open_ledger(config, options, &mut alerts)?;
-        let own_ids = own_order_ids::<M>(&mut ledger);
+        let looks_up_orders = looks_up_orders::<M>(&mut ledger);
         let (first_order, earlier) = (ledger.next_sequence(), ledger.totals_since(Sequence(0)));
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
         let is_live = config.mode == Mode::Live;
-        let refresh_requests = Arc::new(RefreshRequests::new(own_ids));
+        let refresh_requests = Arc::new(RefreshRequests::new(looks_up_orders));
         let mut inputs = EngineInputs { refresh_requests, ..EngineInputs::default() };
         let (executor, orders) = if is_live {
-            let (client, reports) = start_order_client(&feed.market, config, own_ids, tls.clone())?;
+            let (client, reports) = start_order_client(&feed.market, config, tls.clone())?;
             inputs.reports = Some(reports);
             let client = Arc::new(client);
             (Executor::Live(Arc::clone(&client)), Some(client))
@@ -613,18 +613,18 @@ fn open_ledger(
     Ok(opened?)
 }
 
-/// Returns the own ids of the orders, on a market that accepts them.
-fn own_order_ids<M: Marketplace>(ledger: &mut Ledger) -> Option<OwnOrderIds> {
-    let support = M::CAPABILITIES.own_order_ids?;
+/// Sets how long orders may be absent from the account. Returns `true` if they are looked up: on a
+/// market that accepts own ids, with a stored ledger.
+fn looks_up_orders<M: Marketplace>(ledger: &mut Ledger) -> bool {
+    let Some(support) = M::CAPABILITIES.own_order_ids else { return false };
     ledger.set_listed_within(support.visible_within);
     ledger.set_look_ups_min(support.look_ups_min);
-    ledger.own_order_ids()
+    ledger.id().is_some()
 }
 
 fn start_order_client<M: Marketplace>(
     market: &M,
     config: &Config,
-    own_ids: Option<OwnOrderIds>,
     tls: Tls,
 ) -> Result<(OrderClient, Receiver<OrderReport>), AppError> {
     let Some(credential) = &config.credential else {
@@ -635,7 +635,6 @@ fn start_order_client<M: Marketplace>(
         endpoint: &config.endpoints.http,
         order: &M::authenticated(credential, market.order_template()),
         keep_warm: &M::authenticated(credential, market.keep_warm_request()),
-        own_ids,
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
         connection_config: ConnectionConfig::default(),

@@ -1,39 +1,78 @@
 //! Ids that the bot gives to its own orders, for markets that accept one. Pure.
 //!
-//! An id is derived from the ledger's id and the key of the listing, for which at most one order is
-//! ever sent. So it is unique per ledger, can be computed again from what the ledger stores, and
-//! contains no secret. It does not contain the order's number, because a power loss may give the
-//! number of a lost order to another one. A market that has seen an id refuses it, and states the
-//! result of its order.
+//! An id is made of the random bits of the start that approved the order, and of the order's number
+//! in that run. The bits are durable before the first order of their start, so no id is used twice,
+//! not even by two copies of one ledger, and it contains no secret. Bits and number are recorded,
+//! because a power loss may give the number of a lost order to another one.
+//!
+//! Earlier versions derived the id from the ledger's id and the key of the listing. Their orders are
+//! still looked up by it.
 
 use std::fmt;
 
 use super::trade::TradeKey;
 
-/// Length of an id, in bytes. The markets accept at least 36.
-pub const OWN_ORDER_ID_BYTES: usize = LEDGER_BYTES + 1 + KEY_BYTES;
+/// Maximum length of an id, in bytes. The markets accept at least 36.
+pub const OWN_ORDER_ID_BYTES_MAX: usize = START_DIGITS + NUMBER_DIGITS;
+/// Numbers that an id can contain.
+pub const ORDER_NUMBERS: u32 = 36_u32.pow(4);
 
-/// Hexadecimal digits of the ledger's id that are used: 64 bits.
-const LEDGER_BYTES: usize = 16;
-/// Hexadecimal digits of the hash of a key.
-const KEY_BYTES: usize = 16;
+/// Hexadecimal digits of the random bits of a start.
+const START_DIGITS: usize = 32;
+/// Digits of the number, to the base of 36. Their count is fixed, so that no id contains another.
+const NUMBER_DIGITS: usize = 4;
+/// Hexadecimal digits of a hash, and of the part of the ledger's id, in a derived id.
+const HASH_DIGITS: usize = 16;
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// Own id of an order: lower-case hexadecimal digits and one hyphen, so it needs no escaping.
+/// Own id of an order: lower-case letters, digits and hyphens, so it needs no escaping.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnOrderId([u8; OWN_ORDER_ID_BYTES]);
-
-/// The own ids of one ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnOrderIds {
-    ledger: [u8; LEDGER_BYTES],
+pub struct OwnOrderId {
+    bytes: [u8; OWN_ORDER_ID_BYTES_MAX],
+    len: usize,
 }
 
-impl OwnOrderIds {
-    /// Creates the ids of the orders of one ledger. `ledger` is its random hexadecimal id.
+/// Random bits that were drawn at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartId(pub u128);
+
+impl StartId {
+    /// Parses the id as it is displayed.
+    pub fn new(text: &str) -> Option<Self> {
+        let bits = u128::from_str_radix(text, 16).ok()?;
+        (text.len() == START_DIGITS).then_some(Self(bits))
+    }
+
+    /// Returns the own id of the order with this number, which must be below [`ORDER_NUMBERS`].
+    pub fn order_id(self, number: u32) -> OwnOrderId {
+        let mut bytes = [0; OWN_ORDER_ID_BYTES_MAX];
+        let mut places = bytes.iter_mut().rev();
+        put::<36>(places.by_ref().take(NUMBER_DIGITS), number.into());
+        let [low, high] = [self.0, self.0 >> 64].map(|bits| bits & u128::from(u64::MAX));
+        for half in [low, high] {
+            put::<16>(places.by_ref().take(HASH_DIGITS), u64::try_from(half).unwrap_or_default());
+        }
+        OwnOrderId { bytes, len: OWN_ORDER_ID_BYTES_MAX }
+    }
+}
+
+impl fmt::Display for StartId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// The own ids of orders that earlier versions sent for one ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DerivedOrderIds {
+    ledger: [u8; HASH_DIGITS],
+}
+
+impl DerivedOrderIds {
+    /// `ledger` is the random hexadecimal id of the ledger.
     pub fn new(ledger: &str) -> Self {
-        let mut digits = [b'0'; LEDGER_BYTES];
+        let mut digits = [b'0'; HASH_DIGITS];
         let hexadecimal = ledger.bytes().filter(u8::is_ascii_hexdigit);
         for (digit, byte) in digits.iter_mut().zip(hexadecimal) {
             *digit = byte.to_ascii_lowercase();
@@ -43,17 +82,23 @@ impl OwnOrderIds {
 
     /// Returns the own id of the order for this listing.
     pub fn id(&self, key: &TradeKey) -> OwnOrderId {
-        let mut bytes = [b'-'; OWN_ORDER_ID_BYTES];
+        let len = 2 * HASH_DIGITS + 1;
+        let mut bytes = [b'-'; OWN_ORDER_ID_BYTES_MAX];
         for (place, digit) in bytes.iter_mut().zip(self.ledger) {
             *place = digit;
         }
-        let mut rest = hash(key);
-        for place in bytes.iter_mut().rev().take(KEY_BYTES) {
-            let digit = usize::try_from(rest & 0xf).unwrap_or_default();
-            *place = HEX.get(digit).copied().unwrap_or(b'0');
-            rest >>= 4;
-        }
-        OwnOrderId(bytes)
+        put::<16>(bytes.iter_mut().take(len).rev().take(HASH_DIGITS), hash(key));
+        OwnOrderId { bytes, len }
+    }
+}
+
+/// Writes digits of a number to the base of `RADIX`, the last one first.
+fn put<'a, const RADIX: u64>(places: impl Iterator<Item = &'a mut u8>, number: u64) {
+    let mut rest = number;
+    for place in places {
+        let digit = usize::try_from(rest % RADIX).unwrap_or_default();
+        *place = DIGITS.get(digit).copied().unwrap_or(b'0');
+        rest /= RADIX;
     }
 }
 
@@ -74,11 +119,11 @@ fn hash(key: &TradeKey) -> u64 {
 
 impl OwnOrderId {
     pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    pub const fn as_bytes(&self) -> &[u8] {
-        &self.0
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
     }
 }
 
@@ -108,27 +153,53 @@ mod tests {
         KeyedBy::IdAndPrice.key(TradeId::new(id).unwrap(), Some(Amount::from_thousandths(price)))
     }
 
+    #[test]
+    fn an_id_consists_of_the_bits_of_the_start_and_the_number() {
+        let start = StartId::new("00112233445566778899aabbccddeeff").unwrap();
+        assert_eq!(start.order_id(1).as_str(), "00112233445566778899aabbccddeeff0001");
+        let last = start.order_id(ORDER_NUMBERS - 1);
+        assert_eq!(last.as_str(), "00112233445566778899aabbccddeeffzzzz");
+        assert_eq!(StartId::new("00112233"), None);
+    }
+
     /// The ids of orders of earlier versions must stay the same.
     #[test]
-    fn an_id_consists_of_the_ledger_and_the_key() {
-        let ids = OwnOrderIds::new("00FFee11223344556677889900aabbcc");
+    fn a_derived_id_consists_of_the_ledger_and_the_key() {
+        let ids = DerivedOrderIds::new("00FFee11223344556677889900aabbcc");
         assert_eq!(ids.id(&key("7", 10_157)).as_str(), "00ffee1122334455-8d3eaf57c5c542aa");
         assert_eq!(ids.id(&key("7", 10_158)).as_str(), "00ffee1122334455-eb1d34140f387d50");
         let by_id = TradeKey { price: None, ..key("7", 0) };
         assert_eq!(ids.id(&by_id).as_str(), "00ffee1122334455-cf48ffa9f52ba797");
-        assert_eq!(OwnOrderIds::new("").id(&by_id).as_str(), "0000000000000000-cf48ffa9f52ba797");
+        assert_eq!(
+            DerivedOrderIds::new("").id(&by_id).as_str(),
+            "0000000000000000-cf48ffa9f52ba797"
+        );
     }
 
     proptest! {
         #[test]
-        fn ids_of_different_orders_or_ledgers_differ(
+        fn ids_of_different_orders_or_starts_differ(
+            starts: (u128, u128),
+            numbers in (0..ORDER_NUMBERS, 0..ORDER_NUMBERS),
+        ) {
+            let ids = [(starts.0, numbers.0), (starts.1, numbers.1), (starts.0, numbers.1)];
+            let [first, second, third] = ids.map(|(start, number)| StartId(start).order_id(number));
+            prop_assert_eq!(first == second, starts.0 == starts.1 && numbers.0 == numbers.1);
+            prop_assert_eq!(first == third, numbers.0 == numbers.1);
+            prop_assert_eq!(second == third, starts.0 == starts.1);
+            prop_assert_eq!(first.as_str().len(), 36);
+            prop_assert_eq!(StartId::new(&StartId(starts.0).to_string()), Some(StartId(starts.0)));
+        }
+
+        #[test]
+        fn derived_ids_of_different_orders_or_ledgers_differ(
             ledgers: (u64, u64),
             ids in ("[!#-~]{1,62}", "[!#-~]{1,62}"),
             prices: (u32, u32),
         ) {
             prop_assume!(!ids.0.contains('\\') && !ids.1.contains('\\'));
             let keys = (key(&ids.0, prices.0.into()), key(&ids.1, prices.1.into()));
-            let id = |ledger: u64, key: &TradeKey| OwnOrderIds::new(&format!("{ledger:016x}")).id(key);
+            let id = |ledger: u64, key: &TradeKey| DerivedOrderIds::new(&format!("{ledger:016x}")).id(key);
             prop_assert_ne!(id(ledgers.0, &keys.0) == id(ledgers.1, &keys.0), ledgers.0 != ledgers.1);
             let is_same = ids.0 == ids.1 && prices.0 == prices.1;
             prop_assert_eq!(id(ledgers.0, &keys.0) == id(ledgers.0, &keys.1), is_same);

@@ -139,7 +139,7 @@ mod tests {
         config::{Endpoints, Generation},
         domain::account::{OwnPurchase, Page, User},
         domain::money::{Amount, Decimals},
-        domain::own_order_id::OwnOrderIds,
+        domain::own_order_id::StartId,
         domain::trade::{KeyedBy, Trade, TradeId},
         execution::response::SentRequest,
         markets::order_template::OrderTemplate,
@@ -162,11 +162,6 @@ mod tests {
     fn ours() -> OrderFields {
         let id = TradeId::new("ours").unwrap();
         OrderFields { id, price_limit: Amount::ZERO, own_id: None }
-    }
-
-    fn own_id_of(id: &str) -> OwnOrderId {
-        let key = KeyedBy::Id.key(TradeId::new(id).unwrap(), None);
-        OwnOrderIds::new("00ffee1122334455").id(&key)
     }
 
     fn market() -> Csgoroll {
@@ -301,14 +296,14 @@ mod tests {
 
     #[test]
     fn a_rejection_that_names_its_order_by_the_own_id_is_final() {
-        let own_id = own_id_of("7");
+        let own_id = StartId(1).order_id(7);
         let order = OrderFields { own_id: Some(own_id), ..ours() };
         let conclusion = |body: &str| classify_response(&Echoing, &order, &response(200, body));
         let rejected = RejectReason::Taken;
         let named = format!(r#"{{"success":false,"project_id":"{own_id}"}}"#);
         let outcome = Outcome::Rejected(rejected);
         assert_eq!(conclusion(&named), Conclusion::Final { outcome, in_sync: true });
-        let other = own_id_of("8");
+        let other = StartId(1).order_id(8);
         for unnamed in [
             r#"{"success":false}"#.to_owned(),
             format!(r#"{{"success":false,"project_id":"{other}"}}"#),
@@ -320,7 +315,7 @@ mod tests {
     #[test]
     fn a_late_response_names_an_order_by_any_id() {
         let (id, now) = (TradeId::new("900000123").unwrap(), Instant::now());
-        let own_id = own_id_of("7");
+        let own_id = StartId(1).order_id(7);
         let order = OrderFields { id, price_limit: Amount::ZERO, own_id: Some(own_id) };
         let sent = SentRequest { ready: now, begun: now, written: now };
         let rejected = InFlightRequest { key: KeyedBy::Id.key(id, None), order, sent };

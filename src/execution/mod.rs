@@ -63,7 +63,6 @@ use crate::{
     clock,
     config::endpoint::Endpoint,
     domain::outcome::NotSent,
-    domain::own_order_id::OwnOrderIds,
     domain::server_clock::ClockExchange,
     domain::time::{SuspendDetector, UnixMs},
     ledger::ApprovedOrder,
@@ -121,8 +120,6 @@ pub struct OrderClientConfig<'a> {
     pub order: &'a OrderTemplate,
     /// Keep-warm request, which must have no side effects.
     pub keep_warm: &'a HttpRequest,
-    /// `None` on a market without own order ids.
-    pub own_ids: Option<OwnOrderIds>,
     pub tls: Tls,
     /// Number of connections, from 1 to [`CONNECTIONS_MAX`]; see [`connections_for`].
     pub connections: u32,
@@ -133,7 +130,6 @@ pub struct OrderClientConfig<'a> {
 #[derive(Debug)]
 pub struct OrderClient {
     shared: Arc<PoolState>,
-    own_ids: Option<OwnOrderIds>,
     endpoint: Endpoint,
     tls: Tls,
     warm: Arc<WarmRequest>,
@@ -177,9 +173,8 @@ impl OrderClient {
             drivers.spawn(ConnectionDriver::new(Arc::clone(&context), index).run());
         }
         let suspend_watch = drivers.spawn(watch_for_suspend(Arc::clone(&shared)));
-        let (own_ids, drivers) = (config.own_ids, Mutex::new(drivers));
-        let endpoint = endpoint.clone();
-        Ok((Self { shared, own_ids, endpoint, tls, warm, drivers, suspend_watch }, receiver))
+        let (endpoint, drivers) = (endpoint.clone(), Mutex::new(drivers));
+        Ok((Self { shared, endpoint, tls, warm, drivers, suspend_watch }, receiver))
     }
 
     /// Returns the task that keeps the connections on a fast address, to run on another thread.
@@ -197,14 +192,14 @@ impl OrderClient {
     ///
     /// # Errors
     ///
-    /// Returns the order and the reason if no byte of it was sent.
-    pub fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, (ApprovedOrder, NotSent)> {
+    /// Returns the reason if no byte of it was sent.
+    pub fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
         let order = OrderFields {
             id: *approved.id(),
             price_limit: approved.price(),
-            own_id: self.own_ids.map(|ids| ids.id(approved.key())),
+            own_id: approved.own_id(),
         };
-        self.shared.send(*approved.key(), order).map_err(|reason| (approved, reason))
+        self.shared.send(*approved.key(), order)
     }
 
     /// Returns the number of orders that could be sent at this moment.

@@ -377,11 +377,7 @@ mod tests {
     use super::*;
     use crate::{
         config::Credential,
-        domain::{
-            money::Amount,
-            own_order_id::OwnOrderIds,
-            trade::{TradeId, TradeKey},
-        },
+        domain::{money::Amount, own_order_id::StartId, trade::TradeId},
         net::http_message::Auth,
         secret::Secret,
     };
@@ -441,7 +437,7 @@ mod tests {
         OrderFields {
             id,
             price_limit: Amount::from_thousandths(thousandths),
-            own_id: Some(OwnOrderIds::new("00ffee1122334455").id(&TradeKey { id, price: None })),
+            own_id: Some(StartId(0x00ff_ee11).order_id(7)),
         }
     }
 

@@ -26,8 +26,8 @@ use super::{
     record::{LAYOUT, RECORD_BYTES, Record, Timeline},
     rules::{RenamedEntry, RulesMessage},
     schema::{
-        GROUPS_SINCE, ITEMS_SINCE, KEY_PRICE_SINCE, MIGRATIONS, StagedRows, THOUSANDTHS_SINCE,
-        VERSION, integer,
+        GROUPS_SINCE, ITEMS_SINCE, KEY_PRICE_SINCE, MIGRATIONS, OWN_IDS_SINCE, StagedRows,
+        THOUSANDTHS_SINCE, VERSION, integer,
     },
     state::LedgerState,
 };
@@ -107,6 +107,7 @@ pub(super) struct IntentRow {
     pub(super) price: Amount,
     pub(super) approved: Amount,
     pub(super) key_price: Amount,
+    pub(super) own_id: Option<String>,
 }
 
 impl IntentRow {
@@ -114,7 +115,8 @@ impl IntentRow {
         let (listing, state) = (intent.id.to_string(), intent.state.as_str().to_owned());
         let (price, approved) = (intent.price, intent.approved);
         let key_price = intent.key().price.unwrap_or_default();
-        Self { number, listing, state, price, approved, key_price }
+        let own_id = intent.own_id.map(|own_id| own_id.to_string());
+        Self { number, listing, state, price, approved, key_price, own_id }
     }
 }
 
@@ -400,11 +402,12 @@ impl Database {
         let _snapshot = self.snapshot()?;
         let read: rusqlite::Result<Vec<IntentRow>> = (|| {
             let amount = self.amounts()?;
-            let has_keys = KEY_PRICE_SINCE <= self.version()?;
-            let key_price = if has_keys { "key_price" } else { "0" };
+            let version = self.version()?;
+            let key_price = if KEY_PRICE_SINCE <= version { "key_price" } else { "0" };
+            let own_id = if OWN_IDS_SINCE <= version { "own_id" } else { "NULL" };
             let mut statement = self.connection.prepare(&format!(
-                "SELECT number, listing, state, price, approved, {key_price} FROM intents \
-                 ORDER BY number"
+                "SELECT number, listing, state, price, approved, {key_price}, {own_id} \
+                 FROM intents ORDER BY number"
             ))?;
             let rows = statement.query_map([], |row| {
                 Ok(IntentRow {
@@ -414,6 +417,7 @@ impl Database {
                     price: amount(row.get(3)?),
                     approved: amount(row.get(4)?),
                     key_price: amount(row.get(5)?),
+                    own_id: row.get(6)?,
                 })
             })?;
             rows.collect()

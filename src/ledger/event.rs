@@ -10,6 +10,7 @@ use std::fmt;
 use crate::{
     domain::money::Amount,
     domain::outcome::{NotSent, Outcome, RejectReason, Unknown},
+    domain::own_order_id::StartId,
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId, TradeStatus},
     text::Escaped,
@@ -453,6 +454,9 @@ pub enum LedgerEvent {
         entry: EntrySlot,
         /// Number of the limits in force, as recorded in the database.
         limits: u32,
+        /// Number in the own id of the order: its sequence at that time. Zero if an earlier version
+        /// derived the id.
+        own_number: u32,
     },
     /// The transmission of the request has begun.
     Sent { sequence: Sequence },
@@ -498,6 +502,8 @@ pub enum LedgerEvent {
     Started {
         /// Boot of the machine; zero if not known.
         boot: BootId,
+        /// Random bits in the own ids of the orders of this start. Earlier versions had none.
+        start: Option<StartId>,
     },
     /// The machine lost power: this much may have been spent without being recorded.
     Lost {

@@ -6,6 +6,7 @@ use std::fmt;
 use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
 use crate::{
     domain::money::Amount,
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId, TradeKey},
 };
@@ -31,6 +32,8 @@ pub struct Intent {
     pub entry: EntrySlot,
     /// Number of the limits in force at approval.
     pub limits: u32,
+    /// Own id, if the order was approved here and not by a version that derived the id.
+    pub own_id: Option<OwnOrderId>,
     pub state: OrderState,
     pub reserved_at: UnixMs,
     /// Time of the last state change.
@@ -73,6 +76,7 @@ impl Intent {
         kept: Amount::ZERO,
         entry: EntrySlot::ANY,
         limits: 0,
+        own_id: None,
         state: OrderState::NotSent,
         reserved_at: UnixMs(0),
         changed_at: UnixMs(0),

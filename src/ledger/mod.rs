@@ -91,7 +91,7 @@ use crate::{
     config::Budget,
     domain::money::Amount,
     domain::outcome::Outcome,
-    domain::own_order_id::OwnOrderIds,
+    domain::own_order_id::{DerivedOrderIds, OwnOrderId},
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey, TradeStatus},
     domain::whitelist_entry::WhitelistEntry,
@@ -116,8 +116,6 @@ pub struct Ledger {
     /// `None` if the ledger is only in memory.
     journal: Option<Journal>,
     /// `None` if the ledger is only in memory.
-    own_order_ids: Option<OwnOrderIds>,
-    /// `None` if the ledger is only in memory.
     id: Option<String>,
     /// Item names of recent orders of earlier runs.
     names: HashMap<TradeId, String>,
@@ -131,18 +129,13 @@ impl Ledger {
     pub fn in_memory(budget: Budget, entries: &[WhitelistEntry], balance_required: bool) -> Self {
         let mut state = LedgerState::new(budget, balance_required);
         state.set_entries(entries);
-        Self::new(state, None, None)
+        Self::new(state, None)
     }
 
-    fn new(
-        state: LedgerState,
-        journal: Option<Journal>,
-        own_order_ids: Option<OwnOrderIds>,
-    ) -> Self {
+    fn new(state: LedgerState, journal: Option<Journal>) -> Self {
         Self {
             state,
             journal,
-            own_order_ids,
             id: None,
             names: HashMap::new(),
             #[cfg(test)]
@@ -162,9 +155,10 @@ impl Ledger {
         journal.bind(user, self.state.limit_to_request(journal.sync_time()))
     }
 
-    /// Returns the own ids of this ledger's orders; `None` for a ledger in memory.
-    pub const fn own_order_ids(&self) -> Option<OwnOrderIds> {
-        self.own_order_ids
+    /// Returns the own id of an order of this ledger; `None` for a ledger in memory.
+    pub fn own_order_id(&self, order: &Intent) -> Option<OwnOrderId> {
+        let derived = || Some(DerivedOrderIds::new(self.id.as_deref()?).id(&order.key()));
+        order.own_id.or_else(derived)
     }
 
     /// Sets the longest time until the account's list contains an order, if it is longer than
@@ -261,7 +255,8 @@ impl Ledger {
         }
         let applied = self.apply(now, event);
         let _effects = applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
-        Ok(ApprovedOrder::new(sequence, request.key(), price))
+        let own_id = self.state.at(sequence).and_then(|order| order.own_id);
+        Ok(ApprovedOrder::new(sequence, request.key(), price, own_id))
     }
 
     /// Runs the approval path without approving, to keep it in the CPU caches.

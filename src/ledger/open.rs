@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+use ring::rand::{SecureRandom as _, SystemRandom};
+
 use super::{
     Ledger,
     account::SETTLE,
@@ -38,7 +40,7 @@ use super::{
 };
 use crate::{
     clock, config::Budget, config::load::make_directory, domain::outcome::NotSent,
-    domain::own_order_id::OwnOrderIds, domain::time::UnixMs, domain::trade::TradeId,
+    domain::own_order_id::StartId, domain::time::UnixMs, domain::trade::TradeId,
     domain::whitelist_entry::WhitelistEntry, text::counted, threads::Alarm,
 };
 
@@ -198,9 +200,10 @@ impl Ledger {
         }
         // The intent file is written first: after a crash in between, the next start recovers the
         // event.
-        let position = last.saturating_add(1);
-        let uptime_ms = recovery.timeline.uptime_ms(now);
-        let started = Record { position, at: now, uptime_ms, event: LedgerEvent::Started { boot } };
+        let (position, uptime_ms) = (last.saturating_add(1), recovery.timeline.uptime_ms(now));
+        let start = Some(draw_start().map_err(failed("draw random bits for"))?);
+        let event = LedgerEvent::Started { boot, start };
+        let started = Record { position, at: now, uptime_ms, event };
         intent_log.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
         let Recovery { mut state, timeline, staged } = recovery;
@@ -214,14 +217,14 @@ impl Ledger {
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
         let opening = opening_records(location, (&new_entries, &state), &id);
+        // Waits for the disk, so the bits of this start are durable before its first order.
         database.start(&batch, &opening)?;
-        let (names, own_ids) = (item_names(&database, &state)?, OwnOrderIds::new(&id));
+        let names = item_names(&database, &state)?;
         let claim = live.map(|live| claim(location, live, id.clone()));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));
         shared.set_durable_limit(durable_limit);
         shared.last_order.store(state.next_sequence().0.saturating_sub(1), Ordering::Release);
-        let batch = WriteBatch { staged: Vec::new(), ..batch };
         let parts = JournalParts {
             folder: &location.folder,
             intent_log,
@@ -229,13 +232,13 @@ impl Ledger {
             database,
             state: state.clone(),
             timeline,
-            batch,
+            batch: WriteBatch { staged: Vec::new(), ..batch },
             user: previous.user,
             claim,
         };
         let journal = Journal::start(parts).map_err(failed("start the threads of"))?;
         state.reserve_capacity();
-        Ok(Self { id: Some(id), names, ..Self::new(state, Some(journal), Some(own_ids)) })
+        Ok(Self { id: Some(id), names, ..Self::new(state, Some(journal)) })
     }
 }
 
@@ -288,6 +291,14 @@ fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClai
 const POWER_LOST: &str = "the machine stopped or lost power while the bot ran";
 const INTENT_FILE_LOST: &str = "the bot was killed, and its intent file was then deleted, zeroed, \
                                 replaced or restored from an older copy";
+
+/// Draws the random bits of a start.
+fn draw_start() -> io::Result<StartId> {
+    let mut bytes = [0; 16];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_unspecified| io::Error::other("the system has no randomness"))?;
+    Ok(StartId(u128::from_le_bytes(bytes)))
+}
 
 /// Creates a random id, unique among the ledgers of one account.
 fn new_id() -> String {

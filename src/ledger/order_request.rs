@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     domain::money::Amount,
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId, TradeKey},
 };
@@ -56,13 +57,15 @@ impl LedgerState {
         self.check_balance(request.price)?;
         self.check_rate(now)?;
         self.check_allowance(request, entry, now)?;
+        let sequence = self.next_sequence();
         Ok(LedgerEvent::Reserved {
-            sequence: self.next_sequence(),
+            sequence,
             id: request.id,
             keyed_by: request.keyed_by,
             price: request.price,
             entry: entry.slot,
             limits: self.limits,
+            own_number: u32::try_from(sequence.0).unwrap_or_default(),
         })
     }
 
@@ -229,13 +232,24 @@ pub struct ApprovedOrder {
     sequence: Sequence,
     key: TradeKey,
     price: Amount,
+    own_id: Option<OwnOrderId>,
 }
 
 impl ApprovedOrder {
     /// Creates the order. Reserved for [`Ledger::reserve`](super::Ledger::reserve), which counts
     /// it.
-    pub(super) const fn new(sequence: Sequence, key: TradeKey, price: Amount) -> Self {
-        Self { sequence, key, price }
+    pub(super) const fn new(
+        sequence: Sequence,
+        key: TradeKey,
+        price: Amount,
+        own_id: Option<OwnOrderId>,
+    ) -> Self {
+        Self { sequence, key, price, own_id }
+    }
+
+    /// Returns the own id of the order; `None` if the ledger is only in memory.
+    pub const fn own_id(&self) -> Option<OwnOrderId> {
+        self.own_id
     }
 
     pub const fn sequence(&self) -> Sequence {

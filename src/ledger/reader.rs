@@ -237,7 +237,8 @@ impl LedgerReader {
             let agrees = expected.is_some_and(|expected| {
                 let is_same_order = expected.listing == row.listing
                     && expected.approved == row.approved
-                    && expected.key_price == row.key_price;
+                    && expected.key_price == row.key_price
+                    && expected.own_id == row.own_id;
                 expected == *row || (!is_up_to_date && is_same_order)
             });
             if !agrees {

@@ -15,7 +15,7 @@
 //! | 32–39, 40–47 | two amounts in thousandths, or moments |
 //! | 48–51, 52–55 | whitelist entry; limits |
 //! | 56–63 | one more number |
-//! | 64–125 | text: a listing's id, or an operator's name |
+//! | 64–125 | text: a listing's id, an operator's name, or the random bits of a start |
 //!
 //! The codes are permanent: a new event gets a new one. Versions 1 and 2 have amounts in
 //! hundredths. Version 1 has no uptime: the number of the intent takes bytes 24 to 31, and the last
@@ -39,6 +39,7 @@ use super::event::{
 use crate::{
     domain::money::Amount,
     domain::outcome::{NotSent, RejectReason, Unknown},
+    domain::own_order_id::StartId,
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId},
     threads::ThreadName,
@@ -260,14 +261,14 @@ impl RecordFields {
 
 fn fields(event: &LedgerEvent) -> RecordFields {
     match *event {
-        LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
+        LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits, own_number } => {
             let code = match keyed_by {
                 KeyedBy::Id => 0,
                 KeyedBy::IdAndPrice => 1,
             };
             let (first, entry) = (price.thousandths(), entry.0);
             let fields = RecordFields::of(1).about(sequence).with_text(id.as_str());
-            RecordFields { code, first, entry, limits, ..fields }
+            RecordFields { code, first, entry, limits, number: own_number.into(), ..fields }
         }
         LedgerEvent::Sent { sequence } => RecordFields::of(2).about(sequence),
         LedgerEvent::Answered { sequence, answer } => {
@@ -291,7 +292,10 @@ fn fields(event: &LedgerEvent) -> RecordFields {
         LedgerEvent::Balance { coins, as_of } => {
             RecordFields { first: coins.thousandths(), second: as_of.0, ..RecordFields::of(12) }
         }
-        LedgerEvent::Started { boot } => RecordFields { number: boot.0, ..RecordFields::of(13) },
+        LedgerEvent::Started { boot, start } => {
+            let fields = RecordFields { number: boot.0, ..RecordFields::of(13) };
+            start.map_or(fields, |start| fields.with_text(&start.to_string()))
+        }
         LedgerEvent::Lost { coins, count, barrier } => {
             let (first, second, number) = (coins.thousandths(), barrier.0, u64::from(count));
             RecordFields { first, second, number, ..RecordFields::of(14) }
@@ -322,6 +326,7 @@ fn event(fields: &RecordFields) -> Option<LedgerEvent> {
             price: first,
             entry: EntrySlot(fields.entry),
             limits: fields.limits,
+            own_number: fields.count()?,
         },
         2 => LedgerEvent::Sent { sequence },
         3 => LedgerEvent::Answered { sequence, answer: answer(fields)? },
@@ -340,7 +345,13 @@ fn event(fields: &RecordFields) -> Option<LedgerEvent> {
         10 => LedgerEvent::Paused { until: UnixMs(fields.first) },
         11 => LedgerEvent::NewBudget { by: fields.operator()? },
         12 => LedgerEvent::Balance { coins: first, as_of: UnixMs(fields.second) },
-        13 => LedgerEvent::Started { boot: BootId(fields.number) },
+        13 => LedgerEvent::Started {
+            boot: BootId(fields.number),
+            start: match fields.text_len {
+                0 => None,
+                _ => Some(StartId::new(fields.text()?)?),
+            },
+        },
         14 => {
             let barrier = UnixMs(fields.second);
             LedgerEvent::Lost { coins: first, count: fields.count()?, barrier }
@@ -593,7 +604,7 @@ impl Timeline {
 
     /// Returns the converted time of a record, and its event with converted moments.
     pub(super) fn convert(&mut self, record: &Record) -> (UnixMs, LedgerEvent) {
-        if let LedgerEvent::Started { boot } = record.event {
+        if let LedgerEvent::Started { boot, .. } = record.event {
             self.is_this_boot = boot == self.boot && boot != BootId::default();
         }
         let uptime_ms = record.uptime_ms.and_then(|ms| i64::try_from(ms).ok());
@@ -742,14 +753,17 @@ mod tests {
             Just(Evidence::ReturnedByStatus)
         ];
         prop_oneof![
-            (sequence(), id(), any::<bool>(), coins(), any::<u32>(), any::<u32>()).prop_map(
-                |(sequence, id, has_price, price, entry, limits)| LedgerEvent::Reserved {
-                    sequence,
-                    id,
-                    keyed_by: if has_price { KeyedBy::IdAndPrice } else { KeyedBy::Id },
-                    price,
-                    entry: EntrySlot(entry),
-                    limits
+            (sequence(), id(), any::<bool>(), coins(), any::<[u32; 3]>()).prop_map(
+                |(sequence, id, has_price, price, [entry, limits, own_number])| {
+                    LedgerEvent::Reserved {
+                        sequence,
+                        id,
+                        keyed_by: if has_price { KeyedBy::IdAndPrice } else { KeyedBy::Id },
+                        price,
+                        entry: EntrySlot(entry),
+                        limits,
+                        own_number,
+                    }
                 }
             ),
             sequence().prop_map(|sequence| LedgerEvent::Sent { sequence }),
@@ -774,7 +788,10 @@ mod tests {
             operator().prop_map(|by| LedgerEvent::NewBudget { by }),
             (coins(), any::<i64>())
                 .prop_map(|(coins, as_of)| LedgerEvent::Balance { coins, as_of: UnixMs(as_of) }),
-            any::<u64>().prop_map(|boot| LedgerEvent::Started { boot: BootId(boot) }),
+            (any::<u64>(), any::<Option<u128>>()).prop_map(|(boot, start)| LedgerEvent::Started {
+                boot: BootId(boot),
+                start: start.map(StartId),
+            }),
             (sequence(), coins())
                 .prop_map(|(sequence, price)| LedgerEvent::PriceConfirmed { sequence, price }),
             (coins(), any::<u32>(), any::<i64>()).prop_map(|(coins, count, barrier)| {
@@ -821,6 +838,7 @@ mod tests {
                     price: approved,
                     entry,
                     limits: 2,
+                    own_number: 0,
                 },
             ),
             (
@@ -907,8 +925,11 @@ mod tests {
     fn records_of_this_boot_are_converted_by_their_uptime() {
         // The wall clock was set forward by an hour between the runs.
         let mut timeline = Timeline::new(BOOT, Some(10_000), UnixMs(3_600_000 + 10_000));
-        let started =
-            timeline.convert(&record(1_000, Some(1_000), LedgerEvent::Started { boot: BOOT }));
+        let started = timeline.convert(&record(
+            1_000,
+            Some(1_000),
+            LedgerEvent::Started { boot: BOOT, start: None },
+        ));
         assert_eq!(started.0, UnixMs(3_600_000 + 1_000));
         let balance = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(1_990) };
         let moved = LedgerEvent::Balance { coins: Amount::ZERO, as_of: UnixMs(3_600_000 + 1_990) };
@@ -923,13 +944,13 @@ mod tests {
     #[test]
     fn records_of_another_boot_or_without_an_uptime_keep_their_wall_clock() {
         let mut timeline = Timeline::new(BOOT, Some(10_000), UnixMs(99_000_000));
-        let other = LedgerEvent::Started { boot: BootId(8) };
+        let other = LedgerEvent::Started { boot: BootId(8), start: None };
         assert_eq!(timeline.convert(&record(5, Some(1), other)), (UnixMs(5), other));
         let event = LedgerEvent::Baselined;
         assert_eq!(timeline.convert(&record(6, Some(2), event)), (UnixMs(6), event));
-        let this = LedgerEvent::Started { boot: BOOT };
+        let this = LedgerEvent::Started { boot: BOOT, start: None };
         assert_eq!(timeline.convert(&record(7, None, this)), (UnixMs(7), this));
-        let unknown = LedgerEvent::Started { boot: BootId(0) };
+        let unknown = LedgerEvent::Started { boot: BootId(0), start: None };
         let mut nameless = Timeline::new(BootId(0), Some(1), UnixMs(50));
         assert_eq!(nameless.convert(&record(8, Some(1), unknown)).0, UnixMs(8));
     }

@@ -8,11 +8,11 @@ use super::{
     record::Record,
     state::LedgerState,
 };
-use crate::domain::time::UnixMs;
+use crate::domain::{own_order_id::OwnOrderId, time::UnixMs};
 
 /// Migrations, which are applied once, in this order, and must never be changed. A database's
 /// `user_version` is the number of migrations applied to it.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     // 1: initial schema.
     "
 CREATE TABLE meta (
@@ -110,10 +110,15 @@ CREATE TABLE items (
     "
 ALTER TABLE entries ADD COLUMN group_name TEXT;
 ",
+    // 5: the own id of each order, which contains the random bits of its start. Earlier versions
+    // derived it from the ledger and the listing.
+    "
+ALTER TABLE intents ADD COLUMN own_id TEXT;
+",
 ];
 
 /// Format that this version writes.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
 /// First format with amounts in thousandths.
 pub(super) const THOUSANDTHS_SINCE: u32 = 2;
 /// First format with the column `key_price`.
@@ -122,6 +127,8 @@ pub(super) const KEY_PRICE_SINCE: u32 = 2;
 pub(super) const ITEMS_SINCE: u32 = 3;
 /// First format with the groups of entries.
 pub(super) const GROUPS_SINCE: u32 = 4;
+/// First format with the own ids of orders.
+pub(super) const OWN_IDS_SINCE: u32 = 5;
 
 /// Event with the rows that it changes.
 #[derive(Clone, Debug)]
@@ -206,7 +213,8 @@ fn write_intent(
     match event {
         LedgerEvent::Reserved { .. } | LedgerEvent::Adopted { .. } => update(
             "INSERT INTO intents (number, listing, entry, limits, approved, price, state, \
-             reserved_at, key_price) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             reserved_at, key_price, own_id) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             number,
@@ -217,7 +225,8 @@ fn write_intent(
             price,
             state,
             at.0,
-            intent.key().price.unwrap_or_default().thousandths()
+            intent.key().price.unwrap_or_default().thousandths(),
+            intent.own_id.as_ref().map(OwnOrderId::as_str)
         ])?,
         LedgerEvent::Sent { .. } => {
             update("UPDATE intents SET state = ?2, price = ?3, sent_at = ?4 WHERE number = ?1")?

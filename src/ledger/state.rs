@@ -39,6 +39,7 @@ use super::{
 use crate::{
     config::Budget,
     domain::money::Amount,
+    domain::own_order_id::{ORDER_NUMBERS, StartId},
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey},
     domain::whitelist_entry::{EntryGroup, WhitelistEntry},
@@ -46,6 +47,7 @@ use crate::{
 
 /// Maximum number of intents of a ledger.
 pub const INTENTS_MAX: u32 = 1_000_000;
+const _: () = assert!(INTENTS_MAX < ORDER_NUMBERS, "an own id contains each number");
 /// Maximum number of orders for one id, at different prices or not sent, on a market that changes
 /// prices. Bounds the time of a decision, because the feed could change a price forever.
 pub const ORDERS_PER_ID_MAX: u32 = 64;
@@ -80,6 +82,8 @@ pub struct LedgerState {
     pub(super) balance_required: bool,
     pub(super) entries: EntryTable,
     pub(super) intents: Vec<Intent>,
+    /// Random bits of the last start.
+    pub(super) start: Option<StartId>,
     /// The last intent for each id. Each intent refers to the previous one.
     pub(super) by_id: HashMap<TradeId, Sequence>,
     pub(super) accepted: HashSet<TradeId>,
@@ -144,6 +148,7 @@ impl LedgerState {
             balance_required,
             entries: EntryTable::default(),
             intents: Vec::new(),
+            start: None,
             by_id: HashMap::new(),
             accepted: HashSet::new(),
             unexpected: HashSet::new(),
@@ -348,7 +353,8 @@ impl LedgerState {
 
     fn dispatch(&mut self, at: UnixMs, event: &LedgerEvent) -> Result<(), InvalidTransition> {
         match *event {
-            LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits } => {
+            LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits, own_number } => {
+                let start = self.start.filter(|_start| 0 < own_number);
                 self.add(Intent {
                     sequence,
                     id,
@@ -361,6 +367,7 @@ impl LedgerState {
                     kept: Amount::ZERO,
                     entry,
                     limits,
+                    own_id: start.map(|start| start.order_id(own_number)),
                     state: OrderState::Reserved,
                     reserved_at: at,
                     changed_at: at,
@@ -392,7 +399,7 @@ impl LedgerState {
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }
             }
-            LedgerEvent::Started { boot: _ } => self.on_started(at)?,
+            LedgerEvent::Started { boot: _, start } => self.on_started(at, start)?,
             LedgerEvent::PriceConfirmed { sequence, price } => {
                 self.confirm_price(sequence, price, at)?;
             }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason, Unknown},
+    domain::own_order_id::StartId,
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId},
 };
@@ -348,6 +349,7 @@ impl LedgerState {
             kept: Amount::ZERO,
             entry,
             limits,
+            own_id: None,
             state,
             reserved_at: at,
             changed_at: at,
@@ -360,7 +362,12 @@ impl LedgerState {
         Ok(())
     }
 
-    pub(super) fn on_started(&mut self, at: UnixMs) -> Result<(), InvalidTransition> {
+    pub(super) fn on_started(
+        &mut self,
+        at: UnixMs,
+        start: Option<StartId>,
+    ) -> Result<(), InvalidTransition> {
+        self.start = start;
         for sequence in self.in_flight_sequences() {
             self.advance(sequence, OrderState::Unknown, Paid::Unreported, at)?;
         }

@@ -17,6 +17,7 @@ mod items;
 mod keys;
 mod losses;
 mod model;
+mod own_ids;
 mod proofs;
 mod releases;
 mod shared;
@@ -142,6 +143,7 @@ fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
         price: coins(1),
         entry: event::EntrySlot(1),
         limits: 0,
+        own_number: 0,
     };
     state.apply(T0, &reserved(1, "VHJhZGU6MQ")).unwrap();
     state.apply(T0, &reserved(2, "VHJhZGU6MQ==")).unwrap();

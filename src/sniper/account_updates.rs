@@ -268,9 +268,9 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns the orders of unknown outcome that have their final response, the newest first.
-    pub(super) fn unknown_orders(&self) -> impl Iterator<Item = TradeKey> {
-        let unknown = self.ledger.state().unknown_orders().map(Intent::key);
-        unknown.filter(|key| !self.pending.contains_key(key))
+    pub(super) fn unknown_orders(&self) -> impl Iterator<Item = &Intent> {
+        let unknown = self.ledger.state().unknown_orders();
+        unknown.filter(|order| !self.pending.contains_key(&order.key()))
     }
 
     /// Passes the orders of unknown outcome, and the bought ones that may be rolled back, to the
@@ -280,10 +280,13 @@ impl<B: OrderSender> Engine<B> {
             return;
         }
         let since = now.wall.minus(BOUGHT_FOR);
+        let ids = |order: &Intent| Some((order.key(), self.ledger.own_order_id(order)?));
         let bought = self.ledger.state().followed_up_since(since);
-        let bought =
-            bought.map(|(order, is_completed)| (order.key(), order.reserved_at, is_completed));
-        self.has_unknown_changed = !requests.set_looked_up_orders(self.unknown_orders(), bought);
+        let bought = bought.filter_map(|(order, is_completed)| {
+            Some((ids(order)?, order.reserved_at, is_completed))
+        });
+        let unknown = self.unknown_orders().filter_map(ids);
+        self.has_unknown_changed = !requests.set_looked_up_orders(unknown, bought);
     }
 
     /// Compares the wall clock with the clock that cannot be set. After a jump, as when a virtual

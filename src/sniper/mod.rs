@@ -435,10 +435,7 @@ impl<B: OrderSender> OrderSender for Arc<B> {
 impl OrderSender for OrderClient {
     #[inline]
     fn send(&self, approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
-        match Self::send(self, approved) {
-            Ok(written) => Ok(written),
-            Err((_not_sent, reason)) => Err(reason),
-        }
+        Self::send(self, approved)
     }
 
     fn is_ready(&self) -> bool {

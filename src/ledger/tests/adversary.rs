@@ -20,7 +20,10 @@
 //! Each limit of a history is either tight or loose, so that each is the only tight one in some
 //! histories.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -28,6 +31,7 @@ use super::histories;
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
+    domain::own_order_id::StartId,
     domain::trade::{KeyedBy, TradeStatus},
     ledger::{
         account::SETTLE,
@@ -363,6 +367,8 @@ struct AdversaryMarket {
     understates: bool,
     budget: Budget,
     created: HashMap<u32, UnixMs>,
+    /// Own ids of all orders.
+    own_ids: HashSet<OwnOrderId>,
     /// Orders were lost in a power loss.
     has_lost: bool,
 }
@@ -384,6 +390,7 @@ impl AdversaryMarket {
             understates,
             budget,
             created: HashMap::new(),
+            own_ids: HashSet::new(),
             has_lost: false,
         };
         market.ledger.set_look_ups_min(kind.look_ups_min);
@@ -561,6 +568,8 @@ impl AdversaryMarket {
         let created_at = Some(*self.created.entry(listing).or_insert(self.now));
         let order_request = OrderRequest { id, keyed_by, price, entry, created_at };
         let Ok(approved) = self.ledger.reserve(order_request, self.now) else { return };
+        let is_new = approved.own_id().is_none_or(|own_id| self.own_ids.insert(own_id));
+        assert!(is_new, "no own id is used twice, even after lost events");
         self.orders.retain(|order| !(order.id == id && order.approved == price && order.unsent));
         let order = MarketOrder {
             id: *approved.id(),
@@ -682,7 +691,9 @@ impl AdversaryMarket {
         if let Some(lost) = lost {
             let _effects = self.ledger.record_infallible(self.now, lost);
         }
-        let started = LedgerEvent::Started { boot: BootId::default() };
+        // No earlier start with an order had these bits.
+        let start = Some(StartId(self.own_ids.len().try_into().unwrap()));
+        let started = LedgerEvent::Started { boot: BootId::default(), start };
         let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {
             (order.waiting, order.unconfirmed, order.pending) = (false, false, false);

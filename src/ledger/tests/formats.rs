@@ -6,7 +6,7 @@ use crc32c::crc32c;
 use rusqlite::Connection;
 
 use super::{
-    disk::{crash_image, entries, limits, open, place, reserve, wait_until},
+    disk::{crash_image, entries, limits, open, place, ready, reserve, wait_until},
     *,
 };
 use crate::ledger::{
@@ -35,7 +35,12 @@ const SESSIONS: [(&str, &str, usize, &str); 2] =
 
 /// Unpacks the files of a session of version 0.1.0 with the simulated market.
 fn files_of_0_1_0(how: &str) -> tempfile::TempDir {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ledger-0.1.0").join(how);
+    files_of(&Path::new("ledger-0.1.0").join(how))
+}
+
+/// Unpacks the files of a ledger from a folder of the fixtures.
+fn files_of(fixture: &Path) -> tempfile::TempDir {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
     let to = tempfile::tempdir().unwrap();
     for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
         let packed = from.join(format!("{name}.zst"));
@@ -269,6 +274,7 @@ fn an_intent_file_with_old_and_new_records_is_recovered() {
         price,
         entry: EntrySlot(1),
         limits: 1,
+        own_number: 0,
     };
     // The old program had approved one more order, for 2.50, that is not in its database.
     let position = append(folder.path(), &[reserved(22, "VHJhZGU6MQ", Amount::from_cents(25))]);
@@ -280,7 +286,8 @@ fn an_intent_file_with_old_and_new_records_is_recovered() {
     migrate(folder.path());
     verify(folder.path(), 22, "136.91");
 
-    append(folder.path(), &[LedgerEvent::Started { boot }, reserved(23, "VHJhZGU6Mg", price)]);
+    let started = LedgerEvent::Started { boot, start: None };
+    append(folder.path(), &[started, reserved(23, "VHJhZGU6Mg", price)]);
     assert_eq!(layouts(folder.path()), [1, 2, LAYOUT]);
     verify(folder.path(), 23, "144.415");
     for _start in 0..2 {
@@ -291,6 +298,41 @@ fn an_intent_file_with_old_and_new_records_is_recovered() {
         drop(ledger);
         verify(folder.path(), 23, "144.415");
     }
+}
+
+/// A program with format 4 was killed: one order was bought, one is unknown, and one is only in the
+/// intent file. It printed the own ids that it had sent.
+#[test]
+fn orders_of_format_4_keep_their_own_ids_and_later_orders_get_ids_of_their_start() {
+    let folder = files_of(Path::new("ledger-format-4"));
+    verify(folder.path(), 3, "33.00");
+    assert_eq!(format_of(folder.path()), 4);
+    let place = LedgerLocation {
+        host: HOST_OF_0_1_0.to_owned(),
+        ..place(folder.path(), "boot-of-format-4")
+    };
+    let own_ids = |ledger: &Ledger| -> Vec<String> {
+        let orders = ledger.state().intents().iter();
+        orders.map(|order| ledger.own_order_id(order).unwrap().to_string()).collect()
+    };
+    let sent = [
+        "58aa8691692304db-b7911f62ffdf46fe",
+        "58aa8691692304db-f23d8a64b162d209",
+        "58aa8691692304db-da7377749acc3528",
+    ];
+    let mut later = Vec::new();
+    for n in 10..12 {
+        let mut ledger = Ledger::open(&place, limits(), &entries(), T0).unwrap();
+        assert_eq!(format_of(folder.path()), VERSION);
+        assert_eq!(own_ids(&ledger), [&sent.map(String::from)[..], &later].concat());
+        ready(&mut ledger, T0);
+        let approved = reserve(&mut ledger, order_request(n, 10), T0);
+        later.push(approved.own_id().unwrap().to_string());
+        drop(ledger);
+        LedgerReader::open(folder.path()).unwrap().verify().unwrap();
+    }
+    assert_eq!(later.iter().map(|id| &id[32..]).collect::<Vec<_>>(), ["0004", "0005"]);
+    assert_ne!(later[0][..32], later[1][..32], "each start has its own bits");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
+    domain::own_order_id::StartId,
     domain::trade::{KeyedBy, TradeStatus},
     ledger::{entries::tests::entry, event::LedgerEvent, *},
 };
@@ -133,6 +134,8 @@ struct ModelMarket {
     budget: Budget,
     /// Creation time of each listing.
     created: HashMap<u32, UnixMs>,
+    /// The listing that was ordered with each own id.
+    own_ids: HashMap<OwnOrderId, TradeKey>,
     /// Incremented by a power loss; each era has its own listings.
     era: u32,
     /// Directory of the ledger; `None` for a ledger in memory.
@@ -178,6 +181,7 @@ impl ModelMarket {
             now,
             budget,
             created: HashMap::new(),
+            own_ids: HashMap::new(),
             era: 0,
             folder,
         };
@@ -245,6 +249,8 @@ impl ModelMarket {
         let order_request = OrderRequest { id, keyed_by, price, entry, created_at };
         if let Ok(approved) = self.reserve(order_request) {
             let key = *approved.key();
+            let reused = approved.own_id().and_then(|own_id| self.own_ids.insert(own_id, key));
+            assert_eq!(reused, None, "no own id is used twice");
             self.requests.retain(|request| !(request.key == key && request.unsent));
             self.requests.push(ModelRequest {
                 key,
@@ -321,6 +327,10 @@ impl ModelMarket {
         for request in &mut self.requests {
             request.waiting = false;
         }
+        for order in self.ledger.state().intents() {
+            let ordered = order.own_id.map(|own_id| self.own_ids.get(&own_id).copied());
+            assert_eq!(ordered.unwrap_or(Some(order.key())), Some(order.key()), "its own id");
+        }
         self.reconcile();
     }
 
@@ -359,9 +369,9 @@ impl ModelMarket {
         assert_eq!(state.intents, self.ledger.state.intents, "replay");
         assert_eq!(state.snapshot(self.now), self.ledger.state.snapshot(self.now));
         self.ledger.state = state;
-        let _effects = self
-            .ledger
-            .record_infallible(self.now, LedgerEvent::Started { boot: event::BootId::default() });
+        let (boot, start) = (event::BootId::default(), Some(start_id(&self.own_ids)));
+        let started = LedgerEvent::Started { boot, start };
+        let _effects = self.ledger.record_infallible(self.now, started);
     }
 
     /// Checks invariants 1 and 2, by the market's books.
@@ -398,6 +408,11 @@ impl ModelMarket {
             }
         }
     }
+}
+
+/// Returns random bits that no earlier start with an order had.
+fn start_id(own_ids: &HashMap<OwnOrderId, TradeKey>) -> StartId {
+    StartId(own_ids.len().try_into().unwrap())
 }
 
 fn open(folder: &Path, budget: &Budget, boot: &str, now: UnixMs) -> Ledger {

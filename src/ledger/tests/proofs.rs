@@ -704,7 +704,10 @@ fn missing_coins_halt() {
 fn a_restart_makes_orders_in_flight_unknown() {
     let mut ledger = ledger(Budget { max_in_flight: 1, ..budget() });
     let _in_flight = ledger.reserve(order_request(1, 10), T0).unwrap();
-    ledger.state.apply(after(1), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    ledger
+        .state
+        .apply(after(1), &LedgerEvent::Started { boot: BootId::default(), start: None })
+        .unwrap();
     assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(order_request(2, 1), after(1)).unwrap();
@@ -715,7 +718,10 @@ fn records_of_a_clock_that_was_ahead_count_from_the_start() {
     let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
     let _effects = ledger.reconcile(&reading(&[], 9_000), Some(coins(100)), after(9_000));
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(10_000));
-    ledger.state.apply(after(100), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    ledger
+        .state
+        .apply(after(100), &LedgerEvent::Started { boot: BootId::default(), start: None })
+        .unwrap();
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
     assert_rejected(&mut ledger, order_request(2, 1), after(150), hour);
     for (second, state) in [(159, OrderState::Unknown), (160, OrderState::NotBought)] {
@@ -728,7 +734,10 @@ fn records_of_a_clock_that_was_ahead_count_from_the_start() {
 fn an_order_of_a_clock_that_was_ahead_leaves_the_windows_one_width_after_the_start() {
     let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
     let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(10_000));
-    ledger.state.apply(after(100), &LedgerEvent::Started { boot: BootId::default() }).unwrap();
+    ledger
+        .state
+        .apply(after(100), &LedgerEvent::Started { boot: BootId::default(), start: None })
+        .unwrap();
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
     assert_rejected(&mut ledger, order_request(2, 1), after(3_699), hour);
     let _approved = ledger.reserve(order_request(2, 1), after(3_700)).unwrap();

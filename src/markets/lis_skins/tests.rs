@@ -5,12 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     config::{Config, Endpoints, TradeUrl},
-    domain::{
-        money::Amount,
-        own_order_id::OwnOrderIds,
-        time::UnixMs,
-        trade::{KeyedBy, TradeId},
-    },
+    domain::{money::Amount, own_order_id::StartId, time::UnixMs, trade::TradeId},
     execution::request::PreparedOrder,
     markets::{AccountQuery, order_template::OrderFields},
     net::{http_head::ResponseHead, http_message::Method},
@@ -33,8 +28,7 @@ pub(super) fn market() -> LisSkins {
 
 pub(super) fn order(id: u64, thousandths: i64) -> OrderFields {
     let (id, price_limit) = (TradeId::from_number(id), Amount::from_thousandths(thousandths));
-    let key = KeyedBy::IdAndPrice.key(id, Some(price_limit));
-    let own_id = Some(OwnOrderIds::new("00ffee1122334455").id(&key));
+    let own_id = Some(StartId(0x00ff_ee11).order_id(7));
     OrderFields { id, price_limit, own_id }
 }
 

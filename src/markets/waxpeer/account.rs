@@ -138,13 +138,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::{
-        own_order_id::{OwnOrderId, OwnOrderIds},
-        trade::KeyedBy,
-    };
+    use crate::domain::own_order_id::{OwnOrderId, StartId};
 
     fn own_id() -> OwnOrderId {
-        OwnOrderIds::new("00ff").id(&KeyedBy::Id.key(TradeId::from_number(7), None))
+        StartId(0x00ff).order_id(7)
     }
 
     fn look_up(body: &str) -> Result<Option<OwnPurchase>, ReadError> {

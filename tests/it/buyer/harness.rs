@@ -56,7 +56,6 @@ impl Bot {
             endpoint: &endpoints.http,
             order: &Auth::Cookie.apply(&credential, order),
             keep_warm: &HttpRequest::post_json("/graphql", "keep-warm"),
-            own_ids: None,
             tls,
             connections,
             connection_config,
@@ -74,10 +73,7 @@ impl Bot {
     }
 
     pub(crate) fn send(&self, id: &str) -> Result<SentRequest, NotSent> {
-        self.client.send(approved(id)).map_err(|(approved, reason)| {
-            assert_eq!(approved.id().as_str(), id);
-            reason
-        })
+        self.client.send(approved(id))
     }
 
     pub(crate) async fn report(&mut self) -> OrderReport {

@@ -10,7 +10,7 @@ use sniper::{
     commands::summary::Summary,
     config::{Budget, Config, Credential, Endpoints, Mode},
     domain::money::Amount,
-    domain::own_order_id::OwnOrderIds,
+    domain::own_order_id::StartId,
     domain::trade::{KeyedBy, TradeId},
     ledger::{OrderState, reader::LedgerReader},
     markets::AccountQueryError,
@@ -235,7 +235,7 @@ async fn an_unmatched_or_malformed_event_changes_nothing() {
     assert_eq!((summary.feed.unreadable, summary.feed.reconnects), (2, 0));
 }
 
-/// The list of purchases shows neither order. The second run computes the own id again.
+/// The list of purchases shows neither order. The second run looks up the own id of the first run.
 #[tokio::test]
 async fn an_unknown_order_is_looked_up_by_its_own_id_also_after_a_restart() {
     let market = OtherServer::start().await;
@@ -280,8 +280,11 @@ async fn balance_and_purchases_are_read_before_the_first_look_up() {
     let tls = Tls::new().unwrap();
     let reader =
         AccountReader::new(OtherMarket, &endpoints.http, credential.as_ref(), &tls).unwrap();
-    let requests = RefreshRequests::new(Some(OwnOrderIds::new("a1")));
-    let unknown = [7, 8].map(|id| KeyedBy::Id.key(TradeId::from_number(id), None));
+    let requests = RefreshRequests::new(true);
+    let unknown = [7, 8].map(|number| {
+        let key = KeyedBy::Id.key(TradeId::from_number(number.into()), None);
+        (key, StartId(1).order_id(number))
+    });
     assert!(requests.set_looked_up_orders(unknown.into_iter(), std::iter::empty()));
     let (updates, mut received) = mpsc::channel(16);
     let read = async {

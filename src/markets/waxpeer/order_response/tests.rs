@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    domain::own_order_id::{OwnOrderId, OwnOrderIds},
-    domain::trade::{KeyedBy, TradeId},
+    domain::own_order_id::{OwnOrderId, StartId},
+    domain::trade::TradeId,
     net::http_head::ResponseHead,
 };
 
@@ -13,8 +13,7 @@ const BOUGHT: &str = r#"{"success":true,"id":30717149,"price":912340}"#;
 const LIMIT: Amount = Amount::from_thousandths(912_340);
 
 fn own_id() -> OwnOrderId {
-    let key = KeyedBy::IdAndPrice.key(TradeId::from_number(7), Some(LIMIT));
-    OwnOrderIds::new("00ffee1122334455").id(&key)
+    StartId(0x00ff_ee11).order_id(7)
 }
 
 fn order() -> OrderFields {
