@@ -277,7 +277,7 @@ mod tests {
             "  Gaps          stay gaps: open listings cannot be listed\n",
             "  Gaps          open listings are read at once and, being late, again after 300 s\n",
             "  Requests      30 reads at once, then one per 500 ms; 500 orders in a minute\n",
-            "  Not possible  max_markup_percent, coin_usd, generation, server_filters, \
+            "  Not possible  max_markup_percent, rarity, coin_usd, generation, server_filters, \
              sweep_at_start\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing: {text}");

@@ -474,7 +474,13 @@ pub enum LedgerEvent {
         since: UnixMs,
     },
     /// A purchase that a power loss removed from the record was found among the account's trades.
-    Adopted { sequence: Sequence, id: TradeId, price: Amount },
+    Adopted {
+        sequence: Sequence,
+        id: TradeId,
+        price: Amount,
+        /// `true` if it may be an order of an earlier power loss: the present loss then stays.
+        keeps_loss: bool,
+    },
     /// A purchase that this ledger did not request was accepted.
     Accepted { id: TradeId },
     /// Every purchase made before this ledger began is accepted.

@@ -96,7 +96,7 @@ impl LedgerState {
                 // The listing was ordered again, and the power loss removed that order from the
                 // record.
                 Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
-                    events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
+                    self.check_untracked(trade, &mut next, &mut loss, &mut events);
                 }
                 // The purchase was cancelled before this ledger ordered the listing again.
                 Some(intent)
@@ -107,7 +107,7 @@ impl LedgerState {
                     shown.extend(is_shown_uncancelled(trade).then_some(intent.sequence));
                     events.extend(self.evidence_for(intent, trade, reading.started));
                 }
-                None => events.extend(self.event_for_untracked(trade, &mut next, &mut loss)),
+                None => self.check_untracked(trade, &mut next, &mut loss, &mut events),
             }
         }
         if reading.complete {
@@ -236,37 +236,47 @@ impl LedgerState {
         })
     }
 
-    /// Returns the event for a purchase that the ledger does not contain.
-    fn event_for_untracked(
+    /// Decides about a purchase that the ledger does not contain.
+    fn check_untracked(
         &self,
         trade: &OwnTrade,
         next: &mut Sequence,
         loss: &mut u32,
-    ) -> Option<LedgerEvent> {
+        events: &mut Vec<LedgerEvent>,
+    ) {
         let id = trade.id;
         // A listing that is still for sale is not a purchase.
-        if trade.status == TradeStatus::Listed {
-            return None;
+        let is_known = self.accepted.contains(&id) || self.unexpected.contains(&id);
+        if trade.status == TradeStatus::Listed || is_known {
+            return;
         }
         let is_cancelled = is_cancelled(trade);
-        if self.accepted.contains(&id) || self.unexpected.contains(&id) {
-            return None;
-        }
         let counts = self.counts_toward_total(trade, is_cancelled);
         let is_other_bot = self.sharing.is_account_shared && *loss == 0;
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
-            return Some(LedgerEvent::Accepted { id });
+            return events.push(LedgerEvent::Accepted { id });
         }
+        let unexpected = LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id });
+        let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
         if counts || *loss > 0 {
-            *loss = loss.saturating_sub(1);
+            *loss = loss.saturating_sub(u32::from(!keeps_loss));
             let sequence = *next;
             *next = sequence.next();
             // Without a price, assume the highest price that can have been approved.
             let price = trade.price.filter(|price| Amount::ZERO < *price);
             let price = price.unwrap_or(self.budget.max_price);
-            return Some(LedgerEvent::Adopted { sequence, id, price });
+            events.push(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
+            events.extend(keeps_loss.then_some(unexpected));
+        } else {
+            events.push(unexpected);
         }
-        Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }))
+    }
+
+    /// Returns `true` if a purchase may be of an earlier power loss, which was cleared because the
+    /// market did not show its orders. Those of the present one were sent after that.
+    fn may_be_of_cleared_loss(&self, trade: &OwnTrade) -> bool {
+        self.loss_cleared_at
+            .is_some_and(|cleared| trade.joined_at.is_none_or(|joined| joined < cleared))
     }
 
     /// Returns `true` if a purchase from before this ledger counts against `total`. A purchase of

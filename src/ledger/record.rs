@@ -278,10 +278,9 @@ fn fields(event: &LedgerEvent) -> RecordFields {
             let (code, first, second) = (evidence_code(evidence), encoded(paid), since.0);
             RecordFields { code, first, second, ..RecordFields::of(4).about(sequence) }.by(by)
         }
-        LedgerEvent::Adopted { sequence, id, price } => {
-            let fields =
-                RecordFields { first: price.thousandths(), ..RecordFields::of(5).about(sequence) };
-            fields.with_text(id.as_str())
+        LedgerEvent::Adopted { sequence, id, price, keeps_loss } => {
+            let fields = RecordFields::of(5).about(sequence).with_text(id.as_str());
+            RecordFields { first: price.thousandths(), number: keeps_loss.into(), ..fields }
         }
         LedgerEvent::Accepted { id } => RecordFields::of(6).with_text(id.as_str()),
         LedgerEvent::Baselined => RecordFields::of(7),
@@ -337,7 +336,12 @@ fn event(fields: &RecordFields) -> Option<LedgerEvent> {
             by: fields.source()?,
             since: UnixMs(fields.second),
         },
-        5 => LedgerEvent::Adopted { sequence, id: fields.id()?, price: first },
+        5 => LedgerEvent::Adopted {
+            sequence,
+            id: fields.id()?,
+            price: first,
+            keeps_loss: fields.number != 0,
+        },
         6 => LedgerEvent::Accepted { id: fields.id()? },
         7 => LedgerEvent::Baselined,
         8 => LedgerEvent::Halted(halt(fields)?),
@@ -775,11 +779,14 @@ mod tests {
                     LedgerEvent::Proved { sequence, evidence, paid, by, since }
                 }
             ),
-            (sequence(), id(), coins()).prop_map(|(sequence, id, price)| LedgerEvent::Adopted {
-                sequence,
-                id,
-                price
-            }),
+            (sequence(), id(), coins(), any::<bool>()).prop_map(
+                |(sequence, id, price, keeps_loss)| LedgerEvent::Adopted {
+                    sequence,
+                    id,
+                    price,
+                    keeps_loss,
+                }
+            ),
             id().prop_map(|id| LedgerEvent::Accepted { id }),
             Just(LedgerEvent::Baselined),
             halt().prop_map(LedgerEvent::Halted),

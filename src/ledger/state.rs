@@ -90,6 +90,8 @@ pub struct LedgerState {
     /// Purchases that halted ordering; a resume accepts them.
     pub(super) unexpected: HashSet<TradeId>,
     pub(super) baselined: bool,
+    /// Last time at which the orders of a power loss were taken for not sent.
+    pub(super) loss_cleared_at: Option<UnixMs>,
     /// Time from which purchases outside of this ledger count against `total`, until the ledger is
     /// baselined.
     pub(super) count_since: Option<UnixMs>,
@@ -153,6 +155,7 @@ impl LedgerState {
             accepted: HashSet::new(),
             unexpected: HashSet::new(),
             baselined: false,
+            loss_cleared_at: None,
             count_since: None,
             reconciled: !balance_required,
             read_from: UnixMs(i64::MIN),
@@ -381,8 +384,11 @@ impl LedgerState {
                 self.on_proved(sequence, evidence, paid, at)?;
                 self.at_mut(sequence)?.expect_no_refund_before(since);
             }
-            LedgerEvent::Adopted { sequence, id, price } => {
+            LedgerEvent::Adopted { sequence, id, price, keeps_loss } => {
                 self.on_adopted(sequence, id, price, at)?;
+                if !keeps_loss {
+                    self.lower_loss(price);
+                }
             }
             LedgerEvent::Accepted { id } => {
                 self.accepted.insert(id);
@@ -415,6 +421,7 @@ impl LedgerState {
                 self.barrier = self.barrier.max(Some(barrier));
             }
             LedgerEvent::LossCleared { by: _ } => {
+                self.loss_cleared_at = Some(at);
                 self.loss = CrashLoss::default();
                 self.account.set_crash_reserve(Amount::ZERO);
             }

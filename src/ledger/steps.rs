@@ -355,11 +355,14 @@ impl LedgerState {
             changed_at: at,
             refund_since: at,
         })?;
-        self.advance(sequence, OrderState::Bought, Paid::Unreported, at)?;
+        self.advance(sequence, OrderState::Bought, Paid::Unreported, at)
+    }
+
+    /// Takes an order that was found out of the power loss.
+    pub(super) fn lower_loss(&mut self, price: Amount) {
         self.loss.coins = self.loss.coins.saturating_sub(price).max(Amount::ZERO);
         self.loss.count = self.loss.count.saturating_sub(1);
         self.account.set_crash_reserve(self.loss.coins);
-        Ok(())
     }
 
     pub(super) fn on_started(

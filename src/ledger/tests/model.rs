@@ -310,7 +310,7 @@ impl ModelMarket {
                 id: request.key.id,
                 status: request.status,
                 price: Some(request.price),
-                joined_at: None,
+                joined_at: Some(request.left_at),
                 commission: None,
             })
             .collect();

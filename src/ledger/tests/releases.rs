@@ -836,3 +836,32 @@ fn after_a_clock_change_a_refund_may_have_come_before_the_last_list() {
     let _effects = ledger.set_balance(coins(100), after(211), after(211));
     assert_eq!(state_of(&ledger, 1), OrderState::Returned);
 }
+
+/// The first loss was cleared because the market did not show its order, which it shows now.
+#[test]
+fn a_purchase_of_a_cleared_loss_does_not_stand_for_an_order_of_the_next_one() {
+    let cleared = || {
+        let mut ledger = with_balance();
+        let lost = LedgerEvent::Lost { coins: coins(10), count: 1, barrier: T0 };
+        ledger.state.apply(after(1), &lost).unwrap();
+        let by = EvidenceSource::Marketplace;
+        ledger.state.apply(after(2), &LedgerEvent::LossCleared { by }).unwrap();
+        let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: T0 };
+        ledger.state.apply(after(200), &lost).unwrap();
+        ledger
+    };
+    let mut ledger = cleared();
+    let trades = [own_trade(8, TradeStatus::Other), own_trade(9, TradeStatus::Joined)];
+    let trades = trades.map(|trade| OwnTrade { price: Some(coins(20)), ..trade });
+    let effects = ledger.reconcile(&reading(&trades[..1], 201), None, after(201));
+    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(8) });
+    assert_eq!(ledger.snapshot(after(201)).spent, coins(80), "the purchase and the loss");
+    let _effects = ledger.reconcile(&reading(&trades, 202), None, after(202));
+    assert_eq!(ledger.snapshot(after(202)).spent, coins(100), "both purchases and the loss");
+    // The time of the purchase shows that it is an order of the second loss.
+    let mut ledger = cleared();
+    let recent = [OwnTrade { joined_at: Some(after(200)), ..trades[1] }];
+    let effects = ledger.reconcile(&reading(&recent, 201), None, after(201));
+    assert_eq!(effects.halts, []);
+    assert_eq!(ledger.snapshot(after(201)).spent, coins(60), "a part of the loss was found");
+}
