@@ -169,9 +169,9 @@ impl Whitelist {
 }
 
 impl Whitelist {
-    /// Returns `true` if an entry is about other items than the listing, whichever of its
-    /// conditions was found not to be met. Prices are compared before kinds of items, because that
-    /// is faster.
+    /// Returns `true` if an entry is about other items than the listing, for any of its conditions
+    /// that was found not to be met. Prices are compared before kinds of items, because that is
+    /// faster.
     pub fn is_about_other_items(
         &self,
         entry: usize,
@@ -204,8 +204,8 @@ impl Whitelist {
         }
     }
 
-    /// Formats a condition that is not met, and what share of the reference the listing costs, if the
-    /// entry is about such items.
+    /// Formats a condition that is not met, and what share of the reference the listing costs, if
+    /// the entry is about such items.
     pub fn reason_with_share(
         &self,
         entry: usize,

@@ -1,5 +1,5 @@
-//! Cost of reference prices: the look-up for a listing of a wanted item, and the scan and the decision
-//! with an entry for every item, whose price no listing meets.
+//! Cost of reference prices: the look-up for a listing of a wanted item, and the scan and the
+//! decision with an entry for every item, whose price no listing meets.
 
 use std::{
     hint::black_box,

@@ -1,4 +1,5 @@
-//! Cost of an unwanted event of Waxpeer: its envelope, the listing, and the decision of the whitelist.
+//! Cost of an unwanted event of Waxpeer: its envelope, the listing, and the decision of the
+//! whitelist.
 
 use std::{
     hint::black_box,

@@ -114,7 +114,8 @@ impl Bot {
         config
     }
 
-    /// Returns a policy with one entry that matches; the others are for items that are never listed.
+    /// Returns a policy with one entry that matches; the others are for items that are never
+    /// listed.
     fn policy(&self, market: MarketName) -> String {
         let markup = if market.settings().has_markup { "max_markup_percent = 0\n" } else { "" };
         let mut policy = format!(

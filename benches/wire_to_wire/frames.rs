@@ -70,8 +70,8 @@ impl Frames {
         Self { ordinary, wanted: Arc::new(wanted), next: wire::first_number(market), market }
     }
 
-    /// Returns a table of prices of which 80 % are below the price of every listing. The highest one
-    /// of an item must not allow a lower listing of it.
+    /// Returns a table of prices of which 80 % are below the price of every listing. The highest
+    /// one of an item must not allow a lower listing of it.
     pub(crate) fn prices(&self) -> String {
         let mut lowest: BTreeMap<String, Amount> = BTreeMap::new();
         for item in self.ordinary.iter().chain([&*self.wanted]) {

@@ -33,8 +33,8 @@ pub(crate) const fn http_path(market: MarketName) -> &'static str {
     }
 }
 
-/// Maximum number of orders of a run: half of the documented ones per minute on LIS-SKINS, which the
-/// bot keeps.
+/// Maximum number of orders of a run: half of the documented ones per minute on LIS-SKINS, which
+/// the bot keeps.
 pub(crate) const fn orders_max(market: MarketName) -> usize {
     match market {
         MarketName::LisSkins => 400,
@@ -50,8 +50,8 @@ pub(crate) const fn first_number(market: MarketName) -> u64 {
     }
 }
 
-/// Answers the messages of a client up to its last subscription. Returns the id of the subscription,
-/// or `None` if the connection ends before.
+/// Answers the messages of a client up to its last subscription. Returns the id of the
+/// subscription, or `None` if the connection ends before.
 pub(crate) fn accept<S: Read + Write>(
     market: MarketName,
     socket: &mut WebSocket<S>,

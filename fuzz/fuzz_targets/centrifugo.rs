@@ -1,6 +1,6 @@
-//! Centrifugo with the events of LIS-SKINS: for any bytes it does not panic, splits a message into all
-//! its characters, sends no subscription before the acknowledgment, and orders nothing that a listing
-//! does not name.
+//! Centrifugo with the events of LIS-SKINS: for any bytes it does not panic, splits a message into
+//! all its characters, sends no subscription before the acknowledgment, and orders nothing that a
+//! listing does not name.
 #![no_main]
 
 use std::time::{Duration, Instant};

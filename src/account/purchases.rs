@@ -33,8 +33,8 @@ const STALLED_PAGES_MAX: u32 = 3;
 /// all of them.
 pub const UNKNOWN_NAMED_MAX: usize = 64;
 
-/// Maximum age of a listing at its purchase. Listings of CSGORoll expire after two days (source:
-/// recordings); the third day is a margin.
+/// Maximum age of a listing at its purchase, where a list states it. Listings expire after two days
+/// (source: recordings); the third day is a margin.
 const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 
 /// Time range of a read of the own purchases.
@@ -263,7 +263,7 @@ impl PageWalk {
             }
         }
         let known = self.trades.len();
-        // On CSGORoll, the list is ordered by the time of the listing, not of the purchase.
+        // A list may be ordered by the time of the listing, not of the purchase.
         nodes.iter().filter_map(|purchase| purchase.created_at).for_each(|at| self.order.add(at));
         let last = nodes.last().and_then(|purchase| purchase.created_at);
         // In a list that is not sorted, later pages may have newer purchases.

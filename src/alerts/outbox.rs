@@ -417,8 +417,8 @@ impl AlertOutbox {
             .fold(sent, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Takes in an event of the queue. After the end of the queue, nothing is collected or held until
-    /// the end of the quiet hours.
+    /// Takes in an event of the queue. After the end of the queue, nothing is collected or held
+    /// until the end of the quiet hours.
     pub fn receive(&mut self, event: Option<&Alert>, now: Moment) {
         match event {
             Some(alert) => self.push(alert, now),

@@ -157,8 +157,8 @@ pub fn market_names<M: Marketplace>(market: &M, recording: &Recording) -> BTreeS
     names
 }
 
-/// Replays a recording under these rules and passes each decision to `on_decision`, which can end the
-/// replay at the read of its listing.
+/// Replays a recording under these rules and passes each decision to `on_decision`, which can end
+/// the replay at the read of its listing.
 ///
 /// # Errors
 ///

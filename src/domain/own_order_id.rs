@@ -5,8 +5,8 @@
 //! not even by two copies of one ledger, and it contains no secret. Bits and number are recorded,
 //! because a power loss may give the number of a lost order to another one.
 //!
-//! Earlier versions derived the id from the ledger's id and the key of the listing. Their orders are
-//! still looked up by it.
+//! Earlier versions derived the id from the ledger's id and the key of the listing. Their orders
+//! are still looked up by it.
 
 use std::fmt;
 

@@ -626,8 +626,8 @@ fn rename_entries<'k>(
     keys.try_for_each(|(slot, key)| update.execute(params![slot.0, key.as_str()]).map(drop))
 }
 
-/// Writes the groups that differ from those in the database, which may be those of a reload that was
-/// not carried out.
+/// Writes the groups that differ from those in the database, which may be those of a reload that
+/// was not carried out.
 fn write_groups(connection: &Connection, groups: &GroupNames) -> rusqlite::Result<()> {
     let mut stored: HashMap<u32, String> = HashMap::new();
     let sql = "SELECT slot, group_name FROM entries WHERE group_name IS NOT NULL";

@@ -127,7 +127,7 @@ pub(crate) mod tests {
     const HTML: (&str, &str) = ("Content-Type", "text/html; charset=UTF-8");
     const MITIGATED: (&str, &str) = ("CF-Mitigated", "challenge");
 
-    /// Statuses and headers, and the page that they mean wherever a response is classified.
+    /// Statuses and headers, and the page that they mean for every classification.
     pub(crate) const PAGES: [Row; 18] = [
         (200, &[], None),
         (200, &[HTML], Some(WebPage::Html)),

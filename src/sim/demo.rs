@@ -56,8 +56,8 @@ kind = \"file\"
 path = \"prices.csv\"
 ";
 
-/// Returns settings with [`WHITELIST`], with a percent rule for one entry, a further entry about any
-/// knife, and the source of their prices in this unit.
+/// Returns settings with [`WHITELIST`], with a percent rule for one entry, a further entry about
+/// any knife, and the source of their prices in this unit.
 pub fn with_prices(settings: &str, unit: &str) -> String {
     let entry = "name = \"slate\"";
     let settings = settings.replacen(entry, &format!("{entry}{PERCENT_RULE}"), 1);

@@ -52,8 +52,8 @@ pub(super) struct Notified {
     /// Orders whose look-up has halted ordering. Further look-ups show the same and must not halt
     /// again after a resume.
     pub(super) mismatched: HashSet<TradeKey>,
-    /// Per event, and per whitelist entry if it concerns one, the time of its last line and the number
-    /// of events since.
+    /// Per event, and per whitelist entry if it concerns one, the time of its last line and the
+    /// number of events since.
     repeats: HashMap<(&'static str, Option<usize>), (Instant, u64)>,
 }
 

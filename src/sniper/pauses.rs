@@ -31,8 +31,8 @@ pub struct PreparedPauses {
 }
 
 impl Pauses {
-    /// Pauses the entries of a new whitelist, by name as a restart does: an edited entry without a name
-    /// is another one by its conditions. Takes milliseconds with many entries.
+    /// Pauses the entries of a new whitelist, by name as a restart does: an edited entry without a
+    /// name is another one by its conditions. Takes milliseconds with many entries.
     pub fn prepare(&self, new: &Whitelist) -> PreparedPauses {
         new.set_paused_where(false, |_entry| true);
         let absent = pause_all(new, paused_names(&self.whitelist, &self.absent));
@@ -70,9 +70,9 @@ impl<B> Engine<B> {
     }
 }
 
-/// Pauses or enables entries of the whitelist. A paused entry matches nothing. `absent`: paused names
-/// that the whitelist does not have. Returns `None` for another request, and a message if no entry has
-/// the name.
+/// Pauses or enables entries of the whitelist. A paused entry matches nothing. `absent`: paused
+/// names that the whitelist does not have. Returns `None` for another request, and a message if no
+/// entry has the name.
 pub fn apply_request(
     whitelist: &Whitelist,
     absent: &mut PausedNames,
@@ -110,8 +110,8 @@ pub fn paused_names(whitelist: &Whitelist, absent: &PausedNames) -> PausedNames 
     PausedNames { entries, groups }
 }
 
-/// Pauses entries and groups by their names, in one pass. Returns the names that the whitelist does not
-/// have: if a reload adds them, they are paused.
+/// Pauses entries and groups by their names, in one pass. Returns the names that the whitelist does
+/// not have: if a reload adds them, they are paused.
 pub fn pause_all(whitelist: &Whitelist, mut names: PausedNames) -> PausedNames {
     if names.is_empty() {
         return names;

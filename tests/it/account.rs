@@ -233,7 +233,8 @@ async fn an_unreadable_purchase_makes_the_list_incomplete() {
     assert_eq!(reading.incomplete, Some(unreadable));
 }
 
-/// A reading can be true from the time of its request on, and a list from the time of its first page.
+/// A reading can be true from the time of its request on, and a list from the time of its first
+/// page.
 #[tokio::test]
 async fn a_reading_is_as_old_as_its_first_request() {
     let received = Arc::new(Mutex::new(Vec::new()));

@@ -1,5 +1,5 @@
-//! The scan for candidates with reference prices, on messages of the simulated market in the shape of
-//! each query: it reads every price, and leaves no listing for later that would be ordered.
+//! The scan for candidates with reference prices, on messages of the simulated market in the shape
+//! of each query: it reads every price, and leaves no listing for later that would be ordered.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "an unexpected value fails the test")]
 
 use std::{collections::HashSet, sync::Arc, time::Duration};

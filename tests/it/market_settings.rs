@@ -1,4 +1,5 @@
-//! Settings of each market: credentials, addresses, data directories, and what a market cannot honor.
+//! Settings of each market: credentials, addresses, data directories, and what a market cannot
+//! honor.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up fails")]
 
 use std::{
@@ -144,7 +145,7 @@ fn only_the_credential_of_the_chosen_market_is_used() {
         assert_eq!(config.account_id.as_deref(), account);
         assert_eq!(config.trade_url.is_some(), has_trade_url);
     }
-    // All are masked, whichever market is chosen.
+    // All are masked, for each market.
     for value in ["key-of-lis-skins", "key-of-waxpeer", "Zq9-xW_3"] {
         assert!(secret::appears_in(&format!("echo {value}")), "{value}");
     }

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 /// Credential that must be neither sent nor shown.
 const PLANTED: &str = "s%3Aplanted-practice-51ac";
 
-/// Settings with channels whose variables are not set, and with items at prices that differ by market.
+/// Settings with channels whose variables are not set, and with items at prices that differ by
+/// market.
 fn settings(market: &str) -> String {
     format!(
         r#"market = "{market}"
@@ -100,7 +101,8 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Rehearses on a market, and checks that something was bought there and that nothing real was used.
+/// Rehearses on a market, and checks that something was bought there and that nothing real was
+/// used.
 #[track_caller]
 fn check_rehearsal(market: &str) {
     let directory = workspace(Some(&settings(market)));

@@ -1,14 +1,14 @@
-//! Runs the shell blocks of `README.md`, word for word, in their order, in one directory that has the
-//! files of a fresh clone which they use.
+//! Runs the shell blocks of `README.md`, word for word, in their order, in one directory that has
+//! the files of a fresh clone which they use.
 //!
-//! The blocks run in `sh -e`, with a `cargo` in the path that has one rule: `cargo run --release -- X`
-//! becomes `sniper X`, with the binary of this test, because building is the business of Cargo.
+//! The blocks run in `sh -e`, with a `cargo` in the path that has one rule: `cargo run --release --
+//! X` becomes `sniper X`, with the binary of this test, because building is the business of Cargo.
 //! `cargo test` succeeds at once there: it is what runs this test.
 //!
-//! A simulated market stands in for the real one, and a server on loopback for ntfy, because no test
-//! may reach them. A command that runs until it is stopped gets a Ctrl-C once it has printed the text
-//! below, as a user would do it. `.ci/run` takes most of an hour and runs this test, so only its syntax
-//! is checked.
+//! A simulated market stands in for the real one, and a server on loopback for ntfy, because no
+//! test may reach them. A command that runs until it is stopped gets a Ctrl-C once it has printed
+//! the text below, as a user would do it. `.ci/run` takes most of an hour and runs this test, so
+//! only its syntax is checked.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{

@@ -19,7 +19,7 @@ const STD_NAMES: [&str; 20] = [
 const CLIENT_MODULES: [&str; 8] =
     ["json", "prices", "net", "markets", "protocol", "ws", "execution", "account"];
 /// Upper limit of the source, in lines that are neither blank, comment nor test.
-const SOURCE_LINES_MAX: usize = 71_000;
+const SOURCE_LINES_MAX: usize = 71_300;
 
 fn sources() -> Vec<Source> {
     files("src", "rs")
@@ -194,9 +194,9 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
 const MARKETS: [&str; 3] = ["csgoroll", "lis_skins", "waxpeer"];
 
 /// Places that may name a market, besides its own folders: the modules that contain these, the
-/// settings, the two places that choose a market's type (`main.rs`, and the simulator of a market in
-/// `commands/simulated_market.rs`), and the sources of reference prices, which are sites of the same
-/// names.
+/// settings, the two places that choose a market's type (`main.rs`, and the simulator of a market
+/// in `commands/simulated_market.rs`), and the sources of reference prices, which are sites of the
+/// same names.
 const MARKET_PLACES: [&str; 7] = [
     "src/markets/mod.rs",
     "src/sim/mod.rs",
@@ -207,8 +207,8 @@ const MARKET_PLACES: [&str; 7] = [
     "src/sim/prices",
 ];
 
-/// Every line of a file outside its tests, comments included, that names this market. Examples of the
-/// command line may.
+/// Every line of a file outside its tests, comments included, that names this market. Examples of
+/// the command line may.
 fn market_names(market: &str, source: &Source) -> Vec<String> {
     let own = ["markets", "sim"].map(|layer| format!("src/{layer}/{market}"));
     let is_allowed = MARKET_PLACES.iter().any(|place| source.is_under(place))

@@ -412,7 +412,8 @@ fn direct_dials(source: &Source) -> Vec<String> {
     complaints
 }
 
-/// A live start rejects a data directory that others may write, so nothing creates one by the umask.
+/// A live start rejects a data directory that others may write, so nothing creates one by the
+/// umask.
 fn private_directories(source: &Source) -> Vec<String> {
     let calls = ["create_dir(", "create_dir_all("];
     let is_called = source.code().any(|line| calls.iter().any(|call| contains_word(line, call)));

@@ -135,8 +135,8 @@ const SEEDS_APART: u64 = 1_001;
 const LONG_RUN_KILLS: u32 = 1_000;
 /// Maximum wait for the first order of a bot.
 const WAIT_MAX: Duration = Duration::from_secs(4);
-/// The same on LIS-SKINS, whose limit of requests holds across restarts: a bot that exceeds it waits
-/// before it has read the account.
+/// The same on LIS-SKINS, whose limit of requests holds across restarts: a bot that exceeds it
+/// waits before it has read the account.
 const WAIT_MAX_LIS_SKINS: Duration = Duration::from_secs(20);
 /// Maximum time between the first order of a bot and its kill.
 const RUN_MAX: Duration = Duration::from_secs(8);
@@ -366,8 +366,8 @@ const fn wait_max(market: Market) -> Duration {
     }
 }
 
-/// Returns how many orders a killed bot has sent, compared with CSGORoll: where a price cut is a new
-/// chance, and open listings are searched at the start, it sends more.
+/// Returns how many orders a killed bot has sent, compared with CSGORoll: where a price cut is a
+/// new chance, and open listings are searched at the start, it sends more.
 const fn orders_per_kill(market: Market) -> u32 {
     match market {
         Market::Csgoroll => 1,

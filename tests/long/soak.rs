@@ -1,5 +1,5 @@
-//! The binary on a feed of Waxpeer at its measured volume: 430 events a second, with bursts of 2,800
-//! a second. `SNIPER_TEST_SOAK_SECONDS` sets the duration (default: 20).
+//! The binary on a feed of Waxpeer at its measured volume: 430 events a second, with bursts of
+//! 2,800 a second. `SNIPER_TEST_SOAK_SECONDS` sets the duration (default: 20).
 
 use std::{
     fs,

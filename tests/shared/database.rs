@@ -106,7 +106,8 @@ pub(crate) fn server(test: &str) -> Option<Server> {
     started(test, None)
 }
 
-/// Returns a server that the test may stop, and whose disk it may fill if this process may mount one.
+/// Returns a server that the test may stop, and whose disk it may fill if this process may mount
+/// one.
 pub(crate) fn server_on_small_disk(test: &str) -> Option<Server> {
     started(test, Some(DISK_MIB))
 }

@@ -228,8 +228,8 @@ async fn a_member_continues_with_its_slice_after_the_disk_of_the_server_was_full
     assert_eq!(slice(&reply), (now + 1, 330));
 }
 
-/// Passes bytes on to the server at `target`. While `is_armed`, the reply to a COMMIT is dropped with its
-/// connection, once. Returns the port.
+/// Passes bytes on to the server at `target`. While `is_armed`, the reply to a COMMIT is dropped
+/// with its connection, once. Returns the port.
 async fn proxy(target: u16, is_armed: Arc<AtomicBool>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -40,7 +40,8 @@ pub struct ReplayArgs {
     /// Directory of one session [default: the newest one of `sniper run --record`]
     #[arg(value_name = "RECORDING")]
     pub recording: Option<PathBuf>,
-    /// Folder with stored price tables, or the file of the only source, instead of the recorded prices
+    /// Folder with stored price tables, or the file of the only source, instead of the recorded
+    /// prices
     #[arg(long, value_name = "PATH")]
     pub prices: Option<PathBuf>,
     /// Show every listing that an entry could be about, also those of other categories or variants

@@ -45,8 +45,8 @@ enum PriceOrigin {
 }
 
 impl ReplayInput {
-    /// Opens a recording, by default the newest one of `sniper run --record`. Its prices are those in
-    /// `given`, a folder or a file, else the recorded ones, else the stored ones.
+    /// Opens a recording, by default the newest one of `sniper run --record`. Its prices are those
+    /// in `given`, a folder or a file, else the recorded ones, else the stored ones.
     ///
     /// # Errors
     ///

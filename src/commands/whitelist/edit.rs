@@ -323,8 +323,8 @@ pub(super) fn new_warnings(
     Ok(warnings)
 }
 
-/// Replaces a file as a whole, with the same mode and owner; a symbolic link stays one. Returns `false`,
-/// and changes nothing, if it no longer has the old content.
+/// Replaces a file as a whole, with the same mode and owner; a symbolic link stays one. Returns
+/// `false`, and changes nothing, if it no longer has the old content.
 pub(super) fn replace_file(path: &Path, old: Option<&str>, new: &str) -> io::Result<bool> {
     let path = fs::canonicalize(path).unwrap_or_else(|_absent| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

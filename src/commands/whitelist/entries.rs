@@ -271,8 +271,8 @@ pub(super) fn set_paused(
 }
 
 impl LedgerCommands<'_> {
-    /// Changes the stored pauses of the next live run and the next dry run, as a running bot would. A
-    /// name that only one of them has is no error.
+    /// Changes the stored pauses of the next live run and the next dry run, as a running bot would.
+    /// A name that only one of them has is no error.
     fn apply_to_pauses(
         &self,
         entries: &[WhitelistEntry],

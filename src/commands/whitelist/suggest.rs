@@ -42,15 +42,15 @@ pub struct SuggestArgs {
     /// Directory of one session [default: the newest one of `sniper run --record`]
     #[arg(long, value_name = "RECORDING")]
     pub recording: Option<PathBuf>,
-    /// File with prices, as kind "file" reads, or folder with stored tables, instead of the recorded
-    /// prices
+    /// File with prices, as kind "file" reads, or folder with stored tables, instead of the
+    /// recorded prices
     #[arg(long, value_name = "PATH")]
     pub prices: Option<PathBuf>,
     /// Unit of a file with prices: usd, cents or coins
     #[arg(long, default_value = "usd", requires = "prices", value_parser = parse_unit)]
     pub unit: SourceCurrency,
-    /// Reference, such as buff.bid, or file.ask with a file [default: the bid of the first source, or
-    /// its ask]
+    /// Reference, such as buff.bid, or file.ask with a file [default: the bid of the first source,
+    /// or its ask]
     #[arg(long, value_name = "SOURCE.SIDE")]
     pub reference: Option<String>,
     /// CSV file that receives the items within the budget, for `sniper whitelist import`

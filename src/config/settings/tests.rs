@@ -267,7 +267,7 @@ fn the_market_is_chosen_by_name_and_decides_the_decimals() {
     );
     check("market = 1\n", &["1:10: `market` must be text, not a number; "]);
     check("[feed]\nmarket = \"csgoroll\"\n", &["2:1: unknown key `market` in [feed]; "]);
-    // The decimals are those of the market in the file, wherever it is written.
+    // The decimals are those of the market in the file, at any place in it.
     let decimals: fn(Market) -> Decimals = |market| match market {
         Market::Csgoroll => Decimals::Three,
         Market::LisSkins | Market::Waxpeer => Decimals::Two,

@@ -480,8 +480,8 @@ fn only_live_members_of_the_market_share_its_listings() {
     assert!(gone_ms <= 4_000 + TERM_MS + 1_000, "{gone_ms}");
 }
 
-/// Lets members exchange every half second from this time on, for this time, and returns the accounts
-/// among which the first one splits the listings.
+/// Lets members exchange every half second from this time on, for this time, and returns the
+/// accounts among which the first one splits the listings.
 fn accounts_after(
     members: &mut [Member],
     database: &mut GroupDatabase,

@@ -76,8 +76,8 @@ async fn a_marketplace_recording_contains_neither_wallet_nor_credential() {
     assert!(!recorded.contains(&market.session()), "the credential was recorded");
 }
 
-/// Closes the feed and waits until all of its messages are decided and recorded: until the number of
-/// decisions no longer grows. Ends before the reconnect, which is at least 800 ms later.
+/// Closes the feed and waits until all of its messages are decided and recorded: until the number
+/// of decisions no longer grows. Ends before the reconnect, which is at least 800 ms later.
 pub(super) async fn end_feed(market: &SimServer, decided: impl Fn() -> usize) {
     market.close_feeds(1_001, "at the end");
     let (mut before, mut unchanged) = (decided(), 0);

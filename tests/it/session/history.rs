@@ -15,8 +15,8 @@ use super::{
     process::{Program, ready},
 };
 
-/// Runs a command in the directory of a program, in a zone nine hours ahead. The simulated market is
-/// no address of the command, and there is no other network.
+/// Runs a command in the directory of a program, in a zone nine hours ahead. The simulated market
+/// is no address of the command, and there is no other network.
 fn command(directory: &Path, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sniper"))
         .args(words)

@@ -51,8 +51,8 @@ impl Program {
     fn spawn(directory: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(output.path().join(name)).unwrap());
-        // Without a terminal, and with the signals of a service: `nohup` would ignore SIGHUP. Each of
-        // these programs becomes the next one.
+        // Without a terminal, and with the signals of a service: `nohup` would ignore SIGHUP. Each
+        // of these programs becomes the next one.
         let detached: &[&str] = match cfg!(target_os = "linux") {
             true => &["setsid", "env", "--default-signal=HUP"],
             false => &["env"],

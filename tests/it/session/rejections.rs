@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Runs a session whose first order fails. Asserts that no further order is sent and that the feed
-/// continues. An order that the market's API rejects counts as rejected, one that a proxy in front of
-/// it rejects counts as unknown.
+/// continues. An order that the market's API rejects counts as rejected, one that a proxy in front
+/// of it rejects counts as unknown.
 async fn stops_buying(feed: &SimServer, bot: &TestBot) -> Summary {
     let summary = bot
         .run(async |sniper| {

@@ -1,4 +1,5 @@
-//! A simulated market, a bot that is restarted on it repeatedly, and the comparison of its ledger with the market's history.
+//! A simulated market, a bot that is restarted on it repeatedly, and the comparison of its ledger
+//! with the market's history.
 
 use std::{
     fs::{self, File},
@@ -28,7 +29,8 @@ use super::{
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Duration of the honest phase, which allows for four reads of the account.
 const HONEST: Duration = Duration::from_secs(200);
-/// Duration of the honest phase on Waxpeer, which is asked about each order three times, one by one.
+/// Duration of the honest phase on Waxpeer, which is asked about each order three times, one by
+/// one.
 const HONEST_WAXPEER: Duration = Duration::from_secs(420);
 /// Duration of the honest phase on LIS-SKINS, whose look-up proves an absence only after 10 min.
 const HONEST_LIS_SKINS: Duration = Duration::from_secs(720);
@@ -254,9 +256,9 @@ impl Rig {
         assert_eq!(ended, Some(Some(0)), "{}", self.log());
     }
 
-    /// Lets a halted bot read the account without faults for the honest phase. Then ledger and history
-    /// must agree, unless a halt names the difference, and a resumed bot must order again. Returns the
-    /// first disagreement.
+    /// Lets a halted bot read the account without faults for the honest phase. Then ledger and
+    /// history must agree, unless a halt names the difference, and a resumed bot must order again.
+    /// Returns the first disagreement.
     pub(super) fn find_disagreement(&self) -> Option<String> {
         if self.run(&["halt"]) != Some(0) {
             return Some("the bot's ledger could not be halted".to_owned());
@@ -314,8 +316,8 @@ impl Rig {
         self.check_orders_again()
     }
 
-    /// Returns the ids of the purchases that the market has refunded, on a market whose bot looks up
-    /// its purchases one by one, and those that were delivered at most once an hour.
+    /// Returns the ids of the purchases that the market has refunded, on a market whose bot looks
+    /// up its purchases one by one, and those that were delivered at most once an hour.
     fn unread_refunds<'a>(
         &self,
         reader: &LedgerReader,

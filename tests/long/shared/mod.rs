@@ -1,10 +1,10 @@
 //! Bots as processes that share one budget in a real PostgreSQL: they are killed, their database is
-//! killed, the disks of both are full for a while, and the connections between are cut, stalled, slowed
-//! down and refused. The books of their simulated markets decide: together the bots never spend more
-//! than the total.
+//! killed, the disks of both are full for a while, and the connections between are cut, stalled,
+//! slowed down and refused. The books of their simulated markets decide: together the bots never
+//! spend more than the total.
 //!
-//! `SNIPER_TEST_SHARED_BOTS` sets the number of bots (default: 4), and `SNIPER_TEST_SHARED_FAULTS` the
-//! number of faults (default: 27).
+//! `SNIPER_TEST_SHARED_BOTS` sets the number of bots (default: 4), and `SNIPER_TEST_SHARED_FAULTS`
+//! the number of faults (default: 27).
 
 mod proxy;
 
@@ -148,8 +148,8 @@ impl Bot {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Verifies the ledger. Returns the coins that it counts, and the listings of purchases that it does
-    /// not count.
+    /// Verifies the ledger. Returns the coins that it counts, and the listings of purchases that it
+    /// does not count.
     fn counted(&self, market: &SimServer) -> (Amount, Vec<String>) {
         let reader = LedgerReader::open(&self.folder.path().join("data")).unwrap();
         reader.verify().unwrap();
@@ -322,7 +322,8 @@ impl Chaos {
         self.proxy.set_target(self.server.port);
     }
 
-    /// Returns the fault with this number. Without the right to mount disks, those of disks are kills.
+    /// Returns the fault with this number. Without the right to mount disks, those of disks are
+    /// kills.
     fn fault(&self, number: u64) -> GroupFault {
         let index = usize::try_from(number).unwrap() % GROUP_FAULTS.len();
         match GROUP_FAULTS[index] {

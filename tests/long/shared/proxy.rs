@@ -1,5 +1,5 @@
-//! A proxy on loopback between bots and their database, whose connections can be cut, refused, slowed
-//! down and stalled.
+//! A proxy on loopback between bots and their database, whose connections can be cut, refused,
+//! slowed down and stalled.
 
 use std::{
     io::{Read, Write},
