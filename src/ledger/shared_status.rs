@@ -23,6 +23,9 @@ pub struct SharedMember {
     pub market: String,
     /// `true` if it had contact with the database recently.
     pub is_live: bool,
+    /// `false` if it sends no orders, so that its listings are split among the others.
+    #[serde(default)]
+    pub can_order: bool,
     /// Time since its last contact, by the clock of the database.
     pub silent_ms: u64,
     /// Slice of the total, and its reported usage, in thousandths of the group's unit.
@@ -37,7 +40,9 @@ impl fmt::Display for SharedMember {
         let [slice, used] = [self.slice, self.used].map(Amount::from_thousandths);
         let (name, market) = (Escaped(&self.name), Escaped(&self.market));
         let age = format_duration(Duration::from_millis(self.silent_ms));
-        write!(f, "{name} on {market}: {used} used of a slice of {slice}, last contact {age} ago")
+        write!(f, "{name} on {market}: {used} used of a slice of {slice}, last contact {age} ago")?;
+        let is_idle = self.is_live && !self.can_order;
+        f.write_str(if is_idle { ", sends no orders" } else { "" })
     }
 }
 
@@ -173,6 +178,7 @@ mod tests {
                 name: "b".to_owned(),
                 market: "waxpeer".to_owned(),
                 is_live: true,
+                can_order: false,
                 silent_ms: 2_000,
                 slice: 30_000,
                 used: 1_500,
@@ -183,7 +189,7 @@ mod tests {
             shared.to_string(),
             "shared          main as a: standby, active is b since 2026-03-01T10:00:00.000Z, 1 other live member\n\
              \x20               12.50 USD used of a slice of 40.00; 460.00 free\n\
-             \x20               b on waxpeer: 1.50 used of a slice of 30.00, last contact 2.0 s ago\n"
+             \x20               b on waxpeer: 1.50 used of a slice of 30.00, last contact 2.0 s ago, sends no orders\n"
         );
         assert_eq!(shared.problem(), None);
         let warned = SharedStatus { warning: Some("the same account".to_owned()), ..shared };
