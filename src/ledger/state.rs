@@ -410,14 +410,7 @@ impl LedgerState {
                 self.confirm_price(sequence, price, at)?;
             }
             LedgerEvent::Lost { coins, count, barrier } => {
-                self.loss = CrashLoss {
-                    coins: self.loss.coins.saturating_add(coins),
-                    count: self.loss.count.saturating_add(count),
-                    since: at,
-                    not_before: self.last_at.minus(LOSS_MARGIN).max(self.first_at),
-                };
-                self.account.set_crash_reserve(self.loss.coins);
-                self.approved_totals = self.approved_totals.plus(coins, count);
+                self.add_loss(coins, count, at);
                 self.barrier = self.barrier.max(Some(barrier));
             }
             LedgerEvent::LossCleared { by: _ } => {
@@ -429,6 +422,17 @@ impl LedgerState {
             LedgerEvent::AccountShared { is_shared } => self.sharing.is_account_shared = is_shared,
         }
         Ok(())
+    }
+
+    fn add_loss(&mut self, coins: Amount, count: u32, at: UnixMs) {
+        self.loss = CrashLoss {
+            coins: self.loss.coins.saturating_add(coins),
+            count: self.loss.count.saturating_add(count),
+            since: at,
+            not_before: self.last_at.minus(LOSS_MARGIN).max(self.first_at),
+        };
+        self.account.set_crash_reserve(self.loss.coins);
+        self.approved_totals = self.approved_totals.plus(coins, count);
     }
 
     fn start_budget(&mut self) {
