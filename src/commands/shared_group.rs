@@ -290,7 +290,11 @@ async fn known_of(
     let reported = store.orders(&found.account).await?.into_iter();
     let counting = reported.filter(|(_member, order)| order.state.counts());
     let reported: HashSet<TradeId> = counting.map(|(_member, order)| order.key.id).collect();
-    let mut unreported = listed(config, found).await;
+    // The restore counts as the last contact of every member.
+    let mut unreported = match status.is_restored {
+        true => Err("the database was restored, so the last contact is not known".to_owned()),
+        false => listed(config, found).await,
+    };
     if let Ok(trades) = &mut unreported {
         trades.retain(|trade| !reported.contains(&trade.id));
     }

@@ -634,7 +634,7 @@ impl SharingTask {
             name: peer.name.0.clone(),
             market: peer.market.clone(),
             is_live: peer.silent_ms < LIVE_MS,
-            can_order: peer.can_order,
+            is_idle: !peer.can_order,
             silent_ms: u64::try_from(peer.silent_ms).unwrap_or_default(),
             slice: peer.slice,
             used: peer.used,

@@ -478,7 +478,8 @@ pub enum LedgerEvent {
         sequence: Sequence,
         id: TradeId,
         price: Amount,
-        /// `true` if it may be an order of an earlier power loss: the present loss then stays.
+        /// `true` if it may be an order of an earlier power loss: the present loss then stays, and
+        /// ordering is halted.
         keeps_loss: bool,
     },
     /// A purchase that this ledger did not request was accepted.

@@ -256,7 +256,6 @@ impl LedgerState {
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return events.push(LedgerEvent::Accepted { id });
         }
-        let unexpected = LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id });
         let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
         if counts || *loss > 0 {
             *loss = loss.saturating_sub(u32::from(!keeps_loss));
@@ -266,9 +265,8 @@ impl LedgerState {
             let price = trade.price.filter(|price| Amount::ZERO < *price);
             let price = price.unwrap_or(self.budget.max_price);
             events.push(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
-            events.extend(keeps_loss.then_some(unexpected));
         } else {
-            events.push(unexpected);
+            events.push(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }));
         }
     }
 

@@ -23,9 +23,9 @@ pub struct SharedMember {
     pub market: String,
     /// `true` if it had contact with the database recently.
     pub is_live: bool,
-    /// `false` if it sends no orders, so that its listings are split among the others.
+    /// `true` if it sends no orders, so that its listings are split among the others.
     #[serde(default)]
-    pub can_order: bool,
+    pub is_idle: bool,
     /// Time since its last contact, by the clock of the database.
     pub silent_ms: u64,
     /// Slice of the total, and its reported usage, in thousandths of the group's unit.
@@ -41,8 +41,7 @@ impl fmt::Display for SharedMember {
         let (name, market) = (Escaped(&self.name), Escaped(&self.market));
         let age = format_duration(Duration::from_millis(self.silent_ms));
         write!(f, "{name} on {market}: {used} used of a slice of {slice}, last contact {age} ago")?;
-        let is_idle = self.is_live && !self.can_order;
-        f.write_str(if is_idle { ", sends no orders" } else { "" })
+        f.write_str(if self.is_live && self.is_idle { ", sends no orders" } else { "" })
     }
 }
 
@@ -178,7 +177,7 @@ mod tests {
                 name: "b".to_owned(),
                 market: "waxpeer".to_owned(),
                 is_live: true,
-                can_order: false,
+                is_idle: true,
                 silent_ms: 2_000,
                 slice: 30_000,
                 used: 1_500,

@@ -386,8 +386,9 @@ impl LedgerState {
             }
             LedgerEvent::Adopted { sequence, id, price, keeps_loss } => {
                 self.on_adopted(sequence, id, price, at)?;
-                if !keeps_loss {
-                    self.lower_loss(price);
+                match keeps_loss {
+                    true => self.halt(HaltReason::UnexpectedPurchase { id }, at),
+                    false => self.lower_loss(price),
                 }
             }
             LedgerEvent::Accepted { id } => {

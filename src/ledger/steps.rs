@@ -385,6 +385,7 @@ impl LedgerState {
         }
         self.account.clamp(at);
         self.loss.since = self.loss.since.min(at);
+        self.loss_cleared_at = self.loss_cleared_at.map(|cleared| cleared.min(at));
         self.paused_until = self.paused_until.min(at.plus(PAUSE_MAX));
         self.reconciled = !self.balance_required;
         Ok(())

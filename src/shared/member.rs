@@ -274,11 +274,17 @@ impl Member {
         })
     }
 
-    /// Returns `true` if the member is active and has a part of its slice of the total left.
+    /// Returns `true` if the member is active and has a part of its slices left that every order
+    /// needs.
     fn can_order(&self, report: &Report, now_ms: i64) -> bool {
         let Permission { state, slices, .. } = self.usable(now_ms);
-        let used = report.usage.get(&Limit::Total).map_or(0, |usage| usage.used);
-        state == MemberState::Active && slices.get(&Limit::Total).is_some_and(|it| used < *it)
+        let has_left = |limit: &Limit| {
+            let used = report.usage.get(limit).map_or(0, |usage| usage.used);
+            slices.get(limit).is_some_and(|slice| used < *slice)
+        };
+        let windows = [Limit::PerHour, Limit::PerDay];
+        let mut windows = windows.iter().filter(|limit| report.usage.contains_key(limit));
+        state == MemberState::Active && has_left(&Limit::Total) && windows.all(has_left)
     }
 
     fn is_due(&self, report: &Report, now_ms: i64) -> bool {

@@ -195,7 +195,8 @@ impl<B: OrderSender> Engine<B> {
         let usage = self.ledger.shared_usage(now.wall);
         let mut entries = 0..self.whitelist.entries().len();
         let can_order = entries.any(|index| !self.whitelist.is_paused(index))
-            && self.ledger.state().check_trading_state(now.wall).is_ok();
+            && self.ledger.state().check_trading_state(now.wall).is_ok()
+            && self.ledger.failure().is_none();
         let Some(sharing) = &mut self.sharing else { return };
         sharing.status = status;
         let owns = std::mem::replace(&mut sharing.owns, owns);

@@ -142,7 +142,9 @@ async fn bots_of_two_accounts_split_the_listings_of_a_market_until_one_is_gone()
     };
     let sees_the_other = |sniper: &Sniper| {
         let status = sniper.with_engine(|engine| engine.shared_status());
-        status.is_some_and(|status| status.members.iter().any(|member| member.can_order))
+        status.is_some_and(|status| {
+            status.members.iter().any(|member| member.is_live && !member.is_idle)
+        })
     };
     let done = |stats: &SessionStats| stats.bought + stats.skipped_total();
     let (ended, mut has_ended) = tokio::sync::watch::channel(false);
