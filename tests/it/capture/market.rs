@@ -123,6 +123,9 @@ async fn a_replay_with_the_same_rules_repeats_the_decisions() {
             poll_delay().await;
         }
         end_feed(&market, || decided.borrow().len()).await;
+        while feed.metrics.gaps.load(Relaxed) < 2 {
+            poll_delay().await;
+        }
     };
     tokio::select! {
         gave_up = running => panic!("{gave_up}"),

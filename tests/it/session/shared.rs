@@ -147,6 +147,8 @@ async fn bots_of_two_accounts_split_the_listings_of_a_market_until_one_is_gone()
         })
     };
     let done = |stats: &SessionStats| stats.bought + stats.skipped_total();
+    // None leaves before the other one has seen it.
+    let both_seen = tokio::sync::Barrier::new(2);
     let (ended, mut has_ended) = tokio::sync::watch::channel(false);
     let bots = ["first", "second"].map(|name| {
         let server = &markets[usize::from(name == "second")];
@@ -156,6 +158,7 @@ async fn bots_of_two_accounts_split_the_listings_of_a_market_until_one_is_gone()
         let summary = bots[0].run(async |sniper| {
             until(|| is_active(sniper) && sees_the_other(sniper)).await;
             until(|| markets[0].stats().feeds_subscribed == 1).await;
+            both_seen.wait().await;
             list(&markets[0]);
             wait_for_stats(sniper, |stats| done(stats) == LISTED).await;
         });
@@ -166,6 +169,7 @@ async fn bots_of_two_accounts_split_the_listings_of_a_market_until_one_is_gone()
     let second = bots[1].run(async |sniper| {
         until(|| is_active(sniper) && sees_the_other(sniper)).await;
         until(|| markets[1].stats().feeds_subscribed == 1).await;
+        both_seen.wait().await;
         list(&markets[1]);
         wait_for_stats(sniper, |stats| done(stats) == LISTED).await;
         has_ended.wait_for(|has_ended| *has_ended).await.unwrap();
