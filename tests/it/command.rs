@@ -202,6 +202,7 @@ fn the_for_option_ends_the_run_with_a_summary() {
     let (seconds, end) = summary.split_once(" s. ").expect(&text);
     assert!(seconds.parse::<f64>().unwrap() >= 0.3, "{text}");
     assert!(end.starts_with("Stopped: --for 300ms elapsed."), "{text}");
+    assert!(end.contains("\nFeed:    never connected"), "{text}");
     let output = workspace.run(&["run", "--for", "300ms", "--json"]);
     assert_eq!(last_object(&output)["mode"], "dry");
     assert!(err(&output).contains("Mode: DRY RUN"), "{}", err(&output));

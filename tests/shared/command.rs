@@ -240,9 +240,17 @@ async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     let other =
         "Look its purchases up on the market: the credentials of this machine are for another";
     assert!(text.contains(other) && text.contains("at least 12.50."), "{text}");
+    let problem = |directory: &Directory| {
+        let (known, code) = directory.json("shared release host1");
+        assert_eq!((&known["unreported"], code), (&Value::Null, Some(1)));
+        known["unreported_problem"].as_str().unwrap().to_owned()
+    };
+    let session = directory.environment.clone();
     directory.environment.retain(|(name, _)| *name != "CSGOROLL_SESSION");
-    let (known, code) = directory.json("shared release host1");
-    assert_eq!((&known["unreported"], code), (&Value::Null, Some(1)));
-    let problem = known["unreported_problem"].as_str().unwrap();
-    assert!(problem.contains("no credential is set"), "{problem}");
+    assert!(problem(&directory).contains("no credential is set"));
+    directory.environment = session;
+    // The database is older than what this member has seen.
+    store.exchange(&Exchange { seen: 1_000, ..exchange("host2", "another") }).await.unwrap();
+    let shown = problem(&directory);
+    assert!(shown.contains("the database was restored"), "{shown}");
 }

@@ -865,3 +865,19 @@ fn a_purchase_of_a_cleared_loss_does_not_stand_for_an_order_of_the_next_one() {
     assert_eq!(effects.halts, []);
     assert_eq!(ledger.snapshot(after(201)).spent, coins(60), "a part of the loss was found");
 }
+
+#[test]
+fn a_loss_that_a_clock_ahead_cleared_does_not_make_later_purchases_doubtful() {
+    let mut ledger = with_balance();
+    let by = EvidenceSource::Marketplace;
+    ledger.state.apply(after(1_000_000), &LedgerEvent::LossCleared { by }).unwrap();
+    let started = LedgerEvent::Started { boot: BootId::default(), start: None };
+    ledger.state.apply(after(100), &started).unwrap();
+    let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: T0 };
+    ledger.state.apply(after(200), &lost).unwrap();
+    let trade = own_trade(9, TradeStatus::Joined);
+    let recent = OwnTrade { joined_at: Some(after(150)), price: Some(coins(20)), ..trade };
+    let effects = ledger.reconcile(&reading(&[recent], 201), None, after(201));
+    assert_eq!(effects.halts, []);
+    assert_eq!(ledger.snapshot(after(201)).spent, coins(60));
+}

@@ -499,6 +499,12 @@ fn accounts_after(
     members[0].usable(from_ms + for_ms).accounts
 }
 
+fn report_with_hour(member: &Member, used: i64, reserve: i64) -> Report {
+    let mut report = report(member, 0, 20);
+    report.usage.insert(Limit::PerHour, Usage { used, max: 100, reserve });
+    report
+}
+
 #[test]
 fn a_member_that_cannot_order_leaves_the_split_with_its_next_exchange() {
     let usual = |_: usize, member: &Member| report(member, 0, 20);
@@ -509,6 +515,8 @@ fn a_member_that_cannot_order_leaves_the_split_with_its_next_exchange() {
     };
     let halted = as_second(|member| Report { can_order: false, ..report(member, 0, 20) });
     let spent = as_second(|member| report(member, 20, 0));
+    let hour_left = as_second(|member| report_with_hour(member, 0, 20));
+    let hour_spent = as_second(|member| report_with_hour(member, 20, 0));
     let mut database = GroupDatabase::new(100, TERM_MS);
     let mut members = ["a", "b"].map(|name| Member::new(settings(name)));
     let mut from_ms = 0;
@@ -522,6 +530,8 @@ fn a_member_that_cannot_order_leaves_the_split_with_its_next_exchange() {
     assert_eq!(after(2_000, &mut members, &halted), ["a"], "halted or paused");
     assert_eq!(after(2_000, &mut members, &usual), ["a", "b"]);
     assert_eq!(after(2_000, &mut members, &spent), ["a"], "nothing is left of its slice");
+    assert_eq!(after(5_000, &mut members, &hour_left), ["a", "b"]);
+    assert_eq!(after(2_000, &mut members, &hour_spent), ["a"], "nothing is left of the hour");
     assert_eq!(after(5_000, &mut members, &usual), ["a", "b"]);
     members[1].stop();
     assert_eq!(after(2_000, &mut members, &usual), ["a"], "stopped");

@@ -7,7 +7,9 @@ use crate::{
     ledger::{
         Allowance,
         allowance::{EntrySlice, OrderPermit},
+        open::DATABASE,
         status::SharedStatus,
+        tests::disk,
     },
     sniper::sharing::{OwnsListing, SPENDING_SETTLES, SharedReport, SharedUpdate, Takeover},
 };
@@ -256,4 +258,25 @@ fn a_bot_reports_that_it_cannot_order_while_it_is_halted_or_paused_as_a_whole() 
     let now = session.now().wall;
     let _effects = session.engine.ledger().halt(HaltReason::OtherAccount, now);
     assert!(!can_order(&mut session), "halted");
+}
+
+#[test]
+fn a_bot_whose_ledger_cannot_be_written_reports_that_it_cannot_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = TestSession::live(plenty());
+    session.sync_clock();
+    let now = session.now();
+    session.engine.ledger = disk::open(folder.path(), "boot", now.wall);
+    session.engine.share("main", true, now);
+    let can_order =
+        |session: &mut TestSession| session.update(OrderPermit::Standby, None, None).can_order;
+    assert!(can_order(&mut session));
+    let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    let _effects = session.engine.ledger.pause(now.wall, now.wall);
+    disk::wait_until(|| session.engine.ledger.failure().is_some());
+    assert!(!can_order(&mut session));
+    hold.rollback().unwrap();
+    disk::wait_until(|| session.engine.ledger.failure().is_none());
+    assert!(can_order(&mut session));
 }
