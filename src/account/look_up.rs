@@ -300,7 +300,7 @@ mod tests {
     }
 
     fn order(number: u64) -> (TradeKey, OwnOrderId) {
-        (key(number), StartId(7).order_id(number.try_into().unwrap()))
+        (key(number), StartId::from_bits([7; 16]).order_id(number.try_into().unwrap()))
     }
 
     const WALL: UnixMs = UnixMs(1_000 * 86_400_000);

@@ -28,38 +28,51 @@ const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Own id of an order: lower-case letters, digits and hyphens, so it needs no escaping.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnOrderId {
-    bytes: [u8; OWN_ORDER_ID_BYTES_MAX],
-    len: usize,
-}
+pub struct OwnOrderId(
+    /// The last three bytes of a derived id are zero.
+    [u8; OWN_ORDER_ID_BYTES_MAX],
+);
 
-/// Random bits that were drawn at a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StartId(pub u128);
+/// Random bits that were drawn at a start, as the digits with which the ids of its orders begin.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StartId([u8; START_DIGITS]);
 
 impl StartId {
+    pub fn from_bits(bits: [u8; 16]) -> Self {
+        let mut digits = [b'0'; START_DIGITS];
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bits) {
+            put::<16>(pair.iter_mut().rev(), byte.into());
+        }
+        Self(digits)
+    }
+
     /// Parses the id as it is displayed.
     pub fn new(text: &str) -> Option<Self> {
-        let bits = u128::from_str_radix(text, 16).ok()?;
-        (text.len() == START_DIGITS).then_some(Self(bits))
+        let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        let digits = text.as_bytes().try_into().ok()?;
+        text.as_bytes().iter().all(is_digit).then_some(Self(digits))
     }
 
     /// Returns the own id of the order with this number, which must be below [`ORDER_NUMBERS`].
     pub fn order_id(self, number: u32) -> OwnOrderId {
         let mut bytes = [0; OWN_ORDER_ID_BYTES_MAX];
-        let mut places = bytes.iter_mut().rev();
-        put::<36>(places.by_ref().take(NUMBER_DIGITS), number.into());
-        let [low, high] = [self.0, self.0 >> 64].map(|bits| bits & u128::from(u64::MAX));
-        for half in [low, high] {
-            put::<16>(places.by_ref().take(HASH_DIGITS), u64::try_from(half).unwrap_or_default());
+        if let Some((start, places)) = bytes.split_first_chunk_mut() {
+            *start = self.0;
+            put::<36>(places.iter_mut().rev(), number.into());
         }
-        OwnOrderId { bytes, len: OWN_ORDER_ID_BYTES_MAX }
+        OwnOrderId(bytes)
     }
 }
 
 impl fmt::Display for StartId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for StartId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StartId({self})")
     }
 }
 
@@ -82,13 +95,13 @@ impl DerivedOrderIds {
 
     /// Returns the own id of the order for this listing.
     pub fn id(&self, key: &TradeKey) -> OwnOrderId {
-        let len = 2 * HASH_DIGITS + 1;
-        let mut bytes = [b'-'; OWN_ORDER_ID_BYTES_MAX];
-        for (place, digit) in bytes.iter_mut().zip(self.ledger) {
-            *place = digit;
+        let mut bytes = [0; OWN_ORDER_ID_BYTES_MAX];
+        if let Some((ledger, [separator, places @ .., _, _, _])) = bytes.split_first_chunk_mut() {
+            *ledger = self.ledger;
+            *separator = b'-';
+            put::<16>(places.iter_mut().rev(), hash(key));
         }
-        put::<16>(bytes.iter_mut().take(len).rev().take(HASH_DIGITS), hash(key));
-        OwnOrderId { bytes, len }
+        OwnOrderId(bytes)
     }
 }
 
@@ -123,7 +136,10 @@ impl OwnOrderId {
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        match &self.0 {
+            [derived @ .., 0, 0, 0] => derived,
+            bytes => bytes,
+        }
     }
 }
 
@@ -160,6 +176,7 @@ mod tests {
         let last = start.order_id(ORDER_NUMBERS - 1);
         assert_eq!(last.as_str(), "00112233445566778899aabbccddeeffzzzz");
         assert_eq!(StartId::new("00112233"), None);
+        assert_eq!(StartId::new(&"g".repeat(32)), None);
     }
 
     /// The ids of orders of earlier versions must stay the same.
@@ -183,12 +200,14 @@ mod tests {
             numbers in (0..ORDER_NUMBERS, 0..ORDER_NUMBERS),
         ) {
             let ids = [(starts.0, numbers.0), (starts.1, numbers.1), (starts.0, numbers.1)];
-            let [first, second, third] = ids.map(|(start, number)| StartId(start).order_id(number));
+            let start = |bits: u128| StartId::from_bits(bits.to_be_bytes());
+            let [first, second, third] = ids.map(|(bits, number)| start(bits).order_id(number));
             prop_assert_eq!(first == second, starts.0 == starts.1 && numbers.0 == numbers.1);
             prop_assert_eq!(first == third, numbers.0 == numbers.1);
             prop_assert_eq!(second == third, starts.0 == starts.1);
             prop_assert_eq!(first.as_str().len(), 36);
-            prop_assert_eq!(StartId::new(&StartId(starts.0).to_string()), Some(StartId(starts.0)));
+            prop_assert_eq!(StartId::new(&start(starts.0).to_string()), Some(start(starts.0)));
+            prop_assert_eq!(start(starts.0).to_string(), format!("{:032x}", starts.0));
         }
 
         #[test]

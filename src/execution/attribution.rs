@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_rejection_that_names_its_order_by_the_own_id_is_final() {
-        let own_id = StartId(1).order_id(7);
+        let own_id = StartId::from_bits([1; 16]).order_id(7);
         let order = OrderFields { own_id: Some(own_id), ..ours() };
         let conclusion = |body: &str| classify_response(&Echoing, &order, &response(200, body));
         let rejected = RejectReason::Taken;
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn a_late_response_names_an_order_by_any_id() {
         let (id, now) = (TradeId::new("900000123").unwrap(), Instant::now());
-        let own_id = StartId(1).order_id(7);
+        let own_id = StartId::from_bits([1; 16]).order_id(7);
         let order = OrderFields { id, price_limit: Amount::ZERO, own_id: Some(own_id) };
         let sent = SentRequest { ready: now, begun: now, written: now };
         let rejected = InFlightRequest { key: KeyedBy::Id.key(id, None), order, sent };

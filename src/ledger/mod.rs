@@ -167,10 +167,11 @@ impl Ledger {
         self.state.listed_within = listed_within.max(account::SETTLE);
     }
 
-    /// Sets the number of look-ups by own id that must have shown no order before its absence is
-    /// evidence.
+    /// Gives orders own ids from now on, and sets the number of look-ups by own id that must have
+    /// shown no order before its absence is evidence.
     pub const fn set_look_ups_min(&mut self, look_ups_min: u32) {
         self.state.look_ups_min = look_ups_min;
+        self.state.has_own_ids = true;
     }
 
     /// Returns the id of a stored ledger.

@@ -297,7 +297,7 @@ fn draw_start() -> io::Result<StartId> {
     let mut bytes = [0; 16];
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_unspecified| io::Error::other("the system has no randomness"))?;
-    Ok(StartId(u128::from_le_bytes(bytes)))
+    Ok(StartId::from_bits(bytes))
 }
 
 /// Creates a random id, unique among the ledgers of one account.

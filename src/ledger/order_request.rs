@@ -65,7 +65,11 @@ impl LedgerState {
             price: request.price,
             entry: entry.slot,
             limits: self.limits,
-            own_number: u32::try_from(sequence.0).unwrap_or_default(),
+            own_number: if self.has_own_ids {
+                sequence.0.try_into().unwrap_or_default()
+            } else {
+                0
+            },
         })
     }
 

@@ -96,18 +96,18 @@ impl LedgerState {
                 // The listing was ordered again, and the power loss removed that order from the
                 // record.
                 Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
-                    self.check_untracked(trade, &mut next, &mut loss, &mut events);
+                    events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
                 // The purchase was cancelled before this ledger ordered the listing again.
                 Some(intent)
                     if intent.state.permits_reorder()
-                        && is_cancelled(trade)
+                        && trade.status.gives_back()
                         && self.accepted.contains(&trade.id) => {}
                 Some(intent) => {
                     shown.extend(is_shown_uncancelled(trade).then_some(intent.sequence));
                     events.extend(self.evidence_for(intent, trade, reading.started));
                 }
-                None => self.check_untracked(trade, &mut next, &mut loss, &mut events),
+                None => events.extend(self.event_for_untracked(trade, &mut next, &mut loss)),
             }
         }
         if reading.complete {
@@ -236,38 +236,36 @@ impl LedgerState {
         })
     }
 
-    /// Decides about a purchase that the ledger does not contain.
-    fn check_untracked(
+    /// Returns the event for a purchase that the ledger does not contain.
+    fn event_for_untracked(
         &self,
         trade: &OwnTrade,
         next: &mut Sequence,
         loss: &mut u32,
-        events: &mut Vec<LedgerEvent>,
-    ) {
+    ) -> Option<LedgerEvent> {
         let id = trade.id;
         // A listing that is still for sale is not a purchase.
         let is_known = self.accepted.contains(&id) || self.unexpected.contains(&id);
         if trade.status == TradeStatus::Listed || is_known {
-            return;
+            return None;
         }
-        let is_cancelled = is_cancelled(trade);
+        let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
         let is_other_bot = self.sharing.is_account_shared && *loss == 0;
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
-            return events.push(LedgerEvent::Accepted { id });
+            return Some(LedgerEvent::Accepted { id });
         }
-        let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
         if counts || *loss > 0 {
+            let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
             *loss = loss.saturating_sub(u32::from(!keeps_loss));
             let sequence = *next;
             *next = sequence.next();
             // Without a price, assume the highest price that can have been approved.
             let price = trade.price.filter(|price| Amount::ZERO < *price);
             let price = price.unwrap_or(self.budget.max_price);
-            events.push(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
-        } else {
-            events.push(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }));
+            return Some(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
         }
+        Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }))
     }
 
     /// Returns `true` if a purchase may be of an earlier power loss, which was cleared because the
@@ -434,10 +432,6 @@ impl LedgerState {
         let (evidence, paid) = (same?, Some(price?));
         Some(LedgerEvent::Proved { sequence, evidence, paid, by, since: UnixMs(0) })
     }
-}
-
-fn is_cancelled(trade: &OwnTrade) -> bool {
-    Evidence::from_status(trade.status) == Some(Evidence::Returning)
 }
 
 /// Returns `true` if the trade is a purchase that was not cancelled when the list was made.

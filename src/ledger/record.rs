@@ -795,9 +795,8 @@ mod tests {
             operator().prop_map(|by| LedgerEvent::NewBudget { by }),
             (coins(), any::<i64>())
                 .prop_map(|(coins, as_of)| LedgerEvent::Balance { coins, as_of: UnixMs(as_of) }),
-            (any::<u64>(), any::<Option<u128>>()).prop_map(|(boot, start)| LedgerEvent::Started {
-                boot: BootId(boot),
-                start: start.map(StartId),
+            (any::<u64>(), any::<Option<[u8; 16]>>()).prop_map(|(boot, start)| {
+                LedgerEvent::Started { boot: BootId(boot), start: start.map(StartId::from_bits) }
             }),
             (sequence(), coins())
                 .prop_map(|(sequence, price)| LedgerEvent::PriceConfirmed { sequence, price }),

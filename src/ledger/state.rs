@@ -130,6 +130,8 @@ pub struct LedgerState {
     /// Number of look-ups by own id that must have shown no order before its absence is evidence.
     /// Not recorded: a property of the market.
     pub(super) look_ups_min: u32,
+    /// `true` if orders contain own ids.
+    pub(super) has_own_ids: bool,
     /// Look-ups in a row that did not show the order, for each unknown order. Not recorded: they
     /// are counted from zero after a start.
     pub(super) absent_look_ups: HashMap<Sequence, AbsentLookUps>,
@@ -182,6 +184,7 @@ impl LedgerState {
             frozen_at: None,
             listed_within: SETTLE,
             look_ups_min: 0,
+            has_own_ids: false,
             absent_look_ups: HashMap::new(),
             shown_at: HashMap::new(),
             commissions: HashMap::new(),

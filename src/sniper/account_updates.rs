@@ -341,15 +341,10 @@ impl<B: OrderSender> Engine<B> {
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
         if let ControlReply::Done(status) = &mut reply {
-            self.name_halts(status);
-            status.feed = Some(feed);
-            status.running_ms = running.map(millis);
+            self.complete_status(status, feed, running);
             status.prices = self.price_status(now);
             status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
             status.paused_entries = self.paused_labels();
-            status.settings_changed = self.is_settings_changed;
-            status.shared = self.shared_status();
-            self.show_failing_reads(status);
         }
         // A failed request is not logged: it changed nothing, and its reply contains the cause.
         if matches!(reply, ControlReply::Done(_)) {
@@ -358,6 +353,22 @@ impl<B: OrderSender> Engine<B> {
         }
         // The client may have disconnected.
         drop(pending.reply.try_send(reply));
+    }
+
+    /// Adds to the ledger's status what the engine knows, except for what takes long with many
+    /// entries.
+    pub(super) fn complete_status(
+        &self,
+        status: &mut LedgerStatus,
+        feed: FeedStatus,
+        running: Option<Duration>,
+    ) {
+        self.name_halts(status);
+        status.feed = Some(feed);
+        status.running_ms = running.map(millis);
+        status.settings_changed = self.is_settings_changed;
+        status.shared = self.shared_status();
+        self.show_failing_reads(status);
     }
 
     fn paused_labels(&self) -> Vec<String> {

@@ -90,23 +90,22 @@ impl Notified {
         now: Instant,
     ) -> Option<u64> {
         match rejection {
-            RiskRejection::Halted
-            | RiskRejection::NotReconciled
-            | RiskRejection::Paused { .. }
-            | RiskRejection::Unwritable
-            | RiskRejection::Behind
-            | RiskRejection::Full { .. }
-            | RiskRejection::BalanceUnknown
-            | RiskRejection::Total { .. }
-            | RiskRejection::PerHour { .. }
-            | RiskRejection::PerDay { .. }
-            | RiskRejection::PerMinute { .. }
-            | RiskRejection::MinBalance { .. } => self.count_repeat(rejection.name(), now),
+            RiskRejection::AlreadyRequested
+            | RiskRejection::RepricedTooOften { .. }
+            | RiskRejection::BeforePowerLoss { .. }
+            | RiskRejection::NoPrice { .. }
+            | RiskRejection::MaxPrice { .. }
+            | RiskRejection::NoEntry
+            | RiskRejection::InFlight { .. } => Some(0),
             RiskRejection::EntryQuantity { .. }
             | RiskRejection::EntryTotal { .. }
             | RiskRejection::GroupQuantity { .. }
-            | RiskRejection::GroupTotal { .. } => self.count((rejection.name(), Some(entry)), now),
-            _ => Some(0),
+            | RiskRejection::GroupTotal { .. }
+            | RiskRejection::SharedAmount { .. }
+            | RiskRejection::SharedQuantity { .. } => {
+                self.count((rejection.name(), Some(entry)), now)
+            }
+            _ => self.count_repeat(rejection.name(), now),
         }
     }
 

@@ -169,12 +169,7 @@ impl<B: OrderSender> Engine<B> {
         let mode = if is_live { status::LIVE } else { status::DRY };
         let mut status =
             LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
-        self.name_halts(&mut status);
-        status.feed = Some(feed);
-        status.running_ms = Some(u64::try_from(running.as_millis()).unwrap_or(u64::MAX));
-        status.settings_changed = self.is_settings_changed;
-        status.shared = self.shared_status();
-        self.show_failing_reads(&mut status);
+        self.complete_status(&mut status, feed, Some(running));
         let groups = self.ledger.state().groups();
         let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {

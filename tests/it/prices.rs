@@ -36,6 +36,8 @@ use tokio::{
     sync::mpsc::Sender,
 };
 
+use crate::{feed::Log, session::until};
+
 struct Rig {
     server: PriceServer,
     folder: TempDir,
@@ -379,21 +381,6 @@ fn a_long_body_is_refused_at_its_limit_and_never_in_memory_as_a_whole() {
     }
 }
 
-/// Collects the log of a thread.
-#[derive(Clone, Default)]
-struct LogBuffer(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for LogBuffer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_table_that_cannot_be_written_leaves_the_old_one_in_force_and_has_one_log_line() {
     let folder = TempDir::new().unwrap();
@@ -411,22 +398,8 @@ async fn a_table_that_cannot_be_written_leaves_the_old_one_in_force_and_has_one_
     let failure = reader().read(0, false).await.unwrap_err();
     assert!(matches!(failure, PriceFailure::Store(_)), "{failure:?}");
 
-    let log = LogBuffer::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let logged = |text: &str| {
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        log.matches(text).count()
-    };
-    let wait_for = async |text| {
-        let waiting = async {
-            while logged(text) == 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
-    };
+    let log = Log::capture();
+    let logged = |text: &str| log.text().matches(text).count();
     let (books, mut receiver) = tokio::sync::mpsc::channel(1);
     let refreshing = tokio::spawn(refresh_prices(reader(), publisher(books)));
     let case = ItemKey::parse("Fracture Case").unwrap();
@@ -435,10 +408,10 @@ async fn a_table_that_cannot_be_written_leaves_the_old_one_in_force_and_has_one_
     };
     assert_eq!(price(receiver.recv().await), "0.61");
     let line = "Prices not updated: file, the table cannot be stored: ";
-    wait_for(line).await;
+    until(|| logged(line) == 1).await;
     assert!(receiver.try_recv().is_err(), "no other table is in force");
     std::fs::remove_dir(obstacle).unwrap();
-    wait_for("Prices updated: file, 1 item").await;
+    until(|| logged("Prices updated: file, 1 item") == 1).await;
     assert_eq!(price(receiver.recv().await), "0.65");
     assert_eq!((logged(line), logged("The last good table stays in use.")), (1, 1));
     drop(receiver);

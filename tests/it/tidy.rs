@@ -169,7 +169,6 @@ const SLEEPING: &[&str] = &[
     "tests/it/feed/modes.rs",
     "tests/it/feed/peer.rs",
     "tests/it/feed/rejections.rs",
-    "tests/it/prices.rs",
     "tests/it/session/harness.rs",
     "tests/it/terminal.rs",
     "tests/long/feed.rs",

@@ -15,14 +15,17 @@ use sniper::{
     ledger::OrderState,
     shared::{
         convert::account_hash,
-        exchange::{Demand, Exchange, Limit, MemberName, ReportedOrder, RoleRequest},
+        exchange::{Demand, Exchange, Limit, ReportedOrder, RoleRequest},
         store::Store,
     },
     sim::{ListedItem, SimServer, SimSettings},
 };
 use tempfile::TempDir;
 
-use crate::database::{PASSWORD, TestDatabase, database};
+use crate::{
+    database::{PASSWORD, TestDatabase, database},
+    store::exchange,
+};
 
 const SETTINGS: &str = r#"
 market = "waxpeer"
@@ -98,22 +101,16 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     let mut store = database.store();
     let demand = Demand { used: 12_500, wanted: 100_000, max: 0 };
     let exchange = Exchange {
-        member: MemberName("host1".to_owned()),
-        ledger: "one".to_owned(),
-        market: "waxpeer".to_owned(),
-        account: "one".to_owned(),
         standby: Some("pair".to_owned()),
         attempt: 1,
-        version: 0,
-        seen: 0,
         can_order: false,
         demands: [
             (Limit::Total, demand),
             (Limit::EntryQuantity("Knife".to_owned()), Demand { used: 2, wanted: 3, max: 3 }),
         ]
         .into(),
-        orders: Vec::new(),
         role: RoleRequest::TakeOver { epoch: 0, renewals: 0 },
+        ..exchange("host1", 0, demand)
     };
     store.exchange(&exchange).await.unwrap();
     let text = directory.text("shared status", 0);
@@ -207,27 +204,21 @@ async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     let (reported, unreported) = (buy(200), buy(300));
     let config = SharedConfig { unit: GroupUnit::Coins, ..database.config("a") };
     let mut store = Store::new(&config, "csgoroll").unwrap();
-    let exchange = |name: &str, account: &str| Exchange {
-        member: MemberName(name.to_owned()),
-        ledger: name.to_owned(),
+    let demand = Demand { used: 12_500, wanted: 100_000, max: 0 };
+    let of_market = |name: &str, account: &str| Exchange {
         market: "csgoroll".to_owned(),
         account: account_hash("csgoroll", account),
-        standby: None,
         attempt: 1,
-        version: 0,
-        seen: 0,
-        can_order: true,
-        demands: [(Limit::Total, Demand { used: 12_500, wanted: 100_000, max: 0 })].into(),
         orders: vec![ReportedOrder {
             sequence: 1,
             key: KeyedBy::Id.key(TradeId::new(&reported).unwrap(), None),
             state: OrderState::Sent,
             price: Amount::from_cents(200),
         }],
-        role: RoleRequest::None,
+        ..exchange(name, 0, demand)
     };
-    store.exchange(&exchange("host1", USER)).await.unwrap();
-    store.exchange(&exchange("host2", "another")).await.unwrap();
+    store.exchange(&of_market("host1", USER)).await.unwrap();
+    store.exchange(&of_market("host2", "another")).await.unwrap();
     let (known, _) = directory.json("shared release host1");
     let listed = known["unreported"].as_array().unwrap_or_else(|| panic!("{known}"));
     let listed: Vec<_> = listed.iter().map(|it| (&it["listing"], &it["price"])).collect();
@@ -250,7 +241,7 @@ async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     assert!(problem(&directory).contains("no credential is set"));
     directory.environment = session;
     // The database is older than what this member has seen.
-    store.exchange(&Exchange { seen: 1_000, ..exchange("host2", "another") }).await.unwrap();
+    store.exchange(&Exchange { seen: 1_000, ..of_market("host2", "another") }).await.unwrap();
     let shown = problem(&directory);
     assert!(shown.contains("the database was restored"), "{shown}");
 }

@@ -29,7 +29,7 @@ use crate::database::{PASSWORD, USE_LOG, config, connect, database, server, serv
 
 const TERM_MS: i64 = 5_000;
 
-fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
+pub(crate) fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
     Exchange {
         member: MemberName(member.to_owned()),
         ledger: member.to_owned(),

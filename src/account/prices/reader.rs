@@ -264,10 +264,7 @@ fn keep(
     (content, last): (SourceContent, Option<StoredTable>),
     (started, accept): (UnixMs, bool),
 ) -> Result<PriceReading, PriceFailure> {
-    let mut table = parse::parse(source.kind, source.unit(), &content.bytes)?;
-    table.remove_secrets();
-    // A time in the future would never become too old.
-    let at = table.at.or(content.at).map_or(started, |at| at.min(started));
+    let (table, at) = parsed((source.kind, source.unit()), &content, started)?;
     let items = table.len();
     let [etag, last_modified] = [content.etag, content.last_modified]
         .map(|header| header.filter(|header| !secret::appears_in(header)));
@@ -283,6 +280,19 @@ fn keep(
     store.replace(source, &new).map_err(PriceFailure::Store)?;
     store.remove(source, StoredAs::Refused).map_err(PriceFailure::Store)?;
     Ok(PriceReading::New { items, at })
+}
+
+/// Parses a table that was read at `started`. Returns it with its time.
+fn parsed(
+    (kind, unit): (SourceKind, PriceUnit),
+    content: &SourceContent,
+    started: UnixMs,
+) -> Result<(PriceTable, UnixMs), PriceFailure> {
+    let mut table = parse::parse(kind, unit, &content.bytes)?;
+    table.remove_secrets();
+    // A time in the future would never become too old.
+    let at = table.at.or(content.at).map_or(started, |at| at.min(started));
+    Ok((table, at))
 }
 
 fn check(table: &PriceTable, last: Option<&PriceTable>, kind: SourceKind) -> Result<(), Refusal> {
@@ -357,9 +367,7 @@ fn request(endpoint: &Endpoint, source: &PriceSource, stored: Option<&StoredTabl
 ///
 /// Returns a [`PriceFailure`] if the file cannot be read or is no price table.
 pub fn read_table(path: &Path, unit: PriceUnit) -> Result<(PriceTable, UnixMs), PriceFailure> {
-    let content = read_file(path)?;
-    let table = parse::parse(SourceKind::File, unit, &content.bytes)?;
-    Ok((table, content.at.unwrap_or_else(clock::wall)))
+    parsed((SourceKind::File, unit), &read_file(path)?, clock::wall())
 }
 
 /// Reads a local file, with the time of its last change.

@@ -393,7 +393,8 @@ impl AdversaryMarket {
             own_ids: HashSet::new(),
             has_lost: false,
         };
-        market.ledger.set_look_ups_min(kind.look_ups_min);
+        market.ledger.state.look_ups_min = kind.look_ups_min;
+        market.ledger.state.has_own_ids = true;
         market.read_balance(0);
         market.read_list(0, true);
         market
@@ -685,6 +686,7 @@ impl AdversaryMarket {
             assert_eq!(state.intents, self.ledger.state.intents, "replay");
         }
         state.look_ups_min = self.kind.look_ups_min;
+        state.has_own_ids = true;
         self.ledger.state = state;
         // A start reads the account before it orders.
         self.frozen_at = None;
@@ -692,7 +694,7 @@ impl AdversaryMarket {
             let _effects = self.ledger.record_infallible(self.now, lost);
         }
         // No earlier start with an order had these bits.
-        let start = Some(StartId(self.own_ids.len().try_into().unwrap()));
+        let start = Some(StartId::from_bits((self.own_ids.len() as u128).to_be_bytes()));
         let started = LedgerEvent::Started { boot: BootId::default(), start };
         let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {

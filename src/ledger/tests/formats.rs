@@ -326,6 +326,7 @@ fn orders_of_format_4_keep_their_own_ids_and_later_orders_get_ids_of_their_start
         assert_eq!(format_of(folder.path()), VERSION);
         assert_eq!(own_ids(&ledger), [&sent.map(String::from)[..], &later].concat());
         ready(&mut ledger, T0);
+        ledger.state.has_own_ids = true;
         let approved = reserve(&mut ledger, order_request(n, 10), T0);
         later.push(approved.own_id().unwrap().to_string());
         drop(ledger);

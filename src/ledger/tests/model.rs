@@ -368,8 +368,13 @@ impl ModelMarket {
         state.reconciled = self.ledger.state.reconciled;
         assert_eq!(state.intents, self.ledger.state.intents, "replay");
         assert_eq!(state.snapshot(self.now), self.ledger.state.snapshot(self.now));
+        state.has_own_ids = true;
         self.ledger.state = state;
-        let (boot, start) = (event::BootId::default(), Some(start_id(&self.own_ids)));
+        // No earlier start with an order had these bits.
+        let (boot, start) = (
+            event::BootId::default(),
+            Some(StartId::from_bits((self.own_ids.len() as u128).to_be_bytes())),
+        );
         let started = LedgerEvent::Started { boot, start };
         let _effects = self.ledger.record_infallible(self.now, started);
     }
@@ -410,14 +415,10 @@ impl ModelMarket {
     }
 }
 
-/// Returns random bits that no earlier start with an order had.
-fn start_id(own_ids: &HashMap<OwnOrderId, TradeKey>) -> StartId {
-    StartId(own_ids.len().try_into().unwrap())
-}
-
 fn open(folder: &Path, budget: &Budget, boot: &str, now: UnixMs) -> Ledger {
     let mut ledger = Ledger::open(&place(folder, boot), budget.clone(), &whitelist(), now).unwrap();
     ledger.bind("account-1").unwrap();
+    ledger.state.has_own_ids = true;
     ledger
 }
 

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 
 use super::{
     disk::{
-        crash_image, entries, limits, lose_power, open, place, place_order_when_ready, ready,
-        reserve, wait_until,
+        crash_image, entries, limits, lose_power, place, place_order_when_ready, ready, reserve,
+        wait_until,
     },
     *,
 };
@@ -21,8 +21,16 @@ fn own_id(ledger: &Ledger, n: u32) -> OwnOrderId {
     ledger.own_order_id(ledger.state().intent(&id(n)).unwrap()).unwrap()
 }
 
+fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
+    let mut ledger = disk::open(folder, boot, now);
+    ledger.state.has_own_ids = true;
+    ledger
+}
+
 fn reopen(folder: &Path, boot: &str) -> Ledger {
-    Ledger::open(&place(folder, boot), limits(), &entries(), after(1)).unwrap()
+    let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), after(1)).unwrap();
+    ledger.state.has_own_ids = true;
+    ledger
 }
 
 /// Returns the bits in an own id.
@@ -134,4 +142,11 @@ fn the_own_id_is_in_the_row_of_its_order_and_verify_compares_it() {
     database.execute("UPDATE intents SET own_id = 'another'", []).unwrap();
     let error = LedgerReader::open(folder.path()).unwrap().verify().unwrap_err();
     assert!(error.to_string().contains("the row of intent 1 differs from its events"), "{error}");
+}
+
+#[test]
+fn on_a_market_without_own_ids_an_order_has_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = disk::open(folder.path(), "boot", T0);
+    assert_eq!(reserve(&mut ledger, order_request(1, 10), T0).own_id(), None);
 }

@@ -28,7 +28,7 @@ pub(super) fn market() -> LisSkins {
 
 pub(super) fn order(id: u64, thousandths: i64) -> OrderFields {
     let (id, price_limit) = (TradeId::from_number(id), Amount::from_thousandths(thousandths));
-    let own_id = Some(StartId(0x00ff_ee11).order_id(7));
+    let own_id = Some(StartId::from_bits(0x00ff_ee11_u128.to_be_bytes()).order_id(7));
     OrderFields { id, price_limit, own_id }
 }
 

@@ -141,7 +141,7 @@ mod tests {
     use crate::domain::own_order_id::{OwnOrderId, StartId};
 
     fn own_id() -> OwnOrderId {
-        StartId(0x00ff).order_id(7)
+        StartId::from_bits(0x00ff_u128.to_be_bytes()).order_id(7)
     }
 
     fn look_up(body: &str) -> Result<Option<OwnPurchase>, ReadError> {

@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(template.method, Method::Get);
         let id = TradeId::from_number(40_000_000_123);
         let price_limit = Amount::from_thousandths(912_340);
-        let own_id = StartId(0x00ff).order_id(7);
+        let own_id = StartId::from_bits(0x00ff_u128.to_be_bytes()).order_id(7);
         let order = OrderFields { id, price_limit, own_id: Some(own_id) };
         let mut prepared = PreparedOrder::new(&template, "api.example.com").unwrap();
         let text = str::from_utf8(prepared.bytes_for(&order, UnixMs(0))).unwrap().to_owned();
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn each_read_is_a_request_below_the_configured_path() {
-        let own_id = StartId(0x00ff).order_id(7);
+        let own_id = StartId::from_bits(0x00ff_u128.to_be_bytes()).order_id(7);
         let path = |query: &AccountQuery<'_>| {
             let request = market().account_request(query)?;
             assert_eq!(request.method, Method::Get);

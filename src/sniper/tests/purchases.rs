@@ -28,6 +28,7 @@ fn an_unknown_order_that_turns_out_bought_is_listed_with_its_item() {
     assert_eq!(session.purchases(), []);
     session.list(TradeStatus::Joined);
     assert_eq!(session.purchases(), [(&*entry, 1_015, false)]);
+    assert!(session.engine.unresolved.is_empty(), "its item is not needed any more");
     assert_eq!(session.engine.stats().purchases[0].market_name, REDLINE);
     session.list(TradeStatus::Completed);
     assert_eq!(session.purchases().len(), 1, "it is delivered, not bought again");

@@ -13,7 +13,7 @@ const BOUGHT: &str = r#"{"success":true,"id":30717149,"price":912340}"#;
 const LIMIT: Amount = Amount::from_thousandths(912_340);
 
 fn own_id() -> OwnOrderId {
-    StartId(0x00ff_ee11).order_id(7)
+    StartId::from_bits(0x00ff_ee11_u128.to_be_bytes()).order_id(7)
 }
 
 fn order() -> OrderFields {
