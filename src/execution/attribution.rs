@@ -303,7 +303,7 @@ mod tests {
         let named = format!(r#"{{"success":false,"project_id":"{own_id}"}}"#);
         let outcome = Outcome::Rejected(rejected);
         assert_eq!(conclusion(&named), Conclusion::Final { outcome, in_sync: true });
-        let other = StartId(1).order_id(8);
+        let other = StartId::from_bits([1; 16]).order_id(8);
         for unnamed in [
             r#"{"success":false}"#.to_owned(),
             format!(r#"{{"success":false,"project_id":"{other}"}}"#),

@@ -437,7 +437,7 @@ mod tests {
         OrderFields {
             id,
             price_limit: Amount::from_thousandths(thousandths),
-            own_id: Some(StartId(0x00ff_ee11).order_id(7)),
+            own_id: Some(StartId::from_bits(0x00ff_ee11_u128.to_be_bytes()).order_id(7)),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::domain::{
 
 mod adversary;
 mod ahead;
+mod clock_changes;
 pub(crate) mod disk;
 mod formats;
 mod groups;
@@ -18,6 +19,7 @@ mod keys;
 mod losses;
 mod model;
 mod own_ids;
+mod power_losses;
 mod proofs;
 mod releases;
 mod shared;

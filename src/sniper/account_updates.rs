@@ -22,7 +22,7 @@ use crate::{
     ledger::{
         AccountReading, HaltReason, Intent, Ledger, LedgerError, OrderState, OwnTrade,
         control::{self, ControlReply, ControlRequest, PendingRequest},
-        status::{self, FeedStatus, PAUSED_SHOWN_MAX},
+        status::{self, FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
     threads::priority,
     ws::{Downtime, FeedMetrics},

@@ -27,6 +27,7 @@ use std::{
 
 use proptest::prelude::*;
 
+use self::steps::*;
 use super::histories;
 use crate::{
     config::Budget,
@@ -41,6 +42,8 @@ use crate::{
     },
 };
 
+mod steps;
+
 const START: Amount = Amount::from_cents(40_000);
 /// More listings than the limits allow to buy.
 const LISTINGS: u32 = 400;
@@ -48,252 +51,6 @@ const PENDING_MAX: usize = 3;
 /// True readings that settle every order. One more is needed if the first list showed something
 /// new: the balances before it cannot exclude that a refund hides the charge of an unknown order.
 const TRUE_READINGS: usize = 2;
-
-#[derive(Clone, Debug)]
-enum AdversaryStep {
-    /// A listing matches an entry.
-    Match {
-        listing: u32,
-        entry: usize,
-    },
-    /// The market receives the oldest pending request and accepts or rejects it.
-    Arrive {
-        accept: bool,
-        /// Amount that it charges in addition to the approved price.
-        extra_cents: i64,
-    },
-    /// The executor reports the outcome of an order, or that its response was lost.
-    Answer {
-        which: usize,
-        lost: bool,
-        price: ReportedPrice,
-    },
-    /// A rejection arrives whose order is not certain yet.
-    Unconfirmed {
-        which: usize,
-    },
-    /// The response of an order with such a rejection arrives, or was lost.
-    Confirm {
-        which: usize,
-        lost: bool,
-        price: ReportedPrice,
-    },
-    /// A second response arrives for a settled order.
-    Repeat {
-        which: usize,
-        price: ReportedPrice,
-    },
-    /// The request of an order was never sent.
-    Unsent {
-        which: usize,
-    },
-    /// The market delivers a purchase, or cancels it.
-    Finish {
-        which: usize,
-        deliver: bool,
-    },
-    /// The market refunds a cancelled purchase.
-    Refund {
-        which: usize,
-    },
-    /// From now on, the lists omit a purchase or its status.
-    Hide {
-        which: usize,
-        how: Hidden,
-    },
-    /// From now on, the lists understate the price of a purchase, or report it again as it is.
-    Misprice {
-        which: usize,
-        percent: Option<i64>,
-    },
-    /// The feed reports a status of a listing.
-    Feed {
-        which: usize,
-        status: TradeStatus,
-    },
-    /// The feed pushes a balance.
-    Push {
-        cents: i64,
-    },
-    /// The balance is read. The reading is `age` seconds old.
-    Balance {
-        age: u64,
-    },
-    /// The list is read. It is `age` seconds old.
-    List {
-        age: u64,
-        complete: bool,
-    },
-    /// An order is looked up by its own id. The record is `age` seconds old.
-    LookUp {
-        which: usize,
-        age: u64,
-    },
-    Restart,
-    /// The machine loses power, and the ledger its last events.
-    PowerLoss {
-        events: usize,
-    },
-    /// The wall clock is set.
-    ClockSet,
-    Limits {
-        total: i64,
-        minute: u32,
-    },
-    Resume,
-    Wait {
-        seconds: u64,
-    },
-}
-
-/// The price in a response.
-#[derive(Clone, Copy, Debug)]
-enum ReportedPrice {
-    Nothing,
-    True,
-    Any(i64),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hidden {
-    No,
-    LeftOut,
-    UnknownStatus,
-}
-
-fn reported_price() -> impl Strategy<Value = ReportedPrice> {
-    prop_oneof![
-        2 => Just(ReportedPrice::Nothing),
-        4 => Just(ReportedPrice::True),
-        1 => (-100_i64..10_000).prop_map(ReportedPrice::Any),
-    ]
-}
-
-fn status() -> impl Strategy<Value = TradeStatus> {
-    prop::sample::select(vec![
-        TradeStatus::Listed,
-        TradeStatus::Joined,
-        TradeStatus::Processing,
-        TradeStatus::Completed,
-        TradeStatus::Cooldown,
-        TradeStatus::Cancelled,
-        TradeStatus::Expired,
-        TradeStatus::Other,
-    ])
-}
-
-fn hidden() -> impl Strategy<Value = Hidden> {
-    prop::sample::select(vec![Hidden::No, Hidden::LeftOut, Hidden::UnknownStatus])
-}
-
-fn step() -> impl Strategy<Value = AdversaryStep> {
-    prop_oneof![
-        10 => (0..LISTINGS, 0_usize..2).prop_map(|(listing, entry)| AdversaryStep::Match { listing, entry }),
-        8 => (prop::bool::weighted(0.8), prop_oneof![20 => Just(0), 1 => 1_i64..500])
-            .prop_map(|(accept, extra_cents)| AdversaryStep::Arrive { accept, extra_cents }),
-        8 => (any::<usize>(), prop::bool::weighted(0.3), reported_price())
-            .prop_map(|(which, lost, price)| AdversaryStep::Answer { which, lost, price }),
-        2 => any::<usize>().prop_map(|which| AdversaryStep::Unconfirmed { which }),
-        2 => (any::<usize>(), prop::bool::weighted(0.3), reported_price())
-            .prop_map(|(which, lost, price)| AdversaryStep::Confirm { which, lost, price }),
-        1 => (any::<usize>(), reported_price()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
-        1 => any::<usize>().prop_map(|which| AdversaryStep::Unsent { which }),
-        2 => (any::<usize>(), prop::bool::weighted(0.3))
-            .prop_map(|(which, deliver)| AdversaryStep::Finish { which, deliver }),
-        2 => any::<usize>().prop_map(|which| AdversaryStep::Refund { which }),
-        1 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
-        1 => (any::<usize>(), prop::option::of(5_i64..100))
-            .prop_map(|(which, percent)| AdversaryStep::Misprice { which, percent }),
-        4 => (any::<usize>(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
-        1 => (-100_i64..100_000).prop_map(|cents| AdversaryStep::Push { cents }),
-        5 => age().prop_map(|age| AdversaryStep::Balance { age }),
-        5 => (age(), prop::bool::weighted(0.85))
-            .prop_map(|(age, complete)| AdversaryStep::List { age, complete }),
-        5 => (any::<usize>(), age()).prop_map(|(which, age)| AdversaryStep::LookUp { which, age }),
-        1 => Just(AdversaryStep::Restart),
-        1 => (1_usize..20).prop_map(|events| AdversaryStep::PowerLoss { events }),
-        1 => Just(AdversaryStep::ClockSet),
-        1 => (0_i64..200, 0_u32..8).prop_map(|(total, minute)| AdversaryStep::Limits { total, minute }),
-        3 => Just(AdversaryStep::Resume),
-        8 => prop_oneof![0_u64..10, 30_u64..70, 60_u64..62, 3_590_u64..3_601]
-            .prop_map(|seconds| AdversaryStep::Wait { seconds }),
-    ]
-}
-
-fn age() -> impl Strategy<Value = u64> {
-    prop_oneof![3 => Just(0), 1 => Just(60), 1 => 0_u64..=60]
-}
-
-/// Limits of one history.
-#[derive(Clone, Copy, Debug)]
-struct TestLimits {
-    total: i64,
-    per_hour: i64,
-    per_day: i64,
-    min_balance: i64,
-    max_quantity: u32,
-    max_total: i64,
-}
-
-/// More coins than a history can spend.
-const LOOSE: i64 = 100_000;
-
-impl TestLimits {
-    fn budget(&self) -> Budget {
-        Budget {
-            max_price: coins(25),
-            total: coins(self.total),
-            min_balance: coins(self.min_balance),
-            max_buys_per_minute: 5,
-            per_hour: Some(coins(self.per_hour)),
-            per_day: Some(coins(self.per_day)),
-            max_in_flight: 3,
-        }
-    }
-
-    fn whitelist(&self) -> [WhitelistEntry; 2] {
-        let mut first = entry(Some("first"));
-        first.max_quantity = self.max_quantity;
-        let mut second = entry(None);
-        second.max_total = Some(coins(self.max_total));
-        [first, second]
-    }
-}
-
-fn limits() -> impl Strategy<Value = TestLimits> {
-    let limit = |tight: i64| prop_oneof![Just(tight), Just(LOOSE)];
-    let quantity = prop_oneof![Just(4), Just(u32::MAX)];
-    let floor = prop_oneof![Just(280), Just(0)];
-    (limit(120), limit(90), limit(110), floor, quantity, limit(60)).prop_map(
-        |(total, per_hour, per_day, min_balance, max_quantity, max_total)| TestLimits {
-            total,
-            per_hour,
-            per_day,
-            min_balance,
-            max_quantity,
-            max_total,
-        },
-    )
-}
-
-/// Kind of market, by what it reports about orders.
-#[derive(Clone, Copy, Debug)]
-struct MarketKind {
-    keyed_by: KeyedBy,
-    has_list: bool,
-    /// Number of look-ups that prove an absence; zero without own order ids.
-    look_ups_min: u32,
-}
-
-fn market_kind() -> impl Strategy<Value = MarketKind> {
-    use KeyedBy::{Id, IdAndPrice};
-    let kinds = [(Id, true, 0), (Id, true, 2), (IdAndPrice, true, 2), (IdAndPrice, false, 2)];
-    prop::sample::select(kinds.to_vec()).prop_map(|(keyed_by, has_list, look_ups_min)| MarketKind {
-        keyed_by,
-        has_list,
-        look_ups_min,
-    })
-}
 
 /// One order in the market's books.
 #[derive(Clone, Debug)]
@@ -694,7 +451,8 @@ impl AdversaryMarket {
             let _effects = self.ledger.record_infallible(self.now, lost);
         }
         // No earlier start with an order had these bits.
-        let start = Some(StartId::from_bits((self.own_ids.len() as u128).to_be_bytes()));
+        let start =
+            Some(StartId::from_bits(u128::try_from(self.own_ids.len()).unwrap().to_be_bytes()));
         let started = LedgerEvent::Started { boot: BootId::default(), start };
         let _effects = self.ledger.record_infallible(self.now, started);
         for order in &mut self.orders {

@@ -373,7 +373,7 @@ impl ModelMarket {
         // No earlier start with an order had these bits.
         let (boot, start) = (
             event::BootId::default(),
-            Some(StartId::from_bits((self.own_ids.len() as u128).to_be_bytes())),
+            Some(StartId::from_bits(u128::try_from(self.own_ids.len()).unwrap().to_be_bytes())),
         );
         let started = LedgerEvent::Started { boot, start };
         let _effects = self.ledger.record_infallible(self.now, started);

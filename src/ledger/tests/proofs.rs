@@ -552,72 +552,6 @@ fn a_late_response_to_an_order_that_counted_as_not_bought_counts_it_again_and_ha
 }
 
 #[test]
-fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
-    let limits = Budget { per_hour: Some(coins(10)), ..budget() };
-    let mut ledger = ledger(limits);
-    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    ledger.mark_clock_unreliable(after(2));
-    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    assert_rejected(&mut ledger, order_request(2, 1), after(7_200), hour);
-    let listed = [own_trade(1, TradeStatus::Other)];
-    let _effects = ledger.reconcile(&reading(&listed, 7_201), Some(coins(100)), after(7_201));
-    let _approved = ledger.reserve(order_request(2, 1), after(7_202)).unwrap();
-}
-
-#[test]
-fn a_clock_change_keeps_every_window_until_a_later_complete_list() {
-    let far = 30 * 86_400;
-    for limits in [
-        Budget { max_buys_per_minute: 1, ..budget() },
-        Budget { per_hour: Some(coins(10)), ..budget() },
-        Budget { per_day: Some(coins(10)), ..budget() },
-    ] {
-        let mut ledger = ledger(limits);
-        let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
-        ledger.mark_clock_unreliable(after(10));
-        let listed = [own_trade(1, TradeStatus::Joined)];
-        let partial = AccountReading { complete: false, ..reading(&listed, far) };
-        for (reading, is_kept) in
-            [(reading(&listed, 10), true), (partial, true), (reading(&listed, far), false)]
-        {
-            let _effects = ledger.reconcile(&reading, None, after(far));
-            let approved = ledger.reserve(order_request(2, 1), after(far));
-            assert_eq!(approved.is_err(), is_kept, "{reading:?}");
-        }
-    }
-}
-
-#[test]
-fn the_first_list_after_a_clock_change_proves_no_absence() {
-    let mut ledger = ledger(budget());
-    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    ledger.mark_clock_unreliable(after(2));
-    for (second, state) in [(100, OrderState::Unknown), (101, OrderState::NotBought)] {
-        let _effects = ledger.reconcile(&reading(&[], second), Some(coins(100)), after(second));
-        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state, "at {second} s");
-    }
-}
-
-#[test]
-fn an_order_approved_after_a_clock_change_frees_nothing_by_age_either() {
-    let limits = Budget { per_hour: Some(coins(10)), max_buys_per_minute: 3, ..budget() };
-    let mut ledger = ledger(limits);
-    for n in [1, 2] {
-        let _effects = place_order(&mut ledger, order_request(n, 4), &BOUGHT, T0);
-    }
-    ledger.mark_clock_unreliable(after(1));
-    let _effects = place_order(&mut ledger, order_request(3, 1), &BOUGHT, after(7_200));
-    let hour = RiskRejection::PerHour { spent: coins(9), price: coins(2), max: coins(10) };
-    assert_rejected(&mut ledger, order_request(4, 2), after(7_200), hour);
-    let minute = RiskRejection::PerMinute { sent: 3, max: 3 };
-    assert_rejected(&mut ledger, order_request(4, 1), after(7_200), minute);
-    let _effects = ledger.reconcile(&reading(&[], 7_201), None, after(7_201));
-    let _approved = ledger.reserve(order_request(4, 9), after(7_201)).unwrap();
-}
-
-#[test]
 fn an_unknown_order_found_in_the_list_is_bought() {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
@@ -711,36 +645,6 @@ fn a_restart_makes_orders_in_flight_unknown() {
     assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(order_request(2, 1), after(1)).unwrap();
-}
-
-#[test]
-fn records_of_a_clock_that_was_ahead_count_from_the_start() {
-    let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
-    let _effects = ledger.reconcile(&reading(&[], 9_000), Some(coins(100)), after(9_000));
-    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(10_000));
-    ledger
-        .state
-        .apply(after(100), &LedgerEvent::Started { boot: BootId::default(), start: None })
-        .unwrap();
-    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    assert_rejected(&mut ledger, order_request(2, 1), after(150), hour);
-    for (second, state) in [(159, OrderState::Unknown), (160, OrderState::NotBought)] {
-        let _effects = ledger.reconcile(&reading(&[], second), Some(coins(100)), after(second));
-        assert_eq!(ledger.state().intent(&id(1)).unwrap().state, state, "at {second} s");
-    }
-}
-
-#[test]
-fn an_order_of_a_clock_that_was_ahead_leaves_the_windows_one_width_after_the_start() {
-    let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
-    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(10_000));
-    ledger
-        .state
-        .apply(after(100), &LedgerEvent::Started { boot: BootId::default(), start: None })
-        .unwrap();
-    let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
-    assert_rejected(&mut ledger, order_request(2, 1), after(3_699), hour);
-    let _approved = ledger.reserve(order_request(2, 1), after(3_700)).unwrap();
 }
 
 #[test]

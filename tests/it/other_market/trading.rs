@@ -283,7 +283,7 @@ async fn balance_and_purchases_are_read_before_the_first_look_up() {
     let requests = RefreshRequests::new(true);
     let unknown = [7, 8].map(|number| {
         let key = KeyedBy::Id.key(TradeId::from_number(number.into()), None);
-        (key, StartId(1).order_id(number))
+        (key, StartId::from_bits([1; 16]).order_id(number))
     });
     assert!(requests.set_looked_up_orders(unknown.into_iter(), std::iter::empty()));
     let (updates, mut received) = mpsc::channel(16);
