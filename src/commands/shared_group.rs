@@ -357,7 +357,10 @@ impl fmt::Display for Known<'_> {
         match unreported {
             Ok(trades) => {
                 let count = counted(trades.len(), "purchase", "purchases");
-                writeln!(f, "  {count} since then, listed by the market but not reported:")?;
+                writeln!(
+                    f,
+                    "  {count} since its last contact, listed by the market but not reported:"
+                )?;
                 for OwnTrade { id, status, price, commission, .. } in trades {
                     let charged = if status.gives_back() { commission } else { price };
                     least = least.saturating_add(charged.map_or(0, |it| shared.to_group(it)));

@@ -162,7 +162,8 @@ impl Import<'_> {
             edit::replace_file(target, None, &text)?;
         }
         let unknown = self.unknown_names(&plan);
-        let shown = ImportReport { plan: &plan, problems, warnings, unknown, write: self.write };
+        let written = self.write.map(|target| (target, self.is_in_use(target)));
+        let shown = ImportReport { plan: &plan, problems, warnings, unknown, written };
         match self.context.output.is_json() {
             true => self.context.output.json(&shown.to_json())?,
             false => report::print(&shown.to_text())?,
@@ -175,14 +176,19 @@ impl Import<'_> {
         self.write.or_else(|| self.loaded.files.get(1).map(|(file, _checksum)| file.as_path()))
     }
 
+    /// Returns `true` for the file that `whitelist_file` names.
+    fn is_in_use(&self, file: &Path) -> bool {
+        let own = self.loaded.files.get(1);
+        own.is_some_and(|(own, _checksum)| is_same_file(file, own))
+    }
+
     fn plan(self, (file, ceiling): (&Path, Option<&str>)) -> io::Result<ImportPlan> {
-        let invalid = |error: import::ImportError| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", file.display()))
+        let named = |kind, error: &dyn Display| {
+            io::Error::new(kind, format!("{}: {error}", file.display()))
         };
-        if fs::metadata(file)?.len() > FILE_BYTES_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let rows = import::read(&fs::read_to_string(file)?, ceiling).map_err(invalid)?;
+        let text = read_at_most(file).map_err(|error| named(error.kind(), &error))?;
+        let rows = import::read(&text, ceiling);
+        let rows = rows.map_err(|error| named(io::ErrorKind::InvalidData, &error))?;
         let existing = match self.merged_file().map(fs::read_to_string) {
             None => self.loaded.config.whitelist.iter().map(entry_object).collect(),
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -206,9 +212,8 @@ impl Import<'_> {
         let file = self.merged_file();
         let name = file.map_or_else(|| "whitelist".to_owned(), |file| file.display().to_string());
         // Any other file replaces the whole whitelist.
-        let own = self.loaded.files.get(1).map(|(file, _checksum)| file);
-        let is_own = file.zip(own).is_some_and(|(file, own)| is_same_file(file, own));
-        let whitelist = WhitelistText { name: &name, text, is_whole: !is_own };
+        let is_whole = file.is_none_or(|file| !self.is_in_use(file));
+        let whitelist = WhitelistText { name: &name, text, is_whole };
         let all = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
         match Config::load_with_whitelist(&self.context.sources(false), whitelist) {
             Err(errors) => (all(errors.list()), Vec::new()),
@@ -244,6 +249,13 @@ impl Import<'_> {
     }
 }
 
+fn read_at_most(file: &Path) -> io::Result<String> {
+    match fs::metadata(file)?.len() > FILE_BYTES_MAX {
+        true => Err(io::ErrorKind::FileTooLarge.into()),
+        false => fs::read_to_string(file),
+    }
+}
+
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one == other
         || fs::canonicalize(one)
@@ -275,12 +287,13 @@ struct ImportReport<'p> {
     problems: Vec<String>,
     warnings: Vec<String>,
     unknown: Vec<(String, Option<String>)>,
-    write: Option<&'p Path>,
+    /// Target, and whether the settings name it.
+    written: Option<(&'p Path, bool)>,
 }
 
 impl ImportReport<'_> {
     fn to_text(&self) -> String {
-        let Self { plan, problems, warnings, unknown, write } = self;
+        let Self { plan, problems, warnings, unknown, written } = self;
         let mut text = String::new();
         for (title, names) in [
             ("new", &plan.added),
@@ -311,12 +324,16 @@ impl ImportReport<'_> {
         for problem in problems {
             text.push_str(&format!("{problem}\n"));
         }
-        text.push_str(&match (problems.is_empty(), write) {
+        text.push_str(&match (problems.is_empty(), written) {
             (false, _) => "Nothing was written.\n".to_owned(),
             (true, None) => "Nothing was written; add --write whitelist.json.\n".to_owned(),
-            (true, Some(target)) => {
+            (true, Some((target, is_in_use))) => {
                 let entries = counted(plan.entries.len(), "entry", "entries");
-                format!("{entries} written to {}\n", target.display())
+                let hint = match is_in_use {
+                    true => "",
+                    false => "; it is used once sniper.toml names it as whitelist_file",
+                };
+                format!("{entries} written to {}{hint}\n", target.display())
             }
         });
         text
@@ -334,7 +351,7 @@ impl ImportReport<'_> {
             "unknown": unknown,
             "problems": self.problems,
             "warnings": self.warnings,
-            "written": self.problems.is_empty() && self.write.is_some(),
+            "written": self.problems.is_empty() && self.written.is_some(),
         })
     }
 }

@@ -468,7 +468,8 @@ impl LedgerWriter {
                     && let Err(error) = self.database.undo_renames(&message.renamed)
                 {
                     tracing::error!(
-                        "The names of a reload that failed stay in the ledger: {}",
+                        "The names of a reload that failed stay in the ledger; reload again, or \
+                         the counts of renamed entries begin at 0 after a restart: {}",
                         error_chain(&error)
                     );
                 }

@@ -29,8 +29,8 @@ pub const ADDRESSES_MAX: usize = 8;
 /// Cause of a failed dial.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    #[error("the host name could not be looked up; check the address and the network")]
-    Lookup(#[source] io::Error),
+    #[error("the host name {host} could not be looked up; check it and the network")]
+    Lookup { host: String, source: io::Error },
     #[error("the host name has no address; check it")]
     NoAddress,
     /// Without TLS, and no address of the name is a loopback address. No connection was attempted.
@@ -116,7 +116,9 @@ impl AddressOrder {
 ///
 /// Safe: it only reads.
 pub async fn lookup(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, DialError> {
-    reach.permitted(lookup_host((host, port)).await.map_err(DialError::Lookup)?)
+    let addresses = lookup_host((host, port)).await;
+    let failed = |source| DialError::Lookup { host: host.to_owned(), source };
+    reach.permitted(addresses.map_err(failed)?)
 }
 
 /// Connects to one of the addresses of an endpoint's host.

@@ -111,7 +111,8 @@ impl<B: OrderSender> Engine<B> {
             WaitReason::Rejected(rejection) => {
                 self.stats.skip(rejection);
                 let repeats = self.notified.count_rejection(&rejection, entry, now.instant);
-                trade_log::skipped(trade, &reason_with_wait, repeats);
+                let matched = self.matched(trade, entry, now);
+                trade_log::skipped_match(trade, &matched, &reason_with_wait, repeats);
                 self.alert_limit(&rejection, trade, now);
             }
             WaitReason::NotSent(not_sent) => {

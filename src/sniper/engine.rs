@@ -462,7 +462,8 @@ impl<B: OrderSender> Engine<B> {
             Eligibility::From(available_at) => self.hold(candidate, available_at, now),
             Eligibility::Never(reason) => {
                 self.stats.skip(reason);
-                trade_log::skipped(trade, &reason, Some(0));
+                let matched = self.matched(trade, candidate.entry, now);
+                trade_log::skipped_match(trade, &matched, &reason, Some(0));
             }
         }
         None

@@ -210,6 +210,19 @@ pub(super) fn skipped(trade: &Trade<'_>, reason: &dyn Display, repeats: Option<u
     }
 }
 
+/// Logs like [`skipped`] with the share of the reference price that the listing costs.
+pub(super) fn skipped_match(
+    trade: &Trade<'_>,
+    matched: &MatchedEntry<'_>,
+    reason: &dyn Display,
+    repeats: Option<u64>,
+) {
+    match matched.reference {
+        Some(decided) => skipped(trade, &format_args!("{reason}; {}", decided.share), repeats),
+        None => skipped(trade, reason, repeats),
+    }
+}
+
 /// Number of similar events that have no line of their own.
 struct Repeats(u64);
 

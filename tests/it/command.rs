@@ -789,7 +789,11 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     );
     assert_eq!(csv, expected);
     let imported = workspace.run(&["whitelist", "import", "items.csv", "--write", "w.json"]);
-    assert!(out(&imported).contains("2 entries written to w.json"), "{}", out(&imported));
+    assert!(
+        out(&imported).contains("2 entries written to w.json; it is used once"),
+        "{}",
+        out(&imported)
+    );
     let written = workspace.directory.path().join("w.json");
     assert!(fs::read_to_string(&written).unwrap().contains("\"max_total\":400.0"));
     let mode = || fs::metadata(&written).unwrap().permissions().mode() & 0o777;
@@ -816,6 +820,10 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert!(text.contains("\nPrices: taken from q.csv, file of 20"), "{text}{}", err(&suggested));
     assert!(text.contains("\nListed at or below 85.00 % of file.bid or ask:\n"), "{text}");
     assert!(text.contains("       3        3     240.00    26.67   275.00 "), "{text}");
+    // Entries with the file as reference need it as a source.
+    let written = out(&workspace.run(&[&words[..], &file, &["--write", "found.csv"]].concat()));
+    let source = "kind = \"file\"\npath = \"q.csv\"\nunit = \"cents\"\n";
+    assert!(written.ends_with(source), "{written}");
     // Without a source in the settings, and with the prices in coins.
     let other = Workspace::new()
         .file("sniper.toml", "[[whitelist]]\nitem = \"Glove Case\"\nmax_price = 5\n")
@@ -829,6 +837,18 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert!(err(&failed).contains("it is no price table: it is a web page"), "{}", err(&failed));
     let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
     assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
+fn a_listing_that_a_limit_skips_is_shown_with_its_share_of_the_reference() {
+    let rate = Rate::per_second(400);
+    let market = SimServer::start(SimSettings { rate, ..SimSettings::default() }).unwrap();
+    let settings = KNIVES.0.replace("total = 10000000", "total = 1");
+    let workspace =
+        Workspace::new().file("sniper.toml", &settings).file("p.csv", KNIVES.1).at(&market);
+    let text = out(&workspace.run(&["run", "--for", "4s"]));
+    let skipped = text.lines().find(|line| line.contains("SKIPPED")).expect(&text);
+    assert!(skipped.contains(" % of reference 769.23"), "{skipped}");
 }
 
 /// By default each reason has one line per minute.
@@ -992,6 +1012,8 @@ fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
     fs::write(workspace.directory.path().join("sniper.toml"), unnamed).unwrap();
     let (code, text) = import("name,price\nGlove Case,5\n", &["--write", "new.json"]);
     assert!(code == Some(0) && text.contains("1 entry written to new.json"), "{text}");
+    let missing = err(&workspace.run(&["whitelist", "import", "missing.csv"]));
+    assert!(missing.contains("missing.csv: No such file"), "{missing}");
 }
 
 /// Returns everything that a run writes: its output and its files except `.env`.

@@ -224,7 +224,7 @@ async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     let listed: Vec<_> = listed.iter().map(|it| (&it["listing"], &it["price"])).collect();
     assert_eq!(listed, [(&Value::from(unreported.clone()), &Value::from("3.00"))]);
     let text = directory.text("shared release host1", 1);
-    let count = "1 purchase since then, listed by the market but not reported";
+    let count = "1 purchase since its last contact, listed by the market but not reported";
     assert!(text.contains(count) && text.contains(&unreported), "{text}");
     assert!(text.contains("at least 15.50."), "{text}");
     let text = directory.text("shared release host2", 1);

@@ -9,6 +9,7 @@ use crate::{
     clock,
     domain::{
         money::Amount,
+        own_order_id::OwnOrderId,
         time::{OffsetTime, UnixMs},
     },
     ledger::{
@@ -65,6 +66,7 @@ impl ExportRow {
         let mut order = json!({
             "number": self.intent.sequence.0,
             "listing": self.intent.id.as_str(),
+            "own_id": self.intent.own_id.as_ref().map(OwnOrderId::as_str),
             "entry": self.entry,
             "approved": self.intent.approved.to_string(),
             "price": self.intent.price.to_string(),
@@ -112,6 +114,7 @@ impl ExportRow {
         };
         line("listing", self.intent.id.as_str());
         line("state", &self.intent.state.to_string());
+        self.intent.own_id.iter().for_each(|id| line("own order id", id.as_str()));
         if let Some(item) = &self.item {
             line("item", &item.name);
             item.float.iter().for_each(|float| line("float", float));

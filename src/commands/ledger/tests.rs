@@ -103,6 +103,7 @@ fn ledger(folder: &Path) -> Ledger {
     let entries = [crate::ledger::entries::tests::entry(Some("=first"))];
     let mut ledger = Ledger::open(&place(folder, "boot"), budget(), &entries, T0).unwrap();
     ledger.bind("account-1").unwrap();
+    ledger.set_look_ups_min(1);
     let reading = crate::ledger::AccountReading { trades: &[], complete: true, started: T0 };
     let _effects = ledger.reconcile(&reading, Some(coins(1_000)), T0);
     let approved = reserve(&mut ledger, order_request(1, 10), T0);
@@ -151,8 +152,10 @@ fn show_prints_the_state_and_the_response_of_an_order() {
     let output = show(false, "listing-1").unwrap();
     assert!(output.contains("state           unknown"), "{output}");
     assert!(output.contains("response        no response in time"), "{output}");
+    let own_id = output.lines().find_map(|line| line.strip_prefix("own order id    ")).unwrap();
     let json: Value = serde_json::from_str(&show(true, "listing-1").unwrap()).unwrap();
     assert_eq!((&json["price"], &json["state"]), (&"10.00".into(), &"unknown".into()));
+    assert_eq!((own_id.len(), &json["own_id"]), (36, &own_id.into()));
     assert_eq!(show(false, "1").unwrap(), output, "by its number");
     assert!(matches!(show(false, "2"), Err(LedgerCommandError::NoSuchListing(_))));
     assert!(matches!(show(false, "listing-2"), Err(LedgerCommandError::NoSuchListing(_))));

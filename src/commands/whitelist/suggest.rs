@@ -14,11 +14,11 @@ use crate::{
         report,
     },
     config::{Config, prices::SourceCurrency},
-    domain::unit,
     domain::{
         money::{Amount, Decimals, Percent},
         percent_rule::{PercentRule, PriceReference, QuoteSide, ReferenceRule},
         trade::{Trade, TradeStatus},
+        unit,
     },
     text::{Escaped, counted, is_safe_to_print},
     whitelist::{
@@ -210,7 +210,7 @@ impl SuggestReport<'_> {
     }
 
     fn to_text(&self) -> String {
-        let SuggestArgs { percent, budget, write, .. } = self.args;
+        let SuggestArgs { percent, budget, write, prices, unit, .. } = self.args;
         let mut text = format!("Listed at or below {percent} % of {}:\n", self.reference_name());
         text.push_str(&format!(
             "{:>8} {:>8} {:>10} {:>8} {:>8} {:>7} {:>10}  item\n",
@@ -245,6 +245,14 @@ impl SuggestReport<'_> {
             text.push_str(&format!(
                 "Written to {target}; see `sniper whitelist import {target}`\n"
             ));
+            // The entries refer to this source, which the settings do not have.
+            if let Some(file) = prices.as_ref().filter(|path| path.is_file()) {
+                let unit = unit.as_str();
+                text.push_str(&format!(
+                    "Its prices must be the first source in sniper.toml:\n[[prices.source]]\n\
+                     name = \"file\"\nkind = \"file\"\npath = {file:?}\nunit = \"{unit}\"\n"
+                ));
+            }
         }
         text
     }

@@ -122,7 +122,9 @@ async fn a_standby_takes_over_and_no_listing_is_ordered_twice() {
     };
     let (first, second) = tokio::join!(active, waiting);
     assert_eq!((first.stats.bought, second.stats.bought), (1, 1));
-    assert!(skipped(&second, "standby") >= 1, "the standby decides all the same");
+    // It may read of the order before it receives the listing.
+    let decided = skipped(&second, "standby") + skipped(&second, "ordered before takeover");
+    assert!(decided >= 1, "the standby decides all the same: {:?}", second.stats.skipped);
     let history = market.history();
     assert_eq!((history.orders().count(), history.ordered_twice().count()), (2, 0));
 }
