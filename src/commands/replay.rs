@@ -206,6 +206,8 @@ pub fn replay<M: Marketplace>(
 #[derive(Clone, Copy)]
 struct Arrived<'r> {
     message: &'r RecordedMessage,
+    /// Further parts of the message behind the one that is read.
+    parts: Option<&'r str>,
     behind: &'r [RecordedMessage],
 }
 
@@ -311,7 +313,7 @@ impl<M: Marketplace> Replayer<M> {
         while let Some((message, behind)) = rest.split_first() {
             rest = behind;
             let is_alone = read.len() == 1 && message.raw.len() < BATCH_BYTES_MIN;
-            let arrived = Arrived { message, behind };
+            let arrived = Arrived { message, parts: None, behind };
             if !is_alone && self.scan(arrived, on_decision) != Scan::ReadNow {
                 waiting.push(arrived);
             } else {
@@ -350,7 +352,8 @@ impl<M: Marketplace> Replayer<M> {
             let market = &self.market;
             match self.protocol.read(part, |input| market.decode(input)) {
                 Ok(Incoming::Data { payload: Decoded { events, .. }, .. }) => {
-                    self.on_events(events, arrived, on_decision);
+                    let parts = rest.and_then(|rest| rest.text().ok());
+                    self.on_events(events, Arrived { parts, ..arrived }, on_decision);
                 }
                 Ok(_no_event) => {}
                 Err(_counted) => self.unreadable = self.unreadable.saturating_add(1),
@@ -395,8 +398,9 @@ impl<M: Marketplace> Replayer<M> {
             return;
         }
         if is_wanted && trade.event != TradeEvent::Updated && trade.status == TradeStatus::Listed {
-            let behind = arrived.behind.iter().map(|message| message.raw.as_bytes());
-            let removed = behind.filter_map(|text| self.market.removal(text, &trade.id)).next();
+            let behind = arrived.behind.iter().map(|message| message.raw.as_str());
+            let mut texts = arrived.parts.into_iter().chain(behind).map(str::as_bytes);
+            let removed = texts.find_map(|text| self.market.removal(text, &trade.id));
             trade.status = removed.unwrap_or(trade.status);
         }
         trade.arrival = Some(RxTimestamps::at(now.instant));

@@ -86,8 +86,8 @@ struct DriverSession {
     /// Time at which the pending keep-warm request was written.
     keep_warm_sent: Option<Instant>,
     confirming: Option<Confirmation>,
-    /// Orders whose rejection was confirmed here, newest last: a response that names one of them
-    /// may still arrive.
+    /// Orders that were rejected here, newest last: a response that names one of them may still
+    /// arrive.
     rejected: VecDeque<InFlightRequest>,
     idle_since: Instant,
     /// A deadline that has passed, and the time at which the driver saw that.
@@ -121,6 +121,13 @@ struct ReceivedResponse {
 }
 
 impl DriverSession {
+    fn remember_rejected(&mut self, order: InFlightRequest) {
+        if self.rejected.len() >= REJECTED_MAX {
+            self.rejected.pop_front();
+        }
+        self.rejected.push_back(order);
+    }
+
     fn new(connection: Arc<Connection>) -> Self {
         Self {
             connection,
@@ -530,6 +537,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
         {
             self.report_late(session, &response.body).await;
         }
+        if matches!(outcome, Outcome::Rejected(_)) {
+            session.remember_rejected(order);
+        }
         self.report(order, (result, at), outcome, true).await;
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
@@ -589,10 +599,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
             return Flow::Close(ResponseError::Malformed);
         }
         self.record_date(request_sent, at, date);
-        if session.rejected.len() >= REJECTED_MAX {
-            session.rejected.pop_front();
-        }
-        session.rejected.push_back(order);
+        session.remember_rejected(order);
         self.report(order, (ExchangeResult::Complete(rejection), rejected_at), outcome, true).await;
         if is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }

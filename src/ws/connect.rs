@@ -50,7 +50,7 @@ use crate::{
         http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
     },
-    protocol::{FeedProtocol, SubscriptionState},
+    protocol::{FeedMessage, FeedProtocol, SubscriptionState},
     threads::lock,
 };
 
@@ -356,18 +356,31 @@ pub(super) struct Arrival<'a> {
     pub(super) behind: MessagesBehind<'a>,
 }
 
-/// Messages that arrived in one read behind another message.
+impl<'a> Arrival<'a> {
+    /// Returns the arrival of a part of the message that has further parts behind it.
+    pub(super) fn of_part(&self, rest: FeedMessage<'a>) -> Self {
+        let parts = rest.text().ok().map(str::as_bytes);
+        Self { at: self.at, behind: MessagesBehind { parts, ..self.behind.clone() } }
+    }
+}
+
+/// What arrived in one read behind a message, or behind one part of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct MessagesBehind<'a>(
-    Option<(&'a FrameDecoder, vec_deque::Iter<'a, ReceivedMessage>)>,
-);
+pub(super) struct MessagesBehind<'a> {
+    /// Further parts of the same message.
+    parts: Option<&'a [u8]>,
+    messages: Option<(&'a FrameDecoder, vec_deque::Iter<'a, ReceivedMessage>)>,
+}
 
 impl<'a> Iterator for MessagesBehind<'a> {
     type Item = &'a [u8];
 
     /// Returns the bytes of the next text.
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (decoder, messages) = self.0.as_mut()?;
+        if let Some(parts) = self.parts.take() {
+            return Some(parts);
+        }
+        let (decoder, messages) = self.messages.as_mut()?;
         messages.find_map(|received| decoder.unchecked_text(&received.message))
     }
 }
@@ -493,7 +506,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let ReceivedMessage { polled, read, .. } = *received;
         let behind = match index.checked_add(1) {
             Some(next) if received.has_successor => {
-                MessagesBehind(Some((&self.decoder, self.messages.range(next..))))
+                let messages = Some((&self.decoder, self.messages.range(next..)));
+                MessagesBehind { parts: None, messages }
             }
             _ => MessagesBehind::default(),
         };

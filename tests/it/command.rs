@@ -594,6 +594,40 @@ fn write_recording(directory: &std::path::Path) {
     fs::write(folder.join("listings.jsonl"), lines).unwrap();
 }
 
+/// LIS-SKINS may send several events in one message.
+#[test]
+fn a_removal_behind_its_listing_in_one_message_prevents_the_order() {
+    let entry = "market = \"lis-skins\"\n[budget]\nmax_price = 50\ntotal = 90\n[[whitelist]]\n\
+                 item = \"AK-47 | Redline\"\nmax_price = 30\n";
+    let workspace = Workspace::new().file("sniper.toml", entry);
+    let push = |data: serde_json::Value| {
+        let event = serde_json::json!({"channel": "public:obtained-skins", "pub": {"data": data}});
+        serde_json::json!({"push": event}).to_string()
+    };
+    let listing = |id: u32| {
+        push(serde_json::json!({
+            "id": id, "name": "AK-47 | Redline (Field-Tested)", "price": 27.44, "unlock_at": null,
+            "created_at": "2026-03-01T10:00:00.000000Z", "item_float": "0.2143321",
+            "item_class_id": "310776560", "item_paint_seed": 231, "item_paint_index": 282,
+            "event": "obtained_skin_added",
+        }))
+    };
+    let removal = push(serde_json::json!({"id": 7, "event": "obtained_skin_deleted"}));
+    let directory = workspace.directory.path().join("rec");
+    let folder = directory.join("LIS");
+    fs::create_dir_all(&folder).unwrap();
+    let manifest = r#"{"complete":true,"sources":[{"source":"lis-skins","symbol":"LIS","stream":"listings","file":"LIS/listings.jsonl"}]}"#;
+    fs::write(directory.join("session_manifest.json"), manifest).unwrap();
+    let raw = format!("{}\n{removal}\n{}", listing(7), listing(8));
+    let line = serde_json::json!({"ns": 1_772_352_000_000_000_000_u64, "conn": 1, "raw": raw});
+    fs::write(folder.join("listings.jsonl"), format!("{line}\n")).unwrap();
+    let replayed = workspace.run(&["replay", "rec"]);
+    let text = out(&replayed);
+    let orders = || text.lines().filter(|line| line.contains("WOULD BUY"));
+    assert_eq!(orders().count(), 1, "{text}{}", err(&replayed));
+    assert!(text.contains("SKIPPED"), "{text}");
+}
+
 /// `check` knows the items of the newest recording of `run --record`.
 #[test]
 fn names_of_an_own_recording_are_known() {

@@ -147,15 +147,18 @@ fn accepted(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution
     (Outcome::Bought { price, server_time }, Attribution::Named)
 }
 
-/// Classifies a refusal. It names the order if it lists the listing as unavailable.
+/// Classifies a refusal. It never names its order: refusals contain no own id, and one that names
+/// the listing can belong to an earlier order for it at another price.
 fn refused(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution) {
     let code = body.get::<String>("error").unwrap_or_default();
     let known = REFUSALS.iter().find(|(known, _)| *known == code);
     let outcome =
         known.map_or(Outcome::Unknown(Unknown::UnknownError), |(_, outcome)| outcome.clone());
     let unavailable = body.array("unavailable_ids").unwrap_or_default();
-    let is_named = unavailable.into_iter().any(|id| is_listing(Some(id), &order.id));
-    (outcome, if is_named { Attribution::Named } else { Attribution::Unnamed })
+    let is_of_another = !unavailable.is_empty()
+        && !unavailable.into_iter().any(|id| is_listing(Some(id), &order.id));
+    let outcome = if is_of_another { Outcome::Unknown(Unknown::Foreign) } else { outcome };
+    (outcome, Attribution::Unnamed)
 }
 
 /// Returns `true` for the number of a listing.

@@ -121,10 +121,10 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Returns `true` if the message resets the data timer.
     #[inline]
-    pub(super) fn handle_message<D: SessionHandler<L>>(
+    pub(super) fn handle_message<'m, D: SessionHandler<L>>(
         &mut self,
-        message: WsMessage<'_>,
-        arrival: &Arrival<'_>,
+        message: WsMessage<'m>,
+        arrival: &Arrival<'m>,
         handler: &mut D,
     ) -> Result<bool, FeedError> {
         match message {
@@ -146,10 +146,10 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     #[inline]
-    fn handle_feed_message<D: SessionHandler<L>>(
+    fn handle_feed_message<'m, D: SessionHandler<L>>(
         &mut self,
-        message: FeedMessage<'_>,
-        arrival: &Arrival<'_>,
+        message: FeedMessage<'m>,
+        arrival: &Arrival<'m>,
         handler: &mut D,
     ) -> Result<bool, FeedError> {
         if !L::KINDS.contains(message) {
@@ -162,20 +162,19 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Handles each part of a message. Most messages have one.
     #[inline]
-    fn handle_parts<D: SessionHandler<L>>(
+    fn handle_parts<'m, D: SessionHandler<L>>(
         &mut self,
-        message: FeedMessage<'_>,
-        arrival: &Arrival<'_>,
+        message: FeedMessage<'m>,
+        arrival: &Arrival<'m>,
         handler: &mut D,
     ) -> Result<bool, FeedError> {
-        let (first, mut rest) = self.subscriptions.split_first(message);
-        let mut is_data = self.handle_part(first, arrival, handler)?;
-        while let Some(message) = rest {
-            let (next, behind) = self.subscriptions.split_first(message);
-            is_data |= self.handle_part(next, arrival, handler)?;
-            rest = behind;
+        let (mut part, mut rest) = self.subscriptions.split_first(message);
+        let mut is_data = false;
+        while let Some(behind) = rest {
+            is_data |= self.handle_part(part, &arrival.of_part(behind), handler)?;
+            (part, rest) = self.subscriptions.split_first(behind);
         }
-        Ok(is_data)
+        Ok(is_data | self.handle_part(part, arrival, handler)?)
     }
 
     #[inline]
