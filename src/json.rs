@@ -1,5 +1,4 @@
-//! JSON parser that works in place: a strict cursor that borrows from the text and allocates
-//! nothing.
+//! JSON parser that works in place: a strict cursor that borrows from the text.
 //!
 //! A listing is 1.5 kB of JSON of which a dozen fields matter; building a tree of it costs more
 //! than everything else this program does between message and order. [`Cursor`] traverses the text
@@ -256,12 +255,6 @@ pub struct JsonStr<'a> {
 }
 
 impl<'a> JsonStr<'a> {
-    /// Takes the validated text between two quotes.
-    #[inline]
-    const fn new(raw: &'a str, escaped: bool) -> Self {
-        Self { raw, escaped }
-    }
-
     /// Returns the string's value. Allocates only if it contains an escape.
     #[inline]
     pub fn decode(self) -> Cow<'a, str> {
@@ -447,7 +440,7 @@ impl<'a> Cursor<'a> {
         let start = self.at.wrapping_add(1);
         let escaped = self.skip_string()?;
         let end = self.at.wrapping_sub(1);
-        Ok(JsonStr::new(self.text.get(start..end).unwrap_or_default(), escaped))
+        Ok(JsonStr { raw: self.text.get(start..end).unwrap_or_default(), escaped })
     }
 
     /// Consumes the string whose first quote is at the cursor. Returns `true` if it contains an

@@ -6,18 +6,16 @@
 //! afterwards: the keep-warm request is written next, and its response, which no order can cause,
 //! arrives next.
 
-use super::{
-    pool::InFlightRequest,
-    response::{ExchangeResult, ResponseError},
-};
+use super::{pool::InFlightRequest, response::ResponseError};
 use crate::{
     domain::outcome::{Outcome, RejectReason, Unknown},
     domain::own_order_id::OwnOrderId,
     markets::order_template::OrderFields,
     markets::{Attribution, MarketApi},
+    net::http_message::HttpResponse,
 };
 
-/// Conclusion from the response to an order, or from its absence.
+/// Conclusion from the first response after an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Conclusion {
     /// This connection yields no further evidence about the order.
@@ -34,15 +32,8 @@ pub(super) enum Conclusion {
 pub(super) fn classify_response(
     market: &impl MarketApi,
     order: &OrderFields,
-    response: &ExchangeResult,
+    response: &HttpResponse,
 ) -> Conclusion {
-    let response = match response {
-        ExchangeResult::Complete(response) => response,
-        ExchangeResult::Broken { error, .. } => {
-            let outcome = Outcome::Unknown((*error).into());
-            return Conclusion::Final { outcome, in_sync: false };
-        }
-    };
     match market.order_outcome(order, response) {
         (Outcome::Rejected(reason), Attribution::Unnamed) => Conclusion::Confirm(reason),
         (Outcome::Rejected(reason), Attribution::Blocked) => {
@@ -58,16 +49,11 @@ pub(super) fn classify_response(
 /// before the confirming request was written, nor after this response.
 pub(super) fn classify_confirmation(
     market: &impl MarketApi,
-    (order, reason): (&OrderFields, RejectReason),
-    response: &ExchangeResult,
+    order: &OrderFields,
+    reason: RejectReason,
+    response: &HttpResponse,
     is_next: bool,
 ) -> Outcome {
-    let response = match response {
-        ExchangeResult::Complete(response) => response,
-        // Nothing contradicts the rejection, but the bot stopped before it was confirmed.
-        ExchangeResult::Broken { error: ResponseError::Stopped, .. } => return unconfirmed(reason),
-        ExchangeResult::Broken { error, .. } => return Outcome::Unknown((*error).into()),
-    };
     if is_next && market.is_keep_warm_response(response) {
         return Outcome::Rejected(reason);
     }
@@ -119,11 +105,13 @@ fn contains_value(bytes: &[u8], id: &[u8]) -> bool {
 /// before its rejection was confirmed.
 pub(super) fn classify_failure(reason: Option<RejectReason>, error: ResponseError) -> Outcome {
     match (reason, error) {
+        // Nothing contradicts the rejection, but the bot stopped before it was confirmed.
         (Some(reason), ResponseError::Stopped) => unconfirmed(reason),
         (_, error) => Outcome::Unknown(error.into()),
     }
 }
 
+/// Returns the outcome of an order whose rejection may belong to another request.
 pub(super) const fn unconfirmed(reason: RejectReason) -> Outcome {
     Outcome::Unknown(Unknown::Unconfirmed(reason))
 }
@@ -149,7 +137,7 @@ mod tests {
         },
         net::{
             http_head::ResponseHead,
-            http_message::{Auth, HttpRequest, HttpResponse},
+            http_message::{Auth, HttpRequest},
         },
     };
 
@@ -169,25 +157,15 @@ mod tests {
         Csgoroll::at(&endpoints, Generation::B)
     }
 
-    fn response(status: u16, body: &str) -> ExchangeResult {
+    fn response(status: u16, body: &str) -> HttpResponse {
         let head = ResponseHead::parse(status, std::iter::empty());
-        ExchangeResult::Complete(HttpResponse { head, body: body.as_bytes().to_vec() })
+        HttpResponse { head, body: body.as_bytes().to_vec() }
     }
 
-    fn any_response() -> impl Strategy<Value = ExchangeResult> {
+    fn any_response() -> impl Strategy<Value = HttpResponse> {
         let status = prop::sample::select(vec![200, 200, 200, 400, 401, 403, 408, 429, 502]);
         let body = prop::sample::select(vec![ACCOUNT, TAKEN, CAPTCHA, OURS, OTHER, "", "{}", "<"]);
-        let broken = [
-            ResponseError::Timeout,
-            ResponseError::Cut,
-            ResponseError::Stopped,
-            ResponseError::Malformed,
-        ];
-        prop_oneof![
-            8 => (status, body).prop_map(|(status, body)| response(status, body)),
-            1 => prop::sample::select(broken.to_vec())
-                .prop_map(|error| ExchangeResult::Broken { error, head: None }),
-        ]
+        (status, body).prop_map(|(status, body)| response(status, body))
     }
 
     proptest! {
@@ -207,7 +185,7 @@ mod tests {
             next in any_response(),
             is_next in any::<bool>(),
         ) {
-            let outcome = classify_confirmation(&market(), (&ours(), RejectReason::Taken), &next, is_next);
+            let outcome = classify_confirmation(&market(), &ours(), RejectReason::Taken, &next, is_next);
             let is_account = is_next && next == response(200, ACCOUNT);
             prop_assert_eq!(outcome == Outcome::Rejected(RejectReason::Taken), is_account);
             prop_assert_eq!(matches!(outcome, Outcome::Rejected(_)), is_account);

@@ -5,7 +5,7 @@
 
 use super::{
     response::ResponseError,
-    response_reader::{BODY_BYTES_MAX, HEAD_BYTES_MAX},
+    response_reader::{BODY_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX},
 };
 
 /// Maximum length of a chunk header line, extensions included.
@@ -99,7 +99,9 @@ impl ChunkDecoder {
                 (_, b'\n') => Ok(State::Line),
                 _ => Err(ResponseError::Malformed),
             },
-            State::Trailer { taken, .. } if taken >= HEAD_BYTES_MAX => Err(ResponseError::TooLong),
+            State::Trailer { taken, .. } if taken >= RESPONSE_HEAD_BYTES_MAX => {
+                Err(ResponseError::TooLong)
+            }
             State::Trailer { taken, line, return_seen } => {
                 let taken = taken.saturating_add(1);
                 match byte {

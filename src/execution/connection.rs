@@ -107,8 +107,7 @@ impl Connection {
             match connection.process_new_packets() {
                 Ok(state) if state.plaintext_bytes_to_read() > 0 => return PendingInput::Data,
                 Ok(state) if !state.peer_has_closed() => {}
-                Ok(_closed) => return PendingInput::End,
-                Err(_broken) => return PendingInput::End,
+                Ok(_) | Err(_) => return PendingInput::End,
             }
             match peek(&self.stream) {
                 PendingInput::Data => {}

@@ -264,11 +264,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let error = self.run_session(&mut session).await;
         let in_flight = self.context.shared.pool().remove_connection(self.index);
         let result = ExchangeResult::Broken { error, head: session.reader.head() };
-        if let Some(order) = in_flight {
-            let outcome = attribution::classify_failure(None, error);
-            self.report(order, (result, Instant::now()), outcome, true).await;
-        } else if let Some(Confirmation { order, reason, .. }) = session.confirming.take() {
-            let outcome = attribution::classify_failure(Some(reason), error);
+        let confirming = session.confirming.take().map(|it| (it.order, Some(it.reason)));
+        if let Some((order, reason)) = in_flight.map(|order| (order, None)).or(confirming) {
+            let outcome = attribution::classify_failure(reason, error);
             self.report(order, (result, Instant::now()), outcome, true).await;
         }
         opened.elapsed()
@@ -414,7 +412,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                     session.keep_warm_sent = Some(begun);
                     Flow::Continue
                 }
-                Err(_nothing_left) => Flow::Close(ResponseError::Cut),
+                Err(_nothing_sent) => Flow::Close(ResponseError::Cut),
             },
         }
     }
@@ -426,7 +424,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 Ok(0) => {
                     let ended = session.reader.end();
                     // A response that is delimited by the end of the connection is complete now.
-                    let _ended = self.on_response(session, false).await;
+                    let _flow = self.on_response(session, false).await;
                     return Flow::Close(ended.err().unwrap_or(ResponseError::Cut));
                 }
                 Ok(count) => {
@@ -506,20 +504,21 @@ impl<M: MarketApi> ConnectionDriver<M> {
         received: ReceivedResponse,
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        let result = ExchangeResult::Complete(response);
         let conclusion =
-            attribution::classify_response(&self.context.market, &order.order, &result);
+            attribution::classify_response(&self.context.market, &order.order, &response);
         let (outcome, in_sync) = match conclusion {
             Conclusion::Final { outcome, in_sync } => (outcome, in_sync),
             Conclusion::Confirm(reason) if is_reusable || has_surplus => {
                 self.context.shared.pool().complete_order(self.index, true);
-                if let ExchangeResult::Complete(response) = &result {
-                    let (response, request_sent) = (response.clone(), None);
-                    let confirmation =
-                        Confirmation { order, reason, response, received: at, request_sent };
-                    session.confirming = Some(confirmation);
-                }
+                session.confirming = Some(Confirmation {
+                    order,
+                    reason,
+                    response: response.clone(),
+                    received: at,
+                    request_sent: None,
+                });
                 let outcome = attribution::unconfirmed(reason);
+                let result = ExchangeResult::Complete(response);
                 self.report(order, (result, at), outcome, false).await;
                 // The bytes after the rejection are the next response.
                 return if has_surplus {
@@ -532,15 +531,13 @@ impl<M: MarketApi> ConnectionDriver<M> {
             Conclusion::Confirm(reason) => (attribution::unconfirmed(reason), false),
         };
         self.context.shared.pool().complete_order(self.index, false);
-        if let ExchangeResult::Complete(response) = &result
-            && !in_sync
-        {
+        if !in_sync {
             self.report_late(session, &response.body).await;
         }
         if matches!(outcome, Outcome::Rejected(_)) {
             session.remember_rejected(order);
         }
-        self.report(order, (result, at), outcome, true).await;
+        self.report(order, (ExchangeResult::Complete(response), at), outcome, true).await;
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
@@ -556,7 +553,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 }
                 Flow::Continue
             }
-            Err(_nothing_left) => Flow::Close(ResponseError::Cut),
+            Err(_nothing_sent) => Flow::Close(ResponseError::Cut),
         }
     }
 
@@ -575,30 +572,26 @@ impl<M: MarketApi> ConnectionDriver<M> {
             request_sent,
         } = confirmation;
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        let date = response.head.date;
         let is_next = request_sent.is_some()
             && !has_surplus
             && !session.connection.has_unsent()
             && session.connection.pending_input() != PendingInput::Data;
-        let result = ExchangeResult::Complete(response);
-        let rejected = (&order.order, reason);
+        let market = &self.context.market;
         let outcome =
-            attribution::classify_confirmation(&self.context.market, rejected, &result, is_next);
+            attribution::classify_confirmation(market, &order.order, reason, &response, is_next);
         self.context.shared.pool().complete_order(self.index, false);
         if !matches!(outcome, Outcome::Rejected(_)) {
-            if let ExchangeResult::Complete(response) = &result {
-                self.report_late(session, &response.body).await;
-            }
+            self.report_late(session, &response.body).await;
             debug!(
                 connection = self.index,
                 "Rejection not confirmed: order {}, the next response was not that of the keep-warm \
                  request; closing the connection",
                 order.order.id
             );
-            self.report(order, (result, at), outcome, true).await;
+            self.report(order, (ExchangeResult::Complete(response), at), outcome, true).await;
             return Flow::Close(ResponseError::Malformed);
         }
-        self.record_date(request_sent, at, date);
+        self.record_date(request_sent, at, response.head.date);
         session.remember_rejected(order);
         self.report(order, (ExchangeResult::Complete(rejection), rejected_at), outcome, true).await;
         if is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
@@ -608,7 +601,6 @@ impl<M: MarketApi> ConnectionDriver<M> {
     /// out of sync.
     fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        let date = response.head.date;
         if let (429, Some(wait)) = (response.head.status, M::retry_after(&response)) {
             pause_host(&self.context.endpoint.origin(), wait);
         }
@@ -619,7 +611,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
             );
             return Flow::Close(ResponseError::Malformed);
         }
-        self.record_date(Some(sent), at, date);
+        self.record_date(Some(sent), at, response.head.date);
         if is_reusable && !has_surplus { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 

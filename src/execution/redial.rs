@@ -1,7 +1,8 @@
 //! Dial rate and backoff of the order connections. Pure.
-//! A [`RedialBackoff`] belongs to one slot of the pool: a short-lived
-//! connection is followed by a growing wait, so a server that accepts and closes is not dialed in
-//! a loop. A [`DialLimiter`] bounds the dial rate of the whole pool.
+//!
+//! A [`RedialBackoff`] belongs to one slot of the pool: a short-lived connection is followed by a
+//! growing wait, so that a server that accepts and closes is not dialed in a loop. A
+//! [`DialLimiter`] bounds the dial rate of the whole pool.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
@@ -11,18 +12,18 @@ use crate::{
     config::reconnection::Thousandths,
 };
 
-/// A connection that lived this long is followed by the next one without a wait.
+/// Minimum lifetime of a connection that is replaced without a wait.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(1);
 
-/// Waits, before jitter is subtracted.
-const WAITS: ExponentialBackoff =
+/// Waits before a dial, from which jitter is subtracted.
+const BACKOFF: ExponentialBackoff =
     ExponentialBackoff::doubling(Duration::from_millis(250), Duration::from_secs(30));
 
 /// Maximum share that jitter subtracts, so that the connections of a pool do not dial together.
 const JITTER: Thousandths = Thousandths(500);
 
-/// Long-term minimum interval between dials of the pool.
-const DIAL_EVERY: Duration = Duration::from_millis(500);
+/// Minimum mean interval between dials of the pool.
+const DIAL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Backoff of one slot of the pool.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,7 +39,7 @@ impl RedialBackoff {
             self.failures = 0;
             return Duration::ZERO;
         }
-        let wait = with_jitter(WAITS.wait(self.failures), JITTER, entropy);
+        let wait = with_jitter(BACKOFF.wait(self.failures), JITTER, entropy);
         self.failures = self.failures.saturating_add(1);
         wait
     }
@@ -70,14 +71,14 @@ impl DialLimiter {
     ///
     /// Returns the time until the next dial is allowed.
     pub(super) fn try_acquire(&mut self, now: Duration) -> Result<(), Duration> {
-        let full_at = self.full_at.max(now).saturating_add(DIAL_EVERY);
-        let room = DIAL_EVERY.saturating_mul(self.burst);
-        let missing = full_at.saturating_sub(now).saturating_sub(room);
-        if missing.is_zero() {
+        let full_at = self.full_at.max(now).saturating_add(DIAL_INTERVAL);
+        let capacity = DIAL_INTERVAL.saturating_mul(self.burst);
+        let wait = full_at.saturating_sub(now).saturating_sub(capacity);
+        if wait.is_zero() {
             self.full_at = full_at;
             Ok(())
         } else {
-            Err(missing)
+            Err(wait)
         }
     }
 }
@@ -100,8 +101,8 @@ const SERVER_TIMEOUT_MARGIN: Duration = Duration::from_secs(2);
 
 impl IdleAction {
     /// Decides from the configured interval and the idle timeout that the server announced.
-    pub(super) fn decide(keep_warm: Duration, server_closes_after: Option<Duration>) -> Self {
-        let Some(server_timeout) = server_closes_after else { return Self::KeepWarm(keep_warm) };
+    pub(super) fn decide(keep_warm: Duration, server_timeout: Option<Duration>) -> Self {
+        let Some(server_timeout) = server_timeout else { return Self::KeepWarm(keep_warm) };
         let early = server_timeout.saturating_sub(SERVER_TIMEOUT_MARGIN);
         if early >= WARM_AFTER_MIN || early >= keep_warm {
             Self::KeepWarm(early.min(keep_warm))
@@ -150,7 +151,7 @@ mod tests {
         #[test]
         fn an_unstable_wait_is_positive_and_bounded(failures: u32, entropy: u64, lived in 0_u64..1_000) {
             let wait = RedialBackoff { failures }.next_wait(Duration::from_millis(lived), entropy);
-            prop_assert!(Duration::from_millis(120) <= wait && wait <= WAITS.max);
+            prop_assert!(Duration::from_millis(120) <= wait && wait <= BACKOFF.max);
         }
 
         #[test]
@@ -170,7 +171,7 @@ mod tests {
                 }
             }
             for window in dials.windows(9) {
-                prop_assert!(window[8] - window[0] >= DIAL_EVERY);
+                prop_assert!(window[8] - window[0] >= DIAL_INTERVAL);
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
 /// Maximum length of a request, in bytes: a browser's whole `Cookie` header fits many times over.
 pub const REQUEST_BYTES_MAX: usize = 32 * 1024;
 
-/// Digits of the longest `Content-Length`.
+/// Maximum number of digits of a `Content-Length`.
 const LENGTH_DIGITS_MAX: usize = 6;
 
 /// Header that asks for responses without compression. Decompression would cost time, and

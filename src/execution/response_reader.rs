@@ -11,17 +11,17 @@ use std::time::Duration;
 use super::{chunked_body::ChunkDecoder, response::ResponseError};
 use crate::{net::http_head::ResponseHead, net::http_message::HttpResponse};
 
-/// Maximum length of a head, and of a trailer section.
-pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Maximum length in bytes of the head of an order's response, and of its trailers.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// Maximum number of headers.
-pub const HEADERS_MAX: usize = 128;
+/// Maximum number of headers of an order's response.
+pub const RESPONSE_HEADERS_MAX: usize = 128;
 
-/// Maximum length of a body.
+/// Maximum length of a body in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Maximum number of interim responses (1xx) before the final one.
-pub const INTERIM_RESPONSES_MAX: u32 = 8;
+pub const RESPONSE_INTERIM_MAX: u32 = 8;
 
 /// Parser of one response.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +166,7 @@ impl ResponseReader {
     /// byte is not parsed repeatedly.
     fn feed_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], ResponseError> {
         for (at, byte) in bytes.iter().enumerate() {
-            if self.head_bytes.len() == HEAD_BYTES_MAX {
+            if self.head_bytes.len() == RESPONSE_HEAD_BYTES_MAX {
                 return Err(ResponseError::TooLong);
             }
             self.head_bytes.push(*byte);
@@ -181,7 +181,7 @@ impl ResponseReader {
     }
 
     fn read_head(&mut self) -> Result<(), ResponseError> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut headers = [httparse::EMPTY_HEADER; RESPONSE_HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut headers);
         let complete = match parsed.parse(&self.head_bytes) {
             Ok(httparse::Status::Complete(length)) => length == self.head_bytes.len(),
@@ -198,7 +198,7 @@ impl ResponseReader {
         if (100..200).contains(&status) {
             self.interim = self.interim.saturating_add(1);
             // No protocol switch was requested.
-            if status == 101 || self.interim > INTERIM_RESPONSES_MAX {
+            if status == 101 || self.interim > RESPONSE_INTERIM_MAX {
                 return Err(ResponseError::Malformed);
             }
             self.head_bytes.clear();

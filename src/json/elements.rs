@@ -9,13 +9,13 @@ use wide::u8x16;
 const BLOCK: usize = 64;
 const LANES: usize = 16;
 
-/// Iterator over the elements of an array. Ends at the array's end, or where no object follows.
+/// Iterator over the elements of an array. Ends at the array's end or at the end of the text.
 #[derive(Clone, Debug)]
 pub struct Elements<'a> {
     text: &'a [u8],
     /// Start of the current block.
     block: usize,
-    /// Brackets of the current block, outside of strings and behind the current position.
+    /// One bit for each bracket of the current block that is in no string and not consumed yet.
     opening: u64,
     closing: u64,
     /// All bits are set if the block begins inside a string.

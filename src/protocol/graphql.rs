@@ -54,7 +54,7 @@ impl FeedProtocol for GraphqlTransportWs {
         message: FeedMessage<'a>,
         decode: impl FnMut(&mut Cursor<'a>) -> Result<T, JsonError>,
     ) -> Result<Incoming<'a, T>, MessageError> {
-        Ok(open(message.text()?, "next", decode)?)
+        Ok(parse_message(message.text()?, "next", decode)?)
     }
 
     #[inline]
@@ -109,7 +109,7 @@ impl FeedProtocol for GraphqlWs {
         message: FeedMessage<'a>,
         decode: impl FnMut(&mut Cursor<'a>) -> Result<T, JsonError>,
     ) -> Result<Incoming<'a, T>, MessageError> {
-        Ok(open(message.text()?, "data", decode)?)
+        Ok(parse_message(message.text()?, "data", decode)?)
     }
 
     fn skip(input: &mut Cursor<'_>) -> Result<(), JsonError> {
@@ -153,29 +153,29 @@ enum MessagePayload<'a, P> {
     Text(&'a str),
 }
 
-/// Parses a message; `data_word` is the type of its events.
+/// Parses a message; `data_type` is the type of its events.
 ///
 /// # Errors
 ///
 /// Returns a [`JsonError`] if the text is not a JSON object, repeats one of the three keys, or is
 /// an event without a payload.
 #[inline]
-fn open<'a, P>(
+fn parse_message<'a, P>(
     text: &'a str,
-    data_word: &str,
+    data_type: &str,
     mut decode: impl FnMut(&mut Cursor<'a>) -> Result<P, JsonError>,
 ) -> Result<Incoming<'a, P>, JsonError> {
     const SHAPE: JsonError = JsonError::Shape { at: 0 };
     let mut cursor = Cursor::new(text);
-    let (mut word, mut id, mut payload) = (None, None, MessagePayload::Absent);
+    let (mut message_type, mut id, mut payload) = (None, None, MessagePayload::Absent);
     let mut seen_id = false;
     cursor.object(|key, cursor| {
         match key.decode().as_ref() {
-            "type" if word.is_some() => return Err(SHAPE),
+            "type" if message_type.is_some() => return Err(SHAPE),
             "type" => {
-                word = Some(match cursor.peek()? {
-                    ValueKind::String => word_of(&cursor.string()?.decode(), data_word),
-                    _ => cursor.skip().map(|_no_word| MessageType::Unknown)?,
+                message_type = Some(match cursor.peek()? {
+                    ValueKind::String => type_of(&cursor.string()?.decode(), data_type),
+                    _ => cursor.skip().map(|_other| MessageType::Unknown)?,
                 });
             }
             "id" if seen_id => return Err(SHAPE),
@@ -188,7 +188,7 @@ fn open<'a, P>(
                 }
             }
             "payload" if !matches!(payload, MessagePayload::Absent) => return Err(SHAPE),
-            "payload" if word == Some(MessageType::Data) => {
+            "payload" if message_type == Some(MessageType::Data) => {
                 payload = MessagePayload::Read(decode(cursor)?);
             }
             "payload" => payload = MessagePayload::Text(cursor.skip()?),
@@ -202,7 +202,7 @@ fn open<'a, P>(
         MessagePayload::Absent | MessagePayload::Read(_) => None,
     };
     let id = id.and_then(|id: JsonStr<'_>| id.decode().parse().ok());
-    Ok(match word.unwrap_or(MessageType::Unknown) {
+    Ok(match message_type.unwrap_or(MessageType::Unknown) {
         MessageType::Ack => Incoming::Ack,
         MessageType::Rejected => Incoming::Rejected(raw),
         MessageType::Ping => Incoming::Ping(raw),
@@ -223,9 +223,9 @@ fn open<'a, P>(
     })
 }
 
-fn word_of(word: &str, data_word: &str) -> MessageType {
-    match word {
-        word if word == data_word => MessageType::Data,
+fn type_of(name: &str, data_type: &str) -> MessageType {
+    match name {
+        name if name == data_type => MessageType::Data,
         "ping" => MessageType::Ping,
         "pong" | "ka" => MessageType::Pong,
         "connection_ack" => MessageType::Ack,
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
 
     fn open_raw(text: &str) -> Result<Incoming<'_, &str>, JsonError> {
-        open(text, "next", Cursor::skip)
+        parse_message(text, "next", Cursor::skip)
     }
 
     #[track_caller]

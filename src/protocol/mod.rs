@@ -1,7 +1,7 @@
 //! Subscription protocols as state machines, without sockets and clocks.
 //!
 //! A [`FeedProtocol`] builds and parses messages. [`SubscriptionState`] decides their order: the
-//! opening first, only replies before its acknowledgement, a unique id per subscription, and
+//! opening first, only replies before its acknowledgment, a unique id per subscription, and
 //! a new subscription with backoff after one has ended. The payload of an event is decoded by the
 //! marketplace in the same pass as its envelope.
 
@@ -29,7 +29,7 @@ use crate::{json::JsonError, text::Escaped};
 pub enum Opening {
     /// Subscriptions may be written at once.
     Live,
-    /// Only replies are written before the server's acknowledgement. Contains the message
+    /// Only replies are written before the server's acknowledgment. Contains the message
     /// that requests it, if the client sends one.
     AwaitAck(Option<ClientMessage>),
 }
@@ -73,8 +73,8 @@ pub enum Incoming<'a, T> {
 /// and remember what was subscribed to.
 ///
 /// The meaning of a topic depends on the protocol: the JSON of a `subscribe` payload for the two
-/// GraphQL protocols, the server's name of a stream for plain JSON, the JSON array of an event for
-/// Socket.IO.
+/// GraphQL protocols, the name of a channel for Centrifugo, the JSON array of an event for
+/// Socket.IO, the argument of the two functions of [`PlainJson`] for plain JSON.
 pub trait FeedProtocol {
     /// The part of a message that a marketplace decodes: a [`Cursor`](crate::json::Cursor) at the
     /// payload for JSON, the rest of the bytes for a binary format.
@@ -118,14 +118,14 @@ pub trait FeedProtocol {
         None
     }
 
-    /// Returns the heartbeat that the server has set before its acknowledgement, which replaces the
+    /// Returns the heartbeat that the server has set before its acknowledgment, which replaces the
     /// configured times.
     fn heartbeat(&self) -> Option<Heartbeat> {
         None
     }
 
     /// Returns the age at which the server ends the connection, as stated before its
-    /// acknowledgement.
+    /// acknowledgment.
     fn max_age(&self) -> Option<Duration> {
         None
     }
@@ -178,8 +178,7 @@ pub trait FeedProtocol {
 ///
 /// Implemented for strings; implement it for own types to subscribe with them.
 pub trait Topic {
-    /// Returns the topic: the JSON of a `subscribe` payload for the GraphQL protocols, a whole
-    /// message or the name of a stream for plain JSON.
+    /// Returns the topic; [`FeedProtocol`] lists the form for each protocol.
     fn topic(&self) -> String;
 }
 

@@ -7,15 +7,15 @@
 //! | server | client | meaning |
 //! |---|---|---|
 //! | `0{"sid":…,"pingInterval":25000,"pingTimeout":20000}` | `40` | open; connects to the namespace |
-//! | `40{"sid":…}` | | connected: the acknowledgement |
+//! | `40{"sid":…}` | | connected: the acknowledgment |
 //! | `44{"message":…}` | | the namespace rejects the client |
 //! | `42["event",{…}]` | `42["event",{…}]` | event with its arguments |
 //! | `41` | | the server has disconnected the namespace |
 //! | `1` | | the server closes the connection |
 //! | `2` | `3` | ping and pong; only the server pings |
 //!
-//! Binary attachments, acknowledgements and unknown types are counted as unknown. An event that
-//! asks for an acknowledgement is read like any other.
+//! Binary attachments, acknowledgments and unknown types are counted as unknown. An event that
+//! asks for an acknowledgment is read like any other.
 //!
 //! # Invariants
 //!

@@ -21,7 +21,7 @@ pub const OPTIONAL_FAILURES_MAX: u32 = 3;
 /// Size of the id range of each session.
 const IDS_PER_SESSION: u64 = 1 << 20;
 
-/// Identifies a subscription of a socket. Never reused.
+/// Identifies a subscription of a socket, which never reuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationId(pub u64);
 

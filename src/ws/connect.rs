@@ -6,7 +6,7 @@
 //!
 //! The resulting [`Socket`] reads with [`FrameDecoder`] and writes with tungstenite. Reading is on
 //! the hot path: tungstenite zeroes the rest of its buffer before each read and receives about
-//! every eleventh frame in two reads; the own decoder does neither. Writing is not on the hot path,
+//! every eleventh frame in two reads; [`FrameDecoder`] does neither. Writing is not on the hot path,
 //! so tungstenite handles masks, closing and partial writes.
 
 use std::{
@@ -273,7 +273,7 @@ pub(super) async fn open<D: Dial, L: FeedProtocol>(
     }
 }
 
-/// Upgrades a connection to a WebSocket. Bytes behind the response head are passed on to it.
+/// Upgrades a connection to a WebSocket, which receives the bytes after the response head.
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     authority: &str,
@@ -282,22 +282,21 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Socket<S>, FeedError> {
     let io_error = |source| FeedError::Broken { step: ConnectStep::Upgrade, source };
     let key = generate_key();
-    let sent = upgrade::request_bytes(authority, request, subprotocol, &key);
+    let sent = upgrade::request_bytes(authority, request, subprotocol, &key)?;
     stream.write_all(&sent).await.map_err(io_error)?;
     drop(sent);
     stream.flush().await.map_err(io_error)?;
     let mut bytes = Vec::with_capacity(1_024);
-    let head = loop {
+    let head_len = loop {
         if stream.read_buf(&mut bytes).await.map_err(io_error)? == 0 {
             return Err(io_error(io::ErrorKind::UnexpectedEof.into()));
         }
-        let read = upgrade::read_head(&bytes, &key, subprotocol, clock::now())?;
-        if let Some(len) = read {
+        if let Some(len) = upgrade::read_head(&bytes, &key, subprotocol, clock::now())? {
             break len;
         }
     };
-    let rest = bytes.split_off(head);
-    // Used for writing only.
+    let rest = bytes.split_off(head_len);
+    // Only writes go through it, so it needs no read buffer.
     let config = WebSocketConfig::default()
         .read_buffer_size(0)
         .write_buffer_size(0)
@@ -386,7 +385,7 @@ impl<'a> Iterator for MessagesBehind<'a> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    /// Creates a socket. `rest` contains the bytes behind the response to the upgrade.
+    /// Creates a socket. `rest` contains the bytes after the response to the upgrade.
     pub(super) fn new(writer: WebSocketStream<S>, rest: &[u8]) -> Self {
         let now = now();
         Self {

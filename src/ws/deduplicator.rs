@@ -15,7 +15,7 @@ use crate::{
     domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeStatus},
 };
 
-/// Number of remembered listings: nine hours at one listing per second.
+/// Number of remembered listings: about nine hours at one listing per second.
 pub const SEEN_MAX: usize = 32_768;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Duplicate {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct FirstArrival {
+struct Arrival {
     connection: usize,
     at: Instant,
     /// Number of the event.
@@ -41,8 +41,8 @@ struct FirstArrival {
 /// arrived, and must not change which of the wanted ones counts as the first.
 #[derive(Debug)]
 pub(crate) struct Deduplicator {
-    wanted: SetAssocCache<FirstArrival>,
-    others: SetAssocCache<FirstArrival>,
+    wanted: SetAssocCache<Arrival>,
+    others: SetAssocCache<Arrival>,
     ended: EndedListings,
     keyed_by: KeyedBy,
     /// Number of recorded events. Events of one message have one time, but different numbers.
@@ -51,7 +51,7 @@ pub(crate) struct Deduplicator {
 
 impl Deduplicator {
     pub(crate) fn new(keyed_by: KeyedBy) -> Self {
-        let empty = FirstArrival { connection: 0, at: Instant::now(), number: 0 };
+        let empty = Arrival { connection: 0, at: Instant::now(), number: 0 };
         let cache = || SetAssocCache::new(SEEN_MAX, empty);
         let ended = EndedListings(SetAssocCache::new(SEEN_MAX, 0));
         Self { wanted: cache(), others: cache(), ended, keyed_by, events: 0 }
@@ -77,7 +77,8 @@ impl Deduplicator {
             TradeEvent::Updated => Some(trade.status),
         };
         let key = (self.keyed_by.key_of(trade), kind);
-        self.record_key(&key, trade.event, is_wanted, (connection, at))
+        let arrival = self.next_arrival(connection, at);
+        self.record_key(&key, trade.event, is_wanted, arrival)
     }
 
     /// Records the arrival of a listing that was not read. Does not allocate.
@@ -90,7 +91,14 @@ impl Deduplicator {
         at: Instant,
     ) -> Duplicate {
         let key = (self.keyed_by.key(id, Some(price)), None);
-        self.record_key(&key, event, false, (connection, at))
+        let arrival = self.next_arrival(connection, at);
+        self.record_key(&key, event, false, arrival)
+    }
+
+    #[inline]
+    fn next_arrival(&mut self, connection: usize, at: Instant) -> Arrival {
+        self.events = self.events.saturating_add(1);
+        Arrival { connection, at, number: self.events }
     }
 
     #[inline]
@@ -99,12 +107,11 @@ impl Deduplicator {
         key: &(TradeKey, Option<TradeStatus>),
         event: TradeEvent,
         is_wanted: bool,
-        (connection, at): (usize, Instant),
+        arrival: Arrival,
     ) -> Duplicate {
         let (TradeKey { id, .. }, kind) = *key;
+        let Arrival { connection, at, .. } = arrival;
         let seen = if is_wanted || kind.is_some() { &mut self.wanted } else { &mut self.others };
-        self.events = self.events.saturating_add(1);
-        let arrival = FirstArrival { connection, at, number: self.events };
         let duplicate = match seen.insert(key, arrival) {
             None => Duplicate::First,
             Some(first) if is_open(event) && self.ended.is_after(first.number, id, connection) => {

@@ -1,8 +1,8 @@
 //! Errors that prevent or end a connection, and their classification for the next attempt.
 //!
-//! [`FeedError::retry_decision`] is one exhaustive `match`; no other code inspects close codes,
-//! statuses or error kinds. A message never repeats [`std::error::Error::source`] and never
-//! contains request headers.
+//! [`FeedError::retry_decision`] is one exhaustive `match`, so a new error cannot be forgotten
+//! there. A message never repeats [`std::error::Error::source`] and never contains the value of a
+//! request header.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::{error::Error, fmt, io, time::Duration};
@@ -17,6 +17,7 @@ use crate::{
         dial::DialError,
         http_client::HttpError,
         http_head::{ResponseHead, WebPage},
+        http_message::InvalidHeader,
         tls::TlsError,
     },
     protocol::FeedProtocol,
@@ -124,6 +125,8 @@ pub enum FeedError {
         step: ConnectStep,
         after: Duration,
     },
+    #[error(transparent)]
+    Header(#[from] InvalidHeader),
     /// I/O error during the upgrade.
     #[error("the connection broke during {step}")]
     Broken {
@@ -255,8 +258,8 @@ impl FeedError {
     /// Returns what the user can do, or `None` if waiting is enough.
     pub fn advice(&self, setting_names: SettingNames) -> Option<String> {
         let Some(rejection) = self.rejection() else {
-            let is_other = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
-            return is_other.then(|| format!("check {}", setting_names.address));
+            let is_no_feed = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
+            return is_no_feed.then(|| format!("check {}", setting_names.address));
         };
         let SettingNames { address, has_cookie, key } = setting_names;
         // A web page, too, is sent if the address is not bound to the key.
@@ -307,6 +310,7 @@ impl FeedError {
             Self::Token(HttpError::SetUp(_) | HttpError::Header(_))
             | Self::Prepare(PrepareError::Setting { .. })
             | Self::TlsSetUp(_)
+            | Self::Header(_)
             | Self::Handshake { .. }
             | Self::Subprotocol { .. }
             | Self::SessionRejected { .. } => RetryDecision::Suspend,

@@ -1,6 +1,6 @@
 //! The market's feed over one connection: its subscriptions and the handling of their events.
 //!
-//! Hot path: [`ListingHandler::on_data`] runs for each event. It does not allocate, lock or log
+//! Hot path: [`ListingHandler::on_trade`] runs for each listing. It does not allocate, lock or log
 //! before the closure has returned.
 
 use std::{
@@ -59,10 +59,10 @@ pub(super) type FeedSession<M, S> = Session<S, <M as Marketplace>::Protocol>;
 pub struct Feed<M> {
     pub market: M,
     pub config: Config,
-    /// Receiver of the events that are not listings.
+    /// Closure that receives the events that are not listings.
     pub notices: Notices,
     pub metrics: Arc<FeedMetrics>,
-    /// Channel for back-filling gaps; `None` disables back-filling.
+    /// Channels to the task that back-fills gaps; `None` disables back-filling.
     pub backfill: Option<Arc<Backfill>>,
     /// Hosts that this process has connected to, with their cooldowns.
     pub hosts: Hosts,
@@ -100,7 +100,7 @@ impl<M: Marketplace> Feed<M> {
     }
 }
 
-/// Receiver of the events of a feed that are not listings. Clones share it.
+/// Closure that receives the events of a feed that are not listings. Clones share it.
 #[derive(Clone, Default)]
 pub struct Notices(Arc<OnceLock<NoticeFn>>);
 
@@ -363,7 +363,10 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
         let is_listing = matches!(trade.event, TradeEvent::Listed | TradeEvent::Repriced);
         self.listings = self.listings.saturating_add(u64::from(is_listing));
         let is_wanted = self.state.is_wanted(&trade);
-        if self.is_first(&trade, is_wanted, arrival.at.framed) {
+        let mut seen = self.state.seen.borrow_mut();
+        let duplicate = seen.record(&trade, is_wanted, self.connection, arrival.at.framed);
+        drop(seen);
+        if self.count_delivery(duplicate) {
             add(&self.metrics.listings, 1);
             if is_wanted && is_listing && trade.status == TradeStatus::Listed {
                 let removed =
@@ -401,15 +404,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
         }
     }
 
-    /// Returns `true` for the first arrival of a listing, and updates the metrics of the
-    /// connection.
-    #[inline]
-    fn is_first(&self, trade: &Trade<'_>, is_wanted: bool, at: Instant) -> bool {
-        let duplicate = self.state.seen.borrow_mut().record(trade, is_wanted, self.connection, at);
-        self.count_delivery(duplicate)
-    }
-
-    /// Returns `true` for the first arrival, and updates the metrics of the connection.
+    /// Counts an arrival for its connection. Returns `true` for the first one.
     #[inline]
     fn count_delivery(&self, duplicate: Duplicate) -> bool {
         match (duplicate, self.connection_metrics) {

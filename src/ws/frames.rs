@@ -7,8 +7,8 @@
 //! # Invariants
 //!
 //! 1. Each message is returned exactly as the server wrote it, once and in order.
-//! 2. A text is UTF-8, a message is at most [`MESSAGE_BYTES_MAX`] long; the memory is bounded by
-//!    one incomplete message and one read.
+//! 2. A text is UTF-8, a message is at most [`MESSAGE_BYTES_MAX`] long. The memory is one buffer,
+//!    which grows only for an incomplete message that does not fit, and one reassembled message.
 //! 3. A protocol violation is reported with its kind; nothing is read after it.
 
 use std::ops::Range;
@@ -20,8 +20,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum bytes per read from the socket.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// Initial buffer size: space for messages that are not handled yet, and behind an incomplete frame
-/// before bytes must be moved.
+/// Initial size of the buffer, a multiple of a read: it holds messages that are not handled yet, and
+/// an incomplete frame is rarely moved to its start.
 const BUFFER_BYTES: usize = 8 * READ_BYTES;
 /// Maximum payload of a control frame.
 const CONTROL_BYTES_MAX: u64 = 125;
@@ -89,7 +89,7 @@ struct FrameHead {
     /// Length of the head in bytes.
     len: usize,
     /// Length of the payload in bytes.
-    payload: usize,
+    payload_len: usize,
 }
 
 impl FrameHead {
@@ -103,7 +103,7 @@ impl FrameHead {
             return Err(protocol("masked frame"));
         }
         let (opcode, is_final) = (Opcode::of(first)?, first & 0x80 != 0);
-        let (len, payload) = match second {
+        let (len, payload_len) = match second {
             126 => match rest.first_chunk() {
                 Some(length) => (4, u64::from(u16::from_be_bytes(*length))),
                 None => return Ok(None),
@@ -114,12 +114,12 @@ impl FrameHead {
             },
             short => (2, u64::from(short)),
         };
-        if opcode.is_control() && (!is_final || CONTROL_BYTES_MAX < payload) {
+        if opcode.is_control() && (!is_final || CONTROL_BYTES_MAX < payload_len) {
             return Err(protocol("control frame fragmented or too long"));
         }
-        match usize::try_from(payload) {
-            Ok(payload) if payload <= MESSAGE_BYTES_MAX => {
-                Ok(Some(Self { opcode, is_final, len, payload }))
+        match usize::try_from(payload_len) {
+            Ok(payload_len) if payload_len <= MESSAGE_BYTES_MAX => {
+                Ok(Some(Self { opcode, is_final, len, payload_len }))
             }
             _ => Err(TOO_BIG),
         }
@@ -259,11 +259,11 @@ impl FrameDecoder {
         (message.opcode == Opcode::Text).then(|| self.payload(message))
     }
 
-    /// Returns a message.
+    /// Returns a message with its payload.
     ///
     /// # Errors
     ///
-    /// Same as [`advance`](Self::advance).
+    /// Returns a [`ProtocolError`] for a text that is not UTF-8 or an invalid close.
     #[inline]
     pub fn message(&self, message: &DecodedMessage) -> Result<WsMessage<'_>, ProtocolError> {
         let payload = self.payload(message);
@@ -315,7 +315,7 @@ impl FrameDecoder {
     fn next_frame(&mut self) -> Result<Option<(FrameHead, Range<usize>)>, ProtocolError> {
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
         let Some(head) = FrameHead::read(bytes)? else { return Ok(None) };
-        let len = head.len.saturating_add(head.payload);
+        let len = head.len.saturating_add(head.payload_len);
         if bytes.len() < len {
             self.frame = Some(len);
             return Ok(None);

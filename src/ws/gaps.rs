@@ -70,7 +70,7 @@ struct State {
     /// Number of connections that can deliver listings.
     delivering: usize,
     alive_until: Option<Instant>,
-    /// Time since which listings can arrive; after a gap, the time at which they could again.
+    /// Time since which listings can arrive, or could before the current gap.
     since: Option<Instant>,
     attempts: u32,
     /// Number of the last requested back-fill.
@@ -347,11 +347,11 @@ pub struct BackfillSender {
 
 /// Creates a connected pair.
 pub fn backfill() -> (Backfill, BackfillSender) {
-    let (requests, requests_out) = watch::channel(None);
+    let (requests, requests_rx) = watch::channel(None);
     let (listings, listings_rx) = mpsc::channel(BACKFILL_QUEUED_MAX);
     let (done, done_rx) = mpsc::channel(1);
     let receiver = Mutex::new(Some(BackfillReceiver { listings: listings_rx, done: done_rx }));
-    (Backfill { requests, receiver }, BackfillSender { requests: requests_out, listings, done })
+    (Backfill { requests, receiver }, BackfillSender { requests: requests_rx, listings, done })
 }
 
 impl Backfill {

@@ -1,9 +1,8 @@
 //! Decides which of several connections to replace because it always delivers last. Pure.
 //!
 //! The feed of a market may reach one connection later than another for as long as it lasts,
-//! because of the server behind it or of the way to it. A window ends with the first look after one
-//! of the connections has delivered [`LISTINGS_MIN`] listings, so a quiet feed is not judged by a
-//! few. The connection that was last in [`WINDOWS_MAX`] windows in a row is replaced.
+//! because of the server or the route. A window ends with the first look after one of the
+//! connections has delivered [`LISTINGS_MIN`] listings, so that a few listings decide nothing. The connection that was last in [`WINDOWS_MAX`] windows in a row is replaced.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;
@@ -16,13 +15,13 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 /// Minimum number of listings that one of the connections delivers in a window.
 const LISTINGS_MIN: u64 = 20;
 
-/// Minimum share of listings for which a connection is late to be the last one, in percent.
+/// Percentage of late listings from which a connection counts as last.
 const LATE_PERCENT_MIN: u64 = 90;
 
-/// Minimum mean lateness of the last connection: less is noise.
+/// Minimum mean lateness of a connection that counts as last; less is noise.
 const LATE_MEAN_MIN: Duration = Duration::from_millis(1);
 
-/// Number of windows in a row in which a connection is last before it is replaced.
+/// Number of windows in a row after which a connection that was last in each is replaced.
 const WINDOWS_MAX: u32 = 10;
 
 /// Deliveries of one connection.
@@ -49,7 +48,7 @@ impl Deliveries {
         }
     }
 
-    /// Returns the mean lateness if almost all listings were late, and by more than noise.
+    /// Returns the mean lateness in microseconds if the connection counts as last.
     fn mean_if_last(self) -> Option<u64> {
         let is_late = self.late.saturating_mul(100)
             >= self.listings().saturating_mul(LATE_PERCENT_MIN)

@@ -1,8 +1,7 @@
 //! Metrics of the feed for other threads, and the observer that records its raw messages.
 //!
-//! Counters and cells without queues: the feed updates them without blocking, and readers cannot
-//! delay it. The list of gaps is locked only on loss and recovery of a connection or of the
-//! listings subscription.
+//! Between the changes of a connection the feed updates atomics only, so readers cannot delay it.
+//! Locks are taken at dials, losses and recoveries, and at the first data after a gap.
 
 use std::{
     collections::VecDeque,
@@ -161,7 +160,7 @@ pub struct FeedMetrics {
     pub dials: AtomicU64,
     /// Reconnects after an outage, without rotations.
     pub reconnects: AtomicU64,
-    /// Connections replaced because of their age.
+    /// Connections replaced because of their age or of new subscriptions.
     pub rotations: AtomicU64,
     /// Listings that a back-fill found.
     pub backfilled: AtomicU64,
@@ -172,11 +171,12 @@ pub struct FeedMetrics {
     pub is_challenged: AtomicBool,
     /// Cause of the last failed connection, and what the user can do about it.
     last_failure: Mutex<Option<(String, Option<String>)>>,
+    /// `true` while a connection can deliver listings.
     pub is_up: AtomicBool,
     /// `true` once a connection was up and subscribed.
     pub has_connected: AtomicBool,
     pub connections: [ConnectionMetrics; CONNECTIONS_MAX],
-    /// Number of parallel connections of the feed; 0 before it runs.
+    /// Number of parallel connections; 0 before the feed runs.
     connection_count: AtomicUsize,
     /// Last pushed balance in thousandths.
     balance: AtomicI64,
@@ -388,7 +388,6 @@ fn moment(cell: &AtomicI64) -> Option<UnixMs> {
     Some(cell.load(Ordering::Acquire)).filter(|ms| *ms != 0).map(UnixMs)
 }
 
-/// Adds to a counter that is written by one thread.
 #[inline]
 pub(super) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Ordering::Relaxed);

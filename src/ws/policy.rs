@@ -6,7 +6,7 @@
 //! [`Backoff`] computes the delay before the next attempt. [`CircuitBreaker`] stops dialing a host
 //! after repeated failures: open, it permits no dial until the cooldown has passed; half-open, it
 //! permits one probe; a healthy session closes it, a failure opens it again.
-//! [`crate::ws::supervisor`] sleeps, logs and dials.
+//! The callers sleep, log and dial.
 //!
 //! # Invariants
 //!
@@ -205,14 +205,14 @@ impl Backoff {
     }
 }
 
-/// Answer to a request for a dial.
+/// Whether a host may be dialed now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Permit {
-    Go,
-    /// Permitted as the single probe of a half-open circuit.
+pub enum DialDecision {
+    Dial,
+    /// Dial as the single probe of a half-open circuit.
     Probe,
-    /// Not permitted now; try again after this time.
-    Wait(Duration),
+    /// Ask again after this time.
+    WaitFor(Duration),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,18 +242,18 @@ impl CircuitBreaker {
     }
 
     /// Returns whether a dial may start now.
-    pub fn try_acquire(&mut self, now: Instant) -> Permit {
+    pub fn try_acquire(&mut self, now: Instant) -> DialDecision {
         let until = match self.state {
-            State::Closed { .. } => return Permit::Go,
+            State::Closed { .. } => return DialDecision::Dial,
             State::Open { until } => until,
             State::HalfOpen { probe_until } => probe_until,
         };
         match until.checked_duration_since(now) {
-            Some(wait) if !wait.is_zero() => Permit::Wait(wait),
+            Some(wait) if !wait.is_zero() => DialDecision::WaitFor(wait),
             _ => {
                 let probe_until = now.checked_add(self.probe_timeout).unwrap_or(now);
                 self.state = State::HalfOpen { probe_until };
-                Permit::Probe
+                DialDecision::Probe
             }
         }
     }
@@ -625,27 +625,27 @@ mod tests {
     fn ten_failures_in_a_row_open_the_circuit_and_one_probe_follows_the_cooldown() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.try_acquire(start), Permit::Wait(COOLDOWN));
-        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
-        assert!(matches!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(_)));
+        assert_eq!(breaker.try_acquire(start), DialDecision::WaitFor(COOLDOWN));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), DialDecision::Probe);
+        assert!(matches!(breaker.try_acquire(start + COOLDOWN), DialDecision::WaitFor(_)));
     }
 
     #[test]
     fn a_healthy_probe_closes_the_circuit() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), DialDecision::Probe);
         assert!(breaker.mark_healthy());
-        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Go);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), DialDecision::Dial);
     }
 
     #[test]
     fn a_failed_probe_reopens_the_circuit() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), DialDecision::Probe);
         assert_eq!(breaker.record_failure(start + COOLDOWN), Some(COOLDOWN));
-        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Wait(COOLDOWN));
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), DialDecision::WaitFor(COOLDOWN));
     }
 
     #[test]
@@ -653,10 +653,10 @@ mod tests {
         let start = Instant::now();
         let mut breaker = CircuitBreaker::new(&ReconnectPolicy::default());
         for _ in 0..9 {
-            assert_eq!(breaker.try_acquire(start), Permit::Go);
+            assert_eq!(breaker.try_acquire(start), DialDecision::Dial);
             assert_eq!(breaker.record_failure(start), None);
         }
-        assert_eq!(breaker.try_acquire(start), Permit::Go);
+        assert_eq!(breaker.try_acquire(start), DialDecision::Dial);
         assert!(breaker.record_failure(start).is_some());
     }
 
@@ -664,11 +664,11 @@ mod tests {
     fn a_lost_probe_expires_and_another_is_permitted() {
         let start = Instant::now();
         let mut breaker = opened(start);
-        assert_eq!(breaker.try_acquire(start + COOLDOWN), Permit::Probe);
-        let Permit::Wait(probe_timeout) = breaker.try_acquire(start + COOLDOWN) else {
+        assert_eq!(breaker.try_acquire(start + COOLDOWN), DialDecision::Probe);
+        let DialDecision::WaitFor(probe_timeout) = breaker.try_acquire(start + COOLDOWN) else {
             panic!("admitted")
         };
-        assert_eq!(breaker.try_acquire(start + COOLDOWN + probe_timeout), Permit::Probe);
+        assert_eq!(breaker.try_acquire(start + COOLDOWN + probe_timeout), DialDecision::Probe);
     }
 
     #[test]
@@ -681,7 +681,7 @@ mod tests {
         let mut breaker = CircuitBreaker::new(&policy);
         let now = Instant::now();
         assert!((0..100_000).all(|_| breaker.record_failure(now).is_none()));
-        assert_eq!(breaker.try_acquire(now), Permit::Go);
+        assert_eq!(breaker.try_acquire(now), DialDecision::Dial);
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -708,12 +708,12 @@ mod tests {
             for step in moves {
                 match step {
                     Move::Admit => match breaker.try_acquire(now) {
-                        Permit::Go => prop_assert!(opened_at.is_none()),
-                        Permit::Probe => {
+                        DialDecision::Dial => prop_assert!(opened_at.is_none()),
+                        DialDecision::Probe => {
                             let at: Instant = opened_at.unwrap();
                             prop_assert!(now.duration_since(at) >= COOLDOWN);
                         }
-                        Permit::Wait(wait) => prop_assert!(wait <= COOLDOWN),
+                        DialDecision::WaitFor(wait) => prop_assert!(wait <= COOLDOWN),
                     },
                     Move::Fail => if breaker.record_failure(now).is_some() { opened_at = Some(now); },
                     Move::MarkHealthy => { breaker.mark_healthy(); opened_at = None; }
@@ -721,7 +721,7 @@ mod tests {
                 }
             }
             now += COOLDOWN;
-            prop_assert!(!matches!(breaker.try_acquire(now), Permit::Wait(_)));
+            prop_assert!(!matches!(breaker.try_acquire(now), DialDecision::WaitFor(_)));
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
     gaps::Seconds,
     metrics::{FeedMetrics, add},
     policy::{
-        AttemptResult, Backoff, CircuitBreaker, DelayReason, Permit, RETRY_AFTER_MAX,
+        AttemptResult, Backoff, CircuitBreaker, DelayReason, DialDecision, RETRY_AFTER_MAX,
         ReconnectPolicy, RetryDecision,
     },
     session::now,
@@ -119,12 +119,12 @@ impl Reconnector {
     pub(super) async fn acquire_permit(&self) {
         loop {
             match self.host.try_acquire(now()) {
-                Permit::Go => return,
-                Permit::Probe => {
+                DialDecision::Dial => return,
+                DialDecision::Probe => {
                     info!("Pause over: trying one connection{}", self.tag);
                     return;
                 }
-                Permit::Wait(wait) => tokio::time::sleep(wait).await,
+                DialDecision::WaitFor(wait) => tokio::time::sleep(wait).await,
             }
         }
     }
@@ -241,7 +241,7 @@ pub(super) async fn fresh_credential(source: Option<&CredentialSource>) -> Optio
     fresh
 }
 
-/// Number of hosts beyond which unused ones are evicted.
+/// Number of hosts from which unused ones are evicted.
 const HOSTS_MAX: usize = 256;
 
 /// The hosts that this process has dialed. Clones share them.
@@ -253,7 +253,6 @@ impl Hosts {
     pub fn host(&self, name: &str, policy: &ReconnectPolicy) -> Arc<Host> {
         let mut hosts = lock(&self.0);
         if hosts.len() >= HOSTS_MAX {
-            // Evicts hosts without active users.
             hosts.retain(|_, host| Arc::strong_count(host) > 1);
         }
         let host = hosts.entry(name.to_owned()).or_insert_with(|| Arc::new(Host::new(policy)));
@@ -261,6 +260,7 @@ impl Hosts {
     }
 }
 
+/// The circuit breaker and the cooldown that the connections to one host share.
 #[derive(Debug)]
 pub struct Host(Mutex<State>);
 
@@ -276,10 +276,10 @@ impl Host {
     }
 
     /// Returns whether a dial may start now. A half-open circuit permits one probe at a time.
-    pub fn try_acquire(&self, now: Instant) -> Permit {
+    pub fn try_acquire(&self, now: Instant) -> DialDecision {
         let mut state = lock(&self.0);
         match state.remaining(now) {
-            Some(wait) => Permit::Wait(wait),
+            Some(wait) => DialDecision::WaitFor(wait),
             None => state.breaker.try_acquire(now),
         }
     }
@@ -331,9 +331,9 @@ mod tests {
             one.record_failure(now);
             two.record_failure(now);
         }
-        assert!(matches!(one.try_acquire(now), Permit::Wait(_)));
-        assert!(matches!(two.try_acquire(now), Permit::Wait(_)));
-        assert_eq!(other.try_acquire(now), Permit::Go);
+        assert!(matches!(one.try_acquire(now), DialDecision::WaitFor(_)));
+        assert!(matches!(two.try_acquire(now), DialDecision::WaitFor(_)));
+        assert_eq!(other.try_acquire(now), DialDecision::Dial);
     }
 
     #[test]
@@ -342,8 +342,8 @@ mod tests {
         let now = Instant::now();
         assert!(host.block_until(now, now + 5 * MINUTE));
         assert!(!host.block_until(now, now + MINUTE));
-        assert_eq!(host.try_acquire(now + MINUTE), Permit::Wait(4 * MINUTE));
-        assert_eq!(host.try_acquire(now + 5 * MINUTE), Permit::Go);
+        assert_eq!(host.try_acquire(now + MINUTE), DialDecision::WaitFor(4 * MINUTE));
+        assert_eq!(host.try_acquire(now + 5 * MINUTE), DialDecision::Dial);
     }
 
     proptest! {
@@ -363,7 +363,7 @@ mod tests {
                     2 => { host.record_failure(now); }
                     _ => { host.mark_healthy(); }
                 }
-                let is_admitted = !matches!(host.try_acquire(now), Permit::Wait(_));
+                let is_admitted = !matches!(host.try_acquire(now), DialDecision::WaitFor(_));
                 prop_assert!(!is_admitted || now >= suspended_until);
             }
         }

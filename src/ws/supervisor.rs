@@ -26,7 +26,7 @@ use super::{
     gaps::Seconds,
     lateness::{LOOK_INTERVAL, LatenessPolicy},
     metrics::{ConnectionMetrics, add},
-    policy::{Permit, RetryDecision},
+    policy::{DialDecision, RetryDecision},
     reconnector::{ConnectionLifetime, Host, Reconnector, fresh_credential},
     session::now,
     watchdog::ArrivalStats,
@@ -339,7 +339,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                 rotation.order = address.map_or(AddressOrder::System, AddressOrder::Avoid);
             }
         }
-        while let Permit::Wait(wait) = self.host.try_acquire(now()) {
+        while let DialDecision::WaitFor(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
         }
         add(&self.feed_state.feed.metrics.dials, 1);

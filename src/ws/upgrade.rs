@@ -1,8 +1,8 @@
 //! Request and response of the WebSocket upgrade. Pure.
 //!
-//! The response may arrive byte by byte or together with the first frame; bytes behind its head
+//! The response may arrive byte by byte or together with the first frame; bytes after its head
 //! belong to the WebSocket. Interim responses (1xx) are skipped. Of a final response other than
-//! `101` only the head is read: the status, `Retry-After`, and whether it is HTML.
+//! `101` only the head is read.
 
 use httparse::Status;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -12,25 +12,26 @@ use crate::{
     config::Credential,
     domain::time::UnixMs,
     net::http_head::ResponseHead,
-    net::http_message::{Auth, HttpRequest},
+    net::http_message::{Auth, HttpRequest, InvalidHeader},
 };
 
-/// Maximum size of the response head in bytes, interim responses included.
-pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Size in bytes, interim responses included, from which an incomplete response head is rejected.
+const UPGRADE_HEAD_BYTES_MAX: usize = 16 * 1024;
 
-pub(super) const HEADERS_MAX: usize = 100;
+/// Maximum number of headers of one response.
+const UPGRADE_HEADERS_MAX: usize = 100;
 
 /// Maximum number of interim responses (100, 102, 103) before the final one.
-pub(super) const INTERIM_RESPONSES_MAX: u32 = 8;
+const UPGRADE_INTERIM_MAX: u32 = 8;
 
-/// Adds the headers of the upgrade to the path and headers of a feed. Contains the credential:
-/// never logged, dropped after the write.
+/// Adds the headers of the upgrade to the path and headers of a feed. The result contains the
+/// credential and must not be logged.
 pub(super) fn request_bytes(
     authority: &str,
     feed: &HttpRequest,
     subprotocol: Option<&str>,
     key: &str,
-) -> Vec<u8> {
+) -> Result<Vec<u8>, InvalidHeader> {
     let mut request = HttpRequest::get(feed.path_and_query.as_str());
     request.headers = [
         ("Connection", Some("Upgrade")),
@@ -43,14 +44,12 @@ pub(super) fn request_bytes(
     .filter_map(|(name, value)| value.map(|value| (name, value.to_owned())))
     .collect();
     request.headers.extend(feed.headers.iter().cloned());
-    // A value that could inject a header is skipped; the configuration rejects it earlier.
-    request.headers.retain(|(_name, value)| !value.bytes().any(|byte| byte.is_ascii_control()));
-    let mut bytes = request.head_bytes(authority).unwrap_or_default();
+    let mut bytes = request.head_bytes(authority)?;
     bytes.extend_from_slice(b"\r\n");
-    bytes
+    Ok(bytes)
 }
 
-/// Returns the request for a path of a feed that is no market's.
+/// Returns the request of a connection without a `Planner`.
 pub(super) fn request(
     path: &str,
     origin: Option<&str>,
@@ -82,12 +81,12 @@ pub(super) fn read_head(
     now: UnixMs,
 ) -> Result<Option<usize>, FeedError> {
     let mut rest = bytes;
-    for _interim in 0..=INTERIM_RESPONSES_MAX {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    for _interim in 0..=UPGRADE_INTERIM_MAX {
+        let mut headers = [httparse::EMPTY_HEADER; UPGRADE_HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
         let len = match response.parse(rest) {
             Ok(Status::Complete(len)) => len,
-            Ok(Status::Partial) if bytes.len() < HEAD_BYTES_MAX => return Ok(None),
+            Ok(Status::Partial) if bytes.len() < UPGRADE_HEAD_BYTES_MAX => return Ok(None),
             Ok(Status::Partial) => {
                 return Err(FeedError::Handshake { what: "head too long" });
             }
@@ -97,23 +96,23 @@ pub(super) fn read_head(
             Err(_not_http) => return Err(FeedError::Handshake { what: "not HTTP" }),
         };
         let status = response.code.unwrap_or(0);
-        let behind = rest.get(len..).unwrap_or_default();
+        let remaining = rest.get(len..).unwrap_or_default();
         if status == 101 {
-            granted(&Headers(response.headers), key, subprotocol)?;
-            return Ok(Some(bytes.len().saturating_sub(behind.len())));
+            check_upgrade_response(&Headers(response.headers), key, subprotocol)?;
+            return Ok(Some(bytes.len().saturating_sub(remaining.len())));
         }
         if !(100..200).contains(&status) {
             let headers = response.headers.iter().map(|header| (header.name, header.value));
             let head = ResponseHead::parse_at(status, headers, Some(now));
             return Err(FeedError::UpgradeRejected(head));
         }
-        rest = behind;
+        rest = remaining;
     }
     Err(FeedError::Handshake { what: "too many interim responses" })
 }
 
 /// Validates a `101` response.
-fn granted(
+fn check_upgrade_response(
     headers: &Headers<'_, '_>,
     key: &str,
     subprotocol: Option<&'static str>,
@@ -125,7 +124,7 @@ fn granted(
     if !headers.has_token("connection", "upgrade") {
         return wrong("no `Connection: Upgrade`");
     }
-    if headers.one("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
+    if headers.get_unique("sec-websocket-accept") != Some(&derive_accept_key(key.as_bytes())) {
         return wrong("accept key does not match");
     }
     // Some proxies add an empty list, which negotiates nothing.
@@ -133,7 +132,7 @@ fn granted(
         return wrong("extension that was not requested");
     }
     match subprotocol {
-        Some(requested) if headers.one("sec-websocket-protocol") != Some(requested) => {
+        Some(requested) if headers.get_unique("sec-websocket-protocol") != Some(requested) => {
             Err(FeedError::Subprotocol { requested })
         }
         None if headers.has_elements("sec-websocket-protocol") => {
@@ -146,7 +145,7 @@ fn granted(
 struct Headers<'h, 'b>(&'h [httparse::Header<'b>]);
 
 impl Headers<'_, '_> {
-    fn get(&self, name: &str) -> impl Iterator<Item = &str> {
+    fn get_all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
@@ -155,13 +154,13 @@ impl Headers<'_, '_> {
     }
 
     /// Returns the value of a header that occurs exactly once.
-    fn one(&self, name: &str) -> Option<&str> {
-        let mut values = self.get(name);
+    fn get_unique(&self, name: &str) -> Option<&str> {
+        let mut values = self.get_all(name);
         values.next().filter(|_| values.next().is_none())
     }
 
     fn has_token(&self, name: &str, token: &str) -> bool {
-        self.get(name)
+        self.get_all(name)
             .flat_map(|value| value.split(','))
             .any(|part| part.trim().eq_ignore_ascii_case(token))
     }
@@ -204,18 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn the_request_contains_the_configured_headers_without_injection() {
+    fn the_request_contains_the_configured_headers_or_names_an_invalid_one() {
         let credential = Credential::from_session("s%3Aabc").unwrap();
-        let (origin, user_agent) = (Some("https://www.example.com"), Some("evil\r\nX: y"));
-        let feed = request("/ws", origin, user_agent, Some(&credential));
+        let feed = request("/ws", Some("https://www.example.com"), None, Some(&credential));
         let bytes = request_bytes("example.com", &feed, PROTOCOL, KEY);
-        let text = String::from_utf8(bytes).unwrap();
+        let text = String::from_utf8(bytes.unwrap()).unwrap();
         assert!(text.starts_with("GET /ws HTTP/1.1\r\nHost: example.com\r\n"));
         assert!(text.contains("\r\nOrigin: https://www.example.com\r\n"));
         assert!(text.contains("\r\nCookie: session=s%3Aabc\r\n"));
         assert!(text.contains("\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n"));
-        assert!(!text.contains("evil"));
         assert!(text.ends_with("\r\n\r\n"));
+        let invalid = request("/ws", None, Some("evil\r\nX: y"), None);
+        let error = request_bytes("example.com", &invalid, PROTOCOL, KEY).unwrap_err();
+        assert_eq!(error, InvalidHeader { header: "User-Agent" });
+        assert_eq!(FeedError::from(error).retry_decision(), RetryDecision::Suspend);
     }
 
     #[test]
@@ -286,7 +287,7 @@ mod tests {
             }
             assert_eq!(read(&format!("{text}\u{1}frame")).unwrap(), Some(text.len()));
         }
-        let most = interim[0].repeat(usize::try_from(INTERIM_RESPONSES_MAX).unwrap());
+        let most = interim[0].repeat(usize::try_from(UPGRADE_INTERIM_MAX).unwrap());
         assert_eq!(read(&format!("{most}{GOOD}")).unwrap(), Some(most.len() + GOOD.len()));
         let more = rejected(&format!("{most}{}{GOOD}", interim[0]));
         assert!(matches!(more, FeedError::Handshake { .. }), "{more}");
@@ -312,9 +313,9 @@ mod tests {
 
     #[test]
     fn an_endless_response_head_is_rejected() {
-        let endless = format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(HEAD_BYTES_MAX));
+        let endless = format!("HTTP/1.1 101 X\r\nA: {}", "a".repeat(UPGRADE_HEAD_BYTES_MAX));
         assert!(matches!(rejected(&endless), FeedError::Handshake { .. }));
-        let many = format!("HTTP/1.1 101 X\r\n{}\r\n", "A: b\r\n".repeat(HEADERS_MAX + 1));
+        let many = format!("HTTP/1.1 101 X\r\n{}\r\n", "A: b\r\n".repeat(UPGRADE_HEADERS_MAX + 1));
         assert!(matches!(rejected(&many), FeedError::Handshake { .. }));
         assert!(matches!(rejected("SSH-2.0-OpenSSH\r\n\r\n"), FeedError::Handshake { .. }));
     }

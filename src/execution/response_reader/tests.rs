@@ -94,9 +94,9 @@ fn malformed_http_is_rejected() {
 #[test]
 fn every_part_of_a_response_is_bounded() {
     let head = |filler: usize| format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(filler));
-    check(head(HEAD_BYTES_MAX).as_bytes(), Err(ResponseError::TooLong));
-    check(&b"x".repeat(HEAD_BYTES_MAX + 1), Err(ResponseError::TooLong));
-    let headers = "X: y\r\n".repeat(HEADERS_MAX + 1);
+    check(head(RESPONSE_HEAD_BYTES_MAX).as_bytes(), Err(ResponseError::TooLong));
+    check(&b"x".repeat(RESPONSE_HEAD_BYTES_MAX + 1), Err(ResponseError::TooLong));
+    let headers = "X: y\r\n".repeat(RESPONSE_HEADERS_MAX + 1);
     check(format!("HTTP/1.1 200 OK\r\n{headers}\r\n").as_bytes(), Err(ResponseError::TooLong));
     let too_many = BODY_BYTES_MAX + 1;
     check(
@@ -112,7 +112,7 @@ fn every_part_of_a_response_is_bounded() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     check(format!("{chunked}FFFFFFFFFFFFFFFF\r\n").as_bytes(), Err(ResponseError::TooLong));
     check(format!("{chunked}1{}\r\n", ";x".repeat(200)).as_bytes(), Err(ResponseError::TooLong));
-    let trailers = "X: y\r\n".repeat(HEAD_BYTES_MAX);
+    let trailers = "X: y\r\n".repeat(RESPONSE_HEAD_BYTES_MAX);
     check(format!("{chunked}0\r\n{trailers}\r\n").as_bytes(), Err(ResponseError::TooLong));
 }
 

@@ -171,10 +171,10 @@ impl Handle {
     }
 
     fn start(mut self, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        let open_queue = OpenQueue(Arc::clone(&self.events));
+        let close_on_drop = CloseOnDrop(Arc::clone(&self.events));
         *self.task.get_mut() = Some(tokio::spawn(async move {
             task.await;
-            drop(open_queue);
+            drop(close_on_drop);
         }));
         self
     }
@@ -229,7 +229,7 @@ impl Handle {
     ///
     /// Cancel safe: an event is either returned or kept for the next call.
     pub async fn recv(&self) -> Option<HandleEvent> {
-        let event = self.events.fetch().await;
+        let event = self.events.recv().await;
         if let Some(HandleEvent::Lagged(count)) = event {
             let messages = counted(count, "message", "messages");
             warn!("Fell behind by {messages}: the oldest were dropped");
@@ -271,9 +271,9 @@ impl Handle {
 }
 
 /// Closes the queue on drop, so that its reader does not wait for a task that panicked.
-struct OpenQueue(Arc<EventQueue>);
+struct CloseOnDrop(Arc<EventQueue>);
 
-impl Drop for OpenQueue {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close();
     }
@@ -426,7 +426,7 @@ pub struct ServerMessage {
     pub connection: u64,
     /// Time at which it was read, by the monotonic clock.
     pub received: Instant,
-    /// The same in nanoseconds since 1970, by the wall clock.
+    /// Time at which it was queued, in nanoseconds since 1970, by the wall clock.
     pub received_ns: u64,
 }
 
@@ -457,7 +457,7 @@ pub enum HandleEvent {
         gap: Gap,
     },
     /// This many messages were dropped because they were not fetched in time. They preceded the
-    /// next event.
+    /// next message.
     Lagged(u64),
     /// A message of the owner that is not known to be written. It is never sent again.
     NotSent {
@@ -481,8 +481,8 @@ pub enum HandleEvent {
 pub enum StopReason {
     #[error("the retries are used up")]
     GaveUp(#[source] RetriesExhausted),
-    /// A [`SingleConnection`] has ended, with its error if it is known. A
-    /// clean close is a [`FeedError::Closed`] too.
+    /// A [`SingleConnection`] has ended, with its error if it is known. A clean close is a
+    /// [`FeedError::Closed`] too.
     #[error("the connection ended")]
     Ended(#[source] Option<FeedError>),
 }

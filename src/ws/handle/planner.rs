@@ -33,7 +33,7 @@ impl<L: Send + 'static> Planner<L> {
         }))
     }
 
-    /// Prepares one connection. A market with a token is asked for one.
+    /// Prepares one connection. Requests a token if the market needs one.
     pub(super) fn plan(
         &self,
         credential: Option<Credential>,

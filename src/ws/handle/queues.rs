@@ -14,12 +14,13 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc::error::TryRecvError, watch};
 
 use super::{HandleError, HandleEvent, Options, ServerMessage};
 use crate::{protocol::Subscription, threads::lock};
 
-/// Maximum number of queued notices. A reconnect takes 250 ms and produces a few.
+/// Maximum number of queued notices; beyond it the oldest is dropped. A reconnect takes at least
+/// 250 ms and produces a few.
 pub const NOTICES_MAX: usize = 4_096;
 
 #[derive(Debug)]
@@ -87,31 +88,30 @@ impl EventQueue {
 
     /// Closes the queue and drops the remaining events.
     pub(super) fn discard(&self) {
-        let next = lock(&self.state).next;
-        *lock(&self.state) = EventState { next, is_closed: true, ..EventState::default() };
+        *lock(&self.state) = EventState { is_closed: true, ..EventState::default() };
         self.notify.notify_waiters();
         self.notify.notify_one();
     }
 
-    /// Returns the next event if there is one. `Err` if the queue is closed and empty.
-    pub(super) fn try_fetch(&self) -> Result<Option<HandleEvent>, ()> {
+    /// Returns the next event, [`TryRecvError::Disconnected`] once the queue is closed and empty.
+    pub(super) fn try_recv(&self) -> Result<HandleEvent, TryRecvError> {
         let mut state = lock(&self.state);
         if state.lagged != 0 {
-            return Ok(Some(HandleEvent::Lagged(std::mem::take(&mut state.lagged))));
+            return Ok(HandleEvent::Lagged(std::mem::take(&mut state.lagged)));
         }
         let notice = state.notices.front().map(|(number, _)| *number);
         let message = state.messages.front().map(|(number, _)| *number);
-        match (notice, message) {
-            (None, None) if state.is_closed => Err(()),
-            (None, None) => Ok(None),
+        let next = match (notice, message) {
             (Some(notice), message) if message.is_none_or(|message| notice < message) => {
-                Ok(state.notices.pop_front().map(|(_, event)| event))
+                state.notices.pop_front().map(|(_, event)| event)
             }
-            _ => Ok(state.messages.pop_front().map(|(_, message)| {
+            _ => state.messages.pop_front().map(|(_, message)| {
                 state.bytes = state.bytes.saturating_sub(message.text.len());
                 HandleEvent::Message(message)
-            })),
-        }
+            }),
+        };
+        let is_closed = state.is_closed;
+        next.ok_or(if is_closed { TryRecvError::Disconnected } else { TryRecvError::Empty })
     }
 
     pub(super) fn has_event(&self) -> bool {
@@ -120,18 +120,18 @@ impl EventQueue {
     }
 
     /// Returns the next event, or `None` once the queue is closed and empty.
-    pub(super) async fn fetch(&self) -> Option<HandleEvent> {
+    pub(super) async fn recv(&self) -> Option<HandleEvent> {
         loop {
             let mut notify = pin!(self.notify.notified());
             notify.as_mut().enable();
-            match self.try_fetch() {
-                Ok(Some(event)) => {
+            match self.try_recv() {
+                Ok(event) => {
                     // Wakes another waiting task, if there is one.
                     self.notify.notify_one();
                     return Some(event);
                 }
-                Ok(None) => notify.await,
-                Err(()) => {
+                Err(TryRecvError::Empty) => notify.await,
+                Err(TryRecvError::Disconnected) => {
                     self.notify.notify_one();
                     return None;
                 }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     fn drained(events: &EventQueue) -> Vec<String> {
-        std::iter::from_fn(|| events.try_fetch().unwrap_or(None))
+        std::iter::from_fn(|| events.try_recv().ok())
             .map(|event| match event {
                 HandleEvent::Message(message) => message.text,
                 HandleEvent::Reconnecting { attempt, .. } => format!("notice {attempt}"),
@@ -374,11 +374,11 @@ mod tests {
         events.push_message(message(1));
         events.close();
         assert_eq!(drained(&events), ["1"]);
-        assert!(events.try_fetch().is_err());
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Disconnected)));
         let events = EventQueue::new(10, usize::MAX);
         events.push_message(message(1));
         events.discard();
-        assert!(events.try_fetch().is_err());
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Disconnected)));
     }
 
     proptest! {
@@ -396,9 +396,9 @@ mod tests {
                     put += 1;
                     continue;
                 }
-                match events.try_fetch().unwrap() {
-                    Some(HandleEvent::Lagged(count)) => accounted += count,
-                    Some(HandleEvent::Message(message)) => {
+                match events.try_recv() {
+                    Ok(HandleEvent::Lagged(count)) => accounted += count,
+                    Ok(HandleEvent::Message(message)) => {
                         prop_assert_eq!(message.text, accounted.to_string());
                         accounted += 1;
                     }

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tracing::{info, warn};
 
 use super::{
@@ -51,7 +52,7 @@ pub(super) struct HandleTask<D, L> {
     gap_tracker: GapTracker,
     arrival_stats: ArrivalStats,
     connections: u64,
-    malformed_shown: u32,
+    malformed_count: u32,
 }
 
 /// A session and its subscriptions.
@@ -83,7 +84,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
             options,
             arrival_stats: ArrivalStats::default(),
             connections: 0,
-            malformed_shown: 0,
+            malformed_count: 0,
         }
     }
 
@@ -168,7 +169,6 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
             }
         }
         self.return_unsent();
-        self.commands.stop();
         self.events.close();
     }
 
@@ -223,7 +223,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
             metrics: &self.options.metrics,
             gap_tracker: &self.gap_tracker,
             tag: self.reconnector.tag(),
-            malformed_shown: &mut self.malformed_shown,
+            malformed_count: &mut self.malformed_count,
             connection: self.connections,
             pace: self.options.replay_pace,
             healthy_on_delivery: self.reconnector.healthy_on_delivery(),
@@ -252,8 +252,10 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
         Some(ConnectionLifetime::ended(uptime, progress.delivered, ended))
     }
 
-    /// Returns the queued texts, which will not be sent, to the owner.
+    /// Stops the commands and returns the queued texts, which will not be sent, to the owner. The
+    /// stop comes first, so that no text is accepted after the others were returned.
     fn return_unsent(&self) {
+        self.commands.stop();
         for text in self.commands.take_sends() {
             self.events.push_notice(HandleEvent::NotSent { text, written: WriteProgress::Nothing });
         }
@@ -261,7 +263,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
 }
 
 /// Maximum number of malformed messages of a handle that are logged.
-const MALFORMED_SHOWN_MAX: u32 = 10;
+const MALFORMED_LOGGED_MAX: u32 = 10;
 
 /// Handles the events of one session for a handle.
 struct HandleSession<'h, P> {
@@ -271,8 +273,8 @@ struct HandleSession<'h, P> {
     gap_tracker: &'h GapTracker,
     /// Suffix of log lines that identifies the connection: empty, or with a leading space.
     tag: &'h str,
-    /// Number of malformed messages so far.
-    malformed_shown: &'h mut u32,
+    /// Number of malformed messages of all connections so far.
+    malformed_count: &'h mut u32,
     /// Number of the connection, counted from 1.
     connection: u64,
     /// Delay between two subscriptions.
@@ -435,8 +437,8 @@ impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
         match notice {
             SessionNotice::Malformed { message, error } => {
                 add(&self.metrics.malformed, 1);
-                *self.malformed_shown = self.malformed_shown.saturating_add(1);
-                if *self.malformed_shown <= MALFORMED_SHOWN_MAX {
+                *self.malformed_count = self.malformed_count.saturating_add(1);
+                if *self.malformed_count <= MALFORMED_LOGGED_MAX {
                     warn!("Malformed message ({error}){}: {message}", self.tag);
                 }
             }
@@ -508,7 +510,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> SingleConnection<D, L> {
             reconnector,
             arrival_stats,
             connections,
-            malformed_shown,
+            malformed_count,
             ..
         } = &mut self.task;
         let mut handler: HandleSession<'_, fn()> = HandleSession {
@@ -517,7 +519,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> SingleConnection<D, L> {
             metrics: &options.metrics,
             gap_tracker,
             tag: reconnector.tag(),
-            malformed_shown,
+            malformed_count,
             connection: *connections,
             pace: options.replay_pace,
             healthy_on_delivery: false,
@@ -566,13 +568,31 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + Sync + 'static> EventSource
 
     async fn next_event(&mut self) -> Option<HandleEvent> {
         loop {
-            match self.task.events.try_fetch() {
-                Ok(Some(event)) => return Some(event),
-                Ok(None) if self.live.is_some() => {
-                    self.read().await;
-                }
-                Ok(None) | Err(()) => return None,
+            match self.task.events.try_recv() {
+                Ok(event) => return Some(event),
+                Err(TryRecvError::Empty) if self.live.is_some() => self.read().await,
+                Err(_) => return None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::endpoint::{Endpoint, Scheme},
+        protocol::PlainJson,
+    };
+
+    #[test]
+    fn no_text_is_accepted_after_the_unsent_ones_were_returned() {
+        let endpoint = Endpoint::parse("ws://127.0.0.1:1/", Scheme::WebSocket).unwrap();
+        let target = Target::tcp(endpoint, None).unwrap();
+        let task = HandleTask::new(target, PlainJson::SILENT, Options::default());
+        task.commands.send("queued".to_owned()).unwrap();
+        task.return_unsent();
+        assert!(matches!(task.events.try_recv(), Ok(HandleEvent::NotSent { .. })));
+        assert_eq!(task.commands.send("lost".to_owned()), Err(HandleError::Stopped));
     }
 }

@@ -76,12 +76,12 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// Order in which a message is handled among those that arrived before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HandlingOrder {
-    /// After those that wait: it may change the meaning of the subscriptions, or its memory is
-    /// reused.
+    /// After the messages that wait: it may change the meaning of the subscriptions, or its memory
+    /// is reused.
     InTurn,
-    /// Before those that wait.
+    /// Now, before the messages that wait.
     First,
-    /// After all messages that arrived.
+    /// It waits until the other messages are handled.
     Last,
     /// Counted at once, and not read.
     Counted(UnnamedEvent),
