@@ -335,7 +335,7 @@ pub enum HaltReason {
     /// Too many consecutive orders ended with an unknown outcome.
     #[error("{count} orders in a row ended with an unknown outcome")]
     Unknowns { count: u32 },
-    /// Too many consecutive unexpected rejections.
+    /// Too many consecutive rejections with a pause.
     #[error("{count} orders in a row were rejected unexpectedly")]
     Rejections { count: u32 },
     /// A rejection that requires action by the operator.

@@ -53,8 +53,8 @@ const _: () = assert!(INTENTS_MAX < ORDER_NUMBERS, "an own id contains each numb
 pub const ORDERS_PER_ID_MAX: u32 = 64;
 /// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
-/// Number of consecutive unexpected rejections that halts ordering. Rejections because the listing
-/// was taken or not open, or because of its price, never count.
+/// Number of consecutive rejections with a pause that halts ordering. One that concerns only
+/// its listing ends the row.
 pub const REJECTIONS_IN_A_ROW_MAX: u32 = 5;
 /// Maximum number of simultaneous halts.
 pub const HALTS_MAX: usize = 16;
