@@ -24,7 +24,7 @@ pub const USER_NAME_CHARS_MAX: usize = 40;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub id: String,
-    /// Name for display, if the market has one. Untrusted text of at most [`USER_NAME_CHARS_MAX`].
+    /// Name for display, if the market has one: untrusted, at most [`USER_NAME_CHARS_MAX`] long.
     pub name: Option<String>,
     /// Balance from which orders are paid, rounded down; `None` if it is missing or unreadable.
     pub balance: Option<Amount>,

@@ -90,8 +90,8 @@ impl AlertKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Returns the loudness without a setting: on for problems, silent for good news, and off for
-    /// rejections, which are frequent.
+    /// Returns the loudness without a setting: on for what may need the user, silent for the rest,
+    /// and off for rejections, which are frequent.
     pub const fn default_loudness(self) -> Loudness {
         match self {
             Self::Rejected => Loudness::Off,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_purchase_is_silent_trouble_is_loud_and_a_rejection_is_off_by_default() {
+    fn by_default_a_purchase_is_silent_a_problem_is_on_and_a_rejection_is_off() {
         let with = |loudness| {
             let kinds = AlertKind::ALL.into_iter();
             let kinds = kinds.filter(move |kind| kind.default_loudness() == loudness);

@@ -40,7 +40,7 @@ const RIFLES: [&str; 11] = [
 const SMGS: [&str; 7] = ["MAC-10", "MP5-SD", "MP7", "MP9", "P90", "PP-Bizon", "UMP-45"];
 const HEAVY: [&str; 6] = ["M249", "MAG-7", "Negev", "Nova", "Sawed-Off", "XM1014"];
 /// Factions of agents, which follow the name of the agent.
-const FACTIONS: [&str; 17] = [
+const FACTIONS: [&str; 20] = [
     "Brazilian 1st Battalion",
     "Elite Crew",
     "FBI",
@@ -58,8 +58,10 @@ const FACTIONS: [&str; 17] = [
     "SWAT",
     "Sabre",
     "Sabre Footsoldier",
+    "TACP Cavalry",
+    "The Professionals",
+    "USAF TACP",
 ];
-const MORE_FACTIONS: [&str; 3] = ["TACP Cavalry", "The Professionals", "USAF TACP"];
 
 impl ItemCategory {
     pub const ALL: [Self; 11] = [
@@ -111,9 +113,7 @@ impl ItemCategory {
             Some(_) if RIFLES.contains(&first) => Self::Rifle,
             Some(_) if SMGS.contains(&first) => Self::Smg,
             Some(_) if HEAVY.contains(&first) => Self::Heavy,
-            Some(finish) if FACTIONS.contains(&finish) || MORE_FACTIONS.contains(&finish) => {
-                Self::Agent
-            }
+            Some(finish) if FACTIONS.contains(&finish) => Self::Agent,
             None if is_case(base) => Self::Case,
             _ => Self::Other,
         }
@@ -249,10 +249,10 @@ impl NamePattern {
 fn spaced(text: &str) -> String {
     let mut spaced = String::with_capacity(text.len());
     for character in text.replace('|', " | ").chars() {
-        match character.is_whitespace() {
-            false => spaced.push(character),
-            true if !spaced.ends_with(' ') => spaced.push(' '),
-            true => {}
+        if !character.is_whitespace() {
+            spaced.push(character);
+        } else if !spaced.ends_with(' ') {
+            spaced.push(' ');
         }
     }
     spaced

@@ -56,7 +56,7 @@ pub enum RejectReason {
     Unauthenticated,
     #[error("the market requires a captcha")]
     Captcha,
-    /// 403 with HTML or a `cf-mitigated` header.
+    /// A challenge page in place of data, or an HTML page with status 200.
     #[error("the market sent a challenge page")]
     Challenge,
     /// 401 or 403 without data.
@@ -73,7 +73,7 @@ pub enum RejectReason {
     /// The market does not accept the values of the order.
     #[error("the market does not accept the values of the order")]
     InvalidOrder,
-    /// 429 without data.
+    /// 429 without data, or a response that states how long to wait.
     #[error("too many requests (HTTP 429)")]
     RateLimited { retry_after: Option<Duration> },
     /// The server does not know the hash of the query.

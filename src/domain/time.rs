@@ -1,7 +1,7 @@
 //! Wall-clock time in UTC with milliseconds, and its text form.
 //!
-//! [`UnixMs`] is a time on the local or the server's wall clock, as documented at each use. Waits
-//! are measured on the monotonic clock, never with this type.
+//! [`UnixMs`] is a time on the wall clock of this machine or of the server, or on the clock of
+//! [`clock::now`](crate::clock::now), which cannot be set. Each use documents which.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{

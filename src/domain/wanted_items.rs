@@ -26,7 +26,7 @@ pub struct WantedItems {
     /// Ceilings by base name. The names come from the user's own settings and price sources, so the
     /// hash has to be fast, not resistant to collisions.
     ceilings: HashMap<Box<str>, Ceiling, FixedState>,
-    /// Entries for every item at a price of their own.
+    /// Entries for every item, without a percent rule.
     for_any: Box<[AnyItem]>,
     /// Base names of entries with a percent rule. An item without a reference price has no ceiling.
     by_percent: HashSet<Box<str>, FixedState>,
@@ -57,23 +57,22 @@ impl WantedItems {
     /// Creates the set of the entries without a percent rule. The others match nothing without
     /// reference prices; [`raise`](Self::raise) adds the ceilings that follow from those.
     pub fn of(entries: &[WhitelistEntry]) -> Self {
-        let mut wanted = Self::default();
+        let mut wanted = Self { names_all: entries.is_empty(), ..Self::default() };
         let mut for_any = Vec::new();
-        for entry in entries.iter().filter(|entry| entry.percent.is_none()) {
-            match &entry.item {
-                ItemPattern::Named(item) => wanted.raise(item, entry, entry.max_price),
-                ItemPattern::Any => for_any
-                    .push(AnyItem { max_price: entry.max_price, filter: entry.filter.clone() }),
+        for entry in entries {
+            let max_price = entry.max_price;
+            match (&entry.item, &entry.percent) {
+                (ItemPattern::Named(item), None) => wanted.raise(item, entry, max_price),
+                (ItemPattern::Named(item), Some(_)) => {
+                    wanted.by_percent.insert(item.as_str().into());
+                }
+                (ItemPattern::Any, None) => {
+                    for_any.push(AnyItem { max_price, filter: entry.filter.clone() });
+                }
+                (ItemPattern::Any, Some(_)) => wanted.names_all = true,
             }
         }
         wanted.for_any = for_any.into_boxed_slice();
-        wanted.names_all = entries.is_empty();
-        for entry in entries.iter().filter(|entry| entry.percent.is_some()) {
-            match &entry.item {
-                ItemPattern::Named(item) => drop(wanted.by_percent.insert(item.as_str().into())),
-                ItemPattern::Any => wanted.names_all = true,
-            }
-        }
         wanted
     }
 

@@ -15,8 +15,7 @@ use crate::{
 pub enum ItemPattern {
     /// `"*"`: every item.
     Any,
-    /// One item by its base name, which is that of
-    /// [`ItemName::base`](crate::domain::item_name::ItemName::base).
+    /// One item by its [base name](crate::domain::item_name::ItemName::base).
     Named(String),
 }
 
@@ -68,20 +67,24 @@ pub struct EntryGroup {
     pub max_total: Option<Amount>,
 }
 
-/// Validated entry: its bounds do not exclude each other, and every limit is set.
+/// Validated entry: its minima do not exceed its maxima.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WhitelistEntry {
     /// Label chosen by the user, for logs and the ledger.
     pub name: Option<String>,
     pub item: ItemPattern,
     pub wears: WearSet,
+    /// `true` matches only StatTrak items, `false` only others.
     pub stattrak: bool,
+    /// `true` matches only Souvenir items, `false` only others.
     pub souvenir: bool,
     /// Minimum float. A bound excludes listings whose float is unknown or whose range crosses it.
     pub float_min: Option<PaintWear>,
+    /// Maximum float, inclusive.
     pub float_max: Option<PaintWear>,
     /// Minimum price, a guard against faulty listings.
     pub min_price: Amount,
+    /// Maximum price, also with a percent rule.
     pub max_price: Amount,
     /// Maximum markup over the base price; `None` accepts any, and listings without a markup.
     pub max_markup: Option<Percent>,

@@ -88,9 +88,9 @@ pub(super) struct BalanceDrop {
 
 /// Balance that the feed pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BalanceHint {
+struct PushedBalance {
     coins: Amount,
-    /// Value of [`AccountBalance::deducted`] when the push arrived.
+    /// Value of [`AccountBalance::deducted`] when it arrived.
     deducted: Amount,
 }
 
@@ -99,7 +99,7 @@ struct BalanceHint {
 pub(super) struct AccountBalance {
     first_at: Option<UnixMs>,
     last: Option<BalanceReading>,
-    hint: Option<BalanceHint>,
+    pushed: Option<PushedBalance>,
     /// Balance less every order that a reading may not include; meaningless before the first
     /// reading.
     available: Amount,
@@ -110,6 +110,7 @@ pub(super) struct AccountBalance {
     charges: VecDeque<Charge>,
     /// Sum of `charges`, at their upper bounds.
     pending: Amount,
+    /// Amount that a reading should show, given the charges that it certainly includes.
     expected: Amount,
     /// Sum by which `expected` was lowered without a charge that explains it.
     unexplained: Amount,
@@ -118,11 +119,12 @@ pub(super) struct AccountBalance {
     inflows: VecDeque<Inflow>,
     /// Time of the last inflow, assigned or not.
     received_at: Option<UnixMs>,
+    /// Sum of `inflows`.
     surplus: Amount,
     /// Shortfall of the last reading.
     missing: Amount,
-    /// Request and arrival times of consecutive readings without a shortfall, oldest first.
-    readings_without_shortfall: VecDeque<(UnixMs, UnixMs)>,
+    /// Consecutive readings without a shortfall, oldest first.
+    readings_without_shortfall: VecDeque<BalanceReading>,
     /// Sum of all deductions from `available`, less what was restored.
     deducted: Amount,
 }
@@ -139,10 +141,10 @@ impl AccountBalance {
     /// Returns the lower bound of the available coins; `None` before the first reading.
     pub(super) fn available_min(&self) -> Option<Amount> {
         let _read = self.last?;
-        let pushed = self
-            .hint
-            .map(|hint| hint.coins.saturating_sub(self.deducted.saturating_sub(hint.deducted)));
-        Some(pushed.map_or(self.available, |pushed| pushed.min(self.available)))
+        let left = |pushed: PushedBalance| {
+            pushed.coins.saturating_sub(self.deducted.saturating_sub(pushed.deducted))
+        };
+        Some(self.pushed.map_or(self.available, |pushed| left(pushed).min(self.available)))
     }
 
     /// Returns the sum of the prices of orders in flight or unknown.
@@ -153,7 +155,7 @@ impl AccountBalance {
     /// Returns `true` if a reading of this amount would change nothing.
     pub(super) fn is_unchanged(&self, coins: Amount) -> bool {
         self.balance() == Some(coins)
-            && self.hint.is_none()
+            && self.pushed.is_none()
             && self.unconfirmed() == Amount::ZERO
             && self.available == coins
             && self.missing == Amount::ZERO
@@ -187,10 +189,9 @@ impl AccountBalance {
         moment: UnixMs,
         before: Option<UnixMs>,
     ) -> bool {
-        let includes_charge = |as_of: UnixMs| moment.plus(SETTLE) <= as_of;
-        self.readings_without_shortfall
-            .iter()
-            .any(|(as_of, at)| includes_charge(*as_of) && before.is_none_or(|before| *at <= before))
+        self.readings_without_shortfall.iter().any(|reading| {
+            moment.plus(SETTLE) <= reading.as_of && before.is_none_or(|before| reading.at <= before)
+        })
     }
 
     /// Returns `true` if the last reading certainly includes a charge made at `moment`.
@@ -294,7 +295,7 @@ impl AccountBalance {
 
     /// Stores a balance that the feed pushed. It only lowers the available amount.
     pub(super) fn push(&mut self, coins: Amount) {
-        self.hint = Some(BalanceHint { coins, deducted: self.deducted });
+        self.pushed = Some(PushedBalance { coins, deducted: self.deducted });
     }
 
     /// Applies a reading and returns an unexplained drop. A reading older than the last one is
@@ -305,13 +306,13 @@ impl AccountBalance {
             return None;
         }
         self.absorb_charges(as_of);
-        self.hint = None;
+        self.pushed = None;
         let unconfirmed = self.unconfirmed();
         let certain = coins.saturating_sub(unconfirmed);
         if self.last.replace(reading).is_none() {
             self.first_at = Some(at);
             (self.expected, self.available) = (coins, certain);
-            self.add_reading_without_shortfall(as_of, at);
+            self.add_reading_without_shortfall(reading);
             return None;
         }
         self.compare(reading, unconfirmed == Amount::ZERO);
@@ -346,7 +347,7 @@ impl AccountBalance {
         if self.missing == Amount::ZERO {
             let more = surplus.saturating_sub(self.surplus);
             self.add_inflow(Inflow { at, coins: more });
-            return self.add_reading_without_shortfall(as_of, at);
+            return self.add_reading_without_shortfall(reading);
         }
         self.readings_without_shortfall.clear();
         // Nothing is unconfirmed and the reading includes every inflow, so the remainder left the
@@ -411,11 +412,11 @@ impl AccountBalance {
         }
     }
 
-    fn add_reading_without_shortfall(&mut self, as_of: UnixMs, at: UnixMs) {
+    fn add_reading_without_shortfall(&mut self, reading: BalanceReading) {
         if self.readings_without_shortfall.len() >= READINGS_WITHOUT_SHORTFALL_MAX {
             self.readings_without_shortfall.pop_front();
         }
-        self.readings_without_shortfall.push_back((as_of, at));
+        self.readings_without_shortfall.push_back(reading);
     }
 
     /// Returns the coins that a reading may or may not include.

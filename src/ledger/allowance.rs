@@ -26,7 +26,7 @@ use super::{
     order_request::{OrderRequest, RiskRejection, exceeds},
     state::LedgerState,
 };
-use crate::{domain::money::Amount, domain::time::UnixMs};
+use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId};
 
 /// Maximum number of named entries, and of groups, of a whitelist whose limits are shared.
 pub const SHARED_ENTRIES_MAX: usize = 200;
@@ -114,7 +114,7 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Sets the slices of the entries with this slot.
+    /// Sets the slices of the entry with this slot.
     pub fn set_entry(&mut self, slot: u32, slice: EntrySlice) {
         let Ok(index) = usize::try_from(slot) else { return };
         if self.entries.len() <= index {
@@ -251,7 +251,7 @@ impl LedgerState {
     ) -> Result<(), RiskRejection> {
         match &self.sharing.allowance {
             None => Ok(()),
-            Some(allowance) => self.check_slices(allowance, request, (entry, now)),
+            Some(allowance) => self.check_slices(allowance, request, entry, now),
         }
     }
 
@@ -260,7 +260,8 @@ impl LedgerState {
         &self,
         allowance: &Allowance,
         request: &OrderRequest,
-        (entry, now): (EntryLimits, UnixMs),
+        entry: EntryLimits,
+        now: UnixMs,
     ) -> Result<(), RiskRejection> {
         match allowance.permit {
             OrderPermit::Until(until) if now < until => {}
@@ -271,14 +272,14 @@ impl LedgerState {
         }
         let (price, reserve) = (request.price, self.loss.coins);
         let total = self.sharing.spent.saturating_add(reserve);
-        check_amount(SharedLimit::Total, (total, price), allowance.total)?;
+        check_amount(SharedLimit::Total, total, price, allowance.total)?;
         if self.budget.per_hour.is_some() {
             let spent = self.hour.sum().saturating_add(reserve);
-            check_amount(SharedLimit::PerHour, (spent, price), allowance.per_hour)?;
+            check_amount(SharedLimit::PerHour, spent, price, allowance.per_hour)?;
         }
         if self.budget.per_day.is_some() {
             let spent = self.day.sum().saturating_add(reserve);
-            check_amount(SharedLimit::PerDay, (spent, price), allowance.per_day)?;
+            check_amount(SharedLimit::PerDay, spent, price, allowance.per_day)?;
         }
         if entry.is_named {
             let slot = usize::try_from(entry.slot.0).unwrap_or(usize::MAX);
@@ -286,7 +287,7 @@ impl LedgerState {
             let used = self.with_loss(self.entries.used(entry.slot));
             check_quantity(SharedLimit::EntryQuantity, used, slice)?;
             if entry.max_total.is_some() {
-                check_amount(SharedLimit::EntryTotal, (used.total, price), slice.total)?;
+                check_amount(SharedLimit::EntryTotal, used.total, price, slice.total)?;
             }
         }
         let Some(position) = entry.group else { return Ok(()) };
@@ -298,7 +299,7 @@ impl LedgerState {
             check_quantity(SharedLimit::GroupQuantity, used, slice)?;
         }
         match group.max_total {
-            Some(_max) => check_amount(SharedLimit::GroupTotal, (used.total, price), slice.total),
+            Some(_max) => check_amount(SharedLimit::GroupTotal, used.total, price, slice.total),
             None => Ok(()),
         }
     }
@@ -314,7 +315,8 @@ impl LedgerState {
 
 fn check_amount(
     limit: SharedLimit,
-    (spent, price): (Amount, Amount),
+    spent: Amount,
+    price: Amount,
     slice: Amount,
 ) -> Result<(), RiskRejection> {
     if exceeds(spent, price, slice) {
@@ -385,7 +387,7 @@ impl Ledger {
     }
 
     /// Accepts a purchase that another bot of the account requested.
-    pub fn accept(&mut self, id: crate::domain::trade::TradeId, now: UnixMs) {
+    pub fn accept(&mut self, id: TradeId, now: UnixMs) {
         if !self.state.accepted.contains(&id) {
             let _effects = self.record_infallible(now, LedgerEvent::Accepted { id });
         }

@@ -52,7 +52,7 @@ use crate::{
     threads::{Alarm, ThreadGuard, ThreadName, failpoint},
 };
 
-/// Maximum size of a request or reply, without the newline.
+/// Maximum size of a request or reply, with its newline.
 pub const LINE_BYTES_MAX: usize = 65_536;
 /// Time limit for the bot's thread to handle a request. The client waits twice as long.
 pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -104,7 +104,7 @@ impl ControlAddress {
 }
 
 /// Returns the path of the file that stores the `SNIPER_DATA` of the last bot with these settings.
-fn data_dir_file((state, settings): (&Path, &Path), instance: Instance) -> PathBuf {
+fn data_dir_file(state: &Path, settings: &Path, instance: Instance) -> PathBuf {
     let name = match instance {
         Instance::Live => "live",
         Instance::Dry => "dry",
@@ -118,24 +118,27 @@ fn data_dir_file((state, settings): (&Path, &Path), instance: Instance) -> PathB
 ///
 /// Returns the error of the state directory.
 pub fn store_data_dir(data: &Path, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
-    make_directory(place.0)?;
-    fs::write(data_dir_file(place, instance), std::path::absolute(data)?.as_os_str().as_bytes())
+    let (state, settings) = place;
+    make_directory(state)?;
+    let file = data_dir_file(state, settings, instance);
+    fs::write(file, std::path::absolute(data)?.as_os_str().as_bytes())
 }
 
 /// Returns the `SNIPER_DATA` of a running bot whose settings file now has another `SNIPER_DATA`,
-/// which is `data`, if no bot runs with `data`. `place` is the state directory and the settings
-/// file. A live bot has precedence over a dry run.
+/// which is `data`. `place` is the state directory and the settings file. A live bot has precedence
+/// over a dry run in either folder, and a bot that runs with `data` over another one of its kind.
 pub fn running_data_dir(data: &Path, place: (&Path, &Path)) -> Option<PathBuf> {
+    let (state, settings) = place;
     let is_open =
-        |data: &Path, instance| ControlAddress::new(data, Some(place.0), instance).is_open();
-    [&[Instance::Live][..], &[Instance::Dry, Instance::Live]].into_iter().find_map(|instances| {
-        let instance = *instances.first()?;
-        let other = fs::read(data_dir_file(place, instance)).ok()?;
+        |data: &Path, instance| ControlAddress::new(data, Some(state), instance).is_open();
+    let running_elsewhere = |instance| {
+        let other = fs::read(data_dir_file(state, settings, instance)).ok()?;
         let other = PathBuf::from(OsString::from_vec(other));
-        let is_other = data_key(&other) != data_key(data) && is_open(&other, instance);
-        let is_moved = is_other && !instances.iter().any(|instance| is_open(data, *instance));
-        is_moved.then_some(other)
-    })
+        (data_key(&other) != data_key(data) && is_open(&other, instance)).then_some(other)
+    };
+    let dry = || running_elsewhere(Instance::Dry).filter(|_other| !is_open(data, Instance::Dry));
+    let other = running_elsewhere(Instance::Live).or_else(dry);
+    other.filter(|_other| !is_open(data, Instance::Live))
 }
 
 /// Control channel of a bot. It listens until it is dropped.
@@ -182,7 +185,7 @@ pub enum ControlRequest {
     Halt {
         by: String,
     },
-    /// Clears every halt, so that orders are approved again.
+    /// Ends every halt and pause, so that orders are approved again.
     Resume {
         by: String,
     },
@@ -329,7 +332,7 @@ pub fn send_request(
     let line = serde_json::to_string(request).map_err(|_never| ControlError::InvalidReply)?;
     let mut failed = ControlError::NotRunning;
     for directory in &address.directories {
-        match exchange((directory, address.instance), &line, request.timeout()) {
+        match exchange(directory, address.instance, &line, request.timeout()) {
             Ok(answer) => {
                 return serde_json::from_str(&answer)
                     .map_err(|_invalid| ControlError::InvalidReply);
@@ -588,8 +591,7 @@ fn check_permissions(inner: &Path) -> Result<(), ControlError> {
     Err(ControlError::NotPrivate { path: inner.to_owned() })
 }
 
-fn serve(stream: UnixStream, requests: &Sender<PendingRequest>) -> io::Result<()> {
-    let mut stream = stream;
+fn serve(mut stream: UnixStream, requests: &Sender<PendingRequest>) -> io::Result<()> {
     set_timeouts(&stream, REPLY_TIMEOUT)?;
     let line = read_line(&mut stream)?;
     match serde_json::from_str::<ControlRequest>(&line) {
@@ -634,7 +636,8 @@ fn forward(request: ControlRequest, requests: &Sender<PendingRequest>) -> Contro
 
 /// Sends a line to the bot that listens in this directory and returns its reply.
 pub(super) fn exchange(
-    (directory, instance): (&Path, Instance),
+    directory: &Path,
+    instance: Instance,
     line: &str,
     timeout: Duration,
 ) -> Result<String, ControlError> {

@@ -22,7 +22,7 @@ use super::{
     intent::{ApprovedTotals, Intent},
     item::OrderedItem,
     item_rows,
-    private::{self, PrivateFile},
+    private::{self, TrackedFile},
     record::{LAYOUT, RECORD_BYTES, Record, Timeline},
     rules::{RenamedEntry, RulesMessage},
     schema::{
@@ -125,7 +125,7 @@ pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
     /// Database and write-ahead log files, if this connection writes them.
-    tracked: Option<[PrivateFile; 2]>,
+    tracked: Option<[TrackedFile; 2]>,
 }
 
 impl Database {
@@ -140,7 +140,7 @@ impl Database {
         database.check_owner(host)?;
         database.migrate()?;
         let log = with_suffix(path, "-wal");
-        database.tracked = Some([path.to_owned(), log].map(PrivateFile::at));
+        database.tracked = Some([path.to_owned(), log].map(TrackedFile::at));
         Ok(database)
     }
 
@@ -263,11 +263,11 @@ impl Database {
 
     /// Returns `true` if another program changed the files since the last write of this connection.
     pub(super) fn is_changed(&self) -> bool {
-        self.tracked.iter().flatten().any(PrivateFile::is_changed)
+        self.tracked.iter().flatten().any(TrackedFile::is_changed)
     }
 
     fn note_written(&mut self) {
-        self.tracked.iter_mut().flatten().for_each(PrivateFile::note);
+        self.tracked.iter_mut().flatten().for_each(TrackedFile::note);
     }
 
     /// Returns the size of the write-ahead log in bytes.

@@ -126,8 +126,9 @@ fn filter_conditions(text: &mut String, filter: &ItemFilter) -> fmt::Result {
 /// Usage of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryUsage {
-    /// Number of orders that are bought, reserved or unknown.
+    /// Number of orders in a state that [counts](super::event::OrderState::counts).
     pub quantity: u32,
+    /// Sum of their prices.
     pub total: Amount,
 }
 

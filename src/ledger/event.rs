@@ -68,6 +68,7 @@ pub enum OrderState {
 }
 
 impl OrderState {
+    /// Returns `true` if an order in this state counts against the limits.
     pub const fn counts(self) -> bool {
         match self {
             Self::Reserved
@@ -334,7 +335,7 @@ pub enum HaltReason {
     /// Too many consecutive orders ended with an unknown outcome.
     #[error("{count} orders in a row ended with an unknown outcome")]
     Unknowns { count: u32 },
-    /// Too many consecutive unexpected rejections.
+    /// Too many consecutive rejections with a pause.
     #[error("{count} orders in a row were rejected unexpectedly")]
     Rejections { count: u32 },
     /// A rejection that requires action by the operator.
@@ -428,14 +429,11 @@ pub struct BootId(pub u64);
 impl BootId {
     /// Converts a boot id. Without one, the result is zero.
     pub fn new(id: Option<&str>) -> Self {
-        let digits: String = id.unwrap_or_default().chars().filter(|char| *char != '-').collect();
+        let Some(id) = id else { return Self::default() };
+        let digits: String = id.chars().filter(|char| *char != '-').collect();
+        let half = digits.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok());
         // An id of another format is identified by its checksum.
-        let hex = digits.get(..16).and_then(|half| u64::from_str_radix(half, 16).ok());
-        Self(match (id, hex) {
-            (None, _) => 0,
-            (Some(_), Some(half)) => half.max(1),
-            (Some(id), None) => u64::from(crc32c::crc32c(id.as_bytes())).max(1),
-        })
+        Self(half.unwrap_or_else(|| crc32c::crc32c(id.as_bytes()).into()).max(1))
     }
 }
 
@@ -454,8 +452,8 @@ pub enum LedgerEvent {
         entry: EntrySlot,
         /// Number of the limits in force, as recorded in the database.
         limits: u32,
-        /// Number in the own id of the order: its sequence at that time. Zero if an earlier version
-        /// derived the id.
+        /// Number in the own id of the order: its sequence at that time. Zero if it has no own id,
+        /// or one that an earlier version derived.
         own_number: u32,
     },
     /// The transmission of the request has begun.
@@ -502,7 +500,7 @@ pub enum LedgerEvent {
     /// The market reported the balance.
     Balance {
         coins: Amount,
-        /// Earliest moment, by the local wall clock, at which the balance can have been true.
+        /// Time of the request, by the local wall clock.
         as_of: UnixMs,
     },
     /// The program started: orders in flight before are unknown now.
@@ -554,7 +552,8 @@ impl LedgerEvent {
     }
 }
 
-/// Reason for which the files are no longer reliable.
+/// Reason for which the ledger must not be used: its files are unreliable, or another bot uses the
+/// account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StorageFault {
     #[error("the ledger's files were deleted or moved while the bot ran")]

@@ -32,7 +32,7 @@ pub struct Intent {
     pub entry: EntrySlot,
     /// Number of the limits in force at approval.
     pub limits: u32,
-    /// Own id, if the order was approved here and not by a version that derived the id.
+    /// Own id; `None` if the market accepts none, or if an earlier version derived it.
     pub own_id: Option<OwnOrderId>,
     pub state: OrderState,
     pub reserved_at: UnixMs,
@@ -43,6 +43,34 @@ pub struct Intent {
 }
 
 impl Intent {
+    /// Creates an order that is approved at this time for at most this price.
+    pub(super) const fn reserved(
+        sequence: Sequence,
+        id: TradeId,
+        keyed_by: KeyedBy,
+        price: Amount,
+        at: UnixMs,
+    ) -> Self {
+        Self {
+            sequence,
+            id,
+            keyed_by,
+            previous: None,
+            approved: price,
+            price,
+            charged: price,
+            listed: None,
+            kept: Amount::ZERO,
+            entry: EntrySlot::ANY,
+            limits: 0,
+            own_id: None,
+            state: OrderState::Reserved,
+            reserved_at: at,
+            changed_at: at,
+            refund_since: at,
+        }
+    }
+
     /// Returns the key of the listing.
     pub const fn key(&self) -> TradeKey {
         self.keyed_by.key(self.id, Some(self.approved))
@@ -64,24 +92,8 @@ impl Intent {
     }
 
     /// Placeholder for preallocated capacity.
-    pub(super) const FILLER: Self = Self {
-        sequence: Sequence(u64::MAX),
-        id: TradeId::FILLER,
-        keyed_by: KeyedBy::Id,
-        previous: None,
-        approved: Amount::ZERO,
-        price: Amount::ZERO,
-        charged: Amount::ZERO,
-        listed: None,
-        kept: Amount::ZERO,
-        entry: EntrySlot::ANY,
-        limits: 0,
-        own_id: None,
-        state: OrderState::NotSent,
-        reserved_at: UnixMs(0),
-        changed_at: UnixMs(0),
-        refund_since: UnixMs(0),
-    };
+    pub(super) const FILLER: Self =
+        Self::reserved(Sequence(u64::MAX), TradeId::FILLER, KeyedBy::Id, Amount::ZERO, UnixMs(0));
 }
 
 /// Halt of ordering, which lasts until the operator resumes.

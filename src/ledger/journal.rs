@@ -43,6 +43,7 @@ use super::{
 };
 use crate::{
     domain::time::UnixMs,
+    text::truncated,
     threads::{ThreadGuard, ThreadName, priority},
 };
 
@@ -64,12 +65,15 @@ pub(super) struct Journal {
     messages: Option<SyncSender<WriterMessage>>,
     /// Items of orders. The writer polls this queue, so that no message wakes it.
     items: SyncSender<(Sequence, OrderedItem)>,
+    /// Is disconnected when the writer has ended.
     stopped: Receiver<()>,
     /// Thread that watches the files; `None` only while closing.
     watch: Option<FileWatcher>,
+    /// Position of the next record.
     next: u64,
     /// The record written last.
     last: Option<Record>,
+    /// Events that the intent file has not accepted yet.
     backlog: VecDeque<(UnixMs, LedgerEvent)>,
     is_failing: bool,
     user: Option<String>,
@@ -192,7 +196,7 @@ impl Journal {
         approved.is_within(self.shared.durable_limit()) && ANSWER_SLOTS < self.free_slots()
     }
 
-    /// Returns the duration of a sync.
+    /// Returns the highest duration of the recent syncs.
     pub(super) fn sync_time(&self) -> Duration {
         self.shared.sync_time()
     }
@@ -224,7 +228,7 @@ impl Journal {
         if self.backlog.len() < BACKLOG_MAX {
             self.backlog.push_back((at, event));
         } else {
-            // Dropping the event is safe: orders in flight become unknown at the next start.
+            // Without its outcome, an order in flight becomes unknown at the next start.
             self.shared
                 .fail("too many events wait for the intent file; restart the bot".to_owned());
         }
@@ -237,7 +241,7 @@ impl Journal {
         // A failed write may destroy the record, so the database must contain it already.
         let applied = self.shared.applied.load(Ordering::Acquire);
         if let Some(last) = self.last.as_ref().filter(|last| last.position <= applied) {
-            // The bytes do not change, so a failure has no effect.
+            // The database contains the record, so a failure has no effect.
             let _same = self.intent_log.write(last).is_ok();
         }
     }
@@ -279,9 +283,7 @@ impl Journal {
 
     /// Queues the response to an order for storage. Returns `false` if the queue is full.
     pub(super) fn record_response(&self, sequence: Sequence, response: &str) -> bool {
-        let ends = (0..=RESPONSE_BYTES_MAX.min(response.len())).rev();
-        let response =
-            ends.filter_map(|end| response.get(..end)).next().unwrap_or_default().to_owned();
+        let response = truncated(response, RESPONSE_BYTES_MAX).to_owned();
         self.send(WriterMessage::Response(sequence, response)).is_ok()
     }
 
@@ -293,13 +295,9 @@ impl Journal {
     /// Binds the ledger to an account and requests the durable limit, or fails if the ledger
     /// belongs to another account.
     pub(super) fn bind(&mut self, user: &str, limit: ApprovedTotals) -> Result<(), LedgerError> {
-        match &self.user {
-            Some(ledger) if ledger == user => {}
-            Some(ledger) => {
-                let (ledger, requested) = (ledger.clone(), user.to_owned());
-                return Err(LedgerError::OtherAccount { ledger, requested });
-            }
-            None => {}
+        if let Some(ledger) = self.user.as_ref().filter(|ledger| *ledger != user) {
+            let (ledger, requested) = (ledger.clone(), user.to_owned());
+            return Err(LedgerError::OtherAccount { ledger, requested });
         }
         if let Some(claim) = self.claim.as_ref().filter(|_claim| !self.is_bound) {
             let last = self.shared.last_order.load(Ordering::Acquire);

@@ -24,7 +24,7 @@ use super::{
     error::LedgerError,
     private::{self, FileIdentity},
 };
-use crate::config::load::make_directory;
+use crate::{config::load::make_directory, text::truncated};
 
 /// File size in bytes: one sector, so that a write is atomic.
 const BYTES: usize = 512;
@@ -60,7 +60,7 @@ pub(super) enum MarkError {
     Io(io::Error),
 }
 
-/// Content of the file at the time of locking.
+/// Content of the file of a mark.
 #[derive(Debug)]
 pub(super) enum MarkState {
     Absent,
@@ -156,8 +156,7 @@ impl MarkContent {
     pub(super) fn of(ledger: String, last: u64, data: &Path) -> Self {
         let data = std::path::absolute(data).unwrap_or_else(|_none| data.to_owned());
         let data = data.to_string_lossy();
-        let ends = (0..=DIRECTORY_BYTES_MAX.min(data.len())).rev();
-        let data = ends.filter_map(|end| data.get(..end)).next().unwrap_or_default().to_owned();
+        let data = truncated(&data, DIRECTORY_BYTES_MAX).to_owned();
         Self { version: 1, ledger, last, pid: std::process::id(), data }
     }
 

@@ -422,8 +422,7 @@ impl Ledger {
         }
     }
 
-    /// Applies a balance. `as_of` is the earliest moment at which it can have been true: the time
-    /// its request was sent.
+    /// Applies a balance that was requested at `as_of`.
     pub fn set_balance(&mut self, coins: Amount, as_of: UnixMs, now: UnixMs) -> Effects {
         let event = LedgerEvent::Balance { coins, as_of };
         if self.state.is_unchanged_by(coins) {
@@ -534,7 +533,8 @@ impl Ledger {
         self.state.next_sequence()
     }
 
-    /// Returns the approval time of the oldest unresolved order.
+    /// Returns the time back to which a list of purchases must reach: the approval of the oldest
+    /// unresolved order, or the time from which earlier purchases count, until they are counted.
     pub fn oldest_open(&self) -> Option<UnixMs> {
         let counted = self.state.count_since.filter(|_since| !self.state.baselined);
         self.state.oldest_open().into_iter().chain(counted).min()

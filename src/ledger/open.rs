@@ -216,7 +216,7 @@ impl Ledger {
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
-        let opening = opening_records(location, (&new_entries, &state), &id);
+        let opening = opening_records(location, &new_entries, &state, &id);
         // Waits for the disk, so the bits of this start are durable before its first order.
         database.start(&batch, &opening)?;
         let names = item_names(&database, &state)?;
@@ -269,7 +269,8 @@ fn read_intent_log(
 
 fn opening_records<'a>(
     location: &'a LedgerLocation,
-    (entries, state): (&'a [(EntrySlot, EntryKey)], &LedgerState),
+    entries: &'a [(EntrySlot, EntryKey)],
+    state: &LedgerState,
     id: &'a str,
 ) -> OpeningRecords<'a> {
     let boot = location.boot.as_deref();

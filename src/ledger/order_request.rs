@@ -1,8 +1,8 @@
 //! Pre-trade check of an order against every limit, in constant time.
 //!
 //! Pure. The order of the checks decides only which limit is reported if several are violated:
-//! first those that require the operator, then the listing's, then the budget's, and last the
-//! transient ones.
+//! first what forbids every order, then the limits of the listing, of its entry and group, of the
+//! budget, and last those of a shared budget.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::{
@@ -251,7 +251,8 @@ impl ApprovedOrder {
         Self { sequence, key, price, own_id }
     }
 
-    /// Returns the own id of the order; `None` if the ledger is only in memory.
+    /// Returns the own id of the order; `None` if the market accepts none, or if the ledger is only
+    /// in memory.
     pub const fn own_id(&self) -> Option<OwnOrderId> {
         self.own_id
     }
@@ -419,9 +420,9 @@ impl RiskRejection {
     }
 
     /// Returns `true` if the same order may be approved a moment later without any intervention.
-    /// Limits and halts are final, even if time or another order's outcome would lift them. A pause
-    /// is final too, because the listings that waited for its end would exceed the market's rate
-    /// limit at once.
+    /// Halts and all limits but `max_in_flight` are final, even if time or another order's outcome
+    /// would lift them. A pause is final too, because the listings that waited for its end would
+    /// exceed the market's rate limit at once.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::NotReconciled

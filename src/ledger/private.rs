@@ -49,13 +49,13 @@ struct Stamp {
 
 /// File with a single writer: its identity, and its state after the last write.
 #[derive(Debug)]
-pub(super) struct PrivateFile {
+pub(super) struct TrackedFile {
     path: PathBuf,
     identity: Option<FileIdentity>,
     stamp: Option<Stamp>,
 }
 
-impl PrivateFile {
+impl TrackedFile {
     /// Tracks the file that is at this path now.
     pub(super) fn at(path: PathBuf) -> Self {
         let identity = FileIdentity::at(&path).ok();
@@ -70,7 +70,7 @@ impl PrivateFile {
     }
 
     /// Returns `true` if another program wrote to the file since the last write. Always `false`
-    /// while the path names another file or none, and until the next write afterwards.
+    /// while the path names another file or none, and if it did at the last write.
     pub(super) fn is_changed(&self) -> bool {
         matches!((self.stamp, self.now()), (Some(noted), Some(now)) if noted != now)
     }

@@ -25,7 +25,7 @@ pub(super) fn orders_ahead(sync: Duration, per_second: u32) -> u32 {
     u32::try_from(orders).unwrap_or(u32::MAX).max(ORDERS_AHEAD_MIN)
 }
 
-/// Highest number of orders within one second, for the seconds that ended in this second of the
+/// Highest number of orders in any interval of one second that ended within this second of the
 /// clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Peak {

@@ -45,7 +45,8 @@ pub struct OrderDetails {
     /// Time at which the transmission of the request began.
     pub sent_at: Option<UnixMs>,
     pub answered_at: Option<UnixMs>,
-    /// Time at which another source than the response established the state.
+    /// Time of the last change that did not come from the response: evidence of another source, or
+    /// a start that found the order in flight.
     pub settled_at: Option<UnixMs>,
     pub answer: Option<String>,
     /// Response body of the market.
@@ -217,7 +218,8 @@ impl LedgerReader {
         read.map_err(LedgerError::database("read", self.database.path()))
     }
 
-    /// Verifies the database file, every event, every sum and every row.
+    /// Verifies the database file, every event, the sums of [`LedgerState::check`] and every row of
+    /// `intents`.
     ///
     /// # Errors
     ///

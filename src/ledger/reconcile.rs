@@ -93,8 +93,8 @@ impl LedgerState {
             match order {
                 // The state changed after the read began, so the reading is older.
                 Some(intent) if reading.started <= intent.changed_at => {}
-                // The listing was ordered again, and the power loss removed that order from the
-                // record.
+                // The listing may have been ordered again, and the power loss may have removed that
+                // order from the record.
                 Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
                     events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
@@ -111,7 +111,7 @@ impl LedgerState {
             }
         }
         if reading.complete {
-            self.check_absent_orders(reading, (&listed, None), &mut events);
+            self.check_absent_orders(reading, &listed, None, &mut events);
             if !self.baselined {
                 events.push(LedgerEvent::Baselined);
             }
@@ -153,7 +153,7 @@ impl LedgerState {
         if let Some(intent) = self.order(key) {
             let reading = AccountReading { trades: &[], complete: true, started };
             let looked_up = Some(intent.sequence);
-            self.check_absent_orders(&reading, (&HashMap::new(), looked_up), &mut events);
+            self.check_absent_orders(&reading, &HashMap::new(), looked_up, &mut events);
         }
         events
     }
@@ -287,7 +287,8 @@ impl LedgerState {
     fn check_absent_orders(
         &self,
         reading: &AccountReading<'_>,
-        (listed, looked_up): (&HashMap<TradeId, ListedTrade>, Option<Sequence>),
+        listed: &HashMap<TradeId, ListedTrade>,
+        looked_up: Option<Sequence>,
         events: &mut Vec<LedgerEvent>,
     ) {
         // While the wall clock is unreliable, nothing is released by age.
@@ -325,13 +326,14 @@ impl LedgerState {
                 _ => sum,
             })
         };
-        let can_hide = self.can_refund_hide_charge(events);
-        let is_uncharged = |since: UnixMs| match can_hide {
-            None => self.account.has_no_shortfall_with_charge_at(since, None),
-            Some(false) => self
-                .account
-                .has_no_shortfall_with_charge_at(since, Some(reading.started.minus(SETTLE))),
-            Some(true) => false,
+        let (refunds, account) = (self.expected_refunds(events), &self.account);
+        let settled = reading.started.minus(SETTLE);
+        let is_uncharged = |since: UnixMs| match refunds {
+            ExpectedRefunds::Impossible => account.has_no_shortfall_with_charge_at(since, None),
+            ExpectedRefunds::Possible => {
+                account.has_no_shortfall_with_charge_at(since, Some(settled))
+            }
+            ExpectedRefunds::Waiting => false,
         };
         for intent in absent.iter().filter(|intent| is_uncharged(intent.changed_at)) {
             events.push(LedgerEvent::Proved {
@@ -354,19 +356,19 @@ impl LedgerState {
         }
     }
 
-    /// Returns whether an unnoticed refund may hide the charge of an unknown order. `None` means
-    /// that no order can be refunded, and `Some(true)` that a cancelled order waits for its refund.
-    /// `Some(false)` means that a list that was read [`SETTLE`] after the balance must show that
-    /// nothing was cancelled.
-    fn can_refund_hide_charge(&self, found: &[LedgerEvent]) -> Option<bool> {
+    fn expected_refunds(&self, found: &[LedgerEvent]) -> ExpectedRefunds {
         let is_returning = |intent: &Intent| intent.state == OrderState::Returning;
         let is_cancelled_now = found.iter().any(|event| {
             matches!(event, LedgerEvent::Proved { evidence: Evidence::Returning, .. })
         });
         if is_cancelled_now || self.open_intents().any(is_returning) {
-            return Some(true);
+            return ExpectedRefunds::Waiting;
         }
-        self.intents.iter().any(|intent| intent.state.is_charged()).then_some(false)
+        if self.intents.iter().any(|intent| intent.state.is_charged()) {
+            ExpectedRefunds::Possible
+        } else {
+            ExpectedRefunds::Impossible
+        }
     }
 
     /// Returns an unknown order that is listed with a status unknown to this version.
@@ -438,6 +440,17 @@ impl LedgerState {
 fn is_shown_uncancelled(trade: &OwnTrade) -> bool {
     let evidence = Evidence::from_status(trade.status);
     matches!(evidence, Some(Evidence::Bought | Evidence::Completed))
+}
+
+/// Whether the balance may contain a refund that hides the charge of an unknown order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExpectedRefunds {
+    /// No order can be refunded.
+    Impossible,
+    /// A list that was read [`SETTLE`] after the balance must show that nothing was cancelled.
+    Possible,
+    /// A cancelled order waits for its refund, so no balance proves anything.
+    Waiting,
 }
 
 /// Look-ups by own id that have shown no order.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 0–3 | CRC-32C of the rest |
 //! | 4 | version of this layout, 3 |
-//! | 5, 6, 7 | kind of event; its code; length of the text |
+//! | 5, 6, 7 | kind of event; its code; length of the text, in bytes |
 //! | 8–15 | position in the journal, from 1 |
 //! | 16–23 | time, in Unix milliseconds |
 //! | 24–27 | number of the intent |
@@ -135,7 +135,7 @@ impl Record {
         (crc == crc32c(bytes.get(4..)?)).then_some(bytes.get(4).copied()?)
     }
 
-    /// Decodes a record. Returns `None` if this program did not write the bytes.
+    /// Decodes a record. Returns `None` unless this version or an earlier one wrote it.
     pub fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Self> {
         let layout = Self::layout_of(bytes)?;
         let [kind, code, text_len] = take(bytes, 5)?;
@@ -192,7 +192,7 @@ impl RecordFields {
         Self { kind, ..Self::default() }
     }
 
-    fn about(self, sequence: Sequence) -> Self {
+    fn with_sequence(self, sequence: Sequence) -> Self {
         Self { sequence: sequence.0, ..self }
     }
 
@@ -267,19 +267,20 @@ fn fields(event: &LedgerEvent) -> RecordFields {
                 KeyedBy::IdAndPrice => 1,
             };
             let (first, entry) = (price.thousandths(), entry.0);
-            let fields = RecordFields::of(1).about(sequence).with_text(id.as_str());
+            let fields = RecordFields::of(1).with_sequence(sequence).with_text(id.as_str());
             RecordFields { code, first, entry, limits, number: own_number.into(), ..fields }
         }
-        LedgerEvent::Sent { sequence } => RecordFields::of(2).about(sequence),
+        LedgerEvent::Sent { sequence } => RecordFields::of(2).with_sequence(sequence),
         LedgerEvent::Answered { sequence, answer } => {
-            answer_fields(answer, RecordFields::of(3).about(sequence))
+            answer_fields(answer, RecordFields::of(3).with_sequence(sequence))
         }
         LedgerEvent::Proved { sequence, evidence, paid, by, since } => {
             let (code, first, second) = (evidence_code(evidence), encoded(paid), since.0);
-            RecordFields { code, first, second, ..RecordFields::of(4).about(sequence) }.by(by)
+            RecordFields { code, first, second, ..RecordFields::of(4).with_sequence(sequence) }
+                .by(by)
         }
         LedgerEvent::Adopted { sequence, id, price, keeps_loss } => {
-            let fields = RecordFields::of(5).about(sequence).with_text(id.as_str());
+            let fields = RecordFields::of(5).with_sequence(sequence).with_text(id.as_str());
             RecordFields { first: price.thousandths(), number: keeps_loss.into(), ..fields }
         }
         LedgerEvent::Accepted { id } => RecordFields::of(6).with_text(id.as_str()),
@@ -300,9 +301,10 @@ fn fields(event: &LedgerEvent) -> RecordFields {
             RecordFields { first, second, number, ..RecordFields::of(14) }
         }
         LedgerEvent::LossCleared { by } => RecordFields::of(15).by(by),
-        LedgerEvent::PriceConfirmed { sequence, price } => {
-            RecordFields { first: price.thousandths(), ..RecordFields::of(16).about(sequence) }
-        }
+        LedgerEvent::PriceConfirmed { sequence, price } => RecordFields {
+            first: price.thousandths(),
+            ..RecordFields::of(16).with_sequence(sequence)
+        },
         LedgerEvent::Joined { group } => RecordFields { number: group, ..RecordFields::of(17) },
         LedgerEvent::AccountShared { is_shared } => {
             RecordFields { code: u8::from(is_shared), ..RecordFields::of(18) }

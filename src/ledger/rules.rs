@@ -220,7 +220,8 @@ mod tests {
     fn reload(
         ledger: &mut Ledger,
         budget: Budget,
-        (old, new): (&[WhitelistEntry], &[WhitelistEntry]),
+        old: &[WhitelistEntry],
+        new: &[WhitelistEntry],
     ) -> Vec<LostCount> {
         let mut plan = ledger.entry_plan();
         let lost = plan.set(old, new);
@@ -247,14 +248,14 @@ mod tests {
             WhitelistEntry { max_quantity: 2, ..priced(Some("b"), 9) },
             WhitelistEntry { item: other, ..entry(Some("c")) },
         ];
-        assert_eq!(reload(&mut ledger, budget(), (&old, &new)), []);
+        assert_eq!(reload(&mut ledger, budget(), &old, &new), []);
         assert_eq!(
             ledger.reserve(order_request(4, 1), T0).unwrap_err(),
             RiskRejection::EntryQuantity { bought: 3, max: 2 }
         );
         buy(&mut ledger, 5, 1);
         let less = Budget { total: coins(3), ..budget() };
-        assert_eq!(reload(&mut ledger, less, (&new, &new)), []);
+        assert_eq!(reload(&mut ledger, less, &new, &new), []);
         let request = OrderRequest { entry: 1, ..order_request(6, 1) };
         assert_eq!(
             ledger.reserve(request, T0).unwrap_err(),
@@ -305,16 +306,16 @@ mod tests {
     fn an_entry_that_was_replaced_before_is_not_replaced_back_silently() {
         let (five, six) = ([priced(None, 5)], [priced(None, 6)]);
         let mut ledger = Ledger::in_memory(budget(), &five, false);
-        assert_eq!(reload(&mut ledger, budget(), (&five, &six)), [], "nothing was bought");
+        assert_eq!(reload(&mut ledger, budget(), &five, &six), [], "nothing was bought");
         (1..=3).for_each(|n| buy(&mut ledger, n, 0));
         let usage = EntryUsage { quantity: 3, total: coins(3) };
         let lost = ledger.entry_plan().set(&six, &five);
         assert_eq!(lost, [LostCount { entry: 0, usage }]);
         // An entry with a name that the ledger knows counts from the usage of that name.
         let named = [priced(Some("a"), 5)];
-        assert_eq!(reload(&mut ledger, budget(), (&[], &named)), []);
+        assert_eq!(reload(&mut ledger, budget(), &[], &named), []);
         (4..=5).for_each(|n| buy(&mut ledger, n, 0));
-        assert_eq!(reload(&mut ledger, budget(), (&[], &six)), []);
+        assert_eq!(reload(&mut ledger, budget(), &[], &six), []);
         let mut plan = ledger.entry_plan();
         assert_eq!(plan.set(&six, &named), [LostCount { entry: 0, usage }]);
         let slot = plan.table.slot(&EntryKey::of(&named[0])).unwrap();
@@ -344,7 +345,7 @@ mod tests {
         let mut ledger = Ledger::in_memory(budget(), &old, false);
         buy(&mut ledger, 1, 0);
         let named = [WhitelistEntry { max_quantity: 1, ..priced(Some("one"), 6) }];
-        assert_eq!(reload(&mut ledger, budget(), (&old, &named)), []);
+        assert_eq!(reload(&mut ledger, budget(), &old, &named), []);
         assert_eq!(
             ledger.reserve(order_request(2, 1), T0).unwrap_err(),
             RiskRejection::EntryQuantity { bought: 1, max: 1 }
@@ -393,7 +394,7 @@ mod tests {
         drop(ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap());
         let new = [entry(Some("third")), old[0].clone(), entry(Some("given up"))];
         let limits = Budget { max_price: coins(7), ..disk::limits() };
-        assert_eq!(reload(&mut ledger, limits.clone(), (&old, &new)), []);
+        assert_eq!(reload(&mut ledger, limits.clone(), &old, &new), []);
         buy(&mut ledger, 2, 0);
         buy(&mut ledger, 3, 2);
         // The image has the files that a killed process leaves.

@@ -252,17 +252,14 @@ fn write_correction(
     event: &LedgerEvent,
 ) -> rusqlite::Result<()> {
     let (operator, verdict) = match event {
-        LedgerEvent::Proved {
-            by: EvidenceSource::Operator(operator),
-            evidence: Evidence::NotBought,
-            ..
-        } => (operator, "not bought"),
-        LedgerEvent::Proved {
-            by: EvidenceSource::Operator(operator),
-            evidence: Evidence::Returned,
-            ..
-        } => (operator, "returned"),
-        LedgerEvent::Proved { by: EvidenceSource::Operator(operator), .. } => (operator, "bought"),
+        LedgerEvent::Proved { by: EvidenceSource::Operator(operator), evidence, .. } => {
+            let verdict = match evidence {
+                Evidence::NotBought => "not bought",
+                Evidence::Returned => "returned",
+                _ => "bought",
+            };
+            (operator, verdict)
+        }
         LedgerEvent::LossCleared { by: EvidenceSource::Operator(operator) } => {
             (operator, "loss settled")
         }
@@ -284,7 +281,7 @@ fn write_correction(
     Ok(())
 }
 
-/// Converts a sequence number. It fits an `i64` for 292 million years at one order per millisecond.
+/// Converts a sequence number to the integer type of SQLite.
 pub(super) fn integer(sequence: Sequence) -> i64 {
     i64::try_from(sequence.0).unwrap_or(i64::MAX)
 }

@@ -93,17 +93,10 @@ impl SharedStatus {
         }
     }
 
-    /// Converts an amount of the group.
-    fn amount(units: i64) -> Amount {
-        Amount::from_thousandths(units)
-    }
-}
-
-impl SharedStatus {
     /// Describes the state in one line.
     pub fn headline(&self) -> String {
         let Self { group, member, unit, slice, used, free, .. } = self;
-        let [slice, used, free] = [*slice, *used, *free].map(Self::amount);
+        let [slice, used, free] = [*slice, *used, *free].map(Amount::from_thousandths);
         let (group, member) = (Escaped(group), Escaped(member));
         format!(
             "{group} as {member}: {}, {used} {unit} used of a slice of {slice}, {free} free",
@@ -132,7 +125,7 @@ impl fmt::Display for SharedStatus {
         let live = counted(live, "other live member", "other live members");
         let (group, member) = (Escaped(&self.group), Escaped(&self.member));
         writeln!(f, "shared          {group} as {member}: {}, {live}", self.role())?;
-        let [slice, used, free] = [self.slice, self.used, self.free].map(Self::amount);
+        let [slice, used, free] = [self.slice, self.used, self.free].map(Amount::from_thousandths);
         let unit = &self.unit;
         writeln!(f, "                {used} {unit} used of a slice of {slice}; {free} free")?;
         for member in &self.members {

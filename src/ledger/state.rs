@@ -16,7 +16,7 @@
 //!    [`Release`](super::event::Release).
 //! 4. A rejected or returned order frees every limit except the one per minute.
 //! 5. A halt lasts until [`LedgerEvent::Resumed`], and nothing is approved meanwhile.
-//! 6. The running sums equal those of the intents: [`LedgerState::check`] recomputes them.
+//! 6. The running sums equal those of the intents: [`LedgerState::check`] recomputes most of them.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
@@ -53,8 +53,8 @@ const _: () = assert!(INTENTS_MAX < ORDER_NUMBERS, "an own id contains each numb
 pub const ORDERS_PER_ID_MAX: u32 = 64;
 /// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
-/// Number of consecutive unexpected rejections that halts ordering. Rejections because the listing
-/// was taken or not open, or because of its price, never count.
+/// Number of consecutive rejections with a pause that halts ordering. One that concerns only
+/// its listing ends the row.
 pub const REJECTIONS_IN_A_ROW_MAX: u32 = 5;
 /// Maximum number of simultaneous halts.
 pub const HALTS_MAX: usize = 16;
@@ -70,14 +70,15 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Minimum free capacity of every collection after it grew, which is outside of the order path.
-/// Fewer orders are ever in flight.
+/// Minimum free capacity of the collections that an approval grows, after
+/// [`LedgerState::reserve_capacity`]. More than the orders that are ever in flight.
 const HEADROOM: usize = 2_048;
 
 /// State that a sequence of [`LedgerEvent`]s determines.
 #[derive(Clone, Debug)]
 pub struct LedgerState {
     pub(super) budget: Budget,
+    /// Number of the limits in the database.
     pub(super) limits: u32,
     pub(super) balance_required: bool,
     pub(super) entries: EntryTable,
@@ -86,19 +87,24 @@ pub struct LedgerState {
     pub(super) start: Option<StartId>,
     /// The last intent for each id. Each intent refers to the previous one.
     pub(super) by_id: HashMap<TradeId, Sequence>,
+    /// Purchases outside of this ledger that halt nothing.
     pub(super) accepted: HashSet<TradeId>,
     /// Purchases that halted ordering; a resume accepts them.
     pub(super) unexpected: HashSet<TradeId>,
+    /// `true` after the first complete list: later purchases outside of this ledger halt.
     pub(super) baselined: bool,
     /// Last time at which the orders of a power loss were taken for not sent.
     pub(super) loss_cleared_at: Option<UnixMs>,
     /// Time from which purchases outside of this ledger count against `total`, until the ledger is
     /// baselined.
     pub(super) count_since: Option<UnixMs>,
+    /// `true` once the account was read completely since the start, or if no balance is required.
     pub(super) reconciled: bool,
     /// Time of the earliest reading that reconciles. Not recorded.
     pub(super) read_from: UnixMs,
+    /// First order that counts against `total`.
     pub(super) budget_from: Sequence,
+    /// Coins of these orders, without those of `loss`.
     pub(super) spent: Amount,
     pub(super) minute: Window,
     pub(super) hour: Window,
@@ -115,6 +121,7 @@ pub struct LedgerState {
     pub(super) unknowns_in_a_row: u32,
     pub(super) rejections_in_a_row: u32,
     pub(super) loss: CrashLoss,
+    /// Listings created up to this time may have been ordered before a power loss.
     pub(super) barrier: Option<UnixMs>,
     pub(super) approved_totals: ApprovedTotals,
     pub(super) first_at: UnixMs,
@@ -361,24 +368,9 @@ impl LedgerState {
         match *event {
             LedgerEvent::Reserved { sequence, id, keyed_by, price, entry, limits, own_number } => {
                 let start = self.start.filter(|_start| 0 < own_number);
-                self.add(Intent {
-                    sequence,
-                    id,
-                    keyed_by,
-                    previous: None,
-                    approved: price,
-                    price,
-                    charged: price,
-                    listed: None,
-                    kept: Amount::ZERO,
-                    entry,
-                    limits,
-                    own_id: start.map(|start| start.order_id(own_number)),
-                    state: OrderState::Reserved,
-                    reserved_at: at,
-                    changed_at: at,
-                    refund_since: at,
-                })?;
+                let own_id = start.map(|start| start.order_id(own_number));
+                let reserved = Intent::reserved(sequence, id, keyed_by, price, at);
+                self.add(Intent { entry, limits, own_id, ..reserved })?;
                 self.approved_totals = self.approved_totals.plus(price, 1);
             }
             LedgerEvent::Sent { sequence } => self.on_sent(sequence, at)?,
@@ -389,9 +381,10 @@ impl LedgerState {
             }
             LedgerEvent::Adopted { sequence, id, price, keeps_loss } => {
                 self.on_adopted(sequence, id, price, at)?;
-                match keeps_loss {
-                    true => self.halt(HaltReason::UnexpectedPurchase { id }, at),
-                    false => self.lower_loss(price),
+                if keeps_loss {
+                    self.halt(HaltReason::UnexpectedPurchase { id }, at);
+                } else {
+                    self.lower_loss(price);
                 }
             }
             LedgerEvent::Accepted { id } => {
@@ -476,7 +469,8 @@ impl LedgerState {
 }
 
 impl LedgerState {
-    /// Compares every running sum with the intents.
+    /// Recomputes from the intents what counts against `total` and the shared total, the usage of
+    /// entries and groups, the orders in flight and the open ones, and compares the results.
     ///
     /// # Errors
     ///
@@ -545,11 +539,10 @@ impl LedgerState {
     pub fn limit_to_request(&self, sync_time: Duration) -> ApprovedTotals {
         let needed = orders_ahead(sync_time, self.rate.highest(self.minute.latest()));
         let orders = needed.min(self.budget.max_buys_per_minute);
-        let spent = self.spent.saturating_add(self.loss.coins);
         // The price of an order that is not settled yet may become available again.
         let open = self.account.open_coins();
         let left = |coins: Amount| coins.max(Amount::ZERO).saturating_add(open);
-        let total = left(self.budget.total.saturating_sub(spent));
+        let total = left(self.budget.total.saturating_sub(self.spent()));
         let available = self.account.available_min();
         let balance = available.map(|coins| left(coins.saturating_sub(self.budget.min_balance)));
         // The windows count with their whole limits. Their remainders grow with time alone, and no
@@ -688,7 +681,7 @@ impl OrderTotals {
 }
 
 impl LedgerState {
-    /// Returns the last balance and the earliest moment at which it can have been true.
+    /// Returns the last balance and the time at which it was requested.
     pub fn last_reading(&self) -> Option<(Amount, UnixMs)> {
         self.account.last_reading().map(|reading| (reading.coins, reading.as_of))
     }
@@ -722,7 +715,7 @@ impl LedgerState {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Snapshot {
             budget: self.budget.clone(),
-            spent: self.spent.saturating_add(reserve),
+            spent: self.spent(),
             spent_in_hour: self.hour.sum().saturating_add(reserve),
             spent_in_day: self.day.sum().saturating_add(reserve),
             sent_in_minute: self.minute.count(),

@@ -157,7 +157,7 @@ pub struct LedgerStatus {
     /// `on`, or the reason why no orders are sent: `halted`, `paused`, `not reconciled`,
     /// `unwritable`, or `off` without a running bot.
     pub buying: String,
-    /// All limits that are configured.
+    /// Limits that orders use up; not `min_balance`, `max_price` and those of entries and groups.
     pub limits: Vec<LimitStatus>,
     /// Balance as last read from the account.
     pub balance: Option<String>,
@@ -181,7 +181,7 @@ pub struct LedgerStatus {
     /// Earliest time at which the account can show that these orders were not sent.
     #[serde(default)]
     pub lost_until: Option<String>,
-    /// Until then, listings created before this time are not ordered.
+    /// Listings created before this time are not ordered. Stated only while coins are held back.
     #[serde(default)]
     pub lost_barrier: Option<String>,
     /// Reason why the ledger cannot be written.

@@ -1,9 +1,10 @@
 //! Transitions of an intent between its states, and their effects on the sums and on ordering.
 //!
 //! Pure. The states: reserved → sent → bought | rejected | unknown, or not sent; bought →
-//! completed; bought or completed → returning → returned; unknown → any of those, by evidence.
-//! Every halt and pause follows from the event itself, so that a replay reaches the same halt even
-//! if the program died in between.
+//! completed; bought or completed → returning → returned; unknown → bought, completed, returning,
+//! rejected or not bought. An order that stopped counting counts again, and halts, if the market
+//! shows it as bought. Every halt and pause follows from the event itself, so that a replay reaches
+//! the same halt even if the program died in between.
 //!
 //! An order stops counting only in `LedgerState::release_keeping`, which calls
 //! [`Release::of`](super::event::Release::of).
@@ -106,9 +107,8 @@ impl LedgerState {
     ) -> Result<(), InvalidTransition> {
         let sequence = before.sequence;
         *self.at_mut(sequence)? = after;
-        let in_budget = self.budget_from <= sequence;
         self.sharing.on_changed(sequence);
-        if in_budget {
+        if self.budget_from <= sequence {
             let others = self.spent.saturating_sub(before.counted());
             self.spent = others.saturating_add(after.counted());
         }
@@ -335,30 +335,13 @@ impl LedgerState {
         price: Amount,
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
-        let (entry, state, limits) = (EntrySlot::ANY, OrderState::Reserved, self.limits);
-        self.add(Intent {
-            sequence,
-            id,
-            // With the id as its key, the listing is never ordered again at any price.
-            keyed_by: KeyedBy::Id,
-            previous: None,
-            approved: price,
-            price,
-            charged: price,
-            listed: None,
-            kept: Amount::ZERO,
-            entry,
-            limits,
-            own_id: None,
-            state,
-            reserved_at: at,
-            changed_at: at,
-            refund_since: at,
-        })?;
+        // With the id as its key, the listing is never ordered again at any price.
+        let reserved = Intent::reserved(sequence, id, KeyedBy::Id, price, at);
+        self.add(Intent { limits: self.limits, ..reserved })?;
         self.advance(sequence, OrderState::Bought, Paid::Unreported, at)
     }
 
-    /// Takes an order that was found out of the power loss.
+    /// Removes an order that was found from the upper bound of the lost orders.
     pub(super) fn lower_loss(&mut self, price: Amount) {
         self.loss.coins = self.loss.coins.saturating_sub(price).max(Amount::ZERO);
         self.loss.count = self.loss.count.saturating_sub(1);
@@ -416,8 +399,7 @@ impl LedgerState {
     pub(super) fn on_resumed(&mut self) {
         self.halts.clear();
         self.accepted.extend(self.unexpected.drain());
-        self.unknowns_in_a_row = 0;
-        self.rejections_in_a_row = 0;
+        self.reset_failure_counts();
         self.paused_until = UnixMs(i64::MIN);
     }
 }

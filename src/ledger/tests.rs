@@ -87,6 +87,20 @@ pub(crate) fn order_request(n: u32, price: i64) -> OrderRequest {
     OrderRequest { id, keyed_by, price: coins(price), entry: 0, created_at }
 }
 
+/// Applies a start of the program.
+#[track_caller]
+fn restart(ledger: &mut Ledger, now: UnixMs) {
+    let started = LedgerEvent::Started { boot: event::BootId::default(), start: None };
+    ledger.state.apply(now, &started).unwrap();
+}
+
+/// Applies a power loss that may have removed this many orders, for this many coins in total.
+#[track_caller]
+fn lose(ledger: &mut Ledger, count: u32, whole: i64, barrier: UnixMs, now: UnixMs) {
+    let lost = LedgerEvent::Lost { coins: coins(whole), count, barrier };
+    ledger.state.apply(now, &lost).unwrap();
+}
+
 #[track_caller]
 fn place_order(
     ledger: &mut Ledger,

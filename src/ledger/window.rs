@@ -1,11 +1,11 @@
 //! Sum and count over a rolling time window.
 //!
-//! Pure. Every operation is constant or logarithmic in the number of items; expired items are
-//! dropped on the way.
+//! Pure. The operations of an approval take constant or logarithmic time, apart from the removal of
+//! the items that have expired.
 //!
 //! # Invariants
 //!
-//! 1. An item counts from its time until `width` later, exclusive.
+//! 1. An item counts from its time until `width` later, exclusive, unless it was freed.
 //! 2. No item expires early when the clock is set: the time goes back only in [`Window::clamp`],
 //!    and an item gets at least the latest time seen.
 //! 3. Sum and count are those of the items that are not freed.
@@ -16,7 +16,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{event::Sequence, prealloc};
 use crate::{domain::money::Amount, domain::time::UnixMs};
 
-/// Amount that counts from a time on.
+/// Amount of one order, and the time from which it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WindowItem {
     at: UnixMs,

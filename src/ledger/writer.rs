@@ -205,6 +205,7 @@ impl WriterState {
         }
     }
 
+    /// Returns the highest duration of the recent commits.
     pub(super) fn sync_time(&self) -> Duration {
         Duration::from_micros(self.sync_micros.load(Ordering::Relaxed))
     }
@@ -292,7 +293,7 @@ pub(super) struct LedgerWriter {
     pub(super) batch: WriteBatch,
     /// Path of the copy to keep while the database's own files are lost.
     pub(super) copy: Option<PathBuf>,
-    /// Last position in the copy; `None` if there is no copy.
+    /// Last position for which a copy was attempted; `None` while the files are not lost.
     pub(super) copied: Option<u64>,
 }
 
@@ -417,8 +418,7 @@ impl LedgerWriter {
     /// rest is committed without them, so that no order depends on an item. `has_changes` is `true`
     /// if the batch contains more than items.
     fn commit_with_items(&mut self, has_changes: bool) -> Result<(), LedgerError> {
-        let result = self.commit();
-        match result {
+        match self.commit() {
             Err(error) if !self.batch.items.is_empty() => {
                 let count = self.batch.items.len();
                 tracing::debug!("the items of {count} orders were not stored: {error}");
@@ -483,7 +483,6 @@ impl LedgerWriter {
                 return Ok(());
             }
             let is_complete = self.stage()?;
-            // Responses refer to intents that must be inserted first.
             let limit = if is_last && is_complete {
                 self.state.approved_totals()
             } else {

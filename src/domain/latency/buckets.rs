@@ -8,7 +8,8 @@ const FIRST_NS: u64 = 1_000;
 /// Number of octaves: bounds of 1 µs, 2 µs, 4 µs … 8.4 s.
 const OCTAVES: usize = 24;
 
-/// Number of equal steps of an octave. A percentile is exact to half a step, 3 %.
+/// Number of equal steps of an octave. A percentile above the first octave is exact to half a step,
+/// which is about 3 %.
 const STEPS: usize = 16;
 
 /// Number of counters. The last one counts the latencies above all bounds.

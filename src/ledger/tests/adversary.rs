@@ -490,10 +490,9 @@ impl AdversaryMarket {
         assert!(self.orders.iter().filter(|order| order.waiting).count() <= 3, "max_in_flight");
         let quantity = usize::try_from(self.limits.max_quantity).unwrap();
         assert!(self.purchases_of(0).count() <= quantity, "max_quantity of the first entry");
-        let mut seen = HashMap::new();
+        let mut seen = HashSet::new();
         for order in &self.orders {
-            let key = self.key(order);
-            assert_eq!(seen.insert(key, ()), None, "one request for a listing");
+            assert!(seen.insert(self.key(order)), "one request for a listing");
         }
     }
 
@@ -555,10 +554,12 @@ impl AdversaryMarket {
         let first = u32::try_from(self.purchases_of(0).count()).unwrap();
         let second =
             self.purchases_of(1).fold(coins(1), |sum, order| sum.saturating_add(order.price));
-        let entry = match second <= coins(self.limits.max_total) {
-            _ if first < self.limits.max_quantity => 0,
-            true => 1,
-            false => return,
+        let entry = if first < self.limits.max_quantity {
+            0
+        } else if second <= coins(self.limits.max_total) {
+            1
+        } else {
+            return;
         };
         if START < books.saturating_add(coins(1)) {
             return;

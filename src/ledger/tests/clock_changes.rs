@@ -4,7 +4,6 @@ use super::{
     proofs::{own_trade, reading},
     *,
 };
-use crate::ledger::event::BootId;
 
 #[test]
 fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
@@ -77,10 +76,7 @@ fn records_of_a_clock_that_was_ahead_count_from_the_start() {
     let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
     let _effects = ledger.reconcile(&reading(&[], 9_000), Some(coins(100)), after(9_000));
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(10_000));
-    ledger
-        .state
-        .apply(after(100), &LedgerEvent::Started { boot: BootId::default(), start: None })
-        .unwrap();
+    restart(&mut ledger, after(100));
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
     assert_rejected(&mut ledger, order_request(2, 1), after(150), hour);
     for (second, state) in [(159, OrderState::Unknown), (160, OrderState::NotBought)] {
@@ -93,10 +89,7 @@ fn records_of_a_clock_that_was_ahead_count_from_the_start() {
 fn an_order_of_a_clock_that_was_ahead_leaves_the_windows_one_width_after_the_start() {
     let mut ledger = ledger(Budget { per_hour: Some(coins(10)), ..budget() });
     let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(10_000));
-    ledger
-        .state
-        .apply(after(100), &LedgerEvent::Started { boot: BootId::default(), start: None })
-        .unwrap();
+    restart(&mut ledger, after(100));
     let hour = RiskRejection::PerHour { spent: coins(10), price: coins(1), max: coins(10) };
     assert_rejected(&mut ledger, order_request(2, 1), after(3_699), hour);
     let _approved = ledger.reserve(order_request(2, 1), after(3_700)).unwrap();

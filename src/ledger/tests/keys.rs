@@ -37,28 +37,28 @@ fn state(ledger: &Ledger, request: OrderRequest) -> OrderState {
 #[test]
 fn another_price_is_ordered_only_if_every_earlier_order_was_certainly_not_bought() {
     let [reserved, sent] = [OrderState::Reserved, OrderState::Sent];
-    for (outcome, evidence, expected, may_reorder) in [
-        (None, None, reserved, false),
-        (Some(None), None, sent, false),
-        (Some(Some(&BOUGHT)), None, OrderState::Bought, false),
-        (Some(Some(&UNKNOWN)), None, OrderState::Unknown, false),
-        (Some(Some(&BOUGHT)), Some(Evidence::Completed), OrderState::Completed, false),
-        (Some(Some(&BOUGHT)), Some(Evidence::Returning), OrderState::Returning, false),
-        (Some(Some(&BOUGHT)), Some(Evidence::ReturnedByStatus), OrderState::Returned, false),
-        (Some(Some(&TAKEN)), None, OrderState::Rejected, true),
-        (Some(Some(&NOT_SENT)), None, OrderState::NotSent, true),
-        (Some(Some(&UNKNOWN)), Some(Evidence::NotBought), OrderState::NotBought, true),
+    for (is_sent, outcome, evidence, expected, may_reorder) in [
+        (false, None, None, reserved, false),
+        (true, None, None, sent, false),
+        (true, Some(&BOUGHT), None, OrderState::Bought, false),
+        (true, Some(&UNKNOWN), None, OrderState::Unknown, false),
+        (true, Some(&BOUGHT), Some(Evidence::Completed), OrderState::Completed, false),
+        (true, Some(&BOUGHT), Some(Evidence::Returning), OrderState::Returning, false),
+        (true, Some(&BOUGHT), Some(Evidence::ReturnedByStatus), OrderState::Returned, false),
+        (true, Some(&TAKEN), None, OrderState::Rejected, true),
+        (true, Some(&NOT_SENT), None, OrderState::NotSent, true),
+        (true, Some(&UNKNOWN), Some(Evidence::NotBought), OrderState::NotBought, true),
     ] {
         let mut ledger = ledger(budget());
         // An earlier order that permits another one does not hide the second.
         let _effects = place_order(&mut ledger, at_price(1, 9), &TAKEN, T0);
         let second = at_price(1, 10);
         let approved = ledger.reserve(second, T0).unwrap();
-        if let Some(outcome) = outcome {
+        if is_sent {
             ledger.sent(approved.key(), T0).unwrap();
-            if let Some(outcome) = outcome {
-                let _effects = ledger.settle(approved.key(), outcome, T0).unwrap();
-            }
+        }
+        if let Some(outcome) = outcome {
+            let _effects = ledger.settle(approved.key(), outcome, T0).unwrap();
         }
         if let Some(evidence) = evidence {
             prove(&mut ledger, evidence);

@@ -292,7 +292,6 @@ impl ModelMarket {
         request.waiting = false;
         let key = request.key;
         let _effects = self.ledger.settle(&key, &outcome, self.now).unwrap();
-        // A request that has not arrived yet may arrive within the window.
     }
 
     fn reconcile(&mut self) {
@@ -371,10 +370,8 @@ impl ModelMarket {
         state.has_own_ids = true;
         self.ledger.state = state;
         // No earlier start with an order had these bits.
-        let (boot, start) = (
-            event::BootId::default(),
-            Some(StartId::from_bits(u128::try_from(self.own_ids.len()).unwrap().to_be_bytes())),
-        );
+        let bits = u128::try_from(self.own_ids.len()).unwrap().to_be_bytes();
+        let (boot, start) = (event::BootId::default(), Some(StartId::from_bits(bits)));
         let started = LedgerEvent::Started { boot, start };
         let _effects = self.ledger.record_infallible(self.now, started);
     }

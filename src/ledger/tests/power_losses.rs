@@ -5,14 +5,12 @@ use super::{
     releases::{state_of, with_balance},
     *,
 };
-use crate::ledger::event::BootId;
 
 /// Returns a ledger that may have lost two orders for 60 coins in total, of which one for 30 was
 /// sent.
 fn with_loss() -> Ledger {
     let mut ledger = with_balance();
-    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
-    ledger.state.apply(after(10), &lost).unwrap();
+    lose(&mut ledger, 2, 60, after(10), after(10));
     ledger
 }
 
@@ -41,8 +39,7 @@ fn the_look_up_of_one_order_proves_nothing_about_lost_ones() {
     let mut ledger = with_balance();
     ledger.set_look_ups_min(1);
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
-    ledger.state.apply(after(10), &lost).unwrap();
+    lose(&mut ledger, 2, 60, after(10), after(10));
     let _effects = ledger.set_balance(coins(100), after(71), after(71));
     ledger.order_absent(&key(1), after(131));
     let _effects = ledger.absent_without_list(&key(1), after(131), after(131));
@@ -54,8 +51,7 @@ fn the_look_up_of_one_order_proves_nothing_about_lost_ones() {
 fn lost_orders_explain_missing_coins_until_they_are_settled() {
     let mut ledger = with_balance();
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(10) };
-    ledger.state.apply(after(10), &lost).unwrap();
+    lose(&mut ledger, 2, 60, after(10), after(10));
     for (second, halts) in [(65, 0), (70, 1)] {
         let read = reading(&[], second);
         let effects = ledger.reconcile(&read, Some(coins(70)), after(second));
@@ -69,12 +65,10 @@ fn lost_orders_explain_missing_coins_until_they_are_settled() {
 fn a_purchase_of_a_cleared_loss_does_not_stand_for_an_order_of_the_next_one() {
     let cleared = || {
         let mut ledger = with_balance();
-        let lost = LedgerEvent::Lost { coins: coins(10), count: 1, barrier: T0 };
-        ledger.state.apply(after(1), &lost).unwrap();
+        lose(&mut ledger, 1, 10, T0, after(1));
         let by = EvidenceSource::Marketplace;
         ledger.state.apply(after(2), &LedgerEvent::LossCleared { by }).unwrap();
-        let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: T0 };
-        ledger.state.apply(after(200), &lost).unwrap();
+        lose(&mut ledger, 1, 60, T0, after(200));
         ledger
     };
     let mut ledger = cleared();
@@ -98,10 +92,8 @@ fn a_loss_that_a_clock_ahead_cleared_does_not_make_later_purchases_doubtful() {
     let mut ledger = with_balance();
     let by = EvidenceSource::Marketplace;
     ledger.state.apply(after(1_000_000), &LedgerEvent::LossCleared { by }).unwrap();
-    let started = LedgerEvent::Started { boot: BootId::default(), start: None };
-    ledger.state.apply(after(100), &started).unwrap();
-    let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: T0 };
-    ledger.state.apply(after(200), &lost).unwrap();
+    restart(&mut ledger, after(100));
+    lose(&mut ledger, 1, 60, T0, after(200));
     let trade = own_trade(9, TradeStatus::Joined);
     let recent = OwnTrade { joined_at: Some(after(150)), price: Some(coins(20)), ..trade };
     let effects = ledger.reconcile(&reading(&[recent], 201), None, after(201));

@@ -8,7 +8,6 @@ use crate::{
     domain::trade::TradeStatus,
     ledger::{
         account::SETTLE,
-        event::BootId,
         state::{PAUSE, REJECTIONS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
     },
 };
@@ -638,10 +637,7 @@ fn missing_coins_halt() {
 fn a_restart_makes_orders_in_flight_unknown() {
     let mut ledger = ledger(Budget { max_in_flight: 1, ..budget() });
     let _in_flight = ledger.reserve(order_request(1, 10), T0).unwrap();
-    ledger
-        .state
-        .apply(after(1), &LedgerEvent::Started { boot: BootId::default(), start: None })
-        .unwrap();
+    restart(&mut ledger, after(1));
     assert_eq!(ledger.state().intent(&id(1)).unwrap().state, OrderState::Unknown);
     assert_eq!(ledger.snapshot(after(1)).spent, coins(10));
     let _approved = ledger.reserve(order_request(2, 1), after(1)).unwrap();
@@ -652,8 +648,7 @@ fn possible_crash_losses_count_against_every_limit_and_old_listings_are_never_or
     let limits = Budget { total: coins(100), max_buys_per_minute: 2, ..budget() };
     let mut ledger = ledger(limits);
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
-    let lost = LedgerEvent::Lost { coins: coins(60), count: 1, barrier: after(10) };
-    ledger.state.apply(after(10), &lost).unwrap();
+    lose(&mut ledger, 1, 60, after(10), after(10));
 
     let old = OrderRequest { created_at: Some(after(10)), ..order_request(1, 1) };
     assert_rejected(
@@ -701,8 +696,7 @@ fn a_purchase_hidden_by_power_loss_explains_the_coins_missing_for_an_absent_orde
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: after(90) };
-    ledger.state.apply(after(90), &lost).unwrap();
+    lose(&mut ledger, 2, 60, after(90), after(90));
     let hidden = [OwnTrade { price: Some(coins(30)), ..own_trade(77, TradeStatus::Joined) }];
     for second in [100, 200, 261, 322] {
         let read = reading(&hidden, second);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::trade::TradeStatus,
-    ledger::event::{BootId, RecordedAnswer, Release},
+    ledger::event::{RecordedAnswer, Release},
 };
 
 /// Returns a ledger with a balance of 100 coins.
@@ -726,8 +726,7 @@ fn a_balance_of_a_run_whose_clock_was_ahead_proves_no_absence() {
     let mut ledger = with_balance();
     let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
     let _effects = ledger.set_balance(coins(90), after(1_000), after(1_000));
-    let started = LedgerEvent::Started { boot: BootId::default(), start: None };
-    ledger.state.apply(after(100), &started).unwrap();
+    restart(&mut ledger, after(100));
     let _effects = place_order(&mut ledger, order_request(2, 10), &UNKNOWN, after(101));
     let _effects = ledger.set_balance(coins(90), after(1_065), after(1_065));
     let joined = [own_trade(1, TradeStatus::Joined)];

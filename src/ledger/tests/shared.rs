@@ -108,8 +108,7 @@ fn lost_orders_count_against_every_slice() {
     }
     let refused = |change: fn(&mut Allowance)| {
         let mut ledger = shared();
-        let lost = LedgerEvent::Lost { coins: coins(60), count: 2, barrier: T0 };
-        ledger.state.apply(T0, &lost).unwrap();
+        lose(&mut ledger, 2, 60, T0, T0);
         allow(&mut ledger, change);
         let request = OrderRequest { created_at: Some(after(1)), ..order_request(1, 1) };
         ledger.reserve(request, after(1)).map(drop).map_err(|rejection| rejection.name())
