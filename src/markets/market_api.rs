@@ -122,7 +122,7 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns a [`AccountQueryError`] if the market does not offer the read, or the id of the
+    /// Returns an [`AccountQueryError`] if the market does not offer the read, or the id of the
     /// account cannot be inserted.
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError>;
 

@@ -176,18 +176,16 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
     let id = skin.number("id")?.parse().ok().map(TradeId::from_number)?;
     let time = |key| skin.get::<String>(key).and_then(|text| UnixMs::parse(&text));
     let word = skin.get::<String>("status").unwrap_or_default();
-    let error = error_of(&skin);
     let status = match status_of(&word) {
         TradeStatus::Cancelled => match skin.get::<String>("return_reason").as_deref() {
             Some(TRADE_TIMEOUT) => TradeStatus::Expired,
             _ => TradeStatus::Cancelled,
         },
         // An item with an error is no purchase, and counts until the balance shows its money.
-        _ if error.is_some() => TradeStatus::Cancelled,
+        _ if error_of(&skin).is_some() => TradeStatus::Cancelled,
         status => status,
     };
-    let unknown = error.map_or(word.clone(), |error| format!("{word} {error}"));
-    let unknown = || secret::mask(unknown.trim()).chars().take(STATUS_CHARS_MAX).collect();
+    let unknown = || secret::mask(word.trim()).chars().take(STATUS_CHARS_MAX).collect();
     let name = skin.get::<String>("name");
     Some(OwnPurchase {
         id,

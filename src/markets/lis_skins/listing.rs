@@ -21,9 +21,9 @@ use crate::{
 /// Number of this game in `game_id`.
 const GAME_ID: u32 = 1;
 
-/// Ends of names of containers, keys, passes and pins, for names without other parts that only this
-/// game has.
-const NAME_ENDS: [&str; 14] = [
+/// Suffixes of the names of containers, keys, passes and pins of this game. Such a name has no
+/// wear, star or bar that shows the game.
+const NAME_SUFFIXES: [&str; 14] = [
     " Case",
     " Case Key",
     " Capsule",
@@ -40,7 +40,7 @@ const NAME_ENDS: [&str; 14] = [
     " Operation Pass",
 ];
 
-/// Parts of such names that are followed by a number or a kind.
+/// Parts of such names that can be followed by more text, such as a number.
 const NAME_PARTS: [&str; 8] = [
     "Weapon Case ",
     "Sticker Capsule ",
@@ -243,7 +243,7 @@ fn is_of_this_game(name: &ItemName<'_>) -> bool {
         || name.wear.is_some()
         || name.is_stattrak
         || name.base.contains(" | ")
-        || NAME_ENDS.iter().any(|end| name.base.ends_with(end))
+        || NAME_SUFFIXES.iter().any(|suffix| name.base.ends_with(suffix))
         || NAME_PARTS.iter().any(|part| name.base.contains(part))
         || TOOLS.contains(&&*name.base)
         || ItemCategory::of(&name.base, name.is_star) != ItemCategory::Other
