@@ -70,7 +70,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Returns bytes that nobody can guess.
+/// Returns random bytes for a key, a token or an id.
 ///
 /// # Errors
 ///

@@ -222,7 +222,7 @@ impl LotMarket {
         let is_locked = self.rng.chance_permille(self.lots.locked_permille);
         let item = if is_locked { ListedItem { wanted: None, ..item } } else { item };
         let lock = is_locked.then(|| self.rng.duration(LOCK));
-        self.list(at, item, (price, lock), events);
+        self.list(at, (price, lock), item, events);
         if self.rng.chance_permille(self.lots.foreign_permille) {
             let id = self.take_id();
             let created_at = self.clock(at);
@@ -249,13 +249,7 @@ impl LotMarket {
         items: Vec<ListedItem>,
         events: &mut Vec<LotEvent>,
     ) -> Vec<u64> {
-        items
-            .into_iter()
-            .map(|item| {
-                let price = item.total;
-                self.list(now, item, (price, None), events)
-            })
-            .collect()
+        items.into_iter().map(|item| self.list(now, (item.total, None), item, events)).collect()
     }
 
     /// Lists a locked item.
@@ -266,15 +260,14 @@ impl LotMarket {
         lock: Duration,
         events: &mut Vec<LotEvent>,
     ) -> u64 {
-        let price = item.total;
-        self.list(now, item, (price, Some(lock)), events)
+        self.list(now, (item.total, Some(lock)), item, events)
     }
 
     fn list(
         &mut self,
         now: Duration,
-        item: ListedItem,
         (price, lock): (Amount, Option<Duration>),
+        item: ListedItem,
         events: &mut Vec<LotEvent>,
     ) -> u64 {
         let clock = self.clock(now);
@@ -416,13 +409,9 @@ impl LotMarket {
 
     /// Lists a removed lot again under its id. Returns `false` if the lot is not known as removed.
     pub fn relist(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) -> bool {
-        match self.removed.remove(&id) {
-            Some(lot) => {
-                self.open_lot(lot, now, events);
-                true
-            }
-            None => false,
-        }
+        let Some(lot) = self.removed.remove(&id) else { return false };
+        self.open_lot(lot, now, events);
+        true
     }
 
     /// Closes an open lot, which may return later.
