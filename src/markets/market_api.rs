@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     Capabilities,
+    json_object::ObjectError,
     order_template::{OrderFields, OrderTemplate},
 };
 use crate::{
@@ -85,6 +86,15 @@ pub enum ReadError {
     MarketError(String),
     #[error("the response has an unexpected shape")]
     Shape,
+}
+
+impl From<ObjectError> for ReadError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::NotJson => Self::NotJson,
+            ObjectError::NotObject | ObjectError::RepeatedKey => Self::Shape,
+        }
+    }
 }
 
 /// Orders and account of a marketplace. A value is built from the configuration and is cheap to
