@@ -28,6 +28,7 @@ use std::{
 };
 
 use memchr::memmem::Finder;
+use ring::rand::{SecureRandom as _, SystemRandom};
 
 /// Minimum length of a masked value, in bytes. Shorter values would match ordinary words.
 pub const MASKED_BYTES_MIN: usize = 8;
@@ -67,6 +68,18 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Returns random bytes for a key, a token or an id.
+///
+/// # Errors
+///
+/// Returns an error if the system provides no random bytes.
+pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_unspecified| io::Error::other("the system has no randomness"))?;
+    Ok(bytes)
 }
 
 /// Values that this process masks.

@@ -94,7 +94,7 @@ impl SimulatedMarketCounts {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Self {
             listings: history.listed,
-            matching: history.wanted,
+            matching: history.wanted_count,
             sold: count(history.purchases().count()),
             spent: history.spent(),
             balance: history.balance,

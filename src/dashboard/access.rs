@@ -2,8 +2,8 @@
 //!
 //! A page of another site can send requests to this machine. After DNS rebinding it is even of the
 //! same origin, but its `Host` still names the other site. A browser states in `Sec-Fetch-Site`
-//! from where a request comes; one that does not is compared by its `Origin`. A program sends
-//! neither.
+//! from where a request comes, and in `Origin` which site sent it; an older browser sends only
+//! `Origin`, and a program neither.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -57,7 +57,8 @@ impl HostRules {
     }
 }
 
-/// Rejects requests that a page of another site has caused, except that it may link to `/`.
+/// Rejects requests that a page of another site has caused, except reads that open a page, such as
+/// a link to `/`.
 ///
 /// # Errors
 ///
@@ -65,11 +66,10 @@ impl HostRules {
 pub fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), AccessDenied> {
     let is_read = method == Method::GET || method == Method::HEAD;
     let site = headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
-    let is_own = match site {
-        Some("same-origin" | "none") => true,
+    let is_own_site = match site {
+        None | Some("same-origin" | "none") => true,
         // A link to the page, in contrast to a script, an image, or a form.
         Some(_) => is_read && single(headers, "sec-fetch-mode") == Some("navigate"),
-        None => true,
     };
     let own_origins = single(headers, header::HOST.as_str())
         .map(|host| [format!("http://{host}"), format!("https://{host}")]);
@@ -80,7 +80,7 @@ pub fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), AccessDeni
             own.iter().any(is_origin)
         }),
     };
-    if is_own && is_own_origin { Ok(()) } else { Err(AccessDenied::ForeignSite) }
+    if is_own_site && is_own_origin { Ok(()) } else { Err(AccessDenied::ForeignSite) }
 }
 
 /// Returns the value of a header that occurs once.

@@ -23,7 +23,8 @@ use tokio::{
 /// Maximum number of open connections. Further ones wait to be accepted.
 pub(super) const CONNECTIONS_MAX: usize = 32;
 
-/// Size of the send buffer of a connection, in bytes: a client that does not read can occupy it.
+/// Size of the send buffer of a connection, in bytes: the most that a client that does not read can
+/// occupy.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Pause after a failed `accept`, such as with too many open files.
@@ -71,7 +72,7 @@ impl Listener for BoundedListener {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    // Only smaller delays and buffers; the connection works without them.
+                    // The connection also works if these options cannot be set.
                     drop(stream.set_nodelay(true));
                     drop(socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES));
                     return (TimedStream::new(stream, permit, self.times), address);

@@ -1,7 +1,7 @@
 //! Metrics in the text format of Prometheus, version 0.0.4. Pure.
 //!
-//! They are read from counters that exist without them; nothing is counted twice. The values of
-//! labels are constants, so the number of series is bounded.
+//! They are read from the counters of the session. The values of labels are constants or names of
+//! the group's members, so the number of series is bounded.
 
 use std::{
     fmt::{self, Write as _},
@@ -56,13 +56,13 @@ fn whole(count: impl TryInto<u64>) -> Value {
     Value::Whole(count.try_into().unwrap_or(u64::MAX))
 }
 
-/// Text that is being written.
+/// Text of the metrics that are written so far.
 #[derive(Default)]
 struct Exposition(String);
 
 impl Exposition {
     /// Writes one metric. Each sample has its labels, such as `{outcome="bought"}`, and its value.
-    fn metric(&mut self, (name, kind): (&str, &str), help: &str, samples: &[(String, Value)]) {
+    fn metric(&mut self, name: &str, kind: &str, help: &str, samples: &[(String, Value)]) {
         let text = &mut self.0;
         // Writing to a string cannot fail.
         let _infallible = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -72,11 +72,11 @@ impl Exposition {
     }
 
     fn gauge(&mut self, name: &str, help: &str, value: Value) {
-        self.metric((name, "gauge"), help, &[(String::new(), value)]);
+        self.metric(name, "gauge", help, &[(String::new(), value)]);
     }
 
     fn counter(&mut self, name: &str, help: &str, value: Value) {
-        self.metric((name, "counter"), help, &[(String::new(), value)]);
+        self.metric(name, "counter", help, &[(String::new(), value)]);
     }
 }
 
@@ -84,11 +84,11 @@ fn label(name: &str, value: &str) -> String {
     format!("{{{name}=\"{value}\"}}")
 }
 
-/// Writes every metric. Without a snapshot, only those of the feed.
+/// Writes every metric. Without a snapshot, those that are read from it are left out.
 pub(super) fn exposition(view: Option<&SessionView>, feed: &FeedMetrics, start: UnixMs) -> String {
     let mut text = Exposition::default();
     let version = [(label("version", env!("CARGO_PKG_VERSION")), Value::Whole(1))];
-    text.metric(("sniper_build_info", "gauge"), "Version of the program.", &version);
+    text.metric("sniper_build_info", "gauge", "Version of the program.", &version);
     let start = Value::Millis(u64::try_from(start.0).unwrap_or(0));
     text.gauge("sniper_start_timestamp_seconds", "Start of the session, Unix time.", start);
     let answers = flag(view.is_some());
@@ -150,7 +150,7 @@ fn orders(text: &mut Exposition, view: &SessionView) {
         ("would_buy", would_buy),
     ];
     let samples = outcomes.map(|(name, count)| (label("outcome", name), whole(count)));
-    text.metric(("sniper_orders_total", "counter"), "Orders by their outcome.", &samples);
+    text.metric("sniper_orders_total", "counter", "Orders by their outcome.", &samples);
     let help = "Responses to orders with a message that this version does not know.";
     text.counter("sniper_unknown_messages_total", help, whole(view.counts.unknown_messages));
     let samples = SKIP_REASONS.map(|reason| {
@@ -160,7 +160,7 @@ fn orders(text: &mut Exposition, view: &SessionView) {
         (label("reason", reason), whole(count))
     });
     let help = "Matched listings that were not ordered.";
-    text.metric(("sniper_skipped_total", "counter"), help, &samples);
+    text.metric("sniper_skipped_total", "counter", help, &samples);
     let ledger = &view.ledger;
     text.gauge("sniper_orders_in_flight", "Orders without a response.", whole(ledger.in_flight));
     let help = "Orders whose outcome is not known; they count as spent.";
@@ -171,7 +171,7 @@ fn orders(text: &mut Exposition, view: &SessionView) {
     text.gauge("sniper_listings_waiting", help, whole(view.counts.waiting));
 }
 
-/// Groups the reasons for which a match is not ordered.
+/// Returns the value of the label `reason` for the name of a reason to skip a match.
 fn skip_reason(reason: &str) -> &'static str {
     match reason {
         "total"
@@ -211,7 +211,7 @@ fn skip_reason(reason: &str) -> &'static str {
 fn latency(text: &mut Exposition, view: &SessionView) {
     const NAME: &str = "sniper_order_latency_seconds";
     let counts = view.latency.read();
-    text.metric((NAME, "histogram"), "Time from a message to its order.", &[]);
+    text.metric(NAME, "histogram", "Time from a message to its order.", &[]);
     let mut below = 0_u64;
     for (bound, count) in counts.octaves() {
         below = below.saturating_add(count);
@@ -250,7 +250,7 @@ fn shared(text: &mut Exposition, shared: &SharedStatus) {
     let mut of_members = |name: &str, help: &str, value: &dyn Fn(&SharedMember) -> Value| {
         let members = shared.members.iter();
         let samples: Vec<_> = members.map(|it| (label("member", &it.name), value(it))).collect();
-        text.metric((name, "gauge"), help, &samples);
+        text.metric(name, "gauge", help, &samples);
     };
     let help = "Slice of the shared total of another member.";
     of_members("sniper_shared_member_slice", help, &|member| coins(member.slice));

@@ -1,8 +1,8 @@
 //! Web page with the state of a session and its controls, and metrics for Prometheus.
 //!
 //! The server has its own thread with a low priority. It requests snapshots from the session
-//! ([`SessionWatch`]) only while there is a reader, and passes
-//! controls to it over the queue of `sniper halt`.
+//! ([`SessionWatch`]) only while there is a reader, and passes controls to it over the queue of
+//! `sniper halt`.
 //!
 //! - `server`: routes, checks and streams. `connection`: bounds of a connection.
 //! - [`access`], [`token`]: which requests are answered, and who may change something.
@@ -11,7 +11,7 @@
 //! # Invariants
 //!
 //! 1. No request can raise a limit.
-//! 2. A change needs the token, an own origin, and an id that was not used before.
+//! 2. A change needs the token or a cookie, an own origin, and an id that was not used before.
 //! 3. The number of connections, of streams and of remembered ids is bounded, and a client that
 //!    does not read is disconnected.
 
@@ -65,10 +65,10 @@ const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 /// Maximum time without a byte on a connection.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Maximum time to end the open connections at the stop.
+/// Maximum time for open connections to end when the bot stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// Interval of the values of the listings a second.
+/// Interval at which the received listings are counted for the rate per second.
 const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Data that the dashboard shows, and the handles by which it controls the bot.
@@ -99,13 +99,15 @@ impl Default for DashboardTimes {
     }
 }
 
-/// Cause of a missing dashboard.
+/// Cause of a failed start of the dashboard.
 #[derive(Debug, thiserror::Error)]
 pub enum DashboardError {
     #[error("cannot listen on {address}; choose another `listen` in [dashboard]")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot use {} in the data directory", token::TOKEN_FILE)]
     Token(#[source] io::Error),
+    #[error("cannot write {} in the data directory", token::ADDRESS_FILE)]
+    AddressFile(#[source] io::Error),
     #[error("cannot start its thread")]
     Thread(#[source] io::Error),
 }
@@ -124,7 +126,7 @@ impl Dashboard {
     ///
     /// # Errors
     ///
-    /// Returns a [`DashboardError`] if the address or the token cannot be used.
+    /// Returns a [`DashboardError`] if the address or a file cannot be used, or no thread started.
     pub fn start(
         (config, directory): (&DashboardConfig, &Path),
         source: DashboardSource,
@@ -143,7 +145,7 @@ impl Dashboard {
             .map_err(DashboardError::Token)?;
         let address_file = directory.join(ADDRESS_FILE);
         token::write_private(&address_file, &format!("{address}\n"))
-            .map_err(DashboardError::Token)?;
+            .map_err(DashboardError::AddressFile)?;
         let (stop, stopping) = watch::channel(false);
         let app = Arc::new(App {
             facts: source.facts,
@@ -228,7 +230,7 @@ async fn serve(
     }
 }
 
-/// Keeps the listings of each second. Never returns.
+/// Counts the listings of each second. Never returns.
 async fn sample_rates(app: Arc<App>) {
     let mut seconds = interval(RATE_INTERVAL);
     loop {

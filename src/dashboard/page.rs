@@ -32,7 +32,7 @@ use crate::{
     whitelist::WhitelistEntry,
 };
 
-/// Width and height of the drawings, in their own units.
+/// Width and height of the drawings, in units of their `viewBox`.
 const DRAWING: (u64, u64) = (240, 40);
 
 /// Settings that the page shows.
@@ -168,9 +168,10 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     let running = format_duration(Duration::from_secs(view.running.as_secs()));
     let (mode, market) = (Html(&facts.mode), Html(&facts.market));
     writeln!(out, "<p class=\"dim\">{mode} · {market} · running {running}</p>")?;
-    let (path, class, text, question) = match status.halts.is_empty() {
-        true => ("/api/halt", "stop", "Halt", ""),
-        false => ("/api/resume", "go", "Resume", " data-confirm=\"Resume ordering?\""),
+    let (path, class, text, question) = if status.halts.is_empty() {
+        ("/api/halt", "stop", "Halt", "")
+    } else {
+        ("/api/resume", "go", "Resume", " data-confirm=\"Resume ordering?\"")
     };
     writeln!(
         out,
@@ -202,7 +203,8 @@ fn headline(view: &SessionView) -> (&'static str, String) {
     (class, text.to_owned())
 }
 
-/// Returns why no listing can be ordered, although nothing is wrong.
+/// Returns why no listing can be ordered although nothing failed: a limit, the balance or the
+/// whitelist.
 fn obstacle(view: &SessionView) -> Option<String> {
     let SessionView { status, whitelist, ledger, .. } = view;
     if let Some(limit) = status.used_up() {
@@ -234,8 +236,7 @@ fn pair(out: &mut String, name: &str, value: impl Display) -> fmt::Result {
 fn money(out: &mut String, view: &SessionView) -> fmt::Result {
     let status = &view.status;
     writeln!(out, "<h2>Budget</h2>\n<dl>")?;
-    let unknown = status.balance.as_deref().unwrap_or("unknown");
-    pair(out, "Balance", unknown)?;
+    pair(out, "Balance", status.balance.as_deref().unwrap_or("unknown"))?;
     if let Some(least) = &status.balance_least {
         pair(out, "Available at least", least)?;
     }
@@ -463,7 +464,7 @@ fn latency(out: &mut String, view: &SessionView) -> fmt::Result {
     histogram(out, bars)
 }
 
-/// Draws one bar for each octave.
+/// Draws one bar for each octave of the latency: its upper bound in nanoseconds and its count.
 fn histogram(out: &mut String, bars: &[(u64, u64)]) -> fmt::Result {
     let (width, height) = DRAWING;
     let max = bars.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
@@ -575,8 +576,12 @@ fn entry_row(
     writeln!(out, "</span> <button data-post=\"/api/entries/{path}/{action}\">{text}</button></li>")
 }
 
-/// Returns `Ok` if the bot can order listings at this moment, or the reason why not.
-pub(super) fn is_ready(status: &LedgerStatus) -> Result<(), String> {
+/// Checks that listings arrive and ordering is not halted.
+///
+/// # Errors
+///
+/// Returns the reason if not.
+pub(super) fn check_ready(status: &LedgerStatus) -> Result<(), String> {
     if let Some(halt) = status.halts.first() {
         return Err(format!("halted: {}", halt.reason));
     }

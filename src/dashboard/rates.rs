@@ -1,19 +1,20 @@
-//! Listings, and changes of listings, of each of the last seconds. Pure.
+//! Number of listings and changes of listings in each of the last seconds. Pure.
 
 use std::collections::VecDeque;
 
-/// Seconds whose mean is the current rate.
+/// Number of the last seconds whose mean is the current rate.
 const MEAN_SECONDS: usize = 10;
 
-/// Listings of each of the last two minutes, oldest first.
+/// Listings of each second of the last two minutes, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RateHistory {
     values: VecDeque<u64>,
-    /// Total at the last second.
+    /// Total at the end of the last second; `None` before the first.
     total: Option<u64>,
 }
 
 impl RateHistory {
+    /// Number of seconds kept.
     pub(super) const CAPACITY: u64 = 120;
 
     /// Adds the total number of listings after one more second.

@@ -54,11 +54,14 @@ const VIEW_AGE_MIN: Duration = Duration::from_millis(250);
 /// Maximum time to wait for a snapshot.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum interval of messages on a stream, by which a page notices that its connection is dead.
+/// Maximum interval of messages on a stream. A page without one for some seconds shows that the
+/// connection is lost.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Number of the ids of requests that are remembered, and the bounds of their length.
+/// Maximum number of remembered ids of requests.
 const KEYS_MAX: usize = 1_024;
+
+/// Allowed lengths of the id of a request.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
 
 const SCRIPT: &str = include_str!("assets/app.js");
@@ -127,8 +130,8 @@ impl App {
         cookies.any(|it| self.tokens.is_signed_in(&it, now)).then_some(Identity::Browser)
     }
 
-    /// Returns `true` the first time that an id is used.
-    fn use_key(&self, key: &str) -> bool {
+    /// Remembers the id of a request. Returns `false` if it was used before.
+    fn remember_key(&self, key: &str) -> bool {
         let mut used = lock(&self.used_keys);
         if used.iter().any(|known| known == key) {
             return false;
@@ -261,11 +264,11 @@ async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
     }
 }
 
-/// Reports whether the bot can order at this moment.
+/// Reports whether listings arrive and ordering is not halted.
 async fn readyz(State(app): Shared) -> (StatusCode, String) {
     let view = app.rendered().await.view;
     let ready = match &view {
-        Some(view) => page::is_ready(&view.status),
+        Some(view) => page::check_ready(&view.status),
         None => Err("the trading thread does not answer".to_owned()),
     };
     match ready {
@@ -349,7 +352,7 @@ async fn apply(
         Ok(change) => change,
         Err(response) => return *response,
     };
-    if !app.use_key(&key) {
+    if !app.remember_key(&key) {
         let error = "a request with this Idempotency-Key was handled already";
         return failure(StatusCode::CONFLICT, error);
     }
@@ -362,7 +365,7 @@ async fn apply(
     let replied = tokio::task::spawn_blocking(move || replied.recv_timeout(REPLY_TIMEOUT)).await;
     let answer = match replied.unwrap_or(Err(RecvTimeoutError::Disconnected)) {
         Ok(ControlReply::Done(status)) => {
-            // Without it, the page would show the old state for a moment.
+            // Otherwise the page would show the old state for a moment.
             *app.last_view.lock().await = None;
             let status = serde_json::to_value(&*status).unwrap_or(Value::Null);
             (StatusCode::OK, json!({ "done": true, "status": status }))
@@ -379,10 +382,10 @@ async fn apply(
     (answer.0, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// One stream of changes.
-struct Stream {
+/// One stream of changes to a page.
+struct PageStream {
     app: Arc<App>,
-    /// Data of the page.
+    /// Sections as last sent.
     sent: Vec<Section>,
     last_message: Instant,
     is_first: bool,
@@ -395,7 +398,8 @@ async fn events(State(app): Shared) -> Response {
         return failure(StatusCode::SERVICE_UNAVAILABLE, &error);
     };
     let last_message = Instant::now();
-    let stream = Stream { app, sent: Vec::new(), last_message, is_first: true, _permit: permit };
+    let stream =
+        PageStream { app, sent: Vec::new(), last_message, is_first: true, _permit: permit };
     let chunks = stream::unfold(stream, |mut stream| async {
         let chunk = stream.next().await?;
         Some((Ok::<Bytes, Infallible>(Bytes::from(chunk)), stream))
@@ -403,7 +407,7 @@ async fn events(State(app): Shared) -> Response {
     ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(chunks)).into_response()
 }
 
-impl Stream {
+impl PageStream {
     /// Waits for the next message: changed sections, or a sign of life. Ends when the bot stops.
     async fn next(&mut self) -> Option<String> {
         let mut stopping = self.app.stopping.clone();
@@ -426,10 +430,11 @@ impl Stream {
                 continue;
             }
             self.last_message = Instant::now();
-            return Some(match changed.is_empty() {
-                true => "event: beat\ndata: 1\n\n".to_owned(),
+            return Some(if changed.is_empty() {
+                "event: beat\ndata: 1\n\n".to_owned()
+            } else {
                 // JSON contains no line break.
-                false => format!("event: page\ndata: {}\n\n", Value::Object(changed)),
+                format!("event: page\ndata: {}\n\n", Value::Object(changed))
             });
         }
     }

@@ -1,8 +1,8 @@
 //! Token of the controls, the cookie of a browser, and the one-time code that becomes a cookie.
 //!
 //! The token is a file that only its owner may read. `sniper dashboard` writes a one-time code
-//! beside it; who opens the printed address with the code gets a cookie. A cookie is signed with
-//! the token, so that it survives a restart of the bot and ends with the token.
+//! beside it; a browser that opens the printed address with the code gets a cookie. A cookie is
+//! signed with the token, so it stays valid over a restart of the bot, and until the token changes.
 
 use std::{
     fs::{self, File, Permissions},
@@ -12,10 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ring::{
-    hmac,
-    rand::{SecureRandom as _, SystemRandom},
-};
+use ring::hmac;
 use rustix::fs::{Mode, OFlags};
 
 use crate::{
@@ -131,7 +128,7 @@ impl AccessTokens {
         unhex(signature).is_some_and(|tag| hmac::verify(&self.key, text.as_bytes(), &tag).is_ok())
     }
 
-    /// Accepts the code of `sniper dashboard` once.
+    /// Returns `true` for the unused and unexpired code of `sniper dashboard`, and removes it.
     pub fn take_code(&self, given: &str, now: UnixMs) -> bool {
         let path = self.directory.join(CODE_FILE);
         let Ok(Some(text)) = read(&path) else { return false };
@@ -147,14 +144,15 @@ impl AccessTokens {
 ///
 /// # Errors
 ///
-/// Returns an error if there is no randomness, or the file cannot be written.
+/// Returns an error if the system has no random bytes, or the file cannot be written.
 pub fn write_code(directory: &Path, now: UnixMs) -> io::Result<String> {
-    let code = random()?;
+    let code = random_hex()?;
     write_private(&directory.join(CODE_FILE), &format!("{code} {}\n", now.plus(CODE_LIFETIME).0))?;
     Ok(code)
 }
 
-/// Reads a small file of this user. Returns `None` if it does not exist. Does not follow a link.
+/// Reads at most [`FILE_BYTES_MAX`] of a file. Returns `None` if it does not exist. Does not follow
+/// a link.
 ///
 /// # Errors
 ///
@@ -199,18 +197,15 @@ fn load_or_create(directory: &Path) -> io::Result<Secret> {
         secret::register(token);
         return Ok(Secret::new(token));
     }
-    let token = random()?;
+    let token = random_hex()?;
     secret::register(&token);
     write_private(&path, &format!("{token}\n"))?;
     Ok(Secret::new(token))
 }
 
 /// Returns [`RANDOM_BYTES`] random bytes as hexadecimal digits.
-fn random() -> io::Result<String> {
-    let mut bytes = [0; RANDOM_BYTES];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_unspecified| io::Error::other("the system has no randomness"))?;
-    Ok(hex(&bytes))
+fn random_hex() -> io::Result<String> {
+    Ok(hex(&secret::random_bytes::<RANDOM_BYTES>()?))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -19,8 +19,6 @@ use std::{
     time::Duration,
 };
 
-use ring::rand::{SecureRandom as _, SystemRandom};
-
 use super::{
     Ledger,
     account::SETTLE,
@@ -41,7 +39,7 @@ use super::{
 use crate::{
     clock, config::Budget, config::load::make_directory, domain::outcome::NotSent,
     domain::own_order_id::StartId, domain::time::UnixMs, domain::trade::TradeId,
-    domain::whitelist_entry::WhitelistEntry, text::counted, threads::Alarm,
+    domain::whitelist_entry::WhitelistEntry, secret, text::counted, threads::Alarm,
 };
 
 /// File name of the database.
@@ -295,10 +293,7 @@ const INTENT_FILE_LOST: &str = "the bot was killed, and its intent file was then
 
 /// Draws the random bits of a start.
 fn draw_start() -> io::Result<StartId> {
-    let mut bytes = [0; 16];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_unspecified| io::Error::other("the system has no randomness"))?;
-    Ok(StartId::from_bits(bytes))
+    secret::random_bytes().map(StartId::from_bits)
 }
 
 /// Creates a random id, unique among the ledgers of one account.

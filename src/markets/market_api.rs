@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     Capabilities,
+    json_object::ObjectError,
     order_template::{OrderFields, OrderTemplate},
 };
 use crate::{
@@ -87,6 +88,15 @@ pub enum ReadError {
     Shape,
 }
 
+impl From<ObjectError> for ReadError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::NotJson => Self::NotJson,
+            ObjectError::NotObject | ObjectError::RepeatedKey => Self::Shape,
+        }
+    }
+}
+
 /// Orders and account of a marketplace. A value is built from the configuration and is cheap to
 /// clone. Its requests contain no credential: see [`authenticated`](Self::authenticated).
 pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
@@ -122,7 +132,7 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Returns a [`AccountQueryError`] if the market does not offer the read, or the id of the
+    /// Returns an [`AccountQueryError`] if the market does not offer the read, or the id of the
     /// account cannot be inserted.
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError>;
 

@@ -1,4 +1,4 @@
-//! The trait of a marketplace: everything that the rest of the program needs of one.
+//! The trait of a marketplace: its feed. Its orders and accounts are in [`MarketApi`].
 //!
 //! An implementation makes no connection and reads no clock. It builds requests and reads messages
 //! and responses, which `ws`, `account` and `execution` send and receive within the rate limits.
@@ -69,9 +69,9 @@ pub enum MarketEvent<'a> {
 pub enum Scan {
     /// The message must be read in its turn.
     ReadNow,
-    /// The message contains only events of listings. New listings of wanted items were
-    /// passed to the sink, and there is no other event of a wanted item, so the message can be read
-    /// after other messages that arrived with it.
+    /// The message contains only events of listings. New listings of wanted items were passed to
+    /// the sink, and there is no other event of a wanted item, so the message can be read after
+    /// other messages that arrived with it.
     CanWait,
     /// The message is one event about a listing that no entry names, at any price. It is counted
     /// and need not be read.

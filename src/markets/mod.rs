@@ -4,6 +4,7 @@ mod capabilities;
 pub mod csgoroll;
 pub mod json_object;
 pub mod lis_skins;
+mod listing_field;
 mod market_api;
 mod marketplace;
 pub mod order_template;

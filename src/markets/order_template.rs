@@ -94,7 +94,8 @@ pub struct SignedParts<'a> {
     pub time: UnixMs,
 }
 
-/// Value of a slot, stored inline. Bytes beyond [`SLOT_BYTES_MAX`] are dropped; no value is longer.
+/// Value of a slot, stored inline. No value is longer than [`SLOT_BYTES_MAX`]; a push beyond it is
+/// ignored.
 #[derive(Clone, Copy)]
 pub struct SlotValue {
     bytes: [u8; SLOT_BYTES_MAX],

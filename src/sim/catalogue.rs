@@ -23,15 +23,15 @@ use crate::domain::{
 /// One in this many sellers lists an inventory.
 const INVENTORY_EVERY: u64 = 30;
 /// Minimum and maximum number of items in an inventory.
-const INVENTORY: (u64, u64) = (6, 40);
+const INVENTORY_ITEMS: (u64, u64) = (6, 40);
 /// Mean number of listings of [`INVENTORY_EVERY`] sellers: 29 single items and an inventory of 23.
-const LISTINGS_PER_INVENTORY_EVERY: u32 = 29 + 23;
+const LISTINGS_PER_CYCLE: u32 = 29 + 23;
 /// Minimum and maximum number of items of an inventory that appear at the same time.
-const TOGETHER: (u64, u64) = (1, 8);
-/// Minimum and maximum pause between two such groups, in hundredths of the mean time between
-/// sellers.
-const PAUSE: (u64, u64) = (1, 40);
-/// Upper bound of a hundredth of that mean, so that an inventory appears within a second.
+const BURST_ITEMS: (u64, u64) = (1, 8);
+/// Minimum and maximum pause between two bursts of an inventory, in hundredths of the mean time
+/// between sellers.
+const BURST_PAUSE: (u64, u64) = (1, 40);
+/// Upper bound of a hundredth of that mean, so that an inventory appears within 1.6 s.
 const PAUSE_UNIT_MAX: Duration = Duration::from_millis(1);
 
 /// Minimum total, in hundredths of a coin.
@@ -69,7 +69,7 @@ pub struct Arrivals {
 impl Arrivals {
     /// Creates the arrivals of a seed with an average rate.
     pub fn new(seed: u64, rate: Rate) -> Self {
-        let mean = rate.mean_between(LISTINGS_PER_INVENTORY_EVERY);
+        let mean = rate.mean_between(LISTINGS_PER_CYCLE);
         let sellers = u32::try_from(INVENTORY_EVERY).unwrap_or(1);
         Self {
             rng: random::stream(seed, 1),
@@ -83,11 +83,11 @@ impl Arrivals {
 
     fn next_of_inventory(&mut self, mean: Duration) -> NextArrival {
         if self.left_of_group == 0 {
-            let pauses = u32::try_from(self.rng.u64(PAUSE.0..=PAUSE.1)).unwrap_or(1);
+            let pauses = u32::try_from(self.rng.u64(BURST_PAUSE.0..=BURST_PAUSE.1)).unwrap_or(1);
             let unit = mean.checked_div(100).unwrap_or_default().min(PAUSE_UNIT_MAX);
             self.last.at = self.last.at.saturating_add(unit.saturating_mul(pauses));
             self.last.group = self.last.group.saturating_add(1);
-            self.left_of_group = self.rng.u64(TOGETHER.0..=TOGETHER.1);
+            self.left_of_group = self.rng.u64(BURST_ITEMS.0..=BURST_ITEMS.1);
         }
         self.left_of_group = self.left_of_group.saturating_sub(1);
         self.left_of_inventory = self.left_of_inventory.saturating_sub(1);
@@ -107,9 +107,9 @@ impl Iterator for Arrivals {
         self.last.at = self.last.at.max(self.seller_at);
         self.last.group = self.last.group.saturating_add(1);
         if self.rng.u64(..INVENTORY_EVERY) == 0 {
-            let items = self.rng.u64(INVENTORY.0..=INVENTORY.1);
+            let items = self.rng.u64(INVENTORY_ITEMS.0..=INVENTORY_ITEMS.1);
             self.left_of_inventory = items.saturating_sub(1);
-            self.left_of_group = self.rng.u64(TOGETHER.0..=TOGETHER.1).saturating_sub(1);
+            self.left_of_group = self.rng.u64(BURST_ITEMS.0..=BURST_ITEMS.1).saturating_sub(1);
         }
         Some(self.last)
     }
@@ -143,9 +143,9 @@ pub struct ListedItem {
     pub can_join_after: Option<Duration>,
     /// Time from creation until flagged accounts can join it.
     pub suspected_can_join_after: Duration,
-    /// Time from appearance until a rival buys it, if one does.
+    /// Time from when it can be joined until a rival buys it, if one does.
     pub rival_after: Option<Duration>,
-    /// Name of the demo whitelist entry for which it was generated.
+    /// Name of the demo whitelist entry for which it was generated; `practice` in a rehearsal.
     pub wanted: Option<&'static str>,
     pub defect: Option<ListingDefect>,
 }

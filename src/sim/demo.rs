@@ -170,8 +170,8 @@ pub fn pick(rng: &mut Rng) -> Option<&'static DemoEntry> {
     })
 }
 
-/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear.
-/// Too high for items that share a brand with an entry without a name.
+/// Returns a price above which no entry of [`WANTED`] matches an item of this name, in any wear. An
+/// entry without a name counts for every item of its brand.
 pub fn max_price(market_name: &str) -> Option<Amount> {
     let is_same = |wanted: &&DemoEntry| {
         market_name.contains(wanted.brand.trim_end()) && market_name.contains(wanted.name)

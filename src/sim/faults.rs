@@ -360,7 +360,7 @@ pub const LATE_REJECTION_AFTER: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(40));
 /// Maximum age of the data under [`FaultKind::ListStale`] and [`FaultKind::BalanceStale`].
 pub const STALE_MAX: Duration = Duration::from_secs(60);
-/// Default frequency of a fault of the feed, in seconds.
+/// Default interval of a fault of the feed, in seconds.
 const FEED_FAULT_EVERY: u32 = 20;
 /// Channels as the user sees them: the reads of one object count as reads.
 const GROUPS: [(&str, &[FaultChannel]); 3] = [

@@ -1,4 +1,4 @@
-//! Complete record of what happened on a simulated market, for tests and summaries. Pure.
+//! Record of what happened on a simulated market, for tests and summaries. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,20 +7,21 @@ use crate::{domain::money::Amount, domain::trade::TradeStatus};
 
 /// Maximum number of stored listings without an order; older ones are only counted.
 pub const UNORDERED_MAX: usize = 100_000;
-/// Maximum number of stored orders for unknown ids.
+/// Maximum number of stored orders for unknown or evicted listings; further ones are dropped.
 const UNMATCHED_MAX: usize = 10_000;
 
 /// The history of a market. All times are relative to its opening.
 #[derive(Clone, Debug, Default)]
 pub struct MarketHistory {
     /// Listings without an order or a purchase, of which the oldest are evicted.
-    unordered: BTreeMap<u64, ListingRecord>,
-    ordered: BTreeMap<u64, ListingRecord>,
+    evictable: BTreeMap<u64, ListingRecord>,
+    /// Listings with an order or a purchase, which are never evicted.
+    retained: BTreeMap<u64, ListingRecord>,
     unmatched: Vec<(String, OrderRecord)>,
     /// Total number of listings.
     pub listed: u64,
-    /// Number of listings generated for an entry of the demo's whitelist.
-    pub wanted: u64,
+    /// Number of listings with [`ListingRecord::wanted`].
+    pub wanted_count: u64,
     /// Current balance of the account.
     pub balance: Amount,
 }
@@ -31,7 +32,7 @@ pub struct ListingRecord {
     pub id: String,
     pub market_name: String,
     pub price: Amount,
-    /// Name of the demo whitelist entry for which it was generated.
+    /// Name of the demo whitelist entry for which it was generated; `practice` in a rehearsal.
     pub wanted: Option<&'static str>,
     pub listed_at: Duration,
     /// Earliest time at which it could be joined.
@@ -100,7 +101,7 @@ impl PurchaseRecord {
     }
 
     /// Returns `true` if the coins were credited again.
-    pub const fn is_returned(&self) -> bool {
+    pub const fn is_refunded(&self) -> bool {
         self.refunded_at.is_some()
     }
 }
@@ -112,15 +113,16 @@ impl MarketHistory {
 
     pub(super) fn record_listing(&mut self, number: u64, listing: ListingRecord) {
         self.listed = self.listed.saturating_add(1);
-        self.wanted = self.wanted.saturating_add(u64::from(listing.wanted.is_some()));
-        self.unordered.insert(number, listing);
-        if self.unordered.len() > UNORDERED_MAX {
-            self.unordered.pop_first();
+        let is_wanted = u64::from(listing.wanted.is_some());
+        self.wanted_count = self.wanted_count.saturating_add(is_wanted);
+        self.evictable.insert(number, listing);
+        if self.evictable.len() > UNORDERED_MAX {
+            self.evictable.pop_first();
         }
     }
 
     pub(super) fn record_close(&mut self, number: u64, at: Duration, reason: CloseReason) {
-        if let Some(listing) = self.listing_mut(number) {
+        if let Some(listing) = self.get_mut(number) {
             listing.closed = Some((at, reason));
         }
     }
@@ -130,16 +132,14 @@ impl MarketHistory {
         number: u64,
         change: impl FnOnce(&mut PurchaseRecord),
     ) {
-        if let Some(purchase) =
-            self.listing_mut(number).and_then(|listing| listing.purchase.as_mut())
-        {
+        if let Some(purchase) = self.get_mut(number).and_then(|listing| listing.purchase.as_mut()) {
             change(purchase);
         }
     }
 
     /// Records the response to the last order for a listing over a connection.
     pub(super) fn record_response(&mut self, number: u64, connection: u64, at: Duration) {
-        let Some(listing) = self.listing_mut(number) else { return };
+        let Some(listing) = self.get_mut(number) else { return };
         let is_on_connection = |order: &&mut OrderRecord| order.connection == connection;
         if let Some(order) = listing.orders.iter_mut().rev().find(is_on_connection) {
             order.answered_at = order.answered_at.or(Some(at));
@@ -148,19 +148,17 @@ impl MarketHistory {
 
     pub(super) fn record_purchase(&mut self, number: u64, purchase: PurchaseRecord) {
         self.retain(number);
-        if let Some(listing) = self.listing_mut(number) {
+        if let Some(listing) = self.retained.get_mut(&number) {
             listing.purchase = Some(purchase);
         }
     }
 
-    /// Records an order; `number` is `None` if no such listing exists.
+    /// Records an order; `number` is `None` if the market knows no such listing.
     pub(super) fn record_order(&mut self, number: Option<u64>, id: &str, order: OrderRecord) {
         if let Some(number) = number {
             self.retain(number);
         }
-        if let Some(number) = number
-            && let Some(listing) = self.listing_mut(number)
-        {
+        if let Some(listing) = number.and_then(|number| self.retained.get_mut(&number)) {
             listing.orders.push(order);
         } else if self.unmatched.len() < UNMATCHED_MAX {
             self.unmatched.push((id.to_owned(), order));
@@ -169,21 +167,18 @@ impl MarketHistory {
 
     /// Moves a listing to those that are never evicted.
     fn retain(&mut self, number: u64) {
-        if let Some(listing) = self.unordered.remove(&number) {
-            self.ordered.insert(number, listing);
+        if let Some(listing) = self.evictable.remove(&number) {
+            self.retained.insert(number, listing);
         }
     }
 
-    fn listing_mut(&mut self, number: u64) -> Option<&mut ListingRecord> {
-        match self.ordered.get_mut(&number) {
-            Some(listing) => Some(listing),
-            None => self.unordered.get_mut(&number),
-        }
+    fn get_mut(&mut self, number: u64) -> Option<&mut ListingRecord> {
+        self.retained.get_mut(&number).or_else(|| self.evictable.get_mut(&number))
     }
 
-    /// Returns the stored listings, those with an order first.
+    /// Returns the stored listings, those with an order or a purchase first.
     pub fn listings(&self) -> impl Iterator<Item = &ListingRecord> {
-        self.ordered.values().chain(self.unordered.values())
+        self.retained.values().chain(self.evictable.values())
     }
 
     /// Returns the listing with this id.
@@ -191,42 +186,42 @@ impl MarketHistory {
         self.listings().find(|listing| listing.id == id)
     }
 
-    pub(super) fn listing_by_number(&self, number: u64) -> Option<&ListingRecord> {
-        self.ordered.get(&number).or_else(|| self.unordered.get(&number))
+    pub(super) fn get(&self, number: u64) -> Option<&ListingRecord> {
+        self.retained.get(&number).or_else(|| self.evictable.get(&number))
     }
 
-    /// Returns all orders for known listings.
+    /// Returns all orders for stored listings.
     pub fn orders(&self) -> impl Iterator<Item = (&ListingRecord, &OrderRecord)> {
-        self.ordered
+        self.retained
             .values()
             .flat_map(|listing| listing.orders.iter().map(move |one| (listing, one)))
     }
 
-    /// Returns the orders for unknown listings, with the requested ids.
+    /// Returns the orders for unknown or evicted listings, with the requested ids.
     pub fn unmatched_orders(&self) -> &[(String, OrderRecord)] {
         &self.unmatched
     }
 
     /// Returns all purchases of the account, including cancelled ones.
     pub fn purchases(&self) -> impl Iterator<Item = (&ListingRecord, &PurchaseRecord)> {
-        self.ordered.values().filter_map(|listing| Some((listing, listing.purchase.as_ref()?)))
+        self.retained.values().filter_map(|listing| Some((listing, listing.purchase.as_ref()?)))
     }
 
     /// Returns the sum of all purchases except those that were refunded.
     pub fn spent(&self) -> Amount {
         self.purchases()
-            .filter(|(_, purchase)| !purchase.is_returned())
+            .filter(|(_, purchase)| !purchase.is_refunded())
             .fold(Amount::ZERO, |sum, (_, purchase)| sum.saturating_add(purchase.price))
     }
 
     /// Returns the listings with more than one order. A correct bot causes none.
     pub fn ordered_twice(&self) -> impl Iterator<Item = &ListingRecord> {
-        self.ordered.values().filter(|listing| listing.orders.len() > 1)
+        self.retained.values().filter(|listing| listing.orders.len() > 1)
     }
 
-    /// Returns the listings that match the demo's whitelist and have no order.
+    /// Returns the stored listings that match the demo's whitelist and have no order.
     pub fn missed(&self) -> impl Iterator<Item = &ListingRecord> {
-        self.unordered.values().filter(|listing| listing.wanted.is_some())
+        self.evictable.values().filter(|listing| listing.wanted.is_some())
     }
 
     /// Returns the orders for listings that do not match the demo's whitelist.

@@ -7,7 +7,6 @@
 //!   generate listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened;
 //!   [`server`].
 //! - [`practice`]: listings about the whitelist of a rehearsal.
-//! - [`prices`]: price files of reference sources.
 //! - [`lots`]: common code of markets that change prices under one id and store own order ids.
 //! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 
@@ -20,7 +19,6 @@ pub mod items;
 pub mod lis_skins;
 pub mod lots;
 pub mod practice;
-pub mod prices;
 pub mod random;
 mod server;
 pub mod settings;

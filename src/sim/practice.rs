@@ -13,7 +13,7 @@ use crate::domain::{
 /// Listings per thousand that are about the whitelist.
 pub const PERMILLE: u32 = 250;
 
-/// Name under which the history counts the listings that an entry pays for.
+/// Value of [`ListedItem::wanted`] of the listings that an entry pays for.
 const WANTED: &str = "practice";
 
 /// Listings per thousand of these that an entry pays for.
@@ -48,9 +48,10 @@ impl PracticeItem {
         let max = self.max_price.cents().max(1);
         let min = self.min_price.cents().clamp(1, max);
         let is_wanted = rng.chance_permille(WANTED_PERMILLE);
-        let total = match is_wanted {
-            true => rng.i64(min.max(max - max * DISCOUNT_MAX / 100)..=max),
-            false => max + 1 + rng.i64(0..=max * ABOVE_MAX / 100),
+        let total = if is_wanted {
+            rng.i64(min.max(max - max * DISCOUNT_MAX / 100)..=max)
+        } else {
+            max + 1 + rng.i64(0..=max * ABOVE_MAX / 100)
         };
         let markup_max = self.max_markup.map_or(MARKUP_MAX, Percent::hundredths).clamp(0, 10_000);
         let markup = rng.i64(0..=markup_max);
@@ -74,7 +75,7 @@ impl PracticeItem {
 
 /// Returns a float between the bounds, with the digits of the market.
 fn float_within(rng: &mut Rng, (min, max): (PaintWear, PaintWear)) -> String {
-    // The market has two digits less.
+    // A float of the market has 16 decimals, two fewer than a `PaintWear`.
     let (min, max) = (min.units().div_ceil(100), max.units() / 100);
     float_text(rng.u64(min.min(max)..=max))
 }

@@ -28,12 +28,12 @@ use super::{
 };
 use crate::domain::time::UnixMs;
 
-/// Maximum number of open connections; further ones are dropped.
+/// Maximum number of open connections; further ones are closed at once.
 const CONNECTIONS_MAX: usize = 256;
-const HEAD_BYTES_MAX: usize = 16 * 1024;
-const BODY_BYTES_MAX: usize = 256 * 1024;
-const HEADERS_MAX: usize = 64;
-/// Maximum time from the first byte of a request to its last.
+const SIM_HEAD_BYTES_MAX: usize = 16 * 1024;
+const SIM_BODY_BYTES_MAX: usize = 256 * 1024;
+const SIM_HEADERS_MAX: usize = 64;
+/// Maximum time to read a request head from its first byte on, and as long again for its body.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// Timeout of a TLS handshake.
 const TLS_TIME_MAX: Duration = Duration::from_secs(10);
@@ -72,13 +72,13 @@ pub struct ServerStats {
     pub feeds_open: u64,
     /// Open feeds with at least one subscription.
     pub feeds_subscribed: u64,
-    /// Feeds that were cut because their queue was full.
+    /// Feeds that were closed because their queue was full.
     pub feeds_dropped: u64,
-    /// HTTP requests with a complete body, valid or not.
+    /// HTTP requests with a complete body that the market handled, valid or not.
     pub requests: u64,
 }
 
-/// A simulated market as its server needs it.
+/// Operations of a simulated market that its server calls.
 pub(super) trait SimulatedMarket: Send + Sync + 'static {
     /// The faults that the market can inject.
     const FAULTS: &'static [FaultKind];
@@ -297,7 +297,7 @@ pub(super) struct RequestHead {
 impl RequestHead {
     /// Parses the head at the start of the bytes. Returns `None` while it is incomplete.
     fn parse(bytes: &[u8]) -> io::Result<Option<Self>> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut headers = [httparse::EMPTY_HEADER; SIM_HEADERS_MAX];
         let mut request = httparse::Request::new(&mut headers);
         let length = match request.parse(bytes) {
             Ok(httparse::Status::Complete(length)) => length,
@@ -333,7 +333,7 @@ impl RequestHead {
     fn rejection(&self) -> Option<ServerReply> {
         let (status, message) = if self.is_chunked {
             (411, "a Content-Length is required")
-        } else if self.body_bytes > BODY_BYTES_MAX {
+        } else if self.body_bytes > SIM_BODY_BYTES_MAX {
             (413, "the body is too long")
         } else {
             return None;
@@ -347,8 +347,8 @@ fn invalid(message: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
 }
 
-/// Reads a whole request head. Returns `None` if the client closed the connection before the first
-/// byte, or took too long.
+/// Reads a whole request head, which stays in the buffer. Returns `None` if the client closed the
+/// connection before the first byte, or took too long.
 ///
 /// # Cancel safety
 ///
@@ -363,7 +363,7 @@ async fn read_head(
         if let Some(head) = RequestHead::parse(buffer)? {
             return Ok(Some(head));
         }
-        if buffer.len() > HEAD_BYTES_MAX {
+        if buffer.len() > SIM_HEAD_BYTES_MAX {
             return Err(invalid("request head too long"));
         }
         let was_empty = buffer.is_empty();
@@ -440,7 +440,7 @@ impl ServerReply {
         connection: ClientConnection,
     ) -> io::Result<bool> {
         match self.fault {
-            Some(FaultKind::Hang | FaultKind::HangBeforeCommit) => until_closed(stream).await?,
+            Some(FaultKind::Hang | FaultKind::HangBeforeCommit) => until_closed(stream).await,
             Some(FaultKind::Slow | FaultKind::ReadSlow) => sleep(faults::SLOW_ANSWER).await,
             _ => {}
         }
@@ -495,9 +495,8 @@ impl ServerReply {
     }
 }
 
-/// Reads until the client closes the connection.
-async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+/// Reads until the client closes or resets the connection.
+async fn until_closed(stream: &mut (impl AsyncRead + Unpin)) {
     let mut ignored = [0; 1_024];
-    while stream.read(&mut ignored).await? > 0 {}
-    Ok(())
+    while stream.read(&mut ignored).await.is_ok_and(|count| count > 0) {}
 }

@@ -8,8 +8,8 @@ use crate::domain::money::{Amount, Decimals};
 /// Maximum average rate of listings per second.
 pub const RATE_PER_SECOND_MAX: u32 = 100_000;
 
-/// Settings of a [`SimServer`](super::SimServer). The default is that of `sniper sim`, but on a
-/// port chosen by the system.
+/// Settings of a simulated market. The default is that of `sniper sim`, but on a port chosen by the
+/// system.
 #[derive(Clone, Debug)]
 pub struct SimSettings {
     /// Listening address. With port 0 the system chooses the port.
@@ -116,7 +116,7 @@ pub struct Rivals {
     pub share_permille: u32,
 }
 
-/// Timing and outcomes of purchases after `joinTrades`. Times are a minimum and a maximum.
+/// Timing and outcomes of purchases. Times are a minimum and a maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Time from the purchase until the seller confirms or the purchase is cancelled.
@@ -130,8 +130,7 @@ pub struct Delivery {
 }
 
 impl Rate {
-    /// No generated listings: only those of
-    /// [`SimServer::list_items`](super::SimServer::list_items) appear.
+    /// No generated listings: only those of `list_items` of the simulator appear.
     pub const NONE: Self = Self(0);
 
     /// Creates a rate, capped at [`RATE_PER_SECOND_MAX`].

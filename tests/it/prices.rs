@@ -1,6 +1,8 @@
 //! Price sources over HTTP: each source with each fault of the file server.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
+mod file_server;
+
 use std::{
     io::{Read as _, Write as _},
     net::TcpListener,
@@ -28,7 +30,6 @@ use sniper::{
         tls::Tls,
     },
     prices::{ItemKey, PriceSnapshot, PriceTable, SourceKind},
-    sim::prices::{PriceFault, PriceFile, PriceServer, default_items},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -36,6 +37,7 @@ use tokio::{
     sync::mpsc::Sender,
 };
 
+use self::file_server::{PriceFault, PriceFile, PriceServer, default_items};
 use crate::{feed::Log, session::until};
 
 struct Rig {
@@ -146,7 +148,7 @@ async fn no_fault_is_accepted_as_a_first_table() {
                 | PriceFault::ByteOrderMark
                 | PriceFault::Bomb
                 // Six of the well-known items at their usual prices.
-                | PriceFault::FewNames
+                | PriceFault::FewItems
         )
     }) {
         let rig = Rig::new(PriceFile::CsFloat);

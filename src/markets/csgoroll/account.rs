@@ -15,7 +15,7 @@ use crate::{
     json::Cursor,
     markets::{
         ReadError,
-        json_object::{JsonObject, ObjectError, is_number},
+        json_object::{JsonObject, is_number},
     },
     secret,
     text::Escaped,
@@ -70,7 +70,7 @@ impl From<WalletError> for BalanceError {
 ///
 /// Returns a [`ReadError`] if the body is not that response.
 pub fn read_current_user(body: &str) -> Result<User, ReadError> {
-    let response = read_response(body)?;
+    let response = JsonObject::parse(body)?;
     let data = response.get::<JsonObject<'_>>("data");
     if data.as_ref().and_then(|data| data.text("currentUser")) == Some("null") {
         return Err(ReadError::SignedOut);
@@ -151,13 +151,6 @@ fn wallet_amount(wallet: &JsonObject<'_>) -> Result<Amount, WalletError> {
     }
 }
 
-fn read_response(body: &str) -> Result<JsonObject<'_>, ReadError> {
-    JsonObject::parse(body).map_err(|error| match error {
-        ObjectError::NotJson => ReadError::NotJson,
-        ObjectError::NotObject | ObjectError::RepeatedKey => ReadError::Shape,
-    })
-}
-
 /// Returns the error of a response without the requested data. A message of the market may mean
 /// that the session is signed out.
 fn market_error(response: &JsonObject<'_>) -> ReadError {
@@ -210,7 +203,7 @@ fn read_page<'a, T>(
     body: &'a str,
     read_node: impl Fn(&'a str) -> Option<T>,
 ) -> Result<Page<T>, ReadError> {
-    let response = read_response(body)?;
+    let response = JsonObject::parse(body)?;
     let data = response.get::<JsonObject<'_>>("data");
     let trades = data.and_then(|data| data.get::<JsonObject<'_>>("trades"));
     let edges = trades.as_ref().and_then(|trades| trades.array("edges"));

@@ -31,6 +31,7 @@ pub struct NextPayload<'a> {
     is_known: bool,
     wallet: Option<Amount>,
     errors: Option<RawValue<'a>>,
+    /// `true` if a key was repeated, or there were several events with listings.
     is_repeated: bool,
 }
 
@@ -89,10 +90,10 @@ impl<'a> NextPayload<'a> {
         object(cursor, |key, cursor| {
             // Updates of generation A have no `canJoin`. Where generation B is configured, it is
             // required afterwards.
-            let (list, kind) = match key {
-                "createTrade" => ("trade", (TradeEvent::Listed, Generation::A)),
-                "createTrades" => ("trades", (TradeEvent::Listed, Generation::B)),
-                "updateTrade" => ("trade", (TradeEvent::Updated, Generation::A)),
+            let (list, event, generation) = match key {
+                "createTrade" => ("trade", TradeEvent::Listed, Generation::A),
+                "createTrades" => ("trades", TradeEvent::Listed, Generation::B),
+                "updateTrade" => ("trade", TradeEvent::Updated, Generation::A),
                 "updateWallet" => {
                     self.is_known = true;
                     return self.wallet_event(cursor);
@@ -103,7 +104,7 @@ impl<'a> NextPayload<'a> {
             self.is_repeated |= *seen;
             *seen = true;
             self.is_known = true;
-            self.listings(cursor, list, kind)
+            self.listings(cursor, list, event, generation)
         })
         .map(drop)
     }
@@ -112,7 +113,8 @@ impl<'a> NextPayload<'a> {
         &mut self,
         cursor: &mut Cursor<'a>,
         list: &str,
-        (event, generation): (TradeEvent, Generation),
+        event: TradeEvent,
+        generation: Generation,
     ) -> Result<(), JsonError> {
         let mut seen = false;
         let is_null = cursor.peek()? == ValueKind::Null;

@@ -20,22 +20,15 @@ use crate::{
         Defect, Defects, PaintWear, RarityWord, Trade, TradeEvent, TradeId, TradeStatus,
     },
     json::{Cursor, JsonError, JsonStr, ValueKind},
+    markets::listing_field::{ListingField, field, number, required, text, value},
 };
 
 /// Maximum number of listings that are compared pairwise. Larger batches are sorted, which
 /// allocates.
 const PAIRWISE_MAX: usize = 16;
 
-/// Value of a key.
-#[derive(Clone, Copy)]
-enum ListingField<T> {
-    Missing,
-    Null,
-    Unreadable,
-    Value(T),
-}
-
 /// Fields of a listing during parsing.
+#[derive(Default)]
 struct ListingDraft<'a> {
     id: ListingField<TradeId>,
     status: ListingField<TradeStatus>,
@@ -81,7 +74,7 @@ pub fn read<'a>(
         cursor.skip()?;
         return Ok(None);
     }
-    let mut draft = ListingDraft::new();
+    let mut draft = ListingDraft::default();
     cursor.object(|key, cursor| match key.plain() {
         Some(key) => draft.read_field(key, cursor),
         None => draft.read_field(&key.decode(), cursor),
@@ -129,26 +122,6 @@ fn mark_if_different<'a>(one: &mut Trade<'a>, other: &mut Trade<'a>) {
 }
 
 impl<'a> ListingDraft<'a> {
-    const fn new() -> Self {
-        Self {
-            id: ListingField::Missing,
-            status: ListingField::Missing,
-            markup_percent: ListingField::Missing,
-            total_value: ListingField::Missing,
-            can_join: ListingField::Missing,
-            can_join_after: ListingField::Missing,
-            suspected_trader_can_join_after: ListingField::Missing,
-            created_at: ListingField::Missing,
-            expires_at: ListingField::Missing,
-            float: ListingField::Missing,
-            float_range: ListingField::Missing,
-            depositor: ListingField::Missing,
-            items: ListingField::Missing,
-            defects: Defects::NONE,
-            seen: 0,
-        }
-    }
-
     /// Parses the value of one key. Each required key has a bit that detects repetitions.
     #[inline]
     fn read_field(&mut self, key: &str, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
@@ -350,53 +323,9 @@ fn float_range(
     Ok(least.zip(greatest).filter(|(least, greatest)| least <= greatest))
 }
 
-/// Parses a value of one kind. Any other kind, and `None` from `read`, is unreadable.
-#[inline]
-fn field<'a, T>(
-    cursor: &mut Cursor<'a>,
-    kind: ValueKind,
-    read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
-) -> Result<ListingField<T>, JsonError> {
-    let found = cursor.peek()?;
-    if found == kind {
-        return Ok(read(cursor)?.map_or(ListingField::Unreadable, ListingField::Value));
-    }
-    cursor.skip()?;
-    Ok(if found == ValueKind::Null { ListingField::Null } else { ListingField::Unreadable })
-}
-
-#[inline]
-fn text<'a, T>(
-    cursor: &mut Cursor<'a>,
-    read: impl FnOnce(JsonStr<'a>) -> Option<T>,
-) -> Result<ListingField<T>, JsonError> {
-    field(cursor, ValueKind::String, |cursor| cursor.string().map(read))
-}
-
-#[inline]
-fn number<'a, T>(
-    cursor: &mut Cursor<'a>,
-    read: impl FnOnce(&'a str) -> Option<T>,
-) -> Result<ListingField<T>, JsonError> {
-    field(cursor, ValueKind::Number, |cursor| cursor.number().map(read))
-}
-
 #[inline]
 fn moment(cursor: &mut Cursor<'_>) -> Result<ListingField<UnixMs>, JsonError> {
     text(cursor, |text| UnixMs::parse(&text.decode()))
-}
-
-fn value<T>(field: ListingField<T>) -> Option<T> {
-    if let ListingField::Value(value) = field { Some(value) } else { None }
-}
-
-/// Returns a required field; adds a defect if it has no value.
-fn required<T>(field: ListingField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
-    let value = value(field);
-    if value.is_none() {
-        defects.add(defect);
-    }
-    value
 }
 
 /// Returns a required field that may be null.

@@ -18,8 +18,8 @@ use crate::{
 /// Maximum number of listings on a page (source: public clients).
 pub const PAGE_LISTINGS_MAX: u32 = 250;
 
-/// Returns the fields of a listing that are required, and those that only generation B has.
-fn fields_of(generation: Generation) -> String {
+/// Returns the selection of the fields of a listing that are read.
+fn selection_of(generation: Generation) -> String {
     let more = match generation {
         Generation::A => "",
         Generation::B => "canJoin avgPaintWearRange { min max } ",
@@ -65,7 +65,7 @@ impl Topic for GraphqlOperation {
 
 /// Returns the subscriptions of a feed: the listings first, then the optional ones.
 pub fn subscriptions(generation: Generation) -> Vec<GraphqlOperation> {
-    let fields = fields_of(generation);
+    let fields = selection_of(generation);
     let (name, listings) = match generation {
         Generation::A => (
             "OnCreateTrade",
@@ -126,7 +126,7 @@ pub fn filtered_listings(filters: SubscriptionFilters) -> GraphqlOperation {
         "subscription OnCreateTrades($maxMarkupPercent: Float, $maxPrice: UnsignedFloat, $minPrice: \
          UnsignedFloat) {{ createTrades(maxMarkupPercent: $maxMarkupPercent, maxPrice: $maxPrice, \
          minPrice: $minPrice) {{ trades {} }} }}",
-        fields_of(Generation::B)
+        selection_of(Generation::B)
     );
     let variables = json!({
         "maxMarkupPercent": decimal(&filters.max_markup.to_string()),
@@ -184,7 +184,7 @@ pub fn current_user() -> GraphqlOperation {
 
 /// Queries one page of open listings, newest first. `after`: the cursor of the previous page.
 pub fn open_listings(generation: Generation, first: u32, after: Option<&str>) -> GraphqlOperation {
-    let fields = fields_of(generation);
+    let fields = selection_of(generation);
     let query = format!(
         "query TradeList($first: PaginationAmount, $after: String, $orderBy: [TradeOrderBy], \
          $status: TradeStatus) {{ trades(first: $first, after: $after, orderBy: $orderBy, \

@@ -78,7 +78,7 @@ fn contains_only_current_user(text: &str) -> Option<bool> {
 
 fn outcome(id: &TradeId, response: &HttpResponse) -> Outcome {
     let body = response.text().ok().and_then(|text| ResponseBody::read(text, id));
-    let unknown = |reason| Outcome::Unknown(reason);
+    let unknown = Outcome::Unknown;
     let reason = body.as_ref().and_then(ResponseBody::reject_reason);
     let is_without_data = body.as_ref().is_none_or(|body| !body.has_data);
     match (response.head.status, body, response.page()) {
@@ -176,7 +176,7 @@ impl ResponseBody {
     }
 }
 
-/// Returns the severity of a rejection. Of several in one response the most severe one is used.
+/// Returns the severity of a rejection; a greater number is more severe.
 const fn severity(reason: RejectReason) -> u8 {
     match reason {
         RejectReason::NotJoinable

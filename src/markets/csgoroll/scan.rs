@@ -57,29 +57,36 @@ pub fn scan<'a>(payload: &'a [u8], wanted: &WantedItems, sink: &mut impl FnMut(T
     if memchr2(b'\\', b'%', payload).is_some() || !has_no_update(payload) {
         return Scan::ReadNow;
     }
-    let Some(first) = first_wanted(payload, wanted) else { return Scan::ReadNow };
-    match (first, batch) {
-        (None, _) => Scan::CanWait,
-        (Some(first), Some(batch)) if has_several_names(batch) && payload.ends_with(BATCH_TAIL) => {
+    match (first_wanted(payload, wanted), batch) {
+        (FirstWanted::Nowhere, _) => Scan::CanWait,
+        (FirstWanted::At(first), Some(batch))
+            if has_several_names(batch) && payload.ends_with(BATCH_TAIL) =>
+        {
             scan_batch(batch, first.saturating_sub(BATCH_HEAD.len()), wanted, sink)
         }
-        _ => Scan::ReadNow,
+        (FirstWanted::At(_) | FirstWanted::Unclear, _) => Scan::ReadNow,
     }
 }
 
-/// Returns the position of the name of the first wanted listing, or `Some(None)` without one. The
-/// outer `None` stands for a text without a name, or with one before it that is not written as
-/// usual.
+/// Position of the name of the first wanted listing.
+enum FirstWanted {
+    At(usize),
+    Nowhere,
+    /// The text has no name, or one before it that is not written as usual.
+    Unclear,
+}
+
 #[inline]
-fn first_wanted(text: &[u8], wanted: &WantedItems) -> Option<Option<usize>> {
-    let mut has_name = false;
+fn first_wanted(text: &[u8], wanted: &WantedItems) -> FirstWanted {
+    let mut found = FirstWanted::Unclear;
     for at in NAME_KEY.find_iter(text) {
-        has_name = true;
-        if is_wanted(text, at, wanted)? {
-            return Some(Some(at));
+        match is_wanted(text, at, wanted) {
+            Some(true) => return FirstWanted::At(at),
+            Some(false) => found = FirstWanted::Nowhere,
+            None => return FirstWanted::Unclear,
         }
     }
-    has_name.then_some(None)
+    found
 }
 
 fn has_several_names(text: &[u8]) -> bool {

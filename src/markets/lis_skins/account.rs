@@ -16,10 +16,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent, TradeId, TradeStatus},
     json::Cursor,
-    markets::{
-        ReadError,
-        json_object::{JsonObject, ObjectError},
-    },
+    markets::{ReadError, json_object::JsonObject},
     secret,
     text::Escaped,
 };
@@ -50,7 +47,7 @@ pub(super) fn status_of(word: &str) -> TradeStatus {
 ///
 /// Returns a [`ReadError`] if the body is not that response.
 pub fn read_balance(body: &str, account_id: &str) -> Result<User, ReadError> {
-    let response = read_response(body)?;
+    let response = JsonObject::parse(body)?;
     let data = response.get::<JsonObject<'_>>("data").ok_or_else(|| market_error(&response))?;
     let balance = match data.text("balance") {
         None | Some("null") => Err(BalanceError::new("no balance", "the response has no balance")),
@@ -83,7 +80,7 @@ pub fn is_balance(body: &str) -> bool {
 ///
 /// Returns a [`ReadError`] if the body has no list.
 pub fn read_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
-    let response = read_response(body)?;
+    let response = JsonObject::parse(body)?;
     let purchases = response.array("data").ok_or_else(|| market_error(&response))?;
     let mut page =
         Page { nodes: Vec::new(), unreadable: 0, next: next_number(&response), error: None };
@@ -110,7 +107,7 @@ pub fn read_purchases(body: &str) -> Result<Page<OwnPurchase>, ReadError> {
 /// Returns a [`ReadError`] if the response has neither one purchase of one item with that own id
 /// nor an empty list.
 pub fn read_order(body: &str, own_id: &OwnOrderId) -> Result<Option<OwnPurchase>, ReadError> {
-    let response = read_response(body)?;
+    let response = JsonObject::parse(body)?;
     let purchases = response.array("data").ok_or_else(|| market_error(&response))?;
     match purchases.as_slice() {
         [] => Ok(None),
@@ -132,7 +129,7 @@ pub fn read_order(body: &str, own_id: &OwnOrderId) -> Result<Option<OwnPurchase>
 ///
 /// Returns a [`ReadError`] if the body has no list.
 pub fn read_listings(body: &str) -> Result<Page<Trade<'_>>, ReadError> {
-    let response = read_response(body)?;
+    let response = JsonObject::parse(body)?;
     let skins = response.array("data").ok_or_else(|| market_error(&response))?;
     let mut page = Page {
         nodes: Vec::with_capacity(skins.len()),
@@ -176,18 +173,16 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
     let id = skin.number("id")?.parse().ok().map(TradeId::from_number)?;
     let time = |key| skin.get::<String>(key).and_then(|text| UnixMs::parse(&text));
     let word = skin.get::<String>("status").unwrap_or_default();
-    let error = error_of(&skin);
     let status = match status_of(&word) {
         TradeStatus::Cancelled => match skin.get::<String>("return_reason").as_deref() {
             Some(TRADE_TIMEOUT) => TradeStatus::Expired,
             _ => TradeStatus::Cancelled,
         },
         // An item with an error is no purchase, and counts until the balance shows its money.
-        _ if error.is_some() => TradeStatus::Cancelled,
+        _ if error_of(&skin).is_some() => TradeStatus::Cancelled,
         status => status,
     };
-    let unknown = error.map_or(word.clone(), |error| format!("{word} {error}"));
-    let unknown = || secret::mask(unknown.trim()).chars().take(STATUS_CHARS_MAX).collect();
+    let unknown = || secret::mask(word.trim()).chars().take(STATUS_CHARS_MAX).collect();
     let name = skin.get::<String>("name");
     Some(OwnPurchase {
         id,
@@ -206,13 +201,6 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
 /// Returns the error of an item, as it is written.
 pub(super) fn error_of<'a>(skin: &JsonObject<'a>) -> Option<&'a str> {
     skin.text("error").filter(|error| *error != "null")
-}
-
-fn read_response(body: &str) -> Result<JsonObject<'_>, ReadError> {
-    JsonObject::parse(body).map_err(|error| match error {
-        ObjectError::NotJson => ReadError::NotJson,
-        ObjectError::NotObject | ObjectError::RepeatedKey => ReadError::Shape,
-    })
 }
 
 fn market_error(response: &JsonObject<'_>) -> ReadError {

@@ -19,7 +19,7 @@ use crate::{
 /// Number of listings per page, the most that the market sends.
 const LISTINGS_PER_PAGE: &str = "200";
 
-/// Id of an account whose id is not configured. No response of the market contains it.
+/// Id of an account whose id is not configured. The market's responses do not state the id.
 const UNKNOWN_ACCOUNT: &str = "unknown";
 
 /// Longest time until the market shows an executed order. Its documentation states none; a public

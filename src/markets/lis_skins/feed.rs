@@ -73,14 +73,11 @@ fn purchase(skin: &Skin<'_>) -> MarketEvent<'static> {
     })
 }
 
-/// Returns whether a message can be read later: it is a new listing of an item that no entry wants,
-/// at least at its price. `payload` begins with the data of the publication.
+/// Returns [`Scan::CanWait`] for a new listing of an item that no entry wants at its price.
+/// `payload` begins with the data of the publication.
 #[inline]
 pub(super) fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
-    match is_unwanted(payload, wanted) {
-        Some(true) => Scan::CanWait,
-        Some(false) | None => Scan::ReadNow,
-    }
+    if is_unwanted(payload, wanted) == Some(true) { Scan::CanWait } else { Scan::ReadNow }
 }
 
 /// Returns `true` for a new listing that no entry wants at its price, and `None` for an event that

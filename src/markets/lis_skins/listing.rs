@@ -16,14 +16,15 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
     json::{Cursor, JsonError, JsonStr, ValueKind},
+    markets::listing_field::{ListingField, number, required, text, value},
 };
 
 /// Number of this game in `game_id`.
 const GAME_ID: u32 = 1;
 
-/// Ends of names of containers, keys, passes and pins, for names without other parts that only this
-/// game has.
-const NAME_ENDS: [&str; 14] = [
+/// Suffixes of the names of containers, keys, passes and pins of this game. Such a name has no
+/// wear, star or bar that shows the game.
+const NAME_SUFFIXES: [&str; 14] = [
     " Case",
     " Case Key",
     " Capsule",
@@ -40,7 +41,7 @@ const NAME_ENDS: [&str; 14] = [
     " Operation Pass",
 ];
 
-/// Parts of such names that are followed by a number or a kind.
+/// Parts of such names that can be followed by more text, such as a number.
 const NAME_PARTS: [&str; 8] = [
     "Weapon Case ",
     "Sticker Capsule ",
@@ -55,31 +56,21 @@ const NAME_PARTS: [&str; 8] = [
 /// Names of tools of this game.
 const TOOLS: [&str; 3] = ["Name Tag", "Storage Unit", "Swap Tool"];
 
-/// Value of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum SkinField<T> {
-    #[default]
-    Missing,
-    Null,
-    Unreadable,
-    Value(T),
-}
-
 /// Fields of a listing, or of an event that names one.
 #[derive(Debug, Default)]
 pub(super) struct Skin<'a> {
     /// `event`, which only the feed sends.
     pub(super) event: Option<JsonStr<'a>>,
-    id: SkinField<TradeId>,
-    name: SkinField<JsonStr<'a>>,
-    price: SkinField<Amount>,
+    id: ListingField<TradeId>,
+    name: ListingField<JsonStr<'a>>,
+    price: ListingField<Amount>,
     /// Any value but null locks the listing.
-    unlock_at: SkinField<()>,
-    created_at: SkinField<UnixMs>,
-    float: SkinField<PaintWear>,
-    paint_index: SkinField<u32>,
-    game: SkinField<u32>,
-    status: SkinField<JsonStr<'a>>,
+    unlock_at: ListingField<()>,
+    created_at: ListingField<UnixMs>,
+    float: ListingField<PaintWear>,
+    paint_index: ListingField<u32>,
+    game: ListingField<u32>,
+    status: ListingField<JsonStr<'a>>,
     /// `true` for a purchase that lists its items.
     pub(super) has_items: bool,
     defects: Defects,
@@ -177,28 +168,28 @@ impl<'a> Skin<'a> {
     /// game were requested.
     #[inline]
     pub(super) fn into_trade(self, event: TradeEvent, is_of_game: bool) -> Option<Trade<'a>> {
-        let SkinField::Value(id) = self.id else { return None };
+        let ListingField::Value(id) = self.id else { return None };
         let mut defects = self.defects;
         let total_value = required(self.price, Defect::TotalValue, &mut defects);
         let market_name = required(self.name, Defect::MarketName, &mut defects);
         let market_name = market_name.map(JsonStr::decode).unwrap_or_default();
         let name = ItemName::parse_cow(&market_name);
         let is_foreign = match self.game {
-            SkinField::Value(GAME_ID) => false,
-            SkinField::Value(_) => true,
-            SkinField::Unreadable | SkinField::Missing | SkinField::Null => {
+            ListingField::Value(GAME_ID) => false,
+            ListingField::Value(_) => true,
+            ListingField::Unreadable | ListingField::Missing | ListingField::Null => {
                 !is_of_game && !is_of_this_game(&name)
             }
         };
         // Without the field it is unknown whether the listing is locked.
-        if matches!(self.unlock_at, SkinField::Missing) {
+        if matches!(self.unlock_at, ListingField::Missing) {
             defects.add(Defect::CanJoin);
         }
-        let is_locked = self.unlock_at != SkinField::Null;
-        if matches!(self.created_at, SkinField::Unreadable) {
+        let is_locked = self.unlock_at != ListingField::Null;
+        if matches!(self.created_at, ListingField::Unreadable) {
             defects.add(Defect::CreatedAt);
         }
-        if matches!(self.float, SkinField::Unreadable) {
+        if matches!(self.float, ListingField::Unreadable) {
             defects.add(Defect::PaintWear);
         }
         Some(Trade {
@@ -243,54 +234,10 @@ fn is_of_this_game(name: &ItemName<'_>) -> bool {
         || name.wear.is_some()
         || name.is_stattrak
         || name.base.contains(" | ")
-        || NAME_ENDS.iter().any(|end| name.base.ends_with(end))
+        || NAME_SUFFIXES.iter().any(|suffix| name.base.ends_with(suffix))
         || NAME_PARTS.iter().any(|part| name.base.contains(part))
         || TOOLS.contains(&&*name.base)
         || ItemCategory::of(&name.base, name.is_star) != ItemCategory::Other
-}
-
-/// Reads a value of one kind. Any other kind but null, and `None` from `read`, is unreadable.
-#[inline]
-fn field<'a, T>(
-    cursor: &mut Cursor<'a>,
-    kind: ValueKind,
-    read: impl FnOnce(&mut Cursor<'a>) -> Result<Option<T>, JsonError>,
-) -> Result<SkinField<T>, JsonError> {
-    let found = cursor.peek()?;
-    if found == kind {
-        return Ok(read(cursor)?.map_or(SkinField::Unreadable, SkinField::Value));
-    }
-    cursor.skip()?;
-    Ok(if found == ValueKind::Null { SkinField::Null } else { SkinField::Unreadable })
-}
-
-#[inline]
-fn text<'a, T>(
-    cursor: &mut Cursor<'a>,
-    read: impl FnOnce(JsonStr<'a>) -> Option<T>,
-) -> Result<SkinField<T>, JsonError> {
-    field(cursor, ValueKind::String, |cursor| cursor.string().map(read))
-}
-
-#[inline]
-fn number<'a, T>(
-    cursor: &mut Cursor<'a>,
-    read: impl FnOnce(&'a str) -> Option<T>,
-) -> Result<SkinField<T>, JsonError> {
-    field(cursor, ValueKind::Number, |cursor| cursor.number().map(read))
-}
-
-fn value<T>(field: SkinField<T>) -> Option<T> {
-    if let SkinField::Value(value) = field { Some(value) } else { None }
-}
-
-/// Returns a required field; adds a defect if it has no value.
-fn required<T>(field: SkinField<T>, defect: Defect, defects: &mut Defects) -> Option<T> {
-    let value = value(field);
-    if value.is_none() {
-        defects.add(defect);
-    }
-    value
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 //! | 200 or 201 with an error, another purchase, or none | unknown |
 //! | 400 or 422 with a code of [`REFUSALS`] | as in the table; `custom_id_already_exists` is unknown and looked up |
 //! | 400 or 422 with `unknown_error` or another code | unknown |
-//! | 401 or 403 without data | key rejected: it is invalid, or bound to another IP address |
-//! | 429 without data | rate limited, with `Retry-After` |
-//! | a challenge page with 403, 429 or 503 | challenge |
+//! | other 401 or 403 without data | key rejected: it is invalid, or bound to another IP address |
+//! | other 429 without data | rate limited, with `Retry-After` |
+//! | 403, 429 or 503 with `cf-mitigated` and without data | challenge |
 //! | everything else: 3xx, 404, 408, 5xx, HTML, truncated JSON | unknown |
 //!
 //! A rejection is final only once it is attributed to this order: see [`Attribution`].
@@ -63,7 +63,8 @@ pub fn order_outcome(order: &OrderFields, response: &HttpResponse) -> (Outcome, 
     let blocked = |reason| (Outcome::Rejected(reason), Attribution::Blocked);
     let is_without_data = !body.may_have_data();
     match (response.head.status, response.page()) {
-        // A page without a challenge is also sent if the address is not bound to the key.
+        // HTML with 403 is no challenge without `cf-mitigated`: it is also sent if the address is
+        // not bound to the key.
         (403 | 429 | 503, Some(WebPage::Challenge))
             if is_without_data && response.head.mitigated =>
         {

@@ -8,10 +8,7 @@ use crate::{
     domain::money::Amount,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeStatus},
-    markets::{
-        OrderReference, ReadError,
-        json_object::{JsonObject, ObjectError},
-    },
+    markets::{OrderReference, ReadError, json_object::JsonObject},
     secret,
     text::Escaped,
 };
@@ -121,10 +118,7 @@ fn epoch(trade: &JsonObject<'_>, key: &str) -> Option<UnixMs> {
 
 /// Parses a response with `success` true.
 pub(super) fn success(body: &str) -> Result<JsonObject<'_>, ReadError> {
-    let response = JsonObject::parse(body).map_err(|error| match error {
-        ObjectError::NotJson => ReadError::NotJson,
-        ObjectError::NotObject | ObjectError::RepeatedKey => ReadError::Shape,
-    })?;
+    let response = JsonObject::parse(body)?;
     match (response.get("success"), response.get::<String>("msg")) {
         (Some(true), _) => Ok(response),
         (Some(false), Some(message)) => Err(ReadError::MarketError(Escaped(&message).to_string())),

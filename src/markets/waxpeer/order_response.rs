@@ -5,7 +5,7 @@
 //! | 200, `success` true with `id` and `price` | bought |
 //! | 200, `success` false with `new_price`, `msBeforeNext` or a known `msg` | rejected |
 //! | 200, `success` false, and `msg` says that the own id exists | unknown: look it up |
-//! | 401, 403 and 429 without a purchase, a challenge page with 403, 429 or 503 | rejected |
+//! | 401, 403 and 429 without a purchase, 503 with `cf-mitigated` and without a purchase | rejected |
 //! | everything else: another `msg`, HTML with 200, 3xx, 4xx, 5xx, truncated JSON, both an `id` and a refusal | unknown |
 //!
 //! A refusal is prose with status 200. Its texts come from the documentation and the tests of a
@@ -28,7 +28,7 @@ use crate::{
     net::http_message::HttpResponse,
 };
 
-/// Maximum length of a response that is shown although it is not JSON, in bytes.
+/// Maximum length of a response that is an error message although it is not JSON, in bytes.
 const TEXT_BYTES_MAX: usize = 400;
 
 /// Meaning of the words of a refusal; the first row whose words occur applies. `None`: the own id

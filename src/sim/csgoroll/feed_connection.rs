@@ -36,7 +36,7 @@ const INIT_TIME_MAX: Duration = Duration::from_secs(10);
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Timeout of the close handshake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
-/// Maximum number of messages written before a flush.
+/// Number of queued messages after which no more are taken before a flush.
 const BATCH_MAX: usize = 256;
 
 /// Checks the upgrade request, and stores its authentication and its subprotocol.
@@ -137,7 +137,7 @@ struct FeedConnection<'a, S> {
     injector: FaultInjector,
     /// Chooses the values of false events.
     rng: Rng,
-    /// Set by [`FaultKind::FeedSilence`].
+    /// Set by [`FaultKind::FeedSilence`]: neither events nor pings are sent.
     is_silent: bool,
     presence: FeedPresence<'a>,
 }

@@ -353,7 +353,7 @@ impl MarketState {
 
     /// Returns the rejection for a closed listing, which depends on the time since it was closed.
     fn closed_rejection(&self, number: u64, now: Duration) -> SaleRejection {
-        let closed = self.history.listing_by_number(number).and_then(|listing| listing.closed);
+        let closed = self.history.get(number).and_then(|listing| listing.closed);
         match closed {
             Some((at, _)) if now.saturating_sub(at) < Duration::from_millis(500) => {
                 SaleRejection::NotJoinable
@@ -740,7 +740,7 @@ mod tests {
         }
         assert_eq!(market.balance().cents(), 900_000);
         market.advance(seconds(60), &mut events);
-        let returned = market.history().purchases().filter(|(_, one)| one.is_returned()).count();
+        let returned = market.history().purchases().filter(|(_, one)| one.is_refunded()).count();
         assert!((15..50).contains(&returned), "{returned}");
         let back = i64::try_from(returned).unwrap() * 1_000;
         assert_eq!(market.balance().cents(), 900_000 + back);

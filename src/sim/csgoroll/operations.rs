@@ -31,7 +31,7 @@ use crate::{
 /// Maximum page size of `trades`. Source: client code of 2025.
 pub const PAGE_MAX: u64 = 250;
 /// Page size of a query without `first`.
-const PAGE: u64 = 50;
+const PAGE_DEFAULT: u64 = 50;
 /// Purchases per thousand on which a faulty page is wrong.
 const FALSE_PERMILLE: u32 = 500;
 /// Maximum nesting of selections and fragments.
@@ -114,7 +114,7 @@ pub fn parse_request(body: &[u8]) -> Result<GraphqlRequest, RequestRejection> {
     };
     let sample = match &call {
         GraphqlCall::Join { .. } => joined_json(&[complete_listing().json(Generation::B)]),
-        GraphqlCall::CurrentUser => current_user_json(Amount::ZERO, None, (true, "x")),
+        GraphqlCall::CurrentUser => current_user_json(Amount::ZERO, None, true, "x"),
         GraphqlCall::Trades(_) => {
             page_json(&[edge_json(complete_listing().json(Generation::B), 1)], false)
         }
@@ -136,7 +136,7 @@ fn parse_join(field: &QueryField) -> GraphqlCall {
 
 fn parse_listing_query(field: &QueryField) -> Result<ListingQuery, String> {
     let first = match field.arg("first") {
-        Value::Null => PAGE,
+        Value::Null => PAGE_DEFAULT,
         value => value.as_u64().filter(|first| *first <= PAGE_MAX).ok_or_else(|| {
             format!("PaginationAmount cannot represent a value above {PAGE_MAX}: {value}")
         })?,
@@ -181,33 +181,26 @@ pub fn respond(
 ) -> String {
     market.advance(now, events);
     let ParsedRequest { request, signed_in, fault } = parsed;
-    let (data, rejection) = match &request.call {
+    let data = match &request.call {
         GraphqlCall::Typename => return r#"{"data":{"__typename":"Query"}}"#.to_owned(),
         GraphqlCall::CurrentUser if signed_in => {
-            let who = (market.suspected_trader(), market.user_id());
             let balance = match fault {
                 Some((FaultKind::BalanceStale, mut rng)) => {
                     market.balance_before(now, rng.duration((Duration::ZERO, STALE_MAX)))
                 }
                 _ => market.balance(),
             };
-            (Some(current_user_json(balance, market.daily_remaining(), who)), None)
+            let (is_flagged, id) = (market.suspected_trader(), market.user_id());
+            Ok(current_user_json(balance, market.daily_remaining(), is_flagged, id))
         }
-        GraphqlCall::CurrentUser => (Some(Value::Null), None),
-        GraphqlCall::Trades(query) => match trades(market, now, (query, signed_in), fault) {
-            Ok(page) => (Some(page), None),
-            Err(rejection) => (None, Some(rejection)),
-        },
-        GraphqlCall::Join { .. } => match execute_join(market, now, request, signed_in, events) {
-            Ok(listing) => (Some(joined_json(&[listing.json(Generation::B)])), None),
-            Err(rejection) => (None, Some(rejection)),
-        },
+        GraphqlCall::CurrentUser => Ok(Value::Null),
+        GraphqlCall::Trades(query) => trades(market, now, query, signed_in, fault),
+        GraphqlCall::Join { .. } => execute_join(market, now, request, signed_in, events)
+            .map(|listing| joined_json(&[listing.json(Generation::B)])),
     };
-    match (data, rejection) {
-        (Some(data), _) => request.response(&data),
-        (None, rejection) => {
-            rejected_body(rejection.unwrap_or(SaleRejection::NotFound), &request.field.key)
-        }
+    match data {
+        Ok(data) => request.response(&data),
+        Err(rejection) => request.rejected_response(rejection),
     }
 }
 
@@ -274,7 +267,8 @@ impl GraphqlRequest {
 fn trades(
     market: &MarketState,
     now: Duration,
-    (query, signed_in): (&ListingQuery, bool),
+    query: &ListingQuery,
+    signed_in: bool,
     mut fault: Option<(FaultKind, Rng)>,
 ) -> Result<Value, SaleRejection> {
     let of_status =
@@ -343,14 +337,18 @@ fn joined_json(trades: &[Value]) -> Value {
     json!({"__typename": "JoinTradesPayload", "trades": trades})
 }
 
-fn current_user_json(balance: Amount, daily_remaining: Option<Amount>, who: (bool, &str)) -> Value {
-    let (suspected, id) = who;
+fn current_user_json(
+    balance: Amount,
+    daily_remaining: Option<Amount>,
+    is_flagged: bool,
+    id: &str,
+) -> Value {
     json!({
         "__typename": "User",
         "id": id,
         "name": "practice",
         "displayName": "practice",
-        "suspectedTrader": suspected,
+        "suspectedTrader": is_flagged,
         "dailyWithdrawLimit": daily_remaining.map(coins),
         "wallets": [wallet_json(balance)],
     })

@@ -2,7 +2,7 @@
 //! answers to HTTP requests.
 //!
 //! One lock guards the whole state and is never held across an await. Events reach the feeds under
-//! the lock of the change that caused them, in order. A feed whose queue is full is cut.
+//! the lock of the change that caused them, in order. A feed whose queue is full is closed.
 
 use std::{
     collections::BTreeMap,
@@ -59,7 +59,8 @@ impl SimServer {
     ///
     /// # Errors
     ///
-    /// Returns a [`SimServerError`] if the address cannot be bound or no thread can be started.
+    /// Returns a [`SimServerError`] if the address cannot be bound, no thread can be started, or
+    /// the market does not have one of the faults of the settings.
     pub fn start(settings: SimSettings) -> Result<Self, SimServerError> {
         let shared = Arc::new(ServerState::new(settings));
         let thread = ServerThread::start(Arc::clone(&shared))?;
@@ -375,7 +376,7 @@ impl State {
         *count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
     }
 
-    /// Sends a command to all feeds. A feed whose queue is full is cut.
+    /// Sends a command to all feeds. A feed whose queue is full is closed.
     pub(super) fn broadcast(&mut self, command: &FeedCommand) {
         let before = self.feeds.len();
         self.feeds.retain(|_, feed| feed.try_send(command.clone()).is_ok());

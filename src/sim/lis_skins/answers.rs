@@ -27,8 +27,9 @@ use crate::{
 
 /// Maximum number of ids in a look-up.
 const LOOK_UP_MAX: usize = 200;
-/// Maximum number of lots of a page of the search, and of purchases of a page of the history.
+/// Maximum number of lots of a page of the search.
 const SEARCH_PAGE_MAX: usize = 200;
+/// Number of purchases of a page of the history.
 const HISTORY_PAGE: usize = 50;
 /// Maximum length of an own order id.
 const CUSTOM_ID_BYTES_MAX: usize = 36;
@@ -38,13 +39,14 @@ impl LotWire for LisSkinsWire {
     const DECIMALS: Decimals = Decimals::Two;
     // Beyond 32 bits.
     const FIRST_ID: u64 = 5_000_000_000;
-    const REQUESTS_PER_MINUTE: (usize, Option<usize>) = (200, Some(500));
-    const PATHS: (&'static str, &'static str) = ("/connection/websocket", "/v1");
+    const READS_PER_MINUTE: usize = 200;
+    const ORDERS_PER_MINUTE: Option<usize> = Some(500);
+    const FEED_PATH: &'static str = "/connection/websocket";
+    const HTTP_PATH: &'static str = "/v1";
 
     type Feed = feed::CentrifugoSession;
 
-    fn environment(account: &AccountKeys, urls: (String, String)) -> Vec<(&'static str, String)> {
-        let (ws, http) = urls;
+    fn environment(account: &AccountKeys, ws: String, http: String) -> Vec<(&'static str, String)> {
         vec![
             ("LIS_SKINS_WS_URL", ws),
             ("LIS_SKINS_HTTP_URL", http),
@@ -63,8 +65,8 @@ impl LotWire for LisSkinsWire {
         ServerAnswer::new(401, r#"{"message":"Unauthenticated."}"#)
     }
 
-    fn route(request: &LotRequest<'_>) -> LotRoute {
-        match (request.method, request.path) {
+    fn route(request: &LotRequest<'_>) -> Option<LotRoute> {
+        Some(match (request.method, request.path) {
             ("POST", "/v1/market/buy") => LotRoute::Order,
             ("GET", "/v1/user/balance") => {
                 LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Account])
@@ -76,8 +78,8 @@ impl LotWire for LisSkinsWire {
                 "GET",
                 "/v1/user/get-ws-token" | "/v1/market/search" | "/v1/market/check-availability",
             ) => LotRoute::Read(&[FaultChannel::Reads]),
-            _ => LotRoute::Unknown,
-        }
+            _ => return None,
+        })
     }
 
     fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer> {
@@ -115,14 +117,10 @@ impl LotWire for LisSkinsWire {
     fn sold(purchase: &Purchase, price: Amount, kind: Option<FaultKind>) -> ServerAnswer {
         let mut sold = purchase.clone();
         sold.price = price;
-        let mut data = match kind {
-            Some(FaultKind::ReturnedAtOnce) => {
-                let reason = ReturnReason::CreateError;
-                sold.stage = PurchaseStage::Returned(reason);
-                purchase_json(&sold)
-            }
-            _ => purchase_json(&sold),
-        };
+        if kind == Some(FaultKind::ReturnedAtOnce) {
+            sold.stage = PurchaseStage::Returned(ReturnReason::CreateError);
+        }
+        let mut data = purchase_json(&sold);
         let skins = data.get_mut("skins").and_then(Value::as_array_mut);
         match (kind, skins) {
             (Some(FaultKind::Empty), Some(skins)) => skins.clear(),

@@ -2,8 +2,8 @@
 //! Pure.
 //!
 //! A text frame may hold several objects, one per line, in both directions. The first command must
-//! be `connect` with a valid token. The server pings with `{}` and closes without an answer in
-//! time.
+//! be `connect` with a valid token. The server pings with `{}` and closes the connection if the
+//! answer does not arrive in time.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -279,9 +279,10 @@ impl CentrifugoSession {
             return error(id, 106, "limit exceeded");
         }
         self.channels.insert(channel.to_owned(), 0);
-        let history = match channel == LOTS {
-            true => json!({"recoverable": true, "epoch": "practice", "offset": 0}),
-            false => json!({}),
+        let history = if channel == LOTS {
+            json!({"recoverable": true, "epoch": "practice", "offset": 0})
+        } else {
+            json!({})
         };
         reply(id, &json!({"subscribe": history}))
     }

@@ -1,5 +1,4 @@
-//! Books of a market that knows the buyer's own order ids: each sale with its buyer, its price, and
-//! under which own id. Pure.
+//! Sales of a market to the account, each with its price and the buyer's own order id. Pure.
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -18,6 +17,7 @@ pub struct Sale {
     pub own_id: Arc<str>,
     /// Partner number of the trade URL to which the item is sent.
     pub partner: Arc<str>,
+    /// Id of the lot.
     pub lot: u64,
     pub market_name: String,
     /// The price limit of the order.

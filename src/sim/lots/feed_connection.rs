@@ -38,7 +38,7 @@ const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Timeout of the close handshake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
-/// Maximum number of events written before a flush.
+/// Number of queued events after which no more are taken before a flush.
 const BATCH_MAX: usize = 256;
 
 /// A message to the client, or the end of the connection.
@@ -124,7 +124,7 @@ pub(super) async fn serve<W: LotWire, S: AsyncRead + AsyncWrite + Unpin>(
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
     let (mut query, mut authorization) = (Query::default(), None);
     let upgrade =
-        LotUpgrade { path: W::PATHS.0, query: &mut query, authorization: &mut authorization };
+        LotUpgrade { path: W::FEED_PATH, query: &mut query, authorization: &mut authorization };
     let mut socket = accept_hdr_async_with_config(stream, upgrade, Some(config)).await?;
     let (number, commands, faults, opened_at) = shared.with(|state, _, _| {
         let (number, commands) = state.open_feed();
@@ -181,7 +181,7 @@ struct LotConnection<'a, W: LotWire, S> {
     injector: FaultInjector,
     /// Chooses the values of false events.
     rng: Rng,
-    /// Set by [`FaultKind::FeedSilence`]: no more events, but pings.
+    /// Set by [`FaultKind::FeedSilence`]: events are no longer sent, but pings are.
     is_silent: bool,
     presence: LotFeedPresence<'a, W>,
 }
@@ -213,7 +213,7 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
                 },
                 command = commands.recv() => match command {
                     Some(command) => self.apply_commands(command, &mut commands).await?,
-                    // The queue was full.
+                    // The sender was dropped because the queue was full.
                     None => Some(LotFeedEnd::Close(1_013, "too far behind")),
                 },
                 () = sleep_until(due), if has_due => {

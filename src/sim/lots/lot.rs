@@ -58,7 +58,8 @@ pub enum LotEvent {
     Balance(Amount),
 }
 
-/// A scheduled change of a lot or, from `Sent` on, of a purchase.
+/// A scheduled change of a lot or, from `Sent` on, of a purchase. The number is
+/// [`Lot::listed_times`] at the time of scheduling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum LotChange {
     RivalBuys(u32),

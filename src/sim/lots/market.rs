@@ -222,7 +222,7 @@ impl LotMarket {
         let is_locked = self.rng.chance_permille(self.lots.locked_permille);
         let item = if is_locked { ListedItem { wanted: None, ..item } } else { item };
         let lock = is_locked.then(|| self.rng.duration(LOCK));
-        self.list(at, item, (price, lock), events);
+        self.list(at, (price, lock), item, events);
         if self.rng.chance_permille(self.lots.foreign_permille) {
             let id = self.take_id();
             let created_at = self.clock(at);
@@ -249,13 +249,7 @@ impl LotMarket {
         items: Vec<ListedItem>,
         events: &mut Vec<LotEvent>,
     ) -> Vec<u64> {
-        items
-            .into_iter()
-            .map(|item| {
-                let price = item.total;
-                self.list(now, item, (price, None), events)
-            })
-            .collect()
+        items.into_iter().map(|item| self.list(now, (item.total, None), item, events)).collect()
     }
 
     /// Lists a locked item.
@@ -266,15 +260,14 @@ impl LotMarket {
         lock: Duration,
         events: &mut Vec<LotEvent>,
     ) -> u64 {
-        let price = item.total;
-        self.list(now, item, (price, Some(lock)), events)
+        self.list(now, (item.total, Some(lock)), item, events)
     }
 
     fn list(
         &mut self,
         now: Duration,
-        item: ListedItem,
         (price, lock): (Amount, Option<Duration>),
+        item: ListedItem,
         events: &mut Vec<LotEvent>,
     ) -> u64 {
         let clock = self.clock(now);
@@ -355,7 +348,8 @@ impl LotMarket {
         self.reprice(lot.id, price, at, events);
     }
 
-    /// Returns the next price of a lot. One that matches the demo's whitelist is raised far above.
+    /// Returns the next price of a lot. One for the demo's whitelist is raised far above the price
+    /// that matches, and then lowered to a price that matches.
     fn next_price(&mut self, lot: &Lot) -> Amount {
         let is_cut = self.rng.chance_permille(CUT_PERMILLE);
         let share = |price: Amount, permille: i64| {
@@ -415,13 +409,9 @@ impl LotMarket {
 
     /// Lists a removed lot again under its id. Returns `false` if the lot is not known as removed.
     pub fn relist(&mut self, id: u64, now: Duration, events: &mut Vec<LotEvent>) -> bool {
-        match self.removed.remove(&id) {
-            Some(lot) => {
-                self.open_lot(lot, now, events);
-                true
-            }
-            None => false,
-        }
+        let Some(lot) = self.removed.remove(&id) else { return false };
+        self.open_lot(lot, now, events);
+        true
     }
 
     /// Closes an open lot, which may return later.
@@ -577,6 +567,7 @@ impl LotMarket {
             }
             LotChange::Sent => self.send_offer(subject, at, events),
             LotChange::Delivered => self.deliver(subject, at, events),
+            LotChange::RolledBack if !self.is_at(subject, PurchaseStage::Accepted) => {}
             LotChange::RolledBack => {
                 let is_own = self.rng.bool();
                 let reason = if is_own {
@@ -592,8 +583,7 @@ impl LotMarket {
 
     /// Sends the offer of a purchase, or returns the purchase without one.
     fn send_offer(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
-        let is_created = |purchase: &Purchase| purchase.stage == PurchaseStage::Created;
-        if !self.purchases.get(&number).is_some_and(is_created) {
+        if !self.is_at(number, PurchaseStage::Created) {
             return;
         }
         let mut rng = random::stream(self.seed, number.wrapping_add(1 << 40));
@@ -606,8 +596,16 @@ impl LotMarket {
         self.schedule(at.saturating_add(delivered), number, LotChange::Delivered);
     }
 
+    /// Returns `true` if a purchase is at this stage: a test can return it at any time.
+    fn is_at(&self, number: u64, stage: PurchaseStage) -> bool {
+        self.purchases.get(&number).is_some_and(|purchase| purchase.stage == stage)
+    }
+
     /// Delivers a purchase, or returns it.
     fn deliver(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+        if !self.is_at(number, PurchaseStage::Sent) {
+            return;
+        }
         let mut rng = random::stream(self.seed, number.wrapping_add(2 << 40));
         let left = self.delivery.fail_permille - self.delivery.fail_permille / 3;
         if rng.chance_permille(left) {
@@ -907,6 +905,24 @@ mod tests {
         assert_eq!(orders, [(1_000, false), (1_100, true)]);
         assert_eq!(market.history().ordered_twice().count(), 0);
         assert_eq!(market.history().spent().cents(), 1_100);
+    }
+
+    #[test]
+    fn a_purchase_that_is_returned_after_its_offer_is_refunded_once() {
+        let delivery = Delivery { fail_permille: 0, ..Delivery::default() };
+        let mut market = open(&SimSettings { delivery, ..quiet() });
+        let mut events = Vec::new();
+        let id = market.list_items(Duration::ZERO, vec![redline(1_000)], &mut events)[0];
+        let before = market.balance();
+        let bought = market.buy(Duration::ZERO, &order(id, 1_000, "a"), &mut events).unwrap();
+        let sent_at = market.next_due().unwrap();
+        market.advance(sent_at, &mut events);
+        assert!(market.is_at(bought.number, PurchaseStage::Sent));
+        let reason = ReturnReason::Canceled;
+        market.return_purchase(bought.number, reason, sent_at, &mut events);
+        market.advance(Duration::from_secs(3_600), &mut events);
+        assert!(market.is_at(bought.number, PurchaseStage::Returned(reason)));
+        assert_eq!(market.balance(), before);
     }
 
     proptest! {

@@ -48,7 +48,7 @@ pub fn split(market_name: &str) -> SplitName {
     let Some((finish, wear)) = rest.rsplit_once(" (") else { return unchanged(None) };
     let phase = PHASES.iter().find(|(name, ..)| brand.starts_with('★') && *name == finish);
     let Some((_, base, phase, index)) = phase else {
-        // A stable index that is none of a phase.
+        // A stable index that no phase has.
         let sum = finish.bytes().fold(0_u32, |sum, byte| (sum * 31 + u32::from(byte)) % 300);
         return unchanged(Some(sum + 1_000));
     };

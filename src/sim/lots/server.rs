@@ -2,7 +2,7 @@
 //! answers to HTTP requests. The wire formats are those of a [`LotWire`].
 //!
 //! One lock guards the whole state and is never held across an await. Events reach the feeds under
-//! the lock of the change that caused them, in order. A feed whose queue is full is cut.
+//! the lock of the change that caused them, in order. A feed whose queue is full is closed.
 
 use std::{
     collections::BTreeMap,
@@ -53,8 +53,9 @@ const FEED_QUEUE_MAX: usize = 8_192;
 const SURCHARGE: Amount = Amount::from_cents(100);
 /// Body of the response under [`FaultKind::Challenge`].
 const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser.</body></html>";
-/// Partner number and token of the account's trade URL, which is valid nowhere else.
+/// Partner number of the account's trade URL, which is valid nowhere else.
 pub const TRADE_PARTNER: &str = "123456789";
+/// Token of the account's trade URL.
 pub const TRADE_TOKEN: &str = "AbCdEf12";
 
 /// Wire formats of a market of lots.
@@ -64,15 +65,19 @@ pub trait LotWire: Send + Sync + Sized + 'static {
     const DECIMALS: Decimals;
     /// Lowest id of a lot.
     const FIRST_ID: u64;
-    /// Limit of reads per minute, and of orders if there is one.
-    const REQUESTS_PER_MINUTE: (usize, Option<usize>);
-    /// Path of the feed, and the one under which the HTTP endpoints are.
-    const PATHS: (&'static str, &'static str);
+    const READS_PER_MINUTE: usize;
+    /// Limit of orders; `None` for no limit.
+    const ORDERS_PER_MINUTE: Option<usize>;
+    /// Path and query of the feed.
+    const FEED_PATH: &'static str;
+    /// Path under which the HTTP endpoints are.
+    const HTTP_PATH: &'static str;
 
     type Feed: LotFeed;
 
-    /// Returns the environment variables that connect a bot, given the URLs of feed and HTTP.
-    fn environment(account: &AccountKeys, urls: (String, String)) -> Vec<(&'static str, String)>;
+    /// Returns the environment variables that connect a bot, given the URLs of the feed and of the
+    /// HTTP endpoints.
+    fn environment(account: &AccountKeys, ws: String, http: String) -> Vec<(&'static str, String)>;
 
     /// Returns `true` if a request contains the valid key.
     fn is_authorized(account: &AccountKeys, request: &LotRequest<'_>) -> bool;
@@ -80,8 +85,8 @@ pub trait LotWire: Send + Sync + Sized + 'static {
     /// Returns the answer to a request without the valid key.
     fn unauthorized() -> ServerAnswer;
 
-    /// Returns the kind of a request.
-    fn route(request: &LotRequest<'_>) -> LotRoute;
+    /// Returns the kind of a request; `None` for an unknown path or method.
+    fn route(request: &LotRequest<'_>) -> Option<LotRoute>;
 
     /// Parses an order.
     ///
@@ -111,8 +116,6 @@ pub enum LotRoute {
     Order,
     /// A read that these channels of faults can affect.
     Read(&'static [FaultChannel]),
-    /// An unknown path or method.
-    Unknown,
 }
 
 /// Circumstances of a read.
@@ -206,12 +209,12 @@ impl<W: LotWire> LotServer<W> {
 
     /// Returns the URL of the feed.
     pub fn ws_url(&self) -> String {
-        self.url("ws", W::PATHS.0)
+        self.url("ws", W::FEED_PATH)
     }
 
     /// Returns the URL under which the HTTP endpoints are.
     pub fn http_url(&self) -> String {
-        self.url("http", W::PATHS.1)
+        self.url("http", W::HTTP_PATH)
     }
 
     /// Returns the credentials of the account.
@@ -221,7 +224,7 @@ impl<W: LotWire> LotServer<W> {
 
     /// Returns the environment variables that connect a bot to this simulator.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        W::environment(&self.shared.account, (self.ws_url(), self.http_url()))
+        W::environment(&self.shared.account, self.ws_url(), self.http_url())
     }
 
     /// Returns a copy of the history up to now.
@@ -237,7 +240,7 @@ impl<W: LotWire> LotServer<W> {
         })
     }
 
-    /// Returns a copy of the books: each sale with its buyer, its price and under which own id.
+    /// Returns a copy of the sales to the account.
     pub fn books(&self) -> SalesBooks {
         self.shared.with(|state, now, events| {
             state.market.advance(now, events);
@@ -355,7 +358,6 @@ impl<W: LotWire> LotServerState<W> {
     fn new(settings: SimSettings) -> Self {
         let opened_at = UnixMs(clock::now().0.saturating_add(settings.clock_ahead_ms));
         let account = AccountKeys::new(settings.seed);
-        let (reads, orders) = W::REQUESTS_PER_MINUTE;
         let state = LotState {
             market: LotMarket::new(&settings, W::DECIMALS, W::FIRST_ID, opened_at),
             account: account.clone(),
@@ -364,8 +366,8 @@ impl<W: LotWire> LotServerState<W> {
             faults: Arc::from(&*settings.faults),
             injector: FaultInjector::new(&settings.faults, random::stream(settings.seed, 4)),
             rng: random::stream(settings.seed, 6),
-            reads: RequestLimit::new(reads),
-            orders: orders.map(RequestLimit::new),
+            reads: RequestLimit::new(W::READS_PER_MINUTE),
+            orders: W::ORDERS_PER_MINUTE.map(RequestLimit::new),
             feeds: BTreeMap::new(),
             wire: PhantomData,
         };
@@ -421,7 +423,7 @@ impl<W: LotWire> SimulatedMarket for LotServerState<W> {
         let (path, query) = split_target(&head.path);
         let (method, authorization) = (&*head.method, head.authorization.as_deref());
         let request = LotRequest { method, path, query, authorization, body };
-        self.with(|state, now, events| state.answer(&request, connection, (now, events)))
+        self.with(|state, now, events| state.answer(&request, connection, now, events))
     }
 
     fn record_response(&self, order_id: &str, connection: ClientConnection) {
@@ -460,19 +462,19 @@ impl<W: LotWire> LotState<W> {
         &mut self,
         request: &LotRequest<'_>,
         connection: ClientConnection,
-        (now, events): (Duration, &mut Vec<LotEvent>),
+        now: Duration,
+        events: &mut Vec<LotEvent>,
     ) -> ServerReply {
         self.stats.requests = self.stats.requests.saturating_add(1);
-        let route = W::route(request);
-        if route == LotRoute::Unknown {
+        let Some(route) = W::route(request) else {
             return ServerAnswer::new(404, r#"{"error":"not_found"}"#).reply();
-        }
+        };
         if !W::is_authorized(&self.account, request) {
             return W::unauthorized().reply();
         }
         let limit = match route {
             LotRoute::Order => self.orders.as_mut(),
-            _ => Some(&mut self.reads),
+            LotRoute::Read(_) => Some(&mut self.reads),
         };
         let limit = limit.filter(|_limit| self.settings.lots.limits_requests);
         if limit.is_some_and(|limit| !limit.allows(now)) {
@@ -481,7 +483,7 @@ impl<W: LotWire> LotState<W> {
         self.market.advance(now, events);
         match route {
             LotRoute::Order => match W::parse_order(request) {
-                Ok(order) => self.execute(&order, connection, (now, events)),
+                Ok(order) => self.execute(&order, connection, now, events),
                 Err(answer) => answer.reply(),
             },
             LotRoute::Read(channels) => {
@@ -490,7 +492,6 @@ impl<W: LotWire> LotState<W> {
                 let answer = W::read(self, request, LotRead { now, fault });
                 ServerReply { fault: kind, ..answer.reply() }
             }
-            LotRoute::Unknown => ServerAnswer::new(404, "").reply(),
         }
     }
 
@@ -499,7 +500,8 @@ impl<W: LotWire> LotState<W> {
         &mut self,
         order: &LotOrder,
         connection: ClientConnection,
-        (now, events): (Duration, &mut Vec<LotEvent>),
+        now: Duration,
+        events: &mut Vec<LotEvent>,
     ) -> ServerReply {
         let fault = self.injector.next_fault(&[FaultChannel::Orders]);
         if let (Some(FaultKind::PriceMoves), Some(id)) = (fault, order.id) {
@@ -512,7 +514,7 @@ impl<W: LotWire> LotState<W> {
                 let result = self.market.buy(now, order, events);
                 let decision = OrderDecision::from(&result);
                 let answer = match result {
-                    Ok(purchase) => self.sold_answer(purchase, fault, (now, events)),
+                    Ok(purchase) => self.sold_answer(purchase, fault, now, events),
                     Err(rejection) => W::rejected(order, rejection, &mut self.rng),
                 };
                 (decision, answer)
@@ -540,7 +542,8 @@ impl<W: LotWire> LotState<W> {
         &mut self,
         purchase: Purchase,
         fault: Option<FaultKind>,
-        (now, events): (Duration, &mut Vec<LotEvent>),
+        now: Duration,
+        events: &mut Vec<LotEvent>,
     ) -> ServerAnswer {
         let (number, cents) = (purchase.number, purchase.price.cents());
         let mut sold = purchase;
@@ -593,7 +596,7 @@ impl<W: LotWire> LotState<W> {
         *count = count.saturating_add(u64::from(now)).saturating_sub(u64::from(before));
     }
 
-    /// Sends a command to all feeds. A feed whose queue is full is cut.
+    /// Sends a command to all feeds. A feed whose queue is full is closed.
     fn broadcast(&mut self, command: &LotFeedCommand) {
         let before = self.feeds.len();
         self.feeds.retain(|_, feed| feed.try_send(command.clone()).is_ok());
@@ -602,8 +605,8 @@ impl<W: LotWire> LotState<W> {
     }
 }
 
-/// Returns the answer of a fault under which the order is not executed. Those of transport are the
-/// same on all markets.
+/// Returns the answer of a fault under which the order is not executed. The faults of a connection
+/// or a proxy have the same answer on all markets.
 fn not_executed_answer<W: LotWire>(kind: FaultKind, rng: &mut Rng) -> ServerAnswer {
     match kind {
         FaultKind::CutBeforeCommit | FaultKind::HangBeforeCommit => ServerAnswer::new(200, ""),

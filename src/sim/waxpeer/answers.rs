@@ -28,7 +28,7 @@ use crate::{
 
 /// Maximum number of ids in a look-up.
 const LOOK_UP_MAX: usize = 100;
-/// Purchases of a page of the history.
+/// Number of purchases of a page of the history.
 const HISTORY_PAGE: usize = 50;
 /// Maximum length of an own order id.
 const PROJECT_ID_BYTES_MAX: usize = 50;
@@ -42,13 +42,14 @@ impl LotWire for WaxpeerWire {
     const DECIMALS: Decimals = Decimals::Three;
     const FIRST_ID: u64 = 40_000_000_000;
     // No limit is documented for these endpoints.
-    const REQUESTS_PER_MINUTE: (usize, Option<usize>) = (6_000, None);
-    const PATHS: (&'static str, &'static str) = ("/socket.io/?EIO=4&transport=websocket", "/v1");
+    const READS_PER_MINUTE: usize = 6_000;
+    const ORDERS_PER_MINUTE: Option<usize> = None;
+    const FEED_PATH: &'static str = "/socket.io/?EIO=4&transport=websocket";
+    const HTTP_PATH: &'static str = "/v1";
 
     type Feed = feed::SocketIoSession;
 
-    fn environment(account: &AccountKeys, urls: (String, String)) -> Vec<(&'static str, String)> {
-        let (ws, http) = urls;
+    fn environment(account: &AccountKeys, ws: String, http: String) -> Vec<(&'static str, String)> {
         vec![
             ("WAXPEER_WS_URL", ws),
             ("WAXPEER_HTTP_URL", http),
@@ -65,8 +66,8 @@ impl LotWire for WaxpeerWire {
         refusal_with(403, "Wrong api key, or whitelist your IP")
     }
 
-    fn route(request: &LotRequest<'_>) -> LotRoute {
-        match (request.method, request.path) {
+    fn route(request: &LotRequest<'_>) -> Option<LotRoute> {
+        Some(match (request.method, request.path) {
             ("GET", "/v1/buy-one-p2p") => LotRoute::Order,
             ("GET", "/v1/user") => LotRoute::Read(&[FaultChannel::Reads, FaultChannel::Account]),
             ("GET", "/v1/check-many-project-id" | "/v1/check-many-steam" | "/v1/history")
@@ -76,8 +77,8 @@ impl LotWire for WaxpeerWire {
             ("GET", "/v1/check-availability") | ("POST", "/v1/check-tradelink") => {
                 LotRoute::Read(&[FaultChannel::Reads])
             }
-            _ => LotRoute::Unknown,
-        }
+            _ => return None,
+        })
     }
 
     fn parse_order(request: &LotRequest<'_>) -> Result<LotOrder, ServerAnswer> {

@@ -1,6 +1,6 @@
 //! Server side of Engine.IO 4 with Socket.IO for one connection: messages in, messages out. Pure.
 //!
-//! Only the server pings. A client that does not answer in time is dead.
+//! Only the server pings. It closes the connection of a client that does not answer in time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -267,7 +267,7 @@ fn trade_json(purchase: &Purchase) -> Value {
         "data": {
             "id": purchase.number,
             "stage": status,
-            // Theirs, and not the own id of the buyer.
+            // An id of the market, and not the own id of the buyer.
             "costum_id": format!("wx-{}", purchase.number),
             "done": purchase.stage == PurchaseStage::Accepted,
             "send_until": null,

@@ -336,7 +336,7 @@ fn is_forgotten(entry: &ListingRecord, request: &OrderRecord, ledger: &LedgerSta
     let has = |state: OrderState| intents.iter().any(|intent| intent.state == state);
     let may_be_released = purchase.cancelled_at.is_some() && has(OrderState::Returned);
     let counts = intents.iter().any(|intent| intent.state.counts());
-    !counts && !purchase.is_returned() && !may_be_released
+    !counts && !purchase.is_refunded() && !may_be_released
 }
 
 /// Describes a listing in the history and in the ledger, in one line.

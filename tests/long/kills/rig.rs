@@ -326,7 +326,7 @@ impl Rig {
         if self.market.books().is_none() {
             return Vec::new();
         }
-        let refunded = history.purchases().filter(|(_, purchase)| purchase.is_returned());
+        let refunded = history.purchases().filter(|(_, purchase)| purchase.is_refunded());
         let ids = refunded.map(|(listing, _)| listing.id.as_str());
         ids.filter(|id| {
             TradeId::new(id).is_some_and(|id| reader.state().orders_of(&id).next().is_some())

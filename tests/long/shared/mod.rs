@@ -159,7 +159,7 @@ impl Bot {
             state.intent(&id).is_some_and(|intent| intent.state.counts())
         };
         let forgotten = market.with_history(|history| {
-            let bought = history.purchases().filter(|(_, purchase)| !purchase.is_returned());
+            let bought = history.purchases().filter(|(_, purchase)| !purchase.is_refunded());
             let ids = bought.map(|(listing, _)| listing.id.clone());
             ids.filter(|id| !is_counted(id)).collect()
         });

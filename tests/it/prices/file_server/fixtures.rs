@@ -1,25 +1,25 @@
-//! Price files in the shapes of the sources. Pure.
+//! Price files in the shapes of the sources.
 
 use serde_json::{Map, Value, json};
 
 /// An item with made-up prices.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PriceItem {
+pub(crate) struct PriceItem {
     /// Market name without a phase.
-    pub name: String,
+    pub(crate) name: String,
     /// Phase of a Doppler.
-    pub phase: Option<&'static str>,
-    /// Lowest price at which it is sold, in cents of a dollar.
-    pub ask_cents: u64,
-    /// Highest price at which it is bought.
-    pub bid_cents: u64,
-    /// Number of offers.
-    pub count: u32,
+    pub(crate) phase: Option<&'static str>,
+    /// Lowest price at which it is sold, in US cents.
+    pub(crate) ask_cents: u64,
+    /// Highest price at which it is bought, in US cents.
+    pub(crate) bid_cents: u64,
+    /// Number of offers to sell it.
+    pub(crate) count: u32,
 }
 
 /// A file of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PriceFile {
+pub(crate) enum PriceFile {
     CsgoTraderBuff163,
     CsgoTraderCsFloat,
     Skinport,
@@ -31,7 +31,7 @@ pub enum PriceFile {
 }
 
 impl PriceFile {
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::CsgoTraderBuff163,
         Self::CsgoTraderCsFloat,
         Self::Skinport,
@@ -43,7 +43,7 @@ impl PriceFile {
     ];
 
     /// Returns the kind of the source in the settings, which is also the path of the file.
-    pub const fn kind(self) -> &'static str {
+    pub(crate) const fn kind(self) -> &'static str {
         match self {
             Self::CsgoTraderBuff163 => "csgotrader-buff163",
             Self::CsgoTraderCsFloat => "csgotrader-csfloat",
@@ -63,7 +63,7 @@ impl PriceFile {
 
     /// Writes the file; all prices are multiplied by `factor`.
     pub(super) fn write(self, items: &[PriceItem], factor: u64) -> Vec<u8> {
-        let whole = items.iter().filter(|item| item.phase.is_none());
+        let without_phase = items.iter().filter(|item| item.phase.is_none());
         let cents = |cents: u64| cents.saturating_mul(factor);
         let value = match self {
             Self::CsgoTraderBuff163 => csgotrader(
@@ -72,17 +72,17 @@ impl PriceFile {
                 factor,
             ),
             Self::CsgoTraderCsFloat => csgotrader(items, |ask, _bid| ask, factor),
-            Self::Skinport => list(whole, |item| {
+            Self::Skinport => list(without_phase, |item| {
                 json!({"market_hash_name": item.name, "currency": "USD", "suggested_price": 1,
                     "min_price": dollars(cents(item.ask_cents)), "max_price": 99999,
                     "quantity": item.count})
             }),
-            Self::Pricempire => list(whole, |item| {
+            Self::Pricempire => list(without_phase, |item| {
                 json!({"market_hash_name": item.name, "prices": [
                     {"provider_key": "buff163", "price": cents(item.ask_cents), "count": item.count},
                     {"provider_key": "buff163_buy", "price": cents(item.bid_cents), "count": item.count}]})
             }),
-            Self::CsFloat => list(whole, |item| {
+            Self::CsFloat => list(without_phase, |item| {
                 json!({"market_hash_name": item.name, "min_price": cents(item.ask_cents),
                     "quantity": item.count})
             }),
@@ -94,7 +94,7 @@ impl PriceFile {
                 json!({"success": true, "items": items})
             }
             Self::MarketCsgo => {
-                let items = list(whole, |item| {
+                let items = list(without_phase, |item| {
                     let price = cents(item.ask_cents);
                     json!({"market_hash_name": item.name, "volume": item.count.to_string(),
                         "price": format!("{}.{:02}0", price / 100, price % 100)})
@@ -102,7 +102,7 @@ impl PriceFile {
                 json!({"success": true, "currency": "USD", "items": items})
             }
             Self::LisSkins => {
-                let items = list(whole, |item| {
+                let items = list(without_phase, |item| {
                     json!({"name": item.name, "price": dollars(cents(item.ask_cents)),
                         "unlocked_price": null, "count": item.count})
                 });
@@ -157,7 +157,7 @@ fn with_phase(item: &PriceItem) -> String {
 }
 
 /// Returns well-known items, and one of each kind that sources write differently.
-pub fn default_items() -> Vec<PriceItem> {
+pub(crate) fn default_items() -> Vec<PriceItem> {
     const ROWS: [(&str, Option<&str>, u64); 24] = [
         ("Fracture Case", None, 60),
         ("Recoil Case", None, 45),

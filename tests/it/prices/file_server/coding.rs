@@ -1,4 +1,4 @@
-//! Compression of bodies. Pure.
+//! Compression of bodies.
 
 use std::io::{self, Write as _};
 

@@ -16,7 +16,7 @@ use super::{
     fixtures::{PriceFile, PriceItem, default_items},
 };
 
-/// Maximum time to read a request or to write a response.
+/// Maximum time of one read from or write to the client.
 const IO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Maximum number of header lines of a request.
@@ -24,7 +24,7 @@ const HEADER_LINES_MAX: usize = 64;
 
 /// Fault of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PriceFault {
+pub(crate) enum PriceFault {
     #[default]
     None,
     /// A gzip body without a header that announces it.
@@ -46,7 +46,7 @@ pub enum PriceFault {
     /// A complete response with the first half of the file.
     TruncatedBody,
     /// Only a quarter of the items.
-    FewNames,
+    FewItems,
     /// All prices are too high by a factor of 100.
     WrongUnit,
     /// A gzip body of 80 MiB of spaces.
@@ -55,7 +55,7 @@ pub enum PriceFault {
 
 impl PriceFault {
     /// All faults, by their names.
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub(crate) const ALL: [(&'static str, Self); 13] = [
         ("none", Self::None),
         ("unannounced-gzip", Self::UnannouncedGzip),
         ("brotli", Self::Brotli),
@@ -66,13 +66,13 @@ impl PriceFault {
         ("html", Self::Html),
         ("cut-connection", Self::CutConnection),
         ("truncated-body", Self::TruncatedBody),
-        ("few-names", Self::FewNames),
+        ("few-names", Self::FewItems),
         ("wrong-unit", Self::WrongUnit),
         ("bomb", Self::Bomb),
     ];
 
     /// Returns the fault with this name.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find_map(|(known, fault)| (known == name).then_some(fault))
     }
 }
@@ -83,13 +83,13 @@ struct ServedFiles {
     items: Vec<PriceItem>,
     fault: PriceFault,
     modified: Option<SystemTime>,
-    /// Heads of the requests so far.
+    /// Request line and headers of each request so far.
     requests: Vec<String>,
 }
 
 /// A running server. It stops when it is dropped.
 #[derive(Debug)]
-pub struct PriceServer {
+pub(crate) struct PriceServer {
     address: SocketAddr,
     files: Arc<Mutex<ServedFiles>>,
     is_stopped: Arc<AtomicBool>,
@@ -100,7 +100,7 @@ struct PriceResponse {
     status: &'static str,
     headers: String,
     body: Vec<u8>,
-    /// Number of bytes of the body that are sent.
+    /// Number of bytes of the body that are sent; the connection then closes.
     sent: usize,
 }
 
@@ -110,7 +110,7 @@ impl PriceServer {
     /// # Errors
     ///
     /// Returns the error of the socket or the thread.
-    pub fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let files = ServedFiles {
@@ -122,7 +122,7 @@ impl PriceServer {
         let files = Arc::new(Mutex::new(files));
         let is_stopped = Arc::new(AtomicBool::new(false));
         let (served, stopped) = (Arc::clone(&files), Arc::clone(&is_stopped));
-        thread::Builder::new().name("sim-prices".to_owned()).spawn(move || {
+        thread::Builder::new().name("price-files".to_owned()).spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
@@ -134,26 +134,26 @@ impl PriceServer {
         Ok(Self { address, files, is_stopped })
     }
 
-    /// Address of a file.
-    pub fn url(&self, file: PriceFile) -> String {
+    /// Returns the address of a file.
+    pub(crate) fn url(&self, file: PriceFile) -> String {
         format!("http://{}/{}", self.address, file.kind())
     }
 
-    pub fn set_fault(&self, fault: PriceFault) {
+    pub(crate) fn set_fault(&self, fault: PriceFault) {
         lock(&self.files).fault = fault;
     }
 
-    pub fn set_items(&self, items: Vec<PriceItem>) {
+    pub(crate) fn set_items(&self, items: Vec<PriceItem>) {
         lock(&self.files).items = items;
     }
 
     /// Sets the time of `Last-Modified`; `None` for no such header.
-    pub fn set_modified(&self, modified: Option<SystemTime>) {
+    pub(crate) fn set_modified(&self, modified: Option<SystemTime>) {
         lock(&self.files).modified = modified;
     }
 
-    /// Returns the heads of the requests so far.
-    pub fn requests(&self) -> Vec<String> {
+    /// Returns the request line and headers of each request so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
         lock(&self.files).requests.clone()
     }
 }
@@ -196,42 +196,46 @@ fn serve(stream: &TcpStream, files: &Mutex<ServedFiles>) -> io::Result<()> {
 }
 
 /// Returns the value of a header of a request.
-fn header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
+fn request_header<'h>(head: &'h str, name: &str) -> Option<&'h str> {
     head.lines().skip(1).find_map(|line| {
         let (found, value) = line.split_once(':')?;
         found.eq_ignore_ascii_case(name).then_some(value.trim())
     })
 }
 
-fn empty(status: &'static str, headers: String) -> PriceResponse {
+fn empty_response(status: &'static str, headers: String) -> PriceResponse {
     PriceResponse { status, headers, body: Vec::new(), sent: 0 }
 }
 
-fn whole(headers: String, body: Vec<u8>) -> PriceResponse {
+fn full_response(headers: String, body: Vec<u8>) -> PriceResponse {
     PriceResponse { status: "200 OK", headers, sent: body.len(), body }
 }
 
 fn respond(head: &str, files: &ServedFiles) -> io::Result<PriceResponse> {
     let path = head.split(' ').nth(1).unwrap_or_default();
     let Some(file) = PriceFile::of_path(path) else {
-        return Ok(empty("404 Not Found", String::new()));
+        return Ok(empty_response("404 Not Found", String::new()));
     };
-    let accepts_brotli = header(head, "Accept-Encoding").is_some_and(|it| it.contains("br"));
+    let accepts_brotli =
+        request_header(head, "Accept-Encoding").is_some_and(|it| it.contains("br"));
     if file == PriceFile::Skinport && !accepts_brotli {
-        return Ok(empty("406 Not Acceptable", String::new()));
+        return Ok(empty_response("406 Not Acceptable", String::new()));
     }
     match files.fault {
         PriceFault::TooManyRequests { retry_after_s } => {
             let headers = format!("Retry-After: {retry_after_s}\r\n");
-            return Ok(empty("429 Too Many Requests", headers));
+            return Ok(empty_response("429 Too Many Requests", headers));
         }
         PriceFault::Redirect => {
-            return Ok(empty("301 Moved Permanently", "Location: /error.xml\r\n".to_owned()));
+            return Ok(empty_response(
+                "301 Moved Permanently",
+                "Location: /error.xml\r\n".to_owned(),
+            ));
         }
         _ => {}
     }
     let items = match files.fault {
-        PriceFault::FewNames => files.items.get(..files.items.len() / 4).unwrap_or_default(),
+        PriceFault::FewItems => files.items.get(..files.items.len() / 4).unwrap_or_default(),
         _ => &files.items,
     };
     let factor = if files.fault == PriceFault::WrongUnit { 100 } else { 1 };
@@ -241,43 +245,46 @@ fn respond(head: &str, files: &ServedFiles) -> io::Result<PriceResponse> {
     if let Some(modified) = files.modified {
         headers.push_str(&format!("Last-Modified: {}\r\n", httpdate::fmt_http_date(modified)));
     }
-    if header(head, "If-None-Match") == Some(&etag) && files.fault == PriceFault::None {
-        return Ok(empty("304 Not Modified", headers));
+    if request_header(head, "If-None-Match") == Some(&etag) && files.fault == PriceFault::None {
+        return Ok(empty_response("304 Not Modified", headers));
     }
-    body(file, (headers, text), files.fault)
+    apply_body_fault(file, headers, text, files.fault)
 }
 
-/// Applies a fault of the body.
-fn body(
+/// Returns the response with this file's text under a fault of the body.
+fn apply_body_fault(
     file: PriceFile,
-    (mut headers, text): (String, Vec<u8>),
+    mut headers: String,
+    text: Vec<u8>,
     fault: PriceFault,
 ) -> io::Result<PriceResponse> {
     const XML: &[u8] =
         b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>NoSuchKey</Code></Error>";
     const HTML: &[u8] = b"<!DOCTYPE html><html><title>Just a moment...</title></html>";
     Ok(match fault {
-        PriceFault::UnannouncedGzip => whole(headers, coding::gzip(&text)?),
-        PriceFault::Xml => whole(headers, XML.to_vec()),
-        PriceFault::Html => whole(headers, HTML.to_vec()),
-        PriceFault::ByteOrderMark => whole(headers, [b"\xef\xbb\xbf", &*text].concat()),
+        PriceFault::UnannouncedGzip => full_response(headers, coding::gzip(&text)?),
+        PriceFault::Xml => full_response(headers, XML.to_vec()),
+        PriceFault::Html => full_response(headers, HTML.to_vec()),
+        PriceFault::ByteOrderMark => full_response(headers, [b"\xef\xbb\xbf", &*text].concat()),
         PriceFault::Bomb => {
             headers.push_str("Content-Encoding: gzip\r\n");
-            whole(headers, coding::gzip(&vec![b' '; 80 << 20])?)
+            full_response(headers, coding::gzip(&vec![b' '; 80 << 20])?)
         }
-        PriceFault::CutConnection => PriceResponse { sent: text.len() / 2, ..whole(headers, text) },
+        PriceFault::CutConnection => {
+            PriceResponse { sent: text.len() / 2, ..full_response(headers, text) }
+        }
         PriceFault::TruncatedBody => {
-            whole(headers, text.get(..text.len() / 2).unwrap_or_default().to_vec())
+            full_response(headers, text.get(..text.len() / 2).unwrap_or_default().to_vec())
         }
         PriceFault::Brotli => {
             headers.push_str("Content-Encoding: br\r\n");
-            whole(headers, coding::brotli(&text))
+            full_response(headers, coding::brotli(&text))
         }
         // This source compresses every response.
         _ if file == PriceFile::Skinport => {
             headers.push_str("Content-Encoding: br\r\n");
-            whole(headers, coding::brotli(&text))
+            full_response(headers, coding::brotli(&text))
         }
-        _ => whole(headers, text),
+        _ => full_response(headers, text),
     })
 }
