@@ -94,6 +94,7 @@ impl Question {
 pub enum Unanswered {
     /// The setting has no effect here.
     Irrelevant,
+    /// Without an answer, the setting is absent.
     Optional,
     /// This value is used.
     Default(String),
@@ -198,7 +199,7 @@ impl FirstSettings {
             total = get(Question::Total, &total),
             min_balance = get(Question::MinBalance, &min_balance),
         );
-        // On another market it is an error, which the check of the answer reports.
+        // On a market without coins, `coin_usd` is an error, which the check of the answer reports.
         let has_coin =
             self.market.is_priced_in_coins() || self.answers.contains_key(&Question::CoinUsd);
         let coin = match has_coin {

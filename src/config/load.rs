@@ -199,8 +199,8 @@ impl Config {
     }
 }
 
-/// Checks conditions that concern several settings, and that the variables that this run requires
-/// are set. A rehearsal requires none.
+/// Checks conditions that concern several settings, and that the variables of the market that this
+/// run requires are set. `of_market` is `None` for a rehearsal, which requires none.
 fn check(
     policy: &mut TomlSettings,
     (of_market, is_dotenv_valid): (&MarketEnvironment, bool),
@@ -431,7 +431,7 @@ fn read_policy(
     (policy, Some(path))
 }
 
-/// Returns the checksum of a settings file, without the mark that some editors write.
+/// Returns the checksum of a settings file, without its byte order mark.
 pub fn text_checksum(text: &[u8]) -> u32 {
     crc32c::crc32c(text.strip_prefix(MARK.as_bytes()).unwrap_or(text))
 }

@@ -126,7 +126,6 @@ pub enum DatabaseUrlError {
     SslMode,
     #[error("has channel_binding=require, which is not supported; the certificate is verified")]
     ChannelBinding,
-    /// The parameter, which is one that an address of PostgreSQL may have.
     #[error("has a parameter that is not supported; sslmode, sslrootcert and options are")]
     Parameter,
 }
@@ -186,7 +185,8 @@ impl DatabaseUrl {
                 ("sslrootcert", _) => self.root = Some(value.into()),
                 ("channel_binding", "require") => return Err(DatabaseUrlError::ChannelBinding),
                 ("options", _) => self.options = Some(value),
-                // A server that only reads fails the first transaction, and the next one is tried.
+                // Without effect. `target_session_attrs` is not needed: after a transaction fails
+                // because its server only reads, the next server is used.
                 ("channel_binding" | "target_session_attrs" | "connect_timeout", _)
                 | ("application_name", _) => {}
                 _ => return Err(DatabaseUrlError::Parameter),

@@ -27,7 +27,8 @@ use crate::{
 /// Maximum time by which a table may be ahead of the local clock.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 
-/// Age beyond the maximum from which a price stays too old, however the clock is corrected.
+/// Maximum correction of the local clock: a price that exceeds its maximum age by more than this
+/// stays too old.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(86_400);
 
 /// A source's table for [`PriceBook::new`].
@@ -47,7 +48,8 @@ pub struct BookTable<'t> {
 pub struct BookSource {
     /// Time of the table.
     pub at: UnixMs,
-    /// Time of the newest price, which may be older than the table; of two sides, of the older one.
+    /// Time of the newest price, which may be older than the table. If the table has asks and bids,
+    /// the time of the newest of that side whose newest price is older.
     pub newest: UnixMs,
     pub max_age: Duration,
     coin: Option<CoinUsd>,
@@ -278,8 +280,8 @@ impl PriceBook {
         self.choose(rule, quotes, now)
     }
 
-    /// Returns the share of the reference that a rule compares, and which of its references that
-    /// is. For log lines and records, after the decision.
+    /// Returns the share of the reference that a rule compares, and what that reference is. For log
+    /// lines and records, after the decision.
     pub fn decided(
         &self,
         rule: &PercentRule,

@@ -180,7 +180,7 @@ fn time(cursor: &mut Cursor<'_>) -> Result<Option<UnixMs>, JsonError> {
     }))
 }
 
-/// Returns `true` for values that mean yes; anything else is no.
+/// Returns `true` for the value `true`. Anything else is consumed.
 fn is_true(cursor: &mut Cursor<'_>) -> Result<bool, JsonError> {
     if cursor.peek()? == ValueKind::Bool {
         return cursor.boolean();

@@ -116,8 +116,8 @@ impl Quote {
 
 impl PriceTable {
     /// Adds the prices of an item by its name, or of one of its phases. A name that no item has and
-    /// a quote without a price are dropped. Of two rows for one item, the one with more offers is
-    /// kept.
+    /// a quote without a price are dropped. If the item has a price of a side already, the one with
+    /// more offers is kept.
     pub fn add(&mut self, name: &str, phase: Option<Phase>, quote: Quote) {
         if quote.is_empty() {
             return;
@@ -170,8 +170,8 @@ impl PriceTable {
         self.quotes.iter()
     }
 
-    /// Returns the time of the newest price if the table is of the time `at`; of two sides, of the
-    /// older one.
+    /// Returns the time of the newest price if the table is of the time `at`. If the table has asks
+    /// and bids, returns that of the side whose newest price is older.
     pub fn newest(&self, at: UnixMs) -> UnixMs {
         let newest = |side| {
             let offers = self.quotes.values().filter_map(move |quote| quote.side(side));

@@ -141,6 +141,7 @@ const CHUNK_BYTES: usize = 512 * 1024;
 /// Compression level: the default of zstd.
 const LEVEL: i32 = 3;
 
+/// The current file of a stream, and the lines that it does not contain yet.
 pub(super) struct StreamFile<D: Disk> {
     directory: PathBuf,
     name: String,
@@ -151,7 +152,9 @@ pub(super) struct StreamFile<D: Disk> {
     len: u64,
     lines: Vec<u8>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
+    /// `true` if appended bytes are not synced yet.
     is_dirty: bool,
+    /// `true` if the file is not empty.
     has_lines: bool,
     /// Counters of received messages.
     received: StreamCounts,

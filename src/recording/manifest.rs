@@ -25,9 +25,9 @@ const CAUSE_CHARS_MAX: usize = 300;
 /// An interruption of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedGap {
-    /// Last proof of life before the gap, in nanoseconds since 1970.
+    /// Time at which the connection last worked, in nanoseconds since 1970.
     pub from_ns: u64,
-    /// First data after the gap; `None` while it is open.
+    /// Time of the first data after the gap; `None` while it is open.
     pub to_ns: Option<u64>,
     /// Number of dials so far.
     pub attempts: u32,
@@ -46,9 +46,9 @@ impl RecordedGap {
 
 /// Connection history of one source.
 ///
-/// Its gaps differ from those of the feed ([`Gap`](crate::ws::Gap)), because the messages of a
-/// recording are its only proof: a gap ends with the first recorded message instead of a
-/// subscription, and there is one before the first connection.
+/// Its gaps differ from those of the feed ([`Gap`](crate::ws::Gap)), because a recording shows only
+/// messages: a gap ends with the first recorded message instead of a subscription, and failed dials
+/// before the first connection are a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// Number of connections after the first.
@@ -122,6 +122,7 @@ pub struct StreamCounts {
     pub first_ns: Option<u64>,
     /// Receive time of the last message.
     pub last_ns: Option<u64>,
+    /// Number of files.
     pub parts: u32,
     /// Messages in which a credential of the bot was replaced.
     pub redacted: u64,

@@ -107,8 +107,11 @@ struct WrittenTable {
 pub(super) struct PriceFiles<D: Disk> {
     directory: PathBuf,
     index: Option<D::File>,
+    /// For each source, in the order of the settings.
     written: Vec<WrittenTable>,
+    /// Size of all tables on disk.
     bytes: u64,
+    /// `true` after the last snapshot that is recorded.
     is_ended: bool,
 }
 
@@ -147,6 +150,7 @@ impl<D: Disk> PriceFiles<D> {
         Ok(())
     }
 
+    /// Writes the table of the source at this position, unless it is the last one that was written.
     fn write_table(
         &mut self,
         disk: &D,

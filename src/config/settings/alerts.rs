@@ -44,7 +44,7 @@ const CHAT_ID_BYTES_MAX: usize = 64;
 /// Prefix of a secret of Standard Webhooks.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// Length of the key of a webhook, in bytes.
+/// Length of the secret of a webhook without its prefix and decoded, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Name of a variable, and the place that names it.

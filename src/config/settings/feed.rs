@@ -155,7 +155,7 @@ fn check_delays(
     true
 }
 
-/// Reports settings that the market does not have. A flag that is off needs nothing.
+/// Reports settings that the market does not have, unless their value is `false`.
 pub(super) fn check_absent(
     node: &ConfigNode<'_>,
     (absent, market): (&[&str], Market),

@@ -33,7 +33,7 @@ const MINUTES: (u32, u32) = (1, 43_200);
 /// Maximum length of a source's name, which is also the name of a file.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Variable with the key of a source that needs one.
+/// Default of `key_env`.
 const KEY_ENV: &str = "PRICEMPIRE_KEY";
 
 /// Number of decimals of `coin_usd`.
