@@ -206,9 +206,10 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, host) in self.hosts.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            match host.name.contains(':') {
-                true => write!(f, "{comma}[{}]:{}", host.name, host.port)?,
-                false => write!(f, "{comma}{}:{}", host.name, host.port)?,
+            if host.name.contains(':') {
+                write!(f, "{comma}[{}]:{}", host.name, host.port)?;
+            } else {
+                write!(f, "{comma}{}:{}", host.name, host.port)?;
             }
         }
         write!(f, "/{}", self.database)

@@ -16,7 +16,7 @@ pub(crate) use self::file::split_csv;
 
 use super::{
     source::SourceKind,
-    table::{ITEMS_MAX, Offer, PriceTable, Quote},
+    table::{ITEMS_MAX, PriceTable},
     value::{PriceUnit, RefPrice},
 };
 use crate::{
@@ -194,11 +194,6 @@ fn check_size(table: &PriceTable) -> Result<(), RowError> {
         return Err(RowError::Table(TableError::TooManyItems));
     }
     Ok(())
-}
-
-/// Returns a quote with an ask only.
-fn ask_only(ask: Option<RefPrice>) -> Quote {
-    Quote { ask: ask.map(Offer::new), bid: None }
 }
 
 #[cfg(test)]

@@ -78,17 +78,11 @@ impl Offer {
     /// Returns the preferred one of two offers for the same item: the one with the higher count, or
     /// the lower one if a count is unknown or both are equal.
     fn preferred(self, other: Self) -> Self {
-        match (self.count(), other.count()) {
-            (Some(count), Some(others)) if count != others => {
-                if count > others {
-                    self
-                } else {
-                    other
-                }
-            }
-            _ if other.price < self.price => other,
-            _ => self,
-        }
+        let is_other = match (self.count(), other.count()) {
+            (Some(count), Some(others)) if count != others => count < others,
+            _ => other.price < self.price,
+        };
+        if is_other { other } else { self }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::RecordingEnd;
 use crate::domain::time::UnixMs;
 
 pub const MANIFEST_FILE: &str = "session_manifest.json";
@@ -157,8 +158,8 @@ pub struct Manifest<'a> {
     pub started_ns: u64,
     /// Time of this manifest.
     pub now_ns: u64,
-    /// Reason of the end, and `true` if the session ended as requested; `None` while it runs.
-    pub ended: Option<(&'a str, bool)>,
+    /// `None` while the session runs.
+    pub ended: Option<&'a RecordingEnd>,
     pub sources: Vec<SourceEntry<'a>>,
 }
 
@@ -168,7 +169,7 @@ impl Manifest<'_> {
     pub fn is_complete(&self) -> bool {
         let lost_any = self.sources.iter().any(|source| source.lost != 0);
         let has_any = self.sources.iter().any(|source| source.counts.messages != 0);
-        matches!(self.ended, Some((_, true))) && has_any && !lost_any
+        self.ended.is_some_and(|ended| ended.is_success) && has_any && !lost_any
     }
 
     /// Serializes the manifest as indented JSON.
@@ -179,7 +180,7 @@ impl Manifest<'_> {
         let sources = self.sources.iter().map(|source| source.to_json(now_ns));
         let sources: Vec<Value> = sources.collect();
         let reconnects = self.sources.iter().map(|source| source.connections.reconnects);
-        let ended_ns = self.ended.map(|_why| self.now_ns);
+        let ended_ns = self.ended.map(|_ended| self.now_ns);
         let manifest = json!({
             "format": FORMAT,
             "program": concat!("sniper ", env!("CARGO_PKG_VERSION")),
@@ -189,7 +190,7 @@ impl Manifest<'_> {
             "updated_ns": self.now_ns,
             "ended_ns": ended_ns,
             "ended": ended_ns.map(format_time),
-            "ended_because": self.ended.map(|(why, _)| why),
+            "ended_because": self.ended.map(|ended| &ended.reason),
             "running": self.ended.is_none(),
             "complete": self.is_complete(),
             "total_reconnects": reconnects.fold(0_u64, u64::saturating_add),

@@ -332,7 +332,8 @@ impl SourceRecorder {
 
 /// Maximum number of attempts to read both clocks within [`CLOCK_READ_MAX_NS`].
 const CLOCK_READS_MAX: u32 = 4;
-const CLOCKS_MAX_NS: u64 = 1_000;
+/// Maximum time between the readings of the two clocks.
+const CLOCK_READ_MAX_NS: u64 = 1_000;
 
 /// Converts a recent instant to wall clock time.
 ///
@@ -346,7 +347,7 @@ fn to_wall_ns(instant: Instant) -> u64 {
         let now_ns = clock::now_ns();
         let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
         read += 1;
-        if read == CLOCK_READS_MAX || clock::now_ns().saturating_sub(now_ns) < CLOCKS_MAX_NS {
+        if read == CLOCK_READS_MAX || clock::now_ns().saturating_sub(now_ns) < CLOCK_READ_MAX_NS {
             return now_ns.saturating_sub(ago);
         }
     }

@@ -81,7 +81,8 @@ fn ordered_reference(
     entry: &WhitelistEntry,
     decided: DecidedReference,
 ) -> Option<OrderedReference> {
-    let DecidedReference { share, position, side, currency } = decided;
+    let DecidedReference { share, side, currency } = decided;
+    let position = share.reference.position();
     let source = &entry.percent.as_ref()?.references.get(position)?.source;
     let (price, coin) = share.reference.parts();
     Some(OrderedReference {
