@@ -1,4 +1,4 @@
-//! Exponential backoff and jitter, the one definition for every retry. Pure.
+//! Exponential backoff and jitter. Pure.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Fixed-size, allocation-free cache of recently seen keys. Pure.
 //!
-//! A hash selects a row of [`WAYS`] keys, which is one cache line, so a look-up touches one line
-//! for any size. Nothing grows, moves or is cleaned up, so no insertion pays for another.
+//! A hash selects a row of [`WAYS`] keys, which is one cache line, so a look-up reads one line of
+//! keys for any size. Nothing grows, moves or is cleaned up, so every insertion takes the same time.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
@@ -23,7 +23,7 @@ pub struct SetAssocCache<T> {
     hasher: RandomState,
     rows: Box<[CacheRow]>,
     values: Box<[[T; WAYS]]>,
-    /// Per row, the slot of the oldest key, which the next one replaces.
+    /// Per row, the number of insertions, which selects the slot of the next one.
     next_ways: Box<[u8]>,
 }
 

@@ -5,7 +5,7 @@
 //! ```text
 //!  bytes ──► ws ──► Trade ──► sniper ──► ledger ──► execution ──► bytes
 //!            │                  │ decision  │ approval   │ outcome
-//!            └─► recording      └─► why     └─ settle ◄──┘
+//!            └─► recording      └─► log     └─ settle ◄──┘
 //! ```
 //!
 //! # Modules
@@ -15,8 +15,8 @@
 //! | module | responsibility | kind |
 //! |---|---|---|
 //! | [`domain`] | amounts, timestamps, items, listings, whitelist entries, outcomes, the server's clock, latency | pure |
-//! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping | pure |
-//! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads; log; stop signals; cache of recent keys | small edges |
+//! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping, suggestions | pure |
+//! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads, priorities; log; stop signals; cache of recent keys | small edges |
 //! | [`prices`] | reference prices: parsers of each source, item keys, acceptance, look-up, percent rules | pure |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
 //! | [`backoff`] | exponential backoff and jitter | pure |

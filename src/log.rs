@@ -89,7 +89,8 @@ pub enum LogError {
     /// `RUST_LOG` is invalid.
     #[error("RUST_LOG is not a valid filter; write error, warn, info, debug or trace")]
     Filter,
-    /// `RUST_LOG` is a misspelled level, which would be taken for a module and disable all others.
+    /// `RUST_LOG` contains a misspelled level. It would be taken for a module, which disables all
+    /// others.
     #[error("RUST_LOG is not a valid filter; did you mean `{level}`?")]
     Misspelled { level: &'static str },
     /// `RUST_LOG` is in quotes and would be taken for the name of a module.

@@ -33,7 +33,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 /// Minimum length of a masked value, in bytes. Shorter values would match ordinary words.
 pub const MASKED_BYTES_MIN: usize = 8;
 
-/// Minimum length of a masked piece of a longer value, in characters.
+/// Minimum length of a masked piece of a longer value, in bytes of the value.
 pub const PIECE_BYTES_MIN: usize = 16;
 
 /// Maximum number of registered values. Beyond it the oldest is dropped.

@@ -104,8 +104,8 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
-/// Returns `true` if a value is enclosed in quotation marks. A comment may follow, because docker
-/// keeps comments too.
+/// Returns `true` if a value is enclosed in quotation marks. A comment may follow, because
+/// `docker --env-file` keeps comments, too.
 pub fn is_quoted(value: &str) -> bool {
     let value = value.trim();
     ['\'', '"'].into_iter().any(|quote| {

@@ -85,7 +85,7 @@ pub(super) enum Value<'a> {
     Number(Cow<'a, str>),
     Flag(bool),
     List(Vec<ConfigNode<'a>>),
-    Table(Vec<JsonMember<'a>>),
+    Table(Vec<TableMember<'a>>),
     /// A kind that no setting accepts: a date, `null`, a hexadecimal number.
     Other(&'static str),
 }
@@ -106,7 +106,7 @@ impl Value<'_> {
 
 /// Key and value of a table.
 #[derive(Clone, Debug)]
-pub(super) struct JsonMember<'a> {
+pub(super) struct TableMember<'a> {
     pub(super) key: Cow<'a, str>,
     pub(super) at: usize,
     pub(super) node: ConfigNode<'a>,
@@ -146,18 +146,20 @@ pub(super) fn report_syntax_errors(
     }
 }
 
-/// Recognizes an amount that is not a TOML number, such as `12,50` or `$12`. Returns message and
-/// remedy.
+/// Recognizes an amount that is not a TOML number, such as `12,50` or `$12`. Returns the message and
+/// the remedy.
 fn amount_mistake(line: &str, decimals: Decimals) -> Option<(String, String)> {
     let (key, value) = line.split_once('=')?;
     let value = value.split('#').next().unwrap_or_default().trim();
     let number = corrected_amount(value, decimals)?;
     let has_unit =
         value.contains(|char: char| !char.is_ascii_digit() && !matches!(char, '.' | ','));
-    let (mistake, fix) = match value.contains(',') {
-        _ if has_unit => ("a currency or unit", "write a plain number"),
-        true => ("a comma", "write a decimal point"),
-        false => return None,
+    let (mistake, fix) = if has_unit {
+        ("a currency or unit", "write a plain number")
+    } else if value.contains(',') {
+        ("a comma", "write a decimal point")
+    } else {
+        return None;
     };
     let key = Escaped(key.trim());
     Some((format!("`{key}` contains {mistake}"), format!("{fix}: {key} = {number}")))
@@ -172,10 +174,10 @@ fn corrected_amount(value: &str, decimals: Decimals) -> Option<String> {
     (is_amount && Amount::parse(&number, decimals).is_ok()).then_some(number)
 }
 
-fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<JsonMember<'a>> {
+fn table<'a>(table: DeTable<'a>, at: usize) -> Vec<TableMember<'a>> {
     let member = |(key, value): (Spanned<Cow<'a, str>>, Spanned<DeValue<'a>>)| {
         let key_at = key.span().start;
-        JsonMember { key: key.into_inner(), at: key_at, node: node(value, at.max(key_at)) }
+        TableMember { key: key.into_inner(), at: key_at, node: node(value, at.max(key_at)) }
     };
     table.into_iter().map(member).collect()
 }
@@ -250,7 +252,7 @@ fn json_table<'a>(
     cursor: &mut Cursor<'a>,
     document: &ConfigDocument<'a>,
     diagnostics: &mut Diagnostics,
-) -> Result<Vec<JsonMember<'a>>, JsonError> {
+) -> Result<Vec<TableMember<'a>>, JsonError> {
     let mut members = BTreeMap::new();
     cursor.object(|key, cursor| {
         let read = document.text().get(..cursor.offset()).unwrap_or_default();
@@ -265,7 +267,7 @@ fn json_table<'a>(
                 "keep one of them",
             ));
         }
-        members.insert(key.clone(), JsonMember { key, at, node });
+        members.insert(key.clone(), TableMember { key, at, node });
         Ok(())
     })?;
     Ok(members.into_values().collect())
@@ -291,7 +293,7 @@ impl ParseContext<'_, '_> {
 /// Members of a table and the keys that it may have.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TableFields<'n, 'a> {
-    members: &'n [JsonMember<'a>],
+    members: &'n [TableMember<'a>],
     keys: &'static [&'static str],
     /// Byte offset of the table.
     pub(super) at: usize,
@@ -322,7 +324,7 @@ impl<'n, 'a> TableFields<'n, 'a> {
     }
 
     /// Wraps the members of a table whose keys were checked before.
-    pub(super) const fn of(members: &'n [JsonMember<'a>], keys: &'static [&'static str]) -> Self {
+    pub(super) const fn of(members: &'n [TableMember<'a>], keys: &'static [&'static str]) -> Self {
         Self { members, keys, at: 0 }
     }
 
@@ -330,6 +332,11 @@ impl<'n, 'a> TableFields<'n, 'a> {
     pub(super) fn get(&self, key: &str) -> Option<&'n ConfigNode<'a>> {
         debug_assert!(self.keys.contains(&key), "`{key}` is read but not listed");
         self.members.iter().find(|member| member.key == key).map(|member| &member.node)
+    }
+
+    /// Reports a missing key.
+    pub(super) fn missing(&self, key: &str, example: &str, context: &mut ParseContext<'_, '_>) {
+        context.problem(self.at, format!("missing `{key}`"), format!("add {key} = {example}"));
     }
 
     /// Returns the byte offset of a key, or that of the table if the key is absent.

@@ -56,14 +56,14 @@ pub(super) fn read(file: &str, text: &str, diagnostics: &mut Diagnostics) -> Vec
     variables
 }
 
-/// Returns a value as it is written in a file: in single quotes if it needs them, because
-/// `docker --env-file` would keep them.
+/// Returns a value as it is written in a file: in single quotes only if it needs them, because
+/// `docker --env-file` keeps them.
 pub(super) fn quote(value: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"%-._~:/+=@,".contains(&byte);
     if value.bytes().all(is_plain) {
         return value.to_owned();
     }
-    // Neither can be written between single quotes.
+    // Neither a backslash nor a single quote can be written between single quotes.
     let escaped = value.replace('\\', "\u{0}").replace('\'', "'\\''").replace('\u{0}', "'\\\\'");
     format!("'{escaped}'")
 }

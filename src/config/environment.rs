@@ -397,7 +397,7 @@ fn read_credential(
                 let remedy = "copy the Cookie header again while you are logged in";
                 diagnostics.warning(setting.problem("contains no `session` cookie", remedy));
             }
-            warn_of_short_values(&credential, (&setting, kind), diagnostics);
+            warn_of_short_values(&credential, &setting, kind, diagnostics);
             Some((credential, (setting.name, setting.place)))
         }
         Err(error) => {
@@ -418,7 +418,8 @@ enum CredentialForm {
 /// Warns about cookies that are too short to be masked where the market repeats them.
 fn warn_of_short_values(
     credential: &Credential,
-    (setting, kind): (&Setting, CredentialForm),
+    setting: &Setting,
+    kind: CredentialForm,
     diagnostics: &mut Diagnostics,
 ) {
     let (what, remedy) = match (credential.short_values(), kind) {

@@ -14,8 +14,10 @@ use crate::{
     text::{Escaped, is_safe_to_print},
 };
 
-/// Name and kind of the source of reference prices, for an entry with a percentage.
-const SOURCE: (&str, &str) = ("buff", "csgotrader-buff163");
+/// Name of the source of reference prices, for an entry with a percentage.
+const SOURCE_NAME: &str = "buff";
+/// Kind of that source.
+const SOURCE_KIND: &str = "csgotrader-buff163";
 
 /// Maximum length of a generated entry name, in characters.
 const NAME_CHARS_MAX: usize = 60;
@@ -82,11 +84,6 @@ impl Question {
     const fn is_number(self) -> bool {
         !matches!(self, Self::Item | Self::Name)
     }
-
-    /// Returns `true` if no answer means that the setting is absent.
-    const fn is_optional(self) -> bool {
-        matches!(self, Self::MaxPercent)
-    }
 }
 
 /// Treatment of an unanswered question.
@@ -94,6 +91,7 @@ impl Question {
 pub enum Unanswered {
     /// The setting has no effect here.
     Irrelevant,
+    /// Without an answer, the setting is absent.
     Optional,
     /// This value is used.
     Default(String),
@@ -141,7 +139,7 @@ impl FirstSettings {
                 Some(max_price) => Unanswered::Default(max_price.clone()),
                 None => Unanswered::Required,
             },
-            other if other.is_optional() => Unanswered::Optional,
+            Question::MaxPercent => Unanswered::Optional,
             _ => Unanswered::Required,
         })
     }
@@ -198,22 +196,23 @@ impl FirstSettings {
             total = get(Question::Total, &total),
             min_balance = get(Question::MinBalance, &min_balance),
         );
-        // On another market it is an error, which the check of the answer reports.
+        // On a market without coins, `coin_usd` is an error, which the check of the answer reports.
         let has_coin =
             self.market.is_priced_in_coins() || self.answers.contains_key(&Question::CoinUsd);
-        let coin = match has_coin {
-            true => format!(
+        let coin = if has_coin {
+            format!(
                 "# What a coin of the market is worth in dollars.\ncoin_usd = {}\n\n",
                 get(Question::CoinUsd, "0.65")
-            ),
-            false => "\n".to_owned(),
+            )
+        } else {
+            "\n".to_owned()
         };
         if is_percent {
             text.push_str(&format!(
                 "# Reference prices, for max_percent.\n[prices]\n{coin}\
                  [[prices.source]]\nname = \"{name}\"\nkind = \"{kind}\"\n\n",
-                name = SOURCE.0,
-                kind = SOURCE.1,
+                name = SOURCE_NAME,
+                kind = SOURCE_KIND,
             ));
         }
         text.push_str(&format!(
@@ -232,7 +231,7 @@ impl FirstSettings {
                 "# Maximum share of the reference price, in percent.\nmax_percent = {percent}\n\
                  reference = \"{name}.bid\"\n",
                 percent = get(Question::MaxPercent, "88"),
-                name = SOURCE.0,
+                name = SOURCE_NAME,
             ));
         }
         text.push_str(&format!(

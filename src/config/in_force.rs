@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Display, time::Duration};
 
 use super::{
     Config, Generation,
-    document::{ConfigDocument, ConfigNode, JsonMember, Value},
+    document::{ConfigDocument, ConfigNode, TableMember, Value},
     problem::SourceLocation,
 };
 use crate::domain::whitelist_entry::WhitelistEntry;
@@ -36,12 +36,12 @@ pub(super) fn setting_places(
     document: &ConfigDocument<'_>,
 ) -> Vec<SettingPlace> {
     let Value::Table(members) = &root.value else { return Vec::new() };
-    let place = |section: &str, member: &JsonMember<'_>| SettingPlace {
+    let place = |section: &str, member: &TableMember<'_>| SettingPlace {
         section: section.to_owned(),
         key: member.key.as_ref().to_owned(),
         place: document.place(member.at),
     };
-    let in_member = |member: &JsonMember<'_>| match &member.node.value {
+    let in_member = |member: &TableMember<'_>| match &member.node.value {
         Value::Table(keys) => keys.iter().map(|key| place(&member.key, key)).collect(),
         _ => vec![place("", member)],
     };

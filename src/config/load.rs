@@ -150,17 +150,19 @@ impl Config {
         }
         let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
         diagnostics.extend(of_settings);
-        let run = (live.as_ref(), is_practice);
-        check(&mut policy, (&of_market, is_dotenv_valid), run, &mut diagnostics);
+        let required = (!is_practice).then_some(&of_market);
+        check(&mut policy, required, is_dotenv_valid, live.as_ref(), &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
-        let shared = match is_practice {
-            true => None,
-            false => read_shared(&mut policy, &variables, &mut diagnostics),
-        };
+        let shared =
+            if is_practice { None } else { read_shared(&mut policy, &variables, &mut diagnostics) };
         let warnings = diagnostics.into_warnings()?;
         let Some(endpoints) = of_market.endpoints else {
             let place = SourceLocation::File(DOTENV_FILE.to_owned());
-            return Err(ConfigErrors::one(Problem::new(place, "invalid address", "fix it")));
+            return Err(ConfigErrors::one(Problem::new(
+                place,
+                "invalid address",
+                "fix the addresses of the market",
+            )));
         };
         let data_dir = sources.directory.join(environment.data_dir(policy.market));
         let found = policy.entries.found.into_iter().map(|found| (found.place, found.entry));
@@ -199,22 +201,26 @@ impl Config {
     }
 }
 
-/// Checks conditions that concern several settings, and that the variables that this run requires
-/// are set. A rehearsal requires none.
+/// Checks conditions that concern several settings, and that the variables of the market that this
+/// run requires are set. `of_market` is `None` for a rehearsal, which requires none.
 fn check(
     policy: &mut TomlSettings,
-    (of_market, is_dotenv_valid): (&MarketEnvironment, bool),
-    (live, is_practice): (Option<&SourceLocation>, bool),
+    of_market: Option<&MarketEnvironment>,
+    is_dotenv_valid: bool,
+    live: Option<&SourceLocation>,
     diagnostics: &mut Diagnostics,
 ) {
-    if let Some(place) = live {
+    if live.is_some() {
         policy.missing_for_live.iter().for_each(|missing| diagnostics.problem(missing.clone()));
-        if !is_practice {
+    }
+    if let Some(of_market) = of_market {
+        if let Some(place) = live {
             check_live(place, of_market, policy.market, diagnostics);
         }
-    }
-    if !is_practice {
-        check_credential((policy.market, live), (of_market, is_dotenv_valid), diagnostics);
+        // A missing credential may be a consequence of an invalid line in `.env`.
+        if is_dotenv_valid && !of_market.has_credential {
+            report_missing_credential(policy.market, live, diagnostics);
+        }
     }
     check_prices(policy, diagnostics);
     limit_orders(policy, diagnostics);
@@ -305,10 +311,8 @@ impl BotPaths {
 /// Reads the environment, and `.env` except for a rehearsal.
 fn read_variables<'a>(sources: &Sources<'a>, is_practice: bool) -> (Variables<'a>, Diagnostics) {
     let mut diagnostics = Diagnostics::default();
-    let dotenv = match is_practice {
-        true => Vec::new(),
-        false => read_dotenv(sources.directory, &mut diagnostics),
-    };
+    let dotenv =
+        if is_practice { Vec::new() } else { read_dotenv(sources.directory, &mut diagnostics) };
     let file = DOTENV_FILE.to_owned();
     (Variables { lookup: sources.lookup, file, dotenv }, diagnostics)
 }
@@ -431,7 +435,7 @@ fn read_policy(
     (policy, Some(path))
 }
 
-/// Returns the checksum of a settings file, without the mark that some editors write.
+/// Returns the checksum of a settings file, without its byte order mark.
 pub fn text_checksum(text: &[u8]) -> u32 {
     crc32c::crc32c(text.strip_prefix(MARK.as_bytes()).unwrap_or(text))
 }
@@ -453,9 +457,10 @@ fn read_price_keys(
             (Err(problem), _) => diagnostics.problem(Problem::new(
                 place.clone(),
                 format!("{name} {problem}"),
-                match is_quoted {
-                    true => REMOVE_QUOTES.to_owned(),
-                    false => format!("write the key of this source into .env as {name}"),
+                if is_quoted {
+                    REMOVE_QUOTES.to_owned()
+                } else {
+                    format!("write the key of this source into .env as {name}")
                 },
             )),
             (Ok(_), None) => {}
@@ -581,17 +586,14 @@ fn is_readable_by_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Reports a missing credential, which a live run requires, and on some markets every run.
-fn check_credential(
-    (market, live): (Market, Option<&SourceLocation>),
-    (environment, is_dotenv_valid): (&MarketEnvironment, bool),
+/// Reports a missing credential if this run requires one, as a live run does, and on some markets
+/// every run.
+fn report_missing_credential(
+    market: Market,
+    live: Option<&SourceLocation>,
     diagnostics: &mut Diagnostics,
 ) {
     let settings = market.settings();
-    // A missing credential may be a consequence of an invalid line in `.env`.
-    if environment.has_credential || !is_dotenv_valid {
-        return;
-    }
     let variable = settings.credential.main();
     let remedy = match settings.credential {
         CredentialVariables::Cookie { .. } => format!(

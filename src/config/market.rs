@@ -30,14 +30,14 @@ pub struct MarketSettings {
     pub feed_needs_credential: bool,
     /// `true` if an order names the Steam account that receives the item: `STEAM_TRADE_URL`.
     pub needs_trade_url: bool,
-    /// Number of the account, for a feed of its own purchases.
+    /// Variable with the number of the account, on a market whose API does not state it.
     pub account_id: Option<&'static str>,
     /// Headers of a browser, on a market without an official API.
     pub browser_headers: Option<BrowserHeaders>,
     /// Limit of the market on the orders in a minute, if it states one.
     pub orders_per_minute_max: Option<u32>,
-    /// `true` if listings have a markup over a base price: then an entry without a bound on it
-    /// accepts none.
+    /// `true` if listings have a markup over a base price. An entry that sets no bound on it then
+    /// accepts no markup.
     pub has_markup: bool,
     /// Keys of `[feed]` that this market does not have.
     pub feed_keys_without_effect: &'static [&'static str],

@@ -1,8 +1,8 @@
 //! Configuration: secrets and addresses from `.env`, everything else from `sniper.toml`.
 //!
 //! The configuration is read once, before anything else starts. All errors are reported together,
-//! each with its location and a fix; the process environment is never changed. A [`Config`] is
-//! valid by construction.
+//! each with its location and a fix; the process environment is never changed. A [`Config`] that
+//! was loaded is valid.
 
 pub mod alerts;
 pub mod credential;

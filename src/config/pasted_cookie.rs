@@ -109,7 +109,7 @@ fn session(value: &str) -> String {
     let mut cookie = format!("{SESSION}=");
     for char in value.chars() {
         match char {
-            // Others than these are rejected later, unless they are ASCII and allowed in a cookie.
+            // The other characters are allowed in a cookie, or the credential is rejected later.
             ':' | '/' | '+' | '=' | '@' | '$' | '&' | '?' | '#' => {
                 cookie.push_str(&format!("%{:02X}", u32::from(char)));
             }

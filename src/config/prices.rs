@@ -27,7 +27,7 @@ pub const COIN_USD_REMEDY: &str =
 pub struct PricesConfig {
     /// Value of a coin of the market.
     pub coin_usd: Option<CoinUsd>,
-    /// Maximum interval between two downloads.
+    /// Interval between two downloads, which [`interval`](Self::interval) adapts to each source.
     pub refresh: Duration,
     pub sources: Vec<PriceSource>,
     /// Share of the price that is lost when an item is sold.
@@ -98,7 +98,7 @@ impl PricesConfig {
         }
     }
 
-    /// Returns the reason for which a source has no value in coins.
+    /// Returns the message that the prices of a source have no value in coins.
     pub fn without_coin(&self, source: &PriceSource) -> String {
         format!("the prices of {} are in USD; {COIN_USD_REMEDY}", source.name)
     }
@@ -142,7 +142,8 @@ impl PricesConfig {
     }
 
     /// Returns the interval between two downloads of a source: at most half of its maximum age, so
-    /// that one failed download does not make its prices too old.
+    /// that one failed download does not make its prices too old, but never below the minimum of
+    /// its kind.
     pub fn interval(&self, source: &PriceSource) -> Duration {
         let half = source.max_age.checked_div(2).unwrap_or_default();
         self.refresh.min(half).max(source.kind.interval_min())

@@ -153,7 +153,7 @@ impl ConfigErrors {
         Self(diagnostics)
     }
 
-    /// Errors to list, at most [`PROBLEMS_SHOWN_MAX`].
+    /// Returns the errors to list, at most [`PROBLEMS_SHOWN_MAX`].
     pub fn list(&self) -> &[Problem] {
         &self.0.problems
     }

@@ -221,7 +221,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
     read_orders(section("orders"), &mut policy.orders, context);
     read_feed(section("feed"), &mut policy.feed, context);
     let absent = policy.market.settings().feed_keys_without_effect;
-    check_absent(section("feed"), (absent, policy.market), context);
+    check_absent(section("feed"), absent, policy.market, context);
     read_reconnection(section("reconnection"), &mut policy.reconnection, context);
     policy.pin_cpu_at = read_speed(section("speed"), &mut policy.speed, context);
     policy.dashboard = read_dashboard(section("dashboard"), context);
@@ -229,7 +229,7 @@ fn read_root(root: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> TomlS
         policy.prices = read_prices(prices, context);
         policy.prices.config.is_in_coins = policy.market.is_priced_in_coins();
         if !policy.market.is_priced_in_coins() {
-            check_absent(prices, (&["coin_usd"], policy.market), context);
+            check_absent(prices, &["coin_usd"], policy.market, context);
         }
     }
     if let Some(list) = top.get("alerts") {
@@ -468,7 +468,7 @@ fn read_entry(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opti
         context.problem(fields.at, message.to_owned(), remedy);
     }
     let (stattrak, souvenir, wears) = merge_market_name(&fields, &item_text, wears, context);
-    warn_float_of_other_wear(&fields, wears, (float_min, float_max), context);
+    warn_float_of_other_wear(&fields, wears, float_min, float_max, context);
     let entry = WhitelistEntry {
         name,
         item,

@@ -126,7 +126,6 @@ pub enum DatabaseUrlError {
     SslMode,
     #[error("has channel_binding=require, which is not supported; the certificate is verified")]
     ChannelBinding,
-    /// The parameter, which is one that an address of PostgreSQL may have.
     #[error("has a parameter that is not supported; sslmode, sslrootcert and options are")]
     Parameter,
 }
@@ -186,7 +185,8 @@ impl DatabaseUrl {
                 ("sslrootcert", _) => self.root = Some(value.into()),
                 ("channel_binding", "require") => return Err(DatabaseUrlError::ChannelBinding),
                 ("options", _) => self.options = Some(value),
-                // A server that only reads fails the first transaction, and the next one is tried.
+                // Without effect. `target_session_attrs` is not needed: after a transaction fails
+                // because its server only reads, the next server is used.
                 ("channel_binding" | "target_session_attrs" | "connect_timeout", _)
                 | ("application_name", _) => {}
                 _ => return Err(DatabaseUrlError::Parameter),
@@ -206,9 +206,10 @@ impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, host) in self.hosts.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            match host.name.contains(':') {
-                true => write!(f, "{comma}[{}]:{}", host.name, host.port)?,
-                false => write!(f, "{comma}{}:{}", host.name, host.port)?,
+            if host.name.contains(':') {
+                write!(f, "{comma}[{}]:{}", host.name, host.port)?;
+            } else {
+                write!(f, "{comma}{}:{}", host.name, host.port)?;
             }
         }
         write!(f, "/{}", self.database)

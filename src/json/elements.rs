@@ -26,6 +26,7 @@ pub struct Elements<'a> {
     start: usize,
     /// End of the last element.
     offset: usize,
+    /// Position of the array's closing bracket, once it was reached.
     end: Option<usize>,
 }
 

@@ -149,8 +149,8 @@ fn median_outside(
     (product(upper.0, 100) > product(upper.1, max)).then(|| ratio(upper))
 }
 
-/// Well-known items with rough prices in cents of a dollar. They only tell a wrong unit or
-/// currency, so they need no update. The last ones are in a list of Dopplers, too.
+/// Well-known items with rough prices in cents of a dollar. They only detect a wrong unit or
+/// currency, so they need no update. A source that lists only Dopplers has the last ones.
 const KNOWN_CENTS: [(&str, u64); 57] = [
     ("Fracture Case", 60),
     ("Recoil Case", 45),

@@ -27,7 +27,8 @@ use crate::{
 /// Maximum time by which a table may be ahead of the local clock.
 const AHEAD_MAX: Duration = Duration::from_secs(300);
 
-/// Age beyond the maximum from which a price stays too old, however the clock is corrected.
+/// Maximum correction of the local clock: a price that exceeds its maximum age by more than this
+/// stays too old.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(86_400);
 
 /// A source's table for [`PriceBook::new`].
@@ -47,7 +48,8 @@ pub struct BookTable<'t> {
 pub struct BookSource {
     /// Time of the table.
     pub at: UnixMs,
-    /// Time of the newest price, which may be older than the table; of two sides, of the older one.
+    /// Time of the newest price, which may be older than the table. If the table has asks and bids,
+    /// the time of the newest of that side whose newest price is older.
     pub newest: UnixMs,
     pub max_age: Duration,
     coin: Option<CoinUsd>,
@@ -278,8 +280,8 @@ impl PriceBook {
         self.choose(rule, quotes, now)
     }
 
-    /// Returns the share of the reference that a rule compares, and which of its references that
-    /// is. For log lines and records, after the decision.
+    /// Returns the share of the reference that a rule compares, and what that reference is. For log
+    /// lines and records, after the decision.
     pub fn decided(
         &self,
         rule: &PercentRule,
@@ -287,13 +289,13 @@ impl PriceBook {
         now: UnixMs,
     ) -> Option<DecidedReference> {
         let quotes = self.quotes(&ItemKey::of_trade(trade)).unwrap_or_default();
-        let (position, reference) = self.choose_position(rule, quotes, now).ok()?;
-        let chosen = rule.references.get(position)?;
+        let reference = self.choose(rule, quotes, now).ok()?;
+        let chosen = rule.references.get(reference.position())?;
         let source = self.sources.get(chosen.index)?;
         let side = chosen.side.unwrap_or_else(|| source.default_side());
         let share = PercentOfReference { price: trade.total_value?, reference };
         let currency = self.labels.get(chosen.index).map(|label| label.currency);
-        Some(DecidedReference { share, position, side, currency: currency.unwrap_or_default() })
+        Some(DecidedReference { share, side, currency: currency.unwrap_or_default() })
     }
 
     /// Returns the reference of a rule among the quotes of an item.
@@ -308,20 +310,10 @@ impl PriceBook {
         quotes: &[Quote],
         now: UnixMs,
     ) -> Result<Reference, (usize, NoReference)> {
-        self.choose_position(rule, quotes, now).map(|(_position, reference)| reference)
-    }
-
-    #[inline]
-    fn choose_position(
-        &self,
-        rule: &PercentRule,
-        quotes: &[Quote],
-        now: UnixMs,
-    ) -> Result<(usize, Reference), (usize, NoReference)> {
-        let mut chosen: Option<(usize, Reference)> = None;
+        let mut chosen: Option<Reference> = None;
         let mut missing = None;
         for (position, reference) in rule.references.iter().enumerate() {
-            let found = match self.find(reference, (quotes, rule.min_count), now) {
+            let found = match self.find(reference, quotes, rule.min_count, now) {
                 Ok(found) => found,
                 Err(reason) if rule.rule == ReferenceRule::First => {
                     missing = missing.or(Some((position, reason)));
@@ -329,26 +321,24 @@ impl PriceBook {
                 }
                 Err(reason) => return Err((position, reason)),
             };
-            let is_better = chosen.is_none_or(|(_, chosen)| match rule.rule {
+            let is_better = chosen.is_none_or(|chosen| match rule.rule {
                 ReferenceRule::Lowest => found.cmp_value(chosen).is_lt(),
                 ReferenceRule::Highest => found.cmp_value(chosen).is_gt(),
                 ReferenceRule::First => false,
             });
             if is_better {
-                chosen = Some((position, found.at_position(position)));
+                chosen = Some(found.at_position(position));
             }
             if rule.rule == ReferenceRule::First {
                 break;
             }
         }
-        let Some((position, chosen)) = chosen else {
-            return Err(missing.unwrap_or((0, NoReference::NoTable)));
-        };
+        let chosen = chosen.ok_or(missing.unwrap_or((0, NoReference::NoTable)))?;
         match rule.min_reference {
             Some(min) if !chosen.is_at_least(min) => {
-                Err((position, NoReference::Below { is: chosen.in_coins(), min }))
+                Err((chosen.position(), NoReference::Below { is: chosen.in_coins(), min }))
             }
-            _ => Ok((position, chosen)),
+            _ => Ok(chosen),
         }
     }
 
@@ -373,18 +363,14 @@ impl PriceBook {
         let is_enough =
             |found: &Reference| rule.min_reference.is_none_or(|min| found.is_at_least(min));
         let all = rule.references.iter().map(found);
+        let found: Vec<Reference> = match rule.rule {
+            ReferenceRule::First => all.flatten().filter(is_enough).collect(),
+            ReferenceRule::Lowest | ReferenceRule::Highest => all.collect::<Option<_>>()?,
+        };
+        let by_value = |one: &Reference, other: &Reference| one.cmp_value(*other);
         let chosen = match rule.rule {
-            ReferenceRule::First => {
-                all.flatten().filter(is_enough).max_by(|one, other| one.cmp_value(*other))
-            }
-            ReferenceRule::Lowest => all
-                .collect::<Option<Vec<_>>>()?
-                .into_iter()
-                .min_by(|one, other| one.cmp_value(*other)),
-            ReferenceRule::Highest => all
-                .collect::<Option<Vec<_>>>()?
-                .into_iter()
-                .max_by(|one, other| one.cmp_value(*other)),
+            ReferenceRule::Lowest => found.into_iter().min_by(by_value),
+            ReferenceRule::First | ReferenceRule::Highest => found.into_iter().max_by(by_value),
         };
         Some(chosen.filter(is_enough)?.ceiling(rule.max_percent))
     }
@@ -407,7 +393,8 @@ impl PriceBook {
     fn find(
         &self,
         reference: &PriceReference,
-        (quotes, min_count): (&[Quote], Option<u32>),
+        quotes: &[Quote],
+        min_count: Option<u32>,
         now: UnixMs,
     ) -> Result<Reference, NoReference> {
         let (source, offer) = self.offer(reference, quotes)?;

@@ -16,7 +16,7 @@ use crate::{
     text::composed,
 };
 
-/// Longest name of an item, in bytes.
+/// Maximum length of the name of an item, in bytes.
 const NAME_BYTES_MAX: usize = 400;
 
 const DOPPLER: &str = "Doppler";
@@ -301,7 +301,7 @@ pub(super) fn listing_bases(base: &str, phase: Option<Phase>) -> Vec<String> {
     names
 }
 
-/// Weapons that exist with a Doppler finish besides knives.
+/// The weapon with Doppler finishes that is not a knife.
 const DOPPLER_PISTOL: &str = "Glock-18";
 
 /// Knives, by their names without the star.

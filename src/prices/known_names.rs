@@ -18,8 +18,7 @@ use crate::{
 /// prices may have a few items only.
 const NAMES_MIN: usize = 1_000;
 
-/// Base names of items, as [`ItemName`] returns them, with the
-/// variants of each.
+/// Base names of items, as [`ItemName`] returns them, with the variants of each.
 #[derive(Clone, Debug)]
 pub struct KnownNames {
     /// By the name in lower case.

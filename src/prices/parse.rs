@@ -16,7 +16,7 @@ pub(crate) use self::file::split_csv;
 
 use super::{
     source::SourceKind,
-    table::{ITEMS_MAX, Offer, PriceTable, Quote},
+    table::{ITEMS_MAX, PriceTable},
     value::{PriceUnit, RefPrice},
 };
 use crate::{
@@ -180,7 +180,7 @@ fn time(cursor: &mut Cursor<'_>) -> Result<Option<UnixMs>, JsonError> {
     }))
 }
 
-/// Returns `true` for values that mean yes; anything else is no.
+/// Returns `true` for the value `true`. Anything else is consumed.
 fn is_true(cursor: &mut Cursor<'_>) -> Result<bool, JsonError> {
     if cursor.peek()? == ValueKind::Bool {
         return cursor.boolean();
@@ -194,11 +194,6 @@ fn check_size(table: &PriceTable) -> Result<(), RowError> {
         return Err(RowError::Table(TableError::TooManyItems));
     }
     Ok(())
-}
-
-/// Returns a quote with an ask only.
-fn ask_only(ask: Option<RefPrice>) -> Quote {
-    Quote { ask: ask.map(Offer::new), bid: None }
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use crate::domain::{
     percent_rule::{CoinUsd, PriceCurrency, QuoteSide},
 };
 
+/// 100 % in hundredths of a percent.
+const WHOLE: u128 = 10_000;
+
 /// A reference price with the value of the coin in which listings are priced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reference {
@@ -86,7 +89,6 @@ impl Reference {
 
     /// Returns the reference less a fee, in coins, rounded down.
     pub fn in_coins_after(self, fee: Percent) -> Amount {
-        const WHOLE: u128 = 10_000;
         let fee = u128::from(u64::try_from(fee.hundredths()).unwrap_or(0));
         let net = self.micros().saturating_mul(WHOLE.saturating_sub(fee));
         let coins = net.checked_div(self.coin().saturating_mul(1_000)).unwrap_or(0);
@@ -110,7 +112,6 @@ impl Reference {
     /// Returns the margin of buying at `price` and selling at the reference less `fee`, rounded
     /// down. Returns `None` for a price of zero or less.
     pub fn margin(self, price: Amount, fee: Percent) -> Option<Percent> {
-        const WHOLE: u128 = 10_000;
         let price = u128::from(u64::try_from(price.thousandths()).ok()?);
         let fee = u128::from(u64::try_from(fee.hundredths()).unwrap_or(0));
         let net = self.micros().saturating_mul(WHOLE.saturating_sub(fee)).saturating_mul(10);
@@ -130,8 +131,6 @@ impl Reference {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecidedReference {
     pub share: PercentOfReference,
-    /// Position of the reference in the rule.
-    pub position: usize,
     pub side: QuoteSide,
     pub currency: PriceCurrency,
 }

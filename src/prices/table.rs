@@ -78,17 +78,11 @@ impl Offer {
     /// Returns the preferred one of two offers for the same item: the one with the higher count, or
     /// the lower one if a count is unknown or both are equal.
     fn preferred(self, other: Self) -> Self {
-        match (self.count(), other.count()) {
-            (Some(count), Some(others)) if count != others => {
-                if count > others {
-                    self
-                } else {
-                    other
-                }
-            }
-            _ if other.price < self.price => other,
-            _ => self,
-        }
+        let is_other = match (self.count(), other.count()) {
+            (Some(count), Some(others)) if count != others => count < others,
+            _ => other.price < self.price,
+        };
+        if is_other { other } else { self }
     }
 }
 
@@ -116,8 +110,8 @@ impl Quote {
 
 impl PriceTable {
     /// Adds the prices of an item by its name, or of one of its phases. A name that no item has and
-    /// a quote without a price are dropped. Of two rows for one item, the one with more offers is
-    /// kept.
+    /// a quote without a price are dropped. If the item has a price of a side already, the one with
+    /// more offers is kept.
     pub fn add(&mut self, name: &str, phase: Option<Phase>, quote: Quote) {
         if quote.is_empty() {
             return;
@@ -170,8 +164,8 @@ impl PriceTable {
         self.quotes.iter()
     }
 
-    /// Returns the time of the newest price if the table is of the time `at`; of two sides, of the
-    /// older one.
+    /// Returns the time of the newest price if the table is of the time `at`. If the table has asks
+    /// and bids, returns that of the side whose newest price is older.
     pub fn newest(&self, at: UnixMs) -> UnixMs {
         let newest = |side| {
             let offers = self.quotes.values().filter_map(move |quote| quote.side(side));

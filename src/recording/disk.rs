@@ -138,9 +138,10 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// Size at which collected lines are appended without waiting for the next sync.
 const CHUNK_BYTES: usize = 512 * 1024;
 
-/// Compression level: the default of zstd.
-const LEVEL: i32 = 3;
+/// The default of zstd.
+pub(super) const COMPRESSION_LEVEL: i32 = 3;
 
+/// The current file of a stream, and the lines that it does not contain yet.
 pub(super) struct StreamFile<D: Disk> {
     directory: PathBuf,
     name: String,
@@ -151,7 +152,9 @@ pub(super) struct StreamFile<D: Disk> {
     len: u64,
     lines: Vec<u8>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
+    /// `true` if appended bytes are not synced yet.
     is_dirty: bool,
+    /// `true` if the file is not empty.
     has_lines: bool,
     /// Counters of received messages.
     received: StreamCounts,
@@ -174,7 +177,8 @@ impl<D: Disk> StreamFile<D> {
         let path = directory.join(format::part_file_name(&name, 1, is_compressed));
         let create = |source| RecordingError::Create { path: path.clone(), source };
         let file = disk.create_file(&path).map_err(create)?;
-        let compressor = is_compressed.then(|| zstd::bulk::Compressor::new(LEVEL)).transpose();
+        let compressor =
+            is_compressed.then(|| zstd::bulk::Compressor::new(COMPRESSION_LEVEL)).transpose();
         let counts = StreamCounts { parts: 1, ..StreamCounts::default() };
         Ok(Self {
             compressor: compressor.map_err(create)?,

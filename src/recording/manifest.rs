@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::RecordingEnd;
 use crate::domain::time::UnixMs;
 
 pub const MANIFEST_FILE: &str = "session_manifest.json";
@@ -25,9 +26,9 @@ const CAUSE_CHARS_MAX: usize = 300;
 /// An interruption of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedGap {
-    /// Last proof of life before the gap, in nanoseconds since 1970.
+    /// Time at which the connection last worked, in nanoseconds since 1970.
     pub from_ns: u64,
-    /// First data after the gap; `None` while it is open.
+    /// Time of the first data after the gap; `None` while it is open.
     pub to_ns: Option<u64>,
     /// Number of dials so far.
     pub attempts: u32,
@@ -46,9 +47,9 @@ impl RecordedGap {
 
 /// Connection history of one source.
 ///
-/// Its gaps differ from those of the feed ([`Gap`](crate::ws::Gap)), because the messages of a
-/// recording are its only proof: a gap ends with the first recorded message instead of a
-/// subscription, and there is one before the first connection.
+/// Its gaps differ from those of the feed ([`Gap`](crate::ws::Gap)), because a recording shows only
+/// messages: a gap ends with the first recorded message instead of a subscription, and failed dials
+/// before the first connection are a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// Number of connections after the first.
@@ -122,6 +123,7 @@ pub struct StreamCounts {
     pub first_ns: Option<u64>,
     /// Receive time of the last message.
     pub last_ns: Option<u64>,
+    /// Number of files.
     pub parts: u32,
     /// Messages in which a credential of the bot was replaced.
     pub redacted: u64,
@@ -156,8 +158,8 @@ pub struct Manifest<'a> {
     pub started_ns: u64,
     /// Time of this manifest.
     pub now_ns: u64,
-    /// Reason of the end, and `true` if the session ended as requested; `None` while it runs.
-    pub ended: Option<(&'a str, bool)>,
+    /// `None` while the session runs.
+    pub ended: Option<&'a RecordingEnd>,
     pub sources: Vec<SourceEntry<'a>>,
 }
 
@@ -167,7 +169,7 @@ impl Manifest<'_> {
     pub fn is_complete(&self) -> bool {
         let lost_any = self.sources.iter().any(|source| source.lost != 0);
         let has_any = self.sources.iter().any(|source| source.counts.messages != 0);
-        matches!(self.ended, Some((_, true))) && has_any && !lost_any
+        self.ended.is_some_and(|ended| ended.is_success) && has_any && !lost_any
     }
 
     /// Serializes the manifest as indented JSON.
@@ -178,7 +180,7 @@ impl Manifest<'_> {
         let sources = self.sources.iter().map(|source| source.to_json(now_ns));
         let sources: Vec<Value> = sources.collect();
         let reconnects = self.sources.iter().map(|source| source.connections.reconnects);
-        let ended_ns = self.ended.map(|_why| self.now_ns);
+        let ended_ns = self.ended.map(|_ended| self.now_ns);
         let manifest = json!({
             "format": FORMAT,
             "program": concat!("sniper ", env!("CARGO_PKG_VERSION")),
@@ -188,7 +190,7 @@ impl Manifest<'_> {
             "updated_ns": self.now_ns,
             "ended_ns": ended_ns,
             "ended": ended_ns.map(format_time),
-            "ended_because": self.ended.map(|(why, _)| why),
+            "ended_because": self.ended.map(|ended| &ended.reason),
             "running": self.ended.is_none(),
             "complete": self.is_complete(),
             "total_reconnects": reconnects.fold(0_u64, u64::saturating_add),

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use super::{
     Recording, RecordingError, RecordingReadError,
-    disk::{Disk, DiskFile as _},
+    disk::{COMPRESSION_LEVEL, Disk, DiskFile as _},
     format,
     queue::RecorderState,
 };
@@ -46,9 +46,6 @@ pub(super) const WAITING_MAX: usize = 8;
 /// Maximum size of an index, and of a table without compression, in bytes.
 const INDEX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const TABLE_BYTES_MAX: u64 = 128 * 1024 * 1024;
-
-/// Compression level: the default of zstd.
-const LEVEL: i32 = 3;
 
 /// Line of the index: the tables in force from a time on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,8 +104,11 @@ struct WrittenTable {
 pub(super) struct PriceFiles<D: Disk> {
     directory: PathBuf,
     index: Option<D::File>,
+    /// For each source, in the order of the settings.
     written: Vec<WrittenTable>,
+    /// Size of all tables on disk.
     bytes: u64,
+    /// `true` after the last snapshot that is recorded.
     is_ended: bool,
 }
 
@@ -136,7 +136,7 @@ impl<D: Disk> PriceFiles<D> {
             }
             let mut sources = Vec::with_capacity(waiting.sources.len());
             for (index, source) in waiting.sources.iter().enumerate() {
-                sources.push(self.write_table(disk, source, (book, index))?);
+                sources.push(self.write_table(disk, source, book, index)?);
             }
             self.is_ended = waiting.is_incomplete || BYTES_MAX <= self.bytes;
             self.append(disk, &PriceChange { ns: *ns, sources, is_last: self.is_ended })?;
@@ -147,11 +147,13 @@ impl<D: Disk> PriceFiles<D> {
         Ok(())
     }
 
+    /// Writes the table of the source at this position, unless it is the last one that was written.
     fn write_table(
         &mut self,
         disk: &D,
         source: &PriceSource,
-        (book, index): (&PriceBook, usize),
+        book: &PriceBook,
+        index: usize,
     ) -> Result<RecordedTable, RecordingError> {
         let state = book.sources().get(index);
         let mut recorded = RecordedTable {
@@ -172,7 +174,7 @@ impl<D: Disk> PriceFiles<D> {
             recorded.items = recorded.items.saturating_add(1);
         }
         let failed = |path: &Path, source| RecordingError::Write { path: path.to_owned(), source };
-        let bytes = zstd::bulk::compress(text.as_bytes(), LEVEL)
+        let bytes = zstd::bulk::compress(text.as_bytes(), COMPRESSION_LEVEL)
             .map_err(|source| failed(&self.directory, source))?;
         self.written.resize_with(self.written.len().max(index.saturating_add(1)), Default::default);
         let Some(last) = self.written.get_mut(index) else { return Ok(recorded) };

@@ -35,15 +35,21 @@ pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Memory that an empty buffer keeps for texts, and again for entries, in bytes.
 const RETAINED_BYTES: usize = 1024 * 1024;
 
+/// A queued message without its text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueuedMessage {
+    /// Index of the source.
     pub(super) source: usize,
     pub(super) conn: u32,
+    /// Time of receipt, in nanoseconds since 1970.
     pub(super) ns: u64,
+    /// `true` if the next message of the connection arrived in the same read.
     pub(super) has_successor: bool,
+    /// Length of the text in bytes.
     len: usize,
 }
 
+/// Queued messages, whose texts follow each other.
 #[derive(Default)]
 pub(super) struct MessageBatch {
     entries: Vec<QueuedMessage>,
@@ -324,23 +330,24 @@ impl SourceRecorder {
     }
 }
 
-/// Number of attempts to read both clocks within [`CLOCKS_MAX_NS`].
+/// Maximum number of attempts to read both clocks within [`CLOCK_READ_MAX_NS`].
 const CLOCK_READS_MAX: u32 = 4;
-const CLOCKS_MAX_NS: u64 = 1_000;
+/// Maximum time between the readings of the two clocks.
+const CLOCK_READ_MAX_NS: u64 = 1_000;
 
 /// Converts a recent instant to wall clock time.
 ///
 /// Messages of several sources are ordered by the result, so the clocks are read again if the
-/// thread was suspended between two readings. The wall clock is read first: the remaining error
-/// makes the result too early. One that is too late could lie behind a change of the prices that
-/// came after the message.
+/// thread was suspended between two readings. The wall clock is read first, so that the remaining
+/// error makes the result too early: a time that is too late could follow a change of the prices
+/// that came after the message.
 fn to_wall_ns(instant: Instant) -> u64 {
     let mut read = 0;
     loop {
         let now_ns = clock::now_ns();
         let ago = u64::try_from(instant.elapsed().as_nanos()).unwrap_or(u64::MAX);
         read += 1;
-        if read == CLOCK_READS_MAX || clock::now_ns().saturating_sub(now_ns) < CLOCKS_MAX_NS {
+        if read == CLOCK_READS_MAX || clock::now_ns().saturating_sub(now_ns) < CLOCK_READ_MAX_NS {
             return now_ns.saturating_sub(ago);
         }
     }

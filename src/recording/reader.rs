@@ -45,8 +45,8 @@ pub enum RecordingReadError {
     },
 }
 
-/// Returns the advice for a file that cannot be read. Without a manifest the directory is a wrong
-/// one.
+/// Returns the advice for a file that cannot be read. A directory without a manifest is not that of
+/// a session.
 fn advice(path: &Path) -> &'static str {
     if path.ends_with(MANIFEST_FILE) { "; specify the directory of one session" } else { "" }
 }
@@ -122,8 +122,8 @@ impl Recording {
         &self.sources
     }
 
-    /// Returns `true` if the session ended as requested and no message was lost on the way to the
-    /// disk.
+    /// Returns `true` if the session ended as requested, at least one message was recorded, and none
+    /// was lost on the way to the disk.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }

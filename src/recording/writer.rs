@@ -22,12 +22,13 @@ use tracing::{error, info};
 
 use super::{
     disk::{Disk, StreamFile},
-    format,
-    format::RecordLine,
+    format::{self, RecordLine},
     manifest::{MANIFEST_FILE, Manifest, SourceEntry},
     prices::{PriceFiles, PriceRecorder},
-    queue::QueuedMessage,
-    queue::{MessageBatch, QUEUE_BYTES_MAX, RecorderState, RecordingStatus, SourceRecorder},
+    queue::{
+        MessageBatch, QUEUE_BYTES_MAX, QueuedMessage, RecorderState, RecordingStatus,
+        SourceRecorder,
+    },
     steam_ids,
 };
 use crate::{
@@ -421,7 +422,7 @@ impl<D: Disk> RecordingThread<D> {
             session: &self.session,
             started_ns: self.started_ns,
             now_ns: clock::now_ns(),
-            ended: ended.map(|ended| (ended.reason.as_str(), ended.is_success)),
+            ended,
             sources: sources.collect(),
         };
         let path = &self.manifest_path;

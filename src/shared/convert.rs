@@ -54,9 +54,10 @@ impl GroupView {
 /// A member takes enough for the orders of the next seconds, but no more than its share of the
 /// remainder, unless one order needs more.
 pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTreeMap<Limit, Usage> {
-    let orders = match view.is_standby {
-        true => ORDERS_AHEAD_ON_STANDBY,
-        false => used.orders_per_second.saturating_mul(SECONDS_AHEAD).max(ORDERS_AHEAD),
+    let orders = if view.is_standby {
+        ORDERS_AHEAD_ON_STANDBY
+    } else {
+        used.orders_per_second.saturating_mul(SECONDS_AHEAD).max(ORDERS_AHEAD)
     };
     let reserves = Reserves { config, orders, max_price: used.max_price, view };
     let mut demands = BTreeMap::new();

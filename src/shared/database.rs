@@ -49,8 +49,9 @@ pub struct MemberRow {
     pub market: String,
     pub account: String,
     pub standby: Option<String>,
-    /// Number of exchanges that were carried out.
+    /// Rises with every exchange that was carried out, and with the release.
     pub version: u64,
+    /// Time of the last exchange by the clock of the database, in Unix milliseconds.
     pub seen_ms: i64,
     pub is_released: bool,
     /// `true` if the member has stopped and reported since the group was marked as restored.
@@ -169,7 +170,7 @@ impl GroupDatabase {
             .demands
             .iter()
             .map(|(limit, demand)| LimitRow {
-                slice: self.slice((&exchange.member, now_ms), limit, *demand),
+                slice: self.slice(&exchange.member, now_ms, limit, *demand),
                 used: demand.used.max(0),
             })
             .collect();
@@ -189,7 +190,7 @@ impl GroupDatabase {
     }
 
     /// Returns the slice that a demand gets.
-    fn slice(&self, (member, now_ms): (&MemberName, i64), limit: &Limit, demand: Demand) -> i64 {
+    fn slice(&self, member: &MemberName, now_ms: i64, limit: &Limit, demand: Demand) -> i64 {
         let slice = self.slice_of(member, limit);
         let max = if *limit == Limit::Total { self.total } else { demand.max };
         let free = max.saturating_sub(self.sum(limit, now_ms)).max(0);

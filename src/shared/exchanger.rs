@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{clock, threads::lock};
 
-/// Message of a failed access.
+/// Message of a failed access to the database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ExchangeError(pub String);

@@ -229,10 +229,7 @@ impl Member {
         if self.refusal.as_ref().is_some_and(|refusal| *refusal != MemberRefusal::Restored) {
             return after(REFUSED_INTERVAL_MS);
         }
-        if self.settings.standby.is_none() {
-            return after(INTERVAL_MS);
-        }
-        if self.standby.active(self.rules).is_some() {
+        if self.settings.standby.is_none() || self.standby.active(self.rules).is_some() {
             return after(INTERVAL_MS);
         }
         let take_over_ms = self.latest.and_then(|it| self.standby.take_over_ms(it.term_ms));
@@ -381,7 +378,8 @@ impl Member {
         }
     }
 
-    /// Checks the version of a reply. Returns `true` if other processes have changed the row.
+    /// Counts the versions in replies that this process cannot have caused. Returns `true` if they
+    /// are as many as [`FOREIGN_VERSIONS_MAX`].
     fn is_of_other_process(&mut self, reply: &Reply) -> bool {
         let (confirmed, own) = match reply {
             Reply::Done(confirmed) => (confirmed, self.unanswered),
@@ -448,7 +446,8 @@ impl Member {
     fn refuse(&mut self, refusal: &MemberRefusal) {
         let is_new = self.refusal.as_ref() != Some(refusal);
         self.refusal = Some(refusal.clone());
-        // A stopping member has nothing left that it could give back.
+        // A refused member cannot give anything back, so its stop is complete. After a restore it
+        // still has to report.
         self.is_stopped = self.is_stopping && *refusal != MemberRefusal::Restored;
         self.slices.values_mut().for_each(Slice::revoke);
         self.standby.revoke();
@@ -541,7 +540,7 @@ impl Member {
         same.find(is_other).map(|peer| &peer.name).filter(|_| !account.is_empty())
     }
 
-    /// Accounts of the live members that can order, with the own one.
+    /// Returns the accounts of the live members that can order, with the own one.
     fn accounts(&self) -> Vec<String> {
         let mut accounts: Vec<String> = self
             .live_peers()
@@ -561,5 +560,6 @@ impl Member {
 struct Received {
     sent: Sent,
     now_ms: i64,
+    /// `true` if the exchange was carried out.
     is_done: bool,
 }

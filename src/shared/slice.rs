@@ -48,7 +48,7 @@ struct SliceCeiling {
     is_sent: bool,
 }
 
-/// Facts about the ledger and the group for a demand.
+/// State of the ledger and the group that a demand depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DemandContext {
     /// Revision of the permission that the ledger obeyed when the usage was read.
@@ -143,7 +143,8 @@ impl Slice {
     }
 
     /// Makes a raise usable if it is confirmed again by the reply to an exchange that was sent at
-    /// `sent_ms`, [`SETTLE_MS`] or more after the raise.
+    /// `sent_ms`, [`SETTLE_MS`] or more after the raise. Notes whether the reply gave less than
+    /// wanted.
     pub(super) fn settle(&mut self, sent_ms: i64, wanted: i64, slice: i64) {
         if let Some(raise) = self.raise
             && sent_ms.saturating_sub(raise.since_ms) >= SETTLE_MS
@@ -159,11 +160,9 @@ impl Slice {
     pub(super) fn confirm(&mut self, slice: i64, now_ms: i64) {
         self.confirmed = slice;
         self.settled = self.settled.min(slice);
-        self.raise = match self.raise {
-            _ if slice <= self.settled => None,
-            Some(raise) => Some(Raise { slice: raise.slice.min(slice), ..raise }),
-            None => Some(Raise { slice, since_ms: now_ms }),
-        };
+        let raise = self.raise.unwrap_or(Raise { slice, since_ms: now_ms });
+        self.raise =
+            (self.settled < slice).then_some(Raise { slice: raise.slice.min(slice), ..raise });
         self.ceiling = self.ceiling.filter(|ceiling| !ceiling.is_sent);
     }
 

@@ -53,7 +53,7 @@ pub(super) struct RoleReply<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Standby {
     observation: Option<Observation>,
-    /// Time of the first reply after the last exchange that had none.
+    /// Time of the first reply since the last exchange without a reply.
     contact_since_ms: Option<i64>,
     claim: Option<Claim>,
 }
@@ -164,12 +164,10 @@ impl Standby {
     fn observe(&mut self, role: Option<&Role>, now_ms: i64) {
         let (epoch, renewals, is_resigned) =
             role.map_or((0, 0, false), |role| (role.epoch, role.renewals, role.is_resigned));
-        let is_same = self.observation.is_some_and(|seen| {
-            (seen.epoch, seen.renewals, seen.is_resigned) == (epoch, renewals, is_resigned)
-        });
-        if !is_same {
-            let since_ms = now_ms;
-            self.observation = Some(Observation { epoch, renewals, is_resigned, since_ms });
+        let new = Observation { epoch, renewals, is_resigned, since_ms: now_ms };
+        let last = self.observation.map(|last| Observation { since_ms: now_ms, ..last });
+        if last != Some(new) {
+            self.observation = Some(new);
         }
     }
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
 
 use super::{
     OrderSender,
-    engine::{Engine, Executor, Now},
+    engine::{Engine, Now},
     trade_log,
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     ledger::{
         AccountReading, HaltReason, Intent, Ledger, LedgerError, OrderState, OwnTrade,
         control::{self, ControlReply, ControlRequest, PendingRequest},
-        status::{self, FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
+        status::{FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
     threads::priority,
     ws::{Downtime, FeedMetrics},
@@ -106,7 +106,7 @@ impl<B: OrderSender> Engine<B> {
             AccountUpdate::NoPurchases { started } => self.on_no_purchases(started, now),
             AccountUpdate::Order(reading) => self.on_order_reading(reading, now),
             AccountUpdate::Failed { read, cause, reject_reason } => {
-                self.on_read_failure((read, cause), reject_reason, now);
+                self.on_read_failure(read, cause, reject_reason, now);
             }
         }
     }
@@ -307,7 +307,8 @@ impl<B: OrderSender> Engine<B> {
     /// for the same reason and the rejection would halt ordering, ordering halts now.
     fn on_read_failure(
         &mut self,
-        (read, cause): (ReadKind, FailureCause),
+        read: ReadKind,
+        cause: FailureCause,
         reject_reason: Option<RejectReason>,
         now: Now,
     ) {
@@ -329,10 +330,7 @@ impl<B: OrderSender> Engine<B> {
     ) {
         self.update_ledger(|ledger| Ok(ledger.check_losses(now)));
         let before = self.ledger.snapshot(now);
-        let mode = match self.executor {
-            Executor::Dry => status::DRY,
-            Executor::Live(_) => status::LIVE,
-        };
+        let mode = self.executor.mode();
         let mut reply = match self.apply_to_entries(&pending.request) {
             Some(Ok(())) => {
                 control::handle_request(&mut self.ledger, &ControlRequest::Status, mode, now)

@@ -4,7 +4,7 @@
 //!
 //! 1. Memory is bounded for any input.
 //! 2. Recording does not allocate: it happens in the thread of the feed, between two listings.
-//! 3. Without a reader, nothing is recorded.
+//! 3. Before the first reader, nothing is recorded.
 
 use std::{cmp::Reverse, collections::VecDeque, fmt, ops::Deref, time::Duration};
 
@@ -142,7 +142,7 @@ pub(super) struct Activity {
     purchases: VecDeque<RecentOrder>,
     matches: VecDeque<RecentMatch>,
     near_misses: VecDeque<NearMiss>,
-    /// `true` if there is a reader.
+    /// `true` once there was a reader.
     is_observed: bool,
 }
 
@@ -190,8 +190,13 @@ impl Activity {
         push(&mut self.matches, found, MATCHES_KEPT_MAX);
     }
 
-    pub(super) fn add_near_miss(&mut self, trade: &Trade<'_>, miss: (usize, Mismatch), at: UnixMs) {
-        let (entry, mismatch) = miss;
+    pub(super) fn add_near_miss(
+        &mut self,
+        trade: &Trade<'_>,
+        entry: usize,
+        mismatch: Mismatch,
+        at: UnixMs,
+    ) {
         let miss = NearMiss { at, item: item_name(trade), entry, mismatch };
         push(&mut self.near_misses, miss, NEAR_MISSES_KEPT_MAX);
     }
@@ -278,8 +283,8 @@ mod tests {
         activity.observe();
         for number in 0..ORDERS_KEPT_MAX + 9 {
             activity.add_order(order(&format!("t{number}")));
-            let miss = (0, Mismatch::FloatUnknown);
-            activity.add_near_miss(&trade("a", REDLINE), miss, UnixMs(number.try_into().unwrap()));
+            let (trade, at) = (trade("a", REDLINE), UnixMs(number.try_into().unwrap()));
+            activity.add_near_miss(&trade, 0, Mismatch::FloatUnknown, at);
         }
         assert_eq!(activity.orders().len(), ORDERS_KEPT_MAX);
         assert_eq!(activity.orders()[0].key.id.as_str(), "t58");
@@ -306,7 +311,7 @@ mod tests {
         let one = order("a");
         let allocated = allocation_counter::measure(|| {
             for _ in 0..100 {
-                activity.add_near_miss(&long, (0, Mismatch::Paused), UnixMs(0));
+                activity.add_near_miss(&long, 0, Mismatch::Paused, UnixMs(0));
                 activity.add_match(found.clone());
                 activity.add_order(one.clone());
             }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     OrderSender,
-    engine::{Engine, Executor, Now},
+    engine::{Engine, Now, PendingOrder},
 };
 use crate::{
     alerts::{AlertEvent, AlertOrder, AlertSender, BudgetLeft, SessionFigures},
@@ -79,29 +79,22 @@ impl<B: OrderSender> Engine<B> {
     pub(super) fn alert_outcome(
         &self,
         outcome: &Outcome,
-        (item, price): (&str, Amount),
+        order: &PendingOrder,
         snapshot: Option<&Snapshot>,
         now: UnixMs,
     ) {
-        // An order that was not sent needs no alert, because nothing was spent.
-        if matches!(outcome, Outcome::NotSent(_)) {
-            return;
-        }
-        let order = |price| AlertOrder { item: Some(item.to_owned()), price };
-        self.alerting.sender.emit(now, || match outcome {
-            Outcome::Bought { price: paid, .. } => AlertEvent::Bought {
-                order: order(paid.unwrap_or(price)),
-                left: snapshot.map(BudgetLeft::of),
-            },
-            Outcome::Rejected(reason) => {
-                AlertEvent::Rejected { order: order(price), reason: *reason }
+        let mut order = AlertOrder { item: Some(order.market_name.clone()), price: order.price };
+        let event = match outcome {
+            Outcome::Bought { price: paid, .. } => {
+                order.price = paid.unwrap_or(order.price);
+                AlertEvent::Bought { order, left: snapshot.map(BudgetLeft::of) }
             }
-            // Unreachable after the check above.
-            Outcome::NotSent(_) => AlertEvent::NotBought { order: order(price) },
-            Outcome::Unknown(reason) => {
-                AlertEvent::Unknown { order: order(price), reason: reason.to_string() }
-            }
-        });
+            Outcome::Rejected(reason) => AlertEvent::Rejected { order, reason: *reason },
+            // Nothing was spent, so there is nothing to report.
+            Outcome::NotSent(_) => return,
+            Outcome::Unknown(reason) => AlertEvent::Unknown { order, reason: reason.to_string() },
+        };
+        self.alerting.sender.emit(now, || event);
     }
 
     pub(super) fn alert_would_buy(&self, trade: &Trade<'_>, price: Amount, now: UnixMs) {
@@ -158,7 +151,7 @@ impl<B: OrderSender> Engine<B> {
     pub(super) fn alert_limit(&mut self, rejection: &RiskRejection, trade: &Trade<'_>, now: Now) {
         if let RiskRejection::MinBalance { balance, price, min } = rejection {
             let enough = min.saturating_add(*price);
-            return self.alert_low_balance((*balance, *min), enough, now.wall);
+            return self.alert_low_balance(*balance, *min, enough, now.wall);
         }
         let is_limit = matches!(
             rejection,
@@ -198,7 +191,8 @@ impl<B: OrderSender> Engine<B> {
         });
     }
 
-    fn alert_low_balance(&mut self, (balance, min): (Amount, Amount), enough: Amount, now: UnixMs) {
+    /// Emits a low balance once, until the balance is `enough` again.
+    fn alert_low_balance(&mut self, balance: Amount, min: Amount, enough: Amount, now: UnixMs) {
         if self.alerting.low_until.is_none() {
             self.alerting.low_until = Some(enough);
             self.alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
@@ -235,7 +229,7 @@ impl<B: OrderSender> Engine<B> {
     fn figures(&self, snapshot: &Snapshot) -> SessionFigures {
         let stats = &self.stats;
         let mut left = BudgetLeft::of(snapshot);
-        let is_live = matches!(self.executor, Executor::Live(_));
+        let is_live = self.executor.is_live();
         if !is_live {
             // A dry run spends nothing.
             left.balance = snapshot.balance;
@@ -277,7 +271,7 @@ impl<B: OrderSender> Engine<B> {
     fn watch_balance(&mut self, snapshot: &Snapshot, now: UnixMs) {
         let min = snapshot.budget.min_balance;
         if let Some(balance) = snapshot.balance.filter(|_low| snapshot.is_below_min_balance()) {
-            return self.alert_low_balance((balance, min), min, now);
+            return self.alert_low_balance(balance, min, min, now);
         }
         if let (Some(enough), Some(balance)) = (self.alerting.low_until, snapshot.available_min)
             && enough <= balance
@@ -311,9 +305,12 @@ impl<B: OrderSender> Engine<B> {
             }
             let name = name.clone();
             let age = table.has_table().then(|| now.since(table.newest));
-            sender.emit(now, || match is_stale {
-                true => AlertEvent::PricesStale { source: index, name, age },
-                false => AlertEvent::PricesFresh { source: index, name },
+            sender.emit(now, || {
+                if is_stale {
+                    AlertEvent::PricesStale { source: index, name, age }
+                } else {
+                    AlertEvent::PricesFresh { source: index, name }
+                }
             });
         }
     }
@@ -323,7 +320,7 @@ impl<B: OrderSender> Engine<B> {
 mod tests {
     use std::sync::{Arc, Mutex, mpsc::Receiver};
 
-    use super::*;
+    use super::{super::engine::Executor, *};
     use crate::{
         alerts::Alert,
         config::Budget,

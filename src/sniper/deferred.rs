@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     OrderSender,
-    engine::{Candidate, Engine, Executor, Now},
+    engine::{Candidate, Engine, Executor, HELD_MAX, Now},
     held::{HeldListing, HeldListings},
     queue::{QueuedListing, WaitReason},
     stats::CountedReason,
@@ -26,7 +26,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
-    domain::trade::{Trade, TradeNotice},
+    domain::trade::{Trade, TradeId, TradeNotice},
 };
 
 impl<B: OrderSender> Engine<B> {
@@ -53,7 +53,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns the amount by which the price is below the limit of the entry: `max_price`, or the
-    /// maximum share of the reference if that is less.
+    /// ceiling of its percent rule if that is less.
     fn margin(&self, candidate: Candidate<'_, '_>, now: Now) -> Amount {
         let Candidate { trade, entry, .. } = candidate;
         let limit = self.whitelist.entries().get(entry).map(|entry| {
@@ -79,7 +79,7 @@ impl<B: OrderSender> Engine<B> {
         if waited < self.max_wait && reason.may_pass() {
             return Some(reason);
         }
-        self.skip_for((candidate.trade, candidate.entry), reason, waited, now);
+        self.skip_for(candidate.trade, candidate.entry, ReasonWithWait { reason, waited }, now);
         None
     }
 
@@ -95,29 +95,23 @@ impl<B: OrderSender> Engine<B> {
 
     fn skip_queued(&mut self, queued: &QueuedListing, now: Now) {
         let waited = now.instant.saturating_duration_since(queued.since);
-        self.skip_for((&queued.held.trade, queued.held.entry), queued.reason, waited, now);
+        let reason = ReasonWithWait { reason: queued.reason, waited };
+        self.skip_for(&queued.held.trade, queued.held.entry, reason, now);
     }
 
     /// Counts and logs a listing that is not ordered for this reason.
-    fn skip_for(
-        &mut self,
-        (trade, entry): (&Trade<'_>, usize),
-        reason: WaitReason,
-        waited: Duration,
-        now: Now,
-    ) {
-        let reason_with_wait = ReasonWithWait { reason, waited };
-        match reason {
+    fn skip_for(&mut self, trade: &Trade<'_>, entry: usize, reason: ReasonWithWait, now: Now) {
+        match reason.reason {
             WaitReason::Rejected(rejection) => {
                 self.stats.skip(rejection);
                 let repeats = self.notified.count_rejection(&rejection, entry, now.instant);
                 let matched = self.matched(trade, entry, now);
-                trade_log::skipped_match(trade, &matched, &reason_with_wait, repeats);
+                trade_log::skipped_match(trade, &matched, &reason, repeats);
                 self.alert_limit(&rejection, trade, now);
             }
             WaitReason::NotSent(not_sent) => {
                 self.stats.record_outcome(&Outcome::NotSent(not_sent));
-                trade_log::not_sent(trade, &reason_with_wait);
+                trade_log::not_sent(trade, &reason);
             }
         }
     }
@@ -196,7 +190,7 @@ impl<B: OrderSender> Engine<B> {
     /// Drops the held or queued copy of a listing and forgets that the listing was seen, so that it
     /// is considered at its new price.
     pub(super) fn drop_outdated(&mut self, trade: &Trade<'_>) {
-        for held in self.take_deferred(trade) {
+        for held in self.take_deferred(&trade.id) {
             self.seen.remove(&self.keyed_by.key_of(&held.trade));
         }
         self.stats.skip("changed while held");
@@ -205,25 +199,33 @@ impl<B: OrderSender> Engine<B> {
 
     /// Drops a listing that was held or queued and is no longer available.
     pub(super) fn drop_unavailable(&mut self, trade: &Trade<'_>) {
-        if !self.take_deferred(trade).is_empty() {
+        if !self.take_deferred(&trade.id).is_empty() {
             self.stats.skip("taken while held");
             let reason = "another buyer took it before it could be ordered";
             trade_log::skipped(trade, &reason, Some(0));
         }
     }
 
-    fn take_deferred(&mut self, trade: &Trade<'_>) -> Vec<HeldListing> {
-        let queued = self.queue.remove(&trade.id).into_iter().map(|queued| queued.held);
-        queued.chain(self.held.release(&trade.id)).collect()
+    fn take_deferred(&mut self, id: &TradeId) -> Vec<HeldListing> {
+        let queued = self.queue.remove(id).into_iter().map(|queued| queued.held);
+        queued.chain(self.held.release(id)).collect()
     }
 
-    /// Handles an event that is not a listing. It can cause a read of the account and move an order
-    /// to delivered. A removed listing that was held or queued is dropped.
+    /// Drops every held and queued listing, and counts each as skipped for this reason.
+    pub(super) fn drop_deferred(&mut self, reason: impl Into<CountedReason>) {
+        let held = std::mem::replace(&mut self.held, HeldListings::new(HELD_MAX));
+        let (dropped, reason) = (held.len().saturating_add(self.queue.clear()), reason.into());
+        for _listing in 0..dropped {
+            self.stats.skip(reason);
+        }
+    }
+
+    /// Handles an event that is not a listing. It can request a read of the account, and change the
+    /// state of a bought order. A removed listing that was held or queued is dropped.
     pub fn on_notice(&mut self, notice: TradeNotice, now: Now) {
         match notice {
             TradeNotice::Removed { id } => {
-                let queued = self.queue.remove(&id).into_iter().map(|queued| queued.held);
-                for held in queued.chain(self.held.release(&id)).collect::<Vec<_>>() {
+                for held in self.take_deferred(&id) {
                     self.stats.skip("removed while held");
                     let reason = "it was removed before it could be ordered";
                     trade_log::skipped(&held.trade, &reason, Some(0));
@@ -239,8 +241,8 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Orders held listings that are certainly open, and queued ones whose reason to wait has
-    /// ended. Returns the time of the next call; `None` if no listing waits or the server's clock
-    /// is unknown.
+    /// ended. Returns the time of the next call; `None` if no listing is queued, and the server's
+    /// clock is unknown or no listing is held.
     pub fn run_timers(&mut self, now: Now) -> Option<Instant> {
         self.has_earlier_deadline = false;
         while let Some(held) =
@@ -274,11 +276,7 @@ impl<B: OrderSender> Engine<B> {
     /// Stops sending orders and skips held and queued listings.
     pub fn stop(&mut self) {
         self.is_stopping = true;
-        let skipped = self.held.len().saturating_add(self.queue.clear());
-        self.held = HeldListings::new(0);
-        for _ in 0..skipped {
-            self.stats.skip(CountedReason::STOPPING);
-        }
+        self.drop_deferred(CountedReason::STOPPING);
     }
 }
 

@@ -1,8 +1,7 @@
 //! The decision about each listing: whitelist, eligibility, limits, order.
 //!
 //! All of it is synchronous and takes the time as an argument. [`Engine::consider`] is the hot path
-//! from listing to order and runs on the caller's stack. It writes log lines only after the
-//! request.
+//! from listing to order and runs on the caller's stack. It logs an order only after its request.
 //!
 //! # Invariants
 //!
@@ -55,6 +54,7 @@ use crate::{
         Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
         pauses::{PauseRecorder, PausedNames},
         price_status::PriceStatus,
+        status,
     },
     prices::PriceBook,
     recording::PriceRecorder,
@@ -101,6 +101,17 @@ pub enum Executor<B> {
     Live(B),
 }
 
+impl<B> Executor<B> {
+    pub(super) const fn is_live(&self) -> bool {
+        matches!(self, Self::Live(_))
+    }
+
+    /// Returns the mode in the status.
+    pub(super) const fn mode(&self) -> &'static str {
+        if self.is_live() { status::LIVE } else { status::DRY }
+    }
+}
+
 /// Order without a response so far.
 #[derive(Debug)]
 pub(super) struct PendingOrder {
@@ -116,9 +127,9 @@ pub(super) struct Candidate<'t, 'a> {
     pub(super) trade: &'t Trade<'a>,
     /// Index of the whitelist entry.
     pub(super) entry: usize,
-    /// Time of the first match.
+    /// Time of the match, or of the opening of a held listing, from which its wait counts.
     pub(super) since: Instant,
-    /// `true` if it was in the queue.
+    /// `true` if it comes from the queue.
     pub(super) is_queued: bool,
 }
 
@@ -152,7 +163,7 @@ pub struct Engine<B> {
     pub(super) pause_version: u64,
     /// `None` unless the budget is shared.
     pub(super) sharing: Option<Box<EngineSharing>>,
-    near_misses: NearMissLog,
+    pub(super) near_misses: NearMissLog,
     pub(super) notified: Notified,
     pub(super) pending: HashMap<TradeKey, PendingOrder>,
     /// Orders whose items are not stored yet.
@@ -191,7 +202,7 @@ pub struct Engine<B> {
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
-    /// Set if a listing was held that opens earlier than all others, or if one was queued.
+    /// Set if [`run_timers`](Self::run_timers) must be called before the time that it returned.
     pub(super) has_earlier_deadline: bool,
 }
 
@@ -272,7 +283,7 @@ impl<B: OrderSender> Engine<B> {
         &self.stats
     }
 
-    /// Returns the whitelist entries that matched no listing so far.
+    /// Iterates over the whitelist entries that matched no listing so far.
     pub fn unmatched_entries(&self) -> impl Iterator<Item = &WhitelistEntry> + Clone {
         let entries = self.whitelist.entries().iter().zip(&self.match_counts);
         entries.filter(|(_entry, matched)| **matched == 0).map(|(entry, _matched)| entry)
@@ -347,14 +358,11 @@ impl<B: OrderSender> Engine<B> {
             && let Decision::Mismatched { entry, mismatch } = &decision
             && self.whitelist.is_near_miss(*entry, mismatch, &trade, self.price_view(now))
         {
-            self.activity.add_near_miss(&trade, (*entry, *mismatch), now.wall);
+            self.activity.add_near_miss(&trade, *entry, *mismatch, now.wall);
         }
         trade_log::listing(&trade, self.whitelist.is_empty());
         if let Decision::Mismatched { entry, mismatch } = &decision {
-            let is_about_others = || self.whitelist.is_about_other_items(*entry, mismatch, &trade);
-            let repeats = self.near_misses.count(mismatch, is_about_others, now.instant);
-            let rules = (&*self.whitelist, self.price_view(now));
-            trade_log::mismatch(&trade, (*entry, mismatch), rules, repeats);
+            self.log_mismatch(&trade, *entry, mismatch, now);
         }
     }
 
@@ -410,7 +418,7 @@ impl<B: OrderSender> Engine<B> {
     /// Records an order for the dashboard, after it was sent.
     fn remember_order(
         &mut self,
-        (trade, entry): (&Trade<'_>, usize),
+        Candidate { trade, entry, .. }: Candidate<'_, '_>,
         price: Amount,
         latency: Option<Duration>,
         now: Now,
@@ -509,7 +517,7 @@ impl<B: OrderSender> Engine<B> {
                 self.pending
                     .insert(request.key(), PendingOrder { market_name, price, steps, item });
                 self.unrecorded.push(request.key());
-                self.remember_order((trade, entry), price, Some(steps.total()), now);
+                self.remember_order(candidate, price, Some(steps.total()), now);
                 None
             }
             Err(reason) => {
@@ -532,7 +540,7 @@ impl<B: OrderSender> Engine<B> {
         self.stats.would_buy = self.stats.would_buy.saturating_add(1);
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
         trade_log::would_buy(trade, &self.matched(trade, entry, now));
-        self.remember_order((trade, entry), price, None, now);
+        self.remember_order(candidate, price, None, now);
         self.alert_would_buy(trade, price, now.wall);
     }
 
@@ -670,8 +678,7 @@ impl<B: OrderSender> Engine<B> {
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         self.activity.set_outcome(&report.key, &report.outcome, response_time);
-        let order = (pending.market_name.as_str(), pending.price);
-        self.alert_outcome(&report.outcome, order, snapshot.as_ref(), now.wall);
+        self.alert_outcome(&report.outcome, &pending, snapshot.as_ref(), now.wall);
         let bought = BoughtItem {
             id: report.key.id,
             at: now.wall,
@@ -765,12 +772,12 @@ impl<B: OrderSender> Engine<B> {
     /// Runs the approval path without side effects, to keep it in the CPU cache, if the last run
     /// was long enough ago.
     #[inline]
-    pub(super) fn warm_caches(&mut self, every: Duration, now: Now) {
+    pub(super) fn warm_caches(&mut self, interval: Duration, now: Now) {
         self.needs_cache_warming = false;
         if self.is_cache_warming_due(now) {
             self.run_approval_path(now);
             let took = now.instant.elapsed();
-            let wait = if took < SLOW_RUN { every } else { SLOW_DISK_PAUSE };
+            let wait = if took < SLOW_RUN { interval } else { SLOW_DISK_PAUSE };
             self.next_cache_warming = now.instant.checked_add(wait);
         }
     }

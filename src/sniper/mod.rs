@@ -7,7 +7,7 @@
 //! - `deferred`: the listings that are ordered later. `ordered_item`: the items of orders in the
 //!   ledger.
 //! - [`activity`], [`view`]: recent events and snapshots for other threads.
-//! - [`near_misses`]: chooses which listings without a match have a log line.
+//! - [`near_misses`]: logs listings that an entry is about but does not match.
 //! - `account_updates`: applies readings of the account. `alerting`: emits alerts. [`pauses`]:
 //!   paused entries. `notified`: logs repeated events once. [`unknown_orders`]: the message at an
 //!   early exit.
@@ -108,8 +108,9 @@ pub trait OrderSender {
 #[derive(Debug)]
 pub struct Sniper<B = Arc<OrderClient>> {
     engine: Arc<Mutex<Engine<B>>>,
-    /// Wakes [`run`](Self::run) if a listing was held or queued, caches should be warmed, a
-    /// snapshot is requested, or the ledger has made progress for which a queued listing waits.
+    /// Wakes [`run`](Self::run) if a held or queued listing must be looked at earlier than planned,
+    /// caches should be warmed, a snapshot is requested, or the ledger has made progress for which
+    /// a queued listing may wait.
     changed: Arc<Notify>,
     /// Notified when the account was read and its balance is below `min_balance`.
     below_min_balance: Arc<Notify>,
@@ -155,15 +156,15 @@ impl<B: OrderSender> Sniper<B> {
     /// Returns a weak handle, which does not keep the session and its ledger open. It returns
     /// `None` once they are closed.
     pub fn downgrade(&self) -> impl Fn() -> Option<Self> + use<B> {
-        let engine = Arc::downgrade(&self.engine);
-        let (changed, below_min_balance) =
-            (Arc::clone(&self.changed), Arc::clone(&self.below_min_balance));
-        let view = Arc::clone(&self.view);
+        let Self { engine, changed, below_min_balance, view } = self.clone();
+        let engine = Arc::downgrade(&engine);
         move || {
-            let (changed, below_min_balance) =
-                (Arc::clone(&changed), Arc::clone(&below_min_balance));
-            let (engine, view) = (engine.upgrade()?, Arc::clone(&view));
-            Some(Self { engine, changed, below_min_balance, view })
+            Some(Self {
+                engine: engine.upgrade()?,
+                changed: Arc::clone(&changed),
+                below_min_balance: Arc::clone(&below_min_balance),
+                view: Arc::clone(&view),
+            })
         }
     }
 
@@ -195,7 +196,8 @@ impl<B: OrderSender> Sniper<B> {
             if let Some(error) = self.engine().ledger_error.take() {
                 return error;
             }
-            let (due, connection) = self.tick(&inputs.refresh_requests);
+            let due = self.tick(&inputs.refresh_requests);
+            let connection = self.engine().awaited_connection();
             if self.view.is_requested() {
                 let now = Now::read();
                 let feed = feed_status(metrics, now);
@@ -279,11 +281,8 @@ impl<B: OrderSender> Sniper<B> {
     }
 
     /// Orders listings that can be ordered now, and requests a read of the account if one is
-    /// needed. Returns the time of the next call, and the connection that a listing waits for.
-    fn tick(
-        &self,
-        requests: &RefreshRequests,
-    ) -> (Option<Instant>, Option<BoxFuture<'static, ()>>) {
+    /// needed. Returns the time of the next call.
+    fn tick(&self, requests: &RefreshRequests) -> Option<Instant> {
         let mut engine = self.engine();
         engine.record_items();
         engine.observe_server_date();
@@ -297,9 +296,10 @@ impl<B: OrderSender> Sniper<B> {
         let snapshot = engine.ledger().snapshot(now.wall);
         if engine.take_refresh_request() {
             requests.set_oldest_open(engine.ledger().oldest_open());
-            match snapshot.reconciled {
-                true => requests.request_refresh(),
-                false => requests.request_refresh_now(),
+            if snapshot.reconciled {
+                requests.request_refresh();
+            } else {
+                requests.request_refresh_now();
             }
         }
         engine.publish_looked_up_orders(requests, now);
@@ -307,7 +307,7 @@ impl<B: OrderSender> Sniper<B> {
         if snapshot.is_below_min_balance() {
             self.below_min_balance.notify_one();
         }
-        (due, engine.awaited_connection())
+        due
     }
 
     /// Waits until the balance has been read and is below `min_balance`.

@@ -1,11 +1,20 @@
-//! Chooses which listings have a log line at info that an entry is about but does not match.
+//! Logs near misses: listings that an entry is about but does not match.
 //!
 //! An entry with a percent rule may be about thousands of listings per hour, so by default each
-//! reason has one line per minute. All of them are logged at debug.
+//! reason has one line at info per minute. The others are logged at debug.
 
 use std::time::{Duration, Instant};
 
-use crate::{prices::NoReference, whitelist::Mismatch};
+use super::{
+    OrderSender,
+    engine::{Engine, Now},
+    trade_log,
+};
+use crate::{
+    domain::trade::Trade,
+    prices::NoReference,
+    whitelist::{Mismatch, WhitelistEntry},
+};
 
 /// Minimum interval of log lines for the same reason.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -40,9 +49,8 @@ impl NearMissLog {
         is_about_other_items: impl FnOnce() -> bool,
         now: Instant,
     ) -> Option<u64> {
-        match self.mode {
-            NearMisses::All => return (!is_about_other_items()).then_some(0),
-            NearMisses::Sampled => {}
+        if self.mode == NearMisses::All {
+            return (!is_about_other_items()).then_some(0);
         }
         let last = self.last.get_mut(reason(mismatch)?)?;
         match last {
@@ -55,7 +63,30 @@ impl NearMissLog {
     }
 }
 
-/// Returns the number of a reason of a percent rule; `None` for another condition.
+impl<B: OrderSender> Engine<B> {
+    /// Logs the condition of an entry that a listing of its item does not meet.
+    pub(super) fn log_mismatch(
+        &mut self,
+        trade: &Trade<'_>,
+        entry: usize,
+        mismatch: &Mismatch,
+        now: Now,
+    ) {
+        let is_about_others = || self.whitelist.is_about_other_items(entry, mismatch, trade);
+        let repeats = self.near_misses.count(mismatch, is_about_others, now.instant);
+        if !trade_log::is_mismatch_logged(repeats) {
+            return;
+        }
+        let found = self.whitelist.entries().get(entry);
+        let prices = self.price_view(now);
+        let share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
+        let reason = self.whitelist.reason_with_share(entry, mismatch, share);
+        trade_log::mismatch(trade, found.map_or("", WhitelistEntry::label), &reason, repeats);
+    }
+}
+
+/// Returns the index of a reason of a percent rule in [`NearMissLog`]; `None` for another
+/// condition.
 const fn reason(mismatch: &Mismatch) -> Option<usize> {
     let reason = match mismatch {
         Mismatch::PercentAbove { .. } => 0,

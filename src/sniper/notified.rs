@@ -1,5 +1,6 @@
-//! Logs each event once: reads of the account that begin to fail, change their cause or succeed
-//! again, purchases of unknown status, and repeated skips.
+//! Limits the log lines about repeated events. Reads of the account that begin to fail, change their
+//! cause or succeed again, and purchases of unknown status are logged once; repeated skips once per
+//! minute.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -61,11 +62,11 @@ impl Notified {
     /// Counts an event that may repeat often. Returns `None` if its last line is less than
     /// [`REPEAT_INTERVAL`] ago, else the number of events without a line since then.
     pub(super) fn count_repeat(&mut self, event: &'static str, now: Instant) -> Option<u64> {
-        self.count((event, None), now)
+        self.count(event, None, now)
     }
 
-    fn count(&mut self, event: (&'static str, Option<usize>), now: Instant) -> Option<u64> {
-        match self.repeats.get_mut(&event) {
+    fn count(&mut self, event: &'static str, entry: Option<usize>, now: Instant) -> Option<u64> {
+        match self.repeats.get_mut(&(event, entry)) {
             Some((last, count)) if now.saturating_duration_since(*last) < REPEAT_INTERVAL => {
                 *count = count.saturating_add(1);
                 None
@@ -75,7 +76,7 @@ impl Notified {
                 if REPEATS_MAX <= self.repeats.len() {
                     self.repeats.clear();
                 }
-                self.repeats.insert(event, (now, 0));
+                self.repeats.insert((event, entry), (now, 0));
                 Some(0)
             }
         }
@@ -103,7 +104,7 @@ impl Notified {
             | RiskRejection::GroupTotal { .. }
             | RiskRejection::SharedAmount { .. }
             | RiskRejection::SharedQuantity { .. } => {
-                self.count((rejection.name(), Some(entry)), now)
+                self.count(rejection.name(), Some(entry), now)
             }
             _ => self.count_repeat(rejection.name(), now),
         }

@@ -1,8 +1,7 @@
 //! Stores the item and the reference price of each order in the ledger, after the order.
 //!
-//! The order path stores plain values without an allocation. They become text at the next report
-//! about an order or at the next tick, so that the conversion does not delay the orders that
-//! follow.
+//! The order path only copies the values. They are formatted at the next report about an order or
+//! at the next tick, so that this does not delay the orders that follow.
 
 use super::{OrderSender, engine::Engine, trade_log::MatchedEntry};
 use crate::{
@@ -38,9 +37,7 @@ impl ItemValues {
             margin: matched.margin,
         }
     }
-}
 
-impl ItemValues {
     /// Updates the index for another whitelist. `previous` has the position of each of its entries
     /// in the whitelist before.
     pub(super) fn move_entry(&mut self, previous: &[Option<usize>]) {
@@ -84,7 +81,8 @@ fn ordered_reference(
     entry: &WhitelistEntry,
     decided: DecidedReference,
 ) -> Option<OrderedReference> {
-    let DecidedReference { share, position, side, currency } = decided;
+    let DecidedReference { share, side, currency } = decided;
+    let position = share.reference.position();
     let source = &entry.percent.as_ref()?.references.get(position)?.source;
     let (price, coin) = share.reference.parts();
     Some(OrderedReference {

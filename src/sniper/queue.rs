@@ -23,7 +23,7 @@ use crate::{
     ledger::RiskRejection,
 };
 
-/// Reason for which a listing was not ordered, and may have to wait.
+/// Reason for which a listing could not be ordered when it was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitReason {
     /// The ledger rejected it.
@@ -56,7 +56,7 @@ impl fmt::Display for WaitReason {
 #[derive(Debug)]
 pub struct QueuedListing {
     pub held: HeldListing,
-    /// Time of the first match.
+    /// Time of the match, or of the opening of a held listing, from which its wait counts.
     pub since: Instant,
     /// Reason why the last attempt failed.
     pub reason: WaitReason,

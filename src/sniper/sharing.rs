@@ -7,11 +7,11 @@
 //! # After a takeover
 //!
 //! The active bot before this one may have ordered any listing that was created before its role
-//! ended. So no listing is ordered that was created before the takeover or, without a time of
-//! creation, that arrived before it at any price, nor one whose order the other bot has reported.
-//! Nothing is ordered until the account was read again; until it was read [`SPENDING_SETTLES`]
-//! after the takeover, the account's purchases and its balance may still change by orders of the
-//! other bot.
+//! ended. So a listing that was created before the takeover is not ordered. A listing without a
+//! time of creation is not ordered if it arrived before the takeover, at any price. A listing whose
+//! order the other bot has reported is never ordered. Nothing is ordered until the account was read
+//! again. Until a read that began [`SPENDING_SETTLES`] after the takeover, orders of the other bot
+//! may still change the account's purchases and its balance.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -20,8 +20,8 @@ use tracing::{info, warn};
 
 use super::{
     OrderSender,
+    eligibility::ServerTime,
     engine::{Engine, Now, SEEN_MAX},
-    held::HeldListings,
     trade_log,
 };
 use crate::{
@@ -75,7 +75,8 @@ pub struct SharedReport {
     pub usage: SharedUsage,
     /// Id of the account, once it was read and belongs to the ledger.
     pub account: Option<String>,
-    /// No halt, pause or missing reading of the account forbids every order.
+    /// `false` if no listing can be ordered: because of a halt or a pause, because every entry is
+    /// paused, until the account was read, or while the ledger cannot be written.
     pub can_order: bool,
     /// Freed by the thread that receives it.
     _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),
@@ -184,11 +185,8 @@ impl<B: OrderSender> Engine<B> {
     /// Obeys an update from now on, and replies with the usage.
     pub fn on_shared_update(&mut self, update: SharedUpdate, now: Now) {
         let SharedUpdate { allowance, owns, takeover, status, reply } = update;
-        if self.sharing.is_none() {
-            return;
-        }
-        let epoch = takeover.as_ref().map(|takeover| takeover.epoch);
-        if self.sharing.as_ref().is_some_and(|sharing| sharing.epoch != epoch) {
+        let Some(sharing) = &self.sharing else { return };
+        if sharing.epoch != takeover.as_ref().map(|takeover| takeover.epoch) {
             self.change_role(takeover, now);
         }
         let replaced = self.ledger.set_allowance(allowance);
@@ -207,8 +205,7 @@ impl<B: OrderSender> Engine<B> {
 
     /// Becomes the active bot, or a standby.
     fn change_role(&mut self, takeover: Option<Takeover>, now: Now) {
-        let clock_is_known = self.server_time(now).earliest.is_some();
-        let latest = self.server_time(now).latest;
+        let ServerTime { earliest, latest } = self.server_time(now);
         let Some(sharing) = &mut self.sharing else { return };
         sharing.epoch = takeover.as_ref().map(|takeover| takeover.epoch);
         let Some(Takeover { epoch, ordered }) = takeover else {
@@ -217,7 +214,7 @@ impl<B: OrderSender> Engine<B> {
             warn!("On standby: sending no orders; another bot may take over");
             return;
         };
-        let barrier = if clock_is_known { latest } else { latest.plus(CLOCK_MARGIN) };
+        let barrier = if earliest.is_some() { latest } else { latest.plus(CLOCK_MARGIN) };
         sharing.barrier = sharing.barrier.max(Some(barrier));
         sharing.taken_over_at = Some(now.wall);
         let count = ordered.len();
@@ -231,11 +228,7 @@ impl<B: OrderSender> Engine<B> {
         }
         self.ledger.require_reading(now.wall);
         self.needs_refresh = true;
-        let dropped = self.held.len().saturating_add(self.queue.clear());
-        self.held = HeldListings::new(super::engine::HELD_MAX);
-        for _listing in 0..dropped {
-            self.stats.skip(SharedSkip::BeforeTakeover.name());
-        }
+        self.drop_deferred(SharedSkip::BeforeTakeover.name());
         info!(
             "Active (epoch {epoch}): listings created before {barrier} are not ordered; {count} orders of other bots of the account known"
         );

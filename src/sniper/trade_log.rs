@@ -23,7 +23,7 @@ use crate::{
     },
     prices::DecidedReference,
     text::{Escaped, counted},
-    whitelist::{Mismatch, PriceView, Whitelist, WhitelistEntry},
+    whitelist::WhitelistEntry,
 };
 
 /// Number of digits of a float that are shown.
@@ -152,27 +152,19 @@ pub(super) fn listing(trade: &Trade<'_>, has_no_whitelist: bool) {
     }
 }
 
-/// Logs the condition of an entry that a listing of its item does not meet. `repeats` is the number
-/// of listings since the last line for this reason, which were logged at debug only. It is `None`
-/// if this one is also logged at debug only.
-pub(super) fn mismatch(
-    trade: &Trade<'_>,
-    (entry, mismatch): (usize, &Mismatch),
-    (whitelist, prices): (&Whitelist, PriceView<'_>),
-    repeats: Option<u64>,
-) {
-    let is_shown = match repeats {
+/// Returns `true` if [`mismatch`] logs a line.
+pub(super) fn is_mismatch_logged(repeats: Option<u64>) -> bool {
+    match repeats {
         Some(_) => tracing::enabled!(Level::INFO),
         None => tracing::enabled!(Level::DEBUG),
-    };
-    if !is_shown {
-        return;
     }
-    let found = whitelist.entries().get(entry);
-    let label = Escaped(found.map_or("", |entry| entry.label()));
-    let (id, item) = (trade.id, PricedItem::of(trade));
-    let share = found.and_then(|entry| Some(prices.decided(entry, trade)?.share));
-    let reason = whitelist.reason_with_share(entry, mismatch, share);
+}
+
+/// Logs why an entry does not match a listing of its item. `repeats` is the number of listings
+/// since the last line for this reason, which were logged at debug only. It is `None` if this one
+/// is also logged at debug only.
+pub(super) fn mismatch(trade: &Trade<'_>, label: &str, reason: &str, repeats: Option<u64>) {
+    let (id, item, label) = (trade.id, PricedItem::of(trade), Escaped(label));
     match repeats {
         Some(repeats) => {
             info!("NO MATCH  {item}: {reason}  [{label}]{}", Repeats(repeats));
@@ -289,7 +281,7 @@ pub(super) struct OrderResult<'a> {
     pub(super) price: Amount,
     /// Time from request to response.
     pub(super) response_time: Duration,
-    /// Error message of a response that the program does not know.
+    /// Error message of the market that this version does not know.
     pub(super) market_error: Option<String>,
 }
 

@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::{OrderSender, engine::Engine};
-use crate::domain::unit;
-use crate::{domain::money::Amount, domain::time::UnixMs, text::Escaped};
+use crate::{domain::money::Amount, domain::time::UnixMs, domain::unit, text::Escaped};
 
 /// Maximum number of orders in the message.
 pub const NAMED_MAX: usize = 20;

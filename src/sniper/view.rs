@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::timeout};
 use super::{
     OrderSender,
     activity::{InlineText, NearMiss, ORDERS_KEPT_MAX, OrderProgress, RecentMatch, RecentOrder},
-    engine::{Engine, Executor, Now},
+    engine::{Engine, Now},
     stats::SessionStats,
 };
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     ledger::{
         Intent, OrderState, Snapshot,
         entries::EntryUsage,
-        status::{self, FeedStatus, LedgerStatus},
+        status::{FeedStatus, LedgerStatus},
     },
     prices::PriceBook,
     threads::lock,
@@ -85,8 +85,7 @@ pub struct SessionView {
     pub is_live: bool,
     pub running: Duration,
     pub ledger: Snapshot,
-    /// Status as for `sniper status`, but without prices, priorities, paused entries and changed
-    /// settings.
+    /// Status as for `sniper status`, but without prices, priorities and paused entries.
     pub status: LedgerStatus,
     pub counts: SessionCounts,
     pub latency: Arc<LatencyBuckets>,
@@ -96,7 +95,8 @@ pub struct SessionView {
     pub near_misses: Vec<NearMiss>,
     pub whitelist: Arc<Whitelist>,
     pub prices: Arc<PriceBook>,
-    /// [`ENTRIES_MAX`] entries, in their order: those that matched or bought, and then the first.
+    /// At most [`ENTRIES_MAX`] entries in the order of the whitelist. If it has more, the first ones
+    /// that matched or were ordered are chosen, then the first others.
     pub entries: Vec<EntryCounts>,
     /// The first [`GROUPS_MAX`] groups.
     pub groups: Vec<GroupCounts>,
@@ -164,17 +164,15 @@ impl SessionWatch {
 impl<B: OrderSender> Engine<B> {
     /// Returns the state of the session. `feed` is the state of its feed.
     pub fn view(&mut self, feed: FeedStatus, running: Duration, now: Now) -> SessionView {
-        let is_live = matches!(self.executor, Executor::Live(_));
         let ledger = self.ledger.snapshot(now.wall);
-        let mode = if is_live { status::LIVE } else { status::DRY };
-        let mut status =
-            LedgerStatus::from_snapshot(&ledger, mode, self.ledger.failure(), now.wall);
+        let (mode, failure) = (self.executor.mode(), self.ledger.failure());
+        let mut status = LedgerStatus::from_snapshot(&ledger, mode, failure, now.wall);
         self.complete_status(&mut status, feed, Some(running));
         let groups = self.ledger.state().groups();
         let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {
             at: now.wall,
-            is_live,
+            is_live: self.executor.is_live(),
             running,
             entries: self.shown_entries(),
             groups: groups.take(GROUPS_MAX).collect(),

@@ -10,7 +10,7 @@ use super::super::{
     },
     document::{ConfigNode, ParseContext, TableFields, Value, suggestion},
     endpoint::{Endpoint, Scheme},
-    environment::Variables,
+    environment::{REMOVE_QUOTES, Variables},
     problem::{Diagnostics, Problem, SourceLocation},
 };
 use crate::{
@@ -44,7 +44,7 @@ const CHAT_ID_BYTES_MAX: usize = 64;
 /// Prefix of a secret of Standard Webhooks.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// Length of the key of a webhook, in bytes.
+/// Length of the secret of a webhook without its prefix and decoded, in bytes.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Name of a variable, and the place that names it.
@@ -103,29 +103,29 @@ fn read_channel(
     }
     let mut loudness = Vec::new();
     for (key, value) in [("silent", Loudness::Silent), ("off", Loudness::Off)] {
-        read_kinds(&fields, (key, value), &mut loudness, context);
+        read_kinds(&fields, key, value, &mut loudness, context);
     }
     if fields.get("kind").is_none() {
-        missing(&fields, ("kind", "\"discord\""), context);
+        fields.missing("kind", "\"discord\"", context);
     }
     let kinds = ChannelKind::ALL.map(ChannelKind::name);
     let kind = fields.choice("kind", &kinds, ChannelKind::parse, context)?;
     reject_foreign(&fields, kind, context);
     let target = match kind {
         ChannelKind::Discord => ParsedTarget::Discord {
-            url: required(&fields, ("url_env", "DISCORD_WEBHOOK_URL"), context)?,
+            url: required(&fields, "url_env", "DISCORD_WEBHOOK_URL", context)?,
         },
         ChannelKind::Telegram => read_telegram(&fields, context)?,
         ChannelKind::Ntfy => {
             let token = match fields.get("token_env") {
-                Some(_) => Some(variable(&fields, ("token_env", "NTFY_TOKEN"), context)?),
+                Some(_) => Some(variable(&fields, "token_env", "NTFY_TOKEN", context)?),
                 None => None,
             };
-            ParsedTarget::Ntfy { url: required(&fields, ("url_env", "NTFY_URL"), context)?, token }
+            ParsedTarget::Ntfy { url: required(&fields, "url_env", "NTFY_URL", context)?, token }
         }
         ChannelKind::Webhook => {
-            let url = required(&fields, ("url_env", "WEBHOOK_URL"), context);
-            let secret = required(&fields, ("secret_env", "WEBHOOK_SECRET"), context);
+            let url = required(&fields, "url_env", "WEBHOOK_URL", context);
+            let secret = required(&fields, "secret_env", "WEBHOOK_SECRET", context);
             ParsedTarget::Webhook { url: url?, secret: secret? }
         }
     };
@@ -136,7 +136,7 @@ fn read_telegram(
     fields: &TableFields<'_, '_>,
     context: &mut ParseContext<'_, '_>,
 ) -> Option<ParsedTarget> {
-    let token = required(fields, ("token_env", "TELEGRAM_TOKEN"), context);
+    let token = required(fields, "token_env", "TELEGRAM_TOKEN", context);
     let chat_id = read_chat_id(fields, context);
     let url = match fields.get("api_url") {
         Some(_) => fields.text("api_url", context)?,
@@ -159,7 +159,7 @@ fn read_chat_id(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<String> {
     let Some(node) = fields.get("chat_id") else {
-        missing(fields, ("chat_id", "123456789"), context);
+        fields.missing("chat_id", "123456789", context);
         return None;
     };
     let text = match &node.value {
@@ -202,7 +202,8 @@ fn reject_foreign(
 
 fn read_kinds(
     fields: &TableFields<'_, '_>,
-    (key, loudness): (&str, Loudness),
+    key: &str,
+    loudness: Loudness,
     into: &mut Vec<(AlertKind, Loudness)>,
     context: &mut ParseContext<'_, '_>,
 ) {
@@ -284,36 +285,30 @@ pub(super) fn read_heartbeat(
     let styles = HeartbeatStyle::ALL.map(HeartbeatStyle::name);
     let style = fields.choice("style", &styles, HeartbeatStyle::parse, context);
     let every = fields.seconds("every_s", EVERY_S, context).unwrap_or(EVERY);
-    let url = required(&fields, ("url_env", "HEARTBEAT_URL"), context);
+    let url = required(&fields, "url_env", "HEARTBEAT_URL", context);
     parsed.heartbeat = url.map(|url| (url, style.unwrap_or_default(), every));
 }
 
-/// Reports a missing key.
-fn missing(
-    fields: &TableFields<'_, '_>,
-    (key, example): (&str, &str),
-    context: &mut ParseContext<'_, '_>,
-) {
-    context.problem(fields.at, format!("missing `{key}`"), format!("add {key} = {example}"));
-}
-
+/// Reads the name of a variable, and reports it if it is missing.
 fn required(
     fields: &TableFields<'_, '_>,
-    (key, example): (&str, &str),
+    key: &str,
+    example: &str,
     context: &mut ParseContext<'_, '_>,
 ) -> Option<NamedVariable> {
     if fields.get(key).is_none() {
-        missing(fields, (key, &format!("\"{example}\", a variable in .env")), context);
+        fields.missing(key, &format!("\"{example}\", a variable in .env"), context);
         return None;
     }
-    variable(fields, (key, example), context)
+    variable(fields, key, example, context)
 }
 
 /// Reads the name of a variable. A value in its place is not repeated in the problem, because it
 /// would be a secret.
 pub(super) fn variable(
     fields: &TableFields<'_, '_>,
-    (key, example): (&str, &str),
+    key: &str,
+    example: &str,
     context: &mut ParseContext<'_, '_>,
 ) -> Option<NamedVariable> {
     let name = fields.text(key, context)?;
@@ -376,26 +371,22 @@ impl SecretReader<'_, '_> {
         })
     }
 
-    fn value(&mut self, (name, place): &NamedVariable) -> Option<String> {
-        match self.variables.value(name) {
+    fn value(&mut self, variable: &NamedVariable) -> Option<String> {
+        match self.variables.value(&variable.0) {
             Some(value) if is_quoted(&value) => {
-                let remedy = "remove the quotes around the value (docker --env-file keeps them)";
-                self.report((name, place), "is in quotes", remedy);
+                self.report(variable, "is in quotes", REMOVE_QUOTES);
                 None
             }
             Some(value) => Some(value.trim().to_owned()),
             None => {
-                self.report(
-                    (name, place),
-                    "is not set",
-                    &format!("write it into .env as {name}=…"),
-                );
+                let remedy = format!("write it into .env as {}=…", variable.0);
+                self.report(variable, "is not set", &remedy);
                 None
             }
         }
     }
 
-    fn report(&mut self, (name, place): (&str, &SourceLocation), what: &str, remedy: &str) {
+    fn report(&mut self, (name, place): &NamedVariable, what: &str, remedy: &str) {
         self.diagnostics.problem(Problem::new(place.clone(), format!("{name} {what}"), remedy));
     }
 
@@ -406,7 +397,7 @@ impl SecretReader<'_, '_> {
             Err(error) => {
                 secret::register(&value);
                 let remedy = "copy the whole address, which begins with https://, into .env";
-                self.report((&variable.0, &variable.1), &error.to_string(), remedy);
+                self.report(variable, &error.to_string(), remedy);
                 None
             }
         }
@@ -416,7 +407,7 @@ impl SecretReader<'_, '_> {
         let url = self.url(variable)?;
         if !url.is_topic() {
             let remedy = "write the address of the topic, such as https://ntfy.sh/your-topic";
-            self.report((&variable.0, &variable.1), "names no topic", remedy);
+            self.report(variable, "names no topic", remedy);
             return None;
         }
         Some(url)
@@ -430,7 +421,7 @@ impl SecretReader<'_, '_> {
             |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'%');
         if !value.bytes().all(is_plain) {
             let remedy = "copy the token again, as one word";
-            self.report((&variable.0, &variable.1), "is not a token", remedy);
+            self.report(variable, "is not a token", remedy);
             return None;
         }
         Some(Secret::new(value))
@@ -444,7 +435,7 @@ impl SecretReader<'_, '_> {
         let length = decoded_length(key);
         if !length.is_some_and(|length| KEY_BYTES.contains(&length)) {
             let remedy = "write whsec_ and base64 of 24 to 64 bytes, as the receiver shows it";
-            self.report((&variable.0, &variable.1), "is not a secret of Standard Webhooks", remedy);
+            self.report(variable, "is not a secret of Standard Webhooks", remedy);
             return None;
         }
         Some(Secret::new(key))

@@ -30,7 +30,7 @@ pub(super) const RECONNECTION_KEYS: [&str; 12] = [
 const AGE_S_MIN: u32 = 60;
 
 /// Maximum of `max_age_s`: one day.
-const WAIT_S_MAX: u32 = 86_400;
+const AGE_S_MAX: u32 = 86_400;
 
 /// Maximum of the durations in `[reconnection]`: one day.
 const WAIT_MS_MAX: u32 = 86_400_000;
@@ -52,7 +52,7 @@ pub(super) fn read_feed(
     if let Some(connections) = read_connections(&fields, context) {
         feed.connections = connections;
     }
-    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, WAIT_S_MAX), context) {
+    if let Some(max_age) = fields.seconds("max_age_s", (AGE_S_MIN, AGE_S_MAX), context) {
         feed.max_age = max_age;
     }
     if let Some(sweep) = fields.flag("sweep_at_start", context) {
@@ -155,10 +155,11 @@ fn check_delays(
     true
 }
 
-/// Reports settings that the market does not have. A flag that is off needs nothing.
+/// Reports settings that the market does not have, unless their value is `false`.
 pub(super) fn check_absent(
     node: &ConfigNode<'_>,
-    (absent, market): (&[&str], Market),
+    absent: &[&str],
+    market: Market,
     context: &mut ParseContext<'_, '_>,
 ) {
     let Value::Table(members) = &node.value else { return };

@@ -105,8 +105,8 @@ pub(super) fn merge_market_name(
     wears: Option<WearSet>,
     context: &mut ParseContext<'_, '_>,
 ) -> (bool, bool, WearSet) {
-    let stattrak = merge_flag(fields, item_text, ("stattrak", item_text.stattrak), context);
-    let souvenir = merge_flag(fields, item_text, ("souvenir", item_text.souvenir), context);
+    let stattrak = merge_flag(fields, item_text, "stattrak", item_text.stattrak, context);
+    let souvenir = merge_flag(fields, item_text, "souvenir", item_text.souvenir, context);
     if stattrak && souvenir && !item_text.decides {
         let message = "`stattrak` and `souvenir` are both true, but no item is both".to_owned();
         context.problem(fields.at("souvenir"), message, "remove one, or write two entries");
@@ -129,7 +129,8 @@ pub(super) fn merge_market_name(
 pub(super) fn warn_float_of_other_wear(
     fields: &TableFields<'_, '_>,
     wears: WearSet,
-    (float_min, float_max): (Option<PaintWear>, Option<PaintWear>),
+    float_min: Option<PaintWear>,
+    float_max: Option<PaintWear>,
     context: &mut ParseContext<'_, '_>,
 ) {
     let is_excluded = |wear: &Wear| {
@@ -144,12 +145,11 @@ pub(super) fn warn_float_of_other_wear(
         return;
     }
     let key = if float_min.is_some() { "float_min" } else { "float_max" };
-    let message = match excluded.len() == wears.iter().count() {
-        true => "this entry can match nothing, because its floats are outside its wear".to_owned(),
-        false => {
-            let names: Vec<&str> = excluded.iter().map(|wear| wear.as_str()).collect();
-            format!("no {} item has these floats", names.join(" or "))
-        }
+    let message = if excluded.len() == wears.iter().count() {
+        "this entry can match nothing, because its floats are outside its wear".to_owned()
+    } else {
+        let names: Vec<&str> = excluded.iter().map(|wear| wear.as_str()).collect();
+        format!("no {} item has these floats", names.join(" or "))
     };
     let ranges: Vec<String> = excluded.into_iter().map(float_range).collect();
     let remedy = format!("{}; change the bounds, or the wear", ranges.join(", "));
@@ -165,7 +165,8 @@ fn float_range(wear: Wear) -> String {
 fn merge_flag(
     fields: &TableFields<'_, '_>,
     item_text: &ItemText<'_>,
-    (key, decided): (&str, bool),
+    key: &str,
+    decided: bool,
     context: &mut ParseContext<'_, '_>,
 ) -> bool {
     let written = fields.flag(key, context);

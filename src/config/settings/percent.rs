@@ -202,7 +202,7 @@ pub(in crate::config) fn resolve(
                 }
             }
         }
-        check_kinds((rule, place), prices, diagnostics);
+        check_kinds(rule, place, prices, diagnostics);
         if rule.references.iter().any(|reference| is_in_dollars(prices, reference.index)) {
             needs_coin = needs_coin.or(Some((place.clone(), "a rule with `max_percent`")));
         }
@@ -229,7 +229,8 @@ fn default_reference(prices: &ParsedPrices) -> Option<PriceReference> {
 
 /// Reports references to a side that a source does not have, and warns of sources without counts.
 fn check_kinds(
-    (rule, place): (&PercentRule, &SourceLocation),
+    rule: &PercentRule,
+    place: &SourceLocation,
     prices: &ParsedPrices,
     diagnostics: &mut Diagnostics,
 ) {

@@ -33,7 +33,7 @@ const MINUTES: (u32, u32) = (1, 43_200);
 /// Maximum length of a source's name, which is also the name of a file.
 const NAME_BYTES_MAX: usize = 32;
 
-/// Variable with the key of a source that needs one.
+/// Default of `key_env`.
 const KEY_ENV: &str = "PRICEMPIRE_KEY";
 
 /// Number of decimals of `coin_usd`.
@@ -179,20 +179,12 @@ fn read_source(node: &ConfigNode<'_>, context: &mut ParseContext<'_, '_>) -> Opt
     Some((source, key))
 }
 
-/// Reports a missing key of a source.
-fn missing(
-    fields: &TableFields<'_, '_>,
-    (key, example): (&str, &str),
-    context: &mut ParseContext<'_, '_>,
-) {
-    context.problem(fields.at, format!("missing `{key}`"), format!("add {key} = {example}"));
-}
-
 /// Reports a key that a source of this kind does not have.
 fn reject(
     fields: &TableFields<'_, '_>,
     key: &str,
-    (kind, remedy): (SourceKind, &str),
+    kind: SourceKind,
+    remedy: &str,
     context: &mut ParseContext<'_, '_>,
 ) {
     if fields.get(key).is_some() {
@@ -206,7 +198,7 @@ fn read_source_name(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<String> {
     if fields.get("name").is_none() {
-        missing(fields, ("name", "\"buff\", by which rules refer to it"), context);
+        fields.missing("name", "\"buff\", by which rules refer to it", context);
     }
     let name = fields.text("name", context)?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -224,7 +216,7 @@ fn read_kind(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<SourceKind> {
     if fields.get("kind").is_none() {
-        missing(fields, ("kind", "\"csgotrader-buff163\""), context);
+        fields.missing("kind", "\"csgotrader-buff163\"", context);
     }
     let kinds = SourceKind::ALL.map(|(_kind, name)| name);
     fields.choice("kind", &kinds, SourceKind::parse, context)
@@ -234,9 +226,9 @@ fn read_path(
     fields: &TableFields<'_, '_>,
     context: &mut ParseContext<'_, '_>,
 ) -> Option<PriceLocation> {
-    reject(fields, "url", (SourceKind::File, "write `path`"), context);
+    reject(fields, "url", SourceKind::File, "write `path`", context);
     if fields.get("path").is_none() {
-        missing(fields, ("path", "\"prices.csv\""), context);
+        fields.missing("path", "\"prices.csv\"", context);
     }
     let path = fields.text("path", context)?;
     if path.trim().is_empty() || path.contains('\0') {
@@ -252,7 +244,7 @@ fn read_url(
     kind: SourceKind,
     context: &mut ParseContext<'_, '_>,
 ) -> Option<PriceLocation> {
-    reject(fields, "path", (kind, "write `url`, or kind = \"file\""), context);
+    reject(fields, "path", kind, "write `url`, or kind = \"file\"", context);
     let example = kind.url().unwrap_or_default();
     let written = fields.text("url", context);
     if let Some(url) = written {
@@ -277,11 +269,11 @@ fn read_unit(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<SourceCurrency> {
     if kind != SourceKind::File {
-        reject(fields, "unit", (kind, "remove it; the unit is known"), context);
+        reject(fields, "unit", kind, "remove it; the unit is known", context);
         return Some(SourceCurrency::Usd);
     }
     if fields.get("unit").is_none() {
-        missing(fields, ("unit", "\"usd\", \"cents\" or \"coins\""), context);
+        fields.missing("unit", "\"usd\", \"cents\" or \"coins\"", context);
     }
     let words = SourceCurrency::ALL.map(SourceCurrency::as_str);
     fields.choice("unit", &words, SourceCurrency::parse, context)
@@ -293,11 +285,11 @@ fn read_key(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<(String, SourceLocation)> {
     if !kind.needs_key() {
-        reject(fields, "key_env", (kind, "remove it; this kind needs no key"), context);
+        reject(fields, "key_env", kind, "remove it; this kind needs no key", context);
         return None;
     }
     match fields.get("key_env") {
-        Some(_) => variable(fields, ("key_env", KEY_ENV), context),
+        Some(_) => variable(fields, "key_env", KEY_ENV, context),
         None => Some((KEY_ENV.to_owned(), context.document.place(fields.at("key_env")))),
     }
 }

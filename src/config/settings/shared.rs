@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::{
     Market,
     document::{ConfigNode, ParseContext, TableFields},
-    environment::Variables,
+    environment::{REMOVE_QUOTES, Variables},
     prices::COIN_USD_REMEDY,
     problem::{Diagnostics, Problem, SourceLocation},
     shared::{DatabaseUrl, GroupUnit, SharedConfig, TERM, URL_VARIABLE},
@@ -48,7 +48,7 @@ pub(super) fn read_shared(
     let fields = TableFields::new(node, "[shared]", &SHARED_KEYS, context);
     let place = context.document.place(fields.at);
     let url = match fields.get("url_env") {
-        Some(_) => variable(&fields, ("url_env", URL_VARIABLE), context),
+        Some(_) => variable(&fields, "url_env", URL_VARIABLE, context),
         None => Some((URL_VARIABLE.to_owned(), place.clone())),
     };
     let units = GroupUnit::ALL.map(GroupUnit::name);
@@ -167,10 +167,7 @@ impl ParsedShared {
         };
         if is_quoted(&value) {
             secret::register(&value);
-            report(
-                "is in quotes",
-                "remove the quotes around the value (docker --env-file keeps them)",
-            );
+            report("is in quotes", REMOVE_QUOTES);
             return None;
         }
         let url = DatabaseUrl::parse(&value);

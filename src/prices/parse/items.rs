@@ -1,15 +1,15 @@
 //! Lists of items with one ask each, bare or within an object with a status.
 
 use super::{
-    PriceUnit, RowError, TableError, ask_only, check_size, count, is_true, members, price,
-    read_json, text, time,
+    PriceUnit, RowError, TableError, check_size, count, is_true, members, price, read_json, text,
+    time,
 };
 use crate::{
     domain::time::UnixMs,
     json::{Cursor, JsonError, ValueKind},
     prices::{
         item_key::Phase,
-        table::{PriceTable, Quote},
+        table::{Offer, PriceTable, Quote},
         value::RefPrice,
     },
     text::{Escaped, truncated},
@@ -149,7 +149,7 @@ impl Reader<'_> {
     fn row(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
         let list = self.list;
         let mut name = None;
-        let mut phase = Ok(None);
+        let (mut phase, mut is_phase_unknown) = (None, false);
         let (mut ask, mut offers): (Option<RefPrice>, Option<u32>) = (None, None);
         let mut at: Option<UnixMs> = None;
         members(cursor, |key, cursor| {
@@ -157,10 +157,8 @@ impl Reader<'_> {
                 "currency" => self.currency(cursor)?,
                 "phase_name" => {
                     let text = text(cursor)?;
-                    phase = match text.as_deref().map(|text| Phase::parse(text).ok_or(())) {
-                        Some(parsed) => parsed.map(Some),
-                        None => Ok(None),
-                    };
+                    phase = text.as_deref().and_then(Phase::parse);
+                    is_phase_unknown = text.is_some() && phase.is_none();
                 }
                 key if key == list.name => name = text(cursor)?,
                 key if key == list.price => ask = price(cursor, list.unit)?,
@@ -171,9 +169,8 @@ impl Reader<'_> {
             Ok(())
         })?;
         // The price of an unknown phase is not that of the name without a phase.
-        if let (Some(name), Ok(phase)) = (name, phase) {
-            let Quote { ask, .. } = ask_only(ask);
-            let ask = ask.map(|ask| ask.with_count(offers).with_time(at));
+        if let Some(name) = name.filter(|_| !is_phase_unknown) {
+            let ask = ask.map(|ask| Offer::new(ask).with_count(offers).with_time(at));
             self.table.add(&name, phase, Quote { ask, bid: None });
         }
         Ok(())

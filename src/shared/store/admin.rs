@@ -92,12 +92,6 @@ pub enum SetError {
     NotReported(String),
 }
 
-impl From<tokio_postgres::Error> for SetError {
-    fn from(error: tokio_postgres::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
-
 fn minutes(ms: i64) -> String {
     let minutes = ms.max(0).checked_div(60_000).unwrap_or(0);
     if minutes == 0 { "less than a minute".to_owned() } else { format!("{minutes} min") }
@@ -149,12 +143,7 @@ impl Store {
     /// Safe: it only reads.
     pub async fn status(&mut self) -> Result<GroupStatus, StoreError> {
         let group = self.group.clone();
-        let read = self.in_transaction(async |client| Ok(read_status(client, &group).await?));
-        within_command(read).await.map_err(|error| match error {
-            SetError::Store(error) => error,
-            // Reading the status returns no other error; those are errors of changes.
-            _ => StoreError::NoGroup,
-        })
+        within_command(self.in_transaction(async |client| read_status(client, &group).await)).await
     }
 
     /// Sets the total of the group.
@@ -175,7 +164,7 @@ impl Store {
             client.execute(sql, &[&group, &total]).await?;
             Ok(())
         });
-        within_command(set).await
+        Ok(within_command(set).await?)
     }
 
     /// Ends the mark of a restored group.
@@ -195,14 +184,14 @@ impl Store {
             let missing = status.members.iter().filter(|it| !it.is_released && !it.has_stopped);
             let missing: Vec<&str> = missing.map(|it| it.name.0.as_str()).collect();
             if status.is_restored && !missing.is_empty() {
-                return Err(SetError::NotReported(missing.join(", ")));
+                return Ok(Err(SetError::NotReported(missing.join(", "))));
             }
             let sql = "UPDATE sniper_groups SET is_restored = FALSE, sequence = sequence + 1 \
                        WHERE name = $1";
             client.execute(sql, &[&group]).await?;
-            Ok(())
+            Ok(Ok(()))
         });
-        within_command(end).await
+        within_command(end).await?
     }
 
     /// Releases a member that is gone. Its slices become `spent`; a limit that `spent` does not
@@ -226,9 +215,11 @@ impl Store {
         let release = self.in_transaction(async |client| {
             let status = read_status(client, &group).await?;
             let found = status.members.iter().find(|it| it.name.0 == member);
-            let found = found.ok_or_else(|| SetError::NoMember(member.to_owned()))?;
-            if !is_stopped && found.silent_ms < SILENT_MS {
-                return Err(SetError::NotSilent(found.silent_ms));
+            let Some(MemberStatus { silent_ms, .. }) = found else {
+                return Ok(Err(SetError::NoMember(member.to_owned())));
+            };
+            if !is_stopped && *silent_ms < SILENT_MS {
+                return Ok(Err(SetError::NotSilent(*silent_ms)));
             }
             let sql = "UPDATE sniper_members SET is_released = TRUE, version = version + 1 \
                        WHERE group_name = $1 AND name = $2";
@@ -243,9 +234,9 @@ impl Store {
             }
             let sql = "UPDATE sniper_groups SET sequence = sequence + 1 WHERE name = $1";
             client.execute(sql, &[&group]).await?;
-            Ok(())
+            Ok(Ok(()))
         });
-        within_command(release).await
+        within_command(release).await?
     }
 
     /// Returns the newest reported orders of a member that count as spent.
@@ -275,14 +266,14 @@ impl Store {
             };
             rows.iter().map(order).collect()
         });
-        within_command(read).await
+        Ok(within_command(read).await?)
     }
 
     /// Runs a serializable transaction, and repeats it after a conflict with another one.
     async fn in_transaction<T>(
         &mut self,
-        run: impl AsyncFn(&Client) -> Result<T, SetError>,
-    ) -> Result<T, SetError> {
+        run: impl AsyncFn(&Client) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let transaction = self.open().await?;
         let client = transaction.client();
         for attempt in 0..ATTEMPTS_MAX {
@@ -297,19 +288,18 @@ impl Store {
                 }
             };
             match done {
-                Err(SetError::Store(error)) if error.is_retryable() => wait_before(attempt).await,
+                Err(error) if error.is_retryable() => wait_before(attempt).await,
                 done => return done,
             }
         }
-        Err(StoreError::Contention.into())
+        Err(StoreError::Contention)
     }
 }
 
-async fn within_command<T, E: From<StoreError>>(
-    command: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let done = timeout(COMMAND_MAX, command).await;
-    done.unwrap_or_else(|_elapsed| Err(StoreError::Timeout(COMMAND_MAX).into()))
+async fn within_command<T>(
+    command: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(COMMAND_MAX, command).await.unwrap_or(Err(StoreError::Timeout(COMMAND_MAX)))
 }
 
 async fn check_unit(client: &Client, group: &str, ours: &str) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! The database of a shared budget in PostgreSQL. [`Store::exchange`] is one serializable
-//! transaction in two round trips, which is repeated after a conflict with that of another member.
+//! transaction, usually in two round trips, which is repeated after a conflict with that of another
+//! member.
 //!
 //! Standard SQL with `INSERT … ON CONFLICT` only, so that databases that speak PostgreSQL's
 //! protocol can be used. If the database has advisory locks, the members of a group take one in
@@ -53,7 +54,7 @@ const ATTEMPTS_MAX: u32 = 40;
 const RETRY_MICROS: u64 = 1_000;
 const RETRY_GROWTH_MAX: u32 = 32;
 
-/// Failure of a transaction, whose result is unknown.
+/// Failure of an access to the database. A transaction that failed may have been carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("TLS could not be set up")]
@@ -147,7 +148,8 @@ pub struct Store {
     /// Position of the server in the address, modulo the number of servers.
     host: usize,
     open: Option<Transaction>,
-    /// Slices as last read, to guess which limits rise.
+    /// Slices after the last exchange, to guess which limits the next one raises. Empty before the
+    /// first one.
     slices: BTreeMap<Limit, LimitRow>,
 }
 
@@ -196,9 +198,8 @@ impl Store {
         let mut is_used = self.open.is_some() && !self.has_standby;
         for attempt in 0..ATTEMPTS_MAX {
             let transaction = self.open().await?;
-            let place = (self.group.as_str(), self.unit_name());
-            let done = transaction.exchange((place.0, &place.1), exchange, &self.slices).await;
-            match done {
+            let unit = self.unit_name();
+            match transaction.exchange(&self.group, &unit, exchange, &self.slices).await {
                 Ok((reply, slices)) => {
                     self.slices = slices;
                     self.open = Some(transaction);

@@ -84,9 +84,10 @@ pub(super) struct ExchangePlan {
 }
 
 impl ExchangePlan {
-    fn refused(refusal: MemberRefusal) -> Self {
+    /// Returns a plan that writes nothing.
+    const fn without_writes(reply: Reply) -> Self {
         Self {
-            reply: Reply::Refused(refusal),
+            reply,
             group: None,
             is_marked: false,
             member: None,
@@ -111,11 +112,11 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
     let own = found.members.iter().find(|member| member.name == exchange.member).cloned();
     match &own {
         Some(own) if own.ledger != exchange.ledger => {
-            return ExchangePlan::refused(MemberRefusal::OtherLedger);
+            return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OtherLedger));
         }
         Some(own) if own.is_released => return released(found, own, exchange),
         None if found.members.len() >= MEMBERS_MAX => {
-            return ExchangePlan::refused(MemberRefusal::Full);
+            return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Full));
         }
         _ => {}
     }
@@ -134,21 +135,9 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
         let state = View { found, slices: &found.slices, role: &found.role };
         let reply = Reply::Stale(state.confirmed(exchange, version));
         let group = is_marked.then(|| found.group.clone());
-        return ExchangePlan {
-            group,
-            is_marked,
-            member,
-            ..ExchangePlan::refused(MemberRefusal::NoGroup)
-        }
-        .with(reply);
+        return ExchangePlan { group, is_marked, member, ..ExchangePlan::without_writes(reply) };
     }
-    changed(found, exchange, (version.max(requested), is_marked))
-}
-
-impl ExchangePlan {
-    fn with(self, reply: Reply) -> Self {
-        Self { reply, ..self }
-    }
+    changed(found, exchange, version.max(requested), is_marked)
 }
 
 /// Records the usage of a released member that still runs. It was spent, even if it exceeds the
@@ -162,15 +151,11 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
     ExchangePlan {
         member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
         slices: raised.collect(),
-        ..ExchangePlan::refused(MemberRefusal::Released)
+        ..ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Released))
     }
 }
 
-fn changed(
-    found: &mut Found,
-    exchange: &Exchange,
-    (version, is_marked): (i64, bool),
-) -> ExchangePlan {
+fn changed(found: &mut Found, exchange: &Exchange, version: i64, is_marked: bool) -> ExchangePlan {
     let slices: Vec<(Limit, LimitRow)> = exchange
         .demands
         .iter()
@@ -204,7 +189,7 @@ fn changed(
         member: Some(member),
         slices: written,
         has_orders: !exchange.orders.is_empty(),
-        ..ExchangePlan::refused(MemberRefusal::Restored)
+        ..ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Restored))
     };
     if found.group.is_restored {
         return plan;
@@ -214,8 +199,8 @@ fn changed(
     all.extend(slices);
     let role = plan.role.clone().or_else(|| found.role.clone());
     let state = View { found, slices: &all, role: &role };
-    let reply = Reply::Done(state.confirmed(exchange, version));
-    plan.with(reply)
+    plan.reply = Reply::Done(state.confirmed(exchange, version));
+    plan
 }
 
 /// Returns the slice that a demand gets.

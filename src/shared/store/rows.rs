@@ -45,10 +45,10 @@ const STATES: [OrderState; 10] = [
 
 const BEGIN: &str = "BEGIN ISOLATION LEVEL SERIALIZABLE";
 
-/// Waits for the lock of a group before the transaction begins. A transaction that waited for a row
-/// inside would fail afterwards, because its snapshot is older than the change of the row.
-const QUEUE: &str = "SELECT pg_advisory_lock($1)";
-const LEAVE_QUEUE: &str = "SELECT pg_advisory_unlock_all()";
+/// Waits for the advisory lock of a group before the transaction begins. A transaction that waited
+/// for a row would fail afterwards, because its snapshot is older than the change of the row.
+const LOCK: &str = "SELECT pg_advisory_lock($1)";
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
 
 /// Locks the group, so that the transactions of its members wait for each other. The clock is read
 /// after the request was sent, so a term never begins earlier in the database than at the member.
@@ -139,7 +139,7 @@ pub enum StoredRowError {
 pub(super) struct Transaction {
     link: Link,
     /// `None` if the database has no advisory locks.
-    queue: Option<(Statement, Statement)>,
+    advisory_lock: Option<AdvisoryLock>,
     read_group: Statement,
     read_members: Statement,
     read_slices: Statement,
@@ -152,7 +152,12 @@ pub(super) struct Transaction {
     write_orders: Statement,
 }
 
-/// Reply, and the slices of the member that the transaction has read.
+struct AdvisoryLock {
+    lock: Statement,
+    unlock: Statement,
+}
+
+/// Reply, and the slices of the member after the transaction.
 type Done = (Reply, BTreeMap<Limit, LimitRow>);
 
 impl Transaction {
@@ -173,7 +178,7 @@ impl Transaction {
             client.prepare(WRITE_ORDERS),
         )?;
         Ok(Self {
-            queue: prepare_queue(client).await?,
+            advisory_lock: prepare_advisory_lock(client).await?,
             link,
             read_group,
             read_members,
@@ -198,14 +203,14 @@ impl Transaction {
 
     pub(super) async fn roll_back(&self) -> Result<(), StoreError> {
         let client = &self.link.client;
-        tokio::try_join!(biased; client.batch_execute("ROLLBACK"), self.leave_queue())?;
+        tokio::try_join!(biased; client.batch_execute("ROLLBACK"), self.unlock())?;
         Ok(())
     }
 
     /// Waits for the other members of the group, at most for the lock timeout.
-    async fn enter_queue(&self, group: &str) -> Result<(), tokio_postgres::Error> {
-        let Some((enter, _)) = &self.queue else { return Ok(()) };
-        match self.link.client.execute(enter, &[&queue_number(group)]).await {
+    async fn lock(&self, group: &str) -> Result<(), tokio_postgres::Error> {
+        let Some(AdvisoryLock { lock, .. }) = &self.advisory_lock else { return Ok(()) };
+        match self.link.client.execute(lock, &[&lock_key(group)]).await {
             // The exchange continues without the lock, because a member that hangs must not block
             // the others.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => Ok(()),
@@ -213,17 +218,16 @@ impl Transaction {
         }
     }
 
-    async fn leave_queue(&self) -> Result<(), tokio_postgres::Error> {
-        match &self.queue {
-            Some((_, leave)) => self.link.client.execute(leave, &[]).await.map(drop),
-            None => Ok(()),
-        }
+    async fn unlock(&self) -> Result<(), tokio_postgres::Error> {
+        let Some(AdvisoryLock { unlock, .. }) = &self.advisory_lock else { return Ok(()) };
+        self.link.client.execute(unlock, &[]).await.map(drop)
     }
 
     /// Carries out an exchange. After an error the transaction may be open.
     pub(super) async fn exchange(
         &self,
-        (group, unit): (&str, &str),
+        group: &str,
+        unit: &str,
         exchange: &Exchange,
         known: &BTreeMap<Limit, LimitRow>,
     ) -> Result<Done, StoreError> {
@@ -235,13 +239,14 @@ impl Transaction {
             return Err(StoreError::Unit { ours: unit.to_owned(), theirs });
         }
         let plan = plan(&mut found, exchange);
-        let written = self.write(group, &plan, (exchange, found.now_ms)).await;
+        let written = self.write(group, &plan, exchange, found.now_ms).await;
         // COMMIT may have been carried out. A repetition would find a version that the member takes
         // for that of another process.
-        written.map_err(|error| match error.is_closed() {
-            true => StoreError::ConnectionLost,
-            false => error,
-        })?;
+        written.map_err(
+            |error| {
+                if error.is_closed() { StoreError::ConnectionLost } else { error }
+            },
+        )?;
         // The exchange is committed, so a failure here must not repeat it.
         if known.is_empty()
             && let Err(error) = self.delete_orders(group, exchange, found.now_ms).await
@@ -253,7 +258,8 @@ impl Transaction {
         Ok((plan.reply, slices))
     }
 
-    /// Begins the transaction and reads, in one round trip. Returns the rows and the group's unit.
+    /// Begins the transaction and reads, in one round trip, or in two if `known` is outdated.
+    /// Returns the rows and the group's unit; `None` if the group does not exist.
     async fn read(
         &self,
         group: &str,
@@ -272,7 +278,7 @@ impl Transaction {
         // `biased` sends the requests in this order, so that the lock is taken first.
         let ((), (), group_row, members, slices, sums, role) = tokio::try_join!(
             biased;
-            self.enter_queue(group),
+            self.lock(group),
             client.batch_execute(BEGIN),
             client.query_opt(&self.read_group, &of_group),
             client.query(&self.read_members, &of_group),
@@ -299,7 +305,8 @@ impl Transaction {
         &self,
         group: &str,
         plan: &ExchangePlan,
-        (exchange, now_ms): (&Exchange, i64),
+        exchange: &Exchange,
+        now_ms: i64,
     ) -> Result<(), StoreError> {
         let client = &self.link.client;
         if plan.is_marked {
@@ -317,9 +324,9 @@ impl Transaction {
             self.write_member(group, plan),
             self.write_slices(group, plan, exchange),
             self.write_role(group, plan, exchange),
-            self.write_orders(group, plan, (exchange, now_ms)),
+            self.write_orders(group, plan, exchange, now_ms),
             client.batch_execute("COMMIT"),
-            self.leave_queue(),
+            self.unlock(),
         )?;
         Ok(())
     }
@@ -391,7 +398,8 @@ impl Transaction {
         &self,
         group: &str,
         plan: &ExchangePlan,
-        (exchange, now_ms): (&Exchange, i64),
+        exchange: &Exchange,
+        now_ms: i64,
     ) -> Result<u64, tokio_postgres::Error> {
         if !plan.has_orders {
             return Ok(0);
@@ -443,23 +451,23 @@ impl Transaction {
     }
 }
 
-/// Prepares the statements of the queue, unless the database has no advisory locks.
-async fn prepare_queue(client: &Client) -> Result<Option<(Statement, Statement)>, StoreError> {
-    let try_once = async {
-        let (enter, leave) = (client.prepare(QUEUE).await?, client.prepare(LEAVE_QUEUE).await?);
-        client.execute(&leave, &[]).await?;
-        Ok::<_, tokio_postgres::Error>((enter, leave))
+/// Prepares the advisory lock. Returns `None` if the database has none.
+async fn prepare_advisory_lock(client: &Client) -> Result<Option<AdvisoryLock>, StoreError> {
+    let prepare = async {
+        let (lock, unlock) = (client.prepare(LOCK).await?, client.prepare(UNLOCK).await?);
+        client.execute(&unlock, &[]).await?;
+        Ok::<_, tokio_postgres::Error>(AdvisoryLock { lock, unlock })
     };
-    match try_once.await {
-        Ok(queue) => Ok(Some(queue)),
+    match prepare.await {
+        Ok(lock) => Ok(Some(lock)),
         Err(error) if error.code().is_some() => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Returns the number of a group's lock: FNV-1a of its name. Groups with the same number only wait
-/// longer.
-fn queue_number(group: &str) -> i64 {
+/// Returns the key of a group's advisory lock: FNV-1a of its name. Groups with the same key only
+/// wait longer.
+fn lock_key(group: &str) -> i64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let hash =

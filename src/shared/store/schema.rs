@@ -81,10 +81,7 @@ pub(super) async fn version(client: &Client) -> Result<i64, StoreError> {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
         Err(error) => return Err(error.into()),
     };
-    match version > VERSION {
-        true => Err(StoreError::NewerSchema { version }),
-        false => Ok(version),
-    }
+    if version > VERSION { Err(StoreError::NewerSchema { version }) } else { Ok(version) }
 }
 
 /// Applies the migrations that are missing.
