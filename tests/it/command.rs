@@ -600,7 +600,7 @@ fn a_removal_behind_its_listing_in_one_message_prevents_the_order() {
     let entry = "market = \"lis-skins\"\n[budget]\nmax_price = 50\ntotal = 90\n[[whitelist]]\n\
                  item = \"AK-47 | Redline\"\nmax_price = 30\n";
     let workspace = Workspace::new().file("sniper.toml", entry);
-    let push = |data: serde_json::Value| {
+    let push = |data: Value| {
         let event = serde_json::json!({"channel": "public:obtained-skins", "pub": {"data": data}});
         serde_json::json!({"push": event}).to_string()
     };
