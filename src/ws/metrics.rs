@@ -170,6 +170,8 @@ pub struct FeedMetrics {
     pub is_blocked: AtomicBool,
     /// `true` if a challenge is the cause of that.
     pub is_challenged: AtomicBool,
+    /// `true` if another web page is the cause of that.
+    pub is_web_page: AtomicBool,
     /// Cause of the last failed connection, and what the user can do about it.
     last_failure: Mutex<Option<(String, Option<String>)>>,
     pub is_up: AtomicBool,
