@@ -27,7 +27,7 @@ use std::{
     io::{self, Write},
     mem,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -51,7 +51,7 @@ pub use self::{
 };
 use crate::{
     clock, secret,
-    threads::{Alarm, ThreadGuard, ThreadName, failpoint, priority},
+    threads::{Alarm, ThreadGuard, ThreadName, failpoint, lock, priority},
 };
 
 /// Set while a line of progress is on the terminal.
@@ -203,7 +203,7 @@ struct LogState {
 impl LogState {
     /// Appends a line unless the buffer would exceed `bytes_max`.
     fn append(&self, line: &[u8], bytes_max: usize) {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock(&self.buffer);
         if buffer.len().saturating_add(line.len()) > bytes_max {
             drop(buffer);
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +214,7 @@ impl LogState {
 
     /// Swaps the buffer with an empty one.
     fn take(&self, empty: &mut Vec<u8>) {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = lock(&self.buffer);
         mem::swap(&mut *buffer, empty);
     }
 }
@@ -232,7 +232,7 @@ pub struct LogQueue {
 }
 
 impl LogQueue {
-    fn of(&self, level: Level) -> Self {
+    fn for_level(&self, level: Level) -> Self {
         let bytes_max = match level {
             Level::ERROR => BUFFER_BYTES_MAX,
             Level::WARN => BUFFER_BYTES_MAX.saturating_sub(ERROR_BYTES),
@@ -261,7 +261,7 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self {
-        self.of(*metadata.level())
+        self.for_level(*metadata.level())
     }
 }
 
@@ -390,7 +390,7 @@ impl Log {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes the remaining lines, for at most [`FINISH_MAX`]. Later output follows them.
+    /// Writes the remaining lines, for at most [`FINISH_MAX`], before the caller writes its own.
     pub fn finish(mut self) -> Finished {
         self.stop();
         let mut left = Vec::new();

@@ -32,6 +32,12 @@ pub const OVERLAP: Duration = Duration::from_secs(10);
 /// Maximum number of attempts of a sweep with transient failures.
 pub const ATTEMPTS_MAX: u32 = 3;
 
+/// Range of open listings that a cancelled sweep did not read.
+struct UnreadRange {
+    /// `None` if the range includes all listings.
+    since: Option<UnixMs>,
+}
+
 /// Result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SweepResult {
@@ -85,17 +91,15 @@ pub async fn sweep<M: MarketApi>(
             }
             swept.listings = swept.listings.saturating_add(1);
         }
-        after = match read.next {
-            _ if reached => None,
-            // A repeated cursor would lead to an endless loop.
-            NextPage::After(cursor) if cursors.insert(cursor.clone()) => Some(cursor),
-            NextPage::After(_) | NextPage::Unclear => return Ok(swept),
-            NextPage::End => None,
-        };
-        if after.is_none() {
+        if reached || read.next == NextPage::End {
             swept.complete = true;
             break;
         }
+        after = match read.next {
+            // With a repeated cursor the same pages would be read again.
+            NextPage::After(cursor) if cursors.insert(cursor.clone()) => Some(cursor),
+            NextPage::After(_) | NextPage::Unclear | NextPage::End => break,
+        };
     }
     Ok(swept)
 }
@@ -119,20 +123,14 @@ pub async fn fill_gaps<M: MarketApi>(
         }
         return;
     }
-    // Start of the range that a cancelled sweep did not read: the outer `None` means that there is
-    // no such range, and the inner one that it has no start.
-    let mut unread_since: Option<Option<UnixMs>> = None;
+    let mut unread: Option<UnreadRange> = None;
     while let Some(gap) = sender.next_request().await {
-        let since = match unread_since {
-            Some(unread_since) => {
-                unread_since.zip(gap.since).map(|(unread_since, since)| unread_since.min(since))
-            }
-            None => gap.since,
-        };
+        // `None` is less than any time.
+        let since = unread.take().map_or(gap.since, |unread| unread.since.min(gap.since));
         let swept = tokio::select! {
             biased;
             () = sender.superseded(gap) => {
-                unread_since = Some(since);
+                unread = Some(UnreadRange { since });
                 continue;
             }
             swept = sweep_with_retries(reader, since, sender.listings()) => swept,
@@ -153,7 +151,7 @@ pub async fn fill_gaps<M: MarketApi>(
             () = sender.done(gap) => {}
             () = again => {}
         }
-        unread_since = late.map(|(_lag, since)| Some(since));
+        unread = late.map(|(_lag, since)| UnreadRange { since: Some(since) });
     }
 }
 

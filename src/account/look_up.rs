@@ -78,7 +78,7 @@ pub(super) struct LookedUpOrder {
     pub(super) key: TradeKey,
     pub(super) own_id: OwnOrderId,
     pub(super) reason: LookUpReason,
-    /// Time of its last look-up, on the local wall clock.
+    /// Time after which it is not looked up any more, on the local wall clock.
     pub(super) until: UnixMs,
 }
 
@@ -132,7 +132,7 @@ impl OrderLookUps {
         true
     }
 
-    /// Returns the orders to look up. A list of purchases replaces the look-ups of bought ones.
+    /// Returns the orders to look up: without the bought ones if the market lists purchases.
     fn orders(&self, has_list: bool) -> Vec<LookedUpOrder> {
         let mut orders = self.orders.lock().map(|orders| orders.clone()).unwrap_or_default();
         orders.retain(|order| !has_list || order.reason == LookUpReason::Unknown);

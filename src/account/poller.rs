@@ -57,7 +57,8 @@ pub enum AccountUpdate {
     User(UserReading),
     /// Own purchases, read within seconds after the newest [`AccountUpdate::User`].
     Purchases(PurchasesReading),
-    /// The market has no list of purchases. Sent after each [`AccountUpdate::User`], with its time.
+    /// The market has no list of purchases. Sent after each [`AccountUpdate::User`] with a balance,
+    /// with its time.
     NoPurchases { started: UnixMs },
     /// Result of the look-up of an order.
     Order(OrderReading),
@@ -202,11 +203,11 @@ pub async fn poll_account<M: MarketApi>(
         };
         if let Some((user, as_of)) = user.filter(|_user| config.reads_purchases) {
             let needed = requests.back_to(started);
-            let update = match reader.has_purchases() {
-                true => read_purchases(reader, &user, needed, &mut times).await,
+            let update = if reader.has_purchases() {
+                read_purchases(reader, &user, needed, &mut times).await
+            } else {
                 // Without a balance nothing was compared with the ledger.
-                false if user.balance.is_none() => None,
-                false => Some(AccountUpdate::NoPurchases { started: as_of }),
+                user.balance.map(|_balance| AccountUpdate::NoPurchases { started: as_of })
             };
             if let Some(update) = update
                 && updates.send(update).await.is_err()
@@ -287,10 +288,10 @@ impl LookBackTimes {
     ) {
         let is_deep = look_back.wanted < look_back.needed;
         // If the needed part is incomplete, the next read covers the history again.
-        if is_deep && reading.complete {
+        if is_deep && reading.is_complete() {
             self.history_from = now.checked_add(HISTORY_EVERY);
         }
-        let is_endless = !reading.complete && look_back.pages_max <= reading.pages;
+        let is_endless = !reading.is_complete() && look_back.pages_max <= reading.pages;
         self.list_from = if is_endless { now.checked_add(ENDLESS_WAIT) } else { None };
     }
 }
@@ -315,7 +316,7 @@ mod tests {
 
     fn reading(incomplete: Option<IncompleteReason>) -> PurchasesReading {
         let empty = PageWalk::new(LookBack::back_to(WALL)).finish(WALL);
-        PurchasesReading { complete: incomplete.is_none(), incomplete, ..empty }
+        PurchasesReading { incomplete, ..empty }
     }
 
     /// Returns `true` if a read at that time covers the history.
@@ -346,7 +347,11 @@ mod tests {
         let start = Instant::now();
         let mut times = LookBackTimes::default();
         let look_back = times.due(start, WALL, WALL).unwrap();
-        times.on_read(start, look_back, &reading(Some(IncompleteReason::Unclear { page: 1 })));
+        times.on_read(
+            start,
+            look_back,
+            &reading(Some(IncompleteReason::NextPageUnknown { page: 1 })),
+        );
         assert!(is_deep(&times, start + MINUTE));
     }
 

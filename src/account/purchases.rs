@@ -23,7 +23,8 @@ use crate::{
 /// ten thousand purchases.
 pub const PURCHASE_PAGES_MAX: u32 = 40;
 
-/// Maximum time by which a purchase may precede an older one in a list that counts as sorted.
+/// Maximum time by which a purchase may be newer than the one before it in a list that counts as
+/// sorted, newest first.
 const DISORDER_MAX: Duration = Duration::from_secs(60);
 
 /// Number of successive pages without a new purchase after which the walk ends.
@@ -65,7 +66,7 @@ pub enum IncompleteReason {
     /// The list continues after the maximum number of pages.
     TooManyPages { pages: u32 },
     /// A page does not show whether another one follows.
-    Unclear { page: u32 },
+    NextPageUnknown { page: u32 },
     /// Purchases could not be read. `message` is untrusted text of the market.
     Unreadable { count: u32, message: Option<String> },
     /// The market reports an error beside a readable list. `message` is untrusted text of the
@@ -78,14 +79,10 @@ pub enum IncompleteReason {
 impl IncompleteReason {
     /// Returns the cause for the user.
     pub fn cause(&self) -> FailureCause {
-        const CHANGED: &str = "compare with your purchases at the market; if they are listed there, \
-                               the market has changed and this version cannot read them";
         let (key, text) = match self {
             Self::CursorRepeated { page } => (
                 "cursor repeated",
-                format!(
-                    "the page cursor does not move: page {page} contains the cursor of an earlier page"
-                ),
+                format!("the pages repeat: page {page} has the cursor of an earlier page"),
             ),
             Self::Stalled { page } => (
                 "stalled",
@@ -99,7 +96,7 @@ impl IncompleteReason {
                 "too many pages",
                 format!("the list does not end: {pages} pages were read, and more follow"),
             ),
-            Self::Unclear { page } => {
+            Self::NextPageUnknown { page } => {
                 ("unclear", format!("page {page} does not show whether another page follows"))
             }
             Self::Unreadable { count, message } => {
@@ -119,7 +116,20 @@ impl IncompleteReason {
             }
             Self::Failed(cause) => return cause.clone(),
         };
-        FailureCause::new(key.to_owned(), &text, CHANGED)
+        let remedy = match self {
+            Self::TooManyPages { .. } => {
+                "check older purchases at the market; the bot reads only these pages"
+            }
+            Self::Unreadable { .. } | Self::Error { .. } => {
+                "compare with your purchases at the market; if they are listed there, the market \
+                 has changed and this version cannot read them"
+            }
+            _ => {
+                "the bot reads the list again; if this persists, the market has changed and this \
+                 version cannot read its pages"
+            }
+        };
+        FailureCause::new(key.to_owned(), &text, remedy)
     }
 }
 
@@ -154,13 +164,13 @@ impl History {
 /// Own purchases at a point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurchasesReading {
-    /// Own trades back to [`LookBack::needed`], newest listing first, without duplicates.
+    /// Trades that may have been bought after [`LookBack::needed`], in the order of the market's
+    /// list, without duplicates.
     pub trades: Vec<OwnTrade>,
     /// Earlier trades, back to [`LookBack::wanted`]. They are evidence for orders in the ledger
     /// only. A purchase that is not in the ledger may be older than the ledger.
     pub older: Vec<OwnTrade>,
-    /// `true` if `trades` is complete: if and only if `incomplete` is `None`.
-    pub complete: bool,
+    /// Reason for which `trades` may lack a purchase.
     pub incomplete: Option<IncompleteReason>,
     /// Result of the walk before [`LookBack::needed`], if [`LookBack::wanted`] is earlier.
     pub history: Option<History>,
@@ -174,12 +184,17 @@ pub struct PurchasesReading {
 }
 
 impl PurchasesReading {
+    /// Returns `true` if the absence of a purchase from `trades` is evidence.
+    pub const fn is_complete(&self) -> bool {
+        self.incomplete.is_none()
+    }
+
     /// Creates a complete list without a fault.
-    pub const fn complete(trades: Vec<OwnTrade>, started: UnixMs) -> Self {
+    #[cfg(test)]
+    pub(crate) const fn complete(trades: Vec<OwnTrade>, started: UnixMs) -> Self {
         Self {
             trades,
             older: Vec::new(),
-            complete: true,
             incomplete: None,
             history: None,
             unknown: Vec::new(),
@@ -212,18 +227,18 @@ impl ListOrder {
     }
 }
 
-/// Walk over the pages, newest first.
+/// Walk over the pages, in the order of the market's list.
 #[derive(Debug)]
 pub(super) struct PageWalk {
     look_back: LookBack,
     /// Trades, with `true` for those listed before the needed time.
     trades: Vec<(OwnTrade, bool)>,
-    places: HashMap<TradeId, usize>,
+    index_by_id: HashMap<TradeId, usize>,
     cursors: HashSet<String>,
     pages: u32,
     /// Number of successive pages without a new purchase.
     stalled: u32,
-    has_needed: bool,
+    reached_needed: bool,
     order: ListOrder,
     oldest: Option<UnixMs>,
     incomplete: Option<IncompleteReason>,
@@ -237,11 +252,11 @@ impl PageWalk {
         Self {
             look_back,
             trades: Vec::new(),
-            places: HashMap::new(),
+            index_by_id: HashMap::new(),
             cursors: HashSet::new(),
             pages: 0,
             stalled: 0,
-            has_needed: false,
+            reached_needed: false,
             order: ListOrder::default(),
             oldest: None,
             incomplete: None,
@@ -268,21 +283,23 @@ impl PageWalk {
         let last = nodes.last().and_then(|purchase| purchase.created_at);
         // In a list that is not sorted, later pages may have newer purchases.
         let last = last.filter(|_last| self.order.is_newest_first());
-        self.has_needed &= !self.order.is_unsorted;
+        self.reached_needed &= !self.order.is_unsorted;
         for purchase in nodes {
             self.add(purchase);
         }
         self.stalled = if self.trades.len() > known { 0 } else { self.stalled.saturating_add(1) };
-        self.has_needed |= last.is_some_and(|last| is_before(last, self.look_back.needed));
-        if last.is_some_and(|last| is_before(last, self.look_back.wanted)) {
+        self.reached_needed |= last.is_some_and(|last| had_expired_by(last, self.look_back.needed));
+        if last.is_some_and(|last| had_expired_by(last, self.look_back.wanted)) {
             return None;
         }
         match next {
             NextPage::End => {
-                self.has_needed = true;
+                self.reached_needed = true;
                 None
             }
-            NextPage::Unclear => self.end_with(IncompleteReason::Unclear { page: self.pages }),
+            NextPage::Unclear => {
+                self.end_with(IncompleteReason::NextPageUnknown { page: self.pages })
+            }
             NextPage::After(cursor) if self.cursors.contains(&cursor) => {
                 self.end_with(IncompleteReason::CursorRepeated { page: self.pages })
             }
@@ -306,7 +323,7 @@ impl PageWalk {
         failure: ReadFailure,
         names: &EnvironmentNames,
     ) -> Result<(), ReadFailure> {
-        if !self.has_needed {
+        if !self.reached_needed {
             return Err(failure);
         }
         self.record_fault(IncompleteReason::Failed(failure.cause(names)));
@@ -317,13 +334,13 @@ impl PageWalk {
     pub(super) fn finish(self, started: UnixMs) -> PurchasesReading {
         let is_deep = self.look_back.wanted < self.look_back.needed;
         let history = History { shortfall: self.shortfall, oldest: self.oldest };
-        let (older, trades): (Vec<_>, Vec<_>) =
-            self.trades.into_iter().partition(|(_trade, is_older)| *is_older);
-        let plain = |trades: Vec<(OwnTrade, bool)>| trades.into_iter().map(|(trade, _)| trade);
+        let (mut trades, mut older) = (Vec::new(), Vec::new());
+        for (trade, is_older) in self.trades {
+            if is_older { older.push(trade) } else { trades.push(trade) }
+        }
         PurchasesReading {
-            trades: plain(trades).collect(),
-            older: plain(older).collect(),
-            complete: self.incomplete.is_none(),
+            trades,
+            older,
             incomplete: self.incomplete,
             history: is_deep.then_some(history),
             unknown: self.unknown,
@@ -334,23 +351,23 @@ impl PageWalk {
     }
 
     fn add(&mut self, purchase: OwnPurchase) {
-        let OwnPurchase { id, status, unknown_status, price, created_at, .. } = purchase;
-        let OwnPurchase { joined_at, commission, .. } = purchase;
+        let OwnPurchase { id, status, price, created_at, joined_at, commission, .. } = purchase;
         // Older purchases on the last page are outside of the range.
-        if created_at.is_some_and(|created| is_before(created, self.look_back.wanted)) {
+        if created_at.is_some_and(|created| had_expired_by(created, self.look_back.wanted)) {
             return;
         }
         self.oldest = self.oldest.into_iter().chain(created_at).min();
         let trade = OwnTrade { id, status, price, joined_at, commission };
-        match self.places.get(&id).and_then(|place| self.trades.get_mut(*place)) {
+        match self.index_by_id.get(&id).and_then(|index| self.trades.get_mut(*index)) {
             Some((known, _is_older)) => merge(known, trade),
             None => {
-                let is_older = created_at.is_some_and(|at| is_before(at, self.look_back.needed));
-                self.places.insert(id, self.trades.len());
+                let is_older =
+                    created_at.is_some_and(|at| had_expired_by(at, self.look_back.needed));
+                self.index_by_id.insert(id, self.trades.len());
                 self.trades.push((trade, is_older));
             }
         }
-        if let Some(word) = unknown_status
+        if let Some(word) = purchase.unknown_status
             && self.unknown.len() < UNKNOWN_NAMED_MAX
         {
             self.unknown.push(UnknownStatus { id, word });
@@ -368,13 +385,13 @@ impl PageWalk {
 
     /// Records a fault. Only the first one is kept, because later ones often follow from it.
     fn record_fault(&mut self, fault: IncompleteReason) {
-        let slot = if self.has_needed { &mut self.shortfall } else { &mut self.incomplete };
+        let slot = if self.reached_needed { &mut self.shortfall } else { &mut self.incomplete };
         slot.get_or_insert(fault);
     }
 }
 
 /// Returns `true` if a listing created at `created` had certainly expired at `moment`.
-fn is_before(created: UnixMs, moment: UnixMs) -> bool {
+fn had_expired_by(created: UnixMs, moment: UnixMs) -> bool {
     created.0 < moment.0.saturating_sub(LISTING_LIFE_MS_MAX)
 }
 
@@ -448,7 +465,7 @@ mod tests {
         assert_eq!(walk(&mut stuck, |_| page(Vec::new(), after("same"))), 2);
         let reading = stuck.finish(NOW);
         assert_eq!(reading.incomplete, Some(IncompleteReason::CursorRepeated { page: 2 }));
-        assert!(!reading.complete);
+        assert!(!reading.is_complete());
     }
 
     #[test]
@@ -492,13 +509,14 @@ mod tests {
         assert_eq!(short.add_page(page(vec![purchase("a", 0)], NextPage::End)), None);
         let reading = short.finish(NOW);
         let history = History { shortfall: None, oldest: Some(days_ago(0)) };
-        assert_eq!((reading.complete, reading.history), (true, Some(history)));
+        assert!(reading.is_complete());
+        assert_eq!(reading.history, Some(history));
 
         let mut older = PageWalk::new(LookBack::back_to(days_ago(1)));
         assert_eq!(older.add_page(page(vec![purchase("a", 4)], after("x"))), Some("x".to_owned()));
         assert_eq!(older.add_page(page(vec![purchase("b", 5)], after("y"))), None);
         let reading = older.finish(NOW);
-        assert!(reading.complete && reading.history.is_none());
+        assert!(reading.is_complete() && reading.history.is_none());
         let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
         assert_eq!(ids, ["a"], "older purchases are outside the range");
     }
@@ -519,7 +537,7 @@ mod tests {
             });
             assert_eq!(usize::try_from(taken).unwrap(), pages.len());
             let reading = unsorted.finish(NOW);
-            assert!(reading.complete, "{reading:?}");
+            assert!(reading.is_complete(), "{reading:?}");
             let newest = format!("t{last}.{}", pages[last].len() - 1);
             let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
             assert_eq!(ids, [newest]);
@@ -559,7 +577,7 @@ mod tests {
             let mut walk = PageWalk::new(deep());
             assert_eq!(walk.add_page(broken), None);
             let reading = walk.finish(NOW);
-            assert!(!reading.complete && reading.incomplete.is_some(), "{reading:?}");
+            assert!(!reading.is_complete() && reading.incomplete.is_some(), "{reading:?}");
         }
         let mut first = PageWalk::new(deep());
         assert!(first.on_page_error(ReadFailure::SignedOut, &EnvironmentNames::UNKNOWN).is_err());
@@ -582,7 +600,7 @@ mod tests {
             assert!(walk.add_page(page(vec![purchase("b", 4)], after("x"))).is_some());
             fault(&mut walk);
             let reading = walk.finish(NOW);
-            assert!(reading.complete, "{reading:?}");
+            assert!(reading.is_complete(), "{reading:?}");
             assert!(reading.history.unwrap().shortfall.is_some());
         }
     }
@@ -596,7 +614,7 @@ mod tests {
         });
         assert_eq!(taken, 5);
         let reading = cut.finish(NOW);
-        assert!(reading.complete);
+        assert!(reading.is_complete());
         let shortfall = Some(IncompleteReason::TooManyPages { pages: 5 });
         let history = History { shortfall, oldest: Some(days_ago(5)) };
         let cause = history.cause().unwrap();
@@ -615,7 +633,7 @@ mod tests {
         let id = unknown.id;
         assert_eq!(walk.add_page(page(vec![unknown], NextPage::End)), None);
         let reading = walk.finish(NOW);
-        assert!(reading.complete);
+        assert!(reading.is_complete());
         let trades: Vec<_> = reading.trades.iter().map(|trade| (trade.id, trade.status)).collect();
         assert_eq!(trades, [(id, TradeStatus::Other)]);
         assert_eq!(reading.unknown, [UnknownStatus { id, word: "AWAITING_SELLER".into() }]);
@@ -629,7 +647,7 @@ mod tests {
         assert_eq!(walk.add_page(page(nodes, NextPage::End)), None);
         let reading = walk.finish(NOW);
         assert_eq!(reading.unpriced, Some((2, TradeId::new("b").unwrap())));
-        assert!(reading.complete, "the status of a purchase counts without its price");
+        assert!(reading.is_complete(), "the status of a purchase counts without its price");
     }
 
     #[test]
@@ -638,7 +656,7 @@ mod tests {
             IncompleteReason::CursorRepeated { page: 2 },
             IncompleteReason::Stalled { page: 3 },
             IncompleteReason::TooManyPages { pages: 40 },
-            IncompleteReason::Unclear { page: 1 },
+            IncompleteReason::NextPageUnknown { page: 1 },
             IncompleteReason::Unreadable {
                 count: 2,
                 message: Some("Cannot return null".to_owned()),

@@ -22,7 +22,7 @@ use crate::{
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::{AccountQuery, MarketApi, OrderReference, ReadRate},
+    markets::{AccountQuery, MarketApi, OrderReference},
     net::{
         http_client::{HttpClient, HttpError, HttpReply, pause_host, pause_of_host},
         http_message::HttpResponse,
@@ -79,8 +79,7 @@ impl<M: MarketApi> AccountReader<M> {
     /// Sets the minimum interval between two reads, for a simulated market.
     #[must_use]
     pub fn with_min_interval(self, interval_min: Duration) -> Self {
-        let rate = ReadRate { burst: 1, interval: interval_min };
-        Self { rate_limiter: Mutex::new(RateLimiter::new(rate)), ..self }
+        Self { rate_limiter: Mutex::new(RateLimiter::with_min_interval(interval_min)), ..self }
     }
 
     /// Returns `true` if a credential is set. Without one only open listings can be read.
@@ -199,15 +198,12 @@ impl<M: MarketApi> AccountReader<M> {
         sleep(rate_limiter.delay(Instant::now()).max(paused)).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
-        let received = self.http.send(&request).await;
-        let checked =
-            received.map_err(ReadFailure::from).and_then(
-                |reply| match ReadFailure::from_response::<M>(&reply.response) {
-                    Some(failure) => Err(failure),
-                    None => Ok(reply),
-                },
-            );
-        match checked {
+        let received = self.http.send(&request).await.map_err(ReadFailure::from);
+        let check = |reply: HttpReply| match ReadFailure::from_response::<M>(&reply.response) {
+            Some(failure) => Err(failure),
+            None => Ok(reply),
+        };
+        match received.and_then(check) {
             Ok(reply) => {
                 rate_limiter.on_success();
                 Ok((reply, started))

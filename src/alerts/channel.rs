@@ -1,4 +1,4 @@
-//! One channel: its HTTP client, its rate, and a check that sends nothing.
+//! One channel: its HTTP client, its rate limit, and a check that sends no message.
 
 use std::time::Duration;
 
@@ -26,13 +26,13 @@ use crate::{
 pub struct AlertChannel {
     config: ChannelConfig,
     http: HttpClient,
-    /// Id of a Telegram group that has moved.
+    /// New id of a Telegram group that has moved.
     moved_to: Option<String>,
-    /// Wait that the last response asked for.
-    rest: Option<Duration>,
+    /// Wait that the last response asked for, although it may have accepted the message.
+    rate_limit_wait: Option<Duration>,
 }
 
-/// A failed check with its cause and remedy.
+/// Cause and remedy of a failed check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckFailure {
     pub why: String,
@@ -47,7 +47,7 @@ impl AlertChannel {
     /// Returns an [`HttpError`] if the client cannot be created.
     pub fn new(config: &ChannelConfig, tls: &Tls) -> Result<Self, HttpError> {
         let http = HttpClient::new(config.target.endpoint(), tls)?;
-        Ok(Self { config: config.clone(), http, moved_to: None, rest: None })
+        Ok(Self { config: config.clone(), http, moved_to: None, rate_limit_wait: None })
     }
 
     pub const fn config(&self) -> &ChannelConfig {
@@ -61,7 +61,7 @@ impl AlertChannel {
     }
 
     /// Returns the minimum time between two messages, within the limits that the services document.
-    pub fn pace(&self) -> Duration {
+    pub fn min_interval(&self) -> Duration {
         match &self.config.target {
             ChannelTarget::Discord { .. } => Duration::from_secs(2),
             // 20 a minute in a group, one a second in a chat.
@@ -74,33 +74,33 @@ impl AlertChannel {
         }
     }
 
-    /// Sends a message once. `id` is the same for every try.
+    /// Sends a message, and once more to the new id of a Telegram group that has moved. `id` is the
+    /// same for every try.
     ///
     /// # Cancel safety
     ///
     /// Not cancel safe: the message may have been delivered.
     pub async fn send(&mut self, message: &AlertMessage, id: &str) -> Delivery {
-        for _attempt in 0..2 {
-            let ids = (id, self.moved_to.as_deref());
-            let request = format::request(&self.config.target, message, ids, clock::wall());
+        loop {
+            let (target, chat_id) = (&self.config.target, self.moved_to.as_deref());
+            let request = format::request(target, message, id, chat_id, clock::wall());
             let response = match self.http.send(&request).await {
                 Ok(reply) => reply.response,
                 Err(error) => return without_response(&error),
             };
-            self.rest = response.head.rest;
+            self.rate_limit_wait = response.head.rate_limit_reset_after;
             let Some(chat) = moved_chat(&response).filter(|_chat| self.moved_to.is_none()) else {
                 return delivery(self.config.target.kind(), &response);
             };
-            warn!("Telegram group moved: write chat_id = {chat} below [[alerts]]");
+            warn!("Telegram group moved; set chat_id = {chat} in its [[alerts]] section");
             self.moved_to = Some(chat.to_string());
         }
-        Delivery::Retry { after: None, why: "the group moved again".to_owned() }
     }
 
-    /// Takes the wait that the last response asked for, beside that of a rejection: Discord states
-    /// it with the last message of a window.
-    pub const fn take_rest(&mut self) -> Option<Duration> {
-        self.rest.take()
+    /// Takes the wait that the headers of the last response asked for. Discord asks for one when it
+    /// accepts the last message that its rate limit permits.
+    pub const fn take_rate_limit_wait(&mut self) -> Option<Duration> {
+        self.rate_limit_wait.take()
     }
 
     /// Checks the address and the token without sending a message. Returns the result as text.
@@ -131,7 +131,7 @@ impl AlertChannel {
             Delivery::Delivered => return Ok("reachable and accepted".to_owned()),
             Delivery::Retry { after: Some(_), why }
             | Delivery::Rejected { why }
-            | Delivery::Stopped { why } => (why, self.remedy()),
+            | Delivery::Disabled { why } => (why, self.remedy()),
             Delivery::Retry { after: None, why } => {
                 (why, "check the network and the address in .env".to_owned())
             }
@@ -144,7 +144,7 @@ impl AlertChannel {
         let why = match timeout(CONNECT_TIMEOUT, dial::tcp(endpoint)).await {
             Ok(Ok(_connected)) => return Ok("reachable".to_owned()),
             Ok(Err(error)) => error_chain(&error),
-            Err(_elapsed) => "no connection in time".to_owned(),
+            Err(_elapsed) => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
         };
         let remedy = "check the network and the address in .env".to_owned();
         Err(CheckFailure { why, remedy })

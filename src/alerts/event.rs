@@ -20,7 +20,8 @@ const MARKET_CHARS_MAX: usize = 120;
 /// Maximum length of a reason in which the bot names an item or a cause, in characters.
 const REASON_CHARS_MAX: usize = 300;
 
-/// Character without width that keeps a mention, a link or a command from being recognized.
+/// Character without width. Inside a mention, a link or a command, it prevents channels from
+/// recognizing it.
 const JOINER: char = '\u{2060}';
 
 /// Something that the user may want to know.
@@ -119,7 +120,7 @@ pub enum AlertEvent {
     Resumed,
     /// The market rejects the feed's connection until the user acts.
     FeedBlocked {
-        is_challenge: bool,
+        block: FeedBlock,
         cause: String,
     },
     FeedDown {
@@ -199,9 +200,19 @@ pub enum AlertEvent {
     },
 }
 
+/// Cause for which the market rejects the feed's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedBlock {
+    /// Status 401, 403 or 451.
+    Credential,
+    Challenge,
+    /// HTML that is no challenge.
+    WebPage,
+}
+
 /// State that begins with one event and ends with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
+pub enum AlertCondition {
     Feed,
     Halt,
     Balance,
@@ -211,11 +222,13 @@ pub enum Condition {
     SharedDatabase,
 }
 
-/// Relation of an event to a [`Condition`].
+/// Change of an [`AlertCondition`] that an event reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Edge {
-    Begins(Condition),
-    Ends(Condition),
+pub enum AlertTransition {
+    /// The condition begins.
+    Firing(AlertCondition),
+    /// The condition ends.
+    Resolved(AlertCondition),
     None,
 }
 
@@ -242,8 +255,8 @@ impl AlertEvent {
                 _ => AlertKind::Halted,
             },
             Self::Resumed => AlertKind::Resumed,
-            Self::FeedBlocked { is_challenge: true, .. } => AlertKind::Challenge,
-            Self::FeedBlocked { is_challenge: false, .. } => AlertKind::CredentialRefused,
+            Self::FeedBlocked { block: FeedBlock::Challenge, .. } => AlertKind::Challenge,
+            Self::FeedBlocked { .. } => AlertKind::CredentialRefused,
             Self::FeedDown { .. } => AlertKind::FeedDown,
             Self::FeedBack { .. } => AlertKind::FeedBack,
             Self::LimitReached { .. } => AlertKind::LimitReached,
@@ -263,27 +276,29 @@ impl AlertEvent {
         }
     }
 
-    pub const fn edge(&self) -> Edge {
+    pub const fn transition(&self) -> AlertTransition {
+        use AlertTransition::{Firing, Resolved};
         match self {
-            Self::FeedBlocked { .. } | Self::FeedDown { .. } => Edge::Begins(Condition::Feed),
-            Self::FeedBack { .. } => Edge::Ends(Condition::Feed),
-            Self::Halted { .. } => Edge::Begins(Condition::Halt),
-            Self::Resumed => Edge::Ends(Condition::Halt),
-            Self::BalanceLow { .. } => Edge::Begins(Condition::Balance),
-            Self::BalanceRestored { .. } => Edge::Ends(Condition::Balance),
-            Self::DiskLow { .. } => Edge::Begins(Condition::Disk),
-            Self::DiskRestored { .. } => Edge::Ends(Condition::Disk),
-            Self::LedgerFailed { .. } => Edge::Begins(Condition::Ledger),
-            Self::LedgerRestored => Edge::Ends(Condition::Ledger),
-            Self::PricesStale { source, .. } => Edge::Begins(Condition::Prices(*source)),
-            Self::PricesFresh { source, .. } => Edge::Ends(Condition::Prices(*source)),
-            Self::SharedDown { .. } => Edge::Begins(Condition::SharedDatabase),
-            Self::SharedBack { .. } => Edge::Ends(Condition::SharedDatabase),
-            _ => Edge::None,
+            Self::FeedBlocked { .. } | Self::FeedDown { .. } => Firing(AlertCondition::Feed),
+            Self::FeedBack { .. } => Resolved(AlertCondition::Feed),
+            Self::Halted { .. } => Firing(AlertCondition::Halt),
+            Self::Resumed => Resolved(AlertCondition::Halt),
+            Self::BalanceLow { .. } => Firing(AlertCondition::Balance),
+            Self::BalanceRestored { .. } => Resolved(AlertCondition::Balance),
+            Self::DiskLow { .. } => Firing(AlertCondition::Disk),
+            Self::DiskRestored { .. } => Resolved(AlertCondition::Disk),
+            Self::LedgerFailed { .. } => Firing(AlertCondition::Ledger),
+            Self::LedgerRestored => Resolved(AlertCondition::Ledger),
+            Self::PricesStale { source, .. } => Firing(AlertCondition::Prices(*source)),
+            Self::PricesFresh { source, .. } => Resolved(AlertCondition::Prices(*source)),
+            Self::SharedDown { .. } => Firing(AlertCondition::SharedDatabase),
+            Self::SharedBack { .. } => Resolved(AlertCondition::SharedDatabase),
+            _ => AlertTransition::None,
         }
     }
 
-    /// Returns the order, for events that may come in numbers and are collected.
+    /// Returns the order of an event about one. Many such events can arrive at once, so they are
+    /// collected.
     pub const fn order(&self) -> Option<&AlertOrder> {
         match self {
             Self::Bought { order, .. }
@@ -297,7 +312,7 @@ impl AlertEvent {
         }
     }
 
-    /// Returns the word that counts such events: `12 bought`.
+    /// Returns the word that follows the number of such events: `12 bought`.
     pub const fn plural(&self) -> &'static str {
         match self {
             Self::Bought { .. } => "bought",
@@ -330,8 +345,13 @@ impl AlertEvent {
                 _ => "Ordering halted",
             },
             Self::Resumed => "Ordering resumed",
-            Self::FeedBlocked { is_challenge: true, .. } => "Challenge: the feed is blocked",
-            Self::FeedBlocked { is_challenge: false, .. } => "Credential rejected by the feed",
+            Self::FeedBlocked { block, .. } => match block {
+                FeedBlock::Challenge => "Challenge: the feed is blocked",
+                FeedBlock::Credential => "Credential rejected by the feed",
+                FeedBlock::WebPage => {
+                    "The feed's address returned a web page; check the WebSocket address"
+                }
+            },
             Self::FeedDown { .. } => "Feed down",
             Self::FeedBack { .. } => "Feed back",
             Self::LimitReached { limit, .. } => return format!("Limit reached: {limit}"),
@@ -354,8 +374,8 @@ impl AlertEvent {
         title.to_owned()
     }
 
-    /// Returns the text below the title. Texts of the market in it cannot mention, link or command
-    /// anything.
+    /// Returns the text below the title. No channel recognizes a mention, a link or a command in a
+    /// text of the market.
     pub fn text(&self) -> String {
         match self {
             Self::Started { is_live, entries } => {
@@ -400,9 +420,14 @@ impl AlertEvent {
         }
     }
 
-    /// Texts of the events about the feed, limits, disk and prices, and of the summary.
+    /// Returns the text of the events that [`text`](Self::text) does not handle itself.
     fn condition_text(&self) -> String {
         match self {
+            Self::FeedBlocked { block: FeedBlock::WebPage, cause } => format!(
+                "{}\nWhat to do: check the WebSocket address in the settings; if it is right, open \
+                 the market in your browser and see whether it is under maintenance.",
+                market_text(cause)
+            ),
             Self::FeedBlocked { cause, .. } => format!(
                 "{}\nWhat to do: open the market in your browser and pass the challenge, if there is \
                  one. Where a cookie is the credential, log in and copy it into .env again; where a \
@@ -434,7 +459,7 @@ impl AlertEvent {
             Self::PricesStale { name, age, .. } => {
                 let age = match age {
                     None => "no prices yet".to_owned(),
-                    // Only prices from the future are stale without an age.
+                    // Only prices from the future are stale at an age of zero.
                     Some(Duration::ZERO) => "from the future, check the clock".to_owned(),
                     Some(age) => format!("{} old", format_duration(*age)),
                 };
@@ -655,7 +680,7 @@ mod tests {
         let kind = |reason: HaltReason| {
             let text = reason.to_string();
             let event = AlertEvent::Halted { since: UnixMs(0), reason, text };
-            assert_eq!(event.edge(), Edge::Begins(Condition::Halt));
+            assert_eq!(event.transition(), AlertTransition::Firing(AlertCondition::Halt));
             event.kind()
         };
         let rejected = HaltReason::Rejected;
@@ -667,8 +692,8 @@ mod tests {
 
     #[test]
     fn advice_without_a_market_is_right_for_a_cookie_and_for_a_key() {
-        for is_challenge in [true, false] {
-            let text = AlertEvent::FeedBlocked { is_challenge, cause: String::new() }.text();
+        for block in [FeedBlock::Challenge, FeedBlock::Credential] {
+            let text = AlertEvent::FeedBlocked { block, cause: String::new() }.text();
             for part in ["Where a cookie is the credential, ", "; where a key is, check at the"] {
                 assert!(text.contains(part), "{text}");
             }

@@ -24,14 +24,14 @@ const DISCORD_AGENT: &str =
 /// Flag of a Discord message without a notification sound.
 const DISCORD_SILENT: u32 = 4_096;
 
-/// Maximum length of a Discord message, in characters. Longer ones are rejected at 2000.
+/// Maximum length of a Discord message, in characters. Discord rejects more than 2000.
 const DISCORD_CHARS_MAX: usize = 1_900;
 
-/// Maximum length of a Telegram message, in characters. Longer ones are rejected at 4096.
+/// Maximum length of a Telegram message, in characters. Telegram rejects more than 4096.
 const TELEGRAM_CHARS_MAX: usize = 3_500;
 
-/// Maximum length of the text of an ntfy message or a webhook, in bytes. Longer ones become an
-/// attachment of ntfy at 4096.
+/// Maximum length of the text of an ntfy message or a webhook, in bytes. ntfy turns more than 4096
+/// into an attachment.
 const TEXT_BYTES_MAX: usize = 3_500;
 
 /// Priority of a loud ntfy message, with sound and a pop-up.
@@ -45,7 +45,8 @@ const NTFY_SILENT: u8 = 2;
 pub fn request(
     target: &ChannelTarget,
     message: &AlertMessage,
-    (id, chat_id): (&str, Option<&str>),
+    id: &str,
+    chat_id: Option<&str>,
     now: UnixMs,
 ) -> HttpRequest {
     match target {
@@ -62,7 +63,7 @@ pub fn request(
         ChannelTarget::Webhook { url, secret } => {
             let body = webhook(message).to_string();
             let seconds = (now.0 / 1_000).to_string();
-            let signature = webhook_signature(secret.reveal(), (id, &seconds), &body);
+            let signature = webhook_signature(secret.reveal(), id, &seconds, &body);
             HttpRequest::post_json(url.reveal().path(), body)
                 .with_header("webhook-id", id)
                 .with_header("webhook-timestamp", seconds)
@@ -133,8 +134,8 @@ fn discord_path(endpoint: &Endpoint) -> String {
     format!("{before}/api/{DISCORD_VERSION}/{after}")
 }
 
-/// Puts a backslash before every character that Discord's Markdown, mentions, links and emojis
-/// begin with.
+/// Puts a backslash before the punctuation that Markdown, mentions, links or emojis of Discord can
+/// contain.
 fn escape_markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {
@@ -192,7 +193,7 @@ fn webhook(message: &AlertMessage) -> Value {
 }
 
 /// Returns the signature of Standard Webhooks. `key` is base64; it was checked with the settings.
-fn webhook_signature(key: &str, (id, seconds): (&str, &str), body: &str) -> String {
+fn webhook_signature(key: &str, id: &str, seconds: &str, body: &str) -> String {
     let key = STANDARD.decode(key).unwrap_or_default();
     let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
     let tag = hmac::sign(&key, format!("{id}.{seconds}.{body}").as_bytes());
@@ -242,7 +243,7 @@ mod tests {
     }
 
     fn sent(target: &ChannelTarget, message: &AlertMessage) -> HttpRequest {
-        request(target, message, ("msg_1", None), UnixMs(1_700_000_001_500))
+        request(target, message, "msg_1", None, UnixMs(1_700_000_001_500))
     }
 
     /// Text as Discord shows it.
@@ -337,7 +338,8 @@ mod tests {
     fn a_webhook_is_signed_as_in_the_example_of_the_specification() {
         let signature = webhook_signature(
             "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            ("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330"),
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "1614265330",
             r#"{"test": 2432232314}"#,
         );
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -351,7 +353,7 @@ mod tests {
         data.data.insert("item".to_owned(), "</script>\"\n".into());
         let request = sent(&target, &data);
         let sent = str::from_utf8(&request.body).unwrap();
-        let signature = webhook_signature(&key, ("msg_1", "1700000001"), sent);
+        let signature = webhook_signature(&key, "msg_1", "1700000001", sent);
         let header = |name| request.headers.iter().find(|(of, _)| *of == name).unwrap().1.clone();
         assert_eq!(header("webhook-id"), "msg_1");
         assert_eq!(header("webhook-timestamp"), "1700000001");

@@ -7,9 +7,9 @@
 //!
 //! # Invariants
 //!
-//! 1. No alert delays an order. The engine's part is [`AlertSender::emit`], one attempt to put a
-//!    value into a bounded queue after the order was written. The other thread polls the queue, so
-//!    that it need not be woken.
+//! 1. No alert delays an order. The engine only calls [`AlertSender::emit`], which tries once to
+//!    put a value into a bounded queue, after the order was sent. The other thread polls the queue,
+//!    so the engine does not wake it.
 //! 2. Every queue is bounded. An event that does not fit, or cannot be delivered, is counted and
 //!    logged once.
 //! 3. An address or token is sent to its own host only, and redirects are not followed.
@@ -40,7 +40,7 @@ use crate::{domain::time::UnixMs, threads::lock};
 /// Maximum number of events between the engine and the thread of the alerts.
 pub const QUEUED_MAX: usize = 512;
 
-/// The engine's end: emits events and publishes figures without waiting. The default does nothing.
+/// Emits the engine's events and publishes its figures, without waiting. The default does nothing.
 #[derive(Clone, Debug, Default)]
 pub struct AlertSender(Option<Arc<SenderState>>);
 
@@ -50,9 +50,9 @@ struct SenderState {
     has_channels: AtomicBool,
     /// `true` after a channel was added that has not received the lasting conditions.
     has_new_channel: AtomicBool,
-    /// Events that found no room.
+    /// Number of events for which a queue was full.
     lost: AtomicU64,
-    /// Turns of the engine's event loop.
+    /// Number of turns of the engine's event loop.
     turns: AtomicU64,
     figures: Mutex<SessionFigures>,
     is_stopping: AtomicBool,
@@ -104,7 +104,7 @@ impl AlertSender {
     pub fn turn(&self, figures: impl FnOnce() -> SessionFigures) {
         let Some(state) = &self.0 else { return };
         state.turns.fetch_add(1, Ordering::Relaxed);
-        // The other thread holds the lock for a copy; the next turn publishes again.
+        // If the other thread is copying the figures, the next turn publishes them.
         if let Ok(mut published) = state.figures.try_lock() {
             *published = figures();
         }

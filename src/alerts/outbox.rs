@@ -1,12 +1,12 @@
 //! Queue of one channel: digests, quiet hours and retries. Pure: the time and random numbers are
 //! arguments.
 //!
-//! Many events about orders can arrive at once, so they are collected for a moment; more than one
-//! of them is one digest. The time of collecting doubles while that goes on. Every other event is
-//! sent at once, and more than a few of them are one digest as well.
+//! Many events about orders can arrive at once, so they are collected for [`BATCH_WINDOW`], and
+//! more than one of them become one digest. The window doubles with each digest of orders. Every
+//! other event is sent at once; if more than a few of them wait, they become one digest too.
 //!
-//! A message that could not be delivered is tried again with growing waits, and meanwhile later
-//! events are collected. A message about an event contains its end if that arrives in time.
+//! A message that could not be delivered is tried again with growing waits, during which later
+//! events wait. If the condition of a waiting event ends, its message states that.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::event::{Alert, Condition, Edge};
+use super::event::{Alert, AlertCondition, AlertTransition};
 use crate::{
     backoff::{ExponentialBackoff, with_jitter},
     config::{
@@ -31,12 +31,13 @@ use crate::{
 };
 
 /// Time for which events about orders are collected at first.
-pub const COLLECT: Duration = Duration::from_secs(2);
-/// Maximum of this time, which doubles with each digest.
-const COLLECT_MAX: Duration = Duration::from_secs(300);
-/// Number of other events that are sent one by one.
+pub const BATCH_WINDOW: Duration = Duration::from_secs(2);
+/// Maximum of this time, which doubles with each digest of orders.
+const BATCH_WINDOW_MAX: Duration = Duration::from_secs(300);
+/// Maximum number of waiting other events that are sent one by one, not as a digest.
 const SINGLE_MAX: usize = 3;
-/// Maximum number of other events that wait. Further ones are only counted.
+/// Maximum number of other events that wait. Further ones are only counted, except a halt, which
+/// replaces the oldest one.
 pub const WAITING_MAX: usize = 32;
 /// Maximum number of orders that a digest names.
 const NAMED_MAX: usize = 10;
@@ -46,9 +47,9 @@ const BACKOFF: ExponentialBackoff =
 const JITTER: Thousandths = Thousandths(200);
 /// Maximum wait that a channel may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(6 * 3_600);
-/// Wait from which a request to wait counts as a failure: only the user can end its cause.
+/// Requested wait from which the channel counts as failing: only the user can remove the cause.
 const LONG_WAIT: Duration = Duration::from_secs(600);
-/// Age from which the title of an event has its time.
+/// Age from which the title of a message states the time of its event.
 const LATE: Duration = Duration::from_secs(60);
 /// Age from which a message is no longer tried.
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
@@ -92,19 +93,20 @@ pub enum Delivery {
     Rejected {
         why: String,
     },
-    /// The channel will never accept a message.
-    Stopped {
+    /// The channel accepts no message until its settings are changed.
+    Disabled {
         why: String,
     },
 }
 
-/// Change of a channel for the log. Each is reported once, until a message is delivered again.
+/// Change of a channel's state for the log. `Failing` and `Undelivered` are reported once until a
+/// message is delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChannelNews {
+pub enum ChannelStateChange {
     Failing { why: String },
     Recovered { undelivered: u64 },
     Undelivered { why: String },
-    Stopped { why: String },
+    Disabled { why: String },
 }
 
 /// Event that waits to be sent by itself.
@@ -112,20 +114,20 @@ pub enum ChannelNews {
 struct WaitingAlert {
     alert: Alert,
     is_loud: bool,
-    /// End of its condition.
-    over_at: Option<UnixMs>,
+    /// Time at which its condition ended.
+    resolved_at: Option<UnixMs>,
 }
 
 /// Collected events about orders.
 #[derive(Clone, Debug, Default)]
 struct OrderBatch {
-    /// Number and coins by kind of event, in the order of arrival.
+    /// Name, number and coins of each kind of event, in the order of arrival.
     counts: Vec<(&'static str, u64, Amount)>,
-    /// The first events.
-    named: Vec<Alert>,
+    /// The first events, at most [`NAMED_MAX`].
+    first_orders: Vec<Alert>,
     events: u64,
     is_loud: bool,
-    /// End of collecting.
+    /// Time at which the events are sent.
     due: Option<Instant>,
 }
 
@@ -133,8 +135,9 @@ struct OrderBatch {
 #[derive(Clone, Debug)]
 struct Attempt {
     message: AlertMessage,
-    /// Condition that the event of the message began, until it is over.
-    begins: Option<Condition>,
+    /// Condition that the event of the message began and that has not ended.
+    open_condition: Option<AlertCondition>,
+    /// Time of the first try.
     begun: Instant,
     failures: u32,
 }
@@ -145,19 +148,20 @@ pub struct AlertOutbox {
     channel: ChannelConfig,
     quiet: Option<QuietHours>,
     /// Minimum time between two messages.
-    pace: Duration,
+    min_interval: Duration,
     orders: OrderBatch,
     waiting: VecDeque<WaitingAlert>,
     /// Events that found no room in `waiting`.
     overflow: u64,
-    collect: Duration,
+    /// Time for which the next events about orders are collected.
+    batch_window: Duration,
     not_before: Option<Instant>,
     attempt: Option<Attempt>,
     is_sending: bool,
     is_closing: bool,
-    is_stopped: bool,
-    /// `true` if an event arrived in the quiet hours.
-    has_quiet: bool,
+    is_disabled: bool,
+    /// `true` if an event that waits arrived in the quiet hours.
+    has_event_in_quiet_hours: bool,
     is_failing: bool,
     has_reported_loss: bool,
     undelivered: u64,
@@ -188,72 +192,76 @@ impl Moment {
 }
 
 impl AlertOutbox {
-    pub const fn new(channel: ChannelConfig, quiet: Option<QuietHours>, pace: Duration) -> Self {
+    pub const fn new(
+        channel: ChannelConfig,
+        quiet: Option<QuietHours>,
+        min_interval: Duration,
+    ) -> Self {
         Self {
             channel,
             quiet,
-            pace,
+            min_interval,
             orders: OrderBatch::new(),
             waiting: VecDeque::new(),
             overflow: 0,
-            collect: COLLECT,
+            batch_window: BATCH_WINDOW,
             not_before: None,
             attempt: None,
             is_sending: false,
             is_closing: false,
-            is_stopped: false,
-            has_quiet: false,
+            is_disabled: false,
+            has_event_in_quiet_hours: false,
             is_failing: false,
             has_reported_loss: false,
             undelivered: 0,
         }
     }
 
-    /// Adds an event, as the settings of the channel demand.
+    /// Adds an event with the loudness that the channel's settings give it.
     pub fn push(&mut self, alert: &Alert, now: Moment) {
-        let loudness = self.channel.loudness(alert.event.kind());
-        if let Edge::Ends(condition) = alert.event.edge()
-            && self.mark_over(condition, alert.at, now)
+        if let AlertTransition::Resolved(condition) = alert.event.transition()
+            && self.mark_resolved(condition, alert.at, now)
         {
             return;
         }
+        let loudness = self.channel.loudness(alert.event.kind());
         if loudness == Loudness::Off {
             return;
         }
-        if self.is_stopped {
+        if self.is_disabled {
             self.undelivered = self.undelivered.saturating_add(1);
             return;
         }
-        self.has_quiet |= now.quiet_left(self.quiet).is_some();
+        self.has_event_in_quiet_hours |= now.quiet_left(self.quiet).is_some();
         let is_loud = loudness == Loudness::On;
-        if alert.event.order().is_some() {
-            return self.orders.add(alert, is_loud, now.instant.checked_add(self.collect));
+        if let Some(order) = alert.event.order() {
+            let due = now.instant.checked_add(self.batch_window);
+            return self.orders.add(alert, order.price, is_loud, due);
         }
         if WAITING_MAX <= self.waiting.len() {
             self.overflow = self.overflow.saturating_add(1);
-            if alert.event.edge() != Edge::Begins(Condition::Halt) {
+            if alert.event.transition() != AlertTransition::Firing(AlertCondition::Halt) {
                 return;
             }
             // A halt is never only counted.
             self.waiting.pop_front();
         }
-        self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, over_at: None });
+        self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, resolved_at: None });
     }
 
     /// Marks the event that began a condition, if it waits to be sent or sent again. Returns
     /// `false` if none does.
-    fn mark_over(&mut self, condition: Condition, at: UnixMs, now: Moment) -> bool {
+    fn mark_resolved(&mut self, condition: AlertCondition, at: UnixMs, now: Moment) -> bool {
         let mut found = false;
         if let Some(attempt) = self.attempt.as_mut().filter(|_attempt| !self.is_sending)
-            && attempt.begins.take_if(|begun| *begun == condition).is_some()
+            && attempt.open_condition.take_if(|open| *open == condition).is_some()
         {
-            attempt.message.set_over(at, now);
+            attempt.message.set_resolved(at, now);
             found = true;
         }
         for waiting in &mut self.waiting {
-            let begins = waiting.alert.event.edge() == Edge::Begins(condition);
-            if begins && waiting.over_at.is_none() {
-                waiting.over_at = Some(at);
+            if waiting.open_condition() == Some(condition) {
+                waiting.resolved_at = Some(at);
                 found = true;
             }
         }
@@ -262,18 +270,17 @@ impl AlertOutbox {
 
     /// Returns when [`take`](Self::take) may return a message; `None` if nothing waits.
     pub fn next_due(&self, now: Moment) -> Option<Instant> {
-        if self.is_sending || self.is_stopped {
+        if self.is_sending || self.is_disabled {
             return None;
         }
-        let due = match (&self.attempt, self.waiting.is_empty()) {
-            (None, true) => {
-                self.orders.due.map(|due| if self.is_closing { now.instant } else { due })
-            }
-            _ => Some(now.instant),
-        }?;
-        let due = due.max(self.not_before.unwrap_or(due));
-        let quiet = now.quiet_left(self.quiet).filter(|_left| !self.is_closing);
-        Some(quiet.and_then(|left| now.instant.checked_add(left)).map_or(due, |end| due.max(end)))
+        let is_ready = self.attempt.is_some() || !self.waiting.is_empty();
+        let mut due = if is_ready { now.instant } else { self.orders.due? };
+        if self.is_closing {
+            due = now.instant;
+        } else if let Some(left) = now.quiet_left(self.quiet) {
+            due = due.max(now.instant.checked_add(left).unwrap_or(due));
+        }
+        Some(due.max(self.not_before.unwrap_or(due)))
     }
 
     /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must
@@ -283,38 +290,36 @@ impl AlertOutbox {
             return None;
         }
         if self.attempt.is_none() {
-            let (mut message, begins) = self.compose(now);
+            let (mut message, open_condition) = self.compose(now);
             // At the stop, nothing can be held until the end of the quiet hours.
             message.is_silent |= now.quiet_left(self.quiet).is_some();
-            self.attempt = Some(Attempt { message, begins, begun: now.instant, failures: 0 });
+            let begun = now.instant;
+            self.attempt = Some(Attempt { message, open_condition, begun, failures: 0 });
         }
         self.is_sending = true;
         self.attempt.as_ref().map(|attempt| attempt.message.clone())
     }
 
-    /// Returns the next message, and the condition that its event began and that is not over.
-    fn compose(&mut self, now: Moment) -> (AlertMessage, Option<Condition>) {
-        if std::mem::take(&mut self.has_quiet) {
+    /// Returns the next message, and the condition that its event began and that has not ended.
+    fn compose(&mut self, now: Moment) -> (AlertMessage, Option<AlertCondition>) {
+        if std::mem::take(&mut self.has_event_in_quiet_hours) {
             let title = self.quiet.map(|quiet| format!("During the quiet hours {quiet}"));
             return (self.digest(title, now), None);
         }
         let is_many = SINGLE_MAX < self.waiting.len() || self.overflow > 0;
         if !is_many && let Some(waiting) = self.waiting.pop_front() {
-            let begins = match (waiting.alert.event.edge(), waiting.over_at) {
-                (Edge::Begins(condition), None) => Some(condition),
-                _ => None,
-            };
-            return (waiting.message(now), begins);
+            let open_condition = waiting.open_condition();
+            return (waiting.message(now), open_condition);
         }
         if self.waiting.is_empty() && self.orders.events == 1 {
-            self.collect = COLLECT;
+            self.batch_window = BATCH_WINDOW;
             let batch = std::mem::take(&mut self.orders);
-            if let Some(alert) = batch.named.first() {
+            if let Some(alert) = batch.first_orders.first() {
                 return (alert.message(!batch.is_loud), None);
             }
         }
         if self.waiting.is_empty() {
-            self.collect = self.collect.saturating_mul(2).min(COLLECT_MAX);
+            self.batch_window = self.batch_window.saturating_mul(2).min(BATCH_WINDOW_MAX);
         }
         (self.digest(None, now), None)
     }
@@ -330,13 +335,13 @@ impl AlertOutbox {
         if overflow > 0 {
             lines.push(format!("and {overflow} more"));
         }
-        let title = match (title, orders.events, waiting.is_empty()) {
-            (None, 1.., true) => orders.counts_text(),
-            (None, _, _) => format!("{events} events"),
-            (Some(title), _, _) => title,
-        };
-        if orders.events > 0 && title != orders.counts_text() {
-            lines.push(orders.counts_text());
+        let counts = orders.counts_text();
+        let title = title.unwrap_or_else(|| {
+            let has_orders_only = waiting.is_empty() && orders.events > 0;
+            if has_orders_only { counts.clone() } else { format!("{events} events") }
+        });
+        if orders.events > 0 && title != counts {
+            lines.push(counts);
         }
         lines.extend(orders.lines());
         let mut data = Map::new();
@@ -355,16 +360,16 @@ impl AlertOutbox {
         result: Delivery,
         now: Moment,
         entropy: u64,
-    ) -> Option<ChannelNews> {
+    ) -> Option<ChannelStateChange> {
         self.is_sending = false;
         let mut attempt = self.attempt.take()?;
         match result {
             Delivery::Delivered => {
-                self.not_before = now.instant.checked_add(self.pace);
+                self.not_before = now.instant.checked_add(self.min_interval);
                 self.has_reported_loss = false;
                 let undelivered = self.undelivered;
                 std::mem::take(&mut self.is_failing)
-                    .then_some(ChannelNews::Recovered { undelivered })
+                    .then_some(ChannelStateChange::Recovered { undelivered })
             }
             Delivery::Retry { after, why } => {
                 let wait = after.map_or_else(
@@ -375,50 +380,41 @@ impl AlertOutbox {
                 attempt.failures = attempt.failures.saturating_add(1);
                 let age = now.instant.saturating_duration_since(attempt.begun);
                 if MESSAGE_AGE_MAX <= age {
-                    return self.lose(&attempt, why);
+                    return self.count_undelivered(&attempt, why);
                 }
                 self.attempt = Some(attempt);
                 // A short wait that the channel asks for is not a failure.
                 let is_failure = after.is_none_or(|after| LONG_WAIT <= after);
                 let is_new = is_failure && !std::mem::replace(&mut self.is_failing, true);
-                is_new.then_some(ChannelNews::Failing { why })
+                is_new.then_some(ChannelStateChange::Failing { why })
             }
             Delivery::Rejected { why } => {
-                self.not_before = now.instant.checked_add(self.pace);
-                self.lose(&attempt, why)
+                self.not_before = now.instant.checked_add(self.min_interval);
+                self.count_undelivered(&attempt, why)
             }
-            Delivery::Stopped { why } => {
-                self.is_stopped = true;
-                self.attempt = Some(attempt);
-                self.undelivered = self.undelivered.saturating_add(self.drop_all());
-                Some(ChannelNews::Stopped { why })
+            Delivery::Disabled { why } => {
+                self.is_disabled = true;
+                self.undelivered = self.undelivered().saturating_add(attempt.message.events);
+                self.waiting.clear();
+                (self.orders, self.overflow) = (OrderBatch::new(), 0);
+                Some(ChannelStateChange::Disabled { why })
             }
         }
     }
 
-    /// Sends nothing for this long at least.
-    pub fn rest(&mut self, wait: Duration, now: Moment) {
+    /// Sends no message for at least this long.
+    pub fn hold_for(&mut self, wait: Duration, now: Moment) {
         self.not_before = self.not_before.max(now.instant.checked_add(wait.min(WAIT_MAX)));
     }
 
-    fn lose(&mut self, attempt: &Attempt, why: String) -> Option<ChannelNews> {
+    fn count_undelivered(&mut self, attempt: &Attempt, why: String) -> Option<ChannelStateChange> {
         self.undelivered = self.undelivered.saturating_add(attempt.message.events);
         let is_new = !std::mem::replace(&mut self.has_reported_loss, true);
-        is_new.then_some(ChannelNews::Undelivered { why })
+        is_new.then_some(ChannelStateChange::Undelivered { why })
     }
 
-    /// Drops everything that waits, and returns the number of events.
-    fn drop_all(&mut self) -> u64 {
-        let sent = self.attempt.take().map_or(0, |attempt| attempt.message.events);
-        let waiting = u64::try_from(std::mem::take(&mut self.waiting).len()).unwrap_or(u64::MAX);
-        let orders = std::mem::take(&mut self.orders).events;
-        [waiting, orders, std::mem::take(&mut self.overflow)]
-            .iter()
-            .fold(sent, |sum, count| sum.saturating_add(*count))
-    }
-
-    /// Takes in an event of the queue. After the end of the queue, nothing is collected or held
-    /// until the end of the quiet hours.
+    /// Handles an event of the queue, or its end (`None`). After the end, nothing waits for further
+    /// events or for the end of the quiet hours.
     pub fn receive(&mut self, event: Option<&Alert>, now: Moment) {
         match event {
             Some(alert) => self.push(alert, now),
@@ -456,10 +452,10 @@ impl AlertMessage {
         self
     }
 
-    /// Adds that the condition of its event is over.
-    fn set_over(&mut self, over_at: UnixMs, now: Moment) {
-        self.title.push_str(&format!(" (over since {})", now.time_of(over_at)));
-        self.data.insert("over_at".to_owned(), over_at.to_string().into());
+    /// Adds the time at which the condition of its event ended.
+    fn set_resolved(&mut self, resolved_at: UnixMs, now: Moment) {
+        self.title.push_str(&format!(" (over since {})", now.time_of(resolved_at)));
+        self.data.insert("over_at".to_owned(), resolved_at.to_string().into());
     }
 }
 
@@ -479,10 +475,18 @@ impl Alert {
 }
 
 impl WaitingAlert {
+    /// Returns the condition that the event began and that has not ended.
+    fn open_condition(&self) -> Option<AlertCondition> {
+        match (self.alert.event.transition(), self.resolved_at) {
+            (AlertTransition::Firing(condition), None) => Some(condition),
+            _ => None,
+        }
+    }
+
     fn message(self, now: Moment) -> AlertMessage {
         let mut message = self.alert.message(!self.is_loud);
-        if let Some(over_at) = self.over_at {
-            message.set_over(over_at, now);
+        if let Some(resolved_at) = self.resolved_at {
+            message.set_resolved(resolved_at, now);
         }
         message
     }
@@ -490,10 +494,10 @@ impl WaitingAlert {
     /// Returns a line such as `03:12 Feed down (over since 03:20): No listings for 1 min 0 s`.
     fn line(&self, now: Moment) -> String {
         let event = &self.alert.event;
-        let over = match (event.edge(), self.over_at) {
-            (_, Some(over_at)) => format!(" (over since {})", now.time_of(over_at)),
-            (Edge::Begins(_), None) => " (not over)".to_owned(),
-            _ => String::new(),
+        let over = match self.resolved_at {
+            Some(resolved_at) => format!(" (over since {})", now.time_of(resolved_at)),
+            None if self.open_condition().is_some() => " (not over)".to_owned(),
+            None => String::new(),
         };
         let text = event.text();
         let text = text.lines().next().unwrap_or_default();
@@ -503,12 +507,11 @@ impl WaitingAlert {
 
 impl OrderBatch {
     const fn new() -> Self {
-        Self { counts: Vec::new(), named: Vec::new(), events: 0, is_loud: false, due: None }
+        Self { counts: Vec::new(), first_orders: Vec::new(), events: 0, is_loud: false, due: None }
     }
 
-    fn add(&mut self, alert: &Alert, is_loud: bool, due: Option<Instant>) {
-        let (word, price) = (alert.event.plural(), alert.event.order().map(|order| order.price));
-        let price = price.unwrap_or(Amount::ZERO);
+    fn add(&mut self, alert: &Alert, price: Amount, is_loud: bool, due: Option<Instant>) {
+        let word = alert.event.plural();
         match self.counts.iter_mut().find(|(of, ..)| *of == word) {
             Some((_, count, coins)) => {
                 *count = count.saturating_add(1);
@@ -516,8 +519,8 @@ impl OrderBatch {
             }
             None => self.counts.push((word, 1, price)),
         }
-        if self.named.len() < NAMED_MAX {
-            self.named.push(alert.clone());
+        if self.first_orders.len() < NAMED_MAX {
+            self.first_orders.push(alert.clone());
         }
         self.events = self.events.saturating_add(1);
         self.is_loud |= is_loud;
@@ -543,14 +546,14 @@ impl OrderBatch {
     fn lines(&self) -> Vec<String> {
         let is_one_kind = self.counts.len() == 1;
         let mut lines: Vec<String> = self
-            .named
+            .first_orders
             .iter()
             .filter_map(|alert| {
                 let line = alert.event.order()?.line();
                 Some(if is_one_kind { line } else { format!("{}: {line}", alert.event.title()) })
             })
             .collect();
-        let named = u64::try_from(self.named.len()).unwrap_or(u64::MAX);
+        let named = u64::try_from(self.first_orders.len()).unwrap_or(u64::MAX);
         if let more @ 1.. = self.events.saturating_sub(named) {
             lines.push(format!("and {more} more"));
         }
@@ -574,12 +577,12 @@ mod tests {
     const NOON: UnixMs = UnixMs(1_772_366_400_000);
 
     /// An outbox, and its clocks.
-    struct Clockwork {
+    struct TestOutbox {
         outbox: AlertOutbox,
         now: Moment,
     }
 
-    impl Clockwork {
+    impl TestOutbox {
         fn new(loudness: &[(AlertKind, Loudness)], quiet: Option<QuietHours>) -> Self {
             let url = SecretUrl::parse("http://127.0.0.1:1/api/webhooks/1/t").unwrap();
             let target = ChannelTarget::Discord { url };
@@ -601,7 +604,7 @@ mod tests {
             self.outbox.take(self.now)
         }
 
-        fn result(&mut self, result: Delivery) -> Option<ChannelNews> {
+        fn result(&mut self, result: Delivery) -> Option<ChannelStateChange> {
             self.outbox.on_result(result, self.now, 0)
         }
 
@@ -653,10 +656,10 @@ mod tests {
 
     #[test]
     fn one_purchase_is_sent_silently_after_it_was_collected() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(bought(1_250));
         assert_eq!(clock.take(), None);
-        clock.wait(COLLECT);
+        clock.wait(BATCH_WINDOW);
         let message = clock.take().unwrap();
         assert_eq!(
             (message.title.as_str(), message.is_silent, message.events),
@@ -670,7 +673,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_one_digest_and_the_next_one_is_collected_for_longer() {
-        let mut clock = Clockwork::new(&[(AlertKind::Rejected, Loudness::On)], None);
+        let mut clock = TestOutbox::new(&[(AlertKind::Rejected, Loudness::On)], None);
         for _ in 0..12 {
             clock.push(bought(803));
         }
@@ -683,9 +686,9 @@ mod tests {
             clock.push(bought(500));
             clock.push(rejected());
         }
-        clock.wait(COLLECT);
+        clock.wait(BATCH_WINDOW);
         assert_eq!(clock.take(), None, "the flood goes on");
-        clock.wait(COLLECT);
+        clock.wait(BATCH_WINDOW);
         let message = clock.take().unwrap();
         assert_eq!(message.title, "2 bought, 10.00 coins; 2 rejected, 2.00 coins");
         assert!(!message.is_silent, "a loud event is in it");
@@ -693,12 +696,12 @@ mod tests {
         clock.result(Delivery::Delivered);
         clock.push(bought(500));
         clock.deliver();
-        assert_eq!(clock.outbox.collect, COLLECT, "the flood is over");
+        assert_eq!(clock.outbox.batch_window, BATCH_WINDOW, "the flood is over");
     }
 
     #[test]
     fn trouble_is_loud_and_does_not_wait_for_purchases() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(bought(500));
         clock.push(halted());
         let message = clock.take().unwrap();
@@ -710,7 +713,7 @@ mod tests {
     #[test]
     fn a_channel_sends_what_its_settings_demand() {
         let loudness = [(AlertKind::Halted, Loudness::Silent), (AlertKind::Bought, Loudness::Off)];
-        let mut clock = Clockwork::new(&loudness, None);
+        let mut clock = TestOutbox::new(&loudness, None);
         clock.push(bought(500));
         clock.push(rejected());
         assert!(clock.outbox.is_empty());
@@ -720,7 +723,7 @@ mod tests {
 
     #[test]
     fn many_other_events_are_one_digest_and_never_more_than_the_bound_wait() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         for _ in 0..WAITING_MAX + 5 {
             clock.push(feed_down());
         }
@@ -741,7 +744,7 @@ mod tests {
 
     #[test]
     fn messages_keep_the_pace_of_the_channel() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(feed_down());
         clock.push(halted());
         clock.take().unwrap();
@@ -754,7 +757,7 @@ mod tests {
 
     #[test]
     fn a_wait_that_the_channel_asks_for_is_obeyed_and_the_message_is_the_same() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
         let message = clock.take().unwrap();
         assert_eq!(clock.result(retry(Some(64 * SECOND))), None, "no failure");
@@ -769,12 +772,12 @@ mod tests {
         clock.wait(PACE);
         clock.take().unwrap();
         let news = clock.result(retry(Some(3_600 * SECOND)));
-        assert!(matches!(news, Some(ChannelNews::Failing { .. })), "the user has to know");
+        assert!(matches!(news, Some(ChannelStateChange::Failing { .. })), "the user has to know");
     }
 
     #[test]
     fn failures_are_retried_with_growing_waits_and_logged_once() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
         let mut waits = Vec::new();
         for failure in 0..10 {
@@ -788,12 +791,12 @@ mod tests {
         assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
         assert!(clock.take().is_some());
         let news = clock.result(Delivery::Delivered);
-        assert_eq!(news, Some(ChannelNews::Recovered { undelivered: 0 }));
+        assert_eq!(news, Some(ChannelStateChange::Recovered { undelivered: 0 }));
     }
 
     #[test]
     fn what_cannot_be_delivered_is_counted_and_logged_once() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         let rejected = || Delivery::Rejected { why: "HTTP 400".to_owned() };
         for count in 1..=3 {
             clock.push(halted());
@@ -801,7 +804,7 @@ mod tests {
             assert!(clock.take().is_some());
             let news = clock.result(rejected());
             let why = "HTTP 400".to_owned();
-            let expected = (count == 1).then_some(ChannelNews::Undelivered { why });
+            let expected = (count == 1).then_some(ChannelStateChange::Undelivered { why });
             assert_eq!(news, expected);
             assert_eq!(clock.outbox.undelivered(), count);
         }
@@ -810,27 +813,27 @@ mod tests {
         clock.wait(PACE);
         assert!(clock.take().is_some());
         let why = "HTTP 410".to_owned();
-        let news = clock.result(Delivery::Stopped { why: why.clone() });
-        assert_eq!(news, Some(ChannelNews::Stopped { why }));
+        let news = clock.result(Delivery::Disabled { why: why.clone() });
+        assert_eq!(news, Some(ChannelStateChange::Disabled { why }));
         clock.push(halted());
         assert_eq!((clock.outbox.undelivered(), clock.take()), (6, None));
     }
 
     #[test]
     fn a_message_that_fails_for_a_day_is_given_up() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
         clock.take().unwrap();
         clock.result(retry(None));
         clock.wait(MESSAGE_AGE_MAX);
         clock.take().unwrap();
-        assert!(matches!(clock.result(retry(None)), Some(ChannelNews::Undelivered { .. })));
+        assert!(matches!(clock.result(retry(None)), Some(ChannelStateChange::Undelivered { .. })));
         assert!(clock.outbox.is_empty());
     }
 
     #[test]
     fn an_event_that_is_over_before_it_was_sent_says_so() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
         clock.take().unwrap();
         clock.push(feed_down());
@@ -844,7 +847,7 @@ mod tests {
 
     #[test]
     fn an_event_that_is_over_before_it_could_be_delivered_says_so_once_with_its_time() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(feed_down());
         clock.take().unwrap();
         clock.result(retry(None));
@@ -878,7 +881,7 @@ mod tests {
     fn quiet_hours_hold_everything_and_report_afterwards_what_is_over() {
         // From 11:00 to 13:00 UTC, which are 13:00 to 15:00 local time.
         let quiet = QuietHours { from: 13 * 60, until: 15 * 60 };
-        let mut clock = Clockwork::new(&[], Some(quiet));
+        let mut clock = TestOutbox::new(&[], Some(quiet));
         clock.now.utc_offset_s = 2 * 3_600;
         clock.push(feed_down());
         clock.push(bought(500));
@@ -903,12 +906,12 @@ mod tests {
 
     #[test]
     fn at_the_stop_everything_is_sent_at_once_and_silently_in_the_quiet_hours() {
-        let mut clock = Clockwork::new(&[], None);
+        let mut clock = TestOutbox::new(&[], None);
         clock.push(bought(500));
         clock.outbox.receive(None, clock.now);
         assert!(clock.take().is_some());
         let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
-        let mut clock = Clockwork::new(&[], Some(quiet));
+        let mut clock = TestOutbox::new(&[], Some(quiet));
         clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });
         assert_eq!(clock.take(), None);
         clock.outbox.receive(None, clock.now);

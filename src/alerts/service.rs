@@ -23,11 +23,11 @@ use tracing::{error, info, warn};
 use super::{
     AlertSender, QUEUED_MAX, SenderState,
     channel::AlertChannel,
-    event::{Alert, AlertEvent, Edge},
+    event::{Alert, AlertEvent, AlertTransition, FeedBlock},
     heartbeat::{self, Health},
-    outbox::{AlertMessage, AlertOutbox, ChannelNews, Delivery, Moment},
+    outbox::{AlertMessage, AlertOutbox, ChannelStateChange, Delivery, Moment},
     systemd::{ServiceManager, status_line},
-    watch::{AlertWatch, FeedBlock, FeedObservation},
+    watch::{AlertWatch, FeedHealth, FeedObservation},
 };
 use crate::{
     clock,
@@ -43,7 +43,7 @@ use crate::{
     ws::FeedMetrics,
 };
 
-/// Interval in which the queue is read.
+/// Interval at which the queue is read.
 const POLL: Duration = Duration::from_millis(200);
 /// Interval of the observations of the feed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,8 +70,15 @@ pub enum AlertStartError {
 pub struct AlertService {
     sender: AlertSender,
     control: Option<AlertControl>,
-    /// Stops the thread, and the signal of its end.
-    running: Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>,
+    running: Option<RunningThread>,
+}
+
+#[derive(Debug)]
+struct RunningThread {
+    /// Stops the thread.
+    stop: oneshot::Sender<()>,
+    /// Receives a value when the thread ends.
+    end: oneshot::Receiver<()>,
 }
 
 impl AlertService {
@@ -113,11 +120,11 @@ impl AlertService {
             });
             // A name look-up may still block a thread.
             runtime.shutdown_background();
-            // The session may not wait any more.
+            // Fails if the session does not wait any more.
             let _is_awaited = done.send(()).is_ok();
         };
         thread::Builder::new().name(ThreadName::Alerts.to_string()).spawn(work)?;
-        Ok(Self { sender, control: Some(control), running: Some((stop, end)) })
+        Ok(Self { sender, control: Some(control), running: Some(RunningThread { stop, end }) })
     }
 
     /// Returns the handle that replaces the settings; `None` if the service does not run.
@@ -130,7 +137,7 @@ impl AlertService {
         self.running = None;
     }
 
-    /// Returns the engine's end.
+    /// Returns the sender for the engine.
     pub fn sender(&self) -> AlertSender {
         self.sender.clone()
     }
@@ -141,10 +148,10 @@ impl AlertService {
     ///
     /// Safe: the thread ends by itself.
     pub async fn finish(mut self) {
-        if let Some((stop, end)) = self.running.take()
+        if let Some(RunningThread { stop, end }) = self.running.take()
             && stop.send(()).is_ok()
         {
-            // The thread keeps the time limit; this one is for a thread that gets no time.
+            // The thread has the same time limit; this one is for a thread that does not run.
             let limit = FLUSH_MAX.saturating_add(POLL);
             let _is_in_time = tokio::time::timeout(limit, end).await.is_ok();
         }
@@ -153,7 +160,7 @@ impl AlertService {
 
 impl Drop for AlertService {
     fn drop(&mut self) {
-        let Some((stop, mut end)) = self.running.take() else { return };
+        let Some(RunningThread { stop, mut end }) = self.running.take() else { return };
         let reason = "it could not start, or panicked; its log has the cause".to_owned();
         self.sender.emit(clock::wall(), || AlertEvent::Stopped { reason, is_failure: true });
         let (limit, begun) = (FLUSH_MAX.saturating_add(POLL), Instant::now());
@@ -217,7 +224,7 @@ fn moment() -> Moment {
     Moment { instant: Instant::now(), wall, utc_offset_s: clock::utc_offset_s(wall) }
 }
 
-/// A channel, as the thread that passes events on sees it.
+/// Queue and counter of a channel's task.
 struct ChannelHandle {
     config: ChannelConfig,
     name: String,
@@ -336,7 +343,7 @@ impl Dispatcher {
         let (queue, events) = mpsc::channel(QUEUED_MAX);
         let undelivered = Arc::<AtomicU64>::default();
         let (name, config) = (channel.name(), channel.config().clone());
-        let outbox = AlertOutbox::new(config.clone(), quiet, channel.pace());
+        let outbox = AlertOutbox::new(config.clone(), quiet, channel.min_interval());
         let counter = Arc::clone(&undelivered);
         let task = ChannelTask { channel, outbox, events, undelivered: counter };
         self.tasks.spawn(task.run());
@@ -412,8 +419,8 @@ impl Dispatcher {
 
     fn dispatch(&mut self, alert: Alert) {
         let alert = Arc::new(alert);
-        // The end of a condition is passed on, because it marks its beginning as over.
-        let is_end = matches!(alert.event.edge(), Edge::Ends(_));
+        // The end of a condition is passed on, because the message about its beginning states it.
+        let is_end = matches!(alert.event.transition(), AlertTransition::Resolved(_));
         let kind = alert.event.kind();
         let wants =
             |channel: &&ChannelHandle| is_end || channel.config.loudness(kind) != Loudness::Off;
@@ -439,15 +446,17 @@ impl Dispatcher {
         for event in change.into_iter().chain(summary) {
             self.dispatch(Alert { at: now.wall, event });
         }
-        if let Ok(trouble) = self.watch.health(now.instant) {
-            let new = trouble.map_or(Ok(()), Err);
-            // A longer duration in the reason is no change.
-            self.health.send_if_modified(|known| {
-                let is_same = known.as_ref().is_some_and(|known| known.is_ok() == new.is_ok());
-                *known = Some(new);
-                !is_same
-            });
-        }
+        let new = match self.watch.health(now.instant) {
+            FeedHealth::Pending => return,
+            FeedHealth::Healthy => Ok(()),
+            FeedHealth::Unhealthy(reason) => Err(reason),
+        };
+        // A longer duration in the reason is no change.
+        self.health.send_if_modified(|known| {
+            let is_same = known.as_ref().is_some_and(|known| known.is_ok() == new.is_ok());
+            *known = Some(new);
+            !is_same
+        });
     }
 
     fn watch_disk(&mut self, now: Moment) {
@@ -491,15 +500,18 @@ impl Dispatcher {
 
 fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
     let downtime = metrics.downtime(now);
-    let is_blocked = metrics.is_blocked.load(Ordering::Acquire);
-    let is_challenged = metrics.is_challenged.load(Ordering::Acquire);
-    FeedObservation {
-        is_up: metrics.connected_since().is_some() && !downtime.is_open,
-        block: is_blocked.then_some(if is_challenged {
+    let block = || {
+        if metrics.is_challenged.load(Ordering::Acquire) {
             FeedBlock::Challenge
+        } else if metrics.is_web_page.load(Ordering::Acquire) {
+            FeedBlock::WebPage
         } else {
             FeedBlock::Credential
-        }),
+        }
+    };
+    FeedObservation {
+        is_up: metrics.connected_since().is_some() && !downtime.is_open,
+        block: metrics.is_blocked.load(Ordering::Acquire).then(block),
         gaps: downtime.gaps,
         down: downtime.total,
         turns,
@@ -535,8 +547,8 @@ impl ChannelTask {
                 let (message, id) = known.unwrap_or_else(|| (message, new_id()));
                 let result = self.send(&message.clone().dated(now), &id).await;
                 report(&name, self.outbox.on_result(result, moment(), fastrand::u64(..)));
-                if let Some(wait) = self.channel.take_rest() {
-                    self.outbox.rest(wait, moment());
+                if let Some(wait) = self.channel.take_rate_limit_wait() {
+                    self.outbox.hold_for(wait, moment());
                 }
                 last = Some((message, id));
                 continue;
@@ -559,7 +571,7 @@ impl ChannelTask {
         self.publish();
     }
 
-    /// Sends a message, and meanwhile takes in further events.
+    /// Sends a message, and meanwhile receives further events.
     async fn send(&mut self, message: &AlertMessage, id: &str) -> Delivery {
         let Self { channel, outbox, events, .. } = self;
         let mut sending = pin!(channel.send(message, id));
@@ -583,22 +595,22 @@ fn new_id() -> String {
     format!("msg_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
 }
 
-fn report(name: &str, news: Option<ChannelNews>) {
-    match news {
+fn report(name: &str, change: Option<ChannelStateChange>) {
+    match change {
         None => {}
-        Some(ChannelNews::Failing { why }) => {
+        Some(ChannelStateChange::Failing { why }) => {
             warn!("Alerts not accepted: {name}, {why}; trying again");
         }
-        Some(ChannelNews::Recovered { undelivered: 0 }) => {
+        Some(ChannelStateChange::Recovered { undelivered: 0 }) => {
             info!("Alerts accepted again: {name}");
         }
-        Some(ChannelNews::Recovered { undelivered }) => {
+        Some(ChannelStateChange::Recovered { undelivered }) => {
             info!("Alerts accepted again: {name}; {undelivered} were not delivered so far");
         }
-        Some(ChannelNews::Undelivered { why }) => {
+        Some(ChannelStateChange::Undelivered { why }) => {
             warn!("Alert not delivered: {name}, {why}; further ones are only counted");
         }
-        Some(ChannelNews::Stopped { why }) => {
+        Some(ChannelStateChange::Disabled { why }) => {
             warn!("Alerts stopped: {name}, {why}; fix its settings, then: sniper reload");
         }
     }

@@ -21,9 +21,13 @@ pub struct ServiceManager {
     has_warned: bool,
     /// Half of the time within which the service manager expects a notification.
     watchdog: Option<Duration>,
-    /// Turns of the event loop at the last notification of the watchdog, and its time.
-    fed: (u64, Option<Instant>),
-    status: (String, Option<Instant>),
+    /// Number of turns of the event loop at the last notification of the watchdog.
+    fed_turns: u64,
+    /// Time of the last notification of the watchdog.
+    fed_at: Option<Instant>,
+    /// Last status line.
+    status: String,
+    status_at: Option<Instant>,
 }
 
 impl ServiceManager {
@@ -35,8 +39,10 @@ impl ServiceManager {
             is_present,
             has_warned: false,
             watchdog: watchdog.and_then(|timeout| timeout.checked_div(2)),
-            fed: (0, None),
-            status: (String::new(), None),
+            fed_turns: 0,
+            fed_at: None,
+            status: String::new(),
+            status_at: None,
         }
     }
 
@@ -55,25 +61,25 @@ impl ServiceManager {
         if !self.is_present || turns == 0 {
             return;
         }
-        if self.status.1.is_none() {
+        if self.status_at.is_none() {
             self.notify(&[NotifyState::Ready]);
         }
         if self.is_watchdog_due(turns, now) {
-            self.fed = (turns, Some(now));
+            (self.fed_turns, self.fed_at) = (turns, Some(now));
             self.notify(&[NotifyState::Watchdog]);
         }
-        if is_past(self.status.1, STATUS_INTERVAL, now) {
+        if is_past(self.status_at, STATUS_INTERVAL, now) {
             // A line break would begin another assignment.
             let line = status().replace(['\n', '\r'], " ");
-            if self.status.0 != line {
+            if self.status != line {
                 self.notify(&[NotifyState::Status(&line)]);
             }
-            self.status = (line, Some(now));
+            (self.status, self.status_at) = (line, Some(now));
         }
     }
 
     fn is_watchdog_due(&self, turns: u64, now: Instant) -> bool {
-        self.fed.0 != turns && self.watchdog.is_some_and(|half| is_past(self.fed.1, half, now))
+        self.fed_turns != turns && self.watchdog.is_some_and(|half| is_past(self.fed_at, half, now))
     }
 
     fn notify(&mut self, state: &[NotifyState<'_>]) {
@@ -106,9 +112,10 @@ pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
         (false, _) => "Dry run",
     };
     let feed = if is_up { "feed up" } else { "feed down" };
-    let counts = match figures.is_live {
-        true => format!("{} bought", figures.bought),
-        false => format!("{} would be bought", figures.would_buy),
+    let counts = if figures.is_live {
+        format!("{} bought", figures.bought)
+    } else {
+        format!("{} would be bought", figures.would_buy)
     };
     let left = figures.left;
     let balance = left.balance.map(|balance| format!(", balance {balance}")).unwrap_or_default();
@@ -127,12 +134,14 @@ mod tests {
             is_present: true,
             has_warned: false,
             watchdog: Some(half),
-            fed: (0, None),
-            status: (String::new(), None),
+            fed_turns: 0,
+            fed_at: None,
+            status: String::new(),
+            status_at: None,
         };
         assert!(!manager.is_watchdog_due(0, start), "it has not turned");
         assert!(manager.is_watchdog_due(1, start));
-        manager.fed = (1, Some(start));
+        (manager.fed_turns, manager.fed_at) = (1, Some(start));
         assert!(!manager.is_watchdog_due(9, start + half / 2), "too early");
         assert!(manager.is_watchdog_due(9, start + half));
         assert!(!manager.is_watchdog_due(1, start + 10 * half), "it stands still");

@@ -1,4 +1,4 @@
-//! Classifies the response of a channel: delivered, try again after a wait, or never. Pure.
+//! Classifies the response of a channel: delivered, to be retried, rejected, or disabled. Pure.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::{
     text::Escaped,
 };
 
-/// Wait after a rejection for too many requests that names none, as of Cloudflare.
+/// Wait after status 429 without a stated wait, such as that of Cloudflare.
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(60);
 
-/// Wait after a rejection that only the user can end, outside of this program.
+/// Wait after a rejection whose cause only the user can remove, at the service.
 const REFUSED_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Interval in which ntfy permits one more request.
@@ -71,20 +71,20 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
             retry(seconds.or(asked).or(Some(RATE_LIMIT_WAIT)))
         }
         (ChannelKind::Discord, 401 | 404) if matches!(body.code, Some(10_015 | 50_027)) => {
-            Delivery::Stopped { why }
+            Delivery::Disabled { why }
         }
         (ChannelKind::Telegram, 429) => {
             let seconds = body.parameters.retry_after.map(Duration::from_secs);
             retry(seconds.or(asked).or(Some(RATE_LIMIT_WAIT)))
         }
         // The path contains the token, so 404 means a token of a wrong form.
-        (ChannelKind::Telegram, 401 | 404) => Delivery::Stopped { why },
+        (ChannelKind::Telegram, 401 | 404) => Delivery::Disabled { why },
         (ChannelKind::Ntfy, 429) => retry(asked.or(Some(match body.code {
             Some(42_901) => NTFY_REQUEST_WAIT,
             Some(42_908) => REFUSED_WAIT,
             _ => RATE_LIMIT_WAIT,
         }))),
-        (ChannelKind::Webhook, 410) => Delivery::Stopped { why },
+        (ChannelKind::Webhook, 410) => Delivery::Disabled { why },
         (ChannelKind::Webhook, 429) => retry(asked.or(Some(RATE_LIMIT_WAIT))),
         (ChannelKind::Webhook, _) => retry(asked),
         (_, 401 | 403 | 404) => retry(asked.or(Some(REFUSED_WAIT))),
@@ -102,7 +102,7 @@ pub fn moved_chat(response: &HttpResponse) -> Option<i64> {
 /// Returns the meaning of a request without a response. The address is not in the text.
 pub fn without_response(error: &HttpError) -> Delivery {
     let why = match error {
-        // The status was a success; only the body could not be read.
+        // Only responses of status 200 have these errors: the body could not be read.
         HttpError::TooLong | HttpError::Encoding(_) => return Delivery::Delivered,
         HttpError::Timeout => "no response in time".to_owned(),
         HttpError::ConnectTimeout => "no connection in time".to_owned(),
@@ -164,7 +164,7 @@ mod tests {
     fn what_never_heals_is_not_tried_again() {
         let stops = |kind, status, body| {
             let result = delivery(kind, &response(status, &[], body));
-            matches!(result, Delivery::Stopped { .. })
+            matches!(result, Delivery::Disabled { .. })
         };
         assert!(stops(ChannelKind::Discord, 404, r#"{"code":10015,"message":"Unknown Webhook"}"#));
         assert!(stops(ChannelKind::Discord, 401, r#"{"code":50027,"message":"Invalid Token"}"#));

@@ -1,10 +1,13 @@
-//! Detects what the engine does not see: a feed that is down, a full disk, and the hour of the
+//! Detects what the engine does not report: a feed that is down, a full disk, and the hour of the
 //! daily summary. Pure: it compares observations.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use super::{
-    event::{AlertEvent, SessionFigures, printable},
+    event::{AlertEvent, FeedBlock, SessionFigures, printable},
     outbox::Moment,
 };
 use crate::config::alerts::AlertRules;
@@ -15,19 +18,11 @@ pub const FREE_MB_MIN: u64 = 200;
 /// Free space from which it counts as restored, in MB.
 const FREE_MB_RESTORED: u64 = 400;
 
-/// Time without listings after which a heartbeat reports trouble, if `feed_down_after_s` is longer.
-const UNSETTLED_MAX: Duration = Duration::from_secs(60);
+/// Time for which the feed may be down before a heartbeat reports it, if no alert did so before.
+const PENDING_MAX: Duration = Duration::from_secs(60);
 
-/// Time for which the turns of the event loop may stand still before that is trouble.
+/// Time without a turn of the event loop after which a heartbeat reports the loop.
 pub const LOOP_STALL: Duration = Duration::from_secs(15);
-
-/// Cause of a rejected connection, as the market states it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FeedBlock {
-    /// 401, 403 or 451.
-    Credential,
-    Challenge,
-}
 
 /// State of the feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,31 +31,47 @@ pub struct FeedObservation {
     pub is_up: bool,
     /// The market rejects the connection until the user acts.
     pub block: Option<FeedBlock>,
-    /// Number of gaps so far, and their total duration.
+    /// Number of gaps so far.
     pub gaps: u64,
+    /// Total duration of the gaps.
     pub down: Duration,
-    /// Counter of the turns of the event loop.
+    /// Number of turns of the event loop so far.
     pub turns: u64,
+}
+
+/// Health of the feed for a heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FeedHealth {
+    Healthy,
+    /// With the reason.
+    Unhealthy(String),
+    /// The feed has been down for less than a minute, and no alert reported that.
+    Pending,
 }
 
 /// Compares each observation with the ones before.
 #[derive(Debug)]
 pub struct AlertWatch {
     rules: AlertRules,
-    /// Time since which the feed is not up.
     down_since: Option<Instant>,
-    /// Cause of that, as far as it is known.
-    cause: String,
+    /// Cause for which the feed is down, if it is known.
+    cause: Option<String>,
     is_down_reported: bool,
-    turns: (u64, Instant),
+    /// `true` if the next observation of the feed must report again that it is down.
+    repeats_down: bool,
+    turns: u64,
+    /// Time at which `turns` was last seen to change.
+    turned_at: Instant,
     is_disk_low: bool,
+    /// `true` if the next observation of the disk must report again that it is almost full.
+    repeats_disk_low: bool,
     summary: DailySummary,
 }
 
 /// Figures at the last summary.
 #[derive(Debug)]
 struct DailySummary {
-    /// Local day of the next one.
+    /// Local day of the next summary.
     next_day: i64,
     at: Instant,
     figures: SessionFigures,
@@ -70,16 +81,18 @@ struct DailySummary {
 
 impl AlertWatch {
     pub fn new(rules: AlertRules, now: Moment) -> Self {
-        let is_over = rules.daily_summary_at <= now.minute();
-        let next_day = now.local().day().saturating_add(i64::from(is_over));
+        let next_day = next_summary_day(rules, now);
         let (at, figures) = (now.instant, SessionFigures::default());
         Self {
             rules,
             down_since: Some(now.instant),
-            cause: String::new(),
+            cause: None,
             is_down_reported: false,
-            turns: (0, now.instant),
+            repeats_down: false,
+            turns: 0,
+            turned_at: now.instant,
             is_disk_low: false,
+            repeats_disk_low: false,
             summary: DailySummary { next_day, at, figures, gaps: 0, down: Duration::ZERO },
         }
     }
@@ -87,15 +100,14 @@ impl AlertWatch {
     /// Uses other rules from now on.
     pub fn set_rules(&mut self, rules: AlertRules, now: Moment) {
         if rules.daily_summary_at != self.rules.daily_summary_at {
-            let is_over = rules.daily_summary_at <= now.minute();
-            self.summary.next_day = now.local().day().saturating_add(i64::from(is_over));
+            self.summary.next_day = next_summary_day(rules, now);
         }
         self.rules = rules;
     }
 
     /// Reports the lasting conditions again, because a channel was added.
     pub const fn report_again(&mut self) {
-        (self.is_down_reported, self.is_disk_low) = (false, false);
+        (self.repeats_down, self.repeats_disk_low) = (true, true);
     }
 
     /// Observes the feed. `cause` returns why it is down.
@@ -105,27 +117,25 @@ impl AlertWatch {
         cause: impl FnOnce() -> Option<String>,
         now: Moment,
     ) -> Option<AlertEvent> {
-        if self.turns.0 != feed.turns {
-            self.turns = (feed.turns, now.instant);
+        if self.turns != feed.turns {
+            (self.turns, self.turned_at) = (feed.turns, now.instant);
         }
+        let repeats = mem::take(&mut self.repeats_down);
         if feed.is_up {
             let since = self.down_since.take();
-            let was_reported = std::mem::take(&mut self.is_down_reported);
+            let was_reported = mem::take(&mut self.is_down_reported);
             let after = now.instant.saturating_duration_since(since?);
             return was_reported.then_some(AlertEvent::FeedBack { after });
         }
         let since = *self.down_since.get_or_insert(now.instant);
         let cause = cause();
-        self.cause = cause.as_deref().map(printable).unwrap_or_default();
-        if self.is_down_reported {
+        self.cause = cause.as_deref().map(printable);
+        if self.is_down_reported && !repeats {
             return None;
         }
         let after = now.instant.saturating_duration_since(since);
         let event = match feed.block {
-            Some(block) => AlertEvent::FeedBlocked {
-                is_challenge: block == FeedBlock::Challenge,
-                cause: cause.unwrap_or_default(),
-            },
+            Some(block) => AlertEvent::FeedBlocked { block, cause: cause.unwrap_or_default() },
             None if self.rules.feed_down_after <= after => AlertEvent::FeedDown { after, cause },
             None => return None,
         };
@@ -133,41 +143,34 @@ impl AlertWatch {
         Some(event)
     }
 
-    /// Returns the trouble that a heartbeat reports, if there is any.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`Unsettled`] before the feed was up for the first time, and while a short gap
-    /// lasts.
-    pub fn health(&self, now: Instant) -> Result<Option<String>, Unsettled> {
-        if LOOP_STALL <= now.saturating_duration_since(self.turns.1) {
-            return Ok(Some("the event loop of the feed stands still".to_owned()));
+    /// Returns the health that a heartbeat reports.
+    pub fn health(&self, now: Instant) -> FeedHealth {
+        let stalled = now.saturating_duration_since(self.turned_at);
+        if LOOP_STALL <= stalled {
+            let seconds = stalled.as_secs();
+            return FeedHealth::Unhealthy(format!(
+                "the event loop has not run for {seconds} s; restart sniper and report its log"
+            ));
         }
-        match self.down_since {
-            None => Ok(None),
-            Some(since) => {
-                let after = now.saturating_duration_since(since);
-                if !self.is_down_reported && after < UNSETTLED_MAX {
-                    return Err(Unsettled);
-                }
-                let cause = if self.cause.is_empty() { "" } else { ": " };
-                let seconds = after.as_secs();
-                Ok(Some(format!("the feed is down for {seconds} s{cause}{}", self.cause)))
-            }
+        let Some(since) = self.down_since else { return FeedHealth::Healthy };
+        let after = now.saturating_duration_since(since);
+        if !self.is_down_reported && after < PENDING_MAX {
+            return FeedHealth::Pending;
         }
+        let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+        FeedHealth::Unhealthy(format!("the feed has been down for {} s{cause}", after.as_secs()))
     }
 
     /// Observes the free space below the data directory.
     pub const fn observe_disk(&mut self, free_mb: u64) -> Option<AlertEvent> {
-        if !self.is_disk_low && free_mb < FREE_MB_MIN {
-            self.is_disk_low = true;
-            return Some(AlertEvent::DiskLow { free_mb });
+        let repeats = mem::replace(&mut self.repeats_disk_low, false);
+        let was_low = self.is_disk_low;
+        self.is_disk_low = free_mb < if was_low { FREE_MB_RESTORED } else { FREE_MB_MIN };
+        match (was_low, self.is_disk_low) {
+            (true, false) => Some(AlertEvent::DiskRestored { free_mb }),
+            (was_low, true) if repeats || !was_low => Some(AlertEvent::DiskLow { free_mb }),
+            _ => None,
         }
-        if self.is_disk_low && FREE_MB_RESTORED <= free_mb {
-            self.is_disk_low = false;
-            return Some(AlertEvent::DiskRestored { free_mb });
-        }
-        None
     }
 
     /// Returns the daily summary when its time has come.
@@ -177,15 +180,11 @@ impl AlertWatch {
         feed: FeedObservation,
         now: Moment,
     ) -> Option<AlertEvent> {
-        let (day, minute) = (now.local().day(), now.minute());
+        let next_day = next_summary_day(self.rules, now);
         let summary = &self.summary;
-        let is_due = summary.next_day < day
-            || summary.next_day == day && self.rules.daily_summary_at <= minute;
-        if !is_due {
+        if next_day <= summary.next_day {
             return None;
         }
-        let is_over = self.rules.daily_summary_at <= minute;
-        let next_day = day.saturating_add(i64::from(is_over));
         let event = AlertEvent::DailySummary {
             day: figures.since(&summary.figures),
             period: now.instant.saturating_duration_since(summary.at),
@@ -198,9 +197,11 @@ impl AlertWatch {
     }
 }
 
-/// The feed is neither up nor down for long enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsettled;
+/// Returns the local day of the first summary after this moment.
+fn next_summary_day(rules: AlertRules, now: Moment) -> i64 {
+    let is_over = rules.daily_summary_at <= now.minute();
+    now.local().day().saturating_add(i64::from(is_over))
+}
 
 #[cfg(test)]
 mod tests {
@@ -238,7 +239,7 @@ mod tests {
             moment(Duration::from_secs(seconds), self.1)
         }
 
-        fn health(&self, seconds: u64) -> Result<Option<String>, Unsettled> {
+        fn health(&self, seconds: u64) -> FeedHealth {
             self.0.health(self.at(seconds).instant)
         }
     }
@@ -247,18 +248,19 @@ mod tests {
     fn a_short_gap_is_waited_out_and_a_long_one_is_reported_once_with_its_end() {
         let mut watch = Observer::new();
         assert_eq!(watch.feed(0, true, None), None);
-        assert_eq!(watch.health(1), Ok(None));
+        assert_eq!(watch.health(1), FeedHealth::Healthy);
         assert_eq!(watch.feed(10, false, None), None);
-        assert_eq!(watch.health(10), Err(Unsettled));
+        assert_eq!(watch.health(10), FeedHealth::Pending);
         assert_eq!(watch.feed(30, true, None), None);
         assert_eq!(watch.feed(40, false, None), None);
         assert_eq!(watch.feed(99, false, None), None);
         let down = AlertEvent::FeedDown { after: 60 * SECOND, cause: Some("cause".to_owned()) };
         assert_eq!(watch.feed(100, false, None), Some(down));
-        assert_eq!(watch.health(101), Ok(Some("the feed is down for 61 s: cause".to_owned())));
+        let reason = "the feed has been down for 61 s: cause".to_owned();
+        assert_eq!(watch.health(101), FeedHealth::Unhealthy(reason));
         assert_eq!(watch.feed(110, false, None), None);
         assert_eq!(watch.feed(130, true, None), Some(AlertEvent::FeedBack { after: 90 * SECOND }));
-        assert_eq!(watch.health(130), Ok(None));
+        assert_eq!(watch.health(130), FeedHealth::Healthy);
     }
 
     #[test]
@@ -270,14 +272,17 @@ mod tests {
         watch.feed(101, true, None).unwrap();
         let event = watch.feed(102, false, Some(FeedBlock::Credential)).unwrap();
         assert_eq!(event.kind().name(), "credential_refused");
+        watch.0.report_again();
+        assert!(watch.feed(103, true, None).is_some(), "the other channels await the end");
     }
 
     #[test]
     fn an_event_loop_that_stands_still_is_trouble() {
         let mut watch = Observer::new();
         watch.feed(0, true, None);
-        assert_eq!(watch.health(14), Ok(None));
-        assert!(watch.health(15).unwrap().unwrap().contains("event loop"));
+        assert_eq!(watch.health(14), FeedHealth::Healthy);
+        let reason = "the event loop has not run for 15 s; restart sniper and report its log";
+        assert_eq!(watch.health(15), FeedHealth::Unhealthy(reason.to_owned()));
     }
 
     #[test]
@@ -287,6 +292,10 @@ mod tests {
         assert_eq!(watch.observe_disk(50), Some(AlertEvent::DiskLow { free_mb: 50 }));
         assert_eq!(watch.observe_disk(40), None);
         assert_eq!(watch.observe_disk(FREE_MB_MIN + 1), None);
+        watch.report_again();
+        assert_eq!(watch.observe_disk(300), Some(AlertEvent::DiskLow { free_mb: 300 }));
+        assert_eq!(watch.observe_disk(300), None);
+        watch.report_again();
         assert_eq!(watch.observe_disk(500), Some(AlertEvent::DiskRestored { free_mb: 500 }));
     }
 
@@ -334,8 +343,9 @@ mod tests {
         assert_eq!(watch.feed(0, true, None), None);
         assert_eq!(watch.feed(10, false, None), None);
         assert_eq!(watch.feed(69, false, None), None);
-        assert_eq!(watch.health(69), Err(Unsettled));
+        assert_eq!(watch.health(69), FeedHealth::Pending);
         assert_eq!(watch.feed(70, false, None), None);
-        assert_eq!(watch.health(70), Ok(Some("the feed is down for 60 s: cause".to_owned())));
+        let reason = "the feed has been down for 60 s: cause".to_owned();
+        assert_eq!(watch.health(70), FeedHealth::Unhealthy(reason));
     }
 }

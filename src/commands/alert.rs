@@ -63,11 +63,11 @@ pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, Ap
     for channel in &config.alerts.channels {
         let channel = AlertChannel::new(channel, &tls);
         let mut channel = channel.map_err(|error| AppError::start("the HTTP client", error))?;
-        let messages = if all { samples(&channel) } else { two_tests() };
+        let messages = if all { samples(&channel) } else { test_messages() };
         let name = channel.name();
         for (index, message) in messages.iter().enumerate() {
             if index > 0 {
-                std::thread::sleep(channel.pace());
+                std::thread::sleep(channel.min_interval());
             }
             let result = block_on(async { Ok(send(&mut channel, message).await) })?;
             is_success &= result.is_ok();
@@ -105,13 +105,13 @@ async fn send(channel: &mut AlertChannel, message: &AlertMessage) -> Result<(), 
     }
     match result {
         Delivery::Delivered => Ok(()),
-        Delivery::Retry { why, .. } | Delivery::Rejected { why } | Delivery::Stopped { why } => {
+        Delivery::Retry { why, .. } | Delivery::Rejected { why } | Delivery::Disabled { why } => {
             Err(why)
         }
     }
 }
 
-fn two_tests() -> Vec<AlertMessage> {
+fn test_messages() -> Vec<AlertMessage> {
     let message = |title: &str, text: &str, is_silent| {
         let mut data = Map::new();
         data.insert("title".to_owned(), title.into());

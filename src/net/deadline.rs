@@ -38,7 +38,7 @@ struct Woken {
     waker: Waker,
 }
 
-/// The runtime calls this only after it has polled its I/O driver; nothing else does.
+/// Only the runtime wakes this, after it has polled its I/O driver.
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.is_over.store(true, Ordering::Release);

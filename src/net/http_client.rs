@@ -1,8 +1,7 @@
-//! HTTP client for reads off the order path: balance, own trades, open listings, diagnosis.
+//! HTTP client for everything but orders: reads of the account, prices, alerts, diagnosis.
 //!
-//! It sends no orders, follows no redirect, retries nothing and ignores proxy variables of the
-//! environment. Size and time of a response are bounded, compressed or not. The caller interprets
-//! the response.
+//! It follows no redirect, retries nothing and ignores proxy variables of the environment. Size and
+//! time of a response are bounded, compressed or not. The caller interprets the response.
 
 pub mod download;
 
@@ -41,13 +40,13 @@ use crate::{
 /// about 700 kB.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Maximum time of one read, from DNS to the last byte.
+/// Maximum time of one request, from DNS to the last byte of the response.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Maximum time to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time for which an idle connection is kept for the next read.
+/// Time for which an idle connection is kept for the next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest wait that a host can request.
@@ -74,7 +73,7 @@ pub fn pause_of_host(origin: &str) -> Duration {
     until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
 }
 
-/// Sends read requests to one host.
+/// Sends requests to one host.
 #[derive(Clone, Debug)]
 pub struct HttpClient {
     client: Client,
@@ -193,7 +192,7 @@ impl RequestObstacle {
 
     /// Classifies an I/O error.
     fn classify_io(error: &io::Error) -> Option<Self> {
-        // They have no `ErrorKind`.
+        // These errors have no `ErrorKind`.
         let too_many_files = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
         if error.raw_os_error().is_some_and(|code| too_many_files.contains(&code)) {
             return Some(Self::TooManyFiles);
@@ -405,14 +404,23 @@ fn codings(response: &Response) -> String {
     values.collect::<Vec<_>>().join(",")
 }
 
-async fn read_body(response: &mut Response, codings: &str) -> Result<Vec<u8>, HttpError> {
+/// Reads a body as received; returns `None` if it is longer than `bytes_max`.
+async fn read_bytes(
+    response: &mut Response,
+    bytes_max: usize,
+) -> Result<Option<Vec<u8>>, HttpError> {
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(to_http_error)? {
-        if BODY_BYTES_MAX.saturating_sub(bytes.len()) < piece.len() {
-            return Err(HttpError::TooLong);
+        if bytes_max.saturating_sub(bytes.len()) < piece.len() {
+            return Ok(None);
         }
         bytes.extend_from_slice(&piece);
     }
+    Ok(Some(bytes))
+}
+
+async fn read_body(response: &mut Response, codings: &str) -> Result<Vec<u8>, HttpError> {
+    let bytes = read_bytes(response, BODY_BYTES_MAX).await?.ok_or(HttpError::TooLong)?;
     content_encoding::decode(codings, bytes, BODY_BYTES_MAX).map_err(|error| match error {
         DecodeError::TooLong(_) => HttpError::TooLong,
         other => HttpError::Encoding(other),

@@ -10,9 +10,9 @@ pub struct ResponseHead {
     pub status: u16,
     /// Wait that `Retry-After` requests.
     pub retry_after: Option<Duration>,
-    /// Wait until the next request is allowed, if this was the last one for now:
-    /// `X-RateLimit-Remaining` is 0, and `X-RateLimit-Reset-After` states the seconds.
-    pub rest: Option<Duration>,
+    /// Wait that `X-RateLimit-Reset-After` states, if `X-RateLimit-Remaining` is 0: an earlier
+    /// request would be rejected.
+    pub rate_limit_reset_after: Option<Duration>,
     /// `true` if there is a `cf-mitigated` header: Cloudflare sent a challenge.
     pub mitigated: bool,
     /// `true` if `Content-Type` is HTML.
@@ -43,16 +43,21 @@ impl ResponseHead {
         Self::parse_at(status, headers, None)
     }
 
-    /// Parses like [`parse`](Self::parse), but without a `Date` in the response, the date in
-    /// `Retry-After` is relative to `now` by the local wall clock.
+    /// Parses like [`parse`](Self::parse). If the response has no `Date`, a date in `Retry-After`
+    /// is relative to `now`, the local wall clock.
     pub fn parse_at<'h>(
         status: u16,
         headers: impl Iterator<Item = (&'h str, &'h [u8])>,
         now: Option<UnixMs>,
     ) -> Self {
-        let (retry_after, rest) = (None, None);
-        let mut head =
-            Self { status, retry_after, rest, mitigated: false, html: false, date: None };
+        let mut head = Self {
+            status,
+            retry_after: None,
+            rate_limit_reset_after: None,
+            mitigated: false,
+            html: false,
+            date: None,
+        };
         let (mut wait, mut is_last) = (None, false);
         for (name, value) in headers {
             let is = |other: &str| name.eq_ignore_ascii_case(other);
@@ -69,10 +74,11 @@ impl ResponseHead {
                 is_last = text == "0";
             } else if is("x-ratelimit-reset-after") {
                 let seconds = text.parse().ok();
-                head.rest = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                head.rate_limit_reset_after =
+                    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             }
         }
-        head.rest = head.rest.filter(|_wait| is_last);
+        head.rate_limit_reset_after = head.rate_limit_reset_after.filter(|_wait| is_last);
         head.retry_after = match wait {
             Some(RetryAfter::Wait(wait)) => Some(wait),
             // The server's own clock takes precedence: the local one may be wrong by hours.
@@ -158,11 +164,11 @@ pub(crate) mod tests {
         let rest = |remaining: &str, after: &str| {
             let headers =
                 [("X-RateLimit-Remaining", remaining), ("X-RateLimit-Reset-After", after)];
-            parse(200, &headers).rest
+            parse(200, &headers).rate_limit_reset_after
         };
         assert_eq!(rest("0", "1.25"), Some(Duration::from_millis(1_250)));
         assert_eq!([rest("1", "1.25"), rest("0", "-1"), rest("0", "soon")], [None; 3]);
-        assert_eq!(parse(200, &[("X-RateLimit-Remaining", "0")]).rest, None);
+        assert_eq!(parse(200, &[("X-RateLimit-Remaining", "0")]).rate_limit_reset_after, None);
     }
 
     #[test]
@@ -183,7 +189,7 @@ pub(crate) mod tests {
             ResponseHead {
                 status: 403,
                 retry_after,
-                rest: None,
+                rate_limit_reset_after: None,
                 mitigated: true,
                 html: true,
                 date

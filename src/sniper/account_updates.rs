@@ -164,12 +164,12 @@ impl<B: OrderSender> Engine<B> {
         let older = std::mem::take(&mut purchases.older).into_iter();
         let state = self.ledger.state();
         purchases.trades.extend(older.filter(|trade| state.intent(&trade.id).is_some()));
-        let PurchasesReading { trades, complete, started, .. } = &purchases;
-        let reading = AccountReading { trades, complete: *complete, started: *started };
+        let (is_complete, started) = (purchases.is_complete(), purchases.started);
+        let reading = AccountReading { trades: &purchases.trades, complete: is_complete, started };
         self.update_ledger(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
-        if *complete {
+        if is_complete {
             self.wall_drift_at_read_ms = self.wall_drift_ms;
-            self.on_account_settled(*started, now);
+            self.on_account_settled(started, now);
         }
         self.report_purchases(&purchases, now);
         self.report_overdue(now);

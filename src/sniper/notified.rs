@@ -153,7 +153,7 @@ impl<B: OrderSender> Engine<B> {
             }
             None => self.report_succeeded(ReadKind::Prices, now),
         }
-        if let (true, Some(history)) = (reading.complete, &reading.history) {
+        if let (true, Some(history)) = (reading.is_complete(), &reading.history) {
             match history.cause() {
                 Some(cause) => self.report_failed(ReadKind::History, cause, now),
                 None => self.report_succeeded(ReadKind::History, now),
@@ -383,7 +383,6 @@ mod tests {
         fn on_purchases(&mut self, change: impl FnOnce(&mut PurchasesReading)) {
             let mut reading = PurchasesReading::complete(Vec::new(), self.now().wall);
             change(&mut reading);
-            reading.complete = reading.incomplete.is_none();
             self.on_account_update(AccountUpdate::Purchases(reading));
         }
 
@@ -450,7 +449,7 @@ mod tests {
         session.on_purchases(stuck);
         let lines = session.lines.take("WARN");
         let [line] = lines.as_slice() else { panic!("{lines:#?}") };
-        assert!(line.contains("the page cursor does not move"), "{line}");
+        assert!(line.contains("the pages repeat"), "{line}");
         assert!(line.contains("No order is sent until it succeeds. What to do: "), "{line}");
         for _ in 0..3 {
             session.on_user(HUNDRED);

@@ -20,7 +20,7 @@ use super::{
     rules::Rules,
 };
 use crate::{
-    account::{AccountUpdate, PurchasesReading, UserReading},
+    account::{AccountUpdate, IncompleteReason, PurchasesReading, UserReading},
     config::Budget,
     domain::account::User,
     domain::money::{Amount, Percent},
@@ -335,7 +335,8 @@ fn an_incomplete_list_does_not_end_a_clock_drift() {
     let now = session.now();
     session.engine.watch_clock(now.wall.plus(Duration::from_millis(1_500)), now);
     let complete = PurchasesReading::complete(Vec::new(), now.wall);
-    let partial = PurchasesReading { complete: false, ..complete };
+    let incomplete = Some(IncompleteReason::TooManyPages { pages: 1 });
+    let partial = PurchasesReading { incomplete, ..complete };
     session.engine.on_account_update(AccountUpdate::Purchases(partial), now);
     session.engine.watch_clock(now.wall.plus(Duration::from_millis(2_500)), now);
     assert!(session.engine.ledger().state().is_clock_unreliable());

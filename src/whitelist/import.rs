@@ -2,7 +2,7 @@
 //!
 //! Columns are found by their names. Numbers are kept as they are written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -73,11 +73,10 @@ pub fn read(text: &str, ceiling: Option<&str>) -> Result<Vec<EntryObject>, Impor
     if rows.len() > ROWS_MAX {
         return Err(ImportError::TooManyRows);
     }
-    let entry = |(index, cells): (usize, Vec<(&'static str, String)>)| {
-        let row = index.saturating_add(1);
-        entry(cells, ceiling).map_err(|problem| ImportError::Row { row, problem })
+    let entry = |Row { number, cells }: Row| {
+        entry(cells, ceiling).map_err(|problem| ImportError::Row { row: number, problem })
     };
-    rows.into_iter().enumerate().map(entry).collect()
+    rows.into_iter().map(entry).collect()
 }
 
 fn column(name: &str) -> Option<&'static str> {
@@ -86,10 +85,15 @@ fn column(name: &str) -> Option<&'static str> {
     found.map(|(key, _)| *key)
 }
 
-/// Cells of a row, by the keys of an entry. Columns of other names are dropped.
-type RowCells = Vec<(&'static str, String)>;
+/// Row of a file.
+struct Row {
+    /// Position in the file, from 1, with blank lines but without the header.
+    number: usize,
+    /// Cells by the keys of an entry. Columns of other names are dropped.
+    cells: Vec<(&'static str, String)>,
+}
 
-fn read_csv(text: &str) -> Result<Vec<RowCells>, ImportError> {
+fn read_csv(text: &str) -> Result<Vec<Row>, ImportError> {
     let mut lines = text.lines();
     let header = lines.next().and_then(split_csv).ok_or(ImportError::Shape)?;
     let columns: Vec<Option<&str>> = header.iter().map(|name| column(name)).collect();
@@ -98,21 +102,20 @@ fn read_csv(text: &str) -> Result<Vec<RowCells>, ImportError> {
     }
     let mut rows = Vec::new();
     for (index, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let problem = |problem: &str| ImportError::Row {
-            row: index.saturating_add(1),
-            problem: problem.to_owned(),
-        };
+        let number = index.saturating_add(1);
+        let problem = |problem: &str| ImportError::Row { row: number, problem: problem.to_owned() };
         let cells = split_csv(line).ok_or(problem("has a quote that is not closed"))?;
         if cells.len() > columns.len() {
             return Err(problem("has more cells than the header"));
         }
         let named = columns.iter().zip(&cells);
-        rows.push(named.filter_map(|(key, cell)| Some(((*key)?, cell.to_string()))).collect());
+        let cells = named.filter_map(|(key, cell)| Some(((*key)?, cell.to_string()))).collect();
+        rows.push(Row { number, cells });
     }
     Ok(rows)
 }
 
-fn read_json(text: &str) -> Result<Vec<RowCells>, ImportError> {
+fn read_json(text: &str) -> Result<Vec<Row>, ImportError> {
     let Ok(Value::Array(list)) = serde_json::from_str(text) else {
         return Err(ImportError::Shape);
     };
@@ -121,16 +124,16 @@ fn read_json(text: &str) -> Result<Vec<RowCells>, ImportError> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let row = |value: &Value| {
+    let row = |(index, value): (usize, &Value)| {
         let object = value.as_object().ok_or(ImportError::Shape)?;
         let cells = object.iter().filter_map(|(name, value)| Some((column(name)?, cell(value)?)));
-        Ok(cells.collect())
+        Ok(Row { number: index.saturating_add(1), cells: cells.collect() })
     };
-    list.iter().map(row).collect()
+    list.iter().enumerate().map(row).collect()
 }
 
 /// Converts the cells of a row. Empty cells count as absent.
-fn entry(cells: RowCells, ceiling: Option<&str>) -> Result<EntryObject, String> {
+fn entry(cells: Vec<(&'static str, String)>, ceiling: Option<&str>) -> Result<EntryObject, String> {
     let mut entry = Map::new();
     for (key, cell) in cells {
         let cell = cell.trim();
@@ -173,21 +176,19 @@ pub fn plan(
     parse: impl Fn(&EntryObject) -> Option<WhitelistEntry>,
 ) -> ImportPlan {
     let mut plan = ImportPlan { entries: existing, ..ImportPlan::default() };
-    // A position becomes `None` once a row has used it, so that a second row is a duplicate.
-    let mut positions: HashMap<EntryIdentity, Option<usize>> = HashMap::new();
+    let mut positions: HashMap<EntryIdentity, usize> = HashMap::new();
     for (position, entry) in plan.entries.iter().enumerate() {
-        positions.entry(identity(entry, &parse)).or_insert(Some(position));
+        positions.entry(identity(entry, &parse)).or_insert(position);
     }
+    let mut known = HashSet::new();
     for row in rows {
         let name = row.get("item").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let position = match positions.insert(identity(&row, &parse), None) {
-            None => None,
-            Some(Some(position)) => Some(position),
-            Some(None) => {
-                plan.duplicates.push(name);
-                continue;
-            }
-        };
+        let identity = identity(&row, &parse);
+        let position = positions.get(&identity).copied();
+        if !known.insert(identity) {
+            plan.duplicates.push(name);
+            continue;
+        }
         match position.and_then(|position| plan.entries.get_mut(position)) {
             None => {
                 plan.added.push(name);
@@ -285,7 +286,7 @@ mod tests {
             error("name,price\nx,1\ny,12 coins\n"),
             "row 2 has \"12 coins\" as `max_price`, not a number"
         );
-        assert_eq!(error("name,price\n,1\n"), "row 1 has no name");
+        assert_eq!(error("name,price\n\nx,1\n\n,1\n"), "row 4 has no name");
         assert_eq!(error("name,price\n\"x,1\n"), "row 1 has a quote that is not closed");
         assert_eq!(error("[1]"), "it is neither CSV with a header nor a JSON list of objects");
         let without = "name,percent\nx,80\n";

@@ -9,7 +9,7 @@ use crate::{
     domain::trade::{PaintWear, Trade},
 };
 
-/// A price may exceed its limit, or a percentage its bound, by one part in this many.
+/// A price or a percentage is close to its bound if it exceeds it by at most a tenth.
 const PRICE_DIVISOR: i64 = 10;
 
 /// Maximum distance of a markup from its bound: three percentage points.

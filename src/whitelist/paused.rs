@@ -30,10 +30,11 @@ impl PausedEntries {
     pub(super) fn set(&self, index: usize, is_paused: bool) {
         let Some(flag) = self.flags.get(index) else { return };
         if flag.swap(is_paused, Ordering::Relaxed) != is_paused {
-            match is_paused {
-                true => self.count.fetch_add(1, Ordering::Relaxed),
-                false => self.count.fetch_sub(1, Ordering::Relaxed),
-            };
+            if is_paused {
+                self.count.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -140,16 +140,16 @@ impl SuggestionCollector {
             .collect();
         // The names are sorted and unique, so items of the same profit keep a fixed order.
         found.sort_by_key(|suggestion| std::cmp::Reverse(suggestion.profit));
-        let mut rest = budget;
+        let mut remaining = budget;
         for suggestion in &mut found {
-            rest = suggestion.allot(rest);
+            remaining = suggestion.allot(remaining);
         }
         found
     }
 }
 
 impl Suggestion {
-    /// Sets the quantity that a budget pays for and its profit. Returns the rest of the budget. An
+    /// Sets the quantity that a budget pays for and its profit. Returns the remaining budget. An
     /// item without an expected profit gets none of it.
     fn allot(&mut self, budget: Amount) -> Amount {
         let price = self.typical.price;

@@ -360,6 +360,13 @@ impl FeedError {
         self.rejection().is_some_and(is_challenge)
     }
 
+    /// Returns `true` for HTML that is neither a challenge nor a rejected credential.
+    pub fn is_web_page(&self) -> bool {
+        self.rejection().is_some_and(|rejection| {
+            rejection.page() == Some(WebPage::Html) && !matches!(rejection.status, 401 | 451)
+        })
+    }
+
     /// Returns the error with all its sources, on one line.
     pub fn chain(&self) -> String {
         use fmt::Write as _;
@@ -416,6 +423,7 @@ mod tests {
         for status in [200, 403, 400] {
             assert_eq!(rejected(status, true).retry_decision(), RetryDecision::Suspend);
             assert!(rejected(status, true).is_blocked());
+            assert_eq!(rejected(status, true).is_web_page(), status != 403);
         }
         assert_eq!(rejected(502, true).retry_decision(), RetryDecision::Retry);
         assert!(!rejected(502, true).is_blocked());

@@ -169,6 +169,8 @@ pub struct FeedMetrics {
     pub is_blocked: AtomicBool,
     /// `true` if a challenge is the cause of that.
     pub is_challenged: AtomicBool,
+    /// `true` if another web page is the cause of that.
+    pub is_web_page: AtomicBool,
     /// Cause of the last failed connection, and what the user can do about it.
     last_failure: Mutex<Option<(String, Option<String>)>>,
     /// `true` while a connection can deliver listings.

@@ -196,6 +196,7 @@ impl Reconnector {
         let cause = secret::mask(&error.chain()).into_owned();
         self.metrics.set_last_failure(cause, error.advice(self.setting_names));
         self.metrics.is_challenged.store(error.is_challenge(), Ordering::Release);
+        self.metrics.is_web_page.store(error.is_web_page(), Ordering::Release);
         self.metrics.is_blocked.store(error.is_blocked(), Ordering::Release);
     }
 

@@ -195,7 +195,7 @@ async fn purchases_are_read_back_to_the_look_back_limit() {
     let user = reader.current_user().await.unwrap().user;
     // A purchase may be of a listing that is up to three days older.
     let reading = reader.own_purchases(&user, LookBack::back_to(moment(-DAY))).await.unwrap();
-    assert!(reading.complete);
+    assert!(reading.is_complete());
     let ids: Vec<&str> = reading.trades.iter().map(|trade| trade.id.as_str()).collect();
     assert_eq!(ids, ["t0", "t1", "t2", "t3", "t4"]);
     assert_eq!(reading.trades[0].status, TradeStatus::Joined);
@@ -210,7 +210,7 @@ async fn an_endless_purchase_list_stops_at_the_page_limit_and_is_incomplete() {
     let user = reader.current_user().await.unwrap().user;
     let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
     let bound = IncompleteReason::TooManyPages { pages: PURCHASE_PAGES_MAX };
-    assert_eq!((reading.complete, reading.incomplete), (false, Some(bound)));
+    assert_eq!(reading.incomplete, Some(bound));
     let pages = usize::try_from(PURCHASE_PAGES_MAX).unwrap();
     assert_eq!(reading.trades.len(), 2 * pages);
     assert_eq!(market.requests().len(), 1 + pages);
@@ -229,7 +229,7 @@ async fn an_unreadable_purchase_makes_the_list_incomplete() {
     let user = reader.current_user().await.unwrap().user;
     let reading = reader.own_purchases(&user, LookBack::back_to(moment(0))).await.unwrap();
     let unreadable = IncompleteReason::Unreadable { count: 1, message: None };
-    assert_eq!((reading.trades.len(), reading.complete), (1, false));
+    assert_eq!((reading.trades.len(), reading.is_complete()), (1, false));
     assert_eq!(reading.incomplete, Some(unreadable));
 }
 
@@ -347,7 +347,7 @@ async fn the_account_poller_reads_again_on_request_and_ends_with_its_receiver() 
             let AccountUpdate::Purchases(reading) = updates.recv().await.unwrap() else {
                 panic!("none")
             };
-            assert!(reading.complete);
+            assert!(reading.is_complete());
             assert_eq!(reads.load(Ordering::Relaxed), 2 * round);
             requests.request_refresh();
         }
@@ -706,7 +706,7 @@ async fn status_names_the_failing_read() {
     let text = USER.replace("12.34", "\"12.34\"");
     let whole = page(&[], None);
     for (user, list, read, cause) in [
-        (USER, &*stuck, "own purchases", "the page cursor does not move"),
+        (USER, &*stuck, "own purchases", "the pages repeat"),
         (
             USER,
             null,
@@ -797,7 +797,7 @@ async fn only_the_first_purchase_read_goes_back_eight_days() {
             let AccountUpdate::Purchases(reading) = updates.recv().await.unwrap() else {
                 panic!("no list")
             };
-            assert!(reading.complete, "{reading:?}");
+            assert!(reading.is_complete(), "{reading:?}");
             pages.push((reading.pages, reading.history.is_some()));
             requests.request_refresh();
         }

@@ -113,6 +113,14 @@ impl PriceFailure {
     }
 }
 
+/// Circumstances of one reading.
+#[derive(Clone, Copy)]
+struct ReadOptions {
+    started: UnixMs,
+    /// Accepts a table that differs too much from the last good one.
+    accept: bool,
+}
+
 /// Content of a source with its time and validators.
 struct SourceContent {
     bytes: Vec<u8>,
@@ -184,15 +192,16 @@ impl PriceReader {
         let mut client = client.lock().await;
         let stored = store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
         let started = clock::wall();
+        let options = ReadOptions { started, accept };
         if let PriceLocation::Url(_) = source.location {
             if let Some(attempt) = store.attempt(source) {
-                check_attempt(source, attempt, (accept, started))?;
+                check_attempt(source, attempt, options)?;
             }
             let attempt = SourceAttempt { at: started, retry_at: None };
             store.save_attempt(source, attempt).map_err(PriceFailure::Store)?;
         }
-        let content = client.fetch(source, (stored.as_ref(), accept)).await;
-        let result = finish(store, source, (content, stored), (started, accept));
+        let content = client.fetch(source, stored.as_ref().filter(|_| !accept)).await;
+        let result = finish(store, source, content, stored, options);
         match &result {
             Ok(_reading) => client.rate_limiter.on_success(),
             Err(_failure) => client.rate_limiter.on_failure(Instant::now(), None),
@@ -211,7 +220,8 @@ impl PriceReader {
             let PriceLocation::File(path) = &source.location else { return Ok(()) };
             let stored = self.store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
             let content = read_file(path).map(Some);
-            finish(&self.store, source, (content, stored), (clock::wall(), false)).map(drop)
+            let options = ReadOptions { started: clock::wall(), accept: false };
+            finish(&self.store, source, content, stored, options).map(drop)
         };
         let sources = self.config.sources.iter();
         sources.filter_map(|source| Some((source.name.clone(), read(source).err()?))).collect()
@@ -228,7 +238,7 @@ impl PriceReader {
 fn check_attempt(
     source: &PriceSource,
     attempt: SourceAttempt,
-    (accept, now): (bool, UnixMs),
+    ReadOptions { started: now, accept }: ReadOptions,
 ) -> Result<(), PriceFailure> {
     // A process whose clock was wrong may have stored any time.
     let is_plausible = |at: &UnixMs| now < *at && *at <= now.plus(RETRY_AFTER_MAX);
@@ -237,22 +247,23 @@ fn check_attempt(
     }
     let (ago, interval) = (now.since(attempt.at), source.kind.interval_min());
     let is_limited = matches!(&source.location, PriceLocation::Url(url) if !url.is_loopback());
-    match is_limited && !accept && attempt.at <= now && ago < interval {
-        true => Err(PriceFailure::TooSoon { ago, interval }),
-        false => Ok(()),
+    if is_limited && !accept && attempt.at <= now && ago < interval {
+        return Err(PriceFailure::TooSoon { ago, interval });
     }
+    Ok(())
 }
 
 /// Stores new content, or confirms the stored table.
 fn finish(
     store: &PriceStore,
     source: &PriceSource,
-    (content, stored): (Result<Option<SourceContent>, PriceFailure>, Option<StoredTable>),
-    (started, accept): (UnixMs, bool),
+    content: Result<Option<SourceContent>, PriceFailure>,
+    stored: Option<StoredTable>,
+    options: ReadOptions,
 ) -> Result<PriceReading, PriceFailure> {
     match (content?, stored) {
-        (Some(content), stored) => keep(store, source, (content, stored), (started, accept)),
-        (None, Some(stored)) => confirm(store, source, stored, started),
+        (Some(content), stored) => keep(store, source, content, stored, options),
+        (None, Some(stored)) => confirm(store, source, stored, options.started),
         (None, None) => Err(PriceFailure::Status { status: 304 }),
     }
 }
@@ -261,10 +272,11 @@ fn finish(
 fn keep(
     store: &PriceStore,
     source: &PriceSource,
-    (content, last): (SourceContent, Option<StoredTable>),
-    (started, accept): (UnixMs, bool),
+    content: SourceContent,
+    last: Option<StoredTable>,
+    ReadOptions { started, accept }: ReadOptions,
 ) -> Result<PriceReading, PriceFailure> {
-    let (table, at) = parsed((source.kind, source.unit()), &content, started)?;
+    let (table, at) = parsed(source.kind, source.unit(), &content, started)?;
     let items = table.len();
     let [etag, last_modified] = [content.etag, content.last_modified]
         .map(|header| header.filter(|header| !secret::appears_in(header)));
@@ -284,7 +296,8 @@ fn keep(
 
 /// Parses a table that was read at `started`. Returns it with its time.
 fn parsed(
-    (kind, unit): (SourceKind, PriceUnit),
+    kind: SourceKind,
+    unit: PriceUnit,
     content: &SourceContent,
     started: UnixMs,
 ) -> Result<(PriceTable, UnixMs), PriceFailure> {
@@ -314,11 +327,12 @@ fn confirm(
 }
 
 impl SourceClient {
-    /// Returns the content of a source; `None` if it confirmed the stored table.
+    /// Returns the content of a source; `None` if it confirmed the `stored` table. Without one, the
+    /// request is not conditional.
     async fn fetch(
         &mut self,
         source: &PriceSource,
-        (stored, accept): (Option<&StoredTable>, bool),
+        stored: Option<&StoredTable>,
     ) -> Result<Option<SourceContent>, PriceFailure> {
         let (endpoint, http) = match (&source.location, &self.http) {
             (PriceLocation::Url(endpoint), Some(http)) => (endpoint, http),
@@ -328,7 +342,7 @@ impl SourceClient {
             }
         };
         self.rate_limiter.on_request(Instant::now());
-        let request = request(endpoint, source, stored.filter(|_| !accept));
+        let request = request(endpoint, source, stored);
         let Download { head, etag, last_modified, body } = http.download(&request, LIMITS).await?;
         match head.status {
             200 => {
@@ -367,7 +381,7 @@ fn request(endpoint: &Endpoint, source: &PriceSource, stored: Option<&StoredTabl
 ///
 /// Returns a [`PriceFailure`] if the file cannot be read or is no price table.
 pub fn read_table(path: &Path, unit: PriceUnit) -> Result<(PriceTable, UnixMs), PriceFailure> {
-    parsed((SourceKind::File, unit), &read_file(path)?, clock::wall())
+    parsed(SourceKind::File, unit, &read_file(path)?, clock::wall())
 }
 
 /// Reads a local file, with the time of its last change.
@@ -411,7 +425,8 @@ mod tests {
         };
         let at = |seconds: i64| UnixMs(seconds * 1_000);
         let attempt = SourceAttempt { at: at(attempted), retry_at: retry_at.map(at) };
-        let result = check_attempt(&source, attempt, (accept, at(now)));
+        let options = ReadOptions { started: at(now), accept };
+        let result = check_attempt(&source, attempt, options);
         let shown = result.err().map_or_else(String::new, |failure| failure.to_string());
         assert_eq!(shown, expected);
     }

@@ -83,7 +83,7 @@ pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) 
         tokio::select! {
             Some((index, result)) = readings.next() => {
                 let Some(state) = states.get_mut(index) else { return };
-                let is_changed = finish_reading(reader, (index, result), state);
+                let is_changed = finish_reading(reader, index, result, state);
                 if is_changed && !publisher.publish(reader.book()).await {
                     return;
                 }
@@ -120,7 +120,8 @@ fn schedule_stored(reader: &PriceReader, states: &mut [SourceState]) {
 /// be built again.
 fn finish_reading(
     reader: &PriceReader,
-    (index, result): (usize, Result<PriceReading, PriceFailure>),
+    index: usize,
+    result: Result<PriceReading, PriceFailure>,
     state: &mut SourceState,
 ) -> bool {
     state.is_reading = false;
@@ -169,18 +170,20 @@ fn report_ages(reader: &PriceReader, publisher: &PricePublisher, states: &mut [S
         let is_stale = table.is_stale(now);
         if is_stale && !state.is_stale {
             let (name, limit) = (&source.name, format_duration(source.max_age));
-            match table.has_table() {
-                true if table.is_ahead(now) => warn!(
+            if !table.has_table() {
+                warn!("Prices missing: {name}. Entries that need it send no orders.");
+            } else if table.is_ahead(now) {
+                warn!(
                     "Prices from the future: {name}, {}; check the clock. Entries that need it \
                      send no orders.",
                     table.newest
-                ),
-                true => warn!(
+                );
+            } else {
+                warn!(
                     "Prices too old: {name}, {} (limit {limit}). Entries that need it send no \
                      orders.",
                     age(table.newest)
-                ),
-                false => warn!("Prices missing: {name}. Entries that need it send no orders."),
+                );
             }
         } else if !is_stale && state.is_stale {
             info!("Prices usable again: {}, {} old", source.name, age(table.newest));

@@ -63,7 +63,7 @@ pub struct StoredTable {
     pub is_dated: bool,
 }
 
-/// Last request to a source, which a restart must not forget.
+/// Last request to a source. It is stored, so that a restart does not send the next one too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SourceAttempt {
     pub at: UnixMs,
@@ -105,8 +105,7 @@ impl PriceStore {
     pub fn book(&self, config: &PricesConfig) -> PriceBook {
         let load = |source| self.load(source, StoredAs::Current).ok().flatten();
         let stored: Vec<Option<StoredTable>> = config.sources.iter().map(load).collect();
-        let tables =
-            stored.iter().map(|stored| Some((&stored.as_ref()?.table, stored.as_ref()?.at)));
+        let tables = stored.iter().map(|stored| stored.as_ref().map(|it| (&it.table, it.at)));
         config.book(&tables.collect::<Vec<_>>())
     }
 

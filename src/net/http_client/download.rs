@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::header::{ETAG, LAST_MODIFIED};
 
-use super::{HttpClient, HttpError, codings, header_map, to_http_error};
+use super::{HttpClient, HttpError, codings, header_map, read_bytes, to_http_error};
 use crate::{
     clock,
     net::{
@@ -96,13 +96,8 @@ impl HttpClient {
         if head.status != 200 {
             return Ok(Download { head, etag, last_modified, body: Vec::new() });
         }
-        let mut bytes = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(to_http_error)? {
-            if bytes_max.saturating_sub(bytes.len()) < piece.len() {
-                return Err(DownloadError::TooLong(bytes_max));
-            }
-            bytes.extend_from_slice(&piece);
-        }
+        let bytes = read_bytes(&mut response, bytes_max).await?;
+        let bytes = bytes.ok_or(DownloadError::TooLong(bytes_max))?;
         let body = decode(&codings, bytes, bytes_max)?;
         Ok(Download { head, etag, last_modified, body })
     }
