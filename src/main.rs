@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     sniper::threads::stop_ordering_on_panic();
     let cli = Cli::read();
     let decimals = |market| with_market!(market, M => M::CAPABILITIES.decimals);
-    let context = CommandContext::new(&cli.shared, decimals);
+    let context = CommandContext::new(&cli.global, decimals);
     let source = |config: &Config| with_market!(config.market, M => capture::MarketSource::new(&M::new(config), config));
     let order_size = |config: &Config| with_market!(config.market, M => check::check_market(&M::new(config), config));
     let supported =

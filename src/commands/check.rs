@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{AppError, CommandContext, capture::MarketSource, known_names, report};
+use super::{AppError, CommandContext, capture::MarketSource, exit_code, known_names, report};
 use crate::{
     config::{
         AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
@@ -46,9 +46,6 @@ pub struct CheckArgs {
     pub live: bool,
 }
 
-/// Exit code of invalid settings (`EX_CONFIG` of `sysexits.h`).
-pub const EXIT_CONFIG: u8 = 78;
-
 /// Maximum number of whitelist entries to show as text.
 const ENTRIES_SHOWN_MAX: usize = 20;
 
@@ -73,13 +70,12 @@ pub fn run(
     }
     let order = loaded.as_ref().ok().map(|loaded| check_market(&loaded.config)).transpose()?;
     let CheckResult { text, json, code } = CheckResult::of(&loaded, order.as_ref());
-    match context.output.is_json() {
-        true => {
-            // The object has the same content, so a closed standard error loses nothing.
-            drop(Masking::new(io::stderr().lock()).write_all(text.as_bytes()));
-            context.output.json(&json)?;
-        }
-        false => report::print(&report::colored(&text))?,
+    if context.output.is_json() {
+        // The object has the same content, so a closed standard error loses nothing.
+        drop(Masking::new(io::stderr().lock()).write_all(text.as_bytes()));
+        context.output.json(&json)?;
+    } else {
+        report::print(&report::colored(&text))?;
     }
     Ok(ExitCode::from(code))
 }
@@ -120,7 +116,7 @@ pub fn check_supported<M: Marketplace>(config: &Config) -> Result<(), AppError> 
 pub struct CheckResult {
     pub text: String,
     pub json: Value,
-    /// 0 or [`EXIT_CONFIG`].
+    /// 0 or [`exit_code::CONFIG`].
     pub code: u8,
 }
 
@@ -129,7 +125,7 @@ impl CheckResult {
     pub fn of(loaded: &Result<Loaded, ConfigErrors>, order: Option<&OrderRequestSize>) -> Self {
         let (text, json, code) = match loaded {
             Ok(loaded) => (format_summary(loaded, order), summary_json(loaded, order), 0),
-            Err(problems) => (format_errors(problems), errors_json(problems), EXIT_CONFIG),
+            Err(problems) => (format_errors(problems), errors_json(problems), exit_code::CONFIG),
         };
         Self { text, json, code }
     }
@@ -263,9 +259,10 @@ fn feed(config: &Config) -> String {
     };
     let sweep = if *sweep_at_start { ", reads the open listings at startup" } else { "" };
     let filters = if *server_filters { ", filtered by the market" } else { "" };
-    let generation = match config.market.settings().has_feed_key("generation") {
-        true => format!(", generation {}", letter(*generation)),
-        false => String::new(),
+    let generation = if config.market.settings().has_feed_key("generation") {
+        format!(", generation {}", letter(*generation))
+    } else {
+        String::new()
     };
     format!(
         "{}{generation}, {count}, renewed every {}{sweep}{filters}",
@@ -361,9 +358,10 @@ fn entry_table(entries: &[WhitelistEntry]) -> String {
         let mut line = String::from(" ");
         for (column, cell) in row.iter().enumerate() {
             let width = width(column);
-            line.push_str(&match NUMBERS.contains(&column) {
-                true => format!(" {cell:>width$} "),
-                false => format!(" {cell:<width$} "),
+            line.push_str(&if NUMBERS.contains(&column) {
+                format!(" {cell:>width$} ")
+            } else {
+                format!(" {cell:<width$} ")
             });
         }
         text.push_str(line.trim_end());

@@ -47,7 +47,7 @@ pub struct Cli {
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]
-    pub shared: SharedArgs,
+    pub global: GlobalArgs,
 }
 
 fn about() -> String {
@@ -64,7 +64,7 @@ fn long_about() -> String {
 
 /// Arguments of every command.
 #[derive(Clone, Debug, Args)]
-pub struct SharedArgs {
+pub struct GlobalArgs {
     /// Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -126,7 +126,7 @@ pub enum Command {
     /// Validate the settings and show them; offline
     #[command(after_help = check::EXAMPLES)]
     Check(CheckArgs),
-    /// Show the settings in force and where each is set; offline
+    /// Show the effective settings and where each is set; offline
     #[command(after_help = config::EXAMPLES)]
     Config(ConfigArgs),
     /// Show the markets, and what each of them supports
@@ -185,8 +185,8 @@ impl Cli {
         if let Err(error) = cli.check() {
             error.exit();
         }
-        cli.shared.color.apply();
-        if cli.shared.utc {
+        cli.global.color.apply();
+        if cli.global.utc {
             clock::show_utc();
         }
         cli
@@ -276,8 +276,8 @@ mod tests {
     fn options_of_run_before_another_command_are_rejected() {
         assert!(read(&["--live", "check"]).is_err());
         assert!(read(&["--for", "1s", "run"]).is_err());
-        assert!(read(&["--json", "check"]).unwrap().shared.json);
-        assert!(read(&["check", "--json", "--config", "x.toml"]).unwrap().shared.json);
+        assert!(read(&["--json", "check"]).unwrap().global.json);
+        assert!(read(&["check", "--json", "--config", "x.toml"]).unwrap().global.json);
     }
 
     #[test]

@@ -7,11 +7,7 @@ use clap::Args;
 use clap_complete::Shell;
 use serde_json::json;
 
-use super::{
-    AppError,
-    cli::Cli,
-    report::{Output, print},
-};
+use super::{AppError, cli::Cli, report::Output};
 
 /// Examples in the help.
 pub(super) const EXAMPLES: &str = "\
@@ -38,10 +34,6 @@ pub fn run(args: CompletionsArgs, output: Output) -> Result<ExitCode, AppError> 
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, name, &mut script);
     let script = String::from_utf8_lossy(&script);
-    if output.is_json() {
-        output.json(&json!({ "shell": args.shell.to_string(), "script": script }))?;
-    } else {
-        print(&script)?;
-    }
+    output.print(&script, || json!({ "shell": args.shell.to_string(), "script": script }))?;
     Ok(ExitCode::SUCCESS)
 }

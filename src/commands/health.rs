@@ -7,9 +7,7 @@ use std::{fmt, path::Path, process::ExitCode};
 
 use serde_json::{Value, json};
 
-use super::{
-    AppError, CommandContext, ledger::LedgerCommandError, report::print, status::request_status,
-};
+use super::{AppError, CommandContext, ledger::LedgerCommandError, status::request_status};
 use crate::ledger::{
     control::{ControlAddress, ControlRequest, Instance},
     status::{LedgerStatus, NOT_RUNNING},
@@ -63,10 +61,6 @@ impl fmt::Display for Health {
 pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     let (data, state) = context.data_directories();
     let health = Health::of(&data, state.as_deref())?;
-    if context.output.is_json() {
-        context.output.json(&health.to_json())?;
-    } else {
-        print(&health.to_string())?;
-    }
+    context.output.print(&health, || health.to_json())?;
     Ok(if health.0.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

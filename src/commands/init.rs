@@ -17,7 +17,7 @@ use rustix::termios::{
 };
 use serde_json::json;
 
-use super::{AppError, CommandContext, report::print, simulated_market::parse_market};
+use super::{AppError, CommandContext, exit_code, report::print, simulated_market::parse_market};
 use crate::{
     config::{
         Market,
@@ -143,17 +143,16 @@ pub enum InitError {
 }
 
 impl InitError {
-    /// Returns the exit code.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Missing(_) | Self::Flag { .. } => 2,
-            Self::Write { .. } => 71,
+            Self::Missing(_) | Self::Flag { .. } => exit_code::USAGE,
+            Self::Write { .. } => exit_code::OS,
             Self::Exists(_)
             | Self::Session(_)
             | Self::Key(_)
             | Self::TradeUrl(_)
             | Self::Read { .. }
-            | Self::Stopped => 1,
+            | Self::Stopped => exit_code::FAILURE,
         }
     }
 }
@@ -165,7 +164,7 @@ impl InitError {
 /// Returns [`AppError::Init`] if nothing was written, and [`AppError::Settings`] if the files were
 /// written and this environment makes them invalid.
 pub fn run(context: CommandContext<'_>, args: &InitArgs) -> Result<ExitCode, AppError> {
-    let named = context.shared.config.clone();
+    let named = context.global.config.clone();
     let config_file = named
         .clone()
         .or_else(|| process_environment("SNIPER_CONFIG").map(PathBuf::from))

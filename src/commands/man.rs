@@ -10,11 +10,7 @@ use clap_mangen::{
 };
 use serde_json::json;
 
-use super::{
-    AppError,
-    cli::Cli,
-    report::{Output, print},
-};
+use super::{AppError, cli::Cli, report::Output};
 
 /// Prints the page.
 ///
@@ -23,11 +19,7 @@ use super::{
 /// Returns [`AppError::Print`] if it cannot be printed.
 pub fn run(output: Output) -> Result<ExitCode, AppError> {
     let page = page(&Cli::command_line())?;
-    if output.is_json() {
-        output.json(&json!({ "page": page }))?;
-    } else {
-        print(&page)?;
-    }
+    output.print(&page, || json!({ "page": page }))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -49,7 +41,7 @@ fn page(program: &Command) -> io::Result<String> {
     // Without a date, so that the page depends on the program only.
     let version = program.get_version().unwrap_or_default();
     let title = format!(".TH SNIPER 1 \"\" \"sniper {version}\"");
-    // A blank at the end of a line means nothing.
+    // The renderer leaves trailing blanks, which have no meaning in roff.
     let lines = PREAMBLE.lines().chain([title.as_str()]).chain(page.lines());
     Ok(lines.flat_map(|line| [line.trim_end(), "\n"]).collect())
 }
@@ -58,7 +50,7 @@ fn page(program: &Command) -> io::Result<String> {
 fn add_commands(page: &mut String, parent: &Command, parent_name: &str) -> io::Result<()> {
     for command in parent.get_subcommands().filter(|command| !command.is_hide_set()) {
         let name = format!("{parent_name} {}", command.get_name());
-        // Options of every command are in the section of the program.
+        // The section of the program describes `--help` for all commands.
         let shown = command.clone().bin_name(&name).disable_help_flag(true);
         let man = Man::new(shown);
         let (mut usage, mut description, mut options) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,7 +69,7 @@ fn add_commands(page: &mut String, parent: &Command, parent_name: &str) -> io::R
     Ok(())
 }
 
-/// Returns a rendered section without its heading and without what precedes it.
+/// Returns the text of a rendered section, which follows its `.SH` line.
 fn body(section: &[u8]) -> String {
     let section = String::from_utf8_lossy(section);
     section

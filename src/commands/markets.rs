@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, report::print};
+use super::{AppError, CommandContext};
 use crate::{
     config::{Market, market::MarketSettings},
     domain::trade::KeyedBy,
@@ -40,11 +40,7 @@ pub fn run(
 ) -> Result<ExitCode, AppError> {
     let row = |market| MarketRow { market, capabilities: capabilities(market) };
     let table = MarketTable(Market::ALL.map(row).to_vec());
-    if context.output.is_json() {
-        context.output.json(&table.to_json())?;
-    } else {
-        print(&table.to_string())?;
-    }
+    context.output.print(&table, || table.to_json())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,13 +110,15 @@ impl MarketRow {
             self.capabilities;
         let Capabilities { listings_lag, reads: ReadRate { burst, interval }, .. } =
             self.capabilities;
-        let price_limit = match has_price_limit {
-            true => "stated by each order",
-            false => "none; the id of a listing has one price",
+        let price_limit = if has_price_limit {
+            "stated by each order"
+        } else {
+            "none; the id of a listing has one price"
         };
-        let purchases = match has_purchases {
-            true => "listed, also those made without the bot",
-            false => "no list; only the orders of the bot are looked up",
+        let purchases = if has_purchases {
+            "listed, also those made without the bot"
+        } else {
+            "no list; only the orders of the bot are looked up"
         };
         let gaps = match (has_open_listings, listings_lag) {
             (false, _) => "stay gaps: open listings cannot be listed".to_owned(),
@@ -147,10 +145,7 @@ impl MarketRow {
         let MarketSettings { unit, needs_trade_url, feed_needs_credential, .. } =
             self.market.settings();
         let Capabilities { keyed_by, own_order_ids, environment, decimals, .. } = self.capabilities;
-        let when = match feed_needs_credential {
-            true => "for every run",
-            false => "for --live",
-        };
+        let when = if *feed_needs_credential { "for every run" } else { "for --live" };
         let mut lines = vec![
             ("Amounts", format!("{unit}, {decimals}")),
             ("Credential", format!("{} {when}", environment.credential)),

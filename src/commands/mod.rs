@@ -6,7 +6,7 @@
 //! - [`dashboard`]: sign-in of a browser to the page of a running bot.
 //! - [`sim`]: the simulator alone. [`capture`]: records feeds to disk. [`replay`]: a recording
 //!   through the decision engine.
-//! - [`init`]: the first settings. [`config`]: the settings in force. [`doctor`], [`check`]:
+//! - [`init`]: the first settings. [`config`]: the effective settings. [`doctor`], [`check`]:
 //!   diagnostics, online and offline.
 //! - [`markets`]: the markets. [`prices`]: the price sources.
 //! - [`whitelist`]: lists, imports, exports, edits and pauses entries.
@@ -22,7 +22,8 @@
 //! - [`session`]: start and end of a trading session, and the tasks beside the feed.
 //! - [`background`]: thread for account reads and back-filling.
 //! - [`progress`]: progress of long work on a terminal.
-//! - [`summary`]: results of a session. [`report`]: output to stdout and stderr.
+//! - [`summary`]: results of a session. [`report`]: output to stdout and stderr. [`exit_code`]:
+//!   exit codes.
 //! - [`known_names`]: items of the whitelist, compared with the names in prices and recordings.
 //! - [`simulated_market`]: the simulators behind one type.
 
@@ -36,6 +37,7 @@ pub mod config;
 pub mod dashboard;
 pub mod demo;
 pub mod doctor;
+pub mod exit_code;
 pub mod health;
 pub mod init;
 pub mod known_names;
@@ -63,7 +65,7 @@ pub mod whitelist;
 use std::{error::Error, path::Path, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use self::{
-    capture::CaptureError, cli::SharedArgs, init::InitError, ledger::LedgerCommandError,
+    capture::CaptureError, cli::GlobalArgs, init::InitError, ledger::LedgerCommandError,
     report::Output, whitelist::edit::EditCommandError,
 };
 use crate::{
@@ -84,15 +86,15 @@ const RUNTIME_END_MAX: Duration = Duration::from_millis(100);
 /// Input of every command that reads the settings.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandContext<'a> {
-    pub shared: &'a SharedArgs,
+    pub global: &'a GlobalArgs,
     pub output: Output,
     /// Returns the number of decimals of a market's amounts.
     pub decimals: fn(Market) -> Decimals,
 }
 
 impl<'a> CommandContext<'a> {
-    pub const fn new(shared: &'a SharedArgs, decimals: fn(Market) -> Decimals) -> Self {
-        Self { shared, output: Output::new(shared.json), decimals }
+    pub const fn new(global: &'a GlobalArgs, decimals: fn(Market) -> Decimals) -> Self {
+        Self { global, output: Output::new(global.json), decimals }
     }
 
     /// Loads the settings of this process.
@@ -111,7 +113,7 @@ impl<'a> CommandContext<'a> {
         Sources {
             lookup: &process_environment,
             directory: Path::new("."),
-            config_file: self.shared.config.as_deref(),
+            config_file: self.global.config.as_deref(),
             live,
             decimals: self.decimals,
         }
@@ -191,24 +193,27 @@ impl AppError {
         Self::Start { what, source: source.into() }
     }
 
-    /// Returns the exit code, as defined by `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_)
             | Self::Unsupported(_)
-            | Self::Simulator(_)
+            | Self::Simulator(
+                SimServerError::Listen { .. }
+                | SimServerError::NotLoopback { .. }
+                | SimServerError::Fault(_),
+            )
             | Self::Log(LogError::Filter | LogError::Misspelled { .. } | LogError::Quoted) => {
-                check::EXIT_CONFIG
+                exit_code::CONFIG
             }
             Self::Capture(error) => error.exit_code(),
             Self::Init(error) => error.exit_code(),
             Self::Edit(error) => error.exit_code(),
             #[cfg(feature = "shared")]
             Self::SharedGroup(error) => error.exit_code(),
-            Self::Log(_) | Self::Start { .. } => 71,
-            Self::Ledger(_) | Self::LedgerRejected(_) => 73,
-            Self::LedgerCommand(_) => 1,
-            Self::Print(_) => 74,
+            Self::Log(_) | Self::Start { .. } | Self::Simulator(_) => exit_code::OS,
+            Self::Ledger(_) | Self::LedgerRejected(_) => exit_code::CANNOT_CREATE,
+            Self::LedgerCommand(_) => exit_code::FAILURE,
+            Self::Print(_) => exit_code::IO,
         }
     }
 
@@ -228,9 +233,9 @@ impl From<&AppError> for ExitCode {
 ///
 /// # Errors
 ///
-/// Returns the same as [`block_on_core`].
+/// Returns the same as [`block_on_busy_polling`].
 pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<T, AppError> {
-    block_on_core(false, future)
+    block_on_busy_polling(false, future)
 }
 
 /// Does the same as [`block_on`]; `spin` configures the runtime for a dedicated core.
@@ -241,7 +246,7 @@ pub fn block_on<T>(future: impl Future<Output = Result<T, AppError>>) -> Result<
 /// # Errors
 ///
 /// Returns the error of the future, or [`AppError::Start`] if the runtime cannot be created.
-pub fn block_on_core<T>(
+pub fn block_on_busy_polling<T>(
     spin: bool,
     future: impl Future<Output = Result<T, AppError>>,
 ) -> Result<T, AppError> {
@@ -259,14 +264,29 @@ pub fn block_on_core<T>(
 }
 
 #[cfg(test)]
-#[cfg(target_os = "linux")]
 mod tests {
-    use rustix::thread::sched_getaffinity;
-
     use super::*;
 
     #[test]
+    fn only_errors_of_the_arguments_of_the_simulator_exit_as_invalid_settings() {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let source = || std::io::ErrorKind::AddrInUse.into();
+        for (error, code) in [
+            (SimServerError::NotLoopback { address }, exit_code::CONFIG),
+            (SimServerError::Listen { address, source: source() }, exit_code::CONFIG),
+            (SimServerError::AddressInUse { address, source: source() }, exit_code::OS),
+            (SimServerError::Thread(source()), exit_code::OS),
+        ] {
+            let error = AppError::from(error);
+            assert_eq!(error.exit_code(), code, "{error:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
     fn a_thread_that_the_runtime_starts_does_not_stay_on_the_cpu_of_the_feed() {
+        use rustix::thread::sched_getaffinity;
+
         let all = sched_getaffinity(None).unwrap();
         let cpu = (0..=affinity::CPU_MAX).find(|cpu| affinity::is_available(*cpu)).unwrap();
         // A thread of its own, because it stays pinned.

@@ -10,7 +10,6 @@ use tracing::warn;
 use super::{
     AppError, CommandContext, block_on,
     progress::{Progress, ProgressCount, ProgressCounter},
-    report,
 };
 use crate::{
     account::prices::{
@@ -107,10 +106,7 @@ pub fn run(context: CommandContext<'_>, args: &PricesArgs) -> Result<ExitCode, A
         PricesCommand::Status => status(&config),
         PricesCommand::Diff { sources } => diff(&config, sources),
     };
-    match context.output.is_json() {
-        true => context.output.json(&report.json)?,
-        false => report::print(&report.text)?,
-    }
+    context.output.print(&report.text, || report.json)?;
     Ok(if report.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -278,15 +274,15 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
     let (table, max_age) = (Some(&stored.table), source.max_age);
     let table = BookSource::of(&BookTable { table, at: stored.at, max_age, coin: None });
     let (age, is_fresh) = (now.since(table.newest), !table.is_stale(now));
-    let warning = match is_fresh {
-        true => String::new(),
-        false if table.is_ahead(now) => {
-            "; from the future, rules based on it send no orders: check the clock".to_owned()
-        }
-        false => format!(
+    let warning = if is_fresh {
+        String::new()
+    } else if table.is_ahead(now) {
+        "; from the future, rules based on it send no orders: check the clock".to_owned()
+    } else {
+        format!(
             "; too old, rules based on it send no orders (max_age_minutes = {})",
             source.max_age.as_secs() / 60
-        ),
+        )
     };
     let (items, age) = (counted(stored.table.len(), "item", "items"), format_duration(age));
     let text = format!("{}, {items}, {age} old{warning}", source.kind.name());
@@ -421,9 +417,10 @@ fn diff(config: &Config, names: &[String]) -> PricesReport {
         };
         let has_table = before.is_some() || after.is_some();
         let (Some(before), Some(after)) = (before, after) else {
-            let reason = match has_table {
-                true => "nothing to compare: only one table is stored",
-                false => "no prices yet; run `sniper prices update`",
+            let reason = if has_table {
+                "nothing to compare: only one table is stored"
+            } else {
+                "no prices yet; run `sniper prices update`"
             };
             text.push_str(&format!("{}: {reason}\n", source.name));
             continue;

@@ -13,7 +13,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, LedgerCommandError, report};
+use super::{AppError, CommandContext, LedgerCommandError};
 use crate::{
     account::prices::PriceStore,
     clock,
@@ -46,9 +46,9 @@ pub struct ProfitArgs {
     pub since: Option<Duration>,
 }
 
-/// Where the items would be sold.
+/// Source and side of the prices at which the items would be sold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Sale {
+struct ResaleQuote {
     source: String,
     /// Position of the source.
     index: usize,
@@ -56,12 +56,12 @@ struct Sale {
     fee: Percent,
     /// Value of a coin in dollars; `None` if the source has prices in coins.
     coin_usd: Option<CoinUsd>,
-    /// `None` without a table.
-    at: Option<UnixMs>,
+    /// Time of the newest price; `None` without a table.
+    priced_at: Option<UnixMs>,
     max_age: Duration,
 }
 
-impl Sale {
+impl ResaleQuote {
     /// Returns the source of `sell_on` with its lowest ask, as in the expected margin; without that
     /// setting the default reference of the rules. `None` without a source, or without the value of
     /// a coin.
@@ -76,13 +76,13 @@ impl Sale {
             side: if config.sell_on.is_some() { QuoteSide::Ask } else { table.default_side() },
             fee: config.sell_fee.unwrap_or_default(),
             coin_usd: is_in_usd.then_some(coin),
-            at: table.has_table().then_some(table.newest),
+            priced_at: table.has_table().then_some(table.newest),
             max_age: source.max_age,
         })
     }
 
     fn age(&self, now: UnixMs) -> Option<Duration> {
-        self.at.map(|at| now.since(at))
+        self.priced_at.map(|at| now.since(at))
     }
 
     fn is_stale(&self, now: UnixMs) -> bool {
@@ -92,12 +92,12 @@ impl Sale {
 
 /// A number of orders and their price.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Paid {
+struct OrderTotal {
     count: u64,
     coins: Amount,
 }
 
-impl Paid {
+impl OrderTotal {
     fn add(&mut self, coins: Amount) {
         self.count = self.count.saturating_add(1);
         self.coins = self.coins.saturating_add(coins);
@@ -116,25 +116,27 @@ impl Paid {
 
 /// Orders whose items have a price today.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Compared {
-    paid: Paid,
-    worth: Amount,
+struct Valued {
+    paid: OrderTotal,
+    /// After the fee of the sale.
+    market_value: Amount,
 }
 
-impl Compared {
+impl Valued {
     fn plus(self, other: Self) -> Self {
-        Self { paid: self.paid.plus(other.paid), worth: self.worth.saturating_add(other.worth) }
+        let market_value = self.market_value.saturating_add(other.market_value);
+        Self { paid: self.paid.plus(other.paid), market_value }
     }
 
-    const fn difference(self) -> Amount {
-        self.worth.saturating_sub(self.paid.coins)
+    const fn unrealized_pnl(self) -> Amount {
+        self.market_value.saturating_sub(self.paid.coins)
     }
 
-    /// Returns the difference as a percentage of the paid amount, rounded down; `None` if nothing
-    /// was paid.
+    /// Returns the unrealized profit or loss as a percentage of the paid amount, rounded down;
+    /// `None` if nothing was paid.
     fn percent(self) -> Option<Percent> {
         let paid = i128::from(self.paid.coins.thousandths());
-        let change = i128::from(self.difference().thousandths()).saturating_mul(10_000);
+        let change = i128::from(self.unrealized_pnl().thousandths()).saturating_mul(10_000);
         let percent = change.checked_div_euclid(paid).filter(|_| 0 < paid)?;
         Some(Percent::from_hundredths(i64::try_from(percent).unwrap_or(i64::MAX)))
     }
@@ -143,148 +145,145 @@ impl Compared {
         json!({
             "count": self.paid.count,
             "paid": self.paid.coins.to_string(),
-            "worth": self.worth.to_string(),
-            "difference": self.difference().to_string(),
+            "worth": self.market_value.to_string(),
+            "difference": self.unrealized_pnl().to_string(),
             "difference_percent": self.percent().map(|percent| percent.to_string()),
         })
     }
 }
 
-/// Totals of the bought items, and their value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Profit {
-    sale: Sale,
-    now: UnixMs,
-    since: Option<UnixMs>,
-    bought: Compared,
-    delivered: Compared,
-    /// Orders that are compared at a price that is too old.
+/// Totals of the orders by state, and the value of the bought items.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Totals {
+    /// Bought and not delivered yet.
+    bought: Valued,
+    delivered: Valued,
+    /// Number of valued orders whose price is too old.
     stale: u64,
-    /// Orders whose item has no price.
-    unpriced: Paid,
-    /// Number of these orders by item.
+    /// Bought orders whose item has no price.
+    unpriced: OrderTotal,
+    /// Number of these orders by name of the item.
     unpriced_items: BTreeMap<String, u64>,
-    /// Orders whose item is not in the ledger.
-    unnamed: Paid,
-    returning: Paid,
-    returned: Paid,
-    unknown: Paid,
+    /// Bought orders whose item is not in the ledger.
+    unnamed: OrderTotal,
+    returning: OrderTotal,
+    returned: OrderTotal,
+    unknown: OrderTotal,
 }
 
-impl Profit {
-    /// Sums the orders up. `items` are the items of the orders, as far as they are known.
-    fn of<'a>(
-        orders: impl Iterator<Item = &'a Intent>,
-        items: &HashMap<Sequence, OrderedItem>,
-        (book, sale): (&PriceBook, Sale),
-        (now, since): (UnixMs, Option<UnixMs>),
-    ) -> Self {
-        let mut profit = Self {
-            sale,
-            now,
-            since,
-            bought: Compared::default(),
-            delivered: Compared::default(),
-            stale: 0,
-            unpriced: Paid::default(),
-            unpriced_items: BTreeMap::new(),
-            unnamed: Paid::default(),
-            returning: Paid::default(),
-            returned: Paid::default(),
-            unknown: Paid::default(),
-        };
-        for order in orders.filter(|order| since.is_none_or(|since| since <= order.reserved_at)) {
-            match order.state {
-                OrderState::Bought | OrderState::Completed => {
-                    profit.compare(order, items.get(&order.sequence), book);
-                }
-                OrderState::Returning => profit.returning.add(order.price),
-                OrderState::Returned => profit.returned.add(order.price),
-                OrderState::Unknown | OrderState::Reserved | OrderState::Sent => {
-                    profit.unknown.add(order.price);
-                }
-                OrderState::Rejected | OrderState::NotSent | OrderState::NotBought => {}
-            }
-        }
-        profit
-    }
-
-    fn compare(&mut self, order: &Intent, item: Option<&OrderedItem>, book: &PriceBook) {
-        let Some(item) = item else { return self.unnamed.add(order.price) };
-        let quotes = ItemKey::parse(&item.name).and_then(|key| book.quotes(&key));
-        let quote = quotes.and_then(|quotes| quotes.get(self.sale.index));
-        let offer = quote.and_then(|quote| quote.side(self.sale.side));
-        let source = book.sources().get(self.sale.index);
-        let coin = source.and_then(BookSource::coin);
-        let (Some(offer), Some(source), Some(coin)) = (offer, source, coin) else {
-            self.unpriced.add(order.price);
-            let count = self.unpriced_items.entry(item.name.clone()).or_default();
-            *count = count.saturating_add(1);
-            return;
-        };
-        if !source.is_fresh(offer, self.now) {
-            self.stale = self.stale.saturating_add(1);
-        }
-        let worth = Reference::new(offer.price, coin).in_coins_after(self.sale.fee);
-        // Hundredths are enough for an estimate.
-        let worth = Amount::from_cents(worth.cents());
-        let compared = match order.state {
-            OrderState::Completed => &mut self.delivered,
-            _ => &mut self.bought,
-        };
-        compared.paid.add(order.price);
-        compared.worth = compared.worth.saturating_add(worth);
-    }
-
-    fn compared(&self) -> Compared {
+impl Totals {
+    /// Returns the total of the bought orders whose items have a price today.
+    fn valued(&self) -> Valued {
         self.bought.plus(self.delivered)
     }
 
     /// Returns the total of all bought orders, with or without a price today.
-    fn all(&self) -> Paid {
-        self.compared().paid.plus(self.unpriced).plus(self.unnamed)
+    fn all(&self) -> OrderTotal {
+        self.valued().paid.plus(self.unpriced).plus(self.unnamed)
+    }
+}
+
+/// Totals of the orders, and the prices that their items are valued at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Profit {
+    quote: ResaleQuote,
+    now: UnixMs,
+    since: Option<UnixMs>,
+    totals: Totals,
+}
+
+impl Profit {
+    /// Adds the orders since [`since`](Self::since). `items` are the items of the orders, as far as
+    /// they are known.
+    fn with_orders<'a>(
+        mut self,
+        orders: impl Iterator<Item = &'a Intent>,
+        items: &HashMap<Sequence, OrderedItem>,
+        book: &PriceBook,
+    ) -> Self {
+        let since = self.since;
+        for order in orders.filter(|order| since.is_none_or(|since| since <= order.reserved_at)) {
+            match order.state {
+                OrderState::Bought | OrderState::Completed => {
+                    self.add_bought(order, items.get(&order.sequence), book);
+                }
+                OrderState::Returning => self.totals.returning.add(order.price),
+                OrderState::Returned => self.totals.returned.add(order.price),
+                OrderState::Unknown | OrderState::Reserved | OrderState::Sent => {
+                    self.totals.unknown.add(order.price);
+                }
+                OrderState::Rejected | OrderState::NotSent | OrderState::NotBought => {}
+            }
+        }
+        self
+    }
+
+    fn add_bought(&mut self, order: &Intent, item: Option<&OrderedItem>, book: &PriceBook) {
+        let (quote, totals) = (&self.quote, &mut self.totals);
+        let Some(item) = item else { return totals.unnamed.add(order.price) };
+        let quotes = ItemKey::parse(&item.name).and_then(|key| book.quotes(&key));
+        let prices = quotes.and_then(|quotes| quotes.get(quote.index));
+        let offer = prices.and_then(|prices| prices.side(quote.side));
+        let source = book.sources().get(quote.index);
+        let coin = source.and_then(BookSource::coin);
+        let (Some(offer), Some(source), Some(coin)) = (offer, source, coin) else {
+            totals.unpriced.add(order.price);
+            let count = totals.unpriced_items.entry(item.name.clone()).or_default();
+            *count = count.saturating_add(1);
+            return;
+        };
+        if !source.is_fresh(offer, self.now) {
+            totals.stale = totals.stale.saturating_add(1);
+        }
+        let value = Reference::new(offer.price, coin).in_coins_after(quote.fee);
+        // Hundredths are enough for an estimate.
+        let value = Amount::from_cents(value.cents());
+        let valued = match order.state {
+            OrderState::Completed => &mut totals.delivered,
+            _ => &mut totals.bought,
+        };
+        valued.paid.add(order.price);
+        valued.market_value = valued.market_value.saturating_add(value);
     }
 
     fn to_json(&self) -> Value {
-        let Sale { source, side, fee, coin_usd, at, max_age, .. } = &self.sale;
-        let unpriced: Vec<Value> = self
-            .unpriced_items
-            .iter()
-            .take(NAMES_MAX)
-            .map(|(item, count)| json!({ "item": item, "count": count }))
-            .collect();
-        let mut compared = self.compared().to_json();
+        let ResaleQuote { source, side, fee, coin_usd, priced_at, max_age, .. } = &self.quote;
+        let Totals { bought, delivered, unpriced, unpriced_items, .. } = &self.totals;
+        let (valued, all) = (self.totals.valued(), self.totals.all());
+        let items = unpriced_items.iter().take(NAMES_MAX);
+        let items = items.map(|(item, count)| json!({ "item": item, "count": count }));
+        let mut compared = valued.to_json();
         if let Some(compared) = compared.as_object_mut() {
-            compared.insert("bought".to_owned(), self.bought.to_json());
-            compared.insert("delivered".to_owned(), self.delivered.to_json());
-            compared.insert("with_stale_price".to_owned(), json!(self.stale));
+            compared.insert("bought".to_owned(), bought.to_json());
+            compared.insert("delivered".to_owned(), delivered.to_json());
+            compared.insert("with_stale_price".to_owned(), json!(self.totals.stale));
         }
         json!({
             "since": self.since.map(|since| since.to_string()),
             "unit": unit::name(),
             "coin_usd": coin_usd.map(|coin| coin.to_string()),
-            "count": self.all().count,
-            "paid": self.all().coins.to_string(),
+            "count": all.count,
+            "paid": all.coins.to_string(),
             "compared": compared,
             "without_price": {
-                "count": self.unpriced.count,
-                "paid": self.unpriced.coins.to_string(),
-                "different_items": self.unpriced_items.len(),
-                "items": unpriced,
+                "count": unpriced.count,
+                "paid": unpriced.coins.to_string(),
+                "different_items": unpriced_items.len(),
+                "items": items.collect::<Vec<_>>(),
             },
-            "without_name": self.unnamed.to_json(),
+            "without_name": self.totals.unnamed.to_json(),
             "excluded": {
-                "returning": self.returning.to_json(),
-                "returned": self.returned.to_json(),
-                "unknown": self.unknown.to_json(),
+                "returning": self.totals.returning.to_json(),
+                "returned": self.totals.returned.to_json(),
+                "unknown": self.totals.unknown.to_json(),
             },
             "prices": {
                 "reference": format!("{source}.{}", side.as_str()),
                 "fee_percent": fee.to_string(),
-                "at": at.map(|at| at.to_string()),
-                "age_minutes": self.sale.age(self.now).map(|age| age.as_secs() / 60),
+                "at": priced_at.map(|at| at.to_string()),
+                "age_minutes": self.quote.age(self.now).map(|age| age.as_secs() / 60),
                 "max_age_minutes": max_age.as_secs() / 60,
-                "stale": self.sale.is_stale(self.now),
+                "stale": self.quote.is_stale(self.now),
             },
         })
     }
@@ -295,13 +294,13 @@ impl Profit {
             "\n{:<12} {:>8} {:>12} {:>12} {:>12}",
             "", "orders", "paid", "worth now", "difference"
         )?;
-        for (name, compared) in
-            [("bought", self.bought), ("delivered", self.delivered), ("total", self.compared())]
-        {
-            let Compared { paid: Paid { count, coins }, worth } = compared;
-            let difference = signed(&compared.difference());
-            write!(f, "{name:<12} {count:>8} {coins:>12} {worth:>12} {difference:>12}")?;
-            match compared.percent() {
+        let Totals { bought, delivered, .. } = self.totals;
+        let rows = [("bought", bought), ("delivered", delivered), ("total", self.totals.valued())];
+        for (name, valued) in rows {
+            let Valued { paid: OrderTotal { count, coins }, market_value } = valued;
+            let pnl = signed(&valued.unrealized_pnl());
+            write!(f, "{name:<12} {count:>8} {coins:>12} {market_value:>12} {pnl:>12}")?;
+            match valued.percent() {
                 Some(percent) => writeln!(f, "  {} %", signed(&percent))?,
                 None => writeln!(f)?,
             }
@@ -311,7 +310,7 @@ impl Profit {
 
     /// Writes where the prices come from, and how old they are.
     fn write_prices(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sale { source, side, fee, coin_usd, .. } = &self.sale;
+        let ResaleQuote { source, side, fee, coin_usd, .. } = &self.quote;
         let what = match side {
             QuoteSide::Ask => "the lowest ask",
             QuoteSide::Bid => "the highest bid",
@@ -321,14 +320,14 @@ impl Profit {
             Some(coin) => writeln!(f, "; 1 coin = {coin} USD.")?,
             None => writeln!(f, ".")?,
         }
-        let Some(age) = self.sale.age(self.now) else {
+        let Some(age) = self.quote.age(self.now) else {
             return writeln!(f, "There are no prices of {source} yet; run `sniper prices update`.");
         };
-        let (age, limit) = (format_duration(age), format_duration(self.sale.max_age));
-        if self.sale.is_stale(self.now) {
+        let (age, limit) = (format_duration(age), format_duration(self.quote.max_age));
+        if self.quote.is_stale(self.now) {
             writeln!(f, "The prices are too old: {age}, limit {limit}; run `sniper prices update`.")
-        } else if 0 < self.stale {
-            let stale = counted(self.stale, "order", "orders");
+        } else if 0 < self.totals.stale {
+            let stale = counted(self.totals.stale, "order", "orders");
             writeln!(f, "The prices are {age} old; those of {stale} are older than {limit}.")
         } else {
             writeln!(f, "The prices are {age} old.")
@@ -338,30 +337,31 @@ impl Profit {
     /// Writes the orders that are not in the table, with the reason.
     fn write_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = unit::name();
-        let mut line = |paid: Paid, reason: &str| match paid {
-            Paid { count: 0, .. } => Ok(()),
-            Paid { count, coins } => {
-                let orders = counted(count, "order", "orders");
-                writeln!(f, "Not in the table: {orders} for {coins} {unit}, {reason}")
+        let mut line = |OrderTotal { count, coins }: OrderTotal, reason: &str| {
+            if count == 0 {
+                return Ok(());
             }
+            let orders = counted(count, "order", "orders");
+            writeln!(f, "Not in the table: {orders} for {coins} {unit}, {reason}")
         };
-        let items = self.unpriced_items.iter().take(NAMES_MAX);
+        let totals = &self.totals;
+        let items = totals.unpriced_items.iter().take(NAMES_MAX);
         let names: Vec<String> = items
             .map(|(item, count)| match count {
                 1 => format!("\"{}\"", Escaped(item)),
                 count => format!("{count} × \"{}\"", Escaped(item)),
             })
             .collect();
-        let more = match self.unpriced_items.len().saturating_sub(NAMES_MAX) {
+        let more = match totals.unpriced_items.len().saturating_sub(NAMES_MAX) {
             0 => String::new(),
             more => format!(" and {more} more items"),
         };
         let names = names.join(", ");
-        line(self.unpriced, &format!("without a price today: {names}{more}"))?;
-        line(self.unnamed, "whose items are not in the ledger")?;
-        line(self.unknown, "whose outcome is not known yet")?;
-        line(self.returning, "cancelled, counted as spent until the balance shows the refund")?;
-        line(self.returned, "cancelled and refunded")
+        line(totals.unpriced, &format!("without a price today: {names}{more}"))?;
+        line(totals.unnamed, "whose items are not in the ledger")?;
+        line(totals.unknown, "whose outcome is not known yet")?;
+        line(totals.returning, "cancelled, counted as spent until the balance shows the refund")?;
+        line(totals.returned, "cancelled and refunded")
     }
 }
 
@@ -376,14 +376,14 @@ fn signed(value: &impl fmt::Display) -> String {
 
 impl fmt::Display for Profit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Paid { count, coins } = self.all();
+        let OrderTotal { count, coins } = self.totals.all();
         let orders = counted(count, "order", "orders");
         write!(f, "Bought: {orders} for {coins} {}", unit::name())?;
         match self.since {
             Some(since) => writeln!(f, " since {}", clock::format_local(since))?,
             None => writeln!(f)?,
         }
-        if 0 < self.compared().paid.count {
+        if 0 < self.totals.valued().paid.count {
             self.write_table(f)?;
         }
         self.write_prices(f)?;
@@ -400,15 +400,12 @@ impl fmt::Display for Profit {
 pub fn run(context: CommandContext<'_>, args: &ProfitArgs) -> Result<ExitCode, AppError> {
     let config = context.load(false)?.config;
     let book = PriceStore::new(&config.data_dir).book(&config.prices);
-    let Some(sale) = Sale::of(&config.prices, &book) else {
+    let Some(quote) = ResaleQuote::of(&config.prices, &book) else {
         let text = match config.prices.sources.first() {
             None => "There is no price source; add a [[prices.source]] to sniper.toml.".to_owned(),
             Some(source) => config.prices.without_coin(source),
         };
-        match context.output.is_json() {
-            true => context.output.json(&json!({ "error": text }))?,
-            false => report::print(&format!("{text}\n"))?,
-        }
+        context.output.print(&format_args!("{text}\n"), || json!({ "error": text }))?;
         return Ok(ExitCode::FAILURE);
     };
     let reader = LedgerReader::open_or_copy(&config.data_dir, config.state_dir.as_deref())
@@ -417,11 +414,9 @@ pub fn run(context: CommandContext<'_>, args: &ProfitArgs) -> Result<ExitCode, A
     let now = clock::now();
     let since = args.since.map(|since| now.minus(since));
     let orders = reader.state().intents().iter();
-    let profit = Profit::of(orders, &items, (&book, sale), (now, since));
-    match context.output.is_json() {
-        true => context.output.json(&profit.to_json())?,
-        false => report::print(&profit.to_string())?,
-    }
+    let profit = Profit { quote, now, since, totals: Totals::default() };
+    let profit = profit.with_orders(orders, &items, &book);
+    context.output.print(&profit, || profit.to_json())?;
     Ok(ExitCode::SUCCESS)
 }
 

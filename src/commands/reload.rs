@@ -92,7 +92,7 @@ pub struct SettingsSource {
 
 impl SettingsSource {
     pub fn new(context: &CommandContext<'_>, live: bool, loaded: &Loaded) -> Self {
-        let (config_file, files) = (context.shared.config.clone(), loaded.files.clone());
+        let (config_file, files) = (context.global.config.clone(), loaded.files.clone());
         Self { config_file, live, decimals: context.decimals, practice: None, files }
     }
 
@@ -179,7 +179,7 @@ type RenewFilters = dyn Fn(&[WhitelistEntry]) -> bool + Send;
 /// Settings and session of the bot, for a reload.
 pub struct Reloader {
     pub source: SettingsSource,
-    /// Settings in force.
+    /// Effective settings.
     pub config: Config,
     pub tls: Tls,
     /// Returns `None` once the session has ended.
@@ -383,11 +383,10 @@ impl RunningReloader {
             return;
         }
         self.files.is_reported = are_changed;
-        match are_changed {
-            true => {
-                warn!("Settings changed on disk and not applied; apply them with: sniper reload");
-            }
-            false => info!("Settings on disk are those in force again"),
+        if are_changed {
+            warn!("Settings changed on disk and not applied; apply them with: sniper reload");
+        } else {
+            info!("Settings on disk are those in force again");
         }
         if let Some(sniper) = (self.reloader.sniper)() {
             sniper.with_engine(|engine| engine.set_settings_changed(are_changed));

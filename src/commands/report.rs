@@ -14,19 +14,13 @@ use std::{
 use serde_json::Value;
 use tracing::warn;
 
-use super::{AppError, check, summary::Summary};
+use super::{AppError, check, exit_code, summary::Summary};
 use crate::{
     config::Loaded,
     log::{self, ALWAYS_SHOWN, Finished, Log, LogFilter, OutputStream, print_within},
     secret::Masking,
     text::is_safe_to_print,
 };
-
-/// Exit code after the feed was given up (`EX_UNAVAILABLE` of `sysexits.h`).
-pub const EXIT_GIVEN_UP: u8 = 69;
-
-/// Exit code of failed output (`EX_IOERR`).
-pub const EXIT_PRINT: u8 = 74;
 
 /// Maximum time to write the last output of a command.
 pub const PRINT_MAX: Duration = Duration::from_secs(2);
@@ -88,13 +82,13 @@ impl Output {
     pub fn summary(self, mut summary: Summary, log: Log) -> Result<ExitCode, AppError> {
         let finished = log.finish();
         summary.log_lines_dropped = finished.lost;
-        let code = if summary.is_given_up { EXIT_GIVEN_UP } else { 0 };
+        let code = if summary.is_given_up { exit_code::UNAVAILABLE } else { 0 };
         let json = || summary.to_json();
         self.result(finished, &summary, json, code)
     }
 
     /// Prints the result of a command after its log has ended, within [`PRINT_MAX`]. If the reader
-    /// of the log has closed it, text goes to stderr, and the exit code is [`EXIT_PRINT`].
+    /// of the log has closed it, text goes to stderr, and the exit code is [`exit_code::IO`].
     ///
     /// # Errors
     ///
@@ -117,7 +111,20 @@ impl Output {
         } else {
             print_within(OutputStream::Stdout, &text, PRINT_MAX)?;
         }
-        Ok(ExitCode::from(if finished.is_reader_gone { EXIT_PRINT } else { code }))
+        Ok(ExitCode::from(if finished.is_reader_gone { exit_code::IO } else { code }))
+    }
+
+    /// Prints the result of a command without a log.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`AppError::Print`] if it cannot be printed.
+    pub fn print(
+        self,
+        text: &impl fmt::Display,
+        json: impl FnOnce() -> Value,
+    ) -> Result<(), AppError> {
+        if self.as_json { self.json(&json()) } else { print(&text.to_string()) }
     }
 
     /// Prints one JSON object as a line of stdout.

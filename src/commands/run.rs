@@ -9,7 +9,7 @@ use clap::Args;
 use tracing::{error, info, warn};
 
 use super::{
-    AppError, CommandContext, block_on_core,
+    AppError, CommandContext, block_on_busy_polling,
     capture::{CaptureError, source::LISTINGS},
     practice,
     reload::SettingsSource,
@@ -100,7 +100,7 @@ pub fn run<F: Future<Output = SessionResult>>(
     let spin = loaded.config.speed.spin;
     let source = SettingsSource::new(&context, args.live, &loaded);
     let session = trade(loaded.config, args, (log.reader_gone(), quit), Some(source));
-    let summary = block_on_core(spin, session)?;
+    let summary = block_on_busy_polling(spin, session)?;
     context.output.summary(summary, log)
 }
 

@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{AppError, CommandContext, block_on, report};
+use super::{AppError, CommandContext, block_on, doctor::step::StepProblem, exit_code};
 use crate::{
     account::{AccountReader, LookBack, ReadFailure},
     clock::{self, format_local},
@@ -95,13 +95,12 @@ pub enum SharedGroupError {
 }
 
 impl SharedGroupError {
-    /// Returns the exit code, as defined by `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::NoSection => super::check::EXIT_CONFIG,
-            Self::UnknownLimit(_) => 2,
-            Self::Store(SetError::Store(_)) => report::EXIT_GIVEN_UP,
-            Self::Store(_) | Self::LessThanReported { .. } => 1,
+            Self::NoSection => exit_code::CONFIG,
+            Self::UnknownLimit(_) => exit_code::USAGE,
+            Self::Store(SetError::Store(_)) => exit_code::UNAVAILABLE,
+            Self::Store(_) | Self::LessThanReported { .. } => exit_code::FAILURE,
         }
     }
 }
@@ -185,10 +184,7 @@ pub fn run(
 ) -> Result<ExitCode, AppError> {
     let config = context.load(false)?.config;
     let report = block_on(async { Ok(run_command(&config, &args.command, listed).await?) })?;
-    match context.output.is_json() {
-        true => context.output.json(&report.json)?,
-        false => report::print(&report.text)?,
-    }
+    context.output.print(&report.text, || report.json)?;
     Ok(if report.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -224,7 +220,7 @@ async fn run_command(
                 limits.insert(limit, *number);
             }
             let Some(spent) = spent else {
-                return known_of((config, shared), &mut store, (member, listed)).await;
+                return report_member(config, shared, &mut store, member, listed).await;
             };
             check_spent(&store.status().await?, member, *spent)?;
             limits.insert(Limit::Total, spent.thousandths());
@@ -278,10 +274,12 @@ fn check_spent(status: &GroupStatus, member: &str, spent: Amount) -> Result<(), 
 
 /// Shows what the database and the market know about a member, so that the user can state its
 /// spending.
-async fn known_of(
-    (config, shared): (&Config, &SharedConfig),
+async fn report_member(
+    config: &Config,
+    shared: &SharedConfig,
     store: &mut Store,
-    (member, listed): (&str, impl AsyncFn(&Config, &MemberStatus) -> ListedPurchases),
+    member: &str,
+    listed: impl AsyncFn(&Config, &MemberStatus) -> ListedPurchases,
 ) -> Result<GroupReport, SharedGroupError> {
     let status = store.status().await?;
     let found = status.members.iter().find(|it| it.name.0 == member);
@@ -291,14 +289,15 @@ async fn known_of(
     let counting = reported.filter(|(_member, order)| order.state.counts());
     let reported: HashSet<TradeId> = counting.map(|(_member, order)| order.key.id).collect();
     // The restore counts as the last contact of every member.
-    let mut unreported = match status.is_restored {
-        true => Err("the database was restored, so the last contact is not known".to_owned()),
-        false => listed(config, found).await,
+    let mut unreported = if status.is_restored {
+        Err("the database was restored, so the last contact is not known".to_owned())
+    } else {
+        listed(config, found).await
     };
     if let Ok(trades) = &mut unreported {
         trades.retain(|trade| !reported.contains(&trade.id));
     }
-    let known = Known {
+    let report = MemberReport {
         shared,
         member: found,
         orders: &orders,
@@ -318,11 +317,11 @@ async fn known_of(
         "unreported_problem": unreported.as_ref().err(),
         "released": false,
     });
-    Ok(GroupReport { text: known.to_string(), json, is_success: false })
+    Ok(GroupReport { text: report.to_string(), json, is_success: false })
 }
 
 /// Report of a member that may be released, as the database and its market have it.
-struct Known<'a> {
+struct MemberReport<'a> {
     member: &'a MemberStatus,
     orders: &'a [OrderStatus],
     /// Purchases since its last contact that no member of its account has reported.
@@ -331,7 +330,7 @@ struct Known<'a> {
     unit: &'a str,
 }
 
-impl fmt::Display for Known<'_> {
+impl fmt::Display for MemberReport<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { member, orders, unreported, shared, unit } = self;
         let total = total_of(member);
@@ -446,11 +445,14 @@ impl Group<'_> {
         match self.status.roles.iter().find(|role| role.standby == *standby) {
             Some(role) if role.role.active == member.name => {
                 let since = format_local(UnixMs(role.role.since_ms));
-                let state = match () {
-                    () if role.role.is_resigned => "resigned",
-                    () if role.renewed_ago_ms > self.status.term_ms => "term ended",
-                    () if !member.can_order => "active, but does not order,",
-                    () => "active",
+                let state = if role.role.is_resigned {
+                    "resigned"
+                } else if role.renewed_ago_ms > self.status.term_ms {
+                    "term ended"
+                } else if !member.can_order {
+                    "active, but does not order,"
+                } else {
+                    "active"
                 };
                 format!("{state} for {standby}, since {since}")
             }
@@ -526,8 +528,8 @@ fn order_json(order: &OrderStatus) -> Value {
     })
 }
 
-/// Reads the group for `doctor`. Returns a description of it, or the problem and its remedy.
-pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
+/// Reads the group for `doctor`, and returns a description of it.
+pub(super) async fn check(config: &Config) -> Result<String, StepProblem> {
     let Some(shared) = &config.shared else { return Ok("no [shared] budget".to_owned()) };
     let failed = |error: StoreError| {
         let remedy = match error {
@@ -536,30 +538,30 @@ pub(super) async fn check(config: &Config) -> Result<String, (String, String)> {
             StoreError::Unit { .. } => "correct `unit` in [shared]",
             _ => "check the address in .env, the database and the network",
         };
-        (error_chain(&error), remedy.to_owned())
+        StepProblem { detail: error_chain(&error), remedy }
     };
     let mut store = Store::new(shared, config.market.name()).map_err(failed)?;
     let status = store.status().await.map_err(failed)?;
     let group = Group { name: &shared.group, status: &status };
     if let Some(problem) = group.problems().into_iter().next() {
-        return Err((problem, "run `sniper shared status`".to_owned()));
+        return Err(StepProblem { detail: problem, remedy: "run `sniper shared status`" });
     }
     let own = status.members.iter().find(|member| member.name.0 == shared.member);
     if own.is_some_and(|own| own.is_released) {
-        let problem = format!("the member {} was released", shared.member);
-        return Err((problem, "set another `member` in [shared]".to_owned()));
+        let detail = format!("the member {} was released", shared.member);
+        return Err(StepProblem { detail, remedy: "set another `member` in [shared]" });
     }
     if status.total != shared.total.thousandths() {
         let (total, ours) = (amount(status.total), shared.total);
-        let problem = format!("the database's total is {total}, and `total` in [shared] is {ours}");
-        return Err((problem, "run `sniper shared set`, or correct `total`".to_owned()));
+        let detail = format!("the database's total is {total}, and `total` in [shared] is {ours}");
+        return Err(StepProblem { detail, remedy: "run `sniper shared set`, or correct `total`" });
     }
     let term = Duration::from_millis(status.term_ms.max(0).unsigned_abs());
     if term != shared.term {
         let [term, ours] = [term, shared.term].map(format_duration);
-        let problem =
-            format!("the term of the group is {term}, and `term_s` in [shared] is {ours}");
-        return Err((problem, "correct `term_s`; the term of a group never changes".to_owned()));
+        let detail = format!("the term of the group is {term}, and `term_s` in [shared] is {ours}");
+        let remedy = "correct `term_s`; the term of a group never changes";
+        return Err(StepProblem { detail, remedy });
     }
     let members = counted(status.members.len(), "member", "members");
     let (free, unit) = (amount(status.free()), &status.unit);

@@ -58,9 +58,9 @@ use crate::{
 const WHAT: &str = "the thread of the shared budget";
 /// Maximum number of updates that wait for the engine.
 const UPDATES_QUEUED_MAX: usize = 1;
-/// Interval in which the use of the slices is read.
-const USE_INTERVAL: Duration = Duration::from_millis(500);
-/// Interval until the account is known.
+/// Interval at which the usage of the slices is read.
+const USAGE_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval at which the engine is asked for the account until it is known.
 const ACCOUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time of an exchange of a bot without standbys.
 const EXCHANGE_MAX: Duration = Duration::from_secs(3);
@@ -72,12 +72,12 @@ const FIRST_SLICE_MS: i64 = 5_000;
 const LIVE_MS: i64 = 10_000;
 /// Maximum time to give the slice back when the session stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// Maximum number of orders that wait to be reported. The oldest are dropped first.
-const REPORTED_LATER_MAX: usize = 65_536;
+/// Maximum number of unreported orders. The oldest are dropped first.
+const UNREPORTED_MAX: usize = 65_536;
 /// File with the highest sequence number of the group that was seen.
 const SEEN_FILE: &str = "shared.seen";
 
-/// Facts of the session for its thread.
+/// What the thread needs to know of the session.
 struct SharingSettings {
     config: SharedConfig,
     market: &'static str,
@@ -322,7 +322,7 @@ impl SharingTask {
             self.report_state(&permission);
             self.report_same_account(member.same_account());
             let permission = self.take_over(&mut member, permission).await;
-            let Some(report) = self.tell(&member, &permission).await else { return };
+            let Some(report) = self.update_engine(&member, &permission).await else { return };
             if let Some(exchange) = member.next(&report, clock::now().0) {
                 self.exchange(&mut member, &exchange).await;
                 continue;
@@ -332,7 +332,7 @@ impl SharingTask {
             }
             let wait = member.next_at().saturating_sub(clock::now().0).max(1);
             let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX));
-            stop.sleep(wait.min(USE_INTERVAL)).await;
+            stop.sleep(wait.min(USAGE_INTERVAL)).await;
         }
     }
 
@@ -468,7 +468,7 @@ impl SharingTask {
 
     /// Gives the engine its permission, and reads the use of the limits. Returns `None` if the
     /// engine is gone.
-    async fn tell(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
+    async fn update_engine(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
         let mut allowance =
             convert::allowance(&self.settings.config, permission, self.usage.as_ref());
         if matches!(allowance.permit, OrderPermit::Until(_))
@@ -487,7 +487,7 @@ impl SharingTask {
         let view = GroupView {
             free: member.free().unwrap_or_default(),
             slice,
-            live: i64::try_from(live(member).count()).unwrap_or(i64::MAX).saturating_add(1),
+            live: i64::try_from(live_count(member)).unwrap_or(i64::MAX).saturating_add(1),
             is_standby: self.settings.config.standby.is_some() && permission.epoch.is_none(),
         };
         Some(Report {
@@ -528,7 +528,7 @@ impl SharingTask {
     fn take_usage(&mut self, usage: SharedUsage) {
         let changed = usage.changed.iter().filter_map(convert::order_record);
         self.unreported.extend(changed.map(|order| (order.sequence, order)));
-        while self.unreported.len() > REPORTED_LATER_MAX {
+        while self.unreported.len() > UNREPORTED_MAX {
             self.unreported.pop_first();
         }
         self.usage = Some(usage);
@@ -716,9 +716,9 @@ fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Iterates over the other members that had an exchange recently.
-fn live(member: &Member) -> impl Iterator<Item = ()> {
-    member.peers().filter(|peer| peer.silent_ms < LIVE_MS).map(|_peer| ())
+/// Returns the number of other members that had an exchange recently.
+fn live_count(member: &Member) -> usize {
+    member.peers().filter(|peer| peer.silent_ms < LIVE_MS).count()
 }
 
 #[cfg(test)]

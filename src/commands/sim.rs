@@ -217,12 +217,10 @@ pub async fn serve(args: &SimArgs, market: AnySimulator, stop: &mut Shutdown) ->
 /// Returns the lines of `.env` that connect a bot to this simulator.
 pub fn env_lines(market: &AnySimulator, args: &SimArgs) -> String {
     let seed = args.seed;
-    let (option, folder) = match args.market == Market::default() {
-        true => (String::new(), "practice".to_owned()),
-        false => (
-            format!(" --market {}", args.market.name()),
-            format!("practice-{}", args.market.name()),
-        ),
+    let (option, folder) = if args.market == Market::default() {
+        (String::new(), "practice".to_owned())
+    } else {
+        (format!(" --market {}", args.market.name()), format!("practice-{}", args.market.name()))
     };
     let mut lines = format!(
         "# The simulated market. Put these lines into .env, and the output of

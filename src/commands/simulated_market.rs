@@ -93,9 +93,10 @@ pub fn fault_table(market: Market) -> String {
 
 /// Returns a `sniper.toml` whose whitelist matches listings of this simulated market.
 pub fn settings_file(market: Market) -> String {
-    let whitelist = match market.settings().has_markup {
-        true => demo::WHITELIST.to_owned(),
-        false => demo::without_markup(),
+    let whitelist = if market.settings().has_markup {
+        demo::WHITELIST.to_owned()
+    } else {
+        demo::without_markup()
     };
     // The demo's limit is above that of some markets.
     let whitelist = match market.settings().orders_per_minute_max {
@@ -110,9 +111,10 @@ pub fn settings_file(market: Market) -> String {
 
 /// Returns the line of `sniper.toml` that names the market, unless it is the default.
 fn market_line(market: Market) -> String {
-    match market == Market::default() {
-        true => String::new(),
-        false => format!("market = \"{}\"\n\n", market.name()),
+    if market == Market::default() {
+        String::new()
+    } else {
+        format!("market = \"{}\"\n\n", market.name())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     ledger::{Halt, OrderTotals, status::FeedConnectionStatus},
     sim::MarketHistory,
     sniper::stats::{BoughtItem, SessionStats},
-    text::Escaped,
+    text::{Escaped, counted},
 };
 
 pub use crate::domain::time::format_duration;
@@ -403,23 +403,19 @@ impl Summary {
         let total = self.duration.as_millis().max(1);
         let received = total.saturating_sub(without_listings.as_millis());
         let permille = received.saturating_mul(1_000) / total;
-        let plural = |count: u64| if count == 1 { "" } else { "s" };
-        let mut text = match self.feed.has_connected {
-            true => format!(
-                "received {}.{} % of the time, {reconnects} reconnect{}",
-                permille / 10,
-                permille % 10,
-                plural(reconnects)
-            ),
-            false => "never connected".to_owned(),
+        let mut text = if self.feed.has_connected {
+            let reconnects = counted(reconnects, "reconnect", "reconnects");
+            format!("received {}.{} % of the time, {reconnects}", permille / 10, permille % 10)
+        } else {
+            "never connected".to_owned()
         };
         if gaps > 0 {
             let (all, longest) = (format_duration(without_listings), format_duration(longest_gap));
-            text.push_str(&format!(", {gaps} gap{} ({all}, longest {longest})", plural(gaps)));
+            let gaps = counted(gaps, "gap", "gaps");
+            text.push_str(&format!(", {gaps} ({all}, longest {longest})"));
         }
-        match self.errors() {
-            0 => {}
-            errors => text.push_str(&format!(", {errors} error{}", plural(errors))),
+        if 0 < self.errors() {
+            text.push_str(&format!(", {}", counted(self.errors(), "error", "errors")));
         }
         text
     }

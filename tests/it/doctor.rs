@@ -85,12 +85,12 @@ async fn the_markets_with_a_key_pass_every_step() {
     let report = check_with_key(addresses.clone(), (key, TRADE_URL), Waxpeer::new).await;
     assert_eq!(failed_steps(&report), [], "{report:?}");
     let own_trades = report.steps.iter().find(|step| step.name == "own trades").unwrap();
-    assert_eq!(own_trades.seen, "this market has no list of them");
+    assert_eq!(own_trades.detail, "this market has no list of them");
     let other = TRADE_URL.replace("AbCdEf12", "AbCdEf13");
     let report = check_with_key(addresses, (key, &other), Waxpeer::new).await;
     assert_eq!(failed_steps(&report), [("trade URL", true)]);
     let trade_url = report.steps.iter().find(|step| step.name == "trade URL").unwrap();
-    assert!(trade_url.seen.contains("Your trade link is invalid"), "{trade_url:?}");
+    assert!(trade_url.detail.contains("Your trade link is invalid"), "{trade_url:?}");
     assert!(!format!("{trade_url:?}").contains("AbCdEf13"), "{trade_url:?}");
 
     let market = LisSkinsSim::start(settings()).unwrap();
@@ -156,8 +156,11 @@ async fn a_failed_tls_setup_is_not_reported_as_a_missing_credential() {
     let report = run_checks(&feed_of(config), WAIT, |_step| {}).await;
     let step = report.steps.iter().find(|step| step.name == "HTTP").unwrap();
     let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
-    assert!(step.seen.starts_with("the trusted certificate could not be read"), "{step:?}");
-    assert!(!step.seen.contains("credential") && !remedy.contains("CSGOROLL_SESSION"), "{step:?}");
+    assert!(step.detail.starts_with("the trusted certificate could not be read"), "{step:?}");
+    assert!(
+        !step.detail.contains("credential") && !remedy.contains("CSGOROLL_SESSION"),
+        "{step:?}"
+    );
     for name in ["sign-in", "balance", "own trades", "trade URL", "clock interval"] {
         assert!(failed_steps(&report).contains(&(name, false)), "{name}: {report:?}");
     }
@@ -287,7 +290,7 @@ async fn a_dashboard_that_other_machines_reach_is_warned_of() {
     for (listen, is_warned) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
         config.dashboard.listen = Some(listen.parse().unwrap());
         let report = run_checks(&feed_of(config.clone()), WAIT, |_step| {}).await;
-        let seen = &report.steps.iter().find(|step| step.name == "settings").unwrap().seen;
+        let seen = &report.steps.iter().find(|step| step.name == "settings").unwrap().detail;
         let warning =
             format!("warning: the dashboard at {listen} is reachable from other machines");
         assert_eq!(seen.contains(&warning), is_warned, "{seen}");

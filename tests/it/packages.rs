@@ -11,8 +11,8 @@ use std::{fs, process::Command};
 use clap::Parser as _;
 use serde_json::Value;
 use sniper::commands::{
-    check::EXIT_CONFIG,
     cli::{self, Cli},
+    exit_code,
     session::GRACE_PERIOD,
 };
 
@@ -116,7 +116,7 @@ fn the_unit_restarts_the_bot_except_after_mistakes_of_its_user_and_waits_for_its
     let unit = read("dist/sniper.service");
     assert_eq!(value(&unit, "Restart"), "on-failure");
     let kept: Vec<&str> = value(&unit, "RestartPreventExitStatus").split(' ').collect();
-    assert_eq!(kept, ["2", &EXIT_CONFIG.to_string()]);
+    assert_eq!(kept, ["2", &exit_code::CONFIG.to_string()]);
     assert_eq!(
         value(&unit, "RestartForceExitStatus"),
         "SIGHUP",

@@ -34,7 +34,7 @@ use self::{
     },
 };
 use super::{
-    AppError, CommandContext, block_on,
+    AppError, CommandContext, block_on, exit_code,
     progress::{Progress, ProgressCount},
     replay::{ReplayDecision, ReplayResult, ReplayRules, market_names, replay},
 };
@@ -353,12 +353,11 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
-    /// Returns the exit code, as defined by `sysexits.h`.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Source(_) | Self::Policy(_) => 2,
-            Self::Recording(_) => 73,
-            Self::NoMarketplace | Self::OtherMarket { .. } => 78,
+            Self::Source(_) | Self::Policy(_) => exit_code::USAGE,
+            Self::Recording(_) => exit_code::CANNOT_CREATE,
+            Self::NoMarketplace | Self::OtherMarket { .. } => exit_code::CONFIG,
         }
     }
 }

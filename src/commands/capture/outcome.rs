@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    commands::summary::decimal,
+    commands::{exit_code, summary::decimal},
     domain::time::format_duration,
     recording::{RecordingError, RecordingStatus, SourceRecorder},
     text::{Escaped, counted},
@@ -63,18 +63,17 @@ pub struct CaptureOutcome {
 }
 
 impl CaptureOutcome {
-    /// Returns the exit code, as defined by `sysexits.h`: 69 if a source was given up or nothing
-    /// was recorded, 74 if the disk failed or was too slow.
+    /// Returns [`exit_code::UNAVAILABLE`] if a source was given up or nothing was recorded, and
+    /// [`exit_code::IO`] if the disk failed or was too slow.
     pub const fn exit_code(&self) -> u8 {
-        match self.ending {
-            CaptureEndReason::Disk(_) => 74,
-            CaptureEndReason::Stopped(_) | CaptureEndReason::NothingLeft
-                if self.is_empty || !self.gave_up.is_empty() =>
-            {
-                69
-            }
-            CaptureEndReason::Stopped(_) | CaptureEndReason::NothingLeft if !self.is_complete => 74,
-            CaptureEndReason::Stopped(_) | CaptureEndReason::NothingLeft => 0,
+        if matches!(self.ending, CaptureEndReason::Disk(_)) {
+            exit_code::IO
+        } else if self.is_empty || !self.gave_up.is_empty() {
+            exit_code::UNAVAILABLE
+        } else if self.is_complete {
+            0
+        } else {
+            exit_code::IO
         }
     }
 
@@ -193,7 +192,7 @@ impl CaptureProgress {
 /// Maximum size of a message that is classified as an error, in bytes.
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
-/// Maximum number of characters of a server error to show.
+/// Maximum number of characters of the cause of an ended subscription to show.
 const ERROR_CHARS_MAX: usize = 200;
 
 /// Cause of a source without recorded messages.

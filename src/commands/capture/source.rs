@@ -149,7 +149,10 @@ impl CaptureSource {
                     "Check {setting}: only feeds of short text messages can be recorded."
                 );
             }
-            (_, SourceProtocol::Marketplace, _) => "`generation` in [feed]",
+            (_, SourceProtocol::Marketplace, _) if self.has_generation() => {
+                "`generation` in [feed]"
+            }
+            (_, SourceProtocol::Marketplace, _) => "the credential",
             (_, SourceProtocol::Plain { .. }, URL_OPTION) => "--subscribe",
             (_, SourceProtocol::Plain { .. }, _) => "the spelling of the symbol and the stream",
         };
@@ -157,6 +160,10 @@ impl CaptureSource {
             NoDataReason::Error(_) => format!("Check {what} and {setting}."),
             _ => format!("The feed may be quiet; otherwise check {what} and {setting}."),
         }
+    }
+
+    fn has_generation(&self) -> bool {
+        Market::parse(&self.name).is_some_and(|it| it.settings().has_feed_key("generation"))
     }
 
     /// Parses a source of the command line.
@@ -368,6 +375,10 @@ mod tests {
             (&*source.name, source.setting),
             (capabilities.name, capabilities.environment.feed)
         );
+        let advice =
+            |market| CaptureSource::marketplace(market).advice(&NoDataReason::Silent(None));
+        assert!(advice(Market::Csgoroll).contains("`generation` in [feed]"));
+        assert!(advice(Market::Waxpeer).contains("the credential"));
         let error = CaptureSource::parse("csgorol", &SourceUrls::default()).unwrap_err();
         assert!(error.to_string().ends_with("(did you mean csgoroll?)"), "{error}");
     }

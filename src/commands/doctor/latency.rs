@@ -6,11 +6,7 @@ use std::{net::SocketAddr, process::ExitCode};
 use serde_json::{Value, json};
 
 use crate::{
-    commands::{
-        AppError, block_on,
-        report::{Output, print},
-        summary::decimal,
-    },
+    commands::{AppError, block_on, exit_code, report::Output, summary::decimal},
     config::{Config, endpoint::Endpoint},
     domain::latency::format_latency,
     execution::request::{RequestError, WarmRequest},
@@ -66,12 +62,13 @@ pub fn check<M: Marketplace>(
     let hosts = block_on(async {
         measure_hosts(market, config).await.map_err(|error| AppError::start("the requests", error))
     })?;
-    if output.is_json() {
-        output.json(&to_json(&hosts))?;
+    let tables: String = hosts.iter().map(HostLatency::table).collect();
+    output.print(&tables, || to_json(&hosts))?;
+    Ok(ExitCode::from(if hosts.iter().all(HostLatency::is_ok) {
+        0
     } else {
-        hosts.iter().try_for_each(|host| print(&host.table()))?;
-    }
-    Ok(ExitCode::from(if hosts.iter().all(HostLatency::is_ok) { 0 } else { 69 }))
+        exit_code::UNAVAILABLE
+    }))
 }
 
 /// Measures the addresses of the feed and of the orders. One request without side effects is sent

@@ -17,7 +17,7 @@ use std::{
 
 use clap::Args;
 
-use self::step::{BOT, DoctorReport, DoctorStep, STEPS};
+use self::step::{BOT, DoctorReport, DoctorStep, STEPS, StepProblem};
 use super::{
     AppError, CommandContext, block_on,
     report::{Output, print},
@@ -127,11 +127,7 @@ fn print_steps(
         }
     })?;
     printed?;
-    if output.is_json() {
-        output.json(&report.to_json())?;
-    } else {
-        print(&report.conclusion())?;
-    }
+    output.print(&report.conclusion(), || report.to_json())?;
     Ok(ExitCode::from(report.exit_code()))
 }
 
@@ -177,12 +173,12 @@ pub fn invalid_settings(problems: &str, mut on_step: impl FnMut(&DoctorStep)) ->
 fn settings(config: &Config) -> DoctorStep {
     let mode = config.mode.name();
     let entries = counted(config.whitelist.len(), "whitelist entry", "whitelist entries");
-    let mut seen = format!("{mode}, {entries}, feed {}", config.endpoints.ws);
+    let mut detail = format!("{mode}, {entries}, feed {}", config.endpoints.ws);
     if let Some(listen) = config.dashboard.listen.filter(|_| config.dashboard.is_remote()) {
         let warning = "reachable from other machines and not encrypted: use a firewall";
-        seen.push_str(&format!("; warning: the dashboard at {listen} is {warning}"));
+        detail.push_str(&format!("; warning: the dashboard at {listen} is {warning}"));
     }
-    DoctorStep::ok("settings", Duration::ZERO, seen)
+    DoctorStep::ok("settings", Duration::ZERO, detail)
 }
 
 async fn probe_feed<M: Marketplace>(
@@ -198,17 +194,17 @@ async fn probe_feed<M: Marketplace>(
         ProbeStep::Ack,
         ProbeStep::Listing,
     ];
-    let probed = probe(feed, listing_wait, |step, took, seen| {
-        let seen = match step {
-            ProbeStep::Dns | ProbeStep::Tcp | ProbeStep::Tls => Escaped(seen).to_string(),
+    let probed = probe(feed, listing_wait, |step, elapsed, detail| {
+        let detail = match step {
+            ProbeStep::Dns | ProbeStep::Tcp | ProbeStep::Tls => Escaped(detail).to_string(),
             ProbeStep::Upgrade => "ok".to_owned(),
             ProbeStep::Ack => "subscribed".to_owned(),
             ProbeStep::Listing => "listing received".to_owned(),
         };
-        done(DoctorStep::ok(name_of(step), took, seen));
+        done(DoctorStep::ok(name_of(step), elapsed, detail));
     })
     .await;
-    if let Err(StepError { step, took, error }) = probed {
+    if let Err(StepError { step, took: elapsed, error }) = probed {
         let endpoint = &feed.config.endpoints.ws;
         let remedy = if step == ProbeStep::Tcp && endpoint.is_loopback() {
             format!("start the server at {}, such as `sniper sim`", endpoint.authority())
@@ -216,7 +212,12 @@ async fn probe_feed<M: Marketplace>(
             let advice = error.advice(SettingNames::of::<M>());
             advice.unwrap_or_else(|| remedy(step, &M::CAPABILITIES.environment))
         };
-        done(DoctorStep::failed(name_of(step), took, error.chain(), retry_after(&error) + &remedy));
+        done(DoctorStep::failed(
+            name_of(step),
+            elapsed,
+            error.chain(),
+            retry_after(&error) + &remedy,
+        ));
         for step in PROBE_STEPS.into_iter().filter(|other| step < *other) {
             done(DoctorStep::skipped(name_of(step)));
         }
@@ -278,7 +279,7 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
             Err(DoctorStep::failed("HTTP", started.elapsed(), error_chain(&error), remedy))
         }
     };
-    let took = started.elapsed();
+    let elapsed = started.elapsed();
     let (reply, tls) = match result {
         Ok(read) => read,
         Err(step) => {
@@ -290,21 +291,21 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
         }
     };
     // Compares the clocks before the own trades are read, which can take many seconds.
-    let clock_interval = clock_interval(&reply, took, names);
-    done(DoctorStep::ok("HTTP", took, format!("HTTP {}", reply.response.head.status)));
+    let clock_interval = clock_interval(&reply, elapsed, names);
+    done(DoctorStep::ok("HTTP", elapsed, format!("HTTP {}", reply.response.head.status)));
     match signed_in_user(market, config, &reply) {
         Ok(user) => {
-            let seen = match user.is_flagged {
+            let detail = match user.is_flagged {
                 Some(true) => "signed in; the market has flagged this account",
                 Some(false) | None => "signed in",
             };
-            done(DoctorStep::ok("sign-in", took, seen));
-            done(balance(config, &user, (took, names)));
+            done(DoctorStep::ok("sign-in", elapsed, detail));
+            done(balance(config, &user, (elapsed, names)));
             done(own_trades(market, config, (&user, &tls)).await);
             done(trade_url(market, config, &tls).await);
         }
         Err(failure) => {
-            done(failed("sign-in", took, &failure, names));
+            done(failed("sign-in", elapsed, &failure, names));
             done(DoctorStep::skipped("balance"));
             done(DoctorStep::skipped("own trades"));
             done(DoctorStep::skipped("trade URL"));
@@ -316,12 +317,12 @@ async fn account<M: Marketplace>(market: &M, config: &Config, done: &mut impl Fn
 /// Creates a failed step from a failed account read.
 fn failed(
     name: &'static str,
-    took: Duration,
+    elapsed: Duration,
     failure: &ReadFailure,
     names: &EnvironmentNames,
 ) -> DoctorStep {
     let cause = failure.cause(names);
-    DoctorStep::failed(name, took, cause.text(), cause.remedy())
+    DoctorStep::failed(name, elapsed, cause.text(), cause.remedy())
 }
 
 async fn read_user<M: Marketplace>(
@@ -360,21 +361,21 @@ fn signed_in_user(
 fn balance(
     config: &Config,
     user: &User,
-    (took, names): (Duration, &EnvironmentNames),
+    (elapsed, names): (Duration, &EnvironmentNames),
 ) -> DoctorStep {
     let floor = config.budget.min_balance;
     match user.balance {
         Some(balance) if balance < floor => DoctorStep::failed(
             "balance",
-            took,
+            elapsed,
             format!("{balance} {}, below min_balance", unit::name()),
             "deposit, or lower min_balance in [budget]; the bot would stop immediately",
         ),
-        Some(balance) => DoctorStep::ok("balance", took, format!("{balance} {}", unit::name())),
+        Some(balance) => DoctorStep::ok("balance", elapsed, format!("{balance} {}", unit::name())),
         None => {
             let missing = || BalanceError::new("missing", "the answer has no balance");
             let error = user.balance_error.clone().unwrap_or_else(missing);
-            failed("balance", took, &ReadFailure::Balance(error), names)
+            failed("balance", elapsed, &ReadFailure::Balance(error), names)
         }
     }
 }
@@ -390,18 +391,18 @@ async fn own_trades<M: Marketplace>(
         return DoctorStep::ok(name, Duration::ZERO, "this market has no list of them");
     }
     let read = read_own_trades(market, config, (user, tls)).await;
-    let took = started.elapsed();
+    let elapsed = started.elapsed();
     let reading = match read {
         Ok(reading) => reading,
-        Err(failure) => return failed(name, took, &failure, &M::CAPABILITIES.environment),
+        Err(failure) => return failed(name, elapsed, &failure, &M::CAPABILITIES.environment),
     };
     let is_truncated = matches!(reading.incomplete, Some(IncompleteReason::TooManyPages { .. }));
     match &reading.incomplete {
         Some(incomplete) if !is_truncated => {
             let cause = incomplete.cause();
-            DoctorStep::failed(name, took, cause.text(), cause.remedy())
+            DoctorStep::failed(name, elapsed, cause.text(), cause.remedy())
         }
-        _ => DoctorStep::ok(name, took, seen_of_own_trades(&reading, is_truncated)),
+        _ => DoctorStep::ok(name, elapsed, own_trades_detail(&reading, is_truncated)),
     }
 }
 
@@ -409,12 +410,12 @@ async fn own_trades<M: Marketplace>(
 async fn trade_url<M: Marketplace>(market: &M, config: &Config, tls: &Tls) -> DoctorStep {
     let (name, started) = ("trade URL", Instant::now());
     let Some(request) = market.recipient_check() else {
-        let seen = match config.market.settings().needs_trade_url {
+        let detail = match config.market.settings().needs_trade_url {
             true if config.trade_url.is_none() => "none is set; orders need one",
             true => "this market cannot check it",
             false => "this market needs none",
         };
-        return DoctorStep::ok(name, Duration::ZERO, seen);
+        return DoctorStep::ok(name, Duration::ZERO, detail);
     };
     let checked = send::<M>(request, config, tls).await;
     let checked = checked.and_then(|reply| Ok(market.read_recipient_check(&reply.response)?));
@@ -440,30 +441,30 @@ async fn read_own_trades<M: Marketplace>(
     reader.own_purchases(user, span).await
 }
 
-fn seen_of_own_trades(reading: &PurchasesReading, is_truncated: bool) -> String {
+fn own_trades_detail(reading: &PurchasesReading, is_truncated: bool) -> String {
     let (count, pages) = (reading.trades.len(), reading.pages);
     let more = if is_truncated { ", more exist" } else { "" };
     let (purchases, pages) =
         (counted(count, "purchase", "purchases"), counted(pages, "page", "pages"));
-    let mut seen = format!("{purchases} on {pages}{more}");
+    let mut detail = format!("{purchases} on {pages}{more}");
     if let Some(UnknownStatus { word, .. }) = reading.unknown.first() {
-        seen.push_str(&format!("; status {} is unknown to this version", Escaped(word)));
+        detail.push_str(&format!("; status {} is unknown to this version", Escaped(word)));
     }
     if let Some((count, _first)) = reading.unpriced {
-        seen.push_str(&format!("; {count} with an unreadable price"));
+        detail.push_str(&format!("; {count} with an unreadable price"));
     }
-    seen
+    detail
 }
 
 /// Estimates the server clock from a response that has just arrived.
-fn clock_interval(reply: &HttpReply, took: Duration, names: &EnvironmentNames) -> DoctorStep {
+fn clock_interval(reply: &HttpReply, elapsed: Duration, names: &EnvironmentNames) -> DoctorStep {
     let name = "clock interval";
     let Some(date) = reply.response.head.date else {
         let remedy = format!(
             "check {}; without the date, orders for held listings cannot be timed",
             names.http
         );
-        return DoctorStep::failed(name, took, "the response has no Date header", remedy);
+        return DoctorStep::failed(name, elapsed, "the response has no Date header", remedy);
     };
     let mut clock = ServerClock::new(reply.exchange.sent);
     clock.observe_date(reply.exchange, date);
@@ -471,15 +472,15 @@ fn clock_interval(reply: &HttpReply, took: Duration, names: &EnvironmentNames) -
     let ours = clock::now();
     let skew = ours.since(date).max(date.since(ours));
     if skew > SKEW_MAX {
-        let seen = format!("the clock of this machine is off by {}", format_latency(skew));
+        let detail = format!("the clock of this machine is off by {}", format_latency(skew));
         return DoctorStep::failed(
             name,
-            took,
-            seen,
+            elapsed,
+            detail,
             "set the clock of this machine, or enable NTP",
         );
     }
-    DoctorStep::ok(name, took, format!("server clock known to ±{}", format_latency(width)))
+    DoctorStep::ok(name, elapsed, format!("server clock known to ±{}", format_latency(width)))
 }
 
 /// Returns the instruction to wait for `Retry-After` of a rejected handshake.
@@ -497,14 +498,14 @@ async fn bot(config: &Config) -> DoctorStep {
     // Blocks until the bot responds, with its own time limit.
     let read = move || Standing::of(&directory, state.as_deref(), clock::now());
     let result = tokio::task::spawn_blocking(read).await;
-    let took = started.elapsed();
+    let elapsed = started.elapsed();
     let standing = match result {
         Ok(Ok(standing)) => standing,
         Ok(Err(error)) => {
             let remedy = "run `sniper status`, and `sniper ledger verify` if no bot is running";
             return DoctorStep::failed(
                 BOT,
-                took,
+                elapsed,
                 Escaped(&error_chain(&error)).to_string(),
                 remedy,
             );
@@ -512,7 +513,7 @@ async fn bot(config: &Config) -> DoctorStep {
         Err(_panicked) => {
             return DoctorStep::failed(
                 BOT,
-                took,
+                elapsed,
                 "reading the state of the bot failed",
                 "run `sniper status`",
             );
@@ -521,15 +522,15 @@ async fn bot(config: &Config) -> DoctorStep {
     let problems = standing.problems();
     if !problems.is_empty() {
         let remedy = "run `sniper status`, follow its instructions, then run `sniper resume` if it is halted";
-        return DoctorStep::failed(BOT, took, Escaped(&problems.join("; ")).to_string(), remedy);
+        return DoctorStep::failed(BOT, elapsed, Escaped(&problems.join("; ")).to_string(), remedy);
     }
-    let seen = match (&standing.live, &standing.dry, &standing.stopped) {
+    let detail = match (&standing.live, &standing.dry, &standing.stopped) {
         (Some(live), ..) => format!("live, ordering {}", live.buying),
         (None, Some(_), _) => "dry run".to_owned(),
         (None, None, Some(_)) => "not running, not halted".to_owned(),
         (None, None, None) => "not running, no ledger yet".to_owned(),
     };
-    DoctorStep::ok(BOT, took, seen)
+    DoctorStep::ok(BOT, elapsed, detail)
 }
 
 /// Checks the channels of the alerts without sending a message.
@@ -540,7 +541,7 @@ async fn alerts(config: &Config) -> DoctorStep {
     if channels.is_empty() {
         return DoctorStep::ok(name, Duration::ZERO, "no channel");
     }
-    let (mut seen, mut problems, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut detail, mut problems, mut remedies) = (Vec::new(), Vec::new(), Vec::new());
     let tls = Tls::from_config(config).map_err(|error| error_chain(&error));
     for channel in channels {
         let channel = tls
@@ -555,18 +556,17 @@ async fn alerts(config: &Config) -> DoctorStep {
             }
         };
         match channel.check().await {
-            Ok(found) => seen.push(format!("{}: {found}", channel.name())),
+            Ok(found) => detail.push(format!("{}: {found}", channel.name())),
             Err(CheckFailure { why, remedy }) => {
                 problems.push(format!("{}: {why}", channel.name()));
                 remedies.push(format!("{}: {remedy}", channel.name()));
             }
         }
     }
-    match problems.is_empty() {
-        true => DoctorStep::ok(name, started.elapsed(), seen.join(", ")),
-        false => {
-            DoctorStep::failed(name, started.elapsed(), problems.join("; "), remedies.join("; "))
-        }
+    if problems.is_empty() {
+        DoctorStep::ok(name, started.elapsed(), detail.join(", "))
+    } else {
+        DoctorStep::failed(name, started.elapsed(), problems.join("; "), remedies.join("; "))
     }
 }
 
@@ -577,15 +577,15 @@ async fn shared_budget(config: &Config) -> DoctorStep {
     let checked = super::shared_group::check(config).await;
     // The settings reject a group in a build without the feature.
     #[cfg(not(feature = "shared"))]
-    let checked = Ok::<_, (String, String)>(match &config.shared {
+    let checked = Ok::<_, StepProblem>(match &config.shared {
         Some(shared) => shared.group.clone(),
         None => "no [shared] budget".to_owned(),
     });
     match checked {
-        Ok(seen) => DoctorStep::ok(name, started.elapsed(), seen),
-        Err((problem, remedy)) => {
-            let problem = Escaped(&problem).to_string();
-            DoctorStep::failed(name, started.elapsed(), problem, remedy)
+        Ok(detail) => DoctorStep::ok(name, started.elapsed(), detail),
+        Err(StepProblem { detail, remedy }) => {
+            let detail = Escaped(&detail).to_string();
+            DoctorStep::failed(name, started.elapsed(), detail, remedy)
         }
     }
 }
@@ -594,17 +594,17 @@ async fn shared_budget(config: &Config) -> DoctorStep {
 fn disk(directory: &Path) -> DoctorStep {
     let started = Instant::now();
     let result = write_and_remove(directory);
-    let took = started.elapsed();
+    let elapsed = started.elapsed();
     match result {
         Ok(()) => {
             let free = free_bytes(directory).map_or_else(String::new, |bytes| {
                 format!(", {}.{} GB free", bytes / 1_000_000_000, bytes / 100_000_000 % 10)
             });
-            DoctorStep::ok("disk", took, format!("{} is writable{free}", directory.display()))
+            DoctorStep::ok("disk", elapsed, format!("{} is writable{free}", directory.display()))
         }
         Err(error) => DoctorStep::failed(
             "disk",
-            took,
+            elapsed,
             format!("cannot write to {}: {error}", directory.display()),
             "set SNIPER_DATA to a writable directory on a disk with free space",
         ),

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{commands::summary::decimal, domain::latency::format_latency};
+use crate::{
+    commands::{exit_code, summary::decimal},
+    domain::latency::format_latency,
+};
 
-/// Names of the steps in JSON, in order of execution.
+/// Names of the steps in JSON, in the order of the report.
 pub const STEPS: [&str; 17] = [
     "settings",
     "DNS",
@@ -30,7 +33,7 @@ pub const STEPS: [&str; 17] = [
 /// Step that reads the state of the bot with this `SNIPER_DATA`.
 pub const BOT: &str = "bot";
 
-/// Steps that evaluate the response of an earlier step and have no duration of their own.
+/// Steps without a duration: they read the loaded settings, or the response of an earlier step.
 const WITHOUT_DURATION: [&str; 4] = ["settings", "sign-in", "balance", "clock interval"];
 
 /// Result of a step.
@@ -45,35 +48,43 @@ pub enum StepResult {
     Skipped,
 }
 
+/// Problem that a step has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepProblem {
+    pub detail: String,
+    /// Instruction for the user.
+    pub remedy: &'static str,
+}
+
 /// A step that was executed or skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoctorStep {
     /// One of [`STEPS`].
     pub name: &'static str,
     pub result: StepResult,
-    pub took: Duration,
-    /// Observation or error, escaped for display.
-    pub seen: String,
+    pub elapsed: Duration,
+    /// Observation or error, escaped for display; `seen` in JSON.
+    pub detail: String,
 }
 
 impl DoctorStep {
-    pub fn ok(name: &'static str, took: Duration, seen: impl Into<String>) -> Self {
-        Self { name, result: StepResult::Ok, took, seen: seen.into() }
+    pub fn ok(name: &'static str, elapsed: Duration, detail: impl Into<String>) -> Self {
+        Self { name, result: StepResult::Ok, elapsed, detail: detail.into() }
     }
 
     pub fn failed(
         name: &'static str,
-        took: Duration,
-        seen: impl Into<String>,
+        elapsed: Duration,
+        detail: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
         let result = StepResult::Failed { remedy: remedy.into() };
-        Self { name, result, took, seen: seen.into() }
+        Self { name, result, elapsed, detail: detail.into() }
     }
 
     pub fn skipped(name: &'static str) -> Self {
-        let seen = "skipped, because an earlier step failed".to_owned();
-        Self { name, result: StepResult::Skipped, took: Duration::ZERO, seen }
+        let detail = "skipped, because an earlier step failed".to_owned();
+        Self { name, result: StepResult::Skipped, elapsed: Duration::ZERO, detail }
     }
 
     pub fn is_ok(&self) -> bool {
@@ -82,19 +93,19 @@ impl DoctorStep {
 
     /// Returns the step as a line of text, followed by a line with the remedy if it failed.
     pub fn line(&self, colors: bool) -> String {
-        let Self { name, result, took, seen } = self;
+        let Self { name, result, elapsed, detail } = self;
         let (word, color) = match result {
             StepResult::Ok => ("ok  ", "32"),
             StepResult::Failed { .. } => ("FAIL", "31"),
             StepResult::Skipped => ("SKIP", "33"),
         };
         let word = if colors { format!("\u{1b}[{color}m{word}\u{1b}[0m") } else { word.to_owned() };
-        let took = match result {
+        let elapsed = match result {
             StepResult::Skipped => String::new(),
             _ if WITHOUT_DURATION.contains(name) => String::new(),
-            StepResult::Ok | StepResult::Failed { .. } => format_latency(*took),
+            StepResult::Ok | StepResult::Failed { .. } => format_latency(*elapsed),
         };
-        let mut line = format!("{word}  {:<19} {took:>9}  {seen}\n", label(name));
+        let mut line = format!("{word}  {:<19} {elapsed:>9}  {detail}\n", label(name));
         if let StepResult::Failed { remedy } = result {
             line.push_str(&format!("      To do: {remedy}\n"));
         }
@@ -110,8 +121,8 @@ impl DoctorStep {
         json!({
             "step": self.name,
             "state": state,
-            "ms": decimal(self.took.as_micros(), 3),
-            "seen": self.seen,
+            "ms": decimal(self.elapsed.as_micros(), 3),
+            "seen": self.detail,
             "remedy": remedy,
         })
     }
@@ -130,18 +141,20 @@ impl DoctorReport {
         self.steps.len() == STEPS.len() && self.steps.iter().all(DoctorStep::is_ok)
     }
 
-    /// Returns the exit code: 78 for invalid settings; 1, like `sniper status`, if the bot or its
-    /// ledger needs the user; 69 for any other failure (78 and 69 as defined by `sysexits.h`).
+    /// Returns the exit code: that of `sniper status` if the bot or its ledger needs the user.
     pub fn exit_code(&self) -> u8 {
         let has_failed = |name: &str| {
             let is_it = |step: &&DoctorStep| step.name == name;
             self.steps.iter().find(is_it).is_some_and(|step| !step.is_ok())
         };
-        match self.steps.first() {
-            _ if self.is_ok() => 0,
-            Some(settings) if !settings.is_ok() => 78,
-            _ if has_failed(BOT) => 1,
-            _ => 69,
+        if self.is_ok() {
+            0
+        } else if has_failed("settings") {
+            exit_code::CONFIG
+        } else if has_failed(BOT) {
+            exit_code::FAILURE
+        } else {
+            exit_code::UNAVAILABLE
         }
     }
 
@@ -153,14 +166,14 @@ impl DoctorReport {
 
     /// Returns the conclusion in one line.
     pub fn conclusion(&self) -> String {
+        if self.is_ok() {
+            return "All steps succeeded.\n".to_owned();
+        }
         let is_skipped = |step: &&DoctorStep| step.result == StepResult::Skipped;
         let skipped = self.steps.iter().filter(is_skipped).count();
         let failed = self.steps.iter().filter(|step| !step.is_ok()).count().saturating_sub(skipped);
-        match (failed, skipped) {
-            (0, 0) => "All steps succeeded.\n".to_owned(),
-            (failed, 0) => format!("{failed} failed.\n"),
-            (failed, skipped) => format!("{failed} failed, {skipped} skipped.\n"),
-        }
+        let steps = self.steps.len();
+        format!("{failed} of {steps} steps failed, {skipped} skipped; follow the `To do` lines.\n")
     }
 }
 
@@ -198,7 +211,10 @@ mod tests {
         assert_eq!((report.is_ok(), report.exit_code()), (true, 0));
         report.steps[3] = DoctorStep::skipped("TLS");
         assert_eq!((report.is_ok(), report.exit_code()), (false, 69));
-        assert_eq!(report.conclusion(), "0 failed, 1 skipped.\n");
+        assert_eq!(
+            report.conclusion(),
+            "0 of 17 steps failed, 1 skipped; follow the `To do` lines.\n"
+        );
         let bot = report.steps.len() - 1;
         report.steps[bot] = DoctorStep::failed(BOT, MS, "halted", "");
         assert_eq!((report.is_ok(), report.exit_code()), (false, 1));

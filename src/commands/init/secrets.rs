@@ -41,17 +41,19 @@ impl CredentialTexts {
             },
             CredentialVariables::Key(_) => Self {
                 what: "API key",
-                flag: match settings.feed_needs_credential {
-                    true => "--key-file",
-                    false => "--key-file (or --guest)",
+                flag: if settings.feed_needs_credential {
+                    "--key-file"
+                } else {
+                    "--key-file (or --guest)"
                 },
                 introduction: format!(
                     "API key: create one in your profile at {} and paste it. It is not shown.\n",
                     settings.title
                 ),
-                prompt: match settings.feed_needs_credential {
-                    true => "API key: ",
-                    false => "API key (Enter: none, dry runs as a guest): ",
+                prompt: if settings.feed_needs_credential {
+                    "API key: "
+                } else {
+                    "API key (Enter: none, dry runs as a guest): "
                 },
             },
         }

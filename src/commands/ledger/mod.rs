@@ -384,9 +384,10 @@ impl LedgerCommands<'_> {
         });
         let corrections: Vec<String> = corrections
             .map(|correction| {
-                let at = match self.as_json {
-                    true => correction.at.to_string(),
-                    false => clock::format_local(correction.at),
+                let at = if self.as_json {
+                    correction.at.to_string()
+                } else {
+                    clock::format_local(correction.at)
                 };
                 format!("{at} {}: {}", Escaped(&correction.operator), correction.verdict)
             })

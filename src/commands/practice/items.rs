@@ -22,10 +22,10 @@ use crate::{
 const ENTRIES_MAX: usize = 1_000;
 
 /// Ends of the names of knives and gloves, which have a star.
-const STARRED: [&str; 6] = ["Knife", "Karambit", "Bayonet", "Daggers", "Gloves", "Wraps"];
+const STAR_SUFFIXES: [&str; 6] = ["Knife", "Karambit", "Bayonet", "Daggers", "Gloves", "Wraps"];
 
 /// Rarity of items that the simulated market does not know.
-const RARITY: &str = "classified";
+const DEFAULT_RARITY: &str = "classified";
 
 /// Returns the items for all entries, at prices of the entries, the budget and the reference
 /// prices.
@@ -36,9 +36,10 @@ pub(super) fn practice_items(config: &Config, book: &PriceBook, now: UnixMs) -> 
     entries.iter().step_by(step).flat_map(|entry| context.items_of(entry)).collect()
 }
 
-/// Name of an item without its variant and wear.
-struct Subject {
-    base: String,
+/// What the market names of an item have in common in all its variants and wears.
+struct BaseItem {
+    /// Name without star, variant and wear.
+    name: String,
     is_star: bool,
     has_wear: bool,
     rarity: &'static str,
@@ -52,36 +53,39 @@ struct Context<'a> {
 
 impl Context<'_> {
     fn items_of(&self, entry: &WhitelistEntry) -> Vec<PracticeItem> {
-        let subjects: Vec<Subject> = match &entry.item {
-            ItemPattern::Named(base) => vec![named(base, entry)],
-            ItemPattern::Any => ITEMS.iter().filter_map(|item| any(item, entry)).collect(),
+        let bases: Vec<BaseItem> = match &entry.item {
+            ItemPattern::Named(base) => vec![from_entry_name(base, entry)],
+            ItemPattern::Any => {
+                ITEMS.iter().filter_map(|item| from_catalogue(item, entry)).collect()
+            }
         };
         let worn = Wear::ALL.into_iter().filter(|wear| entry.wears.accepts(Some(*wear)));
-        let wears =
-            worn.map(Some).chain([None].into_iter().filter(|_| entry.wears == WearSet::ANY));
-        wears.flat_map(|wear| self.items_in(entry, &subjects, wear)).collect()
+        let without_wear = (entry.wears == WearSet::ANY).then_some(None);
+        worn.map(Some)
+            .chain(without_wear)
+            .flat_map(|wear| self.items_in(entry, &bases, wear))
+            .collect()
     }
 
     /// Returns the items in this wear; `None` stands for items without a wear.
     fn items_in(
         &self,
         entry: &WhitelistEntry,
-        subjects: &[Subject],
+        bases: &[BaseItem],
         wear: Option<Wear>,
     ) -> Vec<PracticeItem> {
-        let floats = match wear.map(|wear| floats(entry, wear)) {
-            Some(None) => return Vec::new(),
-            Some(Some(floats)) => Some(floats),
-            None if entry.float_min.is_some() || entry.float_max.is_some() => return Vec::new(),
-            None => None,
-        };
+        let floats = wear.and_then(|wear| float_range(entry, wear));
+        let needs_float = wear.is_some() || entry.float_min.is_some() || entry.float_max.is_some();
+        if needs_float && floats.is_none() {
+            return Vec::new();
+        }
         // A percent rule pays another price for each wear.
         let ceilings = entry.percent.is_some().then(|| {
             let wears = wear.map_or(entry.wears, |wear| WearSet::ANY.with(wear));
             wanted_items(&[WhitelistEntry { wears, ..entry.clone() }], self.book, self.now)
         });
-        let item = |subject: &Subject| {
-            let market_name = market_name(subject, entry, wear);
+        let item = |base: &BaseItem| {
+            let market_name = market_name(base, entry, wear);
             let max_price = match &ceilings {
                 Some(ceilings) => ceilings.ceiling(&market_name)?,
                 None => entry.max_price,
@@ -90,20 +94,21 @@ impl Context<'_> {
             let is_possible = Amount::ZERO < max_price && entry.min_price <= max_price;
             is_possible.then_some(PracticeItem {
                 market_name,
-                rarity: subject.rarity,
+                rarity: base.rarity,
                 min_price: entry.min_price,
                 max_price,
                 floats,
                 max_markup: entry.max_markup,
             })
         };
-        let fitting = subjects.iter().filter(|subject| subject.has_wear == wear.is_some());
+        let fitting = bases.iter().filter(|base| base.has_wear == wear.is_some());
         fitting.filter_map(item).collect()
     }
 }
 
-/// Returns the floats of a wear that the entry accepts; `None` if there are none.
-fn floats(entry: &WhitelistEntry, wear: Wear) -> Option<(PaintWear, PaintWear)> {
+/// Returns the least and the greatest float of a wear that the entry accepts; `None` if it accepts
+/// none.
+fn float_range(entry: &WhitelistEntry, wear: Wear) -> Option<(PaintWear, PaintWear)> {
     let (low, high) = wear.float_hundredths();
     let (low, high) = (PaintWear::from_hundredths(low), PaintWear::from_hundredths(high).before());
     let low = entry.float_min.map_or(low, |min| min.max(low));
@@ -112,21 +117,21 @@ fn floats(entry: &WhitelistEntry, wear: Wear) -> Option<(PaintWear, PaintWear)> 
 }
 
 /// Describes the item of an entry: as the simulated market knows it, or as its name shows.
-fn named(base: &str, entry: &WhitelistEntry) -> Subject {
-    let known = ITEMS.iter().find(|item| ItemName::parse(&name_of(item)).base == *base);
-    let first = base.split(" | ").next().unwrap_or(base);
+fn from_entry_name(name: &str, entry: &WhitelistEntry) -> BaseItem {
+    let known = ITEMS.iter().find(|item| ItemName::parse(&name_of(item)).base == *name);
+    let first = name.split(" | ").next().unwrap_or(name);
     let is_star = match known {
         Some(item) => is_star(item),
-        None => STARRED.iter().any(|end| first.ends_with(end)),
+        None => STAR_SUFFIXES.iter().any(|end| first.ends_with(end)),
     };
     let is_worn = match known {
         Some(item) => !item.wears.is_empty(),
-        None => base.contains(" | ") && has_wear(ItemCategory::of(base, is_star)),
+        None => name.contains(" | ") && has_wear(ItemCategory::of(name, is_star)),
     };
     let is_bounded =
         entry.wears != WearSet::ANY || entry.float_min.is_some() || entry.float_max.is_some();
-    Subject {
-        base: base.to_owned(),
+    BaseItem {
+        name: name.to_owned(),
         is_star,
         has_wear: is_worn || is_bounded,
         rarity: rarity(entry, known),
@@ -134,27 +139,37 @@ fn named(base: &str, entry: &WhitelistEntry) -> Subject {
 }
 
 /// Describes an item of the simulated market if an entry for every item accepts it.
-fn any(item: &CatalogueItem, entry: &WhitelistEntry) -> Option<Subject> {
-    let has_variant = match (entry.stattrak, entry.souvenir) {
-        (true, _) => item.variants == Variants::StatTrak,
-        (_, true) => item.variants == Variants::Souvenir,
-        (false, false) => true,
-    };
-    let (base, is_star) = (ItemName::parse(&name_of(item)).base.into_owned(), is_star(item));
+fn from_catalogue(item: &CatalogueItem, entry: &WhitelistEntry) -> Option<BaseItem> {
+    let has_variant = variant(entry).is_none_or(|variant| item.variants == variant);
+    let (name, is_star) = (ItemName::parse(&name_of(item)).base.into_owned(), is_star(item));
     let filter = entry.filter.as_deref();
     let is_accepted = filter.is_none_or(|filter| {
         let is_rarity = |rarity: &RarityWord| Some(*rarity) == RarityWord::new(item.rarity);
-        filter.may_accept(&base, is_star)
+        filter.may_accept(&name, is_star)
             && (filter.rarities.is_empty() || filter.rarities.iter().any(is_rarity))
     });
     let has_wear = !item.wears.is_empty();
-    (has_variant && is_accepted).then_some(Subject { base, is_star, has_wear, rarity: item.rarity })
+    (has_variant && is_accepted).then_some(BaseItem {
+        name,
+        is_star,
+        has_wear,
+        rarity: item.rarity,
+    })
 }
 
-/// Returns a rarity that the entry accepts.
+/// Returns the variant that the entry names; `None` stands for no variant.
+fn variant(entry: &WhitelistEntry) -> Option<Variants> {
+    match (entry.stattrak, entry.souvenir) {
+        (true, _) => Some(Variants::StatTrak),
+        (false, true) => Some(Variants::Souvenir),
+        (false, false) => None,
+    }
+}
+
+/// Returns a rarity that the entry accepts: that of the item, if possible.
 fn rarity(entry: &WhitelistEntry, known: Option<&CatalogueItem>) -> &'static str {
     let wanted = entry.filter.as_deref().map(|filter| filter.rarities.as_slice());
-    let own = known.map_or(RARITY, |item| item.rarity);
+    let own = known.map_or(DEFAULT_RARITY, |item| item.rarity);
     let is_wanted = |word: &str| {
         wanted.is_none_or(|wanted| {
             wanted.is_empty() || RarityWord::new(word).is_some_and(|word| wanted.contains(&word))
@@ -189,15 +204,15 @@ fn name_of(item: &CatalogueItem) -> String {
     }
 }
 
-fn market_name(subject: &Subject, entry: &WhitelistEntry, wear: Option<Wear>) -> String {
-    let star = if subject.is_star { "★ " } else { "" };
-    let variant = match (entry.stattrak, entry.souvenir) {
-        (true, _) => "StatTrak™ ",
-        (_, true) => "Souvenir ",
-        (false, false) => "",
+fn market_name(base: &BaseItem, entry: &WhitelistEntry, wear: Option<Wear>) -> String {
+    let star = if base.is_star { "★ " } else { "" };
+    let variant = match variant(entry) {
+        Some(Variants::StatTrak) => "StatTrak™ ",
+        Some(Variants::Souvenir) => "Souvenir ",
+        _ => "",
     };
     let wear = wear.map_or_else(String::new, |wear| format!(" ({})", wear.as_str()));
-    format!("{star}{variant}{}{wear}", subject.base)
+    format!("{star}{variant}{}{wear}", base.name)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `sniper run --practice`: the real bot with the user's own settings against a simulated market in
 //! the same process, with play money.
 //!
-//! Nothing of a real run is read or written: `.env` and the credentials of the environment are not
-//! read, and ledger, mark and recordings are in a directory of the rehearsal, which begins empty.
+//! Nothing of a real run is written, and of its data only the stored price tables are read. `.env`
+//! and the credentials of the environment are not read. Ledger, mark and recordings are in a
+//! directory of the rehearsal, which begins empty.
 
 mod items;
 
@@ -16,7 +17,7 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    AppError, CommandContext, block_on_core, known_names,
+    AppError, CommandContext, block_on_busy_polling, known_names,
     reload::SettingsSource,
     run::{RunArgs, SessionResult, StopSignals},
     simulated_market::AnySimulator,
@@ -76,7 +77,7 @@ pub fn run<F: Future<Output = SessionResult>>(
     let source = SettingsSource::practice(practice.environment.clone(), &practice.loaded);
     let spin = config.speed.spin;
     let summary =
-        block_on_core(spin, trade(config, args, (log.reader_gone(), quit), Some(source)))?;
+        block_on_busy_polling(spin, trade(config, args, (log.reader_gone(), quit), Some(source)))?;
     context.output.summary(practice.close(summary), log)
 }
 
@@ -152,7 +153,7 @@ struct Practice {
 impl Practice {
     fn open(context: CommandContext<'_>) -> Result<Self, AppError> {
         let variable = || process_environment("SNIPER_CONFIG").map(PathBuf::from);
-        let config_file = context.shared.config.clone().or_else(variable);
+        let config_file = context.global.config.clone().or_else(variable);
         let config_file = config_file.unwrap_or_else(|| CONFIG_FILE.into());
         let market = market_of_file(&config_file).ok_or_else(|| no_settings(&config_file))?;
         unit::set(market.settings().unit);
@@ -216,9 +217,10 @@ fn directory_error(error: io::Error) -> AppError {
 fn directories(market: Market) -> io::Result<(PathBuf, PathBuf)> {
     let named = process_environment("SNIPER_DATA").filter(|value| !value.trim().is_empty());
     let base = absolute(named.as_deref().unwrap_or("data"))?;
-    let real = match named.is_some() || market == Market::default() {
-        true => base.clone(),
-        false => base.join(market.name()),
+    let real = if named.is_some() || market == Market::default() {
+        base.clone()
+    } else {
+        base.join(market.name())
     };
     Ok((base.join(DIRECTORY).join(market.name()), real))
 }
@@ -255,10 +257,13 @@ fn empty(directory: &Path) -> io::Result<File> {
     })?;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        match path.is_dir() && !path.is_symlink() {
-            _ if path == mark => {}
-            true => fs::remove_dir_all(path)?,
-            false => fs::remove_file(path)?,
+        if path == mark {
+            continue;
+        }
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(path)?;
+        } else {
+            fs::remove_file(path)?;
         }
     }
     fs::write(&mark, MARK_TEXT)?;

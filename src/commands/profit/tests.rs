@@ -31,14 +31,14 @@ fn book() -> PriceBook {
         .with_resale(Some(resale))
 }
 
-fn sale() -> Sale {
-    Sale {
+fn quote() -> ResaleQuote {
+    ResaleQuote {
         source: "buff".to_owned(),
         index: 0,
         side: QuoteSide::Ask,
         fee: Percent::from_hundredths(250),
         coin_usd: CoinUsd::from_ten_thousandths(5_000),
-        at: Some(after(0)),
+        priced_at: Some(after(0)),
         max_age: HOUR,
     }
 }
@@ -76,7 +76,8 @@ fn profit(ledger: &Ledger, now: UnixMs) -> Profit {
         Some((order.sequence, item(name)))
     });
     let orders = ledger.state().intents().iter();
-    Profit::of(orders, &items.collect(), (&book(), sale()), (now, None))
+    let profit = Profit { quote: quote(), now, since: None, totals: Totals::default() };
+    profit.with_orders(orders, &items.collect(), &book())
 }
 
 #[test]
@@ -118,12 +119,12 @@ fn bought_and_delivered_items_are_compared_with_the_price_after_the_fee() {
 #[test]
 fn prices_that_are_too_old_are_reported() {
     let late = profit(&ledger(), after(3_601));
-    assert_eq!((late.stale, late.sale.is_stale(late.now)), (3, true));
+    assert_eq!((late.totals.stale, late.quote.is_stale(late.now)), (3, true));
     assert_eq!(late.to_json()["prices"]["stale"], true);
     let text = late.to_string();
     assert!(text.contains("The prices are too old: 1 h 0 min, limit 1 h 0 min; run"), "{text}");
-    let sale = Sale { at: None, ..sale() };
-    let none = Profit { sale, ..late };
+    let quote = ResaleQuote { priced_at: None, ..quote() };
+    let none = Profit { quote, ..late };
     assert!(none.to_string().contains("There are no prices of buff yet"), "{none}");
 }
 
@@ -131,8 +132,8 @@ fn prices_that_are_too_old_are_reported() {
 fn the_names_of_items_without_a_price_are_bounded() {
     let mut profit = profit(&ledger(), after(60));
     for n in 0..50 {
-        profit.unpriced.add(Amount::ZERO);
-        profit.unpriced_items.insert(format!("item {n:02}"), 2);
+        profit.totals.unpriced.add(Amount::ZERO);
+        profit.totals.unpriced_items.insert(format!("item {n:02}"), 2);
     }
     let text = profit.to_string();
     assert!(text.contains("2 × \"item 08\" and 41 more items\n"), "{text}");
@@ -142,13 +143,14 @@ fn the_names_of_items_without_a_price_are_bounded() {
 
 #[test]
 fn losses_are_negative_and_rounded_down() {
-    let paid = Paid { count: 1, coins: Amount::from_thousandths(30_000) };
-    let of = |worth| {
-        let compared = Compared { paid, worth: Amount::from_thousandths(worth) };
-        (signed(&compared.difference()), compared.percent().map(|percent| signed(&percent)))
+    let paid = OrderTotal { count: 1, coins: Amount::from_thousandths(30_000) };
+    let of = |market_value| {
+        let market_value = Amount::from_thousandths(market_value);
+        let valued = Valued { paid, market_value };
+        (signed(&valued.unrealized_pnl()), valued.percent().map(|percent| signed(&percent)))
     };
     assert_eq!(of(29_999), ("-0.001".to_owned(), Some("-0.01".to_owned())));
     assert_eq!(of(30_000), ("0.00".to_owned(), Some("0.00".to_owned())));
     assert_eq!(of(30_001), ("+0.001".to_owned(), Some("0.00".to_owned())));
-    assert_eq!(Compared::default().percent(), None);
+    assert_eq!(Valued::default().percent(), None);
 }

@@ -137,15 +137,13 @@ impl DecisionLines<'_> {
             return ControlFlow::Continue(());
         };
         if self.is_all {
-            let text = match self.as_json {
-                true => format!("{}\n", line.to_json()),
-                false => line.to_text(),
-            };
+            let text = if self.as_json { format!("{}\n", line.to_json()) } else { line.to_text() };
             self.failure = self.failure.take().or(report::print(&text).err());
             // Without a reader, as after `head`, the rest of the recording is not needed.
-            return match self.failure.is_some() || OutputStream::Stdout.is_reader_gone() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            return if self.failure.is_some() || OutputStream::Stdout.is_reader_gone() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             };
         }
         let count = if matched { &mut self.matching } else { &mut self.others };

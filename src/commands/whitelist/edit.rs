@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::super::{AppError, CommandContext, check, known_names, report};
+use super::super::{AppError, CommandContext, check, exit_code, known_names, report};
 use crate::{
     config::{
         Config, ConfigErrors, Loaded, Problem,
@@ -158,15 +158,12 @@ pub enum EditCommandError {
 }
 
 impl EditCommandError {
-    /// Returns the exit code.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Edit { error: EditError::NotANumber { .. }, .. } => 2,
-            Self::Missing(_) | Self::Invalid { .. } | Self::Unsupported { .. } => {
-                check::EXIT_CONFIG
-            }
-            Self::Edit { .. } | Self::ChangedMeanwhile(_) => 1,
-            Self::File { .. } => 71,
+            Self::Edit { error: EditError::NotANumber { .. }, .. } => exit_code::USAGE,
+            Self::Missing(_) | Self::Invalid { .. } | Self::Unsupported { .. } => exit_code::CONFIG,
+            Self::Edit { .. } | Self::ChangedMeanwhile(_) => exit_code::FAILURE,
+            Self::File { .. } => exit_code::OS,
         }
     }
 }

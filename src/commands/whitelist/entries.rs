@@ -58,9 +58,10 @@ impl PausedArgs {
 
     fn done(&self, is_paused: bool) -> String {
         let what = if self.group.is_some() { "Group" } else { "Entry" };
-        match is_paused {
-            true => format!("{what} paused until it is enabled, also after a restart."),
-            false => format!("{what} enabled."),
+        if is_paused {
+            format!("{what} paused until it is enabled, also after a restart.")
+        } else {
+            format!("{what} enabled.")
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::feed::feed_of;
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use sniper::{
-    commands::block_on_core,
+    commands::block_on_busy_polling,
     config::Generation,
     domain::money::Percent,
     sim::{ListedItem, SimServer, SimSettings, catalogue::ListingDefect, faults::FaultKind},
@@ -64,7 +64,7 @@ fn a_spinning_session_buys_and_releases_its_ledger() {
         }
         Ok(())
     };
-    block_on_core(true, session).unwrap();
+    block_on_busy_polling(true, session).unwrap();
 }
 
 #[tokio::test]
