@@ -52,7 +52,7 @@ use crate::{
     config::{DashboardConfig, dashboard::DEFAULT_LISTEN},
     ledger::control::PendingRequest,
     sniper::view::SessionWatch,
-    threads::{Alarm, ThreadGuard, ThreadName, lock, priority},
+    threads::{Alarm, ThreadGuard, ThreadName, lock, priority, wait_for_failpoint},
     ws::FeedMetrics,
 };
 
@@ -227,6 +227,7 @@ async fn serve(
         served = axum::serve(listener, router).with_graceful_shutdown(stopped) => served,
         () = drained => Ok(()),
         () = sampled => Ok(()),
+        () = wait_for_failpoint(ThreadName::Dashboard) => Err(io::ErrorKind::Interrupted.into()),
     }
 }
 

@@ -5,14 +5,21 @@ use std::{process::Command, time::Duration};
 
 use serde_json::Value;
 use sniper::{
+    clock,
     commands::doctor::{
         run_checks,
         step::{DoctorReport, STEPS, StepResult},
     },
-    config::{Config, Credential, Endpoints, TradeUrl},
+    config::{Budget, Config, Credential, Endpoints, TradeUrl},
     domain::money::Amount,
+    ledger::{
+        LedgerState,
+        control::{ControlAddress, ControlReply, ControlServer, Instance, PendingRequest},
+        status::{LIVE, LedgerStatus},
+    },
     markets::{Marketplace, lis_skins::LisSkins, waxpeer::Waxpeer},
     sim::{LisSkinsSim, Rate, SimServer, SimSettings, WaxpeerSim},
+    threads::Alarm,
     ws::Feed,
 };
 use tempfile::TempDir;
@@ -56,6 +63,35 @@ async fn a_healthy_market_passes_every_step_without_an_order() {
     assert_eq!(market.history().purchases().count(), 0);
     assert_eq!(market.history().orders().count(), 0);
     assert!(std::fs::read_dir(data.path().join("data")).unwrap().next().is_none());
+}
+
+/// A control channel answers in place of a live bot.
+#[tokio::test]
+async fn a_live_bot_that_is_not_reconciled_30_s_after_its_start_fails_the_last_step() {
+    let (market, data) = (market(), TempDir::new().unwrap());
+    let config = config(&market, &data);
+    let address =
+        ControlAddress::new(&config.data_dir, config.state_dir.as_deref(), Instance::Live);
+    let (requests, mut pending) = tokio::sync::mpsc::channel(1);
+    let _server = ControlServer::start(&address, &requests, &Alarm::default()).unwrap();
+    let feed = feed_of(config);
+    for (running_ms, failed) in [(29_999, &[][..]), (30_000, &[("bot", true)])] {
+        let now = clock::now();
+        let snapshot = LedgerState::new(Budget::default(), true).snapshot(now);
+        let status = LedgerStatus {
+            running_ms: Some(running_ms),
+            ..LedgerStatus::from_snapshot(&snapshot, LIVE, None, now)
+        };
+        let answer = async {
+            let request: PendingRequest = pending.recv().await.unwrap();
+            request.reply.send(ControlReply::Done(Box::new(status))).unwrap();
+        };
+        let (report, ()) = tokio::join!(run_checks(&feed, WAIT, |_step| {}), answer);
+        assert_eq!(failed_steps(&report), failed, "{running_ms} ms");
+        assert_eq!(report.exit_code(), u8::from(!failed.is_empty()));
+        let seen = report.steps.last().unwrap().line(false);
+        assert!(failed.is_empty() || seen.contains("not reconciled"), "{seen}");
+    }
 }
 
 const TRADE_URL: &str =

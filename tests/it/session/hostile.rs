@@ -1,16 +1,25 @@
-//! Invalid messages and frames: they are dropped and counted, or the connection is closed, and the
-//! bot continues to buy.
+//! Invalid messages and frames, after which the bot continues to buy, and false statements of the
+//! market, after which it spends no more than its total by the market's own books.
 
 use std::sync::Arc;
 
-use sniper::sim::SimServer;
+use sniper::{
+    clock,
+    domain::{money::Amount, trade::TradeStatus},
+    ledger::{AccountReading, Operator, OrderState, OwnTrade, account::SETTLE},
+    sim::{Fault, SimServer, SimSettings, faults::FaultKind},
+    sniper::{Now, Sniper, stats::SessionStats},
+};
 use tokio::sync::Notify;
 
 use super::{
     AMPLE_LIMITS, TestBot, assert_agrees, cents, is_reconciled, quiet, ready, redline, until,
     wait_for_stats,
 };
-use crate::feed::peer::{Server, batch, frame};
+use crate::feed::{
+    Log,
+    peer::{Server, batch, frame},
+};
 
 #[tokio::test]
 async fn unreadable_messages_are_counted_and_orders_continue() {
@@ -162,4 +171,149 @@ async fn a_protocol_violation_closes_with_the_right_code_and_reconnects() {
     assert_eq!(*closes.lock().unwrap(), codes);
     assert_eq!(summary.feed.reconnects, 3);
     assert!(summary.errors() >= 3, "violations are counted: {}", summary.errors());
+}
+
+/// Price of each listing of the tests below.
+const PRICE: Amount = cents(1_015);
+/// Allows five orders at [`PRICE`].
+const TOTAL: Amount = cents(5_500);
+/// Listings that each test offers, more than [`TOTAL`] allows twice.
+const OFFERED: u64 = 15;
+
+/// Starts a bot with [`TOTAL`] on this market.
+fn bot_with_total(market: &SimServer) -> TestBot {
+    TestBot::live(market, &AMPLE_LIMITS.replace("total = 100000", "total = 55"))
+}
+
+fn market_with(faults: &[FaultKind]) -> SimServer {
+    let faults = faults.iter().map(|kind| Fault::always(*kind)).collect();
+    SimServer::start(SimSettings { faults, ..quiet() }).unwrap()
+}
+
+/// Returns the number of matches whose outcome is known.
+fn settled(stats: &SessionStats) -> u64 {
+    stats.bought + stats.rejected + stats.unknown + stats.not_sent + stats.skipped_total()
+}
+
+fn resume(sniper: &Sniper) {
+    let now = Now::read().wall;
+    sniper.with_engine(|engine| engine.ledger().resume(Operator::new("test"), now));
+}
+
+/// Offers listings one by one, and resumes ordering whenever it is halted. Calls `lie` after each
+/// outcome.
+async fn offer(sniper: &Sniper, market: &SimServer, count: u64, lie: impl Fn()) {
+    for _ in 0..count {
+        let before = sniper.with_engine(|engine| settled(engine.stats()));
+        market.list_items(vec![redline(PRICE.cents())]);
+        wait_for_stats(sniper, |stats| before < settled(stats)).await;
+        lie();
+        if sniper.with_engine(|engine| !engine.ledger().state().halts().is_empty()) {
+            resume(sniper);
+        }
+    }
+}
+
+/// Asserts that the market has sold as much as the total allows and no more, and that no listing
+/// was ordered twice.
+#[track_caller]
+fn assert_within_total(market: &SimServer, what: &str) {
+    let history = market.history();
+    assert_eq!(history.ordered_twice().count(), 0, "{what}");
+    let spent = history.spent();
+    assert!(spent <= TOTAL, "{what}: the market sold for {spent}, of a total of {TOTAL}");
+    assert!(TOTAL < spent.saturating_add(PRICE), "{what}: only {spent} was spent");
+}
+
+#[tokio::test]
+async fn a_feed_that_calls_purchases_cancelled_or_listed_frees_no_coins() {
+    let market = market_with(&[]);
+    let summary = bot_with_total(&market)
+        .run(async |sniper| {
+            ready(sniper, &market).await;
+            // Each message has a random purchase and a random status.
+            let lie = || {
+                for _ in 0..20 {
+                    market.inject_feed_fault(FaultKind::FeedLie);
+                    market.inject_feed_fault(FaultKind::FeedRelist);
+                }
+            };
+            offer(sniper, &market, OFFERED, lie).await;
+        })
+        .await;
+    assert_within_total(&market, "feed");
+    assert_agrees(&summary, &market);
+}
+
+/// Each order is bought and its answer is correct, but a rejection of no request follows, which
+/// arrives on the connection of the next order.
+#[tokio::test]
+async fn a_rejection_that_belongs_to_no_request_frees_no_coins() {
+    let market = market_with(&[FaultKind::LateRejection]);
+    let summary = bot_with_total(&market)
+        .run(async |sniper| {
+            ready(sniper, &market).await;
+            offer(sniper, &market, OFFERED, || {}).await;
+        })
+        .await;
+    assert_within_total(&market, "late rejection");
+    assert_agrees(&summary, &market);
+    assert_eq!(summary.stats.rejected, 0, "the market has rejected no order");
+}
+
+/// Answers with a price of zero halt ordering, and answers with a low price may.
+#[tokio::test]
+async fn an_answer_with_a_price_below_the_approved_one_frees_no_coins_also_after_a_resume() {
+    let all = [FaultKind::PriceZero, FaultKind::PriceLow].map(async |kind| {
+        let market = market_with(&[kind]);
+        let summary = bot_with_total(&market)
+            .run(async |sniper| {
+                ready(sniper, &market).await;
+                offer(sniper, &market, OFFERED, || {}).await;
+            })
+            .await;
+        assert_within_total(&market, kind.name());
+        assert_agrees(&summary, &market);
+        let by_the_ledger = summary.orders.spent;
+        assert_eq!(by_the_ledger, market.history().spent(), "{kind}");
+    });
+    futures_util::future::join_all(all).await;
+}
+
+/// The answers to the orders are lost, and the account's list has them with a status that this
+/// version does not know. The balance shows no charge.
+#[tokio::test]
+async fn an_order_listed_with_an_unknown_status_is_not_taken_for_absent() {
+    let log = Log::capture();
+    let market = market_with(&[FaultKind::ServerErrorAfterCommit, FaultKind::ListUnknownStatus]);
+    let summary = bot_with_total(&market)
+        .run(async |sniper| {
+            ready(sniper, &market).await;
+            let uncharged = market.history().balance;
+            offer(sniper, &market, OFFERED, || {}).await;
+            // Readings after the time at which an order that is not listed counts as not bought.
+            sniper.with_engine(|engine| {
+                let orders = engine.ledger().state().intents().to_vec();
+                assert!(orders.iter().any(|order| order.state == OrderState::Unknown));
+                let trades = orders.iter().map(|order| OwnTrade {
+                    id: order.id,
+                    status: TradeStatus::Other,
+                    price: Some(order.price),
+                    joined_at: None,
+                    commission: None,
+                });
+                let trades: Vec<OwnTrade> = trades.collect();
+                for settles in [2, 4] {
+                    let started = clock::wall().plus(settles * SETTLE);
+                    let reading = AccountReading { trades: &trades, complete: true, started };
+                    drop(engine.ledger().reconcile(&reading, Some(uncharged), started));
+                }
+            });
+            offer(sniper, &market, OFFERED, || {}).await;
+            until(|| log.text().contains("listed with a status this version does not know")).await;
+            offer(sniper, &market, OFFERED, || {}).await;
+        })
+        .await;
+    assert_within_total(&market, "unknown status");
+    assert_eq!(summary.orders.not_bought, 0);
 }

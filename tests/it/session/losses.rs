@@ -13,6 +13,7 @@ use sniper::{
     domain::time::UnixMs,
     ledger::{HaltReason, reader::LedgerReader},
     sim::SimServer,
+    threads::ThreadName,
 };
 use tempfile::TempDir;
 
@@ -298,22 +299,34 @@ async fn a_lost_ledger_is_replaced_only_on_request_and_counts_recent_purchases()
 }
 
 /// Threads that an order needs.
-const ORDER_THREADS: [&str; 6] =
-    ["ledger", "ledger-files", "account", "control", "log", "recorder"];
-/// Threads that no order needs.
-const OTHER_THREADS: [&str; 5] = ["reload", "pauses", "signals", "prices", "alerts"];
+const ORDER_THREADS: [ThreadName; 7] = [
+    ThreadName::Ledger,
+    ThreadName::Files,
+    ThreadName::Account,
+    ThreadName::Control,
+    ThreadName::Log,
+    ThreadName::Recorder,
+    ThreadName::Other,
+];
+
+/// Returns every other thread, except that of a shared budget, which has a test of its own.
+fn other_threads() -> impl Iterator<Item = ThreadName> {
+    let is_other = |thread: &ThreadName| !ORDER_THREADS.contains(thread);
+    ThreadName::ALL.into_iter().filter(is_other).filter(|thread| *thread != ThreadName::Sharing)
+}
 
 #[tokio::test]
 async fn a_panicking_thread_stops_orders_and_is_named() {
-    let threads = ORDER_THREADS.into_iter().chain(["main"]);
-    let all = threads.map(async |thread| stops_without(&Machine::new(), thread, "panic").await);
+    let all =
+        ORDER_THREADS.map(async |thread| stops_without(&Machine::new(), thread, "panic").await);
     futures_util::future::join_all(all).await;
 }
 
 #[tokio::test]
 async fn a_thread_that_returns_early_stops_orders_and_is_named() {
-    let all =
-        ORDER_THREADS.map(async |thread| stops_without(&Machine::new(), thread, "return").await);
+    // The main thread has no early return.
+    let threads = ORDER_THREADS.into_iter().filter(|thread| *thread != ThreadName::Other);
+    let all = threads.map(async |thread| stops_without(&Machine::new(), thread, "return").await);
     futures_util::future::join_all(all).await;
 }
 
@@ -328,14 +341,15 @@ async fn a_thread_that_no_order_needs_and_returns_early_stops_orders_and_is_name
 }
 
 async fn stops_without_other_threads(end: &str) {
-    let all = OTHER_THREADS.map(async |thread| {
+    let all = other_threads().map(async |thread| {
         let machine = Machine::new();
         let write = |name: &str, text: &str| fs::write(machine.top.path().join(name), text).unwrap();
         write("own.csv", "name,ask,bid,count\nFracture Case,1,1,40\n");
         write(".env", "ALERT_URL=http://127.0.0.1:9/api/webhooks/1/secret-token-of-the-thread-test\n");
         let settings = "[prices]\ncoin_usd = 1\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
                         path = \"own.csv\"\nunit = \"usd\"\n\
-                        [[alerts]]\nkind = \"discord\"\nurl_env = \"ALERT_URL\"\n";
+                        [[alerts]]\nkind = \"discord\"\nurl_env = \"ALERT_URL\"\n\
+                        [dashboard]\nlisten = \"127.0.0.1:0\"\n";
         write("sniper.toml", &format!("{AMPLE_LIMITS}{settings}"));
         stops_without(&machine, thread, end).await;
     });
@@ -344,17 +358,17 @@ async fn stops_without_other_threads(end: &str) {
 
 /// Loses a thread by a panic or an early return, and asserts that a halt names it and nothing is
 /// ordered.
-async fn stops_without(machine: &Machine, thread: &str, end: &str) {
+async fn stops_without(machine: &Machine, thread: ThreadName, end: &str) {
     let trigger = machine.top.path().join("trigger");
     let thread_end = format!("{thread}:{end}:{}", trigger.display());
     let bot = machine.start_and_buy(&["--record"], &thread_end).await;
     fs::write(&trigger, "").unwrap();
-    if thread == "control" {
+    if thread == ThreadName::Control {
         // This thread ends when it handles a request.
         let (code, text) = machine.run_command(&["status"]);
         assert_ne!(code, Some(0), "{text}");
     }
-    if thread == "pauses" {
+    if thread == ThreadName::Pauses {
         // This thread ends when it has something to store.
         let (code, text) = machine.run_command(&["whitelist", "pause", "redline"]);
         assert_eq!(code, Some(0), "{text}");

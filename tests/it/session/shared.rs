@@ -11,6 +11,7 @@ use sniper::{
     shared::exchanger::MemoryGroup,
     sim::{SimServer, SimSettings},
     sniper::{Now, Sniper, stats::SessionStats},
+    threads::ThreadName,
 };
 
 use super::{
@@ -193,4 +194,42 @@ async fn bots_of_two_accounts_split_the_listings_of_a_market_until_one_is_gone()
     let [ours, theirs] = [ordered(&markets[0]), ordered(&markets[1])];
     assert_eq!(skipped(&first, "other bot") + first.stats.bought, LISTED);
     assert!(!ours.is_empty() && ours.is_disjoint(&theirs), "{ours:?} {theirs:?}");
+}
+
+/// The test runs itself in a process of its own, because an environment variable requests the end
+/// of a thread.
+#[tokio::test]
+async fn a_panic_of_the_sharing_thread_stops_orders_and_is_named() {
+    const NAME: &str = "session::shared::a_panic_of_the_sharing_thread_stops_orders_and_is_named";
+    const REQUEST: &str = "SNIPER_TEST_THREAD";
+    let Ok(request) = std::env::var(REQUEST) else {
+        let directory = tempfile::tempdir().unwrap();
+        let trigger = directory.path().join("trigger");
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME])
+            .env(REQUEST, format!("{}:panic:{}", ThreadName::Sharing, trigger.display()))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        return;
+    };
+    let trigger = request.rsplit(':').next().unwrap();
+    let group = MemoryGroup::new(1_000_000, TERM_MS);
+    let market = SimServer::start(quiet()).unwrap();
+    let bot = TestBot::live(&market, &policy("first", "")).with_group(&group);
+    let summary = bot.run(async |sniper| {
+        until(|| is_active(sniper) && market.stats().feeds_subscribed == 1).await;
+        buy_one(sniper, &market).await;
+        std::fs::write(trigger, "").unwrap();
+        let halts = || sniper.with_engine(|engine| engine.ledger().state().halts().to_vec());
+        until(|| !halts().is_empty()).await;
+        let halts: Vec<String> = halts().iter().map(|halt| halt.reason.to_string()).collect();
+        assert!(halts.len() == 1 && halts[0].contains("`sharing`"), "{halts:?}");
+        let skipped = sniper.with_engine(|engine| engine.stats().skipped_total());
+        market.list_items(vec![redline(1_015)]);
+        wait_for_stats(sniper, |stats| skipped < stats.skipped_total()).await;
+    });
+    let summary = summary.await;
+    assert_eq!((skipped(&summary, "halted"), summary.stats.bought), (1, 1));
+    assert_eq!(market.history().orders().count(), 1);
 }
