@@ -4,7 +4,7 @@ use std::{fs, thread};
 
 use sniper::{
     commands::{
-        block_on_core,
+        block_on_busy_polling,
         session::{SessionEnd, SessionStart, TradingSession},
     },
     config::{Config, Market as MarketName, Sources},
@@ -68,7 +68,8 @@ impl Bot {
         let options = SessionStart { shared_group: group, ..SessionStart::default() };
         let thread = thread::spawn(move || {
             let spin = feed.config.speed.spin;
-            block_on_core(spin, async { Ok(session(feed, stopped, options).await) }).unwrap()
+            block_on_busy_polling(spin, async { Ok(session(feed, stopped, options).await) })
+                .unwrap()
         });
         Running::new(move || {
             // The session may have ended already.

@@ -355,7 +355,7 @@ impl HaltReason {
     /// Returns `true` if both reasons have the same cause and count as one halt.
     pub fn has_same_cause(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Rejected(_), _) => self == other,
+            (Self::Rejected(_) | Self::Storage(_) | Self::Thread(_), _) => self == other,
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }

@@ -565,8 +565,9 @@ impl Ledger {
     }
 
     fn apply(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {
-        let (halts, paused) = (self.state.halts.len(), self.state.paused_until);
-        let unexpected = self.state.unexpected.len();
+        // Empty, and so without an allocation, whenever an order can be approved.
+        let earlier = self.state.halts.clone();
+        let (paused, unexpected) = (self.state.paused_until, self.state.unexpected.len());
         let before = match event {
             LedgerEvent::Proved { sequence, .. } => self.state.at(sequence).copied(),
             _ => None,
@@ -574,14 +575,22 @@ impl Ledger {
         self.state.apply(now, &event)?;
         #[cfg(test)]
         self.events_for_tests.push((now, event));
-        let mut halts = self.state.halts.get(halts..).unwrap_or_default().to_vec();
-        if let LedgerEvent::Halted(reason) = event
-            && halts.is_empty()
-            && unexpected < self.state.unexpected.len()
-        {
-            // Several unexpected purchases are one halt, but each is logged.
-            halts.push(Halt { at: now, reason, count: 1 });
-        }
+        let has_new_purchase = unexpected < self.state.unexpected.len();
+        let halts = self.state.halts.iter().filter_map(|halt| {
+            let Halt { reason, .. } = *halt;
+            let earlier = earlier.iter().find(|earlier| earlier.reason.has_same_cause(&reason));
+            let Some(earlier) = earlier else { return Some(*halt) };
+            // Several purchases with the same mistake are one halt, but each is logged.
+            let is_of_another = match reason {
+                HaltReason::UnexpectedPurchase { .. } => has_new_purchase,
+                HaltReason::Price { .. }
+                | HaltReason::ImplausiblePrice { .. }
+                | HaltReason::Contradiction { .. } => earlier.reason.listing() != reason.listing(),
+                _ => false,
+            };
+            is_of_another.then_some(Halt { at: now, reason, count: 1 })
+        });
+        let halts = halts.collect();
         let until = self.state.paused_until;
         let paused_until = Some(until).filter(|until| paused < *until);
         let changes = before.and_then(|before| self.change_of(&before)).into_iter().collect();

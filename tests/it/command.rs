@@ -845,9 +845,18 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(out(&with(&["--json", "--reference", "buff.bid"])), first);
     let wrong = with(&["--reference", "buf.bid"]);
     assert!(err(&wrong).contains("write .bid or .ask behind one of: buff"), "{}", err(&wrong));
-    // A file with other prices, in another unit: 450 and 120 dollars at half a dollar a coin.
-    let workspace =
-        workspace.file("q.csv", "name,bid\n★ Ursus Knife,45000\n★ Classic Knife,12000\n");
+    let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
+    assert_eq!(none.status.code(), Some(2));
+}
+
+/// The prices are 450 and 120 dollars, at half a dollar a coin.
+#[test]
+fn suggestions_can_use_a_file_with_other_prices_in_another_unit() {
+    let workspace = Workspace::new()
+        .file("sniper.toml", &KNIVES.0.replace("coin_usd = 0.65", "coin_usd = 0.5"))
+        .file("q.csv", "name,bid\n★ Ursus Knife,45000\n★ Classic Knife,12000\n");
+    write_recording(&workspace.directory.path().join("rec"));
+    let words = ["whitelist", "suggest", "--percent", "85", "--budget", "500"];
     let file = ["--recording", "rec", "--prices", "q.csv", "--unit", "cents"];
     let suggested = workspace.run(&[&words[..], &file].concat());
     let text = out(&suggested);
@@ -869,8 +878,6 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     let wrong = other.file("q.json", "<html>");
     let failed = wrong.run(&[&words[..], &file].concat());
     assert!(err(&failed).contains("it is no price table: it is a web page"), "{}", err(&failed));
-    let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
-    assert_eq!(none.status.code(), Some(2));
 }
 
 #[test]

@@ -498,6 +498,7 @@ impl AdversaryMarket {
 
     /// Checks liveness: [`TRUE_READINGS`] true readings settle every order.
     fn turn_honest(&mut self) {
+        self.ledger.resume(Operator::new("me"), self.now);
         for which in 0..self.orders.len() {
             if self.orders.iter().any(|order| order.waiting) {
                 self.answer(which, false, ReportedPrice::True);

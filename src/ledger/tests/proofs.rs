@@ -8,8 +8,10 @@ use crate::{
     domain::trade::TradeStatus,
     ledger::{
         account::SETTLE,
+        event::StorageFault,
         state::{PAUSE, REJECTIONS_IN_A_ROW_MAX, UNKNOWNS_IN_A_ROW_MAX},
     },
+    threads::ThreadName,
 };
 
 pub(super) fn own_trade(n: u32, status: TradeStatus) -> OwnTrade {
@@ -727,6 +729,37 @@ fn one_cause_is_one_halt_that_is_updated() {
     assert_eq!(counts, [1, 2], "{halts:?}");
     let is_latest = |halt: &Halt| matches!(halt.reason, HaltReason::BalanceDrop { actual, .. } if actual == coins(50));
     assert!(halts.iter().any(is_latest), "{halts:?}");
+}
+
+/// Each has its own remedy or thread, which the status must show.
+#[test]
+fn lost_threads_and_faults_of_the_disk_are_halts_of_their_own() {
+    let mut ledger = ledger(budget());
+    let reasons = [
+        HaltReason::Thread(ThreadName::Dashboard),
+        HaltReason::Thread(ThreadName::Sharing),
+        HaltReason::Storage(StorageFault::Changed),
+        HaltReason::Storage(StorageFault::Unwritable),
+    ];
+    for reason in reasons {
+        assert_eq!(ledger.halt(reason, T0).halts.len(), 1, "{reason}");
+        assert_eq!(ledger.halt(reason, after(1)).halts, [], "a halt is reported once");
+    }
+    let halts = ledger.snapshot(after(1)).halts;
+    assert_eq!(halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), reasons);
+}
+
+#[test]
+fn each_purchase_that_halts_is_reported() {
+    let mut ledger = ledger(budget());
+    let price = |n| HaltReason::Price { id: id(n), approved: coins(1), paid: coins(2) };
+    let contradiction = |n| HaltReason::Contradiction { id: id(n) };
+    for reason in [price(1), price(2), contradiction(3), contradiction(4)] {
+        let reported = ledger.halt(reason, after(1)).halts;
+        assert_eq!(reported.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [reason]);
+        assert_eq!(ledger.halt(reason, after(9)).halts, []);
+    }
+    assert_eq!(ledger.snapshot(after(9)).halts.len(), 2);
 }
 
 #[test]
