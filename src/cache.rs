@@ -1,7 +1,8 @@
 //! Fixed-size, allocation-free cache of recently seen keys. Pure.
 //!
 //! A hash selects a row of [`WAYS`] keys, which is one cache line, so a look-up reads one line of
-//! keys for any size. Nothing grows, moves or is cleaned up, so every insertion takes the same time.
+//! keys for any size. Nothing grows, moves or is cleaned up, so every insertion takes the same
+//! time.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 

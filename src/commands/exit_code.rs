@@ -1,4 +1,5 @@
-//! Exit codes of the commands. Those from 64 are defined by `sysexits.h`; [`USAGE`] is that of clap.
+//! Exit codes of the commands. Those from 64 are defined by `sysexits.h`; [`USAGE`] is that of
+//! clap.
 
 /// The command was carried out and reports a problem, or changed nothing.
 pub const FAILURE: u8 = 1;

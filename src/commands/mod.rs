@@ -197,11 +197,7 @@ impl AppError {
         match self {
             Self::Settings(_)
             | Self::Unsupported(_)
-            | Self::Simulator(
-                SimServerError::Listen { .. }
-                | SimServerError::NotLoopback { .. }
-                | SimServerError::Fault(_),
-            )
+            | Self::Simulator(_)
             | Self::Log(LogError::Filter | LogError::Misspelled { .. } | LogError::Quoted) => {
                 exit_code::CONFIG
             }
@@ -210,7 +206,7 @@ impl AppError {
             Self::Edit(error) => error.exit_code(),
             #[cfg(feature = "shared")]
             Self::SharedGroup(error) => error.exit_code(),
-            Self::Log(_) | Self::Start { .. } | Self::Simulator(_) => exit_code::OS,
+            Self::Log(_) | Self::Start { .. } => exit_code::OS,
             Self::Ledger(_) | Self::LedgerRejected(_) => exit_code::CANNOT_CREATE,
             Self::LedgerCommand(_) => exit_code::FAILURE,
             Self::Print(_) => exit_code::IO,
@@ -266,21 +262,6 @@ pub fn block_on_busy_polling<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_errors_of_the_arguments_of_the_simulator_exit_as_invalid_settings() {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-        let source = || std::io::ErrorKind::AddrInUse.into();
-        for (error, code) in [
-            (SimServerError::NotLoopback { address }, exit_code::CONFIG),
-            (SimServerError::Listen { address, source: source() }, exit_code::CONFIG),
-            (SimServerError::AddressInUse { address, source: source() }, exit_code::OS),
-            (SimServerError::Thread(source()), exit_code::OS),
-        ] {
-            let error = AppError::from(error);
-            assert_eq!(error.exit_code(), code, "{error:?}");
-        }
-    }
 
     #[test]
     #[cfg(target_os = "linux")]

@@ -146,8 +146,8 @@ pub(super) fn report_syntax_errors(
     }
 }
 
-/// Recognizes an amount that is not a TOML number, such as `12,50` or `$12`. Returns the message and
-/// the remedy.
+/// Recognizes an amount that is not a TOML number, such as `12,50` or `$12`. Returns the message
+/// and the remedy.
 fn amount_mistake(line: &str, decimals: Decimals) -> Option<(String, String)> {
     let (key, value) = line.split_once('=')?;
     let value = value.split('#').next().unwrap_or_default().trim();

@@ -122,8 +122,8 @@ impl Recording {
         &self.sources
     }
 
-    /// Returns `true` if the session ended as requested, at least one message was recorded, and none
-    /// was lost on the way to the disk.
+    /// Returns `true` if the session ended as requested, at least one message was recorded, and
+    /// none was lost on the way to the disk.
     pub const fn is_complete(&self) -> bool {
         self.is_complete
     }

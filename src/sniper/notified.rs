@@ -1,6 +1,6 @@
-//! Limits the log lines about repeated events. Reads of the account that begin to fail, change their
-//! cause or succeed again, and purchases of unknown status are logged once; repeated skips once per
-//! minute.
+//! Limits the log lines about repeated events. Reads of the account that begin to fail, change
+//! their cause or succeed again, and purchases of unknown status are logged once; repeated skips
+//! once per minute.
 
 use std::{
     collections::{HashMap, HashSet},

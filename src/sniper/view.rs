@@ -95,8 +95,8 @@ pub struct SessionView {
     pub near_misses: Vec<NearMiss>,
     pub whitelist: Arc<Whitelist>,
     pub prices: Arc<PriceBook>,
-    /// At most [`ENTRIES_MAX`] entries in the order of the whitelist. If it has more, the first ones
-    /// that matched or were ordered are chosen, then the first others.
+    /// At most [`ENTRIES_MAX`] entries in the order of the whitelist. If it has more, the first
+    /// ones that matched or were ordered are chosen, then the first others.
     pub entries: Vec<EntryCounts>,
     /// The first [`GROUPS_MAX`] groups.
     pub groups: Vec<GroupCounts>,

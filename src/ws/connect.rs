@@ -6,8 +6,8 @@
 //!
 //! The resulting [`Socket`] reads with [`FrameDecoder`] and writes with tungstenite. Reading is on
 //! the hot path: tungstenite zeroes the rest of its buffer before each read and receives about
-//! every eleventh frame in two reads; [`FrameDecoder`] does neither. Writing is not on the hot path,
-//! so tungstenite handles masks, closing and partial writes.
+//! every eleventh frame in two reads; [`FrameDecoder`] does neither. Writing is not on the hot
+//! path, so tungstenite handles masks, closing and partial writes.
 
 use std::{
     collections::{VecDeque, vec_deque},

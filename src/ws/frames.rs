@@ -20,8 +20,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Maximum bytes per read from the socket.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// Initial size of the buffer, a multiple of a read: it holds messages that are not handled yet, and
-/// an incomplete frame is rarely moved to its start.
+/// Initial size of the buffer, a multiple of a read: it holds messages that are not handled yet,
+/// and an incomplete frame is rarely moved to its start.
 const BUFFER_BYTES: usize = 8 * READ_BYTES;
 /// Maximum payload of a control frame.
 const CONTROL_BYTES_MAX: u64 = 125;

@@ -2,7 +2,8 @@
 //!
 //! The feed of a market may reach one connection later than another for as long as it lasts,
 //! because of the server or the route. A window ends with the first look after one of the
-//! connections has delivered [`LISTINGS_MIN`] listings, so that a few listings decide nothing. The connection that was last in [`WINDOWS_MAX`] windows in a row is replaced.
+//! connections has delivered [`LISTINGS_MIN`] listings, so that a few listings decide nothing. The
+//! connection that was last in [`WINDOWS_MAX`] windows in a row is replaced.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Connection test of `doctor`: connects to the market step by step and reports each step.
 //!
-//! Takes the same steps as the feed, each with its own deadline. A token is requested in the step of
-//! the upgrade; the feed requests it before it dials. Nothing is retried.
+//! Takes the same steps as the feed, each with its own deadline. A token is requested in the step
+//! of the upgrade; the feed requests it before it dials. Nothing is retried.
 
 use std::{collections::VecDeque, fmt, net::SocketAddr, time::Duration};
 

@@ -1,7 +1,5 @@
 //! Parses `[dashboard]`. Pure.
 
-use std::net::SocketAddr;
-
 use super::super::{
     dashboard::DashboardConfig,
     document::{ConfigNode, ParseContext, TableFields, Value},
@@ -18,12 +16,13 @@ pub(super) fn read_dashboard(
     context: &mut ParseContext<'_, '_>,
 ) -> DashboardConfig {
     let fields = TableFields::new(node, "[dashboard]", &DASHBOARD_KEYS, context);
-    let config = DashboardConfig {
-        listen: read_listen(&fields, context),
+    let mut config = DashboardConfig {
+        listen: None,
         allow_remote: fields.flag("allow_remote", context).unwrap_or(false),
         allowed_hosts: read_hosts(&fields, context),
         token: None,
     };
+    read_listen(&fields, context, &mut config);
     if config.is_remote() && !config.allow_remote {
         let message = "`listen` is reachable from other machines".to_owned();
         let remedy = "write \"127.0.0.1:8098\" and use a tunnel, or set allow_remote = true; the \
@@ -40,14 +39,14 @@ pub(super) fn read_dashboard(
 fn read_listen(
     fields: &TableFields<'_, '_>,
     context: &mut ParseContext<'_, '_>,
-) -> Option<SocketAddr> {
-    let text = fields.text("listen", context)?;
-    let listen = text.parse().ok();
-    if listen.is_none() {
+    config: &mut DashboardConfig,
+) {
+    let Some(text) = fields.text("listen", context) else { return };
+    config.listen = text.parse().ok();
+    if config.listen.is_none() {
         let message = format!("`listen` is not an address with a port: \"{}\"", Escaped(text));
         context.problem(fields.at("listen"), message, "write one such as \"127.0.0.1:8098\"");
     }
-    listen
 }
 
 fn read_hosts(fields: &TableFields<'_, '_>, context: &mut ParseContext<'_, '_>) -> Vec<String> {
