@@ -348,9 +348,7 @@ impl AlertEvent {
             Self::FeedBlocked { block, .. } => match block {
                 FeedBlock::Challenge => "Challenge: the feed is blocked",
                 FeedBlock::Credential => "Credential rejected by the feed",
-                FeedBlock::WebPage => {
-                    "The feed's address returned a web page; check the WebSocket address"
-                }
+                FeedBlock::WebPage => "The feed's address returned a web page instead of the feed",
             },
             Self::FeedDown { .. } => "Feed down",
             Self::FeedBack { .. } => "Feed back",
@@ -424,8 +422,9 @@ impl AlertEvent {
     fn condition_text(&self) -> String {
         match self {
             Self::FeedBlocked { block: FeedBlock::WebPage, cause } => format!(
-                "{}\nWhat to do: check the WebSocket address in the settings; if it is right, open \
-                 the market in your browser and see whether it is under maintenance.",
+                "{}\nWhat to do: open the market in your browser; pass the challenge, if there is \
+                 one, and copy the cookie again, if the market uses one; if it works there, check \
+                 the addresses in .env.",
                 market_text(cause)
             ),
             Self::FeedBlocked { cause, .. } => format!(

@@ -120,8 +120,8 @@ impl AlertWatch {
         if self.turns != feed.turns {
             (self.turns, self.turned_at) = (feed.turns, now.instant);
         }
-        let repeats = mem::take(&mut self.repeats_down);
         if feed.is_up {
+            self.repeats_down = false;
             let since = self.down_since.take();
             let was_reported = mem::take(&mut self.is_down_reported);
             let after = now.instant.saturating_duration_since(since?);
@@ -130,7 +130,7 @@ impl AlertWatch {
         let since = *self.down_since.get_or_insert(now.instant);
         let cause = cause();
         self.cause = cause.as_deref().map(printable);
-        if self.is_down_reported && !repeats {
+        if self.is_down_reported && !self.repeats_down {
             return None;
         }
         let after = now.instant.saturating_duration_since(since);
@@ -139,7 +139,7 @@ impl AlertWatch {
             None if self.rules.feed_down_after <= after => AlertEvent::FeedDown { after, cause },
             None => return None,
         };
-        self.is_down_reported = true;
+        (self.is_down_reported, self.repeats_down) = (true, false);
         Some(event)
     }
 

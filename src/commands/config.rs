@@ -326,5 +326,10 @@ max_quantity = 9
         for text in [text, json.to_string()] {
             assert!(!text.contains("session-of-the-test"), "{text}");
         }
+        // A bot that does not answer is not shown as absent.
+        let config = ShownConfig::new(&loaded, None, Err("cannot exchange".to_owned()));
+        let line = "The running bot may use earlier settings: cannot exchange\n";
+        assert!(config.to_string().starts_with(line), "{config}");
+        assert_eq!(config.to_json()["bot"]["error"], "cannot exchange");
     }
 }

@@ -74,16 +74,20 @@ pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 408") || bytes.starts_with(b"HTTP/1.0 408")
 }
 
-/// Returns the rejected order that unrequested data names by its own id or the listing's. Such data
-/// is the late confirmation of a purchase whose rejection belonged to another request.
+/// Returns the rejected order that unrequested data names by its own id, or else the newest one
+/// whose listing it names. Unless it is a refusal, such data is the late confirmation of a purchase
+/// whose rejection belonged to another request.
 pub(super) fn find_late_response<'a>(
-    rejected: impl IntoIterator<Item = &'a InFlightRequest>,
+    rejected: impl IntoIterator<Item = &'a InFlightRequest, IntoIter: DoubleEndedIterator + Clone>,
     bytes: &[u8],
 ) -> Option<&'a InFlightRequest> {
-    rejected.into_iter().find(|InFlightRequest { order, .. }| {
+    let mut rejected = rejected.into_iter().rev();
+    let by_own_id = rejected.clone().find(|InFlightRequest { order, .. }| {
         let own_id = order.own_id.as_ref().map(OwnOrderId::as_bytes);
         own_id.is_some_and(|own_id| memchr::memmem::find(bytes, own_id).is_some())
-            || contains_value(bytes, order.id.as_str().as_bytes())
+    });
+    by_own_id.or_else(|| {
+        rejected.find(|request| contains_value(bytes, request.order.id.as_str().as_bytes()))
     })
 }
 

@@ -483,7 +483,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
         if let Some(sent) = session.keep_warm_sent.take() {
             if !self.context.market.is_keep_warm_response(&received.response) {
-                self.report_late(session, &received.response.body).await;
+                self.report_late_response(session, &received.response).await;
             }
             return self.on_keep_warm_response(sent, received);
         }
@@ -532,7 +532,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         };
         self.context.shared.pool().complete_order(self.index, false);
         if !in_sync {
-            self.report_late(session, &response.body).await;
+            self.report_late_response(session, &response).await;
         }
         if matches!(outcome, Outcome::Rejected(_)) {
             session.remember_rejected(order);
@@ -581,7 +581,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
             attribution::classify_confirmation(market, &order.order, reason, &response, is_next);
         self.context.shared.pool().complete_order(self.index, false);
         if !matches!(outcome, Outcome::Rejected(_)) {
-            self.report_late(session, &response.body).await;
+            self.report_late_response(session, &response).await;
             debug!(
                 connection = self.index,
                 "Rejection not confirmed: order {}, the next response was not that of the keep-warm \
@@ -618,6 +618,19 @@ impl<M: MarketApi> ConnectionDriver<M> {
     fn record_date(&self, sent: Option<Instant>, received: Instant, date: Option<UnixMs>) {
         if let Some((sent, date)) = sent.zip(date) {
             self.context.shared.pool().date = Some((ClockExchange { sent, received }, date));
+        }
+    }
+
+    /// Does the same as [`report_late`](Self::report_late) for a response, unless it is a refusal,
+    /// which may name the listing of an earlier order.
+    async fn report_late_response(&self, session: &DriverSession, response: &HttpResponse) {
+        let found = attribution::find_late_response(&session.rejected, &response.body);
+        let is_refusal = found.is_some_and(|found| {
+            let (outcome, _) = self.context.market.order_outcome(&found.order, response);
+            (400..500).contains(&response.head.status) || matches!(outcome, Outcome::Rejected(_))
+        });
+        if !is_refusal {
+            self.report_late(session, &response.body).await;
         }
     }
 

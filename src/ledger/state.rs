@@ -57,7 +57,7 @@ pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
 /// its listing ends the row.
 pub const REJECTIONS_IN_A_ROW_MAX: u32 = 5;
 /// Maximum number of simultaneous halts.
-pub const HALTS_MAX: usize = 32;
+pub const HALTS_MAX: usize = 48;
 /// Pause after a rate limit that does not specify a duration.
 pub const PAUSE: Duration = Duration::from_secs(60);
 /// Maximum duration of a pause. A longer one is cut to it.

@@ -34,6 +34,9 @@ use crate::threads::{ThreadGuard, ThreadName, failpoint};
 /// Interval of the checks.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Maximum number of records that one check reads.
+const RECORDS_CHECKED_MAX: u64 = 1_024;
+
 /// Number of checks per test write to the folder.
 pub(super) const CHECKS_PER_PROBE: u32 = 2;
 
@@ -53,6 +56,8 @@ pub(super) struct FileWatch {
     shared: Arc<WriterState>,
     has_warned_of_mark: bool,
     checks: u32,
+    /// Last record that a check has found.
+    found: u64,
 }
 
 impl FileWatch {
@@ -73,6 +78,7 @@ impl FileWatch {
             shared,
             has_warned_of_mark: false,
             checks: 0,
+            found: 0,
         }
     }
 
@@ -89,7 +95,7 @@ impl FileWatch {
         guard.finished();
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let bits = CLEARABLE.iter().fold(0, |bits, fault| bits | fault.bit());
         let is_known = self.shared.alarm().bits() & bits != 0;
         match self.fault() {
@@ -109,7 +115,7 @@ impl FileWatch {
     }
 
     /// Returns the first fault, and the path that shows it.
-    fn fault(&self) -> Option<(StorageFault, PathBuf)> {
+    fn fault(&mut self) -> Option<(StorageFault, PathBuf)> {
         for (path, identity) in &self.held {
             let fault = match FileIdentity::at(path) {
                 Ok(found) if found == *identity => continue,
@@ -135,17 +141,22 @@ impl FileWatch {
         }
     }
 
-    /// Returns `true` if the intent file still contains the last two records. The last one alone is
-    /// not enough, because cache warming writes it again.
-    fn is_intent_file_intact(&self) -> bool {
-        let (first, last) = (self.shared.first(), self.shared.written.load(Ordering::Acquire));
-        [last.checked_sub(1), Some(last)].into_iter().flatten().filter(|at| first <= *at).all(
-            |at| {
-                // A failed read is no evidence of a change; writes then fail too.
-                let found = self.intent_log.read_slot(at);
-                found.map_or(true, |found| found.is_some_and(|found| at <= found.position))
-            },
-        )
+    /// Returns `true` if the intent file contains every record from the last one of the previous
+    /// check: an older copy lacks one of them, also if further ones were written behind it since.
+    fn is_intent_file_intact(&mut self) -> bool {
+        let last = self.shared.written.load(Ordering::Acquire);
+        // Cache warming writes the last record again, which would hide a change of it.
+        let begin = self.found.min(last.saturating_sub(1)).max(self.shared.first());
+        let begin = begin.max(last.saturating_sub(RECORDS_CHECKED_MAX));
+        let is_intact = (begin..=last).all(|at| {
+            // A failed read is no evidence of a change; writes then fail too.
+            let found = self.intent_log.read_slot(at);
+            found.map_or(true, |found| found.is_some_and(|found| at <= found.position))
+        });
+        if is_intact {
+            self.found = last;
+        }
+        is_intact
     }
 
     fn is_unwritable(&self) -> bool {

@@ -533,6 +533,7 @@ impl LedgerWriter {
             let failed = LedgerError::file("read the intent file of", self.database.path());
             let read = self.intent_log.read(position).map_err(failed)?;
             let record = read.ok_or_else(|| {
+                self.shared.raise(StorageFault::Changed, self.database.path());
                 self.database.damaged(format!("record {position} of the intent file is missing"))
             })?;
             let staged = StagedRows::new(&mut self.state, record);

@@ -22,9 +22,9 @@ use crate::{
 /// Relation of a response to its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attribution {
-    /// The response contains the listing's id or the own id of the order.
+    /// The response contains the own id of the order, or reports a purchase of its listing.
     Named,
-    /// A response of the API without an id. It belongs to the last request on its connection if the
+    /// Another response of the API. It belongs to the last request on its connection if the
     /// responses on that connection are in step with the requests.
     Unnamed,
     /// A response from in front of the API (no session, too many requests, a challenge page), where

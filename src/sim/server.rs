@@ -402,13 +402,13 @@ pub(super) struct ServerReply {
     pub(super) closes: bool,
     /// Id of the listing, if this is the response to an order.
     pub(super) order_id: Option<String>,
-    /// Delay and body of the second response under [`FaultKind::LateRejection`].
-    pub(super) late: (Duration, String),
+    /// Delay, status and body of the second response under [`FaultKind::LateRejection`].
+    pub(super) late: (Duration, u16, String),
 }
 
 impl ServerReply {
     pub(super) fn json(status: u16, body: String) -> Self {
-        let late = (Duration::ZERO, String::new());
+        let late = (Duration::ZERO, status, String::new());
         Self { status, headers: &[], body, fault: None, closes: false, order_id: None, late }
     }
 
@@ -484,9 +484,9 @@ impl ServerReply {
             Some(FaultKind::LateRejection) => {
                 stream.write_all(&bytes).await?;
                 stream.flush().await?;
-                let (delay, body) = self.late;
+                let (delay, status, body) = self.late;
                 sleep(delay).await;
-                stream.write_all(&Self::json(200, body).bytes(market.clock())).await?;
+                stream.write_all(&Self::json(status, body).bytes(market.clock())).await?;
             }
             _ => stream.write_all(&bytes).await?,
         }

@@ -83,18 +83,24 @@ impl<B: OrderSender> Engine<B> {
         snapshot: Option<&Snapshot>,
         now: UnixMs,
     ) {
-        let mut order = AlertOrder { item: Some(order.market_name.clone()), price: order.price };
-        let event = match outcome {
-            Outcome::Bought { price: paid, .. } => {
-                order.price = paid.unwrap_or(order.price);
-                AlertEvent::Bought { order, left: snapshot.map(BudgetLeft::of) }
-            }
-            Outcome::Rejected(reason) => AlertEvent::Rejected { order, reason: *reason },
+        let (name, price) = (&order.market_name, order.price);
+        let order = |price| AlertOrder { item: Some(name.clone()), price };
+        match outcome {
+            Outcome::Bought { price: paid, .. } => self.alerting.sender.emit(now, || {
+                let left = snapshot.map(BudgetLeft::of);
+                AlertEvent::Bought { order: order(paid.unwrap_or(price)), left }
+            }),
+            Outcome::Rejected(reason) => self
+                .alerting
+                .sender
+                .emit(now, || AlertEvent::Rejected { order: order(price), reason: *reason }),
             // Nothing was spent, so there is nothing to report.
-            Outcome::NotSent(_) => return,
-            Outcome::Unknown(reason) => AlertEvent::Unknown { order, reason: reason.to_string() },
-        };
-        self.alerting.sender.emit(now, || event);
+            Outcome::NotSent(_) => {}
+            Outcome::Unknown(reason) => self.alerting.sender.emit(now, || AlertEvent::Unknown {
+                order: order(price),
+                reason: reason.to_string(),
+            }),
+        }
     }
 
     pub(super) fn alert_would_buy(&self, trade: &Trade<'_>, price: Amount, now: UnixMs) {

@@ -105,8 +105,10 @@ impl<B: OrderSender> Engine<B> {
             WaitReason::Rejected(rejection) => {
                 self.stats.skip(rejection);
                 let repeats = self.notified.count_rejection(&rejection, entry, now.instant);
-                let matched = self.matched(trade, entry, now);
-                trade_log::skipped_match(trade, &matched, &reason, repeats);
+                if trade_log::is_repeat_logged(repeats) {
+                    let matched = self.matched(trade, entry, now);
+                    trade_log::skipped_match(trade, &matched, &reason, repeats);
+                }
                 self.alert_limit(&rejection, trade, now);
             }
             WaitReason::NotSent(not_sent) => {

@@ -74,7 +74,7 @@ impl<B: OrderSender> Engine<B> {
     ) {
         let is_about_others = || self.whitelist.is_about_other_items(entry, mismatch, trade);
         let repeats = self.near_misses.count(mismatch, is_about_others, now.instant);
-        if !trade_log::is_mismatch_logged(repeats) {
+        if !trade_log::is_repeat_logged(repeats) {
             return;
         }
         let found = self.whitelist.entries().get(entry);

@@ -76,7 +76,7 @@ pub struct SharedReport {
     /// Id of the account, once it was read and belongs to the ledger.
     pub account: Option<String>,
     /// `false` if no listing can be ordered: because of a halt or a pause, because every entry is
-    /// paused, until the account was read, or while the ledger cannot be written.
+    /// paused, until the account was read, or while the ledger is full or cannot be written.
     pub can_order: bool,
     /// Freed by the thread that receives it.
     _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),

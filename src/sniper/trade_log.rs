@@ -152,8 +152,8 @@ pub(super) fn listing(trade: &Trade<'_>, has_no_whitelist: bool) {
     }
 }
 
-/// Returns `true` if [`mismatch`] logs a line.
-pub(super) fn is_mismatch_logged(repeats: Option<u64>) -> bool {
+/// Returns `true` if an event with this number of repeats is logged.
+pub(super) fn is_repeat_logged(repeats: Option<u64>) -> bool {
     match repeats {
         Some(_) => tracing::enabled!(Level::INFO),
         None => tracing::enabled!(Level::DEBUG),

@@ -348,7 +348,7 @@ pub(super) struct HandledBytes<'a> {
     pub(super) handled: HandledMessage,
 }
 
-/// Times at which a message arrived, and the messages behind it.
+/// Times at which a message arrived, and what arrived in the same read behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) at: RxTimestamps,

@@ -258,6 +258,9 @@ impl FeedError {
     /// Returns what the user can do, or `None` if waiting is enough.
     pub fn advice(&self, setting_names: SettingNames) -> Option<String> {
         let Some(rejection) = self.rejection() else {
+            if matches!(self, Self::Header(_)) {
+                return Some("correct the setting of this header".to_owned());
+            }
             let is_no_feed = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
             return is_no_feed.then(|| format!("check {}", setting_names.address));
         };
@@ -362,9 +365,8 @@ impl FeedError {
 
     /// Returns `true` for HTML that is neither a challenge nor a rejected credential.
     pub fn is_web_page(&self) -> bool {
-        self.rejection().is_some_and(|rejection| {
-            rejection.page() == Some(WebPage::Html) && !matches!(rejection.status, 401 | 451)
-        })
+        matches!(self, Self::UpgradeRejected(rejection)
+            if rejection.page() == Some(WebPage::Html) && !matches!(rejection.status, 401 | 451))
     }
 
     /// Returns the error with all its sources, on one line.

@@ -89,10 +89,12 @@ const FAULTS: [&str; 39] = [
     "read-slow:2%",
 ];
 
-/// Faults on markets with own order ids, most of which leave an order unknown. A rejection that
-/// belongs to no request, and a look-up that leaves out a purchase for longer than the market's own
-/// delay, cannot be told from true ones there.
-const LOT_FAULTS: [&str; 27] = [
+/// Faults on markets with own order ids, most of which leave an order unknown. A look-up that
+/// leaves out a purchase for longer than the market's own delay cannot be told from a true one
+/// there.
+const LOT_FAULTS: [&str; 29] = [
+    "doubled:3%",
+    "late-rejection:8%",
     "cut-before-commit:5%",
     "cut-after-commit:8%",
     "hang:2%",

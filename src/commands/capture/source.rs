@@ -149,21 +149,25 @@ impl CaptureSource {
                     "Check {setting}: only feeds of short text messages can be recorded."
                 );
             }
-            (_, SourceProtocol::Marketplace, _) if self.has_generation() => {
-                "`generation` in [feed]"
+            (_, SourceProtocol::Marketplace, _) => self.advised_setting(),
+            (_, SourceProtocol::Plain { .. }, URL_OPTION) => "--subscribe and ",
+            (_, SourceProtocol::Plain { .. }, _) => {
+                "the spelling of the symbol and the stream, and "
             }
-            (_, SourceProtocol::Marketplace, _) => "the credential",
-            (_, SourceProtocol::Plain { .. }, URL_OPTION) => "--subscribe",
-            (_, SourceProtocol::Plain { .. }, _) => "the spelling of the symbol and the stream",
         };
         match cause {
-            NoDataReason::Error(_) => format!("Check {what} and {setting}."),
-            _ => format!("The feed may be quiet; otherwise check {what} and {setting}."),
+            NoDataReason::Error(_) => format!("Check {what}{setting}."),
+            _ => format!("The feed may be quiet; otherwise check {what}{setting}."),
         }
     }
 
-    fn has_generation(&self) -> bool {
-        Market::parse(&self.name).is_some_and(|it| it.settings().has_feed_key("generation"))
+    /// Returns what decides, besides the address, whether the feed of a market has listings.
+    fn advised_setting(&self) -> &'static str {
+        match Market::parse(&self.name).map(Market::settings) {
+            Some(market) if market.has_feed_key("generation") => "`generation` in [feed] and ",
+            Some(market) if market.feed_needs_credential => "the credential and ",
+            _ => "",
+        }
     }
 
     /// Parses a source of the command line.
@@ -378,7 +382,8 @@ mod tests {
         let advice =
             |market| CaptureSource::marketplace(market).advice(&NoDataReason::Silent(None));
         assert!(advice(Market::Csgoroll).contains("`generation` in [feed]"));
-        assert!(advice(Market::Waxpeer).contains("the credential"));
+        assert!(advice(Market::LisSkins).contains("the credential and LIS_SKINS_WS_URL"));
+        assert!(advice(Market::Waxpeer).ends_with("otherwise check WAXPEER_WS_URL."));
         let error = CaptureSource::parse("csgorol", &SourceUrls::default()).unwrap_err();
         assert!(error.to_string().ends_with("(did you mean csgoroll?)"), "{error}");
     }

@@ -1,6 +1,10 @@
 //! `sniper whitelist suggest`: items that a recording listed below a share of their reference.
 
-use std::{fs, ops::ControlFlow, path::PathBuf};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{self, PathBuf},
+};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -210,7 +214,7 @@ impl SuggestReport<'_> {
     }
 
     fn to_text(&self) -> String {
-        let SuggestArgs { percent, budget, write, prices, unit, .. } = self.args;
+        let SuggestArgs { percent, budget, write, prices, unit, reference, .. } = self.args;
         let mut text = format!("Listed at or below {percent} % of {}:\n", self.reference_name());
         text.push_str(&format!(
             "{:>8} {:>8} {:>10} {:>8} {:>8} {:>7} {:>10}  item\n",
@@ -248,8 +252,16 @@ impl SuggestReport<'_> {
             // The entries refer to this source, which the settings do not have.
             if let Some(file) = prices.as_ref().filter(|path| path.is_file()) {
                 let unit = unit.as_str();
+                let place = match reference {
+                    Some(_) => "These entries need a source in the settings",
+                    None => {
+                        "These entries need this source as the first one in the settings, which \
+                             every other entry without `reference` then uses, too"
+                    }
+                };
+                let file = path::absolute(file).unwrap_or_else(|_unknown| file.clone());
                 text.push_str(&format!(
-                    "Its prices must be the first source in sniper.toml:\n[[prices.source]]\n\
+                    "{place}:\n[[prices.source]]\n\
                      name = \"file\"\nkind = \"file\"\npath = {file:?}\nunit = \"{unit}\"\n"
                 ));
             }

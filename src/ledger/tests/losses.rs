@@ -273,6 +273,26 @@ fn an_intent_file_zeroed_or_rolled_back_in_place_stops_orders() {
     }
 }
 
+/// Records behind the ones that are lost do not hide the loss.
+#[test]
+fn an_intent_file_rolled_back_between_two_orders_stops_orders() {
+    let machine = SimulatedMachine::new();
+    let path = machine.data().join(INTENT_FILE);
+    let mut ledger = machine.ready();
+    let older = fs::read(&path).unwrap();
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
+    wait_until(|| ledger.is_durable());
+    let start = Instant::now();
+    // The loss comes after a check, and the next order before the following one.
+    wait_until(|| start.elapsed() > watch::CHECK_INTERVAL * 2);
+    fs::write(&path, older).unwrap();
+    if let Ok(approved) = ledger.reserve(order_request(2, 10), T0) {
+        ledger.sent(approved.key(), T0).unwrap();
+        let _effects = ledger.settle(approved.key(), &BOUGHT, T0).unwrap();
+    }
+    assert_stops(&mut ledger, StorageFault::Changed);
+}
+
 #[test]
 fn a_foreign_writer_of_the_database_stops_orders_and_a_reader_does_not() {
     let machine = SimulatedMachine::new();

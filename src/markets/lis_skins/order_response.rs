@@ -155,10 +155,11 @@ fn refused(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution)
     let known = REFUSALS.iter().find(|(known, _)| *known == code);
     let outcome =
         known.map_or(Outcome::Unknown(Unknown::UnknownError), |(_, outcome)| outcome.clone());
-    let unavailable = body.array("unavailable_ids").unwrap_or_default();
-    let is_of_another = !unavailable.is_empty()
-        && !unavailable.into_iter().any(|id| is_listing(Some(id), &order.id));
-    let outcome = if is_of_another { Outcome::Unknown(Unknown::Foreign) } else { outcome };
+    let unavailable = body.array("unavailable_ids").unwrap_or_default().into_iter();
+    let mut ids = unavailable.filter_map(|id| id.parse().ok()).map(TradeId::from_number).peekable();
+    let is_of_another = ids.peek().is_some() && !ids.any(|id| id == order.id);
+    let is_foreign = is_of_another && matches!(outcome, Outcome::Rejected(_));
+    let outcome = if is_foreign { Outcome::Unknown(Unknown::Foreign) } else { outcome };
     (outcome, Attribution::Unnamed)
 }
 

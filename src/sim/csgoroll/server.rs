@@ -446,7 +446,7 @@ impl OrderAttempt<'_> {
                     (Ok(sold), None) => self.request.join_response(&[sold]),
                 };
                 let rejection = error_body(SaleRejection::NotJoinable.message(), "BAD_USER_INPUT");
-                let late = (state.rng.duration(faults::LATE_REJECTION_AFTER), rejection);
+                let late = (state.rng.duration(faults::LATE_REJECTION_AFTER), 200, rejection);
                 (decision, ServerReply { fault, late, ..ServerReply::json(200, body) })
             }
         };

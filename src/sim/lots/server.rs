@@ -529,11 +529,12 @@ impl<W: LotWire> LotState<W> {
             answered_at: None,
         };
         self.market.record_order(order, record);
-        let rejection = W::rejected(order, BuyRejection::Unavailable, &mut self.rng).body;
+        let rejection = W::rejected(order, BuyRejection::Unavailable, &mut self.rng);
+        let delay = self.rng.duration(faults::LATE_REJECTION_AFTER);
         ServerReply {
             fault,
             order_id: Some(order.id.map_or_else(String::new, |id| id.to_string())),
-            late: (self.rng.duration(faults::LATE_REJECTION_AFTER), rejection),
+            late: (delay, rejection.status, rejection.body),
             ..answer.reply()
         }
     }

@@ -138,6 +138,23 @@ async fn a_late_response_that_names_a_rejected_order_is_reported_as_bought() {
 }
 
 #[tokio::test]
+async fn a_rejection_that_names_an_earlier_rejected_listing_is_no_late_purchase() {
+    let script = Script::plain();
+    let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
+    peer.write(&account());
+    assert_eq!(bot.report().await.outcome, Outcome::Rejected(RejectReason::Taken));
+    assert!(bot.is_ready().await);
+    bot.send("b").unwrap();
+    assert_eq!(peer.request().await, "buy b");
+    let body = format!(r#"{{"data":null,"errors":[{{"message":"{TAKEN}","listing":"a"}}]}}"#);
+    peer.write(&answer(200, "Connection: close\r\n", &body));
+    let report = bot.report().await;
+    assert_eq!(report.key.id.as_str(), "b", "{report:?}");
+    assert!(matches!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(_))), "{report:?}");
+    peer.wait_for_close().await;
+}
+
+#[tokio::test]
 async fn a_rejection_and_its_confirmation_may_arrive_byte_by_byte() {
     let script = Script::plain();
     let (mut bot, mut peer) = Bot::with_order_sent(&script).await;

@@ -289,8 +289,10 @@ async fn an_order_listed_with_an_unknown_status_is_not_taken_for_absent() {
     let summary = bot_with_total(&market)
         .run(async |sniper| {
             ready(sniper, &market).await;
+            // The balance shows no charge.
+            let refund = || market.adjust_balance(PRICE);
             let uncharged = market.history().balance;
-            offer(sniper, &market, OFFERED, || {}).await;
+            offer(sniper, &market, OFFERED, refund).await;
             // Readings after the time at which an order that is not listed counts as not bought.
             sniper.with_engine(|engine| {
                 let orders = engine.ledger().state().intents().to_vec();
@@ -309,9 +311,9 @@ async fn an_order_listed_with_an_unknown_status_is_not_taken_for_absent() {
                     drop(engine.ledger().reconcile(&reading, Some(uncharged), started));
                 }
             });
-            offer(sniper, &market, OFFERED, || {}).await;
+            offer(sniper, &market, OFFERED, refund).await;
             until(|| log.text().contains("listed with a status this version does not know")).await;
-            offer(sniper, &market, OFFERED, || {}).await;
+            offer(sniper, &market, OFFERED, refund).await;
         })
         .await;
     assert_within_total(&market, "unknown status");

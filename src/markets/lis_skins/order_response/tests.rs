@@ -155,6 +155,7 @@ fn a_refusal_that_contains_the_listing_does_not_name_its_order() {
         ("[900000123]", taken()),
         ("[7,900000123]", taken()),
         ("[900000124]", Outcome::Unknown(Unknown::Foreign)),
+        ("[\"900000124\"]", taken()),
         ("[]", taken()),
         ("null", taken()),
     ] {
