@@ -52,7 +52,8 @@ pub struct BudgetLeft {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionFigures {
     pub is_live: bool,
-    pub is_halted: bool,
+    /// Why no order is sent, other than a limit.
+    pub obstacle: Option<&'static str>,
     /// Dry run: orders that would have been sent.
     pub would_buy: u64,
     pub listings: u64,
@@ -118,6 +119,13 @@ pub enum AlertEvent {
         text: String,
     },
     Resumed,
+    /// The account could not be read since the start, so no order is sent.
+    AccountUnread {
+        since: UnixMs,
+        cause: String,
+        remedy: String,
+    },
+    AccountRead,
     /// The market rejects the feed's connection until the user acts.
     FeedBlocked {
         block: FeedBlock,
@@ -215,6 +223,7 @@ pub enum FeedBlock {
 pub enum AlertCondition {
     Feed,
     Halt,
+    Account,
     Balance,
     Disk,
     Ledger,
@@ -254,7 +263,8 @@ impl AlertEvent {
                 }
                 _ => AlertKind::Halted,
             },
-            Self::Resumed => AlertKind::Resumed,
+            Self::AccountUnread { .. } => AlertKind::Halted,
+            Self::Resumed | Self::AccountRead => AlertKind::Resumed,
             Self::FeedBlocked { block: FeedBlock::Challenge, .. } => AlertKind::Challenge,
             Self::FeedBlocked { .. } => AlertKind::CredentialRefused,
             Self::FeedDown { .. } => AlertKind::FeedDown,
@@ -283,6 +293,8 @@ impl AlertEvent {
             Self::FeedBack { .. } => Resolved(AlertCondition::Feed),
             Self::Halted { .. } => Firing(AlertCondition::Halt),
             Self::Resumed => Resolved(AlertCondition::Halt),
+            Self::AccountUnread { .. } => Firing(AlertCondition::Account),
+            Self::AccountRead => Resolved(AlertCondition::Account),
             Self::BalanceLow { .. } => Firing(AlertCondition::Balance),
             Self::BalanceRestored { .. } => Resolved(AlertCondition::Balance),
             Self::DiskLow { .. } => Firing(AlertCondition::Disk),
@@ -345,6 +357,8 @@ impl AlertEvent {
                 _ => "Ordering halted",
             },
             Self::Resumed => "Ordering resumed",
+            Self::AccountUnread { .. } => "No orders: the account cannot be read",
+            Self::AccountRead => "Account read, orders can be sent",
             Self::FeedBlocked { block, .. } => match block {
                 FeedBlock::Challenge => "Challenge: the feed is blocked",
                 FeedBlock::Credential => "Credential rejected by the feed",
@@ -434,6 +448,10 @@ impl AlertEvent {
                  of this machine.",
                 market_text(cause)
             ),
+            Self::AccountUnread { since, cause, remedy } => {
+                let [cause, remedy] = [cause, remedy].map(|text| escaped(text, REASON_CHARS_MAX));
+                format!("{cause}.\nFailing since {since}. What to do: {remedy}.")
+            }
             Self::FeedDown { after, cause } => {
                 let cause = cause.as_deref().map(market_text);
                 let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
@@ -558,10 +576,11 @@ impl SessionFigures {
 
     fn summary(&self, period: Duration, gaps: u64, down: Duration) -> String {
         let Self { listings, bought, rejected, unknown, skipped, spent_in_day, left, .. } = self;
-        let state = match (self.is_live, self.is_halted) {
-            (_, true) => "Ordering is halted.",
-            (true, false) => "Buying.",
-            (false, false) => "Dry run.",
+        let state = match (self.is_live, self.obstacle) {
+            (true, Some(why)) => format!("Not buying: {why}."),
+            (false, Some(why)) => format!("Dry run, {why}."),
+            (true, None) => "Buying.".to_owned(),
+            (false, None) => "Dry run.".to_owned(),
         };
         let outcome = if self.is_live {
             format!(

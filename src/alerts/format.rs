@@ -109,7 +109,7 @@ fn discord(endpoint: &Endpoint, message: &AlertMessage) -> HttpRequest {
     let AlertMessage { title, text, is_silent, .. } = message;
     let content = format!("**{}**\n{}", escape_markdown(title), escape_markdown(text));
     let body = json!({
-        "content": shortened(&content, DISCORD_CHARS_MAX),
+        "content": shortened(&content, DISCORD_CHARS_MAX, |_char| 1),
         "username": "sniper",
         "allowed_mentions": {"parse": []},
         "flags": if *is_silent { DISCORD_SILENT } else { 0 },
@@ -155,7 +155,7 @@ fn telegram(chat_id: &str, message: &AlertMessage) -> Value {
     let text = format!("{title}\n{text}");
     json!({
         "chat_id": chat_id,
-        "text": shortened(text.trim_end(), TELEGRAM_CHARS_MAX),
+        "text": shortened(text.trim_end(), TELEGRAM_CHARS_MAX, |_char| 1),
         "entities": [{"type": "bold", "offset": 0, "length": title.encode_utf16().count()}],
         "disable_notification": is_silent,
         "link_preview_options": {"is_disabled": true},
@@ -177,7 +177,7 @@ fn ntfy(topic: &str, message: &AlertMessage) -> Value {
     json!({
         "topic": topic,
         "title": title,
-        "message": truncated(text, TEXT_BYTES_MAX),
+        "message": shortened(text, TEXT_BYTES_MAX, char::len_utf8),
         "priority": if *is_silent { NTFY_SILENT } else { NTFY_LOUD },
     })
 }
@@ -200,13 +200,22 @@ fn webhook_signature(key: &str, id: &str, seconds: &str, body: &str) -> String {
     format!("v1,{}", STANDARD.encode(tag))
 }
 
-/// Cuts a text at a number of characters, not behind a backslash.
-fn shortened(text: &str, chars_max: usize) -> String {
-    if text.chars().count() <= chars_max {
+/// Cuts a text at a maximum length, not behind a backslash, and states the number of lines that
+/// are missing. `size` is the length of a character.
+fn shortened(text: &str, max: usize, size: fn(char) -> usize) -> String {
+    let mut length = 0_usize;
+    let end = text.find(|char| {
+        length = length.saturating_add(size(char));
+        max < length
+    });
+    let Some((kept, rest)) = end.and_then(|end| text.split_at_checked(end)) else {
         return text.to_owned();
-    }
-    let cut: String = text.chars().take(chars_max).collect();
-    format!("{}…", cut.trim_end_matches('\\'))
+    };
+    let more = match rest.lines().count().saturating_sub(1) {
+        0 => String::new(),
+        lines => format!("\nand {lines} more lines"),
+    };
+    format!("{}…{more}", kept.trim_end_matches('\\'))
 }
 
 #[cfg(test)]

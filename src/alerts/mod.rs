@@ -87,11 +87,19 @@ impl AlertSender {
 
     /// Emits an event, which is created only if there is a channel. Never waits.
     pub fn emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) {
+        let _is_queued = self.try_emit(at, event);
+    }
+
+    /// Emits an event like [`emit`](Self::emit). Returns `false` if a channel wants it, and the
+    /// queue is full.
+    pub fn try_emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) -> bool {
         let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
-        let Some(state) = self.0.as_ref().filter(has_channels) else { return };
-        if state.queue.try_send(Alert { at, event: event() }).is_err() {
+        let Some(state) = self.0.as_ref().filter(has_channels) else { return true };
+        let is_queued = state.queue.try_send(Alert { at, event: event() }).is_ok();
+        if !is_queued {
             state.lost.fetch_add(1, Ordering::Relaxed);
         }
+        is_queued
     }
 
     /// Returns `true` once after a channel was added: the lasting conditions must be emitted again.

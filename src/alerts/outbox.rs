@@ -19,12 +19,12 @@ use super::event::{Alert, AlertCondition, AlertTransition};
 use crate::{
     backoff::{ExponentialBackoff, with_jitter},
     config::{
-        alerts::{ChannelConfig, QuietHours, TimeOfDay},
+        alerts::{QuietHours, TimeOfDay},
         reconnection::Thousandths,
     },
     domain::unit,
     domain::{
-        alert_kind::Loudness,
+        alert_kind::{AlertKind, Loudness},
         money::Amount,
         time::{OffsetTime, UnixMs},
     },
@@ -36,8 +36,8 @@ pub const BATCH_WINDOW: Duration = Duration::from_secs(2);
 const BATCH_WINDOW_MAX: Duration = Duration::from_secs(300);
 /// Maximum number of waiting other events that are sent one by one, not as a digest.
 const SINGLE_MAX: usize = 3;
-/// Maximum number of other events that wait. Further ones are only counted, except a halt, which
-/// replaces the oldest one.
+/// Maximum number of other events that wait. A further one replaces a less important one, or is
+/// only counted.
 pub const WAITING_MAX: usize = 32;
 /// Maximum number of orders that a digest names.
 const NAMED_MAX: usize = 10;
@@ -51,6 +51,9 @@ const WAIT_MAX: Duration = Duration::from_secs(6 * 3_600);
 const LONG_WAIT: Duration = Duration::from_secs(600);
 /// Age from which the title of a message states the time of its event.
 const LATE: Duration = Duration::from_secs(60);
+/// Number of tries after which a message counts as rejected that the channel refuses, but not for
+/// good.
+const REFUSALS_MAX: u32 = 3;
 /// Age from which a message is no longer tried.
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
@@ -87,6 +90,10 @@ pub enum Delivery {
     /// `after` is the wait that the channel requests.
     Retry {
         after: Option<Duration>,
+        why: String,
+    },
+    /// The channel does not accept this message, perhaps because of a fault that passes.
+    Refused {
         why: String,
     },
     /// The channel does not accept this message.
@@ -145,7 +152,6 @@ struct Attempt {
 /// Queue and state of one channel.
 #[derive(Debug)]
 pub struct AlertOutbox {
-    channel: ChannelConfig,
     quiet: Option<QuietHours>,
     /// Minimum time between two messages.
     min_interval: Duration,
@@ -155,7 +161,10 @@ pub struct AlertOutbox {
     overflow: u64,
     /// Time for which the next events about orders are collected.
     batch_window: Duration,
+    /// End of a wait after a failure, or of one that the channel has requested.
     not_before: Option<Instant>,
+    /// End of `min_interval` after the last message.
+    paced_until: Option<Instant>,
     attempt: Option<Attempt>,
     is_sending: bool,
     is_closing: bool,
@@ -192,13 +201,8 @@ impl Moment {
 }
 
 impl AlertOutbox {
-    pub const fn new(
-        channel: ChannelConfig,
-        quiet: Option<QuietHours>,
-        min_interval: Duration,
-    ) -> Self {
+    pub const fn new(quiet: Option<QuietHours>, min_interval: Duration) -> Self {
         Self {
-            channel,
             quiet,
             min_interval,
             orders: OrderBatch::new(),
@@ -206,6 +210,7 @@ impl AlertOutbox {
             overflow: 0,
             batch_window: BATCH_WINDOW,
             not_before: None,
+            paced_until: None,
             attempt: None,
             is_sending: false,
             is_closing: false,
@@ -217,14 +222,18 @@ impl AlertOutbox {
         }
     }
 
+    /// Uses other quiet hours from now on.
+    pub const fn set_quiet(&mut self, quiet: Option<QuietHours>) {
+        self.quiet = quiet;
+    }
+
     /// Adds an event with the loudness that the channel's settings give it.
-    pub fn push(&mut self, alert: &Alert, now: Moment) {
+    pub fn push(&mut self, alert: &Alert, loudness: Loudness, now: Moment) {
         if let AlertTransition::Resolved(condition) = alert.event.transition()
             && self.mark_resolved(condition, alert.at, now)
         {
             return;
         }
-        let loudness = self.channel.loudness(alert.event.kind());
         if loudness == Loudness::Off {
             return;
         }
@@ -238,15 +247,16 @@ impl AlertOutbox {
             let due = now.instant.checked_add(self.batch_window);
             return self.orders.add(alert, order.price, is_loud, due);
         }
+        let new = WaitingAlert { alert: alert.clone(), is_loud, resolved_at: None };
         if WAITING_MAX <= self.waiting.len() {
             self.overflow = self.overflow.saturating_add(1);
-            if alert.event.transition() != AlertTransition::Firing(AlertCondition::Halt) {
-                return;
-            }
-            // A halt is never only counted.
-            self.waiting.pop_front();
+            // The oldest of the least important events.
+            let ranks = self.waiting.iter().map(WaitingAlert::rank).enumerate().rev();
+            let last = ranks.max_by_key(|(_, rank)| *rank).filter(|(_, rank)| new.rank() < *rank);
+            let Some((at, _)) = last else { return };
+            self.waiting.remove(at);
         }
-        self.waiting.push_back(WaitingAlert { alert: alert.clone(), is_loud, resolved_at: None });
+        self.waiting.push_back(new);
     }
 
     /// Marks the event that began a condition, if it waits to be sent or sent again. Returns
@@ -276,9 +286,13 @@ impl AlertOutbox {
         let is_ready = self.attempt.is_some() || !self.waiting.is_empty();
         let mut due = if is_ready { now.instant } else { self.orders.due? };
         if self.is_closing {
+            // The pace would take longer than the stop may.
             due = now.instant;
-        } else if let Some(left) = now.quiet_left(self.quiet) {
-            due = due.max(now.instant.checked_add(left).unwrap_or(due));
+        } else {
+            if let Some(left) = now.quiet_left(self.quiet) {
+                due = due.max(now.instant.checked_add(left).unwrap_or(due));
+            }
+            due = due.max(self.paced_until.unwrap_or(due));
         }
         Some(due.max(self.not_before.unwrap_or(due)))
     }
@@ -306,6 +320,15 @@ impl AlertOutbox {
             let title = self.quiet.map(|quiet| format!("During the quiet hours {quiet}"));
             return (self.digest(title, now), None);
         }
+        if self.is_closing && !self.is_one_message() {
+            // The stop is a message of its own, after the rest.
+            let is_stop = |it: &WaitingAlert| it.alert.event.kind() == AlertKind::Stopped;
+            let has_stop = self.waiting.back().is_some_and(is_stop);
+            let stop = if has_stop { self.waiting.pop_back() } else { None };
+            let digest = self.digest(None, now);
+            self.waiting.extend(stop);
+            return (digest, None);
+        }
         let is_many = SINGLE_MAX < self.waiting.len() || self.overflow > 0;
         if !is_many && let Some(waiting) = self.waiting.pop_front() {
             let open_condition = waiting.open_condition();
@@ -324,17 +347,18 @@ impl AlertOutbox {
         (self.digest(None, now), None)
     }
 
-    /// Puts everything that waits into one message.
+    /// Puts everything that waits into one message. A channel may cut off its end, so what needs
+    /// the user comes first.
     fn digest(&mut self, title: Option<String>, now: Moment) -> AlertMessage {
         let orders = std::mem::take(&mut self.orders);
-        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = Vec::from(std::mem::take(&mut self.waiting));
         let overflow = std::mem::take(&mut self.overflow);
         let events = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
         let events = events.saturating_add(overflow).saturating_add(orders.events);
+        waiting.sort_by_key(WaitingAlert::rank);
+        let lasting = waiting.partition_point(|waiting| waiting.open_condition().is_some());
         let mut lines: Vec<String> = waiting.iter().map(|waiting| waiting.line(now)).collect();
-        if overflow > 0 {
-            lines.push(format!("and {overflow} more"));
-        }
+        let others = lines.split_off(lasting);
         let counts = orders.counts_text();
         let title = title.unwrap_or_else(|| {
             let has_orders_only = waiting.is_empty() && orders.events > 0;
@@ -343,6 +367,10 @@ impl AlertOutbox {
         if orders.events > 0 && title != counts {
             lines.push(counts);
         }
+        if overflow > 0 {
+            lines.push(format!("{overflow} more events, not listed"));
+        }
+        lines.extend(others);
         lines.extend(orders.lines());
         let mut data = Map::new();
         data.insert("title".to_owned(), title.as_str().into());
@@ -363,9 +391,16 @@ impl AlertOutbox {
     ) -> Option<ChannelStateChange> {
         self.is_sending = false;
         let mut attempt = self.attempt.take()?;
+        let result = match result {
+            Delivery::Refused { why } if attempt.failures.saturating_add(1) < REFUSALS_MAX => {
+                Delivery::Retry { after: None, why }
+            }
+            Delivery::Refused { why } => Delivery::Rejected { why },
+            other => other,
+        };
         match result {
             Delivery::Delivered => {
-                self.not_before = now.instant.checked_add(self.min_interval);
+                self.paced_until = now.instant.checked_add(self.min_interval);
                 self.has_reported_loss = false;
                 let undelivered = self.undelivered;
                 std::mem::take(&mut self.is_failing)
@@ -388,8 +423,8 @@ impl AlertOutbox {
                 let is_new = is_failure && !std::mem::replace(&mut self.is_failing, true);
                 is_new.then_some(ChannelStateChange::Failing { why })
             }
-            Delivery::Rejected { why } => {
-                self.not_before = now.instant.checked_add(self.min_interval);
+            Delivery::Rejected { why } | Delivery::Refused { why } => {
+                self.paced_until = now.instant.checked_add(self.min_interval);
                 self.count_undelivered(&attempt, why)
             }
             Delivery::Disabled { why } => {
@@ -414,16 +449,20 @@ impl AlertOutbox {
     }
 
     /// Handles an event of the queue, or its end (`None`). After the end, nothing waits for further
-    /// events or for the end of the quiet hours.
-    pub fn receive(&mut self, event: Option<&Alert>, now: Moment) {
+    /// events, for the pace of the channel or for the end of the quiet hours.
+    pub fn receive(&mut self, event: Option<(&Alert, Loudness)>, now: Moment) {
         match event {
-            Some(alert) => self.push(alert, now),
+            Some((alert, loudness)) => self.push(alert, loudness, now),
             None => self.is_closing = true,
         }
     }
 
     pub const fn is_closing(&self) -> bool {
         self.is_closing
+    }
+
+    fn is_one_message(&self) -> bool {
+        self.waiting.is_empty() || (self.waiting.len() == 1 && self.orders.events == 0)
     }
 
     /// Returns `true` if nothing waits.
@@ -475,6 +514,17 @@ impl Alert {
 }
 
 impl WaitingAlert {
+    /// Returns the place in a digest: a halt, another condition that lasts, an event, a condition
+    /// that has ended.
+    fn rank(&self) -> u8 {
+        match (self.open_condition(), self.resolved_at) {
+            (Some(AlertCondition::Halt), _) => 0,
+            (Some(_), _) => 1,
+            (None, None) => 2,
+            (None, Some(_)) => 3,
+        }
+    }
+
     /// Returns the condition that the event began and that has not ended.
     fn open_condition(&self) -> Option<AlertCondition> {
         match (self.alert.event.transition(), self.resolved_at) {
@@ -565,9 +615,12 @@ impl OrderBatch {
 mod tests {
     use super::*;
     use crate::{
-        alerts::event::{AlertEvent, AlertOrder, BudgetLeft},
-        config::alerts::{ChannelTarget, SecretUrl},
-        domain::{alert_kind::AlertKind, outcome::RejectReason},
+        alerts::{
+            event::{AlertEvent, AlertOrder, BudgetLeft},
+            format::request,
+        },
+        config::alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+        domain::outcome::RejectReason,
         ledger::HaltReason,
     };
 
@@ -578,6 +631,7 @@ mod tests {
 
     /// An outbox, and its clocks.
     struct TestOutbox {
+        channel: ChannelConfig,
         outbox: AlertOutbox,
         now: Moment,
     }
@@ -588,7 +642,7 @@ mod tests {
             let target = ChannelTarget::Discord { url };
             let channel = ChannelConfig { target, loudness: loudness.to_vec() };
             let now = Moment { instant: Instant::now(), wall: NOON, utc_offset_s: 0 };
-            Self { outbox: AlertOutbox::new(channel, quiet, PACE), now }
+            Self { channel, outbox: AlertOutbox::new(quiet, PACE), now }
         }
 
         fn wait(&mut self, time: Duration) {
@@ -597,7 +651,8 @@ mod tests {
         }
 
         fn push(&mut self, event: AlertEvent) {
-            self.outbox.push(&Alert { at: self.now.wall, event }, self.now);
+            let loudness = self.channel.loudness(event.kind());
+            self.outbox.push(&Alert { at: self.now.wall, event }, loudness, self.now);
         }
 
         fn take(&mut self) -> Option<AlertMessage> {
@@ -730,7 +785,7 @@ mod tests {
         let message = clock.deliver();
         assert_eq!(message.title, format!("{} events", WAITING_MAX + 5));
         assert!(message.text.contains("12:00 Feed down (not over): No listings for 1 min 0 s"));
-        assert!(message.text.ends_with("and 5 more"), "{}", message.text);
+        assert!(message.text.ends_with("\n5 more events, not listed"), "{}", message.text);
         clock.push(feed_down());
         clock.push(halted());
         assert_eq!(clock.titles(), ["Feed down", "Ordering halted"]);
@@ -739,7 +794,8 @@ mod tests {
         }
         clock.push(halted());
         let text = clock.deliver().text;
-        assert!(text.contains(" Ordering halted (not over): ") && text.ends_with("and 6 more"));
+        assert!(text.starts_with("12:00 Ordering halted (not over): "), "{text}");
+        assert!(text.ends_with("\n6 more events, not listed"), "{text}");
     }
 
     #[test]
@@ -896,12 +952,84 @@ mod tests {
         assert_eq!(message.title, "During the quiet hours 13:00-15:00");
         let lines: Vec<&str> = message.text.lines().collect();
         assert_eq!(lines.len(), 5, "{lines:#?}");
-        assert!(lines[0].starts_with("14:00 Feed down (over since 14:01): "), "{lines:#?}");
-        assert!(lines[1].starts_with("14:01 Ordering halted (not over): "), "{lines:#?}");
-        assert_eq!(lines[2], "2 bought, 12.00 coins");
+        assert!(lines[0].starts_with("14:01 Ordering halted (not over): "), "{lines:#?}");
+        assert_eq!(lines[1], "2 bought, 12.00 coins");
+        assert!(lines[2].starts_with("14:00 Feed down (over since 14:01): "), "{lines:#?}");
         assert!(!message.is_silent && clock.outbox.is_empty());
         clock.push(halted());
         assert_eq!(clock.titles(), ["Ordering halted"]);
+    }
+
+    #[test]
+    fn a_long_digest_shows_what_needs_the_user_and_how_much_was_cut_off() {
+        let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
+        let mut clock = TestOutbox::new(&[], Some(quiet));
+        for _ in 0..20 {
+            let cause = Some("x".repeat(100));
+            clock.push(AlertEvent::FeedDown { after: 60 * SECOND, cause });
+            clock.push(feed_back());
+            clock.push(bought(500));
+        }
+        clock.push(halted());
+        let message = clock.deliver();
+        let request = request(&clock.channel.target, &message, "id", None, clock.now.wall);
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let lines: Vec<&str> = body["content"].as_str().unwrap().lines().collect();
+        assert!(lines[1].contains("Ordering halted"), "{lines:#?}");
+        assert_eq!(lines[2], "20 bought, 100.00 coins");
+        let cut = format!("and {} more lines", 1 + 1 + 20 + 11 - (lines.len() - 2));
+        assert_eq!(lines.last(), Some(&&*cut), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_halt_that_waits_gives_way_to_no_other_event() {
+        let mut clock = TestOutbox::new(&[], None);
+        clock.push(halted());
+        for _ in 0..WAITING_MAX {
+            clock.push(AlertEvent::Started { is_live: true, entries: 1 });
+        }
+        clock.push(feed_down());
+        clock.push(AlertEvent::Halted {
+            since: NOON,
+            reason: HaltReason::Rejected(RejectReason::Challenge),
+            text: "second".to_owned(),
+        });
+        let text = clock.deliver().text;
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("another account") && lines[1].contains("second"), "{text}");
+        assert!(lines[2].contains("Feed down"), "{text}");
+    }
+
+    #[test]
+    fn a_message_that_is_refused_three_times_makes_room_for_the_next() {
+        let mut clock = TestOutbox::new(&[], None);
+        clock.push(AlertEvent::Resumed);
+        clock.push(halted());
+        for tries in 1..=REFUSALS_MAX {
+            let due = clock.outbox.next_due(clock.now).unwrap();
+            clock.wait(due.saturating_duration_since(clock.now.instant));
+            assert_eq!(clock.take().unwrap().kind, "resumed", "{tries}");
+            clock.result(Delivery::Refused { why: "HTTP 422".to_owned() });
+        }
+        assert_eq!(clock.outbox.undelivered(), 2);
+        assert_eq!(clock.deliver().kind, "halted");
+    }
+
+    #[test]
+    fn at_the_stop_the_rest_is_one_message_that_waits_for_no_pace_but_for_a_rate_limit() {
+        let mut clock = TestOutbox::new(&[], None);
+        clock.push(feed_down());
+        clock.deliver();
+        clock.push(bought(500));
+        clock.push(bought(700));
+        clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });
+        clock.outbox.receive(None, clock.now);
+        let message = clock.take().expect("it waits for the pace");
+        assert_eq!(message.title, "2 bought, 12.00 coins");
+        clock.result(Delivery::Delivered);
+        assert_eq!(clock.take().expect("it waits for the pace").kind, "stopped");
+        clock.result(retry(Some(60 * SECOND)));
+        assert_eq!(clock.take(), None, "the channel has requested a wait");
     }
 
     #[test]

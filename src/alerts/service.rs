@@ -228,7 +228,7 @@ fn moment() -> Moment {
 struct ChannelHandle {
     config: ChannelConfig,
     name: String,
-    queue: mpsc::Sender<Arc<Alert>>,
+    queue: mpsc::Sender<(Arc<Alert>, Loudness)>,
     undelivered: Arc<AtomicU64>,
 }
 
@@ -257,6 +257,8 @@ struct Dispatcher {
     channels: Vec<ChannelHandle>,
     /// Names of removed channels, with the number of events that they did not deliver.
     removed: Vec<(String, Arc<AtomicU64>)>,
+    /// Quiet hours of all channels.
+    quiet: watch::Sender<Option<QuietHours>>,
     tasks: JoinSet<()>,
     heartbeat: Option<HeartbeatConfig>,
     beat: Option<JoinHandle<()>>,
@@ -278,6 +280,7 @@ impl Dispatcher {
             rules,
             channels: Vec::new(),
             removed: Vec::new(),
+            quiet: watch::Sender::new(rules.quiet_hours),
             tasks: JoinSet::new(),
             heartbeat: None,
             beat: None,
@@ -294,7 +297,8 @@ impl Dispatcher {
         dispatcher
     }
 
-    /// Uses other settings. A channel whose settings stay the same keeps its waiting messages.
+    /// Uses other settings. A channel whose address and secrets stay the same keeps its waiting
+    /// messages.
     fn replace(&mut self, change: AlertChange) {
         let AlertChange { config, channels } = change;
         let mut old = std::mem::take(&mut self.channels);
@@ -304,14 +308,16 @@ impl Dispatcher {
             at.map(|at| known.swap_remove(at)).is_none()
         };
         let is_any_new = channels.iter().any(&mut is_new);
-        if self.rules.quiet_hours != config.rules.quiet_hours {
-            self.remove(std::mem::take(&mut old));
-        }
+        self.quiet.send_replace(config.rules.quiet_hours);
         for channel in channels {
-            let same = old.iter().position(|handle| handle.config == *channel.config());
+            let target = &channel.config().target;
+            let same = old.iter().position(|handle| handle.config.target == *target);
             let handle = match same {
-                Some(at) => old.swap_remove(at),
-                None => self.spawn(channel, config.rules.quiet_hours),
+                Some(at) => {
+                    let config = channel.config().clone();
+                    ChannelHandle { config, ..old.swap_remove(at) }
+                }
+                None => self.spawn(channel),
             };
             self.channels.push(handle);
         }
@@ -339,13 +345,14 @@ impl Dispatcher {
         }
     }
 
-    fn spawn(&mut self, channel: AlertChannel, quiet: Option<QuietHours>) -> ChannelHandle {
+    fn spawn(&mut self, channel: AlertChannel) -> ChannelHandle {
         let (queue, events) = mpsc::channel(QUEUED_MAX);
         let undelivered = Arc::<AtomicU64>::default();
         let (name, config) = (channel.name(), channel.config().clone());
-        let outbox = AlertOutbox::new(config.clone(), quiet, channel.min_interval());
+        let quiet = self.quiet.subscribe();
+        let outbox = AlertOutbox::new(*quiet.borrow(), channel.min_interval());
         let counter = Arc::clone(&undelivered);
-        let task = ChannelTask { channel, outbox, events, undelivered: counter };
+        let task = ChannelTask { channel, outbox, events, quiet, undelivered: counter };
         self.tasks.spawn(task.run());
         ChannelHandle { config, name, queue, undelivered }
     }
@@ -397,7 +404,7 @@ impl Dispatcher {
             error!("Alert channel panicked: {name}; what waited in it is lost, it starts again");
             // The client was created before with the same settings.
             let Ok(channel) = AlertChannel::new(&ended.config, &self.parts.tls) else { continue };
-            let started = self.spawn(channel, self.rules.quiet_hours);
+            let started = self.spawn(channel);
             if let Some(channel) = self.channels.get_mut(at) {
                 *channel = started;
             }
@@ -422,10 +429,10 @@ impl Dispatcher {
         // The end of a condition is passed on, because the message about its beginning states it.
         let is_end = matches!(alert.event.transition(), AlertTransition::Resolved(_));
         let kind = alert.event.kind();
-        let wants =
-            |channel: &&ChannelHandle| is_end || channel.config.loudness(kind) != Loudness::Off;
-        for channel in self.channels.iter().filter(wants) {
-            if channel.queue.try_send(Arc::clone(&alert)).is_err() {
+        for channel in &self.channels {
+            let loudness = channel.config.loudness(kind);
+            let is_wanted = is_end || loudness != Loudness::Off;
+            if is_wanted && channel.queue.try_send((Arc::clone(&alert), loudness)).is_err() {
                 self.parts.state.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -529,7 +536,8 @@ pub(crate) fn free_bytes(directory: &Path) -> Option<u64> {
 struct ChannelTask {
     channel: AlertChannel,
     outbox: AlertOutbox,
-    events: mpsc::Receiver<Arc<Alert>>,
+    events: mpsc::Receiver<(Arc<Alert>, Loudness)>,
+    quiet: watch::Receiver<Option<QuietHours>>,
     undelivered: Arc<AtomicU64>,
 }
 
@@ -541,6 +549,7 @@ impl ChannelTask {
         let mut last: Option<(AlertMessage, String)> = None;
         while !self.outbox.is_closing() || !self.outbox.is_empty() {
             self.publish();
+            self.outbox.set_quiet(*self.quiet.borrow_and_update());
             let now = moment();
             if let Some(message) = self.outbox.take(now) {
                 let known = last.take().filter(|(sent, _id)| *sent == message);
@@ -563,8 +572,9 @@ impl ChannelTask {
             let due = due.or_else(|| now.instant.checked_add(FLUSH_MAX)).unwrap_or(now.instant);
             tokio::select! {
                 event = self.events.recv(), if !self.outbox.is_closing() => {
-                    self.outbox.receive(event.as_deref(), moment());
+                    receive(&mut self.outbox, event);
                 }
+                Ok(()) = self.quiet.changed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
         }
@@ -580,7 +590,7 @@ impl ChannelTask {
                 biased;
                 result = &mut sending => return result,
                 event = events.recv(), if !outbox.is_closing() => {
-                    outbox.receive(event.as_deref(), moment());
+                    receive(outbox, event);
                 }
             }
         }
@@ -589,6 +599,10 @@ impl ChannelTask {
     fn publish(&self) {
         self.undelivered.store(self.outbox.undelivered(), Ordering::Relaxed);
     }
+}
+
+fn receive(outbox: &mut AlertOutbox, event: Option<(Arc<Alert>, Loudness)>) {
+    outbox.receive(event.as_ref().map(|(alert, loudness)| (&**alert, *loudness)), moment());
 }
 
 fn new_id() -> String {
@@ -622,10 +636,12 @@ mod tests {
     use crate::{
         alerts::event::AlertOrder,
         config::alerts::{ChannelTarget, SecretUrl},
-        domain::{money::Amount, outcome::RejectReason},
+        domain::{alert_kind::AlertKind, money::Amount, outcome::RejectReason},
         ledger::HaltReason,
         secret::Secret,
     };
+
+    type Events = mpsc::Receiver<(Arc<Alert>, Loudness)>;
 
     fn change() -> AlertChange {
         let url = SecretUrl::parse("http://127.0.0.1:1/hook").unwrap();
@@ -638,7 +654,7 @@ mod tests {
     }
 
     /// A dispatcher with one channel, whose queue with this capacity the test reads.
-    fn dispatcher(capacity: usize) -> (Dispatcher, AlertSender, mpsc::Receiver<Arc<Alert>>) {
+    fn dispatcher(capacity: usize) -> (Dispatcher, AlertSender, Events) {
         let (sender, events) = AlertSender::new(true);
         let parts = Parts {
             data_dir: std::env::temp_dir(),
@@ -654,8 +670,8 @@ mod tests {
         (dispatcher, sender, received)
     }
 
-    fn kinds(received: &mut mpsc::Receiver<Arc<Alert>>) -> Vec<&'static str> {
-        std::iter::from_fn(|| received.try_recv().ok()).map(|it| it.event.kind().name()).collect()
+    fn kinds(received: &mut Events) -> Vec<&'static str> {
+        std::iter::from_fn(|| received.try_recv().ok()).map(|it| it.0.event.kind().name()).collect()
     }
 
     #[tokio::test]
@@ -710,5 +726,15 @@ mod tests {
         quiet.config.rules.quiet_hours = Some(QuietHours { from: 1_380, until: 420 });
         dispatcher.replace(quiet);
         assert!(!sender.take_new_channel(), "the channels are the same");
+        let mut silent = change();
+        let mut config = silent.channels[0].config().clone();
+        config.loudness = vec![(AlertKind::Halted, Loudness::Silent)];
+        silent.channels = vec![AlertChannel::new(&config, &Tls::new().unwrap()).unwrap()];
+        dispatcher.replace(silent);
+        let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
+        sender.emit(since, || AlertEvent::Halted { since, reason, text: reason.to_string() });
+        dispatcher.drain().await;
+        let (alert, loudness) = received.try_recv().expect("the task goes on");
+        assert_eq!((alert.event.kind(), loudness), (AlertKind::Halted, Loudness::Silent));
     }
 }

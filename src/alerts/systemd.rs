@@ -106,11 +106,8 @@ pub fn is_present() -> bool {
 
 /// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
 pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
-    let mode = match (figures.is_live, figures.is_halted) {
-        (true, false) => "Live",
-        (true, true) => "Live, ordering halted",
-        (false, _) => "Dry run",
-    };
+    let mode = if figures.is_live { "Live" } else { "Dry run" };
+    let obstacle = figures.obstacle.map(|why| format!(", {why}")).unwrap_or_default();
     let feed = if is_up { "feed up" } else { "feed down" };
     let counts = if figures.is_live {
         format!("{} bought", figures.bought)
@@ -119,7 +116,7 @@ pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
     };
     let left = figures.left;
     let balance = left.balance.map(|balance| format!(", balance {balance}")).unwrap_or_default();
-    format!("{mode}, {feed}: {counts}, total {} of {}{balance}", left.spent, left.total)
+    format!("{mode}{obstacle}, {feed}: {counts}, total {} of {}{balance}", left.spent, left.total)
 }
 
 #[cfg(test)]
@@ -154,5 +151,7 @@ mod tests {
         let figures = SessionFigures { is_live: true, bought: 12, ..SessionFigures::default() };
         let line = status_line(&figures, true);
         assert_eq!(line, "Live, feed up: 12 bought, total 0.00 of 0.00");
+        let figures = SessionFigures { obstacle: Some("on standby"), ..figures };
+        assert!(status_line(&figures, true).starts_with("Live, on standby, feed up: 12 bought"));
     }
 }

@@ -86,6 +86,8 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
         }))),
         (ChannelKind::Webhook, 410) => Delivery::Disabled { why },
         (ChannelKind::Webhook, 429) => retry(asked.or(Some(RATE_LIMIT_WAIT))),
+        // The receiver may have no use for this event, and wait for the next one.
+        (ChannelKind::Webhook, 400 | 413 | 415 | 422) => Delivery::Refused { why },
         (ChannelKind::Webhook, _) => retry(asked),
         (_, 401 | 403 | 404) => retry(asked.or(Some(REFUSED_WAIT))),
         (_, 400..=499) if status != 408 && status != 425 => Delivery::Rejected { why },

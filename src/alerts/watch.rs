@@ -18,6 +18,10 @@ pub const FREE_MB_MIN: u64 = 200;
 /// Free space from which it counts as restored, in MB.
 const FREE_MB_RESTORED: u64 = 400;
 
+/// A feed that is lost again and again is reported like one that is down when it was down for this
+/// many times `feed_down_after`, minus the time for which it was up.
+const FLAPPING_FACTOR: u32 = 2;
+
 /// Time for which the feed may be down before a heartbeat reports it, if no alert did so before.
 const PENDING_MAX: Duration = Duration::from_secs(60);
 
@@ -57,6 +61,12 @@ pub struct AlertWatch {
     /// Cause for which the feed is down, if it is known.
     cause: Option<String>,
     is_down_reported: bool,
+    observed_at: Instant,
+    up_since: Option<Instant>,
+    /// Time for which the feed was down, minus that for which it was up, but not negative.
+    down_balance: Duration,
+    /// `true` if the feed was reported because it is lost again and again.
+    is_flapping: bool,
     /// `true` if the next observation of the feed must report again that it is down.
     repeats_down: bool,
     turns: u64,
@@ -88,6 +98,10 @@ impl AlertWatch {
             down_since: Some(now.instant),
             cause: None,
             is_down_reported: false,
+            observed_at: now.instant,
+            up_since: None,
+            down_balance: Duration::ZERO,
+            is_flapping: false,
             repeats_down: false,
             turns: 0,
             turned_at: now.instant,
@@ -120,13 +134,29 @@ impl AlertWatch {
         if self.turns != feed.turns {
             (self.turns, self.turned_at) = (feed.turns, now.instant);
         }
+        let elapsed = now.instant.saturating_duration_since(self.observed_at);
+        self.observed_at = now.instant;
+        self.down_balance = match self.up_since {
+            Some(_) => self.down_balance.saturating_sub(elapsed),
+            None => self.down_balance.saturating_add(elapsed),
+        };
         if feed.is_up {
-            self.repeats_down = false;
+            let up_since = *self.up_since.get_or_insert(now.instant);
+            let is_short =
+                now.instant.saturating_duration_since(up_since) < self.rules.feed_down_after;
+            if self.is_flapping && is_short {
+                return None;
+            }
+            (self.repeats_down, self.is_flapping) = (false, false);
             let since = self.down_since.take();
             let was_reported = mem::take(&mut self.is_down_reported);
+            if was_reported {
+                self.down_balance = Duration::ZERO;
+            }
             let after = now.instant.saturating_duration_since(since?);
             return was_reported.then_some(AlertEvent::FeedBack { after });
         }
+        self.up_since = None;
         let since = *self.down_since.get_or_insert(now.instant);
         let cause = cause();
         self.cause = cause.as_deref().map(printable);
@@ -137,6 +167,14 @@ impl AlertWatch {
         let event = match feed.block {
             Some(block) => AlertEvent::FeedBlocked { block, cause: cause.unwrap_or_default() },
             None if self.rules.feed_down_after <= after => AlertEvent::FeedDown { after, cause },
+            None if self.rules.feed_down_after.saturating_mul(FLAPPING_FACTOR)
+                <= self.down_balance =>
+            {
+                self.is_flapping = true;
+                let cause = cause.map(|cause| format!(", now {cause}")).unwrap_or_default();
+                let cause = Some(format!("the feed is lost again and again{cause}"));
+                AlertEvent::FeedDown { after: self.down_balance, cause }
+            }
             None => return None,
         };
         (self.is_down_reported, self.repeats_down) = (true, false);
@@ -261,6 +299,25 @@ mod tests {
         assert_eq!(watch.feed(110, false, None), None);
         assert_eq!(watch.feed(130, true, None), Some(AlertEvent::FeedBack { after: 90 * SECOND }));
         assert_eq!(watch.health(130), FeedHealth::Healthy);
+    }
+
+    #[test]
+    fn a_feed_that_is_lost_again_and_again_is_reported_once_until_it_stays_up() {
+        let mut watch = Observer::new();
+        watch.feed(0, true, None);
+        // Up for 2 s of each minute.
+        let events: Vec<_> =
+            (1..3_600).filter_map(|at| watch.feed(at, at % 60 < 2, None)).collect();
+        let [AlertEvent::FeedDown { after, cause: Some(cause) }] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert!(after.as_secs() == 120 && cause.contains("again and again"), "{events:?}");
+        assert!(matches!(watch.health(3_601), FeedHealth::Unhealthy(_)));
+        assert_eq!(watch.feed(3_600, true, None), None);
+        assert_eq!(watch.feed(3_659, true, None), None);
+        assert!(matches!(watch.feed(3_660, true, None), Some(AlertEvent::FeedBack { .. })));
+        assert_eq!(watch.health(3_661), FeedHealth::Healthy);
+        assert_eq!(watch.feed(3_670, false, None), None);
     }
 
     #[test]

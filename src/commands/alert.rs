@@ -105,9 +105,10 @@ async fn send(channel: &mut AlertChannel, message: &AlertMessage) -> Result<(), 
     }
     match result {
         Delivery::Delivered => Ok(()),
-        Delivery::Retry { why, .. } | Delivery::Rejected { why } | Delivery::Disabled { why } => {
-            Err(why)
-        }
+        Delivery::Retry { why, .. }
+        | Delivery::Refused { why }
+        | Delivery::Rejected { why }
+        | Delivery::Disabled { why } => Err(why),
     }
 }
 

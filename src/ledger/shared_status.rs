@@ -80,6 +80,10 @@ impl SharedStatus {
         self.state == ACTIVE
     }
 
+    pub fn is_standby(&self) -> bool {
+        self.state == STANDBY
+    }
+
     /// Returns the problem that needs the user, if there is one.
     pub fn problem(&self) -> Option<String> {
         let error = self.error.as_deref().unwrap_or("no answer");

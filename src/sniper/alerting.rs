@@ -10,6 +10,7 @@ use super::{
     engine::{Engine, Now, PendingOrder},
 };
 use crate::{
+    account::ReadKind,
     alerts::{AlertEvent, AlertOrder, AlertSender, BudgetLeft, SessionFigures},
     domain::money::Amount,
     domain::outcome::Outcome,
@@ -25,6 +26,9 @@ const LIMIT_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Interval at which the age of the prices and the state of the ledger's files are checked.
 const SLOW_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time for which the account may be unreadable after the start before that is reported.
+const ACCOUNT_GRACE: Duration = Duration::from_secs(120);
 
 /// Time after a start or reload within which stale prices are not reported: a download may take
 /// some minutes.
@@ -42,6 +46,7 @@ pub(super) struct EngineAlerts {
     /// The balance at which it is no longer low; `None` while it is not low.
     low_until: Option<Amount>,
     has_ledger_failed: bool,
+    is_account_unread: bool,
     /// For each source, `true` if its prices were stale at the last check.
     stale: Vec<bool>,
     /// Time of the last check at [`SLOW_INTERVAL`].
@@ -68,11 +73,20 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Sets the names of the price sources after a reload. New ones may not have been downloaded
-    /// yet.
+    /// yet. A source that remains is stale until its next check.
     pub(super) fn set_alert_sources(&mut self, sources: Vec<String>) {
-        self.alerting.stale = vec![false; sources.len()];
-        self.alerting.sources = sources;
-        self.alerting.sources_since = None;
+        let alerting = &mut self.alerting;
+        let was_stale = alerting.sources.iter().zip(&alerting.stale).filter(|(_, stale)| **stale);
+        let was_stale: Vec<&String> = was_stale.map(|(name, _)| name).collect();
+        for (source, name) in alerting.sources.iter().enumerate() {
+            if was_stale.contains(&name) && !sources.contains(name) {
+                let name = format!("{name} is no longer in the settings");
+                let event = || AlertEvent::PricesFresh { source, name };
+                alerting.sender.emit(crate::clock::wall(), event);
+            }
+        }
+        alerting.stale = sources.iter().map(|name| was_stale.contains(&name)).collect();
+        (alerting.sources, alerting.sources_since) = (sources, None);
     }
 
     /// Emits the final outcome of an order. `snapshot` is the ledger after a purchase.
@@ -214,19 +228,17 @@ impl<B: OrderSender> Engine<B> {
             let event = || AlertEvent::Unresolved { orders, coins, lost };
             alerting.sender.emit(now.wall, event);
         }
-        if alerting.sender.take_new_channel() {
-            alerting.halts.clear();
-            alerting.stale.fill(false);
-            (alerting.low_until, alerting.has_ledger_failed) = (None, false);
-        }
-        self.watch_halts(&snapshot.halts, now.wall);
-        self.watch_balance(snapshot, now.wall);
+        // What lasts is emitted again; what has ended meanwhile still has an end.
+        let repeats = alerting.sender.take_new_channel();
+        self.watch_halts(&snapshot.halts, repeats, now.wall);
+        self.watch_balance(snapshot, repeats, now.wall);
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
-        if self.alerting.checked_at.is_none_or(is_due) {
+        if repeats || self.alerting.checked_at.is_none_or(is_due) {
             self.alerting.checked_at = Some(now.instant);
-            self.watch_ledger(now.wall);
+            self.watch_ledger(repeats, now.wall);
+            self.watch_account(snapshot, repeats, now.wall);
             if PRICES_GRACE <= now.instant.saturating_duration_since(since) {
-                self.watch_prices(now.wall);
+                self.watch_prices(repeats, now.wall);
             }
         }
         self.alerting.sender.turn(|| self.figures(snapshot));
@@ -242,7 +254,7 @@ impl<B: OrderSender> Engine<B> {
         }
         SessionFigures {
             is_live,
-            is_halted: !snapshot.halts.is_empty(),
+            obstacle: self.obstacle(snapshot),
             would_buy: stats.would_buy,
             listings: stats.listings,
             bought: stats.bought_in_all(),
@@ -254,45 +266,94 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    fn watch_halts(&mut self, halts: &[Halt], now: UnixMs) {
-        let alerting = &self.alerting;
-        if halts.is_empty() && !alerting.halts.is_empty() {
-            alerting.sender.emit(now, || AlertEvent::Resumed);
-        }
-        for halt @ Halt { at, reason, .. } in halts {
-            if !alerting.halts.contains(reason) {
-                let text = || halt.with_item(self.halted_item(reason));
-                let event = || AlertEvent::Halted { since: *at, reason: *reason, text: text() };
-                alerting.sender.emit(now, event);
-            }
-        }
-        let alerting = &mut self.alerting;
-        // The reasons are compared, because a halt may have replaced another one since the last
-        // tick.
-        if !alerting.halts.iter().eq(halts.iter().map(|halt| &halt.reason)) {
-            alerting.halts = halts.iter().map(|halt| halt.reason).collect();
+    /// Returns why no order is sent, other than a limit.
+    fn obstacle(&self, snapshot: &Snapshot) -> Option<&'static str> {
+        let shared = self.sharing.as_ref().map(|sharing| &sharing.status);
+        let is_live = self.executor.is_live();
+        if !snapshot.halts.is_empty() {
+            Some("ordering halted")
+        } else if self.alerting.has_ledger_failed {
+            Some("ledger not writable")
+        } else if is_live && !snapshot.reconciled {
+            Some("account not compared yet")
+        } else if is_live && snapshot.paused_until.is_some() {
+            Some("paused by the market")
+        } else if is_live && let Some(status) = shared.filter(|status| !status.is_active()) {
+            Some(if status.is_standby() { "on standby" } else { "no permit of the shared budget" })
+        } else {
+            None
         }
     }
 
-    fn watch_balance(&mut self, snapshot: &Snapshot, now: UnixMs) {
+    /// Emits new halts, which are compared by reason, because one may have replaced another since
+    /// the last tick. What finds no room in the queue is emitted at the next tick.
+    fn watch_halts(&mut self, halts: &[Halt], repeats: bool, now: UnixMs) {
+        let alerting = &self.alerting;
+        if halts.is_empty()
+            && !alerting.halts.is_empty()
+            && !alerting.sender.try_emit(now, || AlertEvent::Resumed)
+        {
+            return;
+        }
+        let is_told = |halt: &&Halt| {
+            let Halt { at: since, reason, .. } = **halt;
+            let text = || halt.with_item(self.halted_item(&reason));
+            let event = || AlertEvent::Halted { since, reason, text: text() };
+            let is_known = alerting.halts.contains(&reason) && !repeats;
+            is_known || alerting.sender.try_emit(now, event)
+        };
+        self.alerting.halts = halts.iter().filter(is_told).map(|halt| halt.reason).collect();
+    }
+
+    /// Emits that no order is sent because a live bot could not read its account since the start.
+    fn watch_account(&mut self, snapshot: &Snapshot, repeats: bool, now: UnixMs) {
+        let is_required = |read| matches!(read, ReadKind::Balance | ReadKind::Purchases);
+        let is_long = |since: UnixMs| ACCOUNT_GRACE <= now.since(since);
+        let mut failing = self.notified.health.failing();
+        let failing = failing.find(|(read, it)| is_required(*read) && is_long(it.since));
+        let failing = failing.filter(|_| self.executor.is_live() && !snapshot.reconciled);
+        let alerting = &mut self.alerting;
+        match failing {
+            // A halt has its own alert.
+            Some((read, it)) if snapshot.halts.is_empty() => {
+                if !std::mem::replace(&mut alerting.is_account_unread, true) || repeats {
+                    let cause = format!("{}: {}", read.name(), it.cause.text());
+                    let (since, remedy) = (it.since, it.cause.remedy().to_owned());
+                    let event = || AlertEvent::AccountUnread { since, cause, remedy };
+                    alerting.sender.emit(now, event);
+                }
+            }
+            None if snapshot.reconciled && std::mem::take(&mut alerting.is_account_unread) => {
+                alerting.sender.emit(now, || AlertEvent::AccountRead);
+            }
+            _ => {}
+        }
+    }
+
+    fn watch_balance(&mut self, snapshot: &Snapshot, repeats: bool, now: UnixMs) {
         let min = snapshot.budget.min_balance;
         if let Some(balance) = snapshot.balance.filter(|_low| snapshot.is_below_min_balance()) {
+            if repeats {
+                self.alerting.low_until = None;
+            }
             return self.alert_low_balance(balance, min, min, now);
         }
-        if let (Some(enough), Some(balance)) = (self.alerting.low_until, snapshot.available_min)
-            && enough <= balance
-        {
-            self.alerting.low_until = None;
-            self.alerting.sender.emit(now, || AlertEvent::BalanceRestored { balance });
+        if let (Some(enough), Some(balance)) = (self.alerting.low_until, snapshot.available_min) {
+            if enough <= balance {
+                self.alerting.low_until = None;
+                self.alerting.sender.emit(now, || AlertEvent::BalanceRestored { balance });
+            } else if repeats {
+                self.alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
+            }
         }
     }
 
-    fn watch_ledger(&mut self, now: UnixMs) {
+    fn watch_ledger(&mut self, repeats: bool, now: UnixMs) {
         let failure = self.ledger.failure();
         let had_failed = self.alerting.has_ledger_failed;
         self.alerting.has_ledger_failed = failure.is_some();
         match failure {
-            Some(cause) if !had_failed => {
+            Some(cause) if repeats || !had_failed => {
                 self.alerting.sender.emit(now, || AlertEvent::LedgerFailed { cause });
             }
             None if had_failed => self.alerting.sender.emit(now, || AlertEvent::LedgerRestored),
@@ -300,13 +361,14 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    fn watch_prices(&mut self, now: UnixMs) {
+    fn watch_prices(&mut self, repeats: bool, now: UnixMs) {
         let EngineAlerts { sender, sources, stale, .. } = &mut self.alerting;
         let tables = self.prices.sources();
         for (index, ((name, was_stale), table)) in sources.iter().zip(stale).zip(tables).enumerate()
         {
             let is_stale = table.is_stale(now);
-            if std::mem::replace(was_stale, is_stale) == is_stale {
+            let is_same = std::mem::replace(was_stale, is_stale) == is_stale;
+            if is_same && !(repeats && is_stale) {
                 continue;
             }
             let name = name.clone();
@@ -328,6 +390,7 @@ mod tests {
 
     use super::{super::engine::Executor, *};
     use crate::{
+        account::FailureCause,
         alerts::Alert,
         config::Budget,
         domain::{
@@ -453,6 +516,46 @@ mod tests {
     }
 
     #[test]
+    fn a_halt_that_finds_no_room_in_the_queue_is_reported_at_the_next_tick() {
+        let mut watched = Watched::new(Budget::default());
+        let now = watched.now().wall;
+        let fill = |watched: &Watched| {
+            for _ in 0..crate::alerts::QUEUED_MAX {
+                watched.engine.alerting.sender.emit(now, || AlertEvent::LedgerRestored);
+            }
+        };
+        fill(&watched);
+        assert_eq!(watched.engine.ledger().halt(HaltReason::OtherAccount, now).halts.len(), 1);
+        assert!(!watched.tick(1).contains(&"halted"), "the queue is full");
+        assert_eq!(watched.tick(1), ["halted"]);
+        fill(&watched);
+        watched.engine.ledger().resume(Operator::new("test"), now);
+        assert!(!watched.tick(1).contains(&"resumed"), "the queue is full");
+        assert_eq!(watched.tick(1), ["resumed"]);
+    }
+
+    #[test]
+    fn an_account_that_cannot_be_read_since_the_start_is_reported_with_its_end() {
+        let mut watched = Watched::new(Budget::default());
+        let max_price = Amount::from_cents(100);
+        watched.engine.ledger =
+            Ledger::in_memory(Budget { max_price, ..Budget::default() }, &[entry()], true);
+        let fail = |watched: &mut Watched| {
+            let cause = FailureCause::new("502".to_owned(), "HTTP 502", "wait");
+            let now = watched.now();
+            watched.engine.report_failed(ReadKind::Purchases, cause, now);
+        };
+        fail(&mut watched);
+        assert_eq!(watched.tick(ACCOUNT_GRACE.as_secs() - 1), [""; 0]);
+        assert_eq!(watched.tick(6), ["halted"]);
+        assert_eq!(watched.tick(6), [""; 0]);
+        let now = watched.now().wall;
+        let _effects = watched.engine.ledger().set_balance(Amount::from_cents(100_000), now, now);
+        watched.engine.ledger().reconcile_without_list(now, now);
+        assert_eq!(watched.tick(6), ["resumed"]);
+    }
+
+    #[test]
     fn a_low_balance_is_reported_once_until_it_is_restored() {
         let budget = Budget { min_balance: Amount::from_cents(500), ..Budget::default() };
         let mut watched = Watched::new(budget);
@@ -497,7 +600,12 @@ mod tests {
         assert_eq!(watched.tick(10), ["prices_stale"], "fresh");
         assert_eq!(watched.tick(580), [""; 0]);
         assert_eq!(watched.tick(20), ["prices_stale"]);
+        watched.engine.alerting.sender.add_channel();
+        assert_eq!(watched.tick(1), ["prices_stale"], "for the new channel");
+        watched.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
+        assert_eq!(watched.kinds(), [""; 0], "the source remains");
         watched.engine.set_alert_sources(vec!["other".to_owned()]);
+        assert_eq!(watched.kinds(), ["prices_stale"], "its end");
         watched.engine.set_prices(book(UnixMs(0)));
         assert_eq!(watched.tick(10), [""; 0], "after a reload they may still be downloaded");
         assert_eq!(watched.tick(130), ["prices_stale"]);

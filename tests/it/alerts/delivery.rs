@@ -203,22 +203,43 @@ async fn a_channel_that_hangs_delays_no_other_and_the_stop_by_five_seconds_at_mo
     assert_eq!(received[1].json()["type"], "stopped");
 }
 
+/// Each channel keeps a pace, ntfy one of five seconds, which the stop cannot wait for.
 #[tokio::test]
 async fn what_waits_is_sent_when_the_bot_stops() {
-    let receiver = Receiver::start(&[OK]).await;
+    let all = KINDS.map(async |kind| {
+        let receiver = Receiver::start(&[OK]).await;
+        let service = start(vec![kind(&receiver)]);
+        emit(&service, &AlertEvent::Resumed);
+        receiver.wait_for(1).await;
+        emit(&service, &bought(500));
+        emit(&service, &bought(700));
+        let reason = "SIGTERM".to_owned();
+        emit(&service, &AlertEvent::Stopped { reason, is_failure: false });
+        let begun = Instant::now();
+        service.finish().await;
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        let bodies = receiver.received().into_iter().skip(1).map(|request| request.body);
+        let bodies = bodies.collect::<String>();
+        for part in ["2 bought, 12.00 coins", "Stopped", "SIGTERM"] {
+            assert!(bodies.contains(part), "{part}: {bodies}");
+        }
+    });
+    futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_webhook_refuses_does_not_hold_back_a_halt() {
+    let refused = Reply::Status(422, "", "unknown type");
+    let receiver = Receiver::start(&[refused, refused, refused, OK]).await;
     let service = start(vec![webhook(&receiver)]);
-    emit(&service, &bought(500));
-    emit(&service, &bought(700));
-    let begun = Instant::now();
+    emit(&service, &AlertEvent::Resumed);
+    receiver.wait_for(1).await;
+    emit(&service, &halted());
+    let received = receiver.wait_for(4).await;
+    let types: Vec<_> = received.iter().map(|request| request.json()["type"].clone()).collect();
+    assert_eq!(types, ["resumed", "resumed", "resumed", "halted"]);
+    assert_eq!(received[0].header("webhook-id"), received[2].header("webhook-id"));
     service.finish().await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
-    let received = receiver.received();
-    assert_eq!(received.len(), 1);
-    let body = received[0].json();
-    assert_eq!(
-        (&body["type"], &body["data"]["title"]),
-        (&"digest".into(), &"2 bought, 12.00 coins".into())
-    );
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use sniper::{
     commands::session::{SessionStart, TradingSession},
     config::{
         Config,
-        alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+        alerts::{ChannelConfig, ChannelTarget, HeartbeatConfig, HeartbeatStyle, SecretUrl},
     },
     domain::alert_kind::AlertKind,
     ledger::{HaltReason, Ledger, LedgerLocation},
@@ -376,6 +376,32 @@ async fn a_feed_that_is_back_is_reported_with_the_time_that_it_was_down() {
         received.iter().map(|request| request.json()).find(|json| json["type"] == "feed_back");
     let text = back.unwrap()["data"]["text"].as_str().unwrap().to_owned();
     assert!(text.contains(" s"), "{text}");
+}
+
+#[tokio::test]
+async fn the_heartbeat_of_a_session_reports_that_its_feed_is_down_with_the_cause() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let mut bot = TestBot::live(&market, AMPLE_LIMITS);
+    bot.config.alerts.rules.feed_down_after = Duration::from_secs(1);
+    let url = SecretUrl::parse(&receiver.url("/beat")).unwrap();
+    let (style, every) = (HeartbeatStyle::Healthchecks, Duration::from_secs(1));
+    bot.config.alerts.heartbeat = Some(HeartbeatConfig { url, style, every });
+    let mut market = Some(market);
+    let calls = |line: &str| -> Vec<String> {
+        let received = receiver.received().into_iter().filter(|request| request.line == line);
+        received.map(|request| request.body).collect()
+    };
+    bot.run(async |sniper| {
+        ready(sniper, market.as_ref().unwrap()).await;
+        until(|| !calls("POST /beat").is_empty()).await;
+        assert_eq!(calls("POST /beat/fail"), [""; 0]);
+        drop(market.take());
+        until(|| !calls("POST /beat/fail").is_empty()).await;
+    })
+    .await;
+    let reason = calls("POST /beat/fail").remove(0);
+    assert!(reason.starts_with("the feed has been down for ") && reason.contains(": "), "{reason}");
 }
 
 #[tokio::test]
