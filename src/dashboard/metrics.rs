@@ -81,6 +81,7 @@ impl Exposition {
 }
 
 fn label(name: &str, value: &str) -> String {
+    let value = value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n");
     format!("{{{name}=\"{value}\"}}")
 }
 
@@ -310,6 +311,23 @@ mod tests {
         ] {
             assert_eq!(value.to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_metrics_of_a_shared_budget_are_documented_and_their_labels_escaped() {
+        let member = SharedMember { name: "a\"b\\".to_owned(), ..SharedMember::default() };
+        let (contact_ms, members) = (Some(1), vec![member]);
+        let status = SharedStatus { contact_ms, members, ..SharedStatus::default() };
+        let mut text = Exposition::default();
+        shared(&mut text, &status);
+        let types = text.0.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let documented = include_str!("../../docs/metrics.md").lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("| `sniper_shared_")?.split_once("` | ")?;
+            Some(format!("sniper_shared_{name} {}", rest.split(' ').next()?))
+        });
+        assert_eq!(types.collect::<Vec<_>>(), documented.collect::<Vec<_>>());
+        let sample = r#"sniper_shared_member_slice{member="a\"b\\"} "#;
+        assert!(text.0.contains(sample), "{}", text.0);
     }
 
     #[test]
