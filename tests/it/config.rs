@@ -744,7 +744,7 @@ every_s = 1
         &workspace,
         &[
             "sniper.toml:9:1: `kind` cannot be \"discrod\"; did you mean `discord`?",
-            "sniper.toml:12:1: `url_env` is not the name of a variable; ",
+            "sniper.toml:12:1: `url_env` is not the name of a variable in upper case; ",
             "sniper.toml:13:1: `chat_id` does not belong to kind \"ntfy\"; ",
             "sniper.toml:14:11: unknown event \"baught\"; did you mean `bought`?",
             "sniper.toml:16:1: `daily_summary_at` is not a time of day; ",
@@ -754,4 +754,22 @@ every_s = 1
             "sniper.toml:20:11: `every_s` is out of range; ",
         ],
     );
+}
+
+#[test]
+fn a_secret_in_the_place_of_the_name_of_its_variable_is_not_shown() {
+    for (channel, value) in [
+        ("kind = \"ntfy\"\nurl_env = \"NTFY_URL\"\ntoken_env", "tk_AgQdq7mVBoFD37zQVN29RhuMzNIz2"),
+        (
+            "kind = \"webhook\"\nurl_env = \"HOOK_URL\"\nsecret_env",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZI",
+        ),
+    ] {
+        let policy = format!("{POLICY}\n[[alerts]]\n{channel} = \"{value}\"\n");
+        let workspace = Workspace::new().file("sniper.toml", policy);
+        let problems = workspace.problems().join("\n");
+        assert!(problems.contains("is not the name of a variable in upper case; "), "{problems}");
+        assert!(!problems.contains(value), "{problems}");
+        assert!(!sniper::secret::mask(&format!("read {value}")).contains(value));
+    }
 }

@@ -312,10 +312,11 @@ pub(super) fn variable(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<NamedVariable> {
     let name = fields.text(key, context)?;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    // Tokens such as `tk_…` and `whsec_…` would be names if these had lower-case letters.
+    let is_plain = |byte: u8| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_');
     if name.is_empty() || !name.bytes().all(is_plain) {
         secret::register(name);
-        let message = format!("`{key}` is not the name of a variable");
+        let message = format!("`{key}` is not the name of a variable in upper case");
         let remedy = format!("write the value into .env, and here its name, such as \"{example}\"");
         context.problem(fields.at(key), message, remedy);
         return None;
