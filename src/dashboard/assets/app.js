@@ -4,11 +4,14 @@
 (() => {
   const STALE_MS = 5000;
   const RETRY_MS = 3000;
+  // A second tap could reach the opposite control, which has taken the place of the first.
+  const TAP_MS = 700;
   const notice = document.getElementById("notice");
   const body = document.body;
   let stream = null;
   let lastMessage = Date.now();
   let isPressed = false;
+  const lastControl = new Map();
   let waiting = new Map();
 
   function say(text) {
@@ -109,13 +112,17 @@
     }
   }
 
-  document.addEventListener("pointerdown", () => { isPressed = true; });
-  for (const end of ["pointerup", "pointercancel"]) {
-    document.addEventListener(end, () => setTimeout(() => { isPressed = false; applyWaiting(); }, 0));
+  document.addEventListener("pointerdown", (event) => { isPressed = event.button === 0; });
+  // A menu or another window takes the release of the pointer.
+  for (const end of ["pointerup", "pointercancel", "contextmenu", "blur"]) {
+    window.addEventListener(end, () => setTimeout(() => { isPressed = false; applyWaiting(); }, 0));
   }
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-post]");
-    if (button) control(button);
+    const section = button && button.closest("section").id;
+    if (!button || Date.now() - (lastControl.get(section) || 0) < TAP_MS) return;
+    lastControl.set(section, Date.now());
+    control(button);
   });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) disconnect();
