@@ -128,16 +128,11 @@ fn filter_conditions(text: &mut String, filter: &ItemFilter) -> fmt::Result {
 pub struct EntryUsage {
     /// Number of orders in a state that [counts](super::event::OrderState::counts).
     pub quantity: u32,
-    /// Sum of their prices.
+    /// Sum of their prices, and of the commissions of returned orders.
     pub total: Amount,
 }
 
 impl EntryUsage {
-    pub(super) fn add(&mut self, price: Amount) {
-        self.quantity = self.quantity.saturating_add(1);
-        self.total = self.total.saturating_add(price);
-    }
-
     pub(super) const fn plus(self, other: Self) -> Self {
         Self {
             quantity: self.quantity.saturating_add(other.quantity),
@@ -145,9 +140,11 @@ impl EntryUsage {
         }
     }
 
-    pub(super) fn subtract(&mut self, price: Amount) {
-        self.quantity = self.quantity.saturating_sub(1);
-        self.total = self.total.saturating_sub(price);
+    const fn minus(self, other: Self) -> Self {
+        Self {
+            quantity: self.quantity.saturating_sub(other.quantity),
+            total: self.total.saturating_sub(other.total),
+        }
     }
 }
 
@@ -418,19 +415,22 @@ impl EntryTable {
         self.slot_groups.get(index_of(slot)).copied().flatten()
     }
 
-    /// Counts an order.
-    pub(super) fn add(&mut self, slot: EntrySlot, price: Amount) {
-        self.used_mut(slot).add(price);
-        if let Some(group) = self.group_of(slot).and_then(|group| self.groups.get_mut(group)) {
-            group.used.add(price);
-        }
+    /// Counts the usage of an order.
+    pub(super) fn add(&mut self, slot: EntrySlot, usage: EntryUsage) {
+        self.update(slot, |used| used.plus(usage));
     }
 
-    /// Stops counting an order.
-    pub(super) fn subtract(&mut self, slot: EntrySlot, price: Amount) {
-        self.used_mut(slot).subtract(price);
+    /// Stops counting the usage of an order.
+    pub(super) fn subtract(&mut self, slot: EntrySlot, usage: EntryUsage) {
+        self.update(slot, |used| used.minus(usage));
+    }
+
+    /// Updates the usage of an entry and of its group.
+    fn update(&mut self, slot: EntrySlot, update: impl Fn(EntryUsage) -> EntryUsage) {
+        let used = self.used_mut(slot);
+        *used = update(*used);
         if let Some(group) = self.group_of(slot).and_then(|group| self.groups.get_mut(group)) {
-            group.used.subtract(price);
+            group.used = update(group.used);
         }
     }
 

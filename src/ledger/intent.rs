@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use super::event::{EntrySlot, HaltReason, OrderState, Sequence};
+use super::{
+    entries::EntryUsage,
+    event::{EntrySlot, HaltReason, OrderState, Sequence},
+};
 use crate::{
     domain::money::Amount,
     domain::own_order_id::OwnOrderId,
@@ -89,6 +92,11 @@ impl Intent {
     /// Returns the amount that counts as spent.
     pub const fn counted(&self) -> Amount {
         if self.state.counts() { self.price } else { self.kept }
+    }
+
+    /// Returns the usage of its whitelist entry. A commission counts, but not as an item.
+    pub(super) fn usage(&self) -> EntryUsage {
+        EntryUsage { quantity: u32::from(self.state.counts()), total: self.counted() }
     }
 
     /// Placeholder for preallocated capacity.

@@ -50,7 +50,8 @@ use crate::{
 /// Slots of the intent file that new approvals must leave free for the events that follow.
 const ANSWER_SLOTS: u64 = 4_096;
 /// Maximum number of queued events while the intent file cannot be written.
-const BACKLOG_MAX: usize = 16_384;
+pub(super) const BACKLOG_MAX: usize = 16_384;
+const EVENTS_LOST: &str = "too many events waited for the intent file; restart the bot";
 /// Maximum wait for the writer to finish when closing.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 /// Maximum length of a stored response, in bytes.
@@ -75,6 +76,9 @@ pub(super) struct Journal {
     last: Option<Record>,
     /// Events that the intent file has not accepted yet.
     backlog: VecDeque<(UnixMs, LedgerEvent)>,
+    /// `true` once an event was dropped. Nothing is recorded or approved after it, because the rest
+    /// could contradict the record without it.
+    has_lost: bool,
     is_failing: bool,
     user: Option<String>,
     is_bound: bool,
@@ -155,6 +159,7 @@ impl Journal {
             watch: Some(FileWatcher { until, stopped: watch_stopped }),
             next: written.saturating_add(1),
             backlog: VecDeque::new(),
+            has_lost: false,
             is_failing: false,
             user,
             is_bound: false,
@@ -216,21 +221,24 @@ impl Journal {
         self.last = Some(record);
         self.shared.written.store(self.next, Ordering::Release);
         self.next = self.next.saturating_add(1);
-        if self.is_failing {
+        if self.is_failing && !self.has_lost {
             self.is_failing = false;
             tracing::warn!("The ledger's intent file can be written again. Ordering continues");
         }
         Ok(())
     }
 
-    /// Writes an event now, or as soon as the intent file accepts it.
+    /// Writes an event now, or as soon as the intent file accepts it. After an event was dropped,
+    /// nothing more is recorded.
     pub(super) fn append(&mut self, at: UnixMs, event: LedgerEvent) {
-        if self.backlog.len() < BACKLOG_MAX {
+        if !self.has_lost && self.backlog.len() < BACKLOG_MAX {
             self.backlog.push_back((at, event));
-        } else {
+        } else if !std::mem::replace(&mut self.has_lost, true) {
             // Without its outcome, an order in flight becomes unknown at the next start.
-            self.shared
-                .fail("too many events wait for the intent file; restart the bot".to_owned());
+            tracing::error!(
+                "The ledger cannot be written: {EVENTS_LOST}. Nothing is recorded or ordered \
+                 until then"
+            );
         }
         self.flush();
     }
@@ -265,7 +273,7 @@ impl Journal {
             }
             self.backlog.pop_front();
         }
-        true
+        !self.has_lost
     }
 
     fn free_slots(&self) -> u64 {
@@ -324,7 +332,8 @@ impl Journal {
 
     /// Returns the reason if the ledger cannot be written.
     pub(super) fn failure(&self) -> Option<String> {
-        let failing = self.is_failing.then(|| "the intent file cannot be written".to_owned());
+        let failing = if self.has_lost { EVENTS_LOST } else { "the intent file cannot be written" };
+        let failing = (self.has_lost || self.is_failing).then(|| failing.to_owned());
         self.shared.failure().or(failing)
     }
 

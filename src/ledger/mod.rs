@@ -339,7 +339,11 @@ impl Ledger {
         now: UnixMs,
     ) -> Effects {
         let mut effects = Effects::default();
-        reading.trades.iter().for_each(|trade| self.state.note_commission(trade));
+        for trade in reading.trades {
+            let event = self.state.note_commission(trade);
+            effects
+                .merge(event.map(|event| self.record_infallible(now, event)).unwrap_or_default());
+        }
         if let Some(coins) = balance {
             effects.merge(self.set_balance(coins, reading.started, now));
         }
@@ -361,9 +365,12 @@ impl Ledger {
         now: UnixMs,
     ) -> Effects {
         self.order_found(key);
-        self.state.note_commission(trade);
-        let event = self.state.reconcile_order(key, trade, started);
-        event.map(|event| self.record_infallible(now, event)).unwrap_or_default()
+        let commission = self.state.note_commission(trade);
+        let mut effects = Effects::default();
+        for event in commission.into_iter().chain(self.state.reconcile_order(key, trade, started)) {
+            effects.merge(self.record_infallible(now, event));
+        }
+        effects
     }
 
     /// Resets the count of look-ups without this order, because the market has shown it.
@@ -503,7 +510,9 @@ impl Ledger {
         };
         let resolved = self.state.orders_of(id).find(|intent| intent.state == required);
         let sequence = sequence_of(resolved.or_else(|| self.state.intent(id)))?;
-        let (paid, by, since) = (None, EvidenceSource::Operator(by), UnixMs(0));
+        let kept = self.state.commissions.get(&sequence).copied();
+        let paid = kept.filter(|_kept| evidence == Evidence::Returned);
+        let (by, since) = (EvidenceSource::Operator(by), UnixMs(0));
         self.record(now, LedgerEvent::Proved { sequence, evidence, paid, by, since })
     }
 

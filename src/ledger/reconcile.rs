@@ -68,12 +68,17 @@ pub struct AccountReading<'a> {
 }
 
 impl LedgerState {
-    /// Stores the commission that the market reports for a cancelled order of the ledger.
-    pub(super) fn note_commission(&mut self, trade: &OwnTrade) {
-        let Some(commission) = trade.commission else { return };
-        if let Some(sequence) = self.order_of_purchase(trade).map(|order| order.sequence) {
-            self.commissions.insert(sequence, commission);
-        }
+    /// Stores the commission that the market reports for a cancelled order of the ledger. Returns
+    /// the event that counts it, if the order was released without it: a deposit may have covered
+    /// the commission, or the operator may have decided before it was known.
+    pub(super) fn note_commission(&mut self, trade: &OwnTrade) -> Option<LedgerEvent> {
+        let commission = trade.commission?;
+        let Intent { sequence, state, price, kept, .. } = *self.order_of_purchase(trade)?;
+        self.commissions.insert(sequence, commission);
+        let (evidence, by, since) = (Evidence::Returned, EvidenceSource::Marketplace, UnixMs(0));
+        let paid = Some(price.min(commission));
+        let is_new = state == OrderState::Returned && Some(kept) < paid;
+        is_new.then_some(LedgerEvent::Proved { sequence, evidence, paid, by, since })
     }
 
     /// Returns the events that follow from a list of the account's trades.

@@ -439,6 +439,7 @@ impl LedgerState {
 
     pub(super) fn add(&mut self, intent: Intent) -> Result<(), InvalidTransition> {
         let Intent { sequence, id, price, entry, reserved_at, .. } = intent;
+        let usage = intent.usage();
         let expected = self.next_sequence();
         if sequence != expected {
             return Err(InvalidTransition::OutOfOrder { expected, found: sequence });
@@ -458,7 +459,7 @@ impl LedgerState {
             window.advance(age_now);
             window.add(sequence, price, reserved_at);
         }
-        self.entries.add(entry, price);
+        self.entries.add(entry, usage);
         self.spent = self.spent.saturating_add(price);
         self.sharing.add(sequence, price);
         self.sharing.on_changed(sequence);
@@ -476,7 +477,6 @@ impl LedgerState {
     ///
     /// Returns the first [`InvalidTransition`] found.
     pub fn check(&self) -> Result<(), InvalidTransition> {
-        let counting = || self.intents.iter().filter(|intent| intent.state.counts());
         let sum = |sum: Amount, price: Amount| sum.saturating_add(price);
 
         let in_budget = self.intents.iter().filter(|intent| self.budget_from <= intent.sequence);
@@ -485,8 +485,9 @@ impl LedgerState {
         agree(self.shared_spent() == self.sharing.spent, "shared total")?;
 
         let mut used: HashMap<EntrySlot, EntryUsage> = HashMap::new();
-        for intent in counting() {
-            used.entry(intent.entry).or_default().add(intent.price);
+        for intent in &self.intents {
+            let used = used.entry(intent.entry).or_default();
+            *used = used.plus(intent.usage());
         }
         let any = used.get(&EntrySlot::ANY).copied().unwrap_or_default();
         for (_key, slot, found) in self.entries.iter() {

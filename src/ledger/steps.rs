@@ -114,12 +114,8 @@ impl LedgerState {
         }
         self.sharing.subtract(sequence, before.counted());
         self.sharing.add(sequence, after.counted());
-        if before.state.counts() {
-            self.entries.subtract(before.entry, before.price);
-        }
-        if after.state.counts() {
-            self.entries.add(after.entry, after.price);
-        }
+        self.entries.subtract(before.entry, before.usage());
+        self.entries.add(after.entry, after.usage());
         if after.state.counts() || Amount::ZERO < after.kept {
             self.hour.restore(sequence, after.counted());
             self.day.restore(sequence, after.counted());
@@ -278,6 +274,11 @@ impl LedgerState {
             Evidence::NotBought => return self.release(sequence, Release::NotBought, at),
             Evidence::Returned => {
                 let kept = paid.unwrap_or_default();
+                // A commission that became known after the release.
+                if from == OrderState::Returned && intent.kept < kept {
+                    let kept = kept.min(intent.price);
+                    return self.replace(intent, Intent { kept, ..intent }, at);
+                }
                 return self.release_keeping(sequence, Release::Returned, kept, at);
             }
             Evidence::ReturnedByStatus => {

@@ -11,6 +11,7 @@ use crate::domain::{
 mod adversary;
 mod ahead;
 mod clock_changes;
+mod commissions;
 pub(crate) mod disk;
 mod formats;
 mod groups;

@@ -450,7 +450,9 @@ impl LedgerWriter {
     fn on_message(&mut self, message: WriterMessage) {
         match message {
             // Responses are informational; they may be dropped while writes fail.
-            WriterMessage::Response(..) if self.batch.responses.len() >= MESSAGES_MAX => {}
+            WriterMessage::Response(sequence, _) if self.batch.responses.len() >= MESSAGES_MAX => {
+                tracing::debug!("the response to order {sequence} was not stored");
+            }
             WriterMessage::Response(sequence, response) => {
                 self.batch.responses.push((sequence, response));
             }
@@ -488,8 +490,10 @@ impl LedgerWriter {
             } else {
                 self.shared.requested_limit()
             };
+            // Other responses wait for the rows of their orders.
+            let next = self.state.next_sequence();
             let has_changes = !self.batch.staged.is_empty()
-                || !self.batch.responses.is_empty()
+                || self.batch.responses.iter().any(|(sequence, _)| *sequence < next)
                 || self.batch.user.is_some()
                 || limit != self.batch.durable_limit
                 || is_last
@@ -545,12 +549,13 @@ impl LedgerWriter {
 
     fn publish(&mut self) {
         self.batch.staged.clear();
-        self.batch.responses.clear();
         self.batch.items.clear();
         self.batch.user = None;
         self.shared.applied.store(self.batch.applied, Ordering::Release);
         self.shared.set_durable_limit(self.batch.durable_limit);
-        let last_order = self.state.next_sequence().0.saturating_sub(1);
+        let next = self.state.next_sequence();
+        self.batch.responses.retain(|(sequence, _response)| next <= *sequence);
+        let last_order = next.0.saturating_sub(1);
         self.shared.last_order.store(last_order, Ordering::Release);
         self.shared.clear_failure();
         self.shared.wake();

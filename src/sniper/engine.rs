@@ -654,10 +654,8 @@ impl<B: OrderSender> Engine<B> {
         if !report.is_final {
             return trade_log::unconfirmed(&report.key.id, &report.outcome);
         }
-        let Some(pending) = self.pending.remove(&report.key) else { return };
         self.has_unknown_changed |=
             matches!(report.outcome, Outcome::Unknown(_) | Outcome::Bought { .. });
-        self.stats.record_outcome(&report.outcome);
         // If coins were or may have been spent, the account is read soon; otherwise at the usual
         // interval.
         self.needs_refresh |= match report.outcome {
@@ -666,6 +664,9 @@ impl<B: OrderSender> Engine<B> {
             | Outcome::NotSent(_) => false,
             Outcome::Bought { .. } | Outcome::Unknown(_) => true,
         };
+        // A late response names an order that was reported before.
+        let Some(pending) = self.pending.remove(&report.key) else { return };
+        self.stats.record_outcome(&report.outcome);
         if report.outcome == Outcome::Unknown(Unknown::Unreadable) {
             self.stats.unreadable_responses = self.stats.unreadable_responses.saturating_add(1);
         }

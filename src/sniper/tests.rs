@@ -342,6 +342,18 @@ fn an_incomplete_list_does_not_end_a_clock_drift() {
     assert!(session.engine.ledger().state().is_clock_unreliable());
 }
 
+/// The final report of an earlier response says that the order was rejected.
+#[test]
+fn the_account_is_read_after_a_late_response_to_a_rejected_order() {
+    let mut session = TestSession::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(Outcome::Rejected(RejectReason::Taken), true);
+    (session.engine.needs_refresh, session.engine.has_unknown_changed) = (false, false);
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    assert_eq!(session.state(), Some(OrderState::Bought));
+    assert!(session.engine.needs_refresh && session.engine.has_unknown_changed);
+}
+
 fn key(id: &str) -> TradeKey {
     KeyedBy::Id.key(TradeId::new(id).unwrap(), None)
 }

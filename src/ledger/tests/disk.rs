@@ -14,6 +14,7 @@ use std::{
 use super::*;
 use crate::{
     domain::trade::TradeStatus,
+    ledger::journal::BACKLOG_MAX,
     ledger::open::{DATABASE, INTENT_FILE, OpenSettings},
     ledger::private::LedgerLock,
     ledger::reader::LedgerReader,
@@ -416,6 +417,34 @@ fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
     }
 }
 
+/// The response is lost. The delivery that follows it contradicts an order that was only sent.
+#[test]
+fn nothing_is_recorded_or_ordered_after_an_event_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new();
+    let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
+    ready(&mut ledger, T0);
+    let approved = reserve(&mut ledger, order_request(1, 10), T0);
+    ledger.sent(approved.key(), T0).unwrap();
+    disk.set(FULL);
+    for _ in 0..BACKLOG_MAX {
+        let _paused = ledger.pause(T0, T0);
+    }
+    let _lost = ledger.settle(approved.key(), &BOUGHT, T0).unwrap();
+    disk.set(NO_FAULT);
+    assert!(!ledger.observe(&id(1), TradeStatus::Completed, T0));
+    wait_until(|| {
+        let is_durable = ledger.is_durable();
+        let rejected = ledger.reserve(order_request(2, 10), T0).unwrap_err();
+        assert_eq!(rejected, RiskRejection::Unwritable);
+        is_durable
+    });
+    assert!(ledger.failure().unwrap().contains("restart"));
+    drop(ledger);
+    let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
+    assert_eq!(state(&again, 1), OrderState::Unknown);
+}
+
 #[test]
 fn the_approving_thread_never_syncs() {
     let folder = tempfile::tempdir().unwrap();
@@ -591,6 +620,23 @@ fn the_response_text_of_the_market_is_stored() {
     let sql = "SELECT words FROM intents WHERE number = 1";
     let words: String = database.query_row(sql, [], |row| row.get(0)).unwrap();
     assert!(words.starts_with("trade is not joinable") && words.len() <= 500, "{words}");
+}
+
+/// The writer stores the events in batches, and the order is not in the first one.
+#[test]
+fn a_response_waits_for_the_row_of_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot", T0);
+    for _ in 0..10_000 {
+        let _paused = ledger.pause(T0, T0);
+    }
+    let _effects = place_order_when_ready(&mut ledger, 1, &TAKEN);
+    assert!(ledger.record_response(&key(1), "not joinable"));
+    drop(ledger);
+    let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let sql = "SELECT words FROM intents WHERE number = 1";
+    let words: Option<String> = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(words.as_deref(), Some("not joinable"));
 }
 
 /// The wall clock is set forward by two hours between two runs on the same boot.

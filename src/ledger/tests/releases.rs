@@ -201,61 +201,6 @@ fn the_refund_of_an_order_that_the_operator_declared_returned_releases_no_other(
 }
 
 #[test]
-fn the_commission_of_a_returned_order_stays_spent() {
-    let mut ledger = two_bought();
-    ledger.state.sharing.from = Sequence(0);
-    ledger.state.sharing.spent = ledger.state.shared_spent();
-    let shares = |ledger: &Ledger| ledger.state().shared_spent();
-    let commission = Some(coins(1));
-    let returned = OwnTrade { commission, ..own_trade(1, TradeStatus::Cancelled) };
-    let list = [returned, own_trade(2, TradeStatus::Joined)];
-    let _effects = ledger.reconcile(&reading(&list, 70), Some(coins(80)), after(70));
-    for (second, balance, state, spent) in [
-        (130, 88, OrderState::Returning, 20),
-        (190, 89, OrderState::Returned, 11),
-        (250, 89, OrderState::Returned, 11),
-    ] {
-        let _effects =
-            ledger.reconcile(&reading(&list, second), Some(coins(balance)), after(second));
-        assert_eq!(state_of(&ledger, 1), state, "balance {balance}");
-        let snapshot = ledger.snapshot(after(second));
-        assert_eq!((snapshot.spent, snapshot.spent_in_hour), (coins(spent), coins(spent)));
-        assert_eq!(shares(&ledger), coins(spent));
-        ledger.state().check().unwrap();
-    }
-    // The other order returns in full.
-    let list = [returned, own_trade(2, TradeStatus::Cancelled)];
-    for (second, balance) in [(310, 89), (370, 99)] {
-        let _effects =
-            ledger.reconcile(&reading(&list, second), Some(coins(balance)), after(second));
-    }
-    assert_eq!(state_of(&ledger, 2), OrderState::Returned);
-    let snapshot = ledger.snapshot(after(400));
-    assert_eq!((snapshot.spent, snapshot.halts.len()), (coins(1), 0));
-    let totals = ledger.totals_since(Sequence(1));
-    assert_eq!((totals.spent, totals.returned_coins), (coins(1), coins(19)));
-}
-
-/// A start reads the balance before the list, which has the commission.
-#[test]
-fn no_refund_counts_before_the_first_complete_reading_of_a_start() {
-    let mut ledger = two_bought();
-    let commission = Some(coins(1));
-    let returned = |n| OwnTrade { commission, ..own_trade(n, TradeStatus::Cancelled) };
-    let list = [returned(1), returned(2)];
-    let _effects = ledger.reconcile(&reading(&list, 70), Some(coins(80)), after(70));
-    ledger.state.reconciled = false;
-    ledger.state.commissions.clear();
-    let _effects = ledger.set_balance(coins(98), after(130), after(130));
-    assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returning; 2]);
-    for second in [131, 190] {
-        let _effects = ledger.reconcile(&reading(&list, second), Some(coins(98)), after(second));
-    }
-    assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returned; 2]);
-    assert_eq!(ledger.snapshot(after(190)).spent, coins(2));
-}
-
-#[test]
 fn a_list_that_was_requested_before_the_order_changed_proves_nothing() {
     let mut ledger = with_balance();
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(5));

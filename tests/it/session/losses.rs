@@ -315,6 +315,7 @@ fn other_threads() -> impl Iterator<Item = ThreadName> {
     ThreadName::ALL.into_iter().filter(is_other).filter(|thread| *thread != ThreadName::Sharing)
 }
 
+/// The panic hook marks the thread. Only a thread that returns early needs its guard for that.
 #[tokio::test]
 async fn a_panicking_thread_stops_orders_and_is_named() {
     let all =
