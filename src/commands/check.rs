@@ -437,7 +437,7 @@ fn entry(entry: &WhitelistEntry) -> String {
     let WhitelistEntry { min_price, max_price, max_markup, max_quantity, .. } = entry;
     words.push(match max_markup {
         Some(max) => format!("for {min_price} to {max_price}, markup up to {max} %,"),
-        None => format!("for {min_price} to {max_price},"),
+        None => format!("for {min_price} to {max_price}, any markup,"),
     });
     words.push(format!("{max_quantity} at most"));
     if let Some(total) = entry.max_total {

@@ -274,8 +274,17 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
     let (table, max_age) = (Some(&stored.table), source.max_age);
     let table = BookSource::of(&BookTable { table, at: stored.at, max_age, coin: None });
     let (age, is_fresh) = (now.since(table.newest), !table.is_stale(now));
-    let warning = if is_fresh {
+    let is_old = |quote: &Quote| {
+        !QuoteSide::ALL
+            .into_iter()
+            .filter_map(|side| quote.side(side))
+            .any(|offer| table.is_fresh(offer, now))
+    };
+    let old = stored.table.iter().filter(|(_, quote)| is_old(quote)).count();
+    let warning = if is_fresh && old == 0 {
         String::new()
+    } else if is_fresh {
+        format!("; rules send no orders by {old} of them, which are too old")
     } else if table.is_ahead(now) {
         "; from the future, rules based on it send no orders: check the clock".to_owned()
     } else {
@@ -451,4 +460,33 @@ fn diff(config: &Config, names: &[String]) -> PricesReport {
         }));
     }
     PricesReport { text, json: json!({"sources": rows}), is_success: unknown.is_empty() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        config::prices::SourceCurrency,
+        prices::{PriceUnit, SourceKind, parse::parse},
+    };
+
+    #[test]
+    fn the_old_prices_of_a_fresh_table_are_counted() {
+        let row = |name: &str, at: u32| {
+            json!({"market_hash_name": name, "currency": "USD", "min_price": 1, "quantity": 1,
+                "updated_at": at})
+        };
+        let rows = json!([row("Fracture Case", 20_000), row("Recoil Case", 12_800)]).to_string();
+        let now = UnixMs(20_000_000);
+        let table = parse(SourceKind::Skinport, PriceUnit::Whole, rows.as_bytes()).unwrap();
+        let stored = StoredTable { table, at: now, ..StoredTable::default() };
+        let config = PricesConfig::default().with_file("p".into(), SourceCurrency::Usd);
+        let source =
+            PriceSource { max_age: Duration::from_secs(1_800), ..config.sources[0].clone() };
+        let line = source_line(&source, Some(&stored), now);
+        let old = "rules send no orders by 1 of them, which are too old";
+        assert!(line.is_fresh && line.text.ends_with(old), "{}", line.text);
+    }
 }

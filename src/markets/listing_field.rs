@@ -1,8 +1,11 @@
 //! Values of the keys of a listing, as a parser in one pass reads them. Pure.
 
+use std::borrow::Cow;
+
 use crate::{
     domain::trade::{Defect, Defects},
     json::{Cursor, JsonError, JsonStr, ValueKind},
+    text::composed,
 };
 
 /// Value of a key.
@@ -44,6 +47,16 @@ pub(super) fn number<'a, T>(
     read: impl FnOnce(&'a str) -> Option<T>,
 ) -> Result<ListingField<T>, JsonError> {
     field(cursor, ValueKind::Number, |cursor| cursor.number().map(read))
+}
+
+/// Returns a market name in composed form, as the names of the whitelist and of prices are. Only a
+/// name in another form is allocated.
+#[inline]
+pub(super) fn market_name(name: Option<JsonStr<'_>>) -> Cow<'_, str> {
+    match name.map(JsonStr::decode).unwrap_or_default() {
+        Cow::Borrowed(name) => composed(name),
+        Cow::Owned(name) => Cow::Owned(composed(&name).into_owned()),
+    }
 }
 
 pub(super) fn value<T>(field: ListingField<T>) -> Option<T> {

@@ -16,7 +16,10 @@ use crate::domain::percent_rule::QuoteSide;
 const RATIO_TO_LAST: (u64, u64) = (80, 125);
 /// Bounds of the median ratio to the built-in prices, in hundredths.
 const RATIO_TO_KNOWN: (u64, u64) = (20, 500);
-/// Minimum number of well-known items that a whole catalogue contains.
+/// Bounds of the median ratio of bids to the asks of the same table, in hundredths.
+const BID_TO_ASK: (u64, u64) = (20, 125);
+/// Minimum number of well-known items that a whole catalogue contains, and number of prices from
+/// which on a median is compared also if they are few of the table.
 const KNOWN_MIN: usize = 5;
 
 /// Reason for which a table is not used.
@@ -28,6 +31,8 @@ pub enum Refusal {
     Moved { side: QuoteSide, median: MedianRatio },
     /// The prices differ from those of well-known items as a whole.
     Implausible { side: QuoteSide, median: MedianRatio },
+    /// The prices of a side that the last good table lacks contradict those of the other side.
+    Contradictory { side: QuoteSide, median: MedianRatio },
     /// A whole catalogue without well-known items.
     Unknown { present: usize },
 }
@@ -62,6 +67,12 @@ impl fmt::Display for Refusal {
                  0.20 to 5.00; the unit may be wrong",
                 side.as_str()
             ),
+            Self::Contradictory { side, median } => write!(
+                f,
+                "its {}s are new, and the median of its bids is {median} times its own asks, \
+                 outside 0.20 to 1.25; the unit may be wrong",
+                side.as_str()
+            ),
             Self::Unknown { present } => {
                 write!(f, "it has {present} of the well-known items, fewer than {KNOWN_MIN}")
             }
@@ -80,22 +91,38 @@ pub fn check(
     last: Option<&PriceTable>,
     is_catalogue: bool,
 ) -> Result<(), Refusal> {
-    match last {
-        Some(last) => QuoteSide::ALL.into_iter().try_for_each(|side| compare(table, last, side)),
-        None => check_known(table, is_catalogue),
-    }
+    let known = known_quotes(table);
+    let Some(last) = last else {
+        if known.len() < KNOWN_MIN && is_catalogue {
+            return Err(Refusal::Unknown { present: known.len() });
+        }
+        return QuoteSide::ALL.into_iter().try_for_each(|side| check_known(&known, side));
+    };
+    QuoteSide::ALL.into_iter().try_for_each(|side| {
+        let count = last.iter().filter(|(_, quote)| quote.side(side).is_some()).count();
+        if is_enough(count, last) {
+            return compare(table, last, side, count);
+        }
+        // The last table has none or a few prices of this side, which prove nothing.
+        check_known(&known, side).and_then(|()| check_sides(table, side))
+    })
 }
 
-fn compare(table: &PriceTable, last: &PriceTable, side: QuoteSide) -> Result<(), Refusal> {
-    let mut pairs = Vec::new();
-    let mut count = 0_usize;
-    for (key, quote) in last.iter() {
-        let Some(before) = quote.side(side) else { continue };
-        count = count.saturating_add(1);
-        if let Some(now) = table.get(key).and_then(|quote| quote.side(side)) {
-            pairs.push((now.price, before.price));
-        }
-    }
+/// Returns `true` if this number of prices represents one side of a table.
+fn is_enough(count: usize, table: &PriceTable) -> bool {
+    KNOWN_MIN <= count || table.len() <= count.saturating_mul(2)
+}
+
+fn compare(
+    table: &PriceTable,
+    last: &PriceTable,
+    side: QuoteSide,
+    count: usize,
+) -> Result<(), Refusal> {
+    let pair = |(key, before): (&ItemKey<'static>, &Quote)| {
+        Some((table.get(key)?.side(side)?.price, before.side(side)?.price))
+    };
+    let pairs: Vec<_> = last.iter().filter_map(pair).collect();
     if pairs.len().saturating_mul(2) < count {
         return Err(Refusal::Collapsed { side, common: pairs.len(), last: count });
     }
@@ -105,26 +132,34 @@ fn compare(table: &PriceTable, last: &PriceTable, side: QuoteSide) -> Result<(),
     }
 }
 
-fn check_known(table: &PriceTable, is_catalogue: bool) -> Result<(), Refusal> {
+/// Returns the well-known items of a table with their built-in prices.
+fn known_quotes(table: &PriceTable) -> Vec<(Quote, RefPrice)> {
     let known = |(name, cents): &(&'static str, u64)| {
         let quote = table.get(&ItemKey::parse(name)?)?;
-        Some((quote, RefPrice::from_micros(cents.saturating_mul(10_000))?))
+        Some((*quote, RefPrice::from_micros(cents.saturating_mul(10_000))?))
     };
-    let known: Vec<_> = KNOWN_CENTS.iter().filter_map(known).collect();
-    if known.len() < KNOWN_MIN && is_catalogue {
-        return Err(Refusal::Unknown { present: known.len() });
+    KNOWN_CENTS.iter().filter_map(known).collect()
+}
+
+fn check_known(known: &[(Quote, RefPrice)], side: QuoteSide) -> Result<(), Refusal> {
+    let pair = |(quote, expected): &(Quote, RefPrice)| Some((quote.side(side)?.price, *expected));
+    let pairs: Vec<_> = known.iter().filter_map(pair).collect();
+    let is_enough = KNOWN_MIN <= pairs.len();
+    match median_outside(pairs, RATIO_TO_KNOWN).filter(|_| is_enough) {
+        Some(median) => Err(Refusal::Implausible { side, median }),
+        None => Ok(()),
     }
-    for side in QuoteSide::ALL {
-        let pair = |(quote, expected): &(&Quote, RefPrice)| {
-            quote.side(side).map(|offer| (offer.price, *expected))
-        };
-        let pairs: Vec<_> = known.iter().filter_map(pair).collect();
-        let is_enough = KNOWN_MIN <= pairs.len();
-        if let Some(median) = median_outside(pairs, RATIO_TO_KNOWN).filter(|_| is_enough) {
-            return Err(Refusal::Implausible { side, median });
-        }
+}
+
+/// Compares the bids of a table with its asks.
+fn check_sides(table: &PriceTable, side: QuoteSide) -> Result<(), Refusal> {
+    let pair = |(_, quote): (_, &Quote)| Some((quote.bid?.price, quote.ask?.price));
+    let pairs: Vec<_> = table.iter().filter_map(pair).collect();
+    let is_enough = is_enough(pairs.len(), table);
+    match median_outside(pairs, BID_TO_ASK).filter(|_| is_enough) {
+        Some(median) => Err(Refusal::Contradictory { side, median }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Returns the median of the ratios if it is outside the bounds. Of an even number, the lower of

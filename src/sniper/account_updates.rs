@@ -24,6 +24,7 @@ use crate::{
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
+    text::composed,
     threads::priority,
     ws::{Downtime, FeedMetrics},
 };
@@ -42,7 +43,9 @@ const MISMATCHED_MAX: usize = 1_024;
 /// Returns `true` unless two market names are certainly of different items. One of the names may
 /// lack the phase.
 fn is_same_item(ordered: &str, found: &str) -> bool {
-    let (ordered, found) = (ItemName::parse(ordered), ItemName::parse(found));
+    // The name of the listing was composed; that of the account's list is as the market sends it.
+    let [ordered, found] = [ordered, found].map(composed);
+    let (ordered, found) = (ItemName::parse(&ordered), ItemName::parse(&found));
     let kind = |item: &ItemName<'_>| (item.wear, item.is_stattrak, item.is_souvenir);
     let (base, other) = (finish_of_gem(&ordered.base), finish_of_gem(&found.base));
     (base.starts_with(&*other) || other.starts_with(&*base)) && kind(&ordered) == kind(&found)
@@ -393,6 +396,7 @@ mod tests {
         }
         let souvenir = "Souvenir AK-47 | Redline (Field-Tested)";
         assert!(!is_same_item("AK-47 | Redline (Field-Tested)", souvenir));
+        assert!(is_same_item("Sticker | J\u{f6}rg", "Sticker | Jo\u{308}rg"));
         assert!(!is_same_item("AK-47 | Redline (Field-Tested)", "AK-47 | Redline (Well-Worn)"));
     }
 }

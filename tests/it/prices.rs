@@ -151,10 +151,12 @@ async fn no_fault_is_accepted_as_a_first_table() {
                 | PriceFault::FewItems
         )
     }) {
-        let rig = Rig::new(PriceFile::CsFloat);
-        rig.server.set_fault(fault);
-        rig.read().await.unwrap_err();
-        assert_eq!(rig.stored(StoredAs::Current), None, "{name}");
+        for file in PriceFile::ALL {
+            let rig = Rig::new(file);
+            rig.server.set_fault(fault);
+            rig.read().await.unwrap_err();
+            assert_eq!(rig.stored(StoredAs::Current), None, "{file:?} with {name}");
+        }
     }
 }
 
@@ -258,7 +260,48 @@ async fn after_429_the_next_try_waits_as_long_as_the_site_asks() {
     let failure = reader.read(0, false).await.unwrap_err();
     assert!(matches!(failure, PriceFailure::Table(_)), "{failure}");
     let interval = rig.config.interval(&rig.config.sources[0]).as_secs();
-    assert!(wait_after(&reader, &failure) <= interval);
+    assert_eq!(wait_after(&reader, &failure), interval);
+}
+
+#[tokio::test]
+async fn after_a_complete_but_useless_download_the_next_one_waits_for_the_interval() {
+    let rig = Rig::new(PriceFile::CsFloat);
+    rig.read().await.unwrap();
+    let interval = rig.config.interval(&rig.config.sources[0]);
+    let (source, now) = (&rig.config.sources[0], std::time::Instant::now());
+    assert_eq!(source.max_age, interval * 2);
+    for (fault, is_useless) in
+        [("html", true), ("redirect", true), ("wrong-unit", true), ("cut-connection", false)]
+    {
+        rig.server.set_fault(PriceFault::parse(fault).unwrap());
+        let reader = rig.reader();
+        let failure = reader.read(0, false).await.unwrap_err();
+        let wait = reader.delay_after(&failure, 0, now);
+        assert_eq!(wait == interval, is_useless, "{fault}: {wait:?}");
+        rig.forget_attempt();
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_another_process_stored_is_published_without_an_own_download() {
+    let rig = Rig::new(PriceFile::CsFloat);
+    rig.read().await.unwrap();
+    let (books, mut receiver) = tokio::sync::mpsc::channel(1);
+    let refreshing = tokio::spawn(refresh_prices(rig.reader(), publisher(books)));
+    let key = ItemKey::parse("Fracture Case").unwrap();
+    let price = |snapshot: PriceSnapshot| snapshot.book.quotes(&key).unwrap()[0].ask.unwrap();
+    assert_eq!(price(receiver.recv().await.unwrap()).price.to_string(), "0.60");
+    let mut items = default_items();
+    items.iter_mut().for_each(|item| item.ask_cents *= 2);
+    rig.server.set_items(items);
+    rig.reader().read(0, true).await.unwrap();
+    let requests = rig.server.requests().len();
+    // The clock advances to the next check, because nothing else happens.
+    tokio::time::pause();
+    assert_eq!(price(receiver.recv().await.unwrap()).price.to_string(), "1.20");
+    assert_eq!(rig.server.requests().len(), requests);
+    drop(receiver);
+    refreshing.await.unwrap();
 }
 
 fn publisher(snapshots: Sender<PriceSnapshot>) -> PricePublisher {

@@ -41,8 +41,8 @@ use crate::{
 const LIMITS: DownloadLimits =
     DownloadLimits { body_bytes_max: 64 * 1024 * 1024, timeout: Duration::from_secs(300) };
 
-/// Maximum wait that a `Retry-After` can cause.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Maximum wait that a `Retry-After` can cause: the greatest refresh interval.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Reads the sources of the settings.
 #[derive(Debug)]
@@ -111,6 +111,19 @@ impl PriceFailure {
             _ => None,
         }
     }
+
+    /// Returns `true` if the site answered in full, so that another download at once would most
+    /// likely have the same result.
+    const fn is_definite(&self) -> bool {
+        matches!(
+            self,
+            Self::Redirect { .. }
+                | Self::Key { .. }
+                | Self::Status { status: 400..=499 }
+                | Self::Table(_)
+                | Self::Refused(_)
+        )
+    }
 }
 
 /// Circumstances of one reading.
@@ -161,7 +174,8 @@ impl PriceReader {
     }
 
     /// Returns the time from a failed reading until the next attempt: at least the wait that the
-    /// site asked for, and otherwise at most the refresh interval.
+    /// site asked for, and otherwise at most the refresh interval, or that interval after a
+    /// download whose content was useless.
     pub fn delay_after(&self, failure: &PriceFailure, index: usize, now: Instant) -> Duration {
         let (Some(source), Some(client)) =
             (self.config.sources.get(index), self.clients.get(index))
@@ -170,7 +184,12 @@ impl PriceReader {
         };
         // The lock is free, because a source is not read while its failure is handled.
         let own = client.try_lock().map(|client| client.rate_limiter.delay(now));
-        let own = own.unwrap_or_default().min(self.config.interval(source));
+        let interval = self.config.interval(source);
+        let is_remote = matches!(source.location, PriceLocation::Url(_));
+        let own = match own {
+            _ if is_remote && failure.is_definite() => interval,
+            own => own.unwrap_or_default().min(interval),
+        };
         failure.retry_after().unwrap_or_default().max(own)
     }
 
@@ -446,7 +465,8 @@ mod tests {
     fn a_wait_that_a_site_asked_for_ends_at_its_time() {
         check((100, Some(720)), (120, true), "the site asked to wait 10 min 0 s more");
         check((100, Some(720)), (720, false), "");
-        // No wait is longer than a day.
-        check((100, Some(100_000)), (1_000, false), "");
+        check((100, Some(172_900)), (100, true), "the site asked to wait 48 h 0 min more");
+        // No wait is longer than 30 days.
+        check((100, Some(3_000_000)), (1_000, false), "");
     }
 }

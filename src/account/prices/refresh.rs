@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -37,6 +37,8 @@ struct SourceState {
     /// Text of the last failure. A repeated failure is not logged again.
     failure: Option<String>,
     is_stale: bool,
+    /// Time at which the table in use was written, perhaps by another process.
+    written_at: Option<SystemTime>,
 }
 
 /// Publishes snapshots, and keeps each one while another thread uses it, so that the threads that
@@ -58,6 +60,7 @@ pub struct PricePublisher {
 pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) {
     let count = reader.config().sources.len();
     let mut states = vec![SourceState::default(); count];
+    note_written(&reader, &mut states);
     if count == 0 || !publisher.publish(reader.book()).await {
         return;
     }
@@ -80,18 +83,30 @@ pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) 
         let waiting = states.iter().filter(|state| readings.len() < READS_MAX && !state.is_reading);
         let next = waiting.filter_map(|state| state.next).min();
         let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.saturating_duration_since(now));
+        let mut is_changed = false;
         tokio::select! {
             Some((index, result)) = readings.next() => {
                 let Some(state) = states.get_mut(index) else { return };
-                let is_changed = finish_reading(reader, index, result, state);
-                if is_changed && !publisher.publish(reader.book()).await {
-                    return;
-                }
+                is_changed = finish_reading(reader, index, result, state);
             }
             () = sleep(wait.min(AGE_CHECK_INTERVAL)) => {}
             () = publisher.snapshots.closed() => return,
         }
+        let is_written = note_written(reader, &mut states);
+        if (is_changed || is_written) && !publisher.publish(reader.book()).await {
+            return;
+        }
     }
+}
+
+/// Returns `true` if a table was written since the last call, perhaps by `sniper prices update`.
+fn note_written(reader: &PriceReader, states: &mut [SourceState]) -> bool {
+    let mut is_written = false;
+    for (source, state) in reader.config().sources.iter().zip(states) {
+        let written_at = reader.store().written_at(source);
+        is_written |= std::mem::replace(&mut state.written_at, written_at) != written_at;
+    }
+    is_written
 }
 
 /// Marks the source that is due for the longest time as being read; `None` if none is due.
@@ -151,7 +166,11 @@ fn finish_reading(
         }
         Err(PriceFailure::TooSoon { .. }) => false,
         Err(failure) => {
-            let text = failure.to_string();
+            // The time that is left differs at each attempt.
+            let text = match failure {
+                PriceFailure::Waiting { .. } if state.failure.is_some() => return false,
+                failure => failure.to_string(),
+            };
             if state.failure.as_ref() != Some(&text) {
                 warn!("Prices not updated: {name}, {text}. The last good table stays in use.");
                 state.failure = Some(text);

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,11 @@ impl PriceStore {
         Ok(())
     }
 
+    /// Returns the time at which the current table was written.
+    pub fn written_at(&self, source: &PriceSource) -> Option<SystemTime> {
+        fs::metadata(self.path(source, StoredAs::Current)).ok()?.modified().ok()
+    }
+
     /// Reads a table. Returns `None` if there is none for the source as it is configured.
     ///
     /// # Errors
@@ -168,11 +174,17 @@ impl PriceStore {
     ///
     /// Returns the error of the failed write; the current table is then unchanged.
     pub fn replace(&self, source: &PriceSource, table: &StoredTable) -> io::Result<()> {
-        let path = self.path(source, StoredAs::Current);
-        if path.exists() {
-            self.remove(source, StoredAs::Previous)?;
-            // A hard link keeps the file in place until the new one replaces it.
-            fs::hard_link(&path, self.path(source, StoredAs::Previous))?;
+        match File::open(self.path(source, StoredAs::Current)) {
+            // A copy keeps the file in place until the new one replaces it. Not every file system
+            // has hard links, and another process may do the same at this time.
+            Ok(mut current) => {
+                let mut copy = NamedTempFile::new_in(&self.folder)?;
+                io::copy(&mut current, &mut copy)?;
+                let previous = self.path(source, StoredAs::Previous);
+                copy.persist(previous).map_err(|error| error.error)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         self.save(source, StoredAs::Current, table)
     }
@@ -314,6 +326,19 @@ mod tests {
         store.remove(&source, StoredAs::Previous).unwrap();
         store.remove(&source, StoredAs::Previous).unwrap();
         assert_eq!(store.load(&source, StoredAs::Previous).unwrap(), None);
+    }
+
+    #[test]
+    fn two_processes_may_replace_a_table_at_the_same_time() {
+        let folder = TempDir::new().unwrap();
+        let (store, source) = (PriceStore::new(folder.path()), source("p", SourceCurrency::Usd));
+        let table = stored(TEXT);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..50).for_each(|_| store.replace(&source, &table).unwrap()));
+            }
+        });
+        assert_eq!(store.load(&source, StoredAs::Previous).unwrap(), Some(table));
     }
 
     #[test]

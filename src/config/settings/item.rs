@@ -11,7 +11,7 @@ use crate::{
         trade::PaintWear,
         whitelist_entry::{ItemPattern, WearSet},
     },
-    text::{Escaped, is_safe_to_print, nearest},
+    text::{Escaped, composed, is_safe_to_print, nearest},
 };
 
 /// Properties given by the text of `item` beyond the base name.
@@ -68,7 +68,7 @@ pub(super) fn read_item<'n>(
         wear: parsed.wear,
         wearless: vanilla,
     };
-    Some((ItemPattern::Named(spaced_bars(&parsed.base)), item_text))
+    Some((ItemPattern::Named(spaced_bars(&composed(&parsed.base))), item_text))
 }
 
 /// Writes each `|` with one blank on both sides, as in market names.

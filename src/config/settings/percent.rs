@@ -7,7 +7,7 @@ use super::{
     super::{
         Market,
         document::{ConfigNode, ParseContext, TableFields, Value, suggestion},
-        prices::{COIN_USD_REMEDY, SourceCurrency},
+        prices::{COIN_USD_REMEDY, PriceLocation, PriceSource, SourceCurrency},
         problem::{Diagnostics, Problem, SourceLocation},
     },
     ParsedEntry,
@@ -215,16 +215,24 @@ pub(in crate::config) fn resolve(
     }
 }
 
-/// Returns the bid of the first source, or its ask if its kind has no bids.
+/// Returns the bid of the first source, or its ask if it has no bids.
 fn default_reference(prices: &ParsedPrices) -> Option<PriceReference> {
     let source = prices.config.sources.first()?;
     let side = match source.kind {
         // Only its content shows whether it has bids.
         SourceKind::File => None,
-        kind if kind.has_bids() => Some(QuoteSide::Bid),
+        kind if kind.has_bids() && !requests_only_asks(source) => Some(QuoteSide::Bid),
         _ => Some(QuoteSide::Ask),
     };
     Some(PriceReference { source: source.name.clone(), index: 0, side })
+}
+
+/// Returns `true` if the address of a source names its providers and none with bids.
+fn requests_only_asks(source: &PriceSource) -> bool {
+    let PriceLocation::Url(url) = &source.location else { return false };
+    source.kind == SourceKind::Pricempire
+        && url.path().contains("sources=")
+        && !url.path().contains("_buy")
 }
 
 /// Reports references to a side that a source does not have, and warns of sources without counts.
@@ -237,7 +245,8 @@ fn check_kinds(
     for reference in &rule.references {
         let Some(source) = prices.config.sources.get(reference.index) else { continue };
         let (name, kind) = (&source.name, source.kind);
-        if reference.side == Some(QuoteSide::Bid) && !kind.has_bids() {
+        let has_bids = kind.has_bids() && !requests_only_asks(source);
+        if reference.side == Some(QuoteSide::Bid) && !has_bids {
             let message = format!("\"{reference}\" has no prices: {} has no bids", kind.name());
             let remedy = format!("write {name}.ask, or another source");
             diagnostics.problem(Problem::new(place.clone(), message, remedy));

@@ -20,7 +20,7 @@ use crate::{
         Defect, Defects, PaintWear, RarityWord, Trade, TradeEvent, TradeId, TradeStatus,
     },
     json::{Cursor, JsonError, JsonStr, ValueKind},
-    markets::listing_field::{ListingField, field, number, required, text, value},
+    markets::listing_field::{ListingField, field, market_name, number, required, text, value},
 };
 
 /// Maximum number of listings that are compared pairwise. Larger batches are sorted, which
@@ -202,8 +202,7 @@ impl<'a> ListingDraft<'a> {
         if sold.is_some_and(|items| items.base_value.is_none()) {
             defects.add(Defect::BaseValue);
         }
-        let market_name = sold.and_then(|items| items.market_name).map(JsonStr::decode);
-        let market_name = market_name.unwrap_or_default();
+        let market_name = market_name(sold.and_then(|items| items.market_name));
         let name = ItemName::parse_cow(&market_name);
         Some(Trade {
             id,

@@ -16,7 +16,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
     json::{Cursor, JsonError, JsonStr, ValueKind},
-    markets::listing_field::{ListingField, number, required, text, value},
+    markets::listing_field::{ListingField, market_name, number, required, text, value},
 };
 
 /// Number of this game in `game_id`.
@@ -171,8 +171,7 @@ impl<'a> Skin<'a> {
         let ListingField::Value(id) = self.id else { return None };
         let mut defects = self.defects;
         let total_value = required(self.price, Defect::TotalValue, &mut defects);
-        let market_name = required(self.name, Defect::MarketName, &mut defects);
-        let market_name = market_name.map(JsonStr::decode).unwrap_or_default();
+        let market_name = market_name(required(self.name, Defect::MarketName, &mut defects));
         let name = ItemName::parse_cow(&market_name);
         let is_foreign = match self.game {
             ListingField::Value(GAME_ID) => false,

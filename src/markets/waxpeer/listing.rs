@@ -14,6 +14,7 @@ use crate::{
     domain::money::Amount,
     domain::trade::{Defect, Defects, PaintWear, Trade, TradeEvent, TradeId, TradeStatus},
     json::{Cursor, JsonError, JsonStr, ValueKind},
+    markets::listing_field::market_name,
 };
 
 /// The game whose listings are bought.
@@ -138,7 +139,7 @@ impl<'a> ListingDraft<'a> {
         if self.name.is_none() {
             defects.add(Defect::MarketName);
         }
-        let market_name = self.name.map(JsonStr::decode).unwrap_or_default();
+        let market_name = market_name(self.name);
         let mut name = ItemName::parse_cow(&market_name);
         if let Some(phase) = self.phase
             && name.add_phase(&phase.decode()).is_err()
@@ -224,6 +225,12 @@ mod tests {
 
     fn defects(text: &str) -> Vec<Defect> {
         trade(text).defects.iter().collect()
+    }
+
+    #[test]
+    fn a_decomposed_name_is_composed() {
+        let text = with("name", json!("Sticker | Jo\u{308}rg"));
+        assert_eq!(trade(&text).item, "Sticker | J\u{f6}rg");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
     domain::wanted_items::WantedItems,
     json::Cursor,
     markets::{Scan, UnnamedEvent},
+    text::composed,
 };
 
 const NAME_KEY: &[u8] = br#""name":""#;
@@ -45,8 +46,9 @@ pub fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
     if DOPPLER.find(listing.name.as_bytes()).is_some() {
         return Scan::ReadNow;
     }
-    if wanted.names(listing.name) {
-        return match wanted.ceiling(listing.name) {
+    let name = composed(listing.name);
+    if wanted.names(&name) {
+        return match wanted.ceiling(&name) {
             Some(_) => Scan::ReadNow,
             None => Scan::CanWait,
         };

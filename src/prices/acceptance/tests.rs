@@ -38,6 +38,39 @@ fn a_side_that_vanished_is_refused() {
 }
 
 #[test]
+fn a_side_that_the_last_table_lacks_is_held_against_known_items_and_the_other_side() {
+    let sides = |bid: u64| {
+        let rows = KNOWN_CENTS.iter().take(10);
+        table(rows.map(|(name, cents)| ((*name).to_owned(), *cents, cents * bid)))
+    };
+    assert_eq!(check(&sides(1), Some(&sides(0)), true), Ok(()));
+    let implausible = Refusal::Implausible { side: QuoteSide::Bid, median: MedianRatio(10_000) };
+    assert_eq!(check(&sides(100), Some(&sides(0)), true), Err(implausible));
+    // A file with few items, none of them well known.
+    let (asks, bids) = (uniform(3, 1_000, 0), uniform(3, 0, 1_000));
+    assert_eq!(check(&uniform(3, 1_000, 900), Some(&asks), false), Ok(()));
+    for (last, ask, bid) in [(&asks, 1_000, 90_000), (&bids, 90_000, 1_000)] {
+        let refusal = check(&uniform(3, ask, bid), Some(last), false);
+        assert!(matches!(refusal, Err(Refusal::Contradictory { .. })), "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_few_prices_of_a_side_do_not_refuse_the_other_side() {
+    let with_bid = |bid: u64| {
+        table(
+            (0..100)
+                .map(|number| (format!("Item {number}"), 1_000, if number == 0 { bid } else { 0 })),
+        )
+    };
+    assert_eq!(check(&with_bid(0), Some(&with_bid(900)), true), Ok(()));
+    assert_eq!(check(&with_bid(300), Some(&with_bid(900)), true), Ok(()));
+    // They are the whole side of a short file.
+    let refusal = check(&uniform(2, 100_000, 0), Some(&uniform(2, 1_000, 0)), false);
+    assert!(matches!(refusal, Err(Refusal::Moved { .. })), "{refusal:?}");
+}
+
+#[test]
 fn the_median_ratio_to_the_last_table_is_bounded_on_both_sides() {
     let last = uniform(10, 1_000, 0);
     let ratio = |ask| check(&uniform(10, ask, 0), Some(&last), true);

@@ -67,6 +67,11 @@ fn without_a_reference_the_first_source_decides() {
     };
     assert_eq!(default("kind = \"csgotrader-buff163\""), "a.bid");
     assert_eq!(default("kind = \"csfloat\""), "a.ask");
+    let from = |sources: &str| {
+        let url = format!("https://example.com/prices?sources={sources}");
+        default(&format!("kind = \"pricempire\"\nkey_env = \"K\"\nurl = \"{url}\""))
+    };
+    assert_eq!([from("buff163,buff163_buy"), from("buff163")], ["a.bid", "a.ask"]);
     assert_eq!(default("kind = \"file\"\npath = \"p\"\nunit = \"usd\""), "a.bid or ask");
 }
 

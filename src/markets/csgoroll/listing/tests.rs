@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::item_name::Wear;
+use crate::domain::{item_filter::NamePattern, item_name::Wear};
 
 fn listing() -> Value {
     json!({
@@ -218,6 +218,14 @@ fn unusual_market_names_are_parsed() {
 }
 
 #[test]
+fn a_decomposed_name_is_that_of_the_whitelist_and_is_excluded_by_its_pattern() {
+    let trade = named("Sticker | Jo\u{308}rg (Holo)");
+    assert_eq!(trade.item, "Sticker | J\u{f6}rg (Holo)");
+    let pattern = NamePattern::parse("Sticker | J\u{f6}*").unwrap();
+    assert!(pattern.matches(&trade));
+}
+
+#[test]
 fn escaped_names_and_keys_are_decoded() {
     let text = listing()
         .to_string()
@@ -285,7 +293,7 @@ fn reference_parse(value: &Value) -> Option<PlainListing> {
             .and_then(Value::as_str)
             .map_or(TradeStatus::Other, TradeStatus::from_market),
         items.map_or(0, |items| u32::try_from(items.len()).unwrap()),
-        name.unwrap_or_default().to_owned(),
+        crate::text::composed(name.unwrap_or_default()).into_owned(),
     ))
 }
 

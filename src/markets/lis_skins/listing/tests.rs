@@ -225,3 +225,8 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_decomposed_name_is_composed() {
+    assert_eq!(with("name", json!("Sticker | Jo\u{308}rg")).item, "Sticker | J\u{f6}rg");
+}
