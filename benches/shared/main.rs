@@ -214,6 +214,7 @@ async fn run_member(
             orders: reported.clone(),
             in_force: permission.revision,
             can_order: true,
+            approved: 0,
         };
         let Some(exchange) = member.next(&report, now_ms()) else {
             tokio::time::sleep(Duration::from_millis(5)).await;

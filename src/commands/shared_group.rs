@@ -204,10 +204,11 @@ async fn run_command(
             Ok(GroupReport { text: group.to_string(), json: group.to_json(), is_success })
         }
         SharedGroupCommand::Set { restored } => {
-            store.set_total(shared.total.thousandths()).await?;
+            // If this fails, nothing is changed.
             if *restored {
                 store.end_restored().await?;
             }
+            store.set_total(shared.total.thousandths()).await?;
             let status = store.status().await?;
             let group = Group { name: &shared.group, status: &status };
             Ok(GroupReport { text: group.to_string(), json: group.to_json(), is_success: true })

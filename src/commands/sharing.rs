@@ -236,6 +236,8 @@ struct SharingTask {
     /// Text about a bot with the same account.
     problem: Option<String>,
     seen: u64,
+    /// `true` if the file with `seen` could not be written.
+    is_seen_outdated: bool,
     first_contact: Option<i64>,
     has_had_slice: bool,
 }
@@ -297,6 +299,7 @@ impl SharingTask {
             state: MemberState::NoContact,
             problem: None,
             seen: 0,
+            is_seen_outdated: false,
             first_contact: None,
             has_had_slice: false,
         }
@@ -500,6 +503,7 @@ impl SharingTask {
                 .collect(),
             in_force: permission.revision,
             can_order,
+            approved: used.approved,
         })
     }
 
@@ -700,10 +704,17 @@ impl SharingTask {
         }
     }
 
-    fn write_seen(&self) {
+    fn write_seen(&mut self) {
         let text = format!("{} {}\n", self.settings.config.group, self.seen);
-        if let Err(error) = replace_file(&self.seen_path(), text.as_bytes()) {
-            tracing::debug!("{SEEN_FILE} cannot be written: {error}");
+        let written = replace_file(&self.seen_path(), text.as_bytes());
+        let was_written = !std::mem::replace(&mut self.is_seen_outdated, written.is_err());
+        if let Err(error) = written
+            && was_written
+        {
+            self.report_problem(format!(
+                "{SEEN_FILE} cannot be written: {error}; after a restart, a restored database may go \
+                 unnoticed"
+            ));
         }
     }
 }
@@ -712,6 +723,7 @@ impl SharingTask {
 fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(content)?;
+    file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }
@@ -896,6 +908,7 @@ mod tests {
             version: 0,
             seen,
             can_order: true,
+            approved: 0,
             demands: BTreeMap::new(),
             orders: Vec::new(),
             role: RoleRequest::None,
@@ -942,6 +955,17 @@ mod tests {
         assert_eq!(alerts, ["Shared budget needs you", "Shared budget refuses this bot"]);
         let text = bot.engine.shared_status().unwrap().problem().unwrap();
         assert!(text.contains("shared set --restored"), "{text}");
+    }
+
+    #[test]
+    fn a_sequence_that_cannot_be_kept_is_alerted_once() {
+        let mut bot = TestBot::start(None, "");
+        bot.until_state(ACTIVE);
+        fs::remove_dir_all(bot.folder.path()).unwrap();
+        let exchanges = bot.engine.shared_status().unwrap().exchanges;
+        bot.until(|_bot, status| exchanges + 2 < status.exchanges);
+        let alerts: Vec<String> = bot.alerts.try_iter().map(|it| it.event.title()).collect();
+        assert_eq!(alerts, ["Shared budget needs you"]);
     }
 
     #[test]

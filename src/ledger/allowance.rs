@@ -157,6 +157,8 @@ pub struct SharedUsage {
     pub max_price: Amount,
     /// Highest number of orders within one second, of the last minute.
     pub orders_per_second: u32,
+    /// Number of approved orders, with those that a power loss may have destroyed.
+    pub approved: u64,
     /// Orders that were added or changed since the last report.
     pub changed: Vec<Intent>,
 }
@@ -416,6 +418,7 @@ impl Ledger {
             groups: state.entries.group_uses().map(with_loss).collect(),
             max_price: budget.max_price,
             orders_per_second: state.rate.highest(state.minute.latest()),
+            approved: state.approved_totals().count,
             changed: changed.iter().filter_map(|sequence| state.at(*sequence).copied()).collect(),
         }
     }

@@ -197,9 +197,15 @@ pub const fn refusal_text(refusal: &MemberRefusal) -> &'static str {
              `sniper shared set --restored`"
         }
         MemberRefusal::OtherLedger => {
-            "its name belongs to another ledger; set another `member` in [shared], or release it"
+            "its name belongs to another ledger; set another `member` in [shared]"
         }
-        MemberRefusal::Released => "it was released with `sniper shared release`",
+        MemberRefusal::OlderLedger => {
+            "its ledger lacks orders that it has reported; put its newest data directory back, or \
+             release it with all that it spent, and set another `member` and an empty data directory"
+        }
+        MemberRefusal::Released => {
+            "it was released with `sniper shared release`; set another `member` in [shared]"
+        }
         MemberRefusal::Full => "the group has too many members; release those that are gone",
         MemberRefusal::OtherProcess => {
             "another process uses its name and ledger, such as one with a copy of the data directory; \
@@ -265,12 +271,20 @@ mod tests {
             entries: vec![entry],
             max_price: coins(max_price),
             orders_per_second: 0,
+            approved: 0,
             changed: Vec::new(),
         }
     }
 
     fn view(free: i64, slice: i64, live: i64) -> GroupView {
         GroupView { free: free * 1_000, slice: slice * 1_000, live, is_standby: false }
+    }
+
+    #[test]
+    fn only_a_refusal_that_a_release_ends_advises_one() {
+        let advises = |refusal| refusal_text(&refusal).contains("release ");
+        assert!(advises(MemberRefusal::Full) && advises(MemberRefusal::OlderLedger));
+        assert!(!advises(MemberRefusal::OtherLedger));
     }
 
     #[test]

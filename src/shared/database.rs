@@ -6,8 +6,8 @@
 //! 1. For each limit, the sum of the slices of all members is at most the limit, unless a member
 //!    used more than its slice: because it was charged more than the approved price, or was
 //!    released with less than it had spent.
-//! 2. An exchange with a lower version than the row changes no slice, order or role. Any other one
-//!    raises the version.
+//! 2. An exchange with a lower version than the row changes no slice, order or role, except that it
+//!    ends the windows of a stopped member. Any other one raises the version.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ use super::rules::{ProtocolRules, Rule};
 /// exchange. The extra tenth covers clocks of different rates.
 pub const SILENT_MS: i64 = 66 * 60 * 1_000;
 
-/// Returns the time since its last exchange after which no order of a released member is within the
-/// window of a limit; `None` for a limit without a window. The member ordered nothing after
+/// Returns the time since its last exchange after which no order of a member that was released, or
+/// has stopped, is within the window of a limit; `None` for a limit without a window. The member ordered nothing after
 /// [`SILENT_MS`].
 pub(super) const fn outdated_ms(limit: &Limit) -> Option<i64> {
     match limit {
@@ -32,6 +32,12 @@ pub(super) const fn outdated_ms(limit: &Limit) -> Option<i64> {
         Limit::PerDay => Some(25 * SILENT_MS),
         _ => None,
     }
+}
+
+/// Returns `true` if no order of a member that was released, or has stopped, is within the window
+/// of a limit.
+pub(super) fn is_outdated(limit: &Limit, silent_ms: i64) -> bool {
+    outdated_ms(limit).is_some_and(|after_ms| after_ms <= silent_ms)
 }
 
 /// Row of a member and limit.
@@ -54,8 +60,11 @@ pub struct MemberRow {
     /// Time of the last exchange by the clock of the database, in Unix milliseconds.
     pub seen_ms: i64,
     pub is_released: bool,
-    /// `true` if the member has stopped and reported since the group was marked as restored.
+    /// `true` if the member gave everything back in its last exchange, so that it has stopped. A mark
+    /// of the group as restored ends it.
     pub has_stopped: bool,
+    /// Orders that the ledger of the member had approved.
+    pub approved: u64,
     /// As the member said in its last exchange.
     pub can_order: bool,
     pub limits: BTreeMap<Limit, LimitRow>,
@@ -115,10 +124,15 @@ impl GroupDatabase {
             self.record_released(now_ms, exchange);
             return Reply::Refused(MemberRefusal::Released);
         }
-        if row.is_none() && self.members.len() >= MEMBERS_MAX {
+        if row.is_some_and(|row| exchange.approved < row.approved) {
+            return Reply::Refused(MemberRefusal::OlderLedger);
+        }
+        let members = self.members.values().filter(|row| !row.is_released);
+        if row.is_none() && members.count() >= MEMBERS_MAX {
             return Reply::Refused(MemberRefusal::Full);
         }
         let version = row.map_or(0, |row| row.version);
+        self.end_windows(now_ms, &exchange.member);
         if (exchange.seen > self.sequence || exchange.version > version)
             && self.rules.hold(Rule::Restored)
         {
@@ -136,6 +150,17 @@ impl GroupDatabase {
         }
         self.change_role(now_ms, exchange);
         Reply::Done(self.confirmed(now_ms, exchange))
+    }
+
+    /// Ends the slices of a stopped member whose orders have left the window. Others may have them.
+    fn end_windows(&mut self, now_ms: i64, member: &MemberName) {
+        let Some(row) = self.members.get_mut(member).filter(|row| row.has_stopped) else { return };
+        let silent_ms = now_ms.saturating_sub(row.seen_ms);
+        for (limit, row) in &mut row.limits {
+            if is_outdated(limit, silent_ms) {
+                *row = LimitRow::default();
+            }
+        }
     }
 
     /// Marks the group as restored. Slices that were given since the backup may be lost, so no
@@ -157,6 +182,7 @@ impl GroupDatabase {
     fn record_released(&mut self, now_ms: i64, exchange: &Exchange) {
         let Some(row) = self.members.get_mut(&exchange.member) else { return };
         row.seen_ms = now_ms;
+        row.approved = row.approved.max(exchange.approved);
         for (limit, demand) in &exchange.demands {
             let limit = row.limits.entry(limit.clone()).or_default();
             limit.used = limit.used.max(demand.used);
@@ -174,6 +200,12 @@ impl GroupDatabase {
                 used: demand.used.max(0),
             })
             .collect();
+        // The usage of this ledger contains that of its released members.
+        for row in self.members.values_mut().filter(|row| row.is_released) {
+            if row.ledger == exchange.ledger && row.approved <= exchange.approved {
+                row.limits.values_mut().for_each(|limit| *limit = LimitRow::default());
+            }
+        }
         let row = self.members.entry(exchange.member.clone()).or_default();
         row.ledger.clone_from(&exchange.ledger);
         row.market.clone_from(&exchange.market);
@@ -183,8 +215,8 @@ impl GroupDatabase {
         row.seen_ms = now_ms;
         row.limits.extend(exchange.demands.keys().cloned().zip(slices));
         row.orders.extend(exchange.orders.iter().map(|order| (order.sequence, order.clone())));
-        row.has_stopped =
-            self.is_restored && exchange.demands.values().all(|it| it.wanted <= it.used);
+        row.has_stopped = exchange.demands.values().all(|it| it.wanted <= 0);
+        row.approved = exchange.approved;
         row.can_order = exchange.can_order;
         self.sequence = self.sequence.saturating_add(1);
     }
@@ -211,14 +243,14 @@ impl GroupDatabase {
         self.members.get(member).and_then(|row| row.limits.get(limit)).map_or(0, |it| it.slice)
     }
 
-    /// Returns the sum of the slices of all members, except of released ones whose orders have left
-    /// the window.
+    /// Returns the sum of the slices of all members, except of released and stopped ones whose orders
+    /// have left the window.
     fn sum(&self, limit: &Limit, now_ms: i64) -> i64 {
-        let is_outdated = |row: &MemberRow| {
-            let silent_ms = now_ms.saturating_sub(row.seen_ms);
-            row.is_released && outdated_ms(limit).is_some_and(|after_ms| after_ms <= silent_ms)
+        let counts = |row: &&MemberRow| {
+            let is_outdated = is_outdated(limit, now_ms.saturating_sub(row.seen_ms));
+            !(is_outdated && (row.is_released || row.has_stopped))
         };
-        let counting = self.members.values().filter(|row| !is_outdated(row));
+        let counting = self.members.values().filter(counts);
         let slices = counting.filter_map(|row| row.limits.get(limit));
         slices.fold(0, |sum, it| sum.saturating_add(it.slice))
     }

@@ -18,7 +18,7 @@ use crate::{domain::money::Amount, domain::trade::TradeKey, ledger::OrderState};
 pub const LIMITS_MAX: usize = 1_024;
 /// Maximum number of orders that one exchange reports.
 pub const REPORTS_MAX: usize = 256;
-/// Maximum number of members of a group.
+/// Maximum number of members of a group, without released ones.
 pub const MEMBERS_MAX: usize = 1_000;
 
 /// Shared limit. Amounts are thousandths of the group's unit, rounded against the member;
@@ -135,6 +135,9 @@ pub struct Exchange {
     pub seen: u64,
     /// The member orders listings at the moment. Others order those of one that does not.
     pub can_order: bool,
+    /// Number of orders that the ledger has approved, with those that a power loss may have
+    /// destroyed. Only an older copy of the ledger has fewer than the member's row.
+    pub approved: u64,
     pub demands: BTreeMap<Limit, Demand>,
     /// At most [`REPORTS_MAX`].
     pub orders: Vec<ReportedOrder>,
@@ -215,9 +218,11 @@ pub enum MemberRefusal {
     Restored,
     /// The member's row belongs to another ledger.
     OtherLedger,
+    /// The member has reported more orders than its ledger has, so the ledger is an older copy.
+    OlderLedger,
     /// The user has released the member.
     Released,
-    /// The group has [`MEMBERS_MAX`] members.
+    /// The group has [`MEMBERS_MAX`] members that are not released.
     Full,
     /// Another process changes the member's row, such as one with a copy of its data directory. The
     /// member detects this, not the database.

@@ -76,6 +76,8 @@ pub struct Report {
     pub in_force: u64,
     /// The ledger and the whitelist permit orders.
     pub can_order: bool,
+    /// As [`Exchange::approved`].
+    pub approved: u64,
 }
 
 /// State of a member, which decides whether it may order.
@@ -265,7 +267,8 @@ impl Member {
             version: self.version,
             seen: self.seen,
             can_order: report.can_order && self.can_order(report, now_ms),
-            demands: self.demands(report, gives_up),
+            approved: report.approved,
+            demands: self.demands(report, gives_up, now_ms),
             orders: report.orders.iter().take(REPORTS_MAX).cloned().collect(),
             role: self.role_request(now_ms),
         })
@@ -299,15 +302,13 @@ impl Member {
             })
     }
 
-    fn demands(&mut self, report: &Report, gives_up: bool) -> BTreeMap<Limit, Demand> {
+    fn demands(&mut self, report: &Report, gives_up: bool, now_ms: i64) -> BTreeMap<Limit, Demand> {
         let free = self.free().unwrap_or_default();
-        // A limit that is no longer in the settings is demanded with its last usage, so that the
-        // rest of its slice is given back.
-        let dropped = self.slices.iter().filter(|(limit, _)| !report.usage.contains_key(*limit));
-        let mut usages: BTreeMap<Limit, Usage> = dropped
-            .filter_map(|(limit, slice)| Some((limit, slice.used()?)))
-            .map(|(limit, used)| (limit.clone(), Usage { used, max: used, reserve: 0 }))
-            .collect();
+        let known = self.slices.iter_mut().filter_map(|(limit, slice)| {
+            let reported = report.usage.get(limit).copied();
+            Some((limit.clone(), slice.usage(reported, limit, now_ms)?))
+        });
+        let mut usages: BTreeMap<Limit, Usage> = known.collect();
         usages.extend(report.usage.iter().map(|(limit, usage)| (limit.clone(), *usage)));
         let mut demands = BTreeMap::new();
         for (limit, usage) in usages.into_iter().take(LIMITS_MAX) {

@@ -8,7 +8,8 @@
 //!    the demand, and the ceiling stays until the next reply with a version.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-use super::exchange::Demand;
+use super::database::is_outdated;
+use super::exchange::{Demand, Limit};
 use super::member::{SETTLE_MS, Usage};
 use super::rules::{ProtocolRules, Rule};
 
@@ -30,6 +31,8 @@ pub(super) struct Slice {
     /// `true` if the limit was lowered and the slice still exceeds the usage. The slice may then
     /// exceed its share, so the rest is given back.
     is_lowered: bool,
+    /// Time since which the limit is not in the settings.
+    absent_since_ms: Option<i64>,
 }
 
 /// Raise of a slice that does not count yet.
@@ -66,8 +69,23 @@ impl Slice {
             .map_or(settled, |ceiling| settled.min(ceiling.amount))
     }
 
-    pub(super) const fn used(&self) -> Option<i64> {
-        self.used
+    /// Returns the usage to report: for a limit that is no longer in the settings the last one, so
+    /// that the rest of its slice is given back, until all orders have left its window. Returns
+    /// `None` if it is not known.
+    pub(super) fn usage(
+        &mut self,
+        reported: Option<Usage>,
+        limit: &Limit,
+        now_ms: i64,
+    ) -> Option<Usage> {
+        if reported.is_some() {
+            self.absent_since_ms = None;
+            return reported;
+        }
+        let since_ms = *self.absent_since_ms.get_or_insert(now_ms);
+        let has_ended = is_outdated(limit, now_ms.saturating_sub(since_ms));
+        let used = if has_ended { 0 } else { self.used? };
+        Some(Usage { used, max: used, reserve: 0 })
     }
 
     /// Returns `true` if more is wanted soon, and was not denied.

@@ -145,6 +145,14 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     let text = directory.text("shared set", 0);
     assert!(text.contains("Warning: The slices exceed the total by 10.00"), "{text}");
     assert_eq!(directory.json("shared status").1, Some(1));
+
+    // The database is older than what this member has seen.
+    let restored = Exchange { seen: 1_000, ..crate::store::exchange("host2", 0, demand) };
+    store.exchange(&restored).await.unwrap();
+    directory.write(&SETTINGS.replace("500.00", "90.00"));
+    let text = directory.text("shared set --restored", 1);
+    assert!(text.contains("have not reported") && text.contains("host2"), "{text}");
+    assert_eq!(directory.json("shared status").0["total"], "10.00");
 }
 
 #[tokio::test]

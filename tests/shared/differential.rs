@@ -95,7 +95,12 @@ impl History {
         self.attempts += 1;
         Exchange {
             member: MemberName(name.to_owned()),
-            ledger: format!("{name} {}", usize::from(self.random.u8(..60) == 0)),
+            // "d" has the ledger of "c", whose slices end if it was released.
+            ledger: format!(
+                "{} {}",
+                if name == "d" { "c" } else { name },
+                usize::from(self.random.u8(..60) == 0)
+            ),
             market: "waxpeer".to_owned(),
             account: if name == "c" { "c's" } else { "one" }.to_owned(),
             standby: standby.map(str::to_owned),
@@ -103,6 +108,8 @@ impl History {
             version,
             seen: known.seen + u64::from(self.random.u8(..200) == 0) * 5,
             can_order: self.random.bool(),
+            approved: self.attempts
+                - if self.random.u8(..20) == 0 { self.attempts.min(30) } else { 0 },
             demands,
             orders: self.orders(),
             role,
@@ -274,7 +281,7 @@ async fn the_sql_gives_the_replies_and_rows_of_the_pure_transaction() {
         }
     }
     println!("{kinds:?}");
-    for kind in ["done", "stale", "OtherLedger", "Released", "Restored"] {
+    for kind in ["done", "stale", "OtherLedger", "OlderLedger", "Released", "Restored"] {
         assert!(kinds.get(kind).is_some_and(|count| *count > 3), "{kind}: {kinds:?}");
     }
 }

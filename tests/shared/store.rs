@@ -40,6 +40,7 @@ pub(crate) fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
         version,
         seen: 0,
         can_order: true,
+        approved: 0,
         demands: BTreeMap::from([(Limit::Total, demand)]),
         orders: Vec::new(),
         role: RoleRequest::None,
@@ -399,4 +400,32 @@ async fn a_certificate_is_verified_and_no_error_contains_the_password() {
     for secret in [PASSWORD, url.reveal_password().unwrap()] {
         assert!(!shown.contains(secret), "{shown}");
     }
+}
+
+#[tokio::test]
+async fn the_hour_of_a_stopped_member_is_free_once_its_orders_have_left_it() {
+    let test = "the_hour_of_a_stopped_member_is_free_once_its_orders_have_left_it";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    let hour = |name: &str, version, used, wanted| Exchange {
+        demands: BTreeMap::from([(Limit::PerHour, Demand { used, wanted, max: 100 })]),
+        ..exchange(name, version, demand(0, 0))
+    };
+    let given = |reply: Reply| match reply {
+        Reply::Done(confirmed) => confirmed.slices[&Limit::PerHour],
+        Reply::Stale(confirmed) => -confirmed.slices[&Limit::PerHour],
+        Reply::Refused(refusal) => panic!("{refusal:?}"),
+    };
+    let mut meet = async |exchange: Exchange| given(store.exchange(&exchange).await.unwrap());
+    assert_eq!(meet(hour("a", 0, 60, 60)).await, 60);
+    assert_eq!(meet(hour("a", 1, 60, 0)).await, 60);
+    assert_eq!(meet(hour("b", 0, 0, 100)).await, 40);
+    let later = "UPDATE sniper_members SET seen_ms = seen_ms - 10000000 WHERE name = 'a'";
+    client.batch_execute(later).await.unwrap();
+    assert_eq!(meet(hour("b", 1, 0, 100)).await, 100);
+    assert_eq!(meet(hour("a", 0, 0, 50)).await, 0, "stale");
+    assert_eq!(meet(hour("a", 2, 0, 50)).await, 0);
+    assert_eq!(meet(hour("b", 2, 0, 70)).await, 70);
+    assert_eq!(meet(hour("a", 3, 0, 50)).await, 30);
 }

@@ -52,7 +52,7 @@ pub struct MemberStatus {
     pub version: i64,
     pub silent_ms: i64,
     pub is_released: bool,
-    /// `true` if it has stopped and reported since the group was marked as restored.
+    /// `true` if it gave everything back in its last exchange. A mark of the group ends it.
     pub has_stopped: bool,
     /// It takes part in the split of the listings.
     pub can_order: bool,

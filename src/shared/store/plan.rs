@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::database::LimitRow;
+use super::super::database::{LimitRow, is_outdated};
 use super::super::exchange::{
     Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply, Role,
     RoleRequest,
@@ -34,6 +34,7 @@ pub(super) struct MemberRecord {
     pub(super) is_released: bool,
     pub(super) has_stopped: bool,
     pub(super) can_order: bool,
+    pub(super) approved: u64,
     /// Slice of the total, as read.
     pub(super) total: LimitRow,
 }
@@ -54,12 +55,36 @@ pub(super) struct Found {
     pub(super) members: Vec<MemberRecord>,
     /// Slices of the member.
     pub(super) slices: BTreeMap<Limit, LimitRow>,
-    /// Sums of the slices of all members: of `total`, and of every limit that may rise.
+    /// Sums of the slices of the other members: of `total`, and of every limit that may rise.
     pub(super) sums: BTreeMap<Limit, i64>,
     pub(super) role: Option<RoleRecord>,
 }
 
 impl Found {
+    /// Ends the slices of a stopped member whose orders have left the window, and returns them.
+    fn end_windows(&mut self, own: Option<&MemberRecord>) -> BTreeMap<Limit, LimitRow> {
+        let Some(own) = own.filter(|own| own.has_stopped) else { return BTreeMap::new() };
+        let silent_ms = self.now_ms.saturating_sub(own.seen_ms);
+        let ended = self.slices.keys().filter(|limit| is_outdated(limit, silent_ms));
+        let ended: BTreeMap<_, _> = ended.map(|it| (it.clone(), LimitRow::default())).collect();
+        self.slices.extend(ended.clone());
+        ended
+    }
+
+    /// Clears the slices of the released members whose usage is part of that of this ledger, and
+    /// returns their names.
+    fn supersede(&mut self, exchange: &Exchange) -> Vec<String> {
+        let rows = self.members.iter_mut().filter(|row| row.is_released);
+        let rows =
+            rows.filter(|it| it.ledger == exchange.ledger && it.approved <= exchange.approved);
+        let sum = self.sums.entry(Limit::Total).or_default();
+        rows.map(|row| {
+            *sum = sum.saturating_sub(std::mem::take(&mut row.total).slice);
+            row.name.0.clone()
+        })
+        .collect()
+    }
+
     /// Marks the group as restored. No member has stopped since, and each may be running.
     fn mark_restored(&mut self, seen: i64) {
         self.group.is_restored = true;
@@ -78,7 +103,9 @@ pub(super) struct ExchangePlan {
     /// `true` if this exchange marked the group as restored.
     pub(super) is_marked: bool,
     pub(super) member: Option<MemberRecord>,
-    pub(super) slices: Vec<(Limit, LimitRow)>,
+    pub(super) slices: BTreeMap<Limit, LimitRow>,
+    /// Members whose slices become 0.
+    pub(super) superseded: Vec<String>,
     pub(super) role: Option<RoleRecord>,
     pub(super) has_orders: bool,
 }
@@ -91,7 +118,8 @@ impl ExchangePlan {
             group: None,
             is_marked: false,
             member: None,
-            slices: Vec::new(),
+            slices: BTreeMap::new(),
+            superseded: Vec::new(),
             role: None,
             has_orders: false,
         }
@@ -100,8 +128,11 @@ impl ExchangePlan {
 
 /// Returns the limits whose sum the exchange needs.
 pub(super) fn summed(exchange: &Exchange, slices: &BTreeMap<Limit, LimitRow>) -> Vec<Limit> {
-    let rises = |(limit, demand): &(&Limit, &Demand)| {
-        slices.get(limit).map_or(0, |row| row.slice) < demand.wanted && **limit != Limit::Total
+    let rises = |(limit, demand): &(&Limit, &Demand)| match limit {
+        Limit::Total => false,
+        // The slice of a window may have ended.
+        Limit::PerHour | Limit::PerDay => 0 < demand.wanted,
+        _ => slices.get(limit).map_or(0, |row| row.slice) < demand.wanted,
     };
     let rising = exchange.demands.iter().filter(rises).map(|(limit, _)| limit.clone());
     std::iter::once(Limit::Total).chain(rising).collect()
@@ -115,12 +146,16 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
             return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OtherLedger));
         }
         Some(own) if own.is_released => return released(found, own, exchange),
-        None if found.members.len() >= MEMBERS_MAX => {
+        Some(own) if exchange.approved < own.approved => {
+            return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OlderLedger));
+        }
+        None if found.members.iter().filter(|it| !it.is_released).count() >= MEMBERS_MAX => {
             return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Full));
         }
         _ => {}
     }
     let version = own.as_ref().map_or(0, |own| own.version);
+    let ended = found.end_windows(own.as_ref());
     let (seen, requested) = (number(exchange.seen), number(exchange.version));
     let is_marked = seen > found.group.sequence || requested > version;
     if is_marked {
@@ -135,9 +170,12 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
         let state = View { found, slices: &found.slices, role: &found.role };
         let reply = Reply::Stale(state.confirmed(exchange, version));
         let group = is_marked.then(|| found.group.clone());
-        return ExchangePlan { group, is_marked, member, ..ExchangePlan::without_writes(reply) };
+        let slices = ended;
+        let plan = ExchangePlan::without_writes(reply);
+        return ExchangePlan { group, is_marked, member, slices, ..plan };
     }
-    changed(found, exchange, version.max(requested), is_marked)
+    let plan = changed(found, exchange, version.max(requested), is_marked);
+    ExchangePlan { slices: ended.into_iter().chain(plan.slices).collect(), ..plan }
 }
 
 /// Records the usage of a released member that still runs. It was spent, even if it exceeds the
@@ -149,7 +187,11 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
         (limit.clone(), LimitRow { slice, used })
     });
     ExchangePlan {
-        member: Some(MemberRecord { seen_ms: found.now_ms, ..own.clone() }),
+        member: Some(MemberRecord {
+            seen_ms: found.now_ms,
+            approved: own.approved.max(exchange.approved),
+            ..own.clone()
+        }),
         slices: raised.collect(),
         ..ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Released))
     }
@@ -166,8 +208,7 @@ fn changed(found: &mut Found, exchange: &Exchange, version: i64, is_marked: bool
         .collect();
     let version = version.saturating_add(1);
     found.group.sequence = found.group.sequence.saturating_add(1);
-    let has_stopped = found.group.is_restored
-        && exchange.demands.values().all(|demand| demand.wanted <= demand.used);
+    let superseded = found.supersede(exchange);
     let member = MemberRecord {
         name: exchange.member.clone(),
         ledger: exchange.ledger.clone(),
@@ -177,17 +218,19 @@ fn changed(found: &mut Found, exchange: &Exchange, version: i64, is_marked: bool
         version,
         seen_ms: found.now_ms,
         is_released: false,
-        has_stopped,
+        has_stopped: exchange.demands.values().all(|demand| demand.wanted <= 0),
         can_order: exchange.can_order,
+        approved: exchange.approved,
         total: LimitRow::default(),
     };
     let is_changed = |row: &&(Limit, LimitRow)| found.slices.get(&row.0) != Some(&row.1);
-    let written: Vec<_> = slices.iter().filter(is_changed).cloned().collect();
+    let written: BTreeMap<_, _> = slices.iter().filter(is_changed).cloned().collect();
     let mut plan = ExchangePlan {
         group: Some(found.group.clone()),
         is_marked,
         member: Some(member),
         slices: written,
+        superseded,
         has_orders: !exchange.orders.is_empty(),
         ..ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Restored))
     };
@@ -208,7 +251,7 @@ fn granted(found: &Found, limit: &Limit, demand: Demand) -> i64 {
     let slice = found.slices.get(limit).map_or(0, |row| row.slice);
     let max = if *limit == Limit::Total { found.group.total } else { demand.max };
     let sum = found.sums.get(limit).copied().unwrap_or(0);
-    let free = max.saturating_sub(sum).max(0);
+    let free = max.saturating_sub(sum).saturating_sub(slice).max(0);
     let granted = if demand.wanted <= slice {
         demand.wanted
     } else if found.group.is_restored {
@@ -274,11 +317,9 @@ struct View<'a> {
 impl View<'_> {
     fn confirmed(&self, exchange: &Exchange, version: i64) -> Confirmed {
         let (found, group) = (self.found, &self.found.group);
-        let slice = |slices: &BTreeMap<Limit, LimitRow>| {
-            slices.get(&Limit::Total).map_or(0, |row| row.slice)
-        };
+        let total = self.slices.get(&Limit::Total);
         let sum = found.sums.get(&Limit::Total).copied().unwrap_or(0);
-        let sum = sum.saturating_sub(slice(&found.slices)).saturating_add(slice(self.slices));
+        let sum = sum.saturating_add(total.map_or(0, |row| row.slice));
         let peers = found.members.iter().filter(|it| it.name != exchange.member && !it.is_released);
         let mut peers: Vec<Peer> = peers
             .map(|row| Peer {

@@ -59,7 +59,7 @@ FROM sniper_groups WHERE name = $1 FOR UPDATE";
 
 pub(super) const READ_MEMBERS: &str = "\
 SELECT m.name, m.ledger, m.market, m.account, m.standby, m.version, m.seen_ms, m.is_released, \
-m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order FROM sniper_members m \
+m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order, m.approved FROM sniper_members m \
 LEFT JOIN sniper_slices s ON s.group_name = m.group_name AND s.member = m.name \
 AND s.limit_name = 'total' WHERE m.group_name = $1";
 
@@ -69,7 +69,8 @@ const READ_SLICES: &str =
 const READ_SUMS: &str = "\
 SELECT s.limit_name, CAST(LEAST(SUM(s.slice), 9223372036854775807) AS BIGINT) FROM sniper_slices s \
 JOIN sniper_members m ON m.group_name = s.group_name AND m.name = s.member \
-WHERE s.group_name = $1 AND s.limit_name = ANY($2) AND NOT (m.is_released AND \
+WHERE s.group_name = $1 AND s.limit_name = ANY($2) AND s.member <> $5 \
+AND NOT ((m.is_released OR m.has_stopped) AND \
 CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - m.seen_ms >= \
 CASE s.limit_name WHEN 'per_hour' THEN $3::BIGINT WHEN 'per_day' THEN $4 ELSE 9223372036854775807 END) \
 GROUP BY s.limit_name";
@@ -86,11 +87,13 @@ const MARK_MEMBERS: &str =
 
 const WRITE_MEMBER: &str = "\
 INSERT INTO sniper_members (group_name, name, ledger, market, account, standby, version, seen_ms, \
-is_released, has_stopped, can_order) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+is_released, has_stopped, can_order, approved) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
 ON CONFLICT (group_name, name) DO UPDATE SET ledger = EXCLUDED.ledger, market = EXCLUDED.market, \
 account = EXCLUDED.account, standby = EXCLUDED.standby, version = EXCLUDED.version, \
 seen_ms = EXCLUDED.seen_ms, is_released = EXCLUDED.is_released, \
-has_stopped = EXCLUDED.has_stopped, can_order = EXCLUDED.can_order";
+has_stopped = EXCLUDED.has_stopped, can_order = EXCLUDED.can_order, \
+approved = EXCLUDED.approved";
 
 const WRITE_SLICES: &str = "\
 INSERT INTO sniper_slices (group_name, member, limit_name, slice, used) \
@@ -98,6 +101,10 @@ SELECT $1, $2, new.limit_name, new.slice, new.used \
 FROM unnest($3::TEXT[], $4::BIGINT[], $5::BIGINT[]) AS new (limit_name, slice, used) \
 ON CONFLICT (group_name, member, limit_name) \
 DO UPDATE SET slice = EXCLUDED.slice, used = EXCLUDED.used";
+
+const CLEAR_SLICES: &str = "\
+UPDATE sniper_slices SET slice = 0, used = 0 \
+WHERE group_name = $1 AND member = ANY($2) AND (slice <> 0 OR used <> 0)";
 
 const WRITE_ROLE: &str = "\
 INSERT INTO sniper_roles (group_name, standby, active, epoch, renewals, since_ms, is_resigned, \
@@ -148,6 +155,7 @@ pub(super) struct Transaction {
     write_group: Statement,
     write_member: Statement,
     write_slices: Statement,
+    clear_slices: Statement,
     write_role: Statement,
     write_orders: Statement,
 }
@@ -170,10 +178,11 @@ impl Transaction {
             client.prepare(READ_SUMS),
             client.prepare(READ_ROLE),
         )?;
-        let (write_group, write_member, write_slices, write_role, write_orders) = tokio::try_join!(
+        let (write_group, write_member, write_slices, clear_slices, write_role, write_orders) = tokio::try_join!(
             client.prepare(WRITE_GROUP),
             client.prepare(WRITE_MEMBER),
             client.prepare(WRITE_SLICES),
+            client.prepare(CLEAR_SLICES),
             client.prepare(WRITE_ROLE),
             client.prepare(WRITE_ORDERS),
         )?;
@@ -188,6 +197,7 @@ impl Transaction {
             write_group,
             write_member,
             write_slices,
+            clear_slices,
             write_role,
             write_orders,
         })
@@ -272,7 +282,7 @@ impl Transaction {
         let guessed = names(&summed(exchange, known));
         let of_member: [&(dyn ToSql + Sync); 2] = [&group, member];
         let [hour, day] = [Limit::PerHour, Limit::PerDay].map(|limit| outdated_ms(&limit));
-        let of_limits: [&(dyn ToSql + Sync); 4] = [&group, &guessed, &hour, &day];
+        let of_limits: [&(dyn ToSql + Sync); 5] = [&group, &guessed, &hour, &day, member];
         let of_role: [&(dyn ToSql + Sync); 2] = [&group, &standby];
         let of_group: [&(dyn ToSql + Sync); 1] = [&group];
         // `biased` sends the requests in this order, so that the lock is taken first.
@@ -291,7 +301,8 @@ impl Transaction {
         let mut sums = sums.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
         let needed = names(&summed(exchange, &slices));
         if needed.iter().any(|limit| !guessed.contains(limit)) {
-            let rows = client.query(&self.read_sums, &[&group, &needed, &hour, &day]).await?;
+            let rows =
+                client.query(&self.read_sums, &[&group, &needed, &hour, &day, member]).await?;
             sums = rows.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
         }
         let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
@@ -323,6 +334,7 @@ impl Transaction {
             group_row,
             self.write_member(group, plan),
             self.write_slices(group, plan, exchange),
+            self.clear_slices(group, plan),
             self.write_role(group, plan, exchange),
             self.write_orders(group, plan, exchange, now_ms),
             client.batch_execute("COMMIT"),
@@ -337,7 +349,8 @@ impl Transaction {
         plan: &ExchangePlan,
     ) -> Result<u64, tokio_postgres::Error> {
         let Some(row) = &plan.member else { return Ok(0) };
-        let row: [&(dyn ToSql + Sync); 11] = [
+        let approved = number(row.approved);
+        let row: [&(dyn ToSql + Sync); 12] = [
             &group,
             &row.name.0,
             &row.ledger,
@@ -349,6 +362,7 @@ impl Transaction {
             &row.is_released,
             &row.has_stopped,
             &row.can_order,
+            &approved,
         ];
         self.link.client.execute(&self.write_member, &row).await
     }
@@ -367,6 +381,17 @@ impl Transaction {
         let used: Vec<i64> = plan.slices.iter().map(|(_, row)| row.used).collect();
         let rows: [&(dyn ToSql + Sync); 5] = [&group, &exchange.member.0, &limits, &slices, &used];
         self.link.client.execute(&self.write_slices, &rows).await
+    }
+
+    async fn clear_slices(
+        &self,
+        group: &str,
+        plan: &ExchangePlan,
+    ) -> Result<u64, tokio_postgres::Error> {
+        if plan.superseded.is_empty() {
+            return Ok(0);
+        }
+        self.link.client.execute(&self.clear_slices, &[&group, &plan.superseded]).await
     }
 
     async fn write_role(
@@ -516,6 +541,7 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         has_stopped: row.try_get(8)?,
         total: LimitRow { slice: row.try_get(9)?, used: row.try_get(10)? },
         can_order: row.try_get(11)?,
+        approved: unsigned(row.try_get(12)?),
     })
 }
 

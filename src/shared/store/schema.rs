@@ -6,7 +6,7 @@ use super::StoreError;
 
 /// Each is applied once, in order, and never changed. The table `sniper_schema` has the numbers of
 /// those that were applied.
-pub const MIGRATIONS: [&str; 2] = [
+pub const MIGRATIONS: [&str; 3] = [
     // 1: initial schema. Amounts are thousandths of the group's unit; times are milliseconds of the
     // database's clock.
     "
@@ -65,10 +65,12 @@ CREATE TABLE sniper_orders (
 ",
     // 2: whether a member takes part in the split of the listings.
     "ALTER TABLE sniper_members ADD COLUMN can_order BOOLEAN NOT NULL DEFAULT TRUE;",
+    // 3: number of approved orders of a member, by which an older copy of its ledger is recognized.
+    "ALTER TABLE sniper_members ADD COLUMN approved BIGINT NOT NULL DEFAULT 0;",
 ];
 
 /// Schema that this program uses.
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// Maximum number of attempts while other programs apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::shared::{
     database::{Denial, GroupDatabase, SILENT_MS},
-    exchange::{Demand, Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
+    exchange::{Confirmed, Demand, Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
     member::{CONTACT_MAX_MS, Member, MemberSettings, MemberState, Report, SETTLE_MS, Usage},
 };
 
@@ -33,6 +33,7 @@ fn report(member: &Member, used: i64, reserve: i64) -> Report {
         orders: Vec::new(),
         in_force: member.usable(0).revision,
         can_order: true,
+        approved: 0,
     }
 }
 
@@ -433,6 +434,7 @@ fn the_windows_of_a_released_member_are_free_once_its_orders_have_left_them() {
         version,
         seen: 0,
         can_order: true,
+        approved: 0,
         demands: windows
             .iter()
             .map(|limit| (limit.clone(), Demand { used: 0, wanted: 100, max: 100 }))
@@ -574,6 +576,7 @@ fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
         version: 0,
         seen: 0,
         can_order: true,
+        approved: 0,
         demands: BTreeMap::new(),
         orders: Vec::new(),
         role: RoleRequest::None,
@@ -585,4 +588,117 @@ fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
         database.apply(0, &exchange("more".to_owned())),
         Reply::Refused(MemberRefusal::Full)
     );
+    database.release(0, &MemberName("7".to_owned()), &BTreeMap::new(), true).unwrap();
+    assert!(matches!(database.apply(0, &exchange("more".to_owned())), Reply::Done(_)));
+}
+
+/// Exchange of a ledger with this usage of a limit of 100.
+fn demanding(limit: &Limit, name: &str, version: u64, [used, wanted]: [i64; 2]) -> Exchange {
+    Exchange {
+        member: MemberName(name.to_owned()),
+        ledger: name.to_owned(),
+        market: String::new(),
+        account: String::new(),
+        standby: None,
+        attempt: 1,
+        version,
+        seen: 0,
+        can_order: true,
+        approved: used.unsigned_abs(),
+        demands: BTreeMap::from([(limit.clone(), Demand { used, wanted, max: 100 })]),
+        orders: Vec::new(),
+        role: RoleRequest::None,
+    }
+}
+
+#[track_caller]
+fn done(reply: &Reply) -> &Confirmed {
+    let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+    confirmed
+}
+
+#[test]
+fn an_older_copy_of_a_ledger_is_refused_and_gives_nothing_back() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    database.apply(0, &demanding(&Limit::Total, "a", 0, [60, 60]));
+    let mut copy = Member::new(settings("a"));
+    for now_ms in [1_000, 12_000] {
+        let report = Report { approved: 20, ..report(&copy, 20, 0) };
+        let reply = meet(&mut copy, &mut database, &report, now_ms);
+        assert_eq!(reply, Reply::Refused(MemberRefusal::OlderLedger));
+    }
+    let other = database.apply(13_000, &demanding(&Limit::Total, "b", 0, [0, 100]));
+    assert_eq!(done(&other).slices[&Limit::Total], 40);
+    done(&database.apply(14_000, &demanding(&Limit::Total, "a", 1, [60, 60])));
+}
+
+#[test]
+fn a_released_ledger_that_joins_under_another_name_counts_once() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    database.apply(0, &demanding(&Limit::Total, "a", 0, [40, 40]));
+    let (name, spent) = (MemberName("a".to_owned()), BTreeMap::from([(Limit::Total, 40)]));
+    database.release(0, &name, &spent, true).unwrap();
+    let renamed = |used| Exchange {
+        ledger: "a".to_owned(),
+        ..demanding(&Limit::Total, "a2", 0, [used, used])
+    };
+    let older = database.clone().apply(1_000, &renamed(30));
+    assert_eq!(done(&older).free, 30, "an older copy does not contain what was spent");
+    assert_eq!(done(&database.apply(1_000, &renamed(40))).free, 60);
+    // The released process still runs, and has ordered more.
+    database.apply(2_000, &demanding(&Limit::Total, "a", 1, [50, 50]));
+    let again = Exchange { version: 1, ..renamed(40) };
+    assert_eq!(done(&database.apply(3_000, &again)).free, 10);
+}
+
+#[test]
+fn the_windows_of_a_stopped_member_are_free_once_its_orders_have_left_them() {
+    let hour = Limit::PerHour;
+    let end_ms = 2 * SILENT_MS;
+    let given = |database: &mut GroupDatabase, name: &str, version, at_ms| {
+        let reply = database.apply(at_ms, &demanding(&hour, name, version, [0, 100]));
+        done(&reply).slices[&hour]
+    };
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    database.apply(0, &demanding(&hour, "a", 0, [60, 60]));
+    let mut crashed = database.clone();
+    assert_eq!(given(&mut crashed, "b", 0, 2 * end_ms), 40, "it may be back at any time");
+    database.apply(0, &demanding(&hour, "a", 1, [60, 0]));
+    assert_eq!(given(&mut database, "b", 0, end_ms - 1), 40);
+    assert_eq!(given(&mut database, "b", 1, end_ms), 100);
+    let mut resumed = database.clone();
+    let back = |version| Exchange { approved: 60, ..demanding(&hour, "a", version, [0, 50]) };
+    let Reply::Stale(confirmed) = database.apply(end_ms, &back(0)) else { panic!("not stale") };
+    assert_eq!(confirmed.slices[&hour], 0);
+    for database in [&mut database, &mut resumed] {
+        assert_eq!(done(&database.apply(end_ms, &back(2))).slices[&hour], 0);
+    }
+}
+
+#[test]
+fn a_window_that_left_the_settings_is_given_back_once_its_orders_have_left_it() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let mut member = Member::new(settings("a"));
+    let slice = |database: &GroupDatabase| {
+        database.members()[&MemberName("a".to_owned())].limits[&Limit::PerHour].slice
+    };
+    for now_ms in [0, 1_000] {
+        let report = report_with_hour(&member, 30, 20);
+        meet(&mut member, &mut database, &report, now_ms);
+    }
+    // The same after a restart, which does not know the usage.
+    let mut restarted = (Member::new(settings("a")), database.clone());
+    let without_hour = |member: &mut Member, database: &mut GroupDatabase, from_ms| {
+        for now_ms in [0, 1_000, 2_000, 3_000].map(|after_ms| from_ms + after_ms) {
+            let report = report(member, 0, 20);
+            meet(member, database, &report, now_ms);
+        }
+        slice(database)
+    };
+    assert_eq!(without_hour(&mut member, &mut database, 2_000), 30);
+    assert_eq!(without_hour(&mut member, &mut database, 2 * SILENT_MS - 3_000), 30);
+    assert_eq!(without_hour(&mut member, &mut database, 2 * SILENT_MS + 4_000), 0);
+    let (member, database) = (&mut restarted.0, &mut restarted.1);
+    assert_eq!(without_hour(member, database, 2_000), 50);
+    assert_eq!(without_hour(member, database, 2 * SILENT_MS + 4_000), 0);
 }

@@ -129,6 +129,7 @@ impl Bot {
             orders: Vec::new(),
             in_force: self.revision,
             can_order: true,
+            approved: 0,
         }
     }
 

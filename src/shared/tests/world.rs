@@ -338,6 +338,7 @@ impl Node {
             orders: Vec::new(),
             in_force: self.obeyed.revision,
             can_order: true,
+            approved: 0,
         }
     }
 

@@ -32,7 +32,7 @@ use super::{
 
 /// Number of bots of the group, and of faults, unless the environment sets another one.
 const BOTS: u64 = 4;
-const FAULTS_DEFAULT: u64 = 27;
+const FAULTS_DEFAULT: u64 = 30;
 /// Listings per second of all markets.
 const LISTINGS: u32 = 80;
 /// Size of the disk of a bot's data.
@@ -214,9 +214,11 @@ enum GroupFault {
     /// The disk of a bot is full, and sometimes the bot is killed meanwhile.
     FullBot,
     FullDatabase,
+    /// A bot is stopped by a signal, and continues with its connections.
+    Suspend,
 }
 
-const GROUP_FAULTS: [GroupFault; 9] = [
+const GROUP_FAULTS: [GroupFault; 10] = [
     GroupFault::KillBot,
     GroupFault::KillBot,
     GroupFault::KillDatabase,
@@ -226,6 +228,7 @@ const GROUP_FAULTS: [GroupFault; 9] = [
     GroupFault::Refuse,
     GroupFault::FullBot,
     GroupFault::FullDatabase,
+    GroupFault::Suspend,
 ];
 
 struct Chaos {
@@ -358,6 +361,12 @@ impl Chaos {
             }
             GroupFault::FullBot => self.fill_disk_of_bot(time),
             GroupFault::FullDatabase => self.fill_disk_of_database(time),
+            GroupFault::Suspend => {
+                let number = self.rng.usize(..self.bots.len());
+                self.bots[number].signal("-STOP");
+                self.watch(time);
+                self.bots[number].signal("-CONT");
+            }
         }
     }
 
