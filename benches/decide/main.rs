@@ -88,6 +88,9 @@ fn main() -> io::Result<()> {
         lis_skins::run(options.rounds, options.is_quick, &mut out)?;
         waxpeer::run(options.rounds, options.is_quick, &mut out)?;
     }
+    if options.is_quick {
+        memory::run(memory::QUICK_LISTINGS, &mut out)?;
+    }
     prices::run(options.rounds, options.is_quick, &mut out)
 }
 

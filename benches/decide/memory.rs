@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    iter,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -27,12 +28,18 @@ use super::{
 
 /// Default number of listings.
 pub(crate) const LISTINGS: u64 = 10_000_000;
+/// Number of listings of a functional run.
+pub(crate) const QUICK_LISTINGS: u64 = 200_000;
 /// Every n-th listing matches the whitelist.
 const WANTED_EVERY: u64 = 50;
 /// Item of the whitelist.
 const WANTED: &str = "AK-47 | Redline";
+/// Number of entries. All but the first match nothing.
+const ENTRIES: usize = 100_000;
 /// Number of measurements of the memory.
 const SAMPLES: u64 = 10;
+/// Maximum growth of the memory from the first measurement to the last.
+const GROWTH_KIB_MAX: u64 = 16 * 1_024;
 /// 2026-03-01T10:00:00.000Z, the time of the first synthetic listing.
 const OPENING: UnixMs = UnixMs(1_772_359_200_000);
 
@@ -45,21 +52,24 @@ impl OrderSender for NoSender {
     }
 }
 
-/// Passes listings through the engine and prints the resident memory.
+/// Passes listings through the engine and prints the resident memory. Fails if it grows.
 pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
-    let entry = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
+    let wanted = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
+    let others = (1..ENTRIES).map(|number| entry(&format!("Glock-18 | Item {number}")));
+    let entries: Vec<WhitelistEntry> = iter::once(wanted).chain(others).collect();
     let budget = Budget {
         max_price: Amount::from_cents(100_000),
         total: Amount::from_cents(1_000_000),
         ..Budget::default()
     };
-    let ledger = Ledger::in_memory(budget, std::slice::from_ref(&entry), false);
+    let ledger = Ledger::in_memory(budget, &entries, false);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
-    let whitelist = Arc::new(Whitelist::new(vec![entry]));
+    let whitelist = Arc::new(Whitelist::new(entries));
     let mut engine: Engine<NoSender> =
         Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
     let mut subject = Subject::new(0);
     writeln!(out, "listings resident_kib wanted would_buy")?;
+    let mut resident = Vec::new();
     for number in 0..=listings {
         let text = if number % WANTED_EVERY == 0 {
             named(Generation::B, number, "AK-47 | Redline (Field-Tested)", 1_450)
@@ -72,10 +82,15 @@ pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
         });
         if number % (listings / SAMPLES).max(1) == 0 {
             let (matched, would_buy) = (engine.stats().matched, engine.stats().would_buy);
-            writeln!(out, "{number:>8} {:>12} {matched:>6} {would_buy:>9}", resident_kib()?)?;
+            let kib = resident_kib()?;
+            writeln!(out, "{number:>8} {kib:>12} {matched:>6} {would_buy:>9}")?;
+            resident.push(kib);
         }
     }
-    Ok(())
+    match (resident.first(), resident.last()) {
+        (Some(first), Some(last)) if *last <= first + GROWTH_KIB_MAX => Ok(()),
+        _ => Err(io::Error::other("the resident memory grew by more than 16 MiB")),
+    }
 }
 
 /// Reads the resident memory of this process.

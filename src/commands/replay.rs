@@ -299,7 +299,7 @@ impl<M: Marketplace> Replayer<M> {
     }
 
     /// Handles the messages of one read in the order of a session: first those that may contain a
-    /// wanted listing.
+    /// wanted listing. A message that is no event comes after everything before it.
     fn on_read(
         &mut self,
         read: &[RecordedMessage],
@@ -314,11 +314,21 @@ impl<M: Marketplace> Replayer<M> {
             rest = behind;
             let is_alone = read.len() == 1 && message.raw.len() < BATCH_BYTES_MIN;
             let arrived = Arrived { message, parts: None, behind };
-            if !is_alone && self.scan(arrived, on_decision) != Scan::ReadNow {
-                waiting.push(arrived);
-            } else {
-                self.on_message(arrived, on_decision);
+            let event = self.protocol.peek_event(message.raw.as_bytes());
+            let payload = event.map(|(_, payload)| payload);
+            match payload.filter(|_| !is_alone) {
+                Some(payload) if self.scan(payload, arrived, on_decision) != Scan::ReadNow => {
+                    waiting.push(arrived);
+                    continue;
+                }
+                Some(_wanted) => {}
+                None => {
+                    for earlier in waiting.drain(..) {
+                        self.on_message(earlier, on_decision);
+                    }
+                }
             }
+            self.on_message(arrived, on_decision);
         }
         for arrived in waiting {
             self.on_message(arrived, on_decision);
@@ -327,11 +337,10 @@ impl<M: Marketplace> Replayer<M> {
 
     fn scan(
         &mut self,
+        payload: &[u8],
         arrived: Arrived<'_>,
         on_decision: &mut impl FnMut(ReplayDecision<'_, '_>) -> ControlFlow<()>,
     ) -> Scan {
-        let text = arrived.message.raw.as_bytes();
-        let Some((_, payload)) = self.protocol.peek_event(text) else { return Scan::ReadNow };
         let (market, wanted) = (self.market.clone(), Arc::clone(&self.wanted));
         market.scan(payload, &wanted, &mut |trade| self.on_trade(trade, arrived, on_decision))
     }

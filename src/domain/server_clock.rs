@@ -369,6 +369,30 @@ mod tests {
             prop_assert!(server.shows_us(when_us) >= target.0 * 1_000, "early");
         }
 
+        /// A listing that a burst passes over is observed after later ones were decided. Each
+        /// observation rounds the drift up, by at most a microsecond.
+        #[test]
+        fn a_listing_that_is_observed_late_only_raises_the_lower_bound(
+            stamps in prop::collection::vec((0_i64..10_000, 0_u32..5_000), 1..10),
+            listings in prop::collection::vec((0_i64..10_000, 0_u32..5_000), 1..10),
+            later in 5_000_u64..10_000,
+        ) {
+            let origin = Instant::now();
+            let mut clock = ServerClock::new(origin);
+            for (stamp, received) in stamps {
+                let exchange = exchange(origin, u64::from(received / 2), u64::from(received));
+                clock.observe_stamp(exchange, UnixMs(stamp));
+            }
+            for (created, received) in listings {
+                let now = at(origin, later);
+                let bounds = |clock: &ServerClock| (clock.earliest(now).unwrap().0, clock.latest(now).unwrap().0);
+                let (earliest, latest) = bounds(&clock);
+                clock.observe_listing(at(origin, u64::from(received)), UnixMs(created));
+                let (raised, same) = bounds(&clock);
+                prop_assert!(earliest - 1 <= raised && (latest..=latest + 1).contains(&same));
+            }
+        }
+
         #[test]
         fn arbitrary_observations_never_panic(
             observations in prop::collection::vec((any::<i64>(), any::<u32>(), any::<u32>(), 0..3), 0..20)

@@ -63,17 +63,19 @@ impl AddressWatch {
         }
     }
 
-    /// Looks up the addresses, and evaluates them if there is more than one.
+    /// Looks up the addresses, and evaluates them if there is more than one. Without a comparison,
+    /// the next measurement counts as the first one.
     async fn look(&self, choice: &mut AddressChoice) {
         let endpoint = &self.endpoint;
         let reach = Reach::for_tls(endpoint.is_tls());
         match dial::lookup(endpoint.host(), endpoint.port(), reach).await {
             Ok(addresses) if addresses.len() > 1 => {
-                self.evaluate(&addresses, choice, REPLACE_INTERVAL).await;
+                return self.evaluate(&addresses, choice, REPLACE_INTERVAL).await;
             }
             Ok(_single) => {}
             Err(error) => debug!("Order addresses not measured: {error}"),
         }
+        *choice = AddressChoice::default();
     }
 
     /// Measures the addresses, and moves the connections if one was clearly faster twice.
@@ -90,7 +92,10 @@ impl AddressWatch {
             .iter()
             .filter_map(|address| Some((address.address.ip(), address.usable_round_trip()?)));
         let round_trips: Vec<(IpAddr, Duration)> = round_trips.collect();
-        let Some(current) = self.shared.pool().main_address() else { return };
+        let Some(current) = self.shared.pool().main_address() else {
+            *choice = AddressChoice::default();
+            return;
+        };
         let Some(to) = choice.on_measurement(current, &round_trips) else { return };
         let round_trip = |of: IpAddr| {
             let found = round_trips.iter().find(|(address, _)| *address == of);
@@ -222,6 +227,29 @@ mod tests {
         watch.look(&mut AddressChoice::default()).await;
         assert_eq!(connections.load(Ordering::Relaxed), 0);
         assert_eq!((kept(&watch), watch.shared.pool().preferred), (vec![0, 1], None));
+    }
+
+    #[tokio::test]
+    async fn an_hour_without_a_comparison_separates_two_measurements() {
+        let (slow, _of_slow, _slow_tasks) = serve(OLD, Duration::from_millis(100)).await;
+        let (fast, _of_fast, _fast_tasks) = serve(NEW, Duration::ZERO).await;
+        for is_connected in [true, false] {
+            let (mut watch, _listeners) = watch(&[OLD]).await;
+            watch.endpoint = Endpoint::parse("http://127.0.0.1:1/", Scheme::Http).unwrap();
+            let mut choice = AddressChoice::default();
+            watch.evaluate(&[slow, fast], &mut choice, Duration::ZERO).await;
+            if is_connected {
+                watch.look(&mut choice).await;
+            } else {
+                assert!(watch.shared.pool().remove_connection(0).is_none());
+                watch.evaluate(&[slow, fast], &mut choice, Duration::ZERO).await;
+                let (connection, _listener) = connect(OLD).await;
+                watch.shared.pool().insert_connection(0, connection);
+                watch.shared.pool().mark_idle(0);
+            }
+            watch.evaluate(&[slow, fast], &mut choice, Duration::ZERO).await;
+            assert_eq!(watch.shared.pool().preferred, None, "{is_connected}");
+        }
     }
 
     #[tokio::test]

@@ -427,9 +427,10 @@ impl RiskRejection {
     }
 
     /// Returns `true` if the same order may be approved a moment later without any intervention.
-    /// Halts and all limits but `max_in_flight` are final, even if time or another order's outcome
-    /// would lift them. A pause is final too, because the listings that waited for its end would
-    /// exceed the market's rate limit at once.
+    /// Halts and all limits but `max_in_flight` and the slices of a shared budget, which an
+    /// exchange raises, are final, even if time or another order's outcome would lift them. A pause
+    /// is final too, because the listings that waited for its end would exceed the market's rate
+    /// limit at once.
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::NotReconciled
@@ -437,6 +438,8 @@ impl RiskRejection {
             | Self::Unwritable
             | Self::Behind
             | Self::NoSlice
+            | Self::SharedAmount { .. }
+            | Self::SharedQuantity { .. }
             | Self::InFlight { .. } => true,
             Self::Halted
             | Self::Paused { .. }
@@ -458,9 +461,7 @@ impl RiskRejection {
             | Self::PerMinute { .. }
             | Self::NoContact { .. }
             | Self::Standby
-            | Self::SharedRefused(_)
-            | Self::SharedAmount { .. }
-            | Self::SharedQuantity { .. } => false,
+            | Self::SharedRefused(_) => false,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Listings that are ordered later: held until they open, or queued while no order can be sent.
 //!
 //! A listing is queued if only a short reason prevents its order: too many orders in flight, a
-//! ledger that waits for the disk, no order connection, or the check of the account at the start.
+//! ledger that waits for the disk, no order connection, a slice of a shared budget, or the check of
+//! the account at the start.
 //! It is tried again, with every check, when that reason has ended, and skipped with the reason
 //! after the time of [`Engine::set_max_wait`]. [`WaitReason::may_pass`] decides for which reasons a
 //! listing waits.
@@ -122,6 +123,7 @@ impl<B: OrderSender> Engine<B> {
         for expired in self.queue.take_expired(now.instant, self.max_wait) {
             self.skip_queued(&expired, now);
         }
+        let mut passed_over = Vec::new();
         // Without a connection, an attempt would fail and write two records to the ledger.
         while self.can_send()
             && let Some((rank, queued)) = self.queue.pop()
@@ -133,10 +135,14 @@ impl<B: OrderSender> Engine<B> {
             }
             let candidate = Candidate { trade, entry, since, is_queued: true };
             if let Some(reason) = self.try_order(candidate, now) {
-                // The reason also prevents the order of every other listing.
-                self.queue.restore(rank, QueuedListing { reason, ..queued });
-                break;
+                passed_over.push((rank, QueuedListing { reason, ..queued }));
+                if reason.is_general() {
+                    break;
+                }
             }
+        }
+        for (rank, queued) in passed_over {
+            self.queue.restore(rank, queued);
         }
     }
 

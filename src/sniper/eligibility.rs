@@ -253,5 +253,18 @@ mod tests {
             let now = eligibility(&trade, time, false) == Eligibility::Now;
             prop_assert_eq!(now, available_at <= earliest);
         }
+
+        /// A listing that is observed late raises the lower bound of the server's time.
+        #[test]
+        fn a_raised_lower_bound_only_opens_a_held_listing(available_at in 0_i64..3_000, expires in 2_900_i64..6_000, earliest in 0_i64..3_000, raised in 0_i64..1_000) {
+            let mut trade = trade("a", REDLINE);
+            trade.can_join_after = Some(UnixMs(available_at));
+            trade.expires_at = Some(UnixMs(expires));
+            let at = |earliest| ServerTime { earliest: Some(UnixMs(earliest)), latest: UnixMs(3_000) };
+            let before = eligibility(&trade, at(earliest), false);
+            let after = eligibility(&trade, at(earliest + raised), false);
+            let is_opened = after == Eligibility::Now && matches!(before, Eligibility::From(_));
+            prop_assert!(before == after || is_opened);
+        }
     }
 }

@@ -41,6 +41,13 @@ impl WaitReason {
             Self::NotSent(NotSent::Stopping) => false,
         }
     }
+
+    /// Returns `true` if the reason prevents every order. A slice may have room for another entry,
+    /// or for a lower price.
+    pub const fn is_general(&self) -> bool {
+        use RiskRejection::{SharedAmount, SharedQuantity};
+        !matches!(self, Self::Rejected(SharedAmount { .. } | SharedQuantity { .. }))
+    }
 }
 
 impl fmt::Display for WaitReason {
@@ -113,10 +120,11 @@ impl OrderQueue {
         self.by_rank.insert(rank, listing);
     }
 
-    /// Returns the first listing if it comes before a new one with this margin.
+    /// Returns the first listing that comes before a new one with this margin and waits for a
+    /// reason that prevents every order.
     pub fn first_before(&self, margin: Amount) -> Option<&QueuedListing> {
-        let (rank, first) = self.by_rank.first_key_value()?;
-        (margin <= rank.margin.0).then_some(first)
+        let earlier = self.by_rank.iter().take_while(|(rank, _)| margin <= rank.margin.0);
+        earlier.map(|(_rank, queued)| queued).find(|queued| queued.reason.is_general())
     }
 
     /// Iterates over the waiting listings with this id.

@@ -283,7 +283,7 @@ pub(super) struct ListingHandler<'h, M, F, P> {
     state: &'h FeedState<'h, M, F>,
     market: &'h M,
     metrics: &'h FeedMetrics,
-    connection: usize,
+    pub(super) connection: usize,
     connection_metrics: Option<&'h ConnectionMetrics>,
     /// Number of the socket, counted from 1.
     pub(super) number: u32,
@@ -314,11 +314,14 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> ListingHandler<'_, M, F, P
         }
     }
 
-    /// Handles a new listings subscription, on this or on a new connection.
-    pub(super) fn on_subscribed(&mut self) {
-        if std::mem::take(&mut self.is_silent) {
+    /// Handles a new listings subscription, on this or on a new connection. Returns `true` if there
+    /// was none before.
+    pub(super) fn on_subscribed(&mut self) -> bool {
+        let was_silent = std::mem::take(&mut self.is_silent);
+        if was_silent {
             self.state.gap_tracker.on_resubscribed();
         }
+        was_silent
     }
 
     /// Handles the end of the connection. `alive` is the last time at which it was known to work.

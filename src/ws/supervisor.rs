@@ -9,7 +9,7 @@
 //! way, by one to another address where there is one.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::IpAddr,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use super::{
     connect::{ConnectProgress, Dial, TcpDial},
     error::{FeedError, SettingNames},
-    feed::{Feed, FeedSession, FeedState},
+    feed::{Feed, FeedSession, FeedState, ListingHandler},
     gaps::Seconds,
     lateness::{LOOK_INTERVAL, LatenessPolicy},
     metrics::{ConnectionMetrics, add},
@@ -84,6 +84,7 @@ pub async fn run_with_dial<M: Marketplace, D: Dial>(
         credential: RefCell::new(feed.config.credential.clone()),
         lateness: RefCell::default(),
         replace: Default::default(),
+        orders: Default::default(),
         feed_state: FeedState::new(feed, on_trade),
     };
     let backfilling = async {
@@ -109,6 +110,9 @@ struct Supervisor<'c, M, D, F> {
     lateness: RefCell<LatenessPolicy>,
     /// One per connection: notified when it is to be replaced because it is always last.
     replace: [Notify; CONNECTIONS_MAX],
+    /// One per connection: the order in which it dials the addresses. A slow address stays avoided
+    /// also after a loss, because the system's order may begin with it.
+    orders: [Cell<AddressOrder>; CONNECTIONS_MAX],
 }
 
 /// Dials the addresses of a host in this order, and keeps the address of the connection.
@@ -170,7 +174,8 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
             });
             let last = self.lateness.borrow_mut().look(&deliveries);
             if let Some(replace) = last.and_then(|last| self.replace.get(last)) {
-                replace.notify_one();
+                // A connection that does not wait for this is being replaced already.
+                replace.notify_waiters();
             }
         }
     }
@@ -212,7 +217,6 @@ struct Rotation {
     is_late: bool,
     /// `true` if the connection is replaced because its subscriptions are old.
     is_renewal: bool,
-    order: AddressOrder,
 }
 
 /// Time during which the old and the new connection both deliver.
@@ -233,7 +237,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         arrival_stats: &mut ArrivalStats,
     ) -> ConnectionLifetime {
         self.feed_state.gap_tracker.on_dial();
-        let mut session = match self.open(connection, AddressOrder::System).await {
+        let mut session = match self.open(connection).await {
             Ok(session) => session,
             Err(error) => {
                 self.feed_state.gap_tracker.on_dial_failed(&error.chain());
@@ -251,50 +255,70 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
             reconnector.healthy_callback(),
         );
         let mut rotation = self.next_rotation(since, session.max_age());
+        let metrics = self.feed_state.feed.metrics.connections.get(connection);
         let ended = loop {
+            let address = metrics.and_then(ConnectionMetrics::address);
             let successor = tokio::select! {
                 biased;
                 ended = session.run(&mut handler, arrival_stats) => break ended,
                 successor = self.connect_successor(connection, &mut rotation) => successor,
             };
-            match successor {
-                Err(error) => {
-                    let wait = self.rotation_retry_delay(&error);
-                    rotation.at = later(now(), wait);
-                    let (wait, error) = (Seconds(wait), error.chain());
-                    warn!("Could not renew the connection, retrying in {wait}{tag}: {error}");
-                }
+            let error = match successor {
+                Err(error) => error,
                 Ok(successor) => {
-                    let mut old = std::mem::replace(&mut session, successor);
-                    // A slow address stays avoided, because the system's order begins with it
-                    // again.
-                    let next = Rotation {
-                        order: rotation.order,
-                        ..self.next_rotation(now(), session.max_age())
-                    };
-                    let done = std::mem::replace(&mut rotation, next);
-                    let mut old_arrival_stats = ArrivalStats::default();
-                    let mut old_handler =
-                        self.feed_state.handler(connection, false, || {}).superseded();
-                    handler.on_subscribed();
-                    std::mem::swap(&mut old_handler.number, &mut handler.number);
-                    let hand_over = async {
-                        let run = old.run(&mut old_handler, &mut old_arrival_stats);
-                        if tokio::time::timeout(OVERLAP, run).await.is_err() {
-                            old.close(1_000).await;
-                        }
-                    };
+                    let old = std::mem::replace(&mut session, successor);
+                    let done = rotation;
+                    rotation = self.next_rotation(now(), session.max_age());
+                    let was_silent = handler.on_subscribed();
                     self.on_rotated(connection, &done, tag);
-                    tokio::select! {
-                        biased;
-                        ended = session.run(&mut handler, arrival_stats) => break ended,
-                        () = hand_over => {}
+                    match self.overlap(old, &mut session, &mut handler, arrival_stats).await {
+                        None => continue,
+                        Some((ended, _old)) if was_silent => break ended,
+                        Some((ended, old)) => {
+                            (session, rotation) = (old, done);
+                            if let Some(metrics) = metrics {
+                                metrics.set_address(address);
+                            }
+                            ended
+                        }
                     }
                 }
-            }
+            };
+            let wait = self.rotation_retry_delay(&error);
+            rotation.at = later(now(), wait);
+            let (wait, error) = (Seconds(wait), error.chain());
+            warn!("Could not renew the connection, retrying in {wait}{tag}: {error}");
         };
         handler.on_disconnected(session.alive_until(&ended), &ended);
         ConnectionLifetime::ended(now().saturating_duration_since(since), handler.listings(), ended)
+    }
+
+    /// Runs the new and the old connection until the old one is closed. If the new one ends before,
+    /// returns its end and the old one, which continues.
+    async fn overlap<P: FnMut()>(
+        &self,
+        mut old: FeedSession<M, D::Stream>,
+        session: &mut FeedSession<M, D::Stream>,
+        handler: &mut ListingHandler<'_, M, F, P>,
+        arrival_stats: &mut ArrivalStats,
+    ) -> Option<(FeedError, FeedSession<M, D::Stream>)> {
+        let mut old_arrival_stats = ArrivalStats::default();
+        let mut old_handler =
+            self.feed_state.handler(handler.connection, false, || {}).superseded();
+        std::mem::swap(&mut old_handler.number, &mut handler.number);
+        let hand_over = async {
+            let run = old.run(&mut old_handler, &mut old_arrival_stats);
+            if tokio::time::timeout(OVERLAP, run).await.is_err() {
+                old.close(1_000).await;
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            ended = session.run(handler, arrival_stats) => ended,
+            () = hand_over => return None,
+        };
+        std::mem::swap(&mut old_handler.number, &mut handler.number);
+        Some((ended, old))
     }
 
     /// Counts and logs a rotation.
@@ -336,14 +360,16 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                 rotation.is_late = true;
                 let of_connection = self.feed_state.feed.metrics.connections.get(connection);
                 let address = of_connection.and_then(ConnectionMetrics::address);
-                rotation.order = address.map_or(AddressOrder::System, AddressOrder::Avoid);
+                if let Some(order) = self.orders.get(connection) {
+                    order.set(address.map_or(AddressOrder::System, AddressOrder::Avoid));
+                }
             }
         }
         while let DialDecision::WaitFor(wait) = self.host.try_acquire(now()) {
             tokio::time::sleep(wait).await;
         }
         add(&self.feed_state.feed.metrics.dials, 1);
-        self.open(connection, rotation.order).await.inspect_err(|_error| {
+        self.open(connection).await.inspect_err(|_error| {
             self.host.record_failure(now());
         })
     }
@@ -367,13 +393,10 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         wait_min.max(ROTATION_RETRY)
     }
 
-    async fn open(
-        &self,
-        connection: usize,
-        order: AddressOrder,
-    ) -> Result<FeedSession<M, D::Stream>, FeedError> {
+    async fn open(&self, connection: usize) -> Result<FeedSession<M, D::Stream>, FeedError> {
         self.feed_state.feed.subscriptions.on_opening(connection);
         let credential = self.credential.borrow().clone();
+        let order = self.orders.get(connection).map_or(AddressOrder::System, Cell::get);
         let dial = OrderedDial { dial: &self.dial, order, peer: Mutex::default() };
         let session = self.feed_state.open(&dial, credential.as_ref()).await?;
         self.lateness.borrow_mut().reset(connection);
@@ -392,7 +415,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         let max_age = limit.map_or(max_age, |limit| max_age.min(limit.max(SERVER_AGE_MIN)));
         let age = max_age.saturating_mul(thousandths);
         let at = later(since, age.checked_div(1_000).unwrap_or(age));
-        Rotation { at, is_late: false, is_renewal: false, order: AddressOrder::System }
+        Rotation { at, is_late: false, is_renewal: false }
     }
 }
 

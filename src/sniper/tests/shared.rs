@@ -23,6 +23,31 @@ fn with_standbys() -> TestSession {
     session
 }
 
+/// Returns slices that limit nothing.
+fn unlimited() -> Allowance {
+    let slice = EntrySlice { quantity: 1_000, total: Amount::MAX };
+    Allowance {
+        permit: OrderPermit::Until(UnixMs(i64::MAX)),
+        total: Amount::MAX,
+        entries: vec![slice; 8],
+        ..Allowance::default()
+    }
+}
+
+/// Returns a session that shares its budget without standbys, with these slices.
+fn with_slices(entries: Vec<WhitelistEntry>, allowance: Allowance) -> TestSession {
+    let executor = Executor::Live(FakeOrderSender::default());
+    let mut session = TestSession::new(executor, plenty(), entries);
+    let now = session.now();
+    session.engine.share("main", false, now);
+    session.update_slices(allowance, None, None);
+    session
+}
+
+fn many() -> WhitelistEntry {
+    WhitelistEntry { max_quantity: 1_000, ..entry() }
+}
+
 impl TestSession {
     fn update(
         &mut self,
@@ -30,13 +55,15 @@ impl TestSession {
         takeover: Option<Takeover>,
         owns: Option<OwnsListing>,
     ) -> SharedReport {
-        let slice = EntrySlice { quantity: 1_000, total: Amount::MAX };
-        let allowance = Allowance {
-            permit,
-            total: Amount::MAX,
-            entries: vec![slice; 8],
-            ..Allowance::default()
-        };
+        self.update_slices(Allowance { permit, ..unlimited() }, takeover, owns)
+    }
+
+    fn update_slices(
+        &mut self,
+        allowance: Allowance,
+        takeover: Option<Takeover>,
+        owns: Option<OwnsListing>,
+    ) -> SharedReport {
         let (reply, mut report) = oneshot::channel();
         let status = SharedStatus::default();
         let allowance = Box::new(allowance);
@@ -76,6 +103,64 @@ fn nothing_is_ordered_before_the_first_update_nor_after_a_permission_ended() {
     session.wait(1);
     session.consider(session.new_listing("b"));
     assert_eq!((session.sent().len(), session.skipped("shared_no_contact")), (0, 1));
+}
+
+#[test]
+fn a_match_before_the_first_update_is_ordered_after_it() {
+    let mut session = TestSession::live(plenty());
+    let now = session.now();
+    session.engine.share("main", false, now);
+    session.consider(trade("a", REDLINE));
+    session.wait(1);
+    session.update(OrderPermit::Until(UnixMs(i64::MAX)), None, None);
+    session.run_timers();
+    assert_eq!((session.sent(), session.engine.stats().skipped_total()), (vec!["a".into()], 0));
+}
+
+#[test]
+fn matches_beyond_a_slice_are_ordered_after_the_slice_was_raised() {
+    let orders = |count: i64| Allowance { total: Amount::from_cents(1_015 * count), ..unlimited() };
+    let mut session = with_slices(vec![many()], orders(8));
+    for number in 0..40 {
+        session.consider(trade(&format!("t{number}"), REDLINE));
+    }
+    session.run_timers();
+    assert_eq!(session.sent().len(), 8);
+    session.wait(1);
+    session.update_slices(orders(100), None, None);
+    session.run_timers();
+    assert_eq!((session.sent().len(), session.engine.stats().skipped_total()), (40, 0));
+}
+
+#[test]
+fn a_match_is_skipped_if_its_slice_is_not_raised_in_time() {
+    let mut session = with_slices(vec![many()], Allowance { total: Amount::ZERO, ..unlimited() });
+    session.consider(trade("a", REDLINE));
+    session.wait(5);
+    session.run_timers();
+    assert_eq!((session.skipped("shared_total"), session.engine.has_deferred()), (1, false));
+}
+
+#[test]
+fn a_match_that_waits_for_a_slice_holds_up_no_order_for_which_there_is_room() {
+    let redline = WhitelistEntry { name: Some("redline".to_owned()), ..many() };
+    let case = WhitelistEntry { item: ItemPattern::Named("Fracture Case".to_owned()), ..many() };
+    let mut entries = unlimited().entries;
+    for slice in &mut entries {
+        slice.quantity = 1;
+    }
+    let mut session = with_slices(vec![redline, case], Allowance { entries, ..unlimited() });
+    session.consider(trade("a", REDLINE));
+    session.consider(trade("b", REDLINE));
+    session.consider(trade("c", "Fracture Case"));
+    assert_eq!(session.sent(), ["a", "c"], "a new match");
+    if let Executor::Live(sender) = &session.engine.executor {
+        sender.closed.set(1);
+    }
+    session.consider(trade("d", "Fracture Case"));
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "c", "d"], "a queued one behind it");
+    assert_eq!(session.engine.queue.len(), 1);
 }
 
 #[test]

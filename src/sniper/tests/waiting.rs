@@ -7,7 +7,7 @@ use crate::{
     clock,
     config::OrdersConfig,
     domain::wanted_items::WantedItems,
-    ledger::{OrderRequest, RiskRejection},
+    ledger::{OrderRequest, RiskRejection, allowance::SharedLimit},
     prices::PriceSnapshot,
     sniper::{EngineInputs, Sniper},
     whitelist::tests::{book_at, percent_entry},
@@ -315,6 +315,9 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
         RiskRejection::Unwritable,
         RiskRejection::Behind,
         RiskRejection::InFlight { in_flight: 8, max: 8 },
+        RiskRejection::NoSlice,
+        RiskRejection::SharedAmount { limit: SharedLimit::Total, spent, price, slice: max },
+        RiskRejection::SharedQuantity { limit: SharedLimit::EntryQuantity, bought: 1, slice: 1 },
     ];
     let last = [
         RiskRejection::Halted,
@@ -335,6 +338,9 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
         RiskRejection::PerDay { spent, price, max },
         RiskRejection::MinBalance { balance, price, min },
         RiskRejection::PerMinute { sent: 1, max: 1 },
+        RiskRejection::NoContact { until: at },
+        RiskRejection::Standby,
+        RiskRejection::SharedRefused("why"),
     ];
     for (rejections, expected) in [(&passing[..], true), (&last[..], false)] {
         for rejection in rejections {

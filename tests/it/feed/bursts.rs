@@ -1,6 +1,11 @@
 //! Messages that arrive together: wanted listings first, nothing lost, and the same in a replay.
 
-use std::{fs, ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    fs,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sniper::{
     commands::replay::{ReplayRules, replay},
@@ -233,8 +238,9 @@ async fn more_messages_than_the_buffer_holds_arrive_once_and_wanted_ones_in_orde
     }
 }
 
-/// Returns the listings that a replay would order.
-fn replayed(directory: &Path) -> Vec<String> {
+/// Returns the listings in the order in which a replay decides about them, and `true` for those
+/// that it would order.
+fn replayed(directory: &Path) -> Vec<(String, bool)> {
     let wanted = wanting("AK-47 | Redline");
     let entries = wanted.iter().cloned();
     let entries = entries.map(|entry| WhitelistEntry { max_quantity: 9, ..entry });
@@ -244,23 +250,32 @@ fn replayed(directory: &Path) -> Vec<String> {
     let endpoints = Endpoints::new("ws://127.0.0.1:9", "http://127.0.0.1:9/graphql").unwrap();
     let market = Csgoroll::at(&endpoints, Generation::B);
     let recording = Recording::open(directory).unwrap();
-    let mut ordered = Vec::new();
+    let mut decided = Vec::new();
     let rules = ReplayRules::new(whitelist, budget);
-    let result = replay(&market, &recording, &rules, |decision| {
+    replay(&market, &recording, &rules, |decision| {
         let is_listed = decision.trade.status == TradeStatus::Listed;
-        if matches!(decision.verdict, Decision::Matched(_)) && is_listed {
-            ordered.push(decision.trade.id.to_string());
-        }
+        let is_ordered = matches!(decision.verdict, Decision::Matched(_)) && is_listed;
+        decided.push((decision.trade.id.to_string(), is_ordered));
         ControlFlow::Continue(())
     })
     .unwrap();
-    assert_eq!(result.messages, 24);
-    ordered
+    decided
 }
 
-#[tokio::test]
-async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
-    let folder = TempDir::new().unwrap();
+fn ordered(directory: &Path) -> Vec<String> {
+    replayed(directory)
+        .into_iter()
+        .filter(|(_, is_ordered)| *is_ordered)
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// Records the messages of one read. Returns the directory of the recording, and the listings in
+/// the order in which the session delivered them.
+async fn record(
+    folder: &TempDir,
+    frames: impl Fn(&[String]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> (PathBuf, Vec<String>) {
     let of = |what: &str| what.to_owned();
     let source = StreamSource {
         name: of("bursts"),
@@ -271,6 +286,29 @@ async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
     let setup = RecordingConfig::new(folder.path().to_owned(), vec![source]);
     let recording = ActiveRecording::start(setup, RealDisk).unwrap();
     let directory = recording.directory().to_owned();
+    let trades = recorded(frames, Some(recording.recorder(0))).await;
+    recording.finish(RecordingEnd { reason: of("done"), is_success: true }).unwrap();
+    (directory, trades.into_iter().map(|(id, _)| id).collect())
+}
+
+#[tokio::test]
+async fn a_message_that_is_no_event_comes_after_everything_before_it_also_in_a_replay() {
+    let folder = TempDir::new().unwrap();
+    let frames = |of: &[String]| {
+        let pong = text(r#"{"type":"pong"}"#);
+        let listing = |id| text(&batch(&of[0], &[id]));
+        let unwanted = |id| text(&unwanted(&of[0], id));
+        vec![unwanted("u0"), listing("a"), unwanted("u1"), pong, unwanted("u2"), listing("b")]
+    };
+    let (directory, live) = record(&folder, frames).await;
+    assert_eq!(live, ["a", "u0", "u1", "b", "u2"]);
+    let decided = replayed(&directory);
+    assert_eq!(decided.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), live);
+}
+
+#[tokio::test]
+async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
+    let folder = TempDir::new().unwrap();
     let complete = |message: String| {
         let key = "\"canJoinAfter\":null";
         message.replace(key, &format!("{key},\"suspectedTraderCanJoinAfter\":null"))
@@ -285,9 +323,7 @@ async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
         ];
         unwanted.chain(wanted).collect()
     };
-    recorded(frames, Some(recording.recorder(0))).await;
-    recording.finish(RecordingEnd { reason: of("done"), is_success: true }).unwrap();
-
+    let (directory, _live) = record(&folder, frames).await;
     let file = directory.join("all/trades.jsonl");
     let lines = fs::read_to_string(&file).unwrap();
     let ids: Vec<&str> = lines
@@ -298,7 +334,7 @@ async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
         ids[0].starts_with("u0") && ids[20].starts_with("taken"),
         "not in the order of arrival"
     );
-    assert_eq!(replayed(&directory), ["free"]);
+    assert_eq!(ordered(&directory), ["free"]);
     fs::write(&file, lines.replace(r#""more":true,"#, "")).unwrap();
-    assert_eq!(replayed(&directory), ["taken", "free"]);
+    assert_eq!(ordered(&directory), ["taken", "free"]);
 }

@@ -15,7 +15,7 @@ use sniper::{
 };
 use tokio::{
     io::DuplexStream,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -251,4 +251,56 @@ async fn a_rotation_keeps_avoiding_the_address_that_was_always_last() {
     run(&feed, &dialer, Duration::from_secs(70 * 60)).await;
     let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(PEER));
     assert_eq!(dialer.orders(), [system, system, avoid, system, avoid]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_keeps_avoiding_the_address_that_was_always_last() {
+    let (epoch, late) = (Instant::now(), Duration::from_millis(5));
+    let dialer = MemoryDialer::play(move |number, peer| async move {
+        let delay = if number == 1 { late } else { Duration::ZERO };
+        let life = if number == 2 { 60 } else { 3_600 };
+        let _ended = timeout(Duration::from_secs(life), deliver(peer, epoch, delay)).await;
+    });
+    let feed = FeedConfig { connections: 2, ..without_rotation() };
+    let feed = feed_of(Config { feed, ..default_config() });
+    run(&feed, &dialer, Duration::from_secs(20 * 60)).await;
+    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(PEER));
+    assert_eq!(dialer.orders(), [system, system, avoid, avoid]);
+}
+
+/// The connection that is always last is lost before the look that would replace it, and connects
+/// again after it.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_lost_is_not_replaced_because_the_one_before_was_always_last() {
+    let (epoch, late) = (Instant::now(), Duration::from_millis(5));
+    let dialer = MemoryDialer::play(move |number, mut peer| async move {
+        match number {
+            1 => drop(timeout(Duration::from_secs(598), deliver(peer, epoch, late)).await),
+            2 => {
+                peer.read_head().await;
+                sleep_until(epoch + Duration::from_secs(601)).await;
+                peer.write(b"HTTP/1.1 502 Bad\r\n\r\n").await;
+            }
+            _ => deliver(peer, epoch, Duration::ZERO).await,
+        }
+    });
+    let feed = FeedConfig { connections: 2, ..without_rotation() };
+    let feed = feed_of(Config { feed, ..default_config() });
+    run(&feed, &dialer, Duration::from_secs(20 * 60)).await;
+    assert_eq!(dialer.dials(), 4);
+    assert_eq!(feed.metrics.connection_counts()[1].replaced, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_ends_at_once_leaves_the_old_connection_in_place() {
+    let epoch = Instant::now();
+    let dialer = MemoryDialer::play(move |number, peer| async move {
+        let life = Duration::from_secs(if number == 1 { 1 } else { 200 });
+        let _ended = timeout(life, deliver(peer, epoch, Duration::ZERO)).await;
+    });
+    let feed = FeedConfig { max_age: Duration::from_secs(100), ..FeedConfig::default() };
+    let feed = feed_of(Config { feed, ..default_config() });
+    let ids = run(&feed, &dialer, Duration::from_secs(150)).await;
+    assert_eq!((dialer.dials(), feed.metrics.gaps.load(Relaxed)), (3, 0));
+    assert!((74..=75).contains(&ids.len()), "{}", ids.len());
 }

@@ -62,7 +62,8 @@ async fn two_bots_of_one_budget_spend_at_most_its_total_by_the_books_of_their_ma
         let (group, servers) = (&group, &markets);
         async move {
             let server = &servers[number];
-            let bot = TestBot::live(server, &policy(market, "")).with_group(group);
+            let bot = TestBot::live(server, &policy(market, "[orders]\nmax_wait_ms = 500\n"))
+                .with_group(group);
             bot.run(async |sniper| {
                 until(|| is_active(sniper) && server.stats().feeds_subscribed == 1).await;
                 for done in 1..=6 {
