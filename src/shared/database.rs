@@ -24,8 +24,8 @@ use super::rules::{ProtocolRules, Rule};
 pub const SILENT_MS: i64 = 66 * 60 * 1_000;
 
 /// Returns the time since its last exchange after which no order of a member that was released, or
-/// has stopped, is within the window of a limit; `None` for a limit without a window. The member ordered nothing after
-/// [`SILENT_MS`].
+/// has stopped, is within the window of a limit; `None` for a limit without a window. The member
+/// ordered nothing after [`SILENT_MS`].
 pub(super) const fn outdated_ms(limit: &Limit) -> Option<i64> {
     match limit {
         Limit::PerHour => Some(2 * SILENT_MS),
@@ -60,8 +60,8 @@ pub struct MemberRow {
     /// Time of the last exchange by the clock of the database, in Unix milliseconds.
     pub seen_ms: i64,
     pub is_released: bool,
-    /// `true` if the member gave everything back in its last exchange, so that it has stopped. A mark
-    /// of the group as restored ends it.
+    /// `true` if the member gave everything back in its last exchange, so that it has stopped. A
+    /// mark of the group as restored ends it.
     pub has_stopped: bool,
     /// Orders that the ledger of the member had approved.
     pub approved: u64,
@@ -243,8 +243,8 @@ impl GroupDatabase {
         self.members.get(member).and_then(|row| row.limits.get(limit)).map_or(0, |it| it.slice)
     }
 
-    /// Returns the sum of the slices of all members, except of released and stopped ones whose orders
-    /// have left the window.
+    /// Returns the sum of the slices of all members, except of released and stopped ones whose
+    /// orders have left the window.
     fn sum(&self, limit: &Limit, now_ms: i64) -> i64 {
         let counts = |row: &&MemberRow| {
             let is_outdated = is_outdated(limit, now_ms.saturating_sub(row.seen_ms));
