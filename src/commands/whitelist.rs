@@ -358,10 +358,7 @@ impl ImportReport<'_> {
 
 /// Returns an entry with the keys of a JSON whitelist.
 fn entry_object(entry: &WhitelistEntry) -> EntryObject {
-    let item = match &entry.item {
-        ItemPattern::Any => "*",
-        ItemPattern::Named(item) => item,
-    };
+    let item = entry.item.as_str();
     let flag = |flag: bool| flag.then_some(Value::from(true));
     let min_price = Some(entry.min_price).filter(|price| *price != Amount::ZERO);
     let (rule, filter) = (entry.percent.as_ref(), entry.filter.as_deref());

@@ -19,6 +19,16 @@ pub enum ItemPattern {
     Named(String),
 }
 
+impl ItemPattern {
+    /// Returns the item, or `"*"`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Any => "*",
+            Self::Named(item) => item,
+        }
+    }
+}
+
 /// Set of wears. The empty set accepts any wear, and items without wear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct WearSet(u8);
@@ -105,11 +115,7 @@ pub struct WhitelistEntry {
 impl WhitelistEntry {
     /// Returns the name, or the item if the entry has none.
     pub fn label(&self) -> &str {
-        match (&self.name, &self.item) {
-            (Some(name), _) => name,
-            (None, ItemPattern::Named(item)) => item,
-            (None, ItemPattern::Any) => "*",
-        }
+        self.name.as_deref().unwrap_or(self.item.as_str())
     }
 
     pub fn group_name(&self) -> Option<&str> {

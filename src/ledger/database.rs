@@ -68,6 +68,7 @@ pub(super) struct PreviousRun {
 #[derive(Clone, Debug)]
 pub(super) struct OpeningRecords<'a> {
     pub(super) entries: &'a [(EntrySlot, EntryKey)],
+    pub(super) renamed: &'a [RenamedEntry],
     pub(super) groups: GroupNames,
     pub(super) host: &'a str,
     pub(super) boot: Option<&'a str>,
@@ -501,9 +502,10 @@ impl Database {
         opening: &OpeningRecords<'_>,
     ) -> Result<(), LedgerError> {
         let path = self.path.clone();
-        let OpeningRecords { entries, groups, host, boot, id, count_since } = opening;
+        let OpeningRecords { entries, renamed, groups, host, boot, id, count_since } = opening;
         let started = (|| {
             let transaction = self.connection.transaction()?;
+            rename_entries(&transaction, renamed.iter().map(|one| (one.slot, &one.to)))?;
             insert_entries(&transaction, entries)?;
             write_groups(&transaction, groups)?;
             set_meta(&transaction, "host", host)?;

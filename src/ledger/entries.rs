@@ -12,7 +12,7 @@
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::{self, Write as _},
     sync::Arc,
 };
@@ -23,9 +23,10 @@ use super::{
 };
 use crate::{
     domain::item_filter::ItemFilter,
+    domain::item_name::Wear,
     domain::money::Amount,
     domain::percent_rule::PercentRule,
-    domain::whitelist_entry::{EntryGroup, ItemPattern, WhitelistEntry},
+    domain::whitelist_entry::{EntryGroup, WhitelistEntry},
 };
 
 /// Identity of an entry across edits of the whitelist.
@@ -50,6 +51,26 @@ impl EntryKey {
         &self.0
     }
 
+    pub(super) fn is_name(&self) -> bool {
+        self.0.starts_with("name ")
+    }
+
+    /// Returns the item of an entry without a name.
+    fn item(&self) -> Option<&str> {
+        let (mut item, _rest) = self.0.strip_prefix("item ")?.split_once(" price=")?;
+        let is_condition = |word: &str| {
+            matches!(word, "stattrak" | "souvenir")
+                || word.starts_with("float")
+                || Wear::ALL.iter().any(|wear| wear.short() == word)
+        };
+        while let Some((before, word)) = item.rsplit_once(' ')
+            && is_condition(word)
+        {
+            item = before;
+        }
+        Some(item)
+    }
+
     /// Returns the display name of the entry: its name, or its conditions.
     pub fn label(&self) -> &str {
         self.0.strip_prefix("name ").unwrap_or(&self.0)
@@ -58,11 +79,7 @@ impl EntryKey {
 
 /// Formats every condition that decides whether an entry matches a listing.
 fn conditions(entry: &WhitelistEntry) -> String {
-    let mut text = String::from("item ");
-    match &entry.item {
-        ItemPattern::Any => text.push('*'),
-        ItemPattern::Named(name) => text.push_str(name),
-    }
+    let mut text = format!("item {}", entry.item.as_str());
     for wear in entry.wears.iter() {
         text.push(' ');
         text.push_str(wear.short());
@@ -371,6 +388,19 @@ impl EntryTable {
         self.slots.get(key).copied()
     }
 
+    /// Returns the keys of the entries without a name that have bought something and are not in
+    /// this whitelist, by item.
+    pub(super) fn removed_unnamed(&self, new: &[WhitelistEntry]) -> HashMap<String, Vec<EntryKey>> {
+        let mut removed: HashMap<String, Vec<EntryKey>> = HashMap::new();
+        let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
+        for (key, slot) in self.slots.iter().filter(|(key, _slot)| !keys.contains(key)) {
+            if let (Some(item), true) = (key.item(), 0 < self.own_usage(*slot).quantity) {
+                removed.entry(item.to_owned()).or_default().push(key.clone());
+            }
+        }
+        removed
+    }
+
     /// Returns the slot of the next new entry.
     pub(super) fn next_slot(&self) -> EntrySlot {
         EntrySlot(u32::try_from(self.used.len()).unwrap_or(u32::MAX))
@@ -390,12 +420,15 @@ impl EntryTable {
 
     /// Returns the usage of the entry, including orders of unknown entry.
     pub(super) fn used(&self, slot: EntrySlot) -> EntryUsage {
-        let of = |slot| self.used.get(index_of(slot)).copied().unwrap_or_default();
-        let (any, own) = (of(EntrySlot::ANY), of(slot));
+        let (any, own) = (self.own_usage(EntrySlot::ANY), self.own_usage(slot));
         if slot == EntrySlot::ANY {
             return any;
         }
         own.plus(any)
+    }
+
+    pub(super) fn own_usage(&self, slot: EntrySlot) -> EntryUsage {
+        self.used.get(index_of(slot)).copied().unwrap_or_default()
     }
 
     /// Returns the limits and the usage of the group at this position, including orders of unknown
@@ -460,7 +493,11 @@ const ENTRIES_MAX: usize = 4_000_000;
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{domain::money::Percent, domain::whitelist_entry::WearSet};
+    use crate::{
+        domain::money::Percent,
+        domain::trade::PaintWear,
+        domain::whitelist_entry::{ItemPattern, WearSet},
+    };
 
     /// Creates an entry that matches everything and has no effective limits.
     pub(crate) fn entry(name: Option<&str>) -> WhitelistEntry {
@@ -516,6 +553,22 @@ pub(crate) mod tests {
         let mut cheap = entry(None);
         cheap.max_price = Amount::from_cents(1);
         assert_ne!(EntryKey::of(&plain), EntryKey::of(&cheap));
+    }
+
+    #[test]
+    fn the_item_of_an_unnamed_entry_is_found_in_its_key() {
+        let named = |name: &str| WhitelistEntry {
+            item: ItemPattern::Named(name.to_owned()),
+            wears: WearSet::ANY.with(Wear::FieldTested).with(Wear::FactoryNew),
+            stattrak: true,
+            float_max: Some(PaintWear::from_hundredths(20)),
+            ..entry(None)
+        };
+        for name in ["AK-47 | Redline", "Karambit | Doppler Phase 2"] {
+            assert_eq!(EntryKey::of(&named(name)).item(), Some(name));
+        }
+        assert_eq!(EntryKey::of(&entry(None)).item(), Some("*"));
+        assert_eq!(EntryKey::of(&entry(Some("a"))).item(), None);
     }
 
     #[test]

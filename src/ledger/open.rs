@@ -31,6 +31,7 @@ use super::{
     mark::{AccountMark, MarkClaim, MarkState},
     private::{self, LedgerLock},
     record::{Record, Timeline},
+    rules::{EntryPlan, RenamedEntry},
     schema::StagedRows,
     state::{LedgerState, unrecorded},
     write_ahead_log::{OpenedLog, Recovered, Storage, WriteAheadLog},
@@ -205,7 +206,7 @@ impl Ledger {
         intent_log.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
         let Recovery { mut state, timeline, staged } = recovery;
-        let new_entries = state.set_entries(entries);
+        let (new_entries, renamed) = EntryPlan::at_start(&mut state, entries);
         state.count_since = count_since(&previous, live, now).filter(|_since| !state.baselined);
 
         let durable_limit = match &previous.user {
@@ -214,7 +215,8 @@ impl Ledger {
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
-        let opening = opening_records(location, &new_entries, &state, &id);
+        let changed = (new_entries.as_slice(), renamed.as_slice());
+        let opening = opening_records(location, changed, &state, &id);
         // Waits for the disk, so the bits of this start are durable before its first order.
         database.start(&batch, &opening)?;
         let names = item_names(&database, &state)?;
@@ -267,13 +269,13 @@ fn read_intent_log(
 
 fn opening_records<'a>(
     location: &'a LedgerLocation,
-    entries: &'a [(EntrySlot, EntryKey)],
+    (entries, renamed): (&'a [(EntrySlot, EntryKey)], &'a [RenamedEntry]),
     state: &LedgerState,
     id: &'a str,
 ) -> OpeningRecords<'a> {
     let boot = location.boot.as_deref();
     let (groups, count_since) = (state.entries.group_names(), state.count_since);
-    OpeningRecords { entries, groups, host: &location.host, boot, id, count_since }
+    OpeningRecords { entries, renamed, groups, host: &location.host, boot, id, count_since }
 }
 
 fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {

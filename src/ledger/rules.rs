@@ -12,16 +12,17 @@ use std::{
     time::Duration,
 };
 
+use tracing::warn;
+
 use super::{
     Ledger,
     entries::{EntryKey, EntryTable, EntryUsage, GroupNames},
     event::EntrySlot,
+    state::LedgerState,
     writer::WriterMessage,
 };
 use crate::{
-    config::Budget,
-    domain::time::UnixMs,
-    domain::whitelist_entry::{ItemPattern, WhitelistEntry},
+    config::Budget, domain::time::UnixMs, domain::whitelist_entry::WhitelistEntry, text::Escaped,
 };
 
 /// Maximum time until the writer has made new rules durable. A disk may be slow.
@@ -56,39 +57,104 @@ pub struct LostCount {
 }
 
 impl EntryPlan {
+    fn of(state: &LedgerState) -> Self {
+        let table = state.entries.successor();
+        let first_new = table.next_slot();
+        Self { table, first_new, new: Vec::new(), renamed: Vec::new() }
+    }
+
+    /// Uses the entries of a start, and reports each whose count is not its own. Returns the rows
+    /// for the database.
+    pub(super) fn at_start(
+        state: &mut LedgerState,
+        entries: &[WhitelistEntry],
+    ) -> (Vec<(EntrySlot, EntryKey)>, Vec<RenamedEntry>) {
+        let mut plan = Self::of(state);
+        for LostCount { entry, usage } in plan.set_at_start(entries) {
+            let label = entries.get(entry).map_or("?", WhitelistEntry::label);
+            warn!(
+                "Entry {} begins at 0: removed entries without a name for its item have bought {} \
+                 for {}; lower its limits, or give entries names, which keep their counts",
+                Escaped(label),
+                usage.quantity,
+                usage.total
+            );
+        }
+        for RenamedEntry { slot, from, to } in &plan.renamed {
+            let usage = plan.table.own_usage(*slot);
+            warn!(
+                "Entry {} continues the count of the removed entry {}: {} bought for {}",
+                Escaped(to.label()),
+                Escaped(from.label()),
+                usage.quantity,
+                usage.total
+            );
+        }
+        state.entries.replace(plan.table);
+        (plan.new, plan.renamed)
+    }
+
     /// Assigns the entries of a new whitelist to the slots of the ledger.
     ///
     /// An entry that gets a name takes over the usage of the removed entry for the same item, if
     /// there is exactly one removed and one new entry for it and the ledger does not know the name.
     /// Returns the other new entries for an item of which a removed entry has bought something: its
-    /// usage would no longer count.
+    /// usage would no longer count. If `old` has no entry for the item, those without a name that
+    /// were removed before count as removed, so that two reloads lose no count either.
     pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
         let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
-        let mut removed: HashMap<&ItemPattern, Vec<&WhitelistEntry>> = HashMap::new();
-        for entry in old.iter().filter(|entry| !keys.contains(&EntryKey::of(entry))) {
-            removed.entry(&entry.item).or_default().push(entry);
+        let mut removed: HashMap<&str, Vec<EntryKey>> = HashMap::new();
+        for entry in old {
+            let key = EntryKey::of(entry);
+            if !keys.contains(&key) {
+                removed.entry(entry.item.as_str()).or_default().push(key);
+            }
         }
         // An entry that the ledger knows from an earlier whitelist is an added one too: it counts
         // from its own usage.
         let before: HashSet<EntryKey> = old.iter().map(EntryKey::of).collect();
-        let mut added: HashMap<&ItemPattern, Vec<usize>> = HashMap::new();
+        let is_added = |_table: &EntryTable, key: &EntryKey| !before.contains(key);
+        self.assign(&removed, new, is_added, |to| to.name.is_some())
+    }
+
+    /// Assigns the entries of a start, as [`set`](Self::set) does for a reload. A start cannot ask
+    /// the user, so an entry without a name takes over a usage too.
+    pub(super) fn set_at_start(&mut self, new: &[WhitelistEntry]) -> Vec<LostCount> {
+        let is_added = |table: &EntryTable, key: &EntryKey| table.slot(key).is_none();
+        self.assign(&HashMap::new(), new, is_added, |_to| true)
+    }
+
+    fn assign(
+        &mut self,
+        removed: &HashMap<&str, Vec<EntryKey>>,
+        new: &[WhitelistEntry],
+        is_added: impl Fn(&EntryTable, &EntryKey) -> bool,
+        takes_over: impl Fn(&WhitelistEntry) -> bool,
+    ) -> Vec<LostCount> {
+        let earlier = self.table.removed_unnamed(new);
+        let mut added: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, entry) in new.iter().enumerate() {
-            if !before.contains(&EntryKey::of(entry)) {
-                added.entry(&entry.item).or_default().push(index);
+            let (key, item) = (EntryKey::of(entry), entry.item.as_str());
+            let slot = self.table.slot(&key);
+            let continues = slot.is_some_and(|slot| {
+                entry.name.is_some() || 0 < self.table.own_usage(slot).quantity
+            });
+            if is_added(&self.table, &key) && (removed.contains_key(item) || !continues) {
+                added.entry(item).or_default().push(index);
             }
         }
         let mut lost = Vec::new();
         for (item, indices) in added {
-            let Some(before) = removed.get(item) else { continue };
+            let Some(before) = removed.get(item).or_else(|| earlier.get(item)) else { continue };
             if let ([index], [from]) = (indices.as_slice(), before.as_slice())
-                && let Some(to) = new.get(*index).filter(|to| to.name.is_some())
-                && from.name.is_none()
+                && let Some(to) = new.get(*index).filter(|to| takes_over(to))
+                && !from.is_name()
                 && self.table.slot(&EntryKey::of(to)).is_none()
             {
-                self.rename(&EntryKey::of(from), EntryKey::of(to));
+                self.rename(from, EntryKey::of(to));
                 continue;
             }
-            let slots = before.iter().filter_map(|entry| self.table.slot(&EntryKey::of(entry)));
+            let slots = before.iter().filter_map(|key| self.table.slot(key));
             let used = slots.map(|slot| self.table.used(slot));
             let usage = used.fold(EntryUsage::default(), EntryUsage::plus);
             if 0 < usage.quantity {
@@ -174,9 +240,7 @@ impl RulesRecorder {
 impl Ledger {
     /// Returns a plan for another whitelist, with the slots and the usage of the entries.
     pub fn entry_plan(&self) -> EntryPlan {
-        let table = self.state.entries.successor();
-        let first_new = table.next_slot();
-        EntryPlan { table, first_new, new: Vec::new(), renamed: Vec::new() }
+        EntryPlan::of(&self.state)
     }
 
     pub fn rules_recorder(&self) -> RulesRecorder {
@@ -203,7 +267,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::{
-        domain::outcome::Outcome,
+        domain::{outcome::Outcome, whitelist_entry::ItemPattern},
         ledger::{
             entries::tests::entry,
             order_request::{OrderRequest, RiskRejection},
@@ -313,6 +377,7 @@ mod tests {
         assert_eq!(lost, [LostCount { entry: 0, usage }]);
         // An entry with a name that the ledger knows counts from the usage of that name.
         let named = [priced(Some("a"), 5)];
+        assert_eq!(reload(&mut ledger, budget(), &six, &[six[0].clone(), named[0].clone()]), []);
         assert_eq!(reload(&mut ledger, budget(), &[], &named), []);
         (4..=5).for_each(|n| buy(&mut ledger, n, 0));
         assert_eq!(reload(&mut ledger, budget(), &[], &six), []);
@@ -320,6 +385,53 @@ mod tests {
         assert_eq!(plan.set(&six, &named), [LostCount { entry: 0, usage }]);
         let slot = plan.table.slot(&EntryKey::of(&named[0])).unwrap();
         assert_eq!(plan.table.used(slot), EntryUsage { quantity: 2, total: coins(2) });
+    }
+
+    #[test]
+    fn two_reloads_lose_no_count_either() {
+        let old = [priced(None, 5)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        (1..=3).for_each(|n| buy(&mut ledger, n, 0));
+        assert_eq!(reload(&mut ledger, budget(), &old, &[]), []);
+        let usage = EntryUsage { quantity: 3, total: coins(3) };
+        let lost = LostCount { entry: 0, usage };
+        assert_eq!(ledger.entry_plan().set(&[], &[priced(None, 6)]), [lost]);
+        // Two names for one count.
+        let two = [priced(Some("a"), 6), priced(Some("b"), 7)];
+        assert_eq!(ledger.entry_plan().set(&[], &two), [lost, LostCount { entry: 1, usage }]);
+        // The same entry, and another item, count from their own usage.
+        assert_eq!(ledger.entry_plan().set(&[], &old), []);
+        let other = ItemPattern::Named("Other".to_owned());
+        let other = [WhitelistEntry { item: other, ..priced(None, 6) }];
+        assert_eq!(ledger.entry_plan().set(&[], &other), []);
+        let named = [WhitelistEntry { max_quantity: 3, ..priced(Some("a"), 6) }];
+        assert_eq!(reload(&mut ledger, budget(), &[], &named), []);
+        assert_eq!(
+            ledger.reserve(order_request(4, 1), T0).unwrap_err(),
+            RiskRejection::EntryQuantity { bought: 3, max: 3 }
+        );
+    }
+
+    #[test]
+    fn an_entry_that_was_edited_before_a_start_keeps_its_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |entries: &[WhitelistEntry], now| {
+            let place = disk::place(folder.path(), "boot");
+            let mut ledger = Ledger::open(&place, disk::limits(), entries, now).unwrap();
+            disk::ready(&mut ledger, now);
+            ledger
+        };
+        let mut ledger = start(&[priced(None, 5)], T0);
+        buy(&mut ledger, 1, 0);
+        drop(ledger);
+        let count = |ledger: &Ledger| ledger.state().entry_usage(0).map(|used| used.quantity);
+        let edits = [priced(None, 6), priced(Some("a"), 7), priced(Some("a"), 8)];
+        for (minutes, edited) in (1..).zip(edits) {
+            let ledger = start(&[edited], after(60 * minutes));
+            assert_eq!(count(&ledger), Some(1), "edit {minutes}");
+        }
+        // The count of a name is not that of another entry.
+        assert_eq!(count(&start(&[priced(None, 5)], after(600))), Some(0));
     }
 
     #[test]
