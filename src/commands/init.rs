@@ -311,7 +311,8 @@ fn hidden_line(bytes: impl Iterator<Item = io::Result<u8>>) -> io::Result<Option
             b'\n' | b'\r' => return Ok(Some(String::from_utf8_lossy(&line).into_owned())),
             CTRL_C => return Ok(None),
             CTRL_D if line.is_empty() => return Ok(None),
-            BACKSPACE | DELETE => drop(line.pop()),
+            // A character of several bytes ends in bytes of the form 10xxxxxx.
+            BACKSPACE | DELETE => while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {},
             CTRL_U => line.clear(),
             byte if line.len() < PASTED_BYTES_MAX => line.push(byte),
             _too_long => {}
@@ -366,7 +367,7 @@ fn finish(
     if !context.output.is_json() {
         print(&format!("Wrote {DOTENV_FILE} (mode 600) and {shown}.\n"))?;
     }
-    let loaded = context.load(false)?;
+    let loaded = context.load_with_names(false)?;
     let option = if is_named { format!(" --config {shown}") } else { String::new() };
     let next = [format!("sniper doctor{option}"), format!("sniper run{option}")];
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -401,6 +402,7 @@ mod tests {
     fn a_hidden_line_is_edited_as_in_a_terminal() {
         assert_eq!(typed(b"abc\nd").as_deref(), Some("abc"));
         assert_eq!(typed(b"abx\x7f\x08bc\r").as_deref(), Some("abc"));
+        assert_eq!(typed("a\u{e9}\u{20ac}\x7f\x7f\x7f\x7fbc\n".as_bytes()).as_deref(), Some("bc"));
         assert_eq!(typed(b"wrong\x15right\n").as_deref(), Some("right"));
         assert_eq!(typed(b"a\x03b\n"), None);
         assert_eq!(typed(b"\x04"), None);

@@ -31,6 +31,12 @@ use crate::{
 /// Maximum number of entries with a warning each: the search for a similar name compares all names.
 const WARNINGS_MAX: usize = 20;
 
+/// Maximum number of entries that are compared with every name of a short list.
+const SEARCHES_MAX: usize = 1_000;
+/// Number of letters from which a finish without a lower-case letter is unusual. Some short ones
+/// are right, such as `BOOM`.
+const CAPITALS_MIN: usize = 5;
+
 /// Corrects the items of the whitelist by the stored prices, and adds the warnings.
 pub fn apply(loaded: &mut Loaded) {
     apply_with(loaded, &BTreeSet::new());
@@ -76,13 +82,17 @@ fn correct(loaded: &mut Loaded, names: &KnownNames) {
 }
 
 fn warn(loaded: &mut Loaded, names: &KnownNames) {
-    let mut count = 0_usize;
+    let (mut count, mut searches_left) = (0_usize, SEARCHES_MAX);
     for (entry, place) in loaded.config.whitelist.iter().zip(&loaded.entry_places) {
         let ItemPattern::Named(item) = &entry.item else { continue };
         let missing = missing_variant(entry, item, names);
+        let is_known = names.is_known(item);
         let has_other_case = names.corrected(item).is_some()
-            || !names.are_all() && item.starts_with(|char: char| char.is_ascii_lowercase());
-        let is_unknown = names.are_all() && !names.is_known(item);
+            || !names.are_all() && !is_known && has_unusual_case(item);
+        let is_unknown = !is_known
+            && (names.are_all()
+                || 0 < searches_left && names.slip_of(item).is_some() && !has_other_case);
+        searches_left = searches_left.saturating_sub(1);
         if missing.is_none() && !has_other_case && !is_unknown {
             continue;
         }
@@ -103,13 +113,31 @@ fn warn(loaded: &mut Loaded, names: &KnownNames) {
     }
 }
 
+/// Returns `true` for a name in lower case, and for a weapon's finish in lower or upper case.
+fn has_unusual_case(item: &str) -> bool {
+    let is_lower = |text: &str| text.starts_with(|char: char| char.is_ascii_lowercase());
+    let (first, finish) = item.split_once(" | ").unwrap_or((item, ""));
+    let is_weapon =
+        !matches!(first, "Sticker" | "Charm" | "Patch" | "Music Kit" | "Sealed Graffiti")
+            && !finish.contains('|');
+    let capitals = finish.chars().filter(char::is_ascii_uppercase).count();
+    let is_upper =
+        CAPITALS_MIN <= capitals && !finish.contains(|char: char| char.is_ascii_lowercase());
+    is_lower(item) || is_weapon && (is_lower(finish) || is_upper)
+}
+
 /// Returns the warning about an item that no stored price corrects. Names begin with a capital.
 fn other_case(item: &str, names: &KnownNames) -> (String, String) {
-    let right = names.corrected(item).map_or_else(
-        || "names begin with a capital letter".to_owned(),
-        |name| format!("the market writes `{}`", Escaped(name)),
-    );
-    let message = format!("`{}` matches no listing: {right}", Escaped(item));
+    let right = match names.corrected(item) {
+        Some(name) => format!("matches no listing: the market writes `{}`", Escaped(name)),
+        None if item.starts_with(|char: char| char.is_ascii_lowercase()) => {
+            "matches no listing: names begin with a capital letter".to_owned()
+        }
+        None => "may match no listing: its upper and lower case is unusual, and no stored price \
+                 shows the right one"
+            .to_owned(),
+    };
+    let message = format!("`{}` {right}", Escaped(item));
     (message, "copy the name from the market".to_owned())
 }
 
@@ -203,4 +231,27 @@ fn missing_variant(
     let missing = missing.join(" and no ");
     let message = format!("there is no {missing} `{kind}{item}`: {exists}");
     Some((message, "correct `wear`; these wears match no listing".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_that_no_market_uses_is_noticed_without_prices() {
+        for unusual in ["ak-47 | Redline", "AK-47 | REDLINE", "AK-47 | redline", "fracture case"] {
+            assert!(has_unusual_case(unusual), "{unusual}");
+        }
+        for usual in [
+            "AK-47 | Redline",
+            "AWP | BOOM",
+            "Sticker | apEX | Cologne 2016",
+            "Sticker | FURIA",
+            "Fracture Case",
+            "Karambit",
+            "M4A4 | 龍王 (Dragon King)",
+        ] {
+            assert!(!has_unusual_case(usual), "{usual}");
+        }
+    }
 }

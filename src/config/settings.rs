@@ -4,7 +4,7 @@ mod alerts;
 mod dashboard;
 mod feed;
 mod groups;
-mod item;
+pub(super) mod item;
 mod percent;
 mod prices;
 mod shared;

@@ -7,7 +7,11 @@ use toml_edit::{
     Array, ArrayOfTables, Decor, DocumentMut, InlineTable, Item, RawString, Table, Value,
 };
 
-use crate::text::{Escaped, nearest};
+use super::settings::item::spaced_bars;
+use crate::{
+    domain::item_name::ItemName,
+    text::{Escaped, nearest},
+};
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -106,6 +110,9 @@ pub fn remove(text: &str, name: &str) -> Result<String, EditError> {
     if found.is_empty() {
         found = positions(&|it| it.name.is_none() && it.label() == name.trim());
     }
+    if found.is_empty() {
+        found = positions(&|it| it.name.is_none() && shown_item(it.label()) == shown_item(name));
+    }
     match found.as_slice() {
         [index] => file.remove(*index),
         [] => {
@@ -118,6 +125,12 @@ pub fn remove(text: &str, name: &str) -> Result<String, EditError> {
         }
     }
     Ok(file.into_text())
+}
+
+/// Returns an item as `whitelist list` shows it, in lower case: `list` corrects the case by the
+/// stored prices.
+fn shown_item(item: &str) -> String {
+    spaced_bars(&ItemName::parse(item).base).to_lowercase()
 }
 
 /// Returns the whitelist file that a settings file names.
@@ -419,6 +432,14 @@ max_price = 90.50
         assert!(matches!(add(FILE, &price), Err(EditError::NotANumber { .. })));
         assert_eq!(add("a = ", &entry("c")), Err(EditError::Syntax));
         assert_eq!(add("whitelist = 3", &entry("c")), Err(EditError::NotAList));
+    }
+
+    #[test]
+    fn an_entry_is_removed_by_the_name_that_the_list_shows() {
+        let file = FILE.replace("Fracture Case", "awp|Asiimov  (Field-Tested)");
+        let removed = remove(&file, "AWP | Asiimov").unwrap();
+        assert!(!removed.contains("Asiimov") && removed.contains("Redline"), "{removed}");
+        assert!(matches!(remove(&file, "AWP"), Err(EditError::NoSuchEntry { .. })));
     }
 
     #[test]

@@ -643,6 +643,11 @@ fn names_of_an_own_recording_are_known() {
     assert!(!checked(&workspace).contains("is not a known item"));
     let directory = workspace.directory.path().join("data/recordings/session");
     write_recording(&directory);
+    let raw = listing_message("n", "AK-47 | Redline (Field-Tested)", "1.00");
+    let line = serde_json::json!({"ns": 1_772_352_000_000_000_000_u64, "conn": 1, "raw": raw});
+    fs::write(directory.join("CSGOROLL/listings.jsonl"), format!("{line}\n")).unwrap();
+    let text = checked(&workspace);
+    assert_eq!(text.matches("did you mean `AK-47 | Redline`?").count(), 1, "{text}");
     let stickers = (0..1_000).map(|number| format!("Sticker | Number {number}"));
     let names = stickers.chain(["StatTrak™ AK-47 | Redline (Field-Tested)".to_owned()]);
     let mut lines = String::new();

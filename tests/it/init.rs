@@ -171,6 +171,17 @@ fn without_questions_init_names_what_is_missing_or_wrong_and_writes_nothing() {
 }
 
 #[test]
+fn the_item_of_init_is_compared_with_the_known_names() {
+    let directory = TempDir::new().unwrap();
+    let mut options = OPTIONS;
+    options[6] = "ak-47 | redline";
+    let done = run(directory.path(), &options, PLANTED);
+    let shown = text(&done);
+    assert_eq!(done.status.code(), Some(0), "{shown}");
+    assert!(shown.contains("`ak-47 | redline` matches no listing"), "{shown}");
+}
+
+#[test]
 fn a_file_that_cannot_be_written_leaves_none() {
     let directory = TempDir::new().unwrap();
     let args = [&OPTIONS[..], &["--config", "absent/sniper.toml"]].concat();

@@ -44,7 +44,7 @@ use crate::{
     },
     secret::Masking,
     shutdown::parse_duration,
-    text::{Escaped, counted},
+    text::{Escaped, counted, truncated},
 };
 
 /// Examples in the help.
@@ -244,8 +244,7 @@ fn confirm(question: &str) -> bool {
 pub fn operator_name() -> String {
     let names = ["USER", "LOGNAME", "USERNAME"];
     let name = names.iter().find_map(|name| std::env::var(name).ok());
-    let name = name.unwrap_or_else(|| "the operator".to_owned());
-    name.chars().take(OPERATOR_BYTES_MAX).collect()
+    truncated(name.as_deref().unwrap_or("the operator"), OPERATOR_BYTES_MAX).to_owned()
 }
 
 impl LedgerCommands<'_> {

@@ -20,7 +20,7 @@ use crate::{
     },
     ledger::{
         LedgerError, LedgerState,
-        control::{ControlRequest, Instance},
+        control::{ControlAddress, ControlRequest, Instance},
         entries::{EntryKey, EntryUsage},
         pauses::{PauseError, PauseFile},
         reader::LedgerReader,
@@ -32,6 +32,13 @@ use crate::{
 
 /// Maximum width of the column with the names.
 const NAME_MAX: usize = 40;
+
+/// Line below a list that is not that of the running bot.
+const NOT_RELOADED: &str =
+    "\nThese are the settings on disk, which the running bot does not use yet: sniper reload\n";
+/// Line below the list while a dry run is running, which has no ledger on disk.
+const DRY_NOT_COUNTED: &str =
+    "\nA dry run is running; what it bought is not counted here: sniper status\n";
 
 /// Entry or group that `whitelist pause` and `enable` change.
 #[derive(Clone, Debug, Args)]
@@ -237,13 +244,33 @@ fn rejected(error: PauseError) -> LedgerCommandError {
 /// Prints the entries with what they have bought and may still buy.
 pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitCode, AppError> {
     let listing = EntryListing::new(config)?;
+    let (folder, state) = context.data_directories();
+    let status = |instance| {
+        let address = ControlAddress::new(&folder, state.as_deref(), instance);
+        // The list does not depend on an answer.
+        request_status(&address, &ControlRequest::Status).ok().flatten()
+    };
+    let (live, dry) = (status(Instance::Live), status(Instance::Dry));
+    let is_changed = live.iter().chain(&dry).any(|status| status.settings_changed);
     if context.output.is_json() {
         let entries: Vec<Value> = listing.entries.iter().map(ListedEntry::to_json).collect();
         let groups: Vec<Value> = listing.groups.iter().map(ListedGroup::to_json).collect();
-        context.output.json(&json!({ "entries": entries, "groups": groups }))?;
-    } else {
-        report::print(&listing.to_string())?;
+        context.output.json(&json!({
+            "entries": entries,
+            "groups": groups,
+            "settings_changed": is_changed,
+            "dry_run": dry.is_some(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
     }
+    let mut text = listing.to_string();
+    if is_changed {
+        text.push_str(NOT_RELOADED);
+    }
+    if dry.is_some() {
+        text.push_str(DRY_NOT_COUNTED);
+    }
+    report::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,8 @@
 //! Parses the item of a whitelist entry, and the other keys that a complete market name determines.
 //! Pure.
 
+use std::borrow::Cow;
+
 use super::{
     super::document::{ParseContext, TableFields},
     NAME_BYTES_MAX,
@@ -42,7 +44,8 @@ pub(super) fn read_item<'n>(
     if item.trim() == "*" {
         return Some((ItemPattern::Any, ItemText { item, ..ItemText::default() }));
     }
-    let parsed = ItemName::parse(item);
+    let exact = with_exact_wear(item);
+    let parsed = ItemName::parse(&exact);
     if parsed.base.trim().is_empty() {
         context.problem(at, "`item` is empty".to_owned(), REMEDY);
         return None;
@@ -71,8 +74,18 @@ pub(super) fn read_item<'n>(
     Some((ItemPattern::Named(spaced_bars(&composed(&parsed.base))), item_text))
 }
 
+/// Returns a name with the wear in parentheses, which may be in any case, as in market names.
+fn with_exact_wear(item: &str) -> Cow<'_, str> {
+    let inside = item.trim_end().strip_suffix(')').and_then(|rest| rest.rsplit_once('('));
+    let wear = |text: &str| Wear::ALL.into_iter().find(|it| it.as_str().eq_ignore_ascii_case(text));
+    match inside.and_then(|(base, text)| Some((base, wear(text.trim())?))) {
+        Some((base, wear)) => Cow::Owned(format!("{base}({})", wear.as_str())),
+        None => Cow::Borrowed(item),
+    }
+}
+
 /// Writes each `|` with one blank on both sides, as in market names.
-fn spaced_bars(base: &str) -> String {
+pub(in crate::config) fn spaced_bars(base: &str) -> String {
     let parts: Vec<&str> = base.split('|').map(str::trim).collect();
     parts.join(" | ").trim().to_owned()
 }

@@ -435,6 +435,10 @@ fn a_misspelled_name_is_rejected_and_an_unusual_one_accepted() {
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].contains(remedy), "{problems:?}");
     }
+    for wear in ["(field-tested)", "( FIELD-TESTED )"] {
+        let read = entry(&format!("item = \"AK-47 | Redline {wear}\""));
+        assert_eq!(read, entry("item = \"AK-47 | Redline (Field-Tested)\""));
+    }
     for item in [
         "M4A4 | 龍王 (Dragon King)",
         "Sticker | Example (Holo) | 2020 RMR",

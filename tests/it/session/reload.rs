@@ -257,9 +257,12 @@ async fn changed_files_are_named_until_they_are_reloaded() {
     // The thread that compares the files has read them once the first reload is done.
     assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
     assert!(!is_named());
+    let list = || text(&command(&program, &["whitelist", "list"]).stdout);
+    assert!(list().contains("A dry run is running") && !list().contains("on disk"), "{}", list());
     write_settings(&program, &format!("{AMPLE_LIMITS}\n# a comment\n"));
     until(|| program.out().contains("Settings changed on disk and not applied")).await;
     assert!(is_named());
+    assert!(list().contains("the running bot does not use yet: sniper reload"), "{}", list());
     let shown = || text(&command(&program, &["config", "show"]).stdout);
     let earlier = "The running bot (dry) uses earlier settings; apply these with: sniper reload\n";
     assert!(shown().starts_with(earlier), "{}", shown());
