@@ -74,15 +74,16 @@ pub async fn sweep<M: MarketApi>(
         let now = page.latest().unwrap_or_else(clock::now);
         let read = page.listings(reader)?;
         swept.unreadable = swept.unreadable.saturating_add(read.unreadable);
-        let mut reached = false;
+        // A list that is not sorted exactly may have a new listing behind an old one.
+        let mut reached = !read.nodes.is_empty();
         for trade in read.nodes {
             let is_known = back_to
                 .zip(trade.created_at)
                 .is_some_and(|(back_to, created)| created.plus(OVERLAP) < back_to);
             if is_known {
-                reached = true;
-                break;
+                continue;
             }
+            reached = false;
             let age = trade.created_at.map_or(Duration::MAX, |created| now.since(created));
             let trade = Trade { event: TradeEvent::BackFilled { age }, ..trade.into_owned() };
             if listings.send(trade).await.is_err() {

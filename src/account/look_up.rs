@@ -37,9 +37,8 @@ use crate::{
     markets::{MarketApi, OrderReference},
 };
 
-/// Maximum number of orders that are looked up at a time. The list of purchases resolves the
-/// others.
-pub const LOOK_UPS_MAX: usize = 64;
+/// Maximum number of unknown orders that are looked up. A list of purchases resolves the others.
+pub const LOOK_UPS_MAX: usize = 1_024;
 
 /// Maximum number of bought orders that are looked up.
 pub const BOUGHT_MAX: usize = 1_024;
@@ -426,9 +425,24 @@ mod tests {
     }
 
     #[test]
+    fn no_unknown_order_waits_for_the_end_of_a_hundred_others() {
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        let (numbers, mut now) = ((0..100).collect::<Vec<u64>>(), Instant::now());
+        set(&mut times, &look_ups, &numbers, now);
+        let mut looked_up = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            now += Duration::from_secs(1);
+            let next = times.next(now, WALL).unwrap();
+            times.on_look_up(&next.order.key, now);
+            looked_up.insert(next.order.key);
+        }
+        assert_eq!(looked_up.len(), numbers.len());
+    }
+
+    #[test]
     fn the_number_of_orders_is_bounded() {
         let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
-        let numbers: Vec<u64> = (0..1_000).collect();
+        let numbers: Vec<u64> = (0..2_000).collect();
         set(&mut times, &look_ups, &numbers, Instant::now());
         assert_eq!(times.orders.len(), LOOK_UPS_MAX);
     }

@@ -24,6 +24,9 @@ pub const USER_NAME_CHARS_MAX: usize = 40;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
     pub id: String,
+    /// Number of the Steam account that receives the items, if it is the id of an account whose id
+    /// the market does not always state.
+    pub recipient: Option<String>,
     /// Name for display, if the market has one: untrusted, at most [`USER_NAME_CHARS_MAX`] long.
     pub name: Option<String>,
     /// Balance from which orders are paid, rounded down; `None` if it is missing or unreadable.
@@ -35,6 +38,23 @@ pub struct User {
     pub is_flagged: Option<bool>,
     /// Amount that may be withdrawn per day; `None` without the field.
     pub daily_withdraw_limit: Option<Amount>,
+}
+
+impl User {
+    /// Returns the id to compare with that of a ledger. A ledger that was bound to the recipient
+    /// stays bound to it, and a reading that states no id is no evidence of another account.
+    pub fn id_for_ledger<'a>(&'a self, ledger: Option<&'a str>) -> &'a str {
+        let Some((ledger, recipient)) = ledger.zip(self.recipient.as_deref()) else {
+            return &self.id;
+        };
+        if ledger.bytes().all(|byte| byte.is_ascii_digit()) {
+            recipient
+        } else if self.id == recipient {
+            ledger
+        } else {
+            &self.id
+        }
+    }
 }
 
 /// Reason why a readable response has no balance.

@@ -39,7 +39,7 @@ use crate::{
     markets::MarketApi,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
-        http_client::{pause_host, pause_of_host},
+        http_client::{PAUSE_DEFAULT, pause_host, pause_of_host},
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -504,6 +504,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         received: ReceivedResponse,
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
+        self.pause_host_if_limited(&response);
         let conclusion =
             attribution::classify_response(&self.context.market, &order.order, &response);
         let (outcome, in_sync) = match conclusion {
@@ -539,6 +540,20 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
         self.report(order, (ExchangeResult::Complete(response), at), outcome, true).await;
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
+    }
+
+    /// Pauses reads, tokens and keep-warm requests after a response that asks to wait: one with 429,
+    /// or one with 200 that states the wait in its body.
+    fn pause_host_if_limited(&self, response: &HttpResponse) {
+        let wait = M::retry_after(response);
+        let wait = match response.head.status {
+            429 => Some(wait.unwrap_or(PAUSE_DEFAULT)),
+            200 => wait,
+            _ => None,
+        };
+        if let Some(wait) = wait {
+            pause_host(&self.context.endpoint.origin(), wait);
+        }
     }
 
     /// Writes the request whose response confirms a rejection, unless data has arrived since.
@@ -601,9 +616,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
     /// out of sync.
     fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        if let (429, Some(wait)) = (response.head.status, M::retry_after(&response)) {
-            pause_host(&self.context.endpoint.origin(), wait);
-        }
+        self.pause_host_if_limited(&response);
         if !self.context.market.is_keep_warm_response(&response) {
             debug!(
                 connection = self.index,

@@ -321,6 +321,10 @@ impl Journal {
         Ok(())
     }
 
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Returns a sender to the writer. While it exists, the writer does not end.
     pub(super) fn sender(&self) -> Option<SyncSender<WriterMessage>> {
         self.messages.clone()

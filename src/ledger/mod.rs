@@ -155,6 +155,11 @@ impl Ledger {
         journal.bind(user, self.state.limit_to_request(journal.sync_time()))
     }
 
+    /// Returns the id of the account to which the ledger is bound.
+    pub fn user(&self) -> Option<&str> {
+        self.journal.as_ref()?.user()
+    }
+
     /// Returns the own id of an order of this ledger; `None` for a ledger in memory.
     pub fn own_order_id(&self, order: &Intent) -> Option<OwnOrderId> {
         let derived = || Some(DerivedOrderIds::new(self.id.as_deref()?).id(&order.key()));

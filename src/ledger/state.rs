@@ -287,8 +287,8 @@ impl LedgerState {
     /// first, with `true` for those that change rarely. They include orders that count as not
     /// bought, because one may turn out to be bought later.
     pub fn followed_up_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
-        let recent =
-            self.intents.iter().rev().take_while(move |intent| moment <= intent.reserved_at);
+        // The clock may have been set between two approvals, so an earlier order may be recent.
+        let recent = self.intents.iter().rev().filter(move |intent| moment <= intent.reserved_at);
         recent.filter_map(|intent| match intent.state {
             OrderState::Bought | OrderState::Returning | OrderState::NotBought => {
                 Some((intent, false))

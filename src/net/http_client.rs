@@ -49,11 +49,14 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which an idle connection is kept for the next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Wait after a 429 that states none.
+pub const PAUSE_DEFAULT: Duration = Duration::from_secs(5);
+
 /// Longest wait that a host can request.
 const PAUSE_MAX: Duration = Duration::from_secs(3_600);
 
 /// Ends of the waits that hosts requested with 429, by origin. The requests of the account, the
-/// tokens of the feed and keep-warm requests count against one limit of the market.
+/// tokens of the feed and keep-warm requests wait together; the ledger pauses orders.
 static PAUSES: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 
 /// Records that a host asked every client in this process to wait.

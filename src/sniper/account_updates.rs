@@ -119,14 +119,15 @@ impl<B: OrderSender> Engine<B> {
         if let Some(date) = date {
             self.clock().observe_date(*exchange, *date);
         }
-        if let Err(error) = self.ledger.bind(&user.id) {
+        let id = user.id_for_ledger(self.ledger.user()).to_owned();
+        if let Err(error) = self.ledger.bind(&id) {
             // The reading of another account must not change this ledger.
             return self.on_other_account(error, now);
         }
         self.is_other_account = false;
         self.is_bound = true;
         if let Some(sharing) = self.sharing.as_mut().filter(|sharing| sharing.account.is_none()) {
-            sharing.account = Some(user.id.clone());
+            sharing.account = Some(id);
         }
         // Without the field the account counts as not flagged.
         self.is_flagged = user.is_flagged.unwrap_or(false);

@@ -639,17 +639,25 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
         let Now { instant, wall } = session.now();
         let user = User {
             id: id.to_owned(),
+            recipient: Some("4711".to_owned()),
             balance: Some(Amount::from_cents(balance)),
             ..User::default()
         };
         let exchange = ClockExchange { sent: instant, received: instant };
         let reading = UserReading { user, as_of: wall, exchange, date: None };
         session.engine.on_account_update(AccountUpdate::User(reading), session.now());
-        let foreign = (id != "account-1").then(|| own_trade("foreign", TradeStatus::Joined));
+        let foreign = (id == "account-2").then(|| own_trade("foreign", TradeStatus::Joined));
         let purchases = PurchasesReading::complete(foreign.into_iter().collect(), wall);
         session.engine.on_account_update(AccountUpdate::Purchases(purchases), session.now());
     };
     read(&mut session, "account-1", 100_000);
+    let halts = |session: &mut TestSession| -> Vec<HaltReason> {
+        let halts = session.engine.ledger.snapshot(session.now().wall).halts;
+        halts.into_iter().map(|halt| halt.reason).collect()
+    };
+    // A response without an id identifies the account by its recipient.
+    read(&mut session, "4711", 100_000);
+    assert!(halts(&mut session).is_empty());
     // The writer thread makes the limit durable.
     let deadline = Instant::now() + Duration::from_secs(60);
     while !session.engine.ledger.is_limit_durable() && Instant::now() < deadline {
@@ -660,10 +668,6 @@ fn a_read_of_another_account_halts_and_does_not_reach_the_ledger() {
 
     session.after += Duration::from_secs(120);
     read(&mut session, "account-2", 700);
-    let halts = |session: &mut TestSession| -> Vec<HaltReason> {
-        let halts = session.engine.ledger.snapshot(session.now().wall).halts;
-        halts.into_iter().map(|halt| halt.reason).collect()
-    };
     assert_eq!(halts(&mut session), [HaltReason::OtherAccount]);
     let (balance, _as_of) = session.engine.ledger.state().last_reading().unwrap();
     assert_eq!(balance, Amount::from_cents(100_000));

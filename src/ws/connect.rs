@@ -45,7 +45,7 @@ use crate::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, AddressOrder},
-        http_client::{HttpClient, pause_host, pause_of_host},
+        http_client::{HttpClient, PAUSE_DEFAULT, pause_host, pause_of_host},
         http_head::ResponseHead,
         http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
@@ -616,8 +616,8 @@ pub(super) async fn fetch_token(
     }
     let reply = client.send(request).await.map_err(FeedError::Token)?;
     let head = reply.response.head;
-    if let (429, Some(wait)) = (head.status, head.retry_after) {
-        pause_host(client.origin(), wait);
+    if head.status == 429 {
+        pause_host(client.origin(), head.retry_after.unwrap_or(PAUSE_DEFAULT));
     }
     if head.status != 200 || head.page().is_some() {
         return Err(FeedError::TokenRejected(head));

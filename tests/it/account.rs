@@ -295,6 +295,24 @@ async fn a_sweep_reads_back_to_the_gap_and_marks_each_listing_with_its_age() {
 }
 
 #[tokio::test]
+async fn a_sweep_ends_only_at_a_page_without_a_new_listing() {
+    let market = Market::plain(|request| {
+        let node = |id: &str, age| (id.to_owned(), age);
+        let (nodes, next) = match page_number(request) {
+            0 => (vec![node("a", 10), node("old", 500), node("b", 20)], "1"),
+            1 => (vec![node("c", 30), node("older", 600)], "2"),
+            _ => (vec![node("oldest", 700)], "3"),
+        };
+        Reaction::Answer(answer(200, DATE, &page(&nodes, Some(next.to_owned()))))
+    })
+    .await;
+    let (swept, received) = run_sweep(&reader(&market), Some(moment(-100))).await;
+    let ids: Vec<&str> = received.iter().map(|trade| trade.id.as_str()).collect();
+    assert_eq!(ids, ["a", "b", "c"]);
+    assert_eq!((swept.pages, swept.complete), (3, true));
+}
+
+#[tokio::test]
 async fn a_full_sweep_ends_at_the_last_page_or_at_the_page_limit() {
     let market = Market::plain(paged(3, 30)).await;
     let (swept_all, _) = run_sweep(&reader(&market), None).await;

@@ -43,6 +43,17 @@ fn a_clock_change_keeps_every_window_until_a_later_complete_list() {
 }
 
 #[test]
+fn an_order_approved_while_the_clock_was_behind_hides_no_earlier_one_from_look_ups() {
+    let mut ledger = ledger(budget());
+    for (number, second) in [(1, 1_000), (2, 10), (3, 1_001)] {
+        let _effects = place_order(&mut ledger, order_request(number, 1), &BOUGHT, after(second));
+    }
+    let looked_up = ledger.state().followed_up_since(after(500));
+    let ids: Vec<_> = looked_up.map(|(order, _is_completed)| order.id).collect();
+    assert_eq!(ids, [id(3), id(1)]);
+}
+
+#[test]
 fn the_first_list_after_a_clock_change_proves_no_absence() {
     let mut ledger = ledger(budget());
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);

@@ -86,6 +86,7 @@ pub fn read_current_user(body: &str) -> Result<User, ReadError> {
     let limit = user.number("dailyWithdrawLimit");
     Ok(User {
         id: id.ok_or(ReadError::Shape)?,
+        recipient: None,
         name: user.get("name").map(|name: String| name.chars().take(USER_NAME_CHARS_MAX).collect()),
         balance,
         balance_error,

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 
-use super::{account, listing, listing::Skin, phase};
+use super::{account, listing::Skin, phase};
 use crate::{
     domain::{
         trade::{TradeEvent, TradeId, TradeNotice, TradeStatus},
@@ -73,15 +73,16 @@ fn purchase(skin: &Skin<'_>) -> MarketEvent<'static> {
     })
 }
 
-/// Returns [`Scan::CanWait`] for a new listing of an item that no entry wants at its price.
-/// `payload` begins with the data of the publication.
+/// Returns [`Scan::CanWait`] for a new listing of an item that no entry wants. Those of a wanted
+/// item are read in their order at any price, because it may change under one id. `payload` begins
+/// with the data of the publication.
 #[inline]
 pub(super) fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
     if is_unwanted(payload, wanted) == Some(true) { Scan::CanWait } else { Scan::ReadNow }
 }
 
-/// Returns `true` for a new listing that no entry wants at its price, and `None` for an event that
-/// is not written as usual, or is not a new listing.
+/// Returns `true` for a new listing of an item that no entry wants, and `None` for an event that is
+/// not written as usual, or is not a new listing.
 #[inline]
 fn is_unwanted(payload: &[u8], wanted: &WantedItems) -> Option<bool> {
     let rest = payload.strip_prefix(br#"{"id":"#)?;
@@ -96,10 +97,7 @@ fn is_unwanted(payload: &[u8], wanted: &WantedItems) -> Option<bool> {
     if !is_added || EVENT_KEY.find(behind).is_some() || phase::may_have_phase(name) {
         return None;
     }
-    let Some(ceiling) = wanted.ceiling(name) else { return Some(true) };
-    let price = rest.get(..memchr::memchr2(b',', b'}', rest)?)?;
-    let price = listing::positive(str::from_utf8(price).ok()?)?;
-    Some(ceiling < price)
+    Some(wanted.ceiling(name).is_none())
 }
 
 /// Returns the new status of a listing if a message contains its deletion.

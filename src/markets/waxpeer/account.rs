@@ -16,26 +16,27 @@ use crate::{
 /// Maximum length of an unreadable value in an error, in characters.
 const VALUE_CHARS_MAX: usize = 40;
 
-/// Parses the response to a read of the user. `account` identifies the account if the market does
+/// Parses the response to a read of the user. `recipient` identifies the account if the market does
 /// not: its documentation shows only the wallet.
 ///
 /// # Errors
 ///
 /// Returns a [`ReadError`] if the body is not that response.
-pub fn read_user(body: &str, account: &str) -> Result<User, ReadError> {
+pub fn read_user(body: &str, recipient: &str) -> Result<User, ReadError> {
     let response = success(body)?;
     let user = response.get::<JsonObject<'_>>("user").ok_or(ReadError::Shape)?;
     // The ledger would store the id, so one that contains a credential is rejected.
-    let text = user.get::<String>("id");
-    let number = || user.number("id").map(str::to_owned);
-    let id = text.or_else(number).filter(|id| !id.is_empty() && !secret::appears_in(id));
+    // Digits alone would look like those of a recipient.
+    let is_id = |id: &String| !id.bytes().all(|byte| byte.is_ascii_digit());
+    let id = user.get::<String>("id").filter(|id| is_id(id) && !secret::appears_in(id));
     let wallet = wallet(&user);
     let (balance, balance_error) = match wallet {
         Ok(balance) => (Some(balance), None),
         Err(error) => (None, Some(error)),
     };
-    let id = id.unwrap_or_else(|| account.to_owned());
-    Ok(User { id, balance, balance_error, ..User::default() })
+    let id = id.unwrap_or_else(|| recipient.to_owned());
+    let recipient = Some(recipient.to_owned());
+    Ok(User { id, recipient, balance, balance_error, ..User::default() })
 }
 
 /// Returns the balance from which orders are paid, rounded down.
@@ -169,7 +170,8 @@ mod tests {
             read_user(r#"{"success":true,"user":{"wallet":53300,"id":"11d6f117"}}"#, "76561")
                 .unwrap();
         assert_eq!(user.id, "11d6f117");
-        for (id, expected) in [("", "76561"), (r#","id":4711"#, "4711"), (r#","id":"""#, "76561")] {
+        for (id, expected) in [("", "76561"), (r#","id":4711"#, "76561"), (r#","id":"""#, "76561")]
+        {
             let body = format!(r#"{{"success":true,"user":{{"wallet":1{id}}}}}"#);
             assert_eq!(read_user(&body, "76561").unwrap().id, expected, "{body}");
         }

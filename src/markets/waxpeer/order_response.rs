@@ -31,8 +31,8 @@ use crate::{
 /// Maximum length of a response that is an error message although it is not JSON, in bytes.
 const TEXT_BYTES_MAX: usize = 400;
 
-/// Meaning of the words of a refusal; the first row whose words occur applies. `None`: the own id
-/// was seen before, so its order may have been executed.
+/// Meaning of the words of a refusal; the first row whose words occur applies, for a rejection as
+/// whole words. `None`: the own id was seen before, so its order may have been executed.
 const REFUSALS: [(&[&str], Option<RejectReason>); 13] = [
     (&["project", "exist"], None),
     (&["project", "used"], None),
@@ -169,7 +169,12 @@ fn bought(body: &JsonObject<'_>) -> Option<Outcome> {
 /// Classifies a refusal.
 fn refusal(order: &OrderFields, body: &JsonObject<'_>) -> Outcome {
     let message = body.get::<String>("msg").unwrap_or_default().to_ascii_lowercase();
-    let row = REFUSALS.iter().find(|(words, _)| words.iter().all(|word| message.contains(word)));
+    let row = REFUSALS.iter().find(|(words, reason)| {
+        let occurs = |word: &str| {
+            if reason.is_some() { has_word(&message, word) } else { message.contains(word) }
+        };
+        words.iter().copied().all(occurs)
+    });
     if let Some((_, None)) = row {
         return Outcome::Unknown(Unknown::AlreadyOrdered);
     }
@@ -188,6 +193,15 @@ fn refusal(order: &OrderFields, body: &JsonObject<'_>) -> Outcome {
         Some((_, Some(reason))) => Outcome::Rejected(*reason),
         Some((_, None)) | None => Outcome::Unknown(Unknown::UnknownError),
     }
+}
+
+/// Returns `true` if the text contains `word` with no letter or digit next to it.
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _word)| {
+        let (before, rest) = text.split_at_checked(at).unwrap_or_default();
+        let after = rest.get(word.len()..).unwrap_or_default();
+        !before.ends_with(char::is_alphanumeric) && !after.starts_with(char::is_alphanumeric)
+    })
 }
 
 /// Reads the current price in a refusal: a number or a string of digits.

@@ -158,7 +158,7 @@ impl LotWire for WaxpeerWire {
                 let wallet = mills(state.market.read_balance(read.now, read.fault));
                 let user = json!({
                     "wallet": wallet,
-                    "id": state.account.user_id,
+                    "id": format!("{:0>8}-0000-4000-8000-000000000000", state.account.user_id),
                     "name": "practice",
                     "tradelink": AccountKeys::trade_url(),
                 });

@@ -126,14 +126,11 @@ fn check_scan(data: &str, expected: Scan) {
 }
 
 #[test]
-fn only_a_new_listing_that_no_entry_wants_can_wait() {
+fn only_a_new_listing_of_an_item_that_no_entry_wants_can_wait() {
     let redline = "AK-47 | Redline (Field-Tested)";
     check_scan(&event(ADDED, "AWP | Neo-Noir (Field-Tested)", "1"), Scan::CanWait);
-    check_scan(&event(ADDED, redline, "12.51"), Scan::CanWait);
-    check_scan(&event(ADDED, redline, "12.50"), Scan::ReadNow);
-    // The exact price is above the limit, and so is the rounded one.
-    check_scan(&event(ADDED, redline, "12.501"), Scan::CanWait);
-    for price in ["\"99\"", "null", "-99", " 99"] {
+    // A change of its price may follow, and is read in its turn.
+    for price in ["12.51", "12.50", "999", "\"99\"", "null", "-99", " 99"] {
         check_scan(&event(ADDED, redline, price), Scan::ReadNow);
     }
     for kind in [REPRICED, DELETED, PURCHASE, "x"] {

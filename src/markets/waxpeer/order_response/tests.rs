@@ -149,6 +149,8 @@ fn an_unknown_message_is_unknown_and_shown() {
         "price",
         "project",
         "Could not update balance",
+        "Purchase is not allowed while balance is being checked",
+        "The item was resold at another price, unchanged",
     ];
     for message in messages {
         let body = refused(message);
