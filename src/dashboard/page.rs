@@ -701,7 +701,7 @@ mod tests {
         let all =
             "Not buying: every entry is paused or has used up a limit of its own or its group";
         for entries in [
-            vec![spent.clone(), bought.clone()],
+            vec![spent, bought.clone()],
             vec![of_group(Some(0), None)],
             vec![of_group(None, Some(Amount::ZERO))],
             vec![bought.clone(); ENTRIES_MAX + 1],

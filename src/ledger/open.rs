@@ -215,8 +215,7 @@ impl Ledger {
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         let id = previous.id.clone().unwrap_or_else(new_id);
-        let changed = (new_entries.as_slice(), renamed.as_slice());
-        let opening = opening_records(location, changed, &state, &id);
+        let opening = opening_records(location, (&new_entries, &renamed), &state, &id);
         // Waits for the disk, so the bits of this start are durable before its first order.
         database.start(&batch, &opening)?;
         let names = item_names(&database, &state)?;

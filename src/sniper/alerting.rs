@@ -315,13 +315,14 @@ impl<B: OrderSender> Engine<B> {
         let alerting = &mut self.alerting;
         match failing {
             // A halt has its own alert.
-            Some((read, it)) if snapshot.halts.is_empty() => {
-                if !std::mem::replace(&mut alerting.is_account_unread, true) || repeats {
-                    let cause = format!("{}: {}", read.name(), it.cause.text());
-                    let (since, remedy) = (it.since, it.cause.remedy().to_owned());
-                    let event = || AlertEvent::AccountUnread { since, cause, remedy };
-                    alerting.sender.emit(now, event);
-                }
+            Some((read, it))
+                if snapshot.halts.is_empty()
+                    && (!std::mem::replace(&mut alerting.is_account_unread, true) || repeats) =>
+            {
+                let cause = format!("{}: {}", read.name(), it.cause.text());
+                let (since, remedy) = (it.since, it.cause.remedy().to_owned());
+                let event = || AlertEvent::AccountUnread { since, cause, remedy };
+                alerting.sender.emit(now, event);
             }
             None if snapshot.reconciled && std::mem::take(&mut alerting.is_account_unread) => {
                 alerting.sender.emit(now, || AlertEvent::AccountRead);

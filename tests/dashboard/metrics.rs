@@ -173,6 +173,7 @@ fn check_expression(expression: &str, known: &BTreeMap<String, String>) -> BTree
 
 /// Returns whether an expression of comparisons such as `a <= 0.5 * b` is true for a value of each
 /// metric.
+#[expect(clippy::float_arithmetic, reason = "the values of Prometheus are floats")]
 fn is_true(expression: &str, values: &[(&str, f64)]) -> bool {
     let value = |name: &str| values.iter().find(|(of, _)| *of == name).unwrap().1;
     expression.split(" or ").any(|comparison| {

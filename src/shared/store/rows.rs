@@ -376,9 +376,9 @@ impl Transaction {
         if plan.slices.is_empty() {
             return Ok(0);
         }
-        let limits: Vec<String> = plan.slices.iter().map(|(limit, _)| limit.to_string()).collect();
-        let slices: Vec<i64> = plan.slices.iter().map(|(_, row)| row.slice).collect();
-        let used: Vec<i64> = plan.slices.iter().map(|(_, row)| row.used).collect();
+        let limits: Vec<String> = plan.slices.keys().map(ToString::to_string).collect();
+        let slices: Vec<i64> = plan.slices.values().map(|row| row.slice).collect();
+        let used: Vec<i64> = plan.slices.values().map(|row| row.used).collect();
         let rows: [&(dyn ToSql + Sync); 5] = [&group, &exchange.member.0, &limits, &slices, &used];
         self.link.client.execute(&self.write_slices, &rows).await
     }
