@@ -149,19 +149,6 @@ impl Whitelist {
         !self.paused.is_empty() && self.paused.contains(index)
     }
 
-    /// Returns `true` if another entry for the same item has the same label, so that the two are
-    /// paused together.
-    pub fn shares_label(&self, index: usize) -> bool {
-        let Some(entry) = self.entries.get(index) else { return false };
-        let of_item = match &entry.item {
-            ItemPattern::Named(item) => self.by_item.get(item.as_str()),
-            ItemPattern::Any => None,
-        };
-        let is_same = |other: &WhitelistEntry| other.label() == entry.label();
-        let others = of_item.unwrap_or(&self.for_any).iter().filter(|other| **other != index);
-        others.filter_map(|other| self.entries.get(*other)).any(is_same)
-    }
-
     /// Returns the groups of which every entry is paused.
     pub fn paused_groups(&self) -> BTreeSet<&str> {
         let mut groups: BTreeMap<&str, bool> = BTreeMap::new();

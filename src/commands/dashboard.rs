@@ -2,7 +2,6 @@
 //! browser.
 
 use std::{
-    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::ExitCode,
@@ -10,13 +9,15 @@ use std::{
 
 use serde_json::json;
 use tokio::sync::mpsc::Sender;
-use tracing::{error, warn};
+use tracing::error;
 
-use super::{AppError, CommandContext, report, run, session, status::request_status};
+use super::{AppError, CommandContext, report, run, status::request_status};
 use crate::{
     clock,
-    config::Config,
-    dashboard::{Dashboard, DashboardSource, DashboardTimes, PageFacts, token},
+    dashboard::{
+        Dashboard, DashboardSource, DashboardTimes, PageFacts,
+        token::{self, ADDRESS_FILE},
+    },
     ledger::control::{ControlAddress, ControlRequest, Instance, PendingRequest},
     markets::Marketplace,
     sniper::Sniper,
@@ -40,7 +41,6 @@ pub fn start<M: Marketplace>(
 ) -> Option<Dashboard> {
     let config = &feed.config;
     let source = DashboardSource {
-        instance: session::instance_of(config),
         facts: PageFacts {
             market: config.market.title().to_owned(),
             mode: run::mode_text(config).to_owned(),
@@ -84,29 +84,22 @@ pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
 fn address(data_dir: &Path, state_dir: Option<&Path>) -> Result<SocketAddr, AppError> {
     const WHAT: &str = "a sign-in";
     let bot = |instance| ControlAddress::new(data_dir, state_dir, instance);
-    let mut missing = "no bot is running with this SNIPER_DATA";
+    let mut is_running = false;
     for instance in [Instance::Live, Instance::Dry] {
-        if request_status(&bot(instance), &ControlRequest::Status)?.is_none() {
-            continue;
-        }
-        missing = "the running bot has no dashboard; start it with: sniper run --dashboard";
-        let path = data_dir.join(token::address_file(instance));
-        let text = token::read(&path).map_err(|error| AppError::start(WHAT, error))?;
-        if let Some(address) = text.and_then(|text| text.trim().parse().ok()) {
-            return Ok(address);
-        }
+        is_running |= request_status(&bot(instance), &ControlRequest::Status)?.is_some();
     }
-    Err(AppError::start(WHAT, missing))
-}
-
-/// Removes the address that a killed bot has left, which `sniper dashboard` would print.
-pub fn forget_address(config: &Config) {
-    let file = token::address_file(session::instance_of(config));
-    if let Err(error) = fs::remove_file(config.data_dir.join(file))
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        warn!("Could not remove the old address of the dashboard: {error}");
+    if !is_running {
+        return Err(AppError::start(WHAT, "no bot is running with this SNIPER_DATA"));
     }
+    let path = data_dir.join(ADDRESS_FILE);
+    let text = token::read(&path).map_err(|error| AppError::start(WHAT, error))?;
+    let address = text.and_then(|text| text.trim().parse().ok());
+    address.ok_or_else(|| {
+        AppError::start(
+            WHAT,
+            "the running bot has no dashboard; start it with: sniper run --dashboard",
+        )
+    })
 }
 
 /// Replaces an unspecified address (`0.0.0.0`, `::`), which a browser cannot open, with loopback.

@@ -201,7 +201,6 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         inputs.shared = shared_updates;
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
-        dashboard::forget_address(config);
         let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
         let dashboard = has_dashboard.then(|| dashboard::start(feed, &sniper, requests, &alarm));
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
@@ -516,7 +515,7 @@ fn forward_notices<M>(feed: &Feed<M>, sniper: &Sniper) {
     }
 }
 
-pub(super) const fn instance_of(config: &Config) -> Instance {
+const fn instance_of(config: &Config) -> Instance {
     match config.mode {
         Mode::Dry => Instance::Dry,
         Mode::Live => Instance::Live,

@@ -44,13 +44,13 @@ use self::{
     access::HostRules,
     connection::{BoundedListener, CONNECTIONS_MAX, ClientAddress, ConnectionTimes},
     server::App,
-    token::AccessTokens,
+    token::{ADDRESS_FILE, AccessTokens},
 };
 pub use self::{page::PageFacts, server::STREAMS_MAX};
 use crate::{
     clock,
     config::{DashboardConfig, dashboard::DEFAULT_LISTEN},
-    ledger::control::{Instance, PendingRequest},
+    ledger::control::PendingRequest,
     sniper::view::SessionWatch,
     threads::{Alarm, ThreadGuard, ThreadName, lock, priority, wait_for_failpoint},
     ws::FeedMetrics,
@@ -75,7 +75,6 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 /// Data that the dashboard shows, and the handles by which it controls the bot.
 #[derive(Debug)]
 pub struct DashboardSource {
-    pub instance: Instance,
     pub facts: PageFacts,
     pub watch: SessionWatch,
     pub metrics: Arc<FeedMetrics>,
@@ -108,7 +107,7 @@ pub enum DashboardError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot use {} in the data directory", token::TOKEN_FILE)]
     Token(#[source] io::Error),
-    #[error("cannot write its address in the data directory")]
+    #[error("cannot write {} in the data directory", token::ADDRESS_FILE)]
     AddressFile(#[source] io::Error),
     #[error("cannot start its thread")]
     Thread(#[source] io::Error),
@@ -145,7 +144,7 @@ impl Dashboard {
             bound.map_err(|source| DashboardError::Listen { address: listen, source })?;
         let tokens = AccessTokens::open(config.token.as_ref(), directory, address.port())
             .map_err(DashboardError::Token)?;
-        let address_file = directory.join(token::address_file(source.instance));
+        let address_file = directory.join(ADDRESS_FILE);
         token::write_private(&address_file, &format!("{address}\n"))
             .map_err(DashboardError::AddressFile)?;
         let (stop, stopping) = watch::channel(false);

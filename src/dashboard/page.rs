@@ -29,7 +29,7 @@ use crate::{
         view::{EntryCounts, GroupCounts, SessionView},
     },
     text::counted,
-    whitelist::{Whitelist, WhitelistEntry},
+    whitelist::WhitelistEntry,
 };
 
 /// Width and height of the drawings, in units of their `viewBox`.
@@ -493,11 +493,15 @@ fn entries(out: &mut String, view: &SessionView) -> fmt::Result {
     writeln!(out, "<h2>Whitelist: {count}</h2>\n<ul>")?;
     let shown = view.entries.len();
     for counts in &view.entries {
-        entry_row(out, &view.whitelist, counts.index, Some(counts))?;
+        if let Some(entry) = all.get(counts.index) {
+            entry_row(out, entry, Some(counts), view.whitelist.is_paused(counts.index))?;
+        }
     }
     let is_hidden = |index: &usize| view.entries.iter().all(|entry| entry.index != *index);
     for index in view.whitelist.paused().filter(is_hidden).take(shown) {
-        entry_row(out, &view.whitelist, index, None)?;
+        if let Some(entry) = all.get(index) {
+            entry_row(out, entry, None, true)?;
+        }
     }
     writeln!(out, "</ul>")?;
     if all.len() > shown {
@@ -545,12 +549,11 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
 
 fn entry_row(
     out: &mut String,
-    whitelist: &Whitelist,
-    index: usize,
+    entry: &WhitelistEntry,
     counts: Option<&EntryCounts>,
+    is_paused: bool,
 ) -> fmt::Result {
-    let Some(entry) = whitelist.entries().get(index) else { return Ok(()) };
-    let (label, is_paused) = (entry.label(), whitelist.is_paused(index));
+    let label = entry.label();
     write!(out, "<li><span class=\"item\">{}", Html(label))?;
     if is_paused {
         write!(out, " <b class=\"warn\">paused</b>")?;
@@ -563,9 +566,6 @@ fn entry_row(
             Some(max) => write!(out, " for {total} of {max}")?,
             None => write!(out, " for {total}")?,
         }
-    }
-    if whitelist.shares_label(index) {
-        write!(out, " · paused together with the other entries of this name")?;
     }
     let (action, text) = if is_paused { ("enable", "Enable") } else { ("pause", "Pause") };
     let path = PathSegment(label);
@@ -618,7 +618,10 @@ mod tests {
             activity::{InlineText, RecentOrder},
             view::ENTRIES_MAX,
         },
-        whitelist::tests::{book_at, entry, percent_entry},
+        whitelist::{
+            Whitelist,
+            tests::{book_at, entry, percent_entry},
+        },
     };
 
     fn engine(entries: Vec<WhitelistEntry>) -> Engine<Arc<OrderClient>> {
@@ -800,18 +803,5 @@ mod tests {
         let row =
             |index: usize| html.contains(&format!("<span class=\"item\">entry {index}</span>"));
         assert!(row(ENTRIES_MAX + 3) && row(1) && !row(0), "{html}");
-    }
-
-    #[test]
-    fn entries_that_are_paused_together_say_so() {
-        let named = WhitelistEntry { name: Some("other".to_owned()), ..entry() };
-        let unnamed = WhitelistEntry { name: None, ..entry() };
-        let rows = |list: Vec<WhitelistEntry>| {
-            let mut html = String::new();
-            entries(&mut html, &view(list)).unwrap();
-            html.matches("paused together with the other entries of this name").count()
-        };
-        assert_eq!(rows(vec![unnamed.clone(), named.clone(), unnamed.clone()]), 2);
-        assert_eq!(rows(vec![unnamed, named]), 0);
     }
 }

@@ -14,13 +14,11 @@ use std::{
 
 use ring::hmac;
 use rustix::fs::{Mode, OFlags};
-use tracing::warn;
 
 use crate::{
     config::dashboard::TOKEN_BYTES_MIN,
     config::load::make_directory,
     domain::time::UnixMs,
-    ledger::control::Instance,
     secret::{self, Secret},
 };
 
@@ -30,14 +28,8 @@ pub const TOKEN_FILE: &str = "dashboard.token";
 /// Name of the file with a one-time code.
 pub const CODE_FILE: &str = "dashboard.code";
 
-/// Returns the name of the file with the address of a running dashboard. Two bots may use one data
-/// directory, so each has its own.
-pub const fn address_file(instance: Instance) -> &'static str {
-    match instance {
-        Instance::Live => "dashboard.address",
-        Instance::Dry => "dashboard-dry.address",
-    }
-}
+/// Name of the file with the address of a running dashboard.
+pub const ADDRESS_FILE: &str = "dashboard.address";
 
 /// Maximum length of these files, in bytes.
 const FILE_BYTES_MAX: u64 = 1_024;
@@ -186,8 +178,6 @@ pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(text.as_bytes())?;
-    // Otherwise a power loss could leave an empty file, which permits no start.
-    file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
 }
@@ -198,10 +188,6 @@ fn load_or_create(directory: &Path) -> io::Result<Secret> {
     if let Some(token) = read(&path)? {
         if fs::symlink_metadata(&path)?.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-            warn!(
-                "Other users of this machine could read {TOKEN_FILE}. If one may have done so, \
-                 delete it and start the bot again, which generates another token."
-            );
         }
         let token = token.trim();
         if token.len() < TOKEN_BYTES_MIN {

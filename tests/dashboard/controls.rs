@@ -30,19 +30,6 @@ fn halt_and_resume_do_what_the_commands_do_and_name_their_origin() {
 }
 
 #[test]
-fn a_bot_without_a_feed_is_alive_but_not_ready() {
-    let bot = Bot::start().ready();
-    // A connection with the old session is refused from now on.
-    bot.market.replace_session("another-session");
-    bot.market.close_feeds(1_001, "going away");
-    until(|| {
-        let ready = get(bot.address, "/readyz");
-        ready.status == 503 && ready.body.starts_with("feed: ")
-    });
-    assert_eq!(get(bot.address, "/livez").status, 200);
-}
-
-#[test]
 fn a_paused_entry_buys_nothing_until_it_is_enabled() {
     let bot = Bot::start().ready();
     for entry in ["red%20%2F%20line", "all%20%3Cb%3E"] {

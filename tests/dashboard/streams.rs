@@ -14,7 +14,7 @@ use sniper::{
     config::{Budget, DashboardConfig},
     dashboard::{Dashboard, DashboardSource, DashboardTimes, PageFacts, STREAMS_MAX},
     domain::{server_clock::ServerClock, trade::KeyedBy},
-    ledger::{Ledger, control::Instance},
+    ledger::Ledger,
     sniper::{Engine, EngineInputs, Executor, Sniper},
     threads::Alarm,
     whitelist::Whitelist,
@@ -110,7 +110,6 @@ fn dashboard_of(is_running: bool, times: DashboardTimes) -> (Dashboard, tempfile
     let engine = Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
     let sniper = Sniper::<Arc<sniper::execution::OrderClient>>::new(engine);
     let source = DashboardSource {
-        instance: Instance::Dry,
         facts: PageFacts::default(),
         watch: sniper.watch(),
         metrics: Arc::new(FeedMetrics::default()),
