@@ -542,8 +542,8 @@ impl<M: MarketApi> ConnectionDriver<M> {
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
-    /// Pauses reads, tokens and keep-warm requests after a response that asks to wait: one with 429,
-    /// or one with 200 that states the wait in its body.
+    /// Pauses reads, tokens and keep-warm requests after a response that asks to wait: one with
+    /// 429, or one with 200 that states the wait in its body.
     fn pause_host_if_limited(&self, response: &HttpResponse) {
         let wait = M::retry_after(response);
         let wait = match response.head.status {

@@ -664,7 +664,6 @@ impl<B: OrderSender> Engine<B> {
             | Outcome::NotSent(_) => false,
             Outcome::Bought { .. } | Outcome::Unknown(_) => true,
         };
-        // A late response names an order that was reported before.
         let Some(pending) = self.pending.remove(&report.key) else { return };
         self.stats.record_outcome(&report.outcome);
         if report.outcome == Outcome::Unknown(Unknown::Unreadable) {
@@ -794,8 +793,7 @@ impl<B: OrderSender> Engine<B> {
     fn run_approval_path(&mut self, now: Now) {
         if let Some(id) = TradeId::new("rehearsal") {
             let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
-            let keyed_by = KeyedBy::Id;
-            let request = OrderRequest { id, keyed_by, price, entry: 0, created_at };
+            let request = OrderRequest { id, keyed_by: KeyedBy::Id, price, entry: 0, created_at };
             self.ledger.warm_caches(&request, now.wall);
         }
     }

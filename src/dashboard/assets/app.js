@@ -4,14 +4,11 @@
 (() => {
   const STALE_MS = 5000;
   const RETRY_MS = 3000;
-  // A second tap could reach the opposite control, which has taken the place of the first.
-  const TAP_MS = 700;
   const notice = document.getElementById("notice");
   const body = document.body;
   let stream = null;
   let lastMessage = Date.now();
   let isPressed = false;
-  const lastControl = new Map();
   let waiting = new Map();
 
   function say(text) {
@@ -119,10 +116,7 @@
   }
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-post]");
-    const section = button && button.closest("section").id;
-    if (!button || Date.now() - (lastControl.get(section) || 0) < TAP_MS) return;
-    lastControl.set(section, Date.now());
-    control(button);
+    if (button) control(button);
   });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) disconnect();
