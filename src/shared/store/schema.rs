@@ -116,6 +116,7 @@ fn is_concurrent(error: &tokio_postgres::Error) -> bool {
     let codes = [
         SqlState::UNIQUE_VIOLATION,
         SqlState::DUPLICATE_TABLE,
+        SqlState::DUPLICATE_COLUMN,
         SqlState::DUPLICATE_OBJECT,
         SqlState::T_R_SERIALIZATION_FAILURE,
     ];
