@@ -204,11 +204,12 @@ async fn run_command(
             Ok(GroupReport { text: group.to_string(), json: group.to_json(), is_success })
         }
         SharedGroupCommand::Set { restored } => {
-            // If this fails, nothing is changed.
+            let total = shared.total.thousandths();
             if *restored {
-                store.end_restored().await?;
+                store.end_restored(total).await?;
+            } else {
+                store.set_total(total).await?;
             }
-            store.set_total(shared.total.thousandths()).await?;
             let status = store.status().await?;
             let group = Group { name: &shared.group, status: &status };
             Ok(GroupReport { text: group.to_string(), json: group.to_json(), is_success: true })

@@ -392,19 +392,20 @@ impl GroupDatabase {
         Ok(())
     }
 
-    /// Ends the mark of a restored group, as `sniper shared set --restored` does.
+    /// Ends the mark of a restored group and sets its `total`, as `sniper shared set --restored`
+    /// does.
     ///
     /// # Errors
     ///
     /// Fails if a member that is not released has not stopped and reported since.
-    pub fn end_restored(&mut self) -> Result<(), Denial> {
+    pub fn end_restored(&mut self, total: i64) -> Result<(), Denial> {
         let running = self.members.iter().filter(|(_, row)| !row.is_released && !row.has_stopped);
         let missing: Vec<MemberName> = running.map(|(name, _)| name.clone()).collect();
         if self.is_restored && !missing.is_empty() && self.rules.hold(Rule::AllReported) {
             return Err(Denial::NotReported(missing));
         }
         self.is_restored = false;
-        self.sequence = self.sequence.saturating_add(1);
+        self.set_total(total);
         Ok(())
     }
 }

@@ -153,6 +153,13 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     let text = directory.text("shared set --restored", 1);
     assert!(text.contains("have not reported") && text.contains("host2"), "{text}");
     assert_eq!(directory.json("shared status").0["total"], "10.00");
+    store.release("host2", &[].into(), true).await.unwrap();
+    // At no moment may members be given slices of another total.
+    let sql = "ALTER TABLE sniper_groups ADD CHECK (is_restored OR total = 90000)";
+    database.client().await.batch_execute(sql).await.unwrap();
+    directory.text("shared set --restored", 0);
+    let (status, _) = directory.json("shared status");
+    assert_eq!((&status["total"], &status["restored"]), (&"90.00".into(), &false.into()));
 }
 
 #[tokio::test]

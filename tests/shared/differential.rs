@@ -180,8 +180,9 @@ impl History {
             }
             1 if self.random.u8(..4) == 0 => self.release(name).await,
             2 | 3 => {
-                let done = self.store.end_restored().await;
-                match self.model.end_restored() {
+                let total = self.random.i64(200..2_000);
+                let done = self.store.end_restored(total).await;
+                match self.model.end_restored(total) {
                     Ok(()) => done.unwrap(),
                     Err(denial) => {
                         let shown = done.unwrap_err().to_string();

@@ -167,7 +167,8 @@ impl Store {
         Ok(within_command(set).await?)
     }
 
-    /// Ends the mark of a restored group.
+    /// Ends the mark of a restored group and sets its total, at once: no member may be given a
+    /// slice of the total before.
     ///
     /// # Errors
     ///
@@ -177,18 +178,19 @@ impl Store {
     /// # Cancel safety
     ///
     /// The change may be made or not.
-    pub async fn end_restored(&mut self) -> Result<(), SetError> {
-        let group = self.group.clone();
+    pub async fn end_restored(&mut self, total: i64) -> Result<(), SetError> {
+        let (group, unit) = (self.group.clone(), self.unit_name());
         let end = self.in_transaction(async |client| {
+            check_unit(client, &group, &unit).await?;
             let status = read_status(client, &group).await?;
             let missing = status.members.iter().filter(|it| !it.is_released && !it.has_stopped);
             let missing: Vec<&str> = missing.map(|it| it.name.0.as_str()).collect();
             if status.is_restored && !missing.is_empty() {
                 return Ok(Err(SetError::NotReported(missing.join(", "))));
             }
-            let sql = "UPDATE sniper_groups SET is_restored = FALSE, sequence = sequence + 1 \
-                       WHERE name = $1";
-            client.execute(sql, &[&group]).await?;
+            let sql = "UPDATE sniper_groups SET is_restored = FALSE, total = $2, \
+                       sequence = sequence + 1 WHERE name = $1";
+            client.execute(sql, &[&group, &total]).await?;
             Ok(Ok(()))
         });
         within_command(end).await?

@@ -239,7 +239,7 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
     assert_eq!(reply, Reply::Refused(MemberRefusal::Restored));
     assert_eq!(total(&member, now_ms), 0);
     let both = ["a", "b"].map(|name| MemberName(name.to_owned())).to_vec();
-    assert_eq!(backup.end_restored(), Err(Denial::NotReported(both)));
+    assert_eq!(backup.end_restored(100), Err(Denial::NotReported(both)));
     for at_ms in [now_ms + 1_000, now_ms + 2_000, now_ms + 3_000, now_ms + 4_000] {
         for member in [&mut member, &mut other] {
             let report = report_of(member, if member.seen() > 3 { 40 } else { 0 }, 60);
@@ -249,7 +249,7 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
             }
         }
     }
-    assert_eq!(backup.end_restored(), Ok(()));
+    assert_eq!(backup.end_restored(100), Ok(()));
     assert_eq!(backup.members()[&MemberName("a".to_owned())].limits[&Limit::Total].slice, 40);
     let report = report_of(&other, 0, 100);
     meet(&mut other, &mut backup, &report, now_ms + 5_000);
@@ -290,14 +290,14 @@ fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
         }
     }
     let mut again = backup.clone();
-    assert_eq!(backup.end_restored(), Ok(()));
+    assert_eq!(backup.end_restored(100), Ok(()));
     for at_ms in [5_000, 6_000, 7_000].map(|after_ms| late_ms + after_ms) {
         mark(&mut backup, &mut other, at_ms);
     }
-    assert!(again.clone().end_restored().is_ok());
+    assert!(again.clone().end_restored(100).is_ok());
     mark(&mut again, &mut other, late_ms + 8_000);
     let missing = Denial::NotReported(vec![MemberName("a".to_owned())]);
-    assert_eq!(again.end_restored(), Err(missing));
+    assert_eq!(again.end_restored(100), Err(missing));
 }
 
 /// Lets both exchange messages when they are due. Returns the first time at which `until` holds.

@@ -272,7 +272,7 @@ impl Scope {
                 actions.push(Action::Restore);
             }
         }
-        if world.database.is_restored() && world.database.clone().end_restored().is_ok() {
+        if world.database.is_restored() && world.database.clone().end_restored(0).is_ok() {
             actions.push(Action::EndRestored);
         }
         if faults.clock_jumps > 0 {
@@ -491,7 +491,7 @@ impl World {
             }
             Action::Obey(index) => self.nodes[index].obey(),
             Action::Spend(index) => self.nodes[index].used += 1,
-            Action::EndRestored => self.database.end_restored().ok()?,
+            Action::EndRestored => self.database.end_restored(scope.total).ok()?,
             _ => self.fault(scope, action)?,
         }
         Some(())
