@@ -40,6 +40,13 @@ pub(super) fn is_outdated(limit: &Limit, silent_ms: i64) -> bool {
     outdated_ms(limit).is_some_and(|after_ms| after_ms <= silent_ms)
 }
 
+/// Returns `true` if the usage in an exchange contains that of a released member, because both have
+/// the same ledger. A member that has reported no approved order may have been released before they
+/// were counted, so that an older copy of its ledger is not recognized.
+pub(super) fn is_superseded(ledger: &str, approved: u64, exchange: &Exchange) -> bool {
+    ledger == exchange.ledger && approved > 0
+}
+
 /// Row of a member and limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LimitRow {
@@ -124,7 +131,10 @@ impl GroupDatabase {
             self.record_released(now_ms, exchange);
             return Reply::Refused(MemberRefusal::Released);
         }
-        if row.is_some_and(|row| exchange.approved < row.approved) {
+        let mut of_ledger = self.members.values().filter(|row| row.ledger == exchange.ledger);
+        if of_ledger.any(|row| exchange.approved < row.approved)
+            && self.rules.hold(Rule::NewestLedger)
+        {
             return Reply::Refused(MemberRefusal::OlderLedger);
         }
         let members = self.members.values().filter(|row| !row.is_released);
@@ -200,10 +210,13 @@ impl GroupDatabase {
                 used: demand.used.max(0),
             })
             .collect();
-        // The usage of this ledger contains that of its released members.
         for row in self.members.values_mut().filter(|row| row.is_released) {
-            if row.ledger == exchange.ledger && row.approved <= exchange.approved {
-                row.limits.values_mut().for_each(|limit| *limit = LimitRow::default());
+            if is_superseded(&row.ledger, row.approved, exchange)
+                || !self.rules.hold(Rule::SameLedger)
+            {
+                let limits = row.limits.iter_mut();
+                let reported = limits.filter(|(limit, _)| exchange.demands.contains_key(*limit));
+                reported.for_each(|(_, row)| *row = LimitRow::default());
             }
         }
         let row = self.members.entry(exchange.member.clone()).or_default();

@@ -218,7 +218,7 @@ pub enum MemberRefusal {
     Restored,
     /// The member's row belongs to another ledger.
     OtherLedger,
-    /// The member has reported more orders than its ledger has, so the ledger is an older copy.
+    /// A member has reported more orders of the ledger than it has, so the ledger is an older copy.
     OlderLedger,
     /// The user has released the member.
     Released,

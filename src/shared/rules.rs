@@ -25,6 +25,10 @@ pub(super) enum Rule {
     Silent,
     /// D10: a mark counts as a contact of every member.
     MarkIsContact,
+    /// D11: an older copy of a ledger is refused.
+    NewestLedger,
+    /// D12: the slices of a released member end only by an exchange of its ledger.
+    SameLedger,
     /// M1: a raise counts only after a later confirmed exchange.
     Settle,
     /// M2: a lower slice is requested only after the ledger obeys it.
@@ -49,7 +53,7 @@ pub(super) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 22] = [
         Self::Version,
         Self::Restored,
         Self::Limit,
@@ -60,6 +64,8 @@ impl Rule {
         Self::AllReported,
         Self::Silent,
         Self::MarkIsContact,
+        Self::NewestLedger,
+        Self::SameLedger,
         Self::Settle,
         Self::LowerFirst,
         Self::OnlyConfirmed,

@@ -12,7 +12,9 @@ use std::{
 use sniper::{
     config::shared::DatabaseUrl,
     shared::{
-        exchange::{Demand, Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
+        exchange::{
+            Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Reply, RoleRequest,
+        },
         store::{
             Initialized, Store, StoreError,
             schema::{MIGRATIONS, VERSION},
@@ -428,4 +430,47 @@ async fn the_hour_of_a_stopped_member_is_free_once_its_orders_have_left_it() {
     assert_eq!(meet(hour("a", 2, 0, 50)).await, 0);
     assert_eq!(meet(hour("b", 2, 0, 70)).await, 70);
     assert_eq!(meet(hour("a", 3, 0, 50)).await, 30);
+}
+
+#[tokio::test]
+async fn a_ledger_under_another_name_ends_only_the_slices_whose_usage_it_reports() {
+    let test = "a_ledger_under_another_name_ends_only_the_slices_whose_usage_it_reports";
+    let Some(database) = database(test).await else { return };
+    let mut store = database.store();
+    store.initialize(500, TERM_MS).await.unwrap();
+    let entry = Limit::EntryQuantity("redline".to_owned());
+    let all = Demand { used: 5, wanted: 5, max: 5 };
+    let of_ledger = |name: &str, version, limits: &[&Limit], demand: Demand| Exchange {
+        ledger: "a".to_owned(),
+        approved: 5,
+        demands: limits.iter().map(|limit| ((*limit).clone(), demand)).collect(),
+        ..exchange(name, version, demand)
+    };
+    store.exchange(&of_ledger("a", 0, &[&Limit::Total, &entry], all)).await.unwrap();
+    store.release("a", &BTreeMap::new(), true).await.unwrap();
+    for (version, reported) in [[&Limit::Total].as_slice(), &[&entry]].into_iter().enumerate() {
+        let version = u64::try_from(version).unwrap();
+        store.exchange(&of_ledger("a2", version, reported, all)).await.unwrap();
+        let status = store.status().await.unwrap();
+        let slices = [&Limit::Total, &entry].map(|limit| status.members[0].limits[limit].slice);
+        assert_eq!(slices, if version == 0 { [0, 5] } else { [0, 0] }, "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn released_members_do_not_count_towards_the_maximum_number_of_members() {
+    let test = "released_members_do_not_count_towards_the_maximum_number_of_members";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    store.exchange(&exchange("a", 0, demand(0, 0))).await.unwrap();
+    let sql = "INSERT INTO sniper_members SELECT group_name, CAST(number AS TEXT), 'other', market, \
+               account, standby, version, seen_ms, is_released, has_stopped, can_order, approved \
+               FROM sniper_members, generate_series(2, $1) AS number";
+    client.execute(sql, &[&i32::try_from(MEMBERS_MAX).unwrap()]).await.unwrap();
+    let refused = store.exchange(&exchange("b", 0, demand(0, 10))).await.unwrap();
+    assert_eq!(refused, Reply::Refused(MemberRefusal::Full));
+    store.release("7", &BTreeMap::new(), true).await.unwrap();
+    let reply = store.exchange(&exchange("b", 0, demand(0, 10))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 10));
 }

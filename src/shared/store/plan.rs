@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::database::{LimitRow, is_outdated};
+use super::super::database::{LimitRow, is_outdated, is_superseded};
 use super::super::exchange::{
     Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply, Role,
     RoleRequest,
@@ -61,6 +61,12 @@ pub(super) struct Found {
 }
 
 impl Found {
+    /// Returns `true` if a member had a newer state of the ledger.
+    fn has_newer(&self, exchange: &Exchange) -> bool {
+        let mut of_ledger = self.members.iter().filter(|row| row.ledger == exchange.ledger);
+        of_ledger.any(|row| exchange.approved < row.approved)
+    }
+
     /// Ends the slices of a stopped member whose orders have left the window, and returns them.
     fn end_windows(&mut self, own: Option<&MemberRecord>) -> BTreeMap<Limit, LimitRow> {
         let Some(own) = own.filter(|own| own.has_stopped) else { return BTreeMap::new() };
@@ -71,15 +77,18 @@ impl Found {
         ended
     }
 
-    /// Clears the slices of the released members whose usage is part of that of this ledger, and
-    /// returns their names.
+    /// Returns the names of the released members whose usage of the limits in the exchange is part
+    /// of that of this ledger, and takes their slices out of the sum.
     fn supersede(&mut self, exchange: &Exchange) -> Vec<String> {
-        let rows = self.members.iter_mut().filter(|row| row.is_released);
-        let rows =
-            rows.filter(|it| it.ledger == exchange.ledger && it.approved <= exchange.approved);
+        let rows = self
+            .members
+            .iter()
+            .filter(|row| row.is_released && is_superseded(&row.ledger, row.approved, exchange));
         let sum = self.sums.entry(Limit::Total).or_default();
         rows.map(|row| {
-            *sum = sum.saturating_sub(std::mem::take(&mut row.total).slice);
+            if exchange.demands.contains_key(&Limit::Total) {
+                *sum = sum.saturating_sub(row.total.slice);
+            }
             row.name.0.clone()
         })
         .collect()
@@ -104,7 +113,7 @@ pub(super) struct ExchangePlan {
     pub(super) is_marked: bool,
     pub(super) member: Option<MemberRecord>,
     pub(super) slices: BTreeMap<Limit, LimitRow>,
-    /// Members whose slices become 0.
+    /// Members whose slices of the limits in the exchange become 0.
     pub(super) superseded: Vec<String>,
     pub(super) role: Option<RoleRecord>,
     pub(super) has_orders: bool,
@@ -146,7 +155,7 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
             return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OtherLedger));
         }
         Some(own) if own.is_released => return released(found, own, exchange),
-        Some(own) if exchange.approved < own.approved => {
+        _ if found.has_newer(exchange) => {
             return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OlderLedger));
         }
         None if found.members.iter().filter(|it| !it.is_released).count() >= MEMBERS_MAX => {

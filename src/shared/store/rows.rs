@@ -104,7 +104,7 @@ DO UPDATE SET slice = EXCLUDED.slice, used = EXCLUDED.used";
 
 const CLEAR_SLICES: &str = "\
 UPDATE sniper_slices SET slice = 0, used = 0 \
-WHERE group_name = $1 AND member = ANY($2) AND (slice <> 0 OR used <> 0)";
+WHERE group_name = $1 AND member = ANY($2) AND limit_name = ANY($3) AND (slice <> 0 OR used <> 0)";
 
 const WRITE_ROLE: &str = "\
 INSERT INTO sniper_roles (group_name, standby, active, epoch, renewals, since_ms, is_resigned, \
@@ -334,7 +334,7 @@ impl Transaction {
             group_row,
             self.write_member(group, plan),
             self.write_slices(group, plan, exchange),
-            self.clear_slices(group, plan),
+            self.clear_slices(group, plan, exchange),
             self.write_role(group, plan, exchange),
             self.write_orders(group, plan, exchange, now_ms),
             client.batch_execute("COMMIT"),
@@ -387,11 +387,13 @@ impl Transaction {
         &self,
         group: &str,
         plan: &ExchangePlan,
+        exchange: &Exchange,
     ) -> Result<u64, tokio_postgres::Error> {
         if plan.superseded.is_empty() {
             return Ok(0);
         }
-        self.link.client.execute(&self.clear_slices, &[&group, &plan.superseded]).await
+        let limits: Vec<String> = exchange.demands.keys().map(ToString::to_string).collect();
+        self.link.client.execute(&self.clear_slices, &[&group, &plan.superseded, &limits]).await
     }
 
     async fn write_role(

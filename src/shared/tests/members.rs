@@ -424,23 +424,10 @@ fn a_live_member_with_the_same_account_is_noticed_unless_it_is_a_standby() {
 fn the_windows_of_a_released_member_are_free_once_its_orders_have_left_them() {
     let mut database = GroupDatabase::new(100, TERM_MS);
     let windows = [Limit::PerHour, Limit::PerDay];
+    let demand = Demand { used: 0, wanted: 100, max: 100 };
     let exchange = |name: &str, version| Exchange {
-        member: MemberName(name.to_owned()),
-        ledger: name.to_owned(),
-        market: String::new(),
-        account: String::new(),
-        standby: None,
-        attempt: 1,
-        version,
-        seen: 0,
-        can_order: true,
-        approved: 0,
-        demands: windows
-            .iter()
-            .map(|limit| (limit.clone(), Demand { used: 0, wanted: 100, max: 100 }))
-            .collect(),
-        orders: Vec::new(),
-        role: RoleRequest::None,
+        demands: windows.iter().map(|limit| (limit.clone(), demand)).collect(),
+        ..demanding(&Limit::Total, name, version, [0, 0])
     };
     database.apply(0, &exchange("a", 0));
     database.apply(0, &exchange("b", 0));
@@ -566,21 +553,7 @@ fn a_standby_without_an_active_member_is_out_of_the_split_within_the_term() {
 #[test]
 fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
     let mut database = GroupDatabase::new(100, TERM_MS);
-    let exchange = |name: String| Exchange {
-        member: MemberName(name.clone()),
-        ledger: name,
-        market: String::new(),
-        account: String::new(),
-        standby: None,
-        attempt: 1,
-        version: 0,
-        seen: 0,
-        can_order: true,
-        approved: 0,
-        demands: BTreeMap::new(),
-        orders: Vec::new(),
-        role: RoleRequest::None,
-    };
+    let exchange = |name: String| demanding(&Limit::Total, &name, 0, [0, 0]);
     for number in 0..crate::shared::exchange::MEMBERS_MAX {
         assert!(matches!(database.apply(0, &exchange(number.to_string())), Reply::Done(_)));
     }
@@ -642,13 +615,60 @@ fn a_released_ledger_that_joins_under_another_name_counts_once() {
         ledger: "a".to_owned(),
         ..demanding(&Limit::Total, "a2", 0, [used, used])
     };
-    let older = database.clone().apply(1_000, &renamed(30));
-    assert_eq!(done(&older).free, 30, "an older copy does not contain what was spent");
+    let older = Reply::Refused(MemberRefusal::OlderLedger);
+    assert_eq!(database.apply(1_000, &renamed(30)), older, "it does not contain what was spent");
     assert_eq!(done(&database.apply(1_000, &renamed(40))).free, 60);
     // The released process still runs, and has ordered more.
     database.apply(2_000, &demanding(&Limit::Total, "a", 1, [50, 50]));
     let again = Exchange { version: 1, ..renamed(40) };
-    assert_eq!(done(&database.apply(3_000, &again)).free, 10);
+    assert_eq!(database.apply(3_000, &again), older);
+    let other = database.apply(3_000, &demanding(&Limit::Total, "b", 0, [0, 100]));
+    assert_eq!(done(&other).slices[&Limit::Total], 10);
+}
+
+#[test]
+fn a_ledger_that_joins_under_another_name_before_its_member_is_released_counts_once() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    database.apply(0, &demanding(&Limit::Total, "a", 0, [40, 40]));
+    let renamed = |version| Exchange {
+        ledger: "a".to_owned(),
+        ..demanding(&Limit::Total, "a2", version, [40, 40])
+    };
+    assert_eq!(done(&database.apply(1_000, &renamed(0))).free, 20);
+    let (name, spent) = (MemberName("a".to_owned()), BTreeMap::from([(Limit::Total, 40)]));
+    database.release(2_000, &name, &spent, true).unwrap();
+    assert_eq!(done(&database.apply(3_000, &renamed(1))).free, 60);
+}
+
+#[test]
+fn a_limit_of_a_released_member_stays_until_its_ledger_reports_that_limit() {
+    let entry = Limit::EntryQuantity("redline".to_owned());
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    database.apply(0, &demanding(&entry, "a", 0, [5, 5]));
+    database.release(0, &MemberName("a".to_owned()), &BTreeMap::new(), true).unwrap();
+    let renamed = |limit, version, amounts| Exchange {
+        ledger: "a".to_owned(),
+        approved: 5,
+        ..demanding(limit, "a2", version, amounts)
+    };
+    done(&database.apply(1_000, &renamed(&Limit::Total, 0, [5, 5])));
+    let other = database.clone().apply(2_000, &demanding(&entry, "b", 0, [0, 100]));
+    assert_eq!(done(&other).slices[&entry], 95);
+    done(&database.apply(2_000, &renamed(&entry, 1, [5, 5])));
+    assert_eq!(database.members()[&MemberName("a".to_owned())].limits[&entry].slice, 0);
+}
+
+#[test]
+fn the_spending_of_a_member_that_was_released_before_orders_were_counted_stays() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let uncounted = |name, used| Exchange {
+        ledger: "a".to_owned(),
+        approved: 0,
+        ..demanding(&Limit::Total, name, 0, [used, used])
+    };
+    database.apply(0, &uncounted("a", 40));
+    database.release(0, &MemberName("a".to_owned()), &BTreeMap::new(), true).unwrap();
+    assert_eq!(done(&database.apply(1_000, &uncounted("a2", 10))).free, 50);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use crate::shared::{
-    database::GroupDatabase,
+    database::{GroupDatabase, SILENT_MS, is_outdated},
     exchange::{Exchange, Limit, Reply},
     member::{Member, MemberSettings, Report, Usage},
     tests::world::name,
@@ -42,6 +42,9 @@ enum Event {
         reserve: i64,
     },
     Wait(i64),
+    /// So long that the windows of stopped members have ended.
+    Silence,
+    Stop(usize),
     Crash(usize),
     SetTotal,
 }
@@ -58,6 +61,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (member.clone(), 0..600_i64)
             .prop_map(|(member, reserve)| Event::Reserve { member, reserve }),
         6 => (1..1_500_i64).prop_map(Event::Wait),
+        1 => Just(Event::Silence),
+        1 => member.clone().prop_map(Event::Stop),
         1 => member.prop_map(Event::Crash),
         1 => Just(Event::SetTotal),
     ]
@@ -68,10 +73,12 @@ struct Bot {
     member: Member,
     spent: i64,
     orders: i64,
+    approved: u64,
     /// Times and prices of the orders, which leave the window of `per_hour` later.
     hour: Vec<(i64, i64)>,
     reserve: i64,
     slices: BTreeMap<Limit, i64>,
+    until_ms: i64,
     revision: u64,
     late: Option<Exchange>,
 }
@@ -97,9 +104,11 @@ impl Bot {
             member: member(index),
             spent: 0,
             orders: 0,
+            approved: 0,
             hour: Vec::new(),
             reserve: 100,
             slices: BTreeMap::new(),
+            until_ms: 0,
             revision: 0,
             late: None,
         }
@@ -129,27 +138,32 @@ impl Bot {
             orders: Vec::new(),
             in_force: self.revision,
             can_order: true,
-            approved: 0,
+            approved: self.approved,
         }
     }
 
     fn obey(&mut self, now_ms: i64) {
         let permission = self.member.usable(now_ms);
         self.revision = permission.revision;
+        self.until_ms = permission.until_ms;
         self.slices = permission.slices;
     }
 
-    fn slice(&self, limit: &Limit) -> i64 {
-        self.slices.get(limit).copied().unwrap_or_default()
+    fn slice(&self, limit: &Limit, now_ms: i64) -> i64 {
+        let slice = self.slices.get(limit).filter(|_| now_ms < self.until_ms);
+        slice.copied().unwrap_or_default()
     }
 }
 
 fn check(bots: &[Bot], database: &GroupDatabase, now_ms: i64) -> Result<(), TestCaseError> {
     for (limit, max) in [(Limit::Total, TOTAL), (Limit::PerHour, HOUR_MAX), (entry(), ENTRY_MAX)] {
-        let rows = database.members().values().filter_map(|row| row.limits.get(&limit));
+        let has_ended = |seen_ms, has_stopped| has_stopped && is_outdated(&limit, now_ms - seen_ms);
+        let rows = database.members().values();
+        let rows = rows.filter(|row| !has_ended(row.seen_ms, row.has_stopped));
+        let rows = rows.filter_map(|row| row.limits.get(&limit));
         let slices: i64 = rows.map(|row| row.slice).sum();
         prop_assert!(slices <= max, "{limit}: {slices}");
-        let may = |bot: &Bot| bot.used(&limit, now_ms).max(bot.slice(&limit));
+        let may = |bot: &Bot| bot.used(&limit, now_ms).max(bot.slice(&limit, now_ms));
         let may: i64 = bots.iter().map(may).sum();
         prop_assert!(may <= max, "{limit}: {may} may be used");
     }
@@ -181,10 +195,11 @@ fn happen(bots: &mut [Bot], database: &mut GroupDatabase, now_ms: &mut i64, even
             let bot = &mut bots[member];
             let has_room = [Limit::Total, Limit::PerHour]
                 .iter()
-                .all(|limit| bot.used(limit, *now_ms) + price <= bot.slice(limit));
-            if has_room && bot.orders < bot.slice(&entry()) {
+                .all(|limit| bot.used(limit, *now_ms) + price <= bot.slice(limit, *now_ms));
+            if has_room && bot.orders < bot.slice(&entry(), *now_ms) {
                 bot.spent += price;
                 bot.orders += 1;
+                bot.approved += 1;
                 bot.hour.push((*now_ms, price));
             }
         }
@@ -197,6 +212,8 @@ fn happen(bots: &mut [Bot], database: &mut GroupDatabase, now_ms: &mut i64, even
         }
         Event::Reserve { member, reserve } => bots[member].reserve = reserve,
         Event::Wait(by_ms) => *now_ms += by_ms,
+        Event::Silence => *now_ms += 2 * SILENT_MS,
+        Event::Stop(member) => bots[member].member.stop(),
         Event::Crash(index) => {
             let bot = &mut bots[index];
             bot.member = member(index);
@@ -234,6 +251,6 @@ fn a_calm_history_gives_every_member_what_it_wants() {
         }
         happen(&mut bots, &mut database, &mut now_ms, Event::Wait(200));
     }
-    assert!(bots.iter().all(|bot| bot.slice(&Limit::Total) == 100));
-    assert_eq!(bots.iter().map(|bot| bot.slice(&entry())).sum::<i64>(), ENTRY_MAX);
+    assert!(bots.iter().all(|bot| bot.slice(&Limit::Total, now_ms) == 100));
+    assert_eq!(bots.iter().map(|bot| bot.slice(&entry(), now_ms)).sum::<i64>(), ENTRY_MAX);
 }

@@ -23,6 +23,8 @@ const NONE: Faults = Faults {
     releases: 0,
     rejections: 0,
     needs: 0,
+    copies: 0,
+    renames: 0,
 };
 
 /// The first member uses a slice that the restored database does not have.
@@ -53,6 +55,10 @@ const RESTORED_LATE: [Action; 10] = [
     Action::Need(1),
     Action::Restore,
 ];
+
+/// The first member has an older copy of its ledger, and has ended.
+const COPIED: [Action; 5] =
+    [Action::Copy(0), Action::Spend(0), Action::Tick, Action::Exchange(0), Action::Crash(0)];
 
 fn budget(faults: Faults) -> Scope {
     Scope {
@@ -105,6 +111,21 @@ fn scopes() -> Vec<(&'static str, Scope)> {
                 start: &RESTORED_LATE,
                 now_max_ms: 2 * SILENT_MS + 24_000,
                 ..budget(Faults { restores: 1, releases: 1, needs: 2, ..NONE })
+            },
+        ),
+        (
+            "older copy",
+            Scope {
+                start: &COPIED,
+                start_needs: true,
+                ..budget(Faults {
+                    copies: 1,
+                    renames: 1,
+                    releases: 1,
+                    crashes: 2,
+                    needs: 2,
+                    ..NONE
+                })
             },
         ),
         ("standby messages", standby(Faults { failures: 2, ..NONE })),
@@ -223,7 +244,7 @@ fn without_one_of_its_rules_the_protocol_is_unsafe() {
 }
 
 /// One counterexample for each rule.
-const COUNTEREXAMPLES: [Counterexample; 20] = [
+const COUNTEREXAMPLES: [Counterexample; 22] = [
     Counterexample {
         rule: Rule::Version,
         scope: "messages",
@@ -291,6 +312,18 @@ const COUNTEREXAMPLES: [Counterexample; 20] = [
         origin: Origin::Prepared,
         actions: "Begin1 Tick Fail1 Exchange1 Tick Exchange1 Tick Exchange1 Release0 EndRestored Tick \
              Exchange1 Tick Exchange1 Tick Exchange1 Tick Tick Exchange1",
+    },
+    Counterexample {
+        rule: Rule::NewestLedger,
+        scope: "older copy",
+        origin: Origin::Prepared,
+        actions: "StartCopy0 Need0 Exchange0 Tick Exchange0 Tick Exchange0 Need1 Exchange1 Tick Tick Exchange1",
+    },
+    Counterexample {
+        rule: Rule::SameLedger,
+        scope: "older copy",
+        origin: Origin::Prepared,
+        actions: "Release0 Need1 Exchange1 Tick Exchange1 Tick Tick Exchange1 Tick Tick Exchange1",
     },
     Counterexample {
         rule: Rule::Settle,

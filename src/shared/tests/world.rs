@@ -52,6 +52,10 @@ pub(super) struct Faults {
     pub(super) rejections: u8,
     /// Members change how much they want.
     pub(super) needs: u8,
+    /// A member is started with an older copy of its ledger.
+    pub(super) copies: u8,
+    /// A released member is started under another name.
+    pub(super) renames: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +81,10 @@ pub(super) enum Action {
     Crash(usize),
     Stop(usize),
     Start(usize),
+    /// Copies the ledger.
+    Copy(usize),
+    StartCopy(usize),
+    Rename(usize),
     Backup,
     Restore,
     EndRestored,
@@ -100,6 +108,11 @@ impl Action {
             "Spend" => Some(Self::Spend),
             "Need" => Some(Self::Need),
             "Stop" => Some(Self::Stop),
+            "Crash" => Some(Self::Crash),
+            "Start" => Some(Self::Start),
+            "Copy" => Some(Self::Copy),
+            "StartCopy" => Some(Self::StartCopy),
+            "Rename" => Some(Self::Rename),
             "Release" => Some(Self::Release),
             _ => None,
         };
@@ -134,6 +147,9 @@ impl Action {
             | Self::Need(_)
             | Self::Crash(_)
             | Self::Stop(_)
+            | Self::Copy(_)
+            | Self::StartCopy(_)
+            | Self::Rename(_)
             | Self::Backup
             | Self::Restore
             | Self::JumpClock
@@ -157,6 +173,13 @@ pub(super) struct Node {
     /// Value of [`Member::seen`] that the ledger stores.
     seen: u64,
     pub(super) used: i64,
+    /// Number of orders in the ledger.
+    approved: u64,
+    /// Usage and number of orders in an older copy of the ledger.
+    copy: Option<(i64, u64)>,
+    /// Usage that the ledger does not have.
+    lost: i64,
+    renames: usize,
     reserve: i64,
     obeyed: Obeyed,
     request: Option<Exchange>,
@@ -221,9 +244,13 @@ impl Scope {
 
     fn node(&self, index: usize) -> Node {
         Node {
-            member: Some(self.member(index, 0)),
+            member: Some(self.member(index, name(index), 0)),
             seen: 0,
             used: 0,
+            approved: 0,
+            copy: None,
+            lost: 0,
+            renames: 0,
             reserve: if index == 0 { self.total } else { 0 },
             obeyed: Obeyed { until_ms: i64::MIN, ..Obeyed::default() },
             request: None,
@@ -235,9 +262,9 @@ impl Scope {
         }
     }
 
-    fn member(&self, index: usize, seen: u64) -> Member {
+    fn member(&self, index: usize, name: MemberName, seen: u64) -> Member {
         let mut member = Member::new(MemberSettings {
-            name: name(index),
+            name,
             ledger: index.to_string(),
             market: "market".to_owned(),
             account: if self.has_standby { "account".to_owned() } else { index.to_string() },
@@ -291,6 +318,12 @@ impl Scope {
             if world.may_release(index) {
                 actions.push(Action::Release(index));
             }
+            if world.may_start_copy(index) {
+                actions.push(Action::StartCopy(index));
+            }
+            if faults.renames > 0 && world.is_released(index) {
+                actions.push(Action::Rename(index));
+            }
             return;
         };
         let mut offer = |is_possible: bool, action| {
@@ -316,6 +349,7 @@ impl Scope {
             offer(has_slice, Action::Spend(index));
             offer(node.used > 0 && faults.rejections > 0, Action::Reject(index));
             offer(faults.needs > 0, Action::Need(index));
+            offer(faults.copies > 0 && node.copy.is_none(), Action::Copy(index));
         }
         offer(faults.crashes > 0 && !node.is_behind, Action::Crash(index));
         offer(faults.stops > 0 && member.clone() != stopped(member), Action::Stop(index));
@@ -338,7 +372,7 @@ impl Node {
             orders: Vec::new(),
             in_force: self.obeyed.revision,
             can_order: true,
-            approved: 0,
+            approved: self.approved,
         }
     }
 
@@ -354,10 +388,10 @@ impl Node {
     /// Returns the largest usage of the node under the permission that its ledger obeys, or the
     /// next one.
     pub(super) fn potential(&self) -> i64 {
-        let Some(member) = &self.member else { return self.used };
+        let Some(member) = &self.member else { return self.used + self.lost };
         let permissions = [self.obeyed, self.permission(member)];
         let live = permissions.iter().filter(|it| self.clock_ms < it.until_ms);
-        live.map(|it| it.slice).fold(self.used, i64::max)
+        live.map(|it| it.slice).fold(self.used, i64::max) + self.lost
     }
 
     /// Returns `true` if the role of the node permits orders.
@@ -389,16 +423,34 @@ impl Node {
 }
 
 impl World {
+    /// Returns the current name of a member.
+    fn name(&self, index: usize) -> MemberName {
+        MemberName(format!("{}{}", name(index).0, "'".repeat(self.nodes[index].renames)))
+    }
+
     fn has_row(&self, index: usize) -> bool {
-        self.database.members().contains_key(&name(index))
+        self.database.members().contains_key(&self.name(index))
+    }
+
+    fn is_released(&self, index: usize) -> bool {
+        self.database.members().get(&self.name(index)).is_some_and(|row| row.is_released)
+    }
+
+    /// Returns `true` if there is a copy of the ledger that is older than its last contact.
+    fn may_start_copy(&self, index: usize) -> bool {
+        let of_ledger = self.database.members().values();
+        let mut of_ledger = of_ledger.filter(|row| row.ledger == index.to_string());
+        let copy = self.nodes[index].copy;
+        copy.is_some_and(|(_, approved)| of_ledger.any(|row| approved < row.approved))
     }
 
     /// Releases a member with the amount that it has spent, and declares correctly whether it runs.
     fn release(&mut self, index: usize) -> Result<(), Denial> {
-        let spent = BTreeMap::from([(Limit::Total, self.nodes[index].used)]);
-        let is_stopped = self.nodes[index].member.is_none();
+        let node = &self.nodes[index];
+        let spent = BTreeMap::from([(Limit::Total, node.used + node.lost)]);
+        let (name, is_stopped) = (self.name(index), node.member.is_none());
         let now_ms = self.now_ms + self.database_ahead_ms;
-        self.database.release(now_ms, &name(index), &spent, is_stopped)
+        self.database.release(now_ms, &name, &spent, is_stopped)
     }
 
     fn may_release(&self, index: usize) -> bool {
@@ -490,7 +542,10 @@ impl World {
                 self.apply(index, &exchange);
             }
             Action::Obey(index) => self.nodes[index].obey(),
-            Action::Spend(index) => self.nodes[index].used += 1,
+            Action::Spend(index) => {
+                self.nodes[index].used += 1;
+                self.nodes[index].approved += 1;
+            }
             Action::EndRestored => self.database.end_restored(scope.total).ok()?,
             _ => self.fault(scope, action)?,
         }
@@ -541,8 +596,8 @@ impl World {
                 self.nodes[index].member.as_mut()?.stop();
             }
             Action::Start(index) => {
-                let seen = self.nodes[index].seen;
-                self.nodes[index].member = Some(scope.member(index, seen));
+                let (name, seen) = (self.name(index), self.nodes[index].seen);
+                self.nodes[index].member = Some(scope.member(index, name, seen));
             }
             Action::Backup => self.backup = Some((self.now_ms, self.database.clone())),
             Action::Restore => self.restore(),
@@ -554,6 +609,30 @@ impl World {
             Action::Release(index) => {
                 self.faults.releases -= 1;
                 self.release(index).ok()?;
+            }
+            _ => return self.fault_of_ledger(scope, action),
+        }
+        Some(())
+    }
+
+    /// Carries out a fault of the ledger or of the name of a member.
+    fn fault_of_ledger(&mut self, scope: &Scope, action: Action) -> Option<()> {
+        match action {
+            Action::Copy(index) => {
+                let node = &mut self.nodes[index];
+                node.copy = Some((node.used, node.approved));
+            }
+            Action::StartCopy(index) => {
+                self.faults.copies -= 1;
+                let node = &mut self.nodes[index];
+                let (used, approved) = node.copy.take()?;
+                node.lost += node.used - used;
+                (node.used, node.approved) = (used, approved);
+                self.act(scope, Action::Start(index))?;
+            }
+            Action::Rename(index) => {
+                self.faults.renames -= 1;
+                self.nodes[index].renames += 1;
             }
             _ => return None,
         }
