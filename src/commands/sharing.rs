@@ -719,9 +719,9 @@ impl SharingTask {
     }
 }
 
-/// Replaces a file as a whole, so that a crash of the program leaves the old one or the new one. It
-/// does not wait for the disk, because the same task renews the role, and a slow disk could cost the
-/// term. So a power loss may leave an older or an empty file; an empty one is reported.
+/// Replaces a file as a whole, so that a crash of the program leaves the old one or the new one.
+/// It does not wait for the disk, because the same task renews the role, and a slow disk could cost
+/// the term. So a power loss may leave an older or an empty file; an empty one is reported.
 fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     file.write_all(content)?;
