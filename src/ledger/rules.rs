@@ -155,6 +155,9 @@ impl EntryPlan {
         let mut lost = Vec::new();
         for (item, indices) in added {
             let Some(mut before) = removed.remove(item) else { continue };
+            // Entries may share a name.
+            before.sort_unstable();
+            before.dedup();
             let used = before.iter().map(|key| self.table.usage_of(key));
             let usage = used.fold(EntryUsage::default(), EntryUsage::plus);
             if 0 < usage.quantity {
@@ -424,11 +427,14 @@ mod tests {
         let mut ledger = Ledger::in_memory(budget(), &old, false);
         (1..=3).for_each(|n| buy(&mut ledger, n, 0));
         assert_eq!(reload(&mut ledger, budget(), &old, &[]), []);
-        let first = lost(0, 3, old.first());
-        assert_eq!(ledger.entry_plan().set(&[], &[priced(None, 6)], false), [first.clone()]);
+        let [first, second] = [0, 1].map(|entry| lost(entry, 3, old.first()));
+        assert_eq!(
+            ledger.entry_plan().set(&[], &[priced(None, 6)], false),
+            std::slice::from_ref(&first)
+        );
         // Two names for one count.
         let two = [priced(Some("a"), 6), priced(Some("b"), 7)];
-        assert_eq!(ledger.entry_plan().set(&[], &two, false), [first, lost(1, 3, old.first())]);
+        assert_eq!(ledger.entry_plan().set(&[], &two, false), [first, second]);
         // The same entry, and another item, count from their own usage.
         assert_eq!(ledger.entry_plan().set(&[], &old, false), []);
         let other = ItemPattern::Named("Other".to_owned());
@@ -464,6 +470,15 @@ mod tests {
         let mut plan = ledger.entry_plan();
         assert_eq!(plan.set(&old, &named, true), []);
         assert_eq!(plan.continued().count(), 1);
+    }
+
+    #[test]
+    fn the_count_of_removed_entries_with_one_name_is_reported_once() {
+        let old = [priced(Some("a"), 5), priced(Some("a"), 6)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        buy(&mut ledger, 1, 0);
+        let reported = ledger.entry_plan().set(&old, &[priced(None, 7)], false);
+        assert_eq!(reported, [lost(0, 1, old.first())]);
     }
 
     #[test]
