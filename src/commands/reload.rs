@@ -295,7 +295,7 @@ impl RunningReloader {
             let ledger = engine.ledger();
             (ledger.entry_plan(), ledger.rules_recorder(), ledger.state().spent())
         });
-        let lost = plan.set(&old.whitelist, &new.whitelist);
+        let lost = plan.set(&old.whitelist, &new.whitelist, new_entries);
         if !new_entries && !lost.is_empty() {
             return Err(ReloadError::LostCounts(describe_lost(&lost, &new, &entry_places)));
         }
@@ -310,10 +310,12 @@ impl RunningReloader {
             }
             _ => None,
         };
+        let continued: Vec<String> = plan.continued().collect();
         let ledger =
             recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
         drop(recorder);
         let mut lines = changes(old, &new, spent);
+        lines.extend(continued);
         let dropped = self.replace(&new, ledger, prices)?;
         if let (Some(control), Some(change)) = (&self.reloader.alerts, alerts) {
             control.apply(change);
@@ -431,18 +433,22 @@ fn describe_lost(lost: &[LostCount], new: &Config, places: &[SourceLocation]) ->
         vec!["entries were replaced, and what they bought would no longer count:".to_owned()];
     let names = new.whitelist.iter().filter_map(|entry| entry.name.clone());
     let mut taken: HashSet<String> = names.collect();
-    for LostCount { entry, usage } in lost.iter().take(LINES_MAX) {
+    for LostCount { entry, usage, removed } in lost.iter().take(LINES_MAX) {
         let place = places.get(*entry).map(ToString::to_string).unwrap_or_default();
         let Some(entry) = new.whitelist.get(*entry) else { continue };
         let label = entry.label();
-        let remedy = match &entry.name {
-            Some(_) => "keep the name of the entry before, or name one entry for an item at a time"
-                .to_owned(),
-            None => format!("add this line to it: name = \"{}\"", free_name(label, &mut taken)),
+        let remedy = match (removed, &entry.name) {
+            (None, _) => String::new(),
+            (Some(removed), None) if !removed.is_name() => {
+                format!("; add this line to it: name = \"{}\"", free_name(label, &mut taken))
+            }
+            (Some(_), _) => {
+                "; keep the name of the entry before, or name one entry for an item at a time"
+                    .to_owned()
+            }
         };
         let (quantity, total) = (usage.quantity, usage.total);
-        lines
-            .push(format!("{place}: {} ({quantity} bought for {total}); {remedy}", Escaped(label)));
+        lines.push(format!("{place}: {} ({quantity} bought for {total}){remedy}", Escaped(label)));
     }
     let hidden = lost.len().saturating_sub(LINES_MAX);
     if 0 < hidden {
@@ -632,7 +638,7 @@ mod tests {
             shared::{DatabaseUrl, GroupUnit},
         },
         domain::percent_rule::CoinUsd,
-        ledger::entries::tests::entry,
+        ledger::entries::{EntryUsage, tests::entry},
     };
 
     fn config() -> Config {
@@ -659,6 +665,29 @@ mod tests {
         assert!(read.len() == 2 && !Files::of(read.clone()).are_changed());
         std::fs::write(directory.path().join("list.json"), list.replace(": 1}", ": 2}")).unwrap();
         assert!(Files::of(read).are_changed());
+    }
+
+    #[test]
+    fn a_name_is_offered_only_where_the_entry_would_continue_the_count() {
+        let config = Config { whitelist: Arc::new([entry(None), entry(Some("b"))]), ..config() };
+        let describe = |entry, removed| {
+            let lost = [LostCount { entry, usage: EntryUsage::default(), removed }];
+            describe_lost(&lost, &config, &[])
+        };
+        let [unnamed, named] = [None, Some("a")].map(|name| Some(EntryKey::of(&entry(name))));
+        let [keep, add] = ["keep the name", "add this line to it: name = \"any item\""];
+        for (entry, removed, remedy) in [
+            (0, unnamed.clone(), add),
+            (0, named.clone(), keep),
+            (1, unnamed, keep),
+            (1, named, keep),
+        ] {
+            assert!(describe(entry, removed).contains(remedy), "{entry}: {remedy}");
+        }
+        for entry in [0, 1] {
+            let text = describe(entry, None);
+            assert!(!text.contains("name") && text.contains("--new-entries"), "{text}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl EntryKey {
         &self.0
     }
 
-    pub(super) fn is_name(&self) -> bool {
+    pub fn is_name(&self) -> bool {
         self.0.starts_with("name ")
     }
 
@@ -390,9 +390,11 @@ impl EntryTable {
 
     /// Returns the keys of the entries without a name that have bought something and are not in
     /// this whitelist, by item.
-    pub(super) fn removed_unnamed(&self, new: &[WhitelistEntry]) -> HashMap<String, Vec<EntryKey>> {
+    pub(super) fn removed_unnamed(
+        &self,
+        keys: &HashSet<EntryKey>,
+    ) -> HashMap<String, Vec<EntryKey>> {
         let mut removed: HashMap<String, Vec<EntryKey>> = HashMap::new();
-        let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
         for (key, slot) in self.slots.iter().filter(|(key, _slot)| !keys.contains(key)) {
             if let (Some(item), true) = (key.item(), 0 < self.own_usage(*slot).quantity) {
                 removed.entry(item.to_owned()).or_default().push(key.clone());
@@ -425,6 +427,11 @@ impl EntryTable {
             return any;
         }
         own.plus(any)
+    }
+
+    /// Returns the usage of an entry without the orders of unknown entry.
+    pub(super) fn usage_of(&self, key: &EntryKey) -> EntryUsage {
+        self.slot(key).map(|slot| self.own_usage(slot)).unwrap_or_default()
     }
 
     pub(super) fn own_usage(&self, slot: EntrySlot) -> EntryUsage {
@@ -492,6 +499,8 @@ const ENTRIES_MAX: usize = 4_000_000;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         domain::money::Percent,
@@ -557,12 +566,24 @@ pub(crate) mod tests {
 
     #[test]
     fn the_item_of_an_unnamed_entry_is_found_in_its_key() {
+        // A new condition does not compile here: the key must still end the item before it.
         let named = |name: &str| WhitelistEntry {
+            name: None,
             item: ItemPattern::Named(name.to_owned()),
-            wears: WearSet::ANY.with(Wear::FieldTested).with(Wear::FactoryNew),
+            wears: Wear::ALL.into_iter().fold(WearSet::ANY, WearSet::with),
             stattrak: true,
+            souvenir: true,
+            float_min: Some(PaintWear::from_hundredths(10)),
             float_max: Some(PaintWear::from_hundredths(20)),
-            ..entry(None)
+            min_price: Amount::ZERO,
+            max_price: Amount::MAX,
+            max_markup: Some(Percent::from_hundredths(0)),
+            max_quantity: 1,
+            max_total: None,
+            max_age: Some(Duration::from_secs(1)),
+            percent: None,
+            filter: None,
+            group: None,
         };
         for name in ["AK-47 | Redline", "Karambit | Doppler Phase 2"] {
             assert_eq!(EntryKey::of(&named(name)).item(), Some(name));

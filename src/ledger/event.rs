@@ -97,6 +97,11 @@ impl OrderState {
         matches!(self, Self::Bought | Self::Unknown | Self::Returning)
     }
 
+    /// Returns `true` for an outcome that is looked up again, because the market may change it.
+    pub const fn is_followed_up(self) -> bool {
+        self.is_charged() || matches!(self, Self::NotBought | Self::Returned)
+    }
+
     /// Returns `true` if the market has confirmed the charge and has not refunded it.
     pub const fn is_charged(self) -> bool {
         matches!(self, Self::Bought | Self::Completed | Self::Returning)

@@ -128,6 +128,7 @@ impl Journal {
             state: parts.state,
             messages: received,
             new_items,
+            waiting_responses: Vec::new(),
             waiting_items: Vec::new(),
             batch: parts.batch,
             copy: claim.as_ref().and_then(MarkClaim::copy_path),
@@ -231,6 +232,9 @@ impl Journal {
     /// Writes an event now, or as soon as the intent file accepts it. After an event was dropped,
     /// nothing more is recorded.
     pub(super) fn append(&mut self, at: UnixMs, event: LedgerEvent) {
+        if BACKLOG_MAX <= self.backlog.len() {
+            self.flush();
+        }
         if !self.has_lost && self.backlog.len() < BACKLOG_MAX {
             self.backlog.push_back((at, event));
         } else if !std::mem::replace(&mut self.has_lost, true) {

@@ -48,12 +48,14 @@ pub(super) struct RenamedEntry {
 
 /// New entry for an item of which removed entries have bought something. Their usage would no
 /// longer count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LostCount {
     /// Position in the new whitelist.
     pub entry: usize,
     /// Usage of the removed entries for its item.
     pub usage: EntryUsage,
+    /// The removed entry; `None` if there are several.
+    pub removed: Option<EntryKey>,
 }
 
 impl EntryPlan {
@@ -70,7 +72,7 @@ impl EntryPlan {
         entries: &[WhitelistEntry],
     ) -> (Vec<(EntrySlot, EntryKey)>, Vec<RenamedEntry>) {
         let mut plan = Self::of(state);
-        for LostCount { entry, usage } in plan.set_at_start(entries) {
+        for LostCount { entry, usage, .. } in plan.set_at_start(entries) {
             let label = entries.get(entry).map_or("?", WhitelistEntry::label);
             warn!(
                 "Entry {} begins at 0: removed entries without a name for its item have bought {} \
@@ -80,16 +82,7 @@ impl EntryPlan {
                 usage.total
             );
         }
-        for RenamedEntry { slot, from, to } in &plan.renamed {
-            let usage = plan.table.own_usage(*slot);
-            warn!(
-                "Entry {} continues the count of the removed entry {}: {} bought for {}",
-                Escaped(to.label()),
-                Escaped(from.label()),
-                usage.quantity,
-                usage.total
-            );
-        }
+        plan.continued().for_each(|line| warn!("{line}"));
         state.entries.replace(plan.table);
         (plan.new, plan.renamed)
     }
@@ -99,71 +92,106 @@ impl EntryPlan {
     /// An entry that gets a name takes over the usage of the removed entry for the same item, if
     /// there is exactly one removed and one new entry for it and the ledger does not know the name.
     /// Returns the other new entries for an item of which a removed entry has bought something: its
-    /// usage would no longer count. If `old` has no entry for the item, those without a name that
-    /// were removed before count as removed, so that two reloads lose no count either.
-    pub fn set(&mut self, old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<LostCount> {
-        let keys: HashSet<EntryKey> = new.iter().map(EntryKey::of).collect();
-        let mut removed: HashMap<&str, Vec<EntryKey>> = HashMap::new();
+    /// usage would no longer count. Unless `from_zero`, entries without a name that were removed
+    /// before count as removed, so that two reloads lose no count either.
+    pub fn set(
+        &mut self,
+        old: &[WhitelistEntry],
+        new: &[WhitelistEntry],
+        from_zero: bool,
+    ) -> Vec<LostCount> {
+        let keys = |entries: &[WhitelistEntry]| entries.iter().map(EntryKey::of).collect();
+        let (before, after): (HashSet<EntryKey>, HashSet<EntryKey>) = (keys(old), keys(new));
+        let mut removed =
+            if from_zero { HashMap::new() } else { self.table.removed_unnamed(&after) };
+        let mut replaced = HashSet::new();
         for entry in old {
-            let key = EntryKey::of(entry);
-            if !keys.contains(&key) {
-                removed.entry(entry.item.as_str()).or_default().push(key);
+            let (key, item) = (EntryKey::of(entry), entry.item.as_str());
+            let has_bought = 0 < self.table.usage_of(&key).quantity;
+            if after.contains(&key) {
+                continue;
+            }
+            if has_bought {
+                replaced.insert(item);
+            }
+            // The others are removed ones already.
+            if from_zero || key.is_name() || !has_bought {
+                removed.entry(item.to_owned()).or_default().push(key);
             }
         }
-        // An entry that the ledger knows from an earlier whitelist is an added one too: it counts
-        // from its own usage.
-        let before: HashSet<EntryKey> = old.iter().map(EntryKey::of).collect();
-        let is_added = |_table: &EntryTable, key: &EntryKey| !before.contains(key);
-        self.assign(&removed, new, is_added, |to| to.name.is_some())
+        // An entry that the ledger knows from an earlier whitelist is an added one too if it
+        // replaces another: it counts from its own usage.
+        let is_added = |table: &EntryTable, entry: &WhitelistEntry| {
+            let key = EntryKey::of(entry);
+            let continues =
+                (key.is_name() && table.slot(&key).is_some()) || 0 < table.usage_of(&key).quantity;
+            !before.contains(&key) && (replaced.contains(entry.item.as_str()) || !continues)
+        };
+        self.assign(removed, new, is_added, |to| to.name.is_some())
     }
 
     /// Assigns the entries of a start, as [`set`](Self::set) does for a reload. A start cannot ask
     /// the user, so an entry without a name takes over a usage too.
     pub(super) fn set_at_start(&mut self, new: &[WhitelistEntry]) -> Vec<LostCount> {
-        let is_added = |table: &EntryTable, key: &EntryKey| table.slot(key).is_none();
-        self.assign(&HashMap::new(), new, is_added, |_to| true)
+        let removed = self.table.removed_unnamed(&new.iter().map(EntryKey::of).collect());
+        let is_added =
+            |table: &EntryTable, entry: &WhitelistEntry| table.slot(&EntryKey::of(entry)).is_none();
+        self.assign(removed, new, is_added, |_to| true)
     }
 
     fn assign(
         &mut self,
-        removed: &HashMap<&str, Vec<EntryKey>>,
+        mut removed: HashMap<String, Vec<EntryKey>>,
         new: &[WhitelistEntry],
-        is_added: impl Fn(&EntryTable, &EntryKey) -> bool,
+        is_added: impl Fn(&EntryTable, &WhitelistEntry) -> bool,
         takes_over: impl Fn(&WhitelistEntry) -> bool,
     ) -> Vec<LostCount> {
-        let earlier = self.table.removed_unnamed(new);
         let mut added: HashMap<&str, Vec<usize>> = HashMap::new();
         for (index, entry) in new.iter().enumerate() {
-            let (key, item) = (EntryKey::of(entry), entry.item.as_str());
-            let slot = self.table.slot(&key);
-            let continues = slot.is_some_and(|slot| {
-                entry.name.is_some() || 0 < self.table.own_usage(slot).quantity
-            });
-            if is_added(&self.table, &key) && (removed.contains_key(item) || !continues) {
-                added.entry(item).or_default().push(index);
+            if is_added(&self.table, entry) {
+                added.entry(entry.item.as_str()).or_default().push(index);
             }
         }
         let mut lost = Vec::new();
         for (item, indices) in added {
-            let Some(before) = removed.get(item).or_else(|| earlier.get(item)) else { continue };
-            if let ([index], [from]) = (indices.as_slice(), before.as_slice())
+            let Some(mut before) = removed.remove(item) else { continue };
+            // Entries may share a name.
+            before.sort_unstable();
+            before.dedup();
+            let used = before.iter().map(|key| self.table.usage_of(key));
+            let usage = used.fold(EntryUsage::default(), EntryUsage::plus);
+            if 0 < usage.quantity {
+                before.retain(|key| 0 < self.table.usage_of(key).quantity);
+            }
+            let removed = before.pop().filter(|_key| before.is_empty());
+            if let ([index], Some(from)) = (indices.as_slice(), &removed)
                 && let Some(to) = new.get(*index).filter(|to| takes_over(to))
                 && !from.is_name()
                 && self.table.slot(&EntryKey::of(to)).is_none()
             {
                 self.rename(from, EntryKey::of(to));
-                continue;
-            }
-            let slots = before.iter().filter_map(|key| self.table.slot(key));
-            let used = slots.map(|slot| self.table.used(slot));
-            let usage = used.fold(EntryUsage::default(), EntryUsage::plus);
-            if 0 < usage.quantity {
-                lost.extend(indices.into_iter().map(|entry| LostCount { entry, usage }));
+            } else if 0 < usage.quantity {
+                let count = |entry| LostCount { entry, usage, removed: removed.clone() };
+                lost.extend(indices.into_iter().map(count));
             }
         }
         lost.sort_by_key(|lost| lost.entry);
         self.new = self.table.set(new);
         lost
+    }
+
+    /// Describes the entries that continue the count of a removed one.
+    pub fn continued(&self) -> impl Iterator<Item = String> {
+        self.renamed.iter().filter_map(|RenamedEntry { slot, from, to }| {
+            let EntryUsage { quantity, total } = self.table.own_usage(*slot);
+            let (from, to) = (Escaped(from.label()), Escaped(to.label()));
+            (0 < quantity).then(|| {
+                format!(
+                    "Entry {to} continues the count of the removed entry {from}: {quantity} bought \
+                     for {total}"
+                )
+            })
+        })
     }
 
     fn rename(&mut self, from: &EntryKey, to: EntryKey) {
@@ -265,6 +293,8 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::{
         domain::{outcome::Outcome, whitelist_entry::ItemPattern},
@@ -288,10 +318,16 @@ mod tests {
         new: &[WhitelistEntry],
     ) -> Vec<LostCount> {
         let mut plan = ledger.entry_plan();
-        let lost = plan.set(old, new);
+        let lost = plan.set(old, new, false);
         let rules = ledger.rules_recorder().record(plan, budget, T0).unwrap();
         let _old = ledger.replace_rules(rules);
         lost
+    }
+
+    /// Returns the count that an entry would lose, of this many orders for 1 coin each.
+    fn lost(entry: usize, quantity: u32, removed: Option<&WhitelistEntry>) -> LostCount {
+        let usage = EntryUsage { quantity, total: coins(quantity.into()) };
+        LostCount { entry, usage, removed: removed.map(EntryKey::of) }
     }
 
     fn buy(ledger: &mut Ledger, n: u32, entry: usize) {
@@ -334,13 +370,12 @@ mod tests {
         let old = [priced(None, 5)];
         let mut ledger = Ledger::in_memory(budget(), &old, false);
         let mut plan = ledger.entry_plan();
-        assert_eq!(plan.set(&old, &[priced(None, 6)]), [], "nothing was bought");
+        assert_eq!(plan.set(&old, &[priced(None, 6)], false), [], "nothing was bought");
         buy(&mut ledger, 1, 0);
         let mut plan = ledger.entry_plan();
-        let usage = EntryUsage { quantity: 1, total: coins(1) };
-        assert_eq!(plan.set(&old, &[priced(None, 6)]), [LostCount { entry: 0, usage }]);
+        assert_eq!(plan.set(&old, &[priced(None, 6)], false), [lost(0, 1, old.first())]);
         let mut plan = ledger.entry_plan();
-        assert_eq!(plan.set(&old, &[priced(None, 5), priced(None, 6)]), [], "both are kept");
+        assert_eq!(plan.set(&old, &[priced(None, 5), priced(None, 6)], false), [], "both are kept");
     }
 
     #[test]
@@ -349,7 +384,7 @@ mod tests {
         let mut ledger = Ledger::in_memory(budget(), &old, false);
         (0..3).for_each(|n| buy(&mut ledger, n + 1, usize::try_from(n).unwrap()));
         let lost = |new: &[WhitelistEntry]| -> Vec<usize> {
-            let lost = ledger.entry_plan().set(&old, new);
+            let lost = ledger.entry_plan().set(&old, new, false);
             lost.into_iter().map(|lost| lost.entry).collect()
         };
         // Both get a name at once, so it is not known which one each was before.
@@ -372,9 +407,8 @@ mod tests {
         let mut ledger = Ledger::in_memory(budget(), &five, false);
         assert_eq!(reload(&mut ledger, budget(), &five, &six), [], "nothing was bought");
         (1..=3).for_each(|n| buy(&mut ledger, n, 0));
-        let usage = EntryUsage { quantity: 3, total: coins(3) };
-        let lost = ledger.entry_plan().set(&six, &five);
-        assert_eq!(lost, [LostCount { entry: 0, usage }]);
+        let replaced = ledger.entry_plan().set(&six, &five, false);
+        assert_eq!(replaced, [lost(0, 3, six.first())]);
         // An entry with a name that the ledger knows counts from the usage of that name.
         let named = [priced(Some("a"), 5)];
         assert_eq!(reload(&mut ledger, budget(), &six, &[six[0].clone(), named[0].clone()]), []);
@@ -382,7 +416,7 @@ mod tests {
         (4..=5).for_each(|n| buy(&mut ledger, n, 0));
         assert_eq!(reload(&mut ledger, budget(), &[], &six), []);
         let mut plan = ledger.entry_plan();
-        assert_eq!(plan.set(&six, &named), [LostCount { entry: 0, usage }]);
+        assert_eq!(plan.set(&six, &named, false), [lost(0, 3, six.first())]);
         let slot = plan.table.slot(&EntryKey::of(&named[0])).unwrap();
         assert_eq!(plan.table.used(slot), EntryUsage { quantity: 2, total: coins(2) });
     }
@@ -393,17 +427,19 @@ mod tests {
         let mut ledger = Ledger::in_memory(budget(), &old, false);
         (1..=3).for_each(|n| buy(&mut ledger, n, 0));
         assert_eq!(reload(&mut ledger, budget(), &old, &[]), []);
-        let usage = EntryUsage { quantity: 3, total: coins(3) };
-        let lost = LostCount { entry: 0, usage };
-        assert_eq!(ledger.entry_plan().set(&[], &[priced(None, 6)]), [lost]);
+        let [first, second] = [0, 1].map(|entry| lost(entry, 3, old.first()));
+        assert_eq!(
+            ledger.entry_plan().set(&[], &[priced(None, 6)], false),
+            std::slice::from_ref(&first)
+        );
         // Two names for one count.
         let two = [priced(Some("a"), 6), priced(Some("b"), 7)];
-        assert_eq!(ledger.entry_plan().set(&[], &two), [lost, LostCount { entry: 1, usage }]);
+        assert_eq!(ledger.entry_plan().set(&[], &two, false), [first, second]);
         // The same entry, and another item, count from their own usage.
-        assert_eq!(ledger.entry_plan().set(&[], &old), []);
+        assert_eq!(ledger.entry_plan().set(&[], &old, false), []);
         let other = ItemPattern::Named("Other".to_owned());
         let other = [WhitelistEntry { item: other, ..priced(None, 6) }];
-        assert_eq!(ledger.entry_plan().set(&[], &other), []);
+        assert_eq!(ledger.entry_plan().set(&[], &other, false), []);
         let named = [WhitelistEntry { max_quantity: 3, ..priced(Some("a"), 6) }];
         assert_eq!(reload(&mut ledger, budget(), &[], &named), []);
         assert_eq!(
@@ -413,14 +449,65 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_count_that_a_name_continues_is_reported_and_dropped_on_request() {
+        let old = [priced(None, 5)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        (1..=3).for_each(|n| buy(&mut ledger, n, 0));
+        assert_eq!(reload(&mut ledger, budget(), &old, &[]), []);
+        let named = [priced(Some("a"), 5)];
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&[], &named, false), []);
+        let continued: Vec<String> = plan.continued().collect();
+        let label = EntryKey::of(&old[0]);
+        let label = label.label();
+        let text = "continues the count of the removed entry";
+        assert_eq!(continued, [format!("Entry a {text} {label}: 3 bought for 3.00")]);
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&[], &named, true), []);
+        assert_eq!(plan.continued().next(), None);
+        assert_eq!(plan.table.usage_of(&EntryKey::of(&named[0])), EntryUsage::default());
+        // The entry that this reload replaces is continued nevertheless.
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&old, &named, true), []);
+        assert_eq!(plan.continued().count(), 1);
+    }
+
+    #[test]
+    fn the_count_of_removed_entries_with_one_name_is_reported_once() {
+        let old = [priced(Some("a"), 5), priced(Some("a"), 6)];
+        let mut ledger = Ledger::in_memory(budget(), &old, false);
+        buy(&mut ledger, 1, 0);
+        let reported = ledger.entry_plan().set(&old, &[priced(None, 7)], false);
+        assert_eq!(reported, [lost(0, 1, old.first())]);
+    }
+
+    #[test]
+    fn a_removed_entry_without_purchases_hides_no_earlier_one() {
+        let [first, second, third] = [5, 6, 7].map(|max| [priced(None, max)]);
+        let mut ledger = Ledger::in_memory(budget(), &first, false);
+        (1..=3).for_each(|n| buy(&mut ledger, n, 0));
+        assert_eq!(reload(&mut ledger, budget(), &first, &second), [lost(0, 3, first.first())]);
+        assert_eq!(ledger.entry_plan().set(&second, &third, false), [lost(0, 3, first.first())]);
+        let mut plan = ledger.entry_plan();
+        assert_eq!(plan.set(&second, &[priced(Some("a"), 7)], false), []);
+        assert_eq!(plan.continued().count(), 1);
+        assert_eq!(ledger.entry_plan().set(&second, &first, false), [], "it has its own count");
+        buy(&mut ledger, 4, 0);
+        assert_eq!(ledger.entry_plan().set(&second, &third, false), [lost(0, 4, None)]);
+    }
+
+    /// Opens the ledger in this folder for orders.
+    fn start(folder: &Path, entries: &[WhitelistEntry], now: UnixMs) -> Ledger {
+        let place = disk::place(folder, "boot");
+        let mut ledger = Ledger::open(&place, disk::limits(), entries, now).unwrap();
+        disk::ready(&mut ledger, now);
+        ledger
+    }
+
+    #[test]
     fn an_entry_that_was_edited_before_a_start_keeps_its_count() {
         let folder = tempfile::tempdir().unwrap();
-        let start = |entries: &[WhitelistEntry], now| {
-            let place = disk::place(folder.path(), "boot");
-            let mut ledger = Ledger::open(&place, disk::limits(), entries, now).unwrap();
-            disk::ready(&mut ledger, now);
-            ledger
-        };
+        let start = |entries: &[WhitelistEntry], now| start(folder.path(), entries, now);
         let mut ledger = start(&[priced(None, 5)], T0);
         buy(&mut ledger, 1, 0);
         drop(ledger);
@@ -440,7 +527,7 @@ mod tests {
         let mut ledger = Ledger::in_memory(budget(), &entries, false);
         let limited = [WhitelistEntry { max_quantity: 1, ..entry(Some("a")) }];
         let mut plan = ledger.entry_plan();
-        assert_eq!(plan.set(&entries, &limited), []);
+        assert_eq!(plan.set(&entries, &limited, false), []);
         let rules = ledger.rules_recorder().record(plan, budget(), T0).unwrap();
         buy(&mut ledger, 1, 0);
         let _old = ledger.replace_rules(rules);
@@ -468,16 +555,10 @@ mod tests {
     fn a_reload_that_gave_up_waiting_for_the_disk_renames_no_entry() {
         let folder = tempfile::tempdir().unwrap();
         let old = [priced(None, 5)];
-        let open = |path: &std::path::Path, now| {
-            let mut ledger =
-                Ledger::open(&disk::place(path, "boot"), disk::limits(), &old, now).unwrap();
-            disk::ready(&mut ledger, now);
-            ledger
-        };
-        let mut ledger = open(folder.path(), T0);
+        let mut ledger = start(folder.path(), &old, T0);
         buy(&mut ledger, 1, 0);
         let mut plan = ledger.entry_plan();
-        assert_eq!(plan.set(&old, &[priced(Some("a"), 5)]), []);
+        assert_eq!(plan.set(&old, &[priced(Some("a"), 5)], false), []);
         let EntryPlan { table, first_new, new, renamed } = plan;
         assert_eq!(renamed.len(), 1);
         let (done, result) = sync_channel(0);
@@ -490,7 +571,7 @@ mod tests {
         let plan = ledger.entry_plan();
         let _rules = ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap();
         let image = disk::crash_image(folder.path());
-        let ledger = open(image.path(), after(60));
+        let ledger = start(image.path(), &old, after(60));
         assert_eq!(ledger.state().entry_usage(0).map(|used| used.quantity), Some(1));
     }
 
@@ -502,7 +583,7 @@ mod tests {
         buy(&mut ledger, 1, 0);
         // A reload that was not carried out leaves rows that the next one replaces.
         let mut plan = ledger.entry_plan();
-        let _lost = plan.set(&old, &[entry(Some("given up")), entry(None)]);
+        let _lost = plan.set(&old, &[entry(Some("given up")), entry(None)], false);
         drop(ledger.rules_recorder().record(plan, disk::limits(), T0).unwrap());
         let new = [entry(Some("third")), old[0].clone(), entry(Some("given up"))];
         let limits = Budget { max_price: coins(7), ..disk::limits() };

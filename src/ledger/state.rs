@@ -114,6 +114,9 @@ pub struct LedgerState {
     pub(super) account: AccountBalance,
     pub(super) in_flight: u32,
     pub(super) open: BTreeSet<Sequence>,
+    /// Orders that the market may still change, by the time of their approval: the clock may have
+    /// been set between two approvals.
+    pub(super) followed_up: BTreeSet<(UnixMs, Sequence)>,
     /// Orders whose price in the account's list is lower than the counted one.
     pub(super) repriced: BTreeSet<Sequence>,
     pub(super) halts: Vec<Halt>,
@@ -177,6 +180,7 @@ impl LedgerState {
             account: AccountBalance::default(),
             in_flight: 0,
             open: BTreeSet::new(),
+            followed_up: BTreeSet::new(),
             repriced: BTreeSet::new(),
             halts: Vec::with_capacity(HALTS_MAX),
             paused_until: UnixMs(i64::MIN),
@@ -287,15 +291,10 @@ impl LedgerState {
     /// first, with `true` for those that change rarely. They include orders that count as not
     /// bought, because one may turn out to be bought later.
     pub fn followed_up_since(&self, moment: UnixMs) -> impl Iterator<Item = (&Intent, bool)> {
-        // The clock may have been set between two approvals, so an earlier order may be recent.
-        let recent = self.intents.iter().rev().filter(move |intent| moment <= intent.reserved_at);
-        recent.filter_map(|intent| match intent.state {
-            OrderState::Bought | OrderState::Returning | OrderState::NotBought => {
-                Some((intent, false))
-            }
-            OrderState::Completed | OrderState::Returned => Some((intent, true)),
-            _ => None,
-        })
+        let recent = self.followed_up.range((moment, Sequence(0))..).rev();
+        let recent = recent.filter_map(|(_at, sequence)| self.at(*sequence));
+        let is_rare = |state| matches!(state, OrderState::Completed | OrderState::Returned);
+        recent.map(move |intent| (intent, is_rare(intent.state)))
     }
 
     /// Returns `true` if a balance of this amount would change nothing and prove nothing.
@@ -507,6 +506,9 @@ impl LedgerState {
         agree(usize::try_from(self.in_flight) == Ok(in_flight), "in flight")?;
         let open = self.intents.iter().filter(|intent| intent.state.is_open());
         agree(open.map(|intent| &intent.sequence).eq(self.open.iter()), "open intents")?;
+        let followed_up = self.intents.iter().filter(|intent| intent.state.is_followed_up());
+        let followed_up = followed_up.map(|intent| (intent.reserved_at, intent.sequence));
+        agree(followed_up.collect::<BTreeSet<_>>() == self.followed_up, "followed up intents")?;
         self.check_listings()
     }
 

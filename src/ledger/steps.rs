@@ -131,6 +131,8 @@ impl LedgerState {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         set_member(&mut self.open, sequence, after.state.is_open());
+        let approved = (after.reserved_at, sequence);
+        set_member(&mut self.followed_up, approved, after.state.is_followed_up());
         set_member(&mut self.repriced, sequence, after.lower_price().is_some());
         Ok(())
     }
@@ -406,11 +408,11 @@ impl LedgerState {
 }
 
 /// Inserts or removes a member of a set.
-fn set_member(set: &mut BTreeSet<Sequence>, sequence: Sequence, is_member: bool) {
+fn set_member<T: Ord>(set: &mut BTreeSet<T>, order: T, is_member: bool) {
     if is_member {
-        set.insert(sequence);
+        set.insert(order);
     } else {
-        set.remove(&sequence);
+        set.remove(&order);
     }
 }
 

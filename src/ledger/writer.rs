@@ -288,7 +288,9 @@ pub(super) struct LedgerWriter {
     pub(super) state: LedgerState,
     pub(super) messages: Receiver<WriterMessage>,
     pub(super) new_items: Receiver<(Sequence, OrderedItem)>,
-    /// Items whose orders are not staged yet, or that wait for the next commit.
+    /// Responses to orders that are not staged yet, or that wait for the next commit.
+    pub(super) waiting_responses: Vec<(Sequence, String)>,
+    /// The same for their items.
     pub(super) waiting_items: Vec<(Sequence, OrderedItem)>,
     pub(super) batch: WriteBatch,
     /// Path of the copy to keep while the database's own files are lost.
@@ -437,24 +439,24 @@ impl LedgerWriter {
         }
     }
 
-    /// Moves the items of known orders into the batch. Other items wait: an order that is not in
-    /// the database may be lost, and its number given to another order.
-    fn stage_items(&mut self) {
+    /// Moves the responses and the items of known orders into the batch. Others wait: an order that
+    /// is not in the database may be lost, and its number given to another order.
+    fn stage_waiting(&mut self) {
         let next = self.state.next_sequence();
-        let waiting = std::mem::take(&mut self.waiting_items).into_iter();
-        let (known, unknown) = waiting.partition(|(sequence, _item)| *sequence < next);
-        self.waiting_items = unknown;
-        self.batch.items = known;
+        move_known(next, &mut self.waiting_responses, &mut self.batch.responses);
+        move_known(next, &mut self.waiting_items, &mut self.batch.items);
     }
 
     fn on_message(&mut self, message: WriterMessage) {
         match message {
-            // Responses are informational; they may be dropped while writes fail.
-            WriterMessage::Response(sequence, _) if self.batch.responses.len() >= MESSAGES_MAX => {
-                tracing::debug!("the response to order {sequence} was not stored");
-            }
             WriterMessage::Response(sequence, response) => {
-                self.batch.responses.push((sequence, response));
+                let (waiting, staged) = (&mut self.waiting_responses, &self.batch.responses);
+                // Responses are informational; they may be dropped while writes fail.
+                if waiting.len().saturating_add(staged.len()) < MESSAGES_MAX {
+                    waiting.push((sequence, response));
+                } else {
+                    tracing::debug!("the response to order {sequence} was not stored");
+                }
             }
             WriterMessage::User(user) => self.batch.user = Some(user),
             WriterMessage::Rules(message) => {
@@ -490,15 +492,13 @@ impl LedgerWriter {
             } else {
                 self.shared.requested_limit()
             };
-            // Other responses wait for the rows of their orders.
-            let next = self.state.next_sequence();
+            self.stage_waiting();
             let has_changes = !self.batch.staged.is_empty()
-                || self.batch.responses.iter().any(|(sequence, _)| *sequence < next)
+                || !self.batch.responses.is_empty()
                 || self.batch.user.is_some()
                 || limit != self.batch.durable_limit
                 || is_last
                 || self.has_write_failed();
-            self.stage_items();
             if has_changes || !self.batch.items.is_empty() {
                 if self.database.is_changed() {
                     self.shared.raise(StorageFault::Changed, self.database.path());
@@ -549,15 +549,23 @@ impl LedgerWriter {
 
     fn publish(&mut self) {
         self.batch.staged.clear();
+        self.batch.responses.clear();
         self.batch.items.clear();
         self.batch.user = None;
         self.shared.applied.store(self.batch.applied, Ordering::Release);
         self.shared.set_durable_limit(self.batch.durable_limit);
-        let next = self.state.next_sequence();
-        self.batch.responses.retain(|(sequence, _response)| next <= *sequence);
-        let last_order = next.0.saturating_sub(1);
+        let last_order = self.state.next_sequence().0.saturating_sub(1);
         self.shared.last_order.store(last_order, Ordering::Release);
         self.shared.clear_failure();
         self.shared.wake();
     }
+}
+
+/// Moves the elements of orders before `next` from `waiting` to `staged`.
+fn move_known<T>(
+    next: Sequence,
+    waiting: &mut Vec<(Sequence, T)>,
+    staged: &mut Vec<(Sequence, T)>,
+) {
+    staged.extend(waiting.extract_if(.., |(sequence, _)| *sequence < next));
 }

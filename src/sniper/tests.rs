@@ -200,7 +200,7 @@ fn new_rules_decide_held_and_later_listings_again() {
     let new = vec![other, cheaper];
     let mut plan = session.engine.ledger().entry_plan();
     // The entry has no name and has an order, as after `--new-entries`.
-    assert_eq!(plan.set(&old, &new).len(), 1);
+    assert_eq!(plan.set(&old, &new, false).len(), 1);
     let recorder = session.engine.ledger().rules_recorder();
     let rules = Rules {
         whitelist: Arc::new(Whitelist::new(new)),

@@ -3,11 +3,14 @@
 use std::slice;
 
 use super::{
+    disk,
     proofs::{own_trade, reading, two_bought},
     releases::state_of,
     *,
 };
-use crate::{domain::trade::TradeStatus, ledger::entries::EntryUsage};
+use crate::{
+    domain::trade::TradeStatus, ledger::entries::EntryUsage, ledger::reader::LedgerReader,
+};
 
 #[test]
 fn the_commission_of_a_returned_order_stays_spent() {
@@ -91,6 +94,33 @@ fn a_commission_that_is_reported_after_the_release_counts() {
         assert_eq!(ledger.snapshot(after(250)).spent, coins(12));
         ledger.state().check().unwrap();
     }
+}
+
+#[test]
+fn a_commission_that_was_reported_after_the_release_counts_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = disk::open(folder.path(), "boot", T0);
+    let _effects = disk::place_order_when_ready(&mut ledger, 1, &BOUGHT);
+    let cancelled = own_trade(1, TradeStatus::Cancelled);
+    let list = [OwnTrade { commission: Some(coins(1)), ..cancelled }];
+    for (list, second, balance) in
+        [(&[cancelled], 70, 990), (&[cancelled], 130, 1_000), (&list, 190, 1_000)]
+    {
+        let _effects =
+            ledger.reconcile(&reading(list, second), Some(coins(balance)), after(second));
+    }
+    let counted = |ledger: &mut Ledger| {
+        assert_eq!(state_of(ledger, 1), OrderState::Returned);
+        let snapshot = ledger.snapshot(after(200));
+        (snapshot.spent, snapshot.spent_in_hour, ledger.state().entry_usage(0))
+    };
+    let usage = EntryUsage { quantity: 0, total: coins(1) };
+    assert_eq!(counted(&mut ledger), (coins(1), coins(1), Some(usage)));
+    drop(ledger);
+    LedgerReader::open(folder.path()).unwrap().verify().unwrap();
+    let mut again = disk::open(folder.path(), "boot", after(200));
+    assert_eq!(counted(&mut again), (coins(1), coins(1), Some(usage)));
+    again.state().check().unwrap();
 }
 
 /// A start reads the balance before the list, which has the commission.

@@ -332,6 +332,8 @@ const NO_FAULT: u8 = 0;
 const FULL: u8 = 1;
 const TORN_WRITE: u8 = 2;
 const SHORT_WRITE: u8 = 3;
+/// Reads wait until the fault is over, and fail then.
+const HELD_READ: u8 = 4;
 
 impl FaultyDisk {
     fn new() -> Arc<Self> {
@@ -349,6 +351,10 @@ impl FaultyDisk {
 
 impl Storage for FaultyDisk {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        if self.fault.load(Ordering::SeqCst) == HELD_READ {
+            wait_until(|| self.fault.load(Ordering::SeqCst) != HELD_READ);
+            return Err(io::ErrorKind::Other.into());
+        }
         let offset = usize::try_from(offset).unwrap();
         bytes.copy_from_slice(&self.bytes.lock().unwrap()[offset..][..bytes.len()]);
         Ok(())
@@ -392,13 +398,17 @@ fn open_faulty(folder: &Path, disk: &Arc<FaultyDisk>, now: UnixMs) -> Result<Led
     Ledger::open_on(&place(folder, "boot"), storage, taken?, settings)
 }
 
+fn ready_on_faulty() -> (tempfile::TempDir, Arc<FaultyDisk>, Ledger) {
+    let (folder, disk) = (tempfile::tempdir().unwrap(), FaultyDisk::new());
+    let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
+    ready(&mut ledger, T0);
+    (folder, disk, ledger)
+}
+
 #[test]
 fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
     for fault in [FULL, TORN_WRITE] {
-        let folder = tempfile::tempdir().unwrap();
-        let disk = FaultyDisk::new();
-        let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
-        ready(&mut ledger, T0);
+        let (folder, disk, mut ledger) = ready_on_faulty();
         let first = reserve(&mut ledger, order_request(1, 10), T0);
         disk.set(fault);
         assert_eq!(
@@ -417,22 +427,40 @@ fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
     }
 }
 
-/// The response is lost. The delivery that follows it contradicts an order that was only sent.
-#[test]
-fn nothing_is_recorded_or_ordered_after_an_event_was_lost() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = FaultyDisk::new();
-    let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
-    ready(&mut ledger, T0);
+/// Creates a ledger with order 1 in flight, a full disk, and a full backlog of events.
+fn with_full_backlog() -> (tempfile::TempDir, Arc<FaultyDisk>, Ledger) {
+    let (folder, disk, mut ledger) = ready_on_faulty();
     let approved = reserve(&mut ledger, order_request(1, 10), T0);
     ledger.sent(approved.key(), T0).unwrap();
     disk.set(FULL);
     for _ in 0..BACKLOG_MAX {
         let _paused = ledger.pause(T0, T0);
     }
-    let _lost = ledger.settle(approved.key(), &BOUGHT, T0).unwrap();
+    (folder, disk, ledger)
+}
+
+#[test]
+fn a_full_backlog_loses_no_event_once_the_disk_has_room() {
+    let (folder, disk, mut ledger) = with_full_backlog();
     disk.set(NO_FAULT);
-    assert!(!ledger.observe(&id(1), TradeStatus::Completed, T0));
+    let _effects = ledger.settle(&key(1), &BOUGHT, T0).unwrap();
+    let failure = ledger.failure().unwrap_or_default();
+    assert!(!failure.contains("restart"), "{failure}");
+    // The writer may have to make room in the intent file for the last events.
+    wait_until(|| ledger.reserve(order_request(2, 10), T0).is_ok());
+    drop(ledger);
+    let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
+    assert_eq!(state(&again, 1), OrderState::Bought);
+}
+
+/// The response is lost. The delivery that follows it contradicts an order that was only sent.
+#[test]
+fn nothing_is_recorded_or_ordered_after_an_event_was_lost() {
+    let (folder, disk, mut ledger) = with_full_backlog();
+    let _lost = ledger.settle(&key(1), &BOUGHT, T0).unwrap();
+    disk.set(NO_FAULT);
+    let _reads_account = ledger.observe(&id(1), TradeStatus::Completed, T0);
+    assert_eq!(state(&ledger, 1), OrderState::Completed, "the delivery is an event");
     wait_until(|| {
         let is_durable = ledger.is_durable();
         let rejected = ledger.reserve(order_request(2, 10), T0).unwrap_err();
@@ -447,10 +475,7 @@ fn nothing_is_recorded_or_ordered_after_an_event_was_lost() {
 
 #[test]
 fn the_approving_thread_never_syncs() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = FaultyDisk::new();
-    let mut ledger = open_faulty(folder.path(), &disk, T0).unwrap();
-    ready(&mut ledger, T0);
+    let (_folder, disk, mut ledger) = ready_on_faulty();
     let here = thread::current().id();
     let synced_here = || disk.synced_by.lock().unwrap().iter().filter(|id| **id == here).count();
     // This thread syncs only the allocation of the file.
@@ -622,16 +647,19 @@ fn the_response_text_of_the_market_is_stored() {
     assert!(words.starts_with("trade is not joinable") && words.len() <= 500, "{words}");
 }
 
-/// The writer stores the events in batches, and the order is not in the first one.
+/// The writer takes the response before it stores the events. It does so in batches, and the order
+/// is not in the first one.
 #[test]
 fn a_response_waits_for_the_row_of_its_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut ledger = open(folder.path(), "boot", T0);
-    for _ in 0..10_000 {
+    let (folder, disk, mut ledger) = ready_on_faulty();
+    wait_until(|| ledger.is_limit_durable());
+    disk.set(HELD_READ);
+    for _ in 0..2_000 {
         let _paused = ledger.pause(T0, T0);
     }
     let _effects = place_order_when_ready(&mut ledger, 1, &TAKEN);
     assert!(ledger.record_response(&key(1), "not joinable"));
+    disk.set(NO_FAULT);
     drop(ledger);
     let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     let sql = "SELECT words FROM intents WHERE number = 1";

@@ -48,7 +48,7 @@ fn a_group_limits_its_entries_together_and_no_other() {
 
 fn reload(ledger: &mut Ledger, old: &[WhitelistEntry], new: &[WhitelistEntry]) {
     let mut plan = ledger.entry_plan();
-    plan.set(old, new);
+    plan.set(old, new, false);
     let rules = ledger.rules_recorder().record(plan, limits(), T0).unwrap();
     let _old = ledger.replace_rules(rules);
 }
@@ -262,7 +262,7 @@ impl GroupHistory {
     fn reload(&mut self, whitelist: [Membership; 3], given_up: bool, order_between: bool) {
         let (old, new) = (entries_of(&self.whitelist), entries_of(&whitelist));
         let mut plan = self.ledger.entry_plan();
-        plan.set(&old, &new);
+        plan.set(&old, &new, false);
         let rules = self.ledger.rules_recorder().record(plan, limits(), self.now).unwrap();
         // An entry that is removed keeps the group that is recorded in the same transaction.
         self.recorded = self.in_force.clone();

@@ -122,7 +122,7 @@ fn a_snapshot_has_orders_matches_near_misses_and_counts() {
 fn prepared(engine: &mut Engine<FakeOrderSender>, pauses: &Pauses) -> Rules {
     let entries = engine.whitelist.entries().to_vec();
     let mut plan = engine.ledger().entry_plan();
-    assert_eq!(plan.set(&entries, &entries), []);
+    assert_eq!(plan.set(&entries, &entries, false), []);
     let recorder = engine.ledger().rules_recorder();
     let previous: Vec<_> = (0..entries.len()).map(Some).collect();
     let whitelist = Arc::new(Whitelist::new(entries));

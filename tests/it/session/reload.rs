@@ -120,6 +120,8 @@ async fn an_unnamed_entry_with_purchases_is_replaced_only_with_a_name_or_on_requ
     write_settings(&program, &named.replace("max_quantity = 1000", "max_quantity = 1"));
     let done = command(&program, &["reload"]);
     assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let continued = "Entry AK-47 | Redline continues the count of the removed entry item AK-47";
+    assert!(text(&done.stdout).contains(continued), "{}", text(&done.stdout));
     market.list_items(vec![redline(1_015)]);
     until(|| program.out().contains("its entry's max_quantity 1 is reached")).await;
     write_settings(&program, &changed.replace("max_price = 400", "max_price = 300"));
