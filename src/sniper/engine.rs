@@ -204,6 +204,8 @@ pub struct Engine<B> {
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
+    /// Set if a listing that waits for a slice may be ordered.
+    pub(super) has_slice_changed: bool,
     /// Set if [`run_timers`](Self::run_timers) must be called before the time that it returned.
     pub(super) has_earlier_deadline: bool,
 }
@@ -258,6 +260,7 @@ impl<B: OrderSender> Engine<B> {
             is_settings_changed: false,
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,
+            has_slice_changed: false,
             has_earlier_deadline: false,
         }
     }
@@ -637,6 +640,7 @@ impl<B: OrderSender> Engine<B> {
     /// Handles the report about one order. If an order has two reports, the first one only updates
     /// the ledger; the last one is also counted and logged.
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
+        self.has_slice_changed = true;
         self.observe_clock(report);
         self.record_items();
         self.apply_outcome(report, now);

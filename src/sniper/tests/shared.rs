@@ -169,6 +169,26 @@ fn matches_beyond_a_slice_are_ordered_after_the_slice_was_raised() {
 }
 
 #[test]
+fn a_match_beyond_a_slice_is_tried_again_only_after_an_update_or_a_settled_order() {
+    let total = Amount::from_cents(1_015);
+    let mut session = with_slices(vec![many()], Allowance { total, ..unlimited() });
+    for id in ["a", "b", "c"] {
+        session.consider(trade(id, REDLINE));
+    }
+    session.run_timers();
+    let _old = session.engine.ledger.set_allowance(Box::new(unlimited()));
+    session.run_timers();
+    assert_eq!(session.sent(), ["a"], "nothing has shown the change");
+    let _old = session.engine.ledger.set_allowance(Box::new(Allowance { total, ..unlimited() }));
+    session.settle(Outcome::Rejected(RejectReason::Taken), true);
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "b"]);
+    session.update_slices(unlimited(), None, None);
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "b", "c"]);
+}
+
+#[test]
 fn a_match_is_skipped_if_its_slice_is_not_raised_in_time() {
     let mut session = with_slices(vec![many()], Allowance { total: Amount::ZERO, ..unlimited() });
     session.consider(trade("a", REDLINE));
