@@ -270,7 +270,6 @@ impl<B: OrderSender> Engine<B> {
         self.max_wait = max_wait;
     }
 
-    /// Returns the number of whitelist entries.
     pub fn entries_count(&self) -> usize {
         self.whitelist.entries().len()
     }
@@ -595,7 +594,6 @@ impl<B: OrderSender> Engine<B> {
         std::mem::replace(&mut self.needs_refresh, false)
     }
 
-    /// Returns the bounds of the server's time.
     pub(crate) fn server_time(&self, now: Now) -> ServerTime {
         let clock = self.clock();
         let earliest = clock.earliest(now.instant);
@@ -608,7 +606,6 @@ impl<B: OrderSender> Engine<B> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Updates the ledger and logs the effects.
     pub(super) fn update_ledger(
         &mut self,
         update: impl FnOnce(&mut Ledger) -> Result<Effects, InvalidTransition>,
