@@ -14,8 +14,8 @@
 //!
 //! | module | responsibility | kind |
 //! |---|---|---|
-//! | [`domain`] | amounts, timestamps, items, listings, whitelist entries, outcomes, the server's clock, latency | pure |
 //! | [`json`], [`secret`], [`text`] | hot-path JSON cursor; redaction; escaping, suggestions | pure |
+//! | [`domain`] | amounts, timestamps, items, listings, whitelist entries, outcomes, the server's clock, latency | pure |
 //! | [`clock`], [`threads`], [`log`], [`shutdown`], [`cache`] | clocks; detection of ended threads, priorities; log; stop signals; cache of recent keys | small edges |
 //! | [`prices`] | reference prices: parsers of each source, item keys, acceptance, look-up, percent rules | pure |
 //! | [`config`] | `.env` and `sniper.toml` → [`Config`](config::Config), plain data | pure, file reads |
@@ -43,10 +43,10 @@
 #[cfg(not(unix))]
 compile_error!("sniper needs Linux or another Unix system; on Windows, build it in WSL");
 
-pub mod domain;
 pub mod json;
 pub mod secret;
 pub mod text;
+pub mod domain;
 pub mod clock;
 pub mod threads;
 pub mod log;

@@ -37,7 +37,8 @@ use crate::{
     markets::{MarketApi, OrderReference},
 };
 
-/// Maximum number of unknown orders that are looked up. A list of purchases resolves the others.
+/// Maximum number of unknown orders that are looked up. Others follow once these are resolved, or
+/// are resolved by a list of purchases.
 pub const LOOK_UPS_MAX: usize = 1_024;
 
 /// Maximum number of bought orders that are looked up.
@@ -228,11 +229,13 @@ struct LookUpTimes {
     orders: Vec<ScheduledLookUp>,
     /// Longest time until the market shows an executed order.
     visible_within: Duration,
+    /// `true` if an unknown order that is due comes next, which it does every second time.
+    is_turn_of_unknown: bool,
 }
 
 impl LookUpTimes {
     const fn new(visible_within: Duration) -> Self {
-        Self { orders: Vec::new(), visible_within }
+        Self { orders: Vec::new(), visible_within, is_turn_of_unknown: false }
     }
 
     /// Replaces the orders. A new one of unknown outcome is due at once.
@@ -257,19 +260,21 @@ impl LookUpTimes {
         self.orders = orders.iter().map(schedule).collect();
     }
 
-    /// Returns the next look-up: that of an unknown order if one is due. Removes orders whose time
-    /// is over.
+    /// Returns the next look-up: every second time that of an unknown order if one is due, and
+    /// otherwise the earliest of all. Removes orders whose time is over.
     fn next(&mut self, now: Instant, wall: UnixMs) -> Option<ScheduledLookUp> {
         self.orders.retain(|scheduled| wall <= scheduled.order.until);
         let is_urgent = |scheduled: &&ScheduledLookUp| {
             scheduled.order.reason == LookUpReason::Unknown && scheduled.due <= now
         };
         let first = |scheduled: &&ScheduledLookUp| scheduled.due;
-        let urgent = self.orders.iter().filter(is_urgent).min_by_key(first);
+        let urgent = self.orders.iter().filter(|_| self.is_turn_of_unknown).filter(is_urgent);
+        let urgent = urgent.min_by_key(first);
         urgent.or_else(|| self.orders.iter().min_by_key(first)).copied()
     }
 
     fn on_look_up(&mut self, key: &TradeKey, now: Instant) {
+        self.is_turn_of_unknown = !self.is_turn_of_unknown;
         if let Some(done) = self.orders.iter_mut().find(|scheduled| scheduled.order.key == *key) {
             let count = done.count;
             done.count = count.saturating_add(1);
@@ -437,6 +442,23 @@ mod tests {
             looked_up.insert(next.order.key);
         }
         assert_eq!(looked_up.len(), numbers.len());
+    }
+
+    #[test]
+    fn many_unknown_orders_do_not_prevent_the_look_up_of_a_bought_one() {
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        let bought = [(order(1_000), WALL, false)].into_iter();
+        assert!(look_ups.replace((0..400).map(order), bought));
+        let mut now = Instant::now();
+        times.set(&look_ups.orders(false), now);
+        let mut counts = HashMap::new();
+        for _ in 0..2_000 {
+            now += Duration::from_secs(1);
+            let next = times.next(now, WALL).unwrap();
+            times.on_look_up(&next.order.key, now);
+            *counts.entry(next.order.key).or_insert(0) += 1;
+        }
+        assert!(counts.len() == 401 && counts[&key(1_000)] >= 3, "{}", counts.len());
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{backoff::ExponentialBackoff, markets::ReadRate};
+use crate::{backoff::ExponentialBackoff, markets::ReadRate, net::http_client::PAUSE_DEFAULT};
 
 /// Waits after failures.
 const WAITS: ExponentialBackoff =
-    ExponentialBackoff::doubling(Duration::from_secs(5), Duration::from_secs(300));
+    ExponentialBackoff::doubling(PAUSE_DEFAULT, Duration::from_secs(300));
 
 /// Maximum wait that a `Retry-After` can cause.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);

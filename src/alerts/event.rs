@@ -162,7 +162,7 @@ pub enum AlertEvent {
         cause: String,
     },
     LedgerRestored,
-    /// `source`: position in the settings.
+    /// `source`: number of the source, which a change of the settings does not change.
     PricesStale {
         source: usize,
         name: String,
@@ -170,6 +170,11 @@ pub enum AlertEvent {
         age: Option<Duration>,
     },
     PricesFresh {
+        source: usize,
+        name: String,
+    },
+    /// A source with too old prices is no longer in the settings.
+    PricesRemoved {
         source: usize,
         name: String,
     },
@@ -275,7 +280,9 @@ impl AlertEvent {
             | Self::DiskRestored { .. }
             | Self::LedgerFailed { .. }
             | Self::LedgerRestored => AlertKind::Disk,
-            Self::PricesStale { .. } | Self::PricesFresh { .. } => AlertKind::PricesStale,
+            Self::PricesStale { .. } | Self::PricesFresh { .. } | Self::PricesRemoved { .. } => {
+                AlertKind::PricesStale
+            }
             Self::SharedDown { .. }
             | Self::SharedBack { .. }
             | Self::SharedRefused { .. }
@@ -302,7 +309,9 @@ impl AlertEvent {
             Self::LedgerFailed { .. } => Firing(AlertCondition::Ledger),
             Self::LedgerRestored => Resolved(AlertCondition::Ledger),
             Self::PricesStale { source, .. } => Firing(AlertCondition::Prices(*source)),
-            Self::PricesFresh { source, .. } => Resolved(AlertCondition::Prices(*source)),
+            Self::PricesFresh { source, .. } | Self::PricesRemoved { source, .. } => {
+                Resolved(AlertCondition::Prices(*source))
+            }
             Self::SharedDown { .. } => Firing(AlertCondition::SharedDatabase),
             Self::SharedBack { .. } => Resolved(AlertCondition::SharedDatabase),
             _ => AlertTransition::None,
@@ -375,6 +384,7 @@ impl AlertEvent {
             Self::LedgerRestored => "Ledger writable again",
             Self::PricesStale { .. } => "Prices too old",
             Self::PricesFresh { .. } => "Prices fresh again",
+            Self::PricesRemoved { .. } => "Price source removed",
             Self::SharedDown { .. } => "Shared budget not reachable",
             Self::SharedBack { .. } => "Shared budget reachable again",
             Self::SharedRefused { .. } => "Shared budget refuses this bot",
@@ -482,7 +492,7 @@ impl AlertEvent {
                 };
                 format!("{name}: {age}; rules based on it send no orders")
             }
-            Self::PricesFresh { name, .. } => name.clone(),
+            Self::PricesFresh { name, .. } | Self::PricesRemoved { name, .. } => name.clone(),
             Self::SharedDown { cause } => format!(
                 "{}\nOrders go on within the slice that was confirmed, and end with it or an hour \
                  after the last contact.",

@@ -43,17 +43,20 @@ pub struct User {
 impl User {
     /// Returns the id to compare with that of a ledger. A ledger that was bound to the recipient
     /// stays bound to it, and a reading that states no id is no evidence of another account.
+    /// No ledger is bound to a number that looks like a recipient, but an earlier one may be.
     pub fn id_for_ledger<'a>(&'a self, ledger: Option<&'a str>) -> &'a str {
-        let Some((ledger, recipient)) = ledger.zip(self.recipient.as_deref()) else {
-            return &self.id;
-        };
-        if ledger.bytes().all(|byte| byte.is_ascii_digit()) {
-            recipient
-        } else if self.id == recipient {
-            ledger
-        } else {
-            &self.id
+        let is_number = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit());
+        match self.recipient.as_deref() {
+            Some(_) if ledger == Some(self.id.as_str()) => &self.id,
+            Some(recipient) if is_number(ledger.unwrap_or(&self.id)) => recipient,
+            Some(recipient) if self.id == recipient => ledger.unwrap_or(recipient),
+            _ => &self.id,
         }
+    }
+
+    /// Returns the id unless the recipient stands for it.
+    pub fn stated_id(&self) -> Option<&str> {
+        Some(self.id.as_str()).filter(|id| self.recipient.as_deref() != Some(*id))
     }
 }
 
@@ -129,3 +132,37 @@ impl fmt::Display for BalanceError {
 }
 
 impl std::error::Error for BalanceError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_stays_bound_to_the_id_that_it_was_bound_to() {
+        let id = |id: &str, ledger| {
+            let recipient = Some("4711".to_owned());
+            let user = User { id: id.to_owned(), recipient, ..User::default() };
+            user.id_for_ledger(ledger).to_owned()
+        };
+        for (stated, ledger, expected) in [
+            ("account-1", None, "account-1"),
+            ("account-1", Some("account-1"), "account-1"),
+            ("account-2", Some("account-1"), "account-2"),
+            ("account-1", Some("4711"), "4711"),
+            ("account-1", Some("4712"), "4711"),
+            // The market states numbers.
+            ("900", None, "4711"),
+            ("900", Some("900"), "900"),
+            ("900", Some("4711"), "4711"),
+            ("900", Some("account-1"), "900"),
+            // It states none.
+            ("4711", None, "4711"),
+            ("4711", Some("4711"), "4711"),
+            ("4711", Some("account-1"), "account-1"),
+        ] {
+            assert_eq!(id(stated, ledger), expected, "{stated} {ledger:?}");
+        }
+        let user = User { id: "900".to_owned(), ..User::default() };
+        assert_eq!(user.id_for_ledger(Some("account-1")), "900", "without a recipient");
+    }
+}

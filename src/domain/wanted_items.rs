@@ -8,12 +8,15 @@ use std::{
 
 use foldhash::fast::FixedState;
 
-use crate::domain::{
-    item_filter::{ItemFilter, has_star},
-    item_name::ItemName,
-    money::Amount,
-    trade::Trade,
-    whitelist_entry::{ItemPattern, WhitelistEntry},
+use crate::{
+    domain::{
+        item_filter::{ItemFilter, has_star},
+        item_name::ItemName,
+        money::Amount,
+        trade::Trade,
+        whitelist_entry::{ItemPattern, WhitelistEntry},
+    },
+    text::composed,
 };
 
 /// Set of wanted items, each with its ceiling: the greatest price that any entry pays. A listing of
@@ -101,15 +104,16 @@ impl WantedItems {
         self
     }
 
-    /// Returns the ceiling of a market name; `None` if no entry wants the item. For a name with
-    /// redundant spaces, returns [`Amount::MAX`], so that its listing is parsed and decided in
-    /// full.
+    /// Returns the ceiling of a market name in any form of Unicode; `None` if no entry wants the
+    /// item. For a name with redundant spaces, returns [`Amount::MAX`], so that its listing is
+    /// parsed and decided in full.
     #[inline]
     pub fn ceiling(&self, market_name: &str) -> Option<Amount> {
-        match ItemName::parse(market_name).base {
-            Cow::Borrowed(base) => self.ceiling_of_base(base, market_name),
-            Cow::Owned(_) if market_name.contains("  ") => Some(Amount::MAX),
-            Cow::Owned(base) => self.ceiling_of_base(&base, market_name),
+        let name = composed(market_name);
+        match ItemName::parse(&name).base {
+            Cow::Borrowed(base) => self.ceiling_of_base(base, &name),
+            Cow::Owned(_) if name.contains("  ") => Some(Amount::MAX),
+            Cow::Owned(base) => self.ceiling_of_base(&base, &name),
         }
     }
 
@@ -120,8 +124,9 @@ impl WantedItems {
         if self.names_all || !self.for_any.is_empty() {
             return true;
         }
-        let base = ItemName::parse(market_name).base;
-        let is_uncertain = matches!(base, Cow::Owned(_)) && market_name.contains("  ");
+        let name = composed(market_name);
+        let base = ItemName::parse(&name).base;
+        let is_uncertain = matches!(base, Cow::Owned(_)) && name.contains("  ");
         is_uncertain
             || self.ceilings.contains_key(&*base)
             || (!self.by_percent.is_empty() && self.by_percent.contains(&*base))

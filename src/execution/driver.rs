@@ -504,7 +504,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         received: ReceivedResponse,
     ) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        self.pause_host_if_limited(&response);
+        let pause = requested_pause::<M>(&response);
         let conclusion =
             attribution::classify_response(&self.context.market, &order.order, &response);
         let (outcome, in_sync) = match conclusion {
@@ -521,6 +521,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 let outcome = attribution::unconfirmed(reason);
                 let result = ExchangeResult::Complete(response);
                 self.report(order, (result, at), outcome, false).await;
+                self.pause_host(pause);
                 // The bytes after the rejection are the next response.
                 return if has_surplus {
                     Flow::Continue
@@ -539,19 +540,13 @@ impl<M: MarketApi> ConnectionDriver<M> {
             session.remember_rejected(order);
         }
         self.report(order, (ExchangeResult::Complete(response), at), outcome, true).await;
+        self.pause_host(pause);
         if in_sync && is_reusable { Flow::Continue } else { Flow::Close(ResponseError::Cut) }
     }
 
-    /// Pauses reads, tokens and keep-warm requests after a response that asks to wait: one with
-    /// 429, or one with 200 that states the wait in its body.
-    fn pause_host_if_limited(&self, response: &HttpResponse) {
-        let wait = M::retry_after(response);
-        let wait = match response.head.status {
-            429 => Some(wait.unwrap_or(PAUSE_DEFAULT)),
-            200 => wait,
-            _ => None,
-        };
-        if let Some(wait) = wait {
+    /// Pauses reads, tokens and keep-warm requests for a wait that a response has requested.
+    fn pause_host(&self, requested: Option<Duration>) {
+        if let Some(wait) = requested {
             pause_host(&self.context.endpoint.origin(), wait);
         }
     }
@@ -616,7 +611,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
     /// out of sync.
     fn on_keep_warm_response(&self, sent: Instant, received: ReceivedResponse) -> Flow {
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
-        self.pause_host_if_limited(&response);
+        self.pause_host(requested_pause::<M>(&response));
         if !self.context.market.is_keep_warm_response(&response) {
             debug!(
                 connection = self.index,
@@ -719,6 +714,16 @@ impl<M: MarketApi> ConnectionDriver<M> {
         if self.context.reports.send(report).await.is_err() {
             warn!("Order report dropped: {}; the receiver is closed", key.id);
         }
+    }
+}
+
+/// Returns the wait that a response requests: one with 429, or one with 200 that states the wait in
+/// its body and not in a header.
+fn requested_pause<M: MarketApi>(response: &HttpResponse) -> Option<Duration> {
+    match response.head.status {
+        429 => Some(M::retry_after(response).unwrap_or(PAUSE_DEFAULT)),
+        200 => M::retry_after(response).filter(|_wait| response.head.retry_after.is_none()),
+        _ => None,
     }
 }
 

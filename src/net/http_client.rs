@@ -49,7 +49,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for which an idle connection is kept for the next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Wait after a 429 that states none.
+/// Wait after a 429 that states none, and after a first failed read.
 pub const PAUSE_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Longest wait that a host can request.

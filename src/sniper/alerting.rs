@@ -38,8 +38,8 @@ const PRICES_GRACE: Duration = Duration::from_secs(120);
 #[derive(Debug, Default)]
 pub(super) struct EngineAlerts {
     pub(super) sender: AlertSender,
-    /// Names of the price sources, in the order of the settings.
-    sources: Vec<String>,
+    /// Price sources, in the order of the settings.
+    sources: Vec<WatchedSource>,
     /// Time of the first tick with these sources.
     sources_since: Option<Instant>,
     halts: Vec<HaltReason>,
@@ -47,12 +47,19 @@ pub(super) struct EngineAlerts {
     low_until: Option<Amount>,
     has_ledger_failed: bool,
     is_account_unread: bool,
-    /// For each source, `true` if its prices were stale at the last check.
-    stale: Vec<bool>,
     /// Time of the last check at [`SLOW_INTERVAL`].
     checked_at: Option<Instant>,
     /// Time of the last alert about each limit, by its name.
     limits: HashMap<&'static str, Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct WatchedSource {
+    name: String,
+    /// Identifies the source in alerts, also at another position of the settings.
+    number: usize,
+    /// `true` if its prices were stale at the last check.
+    is_stale: bool,
 }
 
 impl BudgetLeft {
@@ -68,25 +75,25 @@ impl BudgetLeft {
 impl<B: OrderSender> Engine<B> {
     /// Sets the receiver of events, and the names of the price sources.
     pub fn set_alerts(&mut self, sender: AlertSender, sources: Vec<String>) {
-        let stale = vec![false; sources.len()];
-        self.alerting = EngineAlerts { sender, sources, stale, ..EngineAlerts::default() };
+        self.alerting = EngineAlerts { sender, ..EngineAlerts::default() };
+        self.set_alert_sources(sources);
     }
 
     /// Sets the names of the price sources after a reload. New ones may not have been downloaded
     /// yet. A source that remains is stale until its next check.
-    pub(super) fn set_alert_sources(&mut self, sources: Vec<String>) {
-        let alerting = &mut self.alerting;
-        let was_stale = alerting.sources.iter().zip(&alerting.stale).filter(|(_, stale)| **stale);
-        let was_stale: Vec<&String> = was_stale.map(|(name, _)| name).collect();
-        for (source, name) in alerting.sources.iter().enumerate() {
-            if was_stale.contains(&name) && !sources.contains(name) {
-                let name = format!("{name} is no longer in the settings");
-                let event = || AlertEvent::PricesFresh { source, name };
-                alerting.sender.emit(crate::clock::wall(), event);
-            }
+    pub(super) fn set_alert_sources(&mut self, names: Vec<String>) {
+        let EngineAlerts { sender, sources, sources_since, .. } = &mut self.alerting;
+        let mut old = std::mem::take(sources);
+        let mut free = old.iter().map(|it| it.number.saturating_add(1)).max().unwrap_or(0)..;
+        sources.extend(names.into_iter().filter_map(|name| {
+            let kept = old.iter().position(|it| it.name == name).map(|at| old.swap_remove(at));
+            let new = |number| WatchedSource { name, number, is_stale: false };
+            kept.or_else(|| free.next().map(new))
+        }));
+        for WatchedSource { name, number: source, .. } in old.into_iter().filter(|it| it.is_stale) {
+            sender.emit(crate::clock::wall(), || AlertEvent::PricesRemoved { source, name });
         }
-        alerting.stale = sources.iter().map(|name| was_stale.contains(&name)).collect();
-        (alerting.sources, alerting.sources_since) = (sources, None);
+        *sources_since = None;
     }
 
     /// Emits the final outcome of an order. `snapshot` is the ledger after a purchase.
@@ -299,8 +306,9 @@ impl<B: OrderSender> Engine<B> {
             let Halt { at: since, reason, .. } = **halt;
             let text = || halt.with_item(self.halted_item(&reason));
             let event = || AlertEvent::Halted { since, reason, text: text() };
-            let is_known = alerting.halts.contains(&reason) && !repeats;
-            is_known || alerting.sender.try_emit(now, event)
+            let is_known = alerting.halts.contains(&reason);
+            // A known halt has an end to emit also if it cannot be repeated now.
+            (!is_known || repeats) && alerting.sender.try_emit(now, event) || is_known
         };
         self.alerting.halts = halts.iter().filter(is_told).map(|halt| halt.reason).collect();
     }
@@ -363,22 +371,20 @@ impl<B: OrderSender> Engine<B> {
     }
 
     fn watch_prices(&mut self, repeats: bool, now: UnixMs) {
-        let EngineAlerts { sender, sources, stale, .. } = &mut self.alerting;
-        let tables = self.prices.sources();
-        for (index, ((name, was_stale), table)) in sources.iter().zip(stale).zip(tables).enumerate()
-        {
+        let EngineAlerts { sender, sources, .. } = &mut self.alerting;
+        for (watched, table) in sources.iter_mut().zip(self.prices.sources()) {
             let is_stale = table.is_stale(now);
-            let is_same = std::mem::replace(was_stale, is_stale) == is_stale;
+            let is_same = std::mem::replace(&mut watched.is_stale, is_stale) == is_stale;
             if is_same && !(repeats && is_stale) {
                 continue;
             }
-            let name = name.clone();
+            let (source, name) = (watched.number, watched.name.clone());
             let age = table.has_table().then(|| now.since(table.newest));
             sender.emit(now, || {
                 if is_stale {
-                    AlertEvent::PricesStale { source: index, name, age }
+                    AlertEvent::PricesStale { source, name, age }
                 } else {
-                    AlertEvent::PricesFresh { source: index, name }
+                    AlertEvent::PricesFresh { source, name }
                 }
             });
         }
@@ -606,10 +612,52 @@ mod tests {
         watched.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
         assert_eq!(watched.kinds(), [""; 0], "the source remains");
         watched.engine.set_alert_sources(vec!["other".to_owned()]);
-        assert_eq!(watched.kinds(), ["prices_stale"], "its end");
+        let ends: Vec<_> = watched.events.try_iter().map(|alert| alert.event).collect();
+        let name = "buff".to_owned();
+        assert_eq!(ends, [AlertEvent::PricesRemoved { source: 0, name }], "its end");
         watched.engine.set_prices(book(UnixMs(0)));
         assert_eq!(watched.tick(10), [""; 0], "after a reload they may still be downloaded");
         assert_eq!(watched.tick(130), ["prices_stale"]);
+    }
+
+    #[test]
+    fn the_prices_of_a_source_that_moves_end_their_own_alert() {
+        let mut watched = Watched::new(Budget::default());
+        let book = |ages: [UnixMs; 2]| {
+            let (max_age, table) = (Duration::from_secs(600), PriceTable::default());
+            let coin = Some(CoinUsd::ONE);
+            let table = |at| BookTable { table: Some(&table), at, max_age, coin };
+            Arc::new(PriceBook::new(&ages.map(table)))
+        };
+        let fresh = watched.now().wall.plus(Duration::from_secs(130));
+        watched.engine.set_alert_sources(vec!["buff".to_owned(), "other".to_owned()]);
+        watched.engine.set_prices(book([UnixMs(1), fresh]));
+        assert_eq!(watched.tick(1), [""; 0]);
+        assert_eq!(watched.tick(130), ["prices_stale"]);
+        watched.engine.set_alert_sources(vec!["other".to_owned(), "buff".to_owned()]);
+        watched.engine.set_prices(book([fresh, fresh]));
+        assert_eq!(watched.tick(1), [""; 0]);
+        watched.seconds += 130;
+        let now = watched.now();
+        let snapshot = watched.engine.ledger().snapshot(now.wall);
+        watched.engine.watch_for_alerts(&snapshot, now);
+        let ends: Vec<_> = watched.events.try_iter().map(|alert| alert.event).collect();
+        assert_eq!(ends, [AlertEvent::PricesFresh { source: 0, name: "buff".to_owned() }]);
+    }
+
+    #[test]
+    fn the_end_of_a_halt_is_reported_also_if_the_queue_was_full_for_a_new_channel() {
+        let mut watched = Watched::new(Budget::default());
+        let now = watched.now().wall;
+        let _effects = watched.engine.ledger().halt(HaltReason::OtherAccount, now);
+        assert_eq!(watched.tick(1), ["halted"]);
+        for _ in 0..crate::alerts::QUEUED_MAX {
+            watched.engine.alerting.sender.emit(now, || AlertEvent::LedgerRestored);
+        }
+        watched.engine.alerting.sender.add_channel();
+        assert!(!watched.tick(1).contains(&"halted"), "the queue is full");
+        watched.engine.ledger().resume(Operator::new("test"), now);
+        assert_eq!(watched.tick(1), ["resumed"]);
     }
 
     #[test]

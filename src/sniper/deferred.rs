@@ -123,10 +123,11 @@ impl<B: OrderSender> Engine<B> {
         for expired in self.queue.take_expired(now.instant, self.max_wait) {
             self.skip_queued(&expired, now);
         }
-        let mut passed_over = Vec::new();
+        // A slice has room for a waiting listing only after it was raised or an order was settled.
+        let (mut passed_over, slices) = (Vec::new(), self.has_slice_changed);
         // Without a connection, an attempt would fail and write two records to the ledger.
         while self.can_send()
-            && let Some((rank, queued)) = self.queue.pop()
+            && let Some((rank, queued)) = self.queue.pop(slices)
         {
             let QueuedListing { held: HeldListing { trade, entry }, since, .. } = &queued;
             let (entry, since) = (*entry, *since);
@@ -141,6 +142,7 @@ impl<B: OrderSender> Engine<B> {
                 }
             }
         }
+        self.has_slice_changed &= !self.queue.is_empty();
         for (rank, queued) in passed_over {
             self.queue.restore(rank, queued);
         }

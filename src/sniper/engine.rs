@@ -193,6 +193,8 @@ pub struct Engine<B> {
     pub(super) has_purchases: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
+    /// First id of the account that the market has stated in this session.
+    pub(super) stated_id: Option<String>,
     /// `true` if the account of the last reading is not the ledger's.
     pub(super) is_other_account: bool,
     /// Set if the ledger cannot be used for the account, which ends the session.
@@ -202,6 +204,8 @@ pub struct Engine<B> {
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
+    /// Set if a listing that waits for a slice may be ordered.
+    pub(super) has_slice_changed: bool,
     /// Set if [`run_timers`](Self::run_timers) must be called before the time that it returned.
     pub(super) has_earlier_deadline: bool,
 }
@@ -249,12 +253,14 @@ impl<B: OrderSender> Engine<B> {
             has_unknown_changed: true,
             has_purchases: true,
             is_bound: false,
+            stated_id: None,
             is_other_account: false,
             ledger_error: None,
             is_stopping: false,
             is_settings_changed: false,
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,
+            has_slice_changed: false,
             has_earlier_deadline: false,
         }
     }
@@ -264,7 +270,6 @@ impl<B: OrderSender> Engine<B> {
         self.max_wait = max_wait;
     }
 
-    /// Returns the number of whitelist entries.
     pub fn entries_count(&self) -> usize {
         self.whitelist.entries().len()
     }
@@ -589,7 +594,6 @@ impl<B: OrderSender> Engine<B> {
         std::mem::replace(&mut self.needs_refresh, false)
     }
 
-    /// Returns the bounds of the server's time.
     pub(crate) fn server_time(&self, now: Now) -> ServerTime {
         let clock = self.clock();
         let earliest = clock.earliest(now.instant);
@@ -602,7 +606,6 @@ impl<B: OrderSender> Engine<B> {
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Updates the ledger and logs the effects.
     pub(super) fn update_ledger(
         &mut self,
         update: impl FnOnce(&mut Ledger) -> Result<Effects, InvalidTransition>,
@@ -634,6 +637,7 @@ impl<B: OrderSender> Engine<B> {
     /// Handles the report about one order. If an order has two reports, the first one only updates
     /// the ledger; the last one is also counted and logged.
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
+        self.has_slice_changed = true;
         self.observe_clock(report);
         self.record_items();
         self.apply_outcome(report, now);

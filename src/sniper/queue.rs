@@ -110,9 +110,12 @@ impl OrderQueue {
         self.by_rank.pop_last().map(|(_rank, last)| last)
     }
 
-    /// Removes and returns the first listing.
-    pub fn pop(&mut self) -> Option<(QueueRank, QueuedListing)> {
-        self.by_rank.pop_first()
+    /// Removes and returns the first listing; without `slices`, the first one that does not wait
+    /// for a slice.
+    pub fn pop(&mut self, slices: bool) -> Option<(QueueRank, QueuedListing)> {
+        let is_tried = |queued: &QueuedListing| slices || queued.reason.is_general();
+        let rank = *self.by_rank.iter().find(|(_rank, queued)| is_tried(queued))?.0;
+        self.by_rank.remove_entry(&rank)
     }
 
     /// Puts a listing back to its place.
@@ -187,7 +190,7 @@ mod tests {
     }
 
     fn drain(queue: &mut OrderQueue) -> Vec<String> {
-        ids(std::iter::from_fn(|| queue.pop()).map(|(_rank, one)| one).collect())
+        ids(std::iter::from_fn(|| queue.pop(true)).map(|(_rank, one)| one).collect())
     }
 
     fn margin(cents: i64) -> Amount {
@@ -212,7 +215,7 @@ mod tests {
         for id in ["a", "b"] {
             assert!(queue.push(margin(5), listing(id, now)).is_none());
         }
-        let (rank, first) = queue.pop().unwrap();
+        let (rank, first) = queue.pop(true).unwrap();
         queue.restore(rank, first);
         assert!(queue.first_before(margin(5)).is_some() && queue.first_before(margin(6)).is_none());
         assert_eq!(drain(&mut queue), ["a", "b"]);

@@ -190,6 +190,7 @@ impl<B: OrderSender> Engine<B> {
             self.change_role(takeover, now);
         }
         let replaced = self.ledger.set_allowance(allowance);
+        self.has_slice_changed = true;
         let usage = self.ledger.shared_usage(now.wall);
         let mut entries = 0..self.whitelist.entries().len();
         let can_order = entries.any(|index| !self.whitelist.is_paused(index))

@@ -270,16 +270,23 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
                     let done = rotation;
                     rotation = self.next_rotation(now(), session.max_age());
                     let was_silent = handler.on_subscribed();
-                    self.on_rotated(connection, &done, tag);
                     match self.overlap(old, &mut session, &mut handler, arrival_stats).await {
-                        None => continue,
-                        Some((ended, _old)) if was_silent => break ended,
-                        Some((ended, old)) => {
+                        Some((ended, Some(old))) if !was_silent => {
+                            // The old connection still delivers, also if the new one was silent.
+                            handler.on_subscribed();
+                            self.host.record_failure(now());
                             (session, rotation) = (old, done);
                             if let Some(metrics) = metrics {
                                 metrics.set_address(address);
                             }
                             ended
+                        }
+                        ended => {
+                            self.on_rotated(connection, &done, tag);
+                            match ended {
+                                None => continue,
+                                Some((ended, _old)) => break ended,
+                            }
                         }
                     }
                 }
@@ -294,14 +301,15 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
     }
 
     /// Runs the new and the old connection until the old one is closed. If the new one ends before,
-    /// returns its end and the old one, which continues.
+    /// returns its end, and the old one unless its close has begun.
     async fn overlap<P: FnMut()>(
         &self,
         mut old: FeedSession<M, D::Stream>,
         session: &mut FeedSession<M, D::Stream>,
         handler: &mut ListingHandler<'_, M, F, P>,
         arrival_stats: &mut ArrivalStats,
-    ) -> Option<(FeedError, FeedSession<M, D::Stream>)> {
+    ) -> Option<(FeedError, Option<FeedSession<M, D::Stream>>)> {
+        let is_closing = Cell::new(false);
         let mut old_arrival_stats = ArrivalStats::default();
         let mut old_handler =
             self.feed_state.handler(handler.connection, false, || {}).superseded();
@@ -309,6 +317,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
         let hand_over = async {
             let run = old.run(&mut old_handler, &mut old_arrival_stats);
             if tokio::time::timeout(OVERLAP, run).await.is_err() {
+                is_closing.set(true);
                 old.close(1_000).await;
             }
         };
@@ -318,7 +327,7 @@ impl<M: Marketplace, D: Dial, F: FnMut(Trade<'_>)> Supervisor<'_, M, D, F> {
             () = hand_over => return None,
         };
         std::mem::swap(&mut old_handler.number, &mut handler.number);
-        Some((ended, old))
+        Some((ended, (!is_closing.get()).then_some(old)))
     }
 
     /// Counts and logs a rotation.

@@ -71,3 +71,17 @@ async fn a_read_that_was_asked_to_wait_delays_the_token_of_the_feed() {
     assert!(Some(Duration::from_secs(20)) < head.retry_after, "{head:?}");
     assert_eq!(market.requests().len(), 1, "a token was requested");
 }
+
+#[tokio::test]
+async fn a_token_that_is_refused_with_429_without_a_wait_delays_the_next_token() {
+    let market = Market::plain(|_: &Request| Reaction::Answer(answer(429, "", "{}"))).await;
+    let mut config = Config::new(market.endpoints.clone(), "unused");
+    config.credential = Some(Credential::from_key("key-of-the-test-of-tokens").unwrap());
+    let feed = Feed::new(LisSkins::new(&config), config);
+    for is_asked_to_wait in [false, true] {
+        let ended = ws::connect_once(&feed, |_trade| {}).await;
+        let Err(FeedError::TokenRejected(head)) = ended else { panic!("{ended:?}") };
+        assert_eq!((head.status, head.retry_after.is_some()), (429, is_asked_to_wait));
+    }
+    assert_eq!(market.requests().len(), 1, "the second token was requested");
+}

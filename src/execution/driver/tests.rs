@@ -16,6 +16,7 @@ use crate::{
     markets::{
         csgoroll::Csgoroll,
         order_template::{OrderFields, OrderTemplate, Part},
+        waxpeer::Waxpeer,
     },
     net::dial::AddressOrder,
     net::{http_head::ResponseHead, http_message::HttpRequest},
@@ -85,6 +86,37 @@ async fn a_rate_limited_order_pauses_the_other_requests_to_the_host() {
         assert!(Duration::from_secs(seconds) <= paused, "{status}: {paused:?}");
         assert_eq!(paused.is_zero(), status == 400);
     }
+}
+
+#[test]
+fn only_a_429_and_a_wait_in_the_body_of_a_200_are_requests_to_wait() {
+    let (body, seconds) = (r#"{"success":false,"msBeforeNext":7000}"#, Duration::from_secs);
+    for (status, header, body, expected) in [
+        (429, Some("30"), "{}", Some(seconds(30))),
+        (429, None, body, Some(seconds(7))),
+        (429, None, "{}", Some(PAUSE_DEFAULT)),
+        (200, None, body, Some(seconds(7))),
+        (200, None, "{}", None),
+        (200, Some("30"), "{}", None),
+        (400, Some("30"), body, None),
+    ] {
+        let headers = header.iter().map(|wait| ("retry-after", wait.as_bytes()));
+        let head = ResponseHead::parse(status, headers);
+        let response = HttpResponse { head, body: body.as_bytes().to_vec() };
+        let requested = requested_pause::<Waxpeer>(&response);
+        assert_eq!(requested, expected, "{status} {header:?} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limited_keep_warm_request_pauses_the_other_requests_to_the_host() {
+    let Driven { driver, .. } = driven().await;
+    let response =
+        HttpResponse { head: ResponseHead::parse(429, std::iter::empty()), body: vec![] };
+    let at = Instant::now();
+    let received = ReceivedResponse { response, at, has_surplus: false, is_reusable: true };
+    let _flow = driver.on_keep_warm_response(at, received);
+    assert!(!pause_of_host(&driver.context.endpoint.origin()).is_zero());
 }
 
 /// The runtime polled the socket before the data arrived, so the driver has not read it.

@@ -235,8 +235,8 @@ mod tests {
     const WANTED: &str = "AK-47 | Redline";
 
     fn wanted() -> WantedItems {
-        let item = ItemPattern::Named(WANTED.to_owned());
-        WantedItems::of(&[WhitelistEntry { item, ..entry() }])
+        let items = [WANTED, "Sticker | J\u{f6}rg"].map(|item| ItemPattern::Named(item.to_owned()));
+        WantedItems::of(&items.map(|item| WhitelistEntry { item, ..entry() }))
     }
 
     fn listing(id: &str, name: &str) -> String {
@@ -280,6 +280,15 @@ mod tests {
         let one = listing("a", "StatTrak™ AK-47 | Redline (Well-Worn)");
         assert_eq!(scanned(&single(&one)), (Scan::ReadNow, vec![]));
         assert_eq!(scanned(&batch(&[one])), (Scan::ReadNow, vec![]));
+    }
+
+    #[test]
+    fn a_wanted_listing_whose_name_is_decomposed_is_read_before_the_others() {
+        let decomposed = listing("b", "Sticker | Jo\u{308}rg");
+        assert_eq!(scanned(&single(&decomposed)), (Scan::ReadNow, vec![]));
+        let payload = batch(&[listing("a", "Fracture Case"), decomposed]);
+        let (scan, trades) = scanned(&payload);
+        assert_eq!((scan, trades.len()), (Scan::CanWait, 1));
     }
 
     #[test]

@@ -26,9 +26,7 @@ pub fn read_user(body: &str, recipient: &str) -> Result<User, ReadError> {
     let response = success(body)?;
     let user = response.get::<JsonObject<'_>>("user").ok_or(ReadError::Shape)?;
     // The ledger would store the id, so one that contains a credential is rejected.
-    // Digits alone would look like those of a recipient.
-    let is_id = |id: &String| !id.bytes().all(|byte| byte.is_ascii_digit());
-    let id = user.get::<String>("id").filter(|id| is_id(id) && !secret::appears_in(id));
+    let id = user.get::<String>("id").filter(|id| !id.is_empty() && !secret::appears_in(id));
     let wallet = wallet(&user);
     let (balance, balance_error) = match wallet {
         Ok(balance) => (Some(balance), None),
@@ -170,6 +168,8 @@ mod tests {
             read_user(r#"{"success":true,"user":{"wallet":53300,"id":"11d6f117"}}"#, "76561")
                 .unwrap();
         assert_eq!(user.id, "11d6f117");
+        let number = read_user(r#"{"success":true,"user":{"wallet":1,"id":"4711"}}"#, "76561");
+        assert_eq!(number.unwrap().id, "4711", "an earlier ledger is bound to it");
         for (id, expected) in [("", "76561"), (r#","id":4711"#, "76561"), (r#","id":"""#, "76561")]
         {
             let body = format!(r#"{{"success":true,"user":{{"wallet":1{id}}}}}"#);

@@ -21,7 +21,6 @@ use crate::{
     domain::wanted_items::WantedItems,
     json::Cursor,
     markets::{Scan, UnnamedEvent},
-    text::composed,
 };
 
 const NAME_KEY: &[u8] = br#""name":""#;
@@ -46,9 +45,8 @@ pub fn scan(payload: &[u8], wanted: &WantedItems) -> Scan {
     if DOPPLER.find(listing.name.as_bytes()).is_some() {
         return Scan::ReadNow;
     }
-    let name = composed(listing.name);
-    if wanted.names(&name) {
-        return match wanted.ceiling(&name) {
+    if wanted.names(listing.name) {
+        return match wanted.ceiling(listing.name) {
             Some(_) => Scan::ReadNow,
             None => Scan::CanWait,
         };
@@ -133,7 +131,11 @@ mod tests {
     fn wanted() -> WantedItems {
         let named =
             |item: &str| WhitelistEntry { item: ItemPattern::Named(item.to_owned()), ..entry() };
-        WantedItems::of(&[named("AK-47 | Redline"), named("Karambit | Ruby")])
+        WantedItems::of(&[
+            named("AK-47 | Redline"),
+            named("Karambit | Ruby"),
+            named("Sticker | J\u{f6}rg"),
+        ])
     }
 
     fn message(event: &str, name: &str) -> String {
@@ -169,6 +171,11 @@ mod tests {
         for event in ["steamTrade", "change_user", "handshake", "new2"] {
             assert_eq!(scanned(&message(event, CASE)), Scan::ReadNow, "{event}");
         }
+    }
+
+    #[test]
+    fn a_wanted_item_whose_name_is_decomposed_is_read_in_its_turn() {
+        assert_eq!(scanned(&message("new", "Sticker | Jo\u{308}rg")), Scan::ReadNow);
     }
 
     #[test]

@@ -44,11 +44,47 @@ fn with_slices(entries: Vec<WhitelistEntry>, allowance: Allowance) -> TestSessio
     session
 }
 
+#[test]
+fn two_bots_of_one_account_name_it_alike_whatever_their_ledgers_are_bound_to() {
+    for bound in ["4711", "account-1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let location = LedgerLocation {
+            folder: folder.path().to_owned(),
+            host: "market.example".to_owned(),
+            boot: None,
+            uptime_ms: None,
+        };
+        let mut session = with_slices(vec![many()], unlimited());
+        let wall = session.now().wall;
+        session.engine.ledger = Ledger::open(&location, plenty(), &[many()], wall).unwrap();
+        session.engine.ledger.bind(bound).unwrap();
+        session.read_user("account-1", "4711");
+        let report = session.update_slices(unlimited(), None, None);
+        assert_eq!(report.account.as_deref(), Some("account-1"), "{bound}");
+        assert_eq!(session.engine.ledger.user(), Some(bound));
+        session.read_user("4711", "4711");
+        assert!(!session.engine.is_other_account, "{bound}: no id is no evidence");
+        session.read_user("account-2", "4711");
+        assert!(session.engine.is_other_account, "{bound}: another credential");
+        session.read_user("account-1", "4711");
+        assert!(!session.engine.is_other_account, "{bound}: the first one again");
+    }
+}
+
 fn many() -> WhitelistEntry {
     WhitelistEntry { max_quantity: 1_000, ..entry() }
 }
 
 impl TestSession {
+    fn read_user(&mut self, id: &str, recipient: &str) {
+        let Now { instant, wall } = self.now();
+        let recipient = Some(recipient.to_owned());
+        let user = User { id: id.to_owned(), recipient, ..User::default() };
+        let exchange = ClockExchange { sent: instant, received: instant };
+        let reading = UserReading { user, as_of: wall, exchange, date: None };
+        self.engine.on_account_update(AccountUpdate::User(reading), self.now());
+    }
+
     fn update(
         &mut self,
         permit: OrderPermit,
@@ -130,6 +166,26 @@ fn matches_beyond_a_slice_are_ordered_after_the_slice_was_raised() {
     session.update_slices(orders(100), None, None);
     session.run_timers();
     assert_eq!((session.sent().len(), session.engine.stats().skipped_total()), (40, 0));
+}
+
+#[test]
+fn a_match_beyond_a_slice_is_tried_again_only_after_an_update_or_a_settled_order() {
+    let total = Amount::from_cents(1_015);
+    let mut session = with_slices(vec![many()], Allowance { total, ..unlimited() });
+    for id in ["a", "b", "c"] {
+        session.consider(trade(id, REDLINE));
+    }
+    session.run_timers();
+    let _old = session.engine.ledger.set_allowance(Box::new(unlimited()));
+    session.run_timers();
+    assert_eq!(session.sent(), ["a"], "nothing has shown the change");
+    let _old = session.engine.ledger.set_allowance(Box::new(Allowance { total, ..unlimited() }));
+    session.settle(Outcome::Rejected(RejectReason::Taken), true);
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "b"]);
+    session.update_slices(unlimited(), None, None);
+    session.run_timers();
+    assert_eq!(session.sent(), ["a", "b", "c"]);
 }
 
 #[test]

@@ -238,9 +238,9 @@ async fn more_messages_than_the_buffer_holds_arrive_once_and_wanted_ones_in_orde
     }
 }
 
-/// Returns the listings in the order in which a replay decides about them, and `true` for those
-/// that it would order.
-fn replayed(directory: &Path) -> Vec<(String, bool)> {
+/// Returns the number of messages, and the listings in the order in which a replay decides about
+/// them, with `true` for those that it would order.
+fn replayed(directory: &Path) -> (u64, Vec<(String, bool)>) {
     let wanted = wanting("AK-47 | Redline");
     let entries = wanted.iter().cloned();
     let entries = entries.map(|entry| WhitelistEntry { max_quantity: 9, ..entry });
@@ -252,30 +252,24 @@ fn replayed(directory: &Path) -> Vec<(String, bool)> {
     let recording = Recording::open(directory).unwrap();
     let mut decided = Vec::new();
     let rules = ReplayRules::new(whitelist, budget);
-    replay(&market, &recording, &rules, |decision| {
+    let result = replay(&market, &recording, &rules, |decision| {
         let is_listed = decision.trade.status == TradeStatus::Listed;
         let is_ordered = matches!(decision.verdict, Decision::Matched(_)) && is_listed;
         decided.push((decision.trade.id.to_string(), is_ordered));
         ControlFlow::Continue(())
     })
     .unwrap();
-    decided
+    (result.messages, decided)
 }
 
 fn ordered(directory: &Path) -> Vec<String> {
-    replayed(directory)
-        .into_iter()
-        .filter(|(_, is_ordered)| *is_ordered)
-        .map(|(id, _)| id)
-        .collect()
+    let (messages, decided) = replayed(directory);
+    assert_eq!(messages, 24);
+    decided.into_iter().filter(|(_, is_ordered)| *is_ordered).map(|(id, _)| id).collect()
 }
 
-/// Records the messages of one read. Returns the directory of the recording, and the listings in
-/// the order in which the session delivered them.
-async fn record(
-    folder: &TempDir,
-    frames: impl Fn(&[String]) -> Vec<Vec<u8>> + Send + Sync + 'static,
-) -> (PathBuf, Vec<String>) {
+/// Starts a recording of the feed in a folder.
+pub(super) fn start_recording(folder: &TempDir) -> ActiveRecording {
     let of = |what: &str| what.to_owned();
     let source = StreamSource {
         name: of("bursts"),
@@ -284,10 +278,24 @@ async fn record(
         stream: of("trades"),
     };
     let setup = RecordingConfig::new(folder.path().to_owned(), vec![source]);
-    let recording = ActiveRecording::start(setup, RealDisk).unwrap();
+    ActiveRecording::start(setup, RealDisk).unwrap()
+}
+
+pub(super) fn finish(recording: ActiveRecording) {
+    let end = RecordingEnd { reason: "done".to_owned(), is_success: true };
+    recording.finish(end).unwrap();
+}
+
+/// Records the messages of one read. Returns the directory of the recording, and the listings in
+/// the order in which the session delivered them.
+async fn record(
+    folder: &TempDir,
+    frames: impl Fn(&[String]) -> Vec<Vec<u8>> + Send + Sync + 'static,
+) -> (PathBuf, Vec<String>) {
+    let recording = start_recording(folder);
     let directory = recording.directory().to_owned();
     let trades = recorded(frames, Some(recording.recorder(0))).await;
-    recording.finish(RecordingEnd { reason: of("done"), is_success: true }).unwrap();
+    finish(recording);
     (directory, trades.into_iter().map(|(id, _)| id).collect())
 }
 
@@ -302,7 +310,7 @@ async fn a_message_that_is_no_event_comes_after_everything_before_it_also_in_a_r
     };
     let (directory, live) = record(&folder, frames).await;
     assert_eq!(live, ["a", "u0", "u1", "b", "u2"]);
-    let decided = replayed(&directory);
+    let (_messages, decided) = replayed(&directory);
     assert_eq!(decided.into_iter().map(|(id, _)| id).collect::<Vec<_>>(), live);
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -13,14 +13,17 @@ use sniper::{
     net::dial::AddressOrder,
     ws::policy::ReconnectionLimits,
 };
+use tempfile::TempDir;
 use tokio::{
     io::DuplexStream,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    Log, config, feed_of,
-    memory::{HOUR, MemoryDialer, PEER, default_config, run, without_rotation},
+    Log,
+    bursts::{finish, start_recording},
+    config, feed_of,
+    memory::{HOUR, MemoryDialer, address_of, default_config, run, without_rotation},
     peer::{Frame, Peer, batch, frame},
 };
 
@@ -249,7 +252,7 @@ async fn a_rotation_keeps_avoiding_the_address_that_was_always_last() {
     let feed = FeedConfig { connections: 2, max_age: HOUR, ..FeedConfig::default() };
     let feed = feed_of(Config { feed, ..default_config() });
     run(&feed, &dialer, Duration::from_secs(70 * 60)).await;
-    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(PEER));
+    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(address_of(1)));
     assert_eq!(dialer.orders(), [system, system, avoid, system, avoid]);
 }
 
@@ -264,7 +267,7 @@ async fn a_loss_keeps_avoiding_the_address_that_was_always_last() {
     let feed = FeedConfig { connections: 2, ..without_rotation() };
     let feed = feed_of(Config { feed, ..default_config() });
     run(&feed, &dialer, Duration::from_secs(20 * 60)).await;
-    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(PEER));
+    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(address_of(1)));
     assert_eq!(dialer.orders(), [system, system, avoid, avoid]);
 }
 
@@ -291,16 +294,132 @@ async fn a_connection_that_was_lost_is_not_replaced_because_the_one_before_was_a
     assert_eq!(feed.metrics.connection_counts()[1].replaced, 0);
 }
 
+fn with_max_age(seconds: u64) -> FeedConfig {
+    FeedConfig { max_age: Duration::from_secs(seconds), ..FeedConfig::default() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_successor_that_ends_at_once_leaves_the_old_connection_in_place() {
-    let epoch = Instant::now();
+    let (folder, epoch) = (TempDir::new().unwrap(), Instant::now());
+    let recording = start_recording(&folder);
     let dialer = MemoryDialer::play(move |number, peer| async move {
         let life = Duration::from_secs(if number == 1 { 1 } else { 200 });
         let _ended = timeout(life, deliver(peer, epoch, Duration::ZERO)).await;
     });
-    let feed = FeedConfig { max_age: Duration::from_secs(100), ..FeedConfig::default() };
-    let feed = feed_of(Config { feed, ..default_config() });
+    let feed = feed_of(Config { feed: with_max_age(100), ..default_config() });
+    assert!(feed.metrics.set_recorder(Arc::new(recording.recorder(0))));
     let ids = run(&feed, &dialer, Duration::from_secs(150)).await;
     assert_eq!((dialer.dials(), feed.metrics.gaps.load(Relaxed)), (3, 0));
+    assert_eq!(feed.metrics.rotations.load(Relaxed), 1, "the first renewal was undone");
     assert!((74..=75).contains(&ids.len()), "{}", ids.len());
+    let file = recording.directory().join("all/trades.jsonl");
+    finish(recording);
+    let lines = std::fs::read_to_string(file).unwrap();
+    // The successor has ended before second 98, and the next one replaces the old after it.
+    let mut of_old = lines.lines().filter(|line| line.contains(r#""conn":1,"#));
+    assert!(of_old.any(|line| line.contains("t49")), "the old connection has its number again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gap_of_a_silent_successor_ends_when_the_old_connection_goes_on() {
+    let epoch = Instant::now();
+    let dialer = MemoryDialer::play(move |number, mut peer| async move {
+        if number == 0 {
+            return deliver(peer, epoch, Duration::ZERO).await;
+        }
+        let ids = peer.subscribed().await;
+        peer.send_text(&format!(r#"{{"id":"{}","type":"complete"}}"#, ids[0])).await;
+        sleep(Duration::from_millis(100)).await;
+    });
+    let feed = feed_of(Config { feed: with_max_age(100), ..default_config() });
+    run(&feed, &dialer, Duration::from_millis(95_050)).await;
+    let gaps = feed.metrics.gap_list();
+    assert!(gaps.len() == 1 && gaps[0].cause.contains("completed by the server"), "{gaps:?}");
+    assert!(!feed.metrics.downtime(Instant::now().into_std()).is_open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn successors_that_end_at_once_open_the_circuit_breaker() {
+    let epoch = Instant::now();
+    let dialer = MemoryDialer::play(move |number, peer| async move {
+        let life = Duration::from_secs(if number == 0 { 1_000 } else { 1 });
+        let _ended = timeout(life, deliver(peer, epoch, Duration::ZERO)).await;
+    });
+    let limits = ReconnectionLimits {
+        max_consecutive_failures: 3,
+        circuit_breaker_cooldown: HOUR,
+        ..ReconnectionLimits::DEFAULT
+    };
+    let feed = feed_of(Config { feed: with_max_age(60), ..config("ws://127.0.0.1:9/ws", limits) });
+    run(&feed, &dialer, Duration::from_secs(500)).await;
+    assert_eq!((dialer.dials(), feed.metrics.gaps.load(Relaxed)), (1 + 3, 0));
+}
+
+/// The old connection has no listings, or its close has begun.
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_ends_is_replaced_at_once_if_the_old_connection_cannot_go_on() {
+    for (is_silent, life_ms) in [(true, 1_000), (false, 5_200)] {
+        let (epoch, dials) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
+        let times = Arc::clone(&dials);
+        let dialer = MemoryDialer::play(move |number, mut peer| {
+            times.lock().unwrap().push(epoch.elapsed());
+            async move {
+                let life = Duration::from_millis(if number == 1 { life_ms } else { 200_000 });
+                if number != 0 || !is_silent {
+                    return drop(timeout(life, deliver(peer, epoch, Duration::ZERO)).await);
+                }
+                let mut id = peer.subscribed().await.remove(0);
+                for listing in 0..38 {
+                    peer.send_text(&batch(&id, &[&format!("t{listing}")])).await;
+                    sleep(Duration::from_secs(2)).await;
+                }
+                loop {
+                    peer.send_text(&format!(r#"{{"id":"{id}","type":"complete"}}"#)).await;
+                    id = loop {
+                        match peer.frame().await {
+                            Frame::Text(text) if text.contains("OnCreateTrades") => {
+                                let message: serde_json::Value =
+                                    serde_json::from_str(&text).unwrap();
+                                break message["id"].as_str().unwrap().to_owned();
+                            }
+                            Frame::Text(text) if text.contains(r#""ping""#) => {
+                                peer.send_text(r#"{"type":"pong"}"#).await;
+                            }
+                            Frame::End => return,
+                            _ => {}
+                        }
+                    };
+                }
+            }
+        });
+        let feed = feed_of(Config { feed: with_max_age(100), ..default_config() });
+        run(&feed, &dialer, Duration::from_secs(110)).await;
+        let dials = dials.lock().unwrap().clone();
+        let [_, successor, next, ..] = dials[..] else { panic!("{dials:?}") };
+        let wait = next - successor - Duration::from_millis(life_ms);
+        assert!(wait <= Duration::from_secs(2), "silent: {is_silent}, waited {wait:?}");
+    }
+}
+
+/// The successor of the connection that is always last ends at once, and the market blocks dials
+/// for so long that the connection is found to be always last again.
+#[tokio::test(start_paused = true)]
+async fn the_address_of_a_connection_that_goes_on_is_avoided_by_its_next_successor() {
+    let (epoch, late) = (Instant::now(), Duration::from_millis(5));
+    let dialer = MemoryDialer::play(move |number, mut peer| async move {
+        if number != 2 {
+            return deliver(peer, epoch, if number == 1 { late } else { Duration::ZERO }).await;
+        }
+        peer.subscribed().await;
+        peer.close(4_400, "").await;
+    });
+    let limits = ReconnectionLimits {
+        circuit_breaker_cooldown: Duration::from_secs(1_500),
+        ..ReconnectionLimits::DEFAULT
+    };
+    let feed = FeedConfig { connections: 2, ..without_rotation() };
+    let feed = feed_of(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
+    run(&feed, &dialer, Duration::from_secs(40 * 60)).await;
+    let (system, avoid) = (AddressOrder::System, AddressOrder::Avoid(address_of(1)));
+    assert_eq!(dialer.orders(), [system, system, avoid, avoid]);
 }

@@ -1,7 +1,7 @@
 //! The feed over in-memory connections, for tests with paused time.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     net::{IpAddr, Ipv4Addr},
     sync::{
         Arc, Mutex,
@@ -30,8 +30,16 @@ pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 /// Capacity of a connection in each direction, in bytes.
 const BUFFER: usize = 256 * 1024;
 
-/// Address of every connection.
-pub(crate) const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Returns the address of the connection with this number.
+pub(crate) fn address_of(number: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(127, 0, 0, u8::try_from(number).unwrap_or(u8::MAX)))
+}
+
+thread_local! {
+    /// Number of the last connection of this thread. A feed asks for the address of a connection
+    /// as soon as it is dialed.
+    static LAST_DIALED: Cell<usize> = const { Cell::new(0) };
+}
 
 type Script = Arc<
     dyn Fn(usize, Peer<DuplexStream>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>
@@ -72,7 +80,9 @@ impl Dial for MemoryDialer {
 
     async fn dial(&self, _progress: &ConnectProgress) -> Result<DuplexStream, FeedError> {
         let (ours, theirs) = tokio::io::duplex(BUFFER);
-        tokio::spawn((self.script)(self.dials.fetch_add(1, Relaxed), Peer::new(theirs)));
+        let number = self.dials.fetch_add(1, Relaxed);
+        LAST_DIALED.set(number);
+        tokio::spawn((self.script)(number, Peer::new(theirs)));
         Ok(ours)
     }
 
@@ -86,7 +96,7 @@ impl Dial for MemoryDialer {
     }
 
     fn peer(_stream: &DuplexStream) -> Option<IpAddr> {
-        Some(PEER)
+        Some(address_of(LAST_DIALED.get()))
     }
 
     fn host(&self) -> String {

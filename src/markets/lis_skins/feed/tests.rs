@@ -18,8 +18,8 @@ const WANTED: &str = "AK-47 | Redline";
 
 /// Wants one item up to 12.50.
 fn wanted() -> WantedItems {
-    let item = ItemPattern::Named(WANTED.to_owned());
-    WantedItems::of(&[WhitelistEntry { item, ..entry() }])
+    let items = [WANTED, "Sticker | J\u{f6}rg"].map(|item| ItemPattern::Named(item.to_owned()));
+    WantedItems::of(&items.map(|item| WhitelistEntry { item, ..entry() }))
 }
 
 /// Returns the data of an event with these keys first, as the market writes it.
@@ -129,6 +129,7 @@ fn check_scan(data: &str, expected: Scan) {
 fn only_a_new_listing_of_an_item_that_no_entry_wants_can_wait() {
     let redline = "AK-47 | Redline (Field-Tested)";
     check_scan(&event(ADDED, "AWP | Neo-Noir (Field-Tested)", "1"), Scan::CanWait);
+    check_scan(&event(ADDED, "Sticker | Jo\u{308}rg", "99"), Scan::ReadNow);
     // A change of its price may follow, and is read in its turn.
     for price in ["12.51", "12.50", "999", "\"99\"", "null", "-99", " 99"] {
         check_scan(&event(ADDED, redline, price), Scan::ReadNow);
