@@ -251,9 +251,10 @@ fn check_kinds(
         let Some(source) = prices.config.sources.get(reference.index) else { continue };
         let (name, kind) = (&source.name, source.kind);
         if reference.side == Some(QuoteSide::Bid) && !has_bids(source) {
-            let why = match kind.has_bids() {
-                true => "its address requests no bids".to_owned(),
-                false => format!("{} has no bids", kind.name()),
+            let why = if kind.has_bids() {
+                "its address requests no bids".to_owned()
+            } else {
+                format!("{} has no bids", kind.name())
             };
             let message = format!("\"{reference}\" has no prices: {why}");
             let remedy = format!("write {name}.ask, or another source");
