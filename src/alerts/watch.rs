@@ -322,7 +322,7 @@ mod tests {
         let events: Vec<_> =
             (1..3_600).filter_map(|at| watch.feed(at, at % 60 < 2, None)).collect();
         let flapping = AlertEvent::FeedFlapping { cause: Some("cause".to_owned()) };
-        assert_eq!(events, [flapping.clone()]);
+        assert_eq!(events, std::slice::from_ref(&flapping));
         assert_eq!(flapping.text(), "Listings arrive only in between: cause");
         let reason = "the feed is lost again and again: cause".to_owned();
         assert_eq!(watch.health(3_601), FeedHealth::Unhealthy(reason));
