@@ -135,8 +135,13 @@ pub enum AlertEvent {
         after: Duration,
         cause: Option<String>,
     },
+    /// The feed is lost again and again.
+    FeedFlapping {
+        cause: Option<String>,
+    },
     FeedBack {
         after: Duration,
+        was_flapping: bool,
     },
     LimitReached {
         /// Name of the setting.
@@ -272,7 +277,7 @@ impl AlertEvent {
             Self::Resumed | Self::AccountRead => AlertKind::Resumed,
             Self::FeedBlocked { block: FeedBlock::Challenge, .. } => AlertKind::Challenge,
             Self::FeedBlocked { .. } => AlertKind::CredentialRefused,
-            Self::FeedDown { .. } => AlertKind::FeedDown,
+            Self::FeedDown { .. } | Self::FeedFlapping { .. } => AlertKind::FeedDown,
             Self::FeedBack { .. } => AlertKind::FeedBack,
             Self::LimitReached { .. } => AlertKind::LimitReached,
             Self::BalanceLow { .. } | Self::BalanceRestored { .. } => AlertKind::BalanceLow,
@@ -296,7 +301,9 @@ impl AlertEvent {
     pub const fn transition(&self) -> AlertTransition {
         use AlertTransition::{Firing, Resolved};
         match self {
-            Self::FeedBlocked { .. } | Self::FeedDown { .. } => Firing(AlertCondition::Feed),
+            Self::FeedBlocked { .. } | Self::FeedDown { .. } | Self::FeedFlapping { .. } => {
+                Firing(AlertCondition::Feed)
+            }
             Self::FeedBack { .. } => Resolved(AlertCondition::Feed),
             Self::Halted { .. } => Firing(AlertCondition::Halt),
             Self::Resumed => Resolved(AlertCondition::Halt),
@@ -374,6 +381,7 @@ impl AlertEvent {
                 FeedBlock::WebPage => "The feed's address returned a web page instead of the feed",
             },
             Self::FeedDown { .. } => "Feed down",
+            Self::FeedFlapping { .. } => "Feed lost again and again",
             Self::FeedBack { .. } => "Feed back",
             Self::LimitReached { limit, .. } => return format!("Limit reached: {limit}"),
             Self::BalanceLow { .. } => "Balance low",
@@ -463,11 +471,14 @@ impl AlertEvent {
                 format!("{cause}.\nFailing since {since}. What to do: {remedy}.")
             }
             Self::FeedDown { after, cause } => {
-                let cause = cause.as_deref().map(market_text);
-                let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-                format!("No listings for {}{cause}", format_duration(*after))
+                with_cause(format!("No listings for {}", format_duration(*after)), cause.as_deref())
             }
-            Self::FeedBack { after } => format!("After {}", format_duration(*after)),
+            Self::FeedFlapping { cause } => {
+                with_cause("Listings arrive only in between".to_owned(), cause.as_deref())
+            }
+            Self::FeedBack { after, was_flapping: true } => {
+                format!("It was lost again and again for {}", format_duration(*after))
+            }
             Self::LimitReached { text, item, .. } => {
                 format!("{}\nFirst listing not ordered: {}", market_text(text), market_text(item))
             }
@@ -498,7 +509,9 @@ impl AlertEvent {
                  after the last contact.",
                 market_text(cause)
             ),
-            Self::SharedBack { after } => format!("After {}", format_duration(*after)),
+            Self::FeedBack { after, .. } | Self::SharedBack { after } => {
+                format!("After {}", format_duration(*after))
+            }
             Self::SharedRefused { reason } => format!("{reason}. No order is sent."),
             Self::SharedProblem { text } => limited(text, REASON_CHARS_MAX),
             Self::TookOver { standby, before } => {
@@ -611,6 +624,13 @@ impl SessionFigures {
             left.text(),
             counted(*listings, "listing", "listings")
         )
+    }
+}
+
+fn with_cause(text: String, cause: Option<&str>) -> String {
+    match cause {
+        Some(cause) => format!("{text}: {}", market_text(cause)),
+        None => text,
     }
 }
 

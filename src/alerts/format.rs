@@ -10,7 +10,7 @@ use crate::{
     domain::time::UnixMs,
     net::http_message::HttpRequest,
     secret::Secret,
-    text::truncated,
+    text::{counted, truncated},
 };
 
 /// Version of the Discord API in which waits are in seconds. The address that Discord shows has no
@@ -213,7 +213,7 @@ fn shortened(text: &str, max: usize, size: fn(char) -> usize) -> String {
     };
     let more = match rest.lines().count().saturating_sub(1) {
         0 => String::new(),
-        lines => format!("\nand {lines} more lines"),
+        lines => format!("\nand {}", counted(lines, "more line", "more lines")),
     };
     format!("{}…{more}", kept.trim_end_matches('\\'))
 }

@@ -87,19 +87,19 @@ impl AlertSender {
 
     /// Emits an event, which is created only if there is a channel. Never waits.
     pub fn emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) {
-        let _is_queued = self.try_emit(at, event);
+        if !self.try_emit(at, event)
+            && let Some(state) = &self.0
+        {
+            state.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Emits an event like [`emit`](Self::emit). Returns `false` if a channel wants it, and the
-    /// queue is full.
+    /// queue is full. That counts as no loss, because the caller tries again.
     pub fn try_emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) -> bool {
         let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
         let Some(state) = self.0.as_ref().filter(has_channels) else { return true };
-        let is_queued = state.queue.try_send(Alert { at, event: event() }).is_ok();
-        if !is_queued {
-            state.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        is_queued
+        state.queue.try_send(Alert { at, event: event() }).is_ok()
     }
 
     /// Returns `true` once after a channel was added: the lasting conditions must be emitted again.
@@ -142,7 +142,9 @@ mod tests {
         for _ in 0..QUEUED_MAX + 3 {
             sender.emit(UnixMs(0), || AlertEvent::Resumed);
         }
-        assert_eq!(sender.0.unwrap().lost.load(Ordering::Relaxed), 3);
+        assert!(!sender.try_emit(UnixMs(0), || AlertEvent::Resumed));
+        let lost = sender.0.unwrap().lost.load(Ordering::Relaxed);
+        assert_eq!(lost, 3, "an event that is tried again is not lost");
     }
 
     #[test]

@@ -147,6 +147,7 @@ struct Attempt {
     /// Time of the first try.
     begun: Instant,
     failures: u32,
+    refusals: u32,
 }
 
 /// Queue and state of one channel.
@@ -308,7 +309,8 @@ impl AlertOutbox {
             // At the stop, nothing can be held until the end of the quiet hours.
             message.is_silent |= now.quiet_left(self.quiet).is_some();
             let begun = now.instant;
-            self.attempt = Some(Attempt { message, open_condition, begun, failures: 0 });
+            self.attempt =
+                Some(Attempt { message, open_condition, begun, failures: 0, refusals: 0 });
         }
         self.is_sending = true;
         self.attempt.as_ref().map(|attempt| attempt.message.clone())
@@ -355,7 +357,7 @@ impl AlertOutbox {
         let overflow = std::mem::take(&mut self.overflow);
         let events = u64::try_from(waiting.len()).unwrap_or(u64::MAX);
         let events = events.saturating_add(overflow).saturating_add(orders.events);
-        waiting.sort_by_key(WaitingAlert::rank);
+        waiting.sort_by_key(|waiting| (waiting.open_condition().is_none(), waiting.rank()));
         let lasting = waiting.partition_point(|waiting| waiting.open_condition().is_some());
         let mut lines: Vec<String> = waiting.iter().map(|waiting| waiting.line(now)).collect();
         let others = lines.split_off(lasting);
@@ -391,13 +393,12 @@ impl AlertOutbox {
     ) -> Option<ChannelStateChange> {
         self.is_sending = false;
         let mut attempt = self.attempt.take()?;
-        let result = match result {
-            Delivery::Refused { why } if attempt.failures.saturating_add(1) < REFUSALS_MAX => {
-                Delivery::Retry { after: None, why }
-            }
-            Delivery::Refused { why } => Delivery::Rejected { why },
-            other => other,
+        let (after, is_refused) = match result {
+            Delivery::Retry { after, .. } => (after, false),
+            Delivery::Refused { .. } => (None, true),
+            _ => (None, false),
         };
+        attempt.refusals = attempt.refusals.saturating_add(u32::from(is_refused));
         match result {
             Delivery::Delivered => {
                 self.paced_until = now.instant.checked_add(self.min_interval);
@@ -406,7 +407,11 @@ impl AlertOutbox {
                 std::mem::take(&mut self.is_failing)
                     .then_some(ChannelStateChange::Recovered { undelivered })
             }
-            Delivery::Retry { after, why } => {
+            Delivery::Refused { why } if REFUSALS_MAX <= attempt.refusals => {
+                self.count_undelivered(&attempt, why, now)
+            }
+            Delivery::Rejected { why } => self.count_undelivered(&attempt, why, now),
+            Delivery::Retry { why, .. } | Delivery::Refused { why } => {
                 let wait = after.map_or_else(
                     || with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy),
                     |after| after.min(WAIT_MAX),
@@ -415,17 +420,13 @@ impl AlertOutbox {
                 attempt.failures = attempt.failures.saturating_add(1);
                 let age = now.instant.saturating_duration_since(attempt.begun);
                 if MESSAGE_AGE_MAX <= age {
-                    return self.count_undelivered(&attempt, why);
+                    return self.count_undelivered(&attempt, why, now);
                 }
                 self.attempt = Some(attempt);
                 // A short wait that the channel asks for is not a failure.
                 let is_failure = after.is_none_or(|after| LONG_WAIT <= after);
                 let is_new = is_failure && !std::mem::replace(&mut self.is_failing, true);
                 is_new.then_some(ChannelStateChange::Failing { why })
-            }
-            Delivery::Rejected { why } | Delivery::Refused { why } => {
-                self.paced_until = now.instant.checked_add(self.min_interval);
-                self.count_undelivered(&attempt, why)
             }
             Delivery::Disabled { why } => {
                 self.is_disabled = true;
@@ -442,7 +443,13 @@ impl AlertOutbox {
         self.not_before = self.not_before.max(now.instant.checked_add(wait.min(WAIT_MAX)));
     }
 
-    fn count_undelivered(&mut self, attempt: &Attempt, why: String) -> Option<ChannelStateChange> {
+    fn count_undelivered(
+        &mut self,
+        attempt: &Attempt,
+        why: String,
+        now: Moment,
+    ) -> Option<ChannelStateChange> {
+        self.paced_until = now.instant.checked_add(self.min_interval);
         self.undelivered = self.undelivered.saturating_add(attempt.message.events);
         let is_new = !std::mem::replace(&mut self.has_reported_loss, true);
         is_new.then_some(ChannelStateChange::Undelivered { why })
@@ -514,14 +521,14 @@ impl Alert {
 }
 
 impl WaitingAlert {
-    /// Returns the place in a digest: a halt, another condition that lasts, an event, a condition
-    /// that has ended.
+    /// Returns the place in a flood: a halt, the beginning or the end of another condition, an
+    /// event, a condition that has ended.
     fn rank(&self) -> u8 {
-        match (self.open_condition(), self.resolved_at) {
-            (Some(AlertCondition::Halt), _) => 0,
-            (Some(_), _) => 1,
-            (None, None) => 2,
-            (None, Some(_)) => 3,
+        match (self.alert.event.transition(), self.resolved_at) {
+            (_, Some(_)) => 3,
+            (AlertTransition::Firing(AlertCondition::Halt), None) => 0,
+            (AlertTransition::Firing(_) | AlertTransition::Resolved(_), None) => 1,
+            (AlertTransition::None, None) => 2,
         }
     }
 
@@ -702,7 +709,7 @@ mod tests {
     }
 
     fn feed_back() -> AlertEvent {
-        AlertEvent::FeedBack { after: 120 * SECOND }
+        AlertEvent::FeedBack { after: 120 * SECOND, was_flapping: false }
     }
 
     fn retry(after: Option<Duration>) -> Delivery {
@@ -998,6 +1005,36 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("another account") && lines[1].contains("second"), "{text}");
         assert!(lines[2].contains("Feed down"), "{text}");
+    }
+
+    #[test]
+    fn a_flood_leaves_no_end_of_a_condition_out_and_lists_what_lasts_first() {
+        let mut clock = TestOutbox::new(&[(AlertKind::Resumed, Loudness::Silent)], None);
+        for _ in 0..WAITING_MAX {
+            clock.push(AlertEvent::Started { is_live: true, entries: 1 });
+        }
+        for event in [AlertEvent::Resumed, feed_back(), feed_down(), bought(500)] {
+            clock.push(event);
+        }
+        let text = clock.deliver().text;
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("Feed down (not over)"), "{text}");
+        assert_eq!(lines[1..3], ["1 bought, 5.00 coins", "3 more events, not listed"], "{text}");
+        assert!(lines[3].contains("Ordering resumed") && lines[4].contains("Feed back"), "{text}");
+    }
+
+    #[test]
+    fn only_refusals_count_as_refusals() {
+        let mut clock = TestOutbox::new(&[], None);
+        clock.push(halted());
+        let refused = || Delivery::Refused { why: "HTTP 422".to_owned() };
+        for result in [retry(None), retry(None), refused(), refused()] {
+            let due = clock.outbox.next_due(clock.now).unwrap();
+            clock.wait(due.saturating_duration_since(clock.now.instant));
+            clock.take().unwrap();
+            clock.result(result);
+        }
+        assert_eq!(clock.deliver().kind, "halted");
     }
 
     #[test]

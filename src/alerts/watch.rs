@@ -61,6 +61,8 @@ pub struct AlertWatch {
     /// Cause for which the feed is down, if it is known.
     cause: Option<String>,
     is_down_reported: bool,
+    /// `true` if the report says that the user must act.
+    is_block_reported: bool,
     observed_at: Instant,
     up_since: Option<Instant>,
     /// Time for which the feed was down, minus that for which it was up, but not negative.
@@ -98,6 +100,7 @@ impl AlertWatch {
             down_since: Some(now.instant),
             cause: None,
             is_down_reported: false,
+            is_block_reported: false,
             observed_at: now.instant,
             up_since: None,
             down_balance: Duration::ZERO,
@@ -147,37 +150,42 @@ impl AlertWatch {
             if self.is_flapping && is_short {
                 return None;
             }
-            (self.repeats_down, self.is_flapping) = (false, false);
+            (self.repeats_down, self.is_block_reported) = (false, false);
+            let was_flapping = mem::take(&mut self.is_flapping);
             let since = self.down_since.take();
             let was_reported = mem::take(&mut self.is_down_reported);
             if was_reported {
                 self.down_balance = Duration::ZERO;
             }
-            let after = now.instant.saturating_duration_since(since?);
-            return was_reported.then_some(AlertEvent::FeedBack { after });
+            let after = up_since.saturating_duration_since(since?);
+            return was_reported.then_some(AlertEvent::FeedBack { after, was_flapping });
         }
         self.up_since = None;
         let since = *self.down_since.get_or_insert(now.instant);
         let cause = cause();
         self.cause = cause.as_deref().map(printable);
-        if self.is_down_reported && !self.repeats_down {
+        let is_reported = match feed.block {
+            Some(_) => self.is_block_reported,
+            None => self.is_down_reported,
+        };
+        if is_reported && !self.repeats_down {
             return None;
         }
         let after = now.instant.saturating_duration_since(since);
         let event = match feed.block {
             Some(block) => AlertEvent::FeedBlocked { block, cause: cause.unwrap_or_default() },
+            None if self.is_flapping => AlertEvent::FeedFlapping { cause },
             None if self.rules.feed_down_after <= after => AlertEvent::FeedDown { after, cause },
             None if self.rules.feed_down_after.saturating_mul(FLAPPING_FACTOR)
                 <= self.down_balance =>
             {
                 self.is_flapping = true;
-                let cause = cause.map(|cause| format!(", now {cause}")).unwrap_or_default();
-                let cause = Some(format!("the feed is lost again and again{cause}"));
-                AlertEvent::FeedDown { after: self.down_balance, cause }
+                AlertEvent::FeedFlapping { cause }
             }
             None => return None,
         };
         (self.is_down_reported, self.repeats_down) = (true, false);
+        self.is_block_reported |= feed.block.is_some();
         Some(event)
     }
 
@@ -196,7 +204,11 @@ impl AlertWatch {
             return FeedHealth::Pending;
         }
         let cause = self.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-        FeedHealth::Unhealthy(format!("the feed has been down for {} s{cause}", after.as_secs()))
+        FeedHealth::Unhealthy(if self.is_flapping {
+            format!("the feed is lost again and again{cause}")
+        } else {
+            format!("the feed has been down for {} s{cause}", after.as_secs())
+        })
     }
 
     /// Observes the free space below the data directory.
@@ -297,7 +309,8 @@ mod tests {
         let reason = "the feed has been down for 61 s: cause".to_owned();
         assert_eq!(watch.health(101), FeedHealth::Unhealthy(reason));
         assert_eq!(watch.feed(110, false, None), None);
-        assert_eq!(watch.feed(130, true, None), Some(AlertEvent::FeedBack { after: 90 * SECOND }));
+        let back = AlertEvent::FeedBack { after: 90 * SECOND, was_flapping: false };
+        assert_eq!(watch.feed(130, true, None), Some(back));
         assert_eq!(watch.health(130), FeedHealth::Healthy);
     }
 
@@ -308,16 +321,40 @@ mod tests {
         // Up for 2 s of each minute.
         let events: Vec<_> =
             (1..3_600).filter_map(|at| watch.feed(at, at % 60 < 2, None)).collect();
-        let [AlertEvent::FeedDown { after, cause: Some(cause) }] = events.as_slice() else {
-            panic!("{events:?}");
-        };
-        assert!(after.as_secs() == 120 && cause.contains("again and again"), "{events:?}");
-        assert!(matches!(watch.health(3_601), FeedHealth::Unhealthy(_)));
+        let flapping = AlertEvent::FeedFlapping { cause: Some("cause".to_owned()) };
+        assert_eq!(events, std::slice::from_ref(&flapping));
+        assert_eq!(flapping.text(), "Listings arrive only in between: cause");
+        let reason = "the feed is lost again and again: cause".to_owned();
+        assert_eq!(watch.health(3_601), FeedHealth::Unhealthy(reason));
+        watch.0.report_again();
+        assert_eq!(watch.feed(3_599, false, None), Some(flapping), "for a new channel");
         assert_eq!(watch.feed(3_600, true, None), None);
         assert_eq!(watch.feed(3_659, true, None), None);
-        assert!(matches!(watch.feed(3_660, true, None), Some(AlertEvent::FeedBack { .. })));
+        let back = watch.feed(3_660, true, None).unwrap();
+        assert_eq!(back.text(), "It was lost again and again for 57 min 58 s");
         assert_eq!(watch.health(3_661), FeedHealth::Healthy);
         assert_eq!(watch.feed(3_670, false, None), None);
+    }
+
+    #[test]
+    fn short_losses_of_a_feed_that_is_up_for_longer_are_not_reported() {
+        let mut watch = Observer::new();
+        watch.feed(0, true, None);
+        for at in 1..3_600 {
+            assert_eq!(watch.feed(at, at % 60 < 55, None), None, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_reported_once_also_of_a_feed_that_was_reported_before() {
+        // Up for 2 s of each minute, or not at all.
+        for up in [2, 0] {
+            let mut watch = Observer::new();
+            let block = |at| (900 <= at && 2 <= at % 60).then_some(FeedBlock::Challenge);
+            let events = (1..3_600).filter_map(|at| watch.feed(at, at % 60 < up, block(at)));
+            let kinds: Vec<_> = events.map(|event| event.kind().name()).collect();
+            assert_eq!(kinds, ["feed_down", "challenge"]);
+        }
     }
 
     #[test]

@@ -178,7 +178,9 @@ fn sample(kind: AlertKind) -> AlertEvent {
             after: Duration::from_secs(60),
             cause: Some("the connection was dropped".to_owned()),
         },
-        AlertKind::FeedBack => AlertEvent::FeedBack { after: Duration::from_secs(200) },
+        AlertKind::FeedBack => {
+            AlertEvent::FeedBack { after: Duration::from_secs(200), was_flapping: false }
+        }
         AlertKind::LimitReached => AlertEvent::LimitReached {
             limit: "per_day",
             text: "95.00 spent within a day and 12.50 more would exceed per_day 100.00".to_owned(),

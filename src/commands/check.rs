@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use super::{AppError, CommandContext, capture::MarketSource, exit_code, known_names, report};
 use crate::{
     config::{
-        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Mode, Problem,
-        SpeedConfig,
+        AlertsConfig, Budget, Config, ConfigErrors, FeedConfig, Generation, Loaded, Market, Mode,
+        Problem, SpeedConfig,
         alerts::{HeartbeatConfig, TimeOfDay},
         prices::{PriceSource, PricesConfig},
         reconnection::ReconnectionLimits,
@@ -418,7 +418,7 @@ fn item(entry: &WhitelistEntry) -> String {
 }
 
 /// Formats a whitelist entry in one line, for the JSON object.
-fn entry(entry: &WhitelistEntry) -> String {
+fn entry(entry: &WhitelistEntry, market: Market) -> String {
     let mut words: Vec<String> = Vec::new();
     if let Some(name) = &entry.name {
         words.push(format!("{}:", Escaped(name)));
@@ -437,7 +437,10 @@ fn entry(entry: &WhitelistEntry) -> String {
     let WhitelistEntry { min_price, max_price, max_markup, max_quantity, .. } = entry;
     words.push(match max_markup {
         Some(max) => format!("for {min_price} to {max_price}, markup up to {max} %,"),
-        None => format!("for {min_price} to {max_price}, any markup,"),
+        None if market.settings().has_markup => {
+            format!("for {min_price} to {max_price}, any markup,")
+        }
+        None => format!("for {min_price} to {max_price},"),
     });
     words.push(format!("{max_quantity} at most"));
     if let Some(total) = entry.max_total {
@@ -604,6 +607,6 @@ fn settings_json(loaded: &Loaded) -> Value {
         "prices": prices(&config.prices),
         "groups": groups(entries).into_iter().map(group_json).collect::<Vec<_>>(),
         "whitelist_entries": entries.len(),
-        "whitelist": entries.iter().map(entry).collect::<Vec<_>>(),
+        "whitelist": entries.iter().map(|it| entry(it, config.market)).collect::<Vec<_>>(),
     })
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     config::{Config, Loaded, Problem},
     domain::{
+        item_filter::ItemCategory,
         item_name::Wear,
         percent_rule::PriceReference,
         whitelist_entry::{ItemPattern, WhitelistEntry},
@@ -36,6 +37,8 @@ const SEARCHES_MAX: usize = 1_000;
 /// Number of letters from which a finish without a lower-case letter is unusual. Some short ones
 /// are right, such as `BOOM`.
 const CAPITALS_MIN: usize = 5;
+/// Longer finishes that are right.
+const UPPER_FINISHES: [&str; 3] = ["CAUTION!", "PC-GRN", "POP AWP"];
 
 /// Corrects the items of the whitelist by the stored prices, and adds the warnings.
 pub fn apply(loaded: &mut Loaded) {
@@ -89,17 +92,20 @@ fn warn(loaded: &mut Loaded, names: &KnownNames) {
         let is_known = names.is_known(item);
         let has_other_case = names.corrected(item).is_some()
             || !names.are_all() && !is_known && has_unusual_case(item);
-        let is_unknown = !is_known
-            && (names.are_all()
-                || 0 < searches_left && names.slip_of(item).is_some() && !has_other_case);
-        searches_left = searches_left.saturating_sub(1);
-        if missing.is_none() && !has_other_case && !is_unknown {
+        let is_unknown = !is_known && names.are_all();
+        let mut slip = None;
+        if !is_known && !names.are_all() && !has_other_case && 0 < searches_left {
+            searches_left = searches_left.saturating_sub(1);
+            slip = names.slip_of(item);
+        }
+        if missing.is_none() && !has_other_case && !is_unknown && slip.is_none() {
             continue;
         }
         count = count.saturating_add(1);
         if count <= WARNINGS_MAX {
+            let similar = || slip.or_else(|| names.nearest(item));
             let wrong =
-                || if has_other_case { other_case(item, names) } else { unknown(item, names) };
+                || if has_other_case { other_case(item, names) } else { unknown(item, similar()) };
             let (message, remedy) = missing.unwrap_or_else(wrong);
             loaded.warnings.push(Problem::new(place.clone(), message, remedy));
         }
@@ -113,17 +119,20 @@ fn warn(loaded: &mut Loaded, names: &KnownNames) {
     }
 }
 
-/// Returns `true` for a name in lower case, and for a weapon's finish in lower or upper case.
+/// Returns `true` for a name in lower case, and for a gun's finish in lower or upper case. The
+/// names of agents, stickers and others have any case.
 fn has_unusual_case(item: &str) -> bool {
     let is_lower = |text: &str| text.starts_with(|char: char| char.is_ascii_lowercase());
-    let (first, finish) = item.split_once(" | ").unwrap_or((item, ""));
-    let is_weapon =
-        !matches!(first, "Sticker" | "Charm" | "Patch" | "Music Kit" | "Sealed Graffiti")
-            && !finish.contains('|');
+    let finish = item.split_once(" | ").map_or("", |(_gun, finish)| finish);
+    let is_gun = matches!(
+        ItemCategory::of(item, false),
+        ItemCategory::Pistol | ItemCategory::Rifle | ItemCategory::Smg | ItemCategory::Heavy
+    );
     let capitals = finish.chars().filter(char::is_ascii_uppercase).count();
-    let is_upper =
-        CAPITALS_MIN <= capitals && !finish.contains(|char: char| char.is_ascii_lowercase());
-    is_lower(item) || is_weapon && (is_lower(finish) || is_upper)
+    let is_upper = CAPITALS_MIN <= capitals
+        && !finish.contains(|char: char| char.is_ascii_lowercase())
+        && !UPPER_FINISHES.contains(&finish);
+    is_lower(item) || is_gun && (is_lower(finish) || is_upper)
 }
 
 /// Returns the warning about an item that no stored price corrects. Names begin with a capital.
@@ -187,8 +196,8 @@ fn warn_of_counts(loaded: &mut Loaded, book: &PriceBook) {
     }
 }
 
-fn unknown(item: &str, names: &KnownNames) -> (String, String) {
-    let remedy = match names.nearest(item) {
+fn unknown(item: &str, similar: Option<&str>) -> (String, String) {
+    let remedy = match similar {
         Some(name) => format!("did you mean `{}`?", Escaped(name)),
         None => "look for its name with: sniper prices show NAME".to_owned(),
     };
@@ -250,6 +259,11 @@ mod tests {
             "Fracture Case",
             "Karambit",
             "M4A4 | 龍王 (Dragon King)",
+            "Operator | FBI SWAT",
+            "Lt. Commander Ricksaw | NSWC SEAL",
+            "D Squadron Officer | NZSAS",
+            "Sticker Slab | apEX | Cologne 2016",
+            "Galil AR | CAUTION!",
         ] {
             assert!(!has_unusual_case(usual), "{usual}");
         }

@@ -284,7 +284,7 @@ fn source_line(source: &PriceSource, stored: Option<&StoredTable>, now: UnixMs) 
     let warning = if is_fresh && old == 0 {
         String::new()
     } else if is_fresh {
-        format!("; rules send no orders by {old} of them, which are too old")
+        format!("; {old} of them are too old for rules")
     } else if table.is_ahead(now) {
         "; from the future, rules based on it send no orders: check the clock".to_owned()
     } else {
@@ -486,7 +486,7 @@ mod tests {
         let source =
             PriceSource { max_age: Duration::from_secs(1_800), ..config.sources[0].clone() };
         let line = source_line(&source, Some(&stored), now);
-        let old = "rules send no orders by 1 of them, which are too old";
+        let old = " old; 1 of them are too old for rules";
         assert!(line.is_fresh && line.text.ends_with(old), "{}", line.text);
     }
 }

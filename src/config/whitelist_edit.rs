@@ -10,7 +10,7 @@ use toml_edit::{
 use super::settings::item::spaced_bars;
 use crate::{
     domain::item_name::ItemName,
-    text::{Escaped, nearest},
+    text::{Escaped, composed, nearest},
 };
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -111,7 +111,8 @@ pub fn remove(text: &str, name: &str) -> Result<String, EditError> {
         found = positions(&|it| it.name.is_none() && it.label() == name.trim());
     }
     if found.is_empty() {
-        found = positions(&|it| it.name.is_none() && shown_item(it.label()) == shown_item(name));
+        let shown = spaced_bars(&composed(name)).to_lowercase();
+        found = positions(&|it| it.name.is_none() && shown_item(it.label()) == shown);
     }
     match found.as_slice() {
         [index] => file.remove(*index),
@@ -130,7 +131,7 @@ pub fn remove(text: &str, name: &str) -> Result<String, EditError> {
 /// Returns an item as `whitelist list` shows it, in lower case: `list` corrects the case by the
 /// stored prices.
 fn shown_item(item: &str) -> String {
-    spaced_bars(&ItemName::parse(item).base).to_lowercase()
+    spaced_bars(&composed(&ItemName::parse(item).base)).to_lowercase()
 }
 
 /// Returns the whitelist file that a settings file names.
@@ -439,7 +440,11 @@ max_price = 90.50
         let file = FILE.replace("Fracture Case", "awp|Asiimov  (Field-Tested)");
         let removed = remove(&file, "AWP | Asiimov").unwrap();
         assert!(!removed.contains("Asiimov") && removed.contains("Redline"), "{removed}");
-        assert!(matches!(remove(&file, "AWP"), Err(EditError::NoSuchEntry { .. })));
+        for other in ["AWP", "AWP | Asiimov (Battle-Scarred)", "StatTrak™ AWP | Asiimov"] {
+            assert!(matches!(remove(&file, other), Err(EditError::NoSuchEntry { .. })), "{other}");
+        }
+        let decomposed = FILE.replace("Fracture Case", "Ko\u{308}nig");
+        assert!(remove(&decomposed, "König").is_ok() && remove(FILE, "fracture case").is_ok());
     }
 
     #[test]

@@ -627,14 +627,19 @@ fn a_removal_behind_its_listing_in_one_message_prevents_the_order() {
     let orders = || text.lines().filter(|line| line.contains("WOULD BUY"));
     assert_eq!(orders().count(), 1, "{text}{}", err(&replayed));
     assert!(text.contains("SKIPPED"), "{text}");
+    let checked = out(&workspace.run(&["check", "--json"]));
+    assert!(checked.contains("for 0.00 to 30.00, 1 at most"), "a market without markup: {checked}");
 }
 
 /// `check` knows the items of the newest recording of `run --record`.
 #[test]
 fn names_of_an_own_recording_are_known() {
-    let entries = "[[whitelist]]\nitem = \"AK-47 | Redlien\"\nmax_price = 5\n\
-                   [[whitelist]]\nitem = \"AK-47 | Redline\"\nmax_price = 5\n";
-    let workspace = Workspace::new().file("sniper.toml", entries);
+    let entry = |name, item| {
+        format!("[[whitelist]]\nname = \"{name}\"\nitem = \"AK-47 | {item}\"\nmax_price = 5\n")
+    };
+    // Known names use up no search.
+    let known: String = (0..1_000).map(|number| entry(number, "Redline")).collect();
+    let workspace = Workspace::new().file("sniper.toml", &(known + &entry(1_000, "Redlien")));
     let checked = |workspace: &Workspace| {
         let output = workspace.run(&["check"]);
         assert_eq!(output.status.code(), Some(0), "{}", err(&output));
@@ -683,19 +688,26 @@ fn run_without_reader(workspace: &Workspace, args: &[&str]) -> (Option<i32>, Str
 }
 
 #[test]
-fn config_show_reports_a_bot_that_does_not_answer() {
+fn the_settings_and_the_whitelist_are_shown_with_a_bot_that_does_not_answer() {
     let workspace = Workspace::new().file("sniper.toml", ONE_ENTRY);
     let folder = workspace.directory.path().join("data/control");
     DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
     let socket = UnixListener::bind(folder.join("bot.sock")).unwrap();
     let bot = thread::spawn(move || {
-        let mut reply = socket.accept().unwrap().0;
-        writeln!(reply, "no answer").unwrap();
-        // Until the client has read it.
-        reply.read_to_end(&mut Vec::new()).unwrap();
+        for connection in socket.incoming().take(3) {
+            let mut reply = connection.unwrap();
+            writeln!(reply, "no answer").unwrap();
+            // Until the client has read it.
+            reply.read_to_end(&mut Vec::new()).unwrap();
+        }
     });
     let shown = out(&workspace.run(&["config", "show"]));
     assert!(shown.starts_with("The running bot may use earlier settings: cannot"), "{shown}");
+    let list = out(&workspace.run(&["whitelist", "list"]));
+    assert!(list.contains("\nA running bot may use other settings: cannot"), "{list}");
+    let list: Value =
+        serde_json::from_str(&out(&workspace.run(&["whitelist", "list", "--json"]))).unwrap();
+    assert_eq!((&list["settings_changed"], &list["dry_run"]), (&Value::Null, &false.into()));
     bot.join().unwrap();
 }
 

@@ -119,7 +119,7 @@ impl PriceFailure {
             self,
             Self::Redirect { .. }
                 | Self::Key { .. }
-                | Self::Status { status: 400..=499 }
+                | Self::Status { status: 400..=407 | 409..=424 | 426..=499 }
                 | Self::Table(_)
                 | Self::Refused(_)
         )
@@ -174,8 +174,8 @@ impl PriceReader {
     }
 
     /// Returns the time from a failed reading until the next attempt: at least the wait that the
-    /// site asked for, and otherwise at most the refresh interval, or that interval after a
-    /// download whose content was useless.
+    /// site asked for, and otherwise at most the refresh interval, or half of that interval after
+    /// a download whose content was useless, so that it does not make the prices too old.
     pub fn delay_after(&self, failure: &PriceFailure, index: usize, now: Instant) -> Duration {
         let (Some(source), Some(client)) =
             (self.config.sources.get(index), self.clients.get(index))
@@ -187,7 +187,9 @@ impl PriceReader {
         let interval = self.config.interval(source);
         let is_remote = matches!(source.location, PriceLocation::Url(_));
         let own = match own {
-            _ if is_remote && failure.is_definite() => interval,
+            _ if is_remote && failure.is_definite() => {
+                interval.checked_div(2).unwrap_or_default().max(source.kind.interval_min())
+            }
             own => own.unwrap_or_default().min(interval),
         };
         failure.retry_after().unwrap_or_default().max(own)
@@ -459,6 +461,13 @@ mod tests {
         check((100, None), (120, true), "");
         // The clock was set back.
         check((900, None), (120, false), "");
+    }
+
+    #[test]
+    fn a_site_that_was_too_slow_gave_no_definite_answer() {
+        for (status, is_definite) in [(403, true), (404, true), (408, false), (425, false)] {
+            assert_eq!(PriceFailure::Status { status }.is_definite(), is_definite, "{status}");
+        }
     }
 
     #[test]

@@ -180,6 +180,7 @@ impl PriceStore {
             Ok(mut current) => {
                 let mut copy = NamedTempFile::new_in(&self.folder)?;
                 io::copy(&mut current, &mut copy)?;
+                copy.as_file().sync_all()?;
                 let previous = self.path(source, StoredAs::Previous);
                 copy.persist(previous).map_err(|error| error.error)?;
             }

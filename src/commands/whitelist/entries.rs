@@ -247,19 +247,22 @@ pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitC
     let (folder, state) = context.data_directories();
     let status = |instance| {
         let address = ControlAddress::new(&folder, state.as_deref(), instance);
-        // The list does not depend on an answer.
-        request_status(&address, &ControlRequest::Status).ok().flatten()
+        request_status(&address, &ControlRequest::Status)
     };
     let (live, dry) = (status(Instance::Live), status(Instance::Dry));
-    let is_changed = live.iter().chain(&dry).any(|status| status.settings_changed);
+    let bots = [&live, &dry];
+    let is_changed =
+        bots.iter().any(|bot| matches!(bot, Ok(Some(status)) if status.settings_changed));
+    // The list does not depend on an answer.
+    let failure = bots.iter().find_map(|bot| bot.as_ref().err());
     if context.output.is_json() {
         let entries: Vec<Value> = listing.entries.iter().map(ListedEntry::to_json).collect();
         let groups: Vec<Value> = listing.groups.iter().map(ListedGroup::to_json).collect();
         context.output.json(&json!({
             "entries": entries,
             "groups": groups,
-            "settings_changed": is_changed,
-            "dry_run": dry.is_some(),
+            "settings_changed": (is_changed || failure.is_none()).then_some(is_changed),
+            "dry_run": dry.as_ref().ok().map(Option::is_some),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -267,7 +270,10 @@ pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitC
     if is_changed {
         text.push_str(NOT_RELOADED);
     }
-    if dry.is_some() {
+    if let Some(error) = failure {
+        text.push_str(&format!("\nA running bot may use other settings: {}\n", error_chain(error)));
+    }
+    if matches!(dry, Ok(Some(_))) {
         text.push_str(DRY_NOT_COUNTED);
     }
     report::print(&text)?;

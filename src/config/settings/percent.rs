@@ -221,18 +221,23 @@ fn default_reference(prices: &ParsedPrices) -> Option<PriceReference> {
     let side = match source.kind {
         // Only its content shows whether it has bids.
         SourceKind::File => None,
-        kind if kind.has_bids() && !requests_only_asks(source) => Some(QuoteSide::Bid),
+        _ if has_bids(source) => Some(QuoteSide::Bid),
         _ => Some(QuoteSide::Ask),
     };
     Some(PriceReference { source: source.name.clone(), index: 0, side })
 }
 
-/// Returns `true` if the address of a source names its providers and none with bids.
-fn requests_only_asks(source: &PriceSource) -> bool {
-    let PriceLocation::Url(url) = &source.location else { return false };
-    source.kind == SourceKind::Pricempire
-        && url.path().contains("sources=")
-        && !url.path().contains("_buy")
+/// Returns `true` if a source may have bids: its address may name providers, and none with bids.
+fn has_bids(source: &PriceSource) -> bool {
+    let requests_only_asks = match &source.location {
+        PriceLocation::Url(url) => {
+            source.kind == SourceKind::Pricempire
+                && url.path().contains("sources=")
+                && !url.path().contains("_buy")
+        }
+        PriceLocation::File(_) => false,
+    };
+    source.kind.has_bids() && !requests_only_asks
 }
 
 /// Reports references to a side that a source does not have, and warns of sources without counts.
@@ -245,9 +250,13 @@ fn check_kinds(
     for reference in &rule.references {
         let Some(source) = prices.config.sources.get(reference.index) else { continue };
         let (name, kind) = (&source.name, source.kind);
-        let has_bids = kind.has_bids() && !requests_only_asks(source);
-        if reference.side == Some(QuoteSide::Bid) && !has_bids {
-            let message = format!("\"{reference}\" has no prices: {} has no bids", kind.name());
+        if reference.side == Some(QuoteSide::Bid) && !has_bids(source) {
+            let why = if kind.has_bids() {
+                "its address requests no bids".to_owned()
+            } else {
+                format!("{} has no bids", kind.name())
+            };
+            let message = format!("\"{reference}\" has no prices: {why}");
             let remedy = format!("write {name}.ask, or another source");
             diagnostics.problem(Problem::new(place.clone(), message, remedy));
         }

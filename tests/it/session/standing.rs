@@ -41,6 +41,15 @@ async fn status_shows_the_feed_of_a_dry_run_and_of_a_live_bot() {
             until(|| feed()["reconnects"] == 1 && feed()["state"] == "connected").await;
             let (status, code) = run_json(&program, &["status"]);
             assert_eq!((&status["mode"], code), (&Value::from(mode), Some(0)), "{status}");
+            let (list, _code) = run_json(&program, &["whitelist", "list"]);
+            assert_eq!(
+                (&list["dry_run"], &list["settings_changed"]),
+                (&(mode == "dry").into(), &false.into())
+            );
+            let list = run_command(&program, &["whitelist", "list"]).stdout;
+            let is_told =
+                String::from_utf8(list).unwrap().contains("what it bought is not counted here");
+            assert_eq!(is_told, mode == "dry");
             let feed = &status["feed"];
             assert!(
                 feed["connected_since"].is_string() && feed["last_listing"].is_string(),

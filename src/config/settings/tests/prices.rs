@@ -72,6 +72,12 @@ fn without_a_reference_the_first_source_decides() {
         default(&format!("kind = \"pricempire\"\nkey_env = \"K\"\nurl = \"{url}\""))
     };
     assert_eq!([from("buff163,buff163_buy"), from("buff163")], ["a.bid", "a.ask"]);
+    let asks = "[[prices.source]]\nname = \"a\"\nkind = \"pricempire\"\nkey_env = \"K\"\n\
+                url = \"https://example.com/prices?sources=buff163\"\n[[whitelist]]\nitem = \"x\"\n\
+                max_price = 5\nmax_percent = 80\nreference = \"a.bid\"\n";
+    let problem = &resolved(&format!("{PRICES}{asks}")).1[0];
+    let why = "\"a.bid\" has no prices: its address requests no bids; write a.ask";
+    assert!(problem.contains(why), "{problem}");
     assert_eq!(default("kind = \"file\"\npath = \"p\"\nunit = \"usd\""), "a.bid or ask");
 }
 
