@@ -308,7 +308,8 @@ impl<B: OrderSender> Engine<B> {
             let event = || AlertEvent::Halted { since, reason, text: text() };
             let is_known = alerting.halts.contains(&reason);
             // A known halt has an end to emit also if it cannot be repeated now.
-            (!is_known || repeats) && alerting.sender.try_emit(now, event) || is_known
+            let is_sent = (!is_known || repeats) && alerting.sender.try_emit(now, event);
+            is_known || is_sent
         };
         self.alerting.halts = halts.iter().filter(is_told).map(|halt| halt.reason).collect();
     }
