@@ -355,41 +355,51 @@ async fn successors_that_end_at_once_open_the_circuit_breaker() {
     assert_eq!((dialer.dials(), feed.metrics.gaps.load(Relaxed)), (1 + 3, 0));
 }
 
+/// Returns the id of the next subscription to listings; `None` at the end of the connection.
+async fn next_subscription(peer: &mut Peer<DuplexStream>) -> Option<String> {
+    loop {
+        match peer.frame().await {
+            Frame::Text(text) if text.contains("OnCreateTrades") => {
+                let message: serde_json::Value = serde_json::from_str(&text).unwrap();
+                return message["id"].as_str().map(str::to_owned);
+            }
+            Frame::Text(text) if text.contains(r#""ping""#) => {
+                peer.send_text(r#"{"type":"pong"}"#).await;
+            }
+            Frame::End => return None,
+            _ => {}
+        }
+    }
+}
+
+/// Delivers for 76 s, and then ends each subscription to listings.
+async fn end_subscriptions(mut peer: Peer<DuplexStream>) {
+    let mut id = peer.subscribed().await.remove(0);
+    for listing in 0..38 {
+        peer.send_text(&batch(&id, &[&format!("t{listing}")])).await;
+        sleep(Duration::from_secs(2)).await;
+    }
+    loop {
+        peer.send_text(&format!(r#"{{"id":"{id}","type":"complete"}}"#)).await;
+        let Some(next) = next_subscription(&mut peer).await else { return };
+        id = next;
+    }
+}
+
 /// The old connection has no listings, or its close has begun.
 #[tokio::test(start_paused = true)]
 async fn a_successor_that_ends_is_replaced_at_once_if_the_old_connection_cannot_go_on() {
     for (is_silent, life_ms) in [(true, 1_000), (false, 5_200)] {
         let (epoch, dials) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
         let times = Arc::clone(&dials);
-        let dialer = MemoryDialer::play(move |number, mut peer| {
+        let dialer = MemoryDialer::play(move |number, peer| {
             times.lock().unwrap().push(epoch.elapsed());
             async move {
                 let life = Duration::from_millis(if number == 1 { life_ms } else { 200_000 });
                 if number != 0 || !is_silent {
                     return drop(timeout(life, deliver(peer, epoch, Duration::ZERO)).await);
                 }
-                let mut id = peer.subscribed().await.remove(0);
-                for listing in 0..38 {
-                    peer.send_text(&batch(&id, &[&format!("t{listing}")])).await;
-                    sleep(Duration::from_secs(2)).await;
-                }
-                loop {
-                    peer.send_text(&format!(r#"{{"id":"{id}","type":"complete"}}"#)).await;
-                    id = loop {
-                        match peer.frame().await {
-                            Frame::Text(text) if text.contains("OnCreateTrades") => {
-                                let message: serde_json::Value =
-                                    serde_json::from_str(&text).unwrap();
-                                break message["id"].as_str().unwrap().to_owned();
-                            }
-                            Frame::Text(text) if text.contains(r#""ping""#) => {
-                                peer.send_text(r#"{"type":"pong"}"#).await;
-                            }
-                            Frame::End => return,
-                            _ => {}
-                        }
-                    };
-                }
+                end_subscriptions(peer).await;
             }
         });
         let feed = feed_of(Config { feed: with_max_age(100), ..default_config() });
