@@ -322,13 +322,13 @@ impl AlertOutbox {
             let title = self.quiet.map(|quiet| format!("During the quiet hours {quiet}"));
             return (self.digest(title, now), None);
         }
-        if self.is_closing && !self.is_one_message() {
+        let (waiting, orders) = (self.waiting.len(), self.orders.events);
+        if self.is_closing && 0 < waiting && (1 < waiting || 0 < orders) {
             // The stop is a message of its own, after the rest.
-            let is_stop = |it: &WaitingAlert| it.alert.event.kind() == AlertKind::Stopped;
-            let has_stop = self.waiting.back().is_some_and(is_stop);
-            let stop = if has_stop { self.waiting.pop_back() } else { None };
+            let last = self.waiting.back().map(|it| it.alert.event.kind());
+            let stop = (last == Some(AlertKind::Stopped)).then(|| self.waiting.pop_back());
             let digest = self.digest(None, now);
-            self.waiting.extend(stop);
+            self.waiting.extend(stop.flatten());
             return (digest, None);
         }
         let is_many = SINGLE_MAX < self.waiting.len() || self.overflow > 0;
@@ -466,10 +466,6 @@ impl AlertOutbox {
 
     pub const fn is_closing(&self) -> bool {
         self.is_closing
-    }
-
-    fn is_one_message(&self) -> bool {
-        self.waiting.is_empty() || (self.waiting.len() == 1 && self.orders.events == 0)
     }
 
     /// Returns `true` if nothing waits.

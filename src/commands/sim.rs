@@ -373,7 +373,7 @@ mod tests {
     fn the_fault_list_has_a_line_for_each_fault() {
         assert!(parse(&["--fault", "list"]).unwrap().lists_faults());
         let list = fault_table(Market::default());
-        for kind in crate::sim::csgoroll::FAULTS {
+        for kind in crate::sim::csgoroll::FAULTS.concat() {
             let line =
                 list.lines().find(|line| line.split_whitespace().next() == Some(kind.name()));
             assert!(line.is_some_and(|line| line.ends_with(kind.description())), "{kind}");

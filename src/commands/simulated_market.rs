@@ -6,9 +6,7 @@ use crate::{
     config::Market,
     sim::{
         LisSkinsSim, MarketHistory, ServerStats, SimServer, SimServerError, SimSettings,
-        WaxpeerSim, csgoroll, demo,
-        faults::{self, FaultKind},
-        lis_skins, waxpeer,
+        WaxpeerSim, csgoroll, demo, faults, lis_skins, waxpeer,
     },
 };
 
@@ -83,12 +81,12 @@ impl AnySimulator {
 
 /// Returns the table of the faults that a market can inject.
 pub fn fault_table(market: Market) -> String {
-    let kinds: &[FaultKind] = match market {
-        Market::Csgoroll => &csgoroll::FAULTS,
-        Market::LisSkins => &lis_skins::FAULTS,
-        Market::Waxpeer => &waxpeer::FAULTS,
+    let kinds = match market {
+        Market::Csgoroll => csgoroll::FAULTS,
+        Market::LisSkins => lis_skins::FAULTS,
+        Market::Waxpeer => waxpeer::FAULTS,
     };
-    faults::table_of(kinds)
+    faults::table_of(&kinds.concat())
 }
 
 /// Returns a `sniper.toml` whose whitelist matches listings of this simulated market.

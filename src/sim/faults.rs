@@ -7,7 +7,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::random::Rng;
-use crate::text::{Escaped, nearest};
+use crate::{
+    domain::money::Amount,
+    text::{Escaped, nearest},
+};
 
 /// Part of the traffic that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,6 +363,10 @@ pub const LATE_REJECTION_AFTER: (Duration, Duration) =
     (Duration::from_millis(1), Duration::from_millis(40));
 /// Maximum age of the data under [`FaultKind::ListStale`] and [`FaultKind::BalanceStale`].
 pub const STALE_MAX: Duration = Duration::from_secs(60);
+/// Increase of the price under [`FaultKind::WrongPrice`].
+pub const SURCHARGE: Amount = Amount::from_cents(100);
+/// Body of the response under [`FaultKind::Challenge`].
+pub const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser.</body></html>";
 /// Default interval of a fault of the feed, in seconds.
 const FEED_FAULT_EVERY: u32 = 20;
 /// Channels as the user sees them: the reads of one object count as reads.

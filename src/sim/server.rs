@@ -81,7 +81,7 @@ pub struct ServerStats {
 /// Operations of a simulated market that its server calls.
 pub(super) trait SimulatedMarket: Send + Sync + 'static {
     /// The faults that the market can inject.
-    const FAULTS: &'static [FaultKind];
+    const FAULTS: &'static [&'static [FaultKind]];
 
     fn settings(&self) -> &SimSettings;
 
@@ -132,7 +132,8 @@ impl ServerThread {
     /// the address cannot be bound, or no thread can be started.
     pub(super) fn start<M: SimulatedMarket>(market: Arc<M>) -> Result<Self, SimServerError> {
         let faults = &market.settings().faults;
-        if let Some(fault) = faults.iter().find(|fault| !M::FAULTS.contains(&fault.kind)) {
+        let is_known = |kind| M::FAULTS.iter().any(|kinds| kinds.contains(kind));
+        if let Some(fault) = faults.iter().find(|fault| !is_known(&fault.kind)) {
             return Err(SimServerError::Fault(fault.kind));
         }
         let address = market.settings().listen;

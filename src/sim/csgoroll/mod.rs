@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The faults that this market can inject.
-pub const FAULTS: [FaultKind; 39] = [
+pub const FAULTS: &[&[FaultKind]] = &[&[
     FaultKind::CutBeforeCommit,
     FaultKind::CutAfterCommit,
     FaultKind::Hang,
@@ -64,7 +64,7 @@ pub const FAULTS: [FaultKind; 39] = [
     FaultKind::ReadServerError,
     FaultKind::ReadCut,
     FaultKind::ReadSlow,
-];
+]];
 
 /// Returns an id in the marketplace's format: unpadded base64 of, say, `Trade:32993472`.
 fn global_id(type_name: &str, number: u64) -> String {

@@ -30,7 +30,7 @@ use crate::{
     domain::{money::Amount, time::UnixMs},
     sim::{
         catalogue::ListedItem,
-        faults::{self, Fault, FaultChannel, FaultInjector, FaultKind},
+        faults::{self, CHALLENGE_PAGE, Fault, FaultChannel, FaultInjector, FaultKind, SURCHARGE},
         history::{MarketHistory, OrderDecision, OrderRecord},
         random::{self, Rng, RngExt as _},
         server::{
@@ -43,10 +43,6 @@ use crate::{
 
 /// Capacity of a feed's command queue.
 const FEED_QUEUE_MAX: usize = 4_096;
-/// Increase of the price under [`FaultKind::WrongPrice`].
-const SURCHARGE: Amount = Amount::from_cents(100);
-/// Body of the response under [`FaultKind::Challenge`].
-const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking that you are a person.</body></html>";
 
 /// A running simulator. It stops when it is dropped.
 pub struct SimServer {
@@ -256,7 +252,7 @@ impl ServerState {
 }
 
 impl SimulatedMarket for ServerState {
-    const FAULTS: &'static [FaultKind] = &super::FAULTS;
+    const FAULTS: &'static [&'static [FaultKind]] = super::FAULTS;
 
     fn settings(&self) -> &SimSettings {
         &self.settings

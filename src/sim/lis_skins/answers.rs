@@ -35,7 +35,7 @@ const HISTORY_PAGE: usize = 50;
 const CUSTOM_ID_BYTES_MAX: usize = 36;
 
 impl LotWire for LisSkinsWire {
-    const FAULTS: &'static [FaultKind] = &super::FAULTS;
+    const FAULTS: &'static [&'static [FaultKind]] = super::FAULTS;
     const DECIMALS: Decimals = Decimals::Two;
     // Beyond 32 bits.
     const FIRST_ID: u64 = 5_000_000_000;

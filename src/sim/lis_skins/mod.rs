@@ -20,6 +20,7 @@ use serde_json::Value;
 use super::{
     faults::FaultKind,
     lots::{
+        self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
         server::LotServer,
     },
@@ -33,60 +34,20 @@ pub struct LisSkinsWire;
 /// A running simulator of LIS-SKINS.
 pub type LisSkinsSim = LotServer<LisSkinsWire>;
 
-/// The faults that this market can inject.
-pub const FAULTS: [FaultKind; 51] = [
-    FaultKind::CutBeforeCommit,
-    FaultKind::CutAfterCommit,
-    FaultKind::Hang,
-    FaultKind::HangBeforeCommit,
-    FaultKind::ServerErrorAfterCommit,
-    FaultKind::ServerErrorBeforeCommit,
-    FaultKind::TooMany,
-    FaultKind::Challenge,
-    FaultKind::Unauthenticated,
-    FaultKind::UnknownError,
-    FaultKind::HalfBody,
-    FaultKind::Slow,
-    FaultKind::Doubled,
-    FaultKind::LateRejection,
-    FaultKind::Empty,
-    FaultKind::Foreign,
-    FaultKind::WrongPrice,
-    FaultKind::PriceLow,
-    FaultKind::PriceZero,
-    FaultKind::PriceHigh,
-    FaultKind::AddressNotBound,
-    FaultKind::TradeUrl,
+/// The faults that only this market of lots can inject.
+const OWN_FAULTS: [FaultKind; 8] = [
     FaultKind::TradeBan,
     FaultKind::CannotTrade,
     FaultKind::PrivateInventory,
     FaultKind::InventoryFull,
     FaultKind::FailedAttempts,
     FaultKind::InvalidValue,
-    FaultKind::PriceMoves,
-    FaultKind::RequestTimeout,
-    FaultKind::PageInsteadOfAnswer,
     FaultKind::ReturnedAtOnce,
-    FaultKind::FeedCut,
-    FaultKind::FeedSilence,
-    FaultKind::FeedError,
-    FaultKind::FeedClose,
-    FaultKind::FeedLie,
-    FaultKind::FeedRelist,
-    FaultKind::FeedUnlist,
     FaultKind::FeedToken,
-    FaultKind::FeedDisconnect,
-    FaultKind::ListStale,
-    FaultKind::ListShort,
-    FaultKind::ListUnknownStatus,
-    FaultKind::ListNull,
-    FaultKind::ListForeign,
-    FaultKind::BalanceStale,
-    FaultKind::ReadServerError,
-    FaultKind::ReadCut,
-    FaultKind::ReadSlow,
-    FaultKind::ReadPage,
 ];
+
+/// The faults that this market can inject.
+pub const FAULTS: &[&[FaultKind]] = &[&lots::FAULTS, &OWN_FAULTS];
 
 /// Returns an amount as this market writes it: dollars with at most two decimals.
 fn dollars(amount: Amount) -> Value {

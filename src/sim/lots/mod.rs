@@ -20,3 +20,52 @@ mod price_changes;
 pub mod purchase;
 pub mod query;
 pub mod server;
+
+use super::faults::FaultKind;
+
+/// The faults that every market of lots can inject.
+pub const FAULTS: [FaultKind; 43] = [
+    FaultKind::CutBeforeCommit,
+    FaultKind::CutAfterCommit,
+    FaultKind::Hang,
+    FaultKind::HangBeforeCommit,
+    FaultKind::ServerErrorAfterCommit,
+    FaultKind::ServerErrorBeforeCommit,
+    FaultKind::TooMany,
+    FaultKind::Challenge,
+    FaultKind::Unauthenticated,
+    FaultKind::UnknownError,
+    FaultKind::HalfBody,
+    FaultKind::Slow,
+    FaultKind::Doubled,
+    FaultKind::LateRejection,
+    FaultKind::Empty,
+    FaultKind::Foreign,
+    FaultKind::WrongPrice,
+    FaultKind::PriceLow,
+    FaultKind::PriceZero,
+    FaultKind::PriceHigh,
+    FaultKind::AddressNotBound,
+    FaultKind::TradeUrl,
+    FaultKind::PriceMoves,
+    FaultKind::RequestTimeout,
+    FaultKind::PageInsteadOfAnswer,
+    FaultKind::FeedCut,
+    FaultKind::FeedSilence,
+    FaultKind::FeedError,
+    FaultKind::FeedClose,
+    FaultKind::FeedLie,
+    FaultKind::FeedRelist,
+    FaultKind::FeedUnlist,
+    FaultKind::FeedDisconnect,
+    FaultKind::ListStale,
+    FaultKind::ListShort,
+    FaultKind::ListUnknownStatus,
+    FaultKind::ListNull,
+    FaultKind::ListForeign,
+    FaultKind::BalanceStale,
+    FaultKind::ReadServerError,
+    FaultKind::ReadCut,
+    FaultKind::ReadSlow,
+    FaultKind::ReadPage,
+];

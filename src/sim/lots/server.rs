@@ -36,7 +36,7 @@ use crate::{
     },
     sim::{
         catalogue::ListedItem,
-        faults::{self, Fault, FaultChannel, FaultInjector, FaultKind},
+        faults::{self, CHALLENGE_PAGE, Fault, FaultChannel, FaultInjector, FaultKind, SURCHARGE},
         history::{MarketHistory, OrderDecision, OrderRecord},
         random::{self, Rng, RngExt as _},
         server::{
@@ -49,10 +49,6 @@ use crate::{
 
 /// Capacity of a feed's command queue.
 const FEED_QUEUE_MAX: usize = 8_192;
-/// Increase of the price under [`FaultKind::WrongPrice`].
-const SURCHARGE: Amount = Amount::from_cents(100);
-/// Body of the response under [`FaultKind::Challenge`].
-const CHALLENGE_PAGE: &str = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser.</body></html>";
 /// Partner number of the account's trade URL, which is valid nowhere else.
 pub const TRADE_PARTNER: &str = "123456789";
 /// Token of the account's trade URL.
@@ -61,7 +57,7 @@ pub const TRADE_TOKEN: &str = "AbCdEf12";
 /// Wire formats of a market of lots.
 pub trait LotWire: Send + Sync + Sized + 'static {
     /// The faults that the market can inject.
-    const FAULTS: &'static [FaultKind];
+    const FAULTS: &'static [&'static [FaultKind]];
     const DECIMALS: Decimals;
     /// Lowest id of a lot.
     const FIRST_ID: u64;
@@ -402,7 +398,7 @@ impl<W: LotWire> LotServerState<W> {
 }
 
 impl<W: LotWire> SimulatedMarket for LotServerState<W> {
-    const FAULTS: &'static [FaultKind] = W::FAULTS;
+    const FAULTS: &'static [&'static [FaultKind]] = W::FAULTS;
 
     fn settings(&self) -> &SimSettings {
         &self.settings

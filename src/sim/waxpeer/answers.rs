@@ -38,7 +38,7 @@ const PROTECTED: Duration = Duration::from_secs(7 * 24 * 3_600);
 const SEND_WITHIN: Duration = Duration::from_secs(1_800);
 
 impl LotWire for WaxpeerWire {
-    const FAULTS: &'static [FaultKind] = &super::FAULTS;
+    const FAULTS: &'static [&'static [FaultKind]] = super::FAULTS;
     const DECIMALS: Decimals = Decimals::Three;
     const FIRST_ID: u64 = 40_000_000_000;
     // No limit is documented for these endpoints.

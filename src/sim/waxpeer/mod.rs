@@ -18,6 +18,7 @@ use std::time::Duration;
 use super::{
     faults::FaultKind,
     lots::{
+        self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
         server::LotServer,
     },
@@ -31,56 +32,12 @@ pub struct WaxpeerWire;
 /// A running simulator of Waxpeer.
 pub type WaxpeerSim = LotServer<WaxpeerWire>;
 
+/// The faults that only this market of lots can inject.
+const OWN_FAULTS: [FaultKind; 4] =
+    [FaultKind::SystemBusy, FaultKind::BuyingOff, FaultKind::MsBeforeNext, FaultKind::PushLie];
+
 /// The faults that this market can inject.
-pub const FAULTS: [FaultKind; 47] = [
-    FaultKind::CutBeforeCommit,
-    FaultKind::CutAfterCommit,
-    FaultKind::Hang,
-    FaultKind::HangBeforeCommit,
-    FaultKind::ServerErrorAfterCommit,
-    FaultKind::ServerErrorBeforeCommit,
-    FaultKind::TooMany,
-    FaultKind::Challenge,
-    FaultKind::Unauthenticated,
-    FaultKind::UnknownError,
-    FaultKind::HalfBody,
-    FaultKind::Slow,
-    FaultKind::Doubled,
-    FaultKind::LateRejection,
-    FaultKind::Empty,
-    FaultKind::Foreign,
-    FaultKind::WrongPrice,
-    FaultKind::PriceLow,
-    FaultKind::PriceZero,
-    FaultKind::PriceHigh,
-    FaultKind::AddressNotBound,
-    FaultKind::TradeUrl,
-    FaultKind::SystemBusy,
-    FaultKind::BuyingOff,
-    FaultKind::MsBeforeNext,
-    FaultKind::PriceMoves,
-    FaultKind::RequestTimeout,
-    FaultKind::PageInsteadOfAnswer,
-    FaultKind::FeedCut,
-    FaultKind::FeedSilence,
-    FaultKind::FeedError,
-    FaultKind::FeedClose,
-    FaultKind::FeedLie,
-    FaultKind::PushLie,
-    FaultKind::FeedRelist,
-    FaultKind::FeedUnlist,
-    FaultKind::FeedDisconnect,
-    FaultKind::ListStale,
-    FaultKind::ListShort,
-    FaultKind::ListUnknownStatus,
-    FaultKind::ListNull,
-    FaultKind::ListForeign,
-    FaultKind::BalanceStale,
-    FaultKind::ReadServerError,
-    FaultKind::ReadCut,
-    FaultKind::ReadSlow,
-    FaultKind::ReadPage,
-];
+pub const FAULTS: &[&[FaultKind]] = &[&lots::FAULTS, &OWN_FAULTS];
 
 /// Returns an amount as this market writes it: an integer of thousandths of a dollar.
 const fn mills(amount: Amount) -> i64 {
