@@ -1,4 +1,4 @@
-//! Simulator of LIS-SKINS: its wire formats over a market of [lots](super::lots).
+//! Simulator of LIS-SKINS: its wire formats over a market of [`lots`].
 //!
 //! - [`feed`]: server side of the Centrifugo protocol in JSON. Pure.
 //! - [`answers`]: HTTP answers to orders and reads. Pure.

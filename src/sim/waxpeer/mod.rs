@@ -1,4 +1,4 @@
-//! Simulator of Waxpeer: its wire formats over a market of [lots](super::lots).
+//! Simulator of Waxpeer: its wire formats over a market of [`lots`].
 //!
 //! - [`feed`]: server side of Engine.IO 4 with Socket.IO over one WebSocket. Pure.
 //! - [`answers`]: HTTP answers to orders and reads. Pure.
