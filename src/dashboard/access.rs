@@ -57,19 +57,23 @@ impl HostRules {
     }
 }
 
-/// Rejects requests that a page of another site has caused, except reads that open a page, such as
-/// a link to `/`.
+/// Rejects requests that a page of another site has caused, except a link to `/`.
 ///
 /// # Errors
 ///
 /// Returns [`AccessDenied::ForeignSite`].
-pub fn check_site(method: &Method, headers: &HeaderMap) -> Result<(), AccessDenied> {
+pub fn check_site(method: &Method, path: &str, headers: &HeaderMap) -> Result<(), AccessDenied> {
     let is_read = method == Method::GET || method == Method::HEAD;
     let site = headers.get("sec-fetch-site").map(|site| site.to_str().unwrap_or_default());
     let is_own_site = match site {
         None | Some("same-origin" | "none") => true,
-        // A link to the page, in contrast to a script, an image, or a form.
-        Some(_) => is_read && single(headers, "sec-fetch-mode") == Some("navigate"),
+        // A link to the page, in contrast to a script, an image, a form, or a frame.
+        Some(_) => {
+            path == "/"
+                && is_read
+                && single(headers, "sec-fetch-mode") == Some("navigate")
+                && single(headers, "sec-fetch-dest") == Some("document")
+        }
     };
     let own_origins = single(headers, header::HOST.as_str())
         .map(|host| [format!("http://{host}"), format!("https://{host}")]);
@@ -127,15 +131,19 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(method: &Method, list: &[(&'static str, &'static str)], is_allowed: bool) {
+    fn check(
+        (method, path): (&Method, &str),
+        list: &[(&'static str, &'static str)],
+        is_allowed: bool,
+    ) {
         let mut headers = headers(list);
         headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1:8098"));
-        assert_eq!(check_site(method, &headers).is_ok(), is_allowed, "{method} {list:?}");
+        assert_eq!(check_site(method, path, &headers).is_ok(), is_allowed, "{method} {list:?}");
     }
 
     #[test]
     fn a_change_of_another_site_is_rejected() {
-        let post = &Method::POST;
+        let post = (&Method::POST, "/");
         check(post, &[], true);
         check(post, &[("sec-fetch-site", "same-origin")], true);
         check(post, &[("sec-fetch-site", "none")], true);
@@ -154,8 +162,19 @@ mod tests {
 
     #[test]
     fn another_site_may_link_to_the_page_but_not_read_it() {
-        let get = &Method::GET;
-        check(get, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")], true);
+        let get = (&Method::GET, "/");
+        let link = |destination| {
+            [
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", destination),
+            ]
+        };
+        check(get, &link("document"), true);
+        check(get, &link("iframe"), false);
+        for path in ["/events", "/metrics", "/readyz"] {
+            check((&Method::GET, path), &link("document"), false);
+        }
         check(get, &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors")], false);
         check(get, &[("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors")], false);
         check(get, &[("origin", "http://evil.example")], false);

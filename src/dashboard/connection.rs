@@ -1,4 +1,5 @@
-//! Accepted connections: bounded in number, and closed when their client does not read or is idle.
+//! Accepted connections: bounded in number, and closed when their client does not read, or does not
+//! complete a request.
 
 use std::{
     io,
@@ -35,7 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct ConnectionTimes {
     /// Maximum time for which a client accepts no byte.
     pub(super) write_stall: Duration,
-    /// Maximum time without a byte in either direction.
+    /// Maximum time in which nothing is sent to the client. Bytes from the client do not prolong
+    /// it, because a request that arrives slowly would hold its place.
     pub(super) idle: Duration,
 }
 
@@ -93,7 +95,7 @@ pub(super) struct TimedStream {
     stream: TcpStream,
     _permit: OwnedSemaphorePermit,
     times: ConnectionTimes,
-    last_progress: Instant,
+    last_written: Instant,
     /// Fires when a pending write has made no progress.
     stall: Option<Pin<Box<Sleep>>>,
     idle: Pin<Box<Sleep>>,
@@ -102,18 +104,14 @@ pub(super) struct TimedStream {
 impl TimedStream {
     fn new(stream: TcpStream, permit: OwnedSemaphorePermit, times: ConnectionTimes) -> Self {
         let idle = Box::pin(sleep(times.idle));
-        let last_progress = Instant::now();
-        Self { stream, _permit: permit, times, last_progress, stall: None, idle }
+        let last_written = Instant::now();
+        Self { stream, _permit: permit, times, last_written, stall: None, idle }
     }
 
-    fn on_progress(&mut self) {
-        self.last_progress = Instant::now();
-    }
-
-    /// Returns ready once nothing was read or written for the maximum time.
+    /// Returns ready once nothing was written for the maximum time.
     fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.idle.as_mut().poll(context).is_ready() {
-            let due = self.last_progress.checked_add(self.times.idle);
+            let due = self.last_written.checked_add(self.times.idle);
             let Some(due) = due.filter(|due| Instant::now() < *due) else { return Poll::Ready(()) };
             self.idle.as_mut().reset(due);
         }
@@ -128,7 +126,7 @@ impl TimedStream {
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stall = None;
-            self.on_progress();
+            self.last_written = Instant::now();
             return written;
         }
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(self.times.write_stall)));
@@ -147,10 +145,7 @@ impl AsyncRead for TimedStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Ready(result) => {
-                this.on_progress();
-                Poll::Ready(result)
-            }
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => this.poll_idle(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
         }
     }

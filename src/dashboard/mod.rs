@@ -13,7 +13,7 @@
 //! 1. No request can raise a limit.
 //! 2. A change needs the token or a cookie, an own origin, and an id that was not used before.
 //! 3. The number of connections, of streams and of remembered ids is bounded, and a client that
-//!    does not read is disconnected.
+//!    does not read or does not complete its request is disconnected.
 
 pub mod access;
 mod connection;
@@ -62,8 +62,9 @@ const STREAM_INTERVAL: Duration = Duration::from_millis(300);
 /// Maximum time for which a client accepts no byte before it is disconnected.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(10);
 
-/// Maximum time without a byte on a connection.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Maximum time in which nothing is sent on a connection. Greater than the times of a snapshot and
+/// of a control.
+const IDLE_MAX: Duration = Duration::from_secs(10);
 
 /// Maximum time for open connections to end when the bot stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);

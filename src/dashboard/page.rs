@@ -213,19 +213,15 @@ fn obstacle(view: &SessionView) -> Option<String> {
     if ledger.available_min.is_some_and(|left| left <= ledger.budget.min_balance) {
         return Some("no order may take the balance below min_balance".to_owned());
     }
-    let count = whitelist.entries().len();
-    let is_bought = |entry: &&EntryCounts| {
-        let max = whitelist.entries().get(entry.index).map(|entry| entry.max_quantity);
-        !whitelist.is_paused(entry.index) && max.is_some_and(|max| max <= entry.used.quantity)
-    };
-    let (paused, bought) =
-        (whitelist.paused().count(), view.entries.iter().filter(is_bought).count());
-    match paused.saturating_add(bought) {
-        0 => None,
-        done if done < count => None,
-        _ if bought == 0 => Some("every entry is paused".to_owned()),
-        _ => Some("every entry is paused or has bought its max_quantity".to_owned()),
+    if status.shared.as_ref().is_some_and(|shared| shared.slice <= shared.used) {
+        return Some("its slice of the shared budget is used up".to_owned());
     }
+    if !view.is_every_entry_closed {
+        return None;
+    }
+    let is_all_paused = whitelist.paused().count() == whitelist.entries().len();
+    let limits = if is_all_paused { "" } else { " or has used up a limit of its own or its group" };
+    Some(format!("every entry is paused{limits}"))
 }
 
 /// Writes one pair of a `<dl>`.
@@ -628,16 +624,22 @@ mod tests {
         },
     };
 
-    /// Returns the state of a live bot with these entries, which has ordered nothing.
-    fn view(entries: Vec<WhitelistEntry>) -> SessionView {
+    fn engine(entries: Vec<WhitelistEntry>) -> Engine<Arc<OrderClient>> {
         let coins = Amount::from_cents(10_000);
         let budget =
             Budget { total: coins, max_buys_per_minute: 9, max_in_flight: 9, ..Budget::default() };
         let ledger = Ledger::in_memory(budget, &entries, false);
         let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
         let whitelist = Arc::new(Whitelist::new(entries));
-        let mut engine: Engine<Arc<OrderClient>> =
-            Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
+        Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock)
+    }
+
+    /// Returns the state of a live bot with these entries, which has ordered nothing.
+    fn view(entries: Vec<WhitelistEntry>) -> SessionView {
+        live(&mut engine(entries))
+    }
+
+    fn live(engine: &mut Engine<Arc<OrderClient>>) -> SessionView {
         let feed = FeedStatus { state: "connected".to_owned(), ..FeedStatus::default() };
         SessionView { is_live: true, ..engine.view(feed, Duration::ZERO, Now::read()) }
     }
@@ -679,17 +681,39 @@ mod tests {
         let mut shown = fresh.clone();
         shown.ledger.available_min = Some(shown.ledger.budget.min_balance);
         assert_eq!(title(&shown), "Not buying: no order may take the balance below min_balance");
-        let mut shown = fresh.clone();
-        let paused = Whitelist::new(vec![entry()]);
-        paused.set_paused(entry().label(), true);
-        shown.whitelist = Arc::new(paused);
-        assert_eq!(title(&shown), "Not buying: every entry is paused");
         let mut shown = fresh;
-        shown.entries[0].used.quantity = 1;
-        assert_eq!(
-            title(&shown),
-            "Not buying: every entry is paused or has bought its max_quantity"
-        );
+        shown.status.shared = Some(SharedStatus {
+            state: "active".to_owned(),
+            slice: 7,
+            used: 7,
+            ..SharedStatus::default()
+        });
+        assert_eq!(title(&shown), "Not buying: its slice of the shared budget is used up");
+        let mut paused = engine(vec![entry()]);
+        paused
+            .view(FeedStatus::default(), Duration::ZERO, Now::read())
+            .whitelist
+            .set_paused(entry().label(), true);
+        assert_eq!(title(&live(&mut paused)), "Not buying: every entry is paused");
+        let bought = WhitelistEntry { max_quantity: 0, ..entry() };
+        let spent = WhitelistEntry { max_total: Some(Amount::ZERO), ..entry() };
+        let of_group = |max_quantity, max_total| {
+            let group = EntryGroup { name: "a".into(), max_quantity, max_total };
+            WhitelistEntry { group: Some(Arc::new(group)), ..entry() }
+        };
+        let all =
+            "Not buying: every entry is paused or has used up a limit of its own or its group";
+        for entries in [
+            vec![spent, bought.clone()],
+            vec![of_group(Some(0), None)],
+            vec![of_group(None, Some(Amount::ZERO))],
+            vec![bought.clone(); ENTRIES_MAX + 1],
+        ] {
+            assert_eq!(title(&view(entries)), all);
+        }
+        let mut entries = vec![bought; ENTRIES_MAX + 1];
+        entries.push(entry());
+        assert_eq!(title(&view(entries)), "Buying");
     }
 
     #[test]

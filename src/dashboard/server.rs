@@ -54,6 +54,9 @@ const VIEW_AGE_MIN: Duration = Duration::from_millis(250);
 /// Maximum time to wait for a snapshot.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Maximum time since the last turn of the trading thread while it works.
+const TURN_AGE_MAX: Duration = Duration::from_secs(3);
+
 /// Maximum interval of messages on a stream. A page without one for some seconds shows that the
 /// connection is lost.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -224,7 +227,7 @@ fn check(app: &App, request: &Request) -> Result<Option<Identity>, AccessDenied>
         return Ok(None);
     }
     app.hosts.check(request.headers())?;
-    check_site(request.method(), request.headers())?;
+    check_site(request.method(), path, request.headers())?;
     let identity = app.identity(request.headers());
     let is_change = request.method() != Method::GET && request.method() != Method::HEAD;
     let is_open = match path {
@@ -256,11 +259,13 @@ async fn show_metrics(State(app): Shared) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-/// Reports whether the process works: whether its trading thread answers.
+/// Reports whether the process works: whether its trading thread looks for work. Any site may
+/// cause this request, so it requests no snapshot.
 async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
-    match app.rendered().await.view {
-        Some(_) => (StatusCode::OK, "ok\n"),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the trading thread does not answer\n"),
+    if app.watch.has_turned_within(TURN_AGE_MAX) {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the trading thread does not answer\n")
     }
 }
 

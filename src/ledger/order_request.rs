@@ -163,6 +163,13 @@ impl LedgerState {
         }
     }
 
+    /// Returns `true` if the limits of the entry at this position of the whitelist and of its group
+    /// permit an order at `min_price` or above.
+    pub fn can_order(&self, index: usize, min_price: Amount) -> bool {
+        let price = min_price.max(Amount::from_thousandths(1));
+        self.entries.limits(index).is_some_and(|entry| self.check_entry(price, entry).is_ok())
+    }
+
     fn check_group(&self, price: Amount, entry: EntryLimits) -> Result<(), RiskRejection> {
         let Some(position) = entry.group else { return Ok(()) };
         let (group, used) = self.entries.group(position).ok_or(RiskRejection::NoEntry)?;

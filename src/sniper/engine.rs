@@ -39,6 +39,7 @@ use super::{
     sharing::EngineSharing,
     stats::{BoughtItem, CountedReason, SessionStats},
     trade_log::{self, MatchedEntry},
+    view::EntryScan,
 };
 use crate::{
     cache::SetAssocCache,
@@ -152,6 +153,7 @@ pub struct Engine<B> {
     pub(super) prices: Arc<PriceBook>,
     /// For each whitelist entry, the number of listings that matched it.
     pub(super) match_counts: Vec<u64>,
+    pub(super) entry_scan: EntryScan,
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
     pub(super) alerting: EngineAlerts,
@@ -229,6 +231,7 @@ impl<B: OrderSender> Engine<B> {
             stats: SessionStats::default(),
             prices: Arc::default(),
             match_counts,
+            entry_scan: EntryScan::default(),
             activity: Activity::default(),
             price_recorder: None,
             alerting: EngineAlerts::default(),
@@ -399,6 +402,7 @@ impl<B: OrderSender> Engine<B> {
         if !self.activity.is_observed() {
             return;
         }
+        self.entry_scan.add_used(entry);
         let is_deferred =
             self.held.get(&trade.id).is_some() || self.queue.with_id(trade.id).next().is_some();
         let result = match (self.stats.last_skip, &self.executor) {

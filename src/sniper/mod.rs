@@ -196,6 +196,7 @@ impl<B: OrderSender> Sniper<B> {
             if let Some(error) = self.engine().ledger_error.take() {
                 return error;
             }
+            self.view.on_turn();
             let due = self.tick(&inputs.refresh_requests);
             let connection = self.engine().awaited_connection();
             if self.view.is_requested() {

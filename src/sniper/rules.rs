@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use super::{Engine, Now, OrderSender, pauses::PreparedPauses};
+use super::{Engine, Now, OrderSender, pauses::PreparedPauses, view::EntryScan};
 use crate::{
     domain::{trade::Trade, wanted_items::WantedItems},
     ledger::rules::LedgerRules,
@@ -83,6 +83,7 @@ impl<B: OrderSender> Engine<B> {
         };
         let match_counts: Vec<u64> = previous.iter().map(count).collect();
         self.activity.clear_near_misses();
+        self.entry_scan = EntryScan::default();
         self.max_wait = max_wait;
         if let Some(sources) = other_sources {
             self.set_alert_sources(sources);

@@ -5,10 +5,10 @@
 
 use std::{
     sync::{
-        Arc, Mutex, TryLockError,
+        Arc, Mutex, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Notify, time::timeout};
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     domain::latency::LatencyBuckets,
+    domain::money::Amount,
     domain::time::UnixMs,
     domain::whitelist_entry::EntryGroup,
     ledger::{
@@ -36,8 +37,63 @@ use crate::{
 /// Maximum number of entries whose counts are in a snapshot.
 pub const ENTRIES_MAX: usize = 200;
 
+/// Maximum number of entries that one snapshot examines. A longer whitelist takes several.
+const SCANNED_MAX: usize = 1_000;
+
 /// Maximum number of groups in a snapshot.
 pub const GROUPS_MAX: usize = 100;
+
+/// Finds the used entries of a whitelist, and whether no listing can be ordered for any entry. It
+/// examines a part of a long whitelist with each snapshot, because a listing waits meanwhile.
+#[derive(Debug)]
+pub(super) struct EntryScan {
+    next: usize,
+    /// Number of entries before `next`, without a gap, that permit no order.
+    closed: usize,
+    /// At most [`ENTRIES_MAX`], sorted.
+    used: Vec<usize>,
+}
+
+impl Default for EntryScan {
+    /// Allocates now, because a match must not.
+    fn default() -> Self {
+        Self { next: 0, closed: 0, used: Vec::with_capacity(ENTRIES_MAX) }
+    }
+}
+
+impl EntryScan {
+    pub(super) fn add_used(&mut self, index: usize) {
+        if self.used.len() < ENTRIES_MAX
+            && let Err(place) = self.used.binary_search(&index)
+        {
+            self.used.insert(place, index);
+        }
+    }
+
+    /// Examines the next entries: whether each is used, and whether it permits an order. Returns
+    /// `true` if none of the last `count` permits one.
+    fn advance(&mut self, count: usize, mut examine: impl FnMut(usize) -> (bool, bool)) -> bool {
+        for _ in 0..count.min(SCANNED_MAX) {
+            self.next = if self.next < count { self.next } else { 0 };
+            let (is_used, can_order) = examine(self.next);
+            if is_used {
+                self.add_used(self.next);
+            }
+            self.closed = if can_order { 0 } else { self.closed.saturating_add(1) };
+            self.next = self.next.saturating_add(1);
+        }
+        0 < count && count <= self.closed
+    }
+
+    /// Returns the used entries and the first others, sorted.
+    fn shown(&self, count: usize) -> Vec<usize> {
+        let others = (0..count).filter(|index| self.used.binary_search(index).is_err());
+        let places = ENTRIES_MAX.saturating_sub(self.used.len());
+        let mut shown: Vec<usize> = self.used.iter().copied().chain(others.take(places)).collect();
+        shown.sort_unstable();
+        shown
+    }
+}
 
 /// Counts of one whitelist entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,9 +151,11 @@ pub struct SessionView {
     pub near_misses: Vec<NearMiss>,
     pub whitelist: Arc<Whitelist>,
     pub prices: Arc<PriceBook>,
-    /// At most [`ENTRIES_MAX`] entries in the order of the whitelist. If it has more, the first
-    /// ones that matched or were ordered are chosen, then the first others.
+    /// At most [`ENTRIES_MAX`] entries in the order of the whitelist. If it has more, those that
+    /// matched or were ordered are chosen, then the first others.
     pub entries: Vec<EntryCounts>,
+    /// `true` if each entry is paused, or its limits or those of its group are used up.
+    pub is_every_entry_closed: bool,
     /// The first [`GROUPS_MAX`] groups.
     pub groups: Vec<GroupCounts>,
 }
@@ -106,6 +164,8 @@ pub struct SessionView {
 #[derive(Debug, Default)]
 pub(super) struct ViewCell {
     is_requested: AtomicBool,
+    /// Time of the session's last turn; `None` before the first.
+    last_turn: Mutex<Option<Instant>>,
     view: Mutex<Option<Arc<SessionView>>>,
     is_published: Notify,
 }
@@ -113,6 +173,10 @@ pub(super) struct ViewCell {
 impl ViewCell {
     pub(super) fn is_requested(&self) -> bool {
         self.is_requested.load(Ordering::Acquire)
+    }
+
+    pub(super) fn on_turn(&self) {
+        *self.last_turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Publishes a snapshot. Does not wait: if a reader holds the lock, the request stays.
@@ -139,6 +203,13 @@ pub struct SessionWatch {
 }
 
 impl SessionWatch {
+    /// Returns `true` if the session's thread has looked for work within `max`, which it does at
+    /// least twice a second. Requests nothing of it.
+    pub fn has_turned_within(&self, max: Duration) -> bool {
+        let last = *self.cell.last_turn.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|last| last.elapsed() <= max)
+    }
+
     /// Returns a new snapshot, or `None` if the session did not build one within `max_wait`. Only
     /// one task may wait at a time.
     ///
@@ -168,12 +239,14 @@ impl<B: OrderSender> Engine<B> {
         let (mode, failure) = (self.executor.mode(), self.ledger.failure());
         let mut status = LedgerStatus::from_snapshot(&ledger, mode, failure, now.wall);
         self.complete_status(&mut status, feed, Some(running));
+        let is_every_entry_closed = self.scan_entries();
         let groups = self.ledger.state().groups();
         let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {
             at: now.wall,
             is_live: self.executor.is_live(),
             running,
+            is_every_entry_closed,
             entries: self.shown_entries(),
             groups: groups.take(GROUPS_MAX).collect(),
             counts: self.counts(),
@@ -213,20 +286,25 @@ impl<B: OrderSender> Engine<B> {
         past.into_iter().rev().for_each(|order| self.activity.add_purchase(order));
     }
 
+    /// Examines the next entries. Returns `true` if no entry permits an order.
+    fn scan_entries(&mut self) -> bool {
+        let Self { whitelist, ledger, match_counts, entry_scan, .. } = self;
+        let (entries, state) = (whitelist.entries(), ledger.state());
+        entry_scan.advance(entries.len(), |index| {
+            let is_ordered = state.entry_usage(index).is_some_and(|used| 0 < used.quantity);
+            let is_used = is_ordered || match_counts.get(index).is_some_and(|count| 0 < *count);
+            let min = entries.get(index).map_or(Amount::ZERO, |entry| entry.min_price);
+            (is_used, !whitelist.is_paused(index) && state.can_order(index, min))
+        })
+    }
+
     fn shown_entries(&self) -> Vec<EntryCounts> {
-        let (mut shown, mut others) = (Vec::new(), Vec::new());
-        for (index, matched) in self.match_counts.iter().copied().enumerate() {
-            let used = self.ledger.state().entry_usage(index).unwrap_or_default();
-            let is_used = matched > 0 || used.quantity > 0;
-            let list = if is_used { &mut shown } else { &mut others };
-            if list.len() < ENTRIES_MAX {
-                list.push(EntryCounts { index, matched, used });
-            }
-        }
-        others.truncate(ENTRIES_MAX.saturating_sub(shown.len()));
-        shown.append(&mut others);
-        shown.sort_unstable_by_key(|entry| entry.index);
-        shown
+        let count = |index| EntryCounts {
+            index,
+            matched: self.match_counts.get(index).copied().unwrap_or_default(),
+            used: self.ledger.state().entry_usage(index).unwrap_or_default(),
+        };
+        self.entry_scan.shown(self.entries_count()).into_iter().map(count).collect()
     }
 
     fn counts(&self) -> SessionCounts {
@@ -247,5 +325,33 @@ impl<B: OrderSender> Engine<B> {
             skipped: skipped.iter().map(|(reason, count)| (reason.name, *count)).collect(),
             waiting: self.held.len().saturating_add(self.queue.len()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_a_long_whitelist_examines_a_bounded_number_of_entries() {
+        let (count, mut scan) = (100_000, EntryScan::default());
+        let mut examined = Vec::new();
+        let mut open = Some(99_999);
+        for snapshot in 1..=300 {
+            let before = examined.len();
+            let is_closed = scan.advance(count, |index| {
+                examined.push(index);
+                (index % 1_000 == 7, open == Some(index))
+            });
+            assert_eq!(examined.len() - before, SCANNED_MAX);
+            assert_eq!(scan.shown(count).len(), ENTRIES_MAX);
+            // The whitelist was seen once with an entry that permits an order, and once without.
+            assert_eq!(is_closed, 200 <= snapshot, "{snapshot}");
+            open = open.filter(|_open| snapshot < 100);
+        }
+        assert_eq!(examined[..count], (0..count).collect::<Vec<_>>());
+        let used: Vec<usize> = (0..count).filter(|index| index % 1_000 == 7).collect();
+        assert!(used.iter().all(|index| scan.shown(count).contains(index)));
+        assert!(scan.shown(count).contains(&(ENTRIES_MAX - used.len() - 1)));
     }
 }

@@ -51,6 +51,15 @@ fn a_change_of_another_site_is_rejected_although_it_has_the_token() {
     }
     let reading = [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "no-cors")];
     assert_eq!(send(bot.address, ("GET", "/metrics"), &reading, "").status, 403);
+    let mut link = vec![
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Mode", "navigate"),
+        ("Sec-Fetch-Dest", "document"),
+    ];
+    assert_eq!(send(bot.address, ("GET", "/events"), &link, "").status, 403);
+    assert_eq!(send(bot.address, ("GET", "/"), &link, "").status, 200);
+    link[2].1 = "iframe";
+    assert_eq!(send(bot.address, ("GET", "/"), &link, "").status, 403);
     assert_eq!(get(bot.address, "/readyz").status, 200, "nothing was halted");
     let headers = [
         ("Authorization", &*authorization),

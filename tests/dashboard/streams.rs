@@ -3,7 +3,10 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -19,6 +22,12 @@ use sniper::{
 };
 
 use crate::harness::{Bot, REDLINE, WAIT_MAX, control, get, until};
+
+/// Number of connections that the dashboard accepts.
+const CONNECTIONS: usize = 32;
+
+/// Time for which a request for a snapshot waits for the session's thread.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
 
 /// An open stream.
 struct Stream(TcpStream);
@@ -87,8 +96,13 @@ fn open_streams_do_not_delay_the_stop() {
     streams[0].0.read_to_end(&mut rest).unwrap();
 }
 
-/// Starts a dashboard with these times on a session that nothing runs, so that it has no snapshots.
+/// Starts a dashboard with these times on a session without a feed.
 fn idle_dashboard(times: DashboardTimes) -> (Dashboard, tempfile::TempDir) {
+    dashboard_of(true, times)
+}
+
+/// Starts a dashboard on a session whose thread runs or does not.
+fn dashboard_of(is_running: bool, times: DashboardTimes) -> (Dashboard, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let ledger = Ledger::in_memory(Budget::default(), &[], false);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
@@ -102,10 +116,12 @@ fn idle_dashboard(times: DashboardTimes) -> (Dashboard, tempfile::TempDir) {
         requests: tokio::sync::mpsc::channel(1).0,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    std::thread::spawn(move || {
-        let mut inputs = EngineInputs::default();
-        runtime.block_on(sniper.run(&mut inputs, &FeedMetrics::default()));
-    });
+    if is_running {
+        std::thread::spawn(move || {
+            let mut inputs = EngineInputs::default();
+            runtime.block_on(sniper.run(&mut inputs, &FeedMetrics::default()));
+        });
+    }
     let config =
         DashboardConfig { listen: Some("127.0.0.1:0".parse().unwrap()), ..Default::default() };
     let place = (&config, directory.path());
@@ -144,4 +160,45 @@ fn an_idle_connection_is_closed() {
     for _ in 0..3 {
         stream.read_until("event: ");
     }
+}
+
+#[test]
+fn requests_that_arrive_slowly_do_not_hold_the_places_of_others() {
+    let times = DashboardTimes { idle_max: Duration::from_secs(2), ..DashboardTimes::default() };
+    let (dashboard, _directory) = idle_dashboard(times);
+    let address = dashboard.address();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let slow = (0..CONNECTIONS).map(|_| {
+        let (mut client, is_over) = (TcpStream::connect(address).unwrap(), Arc::clone(&is_over));
+        client.write_all(b"GET / HTTP/1.1\r\nX-Slow: ").unwrap();
+        std::thread::spawn(move || {
+            while !is_over.load(Ordering::Relaxed) && client.write_all(b"a").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            !is_over.load(Ordering::Relaxed)
+        })
+    });
+    let slow: Vec<_> = slow.collect();
+    let mut other = TcpStream::connect(address).unwrap();
+    other.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let request = format!("GET /livez HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    other.write_all(request.as_bytes()).unwrap();
+    let mut start = [0; 12];
+    other.read_exact(&mut start).expect("a place is free again");
+    assert_eq!(&start, b"HTTP/1.1 200");
+    until(|| slow.iter().any(std::thread::JoinHandle::is_finished));
+    is_over.store(true, Ordering::Relaxed);
+    let closed = slow.into_iter().filter(|client| client.is_finished()).count();
+    assert!(0 < closed, "the slow ones were disconnected");
+}
+
+#[test]
+fn livez_does_not_wait_for_a_snapshot() {
+    let (dashboard, _directory) = dashboard_of(false, DashboardTimes::default());
+    let begun = Instant::now();
+    let reply = get(dashboard.address(), "/livez");
+    assert_eq!((reply.status, &*reply.body), (503, "the trading thread does not answer\n"));
+    assert!(begun.elapsed() < SNAPSHOT_WAIT, "{:?}", begun.elapsed());
+    let (dashboard, _directory) = idle_dashboard(DashboardTimes::default());
+    until(|| get(dashboard.address(), "/livez").status == 200);
 }

@@ -147,6 +147,7 @@ const REVEALING: &[&str] = &[
 /// Tests that may sleep: tests of time-dependent behavior, and helpers that poll a condition.
 const SLEEPING: &[&str] = &[
     "tests/dashboard/harness.rs",
+    "tests/dashboard/streams.rs",
     "tests/dashboard/webdriver.rs",
     "tests/it/account.rs",
     "tests/it/address_latency.rs",

@@ -109,9 +109,10 @@
     }
   }
 
-  document.addEventListener("pointerdown", () => { isPressed = true; });
-  for (const end of ["pointerup", "pointercancel"]) {
-    document.addEventListener(end, () => setTimeout(() => { isPressed = false; applyWaiting(); }, 0));
+  document.addEventListener("pointerdown", (event) => { isPressed = event.button === 0; });
+  // A menu or another window takes the release of the pointer.
+  for (const end of ["pointerup", "pointercancel", "contextmenu", "blur"]) {
+    window.addEventListener(end, () => setTimeout(() => { isPressed = false; applyWaiting(); }, 0));
   }
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-post]");
