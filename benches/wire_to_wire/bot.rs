@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::{
     frames::WANTED,
     hindrance::Hindrance,
+    observers::{AlertReceiver, Observers},
     run::{Client, Environment, Running},
     wire,
 };
@@ -37,6 +38,8 @@ pub(crate) struct Bot {
     pub(crate) hindrance: Option<Hindrance>,
     /// Shares its budget through a group in memory.
     pub(crate) is_sharing: bool,
+    /// Its page is open, its metrics are read each second, and it sends alerts.
+    pub(crate) is_observed: bool,
     /// Name in the table.
     pub(crate) name: &'static str,
 }
@@ -51,24 +54,34 @@ impl Client for Bot {
     }
 
     fn start(&self, env: &Environment) -> Running {
-        let config = self.config(env);
+        let alerts = self.is_observed.then(AlertReceiver::start);
+        let config = self.config(env, alerts.as_ref());
         match env.market {
-            MarketName::Csgoroll => self.run(Feed::new(Csgoroll::new(&config), config), env),
-            MarketName::LisSkins => self.run(Feed::new(LisSkins::new(&config), config), env),
-            MarketName::Waxpeer => self.run(Feed::new(Waxpeer::new(&config), config), env),
+            MarketName::Csgoroll => {
+                self.run(Feed::new(Csgoroll::new(&config), config), env, alerts)
+            }
+            MarketName::LisSkins => {
+                self.run(Feed::new(LisSkins::new(&config), config), env, alerts)
+            }
+            MarketName::Waxpeer => self.run(Feed::new(Waxpeer::new(&config), config), env, alerts),
         }
     }
 }
 
 impl Bot {
-    fn run<M: Marketplace>(&self, feed: Feed<M>, env: &Environment) -> Running {
+    fn run<M: Marketplace>(
+        &self,
+        feed: Feed<M>,
+        env: &Environment,
+        alerts: Option<AlertReceiver>,
+    ) -> Running {
         let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
         let group = self.is_sharing.then(|| MemoryGroup::new(GROUP_TOTAL, GROUP_TERM_MS));
         let options = SessionStart { shared_group: group, ..SessionStart::default() };
         let thread = thread::spawn(move || {
             let spin = feed.config.speed.spin;
-            block_on_busy_polling(spin, async { Ok(session(feed, stopped, options).await) })
+            block_on_busy_polling(spin, async { Ok(session(feed, stopped, options, alerts).await) })
                 .unwrap()
         });
         Running::new(move || {
@@ -80,7 +93,7 @@ impl Bot {
         })
     }
 
-    fn config(&self, env: &Environment) -> Config {
+    fn config(&self, env: &Environment, alerts: Option<&AlertReceiver>) -> Config {
         fs::write(env.directory.join("sniper.toml"), self.policy(env.market)).unwrap();
         if let Some(prices) = &self.prices {
             fs::write(env.directory.join("prices.json"), prices).unwrap();
@@ -99,6 +112,7 @@ impl Bot {
             "LIS_SKINS_KEY" | "WAXPEER_KEY" => Some("key-of-the-bench".to_owned()),
             "LIS_SKINS_USER_ID" => Some("4711".to_owned()),
             "STEAM_TRADE_URL" if env.market != MarketName::Csgoroll => Some(TRADE_URL.to_owned()),
+            "NTFY_URL" => alerts.map(|alerts| format!("http://{}/bench", alerts.address)),
             // Not used: the group is in memory.
             "SNIPER_SHARED_URL" => Some("postgres://bench@localhost/bench".to_owned()),
             _ => None,
@@ -138,6 +152,9 @@ impl Bot {
         if self.is_sharing {
             policy.push_str(SHARED);
         }
+        if self.is_observed {
+            policy.push_str(OBSERVED);
+        }
         policy
     }
 }
@@ -156,6 +173,15 @@ member = "bench"
 /// Its total, in thousandths.
 const GROUP_TOTAL: i64 = 90_000_000_000;
 const GROUP_TERM_MS: i64 = 5_000;
+
+/// A page at a free port, and a channel for alerts.
+const OBSERVED: &str = r#"
+[dashboard]
+listen = "127.0.0.1:0"
+[[alerts]]
+kind = "ntfy"
+url_env = "NTFY_URL"
+"#;
 
 /// An entry for every item.
 const STAR: &str = r#"
@@ -177,6 +203,7 @@ async fn session<M: Marketplace>(
     mut feed: Feed<M>,
     stopped: oneshot::Receiver<()>,
     options: SessionStart,
+    alerts: Option<AlertReceiver>,
 ) -> Vec<BoughtItem> {
     let mut stop = Shutdown::without_signals(None);
     let filler = feed.fill_gaps();
@@ -184,6 +211,10 @@ async fn session<M: Marketplace>(
     let has_prices = !feed.config.prices.sources.is_empty();
     let ceilings = feed.wanted.borrow().len();
     assert!(!has_prices || ceilings > feed.config.whitelist.len(), "only {ceilings} ceilings");
+    let observers = alerts.map(|alerts| {
+        let dashboard = session.dashboard_address().expect("the page is served");
+        Observers::start(dashboard, alerts)
+    });
     let sniper = session.sniper();
     let ended = {
         let trading = std::pin::pin!(ws::run_with_reconnect(&feed, |trade| sniper.consider(trade)));
@@ -193,5 +224,6 @@ async fn session<M: Marketplace>(
             ended = session.run_with(trading, &mut stop) => ended,
         }
     };
+    drop(observers);
     session.finish(ended).await.stats.purchases
 }

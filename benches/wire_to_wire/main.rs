@@ -23,6 +23,7 @@ mod figures;
 mod frames;
 mod hindrance;
 mod market;
+mod observers;
 mod plain;
 mod run;
 mod waterfall;
@@ -73,6 +74,8 @@ enum Case {
     Idle,
     /// Quiet, without and with a slow log, a busy disk or a slow recording
     Hindrances,
+    /// Quiet, without and with an open page, metrics read each second, and alerts
+    Observed,
     /// Quiet, without and with a budget that is shared with another bot
     Shared,
 }
@@ -155,7 +158,16 @@ fn market(text: &str) -> Result<MarketName, String> {
 
 fn bot(name: &'static str) -> Bot {
     let (settings, prices, hindrance) = ("", None, None);
-    Bot { tls: false, whitelist: 10, settings, prices, hindrance, is_sharing: false, name }
+    Bot {
+        tls: false,
+        whitelist: 10,
+        settings,
+        prices,
+        hindrance,
+        is_sharing: false,
+        is_observed: false,
+        name,
+    }
 }
 
 fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
@@ -254,6 +266,10 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
                 hindered(Hindrance::SlowRecording, "the sniper, recording"),
             ];
             ("slow log, busy disk or slow recording, quiet", quiet, clients)
+        }
+        Case::Observed => {
+            let observed = Box::new(Bot { is_observed: true, ..bot("the sniper, observed") });
+            ("page, metrics and alerts, quiet", quiet, vec![sniper("the sniper"), observed])
         }
         Case::Shared => {
             let shared = Box::new(Bot { is_sharing: true, ..bot("the sniper, shared budget") });
