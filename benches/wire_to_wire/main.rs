@@ -256,16 +256,7 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
             ("a market that closes idle connections", idle, vec![sniper("the sniper")])
         }
         Case::Hindrances => {
-            let hindered = |hindrance, name| -> Box<dyn Client> {
-                Box::new(Bot { hindrance: Some(hindrance), ..bot(name) })
-            };
-            let clients = vec![
-                sniper("the sniper"),
-                hindered(Hindrance::SlowLog, "the sniper, slow log"),
-                hindered(Hindrance::BusyDisk, "the sniper, busy disk"),
-                hindered(Hindrance::SlowRecording, "the sniper, recording"),
-            ];
-            ("slow log, busy disk or slow recording, quiet", quiet, clients)
+            ("slow log, busy disk or slow recording, quiet", quiet, hindered_clients())
         }
         Case::Observed => {
             let observed = Box::new(Bot { is_observed: true, ..bot("the sniper, observed") });
@@ -277,6 +268,18 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
         }
     };
     Plan { title, schedule, clients }
+}
+
+fn hindered_clients() -> Vec<Box<dyn Client>> {
+    let hindered = |hindrance, name| -> Box<dyn Client> {
+        Box::new(Bot { hindrance: Some(hindrance), ..bot(name) })
+    };
+    vec![
+        Box::new(bot("the sniper")),
+        hindered(Hindrance::SlowLog, "the sniper, slow log"),
+        hindered(Hindrance::BusyDisk, "the sniper, busy disk"),
+        hindered(Hindrance::SlowRecording, "the sniper, recording"),
+    ]
 }
 
 /// Cases with 200 listings at once, four of which match at random places.

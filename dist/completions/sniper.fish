@@ -30,7 +30,7 @@ complete -c sniper -n "__fish_sniper_needs_command" -l color -d 'Colors: on term
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_needs_command" -l live -d 'Buy with real money'
-complete -c sniper -n "__fish_sniper_needs_command" -l practice -d 'Rehearse: buy with play money on a simulated market in this process, with the settings of sniper.toml and data of its own'
+complete -c sniper -n "__fish_sniper_needs_command" -l practice -d 'Practice: buy with play money on a simulated market in this process, with the settings of sniper.toml and data of its own'
 complete -c sniper -n "__fish_sniper_needs_command" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_needs_command" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
 complete -c sniper -n "__fish_sniper_needs_command" -l not-counted -d 'With --new-ledger: do not count earlier purchases'
@@ -72,7 +72,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand run" -l color -d 'Colors: 
 always\t''
 never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l live -d 'Buy with real money'
-complete -c sniper -n "__fish_sniper_using_subcommand run" -l practice -d 'Rehearse: buy with play money on a simulated market in this process, with the settings of sniper.toml and data of its own'
+complete -c sniper -n "__fish_sniper_using_subcommand run" -l practice -d 'Practice: buy with play money on a simulated market in this process, with the settings of sniper.toml and data of its own'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l resume -d 'Clear halts left by the last run'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l new-ledger -d 'Replace a lost or outdated ledger by a new one; what the account bought in the last 24 hours counts against `total`'
 complete -c sniper -n "__fish_sniper_using_subcommand run" -l not-counted -d 'With --new-ledger: do not count earlier purchases'

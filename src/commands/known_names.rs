@@ -1,7 +1,7 @@
-//! Compares the items of the whitelist with the names in the stored prices, and `sniper check` also
-//! with those of the newest own recording: corrects their case, and warns of unknown items and of
-//! variants that do not exist, of `exclude` that leaves out nothing, and of `min_count` by a table
-//! without counts.
+//! Compares the items of the whitelist with the names in the stored prices and in price files, and
+//! `sniper check` also with those of the newest own recording: corrects their case, and warns of
+//! unknown items and of variants that do not exist, of `exclude` that leaves out nothing, and of
+//! `min_count` by a table without counts.
 //!
 //! Listings are looked up by their exact name, so the case is corrected once, in the loaded
 //! settings, and comparing a listing costs no more.
@@ -18,7 +18,8 @@ use super::{
     replay::input::ReplayInput,
 };
 use crate::{
-    config::{Config, Loaded, Problem},
+    account::prices::{PriceStore, read_table},
+    config::{Config, Loaded, Problem, prices::PriceLocation},
     domain::{
         item_filter::ItemCategory,
         item_name::Wear,
@@ -48,7 +49,8 @@ pub fn apply(loaded: &mut Loaded) {
 /// Does the same as [`apply`], with further warnings by the market names of a recording. They
 /// correct nothing, because `run` and `reload` read no recording.
 pub fn apply_with(loaded: &mut Loaded, recorded: &BTreeSet<String>) {
-    let recorded = recorded.iter().map(String::as_str);
+    let in_files = names_of_files(&loaded.config);
+    let recorded = recorded.iter().chain(&in_files).map(String::as_str);
     let book = prices::stored_book(&loaded.config);
     let names = KnownNames::with_recorded(&book, recorded);
     correct(loaded, &names);
@@ -65,6 +67,22 @@ pub fn recorded(config: &Config, market: impl FnOnce(&Config) -> MarketSource) -
     let counter = ProgressCounter::default();
     let _progress = Progress::start("Reading the newest recording", &ProgressCount::Time, counter);
     market(config).names(&recording)
+}
+
+/// Returns the names in the price files of which no table is stored, as before the first start.
+/// A file that cannot be read is reported when its prices are needed.
+fn names_of_files(config: &Config) -> BTreeSet<String> {
+    let store = PriceStore::new(&config.data_dir);
+    let mut names = BTreeSet::new();
+    for source in &config.prices.sources {
+        if let PriceLocation::File(path) = &source.location
+            && store.written_at(source).is_none()
+            && let Ok((table, _changed_at)) = read_table(path, source.unit())
+        {
+            names.extend(table.iter().map(|(key, _quote)| key.to_string()));
+        }
+    }
+    names
 }
 
 fn correct(loaded: &mut Loaded, names: &KnownNames) {

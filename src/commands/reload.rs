@@ -96,7 +96,7 @@ impl SettingsSource {
         Self { config_file, live, decimals: context.decimals, practice: None, files }
     }
 
-    /// Creates the source of a rehearsal.
+    /// Creates the source of a practice run.
     pub fn practice(environment: PracticeEnvironment, loaded: &Loaded) -> Self {
         let (decimals, files) = (environment.decimals(), loaded.files.clone());
         Self { config_file: None, live: true, decimals, practice: Some(environment), files }

@@ -31,7 +31,7 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   sniper run               log what it would buy
-  sniper run --practice    rehearse with play money on a simulated market
+  sniper run --practice    practice with play money on a simulated market
   sniper run --live        buy with real money
   sniper run --live --for 8h --record
 
@@ -43,7 +43,7 @@ pub struct RunArgs {
     /// Buy with real money
     #[arg(long)]
     pub live: bool,
-    /// Rehearse: buy with play money on a simulated market in this process, with the settings of
+    /// Practice: buy with play money on a simulated market in this process, with the settings of
     /// sniper.toml and data of its own
     #[arg(long, conflicts_with_all = ["live", "resume", "new_ledger"])]
     pub practice: bool,

@@ -128,7 +128,7 @@ pub struct Summary {
     pub ended: String,
     /// `true` if the session ended because the feed reached its retry limit.
     pub is_given_up: bool,
-    /// Counters of the simulator, in a demo or a rehearsal.
+    /// Counters of the simulator, in a demo or a practice run.
     pub market: Option<SimulatedMarketCounts>,
     /// Formats a time for the user.
     pub format_time: fn(UnixMs) -> String,

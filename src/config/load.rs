@@ -121,7 +121,7 @@ impl Config {
         Self::load_with(sources, SettingsText::Whitelist(whitelist))
     }
 
-    /// Does the same as [`load`](Self::load) for a rehearsal: `.env` is not read, and neither
+    /// Does the same as [`load`](Self::load) for a practice run: `.env` is not read, and neither
     /// alerts nor keys are set. The lookup has the variables of the simulated market.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Config {
 }
 
 /// Checks conditions that concern several settings, and that the variables of the market that this
-/// run requires are set. `of_market` is `None` for a rehearsal, which requires none.
+/// run requires are set. `of_market` is `None` for a practice run, which requires none.
 fn check(
     policy: &mut TomlSettings,
     of_market: Option<&MarketEnvironment>,
@@ -233,7 +233,7 @@ enum SettingsText<'t> {
     File,
     /// An edit that is not yet written.
     Edited(&'t str),
-    /// The file, for a rehearsal.
+    /// The file, for a practice run.
     Practice,
     /// The file, with a whitelist that is not yet written.
     Whitelist(WhitelistText<'t>),
@@ -308,7 +308,7 @@ impl BotPaths {
     }
 }
 
-/// Reads the environment, and `.env` except for a rehearsal.
+/// Reads the environment, and `.env` except for a practice run.
 fn read_variables<'a>(sources: &Sources<'a>, is_practice: bool) -> (Variables<'a>, Diagnostics) {
     let mut diagnostics = Diagnostics::default();
     let dotenv =

@@ -36,7 +36,7 @@ pub struct PricesConfig {
     pub sell_on: Option<usize>,
     /// `true` on a market with coins, where prices in dollars have no value without `coin_usd`.
     pub is_in_coins: bool,
-    /// Downloads nothing: only files and stored tables are used. No setting sets it; a rehearsal
+    /// Downloads nothing: only files and stored tables are used. No setting sets it; a practice run
     /// does.
     pub is_offline: bool,
 }

@@ -145,7 +145,7 @@ pub struct ListedItem {
     pub suspected_can_join_after: Duration,
     /// Time from when it can be joined until a rival buys it, if one does.
     pub rival_after: Option<Duration>,
-    /// Name of the demo whitelist entry for which it was generated; `practice` in a rehearsal.
+    /// Name of the demo whitelist entry for which it was generated; `practice` in a practice run.
     pub wanted: Option<&'static str>,
     pub defect: Option<ListingDefect>,
 }
@@ -293,7 +293,7 @@ impl Catalogue {
         self.wanted(wanted?)
     }
 
-    /// Generates a listing about the whitelist of a rehearsal, if it is time for one.
+    /// Generates a listing about the whitelist of a practice run, if it is time for one.
     fn practice(&mut self, items: &[PracticeItem]) -> Option<ListedItem> {
         let is_due = self.rng.chance_permille(practice::PERMILLE);
         let item = if is_due { self.rng.choice(items) } else { None };

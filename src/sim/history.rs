@@ -32,7 +32,7 @@ pub struct ListingRecord {
     pub id: String,
     pub market_name: String,
     pub price: Amount,
-    /// Name of the demo whitelist entry for which it was generated; `practice` in a rehearsal.
+    /// Name of the demo whitelist entry for which it was generated; `practice` in a practice run.
     pub wanted: Option<&'static str>,
     pub listed_at: Duration,
     /// Earliest time at which it could be joined.

@@ -6,7 +6,7 @@
 //! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which
 //!   generate listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened;
 //!   [`server`].
-//! - [`practice`]: listings about the whitelist of a rehearsal.
+//! - [`practice`]: listings about the whitelist of a practice run.
 //! - [`lots`]: common code of markets that change prices under one id and store own order ids.
 //! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 

@@ -1,4 +1,4 @@
-//! Listings about the whitelist of a rehearsal: most at a price that an entry pays, the others a
+//! Listings about the whitelist of a practice run: most at a price that an entry pays, the others a
 //! little above. Pure.
 
 use super::{

@@ -22,7 +22,7 @@ pub struct SimSettings {
     pub rate: Rate,
     /// Listings per thousand that match the demo's whitelist.
     pub wanted_permille: u32,
-    /// Items of a rehearsal, which are listed instead of those that match the demo's whitelist.
+    /// Items of a practice run, which are listed instead of those that match the demo's whitelist.
     pub practice: Option<Arc<[PracticeItem]>>,
     /// Listings per thousand with a [`ListingDefect`](super::catalogue::ListingDefect).
     pub defect_permille: u32,

@@ -26,9 +26,7 @@ use std::{
 
 use super::{
     OrderSender,
-    activity::{
-        Activity, MatchResult, OrderProgress, RecentMatch, RecentOrder, entry_label, item_name,
-    },
+    activity::Activity,
     alerting::EngineAlerts,
     eligibility::{Eligibility, ServerTime, eligibility},
     held::{HeldListing, HeldListings},
@@ -397,59 +395,6 @@ impl<B: OrderSender> Engine<B> {
         self.remember_match(trade, entry, now);
     }
 
-    /// Records a match for the dashboard, after its order.
-    fn remember_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
-        if !self.activity.is_observed() {
-            return;
-        }
-        self.entry_scan.add_used(entry);
-        let is_deferred =
-            self.held.get(&trade.id).is_some() || self.queue.with_id(trade.id).next().is_some();
-        let result = match (self.stats.last_skip, &self.executor) {
-            (Some(reason), _) => MatchResult::Skipped(reason.text),
-            (None, _) if is_deferred => MatchResult::Waiting,
-            (None, Executor::Dry) => MatchResult::WouldBuy,
-            (None, Executor::Live(_)) => MatchResult::Ordered,
-        };
-        let MatchedEntry { entry, reference, .. } = self.matched(trade, entry, now);
-        let found = RecentMatch {
-            at: now.wall,
-            item: item_name(trade),
-            entry: entry_label(entry),
-            price: trade.total_value,
-            limit: entry.map_or(Amount::ZERO, |entry| entry.max_price),
-            share: reference.map(|decided| decided.share),
-            result,
-        };
-        self.activity.add_match(found);
-    }
-
-    /// Records an order for the dashboard, after it was sent.
-    fn remember_order(
-        &mut self,
-        Candidate { trade, entry, .. }: Candidate<'_, '_>,
-        price: Amount,
-        latency: Option<Duration>,
-        now: Now,
-    ) {
-        if !self.activity.is_observed() {
-            return;
-        }
-        self.activity.add_order(RecentOrder {
-            key: self.keyed_by.key(trade.id, Some(price)),
-            at: now.wall,
-            item: item_name(trade),
-            entry: entry_label(self.whitelist.entries().get(entry)),
-            price,
-            latency,
-            response_time: None,
-            result: match latency {
-                Some(_) => OrderProgress::Sent,
-                None => OrderProgress::WouldBuy,
-            },
-        });
-    }
-
     /// Orders a matched listing, holds it, or skips it. Returns the reason if it is none of these
     /// and may be ordered later.
     pub(super) fn try_order(
@@ -795,7 +740,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     fn run_approval_path(&mut self, now: Now) {
-        if let Some(id) = TradeId::new("rehearsal") {
+        if let Some(id) = TradeId::new("cache-warming") {
             let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
             let request = OrderRequest { id, keyed_by: KeyedBy::Id, price, entry: 0, created_at };
             self.ledger.warm_caches(&request, now.wall);

@@ -15,14 +15,19 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{
     OrderSender,
-    activity::{InlineText, NearMiss, ORDERS_KEPT_MAX, OrderProgress, RecentMatch, RecentOrder},
-    engine::{Engine, Now},
+    activity::{
+        InlineText, MatchResult, NearMiss, ORDERS_KEPT_MAX, OrderProgress, RecentMatch,
+        RecentOrder, entry_label, item_name,
+    },
+    engine::{Candidate, Engine, Executor, Now},
     stats::SessionStats,
+    trade_log::MatchedEntry,
 };
 use crate::{
     domain::latency::LatencyBuckets,
     domain::money::Amount,
     domain::time::UnixMs,
+    domain::trade::Trade,
     domain::whitelist_entry::EntryGroup,
     ledger::{
         Intent, OrderState, Snapshot,
@@ -284,6 +289,59 @@ impl<B: OrderSender> Engine<B> {
         };
         let past: Vec<RecentOrder> = orders.take(ORDERS_KEPT_MAX).map(recent).collect();
         past.into_iter().rev().for_each(|order| self.activity.add_purchase(order));
+    }
+
+    /// Records a match for the dashboard, after its order.
+    pub(super) fn remember_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
+        if !self.activity.is_observed() {
+            return;
+        }
+        self.entry_scan.add_used(entry);
+        let is_deferred =
+            self.held.get(&trade.id).is_some() || self.queue.with_id(trade.id).next().is_some();
+        let result = match (self.stats.last_skip, &self.executor) {
+            (Some(reason), _) => MatchResult::Skipped(reason.text),
+            (None, _) if is_deferred => MatchResult::Waiting,
+            (None, Executor::Dry) => MatchResult::WouldBuy,
+            (None, Executor::Live(_)) => MatchResult::Ordered,
+        };
+        let MatchedEntry { entry, reference, .. } = self.matched(trade, entry, now);
+        let found = RecentMatch {
+            at: now.wall,
+            item: item_name(trade),
+            entry: entry_label(entry),
+            price: trade.total_value,
+            limit: entry.map_or(Amount::ZERO, |entry| entry.max_price),
+            share: reference.map(|decided| decided.share),
+            result,
+        };
+        self.activity.add_match(found);
+    }
+
+    /// Records an order for the dashboard, after it was sent.
+    pub(super) fn remember_order(
+        &mut self,
+        Candidate { trade, entry, .. }: Candidate<'_, '_>,
+        price: Amount,
+        latency: Option<Duration>,
+        now: Now,
+    ) {
+        if !self.activity.is_observed() {
+            return;
+        }
+        self.activity.add_order(RecentOrder {
+            key: self.keyed_by.key(trade.id, Some(price)),
+            at: now.wall,
+            item: item_name(trade),
+            entry: entry_label(self.whitelist.entries().get(entry)),
+            price,
+            latency,
+            response_time: None,
+            result: match latency {
+                Some(_) => OrderProgress::Sent,
+                None => OrderProgress::WouldBuy,
+            },
+        });
     }
 
     /// Examines the next entries. Returns `true` if no entry permits an order.

@@ -631,6 +631,18 @@ fn a_removal_behind_its_listing_in_one_message_prevents_the_order() {
     assert!(checked.contains("for 0.00 to 30.00, 1 at most"), "a market without markup: {checked}");
 }
 
+#[test]
+fn names_of_a_price_file_are_known_before_the_first_start() {
+    let settings = "[prices]\ncoin_usd = 0.65\n[[prices.source]]\nname = \"mine\"\nkind = \"file\"\npath = \"prices.json\"\nunit = \"usd\"\n\
+                    [[whitelist]]\nitem = \"AK-47 | Redlien\"\nmax_price = 5\n";
+    let prices = r#"{"AK-47 | Redline (Field-Tested)": 10}"#;
+    let workspace = Workspace::new().file("sniper.toml", settings).file("prices.json", prices);
+    let output = workspace.run(&["check"]);
+    let text = out(&output) + &err(&output);
+    let expected = "`AK-47 | Redlien` is not a known item; did you mean `AK-47 | Redline`?";
+    assert_eq!((output.status.code(), text.matches(expected).count()), (Some(0), 1), "{text}");
+}
+
 /// `check` knows the items of the newest recording of `run --record`.
 #[test]
 fn names_of_an_own_recording_are_known() {

@@ -77,8 +77,8 @@ fn run(directory: &Path, args: &[&str]) -> Output {
     command(directory, args).output().unwrap()
 }
 
-/// Rehearses until something was bought. Returns the exit code, the log and standard output.
-fn rehearse(directory: &Path) -> (Option<i32>, String, String) {
+/// Practices until something was bought. Returns the exit code, the log and standard output.
+fn run_practice(directory: &Path) -> (Option<i32>, String, String) {
     let mut command = command(directory, &["run", "--practice", "--for", "60s", "--json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut log, mut out) = (String::new(), String::new());
@@ -101,12 +101,12 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Rehearses on a market, and checks that something was bought there and that nothing real was
+/// Practices on a market, and checks that something was bought there and that nothing real was
 /// used.
 #[track_caller]
-fn check_rehearsal(market: &str) {
+fn check_practice_run(market: &str) {
     let directory = workspace(Some(&settings(market)));
-    let (code, log, out) = rehearse(directory.path());
+    let (code, log, out) = run_practice(directory.path());
     assert_eq!(code, Some(0), "{log}{out}");
     let summary: Value = serde_json::from_str(out.lines().next_back().unwrap()).unwrap();
     assert_eq!(summary["mode"], "practice");
@@ -124,22 +124,22 @@ fn check_rehearsal(market: &str) {
 }
 
 #[test]
-fn a_rehearsal_buys_on_a_simulated_csgoroll_with_the_settings_of_the_user() {
-    check_rehearsal("csgoroll");
+fn a_practice_run_buys_on_a_simulated_csgoroll_with_the_settings_of_the_user() {
+    check_practice_run("csgoroll");
 }
 
 #[test]
-fn a_rehearsal_buys_on_a_simulated_lis_skins_with_the_settings_of_the_user() {
-    check_rehearsal("lis-skins");
+fn a_practice_run_buys_on_a_simulated_lis_skins_with_the_settings_of_the_user() {
+    check_practice_run("lis-skins");
 }
 
 #[test]
-fn a_rehearsal_buys_on_a_simulated_waxpeer_with_the_settings_of_the_user() {
-    check_rehearsal("waxpeer");
+fn a_practice_run_buys_on_a_simulated_waxpeer_with_the_settings_of_the_user() {
+    check_practice_run("waxpeer");
 }
 
 #[test]
-fn a_rehearsal_without_settings_names_the_ways_to_make_them() {
+fn a_practice_run_without_settings_names_the_ways_to_make_them() {
     let directory = workspace(None);
     let output = run(directory.path(), &["run", "--practice", "--for", "1s"]);
     let error = String::from_utf8(output.stderr).unwrap();
@@ -149,14 +149,14 @@ fn a_rehearsal_without_settings_names_the_ways_to_make_them() {
 }
 
 #[test]
-fn a_rehearsal_is_not_a_live_run() {
+fn a_practice_run_is_not_a_live_run() {
     let directory = workspace(Some(&settings("csgoroll")));
     let output = run(directory.path(), &["run", "--practice", "--live"]);
     assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]
-fn a_rehearsal_names_what_it_lacks_and_downloads_nothing() {
+fn a_practice_run_names_what_it_lacks_and_downloads_nothing() {
     let settings = r#"
 [budget]
 max_price = 50.00

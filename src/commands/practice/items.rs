@@ -1,5 +1,5 @@
-//! The items of a rehearsal: those that the whitelist is about, each with the greatest price that
-//! its entry pays. Pure.
+//! The items of a practice run: those that the whitelist is about, each with the greatest price
+//! that its entry pays. Pure.
 
 use crate::{
     config::Config,

@@ -3,7 +3,7 @@
 //!
 //! Nothing of a real run is written, and of its data only the stored price tables are read. `.env`
 //! and the credentials of the environment are not read. Ledger, mark and recordings are in a
-//! directory of the rehearsal, which begins empty.
+//! directory of the practice run, which begins empty.
 
 mod items;
 
@@ -40,13 +40,13 @@ use crate::{
     sim::SimSettings,
 };
 
-/// Folder of rehearsals below `SNIPER_DATA`.
+/// Folder of practice runs below `SNIPER_DATA`.
 const DIRECTORY: &str = "practice";
-/// Name of the file that marks the directory of a rehearsal, which may be emptied.
+/// Name of the file that marks the directory of a practice run, which may be emptied.
 const MARK: &str = "practice.lock";
 /// Content of the mark.
 const MARK_TEXT: &str = "The next `sniper run --practice` removes this directory.\n";
-/// Variables of the process environment that a rehearsal passes to the settings. They are no
+/// Variables of the process environment that a practice run passes to the settings. They are no
 /// secrets.
 const VARIABLES: [&str; 1] = ["RUST_LOG"];
 /// Balance of the simulated account for each coin of the budget: rejected and cancelled orders
@@ -59,8 +59,8 @@ const BALANCE_MAX: Amount = Amount::from_cents(100_000_000_000);
 ///
 /// # Errors
 ///
-/// Returns an [`AppError`] if there is no settings file, it is invalid, another rehearsal runs, or
-/// the session fails.
+/// Returns an [`AppError`] if there is no settings file, it is invalid, another practice run is
+/// in progress, or the session fails.
 pub fn run<F: Future<Output = SessionResult>>(
     context: CommandContext<'_>,
     args: RunArgs,
@@ -87,16 +87,16 @@ fn announce(config: &Config) {
         "PRACTICE: a simulated market ({market}) on this machine, with play money. Nothing real is bought."
     );
     info!(
-        "Data of this rehearsal: {data} (the next one begins anew). No real ledger or recording is used"
+        "Data of this practice run: {data} (the next one begins anew). No real ledger or recording is used"
     );
     info!("In another terminal: SNIPER_DATA={data} sniper status");
-    info!("Credentials are not read. Alerts and heartbeat are not sent in a rehearsal");
+    info!("Credentials are not read. Alerts and heartbeat are not sent in a practice run");
     if !config.prices.sources.is_empty() {
         info!("Reference prices: files and the tables that are on disk; nothing is downloaded");
     }
 }
 
-/// Source of a rehearsal's settings, also for reloads.
+/// Source of a practice run's settings, also for reloads.
 #[derive(Clone, Debug)]
 pub struct PracticeEnvironment {
     config_file: PathBuf,
@@ -146,7 +146,7 @@ struct Practice {
     environment: PracticeEnvironment,
     /// For the log, which starts later.
     warnings: Vec<String>,
-    /// Locked while the rehearsal runs.
+    /// Locked while the practice run runs.
     _mark: File,
 }
 
@@ -177,7 +177,7 @@ impl Practice {
         let endpoints = &loaded.config.endpoints;
         if !endpoints.ws.is_loopback() || !endpoints.http.is_loopback() {
             let error = io::Error::other("its addresses are not on this machine");
-            return Err(AppError::start("the rehearsal", error));
+            return Err(AppError::start("the practice run", error));
         }
         Ok(Self { market, loaded, environment, warnings, _mark: mark })
     }
@@ -205,15 +205,16 @@ fn sim_settings(config: &Config) -> SimSettings {
 fn no_settings(path: &Path) -> AppError {
     let place = SourceLocation::File(path.display().to_string());
     let remedy = "make it with `sniper init`, or copy sniper.example.toml to it";
-    let problem = Problem::new(place, "file not found, and a rehearsal uses its settings", remedy);
+    let problem =
+        Problem::new(place, "file not found, and a practice run uses its settings", remedy);
     AppError::Settings(Box::new(ConfigErrors::one(problem)))
 }
 
 fn directory_error(error: io::Error) -> AppError {
-    AppError::start("the rehearsal: its data directory cannot be used", error)
+    AppError::start("the practice run: its data directory cannot be used", error)
 }
 
-/// Returns the data directory of the rehearsal, and that of real runs on this market.
+/// Returns the data directory of the practice run, and that of real runs on this market.
 fn directories(market: Market) -> io::Result<(PathBuf, PathBuf)> {
     let named = process_environment("SNIPER_DATA").filter(|value| !value.trim().is_empty());
     let base = absolute(named.as_deref().unwrap_or("data"))?;
@@ -225,7 +226,7 @@ fn directories(market: Market) -> io::Result<(PathBuf, PathBuf)> {
     Ok((base.join(DIRECTORY).join(market.name()), real))
 }
 
-/// Refuses a real run in the data directory of a rehearsal, which the next rehearsal empties.
+/// Refuses a real run in the data directory of a practice run, which the next practice run empties.
 ///
 /// # Errors
 ///
@@ -235,14 +236,14 @@ pub fn refuse_other_runs(directory: &Path) -> Result<(), AppError> {
         return Ok(());
     }
     let message = format!(
-        "{} is the data directory of a rehearsal, which the next one empties; unset SNIPER_DATA",
+        "{} is the data directory of a practice run, which the next one empties; unset SNIPER_DATA",
         directory.display()
     );
     Err(AppError::start("the session", io::Error::other(message)))
 }
 
 /// Creates an empty data directory, and returns its locked mark. Only a directory of an earlier
-/// rehearsal is emptied.
+/// practice run is emptied.
 fn empty(directory: &Path) -> io::Result<File> {
     let mark = directory.join(MARK);
     make_directory(directory)?;
@@ -253,7 +254,7 @@ fn empty(directory: &Path) -> io::Result<File> {
     }
     let file = File::options().create(true).truncate(false).write(true).open(&mark)?;
     file.try_lock().map_err(|_locked| {
-        io::Error::other(format!("another rehearsal uses {}", directory.display()))
+        io::Error::other(format!("another practice run uses {}", directory.display()))
     })?;
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -270,8 +271,8 @@ fn empty(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Copies the stored tables of price sources, because a rehearsal downloads none. Returns a warning
-/// for each source without one.
+/// Copies the stored tables of price sources, because a practice run downloads none. Returns a
+/// warning for each source without one.
 fn copy_prices(config: &PricesConfig, from: &Path, to: &Path) -> Vec<String> {
     let mut warnings = Vec::new();
     let (from, to) = (PriceStore::new(from), PriceStore::new(to));
@@ -303,15 +304,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_directory_of_an_earlier_rehearsal_is_emptied() {
+    fn only_a_directory_of_an_earlier_practice_run_is_emptied() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("practice");
         let mark = empty(&directory).unwrap();
         let refused = refuse_other_runs(&directory).unwrap_err();
-        assert!(crate::text::error_chain(&refused).contains("of a rehearsal"), "{refused:?}");
+        assert!(crate::text::error_chain(&refused).contains("of a practice run"), "{refused:?}");
         refuse_other_runs(parent.path()).unwrap();
         fs::write(directory.join("ledger.db"), "old").unwrap();
-        assert!(empty(&directory).unwrap_err().to_string().contains("another rehearsal"));
+        assert!(empty(&directory).unwrap_err().to_string().contains("another practice run"));
         drop(mark);
         drop(empty(&directory).unwrap());
         let names: Vec<_> =
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_data_directory_of_a_rehearsal_is_below_that_of_real_runs() {
+    fn the_data_directory_of_a_practice_run_is_below_that_of_real_runs() {
         for market in Market::ALL {
             let (practice, real) = directories(market).unwrap();
             assert!(practice.is_absolute() && practice != real);

@@ -74,7 +74,7 @@ const LOCK: (Duration, Duration) =
     (Duration::from_secs(24 * 3_600), Duration::from_secs(7 * 24 * 3_600));
 /// Minimum price of a lot.
 const PRICE_MIN: Amount = Amount::from_cents(102);
-/// Minimum price of a lot in a rehearsal, whose whitelist may be about the cheapest items.
+/// Minimum price of a lot in a practice run, whose whitelist may be about the cheapest items.
 const PRACTICE_PRICE_MIN: Amount = Amount::from_cents(1);
 
 /// State of a simulated market.
@@ -123,7 +123,7 @@ impl LotMarket {
         // Each seed has its own range of ids, so that a ledger cannot confuse two markets.
         let range = random::stream(settings.seed, 3).u64(..800);
         let changes = settings.rate.times(settings.lots.price_changes);
-        // A rehearsal has a whitelist of its own.
+        // A practice run has a whitelist of its own.
         let is_practice = settings.practice.is_some();
         Self {
             opened_at,
