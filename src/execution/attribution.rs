@@ -106,11 +106,12 @@ fn contains_value(bytes: &[u8], id: &[u8]) -> bool {
 }
 
 /// Returns the outcome of an order whose connection ended with this error before its response, or
-/// before its rejection was confirmed.
+/// after a rejection for this reason to which nothing was added.
 pub(super) fn classify_failure(reason: Option<RejectReason>, error: ResponseError) -> Outcome {
+    use ResponseError::{Cut, Stopped, Timeout};
     match (reason, error) {
-        // Nothing contradicts the rejection, but the bot stopped before it was confirmed.
-        (Some(reason), ResponseError::Stopped) => unconfirmed(reason),
+        // Nothing contradicts the rejection, but it was not confirmed.
+        (Some(reason), Stopped | Cut | Timeout) => unconfirmed(reason),
         (_, error) => Outcome::Unknown(error.into()),
     }
 }

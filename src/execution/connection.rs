@@ -47,6 +47,8 @@ enum Transport {
     },
     /// Buffers unsent bytes itself.
     Tls(Box<ClientConnection>),
+    /// After a failed write. The request counts as not sent, so its buffered bytes were dropped.
+    Failed,
 }
 
 /// Unread input of a connection.
@@ -134,22 +136,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns the error of the system, or `WouldBlock` if the socket buffer is full.
+    /// Returns the error of the system, `WouldBlock` if the socket buffer is full, or an error
+    /// after a failed [`write`](Self::write).
     pub(super) fn flush(&self) -> io::Result<()> {
-        match &mut *self.transport() {
-            Transport::Plain { unsent } => {
-                while !unsent.is_empty() {
-                    let written = self.stream.try_write(unsent)?;
-                    unsent.drain(..written);
-                }
-            }
-            Transport::Tls(connection) => {
-                while connection.wants_write() {
-                    let _written = connection.write_tls(&mut NonBlocking(&self.stream))?;
-                }
-            }
-        }
-        Ok(())
+        self.transport().flush(&mut NonBlocking(&self.stream))
     }
 
     /// Reads received data. Returns zero at the proper end of the connection.
@@ -172,6 +162,7 @@ impl Connection {
                 }
                 let _read = connection.read_tls(&mut NonBlocking(&self.stream))?;
             },
+            Transport::Failed => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 
@@ -180,6 +171,7 @@ impl Connection {
         match &*self.transport() {
             Transport::Plain { unsent } => !unsent.is_empty(),
             Transport::Tls(connection) => connection.wants_write(),
+            Transport::Failed => false,
         }
     }
 
@@ -199,9 +191,16 @@ impl Connection {
 }
 
 impl Transport {
-    /// Writes a request: one write, and with TLS one record of up to 16 KiB.
+    /// Writes a request: one write, and with TLS one record of up to 16 KiB. Nothing is written
+    /// after an error.
     #[inline]
     fn write(&mut self, request: &[u8], socket: &mut impl io::Write) -> io::Result<Instant> {
+        let begun = self.begin_write(request, socket);
+        begun.inspect_err(|_nothing_written| *self = Self::Failed)
+    }
+
+    #[inline]
+    fn begin_write(&mut self, request: &[u8], socket: &mut impl io::Write) -> io::Result<Instant> {
         match self {
             Self::Plain { unsent } => {
                 let begun = Instant::now();
@@ -225,7 +224,26 @@ impl Transport {
                 }
                 Ok(begun)
             }
+            Self::Failed => Err(io::ErrorKind::BrokenPipe.into()),
         }
+    }
+
+    fn flush(&mut self, socket: &mut impl io::Write) -> io::Result<()> {
+        match self {
+            Self::Plain { unsent } => {
+                while !unsent.is_empty() {
+                    let written = socket.write(unsent)?;
+                    unsent.drain(..written);
+                }
+            }
+            Self::Tls(connection) => {
+                while connection.wants_write() {
+                    let _written = connection.write_tls(socket)?;
+                }
+            }
+            Self::Failed => return Err(io::ErrorKind::BrokenPipe.into()),
+        }
+        Ok(())
     }
 }
 
@@ -360,6 +378,8 @@ mod tests {
     struct CountingSocket {
         writes: usize,
         bytes: Vec<u8>,
+        /// The next write would block.
+        is_full: bool,
     }
 
     impl io::Write for CountingSocket {
@@ -368,6 +388,9 @@ mod tests {
         }
 
         fn write_vectored(&mut self, parts: &[io::IoSlice<'_>]) -> io::Result<usize> {
+            if std::mem::take(&mut self.is_full) {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             self.writes += 1;
             parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
             Ok(parts.iter().map(|part| part.len()).sum())
@@ -414,6 +437,18 @@ mod tests {
             }
         }
         Transport::Tls(Box::new(client))
+    }
+
+    #[test]
+    fn nothing_is_written_after_a_write_that_failed() {
+        for mut transport in [Transport::Plain { unsent: Vec::new() }, encrypted()] {
+            let mut socket = CountingSocket { is_full: true, ..CountingSocket::default() };
+            let failed = transport.write(b"order", &mut socket).unwrap_err();
+            assert_eq!(failed.kind(), io::ErrorKind::WouldBlock);
+            transport.flush(&mut socket).unwrap_err();
+            transport.write(b"another", &mut socket).unwrap_err();
+            assert_eq!(socket.bytes, b"", "{transport:?}");
+        }
     }
 
     #[test]

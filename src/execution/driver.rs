@@ -264,7 +264,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let error = self.run_session(&mut session).await;
         let in_flight = self.context.shared.pool().remove_connection(self.index);
         let result = ExchangeResult::Broken { error, head: session.reader.head() };
-        let confirming = session.confirming.take().map(|it| (it.order, Some(it.reason)));
+        let is_silent = !session.reader.has_begun();
+        let confirming = session.confirming.take();
+        let confirming = confirming.map(|it| (it.order, is_silent.then_some(it.reason)));
         if let Some((order, reason)) = in_flight.map(|order| (order, None)).or(confirming) {
             let outcome = attribution::classify_failure(reason, error);
             self.report(order, (result, Instant::now()), outcome, true).await;

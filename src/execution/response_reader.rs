@@ -74,6 +74,11 @@ impl ResponseReader {
         self.head
     }
 
+    /// Returns `true` if a part of a response was received.
+    pub const fn has_begun(&self) -> bool {
+        self.head.is_some() || !self.head_bytes.is_empty() || 0 < self.interim
+    }
+
     /// Returns whether and how long the connection can be reused. Valid once the response is
     /// complete.
     pub const fn keep_alive(&self) -> KeepAlive {

@@ -141,10 +141,14 @@ impl AccountBalance {
     /// Returns the lower bound of the available coins; `None` before the first reading.
     pub(super) fn available_min(&self) -> Option<Amount> {
         let _read = self.last?;
-        let left = |pushed: PushedBalance| {
-            pushed.coins.saturating_sub(self.deducted.saturating_sub(pushed.deducted))
-        };
-        Some(self.pushed.map_or(self.available, |pushed| left(pushed).min(self.available)))
+        Some(self.capped_by_push(self.available))
+    }
+
+    /// Returns the lower one of this amount and what is left of the pushed balance.
+    fn capped_by_push(&self, coins: Amount) -> Amount {
+        self.pushed.map_or(coins, |pushed| {
+            pushed.coins.saturating_sub(self.deducted.saturating_sub(pushed.deducted)).min(coins)
+        })
     }
 
     /// Returns the sum of the prices of orders in flight or unknown.
@@ -293,8 +297,9 @@ impl AccountBalance {
         self.expected = self.expected.saturating_add(price);
     }
 
-    /// Stores a balance that the feed pushed. It only lowers the available amount.
+    /// Stores a balance that the feed pushed, unless an earlier one is lower.
     pub(super) fn push(&mut self, coins: Amount) {
+        let coins = self.capped_by_push(coins);
         self.pushed = Some(PushedBalance { coins, deducted: self.deducted });
     }
 
@@ -566,6 +571,24 @@ mod tests {
         assert_eq!(available(&account), coins(100));
         assert_eq!(read(&mut account, 1_000, 10), None);
         assert_eq!(available(&account), coins(700));
+    }
+
+    #[test]
+    fn a_pushed_balance_does_not_undo_a_lower_one_before_the_next_reading() {
+        let mut account = account(1_000);
+        account.reserve(coins(100));
+        account.push(coins(400));
+        account.reserve(coins(100));
+        account.push(coins(5_000));
+        assert_eq!(available(&account), coins(300));
+        account.push(coins(350));
+        assert_eq!(available(&account), coins(300), "the first one with the order after it");
+        account.push(coins(200));
+        assert_eq!(available(&account), coins(200));
+        account.cancel(coins(100));
+        assert_eq!(available(&account), coins(300));
+        assert_eq!(read(&mut account, 1_000, 10), None);
+        assert_eq!(available(&account), coins(900));
     }
 
     #[test]

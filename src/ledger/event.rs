@@ -604,7 +604,9 @@ impl StorageFault {
                 "stop the program that reads ledger.db (`fuser ledger.db` shows it), then run \
                  `sniper resume`"
             }
-            Self::AccountTaken => "stop one of the two bots, then run `sniper resume`",
+            Self::AccountTaken => {
+                "stop one of the two bots, then `sniper resume` or restart this one"
+            }
         }
     }
 

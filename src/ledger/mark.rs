@@ -50,12 +50,14 @@ pub(super) struct AccountMark {
     file: File,
     path: PathBuf,
     content: MarkContent,
+    /// A power loss no longer makes the file empty.
+    is_synced: bool,
 }
 
 /// Error of [`AccountMark::acquire`].
 #[derive(Debug)]
 pub(super) enum MarkError {
-    /// Another bot holds the lock.
+    /// Another bot holds the lock, or held it while this one had lost it.
     Locked(Option<MarkContent>),
     Io(io::Error),
 }
@@ -213,7 +215,7 @@ impl AccountMark {
             Err(TryLockError::Error(error)) => return Err(MarkError::Io(error)),
         }
         let found = MarkContent::read(&mut file).map_err(MarkError::Io)?;
-        Ok((Self { file, path, content }, found))
+        Ok((Self { file, path, content, is_synced: false }, found))
     }
 
     /// Reads the mark without locking it.
@@ -234,17 +236,34 @@ impl AccountMark {
         self.write()
     }
 
-    /// Locks and writes the mark again if its file was deleted or replaced.
+    /// Locks and writes the mark again if its file was deleted or replaced. Otherwise syncs it
+    /// once.
     pub(super) fn renew(&mut self) -> Result<(), MarkError> {
         let held = self.file.metadata().map(|metadata| FileIdentity::of(&metadata));
         if let (Ok(held), Ok(named)) = (held, FileIdentity::at(&self.path))
             && held == named
         {
-            return Ok(());
+            return self.sync_once().map_err(MarkError::Io);
         }
-        let (mut mark, _found) = Self::acquire(self.path.clone(), self.content.clone())?;
+        let (mut mark, found) = Self::acquire(self.path.clone(), self.content.clone())?;
+        if let MarkState::Content(other) = found
+            && (other.ledger != self.content.ledger || self.content.last < other.last)
+        {
+            return Err(MarkError::Locked(Some(other)));
+        }
         mark.write().map_err(MarkError::Io)?;
         *self = mark;
+        Ok(())
+    }
+
+    fn sync_once(&mut self) -> io::Result<()> {
+        if !self.is_synced {
+            self.file.sync_data()?;
+            if let Some(directory) = self.path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
+            self.is_synced = true;
+        }
         Ok(())
     }
 
@@ -436,6 +455,41 @@ mod tests {
         let other = claim(state.path(), "b").acquire("user", 0).unwrap();
         assert!(matches!(mark.renew(), Err(MarkError::Locked(Some(_)))));
         drop(other);
+    }
+
+    #[test]
+    fn a_deleted_mark_does_not_replace_that_of_a_bot_that_has_run_since() {
+        let state = tempfile::tempdir().unwrap();
+        let path = path(state.path(), "market.example:443", "user");
+        for (ledger, last, is_other) in [("a", 3, false), ("a", 4, true), ("b", 0, true)] {
+            let mut mark = claim(state.path(), "a").acquire("user", 3).unwrap().unwrap();
+            fs::remove_file(&path).unwrap();
+            drop(claim(state.path(), ledger).acquire("user", last).unwrap());
+            for _check in 0..2 {
+                let renewed = mark.renew();
+                assert_eq!(
+                    matches!(renewed, Err(MarkError::Locked(Some(_)))),
+                    is_other,
+                    "{ledger}"
+                );
+            }
+            fs::remove_file(&path).unwrap();
+            mark.renew().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_mark_is_synced_once_after_it_was_locked() {
+        let state = tempfile::tempdir().unwrap();
+        let path = path(state.path(), "market.example:443", "user");
+        let mut mark = claim(state.path(), "a").acquire("user", 3).unwrap().unwrap();
+        for _locked_again in 0..2 {
+            assert!(!mark.is_synced, "the caller does not wait for the disk");
+            mark.renew().unwrap();
+            assert!(mark.is_synced);
+            fs::remove_file(&path).unwrap();
+            mark.renew().unwrap();
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     allowance::SharedLimit,
     entries::EntryLimits,
     event::{LedgerEvent, OrderState, Sequence},
-    state::{INTENTS_MAX, LedgerState, ORDERS_PER_ID_MAX},
+    state::{INTENTS_MAX, LedgerState, ORDERS_PER_ID_MAX, UNSENT_PER_ID_MAX},
 };
 use crate::{
     domain::money::Amount,
@@ -118,7 +118,7 @@ impl LedgerState {
     }
 
     /// Checks that no order has the same key, and that every earlier order for the id permits
-    /// another. An order of which no byte was sent does not count.
+    /// another. Orders of which no byte was sent have a bound of their own.
     fn check_earlier_orders(&self, request: &OrderRequest) -> Result<(), RiskRejection> {
         if request.keyed_by == KeyedBy::Id {
             // A listing was ordered again only if the order before it was not sent.
@@ -130,19 +130,21 @@ impl LedgerState {
                 Some(_) => Err(RiskRejection::AlreadyRequested),
             };
         }
-        let mut orders = 0_u32;
+        let (mut sent, mut unsent) = (0_u32, 0_u32);
         for earlier in self.orders_of(&request.id) {
-            orders = orders.saturating_add(1);
-            let is_same_price = earlier.approved == request.price;
-            let permits = earlier.state == OrderState::NotSent
-                || earlier.state.permits_reorder()
-                    && earlier.keyed_by == KeyedBy::IdAndPrice
-                    && !is_same_price;
-            if !permits {
+            let (count, max) = if earlier.state == OrderState::NotSent {
+                (&mut unsent, UNSENT_PER_ID_MAX)
+            } else if earlier.state.permits_reorder()
+                && earlier.keyed_by == KeyedBy::IdAndPrice
+                && earlier.approved != request.price
+            {
+                (&mut sent, ORDERS_PER_ID_MAX)
+            } else {
                 return Err(RiskRejection::AlreadyRequested);
-            }
-            if ORDERS_PER_ID_MAX <= orders {
-                return Err(RiskRejection::RepricedTooOften { max: ORDERS_PER_ID_MAX });
+            };
+            *count = count.saturating_add(1);
+            if max <= *count {
+                return Err(RiskRejection::OrderedTooOften { max });
             }
         }
         Ok(())
@@ -308,9 +310,9 @@ pub enum RiskRejection {
     /// it was certainly not bought before.
     #[error("this listing was ordered before")]
     AlreadyRequested,
-    /// The listing was requested at too many prices.
-    #[error("this listing was ordered {max} times at other prices")]
-    RepricedTooOften { max: u32 },
+    /// The listing was requested at too many prices, or could not be sent too often.
+    #[error("this listing was ordered {max} times before")]
+    OrderedTooOften { max: u32 },
     /// The listing may have been requested before a power loss.
     #[error("created before {barrier}, so it may have been ordered before the power loss")]
     BeforePowerLoss {
@@ -398,7 +400,7 @@ impl RiskRejection {
             Self::Behind => ("ledger_behind", "the ledger was waiting for the disk"),
             Self::Full { .. } => ("ledger_full", "the ledger was full"),
             Self::AlreadyRequested => ("already_requested", "ordered before"),
-            Self::RepricedTooOften { .. } => ("repriced_too_often", "ordered at too many prices"),
+            Self::OrderedTooOften { .. } => ("ordered_too_often", "ordered too often"),
             Self::BeforePowerLoss { .. } => ("before_power_loss", LOST),
             Self::NoPrice { .. } => ("no_price", "no price"),
             Self::MaxPrice { .. } => ("max_price", "would exceed [budget] max_price"),
@@ -431,7 +433,7 @@ impl RiskRejection {
     /// exchange raises, are final, even if time or another order's outcome would lift them. A pause
     /// is final too, because the listings that waited for its end would exceed the market's rate
     /// limit at once.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
             Self::NotReconciled
             | Self::BalanceUnknown
@@ -445,7 +447,7 @@ impl RiskRejection {
             | Self::Paused { .. }
             | Self::Full { .. }
             | Self::AlreadyRequested
-            | Self::RepricedTooOften { .. }
+            | Self::OrderedTooOften { .. }
             | Self::BeforePowerLoss { .. }
             | Self::NoPrice { .. }
             | Self::MaxPrice { .. }

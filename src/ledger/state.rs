@@ -48,9 +48,11 @@ use crate::{
 /// Maximum number of intents of a ledger.
 pub const INTENTS_MAX: u32 = 1_000_000;
 const _: () = assert!(INTENTS_MAX < ORDER_NUMBERS, "an own id contains each number");
-/// Maximum number of orders for one id, at different prices or not sent, on a market that changes
-/// prices. Bounds the time of a decision, because the feed could change a price forever.
+/// Maximum number of sent orders for one id, at different prices, on a market that changes prices.
+/// Bounds the time of a decision, because the feed could change a price forever.
 pub const ORDERS_PER_ID_MAX: u32 = 64;
+/// Maximum number of orders for one id of which no byte was sent, on such a market.
+pub const UNSENT_PER_ID_MAX: u32 = 256;
 /// Number of consecutive unknown outcomes that halts ordering.
 pub const UNKNOWNS_IN_A_ROW_MAX: u32 = 5;
 /// Number of consecutive rejections with a pause that halts ordering. One that concerns only

@@ -293,7 +293,7 @@ fn orders_in_flight_are_bounded_and_unknown_ones_do_not_count() {
     let first = ledger.reserve(order_request(1, 1), T0).unwrap();
     let _second = ledger.reserve(order_request(2, 1), T0).unwrap();
     let rejection = RiskRejection::InFlight { in_flight: 2, max: 2 };
-    assert!(rejection.may_pass());
+    assert!(rejection.is_transient());
     assert_rejected(&mut ledger, order_request(3, 1), T0, rejection);
     let _effects = ledger.settle(first.key(), &UNKNOWN, T0).unwrap();
     let _approved = ledger.reserve(order_request(3, 1), T0).unwrap();

@@ -4,8 +4,8 @@
 //! ledger that waits for the disk, no order connection, a slice of a shared budget, or the check of
 //! the account at the start.
 //! It is tried again, with every check, when that reason has ended, and skipped with the reason
-//! after the time of [`Engine::set_max_wait`]. [`WaitReason::may_pass`] decides for which reasons a
-//! listing waits.
+//! after the time of [`Engine::set_max_wait`]. [`WaitReason::is_transient`] decides for which reasons
+//! a listing waits.
 
 use std::{
     fmt,
@@ -77,7 +77,7 @@ impl<B: OrderSender> Engine<B> {
         now: Now,
     ) -> Option<WaitReason> {
         let waited = now.instant.saturating_duration_since(candidate.since);
-        if waited < self.max_wait && reason.may_pass() {
+        if waited < self.max_wait && reason.is_transient() {
             return Some(reason);
         }
         self.skip_for(candidate.trade, candidate.entry, ReasonWithWait { reason, waited }, now);

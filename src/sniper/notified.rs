@@ -92,7 +92,7 @@ impl Notified {
     ) -> Option<u64> {
         match rejection {
             RiskRejection::AlreadyRequested
-            | RiskRejection::RepricedTooOften { .. }
+            | RiskRejection::OrderedTooOften { .. }
             | RiskRejection::BeforePowerLoss { .. }
             | RiskRejection::NoPrice { .. }
             | RiskRejection::MaxPrice { .. }

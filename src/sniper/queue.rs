@@ -34,9 +34,9 @@ pub enum WaitReason {
 
 impl WaitReason {
     /// Returns `true` if the listing may be ordered a moment later without any intervention.
-    pub const fn may_pass(&self) -> bool {
+    pub const fn is_transient(&self) -> bool {
         match self {
-            Self::Rejected(rejection) => rejection.may_pass(),
+            Self::Rejected(rejection) => rejection.is_transient(),
             Self::NotSent(NotSent::NoConnection | NotSent::Closed) => true,
             Self::NotSent(NotSent::Stopping) => false,
         }
@@ -240,10 +240,10 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_was_not_sent_may_pass_unless_the_bot_stops() {
-        let passes = |reason| WaitReason::NotSent(reason).may_pass();
-        assert!(passes(NotSent::NoConnection) && passes(NotSent::Closed));
-        assert!(!passes(NotSent::Stopping));
+    fn an_order_that_was_not_sent_is_transient_unless_the_bot_stops() {
+        let is_transient = |reason| WaitReason::NotSent(reason).is_transient();
+        assert!(is_transient(NotSent::NoConnection) && is_transient(NotSent::Closed));
+        assert!(!is_transient(NotSent::Stopping));
     }
 
     proptest! {

@@ -264,7 +264,7 @@ mod tests {
     fn a_reason_has_a_name_for_json_and_a_text_for_users() {
         let mut stats = SessionStats::default();
         stats.skip(RiskRejection::Standby);
-        stats.skip(RiskRejection::RepricedTooOften { max: 3 });
+        stats.skip(RiskRejection::OrderedTooOften { max: 3 });
         stats.skip(RiskRejection::SharedQuantity {
             limit: SharedLimit::GroupQuantity,
             bought: 1,
@@ -273,13 +273,13 @@ mod tests {
         stats.skip(SkipReason::CannotJoin);
         stats.skip(CountedReason::STOPPING);
         let json = serde_json::to_value(&stats.skipped).unwrap();
-        assert_eq!((&json["standby"], &json["repriced_too_often"]), (&1.into(), &1.into()));
+        assert_eq!((&json["standby"], &json["ordered_too_often"]), (&1.into(), &1.into()));
         let texts: Vec<&str> = stats.skipped.keys().map(|reason| reason.text).collect();
         assert_eq!(
             texts,
             [
                 "the market did not allow buying it",
-                "ordered at too many prices",
+                "ordered too often",
                 "over the slice of max_quantity of its group",
                 "this bot was on standby",
                 "the bot was stopping",

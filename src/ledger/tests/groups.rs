@@ -39,7 +39,7 @@ fn a_group_limits_its_entries_together_and_no_other() {
     let _reserved = ledger.reserve(for_entry(6, 1, 0), T0).unwrap();
     let quantity = RiskRejection::GroupQuantity { bought: 4, max: 4 };
     assert_rejected(&mut ledger, for_entry(7, 1, 0), T0, quantity);
-    assert!(!quantity.may_pass());
+    assert!(!quantity.is_transient());
     let _effects = place_order(&mut ledger, for_entry(8, 9, 2), &BOUGHT, T0);
     let (group, used) = ledger.state().groups().next().unwrap();
     assert_eq!((&*group.name, used.quantity, used.total), ("knives", 4, coins(14)));

@@ -9,7 +9,10 @@ use super::{
     *,
 };
 use crate::ledger::{
-    entries::tests::entry, open::DATABASE, reader::LedgerReader, state::ORDERS_PER_ID_MAX,
+    entries::tests::entry,
+    open::DATABASE,
+    reader::LedgerReader,
+    state::{ORDERS_PER_ID_MAX, UNSENT_PER_ID_MAX},
 };
 
 const NOT_SENT: Outcome = Outcome::NotSent(NotSent::Closed);
@@ -100,9 +103,22 @@ fn the_number_of_orders_for_one_id_is_bounded() {
     for price in 1..=i64::from(max) {
         let _effects = place_order(&mut ledger, at_price(1, price), &TAKEN, T0);
     }
-    let rejection = RiskRejection::RepricedTooOften { max };
+    let rejection = RiskRejection::OrderedTooOften { max };
     assert_rejected(&mut ledger, at_price(1, 500), T0, rejection);
     let _other = ledger.reserve(at_price(2, 500), T0).unwrap();
+}
+
+#[test]
+fn orders_that_were_not_sent_do_not_count_towards_the_prices_of_an_id() {
+    let mut ledger = ledger(budget());
+    for price in 1..i64::from(UNSENT_PER_ID_MAX) {
+        let _effects = place_order(&mut ledger, at_price(1, 1 + price % 70), &NOT_SENT, T0);
+    }
+    let _sent = place_order(&mut ledger, at_price(1, 5), &TAKEN, T0);
+    assert_rejected(&mut ledger, at_price(1, 5), T0, RiskRejection::AlreadyRequested);
+    let _unsent = place_order(&mut ledger, at_price(1, 6), &NOT_SENT, T0);
+    let rejection = RiskRejection::OrderedTooOften { max: UNSENT_PER_ID_MAX };
+    assert_rejected(&mut ledger, at_price(1, 7), T0, rejection);
 }
 
 #[test]

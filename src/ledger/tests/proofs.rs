@@ -170,6 +170,26 @@ fn an_unconfirmed_rejection_counts_as_consecutive_unknown_only_after_contrary_ev
     }
 }
 
+/// A proxy may close the connection after each rejection.
+#[test]
+fn rejections_that_stay_unconfirmed_do_not_halt_and_count_until_the_list_shows_otherwise() {
+    let mut ledger = ledger(budget());
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(1_000)), T0);
+    let rejected = unconfirmed(RejectReason::Taken);
+    for n in 1..=UNKNOWNS_IN_A_ROW_MAX {
+        let _provisional = place_order(&mut ledger, order_request(n, 10), &rejected, after(1));
+        let after_close = ledger.settle(&key(n), &rejected, after(1)).unwrap();
+        assert_eq!(after_close, Effects::default());
+    }
+    assert_eq!(ledger.snapshot(after(1)).spent, coins(50));
+    for (second, spent) in [(60, 50), (200, 0)] {
+        let read = reading(&[], second);
+        let effects = ledger.reconcile(&read, Some(coins(1_000)), after(second));
+        assert_eq!(effects.halts, []);
+        assert_eq!(ledger.snapshot(after(second)).spent, coins(spent), "after {second} s");
+    }
+}
+
 #[test]
 fn an_unconfirmed_rejection_does_not_reset_the_count_of_unknown_orders() {
     let mut ledger = ledger(budget());

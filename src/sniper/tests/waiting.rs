@@ -306,7 +306,7 @@ fn a_queued_match_passes_every_check_again() {
 }
 
 #[test]
-fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
+fn limits_halts_and_pauses_are_final_and_every_other_reason_is_transient() {
     let (coins, at) = (Amount::from_cents(1), UnixMs(0));
     let (spent, price, max, balance, min) = (coins, coins, coins, coins, coins);
     let passing = [
@@ -324,7 +324,7 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
         RiskRejection::Paused { until: at },
         RiskRejection::Full { max: 1 },
         RiskRejection::AlreadyRequested,
-        RiskRejection::RepricedTooOften { max: 1 },
+        RiskRejection::OrderedTooOften { max: 1 },
         RiskRejection::BeforePowerLoss { barrier: at },
         RiskRejection::NoPrice { price },
         RiskRejection::MaxPrice { price, max },
@@ -344,7 +344,7 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_may_pass() {
     ];
     for (rejections, expected) in [(&passing[..], true), (&last[..], false)] {
         for rejection in rejections {
-            assert_eq!(rejection.may_pass(), expected, "{rejection:?}");
+            assert_eq!(rejection.is_transient(), expected, "{rejection:?}");
         }
     }
 }

@@ -315,12 +315,12 @@ async fn data_that_arrives_together_with_a_rejection_is_not_its_confirmation() {
 }
 
 #[tokio::test]
-async fn a_close_or_silence_after_a_rejection_leaves_the_order_unknown() {
-    let script = Script::plain();
-    let (mut bot, peer) = Bot::with_confirmation_pending(&script).await;
-    peer.close();
-    let report = bot.report().await;
-    assert_eq!((report.outcome, report.is_final), (Outcome::Unknown(Unknown::Cut), true));
+async fn a_close_or_silence_after_a_rejection_leaves_it_unconfirmed() {
+    for script in [Script::plain(), Script::tls()] {
+        let (mut bot, peer) = Bot::with_confirmation_pending(&script).await;
+        peer.close();
+        assert_unconfirmed(&bot.report().await, true);
+    }
 
     let script = Script::plain();
     let (mut bot, mut peers) = Bot::scripted(&script, 1, short_deadline()).await;
@@ -330,9 +330,22 @@ async fn a_close_or_silence_after_a_rejection_leaves_the_order_unknown() {
     peer.write(&rejected(TAKEN));
     assert_unconfirmed(&bot.report().await, false);
     assert_eq!(peer.request().await, "keep-warm");
-    let report = bot.report().await;
-    assert_eq!((report.outcome, report.is_final), (Outcome::Unknown(Unknown::Timeout), true));
+    assert_unconfirmed(&bot.report().await, true);
     peer.wait_for_close().await;
+}
+
+#[tokio::test]
+async fn a_part_of_a_response_after_a_rejection_makes_the_order_unknown() {
+    for part in
+        ["H", "HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"]
+    {
+        let script = Script::plain();
+        let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
+        peer.write(part);
+        peer.close();
+        let report = bot.report().await;
+        assert_eq!((report.outcome, report.is_final), (Outcome::Unknown(Unknown::Cut), true));
+    }
 }
 
 #[tokio::test]
