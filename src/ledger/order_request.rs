@@ -400,7 +400,7 @@ impl RiskRejection {
             Self::Behind => ("ledger_behind", "the ledger was waiting for the disk"),
             Self::Full { .. } => ("ledger_full", "the ledger was full"),
             Self::AlreadyRequested => ("already_requested", "ordered before"),
-            Self::OrderedTooOften { .. } => ("ordered_too_often", "ordered too often"),
+            Self::OrderedTooOften { .. } => ("repriced_too_often", "ordered too often"),
             Self::BeforePowerLoss { .. } => ("before_power_loss", LOST),
             Self::NoPrice { .. } => ("no_price", "no price"),
             Self::MaxPrice { .. } => ("max_price", "would exceed [budget] max_price"),

@@ -273,7 +273,7 @@ mod tests {
         stats.skip(SkipReason::CannotJoin);
         stats.skip(CountedReason::STOPPING);
         let json = serde_json::to_value(&stats.skipped).unwrap();
-        assert_eq!((&json["standby"], &json["ordered_too_often"]), (&1.into(), &1.into()));
+        assert_eq!((&json["standby"], &json["repriced_too_often"]), (&1.into(), &1.into()));
         let texts: Vec<&str> = stats.skipped.keys().map(|reason| reason.text).collect();
         assert_eq!(
             texts,
