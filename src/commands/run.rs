@@ -54,7 +54,8 @@ pub struct RunArgs {
     /// counts against `total`
     #[arg(long, requires = "live")]
     pub new_ledger: bool,
-    /// With --new-ledger: do not count earlier purchases
+    /// With --new-ledger: do not count earlier purchases; required on Waxpeer, which cannot list
+    /// them
     #[arg(long, requires = "new_ledger")]
     pub not_counted: bool,
     /// Serve a web page with the state of the bot and its controls, at `listen` of the settings or

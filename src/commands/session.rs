@@ -159,7 +159,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let mut alerts = AlertService::start(config, &feed.metrics, &tls)
             .map_err(|error| AppError::start("the alerts", error))?;
         // Without a ledger no connection to the market may be opened.
-        let mut ledger = open_ledger(config, options, &mut alerts)?;
+        let mut ledger = open_ledger::<M>(config, options, &mut alerts)?;
         let looks_up_orders = looks_up_orders::<M>(&mut ledger);
         let (first_order, earlier) = (ledger.next_sequence(), ledger.totals_since(Sequence(0)));
         let clock = Arc::new(Mutex::new(ServerClock::new(started)));
@@ -594,7 +594,7 @@ impl SessionStart {
 
 /// Opens the ledger: in memory for a dry run, on disk for a live run. A live run without a ledger
 /// on disk is an error.
-fn open_ledger(
+fn open_ledger<M: Marketplace>(
     config: &Config,
     options: SessionStart,
     alerts: &mut AlertService,
@@ -605,7 +605,8 @@ fn open_ledger(
     }
     let place = LedgerLocation::new(&config.data_dir, config.endpoints.http.authority());
     let SessionStart { new_ledger, alarm, .. } = options;
-    let live = LiveOpen { state_dir: config.state_dir.clone(), new_ledger, alarm };
+    let (state_dir, listed_within) = (config.state_dir.clone(), M::CAPABILITIES.listed_within());
+    let live = LiveOpen { state_dir, new_ledger, listed_within, alarm };
     let opened = Ledger::open_live(&place, &live, budget, entries, clock::now());
     if let Err(LedgerError::Locked { .. } | LedgerError::AccountInUse { .. }) = opened {
         alerts.discard();

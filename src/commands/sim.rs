@@ -232,7 +232,7 @@ pub fn env_lines(market: &AnySimulator, args: &SimArgs) -> String {
     }
     lines.push_str(&format!(
         "# A separate data folder, so practice never mixes with real trades. A restart with the same seed
-# lists the same items again: delete this folder first, and run with --new-ledger.
+# lists the same items again: delete this folder first, and run with --new-ledger --not-counted.
 SNIPER_DATA=data/{folder}-{seed}
 "
     ));

@@ -22,7 +22,7 @@ use crate::{
         OrderState,
         entries::EntryUsage,
         price_status::PriceStatus,
-        status::{FeedStatus, LedgerStatus, LimitStatus, SharedStatus},
+        status::{FeedStatus, LedgerStatus, LimitStatus, SharedStatus, loss_end},
     },
     sniper::{
         activity::{MatchResult, OrderProgress},
@@ -248,8 +248,8 @@ fn money(out: &mut String, view: &SessionView) -> fmt::Result {
     }
     if status.lost_buys > 0 {
         let orders = counted(status.lost_buys, "order", "orders");
-        let (coins, until) = (&status.lost_coins, status.lost_until.as_deref().unwrap_or("?"));
-        let held = format!("{coins} (up to {orders}), until {until} at the earliest");
+        let end = loss_end(status.lost_until.as_ref());
+        let held = format!("{} (up to {orders}), {end}", status.lost_coins);
         pair(out, "Reserved after a power loss", held)?;
     }
     pair(out, "Waiting", view.counts.waiting)?;
@@ -733,7 +733,8 @@ mod tests {
             "No listings: the market blocks the connection",
             "<p class=\"warn\">HTTP 403 &lt;b&gt;</p>\n<p>What to do: copy the cookie again.</p>",
             "<dt>Reserved after a power loss</dt><dd>320.00 (up to 64 orders), until \
-             2026-03-01T10:00:00.000Z at the earliest</dd>",
+             the account shows that they were not sent, from 2026-03-01T10:00:00.000Z at the \
+             earliest</dd>",
         ] {
             assert!(all.contains(part), "{part}: {all}");
         }

@@ -62,6 +62,9 @@ pub(super) struct PreviousRun {
     /// Purchases made outside of this ledger since then count against `total`, until the first
     /// complete reading of the account.
     pub(super) count_since: Option<UnixMs>,
+    /// Longest time until the account's list of purchases contains an order; `None` without such a
+    /// list, and after a run of an earlier version.
+    pub(super) listed_within: Option<Duration>,
 }
 
 /// Rows that a start writes in addition to its first batch.
@@ -73,7 +76,8 @@ pub(super) struct OpeningRecords<'a> {
     pub(super) host: &'a str,
     pub(super) boot: Option<&'a str>,
     pub(super) id: &'a str,
-    pub(super) count_since: Option<UnixMs>,
+    /// Values of keys that are removed without a value.
+    pub(super) optional: [(&'static str, Option<i64>); 2],
 }
 
 /// Rows that are written in one transaction.
@@ -244,6 +248,7 @@ impl Database {
                 last_order: self.last_order()?,
                 last_event: self.last_event()?,
                 count_since: self.meta("count_since")?.map(UnixMs),
+                listed_within: self.meta("listed_within")?.map(|ms| UnixMs(ms).since(UnixMs(0))),
             })
         })();
         read.map_err(LedgerError::database("read", &self.path))
@@ -502,7 +507,7 @@ impl Database {
         opening: &OpeningRecords<'_>,
     ) -> Result<(), LedgerError> {
         let path = self.path.clone();
-        let OpeningRecords { entries, renamed, groups, host, boot, id, count_since } = opening;
+        let OpeningRecords { entries, renamed, groups, host, boot, id, optional } = opening;
         let started = (|| {
             let transaction = self.connection.transaction()?;
             rename_entries(&transaction, renamed.iter().map(|one| (one.slot, &one.to)))?;
@@ -510,9 +515,11 @@ impl Database {
             write_groups(&transaction, groups)?;
             set_meta(&transaction, "host", host)?;
             set_meta(&transaction, "ledger", id)?;
-            match count_since {
-                Some(since) => set_meta(&transaction, "count_since", &since.0)?,
-                None => unset_meta(&transaction, "count_since")?,
+            for (key, value) in optional {
+                match value {
+                    Some(value) => set_meta(&transaction, key, value)?,
+                    None => drop(transaction.execute("DELETE FROM meta WHERE key = ?1", [key])?),
+                }
             }
             set_meta(&transaction, "boot", &boot.unwrap_or_default())?;
             write(&transaction, batch)?;
@@ -654,10 +661,6 @@ fn set_meta(connection: &Connection, key: &str, value: &dyn ToSql) -> rusqlite::
         .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
         .execute(params![key, value])?;
     Ok(())
-}
-
-fn unset_meta(connection: &Connection, key: &str) -> rusqlite::Result<()> {
-    connection.execute("DELETE FROM meta WHERE key = ?1", [key]).map(drop)
 }
 
 /// Appends a suffix to the database's path, as SQLite does for its companion files.

@@ -36,7 +36,7 @@ pub enum LedgerError {
     #[error(
         "this account has sent {last} orders with another ledger, which are missing from the one \
          in {folder:?}; {}, or start with --new-ledger, which begins a new ledger and counts the \
-         account's purchases of the last 24 hours against `total`",
+         account's purchases of the last 24 hours against `total` where they can be listed",
         restoring(copy.as_deref())
     )]
     OtherLedger {
@@ -50,7 +50,8 @@ pub enum LedgerError {
     #[error(
         "the ledger in {folder:?} is an older copy: it ends with order {found}, but order {last} \
          was sent; restore the newer copy, or start with --new-ledger, which begins a new ledger \
-         and counts the account's purchases of the last 24 hours against `total`"
+         and counts the account's purchases of the last 24 hours against `total` where they can be \
+         listed"
     )]
     OlderCopy {
         folder: PathBuf,
@@ -72,6 +73,12 @@ pub enum LedgerError {
          without --new-ledger"
     )]
     LedgerComplete { folder: PathBuf },
+    /// A new ledger was to count purchases that cannot be listed.
+    #[error(
+        "the account's purchases cannot be listed on this market; check by hand what it bought, \
+         lower `total` by what that cost, and start with --new-ledger --not-counted"
+    )]
+    NotCountable,
     /// Other users may change the files.
     #[error("other users may write to {folder:?}; run `chmod go-w` on it")]
     OthersMayWrite { folder: PathBuf },

@@ -39,8 +39,10 @@ pub struct Intent {
     pub own_id: Option<OwnOrderId>,
     pub state: OrderState,
     pub reserved_at: UnixMs,
-    /// Time of the last state change.
+    /// Time of the last change of the state, or of the price that the market reports.
     pub changed_at: UnixMs,
+    /// Time of the last change of the state alone.
+    pub state_since: UnixMs,
     /// Earliest time of a refund: no earlier list showed the order as cancelled.
     pub refund_since: UnixMs,
 }
@@ -70,6 +72,7 @@ impl Intent {
             state: OrderState::Reserved,
             reserved_at: at,
             changed_at: at,
+            state_since: at,
             refund_since: at,
         }
     }

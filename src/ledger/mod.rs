@@ -166,7 +166,7 @@ impl Ledger {
         order.own_id.or_else(derived)
     }
 
-    /// Sets the longest time until the account's list contains an order, if it is longer than
+    /// Sets the longest time until the market shows an order, if it is longer than
     /// [`SETTLE`](account::SETTLE). Until then the absence of an order is no evidence.
     pub fn set_listed_within(&mut self, listed_within: Duration) {
         self.state.listed_within = listed_within.max(account::SETTLE);

@@ -4,9 +4,9 @@
 //!
 //! - **Orderly stop**: the database contains everything.
 //! - **The process died** (same boot of the machine): the intent file contains every event without
-//!   a gap; orders in flight become unknown. The slot of the last event in the database must
-//!   contain that same event, because each start writes one to both. Otherwise the file was zeroed,
-//!   replaced or rolled back, and the start is treated as after a power loss.
+//!   a gap; orders in flight become unknown. The slot of the database's last event must hold that
+//!   event: every start writes its event to both. Otherwise the file was zeroed, replaced or rolled
+//!   back, and the start is treated as after a power loss.
 //! - **The machine lost power** (another boot, or an unknown one): the intent file contains the
 //!   events that reached the disk. Missing approvals are bounded by the durable limit and count as
 //!   spent. No listing created before this start is ordered any more.
@@ -21,8 +21,7 @@ use std::{
 
 use super::{
     Ledger,
-    account::SETTLE,
-    database::{Database, OpeningRecords, PreviousRun, WriteBatch, with_suffix},
+    database::{Database, OpeningRecords, PreviousRun, WriteBatch},
     entries::EntryKey,
     error::LedgerError,
     event::{BootId, EntrySlot, LedgerEvent, RecordedAnswer, Sequence},
@@ -34,6 +33,7 @@ use super::{
     rules::{EntryPlan, RenamedEntry},
     schema::StagedRows,
     state::{LedgerState, unrecorded},
+    status::loss_end,
     write_ahead_log::{OpenedLog, Recovered, Storage, WriteAheadLog},
     writer::WriterState,
 };
@@ -66,6 +66,9 @@ pub struct LiveOpen {
     pub state_dir: Option<PathBuf>,
     /// Replaces the existing ledger by a new one.
     pub new_ledger: Option<NewLedger>,
+    /// Longest time until the account's list of purchases contains an order, if it is longer than
+    /// [`SETTLE`](super::account::SETTLE); `None` on a market without such a list.
+    pub listed_within: Option<Duration>,
     /// Stops ordering after the loss of a thread or a file.
     pub alarm: Alarm,
 }
@@ -124,8 +127,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Ledger::open`], [`LedgerError::OthersMayWrite`], and
-    /// [`LedgerError::LedgerComplete`] if a new ledger is requested and the old one is complete.
+    /// Returns the errors of [`Ledger::open`], [`LedgerError::OthersMayWrite`], and if a new ledger
+    /// is requested, [`LedgerError::LedgerComplete`] and [`LedgerError::NotCountable`].
     pub fn open_live(
         location: &LedgerLocation,
         live: &LiveOpen,
@@ -170,6 +173,7 @@ impl Ledger {
         let number = database.limits(&budget, now)?;
         let mut state = LedgerState::new(budget.clone(), true);
         state.set_budget(budget, number);
+        state.set_list(live.map_or(previous.listed_within, |live| live.listed_within));
         let boot = BootId::new(location.boot.as_deref());
         let mut timeline = Timeline::new(boot, location.uptime_ms, now);
         database.replay(&mut state, &mut timeline)?;
@@ -200,8 +204,8 @@ impl Ledger {
         // The intent file is written first: after a crash in between, the next start recovers the
         // event.
         let (position, uptime_ms) = (last.saturating_add(1), recovery.timeline.uptime_ms(now));
-        let start = Some(draw_start().map_err(failed("draw random bits for"))?);
-        let event = LedgerEvent::Started { boot, start };
+        let bits = secret::random_bytes().map_err(failed("draw random bits for"))?;
+        let event = LedgerEvent::Started { boot, start: Some(StartId::from_bits(bits)) };
         let started = Record { position, at: now, uptime_ms, event };
         intent_log.write(&started).map_err(failed("write"))?;
         recovery.add_record(started).map_err(|error| database.contradiction(error))?;
@@ -214,12 +218,13 @@ impl Ledger {
             None => state.approved_totals(),
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
-        let id = previous.id.clone().unwrap_or_else(new_id);
+        // Unique among the ledgers of one account.
+        let id = previous.id.clone().unwrap_or_else(|| format!("{:032x}", fastrand::u128(..)));
         let opening = opening_records(location, (&new_entries, &renamed), &state, &id);
         // Waits for the disk, so the bits of this start are durable before its first order.
         database.start(&batch, &opening)?;
         let names = item_names(&database, &state)?;
-        let claim = live.map(|live| claim(location, live, id.clone()));
+        let claim = live.map(|live| mark_claim(location, live, id.clone()));
         let alarm = live.map(|live| live.alarm.clone()).unwrap_or_default();
         let shared = Arc::new(WriterState::new(lock, alarm, started.position));
         shared.set_durable_limit(durable_limit);
@@ -273,11 +278,14 @@ fn opening_records<'a>(
     id: &'a str,
 ) -> OpeningRecords<'a> {
     let boot = location.boot.as_deref();
-    let (groups, count_since) = (state.entries.group_names(), state.count_since);
-    OpeningRecords { entries, renamed, groups, host: &location.host, boot, id, count_since }
+    let (groups, host) = (state.entries.group_names(), &location.host);
+    let listed_within = state.has_list.then(|| UnixMs(0).plus(state.listed_within));
+    let optional = [("count_since", state.count_since), ("listed_within", listed_within)];
+    let optional = optional.map(|(key, time)| (key, time.map(|time| time.0)));
+    OpeningRecords { entries, renamed, groups, host, boot, id, optional }
 }
 
-fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
+fn mark_claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClaim {
     MarkClaim {
         state_dir: live.state_dir.clone(),
         host: location.host.clone(),
@@ -291,16 +299,6 @@ fn claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> MarkClai
 const POWER_LOST: &str = "the machine stopped or lost power while the bot ran";
 const INTENT_FILE_LOST: &str = "the bot was killed, and its intent file was then deleted, zeroed, \
                                 replaced or restored from an older copy";
-
-/// Draws the random bits of a start.
-fn draw_start() -> io::Result<StartId> {
-    secret::random_bytes().map(StartId::from_bits)
-}
-
-/// Creates a random id, unique among the ledgers of one account.
-fn new_id() -> String {
-    format!("{:032x}", fastrand::u128(..))
-}
 
 /// Returns the time from which purchases outside of this ledger count against `total`.
 fn count_since(previous: &PreviousRun, live: Option<&LiveOpen>, now: UnixMs) -> Option<UnixMs> {
@@ -348,13 +346,16 @@ impl IntentFileMatch {
     }
 }
 
-/// Moves the files of a ledger that is unreadable or older than its mark into a subfolder.
+/// Moves the ledger's files into a subfolder if it is unreadable or lacks an order that its
+/// account's mark records.
 ///
 /// # Errors
 ///
-/// Returns [`LedgerError::LedgerComplete`] if the ledger is neither.
+/// Returns [`LedgerError::LedgerComplete`] if the ledger is neither, and
+/// [`LedgerError::NotCountable`] if the new one cannot count purchases that it should count.
 fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result<(), LedgerError> {
     let path = location.folder.join(DATABASE);
+    let mut is_unused = false;
     if path.exists() {
         let read = Database::open_to_read(&path).and_then(|database| {
             database.check_owner(&location.host)?;
@@ -362,7 +363,7 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
         });
         match read {
             // A ledger that was never bound to an account has placed no order.
-            Ok(PreviousRun { user: None, .. }) => return Ok(()),
+            Ok(PreviousRun { user: None, .. }) => is_unused = true,
             Ok(previous) if contains_every_order(&previous, location, live) => {
                 return Err(LedgerError::LedgerComplete { folder: location.folder.clone() });
             }
@@ -373,10 +374,18 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
             Err(error) => tracing::warn!("The previous ledger cannot be read: {error}"),
         }
     }
+    if live.new_ledger == Some(NewLedger::Counted) && live.listed_within.is_none() {
+        return Err(LedgerError::NotCountable);
+    }
+    if is_unused {
+        return Ok(());
+    }
     let stamp: String = now.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     let to = location.folder.join(format!("ledger-{stamp}"));
-    let files = [path.clone(), with_suffix(&path, "-wal"), with_suffix(&path, "-shm")];
-    let files = files.into_iter().chain([location.folder.join(INTENT_FILE)]);
+    // The database is moved last: without it, the next start would read the other files, whose
+    // records are of the old ledger, into a new database.
+    let names = [INTENT_FILE, DATABASE_LOG, DATABASE_INDEX, DATABASE];
+    let files = names.into_iter().map(|name| location.folder.join(name));
     for file in files.filter(|file| file.symlink_metadata().is_ok()) {
         make_directory(&to).map_err(LedgerError::file("create", &to))?;
         let name = file.file_name().unwrap_or_default();
@@ -384,8 +393,8 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
     }
     if to.exists() {
         tracing::warn!(
-            "The previous ledger was moved: {to:?}. Keep it until its open orders are \
-             resolved"
+            "The previous ledger was moved: {}. Keep it until its open orders are resolved",
+            to.display()
         );
     }
     Ok(())
@@ -510,13 +519,13 @@ impl Recovery {
         }
         let latest = self.state.intents().iter().map(|intent| intent.changed_at).max();
         let barrier = latest.unwrap_or(now).max(now).plus(CLOCK_MARGIN);
+        self.add(now, LedgerEvent::Lost { coins, count, barrier })?;
         tracing::warn!(
-            "Orders may be missing from the ledger: {cause}. Up to {} for {coins} \
-             counted as spent until the account shows that they were not sent, from {} at the \
-             earliest; listings created before {barrier} are not ordered",
+            "Orders may be missing from the ledger: {cause}. Up to {} for {coins} counted as spent \
+             {}; listings created before {barrier}, or at an unknown time, are not ordered",
             counted(count, "order", "orders"),
-            now.plus(SETTLE)
+            loss_end(self.state.loss_until())
         );
-        self.add(now, LedgerEvent::Lost { coins, count, barrier })
+        Ok(())
     }
 }

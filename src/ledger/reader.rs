@@ -102,10 +102,12 @@ impl LedgerReader {
         let database = Database::open_to_read(path)?;
         // The database is read first: an event that it does not contain yet is then still in the
         // intent file.
-        let mut state = LedgerState::new(database.last_limits()?.unwrap_or_else(no_budget), true);
+        let none = Budget { total: Amount::ZERO, max_buys_per_minute: 0, ..Budget::default() };
+        let mut state = LedgerState::new(database.last_limits()?.unwrap_or(none), true);
         let boot = BootId::new(boot_id().as_deref());
         let mut timeline = Timeline::new(boot, clock::uptime_ms(), clock::now());
         let previous = database.replay_in_snapshot(&mut state, &mut timeline)?;
+        state.set_list(previous.listed_within);
         let path = intents.to_owned();
         let recovered = match File::open(&path) {
             Ok(file) => WriteAheadLog::open_to_read(Arc::new(file)).recover(previous.applied),
@@ -263,16 +265,4 @@ fn details(row: &Row<'_>) -> rusqlite::Result<OrderDetails> {
         answer: row.get(3)?,
         response: row.get(4)?,
     })
-}
-
-const fn no_budget() -> Budget {
-    Budget {
-        max_price: Amount::ZERO,
-        total: Amount::ZERO,
-        min_balance: Amount::ZERO,
-        max_buys_per_minute: 0,
-        per_hour: None,
-        per_day: None,
-        max_in_flight: 0,
-    }
 }

@@ -237,7 +237,7 @@ impl LedgerState {
     pub fn returning_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
         let open = self.open_intents();
         open.filter(move |intent| {
-            intent.state == OrderState::Returning && intent.changed_at <= moment
+            intent.state == OrderState::Returning && intent.state_since <= moment
         })
     }
 

@@ -139,6 +139,8 @@ pub struct LedgerState {
     /// Longest time until the account's list contains an order. Not recorded: a property of the
     /// market.
     pub(super) listed_within: Duration,
+    /// `true` if the account's purchases can be listed.
+    pub(super) has_list: bool,
     /// Number of look-ups by own id that must have shown no order before its absence is evidence.
     /// Not recorded: a property of the market.
     pub(super) look_ups_min: u32,
@@ -196,6 +198,7 @@ impl LedgerState {
             sharing: Sharing::new(),
             frozen_at: None,
             listed_within: SETTLE,
+            has_list: false,
             look_ups_min: 0,
             has_own_ids: false,
             absent_look_ups: HashMap::new(),
@@ -208,6 +211,13 @@ impl LedgerState {
     pub fn set_budget(&mut self, budget: Budget, number: u32) {
         self.budget = budget;
         self.limits = number;
+    }
+
+    /// Sets the longest time until the account's list of purchases contains an order; `None`
+    /// without such a list.
+    pub(super) fn set_list(&mut self, listed_within: Option<Duration>) {
+        self.has_list = listed_within.is_some();
+        self.listed_within = listed_within.unwrap_or_default().max(SETTLE);
     }
 
     /// Replaces the whitelist and returns the entries that are new to this ledger.
@@ -260,10 +270,11 @@ impl LedgerState {
         self.loss
     }
 
-    /// Returns the earliest time from which a read of the account can show that the lost orders
-    /// were not sent.
-    fn loss_until(&self) -> Option<UnixMs> {
-        (self.loss.count > 0).then(|| self.loss.since.plus(self.listed_within))
+    /// Returns the earliest time from which a list of the account's purchases can show that the lost
+    /// orders were not sent.
+    pub(super) fn loss_until(&self) -> Option<UnixMs> {
+        let has_end = self.loss.count > 0 && self.has_list;
+        has_end.then(|| self.loss.since.plus(self.listed_within))
     }
 
     /// Returns `true` if ordering is halted because of this purchase.

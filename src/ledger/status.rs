@@ -150,7 +150,7 @@ pub struct AccountFailure {
 pub const PAUSED_SHOWN_MAX: usize = 20;
 
 /// Status of one bot, or of a ledger without a running bot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LedgerStatus {
     /// `dry`, `live`, or `not running`.
     pub mode: String,
@@ -178,7 +178,8 @@ pub struct LedgerStatus {
     pub lost_coins: String,
     /// Upper bound of the number of these orders.
     pub lost_buys: u32,
-    /// Earliest time at which the account can show that these orders were not sent.
+    /// Earliest time at which the account can show that these orders were not sent; `None` on a
+    /// market without a list of purchases.
     #[serde(default)]
     pub lost_until: Option<String>,
     /// Listings created before this time are not ordered. Stated only while coins are held back.
@@ -289,20 +290,10 @@ impl LedgerStatus {
             lost_barrier: snapshot.barrier.as_ref().map(UnixMs::to_string),
             failure,
             reconciled: snapshot.reconciled,
-            running_ms: None,
-            last_run: None,
-            feed: None,
-            account_failures: Vec::new(),
-            prices: Vec::new(),
-            priority_refused: Vec::new(),
-            paused_entries: Vec::new(),
-            settings_changed: false,
-            shared: None,
+            ..Self::default()
         }
     }
-}
 
-impl LedgerStatus {
     /// Replaces each time by the text that `format` returns, for display.
     pub fn format_times(&mut self, format: fn(UnixMs) -> String) {
         let halts = self.halts.iter_mut().map(|halt| &mut halt.since);
@@ -316,6 +307,19 @@ impl LedgerStatus {
         for text in halts.chain(reads).chain(optional) {
             *text = UnixMs::parse(text).map_or_else(|| text.clone(), format);
         }
+    }
+}
+
+/// Describes what ends the loss of orders: a list of the purchases, from this time on, or without
+/// one the operator.
+pub fn loss_end(until: Option<impl fmt::Display>) -> String {
+    match until {
+        Some(until) => {
+            format!("until the account shows that they were not sent, from {until} at the earliest")
+        }
+        None => "until you find none of them on the market and run `sniper ledger resolve lost \
+                 --not-bought`"
+            .to_owned(),
     }
 }
 
@@ -445,12 +449,10 @@ impl fmt::Display for LedgerStatus {
                 f,
                 "power loss      may have hidden up to {orders} for {coins}, counted as spent"
             )?;
-            if let Some(until) = &self.lost_until {
-                let what = "until the account shows that they were not sent";
-                writeln!(f, "                {what}, from {until} at the earliest")?;
-            }
+            writeln!(f, "                {}", loss_end(self.lost_until.as_ref()))?;
             if let Some(barrier) = &self.lost_barrier {
-                writeln!(f, "                listings created before {barrier} are not ordered")?;
+                let what = format!("before {barrier}, or at an unknown time, are not ordered");
+                writeln!(f, "                listings created {what}")?;
             }
         }
         write!(f, "\n{}", LimitTable(&self.limits))
@@ -608,6 +610,7 @@ mod tests {
     #[test]
     fn a_power_loss_is_shown_with_what_it_holds_back_and_until_when() {
         let mut state = LedgerState::new(Budget::default(), true);
+        state.set_list(Some(Duration::ZERO));
         let (coins, barrier) = (Amount::from_cents(32_000), UnixMs(160_000));
         let lost = LedgerEvent::Lost { coins, count: 64, barrier };
         state.apply(UnixMs(100_000), &lost).unwrap();
@@ -618,8 +621,8 @@ mod tests {
                 "power loss      may have hidden up to 64 orders for 320.00, counted as spent\n\
                  \x20               until the account shows that they were not sent, from \
                  1970-01-01T00:02:40.000Z at the earliest\n\
-                 \x20               listings created before 1970-01-01T00:02:40.000Z are not \
-                 ordered\n"
+                 \x20               listings created before 1970-01-01T00:02:40.000Z, or at an \
+                 unknown time, are not ordered\n"
             ),
             "{text}"
         );

@@ -106,7 +106,8 @@ impl LedgerState {
         at: UnixMs,
     ) -> Result<(), InvalidTransition> {
         let sequence = before.sequence;
-        *self.at_mut(sequence)? = after;
+        let state_since = if before.state == after.state { before.state_since } else { at };
+        *self.at_mut(sequence)? = Intent { state_since, ..after };
         self.sharing.on_changed(sequence);
         if self.budget_from <= sequence {
             let others = self.spent.saturating_sub(before.counted());
@@ -364,6 +365,7 @@ impl LedgerState {
         for sequence in self.open.clone() {
             let intent = self.at_mut(sequence)?;
             intent.changed_at = intent.changed_at.min(at);
+            intent.state_since = intent.state_since.min(at);
             intent.refund_since = intent.refund_since.min(at);
         }
         for window in [&mut self.minute, &mut self.hour, &mut self.day] {

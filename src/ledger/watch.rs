@@ -129,7 +129,8 @@ impl FileWatch {
             return Some((StorageFault::Changed, self.folder.clone()));
         }
         // Most checks skip the test write, which costs the file system more.
-        if !self.checks.is_multiple_of(CHECKS_PER_PROBE) && !self.is_unwritable() {
+        let is_unwritable = self.shared.alarm().bits() & StorageFault::Unwritable.bit() != 0;
+        if !self.checks.is_multiple_of(CHECKS_PER_PROBE) && !is_unwritable {
             return None;
         }
         match self.probe() {
@@ -157,10 +158,6 @@ impl FileWatch {
             self.found = last;
         }
         is_intact
-    }
-
-    fn is_unwritable(&self) -> bool {
-        self.shared.alarm().bits() & StorageFault::Unwritable.bit() != 0
     }
 
     fn probe(&self) -> io::Result<()> {

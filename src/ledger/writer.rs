@@ -498,7 +498,7 @@ impl LedgerWriter {
                 || self.batch.user.is_some()
                 || limit != self.batch.durable_limit
                 || is_last
-                || self.has_write_failed();
+                || self.shared.alarm().bits() & WRITE_FAILED != 0;
             if has_changes || !self.batch.items.is_empty() {
                 if self.database.is_changed() {
                     self.shared.raise(StorageFault::Changed, self.database.path());
@@ -520,10 +520,6 @@ impl LedgerWriter {
                 return Ok(());
             }
         }
-    }
-
-    fn has_write_failed(&self) -> bool {
-        self.shared.alarm().bits() & WRITE_FAILED != 0
     }
 
     /// Adds the new records of the intent file to the batch. Returns `true` if none is left.

@@ -92,6 +92,13 @@ pub struct EnvironmentNames {
 }
 
 impl Capabilities {
+    /// Returns the longest time until the account's list of purchases contains an order; `None` if
+    /// its purchases cannot be listed.
+    pub fn listed_within(&self) -> Option<Duration> {
+        let visible_within = self.own_order_ids.map(|support| support.visible_within);
+        self.has_purchases.then_some(visible_within.unwrap_or_default())
+    }
+
     /// Returns the settings of whitelist entries that the marketplace cannot honor, each with the
     /// label of its entry.
     pub fn unsupported<'e>(&self, entries: &'e [WhitelistEntry]) -> Vec<(&'e str, &'static str)> {

@@ -34,7 +34,7 @@ use crate::{
 const CLOCK_MOVED_MS_MAX: i64 = 2_000;
 /// Time after a cancellation within which the coins should be returned.
 const RETURN_OVERDUE: Duration = Duration::from_secs(86_400);
-/// Maximum number of overdue orders that a session logs.
+/// Maximum number of overdue orders that a session names. Further ones are only counted.
 const OVERDUE_NAMED_MAX: usize = 100;
 /// Maximum number of orders that are remembered because their look-up has halted ordering. Each
 /// look-up of a further one halts again.
@@ -204,12 +204,16 @@ impl<B: OrderSender> Engine<B> {
 
     fn report_overdue(&mut self, now: Now) {
         let overdue = now.wall.minus(RETURN_OVERDUE);
+        let (named, mut more) = (&mut self.notified.overdue, 0_usize);
         for order in self.ledger.state().returning_since(overdue) {
-            if self.notified.overdue.len() < OVERDUE_NAMED_MAX
-                && self.notified.overdue.insert(order.id)
-            {
+            if named.len() < OVERDUE_NAMED_MAX && named.insert(order.id) {
                 trade_log::return_overdue(order);
+            } else if !named.contains(&order.id) {
+                more = more.saturating_add(1);
             }
+        }
+        if std::mem::replace(&mut self.notified.overdue_unnamed, more) < more {
+            trade_log::more_overdue(more);
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Notified {
     foreign_statuses: HashSet<Box<str>>,
     /// Cancelled orders whose refund is overdue and was logged.
     pub(super) overdue: HashSet<TradeId>,
+    /// Number of overdue orders that were counted without their names.
+    pub(super) overdue_unnamed: usize,
     /// Orders whose look-up has halted ordering. Further look-ups show the same and must not halt
     /// again after a resume.
     pub(super) mismatched: HashSet<TradeKey>,

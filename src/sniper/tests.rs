@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use super::{
     OrderSender,
     engine::{Engine, Executor, HELD_MAX, Now, QUEUED_MAX},
+    notified::Notified,
     pauses::PreparedPauses,
     rules::Rules,
 };
@@ -498,6 +499,43 @@ fn a_refund_is_overdue_a_day_after_the_cancellation() {
         session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
         assert_eq!(session.state(), Some(OrderState::Returning));
         assert_eq!(session.engine.notified.overdue.contains(&own.id), is_overdue, "{hours} h");
+    }
+}
+
+#[test]
+fn another_price_of_a_cancelled_purchase_does_not_delay_the_warning_of_its_refund() {
+    let mut session = TestSession::live(plenty());
+    session.consider(trade("a", REDLINE));
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    for (hours, price) in [(1, 600), (20, 500), (26, 500)] {
+        session.after = Duration::from_secs(hours * 3_600);
+        let now = session.now();
+        let price = Some(Amount::from_cents(price));
+        let own = OwnTrade { price, ..own_trade("a", TradeStatus::Cancelled) };
+        let reading = PurchasesReading::complete(vec![own], now.wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+        assert_eq!(session.engine.notified.overdue.contains(&own.id), hours == 26, "{hours} h");
+    }
+}
+
+#[test]
+fn overdue_refunds_beyond_the_named_ones_are_counted() {
+    let mut session = TestSession::live(plenty());
+    let mut cancelled = Vec::new();
+    for number in 0..102 {
+        let (id, now) = (format!("order-{number}"), session.now());
+        session.consider(trade(&id, REDLINE));
+        let bought = Outcome::Bought { price: None, server_time: None };
+        session.engine.on_order_report(&report(&id, bought, true), now);
+        cancelled.push(own_trade(&id, TradeStatus::Cancelled));
+    }
+    for (hours, count, expected) in [(1, 101, (0, 0)), (3, 102, (0, 0)), (26, 102, (100, 1))] {
+        session.after = Duration::from_secs(hours * 3_600);
+        let now = session.now();
+        let reading = PurchasesReading::complete(cancelled[..count].to_vec(), now.wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+        let Notified { overdue, overdue_unnamed, .. } = &session.engine.notified;
+        assert_eq!((overdue.len(), *overdue_unnamed), expected, "{hours} h");
     }
 }
 

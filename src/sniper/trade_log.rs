@@ -448,12 +448,17 @@ pub(super) fn order_absent(id: &TradeId) {
 
 /// Logs a cancelled order whose coins have not appeared in the balance.
 pub(super) fn return_overdue(order: &Intent) {
-    let Intent { id, price, changed_at, .. } = order;
+    let Intent { id, price, state_since, .. } = order;
     warn!(
-        "Return overdue: {price}  order {id}, cancelled at {changed_at}; the balance does not show \
+        "Return overdue: {price}  order {id}, cancelled at {state_since}; the balance does not show \
          the coins, so it counts as spent. If they are back, run `sniper ledger resolve {id} \
          --returned`"
     );
+}
+
+/// Logs the number of overdue orders that are not named.
+pub(super) fn more_overdue(count: usize) {
+    warn!("Return overdue: and {count} more; `sniper ledger list` shows every order");
 }
 
 pub(super) fn clock_moved(moved_ms: i64) {

@@ -1,6 +1,7 @@
 //! Reads of the account on markets with an API key.
 
 use std::{
+    fs,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -12,11 +13,15 @@ use sniper::{
     config::{Config, Credential},
     domain::money::Amount,
     markets::{lis_skins::LisSkins, waxpeer::Waxpeer},
+    sim::WaxpeerSim,
     ws::{self, Feed, FeedError},
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::buyer::market::{Market, Reaction, Request, WAIT_MAX, answer};
+use crate::{
+    buyer::market::{Market, Reaction, Request, WAIT_MAX, answer},
+    session::{AMPLE_LIMITS, process::Program, quiet, until},
+};
 
 #[tokio::test]
 async fn nothing_is_reconciled_without_a_readable_balance() {
@@ -84,4 +89,29 @@ async fn a_token_that_is_refused_with_429_without_a_wait_delays_the_next_token()
         assert_eq!((head.status, head.retry_after.is_some()), (429, is_asked_to_wait));
     }
     assert_eq!(market.requests().len(), 1, "the second token was requested");
+}
+
+#[tokio::test]
+async fn a_lost_ledger_is_replaced_only_without_counting_the_purchases() {
+    let market = WaxpeerSim::start(quiet()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let policy = format!("market = \"waxpeer\"\n{AMPLE_LIMITS}");
+    fs::write(directory.path().join("sniper.toml"), policy).unwrap();
+    let lines = market.environment().into_iter().map(|(name, value)| format!("{name}={value}\n"));
+    fs::write(directory.path().join(".env"), lines.collect::<String>()).unwrap();
+    let mut counted = Program::at(directory, &["run", "--live", "--new-ledger"], "info");
+    assert_eq!(counted.ended().await, Some(73));
+    let log = counted.out() + &counted.err();
+    assert!(log.contains("purchases cannot be listed on this market; check by hand"), "{log}");
+    assert!(log.contains("lower `total` by what that cost"), "{log}");
+    assert!(log.contains("start with --new-ledger --not-counted"), "{log}");
+    let args = ["run", "--live", "--new-ledger", "--not-counted"];
+    let directory = std::mem::replace(&mut counted.directory, tempfile::tempdir().unwrap());
+    let started = Program::at(directory, &args, "info");
+    until(|| {
+        let log = started.out() + &started.err();
+        assert!(!log.contains("ERROR"), "{log}");
+        log.contains("Signed in")
+    })
+    .await;
 }

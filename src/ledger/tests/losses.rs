@@ -45,7 +45,8 @@ impl SimulatedMachine {
     }
 
     fn live(&self, new_ledger: Option<NewLedger>) -> LiveOpen {
-        LiveOpen { state_dir: Some(self.state()), new_ledger, ..LiveOpen::default() }
+        let listed_within = Some(Duration::ZERO);
+        LiveOpen { state_dir: Some(self.state()), new_ledger, listed_within, ..LiveOpen::default() }
     }
 
     fn open(&self, data: &Path, new_ledger: Option<NewLedger>) -> Result<Ledger, LedgerError> {
@@ -547,6 +548,54 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
     let kept = kept.filter(|path| path.is_dir()).collect::<Vec<_>>();
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(LedgerReader::open(&kept[0]).unwrap().state().intents().len(), 1);
+}
+
+#[test]
+fn a_new_ledger_that_cannot_count_purchases_is_created_only_without_counting() {
+    let machine = SimulatedMachine::with_orders(1);
+    let data = machine.data();
+    fs::remove_dir_all(&data).unwrap();
+    let open = |new_ledger| {
+        let live = LiveOpen { listed_within: None, ..machine.live(new_ledger) };
+        Ledger::open_live(&place(&data, "boot"), &live, limits(), &entries(), after(10))
+    };
+    for _ in 0..2 {
+        let error = open(Some(NewLedger::Counted)).unwrap_err();
+        assert!(matches!(error, LedgerError::NotCountable), "{error}");
+        // An empty ledger, as a start without the flag leaves it.
+        open(None).unwrap();
+    }
+    let mut new = open(Some(NewLedger::NotCounted)).unwrap();
+    new.bind("account-1").unwrap();
+    drop(new);
+    // The existing ledger does not need a new one.
+    let error = open(Some(NewLedger::Counted)).unwrap_err();
+    assert!(matches!(error, LedgerError::LedgerComplete { .. }), "{error}");
+}
+
+#[test]
+fn a_new_ledger_whose_start_ends_halfway_never_takes_over_records_of_the_old_one() {
+    let machine = SimulatedMachine::with_orders(1);
+    let data = machine.data();
+    let older = machine.top.path().join("older");
+    copy_folder(&data, &older);
+    let mut ledger = machine.ready();
+    let _effects = place_order_when_ready(&mut ledger, 2, &BOUGHT);
+    drop(ledger);
+    fs::remove_dir_all(&data).unwrap();
+    copy_folder(&older, &data);
+    let stamp: String = after(10).to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+    // A folder in the place of the file lets its move fail.
+    let obstacle = data.join(format!("ledger-{stamp}")).join(INTENT_FILE);
+    fs::create_dir_all(&obstacle).unwrap();
+    let error = machine.open(&data, Some(NewLedger::Counted)).unwrap_err();
+    assert!(matches!(error, LedgerError::File { action: "move", .. }), "{error}");
+    assert!(data.join(DATABASE).exists() || !data.join(INTENT_FILE).exists());
+    let error = machine.bound(&data, None).unwrap_err();
+    assert!(matches!(error, LedgerError::OlderCopy { .. }), "{error}");
+    fs::remove_dir(&obstacle).unwrap();
+    let new = machine.bound(&data, Some(NewLedger::Counted)).unwrap();
+    assert_eq!(new.state().intents(), []);
 }
 
 #[test]

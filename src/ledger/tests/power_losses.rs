@@ -1,9 +1,16 @@
 //! Tests of orders that a power loss removed from the record.
 
+use std::fs;
+
 use super::{
+    disk::{crash_image, entries, limits, lose_power, open, place, reserve},
     proofs::{own_trade, reading},
     releases::{state_of, with_balance},
     *,
+};
+use crate::{
+    ledger::{reader::LedgerReader, status::LedgerStatus},
+    markets::{MarketApi as _, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
 };
 
 /// Returns a ledger that may have lost two orders for 60 coins in total, of which one for 30 was
@@ -99,4 +106,59 @@ fn a_loss_that_a_clock_ahead_cleared_does_not_make_later_purchases_doubtful() {
     let effects = ledger.reconcile(&reading(&[recent], 201), None, after(201));
     assert_eq!(effects.halts, []);
     assert_eq!(ledger.snapshot(after(201)).spent, coins(60));
+}
+
+#[test]
+fn the_log_and_the_status_name_the_end_of_a_loss_on_each_market() {
+    const COMMAND: &str = "sniper ledger resolve lost --not-bought";
+    let markets = [Csgoroll::CAPABILITIES, LisSkins::CAPABILITIES, Waxpeer::CAPABILITIES];
+    for (market, ends_after) in markets.into_iter().zip([Some(60), Some(600), None]) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = open(folder.path(), "boot", T0);
+        let _in_flight = reserve(&mut ledger, order_request(1, 10), T0);
+        let image = crash_image(folder.path());
+        drop(ledger);
+        lose_power(image.path(), || false);
+
+        let log = folder.path().join("log");
+        let file = fs::File::create(&log).unwrap();
+        let subscriber = tracing_subscriber::fmt().with_writer(file).finish();
+        let live = LiveOpen { listed_within: market.listed_within(), ..LiveOpen::default() };
+        let place = place(image.path(), "another");
+        let mut ledger = tracing::subscriber::with_default(subscriber, || {
+            Ledger::open_live(&place, &live, limits(), &entries(), after(1)).unwrap()
+        });
+        ledger.bind("account-1").unwrap();
+        let log = fs::read_to_string(&log).unwrap();
+        let end = ends_after.map_or_else(|| COMMAND.to_owned(), |end| after(1 + end).to_string());
+        assert!(log.contains(&end), "{}: {log}", market.name);
+        assert_eq!(log.contains(COMMAND), ends_after.is_none(), "{}: {log}", market.name);
+        let shown = |snapshot: Snapshot| {
+            LedgerStatus::from_snapshot(&snapshot, "live", None, after(2)).to_string()
+        };
+        let mut stored = LedgerReader::open(image.path()).unwrap();
+        for text in [ledger.snapshot(after(2)), stored.state_mut().snapshot(after(2))].map(shown) {
+            assert!(text.contains(&end), "{}: {text}", market.name);
+        }
+        drop(stored);
+
+        let mut is_held_at = |second: u64| {
+            let now = after(second);
+            if market.has_purchases {
+                let reading = AccountReading { trades: &[], complete: true, started: now };
+                let _effects = ledger.reconcile(&reading, Some(coins(1_000)), now);
+            } else {
+                let _effects = ledger.set_balance(coins(1_000), now, now);
+                ledger.reconcile_without_list(now, now);
+            }
+            ledger.snapshot(now).loss.count > 0
+        };
+        let seconds = [1, 60, 61, 600, 601, 10_000];
+        let expected = seconds.map(|second| ends_after.is_none_or(|end| second < 1 + end));
+        assert_eq!(seconds.map(&mut is_held_at), expected, "{}", market.name);
+        if ends_after.is_none() {
+            ledger.clear_crash_reserve(EvidenceSource::Operator(operator()), after(10_001));
+            assert_eq!(ledger.snapshot(after(10_001)).loss.count, 0);
+        }
+    }
 }
