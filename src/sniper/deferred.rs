@@ -4,8 +4,8 @@
 //! ledger that waits for the disk, no order connection, a slice of a shared budget, or the check of
 //! the account at the start.
 //! It is tried again, with every check, when that reason has ended, and skipped with the reason
-//! after the time of [`Engine::set_max_wait`]. [`WaitReason::is_transient`] decides for which reasons
-//! a listing waits.
+//! after the time of [`Engine::set_max_wait`]. [`WaitReason::is_transient`] decides for which
+//! reasons a listing waits.
 
 use std::{
     fmt,

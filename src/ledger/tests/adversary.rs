@@ -13,6 +13,12 @@
 //! [`TRUE_READINGS`] true readings of balance and list, the exposure equals the market's books, and
 //! an order is approved where the limits permit it.
 //!
+//! In some histories, the market keeps a commission of cancelled orders, and each list or look-up
+//! that shows such a cancellation reports it. Then the lists omit no purchase, because after a
+//! restart the ledger releases a cancelled one that the first complete list omits without its
+//! commission, and no order is lost in a power loss, because the commission of a lost order that is
+//! cancelled before a list shows it does not count.
+//!
 //! If the lists understate prices, the exposure is at least that of the books. A refund that is not
 //! listed yet may confirm such a price and is then not available to its own order, so only the
 //! limits that apply to the sum of all orders are checked.
@@ -71,6 +77,8 @@ struct MarketOrder {
     charged_at: Option<UnixMs>,
     completed_at: Option<UnixMs>,
     cancelled_at: Option<UnixMs>,
+    /// Part of the price that the market does not refund.
+    commission: Amount,
     refunded_at: Option<UnixMs>,
     hidden: Hidden,
     /// Price in the lists, if it is not the one that was charged.
@@ -84,12 +92,16 @@ impl MarketOrder {
         let is_hidden = self.hidden == Hidden::UnknownStatus;
         let status = if is_hidden { TradeStatus::Other } else { status };
         let price = Some(self.misprice.unwrap_or(self.price));
-        Some(OwnTrade { id: self.id, status, price, joined_at: None, commission: None })
+        let commission = (status == TradeStatus::Cancelled && Amount::ZERO < self.commission)
+            .then_some(self.commission);
+        Some(OwnTrade { id: self.id, status, price, joined_at: None, commission })
     }
 
-    /// Returns `true` if the order was charged and not refunded, or can still be charged.
-    const fn costs(&self) -> bool {
-        self.pending || (self.charged_at.is_some() && self.refunded_at.is_none())
+    /// Returns this price if the order was charged and not refunded, or can still be charged, and
+    /// otherwise its commission.
+    fn cost(&self, price: Amount) -> Amount {
+        let is_whole = self.pending || (self.charged_at.is_some() && self.refunded_at.is_none());
+        if is_whole { price } else { self.commission.min(price) }
     }
 
     /// Returns `true` if the order is a purchase or can still become one. A cancelled order is not,
@@ -122,6 +134,7 @@ struct AdversaryMarket {
     limits: TestLimits,
     /// The lists may understate prices.
     understates: bool,
+    keeps_commissions: bool,
     budget: Budget,
     created: HashMap<u32, UnixMs>,
     /// Own ids of all orders.
@@ -135,7 +148,7 @@ fn coins(whole: i64) -> Amount {
 }
 
 impl AdversaryMarket {
-    fn new(kind: MarketKind, limits: TestLimits, understates: bool) -> Self {
+    fn new(kind: MarketKind, limits: TestLimits) -> Self {
         let budget = limits.budget();
         let mut market = Self {
             kind,
@@ -144,7 +157,8 @@ impl AdversaryMarket {
             now: UnixMs(1_000_000_000),
             frozen_at: None,
             limits,
-            understates,
+            understates: false,
+            keeps_commissions: false,
             budget,
             created: HashMap::new(),
             own_ids: HashSet::new(),
@@ -170,7 +184,7 @@ impl AdversaryMarket {
             AdversaryStep::Confirm { which, lost, price } => self.confirm(which, lost, price),
             AdversaryStep::Repeat { which, price } => self.repeat(which, price),
             AdversaryStep::Unsent { which } => self.unsend(which),
-            AdversaryStep::Finish { which, deliver } => self.finish(which, deliver),
+            AdversaryStep::Finish { which, kept_percent } => self.finish(which, kept_percent),
             AdversaryStep::Refund { which } => {
                 let now = self.now;
                 let owed = |order: &MarketOrder| {
@@ -181,7 +195,8 @@ impl AdversaryMarket {
                 }
             }
             AdversaryStep::Hide { which, how } => {
-                if let Some(order) = pick(&mut self.orders, which, |_any| true) {
+                let keeps = self.keeps_commissions;
+                if let Some(order) = pick(&mut self.orders, which, |_any| !keeps) {
                     order.hidden = how;
                 }
             }
@@ -209,7 +224,9 @@ impl AdversaryMarket {
             }
             AdversaryStep::LookUp { .. } => {}
             AdversaryStep::Restart => self.restart(0),
-            AdversaryStep::PowerLoss { events } => self.restart(events),
+            AdversaryStep::PowerLoss { events } => {
+                self.restart(if self.keeps_commissions { 0 } else { events });
+            }
             AdversaryStep::ClockSet => {
                 self.ledger.mark_clock_unreliable(self.now);
                 self.frozen_at = Some(self.now);
@@ -298,15 +315,17 @@ impl AdversaryMarket {
         }
     }
 
-    fn finish(&mut self, which: usize, deliver: bool) {
-        let now = self.now;
+    fn finish(&mut self, which: usize, kept_percent: Option<i64>) {
+        let (now, keeps) = (self.now, self.keeps_commissions && self.kind.has_list);
         let joined =
             |order: &MarketOrder| order.charged_at.is_some() && order.cancelled_at.is_none();
         if let Some(order) = pick(&mut self.orders, which, joined) {
-            if deliver {
-                order.completed_at = order.completed_at.or(Some(now));
-            } else {
+            if let Some(percent) = kept_percent {
+                let percent = if keeps { percent } else { 0 };
                 order.cancelled_at = Some(now);
+                order.commission = Amount::from_cents(order.price.cents() * percent / 100);
+            } else {
+                order.completed_at = order.completed_at.or(Some(now));
             }
         }
     }
@@ -342,6 +361,7 @@ impl AdversaryMarket {
             charged_at: None,
             completed_at: None,
             cancelled_at: None,
+            commission: Amount::ZERO,
             refunded_at: None,
             hidden: Hidden::No,
             misprice: None,
@@ -381,8 +401,8 @@ impl AdversaryMarket {
     fn balance_at(&self, moment: UnixMs) -> Amount {
         let is_past = |at: Option<UnixMs>| at.is_some_and(|at| at <= moment);
         self.orders.iter().fold(START, |balance, order| {
-            let spent = is_past(order.charged_at) && !is_past(order.refunded_at);
-            if spent { balance.saturating_sub(order.price) } else { balance }
+            let kept = if is_past(order.refunded_at) { order.commission } else { order.price };
+            if is_past(order.charged_at) { balance.saturating_sub(kept) } else { balance }
         })
     }
 
@@ -464,24 +484,32 @@ impl AdversaryMarket {
         self.orders.iter().filter(move |order| order.is_purchase() && order.entry == entry)
     }
 
+    /// Returns the sum of the purchases of the second entry, and of the commissions of the others.
+    fn total_of_second(&self, price: impl Fn(&MarketOrder) -> Amount) -> Amount {
+        let orders = self.orders.iter().filter(|order| order.entry == 1);
+        orders.fold(coins(0), |sum, order| {
+            let kept = order.commission.min(price(order));
+            sum.saturating_add(if order.is_purchase() { price(order) } else { kept })
+        })
+    }
+
     /// Checks safety, by the market's books.
     fn check_limits(&self) {
         let age_now = self.frozen_at.map_or(self.now, |frozen| frozen.min(self.now));
         let is_within = |order: &MarketOrder, seconds: u64| {
             age_now < order.reserved_at.plus(Duration::from_secs(seconds))
         };
-        let costly = || self.orders.iter().filter(|order| order.costs());
         let sum = |within_s: u64| -> i64 {
-            let recent = costly().filter(|order| is_within(order, within_s));
-            recent.map(|order| order.approved.cents()).sum()
+            let recent = self.orders.iter().filter(|order| is_within(order, within_s));
+            recent.map(|order| order.cost(order.approved).cents()).sum()
         };
         let total = sum(u64::MAX / 2_000);
         assert!(total <= self.budget.total.cents(), "total");
         if !self.understates {
             assert!(sum(3_600) <= self.budget.per_hour.unwrap().cents(), "per_hour");
             assert!(sum(86_400) <= self.budget.per_day.unwrap().cents(), "per_day");
-            let second = self.purchases_of(1).map(|order| order.approved.cents()).sum::<i64>();
-            assert!(second <= self.limits.max_total * 100, "max_total of the second entry");
+            let second = self.total_of_second(|order| order.approved);
+            assert!(second <= coins(self.limits.max_total), "max_total of the second entry");
         }
         assert!(self.budget.min_balance.cents() <= START.cents() - total, "min_balance");
         let recent = self.orders.iter().filter(|order| !order.unsent && is_within(order, 60));
@@ -531,10 +559,11 @@ impl AdversaryMarket {
             self.read_list(0, true);
             is_new |= reading == 0 && known(&self.ledger) != before;
         }
-        let costly = self.orders.iter().filter(|order| order.costs());
-        let books = costly.fold(Amount::ZERO, |sum, order| sum.saturating_add(order.price));
-        let counted = self.ledger.state.intents.iter().filter(|intent| intent.state.counts());
-        let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
+        let sum = |amounts: &mut dyn Iterator<Item = Amount>| {
+            amounts.fold(coins(0), Amount::saturating_add)
+        };
+        let books = sum(&mut self.orders.iter().map(|order| order.cost(order.price)));
+        let counted = sum(&mut self.ledger.state.intents.iter().map(Intent::counted));
         // Without a list, a lost purchase is not found.
         let lost = self.ledger.state.loss.coins;
         let counted = counted.saturating_add(lost);
@@ -553,8 +582,7 @@ impl AdversaryMarket {
     /// Asserts that an order is approved if the limits of an entry and the balance permit it.
     fn order_where_permitted(&mut self, books: Amount) {
         let first = u32::try_from(self.purchases_of(0).count()).unwrap();
-        let second =
-            self.purchases_of(1).fold(coins(1), |sum, order| sum.saturating_add(order.price));
+        let second = self.total_of_second(|order| order.price).saturating_add(coins(1));
         let entry = if first < self.limits.max_quantity {
             0
         } else if second <= coins(self.limits.max_total) {
@@ -608,9 +636,11 @@ proptest! {
         kind in market_kind(),
         limits in limits(),
         understates in prop::bool::weighted(0.2),
+        keeps_commissions in prop::bool::weighted(0.4),
         steps in prop::collection::vec(step(), 0..300),
     ) {
-        let mut market = AdversaryMarket::new(kind, limits, understates);
+        let market = AdversaryMarket::new(kind, limits);
+        let mut market = AdversaryMarket { understates, keeps_commissions, ..market };
         for step in &steps {
             market.step(step);
             market.ledger.state.check().unwrap();

@@ -40,10 +40,10 @@ pub(super) enum AdversaryStep {
     Unsent {
         which: usize,
     },
-    /// The market delivers a purchase, or cancels it.
+    /// The market delivers a purchase, or cancels it and keeps this part of its price.
     Finish {
         which: usize,
-        deliver: bool,
+        kept_percent: Option<i64>,
     },
     /// The market refunds a cancelled purchase.
     Refund {
@@ -151,8 +151,8 @@ pub(super) fn step() -> impl Strategy<Value = AdversaryStep> {
             .prop_map(|(which, lost, price)| AdversaryStep::Confirm { which, lost, price }),
         1 => (any::<usize>(), reported_price()).prop_map(|(which, price)| AdversaryStep::Repeat { which, price }),
         1 => any::<usize>().prop_map(|which| AdversaryStep::Unsent { which }),
-        2 => (any::<usize>(), prop::bool::weighted(0.3))
-            .prop_map(|(which, deliver)| AdversaryStep::Finish { which, deliver }),
+        2 => (any::<usize>(), prop::option::weighted(0.7, prop_oneof![2 => Just(0), 1 => 1_i64..=100]))
+            .prop_map(|(which, kept_percent)| AdversaryStep::Finish { which, kept_percent }),
         2 => any::<usize>().prop_map(|which| AdversaryStep::Refund { which }),
         1 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
         1 => (any::<usize>(), prop::option::of(5_i64..100))
