@@ -417,7 +417,7 @@ impl Ledger {
             entries: state.entries.named().map(with_loss).collect(),
             groups: state.entries.group_uses().map(with_loss).collect(),
             max_price: budget.max_price,
-            orders_per_second: state.rate.highest(state.minute.latest()),
+            orders_per_second: state.rate.max_over_last_minute(state.minute.latest()),
             approved: state.approved_totals().count,
             changed: changed.iter().filter_map(|sequence| state.at(*sequence).copied()).collect(),
         }
