@@ -225,12 +225,12 @@ fn directories(market: Market) -> io::Result<(PathBuf, PathBuf)> {
     Ok((base.join(DIRECTORY).join(market.name()), real))
 }
 
-/// Refuses a real run in the data directory of a rehearsal, which the next rehearsal empties.
+/// Rejects a real run in the data directory of a rehearsal, which the next rehearsal empties.
 ///
 /// # Errors
 ///
 /// Returns an [`AppError`] if this is such a directory.
-pub fn refuse_other_runs(directory: &Path) -> Result<(), AppError> {
+pub fn reject_other_runs(directory: &Path) -> Result<(), AppError> {
     if !directory.join(MARK).exists() {
         return Ok(());
     }
@@ -307,9 +307,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("practice");
         let mark = empty(&directory).unwrap();
-        let refused = refuse_other_runs(&directory).unwrap_err();
-        assert!(crate::text::error_chain(&refused).contains("of a rehearsal"), "{refused:?}");
-        refuse_other_runs(parent.path()).unwrap();
+        let rejected = reject_other_runs(&directory).unwrap_err();
+        assert!(crate::text::error_chain(&rejected).contains("of a rehearsal"), "{rejected:?}");
+        reject_other_runs(parent.path()).unwrap();
         fs::write(directory.join("ledger.db"), "old").unwrap();
         assert!(empty(&directory).unwrap_err().to_string().contains("another rehearsal"));
         drop(mark);

@@ -337,8 +337,8 @@ fn orders_of_format_4_keep_their_own_ids_and_later_orders_get_ids_of_their_start
 }
 
 #[test]
-fn records_of_a_later_layout_are_refused() {
-    let refused = |folder: &Path, file: &str| {
+fn records_of_a_later_layout_are_rejected() {
+    let rejected = |folder: &Path, file: &str| {
         let location = location(folder, "boot");
         let opened = Ledger::open(&location, limits(), &entries(), T0).unwrap_err();
         let read = LedgerReader::open(folder).unwrap_err();
@@ -363,7 +363,7 @@ fn records_of_a_later_layout_are_refused() {
     let slot = usize::try_from(position).unwrap() * RECORD_BYTES;
     relabel(&mut bytes[slot..slot + RECORD_BYTES], 9);
     fs::write(&path, bytes).unwrap();
-    refused(killed.path(), INTENT_FILE);
+    rejected(killed.path(), INTENT_FILE);
     // A newer layout in the database is rejected.
     let database = Connection::open(folder.path().join(DATABASE)).unwrap();
     let sql = "SELECT record FROM events WHERE number = 1";
@@ -371,5 +371,5 @@ fn records_of_a_later_layout_are_refused() {
     relabel(&mut record, 9);
     database.execute("UPDATE events SET record = ?1 WHERE number = 1", [record]).unwrap();
     drop(database);
-    refused(folder.path(), DATABASE);
+    rejected(folder.path(), DATABASE);
 }

@@ -265,7 +265,7 @@ fn after_a_power_loss_an_order_without_its_outcome_counts_beside_a_later_one() {
 }
 
 #[test]
-fn the_database_refuses_a_second_request_for_a_key() {
+fn the_database_rejects_a_second_request_for_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     let first = reserve(&mut ledger, at_price(1, 10), T0);
