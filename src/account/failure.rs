@@ -77,8 +77,8 @@ impl ReadFailure {
         }
     }
 
-    /// Returns the rejection that an order would get for the same cause; a cause that halts ordering
-    /// halts it here too.
+    /// Returns the rejection that an order would get for the same cause; a cause that halts
+    /// ordering halts it here too.
     pub const fn reject_reason(&self, names: &EnvironmentNames) -> Option<RejectReason> {
         match self {
             Self::SignedOut => Some(RejectReason::Unauthenticated),

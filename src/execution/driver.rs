@@ -629,8 +629,8 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 
-    /// Does the same as [`report_late`](Self::report_late) for a response, unless it is a rejection,
-    /// which may name the listing of an earlier order.
+    /// Does the same as [`report_late`](Self::report_late) for a response, unless it is a
+    /// rejection, which may name the listing of an earlier order.
     async fn report_late_response(&self, session: &DriverSession, response: &HttpResponse) {
         let found = attribution::find_late_response(&session.rejected, &response.body);
         let is_rejection = found.is_some_and(|found| {

@@ -239,8 +239,9 @@ impl Member {
         take_over_ms.unwrap_or(i64::MAX).clamp(after(NEED_INTERVAL_MS), after(WATCH_INTERVAL_MS))
     }
 
-    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or was
-    /// rejected because the database was restored, waits until the ledger approves nothing any more.
+    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or
+    /// was rejected because the database was restored, waits until the ledger approves nothing any
+    /// more.
     pub fn next(&mut self, report: &Report, now_ms: i64) -> Option<Exchange> {
         if self.is_stopped || !self.is_due(report, now_ms) {
             return None;

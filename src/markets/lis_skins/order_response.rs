@@ -148,8 +148,8 @@ fn accepted(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution
     (Outcome::Bought { price, server_time }, Attribution::Named)
 }
 
-/// Classifies a rejection. It never names its order: rejections contain no own id, and one that names
-/// the listing can belong to an earlier order for it at another price.
+/// Classifies a rejection. It never names its order: rejections contain no own id, and one that
+/// names the listing can belong to an earlier order for it at another price.
 fn classify_rejection(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution) {
     let code = body.get::<String>("error").unwrap_or_default();
     let known = REJECTIONS.iter().find(|(known, _)| *known == code);

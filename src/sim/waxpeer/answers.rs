@@ -1,6 +1,7 @@
 //! HTTP answers to orders and reads. Pure.
 //!
-//! A rejection is a response with status 200 and a message in prose, of which several wordings exist.
+//! A rejection is a response with status 200 and a message in prose, of which several wordings
+//! exist.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
