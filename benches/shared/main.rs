@@ -71,7 +71,7 @@ struct Load {
 struct Results {
     micros: Histogram<u64>,
     failures: u64,
-    refused: u64,
+    rejected: u64,
     orders: u64,
     /// Orders that had to wait for a larger slice.
     exhausted: u64,
@@ -80,7 +80,7 @@ struct Results {
 impl Results {
     fn new() -> Self {
         let micros = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
-        Self { micros, failures: 0, refused: 0, orders: 0, exhausted: 0 }
+        Self { micros, failures: 0, rejected: 0, orders: 0, exhausted: 0 }
     }
 }
 
@@ -152,7 +152,7 @@ fn report(load: Load, results: &Results, (before, after): ((f64, f64), (f64, f64
         "orders        {}, {} had to wait for a larger slice",
         results.orders, results.exhausted
     );
-    println!("failures      {}, refused {}", results.failures, results.refused);
+    println!("failures      {}, rejected {}", results.failures, results.rejected);
     println!(
         "latency       p50 {:.1?}, p90 {:.1?}, p99 {:.1?}, max {:.1?}",
         at(0.5),
@@ -238,7 +238,7 @@ async fn run_member(
             let mut results = results.lock().unwrap();
             results.micros.saturating_record(micros);
             results.failures += u64::from(done.is_err());
-            results.refused += u64::from(matches!(permission.state, MemberState::Refused(_)));
+            results.rejected += u64::from(matches!(permission.state, MemberState::Rejected(_)));
         }
     }
 }

@@ -211,7 +211,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_see
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "show" -d 'Show the prices of an item'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "status" -d 'Show the number of items and the age of each source'
-complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "diff" -d 'Compare a rejected table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and not __fish_seen_subcommand_from update show status diff help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from update" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -245,7 +245,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_su
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show the prices of an item'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "status" -d 'Show the number of items and the age of each source'
-complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
+complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Compare a rejected table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand prices; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand whitelist; and not __fish_seen_subcommand_from import export add remove list pause enable suggest help" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -594,7 +594,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subc
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "show" -d 'Show the prices of an item'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "status" -d 'Show the number of items and the age of each source'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a refused table with the last good one, or the last good one with the one before'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "diff" -d 'Compare a rejected table with the last good one, or the last good one with the one before'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "import" -d 'Read entries from a CSV or JSON file; without --write, only show what would change'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "export" -d 'Print the whitelist as JSON'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from whitelist" -f -a "add" -d 'Add an entry to sniper.toml, whose comments stay'

@@ -39,7 +39,7 @@ pub enum ReadFailure {
     /// HTML instead of JSON, with status 200.
     #[error("a web page (HTML) was sent instead of a JSON response")]
     Page,
-    /// Another status than 200.
+    /// Any other status but 200.
     #[error("the response has status HTTP {status}")]
     Status { status: u16 },
     #[error(transparent)]
@@ -77,8 +77,8 @@ impl ReadFailure {
         }
     }
 
-    /// Returns the reason for which the market would reject an order too. If that reason halts
-    /// ordering, so does the failed read.
+    /// Returns the rejection that an order would get for the same cause; a cause that halts
+    /// ordering halts it here too.
     pub const fn reject_reason(&self, names: &EnvironmentNames) -> Option<RejectReason> {
         match self {
             Self::SignedOut => Some(RejectReason::Unauthenticated),
@@ -169,9 +169,9 @@ impl ReadFailure {
                     .to_owned()
             }
             Self::Query(AccountQueryError::Unsupported) => {
-                "nothing; the bot works without this read as far as it can".to_owned()
+                "no action needed; this market has no such read".to_owned()
             }
-            Self::Query(AccountQueryError::UserId) => "please report this".to_owned(),
+            Self::Query(AccountQueryError::UserId) => "report this as a bug: the user id cannot be used in a query".to_owned(),
         }
     }
 
@@ -275,7 +275,7 @@ impl ReadKind {
             Self::Balance => "balance",
             Self::Purchases => "own purchases",
             Self::Prices => "prices of own purchases",
-            Self::History => "own purchases of the last 8 days",
+            Self::History => "history of own purchases",
             Self::Orders => "orders by their own ids",
         }
     }
@@ -310,7 +310,7 @@ impl FailureCause {
     }
 
     /// Returns `true` if both are the same cause, regardless of figures.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub fn has_same_key(&self, other: &Self) -> bool {
         self.key == other.key
     }
 }
@@ -319,7 +319,7 @@ impl ReadHealth {
     /// Records a failed read. Returns `true` if it should be reported, because the read has not
     /// failed for this cause since its last success.
     pub fn on_failure(&mut self, read: ReadKind, cause: FailureCause, now: UnixMs) -> bool {
-        let Some(slot) = self.slot(read) else { return true };
+        let slot = self.slot(read);
         let (since, mut reported) =
             slot.take().map_or((now, Vec::new()), |before| (before.since, before.reported));
         let is_new = !reported.contains(&cause.key);
@@ -332,8 +332,7 @@ impl ReadHealth {
 
     /// Records a successful read. Returns the duration of the failure that it ends.
     pub fn on_success(&mut self, read: ReadKind, now: UnixMs) -> Option<Duration> {
-        let failing = self.slot(read).and_then(Option::take);
-        failing.map(|failing| now.since(failing.since))
+        self.slot(read).take().map(|failing| now.since(failing.since))
     }
 
     /// Returns the failing reads.
@@ -342,9 +341,15 @@ impl ReadHealth {
         slots.filter_map(|(read, slot)| Some((read, slot.as_ref()?)))
     }
 
-    fn slot(&mut self, read: ReadKind) -> Option<&mut Option<FailingRead>> {
-        let slots = ReadKind::ALL.into_iter().zip(&mut self.failing);
-        slots.into_iter().find_map(|(of, slot)| (of == read).then_some(slot))
+    fn slot(&mut self, read: ReadKind) -> &mut Option<FailingRead> {
+        let [balance, purchases, prices, history, orders] = &mut self.failing;
+        match read {
+            ReadKind::Balance => balance,
+            ReadKind::Purchases => purchases,
+            ReadKind::Prices => prices,
+            ReadKind::History => history,
+            ReadKind::Orders => orders,
+        }
     }
 }
 
@@ -388,17 +393,17 @@ mod tests {
 
     #[test]
     fn changing_figures_are_the_same_cause_and_other_statuses_are_not() {
-        assert!(market_error("busy (request 17)").is_same(&market_error("busy (request 18)")));
-        assert!(!market_error("busy").is_same(&market_error("closed")));
+        assert!(market_error("busy (request 17)").has_same_key(&market_error("busy (request 18)")));
+        assert!(!market_error("busy").has_same_key(&market_error("closed")));
         let text = |text| ReadFailure::Balance(BalanceError::new("text", text)).cause(&NAMES);
-        assert!(text("1000.0").is_same(&text("990.0")));
+        assert!(text("1000.0").has_same_key(&text("990.0")));
         let status = |status| ReadFailure::Status { status }.cause(&NAMES);
-        assert!(!status(500).is_same(&status(502)));
+        assert!(!status(500).has_same_key(&status(502)));
         let wait = |seconds| {
             let retry_after = Some(Duration::from_secs(seconds));
             ReadFailure::Wait { status: 429, retry_after }.cause(&NAMES)
         };
-        assert!(wait(9).is_same(&wait(8)));
+        assert!(wait(9).has_same_key(&wait(8)));
         assert_eq!(wait(9).text(), "the market asks to wait (HTTP 429): 9 s");
     }
 

@@ -667,7 +667,7 @@ mod tests {
             assert!(!cause.text().is_empty() && !cause.remedy().is_empty(), "{cause:?}");
         }
         let unreadable = |count| IncompleteReason::Unreadable { count, message: None }.cause();
-        assert!(unreadable(1).is_same(&unreadable(2)));
+        assert!(unreadable(1).has_same_key(&unreadable(2)));
     }
 
     fn status() -> impl Strategy<Value = TradeStatus> {

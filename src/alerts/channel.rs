@@ -130,7 +130,7 @@ impl AlertChannel {
         let (why, remedy) = match result {
             Delivery::Delivered => return Ok("reachable and accepted".to_owned()),
             Delivery::Retry { after: Some(_), why }
-            | Delivery::Refused { why }
+            | Delivery::PossiblyRejected { why }
             | Delivery::Rejected { why }
             | Delivery::Disabled { why } => (why, self.remedy()),
             Delivery::Retry { after: None, why } => {

@@ -190,8 +190,8 @@ pub enum AlertEvent {
     SharedBack {
         after: Duration,
     },
-    /// The shared budget refuses this bot until the user acts.
-    SharedRefused {
+    /// The shared budget rejects this bot until the user acts.
+    SharedRejected {
         reason: &'static str,
     },
     /// The time is over for which the database has permitted orders, or another bot orders with the
@@ -290,7 +290,7 @@ impl AlertEvent {
             }
             Self::SharedDown { .. }
             | Self::SharedBack { .. }
-            | Self::SharedRefused { .. }
+            | Self::SharedRejected { .. }
             | Self::SharedProblem { .. }
             | Self::TookOver { .. }
             | Self::OnStandby { .. } => AlertKind::Shared,
@@ -395,7 +395,7 @@ impl AlertEvent {
             Self::PricesRemoved { .. } => "Price source removed",
             Self::SharedDown { .. } => "Shared budget not reachable",
             Self::SharedBack { .. } => "Shared budget reachable again",
-            Self::SharedRefused { .. } => "Shared budget refuses this bot",
+            Self::SharedRejected { .. } => "Shared budget rejects this bot",
             Self::SharedProblem { .. } => "Shared budget needs you",
             Self::TookOver { .. } => "Took over",
             Self::OnStandby { .. } => "On standby",
@@ -512,7 +512,7 @@ impl AlertEvent {
             Self::FeedBack { after, .. } | Self::SharedBack { after } => {
                 format!("After {}", format_duration(*after))
             }
-            Self::SharedRefused { reason } => format!("{reason}. No order is sent."),
+            Self::SharedRejected { reason } => format!("{reason}. No order is sent."),
             Self::SharedProblem { text } => limited(text, REASON_CHARS_MAX),
             Self::TookOver { standby, before } => {
                 format!("This bot is the active one of {standby} now and sends orders. {before}")

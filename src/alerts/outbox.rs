@@ -51,9 +51,9 @@ const WAIT_MAX: Duration = Duration::from_secs(6 * 3_600);
 const LONG_WAIT: Duration = Duration::from_secs(600);
 /// Age from which the title of a message states the time of its event.
 const LATE: Duration = Duration::from_secs(60);
-/// Number of tries after which a message counts as rejected that the channel refuses, but not for
+/// Number of tries after which a message counts as rejected that the channel rejects, but not for
 /// good.
-const REFUSALS_MAX: u32 = 3;
+const REJECTIONS_MAX: u32 = 3;
 /// Age from which a message is no longer tried.
 const MESSAGE_AGE_MAX: Duration = Duration::from_secs(24 * 3_600);
 
@@ -93,7 +93,7 @@ pub enum Delivery {
         why: String,
     },
     /// The channel does not accept this message, perhaps because of a fault that passes.
-    Refused {
+    PossiblyRejected {
         why: String,
     },
     /// The channel does not accept this message.
@@ -147,7 +147,7 @@ struct Attempt {
     /// Time of the first try.
     begun: Instant,
     failures: u32,
-    refusals: u32,
+    rejections: u32,
 }
 
 /// Queue and state of one channel.
@@ -310,7 +310,7 @@ impl AlertOutbox {
             message.is_silent |= now.quiet_left(self.quiet).is_some();
             let begun = now.instant;
             self.attempt =
-                Some(Attempt { message, open_condition, begun, failures: 0, refusals: 0 });
+                Some(Attempt { message, open_condition, begun, failures: 0, rejections: 0 });
         }
         self.is_sending = true;
         self.attempt.as_ref().map(|attempt| attempt.message.clone())
@@ -393,12 +393,12 @@ impl AlertOutbox {
     ) -> Option<ChannelStateChange> {
         self.is_sending = false;
         let mut attempt = self.attempt.take()?;
-        let (after, is_refused) = match result {
+        let (after, is_rejected) = match result {
             Delivery::Retry { after, .. } => (after, false),
-            Delivery::Refused { .. } => (None, true),
+            Delivery::PossiblyRejected { .. } => (None, true),
             _ => (None, false),
         };
-        attempt.refusals = attempt.refusals.saturating_add(u32::from(is_refused));
+        attempt.rejections = attempt.rejections.saturating_add(u32::from(is_rejected));
         match result {
             Delivery::Delivered => {
                 self.paced_until = now.instant.checked_add(self.min_interval);
@@ -407,11 +407,11 @@ impl AlertOutbox {
                 std::mem::take(&mut self.is_failing)
                     .then_some(ChannelStateChange::Recovered { undelivered })
             }
-            Delivery::Refused { why } if REFUSALS_MAX <= attempt.refusals => {
+            Delivery::PossiblyRejected { why } if REJECTIONS_MAX <= attempt.rejections => {
                 self.count_undelivered(&attempt, why, now)
             }
             Delivery::Rejected { why } => self.count_undelivered(&attempt, why, now),
-            Delivery::Retry { why, .. } | Delivery::Refused { why } => {
+            Delivery::Retry { why, .. } | Delivery::PossiblyRejected { why } => {
                 let wait = after.map_or_else(
                     || with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy),
                     |after| after.min(WAIT_MAX),
@@ -1020,11 +1020,11 @@ mod tests {
     }
 
     #[test]
-    fn only_refusals_count_as_refusals() {
+    fn only_rejections_count_as_rejections() {
         let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
-        let refused = || Delivery::Refused { why: "HTTP 422".to_owned() };
-        for result in [retry(None), retry(None), refused(), refused()] {
+        let rejected = || Delivery::PossiblyRejected { why: "HTTP 422".to_owned() };
+        for result in [retry(None), retry(None), rejected(), rejected()] {
             let due = clock.outbox.next_due(clock.now).unwrap();
             clock.wait(due.saturating_duration_since(clock.now.instant));
             clock.take().unwrap();
@@ -1034,15 +1034,15 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_refused_three_times_makes_room_for_the_next() {
+    fn a_message_that_is_rejected_three_times_makes_room_for_the_next() {
         let mut clock = TestOutbox::new(&[], None);
         clock.push(AlertEvent::Resumed);
         clock.push(halted());
-        for tries in 1..=REFUSALS_MAX {
+        for tries in 1..=REJECTIONS_MAX {
             let due = clock.outbox.next_due(clock.now).unwrap();
             clock.wait(due.saturating_duration_since(clock.now.instant));
             assert_eq!(clock.take().unwrap().kind, "resumed", "{tries}");
-            clock.result(Delivery::Refused { why: "HTTP 422".to_owned() });
+            clock.result(Delivery::PossiblyRejected { why: "HTTP 422".to_owned() });
         }
         assert_eq!(clock.outbox.undelivered(), 2);
         assert_eq!(clock.deliver().kind, "halted");

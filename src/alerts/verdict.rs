@@ -18,7 +18,7 @@ use crate::{
 const RATE_LIMIT_WAIT: Duration = Duration::from_secs(60);
 
 /// Wait after a rejection whose cause only the user can remove, at the service.
-const REFUSED_WAIT: Duration = Duration::from_secs(3_600);
+const REJECTED_WAIT: Duration = Duration::from_secs(3_600);
 
 /// Interval in which ntfy permits one more request.
 const NTFY_REQUEST_WAIT: Duration = Duration::from_secs(5);
@@ -81,15 +81,15 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
         (ChannelKind::Telegram, 401 | 404) => Delivery::Disabled { why },
         (ChannelKind::Ntfy, 429) => retry(asked.or(Some(match body.code {
             Some(42_901) => NTFY_REQUEST_WAIT,
-            Some(42_908) => REFUSED_WAIT,
+            Some(42_908) => REJECTED_WAIT,
             _ => RATE_LIMIT_WAIT,
         }))),
         (ChannelKind::Webhook, 410) => Delivery::Disabled { why },
         (ChannelKind::Webhook, 429) => retry(asked.or(Some(RATE_LIMIT_WAIT))),
         // The receiver may have no use for this event, and wait for the next one.
-        (ChannelKind::Webhook, 400 | 413 | 415 | 422) => Delivery::Refused { why },
+        (ChannelKind::Webhook, 400 | 413 | 415 | 422) => Delivery::PossiblyRejected { why },
         (ChannelKind::Webhook, _) => retry(asked),
-        (_, 401 | 403 | 404) => retry(asked.or(Some(REFUSED_WAIT))),
+        (_, 401 | 403 | 404) => retry(asked.or(Some(REJECTED_WAIT))),
         (_, 400..=499) if status != 408 && status != 425 => Delivery::Rejected { why },
         _ => retry(asked),
     }

@@ -106,7 +106,7 @@ async fn send(channel: &mut AlertChannel, message: &AlertMessage) -> Result<(), 
     match result {
         Delivery::Delivered => Ok(()),
         Delivery::Retry { why, .. }
-        | Delivery::Refused { why }
+        | Delivery::PossiblyRejected { why }
         | Delivery::Rejected { why }
         | Delivery::Disabled { why } => Err(why),
     }

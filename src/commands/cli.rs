@@ -40,10 +40,10 @@ Examples:
 #[derive(Debug, Parser)]
 #[command(version, about = about(), long_about = long_about(), max_term_width = 100, after_help = ROOT_EXAMPLES)]
 pub struct Cli {
-    /// Command; without one: run.
+    /// Defaults to [`Command::Run`].
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Arguments of plain `sniper`, which is `sniper run`.
+    /// Options of `run`, when no command is given.
     #[command(flatten)]
     pub run: RunArgs,
     #[command(flatten)]

@@ -73,7 +73,7 @@ pub enum PricesCommand {
     },
     /// Show the number of items and the age of each source
     Status,
-    /// Compare a refused table with the last good one, or the last good one with the one before
+    /// Compare a rejected table with the last good one, or the last good one with the one before
     Diff {
         /// Names of sources in the settings; without names: all of them
         #[arg(value_name = "SOURCE")]
@@ -235,15 +235,15 @@ fn status(config: &Config) -> PricesReport {
     let (mut text, mut rows, mut is_success) = (String::new(), Vec::new(), true);
     for source in &config.prices.sources {
         let stored = load(&store, source, StoredAs::Current);
-        let refused = load(&store, source, StoredAs::Refused);
+        let rejected = load(&store, source, StoredAs::Rejected);
         let line = source_line(source, stored.as_ref(), now);
         is_success &= line.is_fresh;
         text.push_str(&format!("{}: {}\n", source.name, line.text));
-        if let Some(refused) = &refused {
+        if let Some(rejected) = &rejected {
             text.push_str(&format!(
-                "  A table of {} with {} was refused; compare it with `sniper prices diff {}`\n",
-                clock::format_local(refused.at),
-                counted(refused.table.len(), "item", "items"),
+                "  A table of {} with {} was rejected; compare it with `sniper prices diff {}`\n",
+                clock::format_local(rejected.at),
+                counted(rejected.table.len(), "item", "items"),
                 source.name
             ));
         }
@@ -255,7 +255,7 @@ fn status(config: &Config) -> PricesReport {
             "checked_at": stored.as_ref().map(|stored| stored.checked_at.to_string()),
             "max_age_minutes": source.max_age.as_secs() / 60,
             "fresh": line.is_fresh,
-            "refused": refused.is_some(),
+            "refused": rejected.is_some(),
         }));
     }
     PricesReport { text, json: json!({"sources": rows}), is_success }
@@ -418,10 +418,10 @@ fn diff(config: &Config, names: &[String]) -> PricesReport {
     let (mut text, mut rows) = unknown_sources(&unknown, &config.prices);
     for source in chosen.into_iter().filter_map(|index| config.prices.sources.get(index)) {
         let of = |stored| load(&store, source, stored);
-        let refused = of(StoredAs::Refused);
-        let what = if refused.is_some() { "refused table" } else { "last good table" };
-        let (before, after) = match refused {
-            Some(refused) => (of(StoredAs::Current), Some(refused)),
+        let rejected = of(StoredAs::Rejected);
+        let what = if rejected.is_some() { "rejected table" } else { "last good table" };
+        let (before, after) = match rejected {
+            Some(rejected) => (of(StoredAs::Current), Some(rejected)),
             None => (of(StoredAs::Previous), of(StoredAs::Current)),
         };
         let has_table = before.is_some() || after.is_some();

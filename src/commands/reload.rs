@@ -692,9 +692,9 @@ mod tests {
 
     #[test]
     fn every_changed_setting_is_named() {
-        // A new setting does not compile here: it is applied, refused, or named as not applied.
+        // A new setting does not compile here: it is applied, rejected, or named as not applied.
         let Config {
-            // Refused by `reload`.
+            // Rejected by `reload`.
             market: _,
             data_dir: _,
             // Applied.

@@ -96,7 +96,7 @@ pub fn run<F: Future<Output = SessionResult>>(
         return practice::run(context, args, quit, trade);
     }
     let loaded = context.load_with_names(args.live)?;
-    practice::refuse_other_runs(&loaded.config.data_dir)?;
+    practice::reject_other_runs(&loaded.config.data_dir)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;
     let source = SettingsSource::new(&context, args.live, &loaded);

@@ -426,17 +426,17 @@ impl SharingTask {
         )
     }
 
-    /// Reports that the database refuses this bot, or that it may order no longer.
+    /// Reports that the database rejects this bot, or that it may order no longer.
     fn report_state(&mut self, permission: &Permission) {
         let before = std::mem::replace(&mut self.state, permission.state.clone());
         if before == self.state {
             return;
         }
         match &self.state {
-            MemberState::Refused(refusal) => {
-                let reason = convert::refusal_text(refusal);
-                error!("Shared budget refuses this bot, no order is sent: {reason}");
-                self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedRefused { reason });
+            MemberState::Rejected(rejection) => {
+                let reason = convert::rejection_text(rejection);
+                error!("Shared budget rejected this bot, sending no orders: {reason}");
+                self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedRejected { reason });
             }
             MemberState::NoContact if before == MemberState::Active => {
                 let cause = self.contact.error.as_deref().unwrap_or("no answer");
@@ -444,7 +444,7 @@ impl SharingTask {
                     "No order is sent until the database of the shared budget answers again: {cause}"
                 ));
             }
-            _ if matches!(before, MemberState::Refused(_)) => {
+            _ if matches!(before, MemberState::Rejected(_)) => {
                 info!("Shared budget accepts this bot again");
             }
             _ => {}
@@ -625,7 +625,7 @@ impl SharingTask {
         let state = match (&permission.state, permission.contact_ms) {
             (MemberState::Active, _) if now < permission.until_ms => ACTIVE,
             (MemberState::Standby, _) => STANDBY,
-            (MemberState::Refused(_), _) => "refused",
+            (MemberState::Rejected(_), _) => "refused",
             (MemberState::Stopped, _) => "stopping",
             (_, None) => "starting",
             (_, Some(_contact)) => "no contact",
@@ -657,8 +657,8 @@ impl SharingTask {
         let SharedConfig { group, member, unit, .. } = &self.settings.config;
         let Contact { exchanges, failures, error, .. } = &self.contact;
         let role = self.role.as_ref().filter(|role| !role.is_resigned);
-        let refused = match &self.state {
-            MemberState::Refused(refusal) => Some(convert::refusal_text(refusal).to_owned()),
+        let rejection = match &self.state {
+            MemberState::Rejected(reason) => Some(convert::rejection_text(reason).to_owned()),
             _ => None,
         };
         SharedStatus {
@@ -666,7 +666,7 @@ impl SharingTask {
             member: member.clone(),
             unit: unit.name().to_owned(),
             state: state.to_owned(),
-            refused,
+            refused: rejection,
             warning: self.problem.clone(),
             active: role.map(|role| role.active.0.clone()),
             active_since: role.map(|role| UnixMs(role.since_ms).to_string()),
@@ -940,7 +940,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_and_a_bot_with_the_same_account_are_alerted_and_the_sequence_is_kept() {
+    fn a_rejection_and_a_bot_with_the_same_account_are_alerted_and_the_sequence_is_kept() {
         let mut bot = TestBot::start(None, "other-group 900000");
         bot.until(|bot, status| status.state == ACTIVE && bot.seen().starts_with("main "));
         let mut group = bot.group.clone();
@@ -953,7 +953,7 @@ mod tests {
         assert!(status.problem().unwrap().starts_with("b orders with the same account"));
         assert!(matches!(meet(other("b", 1_000_000)), Reply::Stale(_)));
         let alerts = bot.until_state("refused");
-        assert_eq!(alerts, ["Shared budget needs you", "Shared budget refuses this bot"]);
+        assert_eq!(alerts, ["Shared budget needs you", "Shared budget rejects this bot"]);
         let text = bot.engine.shared_status().unwrap().problem().unwrap();
         assert!(text.contains("shared set --restored"), "{text}");
     }
@@ -970,7 +970,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bot_that_has_seen_more_than_the_database_is_refused_after_a_restart() {
+    fn a_bot_that_has_seen_more_than_the_database_is_rejected_after_a_restart() {
         let mut bot = TestBot::start(None, "main 900000\n");
         bot.until_state("refused");
         let mut damaged = TestBot::start(None, "");

@@ -64,23 +64,6 @@ impl Question {
         }
     }
 
-    /// Returns the text that asks for it, on a market whose unit is a coin.
-    const fn prompt(self) -> &'static str {
-        match self {
-            Self::Total => "Budget: coins to spend in all, such as 200",
-            Self::MaxPrice => "Maximum price of one order, such as 50",
-            Self::MinBalance => "Balance that no order may go below",
-            Self::Item => "First item to buy, such as AK-47 | Redline (Field-Tested), or * for all",
-            Self::MaxPercent => {
-                "Maximum percentage of its price on Buff163, such as 88 (Enter: no percentage)"
-            }
-            Self::CoinUsd => "Dollars that a coin is worth, such as 0.65",
-            Self::EntryMaxPrice => "Maximum price of this item",
-            Self::MaxQuantity => "Maximum number of this item",
-            Self::Name => "Name of the entry",
-        }
-    }
-
     const fn is_number(self) -> bool {
         !matches!(self, Self::Item | Self::Name)
     }
@@ -115,11 +98,25 @@ impl FirstSettings {
 
     /// Returns the text that asks for a setting.
     pub fn prompt(&self, question: Question) -> String {
-        let unit = self.market.settings().unit;
-        match question {
-            Question::Total => format!("Budget: {unit} to spend in all, such as 200"),
-            other => other.prompt().to_owned(),
-        }
+        let text = match question {
+            Question::Total => {
+                let unit = self.market.settings().unit;
+                return format!("Budget: {unit} to spend in all, such as 200");
+            }
+            Question::MaxPrice => "Maximum price of one order, such as 50",
+            Question::MinBalance => "Balance that no order may go below",
+            Question::Item => {
+                "First item to buy, such as AK-47 | Redline (Field-Tested), or * for all"
+            }
+            Question::MaxPercent => {
+                "Maximum percentage of its price on Buff163, such as 88 (Enter: no percentage)"
+            }
+            Question::CoinUsd => "Dollars that a coin is worth, such as 0.65",
+            Question::EntryMaxPrice => "Maximum price of this item",
+            Question::MaxQuantity => "Maximum number of this item",
+            Question::Name => "Name of the entry",
+        };
+        text.to_owned()
     }
 
     /// Returns the treatment of the question, or `None` if it has an answer.

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Width and height of the drawings, in units of their `viewBox`.
-const DRAWING: (u64, u64) = (240, 40);
+const DRAWING: (usize, u64) = (240, 40);
 
 /// Settings that the page shows.
 #[derive(Clone, Debug, Default)]
@@ -420,9 +420,8 @@ fn feed(out: &mut String, view: &SessionView, rates: &RateHistory) -> fmt::Resul
 fn sparkline(out: &mut String, rates: &RateHistory) -> fmt::Result {
     let (width, height) = DRAWING;
     let max = rates.values().max().unwrap_or(0).max(1);
-    let count = u64::try_from(rates.values().count()).unwrap_or(0);
     let steps = RateHistory::CAPACITY.saturating_sub(1);
-    let first = RateHistory::CAPACITY.saturating_sub(count);
+    let first = RateHistory::CAPACITY.saturating_sub(rates.values().count());
     write!(
         out,
         "<svg viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" role=\"img\" \
@@ -464,13 +463,13 @@ fn latency(out: &mut String, view: &SessionView) -> fmt::Result {
 fn histogram(out: &mut String, bars: &[(u64, u64)]) -> fmt::Result {
     let (width, height) = DRAWING;
     let max = bars.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
-    let step = width / u64::try_from(bars.len()).unwrap_or(u64::MAX).max(1);
+    let step = width / bars.len().max(1);
     write!(
         out,
         "<svg class=\"bars\" viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" \
          role=\"img\" aria-label=\"Number of orders by latency\">"
     )?;
-    for (x, (_, count)) in (0..).map(|index: u64| index.saturating_mul(step)).zip(bars) {
+    for (x, (_, count)) in (0..).map(|index: usize| index.saturating_mul(step)).zip(bars) {
         let bar = count.saturating_mul(height) / max;
         let (y, bar_width) = (height.saturating_sub(bar), step.saturating_sub(1).max(1));
         write!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{bar_width}\" height=\"{bar}\"/>")?;

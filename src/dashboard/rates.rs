@@ -1,4 +1,4 @@
-//! Number of listings and changes of listings in each of the last seconds. Pure.
+//! Listings and price changes per second, for the last two minutes. Pure.
 
 use std::collections::VecDeque;
 
@@ -15,12 +15,12 @@ pub(super) struct RateHistory {
 
 impl RateHistory {
     /// Number of seconds kept.
-    pub(super) const CAPACITY: u64 = 120;
+    pub(super) const CAPACITY: usize = 120;
 
     /// Adds the total number of listings after one more second.
     pub(super) fn add_total(&mut self, total: u64) {
         if let Some(before) = self.total.replace(total) {
-            if u64::try_from(self.values.len()).is_ok_and(|count| count >= Self::CAPACITY) {
+            if Self::CAPACITY <= self.values.len() {
                 self.values.pop_front();
             }
             self.values.push_back(total.saturating_sub(before));

@@ -25,7 +25,7 @@ pub enum AlertKind {
     /// The disk is almost full, or the ledger cannot be written.
     Disk,
     PricesStale,
-    /// The database of a shared budget is away or refuses the bot, or another bot became active.
+    /// The database of a shared budget is away or rejects the bot, or another bot became active.
     Shared,
     DailySummary,
 }

@@ -75,8 +75,8 @@ pub(super) fn is_idle_timeout(bytes: &[u8]) -> bool {
 }
 
 /// Returns the rejected order that unrequested data names by its own id, or else the newest one
-/// whose listing it names. Unless it is a refusal, such data is the late confirmation of a purchase
-/// whose rejection belonged to another request.
+/// whose listing it names. Unless it is a rejection, such data is the late confirmation of a
+/// purchase whose rejection belonged to another request.
 pub(super) fn find_late_response<'a>(
     rejected: impl IntoIterator<Item = &'a InFlightRequest, IntoIter: DoubleEndedIterator + Clone>,
     bytes: &[u8],

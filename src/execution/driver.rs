@@ -631,15 +631,15 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 
-    /// Does the same as [`report_late`](Self::report_late) for a response, unless it is a refusal,
-    /// which may name the listing of an earlier order.
+    /// Does the same as [`report_late`](Self::report_late) for a response, unless it is a
+    /// rejection, which may name the listing of an earlier order.
     async fn report_late_response(&self, session: &DriverSession, response: &HttpResponse) {
         let found = attribution::find_late_response(&session.rejected, &response.body);
-        let is_refusal = found.is_some_and(|found| {
+        let is_rejection = found.is_some_and(|found| {
             let (outcome, _) = self.context.market.order_outcome(&found.order, response);
             (400..500).contains(&response.head.status) || matches!(outcome, Outcome::Rejected(_))
         });
-        if !is_refusal {
+        if !is_rejection {
             self.report_late(session, &response.body).await;
         }
     }

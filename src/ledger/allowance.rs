@@ -90,8 +90,8 @@ pub enum OrderPermit {
     Until(UnixMs),
     /// Another member of the group is active.
     Standby,
-    /// The database refuses this member until the user acts; contains the reason.
-    Refused(&'static str),
+    /// The database rejects this member until the user acts; contains the reason.
+    Rejected(&'static str),
 }
 
 /// Slices of the limits of one entry or group.
@@ -270,7 +270,7 @@ impl LedgerState {
             OrderPermit::Until(until) => return Err(RiskRejection::NoContact { until }),
             OrderPermit::Starting => return Err(RiskRejection::NoSlice),
             OrderPermit::Standby => return Err(RiskRejection::Standby),
-            OrderPermit::Refused(reason) => return Err(RiskRejection::SharedRefused(reason)),
+            OrderPermit::Rejected(reason) => return Err(RiskRejection::SharedRejected(reason)),
         }
         let (price, reserve) = (request.price, self.loss.coins);
         let total = self.sharing.spent.saturating_add(reserve);
@@ -417,7 +417,7 @@ impl Ledger {
             entries: state.entries.named().map(with_loss).collect(),
             groups: state.entries.group_uses().map(with_loss).collect(),
             max_price: budget.max_price,
-            orders_per_second: state.rate.highest(state.minute.latest()),
+            orders_per_second: state.rate.max_over_last_minute(state.minute.latest()),
             approved: state.approved_totals().count,
             changed: changed.iter().filter_map(|sequence| state.at(*sequence).copied()).collect(),
         }

@@ -367,9 +367,9 @@ pub enum RiskRejection {
     /// Another member of the group is active.
     #[error("this bot is on standby")]
     Standby,
-    /// The database refuses this member.
-    #[error("the shared budget refuses this bot: {0}")]
-    SharedRefused(&'static str),
+    /// The database rejects this member.
+    #[error("the shared budget rejects this bot: {0}")]
+    SharedRejected(&'static str),
     /// The order would exceed this member's slice of a shared amount.
     #[error("{spent} spent and {price} more would exceed this bot's slice of {limit}, {slice}")]
     SharedAmount { limit: SharedLimit, spent: Amount, price: Amount, slice: Amount },
@@ -423,7 +423,7 @@ impl RiskRejection {
             Self::NoSlice => ("shared_starting", "the shared budget was not confirmed yet"),
             Self::NoContact { .. } => ("shared_no_contact", "no contact with the shared budget"),
             Self::Standby => ("standby", "this bot was on standby"),
-            Self::SharedRefused(_) => ("shared_refused", "the shared budget refused this bot"),
+            Self::SharedRejected(_) => ("shared_refused", "the shared budget rejected this bot"),
             Self::SharedAmount { limit, .. } | Self::SharedQuantity { limit, .. } => limit.words(),
         }
     }
@@ -463,7 +463,7 @@ impl RiskRejection {
             | Self::PerMinute { .. }
             | Self::NoContact { .. }
             | Self::Standby
-            | Self::SharedRefused(_) => false,
+            | Self::SharedRejected(_) => false,
         }
     }
 }

@@ -17,16 +17,15 @@ const SECONDS: usize = 60;
 /// One second, in milliseconds.
 const SECOND_MS: i64 = 1_000;
 
-/// Returns the number of orders to make durable in advance: enough for four syncs of this duration
-/// at the highest rate, in orders per second.
+/// Returns how many orders to make durable in advance: those of four syncs at this rate, at least
+/// [`ORDERS_AHEAD_MIN`].
 pub(super) fn orders_ahead(sync: Duration, per_second: u32) -> u32 {
     let micros = sync.as_micros().saturating_mul(u128::from(per_second));
     let orders = micros.saturating_mul(AHEAD_FACTOR).div_ceil(1_000_000);
     u32::try_from(orders).unwrap_or(u32::MAX).max(ORDERS_AHEAD_MIN)
 }
 
-/// Highest number of orders in any interval of one second that ended within this second of the
-/// clock.
+/// Most orders in a one-second window that ended in this second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Peak {
     second: i64,
@@ -55,7 +54,7 @@ impl OrderRate {
     }
 
     /// Returns the highest number within any second of the minute that ended at `now`.
-    pub(super) fn highest(&self, now: UnixMs) -> u32 {
+    pub(super) fn max_over_last_minute(&self, now: UnixMs) -> u32 {
         let last = now.0.div_euclid(SECOND_MS);
         let first = last.saturating_sub(i64::try_from(SECONDS).unwrap_or(i64::MAX));
         let recent = self.peaks.iter().filter(|peak| first < peak.second && peak.second <= last);
@@ -86,15 +85,21 @@ mod tests {
     #[test]
     fn a_rate_counts_for_one_minute() {
         let mut rate = OrderRate::new();
-        assert_eq!(rate.highest(UnixMs(0)), 0);
+        assert_eq!(rate.max_over_last_minute(UnixMs(0)), 0);
         rate.record(UnixMs(1_500), 7);
         rate.record(UnixMs(1_900), 3);
         rate.record(UnixMs(2_000), 5);
-        assert_eq!((rate.highest(UnixMs(1_999)), rate.highest(UnixMs(60_999))), (7, 7));
-        assert_eq!((rate.highest(UnixMs(61_000)), rate.highest(UnixMs(62_000))), (5, 0));
-        assert_eq!(rate.highest(UnixMs(500)), 0, "the clock was set back");
+        assert_eq!(
+            (rate.max_over_last_minute(UnixMs(1_999)), rate.max_over_last_minute(UnixMs(60_999))),
+            (7, 7)
+        );
+        assert_eq!(
+            (rate.max_over_last_minute(UnixMs(61_000)), rate.max_over_last_minute(UnixMs(62_000))),
+            (5, 0)
+        );
+        assert_eq!(rate.max_over_last_minute(UnixMs(500)), 0, "the clock was set back");
         rate.record(UnixMs(-500), 9);
-        assert_eq!(rate.highest(UnixMs(-1)), 9);
+        assert_eq!(rate.max_over_last_minute(UnixMs(-1)), 9);
     }
 
     proptest! {
@@ -111,7 +116,7 @@ mod tests {
                 rate.record(UnixMs(now), u32::try_from(within(now)).unwrap());
                 let since = now.div_euclid(1_000) * 1_000 - 59_000;
                 let expected = orders.iter().filter(|at| since <= **at).map(|at| within(*at)).max();
-                prop_assert_eq!(usize::try_from(rate.highest(UnixMs(now))).unwrap(), expected.unwrap());
+                prop_assert_eq!(usize::try_from(rate.max_over_last_minute(UnixMs(now))).unwrap(), expected.unwrap());
             }
         }
     }

@@ -498,8 +498,8 @@ mod tests {
 
     /// Opens the ledger in this folder for orders.
     fn start(folder: &Path, entries: &[WhitelistEntry], now: UnixMs) -> Ledger {
-        let place = disk::place(folder, "boot");
-        let mut ledger = Ledger::open(&place, disk::limits(), entries, now).unwrap();
+        let location = disk::location(folder, "boot");
+        let mut ledger = Ledger::open(&location, disk::limits(), entries, now).unwrap();
         disk::ready(&mut ledger, now);
         ledger
     }
@@ -598,8 +598,8 @@ mod tests {
             reader.state().intents().iter().map(|intent| reader.label(intent)).collect();
         assert_eq!(labels, ["first", "third", "given up"]);
         drop(reader);
-        let place = disk::place(image.path(), "boot");
-        let mut ledger = Ledger::open(&place, limits, &new, after(60)).unwrap();
+        let location = disk::location(image.path(), "boot");
+        let mut ledger = Ledger::open(&location, limits, &new, after(60)).unwrap();
         disk::ready(&mut ledger, after(60));
         ledger.state().check().unwrap();
         let used: Vec<(String, u32)> = ledger

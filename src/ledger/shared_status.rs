@@ -90,7 +90,7 @@ impl SharedStatus {
         match self.state.as_str() {
             "refused" => {
                 let reason = self.refused.as_deref().unwrap_or("no reason");
-                Some(format!("the shared budget refuses this bot: {reason}"))
+                Some(format!("the shared budget rejects this bot: {reason}"))
             }
             "no contact" => Some(format!("no contact with the shared budget: {error}")),
             _ => self.warning.clone(),

@@ -553,7 +553,7 @@ impl LedgerState {
     /// difference between that limit and the recorded approvals may have been spent unrecorded, and
     /// counts as spent ([`LedgerEvent::Lost`]).
     pub fn limit_to_request(&self, sync_time: Duration) -> ApprovedTotals {
-        let needed = orders_ahead(sync_time, self.rate.highest(self.minute.latest()));
+        let needed = orders_ahead(sync_time, self.rate.max_over_last_minute(self.minute.latest()));
         let orders = needed.min(self.budget.max_buys_per_minute);
         // The price of an order that is not settled yet may become available again.
         let open = self.account.open_coins();

@@ -712,9 +712,9 @@ mod tests {
     }
 
     #[test]
-    fn threads_whose_priority_was_refused_are_shown() {
-        let refused = vec!["ledger".to_owned(), "log".to_owned()];
-        let status = LedgerStatus { priority_refused: refused, ..status(LIVE, 0, true, Some(1)) };
+    fn threads_whose_priority_was_rejected_are_shown() {
+        let rejected = vec!["ledger".to_owned(), "log".to_owned()];
+        let status = LedgerStatus { priority_refused: rejected, ..status(LIVE, 0, true, Some(1)) };
         let line = "priority        not lowered: ledger, log\n";
         assert!(status.to_string().contains(line), "{status}");
         let status = LedgerStatus { priority_refused: Vec::new(), ..status };

@@ -122,7 +122,7 @@ pub enum RequestObstacle {
     /// Without TLS, and the host name resolves to another machine.
     NotLoopback,
     /// No process listens on the port, or a firewall rejects the connection.
-    Refused,
+    ConnectionRefused,
     /// This process has no free file descriptor.
     TooManyFiles,
     /// The server's certificate is not trusted.
@@ -144,7 +144,7 @@ impl fmt::Display for RequestObstacle {
             Self::NotLoopback => f.write_str(
                 "connections without TLS are limited to loopback addresses, but the host has another one",
             ),
-            Self::Refused => f.write_str("connection refused"),
+            Self::ConnectionRefused => f.write_str("connection refused"),
             Self::TooManyFiles => f.write_str("too many open files"),
             Self::Certificate(why) => write!(f, "certificate rejected: {why}"),
             Self::Tls(why) => write!(f, "TLS failed: {why}"),
@@ -201,7 +201,7 @@ impl RequestObstacle {
             return Some(Self::TooManyFiles);
         }
         match error.kind() {
-            io::ErrorKind::ConnectionRefused => Some(Self::Refused),
+            io::ErrorKind::ConnectionRefused => Some(Self::ConnectionRefused),
             io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown
@@ -223,7 +223,7 @@ impl RequestObstacle {
                     "write https:// in {address}, or correct the host's entry in the hosts file"
                 )
             }
-            Self::Refused => {
+            Self::ConnectionRefused => {
                 format!("check host and port in {address}, and whether a firewall blocks them")
             }
             Self::TooManyFiles => {
@@ -478,7 +478,10 @@ mod tests {
         assert_eq!(classify_code(24), Some(RequestObstacle::TooManyFiles));
         assert_eq!(classify_code(23), Some(RequestObstacle::TooManyFiles));
         let classify_kind = |kind: io::ErrorKind| RequestObstacle::classify_io(&kind.into());
-        assert_eq!(classify_kind(io::ErrorKind::ConnectionRefused), Some(RequestObstacle::Refused));
+        assert_eq!(
+            classify_kind(io::ErrorKind::ConnectionRefused),
+            Some(RequestObstacle::ConnectionRefused)
+        );
         assert_eq!(
             classify_kind(io::ErrorKind::NetworkUnreachable),
             Some(RequestObstacle::NoRoute)

@@ -24,7 +24,7 @@ const KNOWN_MIN: usize = 5;
 
 /// Reason for which a table is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum TableRejection {
     /// Fewer than half of the last good table's prices of this side are present.
     Collapsed { side: QuoteSide, common: usize, last: usize },
     /// The prices differ from the last good ones as a whole.
@@ -47,7 +47,7 @@ impl fmt::Display for MedianRatio {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for TableRejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Collapsed { side, common, last } => write!(
@@ -90,11 +90,11 @@ pub fn check(
     table: &PriceTable,
     last: Option<&PriceTable>,
     is_catalogue: bool,
-) -> Result<(), Refusal> {
+) -> Result<(), TableRejection> {
     let known = known_quotes(table);
     let Some(last) = last else {
         if known.len() < KNOWN_MIN && is_catalogue {
-            return Err(Refusal::Unknown { present: known.len() });
+            return Err(TableRejection::Unknown { present: known.len() });
         }
         return QuoteSide::ALL.into_iter().try_for_each(|side| check_known(&known, side));
     };
@@ -118,16 +118,16 @@ fn compare(
     last: &PriceTable,
     side: QuoteSide,
     count: usize,
-) -> Result<(), Refusal> {
+) -> Result<(), TableRejection> {
     let pair = |(key, before): (&ItemKey<'static>, &Quote)| {
         Some((table.get(key)?.side(side)?.price, before.side(side)?.price))
     };
     let pairs: Vec<_> = last.iter().filter_map(pair).collect();
     if pairs.len().saturating_mul(2) < count {
-        return Err(Refusal::Collapsed { side, common: pairs.len(), last: count });
+        return Err(TableRejection::Collapsed { side, common: pairs.len(), last: count });
     }
     match median_outside(pairs, RATIO_TO_LAST) {
-        Some(median) => Err(Refusal::Moved { side, median }),
+        Some(median) => Err(TableRejection::Moved { side, median }),
         None => Ok(()),
     }
 }
@@ -141,23 +141,23 @@ fn known_quotes(table: &PriceTable) -> Vec<(Quote, RefPrice)> {
     KNOWN_CENTS.iter().filter_map(known).collect()
 }
 
-fn check_known(known: &[(Quote, RefPrice)], side: QuoteSide) -> Result<(), Refusal> {
+fn check_known(known: &[(Quote, RefPrice)], side: QuoteSide) -> Result<(), TableRejection> {
     let pair = |(quote, expected): &(Quote, RefPrice)| Some((quote.side(side)?.price, *expected));
     let pairs: Vec<_> = known.iter().filter_map(pair).collect();
     let is_enough = KNOWN_MIN <= pairs.len();
     match median_outside(pairs, RATIO_TO_KNOWN).filter(|_| is_enough) {
-        Some(median) => Err(Refusal::Implausible { side, median }),
+        Some(median) => Err(TableRejection::Implausible { side, median }),
         None => Ok(()),
     }
 }
 
 /// Compares the bids of a table with its asks.
-fn check_sides(table: &PriceTable, side: QuoteSide) -> Result<(), Refusal> {
+fn check_sides(table: &PriceTable, side: QuoteSide) -> Result<(), TableRejection> {
     let pair = |(_, quote): (_, &Quote)| Some((quote.bid?.price, quote.ask?.price));
     let pairs: Vec<_> = table.iter().filter_map(pair).collect();
     let is_enough = is_enough(pairs.len(), table);
     match median_outside(pairs, BID_TO_ASK).filter(|_| is_enough) {
-        Some(median) => Err(Refusal::Contradictory { side, median }),
+        Some(median) => Err(TableRejection::Contradictory { side, median }),
         None => Ok(()),
     }
 }

@@ -124,9 +124,9 @@ fn manifest(directory: &Path) -> Value {
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while !is_so() {
+    while !condition() {
         assert!(begun.elapsed() < DEADLINE, "timed out: {what}");
         std::thread::park_timeout(Duration::from_millis(1));
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    exchange::{Limit, MemberRefusal, ReportedOrder},
+    exchange::{Limit, MemberRejection, ReportedOrder},
     member::{MemberState, Permission, Usage},
 };
 use crate::{
@@ -183,31 +183,31 @@ fn permit(permission: &Permission) -> OrderPermit {
         MemberState::Standby => OrderPermit::Standby,
         MemberState::NoContact if permission.contact_ms.is_none() => OrderPermit::Starting,
         MemberState::NoContact => OrderPermit::Until(UnixMs(permission.until_ms)),
-        MemberState::Refused(refusal) => OrderPermit::Refused(refusal_text(refusal)),
-        MemberState::Stopped => OrderPermit::Refused("it is stopping"),
+        MemberState::Rejected(rejection) => OrderPermit::Rejected(rejection_text(rejection)),
+        MemberState::Stopped => OrderPermit::Rejected("it is stopping"),
     }
 }
 
-/// Describes why the database refuses a member, and what to do.
-pub const fn refusal_text(refusal: &MemberRefusal) -> &'static str {
-    match refusal {
-        MemberRefusal::NoGroup => "the group does not exist; create it with `sniper shared init`",
-        MemberRefusal::Restored => {
+/// Describes why the database rejects a member, and what to do.
+pub const fn rejection_text(rejection: &MemberRejection) -> &'static str {
+    match rejection {
+        MemberRejection::NoGroup => "the group does not exist; create it with `sniper shared init`",
+        MemberRejection::Restored => {
             "the database was restored from a backup; check `sniper shared status`, then run \
              `sniper shared set --restored`"
         }
-        MemberRefusal::OtherLedger => {
+        MemberRejection::OtherLedger => {
             "its name belongs to another ledger; set another `member` in [shared]"
         }
-        MemberRefusal::OlderLedger => {
+        MemberRejection::OlderLedger => {
             "its ledger lacks orders that it has reported; put its newest data directory back, or \
              release it with all that it spent, and set another `member` and an empty data directory"
         }
-        MemberRefusal::Released => {
+        MemberRejection::Released => {
             "it was released with `sniper shared release`; set another `member` in [shared]"
         }
-        MemberRefusal::Full => "the group has too many members; release those that are gone",
-        MemberRefusal::OtherProcess => {
+        MemberRejection::Full => "the group has too many members; release those that are gone",
+        MemberRejection::OtherProcess => {
             "another process uses its name and ledger, such as one with a copy of the data directory; \
              stop it, give it another `member` and an empty data directory, and restart"
         }
@@ -281,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_that_a_release_ends_advises_one() {
-        let advises = |refusal| refusal_text(&refusal).contains("release ");
-        assert!(advises(MemberRefusal::Full) && advises(MemberRefusal::OlderLedger));
-        assert!(!advises(MemberRefusal::OtherLedger));
+    fn only_a_rejection_that_a_release_ends_advises_one() {
+        let advises = |rejection| rejection_text(&rejection).contains("release ");
+        assert!(advises(MemberRejection::Full) && advises(MemberRejection::OlderLedger));
+        assert!(!advises(MemberRejection::OtherLedger));
     }
 
     #[test]
@@ -356,18 +356,21 @@ mod tests {
         assert_eq!(permit(MemberState::NoContact, None), OrderPermit::Starting);
         assert_eq!(permit(MemberState::NoContact, Some(0)), OrderPermit::Until(UnixMs(i64::MIN)));
         assert_eq!(permit(MemberState::Standby, Some(0)), OrderPermit::Standby);
-        assert!(matches!(permit(MemberState::Stopped, Some(0)), OrderPermit::Refused(_)));
-        let refusals = [
-            MemberRefusal::NoGroup,
-            MemberRefusal::Restored,
-            MemberRefusal::OtherLedger,
-            MemberRefusal::Released,
-            MemberRefusal::Full,
-            MemberRefusal::OtherProcess,
+        assert!(matches!(permit(MemberState::Stopped, Some(0)), OrderPermit::Rejected(_)));
+        let rejections = [
+            MemberRejection::NoGroup,
+            MemberRejection::Restored,
+            MemberRejection::OtherLedger,
+            MemberRejection::Released,
+            MemberRejection::Full,
+            MemberRejection::OtherProcess,
         ];
-        for refusal in refusals {
-            let text = refusal_text(&refusal);
-            assert_eq!(permit(MemberState::Refused(refusal), Some(0)), OrderPermit::Refused(text));
+        for rejection in rejections {
+            let text = rejection_text(&rejection);
+            assert_eq!(
+                permit(MemberState::Rejected(rejection), Some(0)),
+                OrderPermit::Rejected(text)
+            );
         }
     }
 }

@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use super::exchange::{
-    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply,
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Peer, Reply,
     ReportedOrder, Role, RoleRequest,
 };
 use super::rules::{ProtocolRules, Rule};
@@ -125,21 +125,21 @@ impl GroupDatabase {
     pub fn apply(&mut self, now_ms: i64, exchange: &Exchange) -> Reply {
         let row = self.members.get(&exchange.member);
         if row.is_some_and(|row| row.ledger != exchange.ledger) {
-            return Reply::Refused(MemberRefusal::OtherLedger);
+            return Reply::Rejected(MemberRejection::OtherLedger);
         }
         if row.is_some_and(|row| row.is_released) {
             self.record_released(now_ms, exchange);
-            return Reply::Refused(MemberRefusal::Released);
+            return Reply::Rejected(MemberRejection::Released);
         }
         let mut of_ledger = self.members.values().filter(|row| row.ledger == exchange.ledger);
         if of_ledger.any(|row| exchange.approved < row.approved)
             && self.rules.hold(Rule::NewestLedger)
         {
-            return Reply::Refused(MemberRefusal::OlderLedger);
+            return Reply::Rejected(MemberRejection::OlderLedger);
         }
         let members = self.members.values().filter(|row| !row.is_released);
         if row.is_none() && members.count() >= MEMBERS_MAX {
-            return Reply::Refused(MemberRefusal::Full);
+            return Reply::Rejected(MemberRejection::Full);
         }
         let version = row.map_or(0, |row| row.version);
         self.end_windows(now_ms, &exchange.member);
@@ -156,7 +156,7 @@ impl GroupDatabase {
         }
         self.change(now_ms, exchange, version.max(exchange.version));
         if self.is_restored {
-            return Reply::Refused(MemberRefusal::Restored);
+            return Reply::Rejected(MemberRejection::Restored);
         }
         self.change_role(now_ms, exchange);
         Reply::Done(self.confirmed(now_ms, exchange))

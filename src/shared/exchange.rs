@@ -204,12 +204,12 @@ pub enum Reply {
     /// The exchange had a lower version than the row, so it was not carried out. Contains the
     /// current state.
     Stale(Confirmed),
-    Refused(MemberRefusal),
+    Rejected(MemberRejection),
 }
 
 /// Reason for which a member may not order until its user acts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum MemberRefusal {
+pub enum MemberRejection {
     /// The group does not exist; `sniper shared init` creates it.
     NoGroup,
     /// A member has noticed that the database was restored from a backup, so that slices that were

@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use super::exchange::{
-    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, MemberRefusal, Peer, REPORTS_MAX,
+    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, MemberRejection, Peer, REPORTS_MAX,
     Reply, ReportedOrder, RoleRequest,
 };
 use super::rules::{ProtocolRules, Rule};
@@ -33,8 +33,8 @@ const INTERVAL_MS: i64 = 1_000;
 const WATCH_INTERVAL_MS: i64 = 500;
 /// Time between two exchanges if a limit needs more, and after a stale one.
 const NEED_INTERVAL_MS: i64 = 100;
-/// Time between two exchanges of a refused member.
-const REFUSED_INTERVAL_MS: i64 = 10_000;
+/// Time between two exchanges of a rejected member.
+const REJECTED_INTERVAL_MS: i64 = 10_000;
 /// Number of versions by another process after which the member stops. One may be due to a late
 /// exchange of this member before its restart.
 const FOREIGN_VERSIONS_MAX: u32 = 2;
@@ -89,7 +89,7 @@ pub enum MemberState {
     /// No exchange was confirmed yet, or the last one is older than [`CONTACT_MAX_MS`]. With
     /// standbys, also if it is older than the time for which a renewal makes a member active.
     NoContact,
-    Refused(MemberRefusal),
+    Rejected(MemberRejection),
     /// [`Member::stop`] was called.
     Stopped,
 }
@@ -145,11 +145,11 @@ pub struct Member {
     is_urgent: bool,
     /// Last reply with the state of the database.
     latest: Option<Latest>,
-    refusal: Option<MemberRefusal>,
+    rejection: Option<MemberRejection>,
     is_stopping: bool,
     is_stopped: bool,
     revision: u64,
-    /// Revision at which the member stopped or was refused.
+    /// Revision at which the member stopped or was rejected.
     stop_revision: u64,
     slices: BTreeMap<Limit, Slice>,
     standby: Standby,
@@ -179,7 +179,7 @@ impl Member {
             last_sent_ms: None,
             is_urgent: false,
             latest: None,
-            refusal: None,
+            rejection: None,
             is_stopping: false,
             is_stopped: false,
             revision: 0,
@@ -228,8 +228,9 @@ impl Member {
         if self.is_urgent {
             return after(NEED_INTERVAL_MS);
         }
-        if self.refusal.as_ref().is_some_and(|refusal| *refusal != MemberRefusal::Restored) {
-            return after(REFUSED_INTERVAL_MS);
+        if self.rejection.as_ref().is_some_and(|rejection| *rejection != MemberRejection::Restored)
+        {
+            return after(REJECTED_INTERVAL_MS);
         }
         if self.settings.standby.is_none() || self.standby.active(self.rules).is_some() {
             return after(INTERVAL_MS);
@@ -238,13 +239,14 @@ impl Member {
         take_over_ms.unwrap_or(i64::MAX).clamp(after(NEED_INTERVAL_MS), after(WATCH_INTERVAL_MS))
     }
 
-    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or was
-    /// refused because the database was restored, waits until the ledger approves nothing any more.
+    /// Returns the exchange to send now; `None` if it is too early. A member that stops, or
+    /// was rejected because the database was restored, waits until the ledger approves nothing any
+    /// more.
     pub fn next(&mut self, report: &Report, now_ms: i64) -> Option<Exchange> {
         if self.is_stopped || !self.is_due(report, now_ms) {
             return None;
         }
-        let gives_up = self.is_stopping || self.refusal == Some(MemberRefusal::Restored);
+        let gives_up = self.is_stopping || self.rejection == Some(MemberRejection::Restored);
         let is_obeyed = report.in_force >= self.stop_revision || !self.rules.hold(Rule::StopFirst);
         if gives_up && !is_obeyed {
             return None;
@@ -295,7 +297,7 @@ impl Member {
             .last_sent_ms
             .is_none_or(|last_ms| now_ms >= last_ms.saturating_add(NEED_INTERVAL_MS));
         is_rested
-            && self.refusal.is_none()
+            && self.rejection.is_none()
             && self.latest.is_some()
             && report.usage.iter().any(|(limit, usage)| {
                 self.slices.get(limit).copied().unwrap_or_default().is_short(*usage)
@@ -318,7 +320,7 @@ impl Member {
                 is_over: limit == Limit::Total && free < 0,
                 rules: self.rules,
             };
-            let demand = if self.refusal == Some(MemberRefusal::OtherProcess) {
+            let demand = if self.rejection == Some(MemberRejection::OtherProcess) {
                 slice.keep_all(usage)
             } else if gives_up {
                 slice.give_back_all(usage)
@@ -355,13 +357,13 @@ impl Member {
             if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {
                 self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: false });
             }
-            self.refuse(&MemberRefusal::OtherProcess);
+            self.reject(&MemberRejection::OtherProcess);
             self.is_urgent = matches!(reply, Reply::Stale(_));
             return false;
         }
         match reply {
             Reply::Done(confirmed) => {
-                self.refusal = None;
+                self.rejection = None;
                 self.settle(exchange, confirmed, sent.at_ms);
                 self.confirm(exchange, confirmed, Received { sent, now_ms, is_done: true });
                 self.is_stopped = self.is_stopping;
@@ -372,8 +374,8 @@ impl Member {
                 self.is_urgent = true;
                 false
             }
-            Reply::Refused(refusal) => {
-                self.refuse(refusal);
+            Reply::Rejected(rejection) => {
+                self.reject(rejection);
                 false
             }
         }
@@ -386,7 +388,7 @@ impl Member {
             Reply::Done(confirmed) => (confirmed, self.unanswered),
             // This exchange was not carried out.
             Reply::Stale(confirmed) => (confirmed, self.unanswered.saturating_sub(1)),
-            Reply::Refused(_) => return false,
+            Reply::Rejected(_) => return false,
         };
         self.unanswered = 0;
         if self.version != 0 && confirmed.version > self.version.saturating_add(own) {
@@ -444,12 +446,12 @@ impl Member {
         }
     }
 
-    fn refuse(&mut self, refusal: &MemberRefusal) {
-        let is_new = self.refusal.as_ref() != Some(refusal);
-        self.refusal = Some(refusal.clone());
-        // A refused member cannot give anything back, so its stop is complete. After a restore it
+    fn reject(&mut self, rejection: &MemberRejection) {
+        let is_new = self.rejection.as_ref() != Some(rejection);
+        self.rejection = Some(rejection.clone());
+        // A rejected member cannot give anything back, so its stop is complete. After a restore it
         // still has to report.
-        self.is_stopped = self.is_stopping && *refusal != MemberRefusal::Restored;
+        self.is_stopped = self.is_stopping && *rejection != MemberRejection::Restored;
         self.slices.values_mut().for_each(Slice::revoke);
         self.standby.revoke();
         if is_new && !self.is_stopping {
@@ -494,8 +496,8 @@ impl Member {
         // A renewal by the last exchange would permit orders until this time.
         let renewed_until_ms =
             self.latest.map_or(i64::MIN, |latest| last_moment(latest.sent_ms, latest.term_ms));
-        let state = match &self.refusal {
-            Some(refusal) => MemberState::Refused(refusal.clone()),
+        let state = match &self.rejection {
+            Some(rejection) => MemberState::Rejected(rejection.clone()),
             _ if self.is_stopping => MemberState::Stopped,
             _ if now_ms >= contact_until_ms => MemberState::NoContact,
             _ if now_ms >= role_until_ms.max(renewed_until_ms) => MemberState::NoContact,
@@ -505,7 +507,7 @@ impl Member {
         // A standby and a member without contact have slices too; `until_ms` prevents their use.
         let slices = self.slices.iter().map(|(limit, it)| (limit.clone(), it.usable(self.rules)));
         let until_ms = match state {
-            MemberState::Refused(_) | MemberState::Stopped => i64::MIN,
+            MemberState::Rejected(_) | MemberState::Stopped => i64::MIN,
             MemberState::NoContact => contact_until_ms.min(role_until_ms.max(renewed_until_ms)),
             _ => contact_until_ms.min(role_until_ms),
         };

@@ -25,7 +25,7 @@ pub(super) enum Rule {
     Silent,
     /// D10: a mark counts as a contact of every member.
     MarkIsContact,
-    /// D11: an older copy of a ledger is refused.
+    /// D11: an older copy of a ledger is rejected.
     NewestLedger,
     /// D12: the slices of a released member end only by an exchange of its ledger.
     SameLedger,

@@ -184,7 +184,7 @@ impl Slice {
         self.ceiling = self.ceiling.filter(|ceiling| !ceiling.is_sent);
     }
 
-    /// Makes nothing usable until the slice is confirmed again, after the member was refused.
+    /// Makes nothing usable until the slice is confirmed again, after the member was rejected.
     pub(super) const fn revoke(&mut self) {
         self.settled = 0;
         self.raise = None;

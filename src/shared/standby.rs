@@ -180,7 +180,7 @@ impl Standby {
         }
     }
 
-    /// Ends the role after the member was refused.
+    /// Ends the role after the member was rejected.
     pub(super) const fn revoke(&mut self) {
         self.observation = None;
         self.contact_since_ms = None;

@@ -267,10 +267,10 @@ impl FaultKind {
             Self::InventoryFull => "nothing bought, error for a full inventory",
             Self::FailedAttempts => "nothing bought, error for too many failed attempts",
             Self::InvalidValue => "nothing bought, response 422 for an invalid value",
-            Self::SystemBusy => "nothing bought, refusal because the system is busy",
-            Self::BuyingOff => "nothing bought, refusal because buying is switched off",
+            Self::SystemBusy => "nothing bought, rejected because the system is busy",
+            Self::BuyingOff => "nothing bought, rejected because buying is switched off",
             Self::MsBeforeNext => "nothing bought, response 429 with msBeforeNext in the body",
-            Self::PriceMoves => "the price rises just before the order, which is refused",
+            Self::PriceMoves => "the price rises just before the order, which is rejected",
             Self::RequestTimeout => "bought, response 408",
             Self::PageInsteadOfAnswer => "bought, response 200 with a page",
             Self::ReturnedAtOnce => "bought and returned at once, response 200 with that status",
@@ -329,6 +329,20 @@ impl FaultKind {
                 | Self::PageInsteadOfAnswer
                 | Self::ReturnedAtOnce
         )
+    }
+}
+
+/// Returns the price in the response to a purchase under this fault.
+pub fn reported_price(kind: FaultKind, price: Amount, rng: &mut Rng) -> Amount {
+    let cents = price.cents();
+    match kind {
+        FaultKind::PriceLow => Amount::from_cents(rng.i64(1..=cents.saturating_sub(1).max(1))),
+        FaultKind::PriceZero => Amount::ZERO,
+        FaultKind::PriceHigh => {
+            let least = cents.saturating_add(1);
+            Amount::from_cents(rng.i64(least..=cents.saturating_mul(3).max(least)))
+        }
+        _ => price,
     }
 }
 

@@ -5,24 +5,28 @@
 //!
 //! - Any market: [`random`] values from a seed; [`items`], [`catalogue`] and [`demo`], which
 //!   generate listings and rival buyers; [`faults`]; [`settings`]; [`history`] of what happened;
-//!   [`server`].
+//!   [`model`], the interfaces of a market; [`state`], [`server`] and `feed_connection`: input and
+//!   output.
 //! - [`practice`]: listings about the whitelist of a practice run.
-//! - [`lots`]: common code of markets that change prices under one id and store own order ids.
+//! - [`repricing`]: common code of markets that change prices under one id and store own order ids.
 //! - [`csgoroll`], [`lis_skins`], [`waxpeer`]: one market each, with its wire formats.
 
 pub mod catalogue;
 pub mod csgoroll;
 pub mod demo;
 pub mod faults;
+mod feed_connection;
 pub mod history;
 pub mod items;
 pub mod lis_skins;
-pub mod lots;
+pub mod model;
 pub mod practice;
 pub mod random;
-mod server;
+pub mod repricing;
+pub mod server;
 pub mod settings;
 mod snapshots;
+pub mod state;
 pub mod waxpeer;
 
 pub use self::{

@@ -23,8 +23,11 @@ use tokio_tungstenite::tungstenite::http::StatusCode;
 use tracing::debug;
 
 use super::{
-    faults::{self, FaultKind},
-    settings::SimSettings,
+    faults::{self, CHALLENGE_PAGE, FaultKind},
+    feed_connection,
+    history::{OrderDecision, OrderRecord},
+    model::MarketModel as _,
+    state::{SharedState, SimulatedMarket},
 };
 use crate::domain::time::UnixMs;
 
@@ -78,41 +81,25 @@ pub struct ServerStats {
     pub requests: u64,
 }
 
-/// Operations of a simulated market that its server calls.
-pub(super) trait SimulatedMarket: Send + Sync + 'static {
-    /// The faults that the market can inject.
-    const FAULTS: &'static [&'static [FaultKind]];
-
-    fn settings(&self) -> &SimSettings;
-
-    /// Returns the time of the market's clock.
-    fn clock(&self) -> UnixMs;
-
-    /// Registers an accepted connection.
-    fn open_connection(&self) -> ClientConnection;
-
-    /// Answers a request.
-    fn answer(&self, head: &RequestHead, body: &[u8], connection: ClientConnection) -> ServerReply;
-
-    /// Records that the response to an order is about to be written or is given up.
-    fn record_response(&self, order_id: &str, connection: ClientConnection);
-
-    /// Serves a connection whose first request is an upgrade, which is still to be read.
-    fn serve_feed<S: AsyncRead + AsyncWrite + Unpin + Send>(
-        &self,
-        stream: S,
-    ) -> impl Future<Output = io::Result<()>> + Send;
-
-    /// Applies scheduled changes as they become due. Never returns.
-    fn run_schedule(&self) -> impl Future<Output = ()> + Send;
-}
-
 /// Identity of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ClientConnection {
+pub struct ClientConnection {
     pub(super) number: u64,
     /// Time from the start of the simulator to the `accept`.
     pub(super) opened_at: Duration,
+}
+
+impl ClientConnection {
+    /// Returns the record of an order over this connection.
+    pub(super) const fn order_record(
+        self,
+        at: Duration,
+        fault: Option<FaultKind>,
+        decision: OrderDecision,
+    ) -> OrderRecord {
+        let (connection, connected_at) = (self.number, self.opened_at);
+        OrderRecord { at, connection, connected_at, fault, decision, answered_at: None }
+    }
 }
 
 /// A thread that serves a market. It stops when this is dropped.
@@ -130,13 +117,15 @@ impl ServerThread {
     ///
     /// Returns a [`SimServerError`] if the market does not have one of the faults of its settings,
     /// the address cannot be bound, or no thread can be started.
-    pub(super) fn start<M: SimulatedMarket>(market: Arc<M>) -> Result<Self, SimServerError> {
-        let faults = &market.settings().faults;
+    pub(super) fn start<M: SimulatedMarket>(
+        market: Arc<SharedState<M>>,
+    ) -> Result<Self, SimServerError> {
+        let faults = &market.settings.faults;
         let is_known = |kind| M::FAULTS.iter().any(|kinds| kinds.contains(kind));
         if let Some(fault) = faults.iter().find(|fault| !is_known(&fault.kind)) {
             return Err(SimServerError::Fault(fault.kind));
         }
-        let address = market.settings().listen;
+        let address = market.settings.listen;
         let listening = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
@@ -184,15 +173,15 @@ impl Drop for ServerThread {
 
 async fn serve<M: SimulatedMarket>(
     listener: std::net::TcpListener,
-    market: Arc<M>,
+    market: Arc<SharedState<M>>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     tokio::join!(accept(&listener, &market), market.run_schedule());
     Ok(())
 }
 
-async fn accept<M: SimulatedMarket>(listener: &TcpListener, market: &Arc<M>) {
-    let tls = market.settings().tls.clone().map(TlsAcceptor::from);
+async fn accept<M: SimulatedMarket>(listener: &TcpListener, market: &Arc<SharedState<M>>) {
+    let tls = market.settings.tls.clone().map(TlsAcceptor::from);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let stream = match listener.accept().await {
@@ -218,7 +207,7 @@ async fn accept<M: SimulatedMarket>(listener: &TcpListener, market: &Arc<M>) {
 async fn serve_stream(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    market: &impl SimulatedMarket,
+    market: &SharedState<impl SimulatedMarket>,
     connection: ClientConnection,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -235,17 +224,18 @@ async fn serve_stream(
 /// Serves a connection as a feed or as HTTP, depending on its first request head.
 async fn dispatch(
     mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    market: &impl SimulatedMarket,
+    market: &SharedState<impl SimulatedMarket>,
     connection: ClientConnection,
 ) -> io::Result<()> {
     let mut buffer = BytesMut::new();
-    match read_head(&mut stream, &mut buffer, market.settings().http_idle).await? {
+    match read_head(&mut stream, &mut buffer, market.settings.http_idle).await? {
         None => Ok(()),
         Some(head) if head.is_upgrade => {
             // The handshake reads the head again.
             let (read, write) = tokio::io::split(stream);
             let read = AsyncReadExt::chain(io::Cursor::new(buffer), read);
-            market.serve_feed(tokio::io::join(read, write)).await
+            let served = feed_connection::serve(tokio::io::join(read, write), market).await;
+            served.map_err(io::Error::other)
         }
         Some(_) => serve_http(&mut stream, buffer, market, connection).await,
     }
@@ -255,10 +245,10 @@ async fn dispatch(
 async fn serve_http(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     mut buffer: BytesMut,
-    market: &impl SimulatedMarket,
+    market: &SharedState<impl SimulatedMarket>,
     connection: ClientConnection,
 ) -> io::Result<()> {
-    let idle = market.settings().http_idle;
+    let idle = market.settings.http_idle;
     while let Some(head) = read_head(stream, &mut buffer, idle).await? {
         let reply = if let Some(rejection) = head.rejection() {
             rejection
@@ -266,7 +256,9 @@ async fn serve_http(
             buffer.advance(head.bytes);
             let body = timeout(REQUEST_TIME_MAX, read_body(stream, &mut buffer, head.body_bytes));
             let body = body.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-            market.answer(&head, &body, connection)
+            market.with(|state, now, events| {
+                SimulatedMarket::answer(state, (&head, &body), connection, now, events)
+            })
         };
         let closes = reply.closes || head.closes;
         if !reply.write(stream, market, connection).await? || closes {
@@ -278,7 +270,7 @@ async fn serve_http(
 
 /// The fields of a request head that a simulated market uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct RequestHead {
+pub struct RequestHead {
     /// Length of the head in bytes.
     bytes: usize,
     pub(super) method: String,
@@ -394,7 +386,7 @@ async fn read_body(
 
 /// A response and the way to send it.
 #[derive(Debug)]
-pub(super) struct ServerReply {
+pub struct ServerReply {
     pub(super) status: u16,
     pub(super) headers: &'static [(&'static str, &'static str)],
     pub(super) body: String,
@@ -411,6 +403,25 @@ impl ServerReply {
     pub(super) fn json(status: u16, body: String) -> Self {
         let late = (Duration::ZERO, status, String::new());
         Self { status, headers: &[], body, fault: None, closes: false, order_id: None, late }
+    }
+
+    /// Returns the response of a fault of the connection or of a proxy, which all markets have in
+    /// common, under which an order is not executed.
+    pub(super) fn not_executed(kind: FaultKind) -> Option<Self> {
+        match kind {
+            FaultKind::CutBeforeCommit | FaultKind::HangBeforeCommit => {
+                Some(Self::json(200, String::new()))
+            }
+            FaultKind::ServerErrorBeforeCommit => {
+                let page = "<html><body>Service Unavailable</body></html>";
+                Some(Self::json(503, page.to_owned()))
+            }
+            FaultKind::Challenge => Some(Self {
+                headers: &[("cf-mitigated", "challenge")],
+                ..Self::json(403, CHALLENGE_PAGE.to_owned())
+            }),
+            _ => None,
+        }
     }
 
     fn bytes(&self, clock: UnixMs) -> Vec<u8> {
@@ -437,7 +448,7 @@ impl ServerReply {
     async fn write(
         mut self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        market: &impl SimulatedMarket,
+        market: &SharedState<impl SimulatedMarket>,
         connection: ClientConnection,
     ) -> io::Result<bool> {
         match self.fault {
@@ -447,7 +458,9 @@ impl ServerReply {
         }
         if let Some(id) = &self.order_id {
             // Before the write: the client may send its next order as soon as it has the response.
-            market.record_response(id, connection);
+            market.with(|state, now, _| {
+                state.market.record_response(id, connection.number, now);
+            });
         }
         match self.fault {
             Some(

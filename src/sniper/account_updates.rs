@@ -360,7 +360,8 @@ impl<B: OrderSender> Engine<B> {
         if let ControlReply::Done(status) = &mut reply {
             self.complete_status(status, feed, running);
             status.prices = self.price_status(now);
-            status.priority_refused = priority::refused().iter().map(ToString::to_string).collect();
+            status.priority_refused =
+                priority::not_lowered().iter().map(ToString::to_string).collect();
             status.paused_entries = self.paused_labels();
         }
         // A failed request is not logged: it changed nothing, and its reply contains the cause.

@@ -381,7 +381,7 @@ pub struct EngineInputs {
 impl EngineInputs {
     /// Passes a request to the thread that reloads the settings, and replies if it cannot.
     fn forward_reload(&self, pending: PendingRequest) {
-        let refused = match &self.reloads {
+        let rejected = match &self.reloads {
             None => Some((pending, "this bot cannot reload its settings; restart it")),
             Some(reloads) => match reloads.try_send(pending) {
                 Ok(()) => None,
@@ -391,7 +391,7 @@ impl EngineInputs {
                 Err(TrySendError::Disconnected(pending)) => Some((pending, "the bot is stopping")),
             },
         };
-        if let Some((pending, reason)) = refused {
+        if let Some((pending, reason)) = rejected {
             // The client may have disconnected.
             drop(pending.reply.try_send(ControlReply::Cannot(reason.to_owned())));
         }

@@ -521,13 +521,10 @@ mod tests {
             reading.unpriced = Some((3, TradeId::new("a").unwrap()));
         });
         assert_eq!(session.lines.take("WARN").len(), 2);
-        assert_eq!(
-            session.failing(),
-            ["prices of own purchases", "own purchases of the last 8 days"]
-        );
+        assert_eq!(session.failing(), ["prices of own purchases", "history of own purchases"]);
         // A shallow read leaves the history failing.
         session.on_purchases(|_| {});
-        assert_eq!(session.failing(), ["own purchases of the last 8 days"]);
+        assert_eq!(session.failing(), ["history of own purchases"]);
         session.on_purchases(|reading| {
             reading.history = Some(History { shortfall: None, oldest: None });
         });

@@ -25,15 +25,15 @@ const OTHER_NICE: i32 = 10;
 const NICE_MAX: i32 = 19;
 
 /// Threads of this process whose priority could not be lowered.
-static REFUSED: Refusals = Refusals::new();
+static NOT_LOWERED: PriorityFailures = PriorityFailures::new();
 
 /// Lowers the priority of the calling thread if it may wait. Logs the first failure; all of them
-/// are in [`refused`].
+/// are in [`not_lowered`].
 pub fn lower(thread: ThreadName) {
     // The log's own thread starts before the log, and its line would be lost.
-    if let Some(error) = REFUSED.lower(thread, add_to_nice_value)
+    if let Some(error) = NOT_LOWERED.lower(thread, add_to_nice_value)
         && thread != ThreadName::Log
-        && REFUSED.is_first()
+        && NOT_LOWERED.is_first()
     {
         info!(
             "Thread priority not lowered: {thread}, {error}; it competes with the feed for a core"
@@ -42,18 +42,18 @@ pub fn lower(thread: ThreadName) {
 }
 
 /// Returns the threads of this process whose priority could not be lowered.
-pub fn refused() -> Vec<ThreadName> {
-    REFUSED.threads()
+pub fn not_lowered() -> Vec<ThreadName> {
+    NOT_LOWERED.threads()
 }
 
 #[derive(Debug)]
-struct Refusals {
+struct PriorityFailures {
     /// Bits of the threads.
     threads: AtomicU32,
     is_logged: AtomicBool,
 }
 
-impl Refusals {
+impl PriorityFailures {
     const fn new() -> Self {
         Self { threads: AtomicU32::new(0), is_logged: AtomicBool::new(false) }
     }
@@ -124,17 +124,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_priority_is_reported_by_thread_and_logged_once() {
-        let refusals = Refusals::new();
-        let refuse = |_add| Err(io::ErrorKind::PermissionDenied.into());
-        assert!(refusals.lower(ThreadName::Ledger, |_add| Ok(())).is_none());
-        assert_eq!(refusals.threads(), []);
-        assert!(refusals.lower(ThreadName::Account, refuse).is_some());
-        assert!(refusals.lower(ThreadName::Ledger, refuse).is_some());
-        assert_eq!(refusals.threads(), [ThreadName::Ledger, ThreadName::Account]);
-        assert_eq!((refusals.is_first(), refusals.is_first()), (true, false));
+    fn a_rejected_priority_is_reported_by_thread_and_logged_once() {
+        let failures = PriorityFailures::new();
+        let reject = |_add| Err(io::ErrorKind::PermissionDenied.into());
+        assert!(failures.lower(ThreadName::Ledger, |_add| Ok(())).is_none());
+        assert_eq!(failures.threads(), []);
+        assert!(failures.lower(ThreadName::Account, reject).is_some());
+        assert!(failures.lower(ThreadName::Ledger, reject).is_some());
+        assert_eq!(failures.threads(), [ThreadName::Ledger, ThreadName::Account]);
+        assert_eq!((failures.is_first(), failures.is_first()), (true, false));
         let never = |_add| panic!("the feed's thread keeps its priority");
-        assert!(refusals.lower(ThreadName::Other, never).is_none());
+        assert!(failures.lower(ThreadName::Other, never).is_none());
     }
 
     /// A feed that never sleeps and the ledger's writer share one core.
@@ -165,7 +165,7 @@ mod tests {
                 let mut one = CpuSet::new();
                 one.set(cpu);
                 sched_setaffinity(None, &one).unwrap();
-                assert!(REFUSED.lower(thread, add_to_nice_value).is_none());
+                assert!(NOT_LOWERED.lower(thread, add_to_nice_value).is_none());
                 start.wait();
                 let (began, until) = (cpu_time(), Instant::now() + Duration::from_secs(1));
                 while Instant::now() < until {}

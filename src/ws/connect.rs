@@ -245,13 +245,13 @@ impl AsyncWrite for MaybeTlsStream {
 /// # Cancel safety
 ///
 /// Cancel safe: the connection is closed.
-pub(super) async fn open<D: Dial, L: FeedProtocol>(
+pub(super) async fn open<D: Dial, P: FeedProtocol>(
     dial: &D,
     authority: &str,
     request: &HttpRequest,
-    subscriptions: SubscriptionState<L>,
+    subscriptions: SubscriptionState<P>,
     limits: &ReconnectionLimits,
-) -> Result<Session<D::Stream, L>, FeedError> {
+) -> Result<Session<D::Stream, P>, FeedError> {
     let progress = ConnectProgress::default();
     let open = async {
         let stream = dial.dial(&progress).await?;

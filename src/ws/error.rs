@@ -236,8 +236,8 @@ impl FeedError {
 
     /// Converts a received close of a subscription protocol, whose codes may have a meaning of
     /// their own.
-    pub(crate) fn from_close_of<L: FeedProtocol>(code: Option<u16>, reason: &str) -> Self {
-        match (code.and_then(L::can_reconnect_after), Self::from_close(code, reason)) {
+    pub(crate) fn from_close_of<P: FeedProtocol>(code: Option<u16>, reason: &str) -> Self {
+        match (code.and_then(P::can_reconnect_after), Self::from_close(code, reason)) {
             (Some(can_reconnect), Self::Closed { code, reason, .. }) => {
                 Self::Closed { code, reason, can_reconnect: Some(can_reconnect) }
             }

@@ -73,9 +73,9 @@ fn at_most_eight_streams_are_open() {
     let bot = Bot::start().ready();
     let mut streams: Vec<Stream> = (0..STREAMS_MAX).map(|_| Stream::open(bot.address)).collect();
     streams.iter_mut().for_each(|stream| drop(stream.read_until("event: page")));
-    let refused = get(bot.address, "/events");
-    assert_eq!(refused.status, 503, "{refused:?}");
-    assert!(refused.body.contains("8 pages are open already"), "{}", refused.body);
+    let rejected = get(bot.address, "/events");
+    assert_eq!(rejected.status, 503, "{rejected:?}");
+    assert!(rejected.body.contains("8 pages are open already"), "{}", rejected.body);
     streams.pop();
     until(|| {
         let mut stream = Stream::open(bot.address);

@@ -994,7 +994,7 @@ fn the_price_commands_read_and_show_a_local_file() {
     assert!(text.contains("did you mean Fracture Case?"), "{text}");
     prices("name,ask,bid,count\nFracture Case,60,50,9\nx,100,,\n");
     let (code, text) = run(&["update"]);
-    assert!(code == Some(1) && text.contains("the table was refused"), "{text}");
+    assert!(code == Some(1) && text.contains("table rejected"), "{text}");
     let (_, text) = run(&["diff"]);
     assert!(text.contains("Fracture Case ask: 0.60 to 60.00"), "{text}");
     assert_eq!(run(&["update", "own", "--accept"]).0, Some(0));

@@ -515,14 +515,7 @@ fn a_dotenv_file_readable_by_others_is_warned_about() {
 impl Workspace {
     /// Returns the result of `sniper check`.
     fn check(&self) -> CheckResult {
-        let sources = Sources {
-            lookup: &|name| self.environment.get(name).cloned(),
-            directory: self.directory.path(),
-            config_file: self.config_file.as_deref().map(Path::new),
-            live: self.live,
-            decimals: |_market| sniper::markets::csgoroll::DECIMALS,
-        };
-        let loaded = Config::load(&sources);
+        let loaded = self.load();
         let measure = |Loaded { config, .. }: &Loaded| {
             check::check_market(&Csgoroll::new(config), config).unwrap()
         };

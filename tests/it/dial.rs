@@ -66,7 +66,7 @@ async fn an_unresponsive_address_delays_the_connect_by_a_head_start_only() {
 }
 
 #[tokio::test]
-async fn a_refused_connect_causes_no_delay() {
+async fn a_rejected_connect_causes_no_delay() {
     let alive = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = alive.local_addr().unwrap();
     let began = Instant::now();

@@ -264,7 +264,7 @@ fn the_demo_buys_on_each_market_and_shows_its_unit() {
 }
 
 #[test]
-fn a_directory_with_the_ledger_of_another_market_is_refused() {
+fn a_directory_with_the_ledger_of_another_market_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let settings = || SimSettings { rate: Rate::NONE, ..SimSettings::default() };
     let run = |market: Market, mut environment: Vec<(&'static str, String)>| {
@@ -283,7 +283,7 @@ fn a_directory_with_the_ledger_of_another_market_is_refused() {
 }
 
 #[test]
-fn a_directory_with_the_ledger_of_another_account_is_refused() {
+fn a_directory_with_the_ledger_of_another_account_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
     let market = LisSkinsSim::start(settings).unwrap();
@@ -349,7 +349,7 @@ fn the_feed_of_each_market_is_recorded_without_the_bot() {
 }
 
 #[test]
-fn a_recording_of_another_market_than_that_of_the_settings_is_refused() {
+fn a_recording_of_another_market_than_that_of_the_settings_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let output = sniper(directory.path(), &[], &["capture", "waxpeer", "--out", "rec"]);
     let error = String::from_utf8_lossy(&output.stderr);

@@ -172,8 +172,8 @@ async fn each_fault_has_its_own_reason() {
         ("truncated-body", "it is no price table: it ends in the middle"),
         ("cut-connection", "the download failed: "),
         ("bomb", "the download failed: it is longer than 67108864 bytes"),
-        ("few-names", "the table was refused: it has "),
-        ("wrong-unit", "the table was refused: the median of its asks is 100.00 times"),
+        ("few-names", "table rejected: it has "),
+        ("wrong-unit", "table rejected: the median of its asks is 100.00 times"),
     ] {
         rig.server.set_fault(PriceFault::parse(fault).unwrap());
         let failure = rig.read().await.unwrap_err().to_string();
@@ -183,19 +183,19 @@ async fn each_fault_has_its_own_reason() {
 }
 
 #[tokio::test]
-async fn a_refused_table_is_kept_and_accepted_on_request() {
+async fn a_rejected_table_is_kept_and_accepted_on_request() {
     let rig = Rig::new(PriceFile::Skinport);
     rig.read().await.unwrap();
     let mut items = default_items();
     items.iter_mut().for_each(|item| item.ask_cents *= 2);
     rig.server.set_items(items);
-    assert!(matches!(rig.read().await, Err(PriceFailure::Refused(_))));
+    assert!(matches!(rig.read().await, Err(PriceFailure::Rejected(_))));
     let redline = "AK-47 | Redline (Field-Tested)";
-    let refused = rig.stored(StoredAs::Refused).unwrap();
-    assert_eq!(ask(&refused, redline).as_deref(), Some("62.80"));
+    let rejected = rig.stored(StoredAs::Rejected).unwrap();
+    assert_eq!(ask(&rejected, redline).as_deref(), Some("62.80"));
     rig.reader().read(0, true).await.unwrap();
-    assert_eq!(rig.stored(StoredAs::Current), Some(refused));
-    assert_eq!(rig.stored(StoredAs::Refused), None);
+    assert_eq!(rig.stored(StoredAs::Current), Some(rejected));
+    assert_eq!(rig.stored(StoredAs::Rejected), None);
     let previous = rig.stored(StoredAs::Previous).unwrap();
     assert_eq!(ask(&previous, redline).as_deref(), Some("31.40"));
 }
@@ -411,7 +411,7 @@ fn download_40_mb(headers: &'static str, body: Vec<u8>) -> (Result<usize, Downlo
 }
 
 #[test]
-fn a_long_body_is_refused_at_its_limit_and_never_in_memory_as_a_whole() {
+fn a_long_body_is_rejected_at_its_limit_and_never_in_memory_as_a_whole() {
     let long = vec![b' '; 40 << 20];
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(&long).unwrap();

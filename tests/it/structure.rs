@@ -181,7 +181,7 @@ fn the_simulator_shares_no_wire_code_with_the_client() {
     let sources = sources();
     let simulator = sources.iter().filter(|source| source.is_under("src/sim"));
     let simulator: Vec<&Source> = simulator.collect();
-    for folder in ["csgoroll", "lis_skins", "lots", "waxpeer"] {
+    for folder in ["csgoroll", "lis_skins", "repricing", "waxpeer"] {
         let folder = format!("src/sim/{folder}");
         assert!(simulator.iter().any(|source| source.is_under(&folder)), "{folder}");
     }

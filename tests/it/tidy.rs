@@ -83,13 +83,14 @@ const PURE: &[&str] = &[
     "src/sim/history.rs",
     "src/sim/items.rs",
     "src/sim/lis_skins",
-    "src/sim/lots/books.rs",
-    "src/sim/lots/lot.rs",
-    "src/sim/lots/market.rs",
-    "src/sim/lots/names.rs",
-    "src/sim/lots/price_changes.rs",
-    "src/sim/lots/purchase.rs",
-    "src/sim/lots/query.rs",
+    "src/sim/model.rs",
+    "src/sim/repricing/books.rs",
+    "src/sim/repricing/lot.rs",
+    "src/sim/repricing/market.rs",
+    "src/sim/repricing/names.rs",
+    "src/sim/repricing/price_changes.rs",
+    "src/sim/repricing/purchase.rs",
+    "src/sim/repricing/query.rs",
     "src/sniper/activity.rs",
     "src/sniper/eligibility.rs",
     "src/sniper/held.rs",
@@ -200,6 +201,24 @@ const COLUMNS_MAX: usize = 100;
 /// Pronouns that leave open who or what is meant.
 const VAGUE_WORDS: &[&str] =
     &["whoever", "whom", "nobody", "somebody", "anybody", "whatever", "whichever", "wherever"];
+
+/// "Refused" as a stored word, a key or an error of the system. Elsewhere the word is "rejected".
+const REFUSED: &[&str] = &[
+    "\"refused",
+    "\".refused\"",
+    "'refused'",
+    "`refused`",
+    "bought refused unknown",
+    "credential_refused",
+    "CredentialRefused",
+    "priority_refused",
+    "shared_refused",
+    "onnection refused",
+    "ConnectionRefused",
+    "pub refused: ",
+    "self.refused",
+    "refused: rejection",
+];
 
 pub(crate) struct Source {
     /// Path relative to the repository root, with `/`.
@@ -463,6 +482,15 @@ fn comments(source: &Source) -> Vec<String> {
     complaints
 }
 
+fn refusals(source: &Source) -> Vec<String> {
+    if source.path == "tests/it/tidy.rs" {
+        return Vec::new();
+    }
+    let text = REFUSED.iter().fold(source.text.clone(), |text, allowed| text.replace(allowed, ""));
+    let lines = text.lines().filter(|line| line.to_lowercase().contains("refus"));
+    lines.map(|line| source.complain(format!("the word is \"rejected\": {line}"))).collect()
+}
+
 /// `main.rs` runs the whole bot with one call.
 fn one_call(source: &Source) -> Vec<String> {
     const CALL: &str = "ws::run_with_reconnect(&feed, |trade| sniper.consider(trade))";
@@ -506,6 +534,11 @@ fn no_test_name_starts_with_test() {
 #[test]
 fn no_test_is_ignored_and_only_listed_tests_sleep() {
     check(test_rules);
+}
+
+#[test]
+fn what_the_market_or_the_bot_rejects_is_never_called_refused() {
+    check(refusals);
 }
 
 #[test]
@@ -578,6 +611,7 @@ fn each_rule_detects_a_violation() {
     assert_detects(test_rules, "tests/it/a.rs", "#[ignore = \"slow\"]\n");
     assert_detects(test_rules, "tests/it/a.rs", "#[should_panic]\n");
     assert_detects(test_rules, "src/a.rs", "#[cfg(test)]\nmod tests {\n    thread::sleep(LUCK);\n");
+    assert_detects(refusals, "src/a.rs", "/// The order was refused.\n");
     assert_detects(revealing, "src/a.rs", "info!(\"{}\", secret.reveal());\n");
     assert_detects(
         one_call,

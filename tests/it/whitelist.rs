@@ -50,7 +50,7 @@ fn read(directory: &TempDir) -> String {
 
 /// Runs a command that must change nothing, and checks its exit code and message.
 #[track_caller]
-fn assert_refused(directory: &TempDir, args: &[&str], (code, message): (i32, &str)) {
+fn assert_rejected(directory: &TempDir, args: &[&str], (code, message): (i32, &str)) {
     let before = read(directory);
     let output = run(directory, args);
     let text = shown(&output);
@@ -122,13 +122,13 @@ fn a_name_is_derived_from_the_item_and_a_second_one_needs_another() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["entry"], "awp-asiimov");
     assert!(json["warnings"].to_string().contains("above the 20.00 of [budget]"), "{json}");
-    assert_refused(&directory, &item, (1, "--name awp-asiimov-2"));
+    assert_rejected(&directory, &item, (1, "--name awp-asiimov-2"));
 }
 
 #[test]
 fn an_edit_that_would_make_the_settings_invalid_changes_nothing() {
     let directory = settings(SETTINGS);
-    let check = |args: &[&str], expected| assert_refused(&directory, args, expected);
+    let check = |args: &[&str], expected| assert_rejected(&directory, args, expected);
     check(&["add", "AK-47 | Redline (Feld-Tested)", "--max-price=1"], (78, "(Field-Tested)"));
     check(&["add", "x", "--max-price=0"], (78, "`max_price` is zero"));
     check(&["add", "x", "--max-price=1,50"], (2, "\"1,50\" is not a number"));
@@ -138,7 +138,7 @@ fn an_edit_that_would_make_the_settings_invalid_changes_nothing() {
     // Only entry.
     check(&["remove", "redline"], (78, "the whitelist is empty"));
     let broken = settings("[budget\n");
-    assert_refused(&broken, &["add", "x", "--max-price=5"], (1, "sniper check"));
+    assert_rejected(&broken, &["add", "x", "--max-price=5"], (1, "sniper check"));
     let empty = TempDir::new().unwrap();
     let output = run(&empty, &["remove", "x"]);
     assert_eq!(output.status.code(), Some(78), "{}", shown(&output));
@@ -182,7 +182,7 @@ fn check_shows_the_limits_of_groups() {
     assert!(text.contains("group rifles\n") && !text.contains("Warnings"), "{text}");
     let added = ["add", "AWP | Asiimov", "--max-price=9", "--group"];
     let unknown = [&added[..], &["rifle"]].concat();
-    assert_refused(&directory, &unknown, (78, "unknown group \"rifle\"; did you mean `rifles`?"));
+    assert_rejected(&directory, &unknown, (78, "unknown group \"rifle\"; did you mean `rifles`?"));
     assert_eq!(run(&directory, &[&added[..], &["rifles"]].concat()).status.code(), Some(0));
 }
 

@@ -78,7 +78,7 @@ async fn a_read_that_was_asked_to_wait_delays_the_token_of_the_feed() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_refused_with_429_without_a_wait_delays_the_next_token() {
+async fn a_token_that_is_rejected_with_429_without_a_wait_delays_the_next_token() {
     let market = Market::plain(|_: &Request| Reaction::Answer(answer(429, "", "{}"))).await;
     let mut config = Config::new(market.endpoints.clone(), "unused");
     config.credential = Some(Credential::from_key("key-of-the-test-of-tokens").unwrap());

@@ -380,7 +380,7 @@ fn programs() -> Option<PathBuf> {
         .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
 }
 
-/// PostgreSQL refuses to run as root. Returns a user that it can run as, if this process is root.
+/// PostgreSQL rejects to run as root. Returns a user that it can run as, if this process is root.
 fn unprivileged() -> Result<Option<(String, u32, u32)>, String> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);

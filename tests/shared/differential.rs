@@ -47,7 +47,7 @@ struct History {
     client: tokio_postgres::Client,
     known: BTreeMap<&'static str, Knowledge>,
     attempts: u64,
-    /// Number of replies and refusals of each kind.
+    /// Number of replies and rejections of each kind.
     kinds: BTreeMap<String, usize>,
 }
 
@@ -147,7 +147,7 @@ impl History {
         let kind = match &reply {
             Reply::Done(_) => "done".to_owned(),
             Reply::Stale(_) => "stale".to_owned(),
-            Reply::Refused(refusal) => format!("{refusal:?}"),
+            Reply::Rejected(rejection) => format!("{rejection:?}"),
         };
         *self.kinds.entry(kind).or_default() += 1;
         if let Reply::Done(confirmed) | Reply::Stale(confirmed) = reply {

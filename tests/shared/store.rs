@@ -13,7 +13,7 @@ use sniper::{
     config::shared::DatabaseUrl,
     shared::{
         exchange::{
-            Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Reply, RoleRequest,
+            Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Reply, RoleRequest,
         },
         store::{
             Initialized, Store, StoreError,
@@ -62,8 +62,8 @@ fn slice(reply: &Reply) -> (u64, i64) {
 }
 
 #[tokio::test]
-async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refused() {
-    let test = "tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refused";
+async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_rejected() {
+    let test = "tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_rejected";
     for from in 0..=MIGRATIONS.len() {
         let Some(database) = database(test).await else { return };
         let client = database.client().await;
@@ -75,8 +75,8 @@ async fn tables_of_every_version_are_brought_up_to_date_and_a_newer_one_is_refus
             apply_migration(&client, number).await;
         }
         let mut store = database.store();
-        let refused = store.exchange(&exchange("a", 0, demand(0, 10))).await;
-        assert_eq!(refused.unwrap(), Reply::Refused(MemberRefusal::NoGroup), "from {from}");
+        let rejected = store.exchange(&exchange("a", 0, demand(0, 10))).await;
+        assert_eq!(rejected.unwrap(), Reply::Rejected(MemberRejection::NoGroup), "from {from}");
         assert_eq!(store.initialize(500, TERM_MS).await.unwrap(), Initialized::Created);
         assert_eq!(store.initialize(700, TERM_MS).await.unwrap(), Initialized::Exists);
         let reply = store.exchange(&exchange("a", 0, demand(0, 600))).await.unwrap();
@@ -215,7 +215,7 @@ async fn a_member_continues_with_its_slice_after_the_disk_of_the_server_was_full
     for used in 1..=20 {
         match store.exchange(&exchange("a", version, demand(used, 300 + used))).await {
             Ok(Reply::Done(confirmed) | Reply::Stale(confirmed)) => version = confirmed.version,
-            Ok(refused) => panic!("{refused:?}"),
+            Ok(rejected) => panic!("{rejected:?}"),
             Err(_full) => failures += 1,
         }
     }
@@ -388,15 +388,15 @@ async fn a_certificate_is_verified_and_no_error_contains_the_password() {
                      WHERE ssl AND application_name = 'sniper' AND datname = current_database()";
     let row = database.client().await.query_one(encrypted, &[]).await.unwrap();
     assert!(row.get::<_, i64>(0) >= 1);
-    let refused = open("").exchange(&exchange("a", 1, demand(0, 300))).await.unwrap_err();
-    let shown = sniper::text::error_chain(&refused);
+    let rejected = open("").exchange(&exchange("a", 1, demand(0, 300))).await.unwrap_err();
+    let shown = sniper::text::error_chain(&rejected);
     assert!(shown.contains("certificate"), "{shown}");
     let missing = format!("{}?sslmode=require&sslrootcert=/nonexistent", database.url);
     assert!(matches!(Store::new(&config(&missing, "a"), "waxpeer"), Err(StoreError::Root(_))));
     let wrong = database.url.replace("w0rd", "w0rd-that-is-wrong");
     let mut store = Store::new(&config(&wrong, "a"), "waxpeer").unwrap();
-    let refused = store.exchange(&exchange("a", 1, demand(0, 300))).await.unwrap_err();
-    let shown = format!("{} {refused:?}", sniper::text::error_chain(&refused));
+    let rejected = store.exchange(&exchange("a", 1, demand(0, 300))).await.unwrap_err();
+    let shown = format!("{} {rejected:?}", sniper::text::error_chain(&rejected));
     assert!(shown.contains("password authentication failed"), "{shown}");
     let url = DatabaseUrl::parse(&wrong).unwrap();
     for secret in [PASSWORD, url.reveal_password().unwrap()] {
@@ -417,7 +417,7 @@ async fn the_hour_of_a_stopped_member_is_free_once_its_orders_have_left_it() {
     let given = |reply: Reply| match reply {
         Reply::Done(confirmed) => confirmed.slices[&Limit::PerHour],
         Reply::Stale(confirmed) => -confirmed.slices[&Limit::PerHour],
-        Reply::Refused(refusal) => panic!("{refusal:?}"),
+        Reply::Rejected(rejection) => panic!("{rejection:?}"),
     };
     let mut meet = async |exchange: Exchange| given(store.exchange(&exchange).await.unwrap());
     assert_eq!(meet(hour("a", 0, 60, 60)).await, 60);
@@ -468,8 +468,8 @@ async fn released_members_do_not_count_towards_the_maximum_number_of_members() {
                account, standby, version, seen_ms, is_released, has_stopped, can_order, approved \
                FROM sniper_members, generate_series(2, $1) AS number";
     client.execute(sql, &[&i32::try_from(MEMBERS_MAX).unwrap()]).await.unwrap();
-    let refused = store.exchange(&exchange("b", 0, demand(0, 10))).await.unwrap();
-    assert_eq!(refused, Reply::Refused(MemberRefusal::Full));
+    let rejected = store.exchange(&exchange("b", 0, demand(0, 10))).await.unwrap();
+    assert_eq!(rejected, Reply::Rejected(MemberRejection::Full));
     store.release("7", &BTreeMap::new(), true).await.unwrap();
     let reply = store.exchange(&exchange("b", 0, demand(0, 10))).await.unwrap();
     assert_eq!(slice(&reply), (1, 10));

@@ -31,7 +31,7 @@ use crate::{
     },
     prices::{
         PriceBook, PriceTable, PriceUnit, SourceKind, TableError,
-        acceptance::{self, Refusal},
+        acceptance::{self, TableRejection},
         parse,
     },
     secret,
@@ -92,8 +92,8 @@ pub enum PriceFailure {
     Status { status: u16 },
     #[error("it is no price table: {0}")]
     Table(#[from] TableError),
-    #[error("the table was refused: {0}; `sniper prices update --accept` takes it all the same")]
-    Refused(Refusal),
+    #[error("table rejected: {0}; run `sniper prices update --accept` to use it anyway")]
+    Rejected(TableRejection),
     #[error("the table cannot be stored: {0}")]
     Store(io::Error),
 }
@@ -121,7 +121,7 @@ impl PriceFailure {
                 | Self::Key { .. }
                 | Self::Status { status: 400..=407 | 409..=424 | 426..=499 }
                 | Self::Table(_)
-                | Self::Refused(_)
+                | Self::Rejected(_)
         )
     }
 }
@@ -255,7 +255,7 @@ impl PriceReader {
 }
 
 /// Returns an error if a site asked to wait, or if it was read less than its minimum interval ago,
-/// perhaps by another process. With `accept`, a refused table may be read again at once.
+/// perhaps by another process. With `accept`, a rejected table may be read again at once.
 fn check_attempt(
     source: &PriceSource,
     attempt: SourceAttempt,
@@ -304,14 +304,14 @@ fn keep(
     let is_dated = table.at.is_some() || last_modified.is_some();
     let new = StoredTable { table, at, checked_at: started, etag, last_modified, is_dated };
     let last = last.as_ref().map(|last| &last.table);
-    if let Err(refusal) = check(&new.table, last, source.kind)
+    if let Err(rejection) = check(&new.table, last, source.kind)
         && !accept
     {
-        store.save(source, StoredAs::Refused, &new).map_err(PriceFailure::Store)?;
-        return Err(PriceFailure::Refused(refusal));
+        store.save(source, StoredAs::Rejected, &new).map_err(PriceFailure::Store)?;
+        return Err(PriceFailure::Rejected(rejection));
     }
     store.replace(source, &new).map_err(PriceFailure::Store)?;
-    store.remove(source, StoredAs::Refused).map_err(PriceFailure::Store)?;
+    store.remove(source, StoredAs::Rejected).map_err(PriceFailure::Store)?;
     Ok(PriceReading::New { items, at })
 }
 
@@ -329,7 +329,11 @@ fn parsed(
     Ok((table, at))
 }
 
-fn check(table: &PriceTable, last: Option<&PriceTable>, kind: SourceKind) -> Result<(), Refusal> {
+fn check(
+    table: &PriceTable,
+    last: Option<&PriceTable>,
+    kind: SourceKind,
+) -> Result<(), TableRejection> {
     acceptance::check(table, last, kind != SourceKind::File)
 }
 
@@ -457,7 +461,7 @@ mod tests {
         let too_soon = "the source was read 20.0 s ago and allows one read per 1 min 0 s";
         check((100, None), (120, false), too_soon);
         check((100, None), (160, false), "");
-        // The read of a refused table is an attempt. Another read at once may accept the table.
+        // The read of a rejected table is an attempt. Another read at once may accept the table.
         check((100, None), (120, true), "");
         // The clock was set back.
         check((900, None), (120, false), "");

@@ -46,8 +46,8 @@ pub enum StoredAs {
     Current,
     /// The one before.
     Previous,
-    /// The last one that was refused, until a good one arrives.
-    Refused,
+    /// The last one that was rejected, until a good one arrives.
+    Rejected,
 }
 
 /// A table with its origin.
@@ -114,7 +114,7 @@ impl PriceStore {
         let suffix = match stored {
             StoredAs::Current => "",
             StoredAs::Previous => ".previous",
-            StoredAs::Refused => ".refused",
+            StoredAs::Rejected => ".refused",
         };
         self.folder.join(format!("{}{suffix}.jsonl", source.name))
     }

@@ -14,7 +14,7 @@ use crate::ledger::{
     item::tests::item,
     tests::{
         T0, UNKNOWN, after, budget, coins,
-        disk::{place, reserve, wait_until},
+        disk::{location, reserve, wait_until},
         id, order_request,
     },
 };
@@ -77,14 +77,14 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
     let top = tempfile::tempdir().unwrap();
     let [old, new, state] = ["old", "new", "state"].map(|name| top.path().join(name));
     let settings = top.path().join("sniper.toml");
-    let place = (state.as_path(), settings.as_path());
+    let location = (state.as_path(), settings.as_path());
     let (requests, _received) = mpsc::channel(1);
     let serve = |data: &Path, instance| {
-        control::store_data_dir(data, place, instance).unwrap();
+        control::store_data_dir(data, location, instance).unwrap();
         let address = ControlAddress::new(data, Some(&state), instance);
         ControlServer::start(&address, &requests, &crate::threads::Alarm::default()).unwrap()
     };
-    let found = || control::running_data_dir(&new, place);
+    let found = || control::running_data_dir(&new, location);
     assert_eq!(found(), None);
     let dry = serve(&old, Instance::Dry);
     assert_eq!(found(), Some(old.clone()));
@@ -101,7 +101,7 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
 /// A ledger with one unknown order.
 fn ledger(folder: &Path) -> Ledger {
     let entries = [crate::ledger::entries::tests::entry(Some("=first"))];
-    let mut ledger = Ledger::open(&place(folder, "boot"), budget(), &entries, T0).unwrap();
+    let mut ledger = Ledger::open(&location(folder, "boot"), budget(), &entries, T0).unwrap();
     ledger.bind("account-1").unwrap();
     ledger.set_look_ups_min(1);
     let reading = crate::ledger::AccountReading { trades: &[], complete: true, started: T0 };

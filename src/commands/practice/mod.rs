@@ -226,12 +226,12 @@ fn directories(market: Market) -> io::Result<(PathBuf, PathBuf)> {
     Ok((base.join(DIRECTORY).join(market.name()), real))
 }
 
-/// Refuses a real run in the data directory of a practice run, which the next practice run empties.
+/// Rejects a real run in the data directory of a practice run, which the next one empties.
 ///
 /// # Errors
 ///
 /// Returns an [`AppError`] if this is such a directory.
-pub fn refuse_other_runs(directory: &Path) -> Result<(), AppError> {
+pub fn reject_other_runs(directory: &Path) -> Result<(), AppError> {
     if !directory.join(MARK).exists() {
         return Ok(());
     }
@@ -308,9 +308,9 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("practice");
         let mark = empty(&directory).unwrap();
-        let refused = refuse_other_runs(&directory).unwrap_err();
-        assert!(crate::text::error_chain(&refused).contains("of a practice run"), "{refused:?}");
-        refuse_other_runs(parent.path()).unwrap();
+        let rejected = reject_other_runs(&directory).unwrap_err();
+        assert!(crate::text::error_chain(&rejected).contains("of a practice run"), "{rejected:?}");
+        reject_other_runs(parent.path()).unwrap();
         fs::write(directory.join("ledger.db"), "old").unwrap();
         assert!(empty(&directory).unwrap_err().to_string().contains("another practice run"));
         drop(mark);

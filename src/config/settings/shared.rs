@@ -1,4 +1,4 @@
-//! Parses `[shared]`, and reads its address from the environment.
+//! Parses `[shared]` and reads the database URL from the environment.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ impl ParsedShared {
         (variables, host): (&Variables<'_>, &str),
         diagnostics: &mut Diagnostics,
     ) -> Option<SharedConfig> {
-        let rate = self.rate(market, coin, diagnostics);
+        let rate = self.coin_value(market, coin, diagnostics);
         let url = self.url(variables, diagnostics);
         let member = self.member.unwrap_or_else(|| default_member(market, host));
         Some(SharedConfig {
@@ -130,7 +130,7 @@ impl ParsedShared {
         })
     }
 
-    fn rate(
+    fn coin_value(
         &self,
         market: Market,
         coin: Option<CoinUsd>,

@@ -61,7 +61,7 @@
     });
     stream.addEventListener("beat", onMessage);
     stream.addEventListener("error", () => {
-      // The browser does not reconnect after a refusal.
+      // The browser does not reconnect after a rejection.
       if (stream && stream.readyState === EventSource.CLOSED) {
         disconnect();
         setTimeout(() => { if (!stream && !document.hidden) connect(); }, RETRY_MS);

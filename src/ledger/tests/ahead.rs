@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    disk::{entries, open, place, ready, reserve},
+    disk::{entries, location, open, ready, reserve},
     *,
 };
 use crate::ledger::state::LedgerState;
@@ -100,8 +100,8 @@ fn a_long_sync_is_remembered_and_slowly_forgotten() {
 async fn an_order_beyond_the_durable_limit_is_announced_when_it_may_be_approved() {
     let folder = tempfile::tempdir().unwrap();
     let limits = Budget { max_buys_per_minute: 100_000, max_in_flight: 100_000, ..budget() };
-    let place = place(folder.path(), "boot");
-    let mut ledger = Ledger::open(&place, limits, &entries(), T0).unwrap();
+    let location = location(folder.path(), "boot");
+    let mut ledger = Ledger::open(&location, limits, &entries(), T0).unwrap();
     let waker = Arc::new(Notify::new());
     ledger.wake_on_progress(Arc::clone(&waker));
     ready(&mut ledger, T0);

@@ -22,7 +22,7 @@ use crate::{
     ledger::write_ahead_log::{self, OpenedLog, Storage, WriteAheadLog},
 };
 
-pub(crate) fn place(folder: &Path, boot: &str) -> LedgerLocation {
+pub(crate) fn location(folder: &Path, boot: &str) -> LedgerLocation {
     LedgerLocation {
         folder: folder.to_owned(),
         host: "market.example".to_owned(),
@@ -40,7 +40,7 @@ pub(crate) fn limits() -> Budget {
 }
 
 pub(crate) fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
-    let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), now).unwrap();
+    let mut ledger = Ledger::open(&location(folder, boot), limits(), &entries(), now).unwrap();
     ready(&mut ledger, now);
     ledger
 }
@@ -52,9 +52,9 @@ pub(crate) fn ready(ledger: &mut Ledger, now: UnixMs) {
 }
 
 #[track_caller]
-pub(crate) fn wait_until(mut is_so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !is_so() {
+    while !condition() {
         assert!(Instant::now() < deadline, "timed out");
         thread::park_timeout(Duration::from_micros(200));
     }
@@ -124,7 +124,7 @@ fn everything_survives_a_clean_shutdown() {
     drop(ledger);
 
     let mut ledger =
-        Ledger::open(&place(folder.path(), "boot"), limits(), &entries(), after(2)).unwrap();
+        Ledger::open(&location(folder.path(), "boot"), limits(), &entries(), after(2)).unwrap();
     let now = ledger.snapshot(after(2));
     assert_eq!(now, Snapshot { reconciled: false, ..before });
     assert_eq!(
@@ -153,7 +153,7 @@ fn warming_the_caches_changes_nothing_in_memory_or_on_disk() {
     drop(ledger);
 
     let mut ledger =
-        Ledger::open(&place(folder.path(), "boot"), limits(), &entries(), after(1)).unwrap();
+        Ledger::open(&location(folder.path(), "boot"), limits(), &entries(), after(1)).unwrap();
     assert_eq!(ledger.snapshot(after(1)), Snapshot { reconciled: false, ..before });
     assert_eq!(ledger.state().intents().len(), 1);
 }
@@ -186,7 +186,7 @@ fn power_loss_counts_the_whole_durable_limit_and_old_listings_are_never_ordered(
     let image = crash_image(folder.path());
     lose_power(image.path(), || false);
     let mut again =
-        Ledger::open(&place(image.path(), "another"), limits(), &entries(), after(1)).unwrap();
+        Ledger::open(&location(image.path(), "another"), limits(), &entries(), after(1)).unwrap();
     again.bind("account-1").unwrap();
     let snapshot = again.snapshot(after(1));
     let known = again.state().intents().len();
@@ -228,8 +228,8 @@ fn a_clean_shutdown_releases_the_durable_limit() {
 fn a_second_process_gets_the_pid_of_the_lock_holder() {
     let folder = tempfile::tempdir().unwrap();
     let _ledger = open(folder.path(), "boot", T0);
-    let place = place(folder.path(), "boot");
-    let error = Ledger::open(&place, limits(), &entries(), T0).unwrap_err();
+    let location = location(folder.path(), "boot");
+    let error = Ledger::open(&location, limits(), &entries(), T0).unwrap_err();
     let pid = std::process::id();
     assert!(matches!(error, LedgerError::Locked { pid: Some(found), .. } if found == pid));
     assert!(error.to_string().contains(&format!("process {pid}")), "{error}");
@@ -240,11 +240,12 @@ fn a_ledger_rejects_another_market_and_another_account() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path(), "boot", T0);
     drop(ledger);
-    let other = LedgerLocation { host: "other.example".to_owned(), ..place(folder.path(), "boot") };
+    let other =
+        LedgerLocation { host: "other.example".to_owned(), ..location(folder.path(), "boot") };
     let error = Ledger::open(&other, limits(), &entries(), T0).unwrap_err();
     assert!(matches!(error, LedgerError::OtherHost { .. }), "{error}");
-    let place = place(folder.path(), "boot");
-    let mut ledger = Ledger::open(&place, limits(), &entries(), T0).unwrap();
+    let location = location(folder.path(), "boot");
+    let mut ledger = Ledger::open(&location, limits(), &entries(), T0).unwrap();
     let error = ledger.bind("account-2").unwrap_err();
     assert!(matches!(error, LedgerError::OtherAccount { .. }), "{error}");
     let reading = AccountReading { trades: &[], complete: true, started: T0 };
@@ -260,8 +261,8 @@ fn a_damaged_database_is_rejected_and_not_modified() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[..64].fill(0xff);
     fs::write(&path, &bytes).unwrap();
-    let place = place(folder.path(), "boot");
-    let error = Ledger::open(&place, limits(), &entries(), T0).unwrap_err();
+    let location = location(folder.path(), "boot");
+    let error = Ledger::open(&location, limits(), &entries(), T0).unwrap_err();
     assert!(matches!(error, LedgerError::Database { .. }), "{error}");
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
@@ -273,8 +274,8 @@ fn a_database_of_a_later_version_is_rejected() {
     let database = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     database.pragma_update(None, "user_version", 99).unwrap();
     drop(database);
-    let place = place(folder.path(), "boot");
-    let error = Ledger::open(&place, limits(), &entries(), T0).unwrap_err();
+    let location = location(folder.path(), "boot");
+    let error = Ledger::open(&location, limits(), &entries(), T0).unwrap_err();
     assert!(matches!(error, LedgerError::TooNew { found: 99, .. }), "{error}");
 }
 
@@ -296,8 +297,8 @@ fn a_missing_record_in_the_intent_file_is_damage_after_a_kill() {
     let (position, slot) = newest[newest.len() - 3];
     bytes[slot * RECORD_BYTES..][..RECORD_BYTES].fill(0);
     fs::write(before.path().join(INTENT_FILE), bytes).unwrap();
-    let place = place(before.path(), "boot");
-    let error = Ledger::open(&place, limits(), &entries(), after(1)).unwrap_err();
+    let location = location(before.path(), "boot");
+    let error = Ledger::open(&location, limits(), &entries(), after(1)).unwrap_err();
     assert!(error.to_string().contains(&format!("record {position} is missing")), "{error}");
 }
 
@@ -395,7 +396,7 @@ fn open_faulty(folder: &Path, disk: &Arc<FaultyDisk>, now: UnixMs) -> Result<Led
         taken = LedgerLock::take(folder);
         !matches!(taken, Err(LedgerError::Locked { .. }))
     });
-    Ledger::open_on(&place(folder, "boot"), storage, taken?, settings)
+    Ledger::open_on(&location(folder, "boot"), storage, taken?, settings)
 }
 
 fn ready_on_faulty() -> (tempfile::TempDir, Arc<FaultyDisk>, Ledger) {
@@ -557,8 +558,8 @@ fn an_unknown_order_is_settled_after_a_restart_from_the_account() {
         let mut ledger = open(folder.path(), "boot", T0);
         let _in_flight = reserve(&mut ledger, order_request(1, 10), after(1));
         let image = crash_image(folder.path());
-        let place = place(image.path(), "boot");
-        let mut again = Ledger::open(&place, limits(), &entries(), after(2)).unwrap();
+        let location = location(image.path(), "boot");
+        let mut again = Ledger::open(&location, limits(), &entries(), after(2)).unwrap();
         again.bind("account-1").unwrap();
         let (status, price) = (TradeStatus::Joined, Some(coins(10)));
         let trade = OwnTrade { id: id(1), status, price, joined_at: None, commission: None };
@@ -628,8 +629,8 @@ fn an_intent_file_that_is_gone_is_treated_as_power_loss() {
     let _in_flight = reserve(&mut ledger, order_request(1, 10), T0);
     let image = crash_image(folder.path());
     fs::remove_file(image.path().join(INTENT_FILE)).unwrap();
-    let place = place(image.path(), "boot");
-    let mut again = Ledger::open(&place, limits(), &entries(), after(1)).unwrap();
+    let location = location(image.path(), "boot");
+    let mut again = Ledger::open(&location, limits(), &entries(), after(1)).unwrap();
     assert!(again.snapshot(after(1)).loss.count > 0);
 }
 
@@ -671,10 +672,12 @@ fn a_response_waits_for_the_row_of_its_order() {
 #[test]
 fn after_a_restart_on_the_same_boot_windows_continue_by_uptime() {
     let folder = tempfile::tempdir().unwrap();
-    let place =
-        |uptime_ms| LedgerLocation { uptime_ms: Some(uptime_ms), ..place(folder.path(), "boot") };
+    let location = |uptime_ms| LedgerLocation {
+        uptime_ms: Some(uptime_ms),
+        ..location(folder.path(), "boot")
+    };
     let limits = Budget { per_hour: Some(coins(10)), ..limits() };
-    let mut ledger = Ledger::open(&place(1_000_000), limits.clone(), &entries(), T0).unwrap();
+    let mut ledger = Ledger::open(&location(1_000_000), limits.clone(), &entries(), T0).unwrap();
     ready(&mut ledger, T0);
     let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
     drop(ledger);
@@ -684,7 +687,8 @@ fn after_a_restart_on_the_same_boot_windows_continue_by_uptime() {
     for (minutes, expected) in [(10, Some(hour)), (59, Some(hour)), (61, None)] {
         let now = after(7_200 + minutes * 60);
         let uptime_ms = 1_000_000 + minutes * 60_000;
-        let mut ledger = Ledger::open(&place(uptime_ms), limits.clone(), &entries(), now).unwrap();
+        let mut ledger =
+            Ledger::open(&location(uptime_ms), limits.clone(), &entries(), now).unwrap();
         ready(&mut ledger, now);
         wait_until(|| ledger.is_limit_durable());
         let fresh = OrderRequest { created_at: Some(now), ..order_request(2, 1) };
@@ -699,8 +703,8 @@ fn a_balance_from_a_clock_that_was_ahead_does_not_hide_later_balances() {
     let mut ledger = open(folder.path(), "boot-1", after(3_600));
     assert_eq!(ledger.snapshot(after(3_600)).balance, Some(coins(1_000)));
     drop(ledger);
-    let place = place(folder.path(), "boot-2");
-    let mut ledger = Ledger::open(&place, limits(), &entries(), T0).unwrap();
+    let location = location(folder.path(), "boot-2");
+    let mut ledger = Ledger::open(&location, limits(), &entries(), T0).unwrap();
     ledger.bind("account-1").unwrap();
     let effects = ledger.set_balance(coins(900), after(1), after(1));
     assert_eq!(ledger.snapshot(after(1)).balance, Some(coins(900)));

@@ -6,7 +6,7 @@ use crc32c::crc32c;
 use rusqlite::Connection;
 
 use super::{
-    disk::{crash_image, entries, limits, open, place, ready, reserve, wait_until},
+    disk::{crash_image, entries, limits, location, open, ready, reserve, wait_until},
     *,
 };
 use crate::ledger::{
@@ -53,9 +53,9 @@ fn files_of(fixture: &Path) -> tempfile::TempDir {
 }
 
 fn open_session(folder: &Path, boot: &str) -> Ledger {
-    let place = LedgerLocation { host: HOST_OF_0_1_0.to_owned(), ..place(folder, boot) };
+    let location = LedgerLocation { host: HOST_OF_0_1_0.to_owned(), ..location(folder, boot) };
     let limits = Budget { total: coins(1_000), ..limits() };
-    let mut ledger = Ledger::open(&place, limits, &entries(), NOW).unwrap();
+    let mut ledger = Ledger::open(&location, limits, &entries(), NOW).unwrap();
     ledger.bind("VXNlcjo0MjQyNDI").unwrap();
     ledger
 }
@@ -194,8 +194,8 @@ fn a_ledger_of_another_market_is_not_migrated() {
     for (how, boot, orders, spent) in SESSIONS {
         let folder = files_of_0_1_0(how);
         let before = stored_amounts(folder.path());
-        let place = place(folder.path(), boot);
-        let error = Ledger::open(&place, limits(), &entries(), NOW).unwrap_err();
+        let location = location(folder.path(), boot);
+        let error = Ledger::open(&location, limits(), &entries(), NOW).unwrap_err();
         assert!(matches!(error, LedgerError::OtherHost { .. }), "{error}");
         assert_eq!(format_of(folder.path()), 1, "{how}");
         assert_eq!(stored_amounts(folder.path()), before, "{how}");
@@ -307,9 +307,9 @@ fn orders_of_format_4_keep_their_own_ids_and_later_orders_get_ids_of_their_start
     let folder = files_of(Path::new("ledger-format-4"));
     verify(folder.path(), 3, "33.00");
     assert_eq!(format_of(folder.path()), 4);
-    let place = LedgerLocation {
+    let location = LedgerLocation {
         host: HOST_OF_0_1_0.to_owned(),
-        ..place(folder.path(), "boot-of-format-4")
+        ..location(folder.path(), "boot-of-format-4")
     };
     let own_ids = |ledger: &Ledger| -> Vec<String> {
         let orders = ledger.state().intents().iter();
@@ -322,7 +322,7 @@ fn orders_of_format_4_keep_their_own_ids_and_later_orders_get_ids_of_their_start
     ];
     let mut later = Vec::new();
     for n in 10..12 {
-        let mut ledger = Ledger::open(&place, limits(), &entries(), T0).unwrap();
+        let mut ledger = Ledger::open(&location, limits(), &entries(), T0).unwrap();
         assert_eq!(format_of(folder.path()), VERSION);
         assert_eq!(own_ids(&ledger), [&sent.map(String::from)[..], &later].concat());
         ready(&mut ledger, T0);
@@ -337,10 +337,10 @@ fn orders_of_format_4_keep_their_own_ids_and_later_orders_get_ids_of_their_start
 }
 
 #[test]
-fn records_of_a_later_layout_are_refused() {
-    let refused = |folder: &Path, file: &str| {
-        let place = place(folder, "boot");
-        let opened = Ledger::open(&place, limits(), &entries(), T0).unwrap_err();
+fn records_of_a_later_layout_are_rejected() {
+    let rejected = |folder: &Path, file: &str| {
+        let location = location(folder, "boot");
+        let opened = Ledger::open(&location, limits(), &entries(), T0).unwrap_err();
         let read = LedgerReader::open(folder).unwrap_err();
         for error in [opened, read] {
             let LedgerError::TooNew { path, found, supported } = &error else {
@@ -363,7 +363,7 @@ fn records_of_a_later_layout_are_refused() {
     let slot = usize::try_from(position).unwrap() * RECORD_BYTES;
     relabel(&mut bytes[slot..slot + RECORD_BYTES], 9);
     fs::write(&path, bytes).unwrap();
-    refused(killed.path(), INTENT_FILE);
+    rejected(killed.path(), INTENT_FILE);
     // A newer layout in the database is rejected.
     let database = Connection::open(folder.path().join(DATABASE)).unwrap();
     let sql = "SELECT record FROM events WHERE number = 1";
@@ -371,5 +371,5 @@ fn records_of_a_later_layout_are_refused() {
     relabel(&mut record, 9);
     database.execute("UPDATE events SET record = ?1 WHERE number = 1", [record]).unwrap();
     drop(database);
-    refused(folder.path(), DATABASE);
+    rejected(folder.path(), DATABASE);
 }

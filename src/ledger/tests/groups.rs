@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    disk::{crash_image, lose_power, place, ready, reserve, wait_until},
+    disk::{crash_image, location, lose_power, ready, reserve, wait_until},
     *,
 };
 use crate::ledger::{entries::tests::grouped, reader::LedgerReader};
@@ -57,7 +57,7 @@ fn reload(ledger: &mut Ledger, old: &[WhitelistEntry], new: &[WhitelistEntry]) {
 fn a_removed_entry_stays_in_its_group_and_a_moved_one_takes_its_count_along() {
     let folder = tempfile::tempdir().unwrap();
     let old = [in_group("a", "knives"), in_group("b", "knives"), in_group("c", "gloves")];
-    let mut ledger = Ledger::open(&place(folder.path(), "boot"), limits(), &old, T0).unwrap();
+    let mut ledger = Ledger::open(&location(folder.path(), "boot"), limits(), &old, T0).unwrap();
     ready(&mut ledger, T0);
     for (n, entry) in [(1, 0), (2, 1), (3, 2)] {
         let approved = reserve(&mut ledger, for_entry(n, 5, entry), T0);
@@ -86,8 +86,8 @@ fn a_removed_entry_stays_in_its_group_and_a_moved_one_takes_its_count_along() {
     reader.state_mut().set_entries(&new[1..]);
     assert_eq!(used(reader.state()), pairs(&[("knives", 1_000)]));
     drop(reader);
-    let place = place(image.path(), "boot");
-    let mut ledger = Ledger::open(&place, limits(), &new, after(1)).unwrap();
+    let location = location(image.path(), "boot");
+    let mut ledger = Ledger::open(&location, limits(), &new, after(1)).unwrap();
     ready(&mut ledger, after(1));
     assert_eq!(used(ledger.state()), pairs(&[("gloves", 500), ("knives", 1_000)]));
     assert_rejected(&mut ledger, for_entry(4, 6, 1), after(1), full);
@@ -173,7 +173,7 @@ fn entries_of(whitelist: &[Membership; 3]) -> Vec<WhitelistEntry> {
 
 fn open(folder: &Path, boot: &str, whitelist: &[Membership; 3], now: UnixMs) -> Ledger {
     let entries = entries_of(whitelist);
-    let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries, now).unwrap();
+    let mut ledger = Ledger::open(&location(folder, boot), limits(), &entries, now).unwrap();
     ready(&mut ledger, now);
     ledger
 }

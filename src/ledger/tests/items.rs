@@ -118,7 +118,7 @@ fn no_order_has_the_item_of_another_after_a_kill_or_a_power_loss() {
         }
         let next_boot = if n % 2 == 0 { "another" } else { "boot" };
         let mut next = Ledger::open(
-            &disk::place(image.path(), next_boot),
+            &disk::location(image.path(), next_boot),
             disk::limits(),
             &disk::entries(),
             after(100),

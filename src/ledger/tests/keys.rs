@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rusqlite::Connection;
 
 use super::{
-    disk::{crash_image, entries, limits, lose_power, open, place, reserve, wait_until},
+    disk::{crash_image, entries, limits, location, lose_power, open, reserve, wait_until},
     *,
 };
 use crate::ledger::{
@@ -197,7 +197,7 @@ fn rows(folder: &Path) -> Vec<(String, i64, String)> {
 
 /// Opens the ledger after a restart, while the account still shows nothing.
 fn reopen(folder: &Path, boot: &str) -> Ledger {
-    let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), after(2)).unwrap();
+    let mut ledger = Ledger::open(&location(folder, boot), limits(), &entries(), after(2)).unwrap();
     ledger.bind("account-1").unwrap();
     let reading = AccountReading { trades: &[], complete: true, started: after(2) };
     assert_eq!(ledger.reconcile(&reading, Some(coins(1_000)), after(2)).halts, []);
@@ -281,7 +281,7 @@ fn after_a_power_loss_an_order_without_its_outcome_counts_beside_a_later_one() {
 }
 
 #[test]
-fn the_database_refuses_a_second_request_for_a_key() {
+fn the_database_rejects_a_second_request_for_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     let first = reserve(&mut ledger, at_price(1, 10), T0);

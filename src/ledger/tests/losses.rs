@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     disk::{
-        crash_image, entries, limits, open, place, place_order_when_ready, ready, reserve,
+        crash_image, entries, limits, location, open, place_order_when_ready, ready, reserve,
         state as state_of, wait_until,
     },
     *,
@@ -51,7 +51,7 @@ impl SimulatedMachine {
 
     fn open(&self, data: &Path, new_ledger: Option<NewLedger>) -> Result<Ledger, LedgerError> {
         let live = self.live(new_ledger);
-        Ledger::open_live(&place(data, "boot"), &live, limits(), &entries(), after(10))
+        Ledger::open_live(&location(data, "boot"), &live, limits(), &entries(), after(10))
     }
 
     /// Opens the ledger and binds it to the account.
@@ -358,8 +358,8 @@ fn a_lost_thread_stops_orders_and_is_named() {
 
     let machine = SimulatedMachine::new();
     let live = machine.live(None);
-    let place = place(&machine.data(), "boot");
-    let mut ledger = Ledger::open_live(&place, &live, limits(), &entries(), after(10)).unwrap();
+    let location = location(&machine.data(), "boot");
+    let mut ledger = Ledger::open_live(&location, &live, limits(), &entries(), after(10)).unwrap();
     ready(&mut ledger, after(10));
     live.alarm.mark_lost(ThreadName::Account);
     assert_eq!(
@@ -379,8 +379,8 @@ fn a_lost_thread_stops_orders_and_is_named() {
 
 /// Opens a crash image on the same boot.
 fn open_after_kill(image: &TempDir) -> Ledger {
-    let place = place(image.path(), "boot");
-    Ledger::open(&place, limits(), &entries(), after(1)).unwrap()
+    let location = location(image.path(), "boot");
+    Ledger::open(&location, limits(), &entries(), after(1)).unwrap()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{
-    disk::{crash_image, lose_power, place, wait_until},
+    disk::{crash_image, location, lose_power, wait_until},
     histories, histories_on_disk,
 };
 
@@ -413,7 +413,8 @@ impl ModelMarket {
 }
 
 fn open(folder: &Path, budget: &Budget, boot: &str, now: UnixMs) -> Ledger {
-    let mut ledger = Ledger::open(&place(folder, boot), budget.clone(), &whitelist(), now).unwrap();
+    let mut ledger =
+        Ledger::open(&location(folder, boot), budget.clone(), &whitelist(), now).unwrap();
     ledger.bind("account-1").unwrap();
     ledger.state.has_own_ids = true;
     ledger

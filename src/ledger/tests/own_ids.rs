@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use super::{
     disk::{
-        crash_image, entries, limits, lose_power, place, place_order_when_ready, ready, reserve,
+        crash_image, entries, limits, location, lose_power, place_order_when_ready, ready, reserve,
         wait_until,
     },
     *,
@@ -28,7 +28,7 @@ fn open(folder: &Path, boot: &str, now: UnixMs) -> Ledger {
 }
 
 fn reopen(folder: &Path, boot: &str) -> Ledger {
-    let mut ledger = Ledger::open(&place(folder, boot), limits(), &entries(), after(1)).unwrap();
+    let mut ledger = Ledger::open(&location(folder, boot), limits(), &entries(), after(1)).unwrap();
     ledger.state.has_own_ids = true;
     ledger
 }
@@ -119,8 +119,8 @@ fn a_start_that_cannot_be_made_durable_approves_nothing() {
     let database = Connection::open(folder.path().join(DATABASE)).unwrap();
     let trigger = "CREATE TRIGGER fault BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, ''); END";
     database.execute_batch(trigger).unwrap();
-    let place = place(folder.path(), "boot");
-    let error = Ledger::open(&place, limits(), &entries(), after(1)).unwrap_err();
+    let location = location(folder.path(), "boot");
+    let error = Ledger::open(&location, limits(), &entries(), after(1)).unwrap_err();
     assert!(matches!(error, LedgerError::Database { action: "write", .. }), "{error}");
     database.execute_batch("DROP TRIGGER fault").unwrap();
     drop(open(folder.path(), "boot", after(2)));

@@ -56,7 +56,7 @@ fn nothing_is_approved_without_a_permit_or_after_its_end() {
     assert_rejected(&mut ledger, order_request(1, 1), T0, RiskRejection::NoSlice);
     for (permit, expected) in [
         (OrderPermit::Standby, RiskRejection::Standby),
-        (OrderPermit::Refused("why"), RiskRejection::SharedRefused("why")),
+        (OrderPermit::Rejected("why"), RiskRejection::SharedRejected("why")),
         (OrderPermit::Until(T0), RiskRejection::NoContact { until: T0 }),
     ] {
         allow(&mut ledger, |allowance| allowance.permit = permit);
@@ -70,16 +70,16 @@ fn nothing_is_approved_without_a_permit_or_after_its_end() {
 
 #[test]
 fn a_limit_without_a_slice_allows_nothing() {
-    let refused = |change: fn(&mut Allowance)| {
+    let rejected = |change: fn(&mut Allowance)| {
         let mut ledger = shared();
         allow(&mut ledger, change);
         ledger.reserve(order_request(1, 1), T0).map(drop).unwrap_err().name()
     };
-    assert_eq!(refused(|it| it.total = Amount::ZERO), "shared_total");
-    assert_eq!(refused(|it| it.per_hour = Amount::ZERO), "shared_per_hour");
-    assert_eq!(refused(|it| it.per_day = Amount::ZERO), "shared_per_day");
-    assert_eq!(refused(|it| it.entries.clear()), "shared_max_quantity");
-    assert_eq!(refused(|it| it.groups.clear()), "shared_group_max_quantity");
+    assert_eq!(rejected(|it| it.total = Amount::ZERO), "shared_total");
+    assert_eq!(rejected(|it| it.per_hour = Amount::ZERO), "shared_per_hour");
+    assert_eq!(rejected(|it| it.per_day = Amount::ZERO), "shared_per_day");
+    assert_eq!(rejected(|it| it.entries.clear()), "shared_max_quantity");
+    assert_eq!(rejected(|it| it.groups.clear()), "shared_group_max_quantity");
     let no_total = |slices: &mut EntrySlice| slices.total = Amount::ZERO;
     let mut ledger = shared();
     allow(&mut ledger, |it| it.entries.iter_mut().for_each(no_total));
@@ -106,21 +106,21 @@ fn lost_orders_count_against_every_slice() {
     fn sixty(slice: &mut EntrySlice) {
         slice.total = coins(60);
     }
-    let refused = |change: fn(&mut Allowance)| {
+    let rejected = |change: fn(&mut Allowance)| {
         let mut ledger = shared();
         lose(&mut ledger, 2, 60, T0, T0);
         allow(&mut ledger, change);
         let request = OrderRequest { created_at: Some(after(1)), ..order_request(1, 1) };
         ledger.reserve(request, after(1)).map(drop).map_err(|rejection| rejection.name())
     };
-    assert_eq!(refused(|_unlimited| {}), Ok(()));
-    assert_eq!(refused(|it| it.total = coins(60)), Err("shared_total"));
-    assert_eq!(refused(|it| it.per_hour = coins(60)), Err("shared_per_hour"));
-    assert_eq!(refused(|it| it.per_day = coins(60)), Err("shared_per_day"));
-    assert_eq!(refused(|it| it.entries.iter_mut().for_each(two)), Err("shared_max_quantity"));
-    assert_eq!(refused(|it| it.entries.iter_mut().for_each(sixty)), Err("shared_max_total"));
-    assert_eq!(refused(|it| two(&mut it.groups[0].1)), Err("shared_group_max_quantity"));
-    assert_eq!(refused(|it| sixty(&mut it.groups[0].1)), Err("shared_group_max_total"));
+    assert_eq!(rejected(|_unlimited| {}), Ok(()));
+    assert_eq!(rejected(|it| it.total = coins(60)), Err("shared_total"));
+    assert_eq!(rejected(|it| it.per_hour = coins(60)), Err("shared_per_hour"));
+    assert_eq!(rejected(|it| it.per_day = coins(60)), Err("shared_per_day"));
+    assert_eq!(rejected(|it| it.entries.iter_mut().for_each(two)), Err("shared_max_quantity"));
+    assert_eq!(rejected(|it| it.entries.iter_mut().for_each(sixty)), Err("shared_max_total"));
+    assert_eq!(rejected(|it| two(&mut it.groups[0].1)), Err("shared_group_max_quantity"));
+    assert_eq!(rejected(|it| sixty(&mut it.groups[0].1)), Err("shared_group_max_total"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! | 200 or 201, `data.skins[]` contains this listing, `custom_id` is that of the order | bought, at the price in it |
 //! | the same with `status` `return` or an `error` | unknown: looked up, because a commission may be charged |
 //! | 200 or 201 with an error, another purchase, or none | unknown |
-//! | 400 or 422 with a code of [`REFUSALS`] | as in the table; `custom_id_already_exists` is unknown and looked up |
+//! | 400 or 422 with a code of [`REJECTIONS`] | as in the table; `custom_id_already_exists` is unknown and looked up |
 //! | 400 or 422 with `unknown_error` or another code | unknown |
 //! | other 401 or 403 without data | key rejected: it is invalid, or bound to another IP address |
 //! | other 429 without data | rate limited, with `Retry-After` |
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Meaning of an error code. Every other code is [`Unknown::UnknownError`].
-const REFUSALS: [(&str, Outcome); 16] = [
+const REJECTIONS: [(&str, Outcome); 16] = [
     ("skins_unavailable", Outcome::Rejected(RejectReason::Taken)),
     ("skins_price_higher_than_max_price", Outcome::Rejected(RejectReason::AbovePriceLimit)),
     ("custom_id_already_exists", Outcome::Unknown(Unknown::AlreadyOrdered)),
@@ -76,7 +76,7 @@ pub fn order_outcome(order: &OrderFields, response: &HttpResponse) -> (Outcome, 
         },
         (200 | 201, Some(_)) => unknown(Unknown::Unreadable),
         (status @ (400 | 422), None) => match body {
-            ResponseBody::Object(body) if is_without_data => refused(order, &body),
+            ResponseBody::Object(body) if is_without_data => classify_rejection(order, &body),
             ResponseBody::Object(_) | ResponseBody::NoObject | ResponseBody::Ambiguous => {
                 unknown(Unknown::Status { status })
             }
@@ -148,11 +148,11 @@ fn accepted(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution
     (Outcome::Bought { price, server_time }, Attribution::Named)
 }
 
-/// Classifies a refusal. It never names its order: refusals contain no own id, and one that names
-/// the listing can belong to an earlier order for it at another price.
-fn refused(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution) {
+/// Classifies a rejection. It never names its order: rejections contain no own id, and one that
+/// names the listing can belong to an earlier order for it at another price.
+fn classify_rejection(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution) {
     let code = body.get::<String>("error").unwrap_or_default();
-    let known = REFUSALS.iter().find(|(known, _)| *known == code);
+    let known = REJECTIONS.iter().find(|(known, _)| *known == code);
     let outcome =
         known.map_or(Outcome::Unknown(Unknown::UnknownError), |(_, outcome)| outcome.clone());
     let unavailable = body.array("unavailable_ids").unwrap_or_default().into_iter();

@@ -202,10 +202,10 @@ mod tests {
             assert_eq!(read_user(body, "76561"), Err(ReadError::Shape), "{body}");
         }
         assert_eq!(read_user("<html>", "76561"), Err(ReadError::NotJson));
-        let refused = r#"{"success":false,"msg":"wrong api\u001b"}"#;
+        let rejected = r#"{"success":false,"msg":"wrong api\u001b"}"#;
         let error = Err(ReadError::MarketError("wrong api\\u{1b}".to_owned()));
-        assert_eq!(read_user(refused, "76561"), error);
-        assert_eq!(look_up(refused).map(drop), error.map(drop));
+        assert_eq!(read_user(rejected, "76561"), error);
+        assert_eq!(look_up(rejected).map(drop), error.map(drop));
     }
 
     #[test]

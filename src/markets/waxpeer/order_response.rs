@@ -6,9 +6,9 @@
 //! | 200, `success` false with `new_price`, `msBeforeNext` or a known `msg` | rejected |
 //! | 200, `success` false, and `msg` says that the own id exists | unknown: look it up |
 //! | 401, 403 and 429 without a purchase, 503 with `cf-mitigated` and without a purchase | rejected |
-//! | everything else: another `msg`, HTML with 200, 3xx, 4xx, 5xx, truncated JSON, both an `id` and a refusal | unknown |
+//! | everything else: another `msg`, HTML with 200, 3xx, 4xx, 5xx, truncated JSON, both an `id` and a rejection | unknown |
 //!
-//! A refusal is prose with status 200. Its texts come from the documentation and the tests of a
+//! A rejection is prose with status 200. Its texts come from the documentation and the tests of a
 //! public client, may be paraphrased, and are matched by their words. A rejection is final only
 //! once it is attributed to this order: see [`Attribution`]. If in doubt, the money counts as
 //! spent.
@@ -31,9 +31,9 @@ use crate::{
 /// Maximum length of a response that is an error message although it is not JSON, in bytes.
 const TEXT_BYTES_MAX: usize = 400;
 
-/// Meaning of the words of a refusal; the first row whose words occur applies, for a rejection as
+/// Meaning of the words of a rejection; the first row whose words occur applies, for a rejection as
 /// whole words. `None`: the own id was seen before, so its order may have been executed.
-const REFUSALS: [(&[&str], Option<RejectReason>); 13] = [
+const REJECTIONS: [(&[&str], Option<RejectReason>); 13] = [
     (&["project", "exist"], None),
     (&["project", "used"], None),
     (&["buy_csgo"], Some(RejectReason::BuyingDisabled)),
@@ -75,7 +75,7 @@ pub fn is_user(response: &HttpResponse) -> bool {
         && ["id", "price", "new_price", "project_id", "trades"].into_iter().all(is_absent)
 }
 
-/// Returns the message of a refusal, or a short text that is no JSON, such as that of a 403. Both
+/// Returns the message of a rejection, or a short text that is no JSON, such as that of a 403. Both
 /// are untrusted.
 pub fn error_message(response: &HttpResponse) -> Option<String> {
     match Body::of(response) {
@@ -135,22 +135,24 @@ impl<'a> Body<'a> {
 fn outcome(order: &OrderFields, response: &HttpResponse, body: &Body<'_>) -> Outcome {
     let rejected = Outcome::Rejected;
     let unknown = Outcome::Unknown;
-    let is_refused = !body.may_be_purchase();
+    let is_rejected = !body.may_be_purchase();
     match (response.head.status, response.page(), body) {
-        (403, ..) if is_refused && asks_for_address(response) => {
+        (403, ..) if is_rejected && asks_for_address(response) => {
             rejected(RejectReason::KeyRejected { status: 403 })
         }
-        (403 | 429 | 503, Some(WebPage::Challenge), _) if is_refused && response.head.mitigated => {
+        (403 | 429 | 503, Some(WebPage::Challenge), _)
+            if is_rejected && response.head.mitigated =>
+        {
             rejected(RejectReason::Challenge)
         }
-        (status @ (401 | 403), ..) if is_refused => rejected(RejectReason::KeyRejected { status }),
-        (429, ..) if is_refused => {
+        (status @ (401 | 403), ..) if is_rejected => rejected(RejectReason::KeyRejected { status }),
+        (429, ..) if is_rejected => {
             rejected(RejectReason::RateLimited { retry_after: retry_after(response) })
         }
         (200, None, Body::Object(object)) => match object.get("success") {
             _ if body.names(order) == Some(false) => unknown(Unknown::Foreign),
             Some(true) => bought(object).unwrap_or(unknown(Unknown::Unreadable)),
-            Some(false) if is_refused => refusal(order, object),
+            Some(false) if is_rejected => classify_rejection(order, object),
             Some(false) => unknown(Unknown::UnknownError),
             None => unknown(Unknown::Unreadable),
         },
@@ -166,10 +168,10 @@ fn bought(body: &JsonObject<'_>) -> Option<Outcome> {
     Some(Outcome::Bought { price: Some(digits("price")?), server_time: None })
 }
 
-/// Classifies a refusal.
-fn refusal(order: &OrderFields, body: &JsonObject<'_>) -> Outcome {
+/// Classifies a rejection.
+fn classify_rejection(order: &OrderFields, body: &JsonObject<'_>) -> Outcome {
     let message = body.get::<String>("msg").unwrap_or_default().to_ascii_lowercase();
-    let row = REFUSALS.iter().find(|(words, reason)| {
+    let row = REJECTIONS.iter().find(|(words, reason)| {
         let occurs = |word: &str| {
             if reason.is_some() { has_word(&message, word) } else { message.contains(word) }
         };
@@ -204,7 +206,7 @@ fn has_word(text: &str, word: &str) -> bool {
     })
 }
 
-/// Reads the current price in a refusal: a number or a string of digits.
+/// Reads the current price in a rejection: a number or a string of digits.
 fn new_price(body: &JsonObject<'_>) -> Option<Amount> {
     match body.number("new_price") {
         Some(number) => super::price(number),
@@ -221,7 +223,7 @@ pub fn retry_after(response: &HttpResponse) -> Option<Duration> {
     response.head.retry_after.or_else(of_body)
 }
 
-/// Reads the wait in a refusal.
+/// Reads the wait in a rejection.
 fn milliseconds(body: &JsonObject<'_>) -> Option<Duration> {
     let ms = body.number("msBeforeNext")?.split('.').next()?.parse().ok()?;
     Some(Duration::from_millis(ms))

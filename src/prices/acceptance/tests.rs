@@ -19,22 +19,28 @@ fn uniform(count: usize, ask: u64, bid: u64) -> PriceTable {
 }
 
 #[test]
-fn a_table_with_half_of_the_last_names_is_accepted_and_one_with_fewer_refused() {
+fn a_table_with_half_of_the_last_names_is_accepted_and_one_with_fewer_rejected() {
     let last = uniform(100, 500, 0);
     assert_eq!(check(&uniform(50, 500, 0), Some(&last), true), Ok(()));
-    let refusal = check(&uniform(49, 500, 0), Some(&last), true).unwrap_err();
-    assert_eq!(refusal.to_string(), "it has 49 of the 100 asks of the last table, fewer than half");
+    let rejection = check(&uniform(49, 500, 0), Some(&last), true).unwrap_err();
+    assert_eq!(
+        rejection.to_string(),
+        "it has 49 of the 100 asks of the last table, fewer than half"
+    );
     // As many names, but others.
     let others = table((0..100).map(|number| (format!("Other {number}"), 500, 0)));
-    assert!(matches!(check(&others, Some(&last), true), Err(Refusal::Collapsed { common: 0, .. })));
+    assert!(matches!(
+        check(&others, Some(&last), true),
+        Err(TableRejection::Collapsed { common: 0, .. })
+    ));
     assert_eq!(check(&uniform(300, 500, 0), Some(&last), true), Ok(()));
 }
 
 #[test]
-fn a_side_that_vanished_is_refused() {
+fn a_side_that_vanished_is_rejected() {
     let last = uniform(100, 500, 400);
-    let refusal = check(&uniform(100, 500, 0), Some(&last), true).unwrap_err();
-    assert_eq!(refusal, Refusal::Collapsed { side: QuoteSide::Bid, common: 0, last: 100 });
+    let rejection = check(&uniform(100, 500, 0), Some(&last), true).unwrap_err();
+    assert_eq!(rejection, TableRejection::Collapsed { side: QuoteSide::Bid, common: 0, last: 100 });
 }
 
 #[test]
@@ -44,19 +50,20 @@ fn a_side_that_the_last_table_lacks_is_held_against_known_items_and_the_other_si
         table(rows.map(|(name, cents)| ((*name).to_owned(), *cents, cents * bid)))
     };
     assert_eq!(check(&sides(1), Some(&sides(0)), true), Ok(()));
-    let implausible = Refusal::Implausible { side: QuoteSide::Bid, median: MedianRatio(10_000) };
+    let implausible =
+        TableRejection::Implausible { side: QuoteSide::Bid, median: MedianRatio(10_000) };
     assert_eq!(check(&sides(100), Some(&sides(0)), true), Err(implausible));
     // A file with few items, none of them well known.
     let (asks, bids) = (uniform(3, 1_000, 0), uniform(3, 0, 1_000));
     assert_eq!(check(&uniform(3, 1_000, 900), Some(&asks), false), Ok(()));
     for (last, ask, bid) in [(&asks, 1_000, 90_000), (&bids, 90_000, 1_000)] {
-        let refusal = check(&uniform(3, ask, bid), Some(last), false);
-        assert!(matches!(refusal, Err(Refusal::Contradictory { .. })), "{refusal:?}");
+        let rejection = check(&uniform(3, ask, bid), Some(last), false);
+        assert!(matches!(rejection, Err(TableRejection::Contradictory { .. })), "{rejection:?}");
     }
 }
 
 #[test]
-fn a_few_prices_of_a_side_do_not_refuse_the_other_side() {
+fn a_few_prices_of_a_side_do_not_reject_the_other_side() {
     let with_bid = |bid: u64| {
         table(
             (0..100)
@@ -66,8 +73,8 @@ fn a_few_prices_of_a_side_do_not_refuse_the_other_side() {
     assert_eq!(check(&with_bid(0), Some(&with_bid(900)), true), Ok(()));
     assert_eq!(check(&with_bid(300), Some(&with_bid(900)), true), Ok(()));
     // They are the whole side of a short file.
-    let refusal = check(&uniform(2, 100_000, 0), Some(&uniform(2, 1_000, 0)), false);
-    assert!(matches!(refusal, Err(Refusal::Moved { .. })), "{refusal:?}");
+    let rejection = check(&uniform(2, 100_000, 0), Some(&uniform(2, 1_000, 0)), false);
+    assert!(matches!(rejection, Err(TableRejection::Moved { .. })), "{rejection:?}");
 }
 
 #[test]
@@ -75,12 +82,13 @@ fn the_median_ratio_to_the_last_table_is_bounded_on_both_sides() {
     let last = uniform(10, 1_000, 0);
     let ratio = |ask| check(&uniform(10, ask, 0), Some(&last), true);
     assert_eq!((ratio(800), ratio(1_250)), (Ok(()), Ok(())));
-    let moved = |median| Err(Refusal::Moved { side: QuoteSide::Ask, median: MedianRatio(median) });
+    let moved =
+        |median| Err(TableRejection::Moved { side: QuoteSide::Ask, median: MedianRatio(median) });
     assert_eq!((ratio(799), ratio(1_251)), (moved(79), moved(125)));
     // The unit is wrong by a hundred.
     assert_eq!((ratio(10), ratio(100_000)), (moved(1), moved(10_000)));
     let bids = check(&uniform(10, 1_000, 90_000), Some(&uniform(10, 1_000, 900)), true);
-    assert!(matches!(bids, Err(Refusal::Moved { side: QuoteSide::Bid, .. })), "{bids:?}");
+    assert!(matches!(bids, Err(TableRejection::Moved { side: QuoteSide::Bid, .. })), "{bids:?}");
 }
 
 #[test]
@@ -113,16 +121,19 @@ fn the_first_table_is_compared_with_well_known_items() {
         (Ok(()), Ok(()))
     );
     for percent in [1, 15, 600, 10_000] {
-        let refusal = check(&known(50, percent), None, true);
-        assert!(matches!(refusal, Err(Refusal::Implausible { .. })), "{percent}: {refusal:?}");
+        let rejection = check(&known(50, percent), None, true);
+        assert!(
+            matches!(rejection, Err(TableRejection::Implausible { .. })),
+            "{percent}: {rejection:?}"
+        );
         let file = check(&known(5, percent), None, false);
-        assert!(matches!(file, Err(Refusal::Implausible { .. })), "{percent}: {file:?}");
+        assert!(matches!(file, Err(TableRejection::Implausible { .. })), "{percent}: {file:?}");
     }
 }
 
 #[test]
 fn only_an_own_file_may_lack_well_known_items() {
-    assert_eq!(check(&known(4, 100), None, true), Err(Refusal::Unknown { present: 4 }));
+    assert_eq!(check(&known(4, 100), None, true), Err(TableRejection::Unknown { present: 4 }));
     assert_eq!(check(&known(4, 10_000), None, false), Ok(()));
     assert_eq!(check(&known(5, 100), None, true), Ok(()));
 }
@@ -140,8 +151,8 @@ fn each_side_of_the_first_table_is_compared_with_well_known_items() {
     };
     assert_eq!(check(&sides(1, 1), None, true), Ok(()));
     for (ask, bid, side) in [(1, 100, QuoteSide::Bid), (100, 1, QuoteSide::Ask)] {
-        let refusal = check(&sides(ask, bid), None, true).unwrap_err();
-        assert_eq!(refusal, Refusal::Implausible { side, median: MedianRatio(10_000) });
+        let rejection = check(&sides(ask, bid), None, true).unwrap_err();
+        assert_eq!(rejection, TableRejection::Implausible { side, median: MedianRatio(10_000) });
     }
     assert_eq!(check(&sides(0, 1), None, true), Ok(()), "only bids");
 }
@@ -153,5 +164,5 @@ fn a_list_of_dopplers_alone_is_a_first_table_in_its_own_unit() {
         table(rows.map(|(name, cents)| ((*name).to_owned(), cents * factor, 0)))
     };
     assert_eq!(check(&dopplers(1), None, true), Ok(()));
-    assert!(matches!(check(&dopplers(100), None, true), Err(Refusal::Implausible { .. })));
+    assert!(matches!(check(&dopplers(100), None, true), Err(TableRejection::Implausible { .. })));
 }

@@ -30,7 +30,7 @@ use self::{
     rows::{StoredRowError, Transaction},
 };
 use super::database::LimitRow;
-use super::exchange::{Exchange, Limit, MemberName, MemberRefusal, Reply, ReportedOrder};
+use super::exchange::{Exchange, Limit, MemberName, MemberRejection, Reply, ReportedOrder};
 use super::exchanger::{ExchangeError, Exchanger};
 use crate::{
     config::shared::{DatabaseUrl, GroupUnit, SharedConfig},
@@ -188,7 +188,7 @@ impl Store {
         let done = timeout(EXCHANGE_MAX, self.repeat_exchange(exchange)).await;
         match done.unwrap_or(Err(StoreError::Timeout(EXCHANGE_MAX))) {
             Err(StoreError::NoSchema | StoreError::NoGroup) => {
-                Ok(Reply::Refused(MemberRefusal::NoGroup))
+                Ok(Reply::Rejected(MemberRejection::NoGroup))
             }
             done => done,
         }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::super::database::{LimitRow, is_outdated, is_superseded};
 use super::super::exchange::{
-    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRefusal, Peer, Reply, Role,
-    RoleRequest,
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Peer, Reply,
+    Role, RoleRequest,
 };
 
 /// Row of a group.
@@ -152,14 +152,14 @@ pub(super) fn plan(found: &mut Found, exchange: &Exchange) -> ExchangePlan {
     let own = found.members.iter().find(|member| member.name == exchange.member).cloned();
     match &own {
         Some(own) if own.ledger != exchange.ledger => {
-            return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OtherLedger));
+            return ExchangePlan::without_writes(Reply::Rejected(MemberRejection::OtherLedger));
         }
         Some(own) if own.is_released => return released(found, own, exchange),
         _ if found.has_newer(exchange) => {
-            return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::OlderLedger));
+            return ExchangePlan::without_writes(Reply::Rejected(MemberRejection::OlderLedger));
         }
         None if found.members.iter().filter(|it| !it.is_released).count() >= MEMBERS_MAX => {
-            return ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Full));
+            return ExchangePlan::without_writes(Reply::Rejected(MemberRejection::Full));
         }
         _ => {}
     }
@@ -202,7 +202,7 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
             ..own.clone()
         }),
         slices: raised.collect(),
-        ..ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Released))
+        ..ExchangePlan::without_writes(Reply::Rejected(MemberRejection::Released))
     }
 }
 
@@ -241,7 +241,7 @@ fn changed(found: &mut Found, exchange: &Exchange, version: i64, is_marked: bool
         slices: written,
         superseded,
         has_orders: !exchange.orders.is_empty(),
-        ..ExchangePlan::without_writes(Reply::Refused(MemberRefusal::Restored))
+        ..ExchangePlan::without_writes(Reply::Rejected(MemberRejection::Restored))
     };
     if found.group.is_restored {
         return plan;

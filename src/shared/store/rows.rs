@@ -19,7 +19,7 @@ use crate::{
     ledger::OrderState,
     shared::database::{LimitRow, outdated_ms},
     shared::exchange::{
-        Exchange, Limit, MemberName, MemberRefusal, REPORTS_MAX, Reply, ReportedOrder, Role,
+        Exchange, Limit, MemberName, MemberRejection, REPORTS_MAX, Reply, ReportedOrder, Role,
     },
     text::error_chain,
 };
@@ -243,7 +243,7 @@ impl Transaction {
     ) -> Result<Done, StoreError> {
         let Some((mut found, theirs)) = self.read(group, exchange, known).await? else {
             self.roll_back().await?;
-            return Ok((Reply::Refused(MemberRefusal::NoGroup), BTreeMap::new()));
+            return Ok((Reply::Rejected(MemberRejection::NoGroup), BTreeMap::new()));
         };
         if theirs != unit {
             return Err(StoreError::Unit { ours: unit.to_owned(), theirs });

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::shared::{
     database::{Denial, GroupDatabase, SILENT_MS},
-    exchange::{Confirmed, Demand, Exchange, Limit, MemberName, MemberRefusal, Reply, RoleRequest},
+    exchange::{
+        Confirmed, Demand, Exchange, Limit, MemberName, MemberRejection, Reply, RoleRequest,
+    },
     member::{CONTACT_MAX_MS, Member, MemberSettings, MemberState, Report, SETTLE_MS, Usage},
 };
 
@@ -154,8 +156,8 @@ fn a_member_is_released_when_it_is_silent_or_declared_stopped() {
     // The member still runs, and has used more.
     let report = report(&member, 30, 60);
     let reply = meet(&mut member, &mut database, &report, now_ms);
-    assert_eq!(reply, Reply::Refused(MemberRefusal::Released));
-    assert_eq!(member.usable(now_ms).state, MemberState::Refused(MemberRefusal::Released));
+    assert_eq!(reply, Reply::Rejected(MemberRejection::Released));
+    assert_eq!(member.usable(now_ms).state, MemberState::Rejected(MemberRejection::Released));
     assert_eq!(database.members()[&name].limits[&Limit::Total].slice, 30);
 }
 
@@ -166,16 +168,16 @@ fn a_row_belongs_to_one_ledger() {
     let mut other = Member::new(MemberSettings { ledger: "other".to_owned(), ..settings("a") });
     let report = report(&other, 0, 60);
     let reply = meet(&mut other, &mut database, &report, 0);
-    assert_eq!(reply, Reply::Refused(MemberRefusal::OtherLedger));
+    assert_eq!(reply, Reply::Rejected(MemberRejection::OtherLedger));
 }
 
 #[test]
 fn processes_with_the_same_member_and_ledger_stop_before_both_use_its_slice() {
     let mut database = GroupDatabase::new(100, TERM_MS);
     let mut members = [Member::new(settings("a")), Member::new(settings("a"))];
-    let refused = MemberState::Refused(MemberRefusal::OtherProcess);
+    let rejected = MemberState::Rejected(MemberRejection::OtherProcess);
     let mut now_ms = 0;
-    while members.iter().any(|member| member.usable(now_ms).state != refused) {
+    while members.iter().any(|member| member.usable(now_ms).state != rejected) {
         for member in &mut members {
             let report = report(member, 0, 10);
             if let Some(exchange) = member.next(&report, now_ms) {
@@ -236,7 +238,7 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
     let now_ms = settle(&mut member, &mut database, 60);
     let report = report_of(&member, 40, 60);
     let reply = meet(&mut member, &mut backup, &report, now_ms);
-    assert_eq!(reply, Reply::Refused(MemberRefusal::Restored));
+    assert_eq!(reply, Reply::Rejected(MemberRejection::Restored));
     assert_eq!(total(&member, now_ms), 0);
     let both = ["a", "b"].map(|name| MemberName(name.to_owned())).to_vec();
     assert_eq!(backup.end_restored(100), Err(Denial::NotReported(both)));
@@ -276,7 +278,7 @@ fn after_a_restore_no_member_counts_as_silent_and_no_earlier_stop_counts() {
         reply
     };
     let reply = mark(&mut backup, &mut other, late_ms + 1_000);
-    assert_eq!(reply, Reply::Refused(MemberRefusal::Restored));
+    assert_eq!(reply, Reply::Rejected(MemberRejection::Restored));
     let (name, spent) = (MemberName("a".to_owned()), BTreeMap::new());
     let released = backup.release(late_ms + SILENT_MS, &name, &spent, false);
     assert_eq!(released, Err(Denial::NotSilent));
@@ -551,7 +553,7 @@ fn a_standby_without_an_active_member_is_out_of_the_split_within_the_term() {
 }
 
 #[test]
-fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
+fn an_exchange_beyond_the_maximum_number_of_members_is_rejected() {
     let mut database = GroupDatabase::new(100, TERM_MS);
     let exchange = |name: String| demanding(&Limit::Total, &name, 0, [0, 0]);
     for number in 0..crate::shared::exchange::MEMBERS_MAX {
@@ -559,7 +561,7 @@ fn an_exchange_beyond_the_maximum_number_of_members_is_refused() {
     }
     assert_eq!(
         database.apply(0, &exchange("more".to_owned())),
-        Reply::Refused(MemberRefusal::Full)
+        Reply::Rejected(MemberRejection::Full)
     );
     database.release(0, &MemberName("7".to_owned()), &BTreeMap::new(), true).unwrap();
     assert!(matches!(database.apply(0, &exchange("more".to_owned())), Reply::Done(_)));
@@ -591,14 +593,14 @@ fn done(reply: &Reply) -> &Confirmed {
 }
 
 #[test]
-fn an_older_copy_of_a_ledger_is_refused_and_gives_nothing_back() {
+fn an_older_copy_of_a_ledger_is_rejected_and_gives_nothing_back() {
     let mut database = GroupDatabase::new(100, TERM_MS);
     database.apply(0, &demanding(&Limit::Total, "a", 0, [60, 60]));
     let mut copy = Member::new(settings("a"));
     for now_ms in [1_000, 12_000] {
         let report = Report { approved: 20, ..report(&copy, 20, 0) };
         let reply = meet(&mut copy, &mut database, &report, now_ms);
-        assert_eq!(reply, Reply::Refused(MemberRefusal::OlderLedger));
+        assert_eq!(reply, Reply::Rejected(MemberRejection::OlderLedger));
     }
     let other = database.apply(13_000, &demanding(&Limit::Total, "b", 0, [0, 100]));
     assert_eq!(done(&other).slices[&Limit::Total], 40);
@@ -615,7 +617,7 @@ fn a_released_ledger_that_joins_under_another_name_counts_once() {
         ledger: "a".to_owned(),
         ..demanding(&Limit::Total, "a2", 0, [used, used])
     };
-    let older = Reply::Refused(MemberRefusal::OlderLedger);
+    let older = Reply::Rejected(MemberRejection::OlderLedger);
     assert_eq!(database.apply(1_000, &renamed(30)), older, "it does not contain what was spent");
     assert_eq!(done(&database.apply(1_000, &renamed(40))).free, 60);
     // The released process still runs, and has ordered more.

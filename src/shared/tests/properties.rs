@@ -181,7 +181,7 @@ fn happen(bots: &mut [Bot], database: &mut GroupDatabase, now_ms: &mut i64, even
                 bot.late = Some(exchange);
             } else {
                 let reply = database.apply(*now_ms, &exchange);
-                assert!(!matches!(reply, Reply::Refused(_)), "{reply:?}");
+                assert!(!matches!(reply, Reply::Rejected(_)), "{reply:?}");
                 bot.member.on_reply(&exchange, &reply, *now_ms);
             }
         }

@@ -3,7 +3,7 @@
 //! It enforces the protocol's rules: exactly one `connection_init`, only ping and pong before it,
 //! unique ids of live operations, and the specified close code for each violation.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -18,30 +18,18 @@ use crate::{
     config::Generation,
     domain::money::{Amount, Decimals, Percent},
     domain::trade::PaintWear,
+    sim::{
+        faults::FaultKind,
+        model::{FeedOutput, FeedSession},
+    },
 };
 
 /// Maximum number of live operations of a connection.
 const OPERATIONS_MAX: usize = 64;
+/// Maximum time until the client sends `connection_init`.
+const INIT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Maximum length of an operation's id.
 const ID_BYTES_MAX: usize = 256;
-
-/// A message to the client, or the close of the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProtocolReply {
-    Text(String),
-    /// Close with this code and reason.
-    Close(u16, String),
-}
-
-impl ProtocolReply {
-    /// Returns the text of a message.
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Close(..) => None,
-        }
-    }
-}
 
 /// Protocol state of one connection.
 #[derive(Clone, Debug)]
@@ -91,17 +79,17 @@ impl ProtocolSession {
     }
 
     /// Handles a message of the client. Returns the replies.
-    pub fn receive(&mut self, text: &str) -> Vec<ProtocolReply> {
+    pub fn receive(&mut self, text: &str) -> Vec<FeedOutput> {
         let message: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         match message.get("type").and_then(Value::as_str) {
             Some("connection_init") if self.acknowledged => {
-                vec![close(4429, "Too many initialisation requests")]
+                vec![FeedOutput::close(4429, "Too many initialisation requests")]
             }
             Some("connection_init") => {
                 self.acknowledged = true;
-                vec![ProtocolReply::Text(r#"{"type":"connection_ack"}"#.to_owned())]
+                vec![FeedOutput::Text(r#"{"type":"connection_ack"}"#.to_owned())]
             }
-            Some("ping") => vec![ProtocolReply::Text(match message.get("payload") {
+            Some("ping") => vec![FeedOutput::Text(match message.get("payload") {
                 Some(payload) => format!(r#"{{"type":"pong","payload":{payload}}}"#),
                 None => r#"{"type":"pong"}"#.to_owned(),
             })],
@@ -116,22 +104,22 @@ impl ProtocolSession {
                 }
                 Vec::new()
             }
-            _ => vec![close(4400, "Invalid message received")],
+            _ => vec![FeedOutput::close(4400, "Invalid message received")],
         }
     }
 
-    fn subscribe(&mut self, message: &Value) -> Result<(), ProtocolReply> {
+    fn subscribe(&mut self, message: &Value) -> Result<(), FeedOutput> {
         let id = message.get("id").and_then(Value::as_str);
         let id = id.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
         let text = message.pointer("/payload/query").and_then(Value::as_str);
         let (Some(id), Some(text)) = (id, text) else {
-            return Err(close(4400, "Invalid message received"));
+            return Err(FeedOutput::close(4400, "Invalid message received"));
         };
         if !self.acknowledged {
-            return Err(close(4401, "Unauthorized"));
+            return Err(FeedOutput::close(4401, "Unauthorized"));
         }
         if self.operations.contains_key(id) {
-            return Err(ProtocolReply::Close(4409, format!("Subscriber for {id} already exists")));
+            return Err(FeedOutput::close(4409, format!("Subscriber for {id} already exists")));
         }
         if self.operations.len() >= OPERATIONS_MAX {
             return Err(error(id, "Too many operations"));
@@ -164,7 +152,7 @@ impl ProtocolSession {
     }
 
     /// Returns the messages that an event causes on this connection.
-    pub fn event_messages(&self, event: &MarketEvent) -> Vec<ProtocolReply> {
+    pub fn event_messages(&self, event: &MarketEvent) -> Vec<FeedOutput> {
         let mut replies = Vec::new();
         for (id, operation) in &self.operations {
             for payload in operation.topic.payloads(event) {
@@ -174,7 +162,7 @@ impl ProtocolSession {
                 // The selection was validated against a complete listing of the same shape.
                 if operation.field.select(&payload, &mut text).is_ok() {
                     text.push_str("}}}");
-                    replies.push(ProtocolReply::Text(text));
+                    replies.push(FeedOutput::Text(text));
                 }
             }
         }
@@ -182,16 +170,86 @@ impl ProtocolSession {
     }
 
     /// Ends all operations with an error.
-    pub fn fail(&mut self) -> Vec<ProtocolReply> {
+    pub fn fail(&mut self) -> Vec<FeedOutput> {
         let operations = std::mem::take(&mut self.operations);
         operations.keys().map(|id| error(id, "Internal server error")).collect()
     }
 
     /// Completes all operations.
-    pub fn complete(&mut self) -> Vec<ProtocolReply> {
+    pub fn complete(&mut self) -> Vec<FeedOutput> {
         let operations = std::mem::take(&mut self.operations);
         let message = |id: &String| format!(r#"{{"id":{},"type":"complete"}}"#, json!(id));
-        operations.keys().map(|id| ProtocolReply::Text(message(id))).collect()
+        operations.keys().map(|id| FeedOutput::Text(message(id))).collect()
+    }
+}
+
+/// The protocol with its timers.
+#[derive(Clone, Debug)]
+pub struct GraphqlFeed {
+    protocol: ProtocolSession,
+    init_by: Duration,
+    ping_every: Duration,
+    next_ping: Duration,
+    /// Set by [`FaultKind::FeedSilence`]: no pings are sent either.
+    is_silent: bool,
+}
+
+impl GraphqlFeed {
+    /// Creates the state of a connection that was opened at `now`.
+    pub fn new(is_signed_in: bool, ping_every: Duration, now: Duration) -> Self {
+        Self {
+            protocol: ProtocolSession::new(is_signed_in),
+            init_by: now.saturating_add(INIT_TIME_MAX),
+            ping_every,
+            next_ping: now.saturating_add(ping_every),
+            is_silent: false,
+        }
+    }
+}
+
+impl FeedSession for GraphqlFeed {
+    type Event = MarketEvent;
+    const BINARY: (u16, &'static str) = (4400, "Invalid message received");
+    const TOO_SLOW: (u16, &'static str) = (1013, "Too far behind");
+
+    fn receive(&mut self, text: &str, _now: Duration) -> Vec<FeedOutput> {
+        self.protocol.receive(text)
+    }
+
+    fn send_events(&mut self, events: &[Arc<MarketEvent>]) -> Vec<FeedOutput> {
+        events.iter().flat_map(|event| self.protocol.event_messages(event)).collect()
+    }
+
+    fn fail(&mut self, kind: FaultKind) -> Vec<FeedOutput> {
+        match kind {
+            FaultKind::FeedClose => vec![FeedOutput::close(1001, "Going away")],
+            FaultKind::FeedError => self.protocol.fail(),
+            FaultKind::FeedComplete => self.protocol.complete(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn set_silent(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        if !self.protocol.is_acknowledged() {
+            return Some(self.init_by);
+        }
+        (!self.is_silent).then_some(self.next_ping)
+    }
+
+    fn advance(&mut self, now: Duration) -> Vec<FeedOutput> {
+        if !self.protocol.is_acknowledged() {
+            return vec![FeedOutput::close(4408, "Connection initialisation timeout")];
+        }
+        self.next_ping = now.saturating_add(self.ping_every);
+        vec![FeedOutput::Text(r#"{"type":"ping"}"#.to_owned())]
+    }
+
+    fn is_subscribed(&self) -> bool {
+        self.protocol.is_subscribed()
     }
 }
 
@@ -303,21 +361,13 @@ fn wallet(balance: Amount, change: Amount, cause: &str) -> Value {
     })
 }
 
-fn close(code: u16, reason: &str) -> ProtocolReply {
-    ProtocolReply::Close(code, reason.to_owned())
-}
-
-fn error(id: &str, message: &str) -> ProtocolReply {
+fn error(id: &str, message: &str) -> FeedOutput {
     let (id, message) = (json!(id), json!(message));
-    ProtocolReply::Text(format!(
-        r#"{{"id":{id},"type":"error","payload":[{{"message":{message}}}]}}"#
-    ))
+    FeedOutput::Text(format!(r#"{{"id":{id},"type":"error","payload":[{{"message":{message}}}]}}"#))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -327,6 +377,7 @@ mod tests {
         sim::{
             catalogue::ListedItem,
             csgoroll::market::MarketState,
+            model::MarketModel as _,
             settings::{Rate, SimSettings},
         },
     };
@@ -366,11 +417,11 @@ mod tests {
     fn a_protocol_violation_closes_with_its_code() {
         let check = |messages: &[&str], expected: u16| {
             let mut session = ProtocolSession::new(false);
-            let replies: Vec<ProtocolReply> =
+            let replies: Vec<FeedOutput> =
                 messages.iter().flat_map(|text| session.receive(text)).collect();
             let code = replies.iter().find_map(|reply| match reply {
-                ProtocolReply::Close(code, _) => Some(*code),
-                ProtocolReply::Text(_) => None,
+                FeedOutput::Close(code, _) => Some(*code),
+                FeedOutput::Text(_) => None,
             });
             assert_eq!(code, Some(expected), "{messages:?}");
         };
@@ -389,7 +440,7 @@ mod tests {
     #[test]
     fn a_ping_is_answered_with_its_payload_also_before_the_acknowledgement() {
         let mut session = ProtocolSession::new(false);
-        let pong = |text: &str| vec![ProtocolReply::Text(text.to_owned())];
+        let pong = |text: &str| vec![FeedOutput::Text(text.to_owned())];
         assert_eq!(session.receive(r#"{"type":"ping"}"#), pong(r#"{"type":"pong"}"#));
         let answer = session.receive(r#"{"type":"ping","payload":{"a":[1]}}"#);
         assert_eq!(answer, pong(r#"{"type":"pong","payload":{"a":[1]}}"#));
@@ -453,7 +504,7 @@ mod tests {
             "subscription { everything { id } }",
         ] {
             let replies = session.receive(&subscribe("1", query, Value::Null));
-            let [ProtocolReply::Text(text)] = &replies[..] else { panic!("{query}: {replies:?}") };
+            let [FeedOutput::Text(text)] = &replies[..] else { panic!("{query}: {replies:?}") };
             let message: Value = serde_json::from_str(text).unwrap();
             assert_eq!((&message["type"], &message["id"]), (&json!("error"), &json!("1")));
             assert!(message["payload"][0]["message"].is_string());
@@ -463,7 +514,7 @@ mod tests {
         unauthenticated.receive(r#"{"type":"connection_init"}"#);
         let replies = unauthenticated.receive(&subscribe("1", WALLET, Value::Null));
         assert!(
-            matches!(&replies[..], [ProtocolReply::Text(text)] if text.contains("unauthenticated"))
+            matches!(&replies[..], [FeedOutput::Text(text)] if text.contains("unauthenticated"))
         );
     }
 
@@ -472,11 +523,9 @@ mod tests {
         let mut session = session();
         session.receive(&subscribe("1", B, Value::Null));
         let ended = session.complete();
-        assert_eq!(ended, [ProtocolReply::Text(r#"{"id":"1","type":"complete"}"#.to_owned())]);
+        assert_eq!(ended, [FeedOutput::Text(r#"{"id":"1","type":"complete"}"#.to_owned())]);
         session.receive(&subscribe("1", B, Value::Null));
-        assert!(
-            matches!(&session.fail()[..], [ProtocolReply::Text(text)] if text.contains("error"))
-        );
+        assert!(matches!(&session.fail()[..], [FeedOutput::Text(text)] if text.contains("error")));
         assert_eq!(received(&session), Vec::<Value>::new());
     }
 

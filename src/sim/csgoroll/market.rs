@@ -27,6 +27,7 @@ use crate::{
         history::{
             CloseReason, ListingRecord, MarketHistory, OrderDecision, OrderRecord, PurchaseRecord,
         },
+        model::MarketModel,
         random::{self, Rng, RngExt as _},
         settings::{Delivery, SimSettings},
         snapshots::AccountSnapshots,
@@ -115,36 +116,6 @@ impl MarketState {
         }
     }
 
-    /// Returns the time of the market's clock.
-    pub fn clock(&self, now: Duration) -> UnixMs {
-        self.opened_at.plus(now)
-    }
-
-    /// Returns the time of the next arrival or scheduled change.
-    pub fn next_due(&mut self) -> Option<Duration> {
-        let listed = self.catalogue.peek().map(|item| item.arrival.at);
-        let due = self.scheduled.peek().map(|Reverse((at, ..))| *at);
-        match (listed, due) {
-            (Some(listed), Some(due)) => Some(listed.min(due)),
-            (one, other) => one.or(other),
-        }
-    }
-
-    /// Applies the arrivals and changes that are due, at most [`STEPS_MAX`].
-    pub fn advance(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
-        for _ in 0..STEPS_MAX {
-            let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
-            let is_scheduled = self.scheduled.peek().is_some_and(|Reverse((due, ..))| *due == at);
-            if is_scheduled {
-                if let Some(Reverse((_, due))) = self.scheduled.pop() {
-                    self.apply_scheduled(due, at, events);
-                }
-            } else {
-                self.list_group(now, events);
-            }
-        }
-    }
-
     /// Lists the next group of arrivals, at most [`BATCH_MAX`] items.
     fn list_group(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         let mut listed = Vec::new();
@@ -167,19 +138,6 @@ impl MarketState {
             let number = *number;
             self.close(number, TradeStatus::Expired, now, events);
         }
-    }
-
-    /// Lists items in addition to the generated ones, as one group. Returns the ids.
-    pub fn list_items(
-        &mut self,
-        now: Duration,
-        items: Vec<ListedItem>,
-        events: &mut Vec<MarketEvent>,
-    ) -> Vec<String> {
-        let listed: Vec<_> = items.into_iter().map(|item| self.list(now, item)).collect();
-        let ids = listed.iter().map(|listing| listing.id()).collect();
-        events.push(MarketEvent::Created(listed));
-        ids
     }
 
     /// Cancels an open listing, as its seller may. Returns `false` if no such listing is open.
@@ -286,10 +244,6 @@ impl MarketState {
         self.bought.values()
     }
 
-    pub const fn history(&self) -> &MarketHistory {
-        &self.history
-    }
-
     /// Returns the balance of this age, limited to the oldest stored change
     /// ([`STALE_MAX`](crate::sim::faults::STALE_MAX)).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
@@ -305,13 +259,6 @@ impl MarketState {
     pub fn record_order(&mut self, id: &str, order: OrderRecord) {
         let number = number_of("Trade", id).filter(|number| self.was_listed(*number));
         self.history.record_order(number, id, order);
-    }
-
-    /// Records the response to an order in the history.
-    pub fn record_response(&mut self, id: &str, connection: u64, at: Duration) {
-        if let Some(number) = number_of("Trade", id) {
-            self.history.record_response(number, connection, at);
-        }
     }
 
     /// Sells a listing to the account.
@@ -430,12 +377,6 @@ impl MarketState {
         self.sell(number, now, events).map(|listing| listing.id())
     }
 
-    /// Changes the balance without a purchase, for tests of the bot's reconciliation.
-    pub fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<MarketEvent>) {
-        let change = change.max(Amount::ZERO.saturating_sub(self.balance));
-        self.change_balance(now, change, String::new(), events);
-    }
-
     /// Applies one scheduled change.
     fn apply_scheduled(
         &mut self,
@@ -502,15 +443,69 @@ impl MarketState {
         self.history.update_purchase(number, |purchase| purchase.refunded_at = Some(at));
         self.change_balance(at, price, id, events);
     }
+}
 
-    /// Returns the false event of a fault, without changing the market. Returns `None` if the fault
-    /// has none, or if no listing or purchase is suitable.
-    pub fn false_event(
-        &self,
-        kind: FaultKind,
-        clock: UnixMs,
-        rng: &mut Rng,
-    ) -> Option<MarketEvent> {
+impl MarketModel for MarketState {
+    type Event = MarketEvent;
+    type Id = String;
+
+    fn clock(&self, now: Duration) -> UnixMs {
+        self.opened_at.plus(now)
+    }
+
+    fn next_due(&mut self) -> Option<Duration> {
+        let listed = self.catalogue.peek().map(|item| item.arrival.at);
+        let due = self.scheduled.peek().map(|Reverse((at, ..))| *at);
+        match (listed, due) {
+            (Some(listed), Some(due)) => Some(listed.min(due)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn advance(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
+        for _ in 0..STEPS_MAX {
+            let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
+            let is_scheduled = self.scheduled.peek().is_some_and(|Reverse((due, ..))| *due == at);
+            if is_scheduled {
+                if let Some(Reverse((_, due))) = self.scheduled.pop() {
+                    self.apply_scheduled(due, at, events);
+                }
+            } else {
+                self.list_group(now, events);
+            }
+        }
+    }
+
+    // The items are one group.
+    fn list_items(
+        &mut self,
+        now: Duration,
+        items: Vec<ListedItem>,
+        events: &mut Vec<MarketEvent>,
+    ) -> Vec<String> {
+        let listed: Vec<_> = items.into_iter().map(|item| self.list(now, item)).collect();
+        let ids = listed.iter().map(|listing| listing.id()).collect();
+        events.push(MarketEvent::Created(listed));
+        ids
+    }
+
+    fn history(&self) -> &MarketHistory {
+        &self.history
+    }
+
+    fn record_response(&mut self, id: &str, connection: u64, at: Duration) {
+        if let Some(number) = number_of("Trade", id) {
+            self.history.record_response(number, connection, at);
+        }
+    }
+
+    fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<MarketEvent>) {
+        let change = change.max(Amount::ZERO.saturating_sub(self.balance));
+        self.change_balance(now, change, String::new(), events);
+    }
+
+    fn false_event(&self, kind: FaultKind, now: Duration, rng: &mut Rng) -> Option<MarketEvent> {
+        let clock = self.clock(now);
         match kind {
             FaultKind::FeedLie => {
                 let bought = self.bought.values().rev().take(NEWEST);
@@ -827,13 +822,14 @@ mod tests {
         for kind in
             [FaultKind::FeedLie, FaultKind::FeedRelist, FaultKind::FeedUnlist, FaultKind::FeedCut]
         {
-            assert_eq!(market.false_event(kind, NOON, &mut rng), None, "{kind}");
+            assert_eq!(market.false_event(kind, Duration::ZERO, &mut rng), None, "{kind}");
         }
         let mut events = Vec::new();
         let ids = market.list_items(seconds(1), vec![redline(1_000); 2], &mut events);
         market.join(seconds(2), &ids[0], &mut events).unwrap();
         for _ in 0..100 {
-            let mut false_event = |kind| market.false_event(kind, NOON, &mut rng).unwrap();
+            let mut false_event =
+                |kind| market.false_event(kind, Duration::ZERO, &mut rng).unwrap();
             let MarketEvent::Updated(purchase) = false_event(FaultKind::FeedLie) else {
                 panic!("no update")
             };

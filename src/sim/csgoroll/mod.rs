@@ -2,14 +2,13 @@
 //!
 //! - [`market`]: listings, purchases and the account as a state machine. Pure.
 //! - [`listing`], [`operations`], [`feed`]: the wire formats. Pure.
-//! - [`server`] with [`SimServer`](server::SimServer), `feed_connection`: input and output.
+//! - [`server`] with [`SimServer`](server::SimServer): answers to HTTP requests.
 //!
 //! Wire formats and units are written a second time here, without code of the client modules, so
 //! that a misreading on one side cannot be repeated on the other. `tests/it/structure.rs` checks
 //! that.
 
 pub mod feed;
-mod feed_connection;
 pub mod listing;
 pub mod market;
 pub mod operations;

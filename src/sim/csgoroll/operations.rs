@@ -24,6 +24,7 @@ use crate::{
     domain::{money::Amount, trade::TradeStatus},
     sim::{
         faults::{FaultKind, STALE_MAX},
+        model::MarketModel as _,
         random::{Rng, RngExt as _},
     },
 };

@@ -12,16 +12,17 @@ use crate::{
     },
     sim::{
         faults::{FaultChannel, FaultKind},
-        lots::{
+        model::{FeedOutput, MarketModel as _},
+        random::Rng,
+        repricing::{
             lot::Lot,
             names,
             purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage, ReturnReason},
             server::{
-                AccountKeys, LotRead, LotRequest, LotRoute, LotState, LotWire, ServerAnswer,
-                TRADE_PARTNER, TRADE_TOKEN,
+                AccountKeys, FeedOpening, LotRead, LotRequest, LotRoute, LotState, ServerAnswer,
+                TRADE_PARTNER, TRADE_TOKEN, WireFormat,
             },
         },
-        random::Rng,
     },
 };
 
@@ -34,7 +35,7 @@ const HISTORY_PAGE: usize = 50;
 /// Maximum length of an own order id.
 const CUSTOM_ID_BYTES_MAX: usize = 36;
 
-impl LotWire for LisSkinsWire {
+impl WireFormat for LisSkinsWire {
     const FAULTS: &'static [&'static [FaultKind]] = super::FAULTS;
     const DECIMALS: Decimals = Decimals::Two;
     // Beyond 32 bits.
@@ -45,6 +46,10 @@ impl LotWire for LisSkinsWire {
     const HTTP_PATH: &'static str = "/v1";
 
     type Feed = feed::CentrifugoSession;
+
+    fn open_feed(opening: FeedOpening<'_>, now: Duration) -> Option<(Self::Feed, Vec<FeedOutput>)> {
+        Self::Feed::open(opening, now)
+    }
 
     fn environment(account: &AccountKeys, ws: String, http: String) -> Vec<(&'static str, String)> {
         vec![
@@ -196,8 +201,8 @@ impl LotWire for LisSkinsWire {
                 })
             }
             "/v1/user/get-ws-token" => {
-                let AccountKeys { seed, user_id, .. } = &state.account;
-                let valid_for = state.settings.lots.token_valid_for;
+                let AccountKeys { seed, user_id, .. } = &state.site.account;
+                let valid_for = state.market.lots.token_valid_for;
                 let expires_at = state.market.clock(read.now).plus(valid_for);
                 json!({"token": token::issue(*seed, user_id, expires_at)})
             }
@@ -319,7 +324,7 @@ fn search(state: &LotState<LisSkinsWire>, request: &LotRequest<'_>, now: Duratio
     let amount = |key| query.get(key).and_then(|text| Amount::parse(text, Decimals::Two).ok());
     let (from, to) = (amount("price_from"), amount("price_to"));
     let names: BTreeSet<&str> = query.all("names[]").collect();
-    let until = state.market.clock(now).minus(state.settings.lots.search_behind);
+    let until = state.market.clock(now).minus(state.market.lots.search_behind);
     let name_of = |lot: &Lot| names::split(&lot.item.market_name).without_phase;
     let fits = |lot: &&Lot| {
         lot.created_at <= until

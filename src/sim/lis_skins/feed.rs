@@ -19,13 +19,14 @@ use crate::{
     sim::{
         catalogue::Sticker,
         faults::FaultKind,
-        lots::{
-            feed_connection::{FeedOpening, FeedOutput, LotFeed},
+        model::{FeedOutput, FeedSession},
+        random::{Rng, RngExt as _},
+        repricing::{
             lot::{ForeignLot, Lot, LotEvent},
             names,
             purchase::Purchase,
+            server::FeedOpening,
         },
-        random::{Rng, RngExt as _},
     },
 };
 
@@ -62,8 +63,9 @@ pub struct CentrifugoSession {
     channels: BTreeMap<String, u64>,
 }
 
-impl LotFeed for CentrifugoSession {
-    fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)> {
+impl CentrifugoSession {
+    /// Opens the connection after the upgrade. Returns `None` if the request is not acceptable.
+    pub(super) fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)> {
         let lots = opening.settings.lots;
         let session = Self {
             seed: opening.account.seed,
@@ -82,13 +84,19 @@ impl LotFeed for CentrifugoSession {
         };
         Some((session, Vec::new()))
     }
+}
+
+impl FeedSession for CentrifugoSession {
+    type Event = LotEvent;
+    const BINARY: (u16, &'static str) = (1_003, "text expected");
+    const TOO_SLOW: (u16, &'static str) = (1_013, "too far behind");
 
     fn receive(&mut self, text: &str, now: Duration) -> Vec<FeedOutput> {
         let mut outputs = Vec::new();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let command: Value = serde_json::from_str(line).unwrap_or(Value::Null);
             let Some(fields) = command.as_object() else {
-                outputs.push(FeedOutput::Close(3_501, "bad request"));
+                outputs.push(FeedOutput::close(3_501, "bad request"));
                 break;
             };
             if fields.is_empty() {
@@ -97,7 +105,7 @@ impl LotFeed for CentrifugoSession {
             }
             let output = match fields.get("id").and_then(Value::as_u64) {
                 Some(id) if id > 0 => self.execute(id, &command, now),
-                _ => FeedOutput::Close(3_501, "bad request"),
+                _ => FeedOutput::close(3_501, "bad request"),
             };
             let is_end = matches!(output, FeedOutput::Close(..));
             outputs.push(output);
@@ -137,14 +145,14 @@ impl LotFeed for CentrifugoSession {
 
     fn fail(&mut self, kind: FaultKind) -> Vec<FeedOutput> {
         match kind {
-            FaultKind::FeedClose => vec![FeedOutput::Close(3_001, "shutdown")],
-            FaultKind::FeedToken => vec![FeedOutput::Close(3_500, "invalid token")],
+            FaultKind::FeedClose => vec![FeedOutput::close(3_001, "shutdown")],
+            FaultKind::FeedToken => vec![FeedOutput::close(3_500, "invalid token")],
             FaultKind::FeedDisconnect => {
                 let push =
                     json!({"push": {"disconnect": {"code": 3_004, "reason": "force reconnect"}}});
                 vec![
                     FeedOutput::Text(push.to_string()),
-                    FeedOutput::Close(3_004, "force reconnect"),
+                    FeedOutput::close(3_004, "force reconnect"),
                 ]
             }
             FaultKind::FeedError => {
@@ -168,13 +176,13 @@ impl LotFeed for CentrifugoSession {
     fn advance(&mut self, now: Duration) -> Vec<FeedOutput> {
         let is_past = |due: Option<Duration>| due.is_some_and(|due| due <= now);
         if is_past(self.connect_by) {
-            return vec![FeedOutput::Close(3_502, "stale")];
+            return vec![FeedOutput::close(3_502, "stale")];
         }
         if is_past(self.pong_by) {
-            return vec![FeedOutput::Close(3_012, "no pong")];
+            return vec![FeedOutput::close(3_012, "no pong")];
         }
         if is_past(self.expires_at) {
-            return vec![FeedOutput::Close(3_005, "connection expired")];
+            return vec![FeedOutput::close(3_005, "connection expired")];
         }
         if self.connect_by.is_none() && self.next_ping <= now && !self.uses_frame_pings {
             self.next_ping = now.saturating_add(self.ping_every);
@@ -195,12 +203,12 @@ impl CentrifugoSession {
         let is_connected = self.connect_by.is_none();
         if let Some(connect) = command.get("connect") {
             if is_connected {
-                return FeedOutput::Close(3_501, "bad request");
+                return FeedOutput::close(3_501, "bad request");
             }
             return self.connect(id, connect, now);
         }
         if !is_connected {
-            return FeedOutput::Close(3_501, "bad request");
+            return FeedOutput::close(3_501, "bad request");
         }
         if let Some(subscribe) = command.get("subscribe") {
             let channel = subscribe.get("channel").and_then(Value::as_str).unwrap_or_default();
@@ -232,7 +240,7 @@ impl CentrifugoSession {
 
     fn connect(&mut self, id: u64, connect: &Value, now: Duration) -> FeedOutput {
         match self.token(connect, now) {
-            TokenState::Invalid => FeedOutput::Close(3_500, "invalid token"),
+            TokenState::Invalid => FeedOutput::close(3_500, "invalid token"),
             TokenState::Expired => error(id, 109, "token expired"),
             TokenState::Valid(expires_at) => {
                 let ttl = self.set_expiry(expires_at, now);
@@ -255,7 +263,7 @@ impl CentrifugoSession {
 
     fn refresh(&mut self, id: u64, refresh: &Value, now: Duration) -> FeedOutput {
         match self.token(refresh, now) {
-            TokenState::Invalid => FeedOutput::Close(3_500, "invalid token"),
+            TokenState::Invalid => FeedOutput::close(3_500, "invalid token"),
             TokenState::Expired => error(id, 109, "token expired"),
             TokenState::Valid(expires_at) => {
                 let ttl = self.set_expiry(expires_at, now);
@@ -400,7 +408,7 @@ fn purchase_json(purchase: &Purchase) -> Value {
 mod tests {
     use super::*;
     use crate::sim::{
-        lots::{query::Query, server::AccountKeys},
+        repricing::{query::Query, server::AccountKeys},
         settings::SimSettings,
     };
 
@@ -434,10 +442,10 @@ mod tests {
     fn a_connection_needs_a_valid_token_first() {
         let mut early = session();
         let subscribe = r#"{"id":1,"subscribe":{"channel":"public:obtained-skins"}}"#;
-        let ended = [FeedOutput::Close(3_501, "bad request")];
+        let ended = [FeedOutput::close(3_501, "bad request")];
         assert_eq!(early.receive(subscribe, Duration::ZERO), ended);
         let invalid = r#"{"id":1,"connect":{"token":"nonsense"}}"#;
-        let ended = [FeedOutput::Close(3_500, "invalid token")];
+        let ended = [FeedOutput::close(3_500, "invalid token")];
         assert_eq!(session().receive(invalid, Duration::ZERO), ended);
         let expired = connect(&mut session(), Duration::ZERO);
         assert_eq!(json(&expired[0])["error"]["code"], 109);
@@ -481,10 +489,10 @@ mod tests {
         assert_eq!(session.receive("{}", Duration::from_secs(13)), []);
         assert_eq!(session.next_due(), Some(Duration::from_secs(24)));
         session.advance(Duration::from_secs(24));
-        let ended = [FeedOutput::Close(3_012, "no pong")];
+        let ended = [FeedOutput::close(3_012, "no pong")];
         assert_eq!(session.advance(Duration::from_secs(31)), ended);
         session.receive("{}", Duration::from_secs(31));
-        let ended = [FeedOutput::Close(3_005, "connection expired")];
+        let ended = [FeedOutput::close(3_005, "connection expired")];
         assert_eq!(session.advance(Duration::from_secs(65)), ended);
     }
 }

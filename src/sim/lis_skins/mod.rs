@@ -1,4 +1,4 @@
-//! Simulator of LIS-SKINS: its wire formats over a market of [`lots`].
+//! Simulator of LIS-SKINS: its wire formats over a market of [`repricing`].
 //!
 //! - [`feed`]: server side of the Centrifugo protocol in JSON. Pure.
 //! - [`answers`]: HTTP answers to orders and reads. Pure.
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{
     faults::FaultKind,
-    lots::{
+    repricing::{
         self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
         server::LotServer,
@@ -34,7 +34,7 @@ pub struct LisSkinsWire;
 /// A running simulator of LIS-SKINS.
 pub type LisSkinsSim = LotServer<LisSkinsWire>;
 
-/// The faults that only this market of lots can inject.
+/// The faults that only this re-pricing market can inject.
 const OWN_FAULTS: [FaultKind; 8] = [
     FaultKind::TradeBan,
     FaultKind::CannotTrade,
@@ -47,7 +47,7 @@ const OWN_FAULTS: [FaultKind; 8] = [
 ];
 
 /// The faults that this market can inject.
-pub const FAULTS: &[&[FaultKind]] = &[&lots::FAULTS, &OWN_FAULTS];
+pub const FAULTS: &[&[FaultKind]] = &[&repricing::FAULTS, &OWN_FAULTS];
 
 /// Returns an amount as this market writes it: dollars with at most two decimals.
 fn dollars(amount: Amount) -> Value {

@@ -1,6 +1,7 @@
 //! HTTP answers to orders and reads. Pure.
 //!
-//! A refusal is a response with status 200 and a message in prose, of which several wordings exist.
+//! A rejection is a response with status 200 and a message in prose, of which several wordings
+//! exist.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,15 +15,16 @@ use crate::{
     },
     sim::{
         faults::{FaultChannel, FaultKind},
-        lots::{
+        model::{FeedOutput, MarketModel as _},
+        random::Rng,
+        repricing::{
             names,
             purchase::{BuyRejection, LotOrder, Purchase, PurchaseStage},
             server::{
-                AccountKeys, LotRead, LotRequest, LotRoute, LotState, LotWire, ServerAnswer,
-                TRADE_PARTNER, TRADE_TOKEN,
+                AccountKeys, FeedOpening, LotRead, LotRequest, LotRoute, LotState, ServerAnswer,
+                TRADE_PARTNER, TRADE_TOKEN, WireFormat,
             },
         },
-        random::Rng,
     },
 };
 
@@ -37,7 +39,7 @@ const PROTECTED: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Time within which an offer must be accepted.
 const SEND_WITHIN: Duration = Duration::from_secs(1_800);
 
-impl LotWire for WaxpeerWire {
+impl WireFormat for WaxpeerWire {
     const FAULTS: &'static [&'static [FaultKind]] = super::FAULTS;
     const DECIMALS: Decimals = Decimals::Three;
     const FIRST_ID: u64 = 40_000_000_000;
@@ -48,6 +50,10 @@ impl LotWire for WaxpeerWire {
     const HTTP_PATH: &'static str = "/v1";
 
     type Feed = feed::SocketIoSession;
+
+    fn open_feed(opening: FeedOpening<'_>, now: Duration) -> Option<(Self::Feed, Vec<FeedOutput>)> {
+        Self::Feed::open(opening, now)
+    }
 
     fn environment(account: &AccountKeys, ws: String, http: String) -> Vec<(&'static str, String)> {
         vec![
@@ -63,7 +69,7 @@ impl LotWire for WaxpeerWire {
     }
 
     fn unauthorized() -> ServerAnswer {
-        refusal_with(403, "Wrong api key, or whitelist your IP")
+        rejection_with(403, "Wrong api key, or whitelist your IP")
     }
 
     fn route(request: &LotRequest<'_>) -> Option<LotRoute> {
@@ -87,11 +93,11 @@ impl LotWire for WaxpeerWire {
         let own_id = text("project_id");
         let is_valid_id = !own_id.is_empty() && own_id.len() <= PROJECT_ID_BYTES_MAX;
         let (Some(limit), true) = (limit, is_valid_id) else {
-            return Err(refusal("Wrong parameters"));
+            return Err(rejection_answer("Wrong parameters"));
         };
         let partner = text("partner");
         if (partner, text("token")) != (TRADE_PARTNER, TRADE_TOKEN) {
-            return Err(refusal("Your trade link is invalid"));
+            return Err(rejection_answer("Your trade link is invalid"));
         }
         Ok(LotOrder {
             id: text("item_id").parse().ok(),
@@ -110,8 +116,9 @@ impl LotWire for WaxpeerWire {
     }
 
     fn rejected(_order: &LotOrder, rejection: BuyRejection, rng: &mut Rng) -> ServerAnswer {
-        let mut one_of =
-            |messages: [&'static str; 3]| refusal(rng.choice(messages).unwrap_or("Item sold"));
+        let mut one_of = |messages: [&'static str; 3]| {
+            rejection_answer(rng.choice(messages).unwrap_or("Item sold"))
+        };
         match rejection {
             BuyRejection::Unavailable => {
                 one_of(["Item sold", "Item is already sold", "Item sold or delisted"])
@@ -125,7 +132,7 @@ impl LotWire for WaxpeerWire {
                 let body = json!({"success": false, "msg": message, "new_price": price});
                 ServerAnswer::new(200, body)
             }
-            BuyRejection::OwnIdKnown => refusal("projectId already exists"),
+            BuyRejection::OwnIdKnown => rejection_answer("projectId already exists"),
             BuyRejection::Funds => {
                 one_of(["Low balance", "Not enough balance", "Insufficient balance"])
             }
@@ -136,17 +143,17 @@ impl LotWire for WaxpeerWire {
         match kind {
             FaultKind::TooMany => {
                 let headers = &[("Retry-After", "3")];
-                ServerAnswer { headers, ..refusal_with(429, "Too many requests") }
+                ServerAnswer { headers, ..rejection_with(429, "Too many requests") }
             }
             FaultKind::MsBeforeNext => ServerAnswer::new(429, r#"{"msBeforeNext":1500}"#),
             FaultKind::Unauthenticated => Self::unauthorized(),
-            FaultKind::AddressNotBound => refusal_with(403, "Please whitelist your IP"),
-            FaultKind::TradeUrl => refusal("Your trade link is invalid"),
-            FaultKind::SystemBusy => refusal("System busy, try again later"),
-            FaultKind::BuyingOff => refusal("buy_csgo is disabled"),
+            FaultKind::AddressNotBound => rejection_with(403, "Please whitelist your IP"),
+            FaultKind::TradeUrl => rejection_answer("Your trade link is invalid"),
+            FaultKind::SystemBusy => rejection_answer("System busy, try again later"),
+            FaultKind::BuyingOff => rejection_answer("buy_csgo is disabled"),
             _ => {
                 let number = rng.u32(1..=99);
-                refusal(&format!("Something unexpected happened ({number})"))
+                rejection_answer(&format!("Something unexpected happened ({number})"))
             }
         }
     }
@@ -158,7 +165,7 @@ impl LotWire for WaxpeerWire {
                 let wallet = mills(state.market.read_balance(read.now, read.fault));
                 let user = json!({
                     "wallet": wallet,
-                    "id": format!("{:0>8}-0000-4000-8000-000000000000", state.account.user_id),
+                    "id": format!("{:0>8}-0000-4000-8000-000000000000", state.site.account.user_id),
                     "name": "practice",
                     "tradelink": AccountKeys::trade_url(),
                 });
@@ -167,7 +174,7 @@ impl LotWire for WaxpeerWire {
             "/v1/check-many-project-id" => {
                 let ids: BTreeSet<&str> = query.all("id").collect();
                 if ids.len() > LOOK_UP_MAX {
-                    return refusal("Too many ids");
+                    return rejection_answer("Too many ids");
                 }
                 let is_requested = |purchase: &Purchase| ids.contains(&*purchase.own_id);
                 trades(state, read, is_requested)
@@ -187,12 +194,12 @@ impl LotWire for WaxpeerWire {
     }
 }
 
-fn refusal_with(status: u16, message: &str) -> ServerAnswer {
+fn rejection_with(status: u16, message: &str) -> ServerAnswer {
     ServerAnswer::new(status, json!({"success": false, "msg": message}))
 }
 
-fn refusal(message: &str) -> ServerAnswer {
-    refusal_with(200, message)
+fn rejection_answer(message: &str) -> ServerAnswer {
+    rejection_with(200, message)
 }
 
 fn trade_json(purchase: &Purchase, now: UnixMs) -> Value {
@@ -302,6 +309,6 @@ fn check_trade_link(body: &[u8]) -> ServerAnswer {
     if link == Some(&*AccountKeys::trade_url()) {
         ServerAnswer::new(200, json!({"success": true, "link": link, "token": TRADE_TOKEN}))
     } else {
-        refusal("Your trade link is invalid")
+        rejection_answer("Your trade link is invalid")
     }
 }

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use super::{mills, status};
 use crate::sim::{
     faults::FaultKind,
-    lots::{
-        feed_connection::{FeedOpening, FeedOutput, LotFeed},
+    model::{FeedOutput, FeedSession},
+    random::{Rng, RngExt as _},
+    repricing::{
         lot::{Lot, LotEvent},
         names::{self, SplitName},
         purchase::{Purchase, PurchaseStage},
+        server::FeedOpening,
     },
-    random::{Rng, RngExt as _},
 };
 
 /// The only channel.
@@ -40,8 +41,9 @@ pub struct SocketIoSession {
     subscribed: bool,
 }
 
-impl LotFeed for SocketIoSession {
-    fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)> {
+impl SocketIoSession {
+    /// Opens the connection after the upgrade. Returns `None` if the request is not acceptable.
+    pub(super) fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)> {
         if opening.query.get("EIO") != Some("4")
             || opening.query.get("transport") != Some("websocket")
         {
@@ -68,6 +70,12 @@ impl LotFeed for SocketIoSession {
         });
         Some((session, vec![text(format!("0{handshake}"))]))
     }
+}
+
+impl FeedSession for SocketIoSession {
+    type Event = LotEvent;
+    const BINARY: (u16, &'static str) = (1_003, "text expected");
+    const TOO_SLOW: (u16, &'static str) = (1_013, "too far behind");
 
     fn receive(&mut self, message: &str, _now: Duration) -> Vec<FeedOutput> {
         let is_connected = self.connect_by.is_none();
@@ -91,7 +99,7 @@ impl LotFeed for SocketIoSession {
                 Vec::new()
             }
             // In version 4 of Engine.IO the client does not ping.
-            _ => vec![FeedOutput::Close(1_000, "")],
+            _ => vec![FeedOutput::close(1_000, "")],
         }
     }
 
@@ -120,7 +128,7 @@ impl LotFeed for SocketIoSession {
 
     fn fail(&mut self, kind: FaultKind) -> Vec<FeedOutput> {
         match kind {
-            FaultKind::FeedClose => vec![text("1".to_owned()), FeedOutput::Close(1_000, "")],
+            FaultKind::FeedClose => vec![text("1".to_owned()), FeedOutput::close(1_000, "")],
             FaultKind::FeedDisconnect => {
                 self.subscribed = false;
                 self.connect_by = Some(Duration::MAX);
@@ -142,7 +150,7 @@ impl LotFeed for SocketIoSession {
     fn advance(&mut self, now: Duration) -> Vec<FeedOutput> {
         let is_past = |due: Option<Duration>| due.is_some_and(|due| due <= now);
         if is_past(self.connect_by) || is_past(self.pong_by) {
-            return vec![FeedOutput::Close(1_000, "")];
+            return vec![FeedOutput::close(1_000, "")];
         }
         if self.next_ping <= now {
             self.next_ping = now.saturating_add(self.ping_every);
@@ -282,7 +290,7 @@ mod tests {
     use crate::{
         domain::time::UnixMs,
         sim::{
-            lots::{query::Query, server::AccountKeys},
+            repricing::{query::Query, server::AccountKeys},
             settings::SimSettings,
         },
     };

@@ -1,4 +1,4 @@
-//! Simulator of Waxpeer: its wire formats over a market of [`lots`].
+//! Simulator of Waxpeer: its wire formats over a market of [`repricing`].
 //!
 //! - [`feed`]: server side of Engine.IO 4 with Socket.IO over one WebSocket. Pure.
 //! - [`answers`]: HTTP answers to orders and reads. Pure.
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::{
     faults::FaultKind,
-    lots::{
+    repricing::{
         self,
         purchase::{Purchase, PurchaseStage, ReturnReason},
         server::LotServer,
@@ -32,12 +32,12 @@ pub struct WaxpeerWire;
 /// A running simulator of Waxpeer.
 pub type WaxpeerSim = LotServer<WaxpeerWire>;
 
-/// The faults that only this market of lots can inject.
+/// The faults that only this re-pricing market can inject.
 const OWN_FAULTS: [FaultKind; 4] =
     [FaultKind::SystemBusy, FaultKind::BuyingOff, FaultKind::MsBeforeNext, FaultKind::PushLie];
 
 /// The faults that this market can inject.
-pub const FAULTS: &[&[FaultKind]] = &[&lots::FAULTS, &OWN_FAULTS];
+pub const FAULTS: &[&[FaultKind]] = &[&repricing::FAULTS, &OWN_FAULTS];
 
 /// Returns an amount as this market writes it: an integer of thousandths of a dollar.
 const fn mills(amount: Amount) -> i64 {

@@ -348,12 +348,12 @@ fn an_update_is_obeyed_before_its_report_is_read() {
     session.engine.share("main", false, now);
     session.update(OrderPermit::Until(UnixMs(i64::MAX)), None, None);
     session.consider(trade("a", REDLINE));
-    let report = session.update(OrderPermit::Refused("why"), None, None);
+    let report = session.update(OrderPermit::Rejected("why"), None, None);
     assert_eq!(report.usage.total.used, Amount::from_cents(1_015));
     assert_eq!(report.usage.changed.len(), 1);
     session.consider(trade("b", REDLINE));
     assert_eq!((session.sent().len(), session.skipped("shared_refused")), (1, 1));
-    let report = session.update(OrderPermit::Refused("why"), None, None);
+    let report = session.update(OrderPermit::Rejected("why"), None, None);
     assert_eq!(report.usage.total.used, Amount::from_cents(1_015), "as reported");
 }
 

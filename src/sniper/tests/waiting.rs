@@ -340,7 +340,7 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_is_transient() {
         RiskRejection::PerMinute { sent: 1, max: 1 },
         RiskRejection::NoContact { until: at },
         RiskRejection::Standby,
-        RiskRejection::SharedRefused("why"),
+        RiskRejection::SharedRejected("why"),
     ];
     for (rejections, expected) in [(&passing[..], true), (&last[..], false)] {
         for rejection in rejections {

@@ -84,15 +84,15 @@ impl Handle {
     /// # Cancel safety
     ///
     /// Cancel safe: the connection is closed.
-    pub async fn connect<D, L>(
+    pub async fn connect<D, P>(
         target: Target<D>,
-        protocol: L,
+        protocol: P,
         options: Options,
     ) -> Result<Self, FeedError>
     where
         D: Dial + 'static,
         D::Stream: 'static,
-        L: FeedProtocol + Clone + Send + 'static,
+        P: FeedProtocol + Clone + Send + 'static,
     {
         let (mut task, handle) = Self::prepare(target, protocol, options);
         let session = task.connect().await?;
@@ -109,15 +109,15 @@ impl Handle {
     /// # Cancel safety
     ///
     /// Cancel safe: the connection is closed.
-    pub async fn connect_retrying<D, L>(
+    pub async fn connect_retrying<D, P>(
         target: Target<D>,
-        protocol: L,
+        protocol: P,
         options: Options,
     ) -> Result<Self, RetriesExhausted>
     where
         D: Dial + 'static,
         D::Stream: 'static,
-        L: FeedProtocol + Clone + Send + 'static,
+        P: FeedProtocol + Clone + Send + 'static,
     {
         let (mut task, handle) = Self::prepare(target, protocol, options);
         let session = task.connect_retrying().await?;
@@ -126,11 +126,11 @@ impl Handle {
 
     /// Returns at once and connects in the background, with retries by the policy. Must be called
     /// within a tokio runtime.
-    pub fn start_retrying<D, L>(target: Target<D>, protocol: L, options: Options) -> Self
+    pub fn start_retrying<D, P>(target: Target<D>, protocol: P, options: Options) -> Self
     where
         D: Dial + 'static,
         D::Stream: 'static,
-        L: FeedProtocol + Clone + Send + 'static,
+        P: FeedProtocol + Clone + Send + 'static,
     {
         let (task, handle) = Self::prepare(target, protocol, options);
         handle.start(async move { task.run(None).await })
@@ -154,10 +154,10 @@ impl Handle {
         handle.start(async move { task.run(None).await })
     }
 
-    fn prepare<D, L>(target: Target<D>, protocol: L, options: Options) -> (HandleTask<D, L>, Self)
+    fn prepare<D, P>(target: Target<D>, protocol: P, options: Options) -> (HandleTask<D, P>, Self)
     where
         D: Dial,
-        L: FeedProtocol + Clone + Send + 'static,
+        P: FeedProtocol + Clone + Send + 'static,
     {
         let task = HandleTask::new(target, protocol, options);
         let handle = Self {

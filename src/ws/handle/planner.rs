@@ -11,14 +11,14 @@ use crate::{
     ws::{FeedError, connect::fetch_token},
 };
 
-type Plan<L> =
-    dyn Fn(Option<Credential>) -> BoxFuture<'static, Result<DialPlan<L>, FeedError>> + Send + Sync;
+type Plan<P> =
+    dyn Fn(Option<Credential>) -> BoxFuture<'static, Result<DialPlan<P>, FeedError>> + Send + Sync;
 
 /// Prepares the connections of a marketplace.
-pub(super) struct Planner<L>(Arc<Plan<L>>);
+pub(super) struct Planner<P>(Arc<Plan<P>>);
 
-impl<L: Send + 'static> Planner<L> {
-    pub(super) fn of<M: Marketplace<Protocol = L>>(market: &M, config: &Config) -> Self {
+impl<P: Send + 'static> Planner<P> {
+    pub(super) fn of<M: Marketplace<Protocol = P>>(market: &M, config: &Config) -> Self {
         let (market, config) = (market.clone(), Arc::new(config.clone()));
         Self(Arc::new(move |credential| {
             let (market, config) = (market.clone(), Arc::clone(&config));
@@ -37,7 +37,7 @@ impl<L: Send + 'static> Planner<L> {
     pub(super) fn plan(
         &self,
         credential: Option<Credential>,
-    ) -> BoxFuture<'static, Result<DialPlan<L>, FeedError>> {
+    ) -> BoxFuture<'static, Result<DialPlan<P>, FeedError>> {
         (self.0)(credential)
     }
 }

@@ -40,11 +40,11 @@ use crate::{
     },
 };
 
-pub(super) struct HandleTask<D, L> {
+pub(super) struct HandleTask<D, P> {
     target: Target<D>,
-    protocol: L,
+    protocol: P,
     /// Prepares each connection; `None` uses the options and `protocol`.
-    pub(super) planner: Option<Planner<L>>,
+    pub(super) planner: Option<Planner<P>>,
     pub(super) options: Options,
     pub(super) events: Arc<EventQueue>,
     pub(super) commands: Arc<CommandQueue>,
@@ -56,13 +56,13 @@ pub(super) struct HandleTask<D, L> {
 }
 
 /// A session and its subscriptions.
-pub(super) struct LiveSession<D: Dial, L> {
-    session: Session<D::Stream, L>,
+pub(super) struct LiveSession<D: Dial, P> {
+    session: Session<D::Stream, P>,
     progress: SessionProgress,
 }
 
-impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
-    pub(super) fn new(target: Target<D>, protocol: L, options: Options) -> Self {
+impl<D: Dial, P: FeedProtocol + Clone + Send + 'static> HandleTask<D, P> {
+    pub(super) fn new(target: Target<D>, protocol: P, options: Options) -> Self {
         let tag = tag_of(&options.name);
         let metrics = Arc::clone(&options.metrics);
         let host = options.hosts.host(&target.dial.host(), &options.policy);
@@ -89,7 +89,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
     }
 
     /// Makes one attempt to connect.
-    pub(super) async fn connect(&mut self) -> Result<LiveSession<D, L>, FeedError> {
+    pub(super) async fn connect(&mut self) -> Result<LiveSession<D, P>, FeedError> {
         self.gap_tracker.on_dial();
         let limits = *self.options.policy.limits();
         let options = &self.options;
@@ -124,7 +124,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
     }
 
     /// Connects, with retries by the policy.
-    pub(super) async fn connect_retrying(&mut self) -> Result<LiveSession<D, L>, RetriesExhausted> {
+    pub(super) async fn connect_retrying(&mut self) -> Result<LiveSession<D, P>, RetriesExhausted> {
         loop {
             let lifetime = match self.connect_when_permitted().await {
                 Ok(session) => return Ok(session),
@@ -141,7 +141,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
     }
 
     /// Runs until the end, starting with `session` if there is one.
-    pub(super) async fn run(mut self, mut session: Option<LiveSession<D, L>>) {
+    pub(super) async fn run(mut self, mut session: Option<LiveSession<D, P>>) {
         let commands = Arc::clone(&self.commands);
         loop {
             let lifetime = match session.take() {
@@ -173,7 +173,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
     }
 
     /// Acquires a permit of the host, then connects.
-    async fn connect_when_permitted(&mut self) -> Result<LiveSession<D, L>, FeedError> {
+    async fn connect_when_permitted(&mut self) -> Result<LiveSession<D, P>, FeedError> {
         self.reconnector.acquire_permit().await;
         self.connect().await
     }
@@ -208,7 +208,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
     }
 
     /// Runs a session until its end. Returns `None` after a stop.
-    async fn serve(&mut self, live: LiveSession<D, L>) -> Option<ConnectionLifetime> {
+    async fn serve(&mut self, live: LiveSession<D, P>) -> Option<ConnectionLifetime> {
         let LiveSession { mut session, mut progress } = live;
         info!("Connected{}", self.reconnector.tag());
         if let Some(gap) = self.gap_tracker.on_connected() {
@@ -266,7 +266,7 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> HandleTask<D, L> {
 const MALFORMED_LOGGED_MAX: u32 = 10;
 
 /// Handles the events of one session for a handle.
-struct HandleSession<'h, P> {
+struct HandleSession<'h, F> {
     events: &'h EventQueue,
     commands: &'h CommandQueue,
     metrics: &'h FeedMetrics,
@@ -280,7 +280,7 @@ struct HandleSession<'h, P> {
     /// Delay between two subscriptions.
     pace: Duration,
     healthy_on_delivery: bool,
-    mark_healthy: Option<P>,
+    mark_healthy: Option<F>,
     progress: &'h mut SessionProgress,
 }
 
@@ -306,9 +306,9 @@ struct SessionProgress {
 
 impl SessionProgress {
     /// Subscribes to all topics on a new connection, with a delay of `pace` between them.
-    fn replay<L: FeedProtocol>(
+    fn replay<P: FeedProtocol>(
         commands: &CommandQueue,
-        subscriptions: &mut SubscriptionState<L>,
+        subscriptions: &mut SubscriptionState<P>,
         pace: Duration,
         now: Instant,
     ) -> Self {
@@ -326,7 +326,7 @@ impl SessionProgress {
     }
 }
 
-impl<P: FnMut()> HandleSession<'_, P> {
+impl<F: FnMut()> HandleSession<'_, F> {
     fn mark_healthy(&mut self) {
         if let Some(mut mark_healthy) = self.mark_healthy.take() {
             mark_healthy();
@@ -390,11 +390,11 @@ impl<P: FnMut()> HandleSession<'_, P> {
     }
 }
 
-impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
+impl<P: FeedProtocol, F: FnMut()> SessionHandler<P> for HandleSession<'_, F> {
     type Payload<'a> = ();
 
-    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
-        L::skip(input)
+    fn decode<'a>(&self, input: &mut P::Input<'a>) -> Result<Self::Payload<'a>, P::DecodeError> {
+        P::skip(input)
     }
 
     fn on_message(&mut self, message: FeedMessage<'_>) {
@@ -489,13 +489,13 @@ impl<L: FeedProtocol, P: FnMut()> SessionHandler<L> for HandleSession<'_, P> {
 }
 
 /// One connection. It reads and answers pings only while an event is awaited.
-pub struct SingleConnection<D: Dial, L> {
-    task: HandleTask<D, L>,
-    live: Option<LiveSession<D, L>>,
+pub struct SingleConnection<D: Dial, P> {
+    task: HandleTask<D, P>,
+    live: Option<LiveSession<D, P>>,
 }
 
-impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> SingleConnection<D, L> {
-    pub fn new(target: Target<D>, protocol: L, options: Options) -> Self {
+impl<D: Dial, P: FeedProtocol + Clone + Send + 'static> SingleConnection<D, P> {
+    pub fn new(target: Target<D>, protocol: P, options: Options) -> Self {
         Self { task: HandleTask::new(target, protocol, options), live: None }
     }
 
@@ -546,8 +546,8 @@ impl<D: Dial, L: FeedProtocol + Clone + Send + 'static> SingleConnection<D, L> {
     }
 }
 
-impl<D: Dial, L: FeedProtocol + Clone + Send + Sync + 'static> EventSource
-    for SingleConnection<D, L>
+impl<D: Dial, P: FeedProtocol + Clone + Send + Sync + 'static> EventSource
+    for SingleConnection<D, P>
 {
     fn name(&self) -> &str {
         &self.task.options.name

@@ -88,12 +88,12 @@ enum HandlingOrder {
 }
 
 /// A session over one socket.
-pub(super) struct Session<S, L>
+pub(super) struct Session<S, P>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     socket: Socket<S>,
-    state: SessionState<L>,
+    state: SessionState<P>,
     timer: Pin<Box<Sleep>>,
     /// Time at which messages that wait are handled.
     waiting_until: Option<Instant>,
@@ -114,10 +114,10 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
     pub(super) fn new(
         socket: Socket<S>,
-        subscriptions: SubscriptionState<L>,
+        subscriptions: SubscriptionState<P>,
         limits: &ReconnectionLimits,
     ) -> Self {
         let now = now();
@@ -150,9 +150,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// # Cancel safety
     ///
     /// Cancel safe: no message is lost between two calls.
-    pub(super) async fn run<D: SessionHandler<L>>(
+    pub(super) async fn run<H: SessionHandler<P>>(
         &mut self,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> FeedError {
         let ended = poll_fn(|cx| match self.poll_run(cx, handler, arrival_stats) {
@@ -169,10 +169,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         ended
     }
 
-    fn poll_run<D: SessionHandler<L>>(
+    fn poll_run<H: SessionHandler<P>>(
         &mut self,
         cx: &mut Context<'_>,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Poll<Result<Infallible, FeedError>> {
         loop {
@@ -187,7 +187,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                         if first_frame_at.is_none() {
                             let framed = now();
                             first_frame_at = Some(framed);
-                            self.state.note_standstill(arrival_stats, framed);
+                            self.state.interrupt_after_stall(arrival_stats, framed);
                         }
                         let handled = received.and_then(|received| {
                             count = count.saturating_add(received);
@@ -232,10 +232,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
 
     /// Handles the last `count` messages, except for those that can wait.
     #[inline]
-    fn handle_received<D: SessionHandler<L>>(
+    fn handle_received<H: SessionHandler<P>>(
         &mut self,
         count: usize,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<(), FeedError> {
         if count == 0 {
@@ -249,7 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
             .is_some_and(|before| received.saturating_duration_since(before) < BURST_INTERVAL_MAX);
         let is_alone = self.socket.waiting() == 1 && !is_burst;
         while index < self.socket.waiting() {
-            let order = self.order_of(index, (received, is_alone), handler);
+            let order = self.handling_order(index, (received, is_alone), handler);
             if order == HandlingOrder::Last {
                 let until = received.checked_add(WAIT_MIN).unwrap_or(received);
                 self.waiting_until.get_or_insert(until);
@@ -257,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
                 continue;
             }
             if let HandlingOrder::Counted(event) = order {
-                self.count(index, event, handler, arrival_stats);
+                self.count_unnamed(index, event, handler, arrival_stats);
                 index = index.saturating_add(1).saturating_sub(self.release_handled(handler));
                 continue;
             }
@@ -275,18 +275,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     }
 
     #[inline]
-    fn order_of<D: SessionHandler<L>>(
+    fn handling_order<H: SessionHandler<P>>(
         &self,
         index: usize,
         (received, is_alone): (Instant, bool),
-        handler: &mut D,
+        handler: &mut H,
     ) -> HandlingOrder {
         let Some(text) = self.socket.unchecked_text(index) else { return HandlingOrder::InTurn };
         let is_single = is_alone && text.len() < BATCH_BYTES_MIN;
-        if is_single && !D::COUNTS_UNNAMED {
+        if is_single && !H::COUNTS_UNNAMED {
             return HandlingOrder::InTurn;
         }
-        match self.state.order_of(text, &self.socket.arrival(index, received), handler) {
+        match self.state.handling_order(text, &self.socket.arrival(index, received), handler) {
             // Nothing arrived that it could wait for.
             HandlingOrder::Last if is_single => HandlingOrder::InTurn,
             order => order,
@@ -295,26 +295,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
 
     /// Counts a message without reading it.
     #[inline]
-    fn count<D: SessionHandler<L>>(
+    fn count_unnamed<H: SessionHandler<P>>(
         &mut self,
         index: usize,
         event: UnnamedEvent,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) {
         let Some(text) = self.socket.unchecked_text(index) else { return };
         let (bytes, framed) = (text.len(), now());
         let arrival = self.socket.arrival(index, framed);
         let at = arrival.at.read;
-        self.state.count((event, bytes), framed, handler, arrival_stats);
+        self.state.count_unnamed((event, bytes), framed, handler, arrival_stats);
         self.socket.mark_handled(index, HandledMessage::new(at, true));
     }
 
     #[inline]
-    fn handle<D: SessionHandler<L>>(
+    fn handle<H: SessionHandler<P>>(
         &mut self,
         index: usize,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<(), FeedError> {
         let arrival = self.socket.arrival(index, now());
@@ -333,10 +333,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     }
 
     /// Handles at most `max` messages that waited.
-    fn handle_waiting<D: SessionHandler<L>>(
+    fn handle_waiting<H: SessionHandler<P>>(
         &mut self,
         max: usize,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<(), FeedError> {
         for _ in 0..max.min(self.socket.waiting()) {
@@ -349,9 +349,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     }
 
     /// Handles the first message, which waited. Returns the number of removed messages.
-    fn handle_first<D: SessionHandler<L>>(
+    fn handle_first<H: SessionHandler<P>>(
         &mut self,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<usize, FeedError> {
         handler.on_waited();
@@ -362,7 +362,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
     /// Passes the handled messages at the front to the handler and removes them. Returns their
     /// number.
     #[inline]
-    fn release_handled<D: SessionHandler<L>>(&mut self, handler: &mut D) -> usize {
+    fn release_handled<H: SessionHandler<P>>(&mut self, handler: &mut H) -> usize {
         let mut count = 0_usize;
         while let Some(handled) = self.socket.pop_handled() {
             handler.on_handled(handled);
@@ -445,7 +445,7 @@ pub(super) enum SessionCommand {
 }
 
 /// Receives the events of a session and issues commands.
-pub(super) trait SessionHandler<L: FeedProtocol> {
+pub(super) trait SessionHandler<P: FeedProtocol> {
     /// Type of an event's decoded payload.
     type Payload<'a>;
 
@@ -453,7 +453,7 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
     const COUNTS_UNNAMED: bool = false;
 
     /// Decodes the payload of an event.
-    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError>;
+    fn decode<'a>(&self, input: &mut P::Input<'a>) -> Result<Self::Payload<'a>, P::DecodeError>;
 
     /// Receives each message before it is parsed.
     fn on_message(&mut self, _message: FeedMessage<'_>) {}
@@ -497,11 +497,11 @@ pub(super) trait SessionHandler<L: FeedProtocol> {
 /// Ignores all events: used before the subscriptions.
 struct NoopHandler;
 
-impl<L: FeedProtocol> SessionHandler<L> for NoopHandler {
+impl<P: FeedProtocol> SessionHandler<P> for NoopHandler {
     type Payload<'a> = ();
 
-    fn decode<'a>(&self, input: &mut L::Input<'a>) -> Result<Self::Payload<'a>, L::DecodeError> {
-        L::skip(input)
+    fn decode<'a>(&self, input: &mut P::Input<'a>) -> Result<Self::Payload<'a>, P::DecodeError> {
+        P::skip(input)
     }
 
     fn on_data(&mut self, _of: Option<OperationId>, _payload: (), _arrival: &Arrival<'_>) -> bool {
@@ -526,7 +526,7 @@ fn closed_before_ack(error: FeedError) -> FeedError {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
     /// Sends the opening message and waits for the acknowledgment; answers pings meanwhile.
     pub(super) async fn init(&mut self) -> Result<(), FeedError> {
         if let Some(opening) = self.state.subscriptions.open() {
@@ -574,7 +574,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
         while let Poll::Ready(Ok(message)) = self.socket.poll_next(cx) {
             if let WsMessage::Close(close) = message {
                 let (code, reason) = close.unzip();
-                return FeedError::from_close_of::<L>(code, reason.unwrap_or(""));
+                return FeedError::from_close_of::<P>(code, reason.unwrap_or(""));
             }
         }
         error
@@ -584,7 +584,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
 /// Maximum time for a close.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
+impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
     /// Sends a close frame with a code, then reads until the server has closed.
     pub(super) async fn close(&mut self, code: u16) {
         let close = async {
@@ -608,7 +608,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, L: FeedProtocol> Session<S, L> {
 }
 
 /// Sends a close frame without blocking, as far as the socket accepts it.
-impl<S, L> Drop for Session<S, L>
+impl<S, P> Drop for Session<S, P>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

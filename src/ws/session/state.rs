@@ -35,13 +35,12 @@ use crate::{
     },
 };
 
-pub(super) struct SessionState<L> {
-    pub(super) subscriptions: SubscriptionState<L>,
+pub(super) struct SessionState<P> {
+    pub(super) subscriptions: SubscriptionState<P>,
     pub(super) watchdog: Watchdog,
     pub(super) limits: ReconnectionLimits,
     pub(super) outbox: Outbox,
-    /// Start of the session.
-    pub(super) since: Instant,
+    pub(super) started_at: Instant,
     /// Time of the next timer check.
     pub(super) next_check: Instant,
     is_stable: bool,
@@ -49,9 +48,9 @@ pub(super) struct SessionState<L> {
     pub(super) received_close: Option<u16>,
 }
 
-impl<L: FeedProtocol> SessionState<L> {
+impl<P: FeedProtocol> SessionState<P> {
     pub(super) fn new(
-        subscriptions: SubscriptionState<L>,
+        subscriptions: SubscriptionState<P>,
         limits: &ReconnectionLimits,
         now: Instant,
     ) -> Self {
@@ -60,21 +59,21 @@ impl<L: FeedProtocol> SessionState<L> {
             watchdog: Watchdog::new(limits, now, clock::now()),
             limits: *limits,
             outbox: Outbox::default(),
-            since: now,
+            started_at: now,
             next_check: now,
             is_stable: false,
             received_close: None,
         }
     }
 
-    /// Handles a message or an error. Returns `true` if the message reset the data timer, or the
+    /// Handles one received message or error. Returns whether it reset the data timer, or the
     /// error that ends the session.
     #[inline]
-    pub(super) fn handle<D: SessionHandler<L>>(
+    pub(super) fn handle<H: SessionHandler<P>>(
         &mut self,
         message: Result<WsMessage<'_>, FeedError>,
         arrival: &Arrival<'_>,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<bool, FeedError> {
         let at = arrival.at.framed;
@@ -87,14 +86,14 @@ impl<L: FeedProtocol> SessionState<L> {
         Ok(is_data)
     }
 
-    /// Returns the order in which a text is handled. Wanted listings of one that can wait are
-    /// handled here.
+    /// Decides when a message is handled. If it can wait, its wanted listings are passed to the
+    /// handler here.
     #[inline]
-    pub(super) fn order_of<D: SessionHandler<L>>(
+    pub(super) fn handling_order<H: SessionHandler<P>>(
         &self,
         text: &[u8],
         arrival: &Arrival<'_>,
-        handler: &mut D,
+        handler: &mut H,
     ) -> HandlingOrder {
         match self.subscriptions.peek_event(text).map(|payload| handler.scan(payload, arrival)) {
             None => HandlingOrder::InTurn,
@@ -106,11 +105,11 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Counts a message that is not read.
     #[inline]
-    pub(super) fn count<D: SessionHandler<L>>(
+    pub(super) fn count_unnamed<H: SessionHandler<P>>(
         &mut self,
         (event, bytes): (UnnamedEvent, usize),
         framed: Instant,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) {
         self.watchdog.on_frame(framed);
@@ -121,11 +120,11 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Returns `true` if the message resets the data timer.
     #[inline]
-    pub(super) fn handle_message<'m, D: SessionHandler<L>>(
+    pub(super) fn handle_message<'m, H: SessionHandler<P>>(
         &mut self,
         message: WsMessage<'m>,
         arrival: &Arrival<'m>,
-        handler: &mut D,
+        handler: &mut H,
     ) -> Result<bool, FeedError> {
         match message {
             WsMessage::Text(text) => {
@@ -139,20 +138,20 @@ impl<L: FeedProtocol> SessionState<L> {
             WsMessage::Close(close) => {
                 let (code, reason) = close.unzip();
                 self.received_close = code;
-                return Err(FeedError::from_close_of::<L>(code, reason.unwrap_or("")));
+                return Err(FeedError::from_close_of::<P>(code, reason.unwrap_or("")));
             }
         }
         Ok(false)
     }
 
     #[inline]
-    fn handle_feed_message<'m, D: SessionHandler<L>>(
+    fn handle_feed_message<'m, H: SessionHandler<P>>(
         &mut self,
         message: FeedMessage<'m>,
         arrival: &Arrival<'m>,
-        handler: &mut D,
+        handler: &mut H,
     ) -> Result<bool, FeedError> {
-        if !L::KINDS.contains(message) {
+        if !P::KINDS.contains(message) {
             handler.on_notice(SessionNotice::UnusedKind(message));
             return Ok(false);
         }
@@ -162,11 +161,11 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Handles each part of a message. Most messages have one.
     #[inline]
-    fn handle_parts<'m, D: SessionHandler<L>>(
+    fn handle_parts<'m, H: SessionHandler<P>>(
         &mut self,
         message: FeedMessage<'m>,
         arrival: &Arrival<'m>,
-        handler: &mut D,
+        handler: &mut H,
     ) -> Result<bool, FeedError> {
         let (mut part, mut rest) = self.subscriptions.split_first(message);
         let mut is_data = false;
@@ -178,11 +177,11 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     #[inline]
-    fn handle_part<D: SessionHandler<L>>(
+    fn handle_part<H: SessionHandler<P>>(
         &mut self,
         message: FeedMessage<'_>,
         arrival: &Arrival<'_>,
-        handler: &mut D,
+        handler: &mut H,
     ) -> Result<bool, FeedError> {
         let at = arrival.at.framed;
         match self.subscriptions.receive(message, at, |input| handler.decode(input)) {
@@ -202,7 +201,7 @@ impl<L: FeedProtocol> SessionState<L> {
                 return Err(FeedError::SessionRejected { reason: Escaped(reason).to_string() });
             }
             Ok(ProtocolEvent::Closed { code, reason }) => {
-                return Err(FeedError::from_close_of::<L>(code, reason.unwrap_or("")));
+                return Err(FeedError::from_close_of::<P>(code, reason.unwrap_or("")));
             }
             Ok(ProtocolEvent::Ended { operation, error, retry_in }) => {
                 self.next_check = at;
@@ -214,10 +213,10 @@ impl<L: FeedProtocol> SessionState<L> {
         Ok(false)
     }
 
-    /// Discards the current interval if the timer check is long overdue, because then the process
-    /// stood still. It is called for the first frame after a wake.
+    /// Drops the current arrival interval if the process was stalled: the timer check is overdue by
+    /// [`STANDSTILL`].
     #[inline]
-    pub(super) fn note_standstill(&self, arrival_stats: &mut ArrivalStats, framed: Instant) {
+    pub(super) fn interrupt_after_stall(&self, arrival_stats: &mut ArrivalStats, framed: Instant) {
         if STANDSTILL <= framed.saturating_duration_since(self.next_check) {
             arrival_stats.interrupt();
         }
@@ -225,10 +224,10 @@ impl<L: FeedProtocol> SessionState<L> {
 
     /// Applies the commands of the handler.
     #[inline]
-    pub(super) fn apply_commands<D: SessionHandler<L>>(
+    pub(super) fn apply_commands<H: SessionHandler<P>>(
         &mut self,
         cx: &mut Context<'_>,
-        handler: &mut D,
+        handler: &mut H,
         now: Instant,
     ) -> Result<(), FeedError> {
         while self.outbox.has_space() {
@@ -253,7 +252,7 @@ impl<L: FeedProtocol> SessionState<L> {
     /// Starts the watchdog at the start of the feed, with the heartbeat of the server if it has set
     /// one.
     pub(super) fn start_watchdog(&mut self, now: Instant) {
-        self.since = now;
+        self.started_at = now;
         let heartbeat = self.subscriptions.heartbeat();
         self.watchdog = Watchdog::new(&self.limits, now, clock::now()).with_heartbeat(heartbeat);
     }
@@ -274,9 +273,9 @@ impl<L: FeedProtocol> SessionState<L> {
     }
 
     /// Checks all timers and schedules the next check.
-    pub(super) fn check_timers<D: SessionHandler<L>>(
+    pub(super) fn check_timers<H: SessionHandler<P>>(
         &mut self,
-        handler: &mut D,
+        handler: &mut H,
         arrival_stats: &mut ArrivalStats,
         now: Instant,
     ) -> Result<(), FeedError> {
@@ -301,7 +300,7 @@ impl<L: FeedProtocol> SessionState<L> {
             next = next.min(due);
         }
         if !self.is_stable {
-            let stable = self.since.checked_add(self.limits.stable_after).unwrap_or(now);
+            let stable = self.started_at.checked_add(self.limits.stable_after).unwrap_or(now);
             if now >= stable {
                 self.is_stable = true;
                 handler.on_notice(SessionNotice::Stable);
@@ -332,7 +331,7 @@ impl<L: FeedProtocol> SessionState<L> {
 /// Maximum number of queued messages.
 pub const OUTBOX_MAX: usize = 1_024;
 
-/// Progress of a message that is not known to be written.
+/// How much of an unconfirmed message was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WriteProgress {
     /// No byte was written.

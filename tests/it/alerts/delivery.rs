@@ -228,9 +228,9 @@ async fn what_waits_is_sent_when_the_bot_stops() {
 }
 
 #[tokio::test]
-async fn a_message_that_a_webhook_refuses_does_not_hold_back_a_halt() {
-    let refused = Reply::Status(422, "", "unknown type");
-    let receiver = Receiver::start(&[refused, refused, refused, OK]).await;
+async fn a_message_that_a_webhook_rejects_does_not_hold_back_a_halt() {
+    let rejected = Reply::Status(422, "", "unknown type");
+    let receiver = Receiver::start(&[rejected, rejected, rejected, OK]).await;
     let service = start(vec![webhook(&receiver)]);
     emit(&service, &AlertEvent::Resumed);
     receiver.wait_for(1).await;

@@ -143,7 +143,7 @@ async fn a_halt_and_its_end_are_reported_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn an_order_that_meets_a_challenge_or_a_refused_credential_is_reported_as_such() {
+async fn an_order_that_meets_a_challenge_or_a_rejected_credential_is_reported_as_such() {
     for (fault, expected) in
         [(FaultKind::Challenge, "challenge"), (FaultKind::Unauthenticated, "credential_refused")]
     {

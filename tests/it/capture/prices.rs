@@ -238,5 +238,5 @@ fn without_recorded_prices_newer_tables_count_without_their_age_and_older_ones_w
     assert!(book.choose(&rule, quotes, at.plus(week)).is_ok());
     assert!(book.choose(&rule, quotes, at.plus(week + Duration::from_secs(60))).is_err());
     let strict = store.book(&config.prices);
-    assert!(strict.choose(&rule, quotes, at.minus(week * 9)).is_err(), "a session refuses it");
+    assert!(strict.choose(&rule, quotes, at.minus(week * 9)).is_err(), "a session rejects it");
 }

@@ -35,8 +35,8 @@ struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Entries<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each<'a>(PhantomData<&'a ()>);
-        impl<'de> Visitor<'de> for Each<'de> {
+        struct EntriesVisitor<'a>(PhantomData<&'a ()>);
+        impl<'de> Visitor<'de> for EntriesVisitor<'de> {
             type Value = Entries<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Entries<'de> {
                 Ok(Entries(entries))
             }
         }
-        deserializer.deserialize_map(Each(PhantomData))
+        deserializer.deserialize_map(EntriesVisitor(PhantomData))
     }
 }
 
@@ -90,18 +90,18 @@ impl JsonTree {
     }
 
     /// Returns all values of a key.
-    fn all(&self, key: &str) -> impl DoubleEndedIterator<Item = &Self> {
+    fn values(&self, key: &str) -> impl DoubleEndedIterator<Item = &Self> {
         self.entries().iter().filter(move |(found, _)| found == key).map(|(_, value)| value)
     }
 
     /// Returns the last value of a key.
     fn get(&self, key: &str) -> Option<&Self> {
-        self.all(key).next_back()
+        self.values(key).next_back()
     }
 
     /// Returns `true` if one of these keys is repeated.
     fn repeats(&self, keys: &[&str]) -> bool {
-        keys.iter().any(|key| self.all(key).count() > 1)
+        keys.iter().any(|key| self.values(key).count() > 1)
     }
 
     fn text(&self) -> Option<&str> {
@@ -146,7 +146,7 @@ fn parse_payload(payload: &JsonTree) -> ParsedMessage {
     ];
     let mut parsed = ParsedMessage::default();
     let (mut events, mut is_repeated) = (0, payload.repeats(&["data"]));
-    for (key, value) in payload.all("data").flat_map(JsonTree::entries) {
+    for (key, value) in payload.values("data").flat_map(JsonTree::entries) {
         let Some((_, list, event, generation)) = EVENTS.into_iter().find(|(name, ..)| name == key)
         else {
             continue;
@@ -154,7 +154,7 @@ fn parse_payload(payload: &JsonTree) -> ParsedMessage {
         events += 1;
         is_repeated |= value.repeats(&[list]);
         parsed.unreadable += u32::from(!matches!(value, JsonTree::Null | JsonTree::Object(_)));
-        for listings in value.all(list) {
+        for listings in value.values(list) {
             let listings = match listings {
                 JsonTree::Null => &[],
                 JsonTree::List(listings) => &listings[..],
@@ -213,7 +213,7 @@ fn nullable<T>(
     value.and_then(read)
 }
 
-fn moment(value: &JsonTree) -> Option<UnixMs> {
+fn timestamp(value: &JsonTree) -> Option<UnixMs> {
     UnixMs::parse(value.text()?)
 }
 
@@ -253,10 +253,10 @@ fn repeats(listing: &JsonTree) -> bool {
         "tradeItems",
     ];
     listing.repeats(&DECIDING)
-        || listing.all("avgPaintWearRange").any(|range| range.repeats(&["min", "max"]))
-        || listing.all("tradeItems").filter_map(first_item).any(|first| {
+        || listing.values("avgPaintWearRange").any(|range| range.repeats(&["min", "max"]))
+        || listing.values("tradeItems").filter_map(first_item).any(|first| {
             first.repeats(&["marketName", "itemVariant"])
-                || first.all("itemVariant").any(|variant| variant.repeats(&["value", "rarity"]))
+                || first.values("itemVariant").any(|variant| variant.repeats(&["value", "rarity"]))
         })
 }
 
@@ -265,24 +265,23 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
     let id = TradeId::new(listing.get("id")?.text()?)?;
     let get = |key| listing.get(key);
     let mut defects = Defects::NONE;
-    let d = &mut defects;
-    let status = required(d, Defect::Status, get("status"), |value| {
+    let status = required(&mut defects, Defect::Status, get("status"), |value| {
         value.text().map(TradeStatus::from_market)
     });
-    let items = required(d, Defect::TradeItems, get("tradeItems"), |value| {
+    let items = required(&mut defects, Defect::TradeItems, get("tradeItems"), |value| {
         items(value).map(<[JsonTree]>::to_vec)
     });
     let first = items.as_ref().and_then(|items| items.first());
     let name = first.and_then(|first| first.get("marketName")?.text());
     if first.is_some() && name.is_none() {
-        d.add(Defect::MarketName);
+        defects.add(Defect::MarketName);
     }
     let name = name.unwrap_or_default();
     let base_value = first.and_then(|first| amount(first.get("itemVariant")?.get("value")?));
     if first.is_some() && base_value.is_none() {
-        d.add(Defect::BaseValue);
+        defects.add(Defect::BaseValue);
     }
-    let own = nullable(d, (Defect::Depositor, false), get("depositor"), |value| {
+    let own = nullable(&mut defects, (Defect::Depositor, false), get("depositor"), |value| {
         (*value != JsonTree::Null).then_some(())
     });
     let parts = ItemName::parse(name);
@@ -297,10 +296,13 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
         wear: parts.wear,
         rarity: first.and_then(rarity),
         items: u32::try_from(items.as_ref().map_or(0, Vec::len)).ok()?,
-        markup_percent: required(d, Defect::MarkupPercent, get("markupPercent"), |value| {
-            sniper::domain::money::Percent::parse(value.number()?).ok()
-        }),
-        total_value: required(d, Defect::TotalValue, get("totalValue"), amount),
+        markup_percent: required(
+            &mut defects,
+            Defect::MarkupPercent,
+            get("markupPercent"),
+            |value| sniper::domain::money::Percent::parse(value.number()?).ok(),
+        ),
+        total_value: required(&mut defects, Defect::TotalValue, get("totalValue"), amount),
         base_value,
         can_join: {
             let flag = |value: &JsonTree| match value {
@@ -308,21 +310,33 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
                 _ => None,
             };
             match generation {
-                Generation::A => nullable(d, (Defect::CanJoin, true), get("canJoin"), flag),
-                Generation::B => required(d, Defect::CanJoin, get("canJoin"), flag),
+                Generation::A => {
+                    nullable(&mut defects, (Defect::CanJoin, true), get("canJoin"), flag)
+                }
+                Generation::B => required(&mut defects, Defect::CanJoin, get("canJoin"), flag),
             }
         },
-        can_join_after: nullable(d, (Defect::CanJoinAfter, false), get("canJoinAfter"), moment),
+        can_join_after: nullable(
+            &mut defects,
+            (Defect::CanJoinAfter, false),
+            get("canJoinAfter"),
+            timestamp,
+        ),
         suspected_trader_can_join_after: nullable(
-            d,
+            &mut defects,
             (Defect::SuspectedTraderCanJoinAfter, false),
             get("suspectedTraderCanJoinAfter"),
-            moment,
+            timestamp,
         ),
-        created_at: required(d, Defect::CreatedAt, get("createdAt"), moment),
-        expires_at: required(d, Defect::ExpiresAt, get("expiresAt"), moment),
-        float: nullable(d, (Defect::PaintWear, true), get("avgPaintWear"), float),
-        float_range: nullable(d, (Defect::PaintWear, true), get("avgPaintWearRange"), range),
+        created_at: required(&mut defects, Defect::CreatedAt, get("createdAt"), timestamp),
+        expires_at: required(&mut defects, Defect::ExpiresAt, get("expiresAt"), timestamp),
+        float: nullable(&mut defects, (Defect::PaintWear, true), get("avgPaintWear"), float),
+        float_range: nullable(
+            &mut defects,
+            (Defect::PaintWear, true),
+            get("avgPaintWearRange"),
+            range,
+        ),
         is_own: own.is_some(),
         defects: Defects::NONE,
         arrival: None,

@@ -15,12 +15,13 @@ use sniper::{
         SimSettings,
         catalogue::ListingDefect,
         csgoroll::{
-            feed::{ProtocolReply, ProtocolSession},
+            feed::ProtocolSession,
             listing::Listing,
             market::{MarketEvent, MarketState},
             operations::parse_request,
         },
         demo,
+        model::{FeedOutput, MarketModel as _},
     },
     whitelist::{Decision, Whitelist},
 };
@@ -57,7 +58,7 @@ fn history() -> Vec<MarketEvent> {
 
 fn texts(session: &ProtocolSession, event: &MarketEvent) -> Vec<String> {
     let replies = session.event_messages(event);
-    replies.iter().filter_map(ProtocolReply::text).map(str::to_owned).collect()
+    replies.iter().filter_map(FeedOutput::text).map(str::to_owned).collect()
 }
 
 /// Loads the demo's whitelist from a file.

@@ -235,7 +235,7 @@ fn stopping_the_market_cuts_its_feeds_and_frees_its_port() {
     let market = open(quiet());
     let address = market.address();
     let mut feed = Feed::subscribed(&market, B);
-    market.stop();
+    drop(market);
     assert!(matches!(
         feed.frame(),
         Err(Error::Io(_) | Error::Protocol(_) | Error::ConnectionClosed)

@@ -7,7 +7,7 @@ use sniper::{
     domain::money::Amount,
     sim::{
         Delivery, LisSkinsSim, ListedItem, LotSettings, SimServerError, SimSettings,
-        faults::FaultKind, lots::purchase::ReturnReason,
+        faults::FaultKind, repricing::purchase::ReturnReason,
     },
 };
 
@@ -219,12 +219,12 @@ fn each_fault_of_the_feed_ends_it_in_its_way() {
         (FaultKind::FeedDisconnect, 3_004),
     ] {
         let mut objects = Objects::subscribed(&market);
-        market.inject(fault);
+        market.inject_feed_fault(fault);
         assert_eq!(objects.feed.close_code(), Some(code), "{fault}");
         until("the feed is gone", || market.stats().feeds_open == 0);
     }
     let mut objects = Objects::subscribed(&market);
-    market.inject(FaultKind::FeedError);
+    market.inject_feed_fault(FaultKind::FeedError);
     let push = objects.next().unwrap();
     assert_eq!(push.pointer("/push/unsubscribe/code"), Some(&json!(2_500)));
     let _other_channel = objects.next();

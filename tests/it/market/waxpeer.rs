@@ -162,7 +162,7 @@ fn each_fault_of_the_feed_has_its_message() {
         (FaultKind::FeedError, "44{\"message\":\"Server is overloaded\"}"),
     ] {
         let mut feed = subscribed(&market);
-        market.inject(fault);
+        market.inject_feed_fault(fault);
         assert_eq!(feed.text().as_deref(), Some(expected), "{fault}");
         drop(feed);
         until("the feed is gone", || market.stats().feeds_open == 0);
@@ -231,23 +231,23 @@ fn an_own_id_never_books_twice() {
 }
 
 #[test]
-fn a_refusal_is_a_response_with_status_200() {
+fn a_rejection_is_a_response_with_status_200() {
     let market = open(still());
     let id = list_one(&market);
-    let refusal = |answer: Option<Answer>| {
+    let rejection = |answer: Option<Answer>| {
         let answer = answer.unwrap();
         let body = answer.json();
         assert_eq!((answer.status, &body["success"]), (200, &json!(false)));
         body
     };
-    let low = refusal(order(&market, id, 10_149, "a"));
+    let low = rejection(order(&market, id, 10_149, "a"));
     assert!(low["msg"].as_str().unwrap().starts_with("Price"), "{low}");
     let new_price = low["new_price"].as_i64().or_else(|| low["new_price"].as_str()?.parse().ok());
     assert_eq!(new_price, Some(10_150));
-    let gone = refusal(buy(&market, id + 1, "b"));
+    let gone = rejection(buy(&market, id + 1, "b"));
     assert!(gone["msg"].as_str().unwrap().contains("sold"), "{gone}");
     let expensive = market.list_items(vec![redline(50_001)]).remove(0);
-    let poor = refusal(order(&market, expensive, 600_000, "c"));
+    let poor = rejection(order(&market, expensive, 600_000, "c"));
     assert!(poor["msg"].as_str().unwrap().to_lowercase().contains("balance"), "{poor}");
     assert_eq!(market.history().purchases().count(), 0);
 }
@@ -321,7 +321,7 @@ fn the_trade_link_and_the_availability_can_be_checked() {
         let body = json!({"tradelink": link}).to_string();
         Http::connect(market.address()).request(&head, "", &body).unwrap().json()["success"].clone()
     };
-    let own = sniper::sim::lots::server::AccountKeys::trade_url();
+    let own = sniper::sim::repricing::server::AccountKeys::trade_url();
     assert_eq!((check(&own), check("https://example.invalid")), (json!(true), json!(false)));
     let items = get(&market, "check-availability", &format!("&item_id={id}&item_id=7"));
     assert_eq!(items["items"].as_array().unwrap().len(), 1);

@@ -3,7 +3,7 @@
 //! Its feed needs a token before each dial and sends binary messages with several numbered events.
 //! Ids are numbers, prices are thousandths, and a price changes under the same id. Listings have
 //! neither a markup nor a float. An order is a `GET` with the id, the price limit and an own id,
-//! and a refusal is a response with status 200.
+//! and a rejection is a response with status 200.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails")]
 
 mod feed;
@@ -132,9 +132,9 @@ fn page<T>(nodes: &Value, read: impl Fn(&Value) -> Option<T>) -> Result<Page<T>,
     Ok(Page { nodes, unreadable, next: NextPage::End, error: None })
 }
 
-/// Returns what a refusal means. After an own id that the market has seen, the order is unknown,
+/// Returns what a rejection means. After an own id that the market has seen, the order is unknown,
 /// and is looked up by it.
-fn refusal(message: &str) -> Outcome {
+fn rejection_outcome(message: &str) -> Outcome {
     match message {
         "not for sale" => Outcome::Rejected(RejectReason::Taken),
         "price changed" => Outcome::Rejected(RejectReason::PriceChanged),
@@ -194,7 +194,7 @@ impl MarketApi for OtherMarket {
         ])
     }
 
-    /// A purchase contains the id of the listing, a refusal does not.
+    /// A purchase contains the id of the listing, a rejection does not.
     fn order_outcome(
         &self,
         order: &OrderFields,
@@ -213,7 +213,9 @@ impl MarketApi for OtherMarket {
                 (Outcome::Bought { price, server_time: None }, Attribution::Named)
             }
             Ok(_) => (Outcome::Unknown(Unknown::Foreign), Attribution::Unnamed),
-            Err(ReadError::MarketError(message)) => (refusal(&message), Attribution::Unnamed),
+            Err(ReadError::MarketError(message)) => {
+                (rejection_outcome(&message), Attribution::Unnamed)
+            }
             Err(_) => (Outcome::Unknown(Unknown::Unreadable), Attribution::Unnamed),
         }
     }

@@ -294,7 +294,7 @@ fn respond(head: &str, state: &mut State) -> Option<(&'static str, String)> {
     Some(("200 OK", body.to_string()))
 }
 
-/// Sells a listing if its price is not above the limit, and its own id is new. A refusal does not
+/// Sells a listing if its price is not above the limit, and its own id is new. A rejection does not
 /// contain the id.
 fn buy(query: &Query, state: &mut State) -> Value {
     if state.executed.contains_key(&query["own_id"]) {

@@ -152,7 +152,7 @@ async fn a_match_is_bought_with_one_request_at_the_exact_price() {
 
 /// Both prices together exceed the total limit.
 #[tokio::test]
-async fn a_refusal_frees_the_budget_and_permits_an_order_at_another_price() {
+async fn a_rejection_frees_the_budget_and_permits_an_order_at_another_price() {
     for (price, reason) in [(10_158, "above price limit"), (9_503, "price changed")] {
         let market = OtherServer::start().await;
         let bot = OtherBot::new(&market, 15_000);
@@ -169,7 +169,7 @@ async fn a_refusal_frees_the_budget_and_permits_an_order_at_another_price() {
             .await;
         assert_eq!(arrived(&market), [limit(7, 10_157), limit(7, 9_503)]);
         assert_eq!(market.sales(), [(7, 9_503)]);
-        // A market refuses an own id that it has seen.
+        // A market rejects an own id that it has seen.
         let orders = market.orders();
         assert_ne!(orders[0]["own_id"], orders[1]["own_id"]);
         let expected =

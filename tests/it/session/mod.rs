@@ -24,7 +24,7 @@ mod program;
 mod rejections;
 mod reload;
 mod shared;
-mod standing;
+mod status;
 mod unknown;
 mod waiting;
 

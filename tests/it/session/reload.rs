@@ -181,10 +181,10 @@ async fn another_market_or_data_directory_changes_nothing_and_commands_still_rea
     fs::write(&dotenv, &variables).unwrap();
     let other = AMPLE_LIMITS.replace("max_price = 500", "max_price = 1");
     write_settings(&program, &format!("market = \"waxpeer\"\n{other}"));
-    let refused = "nothing was changed: `market` cannot change while the bot runs";
+    let rejected = "nothing was changed: `market` cannot change while the bot runs";
     let done = command(&program, &["reload"]);
     assert_eq!(done.status.code(), Some(1), "{}", text(&done.stdout));
-    assert!(text(&done.stderr).contains(refused), "{}", text(&done.stderr));
+    assert!(text(&done.stderr).contains(rejected), "{}", text(&done.stderr));
     if cfg!(target_os = "linux") {
         let before = program.out().matches("Settings not reloaded").count();
         program.signal("-HUP");
@@ -195,8 +195,8 @@ async fn another_market_or_data_directory_changes_nothing_and_commands_still_rea
     write_settings(&program, &other);
     fs::write(&dotenv, format!("{variables}SNIPER_DATA=elsewhere\n")).unwrap();
     let done = command(&program, &["reload"]);
-    let refused = "nothing was changed: the data directory (SNIPER_DATA) cannot change";
-    assert!(text(&done.stderr).contains(refused), "{}", text(&done.stderr));
+    let rejected = "nothing was changed: the data directory (SNIPER_DATA) cannot change";
+    assert!(text(&done.stderr).contains(rejected), "{}", text(&done.stderr));
     buy(&market, 1_015).await;
     assert_eq!(command(&program, &["health"]).status.code(), Some(0));
     let status = command(&program, &["status", "--json"]);
@@ -396,9 +396,9 @@ async fn a_paused_entry_stays_paused_after_a_restart() {
     assert_eq!(third.ended().await, Some(0), "{}", third.err());
     // A bot that ignored the file would buy what is paused.
     fs::write(third.directory.path().join("data/paused.json"), "{").unwrap();
-    let refused = command(&third, &["run", "--live", "--for", "5s"]);
-    assert_eq!(refused.status.code(), Some(71), "{}", text(&refused.stderr));
-    assert!(text(&refused.stderr).contains("paused.json"), "{}", text(&refused.stderr));
+    let rejected = command(&third, &["run", "--live", "--for", "5s"]);
+    assert_eq!(rejected.status.code(), Some(71), "{}", text(&rejected.stderr));
+    assert!(text(&rejected.stderr).contains("paused.json"), "{}", text(&rejected.stderr));
 }
 
 #[tokio::test]

@@ -14,8 +14,8 @@ use sniper::{
     sim::{
         MarketHistory, OrderDecision, faults,
         history::{ListingRecord, OrderRecord, PurchaseRecord},
-        lots::books::SalesBooks,
         random,
+        repricing::books::SalesBooks,
     },
 };
 

@@ -15,7 +15,7 @@ use sniper::{
     ledger::{HaltReason, OrderState, reader::LedgerReader},
     sim::{
         Delivery, Fault, LisSkinsSim, LotSettings, MarketHistory, Rate, SimServer, SimSettings,
-        WaxpeerSim, lots::books::SalesBooks,
+        WaxpeerSim, repricing::books::SalesBooks,
     },
 };
 use tempfile::TempDir;

@@ -80,7 +80,8 @@ async fn a_signal_waits_up_to_ten_seconds_for_responses() {
     futures_util::future::join_all(all).await;
 }
 
-/// Standard output is full and is not read, so the line about the order in flight is not shown.
+/// Standard output is blocked, so only the second signal's line on standard error can name the
+/// order.
 #[tokio::test]
 async fn a_second_signal_names_the_order_in_flight_while_stdout_is_blocked() {
     let faults = vec![Fault::always(FaultKind::Hang)];

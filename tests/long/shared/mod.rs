@@ -1,6 +1,6 @@
 //! Bots as processes that share one budget in a real PostgreSQL: they are killed, their database is
 //! killed, the disks of both are full for a while, and the connections between are cut, stalled,
-//! slowed down and refused. The books of their simulated markets decide: together the bots never
+//! slowed down and rejected. The books of their simulated markets decide: together the bots never
 //! spend more than the total.
 //!
 //! `SNIPER_TEST_SHARED_BOTS` sets the number of bots (default: 4), and `SNIPER_TEST_SHARED_FAULTS`
@@ -210,7 +210,7 @@ enum GroupFault {
     Cut,
     Slow,
     Stall,
-    Refuse,
+    Reject,
     /// The disk of a bot is full, and sometimes the bot is killed meanwhile.
     FullBot,
     FullDatabase,
@@ -225,7 +225,7 @@ const GROUP_FAULTS: [GroupFault; 10] = [
     GroupFault::Cut,
     GroupFault::Slow,
     GroupFault::Stall,
-    GroupFault::Refuse,
+    GroupFault::Reject,
     GroupFault::FullBot,
     GroupFault::FullDatabase,
     GroupFault::Suspend,
@@ -355,9 +355,9 @@ impl Chaos {
             GroupFault::Cut => self.proxy.cut(),
             GroupFault::Slow => self.disturb(Traffic::Slow, time),
             GroupFault::Stall => self.disturb(Traffic::Stalls, time),
-            GroupFault::Refuse => {
+            GroupFault::Reject => {
                 self.proxy.cut();
-                self.disturb(Traffic::Refused, time);
+                self.disturb(Traffic::Rejected, time);
             }
             GroupFault::FullBot => self.fill_disk_of_bot(time),
             GroupFault::FullDatabase => self.fill_disk_of_database(time),

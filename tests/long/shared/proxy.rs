@@ -1,4 +1,4 @@
-//! A proxy on loopback between bots and their database, whose connections can be cut, refused,
+//! A proxy on loopback between bots and their database, whose connections can be cut, rejected,
 //! slowed down and stalled.
 
 use std::{
@@ -21,10 +21,10 @@ pub(super) enum Traffic {
     /// Nothing is passed on, and no connection is closed.
     Stalls,
     /// New connections are closed at once.
-    Refused,
+    Rejected,
 }
 
-const ALL: [Traffic; 4] = [Traffic::Passes, Traffic::Slow, Traffic::Stalls, Traffic::Refused];
+const ALL: [Traffic; 4] = [Traffic::Passes, Traffic::Slow, Traffic::Stalls, Traffic::Rejected];
 const DELAY: Duration = Duration::from_millis(50);
 const STALL_POLL: Duration = Duration::from_millis(10);
 
@@ -87,7 +87,7 @@ impl Shared {
 
     fn accept(self: &Arc<Self>, client: TcpStream) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
-        if self.traffic() == Traffic::Refused {
+        if self.traffic() == Traffic::Rejected {
             return;
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", self.target.load(Ordering::Relaxed)))

@@ -113,7 +113,7 @@ fn a_success_that_does_not_name_this_order_is_unknown() {
 }
 
 #[test]
-fn every_documented_refusal_has_its_outcome() {
+fn every_documented_rejection_has_its_outcome() {
     use RejectReason::{
         AbovePriceLimit, AccountRestricted, InsufficientFunds, InvalidOrder, Taken,
     };
@@ -147,9 +147,9 @@ fn every_documented_refusal_has_its_outcome() {
     }
 }
 
-/// An earlier order for the listing at another price can have caused the refusal.
+/// An earlier order for the listing at another price can have caused the rejection.
 #[test]
-fn a_refusal_that_contains_the_listing_does_not_name_its_order() {
+fn a_rejection_that_contains_the_listing_does_not_name_its_order() {
     let taken = || Outcome::Rejected(RejectReason::Taken);
     for (ids, expected) in [
         ("[900000123]", taken()),
@@ -166,7 +166,7 @@ fn a_refusal_that_contains_the_listing_does_not_name_its_order() {
 }
 
 #[test]
-fn a_refusal_that_cannot_be_read_is_unknown() {
+fn a_rejection_that_cannot_be_read_is_unknown() {
     unknown(400, r#"{"error":7}"#, Unknown::UnknownError);
     unknown(400, r#"{"message":"The given data was invalid."}"#, Unknown::UnknownError);
     for status in [400, 422] {

@@ -29,7 +29,7 @@ fn classify(status: u16, body: &str) -> Outcome {
     order_outcome(&order(), &response(status, &[], body)).0
 }
 
-fn refused(message: &str) -> String {
+fn rejection_body(message: &str) -> String {
     serde_json::json!({ "success": false, "msg": message }).to_string()
 }
 
@@ -108,7 +108,7 @@ fn each_known_message_is_a_rejection_however_it_is_worded() {
         ),
         ("Wrong tradelink", RejectReason::AccountRestricted),
     ] {
-        rejected(200, &refused(message), reason);
+        rejected(200, &rejection_body(message), reason);
     }
 }
 
@@ -134,7 +134,7 @@ fn an_own_id_that_exists_is_looked_up() {
         "Project ID exists",
         "This projectId was already used; item sold",
     ] {
-        unknown(200, &refused(message), Unknown::AlreadyOrdered);
+        unknown(200, &rejection_body(message), Unknown::AlreadyOrdered);
     }
     let body = r#"{"success":false,"msg":"projectId already exists","new_price":5}"#;
     unknown(200, body, Unknown::AlreadyOrdered);
@@ -153,7 +153,7 @@ fn an_unknown_message_is_unknown_and_shown() {
         "The item was resold at another price, unchanged",
     ];
     for message in messages {
-        let body = refused(message);
+        let body = rejection_body(message);
         unknown(200, &body, Unknown::UnknownError);
         assert_eq!(error_message(&response(200, &[], &body)).as_deref(), Some(message));
     }
@@ -167,7 +167,8 @@ fn an_unknown_message_is_unknown_and_shown() {
 #[test]
 fn a_rejected_key_halts_and_the_message_names_the_fix() {
     let key = |status| RejectReason::KeyRejected { status };
-    for body in ["Please whitelist your IP", &refused("whitelist your IP"), "", "{}", "null"] {
+    for body in ["Please whitelist your IP", &rejection_body("whitelist your IP"), "", "{}", "null"]
+    {
         rejected(403, body, key(403));
         rejected(401, body, key(401));
     }
@@ -215,7 +216,7 @@ fn every_other_status_is_unknown_regardless_of_the_body() {
         100, 201, 204, 301, 302, 307, 400, 404, 408, 409, 410, 422, 499, 500, 502, 503, 504, 520,
         599,
     ] {
-        for body in ["", BOUGHT, &refused("Item sold"), "<html>", r#"{"msBeforeNext":1}"#] {
+        for body in ["", BOUGHT, &rejection_body("Item sold"), "<html>", r#"{"msBeforeNext":1}"#] {
             unknown(status, body, Unknown::Status { status });
         }
     }
@@ -246,7 +247,7 @@ fn a_web_page_with_200_is_unknown_and_a_challenge_halts() {
 fn a_response_names_its_order_only_by_the_own_id() {
     let of = |body: &str| order_outcome(&order(), &response(200, &[], body));
     assert_eq!(of(BOUGHT).1, Attribution::Unnamed);
-    assert_eq!(of(&refused("Item sold")).1, Attribution::Unnamed);
+    assert_eq!(of(&rejection_body("Item sold")).1, Attribution::Unnamed);
     let named = BOUGHT.replace('}', &format!(r#","project_id":"{}"}}"#, own_id()));
     assert_eq!(of(&named).1, Attribution::Named);
     assert!(matches!(of(&named).0, Outcome::Bought { .. }));
@@ -262,7 +263,7 @@ fn an_order_response_is_never_read_as_the_user() {
     assert!(is_user(200, r#"{"success":true,"user":{"wallet":53300,"id":"u"}}"#));
     for body in [
         BOUGHT,
-        &refused("Item sold"),
+        &rejection_body("Item sold"),
         "",
         "{}",
         r#"{"success":true}"#,

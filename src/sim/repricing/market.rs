@@ -38,6 +38,7 @@ use crate::{
         history::{
             CloseReason, ListingRecord, MarketHistory, OrderDecision, OrderRecord, PurchaseRecord,
         },
+        model::MarketModel,
         random::{self, Rng, RngExt as _},
         settings::{Delivery, LotSettings, SimSettings},
         snapshots::AccountSnapshots,
@@ -104,7 +105,7 @@ pub struct LotMarket {
     tried: BTreeSet<Arc<str>>,
     scheduled: BinaryHeap<Reverse<(Duration, (u64, LotChange))>>,
     delivery: Delivery,
-    lots: LotSettings,
+    pub(in crate::sim) lots: LotSettings,
     balance: Amount,
     history: MarketHistory,
     books: SalesBooks,
@@ -153,17 +154,8 @@ impl LotMarket {
         }
     }
 
-    /// Returns the time of the market's clock.
-    pub fn clock(&self, now: Duration) -> UnixMs {
-        self.opened_at.plus(now)
-    }
-
     pub const fn balance(&self) -> Amount {
         self.balance
-    }
-
-    pub const fn history(&self) -> &MarketHistory {
-        &self.history
     }
 
     pub const fn books(&self) -> &SalesBooks {
@@ -178,33 +170,6 @@ impl LotMarket {
     /// Returns the open lot with this id.
     pub fn lot(&self, id: u64) -> Option<&Lot> {
         self.open.get(&id)
-    }
-
-    /// Returns the time of the next arrival or change.
-    pub fn next_due(&mut self) -> Option<Duration> {
-        let arrival = self.catalogue.peek().map(|item| item.arrival.at);
-        let change = self.price_changes.peek().copied();
-        let scheduled = self.scheduled.peek().map(|Reverse((at, ..))| *at);
-        [arrival, change, scheduled].into_iter().flatten().min()
-    }
-
-    /// Applies the arrivals and changes that are due, at most [`STEPS_MAX`].
-    pub fn advance(&mut self, now: Duration, events: &mut Vec<LotEvent>) {
-        for _ in 0..STEPS_MAX {
-            let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
-            let is_due = |due: Option<Duration>| due == Some(at);
-            if is_due(self.scheduled.peek().map(|Reverse((due, ..))| *due)) {
-                if let Some(Reverse((_, (subject, change)))) = self.scheduled.pop() {
-                    self.apply(subject, change, at, events);
-                }
-            } else if is_due(self.catalogue.peek().map(|item| item.arrival.at)) {
-                if let Some(item) = self.catalogue.next() {
-                    self.list_generated(at, item, events);
-                }
-            } else if self.price_changes.next().is_some() {
-                self.change_any_price(at, events);
-            }
-        }
     }
 
     fn list_generated(&mut self, at: Duration, item: ListedItem, events: &mut Vec<LotEvent>) {
@@ -240,16 +205,6 @@ impl LotMarket {
         let id = self.next_id;
         self.next_id = id.saturating_add(1);
         id
-    }
-
-    /// Lists items in addition to the generated ones. Returns their ids.
-    pub fn list_items(
-        &mut self,
-        now: Duration,
-        items: Vec<ListedItem>,
-        events: &mut Vec<LotEvent>,
-    ) -> Vec<u64> {
-        items.into_iter().map(|item| self.list(now, (item.total, None), item, events)).collect()
     }
 
     /// Lists a locked item.
@@ -527,12 +482,6 @@ impl LotMarket {
         events.push(LotEvent::Balance(self.balance));
     }
 
-    /// Changes the balance without a purchase, for tests of the bot's reconciliation.
-    pub fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<LotEvent>) {
-        let change = change.max(Amount::ZERO.saturating_sub(self.balance));
-        self.change_balance(now, change, events);
-    }
-
     /// Raises the price of a purchase, at most by the remaining balance.
     pub fn surcharge(
         &mut self,
@@ -750,17 +699,67 @@ impl LotMarket {
         let number = self.booked.get(own_id)?;
         self.purchases.get(number).map(|purchase| purchase.lot.number)
     }
+}
 
-    /// Records the response to the last order for a lot over a connection.
-    pub fn record_response(&mut self, id: u64, connection: u64, at: Duration) {
+impl MarketModel for LotMarket {
+    type Event = LotEvent;
+    type Id = u64;
+
+    fn clock(&self, now: Duration) -> UnixMs {
+        self.opened_at.plus(now)
+    }
+
+    fn next_due(&mut self) -> Option<Duration> {
+        let arrival = self.catalogue.peek().map(|item| item.arrival.at);
+        let change = self.price_changes.peek().copied();
+        let scheduled = self.scheduled.peek().map(|Reverse((at, ..))| *at);
+        [arrival, change, scheduled].into_iter().flatten().min()
+    }
+
+    fn advance(&mut self, now: Duration, events: &mut Vec<LotEvent>) {
+        for _ in 0..STEPS_MAX {
+            let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
+            let is_due = |due: Option<Duration>| due == Some(at);
+            if is_due(self.scheduled.peek().map(|Reverse((due, ..))| *due)) {
+                if let Some(Reverse((_, (subject, change)))) = self.scheduled.pop() {
+                    self.apply(subject, change, at, events);
+                }
+            } else if is_due(self.catalogue.peek().map(|item| item.arrival.at)) {
+                if let Some(item) = self.catalogue.next() {
+                    self.list_generated(at, item, events);
+                }
+            } else if self.price_changes.next().is_some() {
+                self.change_any_price(at, events);
+            }
+        }
+    }
+
+    fn list_items(
+        &mut self,
+        now: Duration,
+        items: Vec<ListedItem>,
+        events: &mut Vec<LotEvent>,
+    ) -> Vec<u64> {
+        items.into_iter().map(|item| self.list(now, (item.total, None), item, events)).collect()
+    }
+
+    fn history(&self) -> &MarketHistory {
+        &self.history
+    }
+
+    fn record_response(&mut self, id: &str, connection: u64, at: Duration) {
+        let Ok(id) = id.parse::<u64>() else { return };
         for (number, _) in self.priced.get(&id).into_iter().flatten() {
             self.history.record_response(*number, connection, at);
         }
     }
 
-    /// Returns the false event of a fault, without changing the market. Returns `None` if the fault
-    /// has none, or if no lot or purchase is suitable.
-    pub fn false_event(&self, kind: FaultKind, rng: &mut Rng) -> Option<LotEvent> {
+    fn adjust_balance(&mut self, now: Duration, change: Amount, events: &mut Vec<LotEvent>) {
+        let change = change.max(Amount::ZERO.saturating_sub(self.balance));
+        self.change_balance(now, change, events);
+    }
+
+    fn false_event(&self, kind: FaultKind, _now: Duration, rng: &mut Rng) -> Option<LotEvent> {
         let newest = self.purchases.values().rev().take(NEWEST);
         match kind {
             FaultKind::FeedLie => {

@@ -1,6 +1,6 @@
-//! WebSocket server of a feed of lots: serves one connection from its upgrade to its close.
+//! WebSocket server of a feed: serves one connection from its upgrade to its close.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::{
@@ -13,23 +13,16 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message,
         handshake::server::{Callback, ErrorResponse, Request, Response},
-        http::{StatusCode, header},
+        http::StatusCode,
         protocol::{CloseFrame, WebSocketConfig},
     },
 };
 
 use super::{
-    lot::LotEvent,
-    query::Query,
-    server::{AccountKeys, LotFeedCommand, LotServerState, LotWire},
-};
-use crate::{
-    domain::time::UnixMs,
-    sim::{
-        faults::{FaultChannel, FaultInjector, FaultKind},
-        random::{self, Rng},
-        settings::SimSettings,
-    },
+    faults::{FaultChannel, FaultInjector, FaultKind},
+    model::{FeedOutput, FeedSession, MarketModel as _},
+    random::Rng,
+    state::{EventOf, FeedCommand, OpenedFeed, SharedState, SimulatedMarket},
 };
 
 /// Maximum size of a client's message.
@@ -41,67 +34,26 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Number of queued events after which no more are taken before a flush.
 const BATCH_MAX: usize = 256;
 
-/// A message to the client, or the end of the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FeedOutput {
-    Text(String),
-    /// Close with this code and reason.
-    Close(u16, &'static str),
+/// Checks an upgrade request, and stores the parts that the feed needs.
+struct FeedUpgrade<'a, M: SimulatedMarket> {
+    shared: &'a SharedState<M>,
+    accepted: &'a mut Option<M::Upgrade>,
 }
 
-/// Facts about a connection when its feed opens.
-#[derive(Clone, Debug)]
-pub struct FeedOpening<'a> {
-    pub account: &'a AccountKeys,
-    pub settings: &'a SimSettings,
-    pub query: &'a Query,
-    pub authorization: Option<&'a str>,
-    /// Time of the market's clock at its opening.
-    pub opened_at: UnixMs,
-    pub rng: Rng,
-}
-
-/// Server side of a feed's protocol on one connection. Pure: times are relative to the opening of
-/// the market.
-pub trait LotFeed: Sized + Send {
-    /// Opens the connection after the upgrade. Returns `None` if the request is not acceptable.
-    fn open(opening: FeedOpening<'_>, now: Duration) -> Option<(Self, Vec<FeedOutput>)>;
-
-    /// Handles a text message of the client.
-    fn receive(&mut self, text: &str, now: Duration) -> Vec<FeedOutput>;
-
-    /// Returns the messages for these events.
-    fn send_events(&mut self, events: &[Arc<LotEvent>]) -> Vec<FeedOutput>;
-
-    /// Returns the messages of a fault that is not an event.
-    fn fail(&mut self, kind: FaultKind) -> Vec<FeedOutput>;
-
-    /// Returns the time of the next ping or timeout.
-    fn next_due(&self) -> Option<Duration>;
-
-    /// Returns the messages that are due: pings and closes.
-    fn advance(&mut self, now: Duration) -> Vec<FeedOutput>;
-
-    fn is_subscribed(&self) -> bool;
-}
-
-/// Checks the path of an upgrade request, and stores the parts that the feed needs.
-struct LotUpgrade<'a> {
-    path: &'static str,
-    query: &'a mut Query,
-    authorization: &'a mut Option<String>,
-}
-
-impl Callback for LotUpgrade<'_> {
-    fn on_request(self, request: &Request, response: Response) -> Result<Response, ErrorResponse> {
-        if request.uri().path() != self.path.split('?').next().unwrap_or_default() {
-            let mut not_found = ErrorResponse::new(Some("no feed at this path".to_owned()));
-            *not_found.status_mut() = StatusCode::NOT_FOUND;
-            return Err(not_found);
+impl<M: SimulatedMarket> Callback for FeedUpgrade<'_, M> {
+    fn on_request(
+        self,
+        request: &Request,
+        mut response: Response,
+    ) -> Result<Response, ErrorResponse> {
+        match self.shared.with(|state, _, _| M::upgrade(state, request, &mut response)) {
+            Ok(accepted) => *self.accepted = Some(accepted),
+            Err(text) => {
+                let mut not_found = ErrorResponse::new(Some(text.to_owned()));
+                *not_found.status_mut() = StatusCode::NOT_FOUND;
+                return Err(not_found);
+            }
         }
-        *self.query = Query::parse(request.uri().query().unwrap_or_default());
-        let value = request.headers().get(header::AUTHORIZATION);
-        *self.authorization = value.and_then(|value| value.to_str().ok()).map(str::to_owned);
         Ok(response)
     }
 }
@@ -115,38 +67,26 @@ impl Callback for LotUpgrade<'_> {
 /// # Cancel safety
 ///
 /// Dropping the future closes the connection.
-pub(super) async fn serve<W: LotWire, S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve<M: SimulatedMarket, S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    shared: &LotServerState<W>,
+    shared: &SharedState<M>,
 ) -> Result<(), Error> {
     let mut config = WebSocketConfig::default();
     config.max_message_size = Some(MESSAGE_BYTES_MAX);
     config.max_frame_size = Some(MESSAGE_BYTES_MAX);
-    let (mut query, mut authorization) = (Query::default(), None);
-    let upgrade =
-        LotUpgrade { path: W::FEED_PATH, query: &mut query, authorization: &mut authorization };
+    let mut accepted = None;
+    let upgrade = FeedUpgrade { shared, accepted: &mut accepted };
     let mut socket = accept_hdr_async_with_config(stream, upgrade, Some(config)).await?;
-    let (number, commands, faults, opened_at) = shared.with(|state, _, _| {
-        let (number, commands) = state.open_feed();
-        let opened_at = state.market.clock(Duration::ZERO);
-        (number, commands, Arc::clone(&state.faults), opened_at)
-    });
-    let mut presence = LotFeedPresence { shared, number, subscribed: false };
-    let mut rng = random::stream(shared.settings.seed, number.saturating_add(1_000));
-    let opening = FeedOpening {
-        account: &shared.account,
-        settings: &shared.settings,
-        query: &query,
-        authorization: authorization.as_deref(),
-        opened_at,
-        rng: rng.fork(),
+    let Some(accepted) = accepted else { return Ok(()) };
+    let opened = shared.with(|state, now, _| state.open_feed(accepted, &shared.settings, now));
+    let feed = match opened {
+        Ok(feed) => feed,
+        Err((code, reason)) => return close(&mut socket, code, reason).await,
     };
-    let Some((session, greeting)) = W::Feed::open(opening, shared.opened_at.elapsed()) else {
-        return close(&mut socket, 1_002, "bad request").await;
-    };
+    let OpenedFeed { number, session, greeting, injector, rng, commands } = feed;
+    let mut presence = FeedPresence { shared, number, subscribed: false };
     presence.set_subscribed(session.is_subscribed());
-    let injector = FaultInjector::new(&faults, rng.clone());
-    let mut feed = LotConnection { socket, session, injector, rng, is_silent: false, presence };
+    let mut feed = FeedConnection { socket, session, injector, rng, is_silent: false, presence };
     match feed.send(greeting).await? {
         None => feed.run(commands).await,
         Some(end) => feed.end(end).await,
@@ -154,13 +94,13 @@ pub(super) async fn serve<W: LotWire, S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Registration of a feed in the shared state, which ends when it is dropped.
-struct LotFeedPresence<'a, W: LotWire> {
-    shared: &'a LotServerState<W>,
+struct FeedPresence<'a, M: SimulatedMarket> {
+    shared: &'a SharedState<M>,
     number: u64,
     subscribed: bool,
 }
 
-impl<W: LotWire> LotFeedPresence<'_, W> {
+impl<M: SimulatedMarket> FeedPresence<'_, M> {
     fn set_subscribed(&mut self, now: bool) {
         if self.subscribed != now {
             let before = std::mem::replace(&mut self.subscribed, now);
@@ -169,35 +109,49 @@ impl<W: LotWire> LotFeedPresence<'_, W> {
     }
 }
 
-impl<W: LotWire> Drop for LotFeedPresence<'_, W> {
+impl<M: SimulatedMarket> Drop for FeedPresence<'_, M> {
     fn drop(&mut self) {
         self.shared.with(|state, _, _| state.close_feed(self.number, self.subscribed));
     }
 }
 
-struct LotConnection<'a, W: LotWire, S> {
+struct FeedConnection<'a, M: SimulatedMarket, S> {
     socket: WebSocketStream<S>,
-    session: W::Feed,
+    session: M::Feed,
     injector: FaultInjector,
     /// Chooses the values of false events.
     rng: Rng,
-    /// Set by [`FaultKind::FeedSilence`]: events are no longer sent, but pings are.
+    /// Set by [`FaultKind::FeedSilence`]: events are no longer sent.
     is_silent: bool,
-    presence: LotFeedPresence<'a, W>,
+    presence: FeedPresence<'a, M>,
 }
 
-/// Regular end of a feed of lots.
-enum LotFeedEnd {
-    Close(u16, &'static str),
+/// Regular end of a feed.
+enum FeedEnd {
+    Close(u16, Cow<'static, str>),
     Cut,
 }
 
-impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
+impl FeedEnd {
+    fn of((code, reason): (u16, &'static str)) -> Self {
+        Self::Close(code, reason.into())
+    }
+}
+
+impl<M: SimulatedMarket, S: AsyncRead + AsyncWrite + Unpin> FeedConnection<'_, M, S> {
+    fn set_silent(&mut self, is_silent: bool) {
+        self.is_silent = is_silent;
+        self.session.set_silent(is_silent);
+    }
+
     fn now(&self) -> Duration {
         self.presence.shared.opened_at.elapsed()
     }
 
-    async fn run(mut self, mut commands: mpsc::Receiver<LotFeedCommand>) -> Result<(), Error> {
+    async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<FeedCommand<EventOf<M>>>,
+    ) -> Result<(), Error> {
         let every = Duration::from_secs(1);
         let mut second = interval_at(Instant::now() + every, every);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,12 +163,12 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
             let end = tokio::select! {
                 message = self.socket.next() => match message {
                     Some(message) => self.handle_message(message?).await?,
-                    None => Some(LotFeedEnd::Cut),
+                    None => Some(FeedEnd::Cut),
                 },
                 command = commands.recv() => match command {
                     Some(command) => self.apply_commands(command, &mut commands).await?,
                     // The sender was dropped because the queue was full.
-                    None => Some(LotFeedEnd::Close(1_013, "too far behind")),
+                    None => Some(FeedEnd::of(M::Feed::TOO_SLOW)),
                 },
                 () = sleep_until(due), if has_due => {
                     let outputs = self.session.advance(self.now());
@@ -234,21 +188,21 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
         }
     }
 
-    async fn end(&mut self, end: LotFeedEnd) -> Result<(), Error> {
+    async fn end(&mut self, end: FeedEnd) -> Result<(), Error> {
         match end {
-            LotFeedEnd::Cut => Ok(()),
-            LotFeedEnd::Close(code, reason) => close(&mut self.socket, code, reason).await,
+            FeedEnd::Cut => Ok(()),
+            FeedEnd::Close(code, reason) => close(&mut self.socket, code, &reason).await,
         }
     }
 
-    async fn handle_message(&mut self, message: Message) -> Result<Option<LotFeedEnd>, Error> {
+    async fn handle_message(&mut self, message: Message) -> Result<Option<FeedEnd>, Error> {
         match message {
             Message::Text(text) => {
                 let outputs = self.session.receive(&text, self.now());
                 self.send(outputs).await
             }
-            Message::Binary(_) => Ok(Some(LotFeedEnd::Close(1_003, "text expected"))),
-            Message::Close(_) => Ok(Some(LotFeedEnd::Cut)),
+            Message::Binary(_) => Ok(Some(FeedEnd::of(M::Feed::BINARY))),
+            Message::Close(_) => Ok(Some(FeedEnd::Cut)),
             Message::Ping(_) => {
                 // tungstenite has queued the pong; the flush sends it.
                 self.socket.flush().await?;
@@ -261,22 +215,30 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
     /// Applies a command and those queued behind it, with one flush for a batch of events.
     async fn apply_commands(
         &mut self,
-        command: LotFeedCommand,
-        commands: &mut mpsc::Receiver<LotFeedCommand>,
-    ) -> Result<Option<LotFeedEnd>, Error> {
+        command: FeedCommand<EventOf<M>>,
+        commands: &mut mpsc::Receiver<FeedCommand<EventOf<M>>>,
+    ) -> Result<Option<FeedEnd>, Error> {
         let mut next = Some(command);
         let mut events = Vec::new();
         while let Some(command) = next.take() {
             match command {
-                LotFeedCommand::SendEvent(_) if self.is_silent => {}
-                LotFeedCommand::SendEvent(event) => events.push(event),
-                LotFeedCommand::Inject(kind) => {
+                FeedCommand::SendEvent(_) | FeedCommand::SendRaw(_) if self.is_silent => {}
+                FeedCommand::SendEvent(event) => events.push(event),
+                FeedCommand::SendRaw(text) => {
+                    self.send_events(&std::mem::take(&mut events)).await?;
+                    self.send(vec![FeedOutput::Text(text.to_string())]).await?;
+                }
+                FeedCommand::Close(code, reason) => {
+                    self.send_events(&events).await?;
+                    return Ok(Some(FeedEnd::Close(code, reason.to_string().into())));
+                }
+                FeedCommand::Inject(kind) => {
                     self.send_events(&events).await?;
                     return self.apply_fault(kind).await;
                 }
-                LotFeedCommand::SetFaults(faults) => {
+                FeedCommand::SetFaults(faults) => {
                     self.injector = FaultInjector::new(&faults, self.rng.clone());
-                    self.is_silent = false;
+                    self.set_silent(false);
                 }
             }
             if events.len() < BATCH_MAX {
@@ -286,16 +248,16 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
         self.send_events(&events).await
     }
 
-    async fn send_events(&mut self, events: &[Arc<LotEvent>]) -> Result<Option<LotFeedEnd>, Error> {
+    async fn send_events(&mut self, events: &[Arc<EventOf<M>>]) -> Result<Option<FeedEnd>, Error> {
         let outputs = self.session.send_events(events);
         self.send(outputs).await
     }
 
-    async fn apply_fault(&mut self, kind: FaultKind) -> Result<Option<LotFeedEnd>, Error> {
+    async fn apply_fault(&mut self, kind: FaultKind) -> Result<Option<FeedEnd>, Error> {
         match kind {
-            FaultKind::FeedCut => Ok(Some(LotFeedEnd::Cut)),
+            FaultKind::FeedCut => Ok(Some(FeedEnd::Cut)),
             FaultKind::FeedSilence => {
-                self.is_silent = true;
+                self.set_silent(true);
                 Ok(None)
             }
             FaultKind::FeedLie
@@ -305,9 +267,8 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
                 if self.is_silent {
                     return Ok(None);
                 }
-                let rng = &mut self.rng;
-                let event =
-                    self.presence.shared.with(|state, _, _| state.market.false_event(kind, rng));
+                let (shared, rng) = (self.presence.shared, &mut self.rng);
+                let event = shared.with(|state, now, _| state.market.false_event(kind, now, rng));
                 let events: Vec<_> = event.map(Arc::new).into_iter().collect();
                 self.send_events(&events).await
             }
@@ -318,7 +279,7 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
         }
     }
 
-    async fn send(&mut self, outputs: Vec<FeedOutput>) -> Result<Option<LotFeedEnd>, Error> {
+    async fn send(&mut self, outputs: Vec<FeedOutput>) -> Result<Option<FeedEnd>, Error> {
         if outputs.is_empty() {
             return Ok(None);
         }
@@ -329,7 +290,7 @@ impl<W: LotWire, S: AsyncRead + AsyncWrite + Unpin> LotConnection<'_, W, S> {
                 match output {
                     FeedOutput::Text(text) => socket.feed(Message::text(text)).await?,
                     FeedOutput::Close(code, reason) => {
-                        end = Some(LotFeedEnd::Close(code, reason));
+                        end = Some(FeedEnd::Close(code, reason));
                         break;
                     }
                 }

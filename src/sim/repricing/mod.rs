@@ -7,12 +7,11 @@
 //! - [`names`]: phases and paint indices of items, which such markets write in different ways.
 //!   Pure.
 //! - [`query`]: query strings of requests. Pure.
-//! - [`server`], [`feed_connection`]: input and output.
+//! - [`server`]: answers to HTTP requests.
 //!
 //! The wire formats are not here, but in the folder of each market.
 
 pub mod books;
-pub mod feed_connection;
 pub mod lot;
 pub mod market;
 pub mod names;
@@ -23,7 +22,7 @@ pub mod server;
 
 use super::faults::FaultKind;
 
-/// The faults that every market of lots can inject.
+/// The faults that every such market can inject.
 pub const FAULTS: [FaultKind; 43] = [
     FaultKind::CutBeforeCommit,
     FaultKind::CutAfterCommit,

@@ -47,9 +47,9 @@ async fn status_shows_the_feed_of_a_dry_run_and_of_a_live_bot() {
                 (&(mode == "dry").into(), &false.into())
             );
             let list = run_command(&program, &["whitelist", "list"]).stdout;
-            let is_told =
+            let has_dry_run_note =
                 String::from_utf8(list).unwrap().contains("what it bought is not counted here");
-            assert_eq!(is_told, mode == "dry");
+            assert_eq!(has_dry_run_note, mode == "dry");
             let feed = &status["feed"];
             assert!(
                 feed["connected_since"].is_string() && feed["last_listing"].is_string(),
