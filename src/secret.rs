@@ -122,16 +122,20 @@ pub fn register_cookies(header: &str) {
     }
 }
 
-/// Registers the keys in the query of an address: the values of parameters with a name from
-/// [`KEY_NAMES`].
+/// Registers the keys in the query of an address.
 pub fn register_query(address: &str) {
-    let Some((_path, query)) = address.split_once('?') else { return };
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+    query_keys(address).for_each(register);
+}
+
+/// Returns the keys in the query of an address: the values of parameters with a name from
+/// [`KEY_NAMES`].
+pub fn query_keys(address: &str) -> impl Iterator<Item = &str> {
+    let (_path, query) = address.split_once('?').unwrap_or_default();
+    let parameters = query.split('&').filter_map(|pair| pair.split_once('='));
+    parameters.filter_map(|(name, value)| {
         let name = name.to_ascii_lowercase();
-        if KEY_NAMES.iter().any(|word| name.contains(word)) {
-            register(value);
-        }
-    }
+        KEY_NAMES.iter().any(|word| name.contains(word)).then_some(value)
+    })
 }
 
 /// Returns the values of a `Cookie` header, without surrounding quotes.

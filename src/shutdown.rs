@@ -15,6 +15,7 @@ use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
+use tracing::info;
 
 use crate::{
     log::{OutputStream, ReaderGone, print_within},
@@ -295,10 +296,12 @@ enum HangupAction {
 }
 
 impl QuitState {
-    /// Returns `false` if SIGHUP has to end the process.
-    fn handle_hangup(&self) -> bool {
+    /// Returns `false` if SIGHUP has to end the process. After another signal, a request to reload
+    /// has no effect.
+    fn handle_hangup(&self, is_stopping: bool) -> bool {
         match &mut *lock(&self.hangup) {
             HangupAction::Stop => return false,
+            _ if is_stopping => info!("SIGHUP ignored: the program is stopping"),
             HangupAction::Later(has_arrived) => *has_arrived = true,
             HangupAction::Call(action) => action(),
         }
@@ -438,7 +441,7 @@ async fn count_signals(mut signals: Signals, shared: &QuitState) -> ForcedExit {
             at(first.filter(|_| !is_forwarded).and_then(|(_, came)| came.checked_add(ECHO_MAX)));
         tokio::select! {
             reason = signals.wait() => match first {
-                None if reason == ShutdownReason::Hangup && shared.handle_hangup() => continue,
+                _ if reason == ShutdownReason::Hangup && shared.handle_hangup(first.is_some()) => continue,
                 Some((_, came)) if is_second(reason, came.elapsed()) => return ForcedExit::SecondSignal(reason),
                 Some(_) => {}
                 None => first = Some((reason, Instant::now())),
@@ -576,14 +579,18 @@ mod tests {
             }
         };
         let waiting = quit(HangupAction::Later(false));
-        assert!(waiting.0.handle_hangup() && waiting.0.handle_hangup());
+        assert!(waiting.0.handle_hangup(false) && waiting.0.handle_hangup(false));
         waiting.set_hangup_action(count());
         assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
-        assert!(waiting.0.handle_hangup());
-        assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 2);
+        assert!(waiting.0.handle_hangup(false) && waiting.0.handle_hangup(true));
+        assert_eq!(
+            calls.load(std::sync::atomic::Ordering::Relaxed),
+            2,
+            "it is not called at a stop"
+        );
         let stopping = quit(HangupAction::Stop);
         stopping.set_hangup_action(count());
-        assert!(!stopping.0.handle_hangup());
+        assert!(!stopping.0.handle_hangup(false) && !stopping.0.handle_hangup(true));
         assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
 

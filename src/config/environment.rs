@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     log::{LogError, LogFilter},
-    secret::{self, MASKED_BYTES_MIN, Secret},
+    secret::{self, Secret},
     text::{is_quoted, nearest},
 };
 
@@ -433,11 +433,7 @@ fn warn_of_short_values(
             (format!("contains {count} cookies whose values are each"), SHORT_COOKIES_REMEDY)
         }
     };
-    let message = format!(
-        "{what} shorter than {MASKED_BYTES_MIN} bytes, too short to be masked in logs and \
-         recordings if the market repeats it"
-    );
-    diagnostics.warning(setting.problem(&message, remedy));
+    diagnostics.warn_of_short(&setting.place, &format!("{} {what}", setting.name), remedy);
 }
 
 /// Returns the market's credential of the process environment, which cannot change at runtime.
@@ -503,13 +499,15 @@ fn read_endpoints(
         let AddressVariable { name, default } = *variable;
         let setting = variables.get(name);
         let text = setting.as_ref().map_or(default, |setting| setting.value.trim());
-        match (Endpoint::parse(text, scheme), setting) {
-            (Ok(endpoint), _) => {
-                secret::register_query(endpoint.path());
+        let parsed = Endpoint::parse(text, scheme);
+        let place = setting.map_or(SourceLocation::Environment, |setting| setting.place);
+        match parsed {
+            Ok(endpoint) => {
+                let keys = secret::query_keys(endpoint.path());
+                diagnostics.register_secrets(&place, name, keys);
                 Some(endpoint)
             }
-            (Err(error), setting) => {
-                let place = setting.map_or(SourceLocation::Environment, |setting| setting.place);
+            Err(error) => {
                 let remedy = format!("write an address such as {default}");
                 diagnostics.problem(Problem::new(place, format!("{name} {error}"), remedy));
                 None

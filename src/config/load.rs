@@ -447,13 +447,16 @@ fn read_price_keys(
     diagnostics: &mut Diagnostics,
 ) {
     for (index, name, place) in &policy.prices.keys {
-        let key = variables.value(name);
-        let is_quoted = key.as_deref().is_some_and(is_quoted);
-        let key = key.ok_or("is not set").and_then(|key| {
-            Credential::from_key(&key).ok().filter(|_key| !is_quoted).ok_or("is not a key")
+        let text = variables.value(name);
+        let is_quoted = text.as_deref().is_some_and(is_quoted);
+        let key = text.as_deref().ok_or("is not set").and_then(|key| {
+            Credential::from_key(key).ok().filter(|_key| !is_quoted).ok_or("is not a key")
         });
         match (key, policy.prices.config.sources.get_mut(*index)) {
-            (Ok(key), Some(source)) => source.key = Some(key),
+            (Ok(key), Some(source)) => {
+                diagnostics.register_secrets(place, name, text.as_deref());
+                source.key = Some(key);
+            }
             (Err(problem), _) => diagnostics.problem(Problem::new(
                 place.clone(),
                 format!("{name} {problem}"),

@@ -4,7 +4,10 @@
 
 use std::fmt;
 
-use crate::text::Escaped;
+use crate::{
+    secret::{self, MASKED_BYTES_MIN},
+    text::Escaped,
+};
 
 /// Maximum number of problems that are listed; further ones are only counted, so that a file with
 /// many invalid entries does not flood the terminal.
@@ -94,6 +97,32 @@ impl Diagnostics {
         if self.warnings.len() < PROBLEMS_SHOWN_MAX {
             self.warnings.push(warning);
         }
+    }
+
+    /// Registers the secrets that a setting contains, and warns of those that are too short to be
+    /// masked.
+    pub fn register_secrets<'v>(
+        &mut self,
+        place: &SourceLocation,
+        name: &str,
+        secrets: impl IntoIterator<Item = &'v str>,
+    ) {
+        for value in secrets {
+            secret::register(value);
+            if !value.is_empty() && !secret::is_masked(value) {
+                let subject = format!("{name} contains a secret");
+                self.warn_of_short(place, &subject, "use a longer one if the server permits it");
+            }
+        }
+    }
+
+    /// Warns of a secret that is too short to be masked in the text of a server.
+    pub fn warn_of_short(&mut self, place: &SourceLocation, subject: &str, remedy: &str) {
+        let message = format!(
+            "{subject} shorter than {MASKED_BYTES_MIN} bytes, too short to be masked in logs and \
+             recordings if the server repeats it"
+        );
+        self.warning(Problem::new(place.clone(), message, remedy));
     }
 
     /// Returns `true` if there are no errors.

@@ -20,7 +20,7 @@ use crate::{
     domain::latency::format_latency,
     net::{
         address_latency::{LatencyTarget, SAMPLES, measure},
-        dial::{self, Reach},
+        dial,
         tls::Tls,
     },
 };
@@ -66,9 +66,7 @@ impl AddressWatch {
     /// Looks up the addresses, and evaluates them if there is more than one. Without a comparison,
     /// the next measurement counts as the first one.
     async fn look(&self, choice: &mut AddressChoice) {
-        let endpoint = &self.endpoint;
-        let reach = Reach::for_tls(endpoint.is_tls());
-        match dial::lookup(endpoint.host(), endpoint.port(), reach).await {
+        match dial::lookup(&self.endpoint).await {
             Ok(addresses) if addresses.len() > 1 => {
                 return self.evaluate(&addresses, choice, REPLACE_INTERVAL).await;
             }

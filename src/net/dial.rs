@@ -18,7 +18,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, lookup_host};
 
-use crate::config::endpoint::Endpoint;
+use crate::config::{endpoint::Endpoint, shared::DatabaseUrl};
 
 /// Time for which an address is tried alone before the next one is tried too.
 pub const HEAD_START: Duration = Duration::from_millis(250);
@@ -46,19 +46,22 @@ pub enum DialError {
     Connect(#[source] io::Error),
 }
 
-/// Addresses that may be dialed.
+/// Addresses that may be dialed: any with TLS, and loopback addresses only without. The field is
+/// private, so that it is always that of an address from the settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Any address: the connection is encrypted.
-    Anywhere,
-    /// Loopback addresses only: the connection is not encrypted.
-    Loopback,
+pub struct Reach {
+    is_tls: bool,
 }
 
 impl Reach {
-    /// Returns the reach of a connection with or without TLS.
-    pub const fn for_tls(is_tls: bool) -> Self {
-        if is_tls { Self::Anywhere } else { Self::Loopback }
+    /// Returns the reach of a connection to this address.
+    pub const fn of_endpoint(endpoint: &Endpoint) -> Self {
+        Self { is_tls: endpoint.is_tls() }
+    }
+
+    /// Returns the reach of a connection to this database.
+    pub const fn of_database(url: &DatabaseUrl) -> Self {
+        Self { is_tls: url.is_tls }
     }
 
     /// Returns the addresses that may be dialed, at most [`ADDRESSES_MAX`].
@@ -73,11 +76,8 @@ impl Reach {
     ) -> Result<Vec<SocketAddr>, DialError> {
         let mut addresses = addresses.peekable();
         let address = addresses.peek().ok_or(DialError::NoAddress)?.ip();
-        let permits = |address: &SocketAddr| match self {
-            Self::Anywhere => true,
-            // An IPv4-mapped IPv6 address is dialed as IPv4.
-            Self::Loopback => address.ip().to_canonical().is_loopback(),
-        };
+        // An IPv4-mapped IPv6 address is dialed as IPv4.
+        let permits = |at: &SocketAddr| self.is_tls || at.ip().to_canonical().is_loopback();
         let permitted: Vec<_> = addresses.filter(permits).take(ADDRESSES_MAX).collect();
         if permitted.is_empty() { Err(DialError::NotLoopback { address }) } else { Ok(permitted) }
     }
@@ -106,7 +106,7 @@ impl AddressOrder {
     }
 }
 
-/// Resolves a host name to the addresses that may be dialed.
+/// Resolves the host name of an endpoint to the addresses that may be dialed.
 ///
 /// # Errors
 ///
@@ -115,7 +115,24 @@ impl AddressOrder {
 /// # Cancel safety
 ///
 /// Safe: it only reads.
-pub async fn lookup(host: &str, port: u16, reach: Reach) -> Result<Vec<SocketAddr>, DialError> {
+pub async fn lookup(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, DialError> {
+    lookup_name(endpoint.host(), endpoint.port(), Reach::of_endpoint(endpoint)).await
+}
+
+/// Does the same as [`lookup`] for a host name without an endpoint.
+///
+/// # Errors
+///
+/// Returns the same as [`lookup`].
+///
+/// # Cancel safety
+///
+/// Safe: it only reads.
+pub async fn lookup_name(
+    host: &str,
+    port: u16,
+    reach: Reach,
+) -> Result<Vec<SocketAddr>, DialError> {
     let addresses = lookup_host((host, port)).await;
     let failed = |source| DialError::Lookup { host: host.to_owned(), source };
     reach.permitted(addresses.map_err(failed)?)
@@ -147,9 +164,7 @@ pub async fn tcp_in_order(
     endpoint: &Endpoint,
     order: AddressOrder,
 ) -> Result<TcpStream, DialError> {
-    let reach = Reach::for_tls(endpoint.is_tls());
-    let addresses = lookup(endpoint.host(), endpoint.port(), reach).await?;
-    let mut addresses = interleave_families(addresses.into_iter());
+    let mut addresses = interleave_families(lookup(endpoint).await?.into_iter());
     order.apply(&mut addresses);
     race(addresses).await
 }
@@ -219,6 +234,7 @@ fn interleave_families(addresses: impl Iterator<Item = SocketAddr>) -> VecDeque<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::endpoint::Scheme;
 
     #[track_caller]
     fn check(given: &[&str], expected: &[&str]) {
@@ -227,6 +243,8 @@ mod tests {
             interleave_families(given).iter().map(SocketAddr::to_string).collect();
         assert_eq!(text, expected);
     }
+
+    const LOOPBACK: Reach = Reach { is_tls: false };
 
     fn permitted(reach: Reach, given: &[&str]) -> Result<Vec<String>, String> {
         let addresses = reach.permitted(given.iter().map(|text| text.parse().unwrap()));
@@ -237,24 +255,44 @@ mod tests {
     #[test]
     fn without_tls_only_loopback_addresses_are_dialed() {
         let mixed = ["192.0.2.1:80", "127.0.0.1:80", "[2001:db8::1]:80", "[::1]:80", "0.0.0.0:80"];
-        let kept = permitted(Reach::Loopback, &mixed).unwrap();
+        let kept = permitted(LOOPBACK, &mixed).unwrap();
         assert_eq!(kept, ["127.0.0.1:80", "[::1]:80"]);
-        assert_eq!(permitted(Reach::Anywhere, &mixed).unwrap(), mixed);
+        assert_eq!(permitted(Reach { is_tls: true }, &mixed).unwrap(), mixed);
         let mapped = ["[::ffff:127.0.0.1]:80", "[::ffff:192.0.2.1]:80", "127.9.9.9:80"];
-        let kept = permitted(Reach::Loopback, &mapped).unwrap();
+        let kept = permitted(LOOPBACK, &mapped).unwrap();
         assert_eq!(kept, ["[::ffff:127.0.0.1]:80", "127.9.9.9:80"]);
         for other in ["192.0.2.1:80", "10.0.0.1:80", "0.0.0.0:80", "[::]:80", "[fe80::1]:80"] {
-            let error = permitted(Reach::Loopback, &[other]).unwrap_err();
+            let error = permitted(LOOPBACK, &[other]).unwrap_err();
             assert!(error.starts_with("NotLoopback"), "{other}: {error}");
         }
-        assert_eq!(permitted(Reach::Loopback, &[]).unwrap_err(), "NoAddress");
+        assert_eq!(permitted(LOOPBACK, &[]).unwrap_err(), "NoAddress");
+    }
+
+    #[test]
+    fn only_an_address_with_tls_reaches_other_machines() {
+        let remote = ["192.0.2.1:80"];
+        for (address, scheme, is_tls) in [
+            ("ws://localhost:1/", Scheme::WebSocket, false),
+            ("wss://localhost:1/", Scheme::WebSocket, true),
+            ("http://localhost:1/", Scheme::Http, false),
+            ("https://localhost:1/", Scheme::Http, true),
+        ] {
+            let reach = Reach::of_endpoint(&Endpoint::parse(address, scheme).unwrap());
+            assert_eq!(permitted(reach, &remote).is_ok(), is_tls, "{address}");
+        }
+        for (parameter, is_tls) in
+            [("", false), ("?sslmode=disable", false), ("?sslmode=require", true)]
+        {
+            let url = DatabaseUrl::parse(&format!("postgres://me@localhost/b{parameter}")).unwrap();
+            assert_eq!(permitted(Reach::of_database(&url), &remote).is_ok(), is_tls, "{parameter}");
+        }
     }
 
     #[test]
     fn the_number_of_tried_addresses_is_bounded() {
         let many: Vec<String> = (0..20).map(|host| format!("127.0.0.{host}:80")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(permitted(Reach::Loopback, &many).unwrap().len(), ADDRESSES_MAX);
+        assert_eq!(permitted(LOOPBACK, &many).unwrap().len(), ADDRESSES_MAX);
     }
 
     #[test]

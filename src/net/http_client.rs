@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use super::{
     content_encoding::{self, DecodeError},
     deadline,
-    dial::{DialError, Reach, lookup},
+    dial::{DialError, Reach, lookup_name},
     http_head::ResponseHead,
     http_message::{HttpRequest, HttpResponse, InvalidHeader, Method},
     tls::Tls,
@@ -312,7 +312,7 @@ impl HttpClient {
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
-            .dns_resolver(Resolver(Reach::for_tls(endpoint.is_tls())))
+            .dns_resolver(Resolver(Reach::of_endpoint(endpoint)))
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
@@ -385,7 +385,7 @@ fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, HttpError
     Ok(map)
 }
 
-/// Resolves host names through [`lookup`]. A literal address in the URL is not resolved:
+/// Resolves host names through [`lookup_name`]. A literal address in the URL is not resolved:
 /// [`Endpoint`] has checked it.
 struct Resolver(Reach);
 
@@ -394,7 +394,7 @@ impl Resolve for Resolver {
         let reach = self.0;
         Box::pin(async move {
             // The client replaces the port by that of the URL.
-            let found = lookup(name.as_str(), 0, reach).await?;
+            let found = lookup_name(name.as_str(), 0, reach).await?;
             Ok::<Addrs, _>(Box::new(found.into_iter()))
         })
     }

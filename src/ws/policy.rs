@@ -104,7 +104,8 @@ pub struct AttemptResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DelayReason {
     Backoff,
-    RetryAfter,
+    /// The server requests that no connection dials it for this time.
+    RetryAfter(Duration),
     /// Retries are suspended until the cooldown has passed.
     Suspended,
 }
@@ -161,10 +162,9 @@ impl Backoff {
             RetryDecision::RetryLater => {
                 (self.with_jitter(limits.max_delay, entropy), DelayReason::Backoff)
             }
-            RetryDecision::RetryAfter(requested) if requested > backoff => {
-                (requested, DelayReason::RetryAfter)
+            RetryDecision::RetryAfter(requested) => {
+                (backoff.max(requested), DelayReason::RetryAfter(requested))
             }
-            RetryDecision::RetryAfter(_) => (backoff, DelayReason::Backoff),
             RetryDecision::Suspend => (limits.circuit_breaker_cooldown, DelayReason::Suspended),
             RetryDecision::SuspendAtLeast(requested) => {
                 (limits.circuit_breaker_cooldown.max(requested), DelayReason::Suspended)
@@ -545,7 +545,8 @@ mod tests {
                 prop_assert!(!next.is_healthy || next.reason == DelayReason::Backoff);
                 match (next.reason, result.decision) {
                     (DelayReason::Backoff, _) => prop_assert!(next.wait <= limits.max_delay),
-                    (DelayReason::RetryAfter, RetryDecision::RetryAfter(requested)) => {
+                    (DelayReason::RetryAfter(blocked), RetryDecision::RetryAfter(requested)) => {
+                        prop_assert_eq!(blocked, requested);
                         prop_assert!(next.wait >= requested);
                     }
                     (DelayReason::Suspended, RetryDecision::Suspend) => {

@@ -20,7 +20,7 @@ use crate::{
     net::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
-        dial::{self, Reach, race},
+        dial::{self, race},
         tls::{Tls, server_name},
     },
     protocol::{FeedProtocol, OperationId, SubscriptionState},
@@ -126,8 +126,7 @@ impl<M: Marketplace, P: FnMut(ProbeStep, Duration, &str)> Prober<'_, M, P> {
     async fn resolve(&mut self) -> Result<VecDeque<SocketAddr>, StepError> {
         let endpoint = &self.feed.config.endpoints.ws;
         let work = async {
-            let reach = Reach::for_tls(endpoint.is_tls());
-            let found = dial::lookup(endpoint.host(), endpoint.port(), reach).await;
+            let found = dial::lookup(endpoint).await;
             let addresses: VecDeque<SocketAddr> = found.map_err(FeedError::Dial)?.into();
             let (host, count) = (endpoint.host(), addresses.len());
             let detail = format!("{host} has {}", counted(count, "address", "addresses"));

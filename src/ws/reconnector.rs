@@ -138,8 +138,15 @@ impl Reconnector {
         if let Some(cooldown) = cooldown {
             wait = wait.max(cooldown);
         }
-        let is_suspended = next.reason != DelayReason::Backoff
-            && self.host.block_until(now, now.checked_add(wait).unwrap_or(now))
+        // The other connections to the host wait for what the server requests, not for the backoff
+        // of this one.
+        let blocked = match next.reason {
+            DelayReason::Backoff => None,
+            DelayReason::RetryAfter(requested) => Some(requested),
+            DelayReason::Suspended => Some(wait),
+        };
+        let until = blocked.and_then(|blocked| now.checked_add(blocked));
+        let is_suspended = until.is_some_and(|until| self.host.block_until(now, until))
             && next.reason == DelayReason::Suspended;
         self.log_end(lifetime, is_suspended.then_some(wait));
         let (tag, cause) = (&self.tag, lifetime.error.chain());
@@ -156,10 +163,8 @@ impl Reconnector {
         if let Some(cooldown) = cooldown {
             warn!("Too many failures: no connection attempt for {}{tag}", Seconds(cooldown));
         }
-        if let Some(requested) = lifetime.error.retry_after()
-            && wait >= requested.min(RETRY_AFTER_MAX)
-        {
-            warn!("{}{tag}", retry_after_line(requested, wait, clock::now()));
+        if let (Some(requested), Some(blocked)) = (lifetime.error.retry_after(), blocked) {
+            warn!("{}{tag}", retry_after_line(requested, blocked, clock::now()));
         }
         if next.exhausted {
             error!("Giving up after {attempt} attempts without success (max_retries){tag}");

@@ -213,7 +213,7 @@ fn a_cookie_overrides_a_session() {
             ".env:2: CSGOROLL_COOKIE is used instead of CSGOROLL_SESSION (.env:1); \
              remove one of them",
             ".env:2: CSGOROLL_COOKIE contains a cookie whose value is shorter than 8 bytes, too short \
-             to be masked in logs and recordings if the market repeats it; ignore this for settings \
+             to be masked in logs and recordings if the server repeats it; ignore this for settings \
              such as a language; remove cookies that the market does not need"
         ]
     );
@@ -228,10 +228,54 @@ fn a_session_too_short_to_redact_is_warned_about() {
         warnings("s%3Aabc"),
         [
             "environment: CSGOROLL_SESSION is shorter than 8 bytes, too short to be masked in logs and \
-          recordings if the market repeats it; copy the whole value of the `session` cookie"
+          recordings if the server repeats it; copy the whole value of the `session` cookie"
         ]
     );
     assert_eq!(warnings("s%3Aabcd"), Vec::<String>::new());
+}
+
+#[test]
+fn every_secret_too_short_to_redact_is_warned_about() {
+    const SETTINGS: &str = "[shared]\ngroup = \"main\"\nmember = \"a\"\ntotal = 9\n\
+        [prices]\ncoin_usd = 0.65\n\
+        [[prices.source]]\nname = \"list\"\nkind = \"csgotrader-csfloat\"\n\
+        url = \"https://prices.test/?key=PRICE_QUERY\"\n\
+        [[prices.source]]\nname = \"paid\"\nkind = \"pricempire\"\nkey_env = \"PRICE_KEY\"\n\
+        [[alerts]]\nkind = \"telegram\"\ntoken_env = \"TELEGRAM_TOKEN\"\nchat_id = 1\n\
+        [[alerts]]\nkind = \"ntfy\"\nurl_env = \"NTFY_URL\"\ntoken_env = \"NTFY_TOKEN\"\n\
+        [heartbeat]\nurl_env = \"HEARTBEAT_URL\"\n";
+    let templates = [
+        ("SNIPER_SHARED_URL", "postgres://me:{}@localhost/b", "SNIPER_SHARED_URL"),
+        ("CSGOROLL_WS_URL", "wss://market.test/ws?key={}", "CSGOROLL_WS_URL"),
+        ("CSGOROLL_HTTP_URL", "https://market.test/graphql?token={}", "CSGOROLL_HTTP_URL"),
+        ("PRICE_QUERY", "{}", "`url`"),
+        ("PRICE_KEY", "{}", "PRICE_KEY"),
+        ("TELEGRAM_TOKEN", "{}", "TELEGRAM_TOKEN"),
+        ("NTFY_TOKEN", "{}", "NTFY_TOKEN"),
+        ("HEARTBEAT_URL", "https://beat.test/push/long-enough-path?token={}", "HEARTBEAT_URL"),
+    ];
+    let warnings = |short: Option<&str>| {
+        let named = POLICY.replace("item = ", "name = \"x\"\nitem = ");
+        let mut settings = format!("{SETTINGS}{named}");
+        let topic = "https://ntfy.test/topic-of-the-test";
+        let mut workspace = Workspace::new().variable("NTFY_URL", topic);
+        for (name, template, _) in templates {
+            let secret = if short == Some(name) { "short-1" } else { "long-enough" };
+            let value = template.replace("{}", secret);
+            if name == "PRICE_QUERY" {
+                settings = settings.replace(name, &value);
+            }
+            workspace = workspace.variable(name, &value);
+        }
+        lines(&workspace.file("sniper.toml", settings).loaded().warnings)
+    };
+    assert_eq!(warnings(None), Vec::<String>::new());
+    for (name, _, shown) in templates {
+        let warnings = warnings(Some(name));
+        let expected = format!("{shown} contains a secret shorter than 8 bytes, too short to be");
+        assert!(warnings.len() == 1 && warnings[0].contains(&expected), "{name}: {warnings:?}");
+        assert!(!warnings[0].contains("short-1"), "{warnings:?}");
+    }
 }
 
 /// `docker --env-file` keeps quotes, and so does a `.env` value with two pairs of quotes.

@@ -124,8 +124,9 @@ async fn http_requests_reach_localhost_by_name() {
 #[test]
 fn without_tls_a_remote_address_is_rejected_with_a_remedy() {
     let remote = SocketAddr::from(([192, 0, 2, 1], 80));
-    let rejected = Reach::for_tls(false).permitted([remote].into_iter()).unwrap_err();
+    let reach = |address| Reach::of_endpoint(&Endpoint::parse(address, Scheme::WebSocket).unwrap());
+    let rejected = reach("ws://localhost/").permitted([remote].into_iter()).unwrap_err();
     let message = rejected.to_string();
     assert!(message.contains("192.0.2.1") && message.contains("wss://"), "{message}");
-    assert_eq!(Reach::for_tls(true).permitted([remote].into_iter()).unwrap(), [remote]);
+    assert_eq!(reach("wss://localhost/").permitted([remote].into_iter()).unwrap(), [remote]);
 }

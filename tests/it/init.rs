@@ -225,6 +225,7 @@ fn init_writes_the_variables_of_the_chosen_market() {
         (&["--market=waxpeer", "--user-id=1"], "--user-id: no number of an account is needed at"),
         (&["--market=lis-skins", "--key-file", &key, "--user-id=x"], "is not the number of an acc"),
         (&["--market=waxpeer", "--key-file", &key, "--coin-usd=1", "--max-percent=8"], "coin_usd"),
+        (&["--guest", "--coin-usd=0.65"], "--max-percent <PERCENT>"),
     ] {
         let directory = TempDir::new().unwrap();
         let done = run(directory.path(), &[&OPTIONS[..], args, &["--yes"]].concat(), "");

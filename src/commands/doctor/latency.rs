@@ -15,7 +15,7 @@ use crate::{
         address_latency::{
             LatencySpread, LatencyTarget, MeasuredAddress, SAMPLES, is_faster, measure,
         },
-        dial::{self, Reach},
+        dial,
         http_message::HttpRequest,
         tls::Tls,
     },
@@ -112,8 +112,7 @@ async fn measure_host(
         Ok(tls) => tls,
         Err(error) => return HostLatency { uses, authority, result: Err(error_chain(&error)) },
     };
-    let reach = Reach::for_tls(endpoint.is_tls());
-    let result = match dial::lookup(endpoint.host(), endpoint.port(), reach).await {
+    let result = match dial::lookup(endpoint).await {
         Ok(addresses) => {
             let target = LatencyTarget { endpoint, tls: &tls, request };
             Ok(measure(target, &addresses, SAMPLES).await)

@@ -394,7 +394,11 @@ impl SecretReader<'_, '_> {
     fn url(&mut self, variable: &NamedVariable) -> Option<SecretUrl> {
         let value = self.value(variable)?;
         match SecretUrl::parse(&value) {
-            Ok(url) => Some(url),
+            Ok(url) => {
+                let keys = secret::query_keys(&value);
+                self.diagnostics.register_secrets(&variable.1, &variable.0, keys);
+                Some(url)
+            }
             Err(error) => {
                 secret::register(&value);
                 let remedy = "copy the whole address, which begins with https://, into .env";
@@ -417,7 +421,7 @@ impl SecretReader<'_, '_> {
     /// Reads a token of visible ASCII characters.
     fn word(&mut self, variable: &NamedVariable) -> Option<Secret> {
         let value = self.value(variable)?;
-        secret::register(&value);
+        self.diagnostics.register_secrets(&variable.1, &variable.0, [&*value]);
         let is_plain =
             |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'%');
         if !value.bytes().all(is_plain) {

@@ -248,7 +248,8 @@ fn read_url(
     let example = kind.url().unwrap_or_default();
     let written = fields.text("url", context);
     if let Some(url) = written {
-        secret::register_query(url);
+        let place = context.document.place(fields.at("url"));
+        context.diagnostics.register_secrets(&place, "`url`", secret::query_keys(url));
     } else if fields.get("url").is_some() {
         return None;
     }

@@ -171,13 +171,15 @@ impl ParsedShared {
             return None;
         }
         let url = DatabaseUrl::parse(&value);
-        let remedy = "write postgres://user:password@host/database; escape special characters of \
-                      the password as %XX";
-        url.map_err(|error| {
+        if let Err(error) = &url {
             secret::register(&value);
+            let remedy = "write postgres://user:password@host/database; escape special characters \
+                          of the password as %XX";
             report(&error.to_string(), remedy);
-        })
-        .ok()
+        }
+        let password = url.as_ref().ok().and_then(DatabaseUrl::reveal_password);
+        diagnostics.register_secrets(place, name, password);
+        url.ok()
     }
 
     /// Returns the place of the section.

@@ -82,7 +82,7 @@ pub(super) async fn connect(
     host: &DatabaseHost,
     tls: Option<&Arc<ClientConfig>>,
 ) -> Result<Link, StoreError> {
-    let addresses = dial::lookup(&host.name, host.port, Reach::for_tls(url.is_tls)).await?;
+    let addresses = dial::lookup_name(&host.name, host.port, Reach::of_database(url)).await?;
     let stream = dial::race(addresses.into()).await?;
     let mut config = tokio_postgres::Config::new();
     config.user(&url.user).dbname(&url.database).application_name(APPLICATION);

@@ -70,7 +70,8 @@ const BURST_INTERVAL_MAX: Duration = Duration::from_micros(250);
 /// Size from which a message is scanned even if it arrived alone: it contains several listings.
 pub const BATCH_BYTES_MIN: usize = 8 * 1024;
 /// Delay of a timer check that indicates a standstill of the process. The interval before the next
-/// data is then not recorded.
+/// data is then not recorded. It is longer than `SUSPEND_DELAY_MIN`, because a busy machine delays
+/// timers too, and the watchdog must not lose the intervals that it measures there.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// Order in which a message is handled among those that arrived before it.

@@ -1,14 +1,20 @@
 //! Reconnects: delays, backoff resets, close codes, credentials and the circuit breaker.
 
-use std::{path::PathBuf, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use sniper::{
-    config::{Config, Credential, CredentialSource, Market},
+    config::{Config, Credential, CredentialSource, FeedConfig, Market},
     ws::policy::ReconnectionLimits,
 };
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Log, config, during, feed_of,
+    memory::{MemoryDialer, run, without_rotation},
     peer::{Server, batch, frame},
     quick, until, until_given_up,
 };
@@ -231,6 +237,42 @@ async fn retry_after_delays_the_next_attempt() {
     during(&feed_of(config(&server.address, quick())), server.wait_for_dials(2)).await;
     assert!(server.intervals()[0] >= Duration::from_secs(1), "{:?}", server.intervals());
     log.assert_contains("WARN Retry-After of 1s obeyed: no attempt before 20");
+}
+
+/// The second connection fails at once and is due again within the window that the server requests
+/// from the first one, whose own backoff is longer than the window.
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_shorter_than_the_backoff_delays_every_connection_to_the_host() {
+    let (log, epoch, dials) = (Log::capture(), Instant::now(), Arc::<Mutex<Vec<u64>>>::default());
+    let dial_times = Arc::clone(&dials);
+    let dialer = MemoryDialer::play(move |number, mut peer| {
+        dial_times.lock().unwrap().push(epoch.elapsed().as_secs());
+        async move {
+            match number {
+                0 => {
+                    peer.read_head().await;
+                    sleep_until(epoch + Duration::from_secs(5)).await;
+                    peer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 8\r\n\r\n").await;
+                }
+                1 => {}
+                _ => {
+                    peer.subscribed().await;
+                    peer.read_until_close().await;
+                }
+            }
+        }
+    });
+    let limits = ReconnectionLimits {
+        initial_delay: Duration::from_secs(10),
+        max_delay: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(8),
+        ..quick()
+    };
+    let feed = FeedConfig { connections: 2, ..without_rotation() };
+    let feed = feed_of(Config { feed, ..config("ws://127.0.0.1:9/ws", limits) });
+    run(&feed, &dialer, Duration::from_secs(20)).await;
+    assert_eq!(*dials.lock().unwrap(), [0, 0, 13, 15]);
+    log.assert_contains("WARN Retry-After of 8s obeyed: no attempt before 20");
 }
 
 #[tokio::test]

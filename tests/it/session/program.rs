@@ -73,6 +73,24 @@ async fn a_second_signal_ends_the_wait_and_names_unresolved_orders() {
     futures_util::future::join_all(all).await;
 }
 
+/// Without a terminal, SIGHUP asks for a reload and is no second signal. It is sent for longer than
+/// the time in which a second signal counts as an echo of the first.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn sighup_during_the_shutdown_of_a_service_is_ignored_and_the_response_is_awaited() {
+    let market = failing(FaultKind::Slow);
+    let mut program = start_with_order_in_flight(&market, &["run", "--live", "--json"]).await;
+    program.signal("-TERM");
+    until(|| {
+        program.signal("-HUP");
+        program.child.try_wait().unwrap().is_some()
+    })
+    .await;
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+    assert_eq!(program.summary()["bought"], 1, "{}", program.err());
+    assert!(program.err().contains("SIGHUP ignored: the program is stopping"), "{}", program.err());
+}
+
 /// Standard output closes while an order is in flight, as in `sniper run --live | head`.
 #[tokio::test]
 async fn a_live_bot_with_a_closed_stdout_waits_for_responses_and_exits_with_74() {
