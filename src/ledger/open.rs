@@ -170,9 +170,8 @@ impl Ledger {
         let failed = |action| LedgerError::file(action, &path);
         let OpenedLog { intent_log, is_new } =
             WriteAheadLog::open(storage).map_err(failed("allocate"))?;
-        let number = database.limits(&budget, now)?;
         let mut state = LedgerState::new(budget.clone(), true);
-        state.set_budget(budget, number);
+        state.set_budget(budget.clone(), database.limits(&budget, now)?);
         state.set_list(live.map_or(previous.listed_within, |live| live.listed_within));
         let boot = BootId::new(location.boot.as_deref());
         let mut timeline = Timeline::new(boot, location.uptime_ms, now);
