@@ -54,7 +54,7 @@ pub struct RunArgs {
     /// counts against `total`
     #[arg(long, requires = "live")]
     pub new_ledger: bool,
-    /// With --new-ledger: do not count earlier purchases; required on Waxpeer, which cannot list
+    /// With --new-ledger: do not count earlier purchases; required on a market that cannot list
     /// them
     #[arg(long, requires = "new_ledger")]
     pub not_counted: bool,

@@ -270,8 +270,8 @@ impl LedgerState {
         self.loss
     }
 
-    /// Returns the earliest time from which a list of the account's purchases can show that the lost
-    /// orders were not sent.
+    /// Returns the earliest time from which a list of the account's purchases can show that the
+    /// lost orders were not sent.
     pub(super) fn loss_until(&self) -> Option<UnixMs> {
         let has_end = self.loss.count > 0 && self.has_list;
         has_end.then(|| self.loss.since.plus(self.listed_within))
