@@ -40,6 +40,9 @@ const FEED_QUEUE_MAX: usize = 8_192;
 /// An event of a market's feed.
 pub type EventOf<M> = <<M as SimulatedMarket>::Model as MarketModel>::Event;
 
+/// A new feed with its first messages, or the close code and reason of one that is not acceptable.
+pub type OpenResult<F> = Result<(F, Vec<FeedOutput>), (u16, &'static str)>;
+
 /// A simulated market: its wire formats and the state that belongs to them.
 pub trait SimulatedMarket: Sized + Send + 'static {
     /// The faults that the market can inject.
@@ -90,7 +93,7 @@ pub trait SimulatedMarket: Sized + Send + 'static {
         settings: &SimSettings,
         now: Duration,
         rng: &mut Rng,
-    ) -> Result<(Self::Feed, Vec<FeedOutput>), (u16, &'static str)>;
+    ) -> OpenResult<Self::Feed>;
 }
 
 /// A running simulator. It stops when it is dropped.

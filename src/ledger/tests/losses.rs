@@ -557,7 +557,7 @@ fn a_new_ledger_that_cannot_count_purchases_is_created_only_without_counting() {
     fs::remove_dir_all(&data).unwrap();
     let open = |new_ledger| {
         let live = LiveOpen { listed_within: None, ..machine.live(new_ledger) };
-        Ledger::open_live(&place(&data, "boot"), &live, limits(), &entries(), after(10))
+        Ledger::open_live(&location(&data, "boot"), &live, limits(), &entries(), after(10))
     };
     for _ in 0..2 {
         let error = open(Some(NewLedger::Counted)).unwrap_err();

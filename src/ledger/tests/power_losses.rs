@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::{
-    disk::{crash_image, entries, limits, lose_power, open, place, reserve},
+    disk::{crash_image, entries, limits, location, lose_power, open, reserve},
     proofs::{own_trade, reading},
     releases::{state_of, with_balance},
     *,
@@ -124,9 +124,9 @@ fn the_log_and_the_status_name_the_end_of_a_loss_on_each_market() {
         let file = fs::File::create(&log).unwrap();
         let subscriber = tracing_subscriber::fmt().with_writer(file).finish();
         let live = LiveOpen { listed_within: market.listed_within(), ..LiveOpen::default() };
-        let place = place(image.path(), "another");
+        let location = location(image.path(), "another");
         let mut ledger = tracing::subscriber::with_default(subscriber, || {
-            Ledger::open_live(&place, &live, limits(), &entries(), after(1)).unwrap()
+            Ledger::open_live(&location, &live, limits(), &entries(), after(1)).unwrap()
         });
         ledger.bind("account-1").unwrap();
         let log = fs::read_to_string(&log).unwrap();

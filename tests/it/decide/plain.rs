@@ -260,15 +260,31 @@ fn repeats(listing: &JsonTree) -> bool {
         })
 }
 
+fn can_join(
+    defects: &mut Defects,
+    value: Option<&JsonTree>,
+    generation: Generation,
+) -> Option<bool> {
+    let flag = |value: &JsonTree| match value {
+        JsonTree::Bool(is) => Some(*is),
+        _ => None,
+    };
+    match generation {
+        Generation::A => nullable(defects, (Defect::CanJoin, true), value, flag),
+        Generation::B => required(defects, Defect::CanJoin, value, flag),
+    }
+}
+
 /// Reads one listing. Returns `None` if it has no usable id.
 fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Option<Trade<'static>> {
     let id = TradeId::new(listing.get("id")?.text()?)?;
     let get = |key| listing.get(key);
-    let mut defects = Defects::NONE;
-    let status = required(&mut defects, Defect::Status, get("status"), |value| {
+    let mut found = Defects::NONE;
+    let defects = &mut found;
+    let status = required(defects, Defect::Status, get("status"), |value| {
         value.text().map(TradeStatus::from_market)
     });
-    let items = required(&mut defects, Defect::TradeItems, get("tradeItems"), |value| {
+    let items = required(defects, Defect::TradeItems, get("tradeItems"), |value| {
         items(value).map(<[JsonTree]>::to_vec)
     });
     let first = items.as_ref().and_then(|items| items.first());
@@ -281,7 +297,7 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
     if first.is_some() && base_value.is_none() {
         defects.add(Defect::BaseValue);
     }
-    let own = nullable(&mut defects, (Defect::Depositor, false), get("depositor"), |value| {
+    let own = nullable(defects, (Defect::Depositor, false), get("depositor"), |value| {
         (*value != JsonTree::Null).then_some(())
     });
     let parts = ItemName::parse(name);
@@ -296,47 +312,28 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
         wear: parts.wear,
         rarity: first.and_then(rarity),
         items: u32::try_from(items.as_ref().map_or(0, Vec::len)).ok()?,
-        markup_percent: required(
-            &mut defects,
-            Defect::MarkupPercent,
-            get("markupPercent"),
-            |value| sniper::domain::money::Percent::parse(value.number()?).ok(),
-        ),
-        total_value: required(&mut defects, Defect::TotalValue, get("totalValue"), amount),
+        markup_percent: required(defects, Defect::MarkupPercent, get("markupPercent"), |value| {
+            sniper::domain::money::Percent::parse(value.number()?).ok()
+        }),
+        total_value: required(defects, Defect::TotalValue, get("totalValue"), amount),
         base_value,
-        can_join: {
-            let flag = |value: &JsonTree| match value {
-                JsonTree::Bool(is) => Some(*is),
-                _ => None,
-            };
-            match generation {
-                Generation::A => {
-                    nullable(&mut defects, (Defect::CanJoin, true), get("canJoin"), flag)
-                }
-                Generation::B => required(&mut defects, Defect::CanJoin, get("canJoin"), flag),
-            }
-        },
+        can_join: can_join(defects, get("canJoin"), generation),
         can_join_after: nullable(
-            &mut defects,
+            defects,
             (Defect::CanJoinAfter, false),
             get("canJoinAfter"),
             timestamp,
         ),
         suspected_trader_can_join_after: nullable(
-            &mut defects,
+            defects,
             (Defect::SuspectedTraderCanJoinAfter, false),
             get("suspectedTraderCanJoinAfter"),
             timestamp,
         ),
-        created_at: required(&mut defects, Defect::CreatedAt, get("createdAt"), timestamp),
-        expires_at: required(&mut defects, Defect::ExpiresAt, get("expiresAt"), timestamp),
-        float: nullable(&mut defects, (Defect::PaintWear, true), get("avgPaintWear"), float),
-        float_range: nullable(
-            &mut defects,
-            (Defect::PaintWear, true),
-            get("avgPaintWearRange"),
-            range,
-        ),
+        created_at: required(defects, Defect::CreatedAt, get("createdAt"), timestamp),
+        expires_at: required(defects, Defect::ExpiresAt, get("expiresAt"), timestamp),
+        float: nullable(defects, (Defect::PaintWear, true), get("avgPaintWear"), float),
+        float_range: nullable(defects, (Defect::PaintWear, true), get("avgPaintWearRange"), range),
         is_own: own.is_some(),
         defects: Defects::NONE,
         arrival: None,
@@ -344,7 +341,7 @@ fn trade(listing: &JsonTree, event: TradeEvent, generation: Generation) -> Optio
     if repeats(listing) {
         defects.add(Defect::RepeatedKey);
     }
-    Some(Trade { defects, ..trade })
+    Some(Trade { defects: found, ..trade })
 }
 
 fn rarity(item: &JsonTree) -> Option<sniper::domain::trade::RarityWord> {
