@@ -1,5 +1,4 @@
-//! Simulator of markets that re-price under one id (Waxpeer, LIS-SKINS): state, test controls, HTTP
-//! answers.
+//! Simulator of markets that change prices under one id: state, test controls, HTTP answers.
 
 use std::{marker::PhantomData, time::Duration};
 
