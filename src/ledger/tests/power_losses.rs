@@ -112,7 +112,10 @@ fn a_loss_that_a_clock_ahead_cleared_does_not_make_later_purchases_doubtful() {
 fn the_log_and_the_status_name_the_end_of_a_loss_on_each_market() {
     const COMMAND: &str = "sniper ledger resolve lost --not-bought";
     let markets = [Csgoroll::CAPABILITIES, LisSkins::CAPABILITIES, Waxpeer::CAPABILITIES];
-    for (market, ends_after) in markets.into_iter().zip([Some(60), Some(600), None]) {
+    let expected = markets.into_iter().zip([Some(60), Some(600), None]);
+    // Another test that logs the same line for the first time, without a subscriber, may disable it
+    // for the subscriber of this moment, but not for later ones.
+    for (round, (market, ends_after)) in expected.clone().take(1).chain(expected).enumerate() {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = open(folder.path(), "boot", T0);
         let _in_flight = reserve(&mut ledger, order_request(1, 10), T0);
@@ -128,6 +131,9 @@ fn the_log_and_the_status_name_the_end_of_a_loss_on_each_market() {
         let mut ledger = tracing::subscriber::with_default(subscriber, || {
             Ledger::open_live(&location, &live, limits(), &entries(), after(1)).unwrap()
         });
+        if round == 0 {
+            continue;
+        }
         ledger.bind("account-1").unwrap();
         let log = fs::read_to_string(&log).unwrap();
         let end = ends_after.map_or_else(|| COMMAND.to_owned(), |end| after(1 + end).to_string());
