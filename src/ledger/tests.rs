@@ -24,6 +24,7 @@ mod power_losses;
 mod proofs;
 mod releases;
 mod shared;
+mod unconfirmed_rejections;
 
 pub(crate) const T0: UnixMs = UnixMs(1_772_359_200_000);
 const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };

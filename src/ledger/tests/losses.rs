@@ -76,6 +76,19 @@ impl SimulatedMachine {
         }
         machine
     }
+
+    /// Creates a machine whose data directory was restored from a copy that lacks the last order.
+    fn with_older_copy() -> Self {
+        let machine = Self::with_orders(1);
+        let (data, older) = (machine.data(), machine.top.path().join("older"));
+        copy_folder(&data, &older);
+        let mut ledger = machine.ready();
+        let _effects = place_order_when_ready(&mut ledger, 2, &BOUGHT);
+        drop(ledger);
+        fs::remove_dir_all(&data).unwrap();
+        copy_folder(&older, &data);
+        machine
+    }
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -533,15 +546,8 @@ fn a_lost_ledger_an_older_copy_and_an_unneeded_new_ledger_are_rejected() {
 
 #[test]
 fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
-    let machine = SimulatedMachine::with_orders(1);
+    let machine = SimulatedMachine::with_older_copy();
     let data = machine.data();
-    let older = machine.top.path().join("older");
-    copy_folder(&data, &older);
-    let mut ledger = machine.ready();
-    let _effects = place_order_when_ready(&mut ledger, 2, &BOUGHT);
-    drop(ledger);
-    fs::remove_dir_all(&data).unwrap();
-    copy_folder(&older, &data);
     let new = machine.bound(&data, Some(NewLedger::NotCounted)).unwrap();
     assert_eq!(new.state().intents(), []);
     let kept = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
@@ -575,15 +581,8 @@ fn a_new_ledger_that_cannot_count_purchases_is_created_only_without_counting() {
 
 #[test]
 fn a_new_ledger_whose_start_ends_halfway_never_takes_over_records_of_the_old_one() {
-    let machine = SimulatedMachine::with_orders(1);
+    let machine = SimulatedMachine::with_older_copy();
     let data = machine.data();
-    let older = machine.top.path().join("older");
-    copy_folder(&data, &older);
-    let mut ledger = machine.ready();
-    let _effects = place_order_when_ready(&mut ledger, 2, &BOUGHT);
-    drop(ledger);
-    fs::remove_dir_all(&data).unwrap();
-    copy_folder(&older, &data);
     let stamp: String = after(10).to_string().chars().filter(char::is_ascii_alphanumeric).collect();
     // A folder in the place of the file lets its move fail.
     let obstacle = data.join(format!("ledger-{stamp}")).join(INTENT_FILE);
