@@ -68,11 +68,12 @@ pub struct AccountReading<'a> {
 }
 
 impl LedgerState {
-    /// Stores the commission that the market reports for a cancelled order of the ledger. Returns
-    /// the event that counts it, if the order was released without it: a deposit may have covered
-    /// the commission, or the operator may have decided before it was known.
+    /// Stores the commission that the market reports for a cancelled order of the ledger: zero if
+    /// it reports none. Returns the event that counts it, if the order was released without it: a
+    /// deposit may have covered the commission, or the operator may have decided before it was
+    /// known.
     pub(super) fn note_commission(&mut self, trade: &OwnTrade) -> Option<LedgerEvent> {
-        let commission = trade.commission?;
+        let commission = trade.commission.or(trade.status.gives_back().then_some(Amount::ZERO))?;
         let Intent { sequence, state, price, kept, .. } = *self.order_of_purchase(trade)?;
         self.commissions.insert(sequence, commission);
         let (evidence, by, since) = (Evidence::Returned, EvidenceSource::Marketplace, UnixMs(0));
@@ -201,7 +202,6 @@ impl LedgerState {
     /// Returns the refunds that the last balance shows, oldest order first, as far as they are
     /// covered in full. Prices must be confirmed before.
     pub fn refund_events(&self) -> Vec<LedgerEvent> {
-        // After a start, the commissions are unknown until the account was read completely.
         let Some(reading) = self.account.last_reading().filter(|_| self.reconciled) else {
             return Vec::new();
         };
@@ -216,6 +216,10 @@ impl LedgerState {
         for intent in returning {
             let Intent { sequence, price, refund_since, .. } = *intent;
             let kept = self.commissions.get(&sequence).map(|kept| price.min(*kept));
+            // After a start, the commissions are unknown until the market has shown the order.
+            if kept.is_none() && self.has_list && self.has_own_ids {
+                break;
+            }
             let refund = price.saturating_sub(kept.unwrap_or_default());
             // With a price that is too high, it would claim coins of another order.
             if intent.lower_price().is_some() || !account.inflows_cover(refund, refund_since) {

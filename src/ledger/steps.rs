@@ -188,7 +188,10 @@ impl LedgerState {
             }
             RecordedAnswer::Rejected(reason) => {
                 self.release(sequence, Release::Rejected, at)?;
-                self.on_rejected(reason, at);
+                if reason.consequence() == Consequence::None {
+                    self.reset_failure_counts();
+                }
+                self.apply_consequence(reason, intent.state, at);
             }
             RecordedAnswer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
             // The consequence lowers no exposure, so it applies before the rejection is confirmed.
@@ -196,7 +199,7 @@ impl LedgerState {
             // row of unknown outcomes.
             RecordedAnswer::Unknown(Unknown::Unconfirmed(reason)) => {
                 self.become_unknown(intent, at)?;
-                self.apply_consequence(reason, at);
+                self.apply_consequence(reason, intent.state, at);
             }
             RecordedAnswer::Unknown(_) => {
                 self.become_unknown(intent, at)?;
@@ -222,17 +225,12 @@ impl LedgerState {
         }
     }
 
-    fn on_rejected(&mut self, reason: RejectReason, at: UnixMs) {
-        if reason.consequence() == Consequence::None {
-            self.reset_failure_counts();
-        }
-        self.apply_consequence(reason, at);
-    }
-
-    /// Halts or pauses ordering as the rejection requires.
-    fn apply_consequence(&mut self, reason: RejectReason, at: UnixMs) {
+    /// Halts or pauses ordering as the rejection requires. If the order was unknown before, its
+    /// unconfirmed rejection has paused already.
+    fn apply_consequence(&mut self, reason: RejectReason, before: OrderState, at: UnixMs) {
         match reason.consequence() {
             Consequence::None => {}
+            Consequence::Pause(_) if before == OrderState::Unknown => {}
             Consequence::Halt => self.halt(HaltReason::Rejected(reason), at),
             Consequence::Pause(wait) => {
                 // Several orders in flight are rejected together; that counts as one rejection.

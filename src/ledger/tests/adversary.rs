@@ -14,10 +14,8 @@
 //! an order is approved where the limits permit it.
 //!
 //! In some histories, the market keeps a commission of cancelled orders, and each list or look-up
-//! that shows such a cancellation reports it. Then the lists omit no purchase, because after a
-//! restart the ledger releases a cancelled one that the first complete list omits without its
-//! commission, and no order is lost in a power loss, because the commission of a lost order that is
-//! cancelled before a list shows it does not count.
+//! that shows such a cancellation reports it. Then no order is lost in a power loss, because the
+//! commission of a lost order that is cancelled before a list shows it does not count.
 //!
 //! If the lists understate prices, the exposure is at least that of the books. A refund that is not
 //! listed yet may confirm such a price and is then not available to its own order, so only the
@@ -195,8 +193,7 @@ impl AdversaryMarket {
                 }
             }
             AdversaryStep::Hide { which, how } => {
-                let keeps = self.keeps_commissions;
-                if let Some(order) = pick(&mut self.orders, which, |_any| !keeps) {
+                if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     order.hidden = how;
                 }
             }

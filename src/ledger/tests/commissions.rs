@@ -141,3 +141,23 @@ fn no_refund_counts_before_the_first_complete_reading_of_a_start() {
     assert_eq!([1, 2].map(|n| state_of(&ledger, n)), [OrderState::Returned; 2]);
     assert_eq!(ledger.snapshot(after(190)).spent, coins(2));
 }
+
+#[test]
+fn no_refund_counts_after_a_start_before_a_list_shows_the_cancelled_order() {
+    let mut ledger = two_bought();
+    (ledger.state.has_own_ids, ledger.state.has_list) = (true, true);
+    let returned = OwnTrade { commission: Some(coins(1)), ..own_trade(1, TradeStatus::Cancelled) };
+    let bought = own_trade(2, TradeStatus::Joined);
+    let list = [returned, bought];
+    let _effects = ledger.reconcile(&reading(&list, 70), Some(coins(80)), after(70));
+    ledger.state.commissions.clear();
+    // Another source covers the commission.
+    let _effects = ledger.reconcile(&reading(&[bought], 130), Some(coins(90)), after(130));
+    let _effects = ledger.reconcile(&reading(&[bought], 190), Some(coins(90)), after(190));
+    assert_eq!(state_of(&ledger, 1), OrderState::Returning);
+    for second in [250, 310] {
+        let _effects = ledger.reconcile(&reading(&list, second), Some(coins(90)), after(second));
+    }
+    assert_eq!(state_of(&ledger, 1), OrderState::Returned);
+    assert_eq!(ledger.snapshot(after(310)).spent, coins(11));
+}

@@ -99,3 +99,18 @@ fn an_unconfirmed_rejection_halts_or_pauses_at_once_and_only_once() {
     let last = place_order(&mut paused, order_request(99, 1), &unconfirmed(limited), now);
     assert_eq!(last.halts[0].reason, HaltReason::Rejections { count: REJECTIONS_IN_A_ROW_MAX });
 }
+
+/// The last report repeats an unconfirmed rejection or confirms it.
+#[test]
+fn the_last_report_of_a_rejection_neither_prolongs_its_pause_nor_counts_again() {
+    let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+    for last in [unconfirmed(limited), Outcome::Rejected(limited)] {
+        let mut ledger = ledger(budget());
+        let mut now = T0;
+        for n in 1..REJECTIONS_IN_A_ROW_MAX {
+            let _first = place_order(&mut ledger, order_request(n, 1), &unconfirmed(limited), now);
+            now = now.plus(Duration::from_secs(8));
+            assert_eq!(ledger.settle(&key(n), &last, now).unwrap(), Effects::default());
+        }
+    }
+}
