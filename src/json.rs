@@ -1,4 +1,4 @@
-//! JSON parser that works in place: a strict cursor that borrows from the text.
+//! JSON parser that works in place: a strict cursor that borrows from the text. Pure.
 //!
 //! A listing is 1.5 kB of JSON of which a dozen fields matter; building a tree of it costs more
 //! than everything else this program does between message and order. [`Cursor`] traverses the text

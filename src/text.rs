@@ -1,4 +1,4 @@
-//! Escaping of untrusted text, and suggestions for misspelled words.
+//! Escaping of untrusted text, and suggestions for misspelled words. Pure.
 //!
 //! A seller, a rival or a proxy can put anything into a name: escape sequences that repaint a
 //! terminal, characters that reverse the reading direction, line breaks that forge a log line.

@@ -1,6 +1,6 @@
 //! The sniper, assembled as in its `main`: settings from files, a durable ledger and a log.
 
-use std::{fs, thread};
+use std::{fs, thread, time::Duration};
 
 use sniper::{
     commands::{
@@ -51,6 +51,11 @@ impl Client for Bot {
 
     fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// A slice of a shared budget follows the rate of orders within seconds.
+    fn settling_time(&self) -> Duration {
+        if self.is_sharing { Duration::from_secs(5) } else { Duration::from_millis(300) }
     }
 
     fn start(&self, env: &Environment) -> Running {

@@ -1,7 +1,7 @@
 //! The table of results: medians over the rounds, ratios within each round, and the counts of
 //! missed, duplicate and cold orders.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
     run::{Outcome, PLACES},
@@ -12,13 +12,15 @@ use crate::{
 pub(crate) struct Table {
     title: String,
     has_bursts: bool,
+    /// The CPU time per listing is printed.
+    has_cpu_time: bool,
     names: Vec<&'static str>,
     runs: BTreeMap<(usize, &'static str), Outcome>,
 }
 
 impl Table {
-    pub(crate) const fn new(title: String, has_bursts: bool) -> Self {
-        Self { title, has_bursts, names: Vec::new(), runs: BTreeMap::new() }
+    pub(crate) const fn new(title: String, has_bursts: bool, has_cpu_time: bool) -> Self {
+        Self { title, has_bursts, has_cpu_time, names: Vec::new(), runs: BTreeMap::new() }
     }
 
     pub(crate) fn add(&mut self, round: usize, name: &'static str, outcome: Outcome) {
@@ -138,6 +140,27 @@ impl fmt::Display for Table {
                 let places: Vec<String> = (0..PLACES).map(p50).collect();
                 writeln!(f, "{name:<26} p50 by quarter of the burst: {}", places.join(" "))?;
             }
+        }
+        for name in self.names.iter().filter(|_name| self.has_cpu_time) {
+            let per_listing = |time: fn(&Outcome) -> Duration| {
+                let ns = |outcome: &Outcome| {
+                    let listings = u32::try_from(outcome.listings.max(1)).unwrap();
+                    u64::try_from((time(outcome) / listings).as_nanos()).unwrap()
+                };
+                Spread::of(self.of(name).map(|(_, outcome)| ns(outcome)).collect())
+            };
+            write!(f, "{name:<26} CPU time per listing, µs:")?;
+            let parts: [(&str, fn(&Outcome) -> Duration); 3] = [
+                ("user", |outcome| outcome.cpu.user),
+                ("system", |outcome| outcome.cpu.system),
+                ("one every", |outcome| outcome.elapsed),
+            ];
+            for (what, time) in parts {
+                let Spread { min, median, max } = per_listing(time);
+                let [min, median, max] = [min, median, max].map(|ns| times(ns / 10));
+                write!(f, " {what} {median} ({min}–{max})")?;
+            }
+            writeln!(f)?;
         }
         for name in &self.names {
             let step_times: Vec<_> =

@@ -64,6 +64,8 @@ enum Case {
     /// The same, without and with an entry for every item at 80 % of a reference above which the
     /// others are listed
     BurstBackToBackStar,
+    /// 50,000 listings per second, one in 2,000 matches, and the CPU time per listing
+    Volume,
     /// Messages of 200 listings, four of which match
     Batch,
     /// Quiet, with and without TLS
@@ -176,7 +178,9 @@ fn measure(case: Case, args: &Args, frames: &mut Frames) -> Table {
     *listings = (*listings).min(wire::orders_max(args.market).saturating_mul(*wanted_every));
     schedule.one_core = args.one_core;
     let place = if args.one_core { ", on one core" } else { "" };
-    let mut table = Table::new(format!("{title}{place}"), schedule.burst > 1);
+    let has_cpu_time = case == Case::Volume;
+    let has_bursts = schedule.burst > 1 && !has_cpu_time;
+    let mut table = Table::new(format!("{title}{place}"), has_bursts, has_cpu_time);
     for round in 1..=args.rounds {
         for client in &clients {
             let outcome = run(&**client, frames, schedule);
@@ -234,6 +238,16 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
             ("bursts of 200 at 20,000 per second, 1 in 50 matches", burst, all())
         }
         Case::BurstBackToBack | Case::Batch => return burst_plan(case, args, quiet),
+        Case::Volume => {
+            // Writing takes the rest of each millisecond.
+            let pause = Duration::from_micros(600);
+            let listings = args.listings * 100;
+            let content = Content { listings, wanted_every: 2_000, ..content };
+            let volume = Schedule { content, burst: 50, pause, ..quiet };
+            let clients: Vec<Box<dyn Client>> =
+                vec![Box::new(Bare { spins: false }), sniper("the sniper")];
+            ("50,000 listings per second, 1 in 2,000 matches", volume, clients)
+        }
         Case::BurstBackToBackStar => {
             let mut plan = burst_plan(case, args, quiet);
             let star = Bot { prices: Some(frames.prices()), ..bot("the sniper, any item") };

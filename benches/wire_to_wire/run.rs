@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    hint,
+    fs, hint,
     net::SocketAddr,
     path::PathBuf,
     thread,
@@ -47,6 +47,11 @@ pub(crate) trait Client {
 
     fn is_tls(&self) -> bool {
         false
+    }
+
+    /// Returns the time from the last listing of the warm-up to the first one that is measured.
+    fn settling_time(&self) -> Duration {
+        Duration::from_millis(300)
     }
 
     fn start(&self, env: &Environment) -> Running;
@@ -103,6 +108,38 @@ pub(crate) struct Outcome {
     pub(crate) cold: usize,
     /// Step times of each order, if the client records them.
     pub(crate) step_times: Vec<StepTimes>,
+    pub(crate) cpu: CpuTime,
+    /// Listings of the run, and the time in which they were written.
+    pub(crate) listings: usize,
+    pub(crate) elapsed: Duration,
+}
+
+/// CPU time of this process without the calling thread, which writes the listings. Zero on systems
+/// without `/proc`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CpuTime {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+}
+
+impl CpuTime {
+    fn now() -> Self {
+        let [process, writer] = ["/proc/self/stat", "/proc/thread-self/stat"].map(cpu_times);
+        let [user, system] = [0, 1].map(|at| process[at].saturating_sub(writer[at]));
+        Self { user, system }
+    }
+
+    fn since(self, start: Self) -> Self {
+        Self { user: self.user - start.user, system: self.system - start.system }
+    }
+}
+
+/// Reads user and system time from a `stat` file of Linux, which counts in ticks.
+fn cpu_times(path: &str) -> [Duration; 2] {
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(path).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    [11, 12].map(|at| TICK * fields.get(at).and_then(|ticks| ticks.parse().ok()).unwrap_or(0))
 }
 
 /// Runs a client once against a new market.
@@ -118,10 +155,15 @@ pub(crate) fn run(client: &dyn Client, frames: &mut Frames, schedule: Schedule) 
         if schedule.one_core { on_one_core(|| client.start(&env)) } else { client.start(&env) };
     let mut feed = market.feeds.recv_timeout(WARM_UP_MAX).expect("the client subscribes");
     warm_up(&market, &mut feed, frames);
+    thread::sleep(client.settling_time());
     let listings = frames.make(&feed.id, schedule.content);
+    let (start, cpu) = (Instant::now(), CpuTime::now());
     let written = write(&mut feed, &listings, schedule);
+    let elapsed = start.elapsed();
     wait_for_last_order(&market, &written);
+    let cpu = CpuTime::now().since(cpu);
     let mut outcome = evaluate(&market, &written);
+    (outcome.cpu, outcome.elapsed, outcome.listings) = (cpu, elapsed, listings.len());
     outcome.step_times = step_times(&market, &written, &running.stop());
     outcome
 }
@@ -158,7 +200,6 @@ fn warm_up(market: &Market, feed: &mut Feed, frames: &mut Frames) {
         feed.wire.flush().unwrap();
         thread::sleep(Duration::from_millis(3));
     }
-    thread::sleep(Duration::from_millis(300));
 }
 
 /// Write of a matching listing.

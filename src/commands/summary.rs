@@ -1,4 +1,4 @@
-//! Summary of a session, as text and as one JSON object.
+//! Summary of a session, as text and as one JSON object. Pure.
 
 use std::{fmt, time::Duration};
 

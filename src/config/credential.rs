@@ -1,4 +1,5 @@
 //! Credential of the market account: the validated value of one `Cookie` header, or an API key.
+//! Pure.
 //!
 //! Errors never contain the value. Each credential is registered with [`secret`], which masks it in
 //! all output of this process.

@@ -1,4 +1,4 @@
-//! A settings file as text, and as a tree of values with their positions.
+//! A settings file as text, and as a tree of values with their positions. Pure.
 //!
 //! TOML and JSON are parsed into the same [`ConfigNode`]s, so a whitelist is validated by one code
 //! path. Numbers are kept as text: amounts are never converted through a binary float.

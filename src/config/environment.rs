@@ -1,4 +1,4 @@
-//! Environment variables: credential, addresses and paths.
+//! Environment variables: credential, addresses and paths. Pure.
 //!
 //! A variable is set in the environment or in `.env`; the environment takes precedence, and an
 //! empty value counts as absent. Problems contain the names of variables and never values.

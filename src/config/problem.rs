@@ -1,4 +1,4 @@
-//! Problems of the configuration: each with its location and a remedy.
+//! Problems of the configuration: each with its location and a remedy. Pure.
 //!
 //! A message never contains a value that could be secret: only the names of variables appear.
 

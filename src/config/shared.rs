@@ -1,4 +1,4 @@
-//! Settings of a budget that several bots share: `[shared]`.
+//! Settings of a budget that several bots share: `[shared]`. Pure.
 
 use std::{fmt, path::PathBuf, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Results of an order request, as plain data.
+//! Results of an order request, as plain data. Pure.
 //!
 //! The market's [`order_outcome`](crate::markets::MarketApi::order_outcome) derives the outcome
 //! from a response.

@@ -1,4 +1,4 @@
-//! Events of a ledger, as plain values.
+//! Events of a ledger, as plain values. Pure.
 //!
 //! A [`LedgerState`](super::state::LedgerState) is determined by its sequence of [`LedgerEvent`]s.
 //! The journal stores events, recovery replays them, and `verify` compares the results. Every type

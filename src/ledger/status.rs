@@ -1,4 +1,4 @@
-//! Status of the ledger and the bot, for `sniper status` and its JSON. Performs no I/O.
+//! Status of the ledger and the bot, for `sniper status` and its JSON. Pure.
 
 use std::{
     fmt::{self, Write as _},

@@ -1,4 +1,4 @@
-//! Subscription protocols as state machines, without sockets and clocks.
+//! Subscription protocols as state machines, without sockets and clocks. Pure.
 //!
 //! A [`FeedProtocol`] builds and parses messages. [`SubscriptionState`] decides their order: the
 //! opening first, only replies before its acknowledgment, a unique id per subscription, and

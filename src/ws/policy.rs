@@ -1,4 +1,4 @@
-//! Reconnection policy as pure functions; time and randomness are arguments.
+//! Reconnection policy. Pure: time and randomness are arguments.
 //!
 //! [`ReconnectionLimits`] are the settings, validated into a [`ReconnectPolicy`]. [`RetryDecision`]
 //! classifies close codes and HTTP statuses; its source is the WebSocket registry, the

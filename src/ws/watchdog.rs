@@ -1,4 +1,4 @@
-//! Liveness of a connection, as a state machine without a clock.
+//! Liveness of a connection, as a state machine. Pure: time is an argument.
 //!
 //! Two timers. The *transport* timer is reset by every frame: after `ping_interval` without one a
 //! ping is sent, and after another `pong_timeout` the socket is dead; a server may set both times.

@@ -1,4 +1,5 @@
 //! Progress and outcome of a capture, and why a source has no recorded messages.
+//! Pure.
 //!
 //! A [`CaptureMonitor`] forwards a feed to its recording and keeps track of errors and skipped
 //! messages. It inspects messages only until the first data message.

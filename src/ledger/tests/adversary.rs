@@ -164,6 +164,7 @@ impl AdversaryMarket {
         };
         market.ledger.state.look_ups_min = kind.look_ups_min;
         market.ledger.state.has_own_ids = true;
+        market.ledger.state.set_list(kind.has_list.then_some(SETTLE));
         market.read_balance(0);
         market.read_list(0, true);
         market
@@ -461,6 +462,7 @@ impl AdversaryMarket {
         }
         state.look_ups_min = self.kind.look_ups_min;
         state.has_own_ids = true;
+        state.set_list(self.kind.has_list.then_some(SETTLE));
         self.ledger.state = state;
         // A start reads the account before it orders.
         self.frozen_at = None;
@@ -538,8 +540,11 @@ impl AdversaryMarket {
                 order.refunded_at = order.refunded_at.or(Some(now));
             }
         }
-        let known = |ledger: &Ledger| -> Vec<(OrderState, Option<Amount>)> {
-            ledger.state.intents.iter().map(|intent| (intent.state, intent.listed)).collect()
+        let known = |ledger: &Ledger| -> Vec<(OrderState, Option<Amount>, bool)> {
+            let LedgerState { intents, commissions, .. } = &ledger.state;
+            let is_kept_known = |intent: &Intent| commissions.contains_key(&intent.sequence);
+            let known = |intent: &Intent| (intent.state, intent.listed, is_kept_known(intent));
+            intents.iter().map(known).collect()
         };
         let (before, mut is_new) = (known(&self.ledger), false);
         for reading in 0..=TRUE_READINGS {
