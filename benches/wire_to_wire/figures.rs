@@ -1,7 +1,7 @@
 //! The table of results: medians over the rounds, ratios within each round, and the counts of
 //! missed, duplicate and cold orders.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use crate::{
     run::{Outcome, PLACES},
@@ -58,6 +58,22 @@ impl Table {
             (percentile(outcome, percent) * 100).checked_div(base)
         });
         Spread::of(ratios.collect())
+    }
+
+    /// Writes the CPU time per listing, and the mean interval between two listings.
+    fn write_cpu_time(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{name:<26} µs per listing:")?;
+        for (index, part) in ["user", "system", "written every"].into_iter().enumerate() {
+            let ns = |(_, outcome): (usize, &Outcome)| {
+                let Outcome { cpu, elapsed, listings, .. } = outcome;
+                let time = [cpu.user, cpu.system, *elapsed][index];
+                u64::try_from(time.as_nanos()).unwrap() / u64::try_from(*listings).unwrap().max(1)
+            };
+            let Spread { min, median, max } = Spread::of(self.of(name).map(ns).collect());
+            let [min, median, max] = [min, median, max].map(|ns| times(ns / 10));
+            write!(f, " {part} {median} ({min}–{max})")?;
+        }
+        writeln!(f)
     }
 
     fn sum(&self, name: &str, what: impl Fn(&Outcome) -> usize) -> usize {
@@ -142,25 +158,7 @@ impl fmt::Display for Table {
             }
         }
         for name in self.names.iter().filter(|_name| self.has_cpu_time) {
-            let per_listing = |time: fn(&Outcome) -> Duration| {
-                let ns = |outcome: &Outcome| {
-                    let listings = u32::try_from(outcome.listings.max(1)).unwrap();
-                    u64::try_from((time(outcome) / listings).as_nanos()).unwrap()
-                };
-                Spread::of(self.of(name).map(|(_, outcome)| ns(outcome)).collect())
-            };
-            write!(f, "{name:<26} CPU time per listing, µs:")?;
-            let parts: [(&str, fn(&Outcome) -> Duration); 3] = [
-                ("user", |outcome| outcome.cpu.user),
-                ("system", |outcome| outcome.cpu.system),
-                ("one every", |outcome| outcome.elapsed),
-            ];
-            for (what, time) in parts {
-                let Spread { min, median, max } = per_listing(time);
-                let [min, median, max] = [min, median, max].map(|ns| times(ns / 10));
-                write!(f, " {what} {median} ({min}–{max})")?;
-            }
-            writeln!(f)?;
+            self.write_cpu_time(name, f)?;
         }
         for name in &self.names {
             let step_times: Vec<_> =
