@@ -204,3 +204,45 @@ pub enum InvalidTransition {
     #[error("the recorded and the computed sum differ: {0}")]
     Sum(&'static str),
 }
+
+/// Numbers and prices of the orders that reconciliation may still change, kept with each change of
+/// an order because snapshots are made often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OpenTotals {
+    pub(super) unknown: u32,
+    pub(super) unknown_coins: Amount,
+    pub(super) returning: u32,
+    pub(super) returning_coins: Amount,
+    /// Orders that are bought and not delivered.
+    pub(super) undelivered: u32,
+}
+
+impl OpenTotals {
+    pub(super) fn add(&mut self, order: &Intent) {
+        self.change(order, |count| count.saturating_add(1), Amount::saturating_add);
+    }
+
+    pub(super) fn subtract(&mut self, order: &Intent) {
+        self.change(order, |count| count.saturating_sub(1), Amount::saturating_sub);
+    }
+
+    fn change(
+        &mut self,
+        order: &Intent,
+        count: impl Fn(u32) -> u32,
+        coins: impl Fn(Amount, Amount) -> Amount,
+    ) {
+        match order.state {
+            OrderState::Unknown => {
+                self.unknown = count(self.unknown);
+                self.unknown_coins = coins(self.unknown_coins, order.price);
+            }
+            OrderState::Returning => {
+                self.returning = count(self.returning);
+                self.returning_coins = coins(self.returning_coins, order.price);
+            }
+            OrderState::Bought => self.undelivered = count(self.undelivered),
+            _ => {}
+        }
+    }
+}

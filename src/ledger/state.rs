@@ -30,7 +30,7 @@ use super::{
     allowance::Sharing,
     entries::{EntryKey, EntryTable, EntryUsage},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
-    intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition},
+    intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition, OpenTotals},
     prealloc,
     rate::{OrderRate, orders_ahead},
     reconcile::AbsentLookUps,
@@ -116,6 +116,7 @@ pub struct LedgerState {
     pub(super) account: AccountBalance,
     pub(super) in_flight: u32,
     pub(super) open: BTreeSet<Sequence>,
+    pub(super) open_totals: OpenTotals,
     /// Orders that the market may still change, by the time of their approval: the clock may have
     /// been set between two approvals.
     pub(super) followed_up: BTreeSet<(UnixMs, Sequence)>,
@@ -184,6 +185,7 @@ impl LedgerState {
             account: AccountBalance::default(),
             in_flight: 0,
             open: BTreeSet::new(),
+            open_totals: OpenTotals::default(),
             followed_up: BTreeSet::new(),
             repriced: BTreeSet::new(),
             halts: Vec::with_capacity(HALTS_MAX),
@@ -519,6 +521,9 @@ impl LedgerState {
         agree(usize::try_from(self.in_flight) == Ok(in_flight), "in flight")?;
         let open = self.intents.iter().filter(|intent| intent.state.is_open());
         agree(open.map(|intent| &intent.sequence).eq(self.open.iter()), "open intents")?;
+        let mut totals = OpenTotals::default();
+        self.intents.iter().for_each(|intent| totals.add(intent));
+        agree(totals == self.open_totals, "totals of open intents")?;
         let followed_up = self.intents.iter().filter(|intent| intent.state.is_followed_up());
         let followed_up = followed_up.map(|intent| (intent.reserved_at, intent.sequence));
         agree(followed_up.collect::<BTreeSet<_>>() == self.followed_up, "followed up intents")?;
@@ -724,11 +729,8 @@ impl LedgerState {
             window.advance(age_now);
         }
         let reserve = self.loss.coins;
-        let unknown = || self.open_intents().filter(|intent| intent.state == OrderState::Unknown);
-        let returning =
-            || self.open_intents().filter(|intent| intent.state == OrderState::Returning);
-        let sum = |sum: Amount, intent: &Intent| sum.saturating_add(intent.price);
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let OpenTotals { unknown, unknown_coins, returning, returning_coins, undelivered } =
+            self.open_totals;
         Snapshot {
             budget: self.budget.clone(),
             spent: self.spent(),
@@ -739,13 +741,11 @@ impl LedgerState {
             available_min: self.account.available_min(),
             available_estimate: self.available_estimate(),
             in_flight: self.in_flight,
-            unknown: count(unknown().count()),
-            unknown_coins: unknown().fold(Amount::ZERO, sum),
-            returning: count(returning().count()),
-            returning_coins: returning().fold(Amount::ZERO, sum),
-            undelivered: count(
-                self.open_intents().filter(|intent| intent.state == OrderState::Bought).count(),
-            ),
+            unknown,
+            unknown_coins,
+            returning,
+            returning_coins,
+            undelivered,
             reconciled: self.reconciled,
             paused_until: Some(self.paused_until).filter(|until| now < *until),
             halts: self.halts.clone(),

@@ -132,6 +132,8 @@ impl LedgerState {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         set_member(&mut self.open, sequence, after.state.is_open());
+        self.open_totals.subtract(&before);
+        self.open_totals.add(&after);
         let approved = (after.reserved_at, sequence);
         set_member(&mut self.followed_up, approved, after.state.is_followed_up());
         set_member(&mut self.repriced, sequence, after.lower_price().is_some());
