@@ -323,7 +323,7 @@ impl Rig {
         reader: &LedgerReader,
         history: &'a MarketHistory,
     ) -> Vec<&'a str> {
-        if self.market.books().is_none() {
+        if !matches!(self.market, RigMarket::Waxpeer(_)) {
             return Vec::new();
         }
         let refunded = history.purchases().filter(|(_, purchase)| purchase.is_refunded());
