@@ -65,6 +65,12 @@ impl<T: Copy> SetAssocCache<T> {
         self.values.get(chosen)?.get(way).copied()
     }
 
+    /// Replaces the value of a key. Does not allocate.
+    pub fn replace(&mut self, key: &impl Hash, value: T) {
+        self.remove(key);
+        self.insert(key, value);
+    }
+
     /// Removes a key.
     pub fn remove(&mut self, key: &impl Hash) {
         let Some((hash, chosen)) = self.locate(key) else { return };

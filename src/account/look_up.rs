@@ -5,7 +5,8 @@
 //!
 //! On a market without a list of the account's purchases, what was bought is looked up too, for
 //! [`BOUGHT_FOR`]: with growing delays until it is delivered, and then once an hour, because Steam
-//! can roll back a trade for about a week.
+//! can roll back a trade for about a week. After a start, what was delivered before is looked up
+//! once within minutes, because no run may last an hour.
 
 use std::{
     collections::HashMap,
@@ -61,6 +62,9 @@ const VISIBLE_MARGIN: Duration = Duration::from_secs(1);
 
 /// Delay between the look-ups of a completed order.
 const COMPLETED_DELAY: Duration = Duration::from_secs(3_600);
+
+/// Interval between the first look-ups of orders that were completed before the start.
+const COMPLETED_START_INTERVAL: Duration = Duration::from_secs(3);
 
 /// State for which an order is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -247,11 +251,20 @@ impl LookUpTimes {
             .collect();
         // A new order became unknown shortly before.
         let visible_at = now.checked_add(self.visible_within).unwrap_or(now);
+        let is_followed = |order: &LookedUpOrder| {
+            let mut earlier = [LookUpReason::Unknown, LookUpReason::Bought].into_iter();
+            earlier.any(|reason| known.contains_key(&(order.key, reason)))
+        };
+        let mut at_start = Duration::ZERO;
         let schedule = |order: &LookedUpOrder| {
             let first = match order.reason {
                 LookUpReason::Unknown => Duration::ZERO,
                 LookUpReason::Bought => BOUGHT_DELAYS.first,
-                LookUpReason::Completed => COMPLETED_DELAY,
+                LookUpReason::Completed if is_followed(order) => COMPLETED_DELAY,
+                LookUpReason::Completed => {
+                    at_start = at_start.saturating_add(COMPLETED_START_INTERVAL);
+                    at_start
+                }
             };
             let due = now.checked_add(first).unwrap_or(now);
             let known = known.get(&(order.key, order.reason)).copied();
@@ -386,6 +399,24 @@ mod tests {
         // A list of the purchases shows a roll-back without look-ups.
         times.set(&look_ups.orders(true), start);
         assert_eq!(times.next(start, WALL), None);
+    }
+
+    /// The delivery was in an earlier run, and none of the runs may last an hour.
+    #[test]
+    fn an_order_that_was_delivered_before_the_start_is_looked_up_within_minutes_and_then_hourly() {
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        let two_days_ago = WALL.minus(Duration::from_secs(2 * 86_400));
+        let delivered = (0..40).map(|number| (order(number), two_days_ago, true));
+        assert!(look_ups.replace(std::iter::empty(), delivered));
+        let start = Instant::now();
+        times.set(&look_ups.orders(false), start);
+        let dues: Vec<u64> = times.orders.iter().map(|it| (it.due - start).as_secs()).collect();
+        assert_eq!((dues[0], dues[39], dues.is_sorted()), (3, 120, true));
+        for number in 0..40 {
+            times.on_look_up(&key(number), start);
+            times.set(&look_ups.orders(false), start);
+        }
+        assert!(times.orders.iter().all(|it| it.due == start + COMPLETED_DELAY));
     }
 
     #[test]

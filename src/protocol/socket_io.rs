@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `0{"sid":…,"pingInterval":25000,"pingTimeout":20000}` | `40` | open; connects to the namespace |
 //! | `40{"sid":…}` | | connected: the acknowledgment |
-//! | `44{"message":…}` | | the namespace rejects the client |
+//! | `44{"message":…}` | | the namespace rejects the client, for its authorization or for now |
 //! | `42["event",{…}]` | `42["event",{…}]` | event with its arguments |
 //! | `41` | | the server has disconnected the namespace |
 //! | `1` | | the server closes the connection |
@@ -114,7 +114,11 @@ impl SocketIo {
             Some('1') if content.is_empty() => {
                 Incoming::Closed { code: None, reason: Some("the namespace was disconnected") }
             }
-            Some('4') => Incoming::Rejected(rejection(content)?),
+            Some('4') => match rejection(content)? {
+                Some(reason) if is_about_access(reason) => Incoming::Rejected(Some(reason)),
+                // It may be an overload, which ends.
+                reason => Incoming::Closed { code: None, reason },
+            },
             _ => Incoming::Unknown,
         })
     }
@@ -248,6 +252,13 @@ fn read_event<'a, T>(
     }
 }
 
+/// Returns `true` for a message about the client's authorization, which another attempt does not
+/// change.
+fn is_about_access(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["auth", "denied", "forbidden", "banned", "key"].into_iter().any(|word| message.contains(word))
+}
+
 /// Returns the message of a connect error: its `message`, a bare string, or its whole text.
 fn rejection(content: &str) -> Result<Option<&str>, JsonError> {
     if content.is_empty() {
@@ -351,10 +362,11 @@ mod tests {
     fn a_connect_error_is_a_rejection_with_its_reason() {
         for (packet, expected) in [
             (r#"44{"message":"Not authorized"}"#, r#"rejected Some("Not authorized")"#),
-            (r#"44{"data":{},"message":"no"}"#, r#"rejected Some("no")"#),
-            (r#"44"no""#, r#"rejected Some("no")"#),
-            (r#"44{"code":1}"#, r#"rejected Some("{\"code\":1}")"#),
-            ("44", "rejected None"),
+            (r#"44{"data":{},"message":"Access DENIED"}"#, r#"rejected Some("Access DENIED")"#),
+            (r#"44"Invalid API key""#, r#"rejected Some("Invalid API key")"#),
+            (r#"44{"message":"Server is overloaded"}"#, r#"closed Some("Server is overloaded")"#),
+            (r#"44{"code":1}"#, r#"closed Some("{\"code\":1}")"#),
+            ("44", "closed None"),
             ("44{", "malformed"),
         ] {
             script(SocketIo::default(), &[(OPEN, "reply 40"), (packet, expected)]);
@@ -373,7 +385,7 @@ mod tests {
             (r#"42/other,["init",{"a":1}]"#, "Unknown"),
             ("41/other,", "Unknown"),
             ("41/trade,", r#"closed Some("the namespace was disconnected")"#),
-            (r#"44/trade,{"message":"no"}"#, r#"rejected Some("no")"#),
+            (r#"44/trade,{"message":"no"}"#, r#"closed Some("no")"#),
         ];
         let mut protocol = script(SocketIo::in_namespace("/trade"), &exchange);
         let subscribe = protocol.subscribe(1, r#"["filters",{}]"#);

@@ -1,7 +1,7 @@
 //! Applies readings of the account (balance, own purchases, looked-up orders) and handles requests
 //! over the control channel.
 
-use std::{borrow::Cow, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     OrderSender,
@@ -14,7 +14,7 @@ use crate::{
         RefreshRequests, UserReading,
     },
     domain::account::OwnPurchase,
-    domain::item_name::ItemName,
+    domain::item_name::{ItemName, split_phase},
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
@@ -47,20 +47,10 @@ fn is_same_item(ordered: &str, found: &str) -> bool {
     let [ordered, found] = [ordered, found].map(composed);
     let (ordered, found) = (ItemName::parse(&ordered), ItemName::parse(&found));
     let kind = |item: &ItemName<'_>| (item.wear, item.is_stattrak, item.is_souvenir);
-    let (base, other) = (finish_of_gem(&ordered.base), finish_of_gem(&found.base));
-    (base.starts_with(&*other) || other.starts_with(&*base)) && kind(&ordered) == kind(&found)
-}
-
-/// Replaces the name of a gem by that of its finish, because a market may write either.
-fn finish_of_gem(base: &str) -> Cow<'_, str> {
-    let gems = [
-        (" | Ruby", " | Doppler"),
-        (" | Sapphire", " | Doppler"),
-        (" | Black Pearl", " | Doppler"),
-        (" | Emerald", " | Gamma Doppler"),
-    ];
-    let found = gems.into_iter().find_map(|(gem, finish)| Some((base.strip_suffix(gem)?, finish)));
-    found.map_or(Cow::Borrowed(base), |(item, finish)| Cow::Owned(format!("{item}{finish}")))
+    let ((base, phase), (other, other_phase)) =
+        (split_phase(&ordered.base), split_phase(&found.base));
+    let is_phase_same = phase.zip(other_phase).is_none_or(|(phase, other)| phase == other);
+    base == other && is_phase_same && kind(&ordered) == kind(&found)
 }
 
 /// Derives the feed's status from its metrics.
@@ -407,9 +397,23 @@ mod tests {
         for same in ["Doppler", "Doppler Phase 2", "Doppler Ruby", "Ruby", "Black Pearl"] {
             assert!(is_same_item(&doppler, &karambit(same)), "{same}");
             assert!(is_same_item(&karambit(same), &doppler), "{same}");
+            assert!(is_same_item(&karambit(same), &karambit(same)), "{same}");
+        }
+        assert!(is_same_item(&karambit("Gamma Doppler"), &karambit("Emerald")));
+        assert!(is_same_item(&karambit("Doppler Ruby"), &karambit("Ruby")));
+        for (one, other) in [("Ruby", "Sapphire"), ("Doppler Phase 2", "Doppler Phase 3")] {
+            assert!(!is_same_item(&karambit(one), &karambit(other)), "{one} {other}");
         }
         for other in ["Emerald", "Gamma Doppler", "Fade"] {
             assert!(!is_same_item(&doppler, &karambit(other)), "{other}");
+        }
+        for (name, longer) in [
+            ("Glove Case", "Glove Case Key"),
+            ("Sticker | X", "Sticker | X (Holo)"),
+            ("Karambit | Doppler", "Karambit | Doppler 2"),
+            ("M4A4 | X (Field-Tested)", "M4A4 | X-Ray (Field-Tested)"),
+        ] {
+            assert!(!is_same_item(name, longer) && !is_same_item(longer, name), "{longer}");
         }
         let souvenir = "Souvenir AK-47 | Redline (Field-Tested)";
         assert!(!is_same_item("AK-47 | Redline (Field-Tested)", souvenir));

@@ -197,12 +197,9 @@ impl<B: OrderSender> Engine<B> {
         copies.any(|held| differs(&held.trade))
     }
 
-    /// Drops the held or queued copy of a listing and forgets that the listing was seen, so that it
-    /// is considered at its new price.
+    /// Drops the held or queued copy of a listing, which is considered at its new price.
     pub(super) fn drop_outdated(&mut self, trade: &Trade<'_>) {
-        for held in self.take_deferred(&trade.id) {
-            self.seen.remove(&self.keyed_by.key_of(&held.trade));
-        }
+        drop(self.take_deferred(&trade.id));
         self.stats.skip("changed while held");
         trade_log::skipped(trade, &"its price changed before it could be ordered", Some(0));
     }
@@ -216,7 +213,10 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Removes and returns the held or queued copies of a listing, and forgets that it was seen, so
+    /// that it is considered again if it returns.
     fn take_deferred(&mut self, id: &TradeId) -> Vec<HeldListing> {
+        self.seen.remove(id);
         let queued = self.queue.remove(id).into_iter().map(|queued| queued.held);
         queued.chain(self.held.release(id)).collect()
     }

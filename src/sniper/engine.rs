@@ -174,7 +174,8 @@ pub struct Engine<B> {
     /// Items of this session's orders that had a response but are of unknown outcome, for the
     /// summary once they turn out to be bought.
     pub(super) unresolved: HashMap<TradeId, BoughtItem>,
-    pub(super) seen: SetAssocCache<()>,
+    /// Ids of the listings that matched, each with its price if that belongs to the [key](KeyedBy).
+    pub(super) seen: SetAssocCache<Option<Amount>>,
     /// Earliest time of the next cache warming; `None` means at once.
     pub(super) next_cache_warming: Option<Instant>,
     /// Set after a listing that did not match, when the thread may have time to warm caches.
@@ -243,7 +244,7 @@ impl<B: OrderSender> Engine<B> {
             unrecorded: Vec::with_capacity(64),
             names,
             unresolved: HashMap::new(),
-            seen: SetAssocCache::new(SEEN_MAX, ()),
+            seen: SetAssocCache::new(SEEN_MAX, None),
             next_cache_warming: None,
             needs_cache_warming: false,
             held: HeldListings::new(HELD_MAX),
@@ -344,6 +345,9 @@ impl<B: OrderSender> Engine<B> {
         let decision = self.whitelist.decide_with(&trade, self.price_view(now));
         if let Decision::Matched(entry) = decision {
             self.on_match(&trade, entry, now);
+        } else if is_relevant && self.keyed_by == KeyedBy::IdAndPrice {
+            // It may return to the price at which it matched.
+            self.seen.remove(&trade.id);
         }
         if let (TradeEvent::Listed, Some(arrival), Some(created)) =
             (trade.event, trade.arrival, trade.created_at)
@@ -382,9 +386,14 @@ impl<B: OrderSender> Engine<B> {
 
     #[inline]
     fn on_match(&mut self, trade: &Trade<'_>, entry: usize, now: Now) {
-        if self.seen.insert(&self.keyed_by.key_of(trade), ()).is_some() {
-            self.stats.repeated = self.stats.repeated.saturating_add(1);
-            return;
+        let price = self.keyed_by.key_of(trade).price;
+        match self.seen.insert(&trade.id, price) {
+            Some(seen) if seen == price => {
+                self.stats.repeated = self.stats.repeated.saturating_add(1);
+                return;
+            }
+            Some(_another) => self.seen.replace(&trade.id, price),
+            None => {}
         }
         self.stats.matched = self.stats.matched.saturating_add(1);
         if let Some(matched) = self.match_counts.get_mut(entry) {

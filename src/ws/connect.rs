@@ -305,8 +305,9 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(Socket::new(writer, &rest))
 }
 
-/// Maximum number of messages that are taken from one read.
-pub const MESSAGES_PER_READ_MAX: usize = 128;
+/// Maximum number of messages that are taken from one read, so that a removal is seen behind its
+/// listing: as many of at least 64 bytes as a read returns.
+pub const MESSAGES_PER_READ_MAX: usize = READ_BYTES / 64;
 /// Maximum number of messages that wait until others are handled.
 const MESSAGES_WAITING_MAX: usize = 4_096;
 /// Maximum number of bytes that are read after a close.

@@ -5,12 +5,14 @@
 //!
 //! A listing may return after it was removed, or have an earlier price again. On the connection
 //! that has delivered the change, it is then new. On others it is a late copy until they have
-//! delivered the change, too.
+//! delivered the change, too. A list of open listings may be older than the feed, so a listing that
+//! has ended or has changed its price on any connection is not taken from it.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     cache::SetAssocCache,
+    config::CONNECTIONS_MAX,
     domain::money::Amount,
     domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeStatus},
 };
@@ -111,18 +113,24 @@ impl Deduplicator {
     ) -> Duplicate {
         let (TradeKey { id, .. }, kind) = *key;
         let Arrival { connection, at, .. } = arrival;
+        if matches!(event, TradeEvent::BackFilled { .. }) && self.ended.contains(id) {
+            return Duplicate::Repeated;
+        }
         let seen = if is_wanted || kind.is_some() { &mut self.wanted } else { &mut self.others };
         let duplicate = match seen.insert(key, arrival) {
             None => Duplicate::First,
             Some(first) if is_open(event) && self.ended.is_after(first.number, id, connection) => {
-                seen.remove(key);
-                seen.insert(key, arrival);
+                seen.replace(key, arrival);
                 Duplicate::First
             }
             Some(first) if first.connection == connection => Duplicate::Repeated,
             Some(first) => Duplicate::Late(at.saturating_duration_since(first.at)),
         };
-        if event == TradeEvent::Repriced {
+        // A new listing ends one at another price, whose removal may be missing.
+        let is_new = event == TradeEvent::Listed
+            && duplicate == Duplicate::First
+            && self.keyed_by == KeyedBy::IdAndPrice;
+        if event == TradeEvent::Repriced || is_new {
             self.ended.record(id, connection, arrival.number);
         }
         duplicate
@@ -140,9 +148,12 @@ struct EndedListings(SetAssocCache<u64>);
 
 impl EndedListings {
     fn record(&mut self, id: TradeId, connection: usize, number: u64) {
-        let key = (id, connection);
-        self.0.remove(&key);
-        self.0.insert(&key, number);
+        self.0.replace(&(id, connection), number);
+    }
+
+    /// Returns `true` if any connection has delivered an end.
+    fn contains(&self, id: TradeId) -> bool {
+        (0..CONNECTIONS_MAX).any(|connection| self.0.get(&(id, connection)).is_some())
     }
 
     fn is_after(&self, number: u64, id: TradeId, connection: usize) -> bool {
@@ -194,6 +205,7 @@ mod tests {
             };
             assert_eq!(record(100), Duplicate::First);
             assert_eq!(record(101), expected);
+            assert_eq!(record(100), expected, "the listing at 101 has ended that at 100");
             assert_eq!(record(100), Duplicate::Repeated);
         }
     }
@@ -226,6 +238,35 @@ mod tests {
         assert!(record(&mut seen, page, 100, 0) != Duplicate::First, "an old page");
         assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::First);
         assert_eq!(record(&mut seen, listed, 100, 0), Duplicate::Repeated);
+    }
+
+    #[test]
+    fn a_list_that_is_behind_the_feed_brings_back_no_ended_listing_and_no_earlier_price() {
+        let (now, trade) = (Instant::now(), crate::whitelist::tests::trade("a", "Fracture Case"));
+        let at = |event, cents| Trade {
+            event,
+            total_value: Some(Amount::from_cents(cents)),
+            ..trade.clone()
+        };
+        let page = |cents| at(TradeEvent::BackFilled { age: Duration::ZERO }, cents);
+        for connection in [0, CONNECTIONS_MAX - 1] {
+            for change in [None, Some(TradeEvent::Repriced), Some(TradeEvent::Listed)] {
+                let mut seen = Deduplicator::new(KeyedBy::IdAndPrice);
+                match change {
+                    None => seen.on_removed(trade.id, connection),
+                    Some(event) => {
+                        let live = seen.record(&at(event, 1_200), false, connection, now);
+                        assert_eq!(live, Duplicate::First);
+                    }
+                }
+                let found = seen.record(&page(1_000), true, usize::MAX, now);
+                assert_ne!(found, Duplicate::First, "{change:?}");
+                let live = seen.record(&at(TradeEvent::Listed, 1_000), true, connection, now);
+                assert_eq!(live, Duplicate::First, "{change:?}");
+                let other = Trade { id: TradeId::new("b").unwrap(), ..page(1_000) };
+                assert_eq!(seen.record(&other, true, usize::MAX, now), Duplicate::First);
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(crate) mod harness;
 mod hours;
 mod listings;
 mod managed;
-mod memory;
+pub(crate) mod memory;
 mod modes;
 pub(crate) mod peer;
 mod reconnecting;

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     fs,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use sniper::{
@@ -232,10 +232,49 @@ fn a_percent_rule_needs_no_value_of_a_coin_on_a_market_in_dollars() {
 
 /// Runs the program in a directory, with these environment variables and no others.
 fn sniper(directory: &Path, environment: &[(&str, String)], args: &[&str]) -> Output {
+    command(directory, environment, args).output().unwrap()
+}
+
+fn command(directory: &Path, environment: &[(&str, String)], args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
     command.env_clear().current_dir(directory).args(args);
     command.env("XDG_STATE_HOME", directory.join("state"));
-    command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap()
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+#[test]
+fn check_run_and_reload_name_the_entry_whose_setting_the_market_does_not_have() {
+    let settings = SimSettings { rate: Rate::NONE, ..SimSettings::default() };
+    let market = WaxpeerSim::start(settings).unwrap();
+    let (directory, environment) = (tempfile::tempdir().unwrap(), market.environment());
+    let run = |args: &[&str]| sniper(directory.path(), &environment, args);
+    let write = |policy: &str| {
+        let settings = format!("market = \"waxpeer\"\n{policy}");
+        fs::write(directory.path().join("sniper.toml"), settings).unwrap();
+    };
+    let markup = format!("{POLICY}max_markup_percent = 1\n");
+    write(&markup);
+    for args in [&["check"][..], &["run", "--for", "1s"]] {
+        let output = run(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{args:?}: {error}");
+        assert!(error.contains("max_markup_percent of \"x\""), "{args:?}: {error}");
+    }
+    write(POLICY);
+    let mut bot = command(directory.path(), &environment, &["run", "--for", "20s"]);
+    let mut bot = bot.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !run(&["reload"]).status.success() {
+        assert!(bot.try_wait().unwrap().is_none(), "the bot has ended");
+    }
+    write(&markup);
+    let output = run(&["reload"]);
+    bot.kill().unwrap();
+    bot.wait().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("nothing was changed: this market cannot honor"), "{error}");
+    assert!(error.contains("max_markup_percent of \"x\""), "{error}");
 }
 
 #[test]

@@ -395,6 +395,57 @@ proptest! {
     }
 }
 
+fn removed(session: &mut TestSession, id: &str) {
+    let (notice, now) = (TradeNotice::Removed { id: TradeId::new(id).unwrap() }, session.now());
+    session.engine.on_notice(notice, now);
+}
+
+#[test]
+fn a_skipped_listing_that_returns_or_has_its_price_again_is_ordered_when_the_limit_permits_it() {
+    let per_hour = Some(Amount::from_cents(1_500));
+    let repriced = |cents| Trade { event: TradeEvent::Repriced, ..at_price(cents) };
+    for is_removed in [false, true] {
+        let mut session = TestSession::live(Budget { per_hour, ..plenty() });
+        session.engine.keyed_by = KeyedBy::IdAndPrice;
+        session.consider(priced("other", 1_000));
+        for _ in 0..2 {
+            session.consider(at_price(1_000));
+        }
+        let repeated = session.engine.stats().repeated;
+        assert_eq!((session.skipped("per_hour"), repeated), (1, 1));
+        match is_removed {
+            true => removed(&mut session, "a"),
+            false => session.consider(repriced(90_000)),
+        }
+        session.after = Duration::from_secs(3_601);
+        for _ in 0..2 {
+            session.consider(if is_removed { at_price(1_000) } else { repriced(1_000) });
+        }
+        assert_eq!(session.sent(), ["other", "a"], "removed: {is_removed}");
+    }
+}
+
+#[test]
+fn a_listing_that_is_removed_while_queued_and_returns_is_ordered_once() {
+    let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
+    session.engine.keyed_by = KeyedBy::IdAndPrice;
+    session.consider(priced("other", 1_000));
+    session.consider(at_price(1_000));
+    removed(&mut session, "a");
+    assert!(!session.engine.has_deferred());
+    session.consider(at_price(1_000));
+    let id = TradeId::new("other").unwrap();
+    let key = KeyedBy::IdAndPrice.key(id, Some(Amount::from_cents(1_000)));
+    let (report, now) = (OrderReport { key, ..report("other", taken(), true) }, session.now());
+    session.engine.on_order_report(&report, now);
+    session.run_timers();
+    assert_eq!(session.sent(), ["other", "a"]);
+    // After its order was sent, the ledger orders the key no second time.
+    removed(&mut session, "a");
+    session.consider(at_price(1_000));
+    assert_eq!((session.sent().len(), session.skipped("already_requested")), (2, 1));
+}
+
 /// A listing waits, and the price of its reference is gone when it could be ordered.
 #[test]
 fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {

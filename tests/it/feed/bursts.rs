@@ -192,18 +192,20 @@ async fn wanted_listings_of_a_batch_precede_the_others_and_arrive_once() {
 
 #[tokio::test]
 async fn a_removal_behind_its_listing_in_the_same_read_prevents_the_order() {
-    let trades = delivered(|of| {
-        vec![
-            text(&batch(&of[0], &["taken"])),
-            text(&batch(&of[0], &["free"])),
-            text(&update(&of[1], "taken", "JOINED")),
-            text(&update(&of[1], "free", "LISTED")),
-        ]
-    })
-    .await;
-    let status = |id: &str| trades.iter().find(|(of, _)| of == id).map(|(_, status)| *status);
-    assert_eq!(status("taken"), Some(TradeStatus::Joined));
-    assert_eq!(status("free"), Some(TradeStatus::Listed));
+    for between in [0, 300] {
+        let trades = delivered(move |of| {
+            let mut messages =
+                vec![text(&batch(&of[0], &["taken"])), text(&batch(&of[0], &["free"]))];
+            messages.extend((0..between).map(|_| text(r#"{"type":"pong"}"#)));
+            messages.push(text(&update(&of[1], "taken", "JOINED")));
+            messages.push(text(&update(&of[1], "free", "LISTED")));
+            messages
+        })
+        .await;
+        let status = |id: &str| trades.iter().find(|(of, _)| of == id).map(|(_, status)| *status);
+        assert_eq!(status("taken"), Some(TradeStatus::Joined), "{between} between");
+        assert_eq!(status("free"), Some(TradeStatus::Listed), "{between} between");
+    }
 }
 
 #[tokio::test]

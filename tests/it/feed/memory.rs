@@ -13,7 +13,7 @@ use std::{
 use sniper::{
     config::{Config, FeedConfig},
     domain::trade::Trade,
-    markets::csgoroll::Csgoroll,
+    markets::Marketplace,
     net::dial::AddressOrder,
     ws::{
         self, Feed, FeedError,
@@ -110,8 +110,8 @@ pub(crate) fn default_config() -> Config {
 }
 
 /// Runs the feed for `duration` and returns the delivered listing ids.
-pub(crate) async fn run(
-    feed: &Feed<Csgoroll>,
+pub(crate) async fn run<M: Marketplace>(
+    feed: &Feed<M>,
     dialer: &MemoryDialer,
     duration: Duration,
 ) -> Vec<String> {

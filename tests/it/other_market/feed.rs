@@ -19,6 +19,7 @@ use sniper::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    time::{Instant, interval},
 };
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
 };
 use crate::feed::{
     WAIT_MAX,
+    memory::{MemoryDialer, default_config, run},
     peer::{Server, frame},
     quick,
 };
@@ -133,6 +135,33 @@ async fn each_dial_has_its_own_token_and_each_event_of_a_message_is_delivered() 
         assert!(head.starts_with("GET /v1/token HTTP/1.1\r\n"), "{head}");
         assert!(head.to_ascii_lowercase().contains("\r\nx-api-key: hunter2\r\n"), "{head}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_renewed_without_a_gap_before_the_age_that_the_server_states() {
+    const MAX_AGE: u8 = 60;
+    let epoch = Instant::now();
+    let dialer = MemoryDialer::play(move |_number, mut peer| async move {
+        let end = Instant::now() + Duration::from_secs(MAX_AGE.into());
+        peer.read_head().await;
+        let accept = peer.grant().replace("Sec-WebSocket-Protocol: graphql-transport-ws\r\n", "");
+        peer.write(accept.as_bytes()).await;
+        peer.write(&frame(0x82, &[b'o', 7, MAX_AGE])).await;
+        assert_eq!(peer.text().await, "token guest");
+        peer.write(&frame(0x82, b"a")).await;
+        let mut seconds = interval(Duration::from_secs(1));
+        while Instant::now() < end {
+            seconds.tick().await;
+            let listing = record(Kind::Listed, epoch.elapsed().as_secs(), 1_005, REDLINE);
+            peer.write(&frame(0x82, &message(&[listing]))).await;
+        }
+    });
+    let feed = Feed::new(OtherMarket, Config { credential: None, ..default_config() });
+    let ids = run(&feed, &dialer, Duration::from_secs(600)).await;
+    // A renewal is due after 80 to 95 % of the age.
+    assert!((11..=13).contains(&dialer.dials()), "{}", dialer.dials());
+    assert_eq!(feed.metrics.gaps.load(Ordering::Relaxed), 0);
+    assert!((599..=601).contains(&ids.len()), "{}", ids.len());
 }
 
 #[tokio::test]

@@ -35,12 +35,13 @@ use sniper::{
     },
 };
 
-/// The server speaks first: `o` and a heartbeat interval in seconds, `a` as the acknowledgment of
-/// the token, then `e` with records.
+/// The server speaks first: `o`, a heartbeat interval and the maximum age of the connection in
+/// seconds, if there is one, `a` as the acknowledgment of the token, then `e` with records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Records {
     token: String,
     interval: Option<u8>,
+    max_age: Option<u8>,
 }
 
 impl FeedProtocol for Records {
@@ -79,14 +80,18 @@ impl FeedProtocol for Records {
         Some(Heartbeat { interval, timeout: Duration::from_secs(1) })
     }
 
+    fn max_age(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.max_age?.into()))
+    }
+
     fn read<'a, T>(
         &mut self,
         message: FeedMessage<'a>,
         mut decode: impl FnMut(&mut &'a [u8]) -> Result<T, MessageError>,
     ) -> Result<Incoming<'a, T>, MessageError> {
         match message.binary()? {
-            [b'o', interval] => {
-                self.interval = Some(*interval);
+            [b'o', interval, max_age @ ..] => {
+                (self.interval, self.max_age) = (Some(*interval), max_age.first().copied());
                 Ok(Incoming::Reply(format!("token {}", self.token).into()))
             }
             [b'a'] => Ok(Incoming::Ack),
@@ -280,20 +285,25 @@ impl Marketplace for OtherMarket {
     type Events<'a> = Vec<MarketEvent<'a>>;
 
     fn token_request(&self, credential: Option<&Credential>) -> Option<HttpRequest> {
+        credential?;
         Some(Self::authenticated(credential, HttpRequest::get("/v1/token")))
     }
 
     fn dial(
         &self,
-        _credential: Option<&Credential>,
+        credential: Option<&Credential>,
         token: Option<&HttpResponse>,
     ) -> Result<DialPlan<Records>, PrepareError> {
-        let token = token.and_then(|response| response.text().ok()).unwrap_or_default();
+        let guest = if credential.is_none() { "guest" } else { "" };
+        let token = token.and_then(|response| response.text().ok()).unwrap_or(guest);
         if token.is_empty() {
             return Err(PrepareError::Token { what: "empty" });
         }
         let upgrade = HttpRequest::get("/feed").with_query("token", token);
-        Ok(DialPlan { upgrade, protocol: Records { token: token.to_owned(), interval: None } })
+        Ok(DialPlan {
+            upgrade,
+            protocol: Records { token: token.to_owned(), ..Records::default() },
+        })
     }
 
     fn subscriptions(&self, _wanted: Option<&[WhitelistEntry]>) -> Vec<MarketSubscription> {
