@@ -14,7 +14,7 @@ use crate::{
         RefreshRequests, UserReading,
     },
     domain::account::OwnPurchase,
-    domain::item_name::ItemName,
+    domain::item_name::{ItemName, split_gem},
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
@@ -53,14 +53,10 @@ fn is_same_item(ordered: &str, found: &str) -> bool {
 
 /// Replaces the name of a gem by that of its finish, because a market may write either.
 fn finish_of_gem(base: &str) -> Cow<'_, str> {
-    let gems = [
-        (" | Ruby", " | Doppler"),
-        (" | Sapphire", " | Doppler"),
-        (" | Black Pearl", " | Doppler"),
-        (" | Emerald", " | Gamma Doppler"),
-    ];
-    let found = gems.into_iter().find_map(|(gem, finish)| Some((base.strip_suffix(gem)?, finish)));
-    found.map_or(Cow::Borrowed(base), |(item, finish)| Cow::Owned(format!("{item}{finish}")))
+    match split_gem(base) {
+        Some((before, finish, _gem)) => Cow::Owned([before, finish].concat()),
+        None => Cow::Borrowed(base),
+    }
 }
 
 /// Derives the feed's status from its metrics.

@@ -155,7 +155,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
 }
 
 pub(super) fn item_name(trade: &Trade<'_>) -> InlineText {
-    InlineText::new(&trade.market_name)
+    InlineText::new(&trade.full_name())
 }
 
 pub(super) fn entry_label(entry: Option<&WhitelistEntry>) -> InlineText {

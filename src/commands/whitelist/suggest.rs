@@ -122,7 +122,7 @@ pub(super) fn run(
         if is_open(trade)
             && let Some(listing) = priced(trade, prices, (&rule, resale_fee))
         {
-            collector.add(&trade.market_name, listing);
+            collector.add(&trade.full_name(), listing);
         }
         ControlFlow::Continue(())
     };
