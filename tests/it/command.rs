@@ -873,6 +873,14 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(object["suggestions"][1]["percent"], "83.34");
     assert_eq!((&object["spent"], &object["profit"]), (&"500.00".into(), &"220.00".into()));
     assert_eq!(out(&with(&["--json", "--reference", "buff.bid"])), first);
+    // Without an ask where the items are sold, only the margin is unknown.
+    let sold = KNIVES.0.replace("coin_usd = 0.65", "coin_usd = 0.5\nsell_on = \"buff\"");
+    fs::write(workspace.directory.path().join("sniper.toml"), sold).unwrap();
+    let text = out(&with(&[]));
+    let row = "       2        3     200.00    66.67        -       0       0.00  ★ Ursus Knife\n";
+    assert!(text.contains(row), "{text}");
+    let object: Value = serde_json::from_str(&out(&with(&["--json"]))).unwrap();
+    assert_eq!(object["suggestions"][0]["margin_percent"], Value::Null);
     let wrong = with(&["--reference", "buf.bid"]);
     assert!(err(&wrong).contains("write .bid or .ask behind one of: buff"), "{}", err(&wrong));
     let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
