@@ -194,7 +194,8 @@ impl Import<'_> {
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Some(text) => read_entries(&text?)?,
         };
-        Ok(import::plan(existing, rows, |entry| self.parse(entry)))
+        let plan = import::plan(existing, rows.entries, |entry| self.parse(entry));
+        Ok(ImportPlan { ignored: rows.ignored, ..plan })
     }
 
     fn parse(self, entry: &EntryObject) -> Option<WhitelistEntry> {
@@ -266,12 +267,7 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 
 /// Reads a JSON whitelist: a list of entries, or an object with such a list.
 fn read_entries(text: &str) -> io::Result<Vec<EntryObject>> {
-    let value: Value = serde_json::from_str(text)?;
-    let list = match value {
-        Value::Object(mut object) => object.remove("whitelist").unwrap_or_default(),
-        list => list,
-    };
-    Ok(serde_json::from_value(list)?)
+    Ok(serde_json::from_value(import::entries_of(serde_json::from_str(text)?))?)
 }
 
 /// Formats entries as a JSON list with one entry per line.
@@ -297,7 +293,7 @@ impl ImportReport<'_> {
         let mut text = String::new();
         for (title, names) in [
             ("new", &plan.added),
-            ("changed", &plan.changed),
+            ("changed", &plan.changes()),
             ("repeated in the file, left out", &plan.duplicates),
         ] {
             text.push_str(&format!("{} {title}\n", names.len()));
@@ -308,6 +304,11 @@ impl ImportReport<'_> {
                 let more = names.len().saturating_sub(NAMES_MAX);
                 text.push_str(&format!("  … and {more} more\n"));
             }
+        }
+        if !plan.ignored.is_empty() {
+            let shown = plan.ignored.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ");
+            let more = if plan.ignored.len() > NAMES_MAX { ", …" } else { "" };
+            text.push_str(&format!("Ignored columns: {}{more}\n", Escaped(&shown)));
         }
         text.push_str(&format!("{} unchanged\n", plan.unchanged));
         if unknown.len() > NAMES_MAX {
@@ -343,9 +344,12 @@ impl ImportReport<'_> {
         let unknown = self.unknown.iter();
         let unknown: Vec<Value> =
             unknown.map(|(name, similar)| json!({"name": name, "similar": similar})).collect();
+        let changed: Vec<&String> = self.plan.changed.iter().map(|(name, _)| name).collect();
         json!({
             "added": self.plan.added,
-            "changed": self.plan.changed,
+            "changed": changed,
+            "changes": self.plan.changes(),
+            "ignored_columns": self.plan.ignored,
             "unchanged": self.plan.unchanged,
             "duplicates": self.plan.duplicates,
             "unknown": unknown,

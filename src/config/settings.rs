@@ -328,7 +328,7 @@ fn read_speed(
 }
 
 /// Keys of an entry.
-const ENTRY_KEYS: [&str; 22] = [
+pub const ENTRY_KEYS: [&str; 22] = [
     "name",
     "item",
     "wear",

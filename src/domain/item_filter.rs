@@ -1,7 +1,7 @@
 //! Conditions on the kind of an item, for whitelist entries that name no single item.
 
 use crate::domain::{
-    item_name::{ItemName, Wear},
+    item_name::{ItemName, Wear, phase_of, split_gem},
     trade::{RarityWord, Trade},
 };
 
@@ -166,6 +166,9 @@ impl CategorySet {
     }
 }
 
+/// Maximum length of a name that is put together for a comparison, in bytes.
+const NAME_BYTES_MAX: usize = 512;
+
 /// Pattern of item names: a name as in `item`, with an optional `*` at either end. ASCII case is
 /// ignored, so that an exclusion never covers less than the user meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -216,7 +219,20 @@ impl NamePattern {
         (is_stattrak, is_souvenir, wear): (bool, bool, Option<Wear>),
     ) -> bool {
         let Some(name) = self.name() else {
-            return self.is_part_of(base) || self.is_part_of(market_name);
+            let variant = match (is_stattrak, is_souvenir) {
+                (true, _) => "StatTrak™ ",
+                (false, true) => "Souvenir ",
+                (false, false) => "",
+            };
+            // A market may write a phase beside the name, and a gem with or without its finish.
+            let before = [if has_star(market_name) { "★ " } else { "" }, variant];
+            let behind = wear.map_or([""; 3], |wear| [" (", wear.as_str(), ")"]);
+            return self.is_part_of(market_name.as_bytes())
+                || self.matches_base(base)
+                || phase_of(base).is_some()
+                    && [with_finish(base), [base, "", "", ""]].into_iter().any(|name| {
+                        self.is_part_of_joined(before.into_iter().chain(name).chain(behind))
+                    });
         };
         name.base.eq_ignore_ascii_case(base)
             && (is_bare(&name)
@@ -229,13 +245,24 @@ impl NamePattern {
     fn matches_base(&self, base: &str) -> bool {
         match self.name() {
             Some(name) => name.base.eq_ignore_ascii_case(base) && is_bare(&name),
-            None => self.is_part_of(base),
+            None => {
+                self.is_part_of(base.as_bytes())
+                    || split_gem(base).is_some() && self.is_part_of_joined(with_finish(base))
+            }
         }
     }
 
+    /// Compares a name in parts, as [`is_part_of`](Self::is_part_of). Does not allocate.
+    fn is_part_of_joined<'n>(&self, parts: impl IntoIterator<Item = &'n str>) -> bool {
+        let mut joined = [0; NAME_BYTES_MAX];
+        let bytes = parts.into_iter().flat_map(str::bytes);
+        let len = joined.iter_mut().zip(bytes).map(|(place, byte)| *place = byte).count();
+        self.is_part_of(joined.get(..len).unwrap_or_default())
+    }
+
     /// Compares a name with a pattern that has a `*` at its start, its end or both.
-    fn is_part_of(&self, name: &str) -> bool {
-        let (name, inner) = (name.as_bytes(), self.inner.as_bytes());
+    fn is_part_of(&self, name: &[u8]) -> bool {
+        let inner = self.inner.as_bytes();
         let mut parts = name.windows(inner.len().max(1));
         match (self.is_open_start, self.is_open_end) {
             (true, true) => parts.any(|part| part.eq_ignore_ascii_case(inner)),
@@ -243,6 +270,12 @@ impl NamePattern {
             (false, _) => parts.next().is_some_and(|start| start.eq_ignore_ascii_case(inner)),
         }
     }
+}
+
+/// Returns the parts of a base name with the finish that a gem replaces: `Karambit | Doppler Ruby`
+/// of `Karambit | Ruby`. Any name that ends as a gem has one, because an exclusion may cover more.
+fn with_finish(base: &str) -> [&str; 4] {
+    split_gem(base).map_or([base, "", "", ""], |(before, finish, gem)| [before, finish, " ", gem])
 }
 
 /// Writes each `|` with one space on both sides, and single spaces elsewhere.
@@ -364,6 +397,55 @@ mod tests {
         ] {
             assert!(!matches(pattern, redline), "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_pattern_finds_a_doppler_as_each_market_writes_it() {
+        let matches = |pattern: &str, trade: &Trade<'_>| {
+            let pattern = NamePattern::parse(pattern).unwrap();
+            assert!(!pattern.matches_base(&trade.item) || pattern.matches(trade), "{pattern:?}");
+            pattern.matches(trade)
+        };
+        let listing = |market: &str, item: &str| Trade {
+            item: item.to_owned().into(),
+            ..trade("a", &format!("★ StatTrak™ Karambit | {market} (Factory New)"))
+        };
+        let ruby =
+            ["Ruby", "Doppler Ruby", "Doppler"].map(|market| listing(market, "Karambit | Ruby"));
+        for pattern in [
+            "* | Doppler Ruby",
+            "*Doppler Ruby*",
+            "*Doppler*",
+            "* | Ruby",
+            "*Ruby (Factory New)",
+            "★ StatTrak™ Karambit | Ruby*",
+            "★ StatTrak™ Karambit | Doppler Ruby*",
+            "Karambit | Doppler R*",
+            "*doppler ruby (factory new)",
+        ] {
+            for ruby in &ruby {
+                assert!(matches(pattern, ruby), "{pattern}: {}", ruby.market_name);
+            }
+        }
+        for pattern in ["*Gamma*", "*Doppler Sapphire*", "* | Doppler", "Doppler*", "*Phase*"] {
+            assert!(!matches(pattern, &ruby[0]) && !matches(pattern, &ruby[1]), "{pattern}");
+        }
+        let phase = ["Doppler Phase 2", "Doppler"]
+            .map(|market| listing(market, "Karambit | Doppler Phase 2"));
+        for pattern in ["*Doppler*", "* | Doppler Phase 2", "★ StatTrak™ Karambit | Doppler Ph*"]
+        {
+            assert!(phase.iter().all(|phase| matches(pattern, phase)), "{pattern}");
+        }
+        assert!(!matches("*Doppler*", &trade("a", "Sticker | Ruby Wave")));
+        let emerald = trade("a", "Glock-18 | Emerald (Factory New)");
+        assert!(matches("*Gamma Doppler*", &emerald) && !matches("* | Doppler*", &emerald));
+        let other = NamePattern::parse("*Sapphire*").unwrap();
+        let info = allocation_counter::measure(|| assert!(!other.matches(&emerald)));
+        assert_eq!(info.count_total, 0);
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_with_a_star_at_its_ends_only() {
         for pattern in ["", "*", "**", " * ", "AK*47"] {
             assert_eq!(NamePattern::parse(pattern), None, "{pattern}");
         }

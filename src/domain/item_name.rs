@@ -12,7 +12,7 @@
 //!   markets.
 //! - Doubled and trailing spaces are insignificant.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 /// Exterior category of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,6 +174,23 @@ impl<'a> ItemName<'a> {
     }
 }
 
+/// As in market names: `★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)`.
+impl fmt::Display for ItemName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_star { "★ " } else { "" })?;
+        f.write_str(if self.is_stattrak { "StatTrak™ " } else { "" })?;
+        f.write_str(if self.is_souvenir { "Souvenir " } else { "" })?;
+        f.write_str(&self.base)?;
+        self.wear.map_or(Ok(()), |wear| write!(f, " ({})", wear.as_str()))
+    }
+}
+
+/// Returns the part of a base name before its gem, the finish that the gem replaces, and the gem:
+/// `Karambit | `, `Doppler` and `Ruby` of `Karambit | Ruby`.
+pub fn split_gem(base: &str) -> Option<(&str, &'static str, &'static str)> {
+    GEMS.into_iter().find_map(|(gem, finish)| Some((before_finish(base, gem)?, finish, gem)))
+}
+
 /// Returns the part of a base name before its finish: `Karambit | ` of `Karambit | Doppler`.
 fn before_finish<'b>(base: &'b str, finish: &str) -> Option<&'b str> {
     base.strip_suffix(finish).filter(|before| before.ends_with("| "))
@@ -191,15 +208,13 @@ pub fn split_phase(base: &str) -> (Cow<'_, str>, Option<&'static str>) {
 }
 
 /// Returns the phase within a base name.
-fn phase_of(base: &str) -> Option<&'static str> {
+pub fn phase_of(base: &str) -> Option<&'static str> {
     let mut phases = PHASES.into_iter();
     let is_phase = |phase: &&str| {
         let before = base.strip_suffix(*phase).and_then(|before| before.strip_suffix(' '));
         before.is_some_and(|before| before.ends_with(DOPPLER))
     };
-    let gem =
-        || GEMS.into_iter().map(|(gem, _)| gem).find(|gem| before_finish(base, gem).is_some());
-    phases.find(is_phase).or_else(gem)
+    phases.find(is_phase).or_else(|| split_gem(base).map(|(_, _, gem)| gem))
 }
 
 /// Removes the finish before a gem: `Karambit | Ruby` for `Karambit | Doppler Ruby`.

@@ -17,7 +17,7 @@ pub use self::{
 };
 
 use crate::{
-    domain::item_name::Wear,
+    domain::item_name::{ItemName, Wear},
     domain::latency::RxTimestamps,
     domain::money::{Amount, Percent},
     domain::time::UnixMs,
@@ -373,6 +373,16 @@ pub struct Trade<'a> {
 }
 
 impl Trade<'_> {
+    /// Returns the market name with the phase, which some markets state only beside it. It is the
+    /// name of the item in records, log lines and alerts. Allocates only to add a phase.
+    pub fn full_name(&self) -> Cow<'_, str> {
+        let name = ItemName::parse(&self.market_name);
+        if name.base == self.item {
+            return Cow::Borrowed(&self.market_name);
+        }
+        ItemName { base: Cow::Borrowed(&self.item), ..name }.to_string().into()
+    }
+
     /// Converts the listing into one that owns its text.
     pub fn into_owned(self) -> Trade<'static> {
         Trade {

@@ -25,7 +25,7 @@ const KNOWN_MIN: usize = 5;
 /// Reason for which a table is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableRejection {
-    /// Fewer than half of the last good table's prices of this side are present.
+    /// Fewer than half of the last good table's prices of this side are present, or none of a few.
     Collapsed { side: QuoteSide, common: usize, last: usize },
     /// The prices differ from the last good ones as a whole.
     Moved { side: QuoteSide, median: MedianRatio },
@@ -103,7 +103,11 @@ pub fn check(
         if is_enough(count, last) {
             return compare(table, last, side, count);
         }
-        // The last table has none or a few prices of this side, which prove nothing.
+        // A side without any price would change the default reference of every rule.
+        if 0 < count && !table.has_side(side) {
+            return Err(TableRejection::Collapsed { side, common: 0, last: count });
+        }
+        // The last table has none or a few prices of this side, which prove nothing else.
         check_known(&known, side).and_then(|()| check_sides(table, side))
     })
 }

@@ -223,21 +223,18 @@ impl<'a> ItemKey<'a> {
 /// As in market names, without the star: `StatTrak™ Karambit | Doppler Ruby (Factory New)`.
 impl std::fmt::Display for ItemKey<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (is_set, prefix) in
-            [(self.variant.is_stattrak(), "StatTrak™ "), (self.variant.is_souvenir(), "Souvenir ")]
-        {
-            if is_set {
-                f.write_str(prefix)?;
-            }
-        }
-        f.write_str(&self.base)?;
-        if let Some(phase) = self.variant.phase() {
-            write!(f, " {}", phase.as_str())?;
-        }
-        match self.variant.wear() {
-            Some(wear) => write!(f, " ({})", wear.as_str()),
-            None => Ok(()),
-        }
+        let base = match self.variant.phase() {
+            Some(phase) => Cow::Owned(format!("{} {}", self.base, phase.as_str())),
+            None => Cow::Borrowed(self.base.as_ref()),
+        };
+        let name = ItemName {
+            base,
+            is_star: false,
+            is_stattrak: self.variant.is_stattrak(),
+            is_souvenir: self.variant.is_souvenir(),
+            wear: self.variant.wear(),
+        };
+        write!(f, "{name}")
     }
 }
 

@@ -60,6 +60,7 @@ pub enum TableError {
 /// Returns a [`TableError`] if the bytes are not a whole price table.
 pub fn parse(kind: SourceKind, unit: PriceUnit, bytes: &[u8]) -> Result<PriceTable, TableError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let is_terminated = bytes.ends_with(b"\n");
     let bytes = bytes.trim_ascii();
     if bytes.is_empty() {
         return Err(TableError::Empty);
@@ -73,7 +74,7 @@ pub fn parse(kind: SourceKind, unit: PriceUnit, bytes: &[u8]) -> Result<PriceTab
         Some(_) => TableError::NotText,
     })?;
     let table = match kind {
-        SourceKind::File => file::parse(text, unit),
+        SourceKind::File => file::parse(text, unit, is_terminated),
         SourceKind::CsgoTrader(file) => csgotrader::parse(text, file),
         SourceKind::Pricempire => pricempire::parse(text),
         SourceKind::Skinport => items::parse(text, &items::SKINPORT),

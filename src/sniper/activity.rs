@@ -155,7 +155,7 @@ fn push<T>(queue: &mut VecDeque<T>, item: T, max: usize) {
 }
 
 pub(super) fn item_name(trade: &Trade<'_>) -> InlineText {
-    InlineText::new(&trade.market_name)
+    InlineText::new(&trade.full_name())
 }
 
 pub(super) fn entry_label(entry: Option<&WhitelistEntry>) -> InlineText {
@@ -197,7 +197,9 @@ impl Activity {
         mismatch: Mismatch,
         at: UnixMs,
     ) {
-        let miss = NearMiss { at, item: item_name(trade), entry, mismatch };
+        // Without the phase beside it, whose addition allocates.
+        let item = InlineText::new(&trade.market_name);
+        let miss = NearMiss { at, item, entry, mismatch };
         push(&mut self.near_misses, miss, NEAR_MISSES_KEPT_MAX);
     }
 
@@ -296,8 +298,7 @@ mod tests {
     fn recording_does_not_allocate() {
         let mut activity = Activity::default();
         activity.observe();
-        let mut long = trade("a", REDLINE);
-        long.market_name = "★".repeat(200).into();
+        let long = trade("a", &"★".repeat(200));
         let found = RecentMatch {
             at: UnixMs(0),
             item: item_name(&long),

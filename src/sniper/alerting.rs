@@ -126,7 +126,7 @@ impl<B: OrderSender> Engine<B> {
 
     pub(super) fn alert_would_buy(&self, trade: &Trade<'_>, price: Amount, now: UnixMs) {
         self.alerting.sender.emit(now, || {
-            let item = Some(trade.market_name.clone().into_owned());
+            let item = Some(trade.full_name().into_owned());
             AlertEvent::WouldBuy { order: AlertOrder { item, price } }
         });
     }
@@ -214,7 +214,7 @@ impl<B: OrderSender> Engine<B> {
                 Some(error) => format!("{rejection}; it cannot grow without the database: {error}"),
                 None => rejection.to_string(),
             },
-            item: trade.market_name.clone().into_owned(),
+            item: trade.full_name().into_owned(),
         });
     }
 

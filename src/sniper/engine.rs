@@ -473,7 +473,7 @@ impl<B: OrderSender> Engine<B> {
                 let steps =
                     LatencyBreakdown { arrival, parsed, decided, reserved, serialized, written };
                 self.stats.latency.record(steps.total());
-                let market_name = trade.market_name.clone().into_owned();
+                let market_name = trade.full_name().into_owned();
                 let matched = self.matched(trade, entry, now);
                 trade_log::order_sent(trade, &matched, &steps, candidate.is_queued);
                 let item = ItemValues::of(trade, entry, &matched);
@@ -521,19 +521,24 @@ impl<B: OrderSender> Engine<B> {
     /// Checks the conditions that may have changed while a listing waited: the entry may be paused,
     /// and its reference price may differ. Skips the listing if it is not wanted any more.
     pub(super) fn is_unwanted_now(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
-        if self.whitelist.is_paused(entry) {
-            self.stats.skip("entry paused");
-            trade_log::skipped(trade, &"its entry is paused", Some(0));
-            return true;
-        }
-        let entry = self.whitelist.entries().get(entry);
-        let found = entry.and_then(|entry| {
-            percent_mismatch(entry, trade, PriceView::new(&self.prices, now.wall))
-        });
-        let Some(mismatch) = found else { return false };
-        self.stats.skip("reference changed while held");
-        trade_log::skipped(trade, &mismatch, Some(0));
+        let Some((kind, reason)) = self.unwanted_reason(trade, entry, now) else { return false };
+        self.stats.skip(kind);
+        trade_log::skipped(trade, &reason, Some(0));
         true
+    }
+
+    pub(super) fn unwanted_reason(
+        &self,
+        trade: &Trade<'_>,
+        entry: usize,
+        now: Now,
+    ) -> Option<(&'static str, String)> {
+        if self.whitelist.is_paused(entry) {
+            return Some(("entry paused", "its entry is paused".to_owned()));
+        }
+        let found = self.whitelist.entries().get(entry)?;
+        let mismatch = percent_mismatch(found, trade, self.price_view(now))?;
+        Some(("reference changed while held", self.whitelist.reason(entry, &mismatch)))
     }
 
     /// Returns an entry with its reference and the margin, for log lines and records.

@@ -1,7 +1,7 @@
 //! Log lines about listings, orders, halts and the account. A line about an order is written after
 //! its request, never before.
 
-use std::{fmt::Display, time::Duration};
+use std::{borrow::Cow, fmt::Display, time::Duration};
 
 use tracing::{Level, debug, error, info, warn};
 
@@ -73,20 +73,20 @@ impl Display for ItemLabel<'_> {
 /// Price and item, which follow the first word of a line.
 struct PricedItem<'a> {
     price: Option<Amount>,
-    name: &'a str,
+    name: Cow<'a, str>,
 }
 
 impl<'a> PricedItem<'a> {
     fn of(trade: &'a Trade<'_>) -> Self {
-        Self { price: trade.total_value, name: &trade.market_name }
+        Self { price: trade.total_value, name: trade.full_name() }
     }
 }
 
 impl Display for PricedItem<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.price {
-            Some(price) => write!(f, "{price:>8}  {}", ItemLabel(self.name)),
-            None => write!(f, "{:>8}  {}", "?", ItemLabel(self.name)),
+            Some(price) => write!(f, "{price:>8}  {}", ItemLabel(&self.name)),
+            None => write!(f, "{:>8}  {}", "?", ItemLabel(&self.name)),
         }
     }
 }
@@ -290,10 +290,10 @@ pub(super) fn outcome(outcome: &Outcome, order: &OrderResult<'_>, snapshot: Opti
     let OrderResult { id, price, response_time, ref market_error, .. } = *order;
     let (name, reference) = (order.item.name.as_str(), OrderedReferenceText(order.item));
     let took = format_latency(response_time);
-    let item = PricedItem { price: Some(price), name };
+    let item = PricedItem { price: Some(price), name: name.into() };
     match outcome {
         Outcome::Bought { price: paid, .. } => {
-            let item = PricedItem { price: paid.or(Some(price)), name };
+            let item = PricedItem { price: paid.or(Some(price)), name: name.into() };
             match snapshot {
                 Some(snapshot) => {
                     info!("BOUGHT    {item}{reference}  ({})", AccountTotals(snapshot));

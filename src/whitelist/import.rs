@@ -1,12 +1,15 @@
 //! Converts CSV or JSON whitelists of other tools into entries of a JSON whitelist. Pure.
 //!
-//! Columns are found by their names. Numbers are kept as they are written.
+//! Columns are found by their names. Numbers are kept as they are written. A condition that is lost
+//! would buy more than the user wants, so each key of an entry is kept, a cell that is no value of
+//! its key is an error, and other columns are named.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
 use crate::{
+    config::settings::ENTRY_KEYS,
     domain::{
         money::Amount,
         whitelist_entry::{ItemPattern, WhitelistEntry},
@@ -18,7 +21,8 @@ use crate::{
 /// Maximum number of rows of one file.
 pub const ROWS_MAX: usize = 100_000;
 
-/// Keys of an entry, each with the column names that other tools use for it, in lower case.
+/// Keys of an entry, each with the column names that other tools use for it, in lower case. Any
+/// other key of an entry is a column of its own name.
 const COLUMNS: [(&str, &[&str]); 9] = [
     ("item", &["item", "name", "market_hash_name", "market name", "skin"]),
     ("max_price", &["max_price", "price", "max price", "target"]),
@@ -47,6 +51,14 @@ pub enum ImportError {
 /// One entry of a JSON whitelist.
 pub type EntryObject = Map<String, Value>;
 
+/// Content of a file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ImportedRows {
+    pub entries: Vec<EntryObject>,
+    /// Names of the columns that are no key of an entry.
+    pub ignored: BTreeSet<String>,
+}
+
 /// Whitelist after an import, and its changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImportPlan {
@@ -54,12 +66,21 @@ pub struct ImportPlan {
     pub entries: Vec<EntryObject>,
     /// Names of new entries.
     pub added: Vec<String>,
-    /// Names of entries that get other values.
-    pub changed: Vec<String>,
+    /// Names of entries that get other values, each with its changes.
+    pub changed: Vec<(String, String)>,
     /// Number of entries that are in the whitelist already.
     pub unchanged: usize,
     /// Names that occur again in the file; the first row counts.
     pub duplicates: Vec<String>,
+    /// Columns of the file that were not read.
+    pub ignored: BTreeSet<String>,
+}
+
+impl ImportPlan {
+    /// Describes each changed entry: `AK-47 | Redline: max_price 12.5 -> 125`.
+    pub fn changes(&self) -> Vec<String> {
+        self.changed.iter().map(|(name, changes)| format!("{name}: {changes}")).collect()
+    }
 }
 
 /// Reads the rows of a file. `ceiling` is the `max_price` of rows without a price.
@@ -67,22 +88,53 @@ pub struct ImportPlan {
 /// # Errors
 ///
 /// Returns an [`ImportError`] for the first row that cannot be read.
-pub fn read(text: &str, ceiling: Option<&str>) -> Result<Vec<EntryObject>, ImportError> {
+pub fn read(text: &str, ceiling: Option<&str>) -> Result<ImportedRows, ImportError> {
     let text = text.trim_start_matches('\u{feff}').trim();
-    let rows = if text.starts_with(['[', '{']) { read_json(text)? } else { read_csv(text)? };
+    let mut ignored = BTreeSet::new();
+    let rows = match text.starts_with(['[', '{']) {
+        true => read_json(text, &mut ignored)?,
+        false => read_csv(text, &mut ignored)?,
+    };
     if rows.len() > ROWS_MAX {
         return Err(ImportError::TooManyRows);
     }
     let entry = |Row { number, cells }: Row| {
         entry(cells, ceiling).map_err(|problem| ImportError::Row { row: number, problem })
     };
-    rows.into_iter().map(entry).collect()
+    let entries = rows.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Ok(ImportedRows { entries, ignored })
 }
 
-fn column(name: &str) -> Option<&'static str> {
-    let name = name.trim().to_lowercase();
-    let found = COLUMNS.iter().find(|(_, names)| names.contains(&name.as_str()));
-    found.map(|(key, _)| *key)
+/// Returns the list of entries of a JSON whitelist: the whole file, or a member of it.
+pub fn entries_of(whitelist: Value) -> Value {
+    match whitelist {
+        Value::Object(mut object) => object.remove("whitelist").unwrap_or_default(),
+        list => list,
+    }
+}
+
+/// Returns the key of each column; `None` for one of another name.
+fn keys<'n>(
+    columns: impl Iterator<Item = &'n str>,
+    ignored: &mut BTreeSet<String>,
+) -> Vec<Option<&'static str>> {
+    let columns: Vec<(&str, String)> =
+        columns.map(|name| (name, name.trim().to_lowercase())).collect();
+    // Beside the item, a name is that of the entry.
+    let has_item = columns.iter().any(|(_, lower)| lower == "item");
+    let key = |(name, lower): &(&str, String)| {
+        let is_entry_name = has_item && lower == "name";
+        let known = COLUMNS.iter().find(|(_, names)| names.contains(&lower.as_str()));
+        let found = match known.filter(|_| !is_entry_name) {
+            Some((key, _)) => Some(*key),
+            None => ENTRY_KEYS.into_iter().find(|key| key == lower),
+        };
+        if found.is_none() && !lower.is_empty() && !ignored.contains(*name) {
+            ignored.insert((*name).to_owned());
+        }
+        found
+    };
+    columns.iter().map(key).collect()
 }
 
 /// Row of a file.
@@ -90,13 +142,13 @@ struct Row {
     /// Position in the file, from 1, with blank lines but without the header.
     number: usize,
     /// Cells by the keys of an entry. Columns of other names are dropped.
-    cells: Vec<(&'static str, String)>,
+    cells: Vec<(&'static str, Value)>,
 }
 
-fn read_csv(text: &str) -> Result<Vec<Row>, ImportError> {
+fn read_csv(text: &str, ignored: &mut BTreeSet<String>) -> Result<Vec<Row>, ImportError> {
     let mut lines = text.lines();
     let header = lines.next().and_then(split_csv).ok_or(ImportError::Shape)?;
-    let columns: Vec<Option<&str>> = header.iter().map(|name| column(name)).collect();
+    let columns = keys(header.iter().map(AsRef::as_ref), ignored);
     if !columns.contains(&Some("item")) {
         return Err(ImportError::NoName);
     }
@@ -109,42 +161,34 @@ fn read_csv(text: &str) -> Result<Vec<Row>, ImportError> {
             return Err(problem("has more cells than the header"));
         }
         let named = columns.iter().zip(&cells);
-        let cells = named.filter_map(|(key, cell)| Some(((*key)?, cell.to_string()))).collect();
+        let cells = named.filter_map(|(key, cell)| Some(((*key)?, cell.as_ref().into()))).collect();
         rows.push(Row { number, cells });
     }
     Ok(rows)
 }
 
-fn read_json(text: &str) -> Result<Vec<Row>, ImportError> {
-    let Ok(Value::Array(list)) = serde_json::from_str(text) else {
+fn read_json(text: &str, ignored: &mut BTreeSet<String>) -> Result<Vec<Row>, ImportError> {
+    let whitelist = serde_json::from_str(text).map_err(|_error| ImportError::Shape)?;
+    let Value::Array(list) = entries_of(whitelist) else {
         return Err(ImportError::Shape);
     };
-    let cell = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
-    let row = |(index, value): (usize, &Value)| {
-        let object = value.as_object().ok_or(ImportError::Shape)?;
-        let cells = object.iter().filter_map(|(name, value)| Some((column(name)?, cell(value)?)));
+    let row = |(index, value): (usize, Value)| {
+        let Value::Object(object) = value else { return Err(ImportError::Shape) };
+        let keys = keys(object.keys().map(String::as_str), ignored);
+        let cells = keys.into_iter().zip(object).filter_map(|(key, (_, cell))| Some((key?, cell)));
         Ok(Row { number: index.saturating_add(1), cells: cells.collect() })
     };
-    list.iter().enumerate().map(row).collect()
+    list.into_iter().enumerate().map(row).collect()
 }
 
 /// Converts the cells of a row. Empty cells count as absent.
-fn entry(cells: Vec<(&'static str, String)>, ceiling: Option<&str>) -> Result<EntryObject, String> {
+fn entry(cells: Vec<(&'static str, Value)>, ceiling: Option<&str>) -> Result<EntryObject, String> {
     let mut entry = Map::new();
     for (key, cell) in cells {
-        let cell = cell.trim();
-        if cell.is_empty() {
-            continue;
+        let Some(value) = value(key, cell)? else { continue };
+        if entry.get(key).is_some_and(|other| *other != value) {
+            return Err(format!("has two values for `{key}`; remove one of the columns"));
         }
-        let value = match key {
-            "item" | "reference" => Value::from(cell),
-            "wear" => cell.split(['/', '|', ';']).map(|wear| Value::from(wear.trim())).collect(),
-            _ => number(cell).ok_or_else(|| format!("has {cell:?} as `{key}`, not a number"))?,
-        };
         entry.insert(key.to_owned(), value);
     }
     if !entry.contains_key("item") {
@@ -158,6 +202,36 @@ fn entry(cells: Vec<(&'static str, String)>, ceiling: Option<&str>) -> Result<En
         return Err("has no price; use --max-price for a ceiling of such rows".to_owned());
     }
     Ok(entry)
+}
+
+/// Converts the cell of a key; `None` if it is empty.
+fn value(key: &str, cell: Value) -> Result<Option<Value>, String> {
+    let text = match (key, cell) {
+        (_, Value::Null) => return Ok(None),
+        (_, Value::String(text)) => text,
+        ("stattrak" | "souvenir", flag @ Value::Bool(_)) => return Ok(Some(flag)),
+        ("wear" | "reference" | "category" | "rarity" | "exclude", list @ Value::Array(_)) => {
+            return Ok(Some(list));
+        }
+        (_, Value::Number(number)) => number.to_string(),
+        (_, other) => {
+            return Err(format!("has {:?} as `{key}`, which is no value of it", other.to_string()));
+        }
+    };
+    let text = text.trim();
+    let (value, expected) = match key {
+        _ if text.is_empty() => return Ok(None),
+        "wear" => {
+            (Some(text.split(['/', '|', ';']).map(|wear| Value::from(wear.trim())).collect()), "")
+        }
+        "stattrak" | "souvenir" => {
+            (text.to_lowercase().parse().ok().map(Value::Bool), "true or false")
+        }
+        "item" | "name" | "group" | "reference" | "reference_rule" | "category" | "rarity"
+        | "exclude" => (Some(text.into()), "text"),
+        _ => (number(text), "a number"),
+    };
+    value.map(Some).ok_or_else(|| format!("has {text:?} as `{key}`, not {expected}"))
 }
 
 /// Parses a number, with or without a percent sign.
@@ -201,7 +275,7 @@ pub fn plan(
                 if parse(entry) == parse(&before) {
                     plan.unchanged = plan.unchanged.saturating_add(1);
                 } else {
-                    plan.changed.push(name);
+                    plan.changed.push((name, changes(&before, entry)));
                 }
             }
         }
@@ -209,8 +283,28 @@ pub fn plan(
     plan
 }
 
+/// Describes the keys whose values differ: `max_price 12.5 -> 125`.
+fn changes(before: &EntryObject, after: &EntryObject) -> String {
+    let change = |(key, value): (&String, &Value)| {
+        let before = before.get(key);
+        let shown = before.map_or_else(|| "unset".to_owned(), Value::to_string);
+        (before != Some(value)).then(|| format!("{key} {shown} -> {value}"))
+    };
+    after.iter().filter_map(change).collect::<Vec<_>>().join(", ")
+}
+
 /// Keys of a row that select listings.
-const SELECTING: [&str; 4] = ["item", "wear", "float_min", "float_max"];
+const SELECTING: [&str; 9] = [
+    "item",
+    "wear",
+    "stattrak",
+    "souvenir",
+    "float_min",
+    "float_max",
+    "category",
+    "rarity",
+    "exclude",
+];
 
 /// The listings that an entry is about.
 #[derive(PartialEq, Eq, Hash)]
@@ -260,7 +354,7 @@ mod tests {
     }
 
     fn rows(text: &str) -> Vec<Value> {
-        read(text, None).unwrap().into_iter().map(Value::Object).collect()
+        read(text, None).unwrap().entries.into_iter().map(Value::Object).collect()
     }
 
     #[test]
@@ -291,15 +385,55 @@ mod tests {
         assert_eq!(error("[1]"), "it is neither CSV with a header nor a JSON list of objects");
         let without = "name,percent\nx,80\n";
         assert!(error(without).starts_with("row 1 has no price; use --max-price"));
-        assert_eq!(read(without, Some("50")).unwrap()[0]["max_price"], 50);
+        assert_eq!(read(without, Some("50")).unwrap().entries[0]["max_price"], 50);
+        for (cell, problem) in [
+            (r#""price":[5]"#, r#""[5]" as `max_price`, which is no value of it"#),
+            (r#""item":{}"#, r#""{}" as `item`, which is no value of it"#),
+            (r#""stattrak":"yes""#, r#""yes" as `stattrak`, not true or false"#),
+            (r#""max_price":6,"price":5"#, "two values for `max_price`; remove one of the columns"),
+        ] {
+            let text = format!(r#"[{{"name":"x","price":5}},{{"skin":"x",{cell}}}]"#);
+            assert_eq!(error(&text), format!("row 2 has {problem}"));
+        }
+    }
+
+    #[test]
+    fn each_key_of_an_entry_is_kept_and_other_columns_are_named() {
+        let entries = json!([
+            {"name": "knives", "item": "*", "category": ["knife"], "exclude": ["* | Night"],
+             "rarity": ["covert"], "max_percent": 80, "max_price": 500, "min_price": 10,
+             "reference": ["buff.bid", "own.ask"], "reference_rule": "first", "min_count": 5,
+             "min_reference": 20, "max_quantity": 2, "group": "g"},
+            {"item": "X", "stattrak": true, "souvenir": false, "wear": ["FT", "MW"],
+             "float_min": 0.15, "float_max": 0.2, "max_price": 1.5, "max_total": 9,
+             "max_markup_percent": 2.5, "max_age_s": 60},
+        ]);
+        assert_eq!(Value::Array(rows(&entries.to_string())), entries);
+        let keys: BTreeSet<&String> = entries
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|it| it.as_object().unwrap().keys())
+            .collect();
+        assert_eq!(keys.len(), ENTRY_KEYS.len(), "{keys:?}");
+        let whitelist = json!({ "whitelist": entries });
+        assert_eq!(Value::Array(rows(&whitelist.to_string())), entries);
+        let csv = "item,price,StatTrak,category,min_price,Note,seller\n*,5,TRUE,knife,1.5,,\n";
+        let read = read(csv, None).unwrap();
+        let expected = json!({
+            "item": "*", "max_price": 5, "stattrak": true, "category": "knife", "min_price": 1.5
+        });
+        assert_eq!(Value::Object(read.entries[0].clone()), expected);
+        assert_eq!(read.ignored, ["Note".to_owned(), "seller".to_owned()].into());
     }
 
     #[test]
     fn a_plan_tells_new_changed_unchanged_and_repeated_rows() {
-        let entries = |text: &str| read(text, None).unwrap();
+        let entries = |text: &str| read(text, None).unwrap().entries;
         let existing = entries("name,price,quantity\na,1,7\nb,2,7\n");
         let plan = plan(existing, entries("name,price\na,1\nb,3\nc,4\nc,5\n"), parse);
-        assert_eq!((plan.added, plan.changed), (vec!["c".to_owned()], vec!["b".to_owned()]));
+        let changed = vec![("b".to_owned(), "max_price 2 -> 3".to_owned())];
+        assert_eq!((plan.added, plan.changed), (vec!["c".to_owned()], changed));
         assert_eq!((plan.unchanged, plan.duplicates), (1, vec!["c".to_owned()]));
         let expected = entries("name,price,quantity\na,1,7\nb,3,7\nc,4,\n");
         assert_eq!(plan.entries, expected);
@@ -308,9 +442,9 @@ mod tests {
     #[test]
     fn the_same_item_in_other_spellings_is_no_new_entry() {
         let existing =
-            read("name,price,wear\nSticker | J\u{f6},1,Field-Tested/MW\n", None).unwrap();
+            read("name,price,wear\nSticker | J\u{f6},1,Field-Tested/MW\n", None).unwrap().entries;
         let other = "name,price,wear\nSticker  | Jo\u{308},1,MW/ft\n";
-        let plan = plan(existing, read(other, None).unwrap(), parse);
+        let plan = plan(existing, read(other, None).unwrap().entries, parse);
         assert_eq!((plan.added.len(), plan.unchanged, plan.entries.len()), (0, 1, 1));
     }
 
@@ -325,11 +459,12 @@ mod tests {
         let existing: Vec<EntryObject> = serde_json::from_value(existing).unwrap();
         let csv = "name,price,wear,float\nX (Field-Tested),21,,\nx,31,ft,0.2\nX,25,FT,0.18\n*,9,,\n\
                    StatTrak™ X (Field-Tested),95,,\nX,26,Field-Tested,\n";
-        let plan = plan(existing, read(csv, None).unwrap(), parse);
+        let plan = plan(existing, read(csv, None).unwrap().entries, parse);
         let prices: Vec<&Value> = plan.entries.iter().map(|entry| &entry["max_price"]).collect();
         assert_eq!(prices, [95, 31, 21, 70, 25, 9]);
         assert_eq!((plan.added, plan.duplicates), (vec!["X".into(), "*".into()], vec!["X".into()]));
-        assert_eq!(plan.changed, ["X (Field-Tested)", "x", "StatTrak™ X (Field-Tested)"]);
+        let changed: Vec<&str> = plan.changed.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(changed, ["X (Field-Tested)", "x", "StatTrak™ X (Field-Tested)"]);
         assert_eq!(
             (&plan.entries[2]["item"], &plan.entries[0]["stattrak"]),
             (&"X".into(), &true.into())
@@ -339,7 +474,7 @@ mod tests {
     #[test]
     fn a_large_import_takes_a_time_that_grows_with_its_rows_only() {
         let rows: String = (0..ROWS_MAX).map(|row| format!("item {row},1\n")).collect();
-        let rows = read(&format!("name,price\n{rows}"), None).unwrap();
+        let rows = read(&format!("name,price\n{rows}"), None).unwrap().entries;
         let parse = |row: &EntryObject| {
             let item = ItemPattern::Named(row["item"].as_str()?.to_owned());
             Some(WhitelistEntry { item, ..entry() })

@@ -22,8 +22,8 @@ pub struct PricedListing {
     pub price: Amount,
     /// Price as a share of the reference.
     pub percent: Percent,
-    /// Expected margin of selling it.
-    pub margin: Percent,
+    /// Expected margin of selling it; `None` without a price where it is sold.
+    pub margin: Option<Percent>,
 }
 
 /// An item worth an entry.
@@ -155,13 +155,14 @@ impl Suggestion {
         let price = self.typical.price;
         let affordable = budget.thousandths().checked_div(price.thousandths()).unwrap_or(0);
         let affordable = u64::try_from(affordable).unwrap_or(0);
-        let is_profitable = self.typical.margin > Percent::default();
+        let margin = self.typical.margin.unwrap_or_default();
+        let is_profitable = margin > Percent::default();
         self.quantity = if is_profitable { self.matches.min(affordable) } else { 0 };
         let quantity = i64::try_from(self.quantity).unwrap_or(i64::MAX);
         let spent = price.saturating_mul(quantity);
         // The margin is in hundredths of a percent; the profit is rounded down.
         let profit = i128::from(spent.thousandths())
-            .saturating_mul(i128::from(self.typical.margin.hundredths()))
+            .saturating_mul(i128::from(margin.hundredths()))
             .div_euclid(10_000);
         self.profit = Amount::from_thousandths(i64::try_from(profit).unwrap_or(i64::MAX));
         budget.saturating_sub(spent)
@@ -176,7 +177,7 @@ mod tests {
         PricedListing {
             price: Amount::from_cents(cents),
             percent: Percent::from_hundredths(percent * 100),
-            margin: Percent::from_hundredths(margin * 100),
+            margin: Some(Percent::from_hundredths(margin * 100)),
         }
     }
 
@@ -246,7 +247,7 @@ mod tests {
         let most = PricedListing {
             price: Amount::MAX,
             percent: Percent::from_hundredths(1),
-            margin: Percent::from_hundredths(i64::MAX),
+            margin: Some(Percent::from_hundredths(i64::MAX)),
         };
         let free = PricedListing { price: Amount::ZERO, ..most };
         let suggestions = collect(&[("a", most), ("b", free)]).finish(Amount::MAX);

@@ -873,6 +873,14 @@ fn suggestions_are_those_of_the_recording_and_can_be_imported() {
     assert_eq!(object["suggestions"][1]["percent"], "83.34");
     assert_eq!((&object["spent"], &object["profit"]), (&"500.00".into(), &"220.00".into()));
     assert_eq!(out(&with(&["--json", "--reference", "buff.bid"])), first);
+    // Without an ask where the items are sold, only the margin is unknown.
+    let sold = KNIVES.0.replace("coin_usd = 0.65", "coin_usd = 0.5\nsell_on = \"buff\"");
+    fs::write(workspace.directory.path().join("sniper.toml"), sold).unwrap();
+    let text = out(&with(&[]));
+    let row = "       2        3     200.00    66.67        -       0       0.00  ★ Ursus Knife\n";
+    assert!(text.contains(row), "{text}");
+    let object: Value = serde_json::from_str(&out(&with(&["--json"]))).unwrap();
+    assert_eq!(object["suggestions"][0]["margin_percent"], Value::Null);
     let wrong = with(&["--reference", "buf.bid"]);
     assert!(err(&wrong).contains("write .bid or .ask behind one of: buff"), "{}", err(&wrong));
     let none = workspace.run(&["whitelist", "suggest", "--percent", "0", "--budget", "1"]);
@@ -1056,6 +1064,52 @@ fn an_imported_whitelist_can_be_exported_and_read_again() {
     assert!(code == Some(1) && text.contains("did you mean `(Field-Tested)`?"), "{text}");
 }
 
+#[test]
+fn an_export_that_is_imported_into_an_empty_file_gives_the_same_entries() {
+    let settings = r#"
+[prices]
+coin_usd = 0.65
+[[prices.source]]
+name = "own"
+kind = "file"
+path = "p.csv"
+unit = "usd"
+[groups.knives]
+max_total = 900
+[[whitelist]]
+name = "good knives"
+item = "*"
+category = "knife"
+exclude = ["* | Night", "Gut Knife*"]
+rarity = ["covert"]
+max_percent = 80
+reference = ["own.bid", "own.ask"]
+reference_rule = "first"
+min_count = 3
+min_reference = 20
+min_price = 10.50
+max_price = 50
+max_quantity = 2
+group = "knives"
+[[whitelist]]
+item = "AK-47 | Redline"
+stattrak = true
+wear = ["FT", "MW"]
+float_max = 0.2
+max_price = 12.50
+max_markup_percent = 2.5
+max_age_s = 60
+max_total = 30
+"#;
+    let workspace = Workspace::new().file("sniper.toml", settings);
+    let exported = out(&workspace.run(&["whitelist", "export"]));
+    assert!(exported.contains("\"category\""), "{exported}");
+    fs::write(workspace.directory.path().join("a.json"), &exported).unwrap();
+    let imported = workspace.run(&["whitelist", "import", "a.json", "--write", "b.json"]);
+    assert!(out(&imported).contains("2 entries written"), "{}{}", out(&imported), err(&imported));
+    assert_eq!(fs::read_to_string(workspace.directory.path().join("b.json")).unwrap(), exported);
+}
+
 /// Without `--write`, an import is compared with the whitelist that the bot has, and each import is
 /// checked as the settings will be.
 #[test]
@@ -1070,6 +1124,10 @@ fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
     let (code, text) = import("name,price\nGlove Case,5\nFracture Case,1\n", &[]);
     assert!(code == Some(0) && text.contains("1 new\n  Fracture Case\n"), "{text}");
     assert!(text.contains("1 unchanged\n"), "{text}");
+    let (code, text) = import("name,price,quantity,note\nGlove Case,50,2,x\n", &[]);
+    let changed = "1 changed\n  Glove Case: max_price 5.0 -> 50, max_quantity 1 -> 2\n";
+    assert!(code == Some(0) && text.contains(changed), "{text}");
+    assert!(text.contains("Ignored columns: note\n"), "{text}");
     let write = ["--write", "w.json"];
     let percent = "name,price,percent\nFracture Case,1,80\n";
     let (code, text) = import(percent, &write);

@@ -144,7 +144,7 @@ struct SourceContent {
 }
 
 impl PriceReader {
-    /// Creates a reader without sending a request.
+    /// Creates a reader without sending a request. Removes what a killed process left unfinished.
     ///
     /// # Errors
     ///
@@ -158,9 +158,11 @@ impl PriceReader {
             let rate_limiter = RateLimiter::with_min_interval(source.kind.interval_min());
             Ok(Mutex::new(SourceClient { http, rate_limiter }))
         };
+        let store = PriceStore::new(data_dir);
+        store.remove_abandoned();
         Ok(Self {
             config: config.clone(),
-            store: PriceStore::new(data_dir),
+            store,
             clients: config.sources.iter().map(client).collect::<Result<_, HttpError>>()?,
         })
     }
@@ -211,7 +213,7 @@ impl PriceReader {
             return Err(PriceFailure::File(io::ErrorKind::NotFound.into()));
         };
         let mut client = client.lock().await;
-        let stored = store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
+        let stored = store.last_good(source).map_err(PriceFailure::Store)?;
         let started = clock::wall();
         let options = ReadOptions { started, accept };
         if let PriceLocation::Url(_) = source.location {
@@ -239,7 +241,7 @@ impl PriceReader {
     pub fn read_files(&self) -> Vec<(String, PriceFailure)> {
         let read = |source: &PriceSource| {
             let PriceLocation::File(path) = &source.location else { return Ok(()) };
-            let stored = self.store.load(source, StoredAs::Current).map_err(PriceFailure::Store)?;
+            let stored = self.store.last_good(source).map_err(PriceFailure::Store)?;
             let content = read_file(path).map(Some);
             let options = ReadOptions { started: clock::wall(), accept: false };
             finish(&self.store, source, content, stored, options).map(drop)

@@ -8,7 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Read as _},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,16 @@ const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// Maximum length of a stored request, in bytes: an address and two times.
 const ATTEMPT_BYTES_MAX: u64 = 16 * 1024;
+
+/// Start of the names of files that are not complete yet.
+const TEMPORARY_PREFIX: &str = ".unfinished-";
+
+/// Age from which such a file was left by a process that was killed. Another process may be writing
+/// a newer one, which takes seconds.
+const ABANDONED_AFTER: Duration = Duration::from_secs(3_600);
+
+/// Maximum number of files that are examined for abandoned ones.
+const EXAMINED_MAX: usize = 10_000;
 
 /// Folder with the tables of all sources.
 #[derive(Clone, Debug)]
@@ -110,6 +120,25 @@ impl PriceStore {
         config.book(&tables.collect::<Vec<_>>())
     }
 
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(TEMPORARY_PREFIX).tempfile_in(&self.folder)
+    }
+
+    /// Removes the incomplete files of processes that were killed.
+    pub fn remove_abandoned(&self) {
+        let Ok(files) = fs::read_dir(&self.folder) else { return };
+        for file in files.take(EXAMINED_MAX).flatten() {
+            let modified = file.metadata().and_then(|metadata| metadata.modified()).ok();
+            let age = modified.and_then(|modified| modified.elapsed().ok());
+            if file.file_name().as_encoded_bytes().starts_with(TEMPORARY_PREFIX.as_bytes())
+                && age.is_some_and(|age| ABANDONED_AFTER < age)
+            {
+                // A file that cannot be removed disturbs nothing.
+                let _removed = fs::remove_file(file.path());
+            }
+        }
+    }
+
     fn path(&self, source: &PriceSource, stored: StoredAs) -> PathBuf {
         let suffix = match stored {
             StoredAs::Current => "",
@@ -139,7 +168,7 @@ impl PriceStore {
     /// Returns the error of the failed write.
     pub fn save_attempt(&self, source: &PriceSource, attempt: SourceAttempt) -> io::Result<()> {
         make_directory(&self.folder)?;
-        let mut file = NamedTempFile::new_in(&self.folder)?;
+        let mut file = self.temporary()?;
         let retry_at = attempt.retry_at.map(|at| at.0);
         serde_json::to_writer(&mut file, &(origin(source), attempt.at.0, retry_at))?;
         file.persist(self.attempt_path(source)).map_err(|error| error.error)?;
@@ -168,6 +197,19 @@ impl PriceStore {
         Ok(read(&text, &origin(source)))
     }
 
+    /// Reads the last good table, with which a new one is compared: the current one, or the one
+    /// before if that is damaged.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of reading an existing file.
+    pub fn last_good(&self, source: &PriceSource) -> io::Result<Option<StoredTable>> {
+        match self.load(source, StoredAs::Current)? {
+            None => self.load(source, StoredAs::Previous),
+            current => Ok(current),
+        }
+    }
+
     /// Replaces the current table, which becomes the previous one.
     ///
     /// # Errors
@@ -178,7 +220,7 @@ impl PriceStore {
             // A copy keeps the file in place until the new one replaces it. Not every file system
             // has hard links, and another process may do the same at this time.
             Ok(mut current) => {
-                let mut copy = NamedTempFile::new_in(&self.folder)?;
+                let mut copy = self.temporary()?;
                 io::copy(&mut current, &mut copy)?;
                 copy.as_file().sync_all()?;
                 let previous = self.path(source, StoredAs::Previous);
@@ -202,7 +244,7 @@ impl PriceStore {
         table: &StoredTable,
     ) -> io::Result<()> {
         make_directory(&self.folder)?;
-        let mut file = NamedTempFile::new_in(&self.folder)?;
+        let mut file = self.temporary()?;
         write(&mut BufWriter::new(&mut file), &origin(source), table)?;
         file.as_file().sync_all()?;
         file.persist(self.path(source, stored)).map_err(|error| error.error)?;
@@ -327,6 +369,37 @@ mod tests {
         store.remove(&source, StoredAs::Previous).unwrap();
         store.remove(&source, StoredAs::Previous).unwrap();
         assert_eq!(store.load(&source, StoredAs::Previous).unwrap(), None);
+    }
+
+    #[test]
+    fn the_table_before_is_the_last_good_one_if_the_current_one_is_damaged() {
+        let folder = TempDir::new().unwrap();
+        let (store, source) = (PriceStore::new(folder.path()), source("p", SourceCurrency::Usd));
+        assert_eq!(store.last_good(&source).unwrap(), None);
+        let (first, second) = (stored(TEXT), stored("name,bid\nx,3\n"));
+        store.replace(&source, &first).unwrap();
+        store.replace(&source, &second).unwrap();
+        assert_eq!(store.last_good(&source).unwrap(), Some(second));
+        fs::write(store.path(&source, StoredAs::Current), "{").unwrap();
+        assert_eq!(store.last_good(&source).unwrap(), Some(first));
+    }
+
+    #[test]
+    fn only_own_unfinished_files_of_earlier_runs_are_removed() {
+        let folder = TempDir::new().unwrap();
+        let store = PriceStore::at(folder.path());
+        let kept = store.temporary().unwrap();
+        let now = kept.as_file().metadata().unwrap().modified().unwrap();
+        let old = now - ABANDONED_AFTER - Duration::from_secs(60);
+        for name in [".unfinished-a", ".tmpx", "own.jsonl"] {
+            File::create(folder.path().join(name)).unwrap().set_modified(old).unwrap();
+        }
+        store.remove_abandoned();
+        let left = |name: &str| folder.path().join(name).exists();
+        assert_eq!([".unfinished-a", ".tmpx", "own.jsonl"].map(left), [false, true, true]);
+        assert!(kept.path().exists(), "another process may be writing it");
+        store.save(&source("p", SourceCurrency::Usd), StoredAs::Current, &stored(TEXT)).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left of a write");
     }
 
     #[test]

@@ -205,14 +205,9 @@ fn name_of(item: &CatalogueItem) -> String {
 }
 
 fn market_name(base: &BaseItem, entry: &WhitelistEntry, wear: Option<Wear>) -> String {
-    let star = if base.is_star { "★ " } else { "" };
-    let variant = match variant(entry) {
-        Some(Variants::StatTrak) => "StatTrak™ ",
-        Some(Variants::Souvenir) => "Souvenir ",
-        _ => "",
-    };
-    let wear = wear.map_or_else(String::new, |wear| format!(" ({})", wear.as_str()));
-    format!("{star}{variant}{}{wear}", base.name)
+    let (is_stattrak, is_souvenir) = (entry.stattrak, entry.souvenir && !entry.stattrak);
+    let (base, is_star) = (base.name.as_str().into(), base.is_star);
+    ItemName { base, is_star, is_stattrak, is_souvenir, wear }.to_string()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     domain::outcome::{Outcome, RejectReason},
-    domain::trade::TradeStatus,
+    domain::trade::{Trade, TradeStatus},
     ledger::{
         AccountReading, Ledger, OwnTrade,
         entries::tests::entry,
@@ -13,6 +13,7 @@ use crate::{
         BookTable, Offer, PriceTable, Quote, RefPrice,
         book::{Resale, SourceLabel},
     },
+    whitelist::tests::trade,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -113,6 +114,32 @@ fn bought_and_delivered_items_are_compared_with_the_price_after_the_fee() {
         "1 order for 10.00 coins, cancelled, counted as spent until the balance shows the refund\n",
     ] {
         assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_doppler_is_worth_the_price_of_its_own_phase_or_has_none() {
+    let ledger = ledger();
+    let order = ledger.state().intent(&id(1)).unwrap();
+    let name = "★ Karambit | Doppler (Factory New)";
+    let trade = Trade { item: "Karambit | Ruby".into(), ..trade("a", name) };
+    let item = OrderedItem { name: trade.full_name().into_owned(), ..OrderedItem::default() };
+    let mut table = PriceTable::default();
+    for (priced, micros, worth) in [
+        (name, 1_000_000, None),
+        ("★ Karambit | Doppler Phase 2 (Factory New)", 1_000_000, None),
+        ("★ Karambit | Doppler Ruby (Factory New)", 10_000_000, Some("19.50")),
+    ] {
+        let ask = RefPrice::from_micros(micros).map(Offer::new);
+        table.add(priced, None, Quote { ask, bid: None });
+        let coin = CoinUsd::from_ten_thousandths(5_000);
+        let table = BookTable { table: Some(&table), at: after(0), max_age: HOUR, coin };
+        let now = after(60);
+        let mut profit = Profit { quote: quote(), now, since: None, totals: Totals::default() };
+        profit.add_bought(order, Some(&item), &PriceBook::new(&[table]));
+        let valued = profit.totals.bought;
+        let found = (valued.paid.count > 0).then(|| valued.market_value.to_string());
+        assert_eq!(found.as_deref(), worth, "{priced}");
     }
 }
 

@@ -272,7 +272,7 @@ impl DecisionLine {
             time: UnixMs::from_nanos(ns),
             word,
             price: trade.total_value.map_or_else(|| "?".to_owned(), |price| price.to_string()),
-            item: trade.market_name.clone().into_owned(),
+            item: trade.full_name().into_owned(),
             details,
             entry: entry.map_or_else(String::new, |entry| entry.label().to_owned()),
             share,

@@ -122,7 +122,7 @@ pub(super) fn run(
         if is_open(trade)
             && let Some(listing) = priced(trade, prices, (&rule, resale_fee))
         {
-            collector.add(&trade.market_name, listing);
+            collector.add(&trade.full_name(), listing);
         }
         ControlFlow::Continue(())
     };
@@ -180,8 +180,8 @@ fn priced(
 ) -> Option<PricedListing> {
     let share = prices.share_of(rule, trade)?;
     let margin = match resale_fee {
-        Some(fee) => share.reference.margin(share.price, fee)?,
-        None => prices.margin(trade)?,
+        Some(fee) => share.reference.margin(share.price, fee),
+        None => prices.margin(trade),
     };
     Some(PricedListing {
         price: share.price,
@@ -228,7 +228,7 @@ impl SuggestReport<'_> {
                 item.listings,
                 price.to_string(),
                 percent.to_string(),
-                margin.to_string(),
+                margin.map_or_else(|| "-".to_owned(), |margin| margin.to_string()),
                 item.quantity,
                 item.profit.to_string(),
                 Escaped(&item.name)
@@ -278,7 +278,7 @@ impl SuggestReport<'_> {
                 "price": item.typical.price.to_string(),
                 "price_max": item.price_max.to_string(),
                 "percent": item.typical.percent.to_string(),
-                "margin_percent": item.typical.margin.to_string(),
+                "margin_percent": item.typical.margin.map(|margin| margin.to_string()),
                 "quantity": item.quantity,
                 "profit": item.profit.to_string(),
             })

@@ -73,6 +73,10 @@ pub(super) fn read_prices(
             let message = format!("`sell_on` names no source: \"{}\"", Escaped(name));
             context.problem(fields.at("sell_on"), message, known_names(&names));
         }
+    } else if fee.is_some() {
+        let message = "without `sell_on`, no margin is shown".to_owned();
+        let remedy = "add the source where bought items are sold, such as sell_on = \"buff\"";
+        context.warning(fields.at("sell_fee_percent"), message, remedy);
     }
     parsed
 }
@@ -252,6 +256,14 @@ fn read_url(
         context.diagnostics.register_secrets(&place, "`url`", secret::query_keys(url));
     } else if fields.get("url").is_some() {
         return None;
+    }
+    let mut parts = written.unwrap_or_default().split(['?', '&']);
+    let currency = parts.find_map(|part| {
+        part.strip_prefix("currency=").filter(|value| !value.eq_ignore_ascii_case("usd"))
+    });
+    if let Some(currency) = currency {
+        let message = format!("`url` requests prices in \"{}\"", Escaped(currency));
+        context.problem(fields.at("url"), message, "write currency=USD into it");
     }
     match Endpoint::parse(written.unwrap_or(&example), Scheme::Http) {
         Ok(endpoint) => Some(PriceLocation::Url(endpoint)),

@@ -63,15 +63,18 @@ fn a_side_that_the_last_table_lacks_is_held_against_known_items_and_the_other_si
 }
 
 #[test]
-fn a_few_prices_of_a_side_do_not_reject_the_other_side() {
-    let with_bid = |bid: u64| {
-        table(
-            (0..100)
-                .map(|number| (format!("Item {number}"), 1_000, if number == 0 { bid } else { 0 })),
-        )
+fn a_few_prices_of_a_side_may_change_but_not_all_vanish() {
+    let with_bids = |bids: usize, bid: u64| {
+        let bid = |number| if number < bids { bid } else { 0 };
+        table((0..10).map(|number| (format!("Item {number}"), 1_000, bid(number))))
     };
-    assert_eq!(check(&with_bid(0), Some(&with_bid(900)), true), Ok(()));
-    assert_eq!(check(&with_bid(300), Some(&with_bid(900)), true), Ok(()));
+    let last = with_bids(4, 900);
+    assert_eq!(check(&with_bids(1, 900), Some(&last), false), Ok(()));
+    assert_eq!(check(&with_bids(1, 300), Some(&last), false), Ok(()));
+    let vanished = check(&with_bids(0, 0), Some(&last), false);
+    let side = QuoteSide::Bid;
+    assert_eq!(vanished, Err(TableRejection::Collapsed { side, common: 0, last: 4 }));
+    assert_eq!(check(&with_bids(0, 0), Some(&with_bids(0, 0)), false), Ok(()));
     // They are the whole side of a short file.
     let rejection = check(&uniform(2, 100_000, 0), Some(&uniform(2, 1_000, 0)), false);
     assert!(matches!(rejection, Err(TableRejection::Moved { .. })), "{rejection:?}");

@@ -12,8 +12,13 @@ use crate::{
     },
 };
 
-pub(super) fn parse(text: &str, unit: PriceUnit) -> Result<PriceTable, TableError> {
-    if text.starts_with(['{', '[']) { json(text, unit) } else { csv(text, unit) }
+/// `is_terminated` is `true` if the file ends in a line break.
+pub(super) fn parse(
+    text: &str,
+    unit: PriceUnit,
+    is_terminated: bool,
+) -> Result<PriceTable, TableError> {
+    if text.starts_with(['{', '[']) { json(text, unit) } else { csv(text, unit, is_terminated) }
 }
 
 fn json(text: &str, unit: PriceUnit) -> Result<PriceTable, TableError> {
@@ -60,10 +65,15 @@ enum PriceColumn {
     Count,
 }
 
-fn csv(text: &str, unit: PriceUnit) -> Result<PriceTable, TableError> {
+fn csv(text: &str, unit: PriceUnit, is_terminated: bool) -> Result<PriceTable, TableError> {
     let mut lines = text.lines().enumerate().map(|(index, line)| (index.saturating_add(1), line));
     let (_, header) = lines.next().ok_or(TableError::Empty)?;
     let columns = columns(header)?;
+    // A name that was cut could be that of a cheaper item. A number that was cut is lower.
+    if !is_terminated && columns.last() == Some(&PriceColumn::Name) {
+        let problem = "does not end in a line break, so its name may be cut off; add one";
+        return Err(TableError::Csv { line: text.lines().count(), problem });
+    }
     let mut table = PriceTable::default();
     for (line, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
         let problem = |problem| TableError::Csv { line, problem };

@@ -331,6 +331,21 @@ fn what_is_no_price_gives_none_in_the_file_of_any_kind() {
     }
 }
 
+/// A name that is cut may be that of another item.
+#[test]
+fn a_csv_file_with_the_name_last_that_is_cut_anywhere_is_an_error() {
+    let parse = |text: &str| parse(SourceKind::File, PriceUnit::Whole, text.as_bytes());
+    let text = "bid,name\n0.5,Fracture Case\n1084,★ Karambit | Ruby (Factory New)\n";
+    assert_eq!(parse(text).unwrap().len(), 2);
+    let last_line = text.find("1084").unwrap();
+    for end in (last_line + 1..text.len()).filter(|end| text.is_char_boundary(*end)) {
+        assert!(parse(&text[..end]).is_err(), "cut at {end}");
+    }
+    let cut = parse(text.trim_end()).unwrap_err().to_string();
+    assert_eq!(cut, "line 3 does not end in a line break, so its name may be cut off; add one");
+    assert!(parse("name,bid\nFracture Case,0.5").is_ok());
+}
+
 #[test]
 fn a_file_that_is_cut_anywhere_is_an_error() {
     for (kind, text) in files() {

@@ -18,7 +18,10 @@ fn session(folder: &std::path::Path) -> TestSession {
         item: ItemPattern::Named("Fracture Case".to_owned()),
         ..entry()
     };
-    let entries = vec![named, WhitelistEntry { max_quantity: 1_000, ..percent_entry() }];
+    let item = ItemPattern::Named("Karambit | Ruby".to_owned());
+    let ruby = WhitelistEntry { item, ..named.clone() };
+    let ruby = WhitelistEntry { name: Some("ruby".to_owned()), ..ruby };
+    let entries = vec![named, ruby, WhitelistEntry { max_quantity: 1_000, ..percent_entry() }];
     let executor = Executor::Live(FakeOrderSender::default());
     let mut session = TestSession::new(executor, plenty(), entries.clone());
     let location = LedgerLocation {
@@ -95,6 +98,18 @@ fn an_order_is_stored_with_its_item_and_the_reference_that_decided() {
         ..plain
     };
     assert_eq!(OrderedItem { reference: None, margin: None, ..items[0].clone() }, named);
+}
+
+#[test]
+fn a_phase_that_the_market_states_beside_the_name_is_stored_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session(folder.path());
+    let name = "★ Karambit | Doppler (Factory New)";
+    session.consider(Trade { item: "Karambit | Ruby".into(), ..trade("a", name) });
+    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    let bought = &session.engine.stats().purchases;
+    assert_eq!(bought[0].market_name, "★ Karambit | Ruby (Factory New)");
+    assert_eq!(stored(session, folder.path())[0].name, "★ Karambit | Ruby (Factory New)");
 }
 
 #[test]

@@ -463,6 +463,8 @@ fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
             assert_eq!(session.sent(), ["a"]);
             if !keeps_reference {
                 session.engine.set_prices(Arc::default());
+                let reason = session.engine.unwanted_reason(&priced("b", 1_500), 0, session.now());
+                assert_eq!(reason.unwrap().1, "buff.ask has no prices yet");
             }
             session.settle_order("a", taken());
             session.after = Duration::from_secs(2);

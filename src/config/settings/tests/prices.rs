@@ -161,6 +161,15 @@ fn a_rule_needs_a_source_the_value_of_a_coin_and_a_quantity_for_every_item() {
 }
 
 #[test]
+fn a_fee_without_the_place_of_the_sale_is_warned_of() {
+    let fee = PRICES.replacen('\n', "\nsell_fee_percent = 2.5\n", 1);
+    let message = "f:2:1: without `sell_on`, no margin is shown; add the source where bought items are sold, such as sell_on = \"buff\"";
+    assert_eq!(resolved(&fee).2, [message]);
+    let sold = fee.replacen('\n', "\nsell_on = \"buff\"\n", 1);
+    assert_eq!(resolved(&sold).2, [""; 0]);
+}
+
+#[test]
 fn a_source_with_a_mistake_names_its_place_and_remedy() {
     let source = |lines: &str| {
         let (_, problems, _) = resolved(&format!("[prices]\n[[prices.source]]\n{lines}"));
@@ -184,6 +193,18 @@ fn a_source_with_a_mistake_names_its_place_and_remedy() {
     );
     let plain = source("name = \"a\"\nkind = \"skinport\"\nurl = \"http://example.com/\"\n");
     assert!(plain[0].starts_with("f:5:1: `url` is unencrypted"), "{plain:?}");
+    for (kind, currency) in [("pricempire", "EUR"), ("skinport", "eur")] {
+        let url = format!("https://example.com/prices?a=USD&currency={currency}&app_id=730");
+        let euros = source(&format!("name = \"a\"\nkind = \"{kind}\"\nurl = \"{url}\"\n"));
+        let message =
+            format!("f:5:1: `url` requests prices in \"{currency}\"; write currency=USD into it");
+        assert_eq!(euros, [message]);
+        let dollars = source(&format!(
+            "name = \"a\"\nkind = \"{kind}\"\nurl = \"{}\"\n",
+            url.replace(currency, "usd")
+        ));
+        assert_eq!(dollars, [""; 0]);
+    }
     let twice =
         "name = \"a\"\nkind = \"skinport\"\n[[prices.source]]\nname = \"a\"\nkind = \"csfloat\"\n";
     assert_eq!(

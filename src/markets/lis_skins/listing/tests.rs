@@ -73,6 +73,10 @@ fn reading_a_listing_copies_no_text() {
     let trade = skin.into_trade(TradeEvent::Listed, false).unwrap();
     assert!(matches!(trade.item, Cow::Borrowed("Karambit | Doppler Phase 3")), "{trade:?}");
     assert_eq!(trade.market_name, "★ Karambit | Doppler (Factory New)");
+    assert_eq!(trade.full_name(), "★ Karambit | Doppler Phase 3 (Factory New)");
+    doppler["item_paint_index"] = json!(415);
+    let ruby = read_text(&doppler.to_string()).unwrap();
+    assert_eq!(ruby.full_name(), "★ Karambit | Ruby (Factory New)");
 }
 
 #[test]
