@@ -183,7 +183,7 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "show" -d 'Print each effective setting with the line that sets it, and the age of the credential; shows no secret'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "show" -d 'Print each effective setting with the line that sets it, and when `.env` was changed; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and not __fish_seen_subcommand_from show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -192,7 +192,7 @@ never\t''"
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l json -d 'Print one JSON object as the last line of stdout, and log to stderr'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -l utc -d 'Show times in UTC, also on a terminal'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
-complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print each effective setting with the line that sets it, and the age of the credential; shows no secret'
+complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "show" -d 'Print each effective setting with the line that sets it, and when `.env` was changed; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c sniper -n "__fish_sniper_using_subcommand markets" -l config -d 'Path to the settings file [default: `SNIPER_CONFIG`, or sniper.toml]' -r -F
 complete -c sniper -n "__fish_sniper_using_subcommand markets" -l color -d 'Colors: on terminals without `NO_COLOR`, always, or never' -r -f -a "auto\t''
@@ -590,7 +590,7 @@ complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help" -f -a "completions" -d 'Print the script that completes commands and options in a shell'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help" -f -a "man" -d 'Print the manual page'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and not __fish_seen_subcommand_from run demo sim capture replay doctor init check config markets prices whitelist alert ledger profit status reload shared dashboard halt resume health completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print each effective setting with the line that sets it, and the age of the credential; shows no secret'
+complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "show" -d 'Print each effective setting with the line that sets it, and when `.env` was changed; shows no secret'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "update" -d 'Read the sources now; without names: all of them'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "show" -d 'Show the prices of an item'
 complete -c sniper -n "__fish_sniper_using_subcommand help; and __fish_seen_subcommand_from prices" -f -a "status" -d 'Show the number of items and the age of each source'

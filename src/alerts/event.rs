@@ -8,7 +8,7 @@ use crate::{
     domain::alert_kind::AlertKind,
     domain::money::Amount,
     domain::outcome::RejectReason,
-    domain::time::{UnixMs, format_duration},
+    domain::time::{OffsetTime, UnixMs, format_duration},
     domain::unit,
     ledger::{HaltReason, intent::CrashLoss},
     secret,
@@ -52,7 +52,7 @@ pub struct BudgetLeft {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionFigures {
     pub is_live: bool,
-    /// Why no order is sent, other than a limit.
+    /// Why no order is sent.
     pub obstacle: Option<&'static str>,
     /// Dry run: orders that would have been sent.
     pub would_buy: u64,
@@ -113,7 +113,7 @@ pub enum AlertEvent {
         order: AlertOrder,
     },
     Halted {
-        since: UnixMs,
+        since: OffsetTime,
         reason: HaltReason,
         /// The reason with its item. Untrusted.
         text: String,
@@ -121,7 +121,7 @@ pub enum AlertEvent {
     Resumed,
     /// The account could not be read since the start, so no order is sent.
     AccountUnread {
-        since: UnixMs,
+        since: OffsetTime,
         cause: String,
         remedy: String,
     },
@@ -186,6 +186,8 @@ pub enum AlertEvent {
     /// The database of the shared budget does not answer.
     SharedDown {
         cause: String,
+        /// `true` if the database has confirmed a slice since the start.
+        has_slice: bool,
     },
     SharedBack {
         after: Duration,
@@ -221,7 +223,7 @@ pub enum AlertEvent {
 /// Cause for which the market rejects the feed's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FeedBlock {
-    /// Status 401, 403 or 451.
+    /// Status 401, 403 or 451, or a rejection within the connection.
     Credential,
     Challenge,
     /// HTML that is no challenge.
@@ -432,6 +434,7 @@ impl AlertEvent {
             ),
             Self::Halted { since, reason, text } => {
                 let (text, remedy) = (escaped(text, REASON_CHARS_MAX), reason.remedy());
+                let since = since.to_the_second();
                 format!(
                     "{text}.\nHalted since {since}. What to do: {remedy}. Still watching, sending no \
                      orders."
@@ -468,6 +471,7 @@ impl AlertEvent {
             ),
             Self::AccountUnread { since, cause, remedy } => {
                 let [cause, remedy] = [cause, remedy].map(|text| escaped(text, REASON_CHARS_MAX));
+                let since = since.to_the_second();
                 format!("{cause}.\nFailing since {since}. What to do: {remedy}.")
             }
             Self::FeedDown { after, cause } => {
@@ -504,11 +508,9 @@ impl AlertEvent {
                 format!("{name}: {age}; rules based on it send no orders")
             }
             Self::PricesFresh { name, .. } | Self::PricesRemoved { name, .. } => name.clone(),
-            Self::SharedDown { cause } => format!(
-                "{}\nOrders go on within the slice that was confirmed, and end with it or an hour \
-                 after the last contact.",
-                market_text(cause)
-            ),
+            Self::SharedDown { cause, has_slice } => {
+                format!("{}\n{}", market_text(cause), without_database(*has_slice))
+            }
             Self::FeedBack { after, .. } | Self::SharedBack { after } => {
                 format!("After {}", format_duration(*after))
             }
@@ -538,7 +540,7 @@ impl AlertEvent {
         }
         match self {
             Self::Halted { since, reason, text } => {
-                set("since", since.to_string().into());
+                set("since", since.at.to_string().into());
                 set("reason", printable(text).into());
                 set("remedy", reason.remedy().into());
             }
@@ -624,6 +626,16 @@ impl SessionFigures {
             left.text(),
             counted(*listings, "listing", "listings")
         )
+    }
+}
+
+/// Returns what a bot does while the database of its shared budget does not answer.
+const fn without_database(has_slice: bool) -> &'static str {
+    if has_slice {
+        "Orders go on within the slice that was confirmed, and end with it or an hour after the last \
+         contact."
+    } else {
+        "No order is sent until it answers: no slice was confirmed since the start."
     }
 }
 
@@ -725,10 +737,13 @@ mod tests {
 
     #[test]
     fn a_halt_because_of_the_credential_or_a_challenge_has_its_own_kind() {
+        let since = OffsetTime { at: UnixMs(1_772_359_200_000), offset_s: 9 * 3_600 };
         let kind = |reason: HaltReason| {
             let text = reason.to_string();
-            let event = AlertEvent::Halted { since: UnixMs(0), reason, text };
+            let event = AlertEvent::Halted { since, reason, text };
             assert_eq!(event.transition(), AlertTransition::Firing(AlertCondition::Halt));
+            assert!(event.text().contains("Halted since 2026-03-01 19:00:00 +09:00. "));
+            assert_eq!(event.data()["since"], "2026-03-01T10:00:00.000Z");
             event.kind()
         };
         let rejected = HaltReason::Rejected;

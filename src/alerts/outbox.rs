@@ -631,6 +631,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
     /// 2026-03-01 in the middle of the day.
     const NOON: UnixMs = UnixMs(1_772_366_400_000);
+    const SINCE: OffsetTime = OffsetTime { at: NOON, offset_s: 0 };
 
     /// An outbox, and its clocks.
     struct TestOutbox {
@@ -697,7 +698,7 @@ mod tests {
 
     fn halted() -> AlertEvent {
         let (reason, text) = (HaltReason::OtherAccount, "another account".to_owned());
-        AlertEvent::Halted { since: NOON, reason, text }
+        AlertEvent::Halted { since: SINCE, reason, text }
     }
 
     fn feed_down() -> AlertEvent {
@@ -993,7 +994,7 @@ mod tests {
         }
         clock.push(feed_down());
         clock.push(AlertEvent::Halted {
-            since: NOON,
+            since: SINCE,
             reason: HaltReason::Rejected(RejectReason::Challenge),
             text: "second".to_owned(),
         });

@@ -445,8 +445,11 @@ impl Dispatcher {
         self.feed = feed;
         let metrics = Arc::clone(metrics);
         let cause = || {
-            let lost = metrics.last_gap_cause().filter(|_cause| feed.block.is_none());
-            lost.or_else(|| metrics.last_failure().map(|(cause, _remedy)| cause))
+            // Of a connection that is up, the subscription has ended. Otherwise the last dial says
+            // why it cannot come back, which the loss does not.
+            let is_connected = metrics.connected_since().is_some() && feed.block.is_none();
+            let ended = metrics.last_gap_cause().filter(|_cause| is_connected);
+            ended.or_else(|| metrics.last_failure().map(|(cause, _remedy)| cause))
         };
         let change = self.watch.observe_feed(feed, cause, now);
         let summary = self.watch.observe_day(figures, feed, now);
@@ -682,9 +685,9 @@ mod tests {
         for _ in 0..100 {
             sender.emit(clock::wall(), || rejected.clone());
         }
-        let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
-        sender.emit(since, || AlertEvent::Halted { since, reason, text: reason.to_string() });
-        sender.emit(since, || AlertEvent::Resumed);
+        let (since, reason) = (clock::local(clock::wall()), HaltReason::OtherAccount);
+        sender.emit(since.at, || AlertEvent::Halted { since, reason, text: reason.to_string() });
+        sender.emit(since.at, || AlertEvent::Resumed);
         dispatcher.drain().await;
         assert_eq!(kinds(&mut received), ["halted", "resumed"]);
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
@@ -731,8 +734,8 @@ mod tests {
         config.loudness = vec![(AlertKind::Halted, Loudness::Silent)];
         silent.channels = vec![AlertChannel::new(&config, &Tls::new().unwrap()).unwrap()];
         dispatcher.replace(silent);
-        let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
-        sender.emit(since, || AlertEvent::Halted { since, reason, text: reason.to_string() });
+        let (since, reason) = (clock::local(clock::wall()), HaltReason::OtherAccount);
+        sender.emit(since.at, || AlertEvent::Halted { since, reason, text: reason.to_string() });
         dispatcher.drain().await;
         let (alert, loudness) = received.try_recv().expect("the task goes on");
         assert_eq!((alert.event.kind(), loudness), (AlertKind::Halted, Loudness::Silent));

@@ -235,8 +235,12 @@ impl AlertWatch {
         if next_day <= summary.next_day {
             return None;
         }
+        let mut day = figures.since(&summary.figures);
+        if !feed.is_up {
+            day.obstacle = day.obstacle.or(Some("the feed is down"));
+        }
         let event = AlertEvent::DailySummary {
-            day: figures.since(&summary.figures),
+            day,
             period: now.instant.saturating_duration_since(summary.at),
             gaps: feed.gaps.saturating_sub(summary.gaps),
             down: feed.down.saturating_sub(summary.down),
@@ -416,6 +420,23 @@ mod tests {
         // After a suspend of more than a day.
         assert_eq!(at(40 + 72 * 60, 9), Some(2));
         assert_eq!(at(50 + 72 * 60, 9), None);
+    }
+
+    #[test]
+    fn the_summary_does_not_say_buying_while_the_feed_is_down() {
+        let limit = Some("limit total is used up");
+        for (is_up, obstacle, expected) in [
+            (true, None, "Buying. "),
+            (true, limit, "Not buying: limit total is used up. "),
+            (false, None, "Not buying: the feed is down. "),
+            (false, limit, "Not buying: limit total is used up. "),
+        ] {
+            let mut watch = Observer::new();
+            let figures = SessionFigures { is_live: true, obstacle, ..SessionFigures::default() };
+            let feed = FeedObservation { is_up, ..FeedObservation::default() };
+            let text = watch.0.observe_day(figures, feed, watch.at(30 * 60)).unwrap().text();
+            assert!(text.starts_with(expected), "{text}");
+        }
     }
 
     #[test]

@@ -155,7 +155,7 @@ fn sample(kind: AlertKind) -> AlertEvent {
         total: Amount::from_cents(40_000),
         balance: Some(Amount::from_cents(43_880)),
     };
-    let since = clock::wall();
+    let since = clock::local(clock::wall());
     let halted =
         |reason: HaltReason| AlertEvent::Halted { since, reason, text: reason.to_string() };
     let hour = Duration::from_secs(3_600);
@@ -197,7 +197,8 @@ fn sample(kind: AlertKind) -> AlertEvent {
             age: Some(hour.saturating_mul(7)),
         },
         AlertKind::Shared => {
-            AlertEvent::SharedDown { cause: "the database could not be reached".to_owned() }
+            let cause = "the database could not be reached".to_owned();
+            AlertEvent::SharedDown { cause, has_slice: true }
         }
         AlertKind::DailySummary => AlertEvent::DailySummary {
             day: SessionFigures { is_live: true, bought: 12, left, ..SessionFigures::default() },

@@ -43,8 +43,8 @@ pub struct ConfigArgs {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print each effective setting with the line that sets it, and the age of the credential;
-    /// shows no secret
+    /// Print each effective setting with the line that sets it, and when `.env` was changed; shows
+    /// no secret
     Show,
 }
 
@@ -114,7 +114,8 @@ impl<'l> ShownConfig<'l> {
         Self { loaded, settings, variables, dotenv_age, bot }
     }
 
-    /// Returns the location of the credential, with its age if it is in `.env`.
+    /// Returns the location of the credential; if that is `.env`, with the time since its last
+    /// change, which may have been another line.
     fn credential(&self) -> Option<(&'static str, &SourceLocation, Option<Duration>)> {
         let (name, place) = self.loaded.credential_source.as_ref()?;
         let age = match place {
@@ -146,7 +147,7 @@ impl<'l> ShownConfig<'l> {
             json!({
                 "variable": name,
                 "set_at": place.to_string(),
-                "age_seconds": age.map(|age| age.as_secs()),
+                "dotenv_changed_seconds_ago": age.map(|age| age.as_secs()),
             })
         });
         let entries = &self.loaded.entry_places;
@@ -232,7 +233,7 @@ impl fmt::Display for ShownConfig<'_> {
                 let age = format_duration(age);
                 writeln!(
                     f,
-                    "{:<28} {:<24} {name}, {place}, a file changed {age} ago",
+                    "{:<28} {:<24} {name}, {place}; {DOTENV_FILE} was changed {age} ago",
                     "credential", "set"
                 )?;
             }
@@ -316,11 +317,11 @@ max_quantity = 9
         assert_eq!(line("name"), "name rifles sniper.toml:17:9");
         assert_eq!(line("max_wait_ms"), "max_wait_ms 5000 default");
         assert!(line("data").ends_with("elsewhere SNIPER_DATA, environment"), "{text}");
-        let credential = "credential set CSGOROLL_SESSION, .env:2, a file changed 2 h 0 min ago";
+        let credential = "credential set CSGOROLL_SESSION, .env:2; .env was changed 2 h 0 min ago";
         assert_eq!(line("credential"), credential);
         assert!(line("Whitelist").starts_with("Whitelist: 1 entry, from "), "{text}");
         let json = config.to_json();
-        assert_eq!(json["credential"]["age_seconds"], 7_200);
+        assert_eq!(json["credential"]["dotenv_changed_seconds_ago"], 7_200);
         let total = json["settings"].as_array().unwrap().iter().find(|one| one["key"] == "total");
         assert_eq!(total.unwrap()["set_at"], "sniper.toml:3:1");
         for text in [text, json.to_string()] {

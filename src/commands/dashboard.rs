@@ -2,6 +2,7 @@
 //! browser.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     process::ExitCode,
@@ -11,13 +12,10 @@ use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tracing::error;
 
-use super::{AppError, CommandContext, report, run, status::request_status};
+use super::{AppError, CommandContext, report, run, session::instance_of, status::request_status};
 use crate::{
     clock,
-    dashboard::{
-        Dashboard, DashboardSource, DashboardTimes, PageFacts,
-        token::{self, ADDRESS_FILE},
-    },
+    dashboard::{Dashboard, DashboardSource, DashboardTimes, PageFacts, token},
     ledger::control::{ControlAddress, ControlRequest, Instance, PendingRequest},
     markets::Marketplace,
     sniper::Sniper,
@@ -32,19 +30,27 @@ Examples:
   sniper run --dashboard
   sniper dashboard        in another terminal";
 
-/// Starts the dashboard of a session. A failure is logged, and the bot runs without it.
+/// Starts the dashboard of a session, if it is to have one. A failure is logged, and the bot runs
+/// without it.
 pub fn start<M: Marketplace>(
+    is_wanted: bool,
     feed: &Feed<M>,
     sniper: &Sniper,
     requests: Sender<PendingRequest>,
     alarm: &Alarm,
 ) -> Option<Dashboard> {
-    let config = &feed.config;
+    let (config, instance) = (&feed.config, instance_of(&feed.config));
+    // A bot that was killed has left its address. Fails if there is none.
+    drop(fs::remove_file(token::address_file(&config.data_dir, instance)));
+    if !is_wanted {
+        return None;
+    }
     let source = DashboardSource {
         facts: PageFacts {
             market: config.market.title().to_owned(),
             mode: run::mode_text(config).to_owned(),
         },
+        instance,
         watch: sniper.watch(),
         metrics: feed.metrics.clone(),
         requests,
@@ -80,26 +86,23 @@ pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the address of the dashboard of a running bot.
+/// Returns the address of the dashboard of a running bot, preferably of a live one.
 fn address(data_dir: &Path, state_dir: Option<&Path>) -> Result<SocketAddr, AppError> {
     const WHAT: &str = "a sign-in";
-    let bot = |instance| ControlAddress::new(data_dir, state_dir, instance);
-    let mut is_running = false;
+    let mut missing = "no bot is running with this SNIPER_DATA";
     for instance in [Instance::Live, Instance::Dry] {
-        is_running |= request_status(&bot(instance), &ControlRequest::Status)?.is_some();
+        let bot = ControlAddress::new(data_dir, state_dir, instance);
+        if request_status(&bot, &ControlRequest::Status)?.is_none() {
+            continue;
+        }
+        let text = token::read(&token::address_file(data_dir, instance));
+        let text = text.map_err(|error| AppError::start(WHAT, error))?;
+        if let Some(address) = text.and_then(|text| text.trim().parse().ok()) {
+            return Ok(address);
+        }
+        missing = "the running bot has no dashboard; start it with: sniper run --dashboard";
     }
-    if !is_running {
-        return Err(AppError::start(WHAT, "no bot is running with this SNIPER_DATA"));
-    }
-    let path = data_dir.join(ADDRESS_FILE);
-    let text = token::read(&path).map_err(|error| AppError::start(WHAT, error))?;
-    let address = text.and_then(|text| text.trim().parse().ok());
-    address.ok_or_else(|| {
-        AppError::start(
-            WHAT,
-            "the running bot has no dashboard; start it with: sniper run --dashboard",
-        )
-    })
+    Err(AppError::start(WHAT, missing))
 }
 
 /// Replaces an unspecified address (`0.0.0.0`, `::`), which a browser cannot open, with loopback.

@@ -308,6 +308,11 @@ fn hidden_line(bytes: impl Iterator<Item = io::Result<u8>>) -> io::Result<Option
     let mut line = Vec::new();
     for byte in bytes {
         match byte? {
+            // A copied `curl` command goes on in the next line.
+            b'\n' | b'\r' if line.ends_with(b"\\") => {
+                line.pop();
+                line.push(b'\n');
+            }
             b'\n' | b'\r' => return Ok(Some(String::from_utf8_lossy(&line).into_owned())),
             CTRL_C => return Ok(None),
             CTRL_D if line.is_empty() => return Ok(None),
@@ -404,6 +409,8 @@ mod tests {
         assert_eq!(typed(b"abx\x7f\x08bc\r").as_deref(), Some("abc"));
         assert_eq!(typed("a\u{e9}\u{20ac}\x7f\x7f\x7f\x7fbc\n".as_bytes()).as_deref(), Some("bc"));
         assert_eq!(typed(b"wrong\x15right\n").as_deref(), Some("right"));
+        let copied = b"curl 'a' \\\n -b 'c'\nd";
+        assert_eq!(typed(copied).as_deref(), Some("curl 'a' \n -b 'c'"));
         assert_eq!(typed(b"a\x03b\n"), None);
         assert_eq!(typed(b"\x04"), None);
         assert_eq!(typed(b"never ended"), None);

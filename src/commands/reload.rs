@@ -592,26 +592,30 @@ impl LedgerCommands<'_> {
     pub fn reload(&mut self, args: &ReloadArgs) -> Result<(), LedgerCommandError> {
         let request =
             ControlRequest::Reload { by: self.who.to_owned(), new_entries: args.new_entries };
-        let mut is_running = false;
-        for instance in [Instance::Live, Instance::Dry] {
-            match control::send_request(&self.control_address(instance), &request) {
+        let mut is_done = false;
+        let mut failed: Option<(&str, LedgerCommandError)> = None;
+        for (instance, bot) in [(Instance::Live, "live bot"), (Instance::Dry, "dry run")] {
+            let error = match control::send_request(&self.control_address(instance), &request) {
                 Ok(ControlReply::Reloaded(lines)) => {
-                    is_running = true;
-                    let mode = match instance {
-                        Instance::Live => "live bot",
-                        Instance::Dry => "dry run",
-                    };
-                    self.print_reloaded(mode, &lines)?;
+                    is_done = true;
+                    self.print_reloaded(bot, &lines)?;
+                    continue;
                 }
-                Ok(ControlReply::Cannot(reason)) => {
-                    return Err(LedgerCommandError::Rejected(reason));
-                }
-                Ok(ControlReply::Done(_)) => return Err(ControlError::InvalidReply.into()),
-                Err(ControlError::NotRunning) => {}
-                Err(error) => return Err(error.into()),
-            }
+                Err(ControlError::NotRunning) => continue,
+                Ok(ControlReply::Cannot(reason)) => LedgerCommandError::Rejected(reason),
+                Ok(ControlReply::Done(_)) => ControlError::InvalidReply.into(),
+                Err(error) => error.into(),
+            };
+            failed = match failed {
+                None => Some((bot, error)),
+                Some((live, first)) => return Err(first.of(live).and(&error.of(bot))),
+            };
         }
-        if is_running { Ok(()) } else { Err(ControlError::NotRunning.into()) }
+        match failed {
+            Some((bot, error)) => Err(if is_done { error.of(bot) } else { error }),
+            None if is_done => Ok(()),
+            None => Err(ControlError::NotRunning.into()),
+        }
     }
 
     fn print_reloaded(&mut self, mode: &str, lines: &[String]) -> Result<(), LedgerCommandError> {

@@ -202,7 +202,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
         let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
-        let dashboard = has_dashboard.then(|| dashboard::start(feed, &sniper, requests, &alarm));
+        let dashboard = dashboard::start(has_dashboard, feed, &sniper, requests, &alarm);
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,
@@ -215,7 +215,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             _control: control,
             alerts,
             sharing,
-            dashboard: dashboard.flatten(),
+            dashboard,
             _pauses: pauses,
             started,
             first_order,
@@ -268,7 +268,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             info!("Dashboard: http://{}", dashboard.address());
         }
         for Halt { at, reason, .. } in snapshot.halts {
-            let remedy = reason.remedy();
+            let (at, remedy) = (clock::format_local(at), reason.remedy());
             error!(
                 "Ordering halted since {at}: {reason}. What to do: {remedy}{}",
                 if remedy.contains("sniper resume") { "" } else { ", then run `sniper resume`" }
@@ -515,7 +515,7 @@ fn forward_notices<M>(feed: &Feed<M>, sniper: &Sniper) {
     }
 }
 
-const fn instance_of(config: &Config) -> Instance {
+pub(super) const fn instance_of(config: &Config) -> Instance {
     match config.mode {
         Mode::Dry => Instance::Dry,
         Mode::Live => Instance::Live,

@@ -615,8 +615,15 @@ impl SharingTask {
         contact.error = Some(cause.clone());
         if !contact.is_reported && REPORTED_AFTER_MS <= now.saturating_sub(since) {
             contact.is_reported = true;
-            warn!("Shared budget not reachable: {cause}; orders go on within the confirmed slice");
-            self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedDown { cause });
+            let has_slice = self.has_had_slice;
+            let effect = if has_slice {
+                "orders go on within the confirmed slice"
+            } else {
+                "no order is sent, because no slice was confirmed since the start"
+            };
+            warn!("Shared budget not reachable: {cause}; {effect}");
+            let alerts = &self.settings.alerts;
+            alerts.emit(clock::wall(), || AlertEvent::SharedDown { cause, has_slice });
         }
     }
 
@@ -956,6 +963,15 @@ mod tests {
         assert_eq!(alerts, ["Shared budget needs you", "Shared budget rejects this bot"]);
         let text = bot.engine.shared_status().unwrap().problem().unwrap();
         assert!(text.contains("shared set --restored"), "{text}");
+    }
+
+    #[test]
+    fn a_bot_that_started_without_the_database_tells_that_it_sends_no_order() {
+        let mut bot = TestBot::start(None, "");
+        bot.set_away(true);
+        bot.until(|_bot, status| status.failures >= 3);
+        let text = bot.alerts.recv_timeout(WAIT_MAX).unwrap().event.text();
+        assert!(text.contains("No order is sent until it answers"), "{text}");
     }
 
     #[test]

@@ -72,7 +72,17 @@ pub fn run(context: CommandContext<'_>, args: &StatusArgs) -> Result<ExitCode, A
         if clears {
             report::print(CLEAR)?;
         }
-        let _code = show()?;
+        match show() {
+            // A bot that does not answer may do so later.
+            Err(
+                error @ AppError::LedgerCommand(
+                    LedgerCommandError::Control(_)
+                    | LedgerCommandError::Ledger(_)
+                    | LedgerCommandError::Rejected(_),
+                ),
+            ) => drop(context.output.error(&error)),
+            shown => drop(shown?),
+        }
         thread::sleep(interval.max(WATCH_EVERY_MIN));
     }
     Ok(ExitCode::SUCCESS)

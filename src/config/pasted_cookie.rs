@@ -24,8 +24,9 @@ const ATTRIBUTES: [&str; 9] = [
     "partitioned",
 ];
 
-/// Accepts the value of the session cookie, `session=…`, a row of the table of cookies, or a whole
-/// `Cookie` or `Set-Cookie` header; in quotes or not, URL-encoded or not.
+/// Accepts the value of the session cookie, `session=…`, a row of the table of cookies, a whole
+/// `Cookie` or `Set-Cookie` header, all headers of a request, or a `curl` command; in quotes or
+/// not, URL-encoded or not.
 ///
 /// Further cookies of a header are kept, because the market may require that of a solved challenge.
 ///
@@ -43,7 +44,7 @@ pub fn parse(text: &str) -> Result<Credential, CredentialError> {
 
 /// Returns the `Cookie` header that the text means.
 fn to_header(text: &str) -> Result<String, CredentialError> {
-    let text = unwrap(text);
+    let text = unwrap(cut_out(text));
     if text.is_empty() {
         return Err(CredentialError::Empty);
     }
@@ -57,6 +58,35 @@ fn to_header(text: &str) -> Result<String, CredentialError> {
     }
     let text = text.trim_end_matches([';', ' ']);
     if text.contains(';') { several(text) } else { single(text) }
+}
+
+/// Returns the cookies of several copied headers or of a `curl` command. Returns another text as it
+/// is.
+fn cut_out(text: &str) -> &str {
+    let text = text.trim();
+    let lower = text.to_ascii_lowercase();
+    if !lower.starts_with("curl ") && !lower.contains('\n') {
+        return text;
+    }
+    let is_quote = |char: &char| matches!(char, '\'' | '"');
+    let found = ["cookie:", "-b ", "--cookie "].iter().find_map(|name| {
+        lower.match_indices(name).find_map(|(at, name)| {
+            let (before, cookies) = text.split_at_checked(at)?;
+            let before = before.chars().next_back();
+            let is_start = before.is_none_or(|char| char.is_whitespace() || is_quote(&char));
+            let cookies = cookies.get(name.len()..)?.trim_start().trim_start_matches('$');
+            let quote = cookies.chars().next().filter(is_quote).or(before.filter(is_quote));
+            is_start.then_some((cookies, quote))
+        })
+    });
+    match found {
+        Some((cookies, Some(quote))) => {
+            let cookies = cookies.trim_start_matches(quote);
+            cookies.split(quote).next().unwrap_or(cookies)
+        }
+        Some((cookies, None)) => cookies.lines().next().unwrap_or(cookies),
+        None => text,
+    }
 }
 
 /// Reads one cookie, with or without its name.
@@ -185,6 +215,13 @@ mod tests {
             "-H 'cookie: session=s%3Aabc.d%2Be%2Ff%3D'",
             "-b 'session=s%3Aabc.d%2Be%2Ff%3D'",
             "Set-Cookie: session=s%3Aabc.d%2Be%2Ff%3D; Path=/; HttpOnly; SameSite=Lax",
+            "curl 'https://market.example/' \\\n  -H 'accept: */*' \\\n  \
+             -b 'session=s%3Aabc.d%2Be%2Ff%3D' \\\n  -H 'user-agent: a; b'",
+            "curl \"https://market.example/\" -H \"Cookie: session=s%3Aabc.d%2Be%2Ff%3D\" -H \"a: b\"",
+            "curl 'https://market.example/' -H 'a: b' --cookie session=s%3Aabc.d%2Be%2Ff%3D\n",
+            "GET /a;b?c=d HTTP/2\nHost: market.example\nAccept: a;q=0.9\n\
+             Cookie: session=s%3Aabc.d%2Be%2Ff%3D\nUser-Agent: a (b; c)\n",
+            "accept:\r\n*/*; q=1\r\ncookie:\r\nsession=s%3Aabc.d%2Be%2Ff%3D\r\norigin:\r\na=b; c",
             "session\ts%3Aabc.d%2Be%2Ff%3D\t.example.com\t/\t2027-01-01\t✓",
         ] {
             check(text, Ok("session=s%3Aabc.d%2Be%2Ff%3D"));
@@ -196,6 +233,8 @@ mod tests {
         let header = "lang=en; session=s%3Aabc; cf_clearance=a.b=c";
         check(header, Ok(header));
         check(&format!("'Cookie: {header};'"), Ok(header));
+        check(&format!("curl 'https://a/' \\\n -b '{header}' \\\n -H 'a: b'"), Ok(header));
+        check(&format!("GET / HTTP/1.1\r\ncookie: {header}\r\naccept: */*"), Ok(header));
         check("lang=en; session=s:a/b", Ok("lang=en; session=s%3Aa%2Fb"));
     }
 

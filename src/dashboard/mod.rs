@@ -44,13 +44,13 @@ use self::{
     access::HostRules,
     connection::{BoundedListener, CONNECTIONS_MAX, ClientAddress, ConnectionTimes},
     server::App,
-    token::{ADDRESS_FILE, AccessTokens},
+    token::AccessTokens,
 };
 pub use self::{page::PageFacts, server::STREAMS_MAX};
 use crate::{
     clock,
     config::{DashboardConfig, dashboard::DEFAULT_LISTEN},
-    ledger::control::PendingRequest,
+    ledger::control::{Instance, PendingRequest},
     sniper::view::SessionWatch,
     threads::{Alarm, ThreadGuard, ThreadName, lock, priority, wait_for_failpoint},
     ws::FeedMetrics,
@@ -76,6 +76,7 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct DashboardSource {
     pub facts: PageFacts,
+    pub instance: Instance,
     pub watch: SessionWatch,
     pub metrics: Arc<FeedMetrics>,
     /// Queue of the requests to the session.
@@ -107,7 +108,7 @@ pub enum DashboardError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("cannot use {} in the data directory", token::TOKEN_FILE)]
     Token(#[source] io::Error),
-    #[error("cannot write {} in the data directory", token::ADDRESS_FILE)]
+    #[error("cannot write the file with its address in the data directory")]
     AddressFile(#[source] io::Error),
     #[error("cannot start its thread")]
     Thread(#[source] io::Error),
@@ -144,7 +145,7 @@ impl Dashboard {
             bound.map_err(|source| DashboardError::Listen { address: listen, source })?;
         let tokens = AccessTokens::open(config.token.as_ref(), directory, address.port())
             .map_err(DashboardError::Token)?;
-        let address_file = directory.join(ADDRESS_FILE);
+        let address_file = token::address_file(directory, source.instance);
         token::write_private(&address_file, &format!("{address}\n"))
             .map_err(DashboardError::AddressFile)?;
         let (stop, stopping) = watch::channel(false);

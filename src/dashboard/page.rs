@@ -128,8 +128,9 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     let (class, headline) = headline(view);
     writeln!(out, "<h1 class=\"{class}\">{headline}</h1>")?;
     for halt in &status.halts {
-        let (reason, started) = (Html(&halt.reason), Html(halt.started()));
-        writeln!(out, "<p class=\"bad\">{reason}</p>\n<p class=\"dim\">Since {started}.</p>")?;
+        let age = format_duration(Duration::from_millis(halt.age_ms));
+        writeln!(out, "<p class=\"bad\">{}</p>", Html(&halt.reason))?;
+        writeln!(out, "<p class=\"dim\">Since {age} ago ({}).</p>", FullTime(&halt.since))?;
         writeln!(out, "<p>What to do: {}.</p>", Html(&halt.remedy))?;
     }
     if let Some(failure) = &status.failure {
@@ -142,11 +143,14 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
         }
     }
     if let Some(until) = &status.paused_until {
-        writeln!(out, "<p>The market asked to slow down, until {}.</p>", Html(until))?;
+        writeln!(out, "<p>The market asked to slow down, until {}.</p>", FullTime(until))?;
     }
     if let Some(shared) = &status.shared {
         let class = if shared.problem().is_some() { "bad" } else { "dim" };
-        writeln!(out, "<p class=\"{class}\">{}</p>", Html(shared.headline()))?;
+        let mut shown = shared.clone();
+        let since = shown.active_since.take().map(|since| format!(" since {}", FullTime(&since)));
+        let (headline, since) = (Html(shown.headline()), since.unwrap_or_default());
+        writeln!(out, "<p class=\"{class}\">{headline}{since}</p>")?;
         for member in &shared.members {
             writeln!(out, "<p class=\"dim\">{}</p>", Html(member))?;
         }
@@ -248,9 +252,9 @@ fn money(out: &mut String, view: &SessionView) -> fmt::Result {
     }
     if status.lost_buys > 0 {
         let orders = counted(status.lost_buys, "order", "orders");
-        let end = loss_end(status.lost_until.as_ref());
-        let held = format!("{} (up to {orders}), {end}", status.lost_coins);
-        pair(out, "Reserved after a power loss", held)?;
+        let end = loss_end(status.lost_until.as_deref().map(FullTime));
+        let held = format!("{} (up to {orders}), {end}", Html(&status.lost_coins));
+        writeln!(out, "<div><dt>Reserved after a power loss</dt><dd>{held}</dd></div>")?;
     }
     pair(out, "Waiting", view.counts.waiting)?;
     let unit = unit::name();
@@ -273,7 +277,16 @@ fn limit_name(setting: &str) -> &'static str {
     }
 }
 
-/// Writes a time, which the page shows in the zone of its reader.
+/// Displays a time in UTC, which the page shows with its day in the zone of its reader.
+struct FullTime<'t>(&'t str);
+
+impl Display for FullTime<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<time class=\"full\" datetime=\"{0}\">{0}</time>", Html(self.0))
+    }
+}
+
+/// Writes a time of day, which the page shows in the zone of its reader.
 fn time(out: &mut String, at: UnixMs) -> fmt::Result {
     let text = at.to_string();
     let clock = text.get(11..19).unwrap_or(&text);
@@ -610,7 +623,7 @@ mod tests {
             trade::{KeyedBy, TradeId},
         },
         execution::OrderClient,
-        ledger::Ledger,
+        ledger::{Ledger, status::HaltStatus},
         prices::book::SourceLabel,
         sniper::{
             Engine, Executor, Now,
@@ -664,6 +677,29 @@ mod tests {
         let html = html(&shown);
         assert!(html.contains("<p class=\"warn\">Prices: buff too old"), "{html}");
         assert!(html.contains("not in force. Apply them with: sniper reload"), "{html}");
+    }
+
+    #[test]
+    fn halts_and_pauses_have_times_that_the_page_can_show_in_the_zone_of_its_reader() {
+        let mut shown = view(vec![entry()]);
+        let at = |hour| format!("2026-03-01T{hour}:00:00.000Z");
+        shown.status.halts = vec![HaltStatus {
+            since: at(10),
+            age_ms: 61_000,
+            reason: "why".to_owned(),
+            remedy: "what".to_owned(),
+        }];
+        shown.status.paused_until = Some(at(11));
+        (shown.status.lost_buys, shown.status.lost_until) = (1, Some(at(12)));
+        let active_since = Some(at(13));
+        shown.status.shared = Some(SharedStatus { active_since, ..SharedStatus::default() });
+        let sections = sections(Some(&shown), &RateHistory::default(), &PageFacts::default());
+        let html: String = sections.into_iter().map(|(_, html)| html).collect();
+        assert!(html.contains("Since 1 min 1 s ago (<time class=\"full\" datetime="), "{html}");
+        for hour in 10..14 {
+            let (at, shown) = (at(hour), format!("datetime=\"{0}\">{0}</time>", at(hour)));
+            assert_eq!((html.matches(&at).count(), html.contains(&shown)), (2, true), "{html}");
+        }
     }
 
     #[test]
@@ -732,8 +768,8 @@ mod tests {
             "No listings: the market blocks the connection",
             "<p class=\"warn\">HTTP 403 &lt;b&gt;</p>\n<p>What to do: copy the cookie again.</p>",
             "<dt>Reserved after a power loss</dt><dd>320.00 (up to 64 orders), until \
-             the account shows that they were not sent, from 2026-03-01T10:00:00.000Z at the \
-             earliest</dd>",
+             the account shows that they were not sent, from <time ",
+            ">2026-03-01T10:00:00.000Z</time> at the earliest</dd>",
         ] {
             assert!(all.contains(part), "{part}: {all}");
         }

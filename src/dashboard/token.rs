@@ -19,6 +19,7 @@ use crate::{
     config::dashboard::TOKEN_BYTES_MIN,
     config::load::make_directory,
     domain::time::UnixMs,
+    ledger::control::Instance,
     secret::{self, Secret},
 };
 
@@ -27,9 +28,6 @@ pub const TOKEN_FILE: &str = "dashboard.token";
 
 /// Name of the file with a one-time code.
 pub const CODE_FILE: &str = "dashboard.code";
-
-/// Name of the file with the address of a running dashboard.
-pub const ADDRESS_FILE: &str = "dashboard.address";
 
 /// Maximum length of these files, in bytes.
 const FILE_BYTES_MAX: u64 = 1_024;
@@ -59,6 +57,14 @@ impl Identity {
             Self::Program => "token",
         }
     }
+}
+
+/// Returns the file with the address of the running dashboard of a live bot or of a dry run.
+pub fn address_file(directory: &Path, instance: Instance) -> PathBuf {
+    directory.join(match instance {
+        Instance::Live => "dashboard.address",
+        Instance::Dry => "dashboard-dry.address",
+    })
 }
 
 /// Checks tokens, cookies and codes, in a time that does not depend on their content.

@@ -48,6 +48,11 @@ impl PriceStatus {
     }
 }
 
+/// Returns `true` if an entry sends no orders without this source.
+pub fn is_needed(index: usize, book: &PriceBook, entries: &[WhitelistEntry], now: UnixMs) -> bool {
+    entries.iter().any(|entry| needs(entry, index, book, now))
+}
+
 /// Returns `true` if the percent rule of an entry cannot be applied without this source.
 fn needs(entry: &WhitelistEntry, index: usize, book: &PriceBook, now: UnixMs) -> bool {
     let Some(rule) = &entry.percent else { return false };

@@ -12,12 +12,14 @@ use super::{
 use crate::{
     account::ReadKind,
     alerts::{AlertEvent, AlertOrder, AlertSender, BudgetLeft, SessionFigures},
+    clock::local,
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeId},
     ledger::{
-        Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange, status::LedgerStatus,
+        Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange,
+        price_status::is_needed, status::LedgerStatus,
     },
 };
 
@@ -46,6 +48,8 @@ pub(super) struct EngineAlerts {
     /// The balance at which it is no longer low; `None` while it is not low.
     low_until: Option<Amount>,
     has_ledger_failed: bool,
+    /// `true` if each entry is paused, or a limit of its own or its group is used up.
+    is_every_entry_closed: bool,
     is_account_unread: bool,
     /// Time of the last check at [`SLOW_INTERVAL`].
     checked_at: Option<Instant>,
@@ -58,7 +62,7 @@ struct WatchedSource {
     name: String,
     /// Identifies the source in alerts, also at another position of the settings.
     number: usize,
-    /// `true` if its prices were stale at the last check.
+    /// `true` if its prices were stale at the last check, and an entry needed them.
     is_stale: bool,
 }
 
@@ -242,6 +246,7 @@ impl<B: OrderSender> Engine<B> {
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
         if repeats || self.alerting.checked_at.is_none_or(is_due) {
             self.alerting.checked_at = Some(now.instant);
+            self.alerting.is_every_entry_closed = self.scan_entries();
             self.watch_ledger(repeats, now.wall);
             self.watch_account(snapshot, repeats, now.wall);
             if PRICES_GRACE <= now.instant.saturating_duration_since(since) {
@@ -273,7 +278,7 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Returns why no order is sent, other than a limit.
+    /// Returns why no order is sent.
     fn obstacle(&self, snapshot: &Snapshot) -> Option<&'static str> {
         let shared = self.sharing.as_ref().map(|sharing| &sharing.status);
         let is_live = self.executor.is_live();
@@ -288,7 +293,11 @@ impl<B: OrderSender> Engine<B> {
         } else if is_live && let Some(status) = shared.filter(|status| !status.is_active()) {
             Some(if status.is_standby() { "on standby" } else { "no permit of the shared budget" })
         } else {
-            None
+            let is_slice_used = shared.is_some_and(|shared| shared.slice <= shared.used);
+            let slice = is_slice_used.then_some("its slice of the shared budget is used up");
+            let is_closed = self.alerting.is_every_entry_closed;
+            let entries = is_closed.then_some("every entry is paused or has used up a limit");
+            snapshot.used_up().or(slice).or(entries)
         }
     }
 
@@ -305,7 +314,7 @@ impl<B: OrderSender> Engine<B> {
         let is_told = |halt: &&Halt| {
             let Halt { at: since, reason, .. } = **halt;
             let text = || halt.with_item(self.halted_item(&reason));
-            let event = || AlertEvent::Halted { since, reason, text: text() };
+            let event = || AlertEvent::Halted { since: local(since), reason, text: text() };
             let is_known = alerting.halts.contains(&reason);
             // A known halt has an end to emit also if it cannot be repeated now.
             let is_sent = (!is_known || repeats) && alerting.sender.try_emit(now, event);
@@ -329,7 +338,7 @@ impl<B: OrderSender> Engine<B> {
                     && (!std::mem::replace(&mut alerting.is_account_unread, true) || repeats) =>
             {
                 let cause = format!("{}: {}", read.name(), it.cause.text());
-                let (since, remedy) = (it.since, it.cause.remedy().to_owned());
+                let (since, remedy) = (local(it.since), it.cause.remedy().to_owned());
                 let event = || AlertEvent::AccountUnread { since, cause, remedy };
                 alerting.sender.emit(now, event);
             }
@@ -373,8 +382,11 @@ impl<B: OrderSender> Engine<B> {
 
     fn watch_prices(&mut self, repeats: bool, now: UnixMs) {
         let EngineAlerts { sender, sources, .. } = &mut self.alerting;
-        for (watched, table) in sources.iter_mut().zip(self.prices.sources()) {
-            let is_stale = table.is_stale(now);
+        let entries = self.whitelist.entries();
+        for (index, (watched, table)) in sources.iter_mut().zip(self.prices.sources()).enumerate() {
+            // A reported one ends with fresh prices, also if no entry needs it any more.
+            let is_stale = table.is_stale(now)
+                && (watched.is_stale || is_needed(index, &self.prices, entries, now));
             let is_same = std::mem::replace(&mut watched.is_stale, is_stale) == is_stale;
             if is_same && !(repeats && is_stale) {
                 continue;
@@ -412,7 +424,7 @@ mod tests {
         prices::{BookTable, PriceBook, PriceTable},
         whitelist::{
             Whitelist,
-            tests::{REDLINE, entry, trade},
+            tests::{REDLINE, entry, percent_entry, trade},
         },
     };
 
@@ -451,6 +463,17 @@ mod tests {
         fn now(&self) -> Now {
             let after = Duration::from_secs(self.seconds);
             Now { instant: self.start + after, wall: UnixMs(1_000_000_000).plus(after) }
+        }
+
+        /// Uses one entry for each of these price sources.
+        fn need_prices(&mut self, sources: &[usize]) {
+            let needs = |index: &usize| {
+                let mut entry = percent_entry();
+                entry.percent.as_mut().unwrap().references[0].index = *index;
+                entry
+            };
+            let entries = sources.iter().map(needs).collect();
+            self.engine.whitelist = Arc::new(Whitelist::new(entries));
         }
 
         /// Compares the state after some seconds, and returns the kinds of the events.
@@ -593,6 +616,51 @@ mod tests {
     }
 
     #[test]
+    fn the_figures_name_a_limit_that_is_used_up_and_entries_that_are_all_paused() {
+        let coins = Amount::from_cents(10_000);
+        let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
+        let mut watched = Watched::new(budget.clone());
+        let now = watched.now().wall;
+        let ledger = watched.engine.ledger();
+        ledger.reconcile_without_list(now, now);
+        let obstacle = |watched: &mut Watched| {
+            watched.tick(5);
+            let now = watched.now().wall;
+            let snapshot = watched.engine.ledger().snapshot(now);
+            watched.engine.figures(&snapshot).obstacle
+        };
+        assert_eq!(obstacle(&mut watched), None);
+        watched.engine.whitelist.set_paused_where(true, |_entry| true);
+        let paused = Some("every entry is paused or has used up a limit");
+        assert_eq!(obstacle(&mut watched), paused);
+        watched.engine.whitelist.set_paused_where(false, |_entry| true);
+        assert_eq!(obstacle(&mut watched), None);
+        let mut snapshot = watched.engine.ledger().snapshot(now);
+        for (spent, hour, expected) in [
+            (coins, coins, "limit total is used up"),
+            (Amount::ZERO, coins, "limit per_hour is used up"),
+        ] {
+            (snapshot.spent, snapshot.spent_in_hour) = (spent, hour);
+            snapshot.budget.per_hour = Some(coins);
+            assert_eq!(watched.engine.figures(&snapshot).obstacle, Some(expected));
+        }
+    }
+
+    #[test]
+    fn prices_that_no_entry_needs_are_not_reported() {
+        let mut watched = Watched::new(Budget::default());
+        let (max_age, coin) = (Duration::from_secs(600), Some(CoinUsd::ONE));
+        let table = BookTable { table: None, at: UnixMs(0), max_age, coin };
+        watched.engine.set_prices(Arc::new(PriceBook::new(&[table])));
+        assert_eq!(watched.tick(1), [""; 0]);
+        assert_eq!(watched.tick(130), [""; 0]);
+        watched.need_prices(&[0]);
+        assert_eq!(watched.tick(10), ["prices_stale"]);
+        watched.need_prices(&[]);
+        assert_eq!(watched.tick(10), [""; 0], "it has an end when they are fresh");
+    }
+
+    #[test]
     fn prices_that_become_too_old_are_reported_and_fresh_ones_again() {
         let mut watched = Watched::new(Budget::default());
         let book = |at| {
@@ -601,6 +669,7 @@ mod tests {
             let table = (at != UnixMs(0)).then_some(&table);
             Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin: Some(CoinUsd::ONE) }]))
         };
+        watched.need_prices(&[0, 1]);
         watched.engine.set_prices(book(UnixMs(0)));
         assert_eq!(watched.tick(1), [""; 0], "at the start they may still be downloaded");
         assert_eq!(watched.tick(130), ["prices_stale"]);
@@ -632,6 +701,7 @@ mod tests {
         };
         let fresh = watched.now().wall.plus(Duration::from_secs(130));
         watched.engine.set_alert_sources(vec!["buff".to_owned(), "other".to_owned()]);
+        watched.need_prices(&[0, 1]);
         watched.engine.set_prices(book([UnixMs(1), fresh]));
         assert_eq!(watched.tick(1), [""; 0]);
         assert_eq!(watched.tick(130), ["prices_stale"]);

@@ -345,7 +345,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Examines the next entries. Returns `true` if no entry permits an order.
-    fn scan_entries(&mut self) -> bool {
+    pub(super) fn scan_entries(&mut self) -> bool {
         let Self { whitelist, ledger, match_counts, entry_scan, .. } = self;
         let (entries, state) = (whitelist.entries(), ledger.state());
         entry_scan.advance(entries.len(), |index| {

@@ -69,6 +69,20 @@ impl SettingNames {
         Self { address, has_cookie, key: if has_cookie { None } else { Some(credential) } }
     }
 
+    /// Returns what the user can do about a rejected credential. `page` follows for a key.
+    fn credential_advice(self, page: &str) -> String {
+        match self.key {
+            Some(key) => format!(
+                "check at the market that the key in {key} is valid and may be used from the IP \
+                 address of this machine{page}"
+            ),
+            None if self.has_cookie => {
+                "copy the `session` cookie from your browser again".to_owned()
+            }
+            None => format!("check {}", self.address),
+        }
+    }
+
     /// A feed whose address the caller of the library has chosen.
     pub const CALLER: Self = Self { address: "the address", has_cookie: false, key: None };
 }
@@ -261,22 +275,20 @@ impl FeedError {
             if matches!(self, Self::Header(_)) {
                 return Some("correct the setting of this header".to_owned());
             }
+            if self.is_blocked() {
+                return Some(setting_names.credential_advice(""));
+            }
             let is_no_feed = matches!(self, Self::Handshake { .. } | Self::Subprotocol { .. });
             return is_no_feed.then(|| format!("check {}", setting_names.address));
         };
         let SettingNames { address, has_cookie, key } = setting_names;
         // A web page, too, is sent if the address is not bound to the key.
-        if let (Some(key), true) =
-            (key, matches!(rejection.status, 401 | 403) || is_challenge(rejection))
-        {
+        if key.is_some() && (matches!(rejection.status, 401 | 403) || is_challenge(rejection)) {
             let page = match rejection.page() {
                 Some(_) => "; if it is, see in your browser whether the market shows a challenge",
                 None => "",
             };
-            return Some(format!(
-                "check at the market that the key in {key} is valid and may be used from the IP \
-                 address of this machine{page}"
-            ));
+            return Some(setting_names.credential_advice(page));
         }
         let browser = || {
             format!(
@@ -286,9 +298,7 @@ impl FeedError {
         };
         Some(match (rejection.status, rejection.html) {
             _ if is_challenge(rejection) && has_cookie => browser(),
-            (401, _) if has_cookie => {
-                "copy the `session` cookie from your browser again".to_owned()
-            }
+            (401, _) => setting_names.credential_advice(""),
             (418, _) => {
                 "wait until the ban is over; every request before then may prolong it".to_owned()
             }
@@ -351,11 +361,14 @@ impl FeedError {
     }
 
     /// Returns `true` if the market blocks access until the user acts. Ordering must stop too.
-    pub const fn is_blocked(&self) -> bool {
+    pub fn is_blocked(&self) -> bool {
         if let Some(rejection) = self.rejection() {
             return rejection.page().is_some() || matches!(rejection.status, 401 | 403 | 451);
         }
-        false
+        // A protocol that says whether to reconnect uses these close codes for something else.
+        matches!(self, Self::Closed { code: 4401 | 4403, can_reconnect: None, .. })
+            || matches!(self, Self::SessionRejected { .. })
+                && self.retry_decision() == RetryDecision::Suspend
     }
 
     /// Returns `true` if the market requires that a challenge be solved.
@@ -417,6 +430,28 @@ mod tests {
         ] {
             assert!(!error.to_string().contains("source text"), "{error}");
             assert_eq!(error.chain().matches("source text").count(), 1, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_credential_that_is_rejected_within_the_connection_blocks_and_has_the_advice_for_it() {
+        let cookie = SettingNames { address: "SNIPER_WS_URL", has_cookie: true, key: None };
+        let key = SettingNames { has_cookie: false, key: Some("SNIPER_KEY"), ..cookie };
+        for error in [
+            FeedError::SessionRejected { reason: "Not authorized".to_owned() },
+            FeedError::from_close_of::<GraphqlTransportWs>(Some(4401), "Unauthorized"),
+            FeedError::from_close_of::<GraphqlTransportWs>(Some(4403), "Forbidden"),
+        ] {
+            assert!(error.is_blocked(), "{error}");
+            assert_eq!(error.advice(cookie), rejected(401, false).advice(cookie), "{error}");
+            assert_eq!(error.advice(key), rejected(401, false).advice(key), "{error}");
+        }
+        for error in [
+            FeedError::from_close_of::<Centrifugo>(Some(4403), ""),
+            FeedError::from_close_of::<GraphqlTransportWs>(Some(4400), ""),
+            FeedError::Cut,
+        ] {
+            assert!(!error.is_blocked() && error.advice(key).is_none(), "{error}");
         }
     }
 

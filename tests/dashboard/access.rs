@@ -2,10 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use sniper::{
-    clock,
-    dashboard::token::{self, ADDRESS_FILE},
-};
+use sniper::{clock, dashboard::token, ledger::control::Instance};
 
 use crate::harness::{Bot, bearer, control, get, send};
 
@@ -95,7 +92,7 @@ fn a_change_needs_the_token_and_an_id_that_is_accepted_once() {
 fn a_code_signs_one_browser_in_once() {
     let bot = Bot::start().ready();
     let data = bot.directory.path().join("data");
-    let shown = fs::read_to_string(data.join(ADDRESS_FILE)).unwrap();
+    let shown = fs::read_to_string(token::address_file(&data, Instance::Live)).unwrap();
     assert_eq!(shown.trim(), bot.address.to_string());
     let login =
         |code: &str| send(bot.address, ("POST", "/api/login"), &[("X-Sniper-Code", code)], "");

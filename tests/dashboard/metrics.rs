@@ -139,8 +139,12 @@ fn the_metrics_are_valid_documented_and_bounded() {
     assert!(buckets.len() > 20 && buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1));
 }
 
-/// Checks an expression: its brackets and quotes are balanced, and each word is a known metric,
-/// label, function or keyword. Returns the metrics.
+/// Operators between two operands, with a blank on each side.
+const OPERATORS: [&str; 13] =
+    ["==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "and", "or", "unless"];
+
+/// Checks an expression: its brackets and quotes are balanced, each operator has two operands, and
+/// each word is a known metric, label, function or keyword. Returns the metrics.
 fn check_expression(expression: &str, known: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut open = Vec::new();
     for char in expression.chars() {
@@ -153,6 +157,12 @@ fn check_expression(expression: &str, known: &BTreeMap<String, String>) -> BTree
         }
     }
     assert!(open.is_empty() && expression.matches('"').count().is_multiple_of(2), "{expression}");
+    let words: Vec<&str> = expression.split(' ').collect();
+    let is_operand = |at: usize| words.get(at).is_some_and(|word| !OPERATORS.contains(word));
+    for at in (0..words.len()).filter(|at| !is_operand(*at)) {
+        let has_left = at.checked_sub(1).is_some_and(is_operand);
+        assert!(has_left && is_operand(at + 1), "{} lacks an operand: {expression}", words[at]);
+    }
     let mut metrics = BTreeSet::new();
     let plain = expression.replace("$__rate_interval", "5m");
     let words = plain.split(|char: char| !char.is_ascii_alphanumeric() && !"_.".contains(char));
@@ -272,6 +282,9 @@ fn each_check_of_the_metrics_detects_a_mistake() {
         "sniper_no_such_metric == 1",
         "rate(sniper_listings_total[5m]",
         "1 > 0",
+        "sniper_halted == == 1",
+        "sniper_halted == 1 or",
+        "== sniper_halted",
         "sum(sniper_halted]",
     ] {
         assert!(is_rejected(&|| drop(check_expression(expression, &known))), "{expression}");

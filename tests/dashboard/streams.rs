@@ -14,7 +14,7 @@ use sniper::{
     config::{Budget, DashboardConfig},
     dashboard::{Dashboard, DashboardSource, DashboardTimes, PageFacts, STREAMS_MAX},
     domain::{server_clock::ServerClock, trade::KeyedBy},
-    ledger::Ledger,
+    ledger::{Ledger, control::Instance},
     sniper::{Engine, EngineInputs, Executor, Sniper},
     threads::Alarm,
     whitelist::Whitelist,
@@ -111,6 +111,7 @@ fn dashboard_of(is_running: bool, times: DashboardTimes) -> (Dashboard, tempfile
     let sniper = Sniper::<Arc<sniper::execution::OrderClient>>::new(engine);
     let source = DashboardSource {
         facts: PageFacts::default(),
+        instance: Instance::Dry,
         watch: sniper.watch(),
         metrics: Arc::new(FeedMetrics::default()),
         requests: tokio::sync::mpsc::channel(1).0,

@@ -1226,3 +1226,107 @@ fn the_color_option_decides_about_a_pipe() {
     assert!(colored(&["--color", "always"]));
     assert!(!colored(&["--color", "never"]) && !colored(&[]));
 }
+
+/// Waits until a status request of this workspace is answered by as many bots.
+fn until_bots_answer(workspace: &Workspace, live: bool, dry: bool) {
+    until(|| {
+        let status = last_object(&workspace.run(&["status", "--json"]));
+        let is_dry_alone = status["mode"] == "dry" && !live;
+        (status["mode"] == "live") == live && (is_dry_alone || status["dry"].is_object()) == dry
+    });
+}
+
+#[test]
+fn the_address_of_a_page_is_that_of_the_bot_that_runs_now() {
+    let market = SimServer::start(SimSettings::default()).unwrap();
+    let with_page = format!("{ONE_ENTRY}[dashboard]\nlisten = \"127.0.0.1:0\"\n");
+    let workspace = Workspace::new()
+        .file("sniper.toml", &with_page)
+        .at(&market)
+        .variable("CSGOROLL_SESSION", &market.session());
+    let mut killed = workspace.start(&["run"]);
+    killed.read_until("Dashboard: http://127.0.0.1:");
+    killed.signal("-KILL");
+    assert_eq!(killed.ended(), None);
+    let workspace = workspace.file("sniper.toml", ONE_ENTRY);
+    let dry = workspace.start(&["run"]);
+    until_bots_answer(&workspace, false, true);
+    let printed = workspace.run(&["dashboard"]);
+    assert!(err(&printed).contains("the running bot has no dashboard"), "{}", out(&printed));
+    let workspace = workspace.file("sniper.toml", &with_page);
+    let live = workspace.start(&["run", "--live"]);
+    until_bots_answer(&workspace, true, true);
+    until(|| workspace.run(&["dashboard"]).status.success());
+    dry.signal("-TERM");
+    until_bots_answer(&workspace, true, false);
+    assert!(workspace.run(&["dashboard"]).status.success(), "the other one's address is kept");
+    drop(live);
+}
+
+#[test]
+fn a_pause_and_a_reload_reach_each_bot_although_one_rejects_them() {
+    let market = SimServer::start(SimSettings::default()).unwrap();
+    let workspace = Workspace::new()
+        .file("sniper.toml", ONE_ENTRY)
+        .at(&market)
+        .variable("CSGOROLL_SESSION", &market.session());
+    let dry = workspace.start(&["run"]);
+    until_bots_answer(&workspace, false, true);
+    let more = "[[whitelist]]\nname = \"gloves\"\nitem = \"Sport Gloves\"\nmax_price = 9\n";
+    let workspace = workspace.file("sniper.toml", &format!("{ONE_ENTRY}{more}"));
+    let live = workspace.start(&["run", "--live"]);
+    until_bots_answer(&workspace, true, true);
+    let states = |workspace: &Workspace| {
+        let list = last_object(&workspace.run(&["whitelist", "list", "--json"]));
+        list["entries"].as_array().unwrap().iter().map(|it| it["state"].clone()).collect::<Vec<_>>()
+    };
+
+    let paused = workspace.run(&["whitelist", "pause", "gloves"]);
+    let expected = "Entry paused until it is enabled, also after a restart.\n\
+                    The dry run stays as it was: no whitelist entry is named \"gloves\"\n";
+    assert_eq!((out(&paused).as_str(), paused.status.code()), (expected, Some(0)));
+    until(|| states(&workspace) == ["on", "paused"]);
+    let unknown = workspace.run(&["whitelist", "pause", "boots"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    for bot in ["live bot", "dry run"] {
+        let line = format!("{bot}: no whitelist entry is named \"boots\"");
+        assert!(err(&unknown).contains(&line), "{}", err(&unknown));
+    }
+
+    // A live bot needs limits.
+    let workspace = workspace.file("sniper.toml", more);
+    let reloaded = workspace.run(&["reload"]);
+    assert_eq!(reloaded.status.code(), Some(1));
+    assert!(out(&reloaded).contains("Settings of the dry run reloaded."), "{}", out(&reloaded));
+    assert!(err(&reloaded).contains("live bot: "), "{}", err(&reloaded));
+    let only_dry = workspace.run(&["whitelist", "enable", "gloves"]);
+    assert_eq!(only_dry.status.code(), Some(0), "{}", err(&only_dry));
+
+    // The list shows the pauses of the bot that runs.
+    live.signal("-TERM");
+    until_bots_answer(&workspace, false, true);
+    let paused = workspace.run(&["whitelist", "pause", "gloves"]);
+    assert!(out(&paused).ends_with("this applies to the dry run.\n"), "{}", out(&paused));
+    until(|| states(&workspace) == ["paused"]);
+    dry.signal("-TERM");
+    until_bots_answer(&workspace, false, false);
+    assert_eq!(states(&workspace), ["on"], "in the next live run");
+}
+
+#[test]
+fn a_watched_status_goes_on_after_a_request_that_is_not_answered() {
+    let workspace = Workspace::new();
+    let folder = workspace.directory.path().join("data/control");
+    DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
+    let socket = UnixListener::bind(folder.join("bot.sock")).unwrap();
+    let mut running = workspace.start(&["status", "--watch", "500ms"]);
+    let mut reply = socket.accept().unwrap().0;
+    writeln!(reply, "no answer").unwrap();
+    // Until the client has read it.
+    reply.read_to_end(&mut Vec::new()).unwrap();
+    drop(socket);
+    running.read_until("No bot is running");
+    running.signal("-KILL");
+    let error = running.rest_of_stderr();
+    assert!(error.contains("cannot reach the running bot"), "{error}");
+}

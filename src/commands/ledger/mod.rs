@@ -44,7 +44,7 @@ use crate::{
     },
     secret::Masking,
     shutdown::parse_duration,
-    text::{Escaped, counted, truncated},
+    text::{Escaped, counted, error_chain, truncated},
 };
 
 /// Examples in the help.
@@ -150,6 +150,20 @@ pub enum LedgerCommandError {
     NotConfirmed,
     #[error("cannot print")]
     Print(#[from] io::Error),
+}
+
+impl LedgerCommandError {
+    /// Names the bot, because one beside it has another result.
+    #[must_use]
+    pub(super) fn of(&self, bot: &str) -> Self {
+        Self::Rejected(format!("{bot}: {}", error_chain(self)))
+    }
+
+    /// Adds the error of another bot.
+    #[must_use]
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self::Rejected(format!("{self}\n{other}"))
+    }
 }
 
 /// Executes the commands on the ledger of one data directory.
@@ -490,22 +504,24 @@ impl LedgerCommands<'_> {
         let is_halt_or_resume =
             matches!(request, ControlRequest::Halt { .. } | ControlRequest::Resume { .. });
         let dry = if is_halt_or_resume {
-            request_status(&self.control_address(Instance::Dry), request)?
+            request_status(&self.control_address(Instance::Dry), request)
         } else {
-            None
+            Ok(None)
         };
         match (resting, dry) {
-            (Ok(status), None) if is_halt_or_resume => {
+            (Ok(status), dry @ (Ok(None) | Err(_))) if is_halt_or_resume => {
                 let scope = "No live bot is running: this applies to the next live run.";
-                self.print_change(&status, &format!("{done}\n{scope}"))
+                self.print_change(&status, &format!("{done}\n{scope}"))?;
+                dry.map(drop).map_err(|error| error.of("dry run"))
             }
-            (Ok(status), None) => self.print_change(&status, done),
-            (Ok(_ledger), Some(dry)) => {
+            (_, Err(error)) => Err(error),
+            (Ok(status), Ok(None)) => self.print_change(&status, done),
+            (Ok(_ledger), Ok(Some(dry))) => {
                 let scope = "No live bot is running: this applies to the next live run and to the \
                              dry run.";
                 self.print_change(&dry, &format!("{done}\n{scope}"))
             }
-            (Err(LedgerCommandError::Ledger(LedgerError::Missing { .. })), Some(dry)) => {
+            (Err(LedgerCommandError::Ledger(LedgerError::Missing { .. })), Ok(Some(dry))) => {
                 let scope = "This applies to the dry run: there is no ledger of a live bot yet.";
                 self.print_change(&dry, &format!("{done}\n{scope}"))
             }

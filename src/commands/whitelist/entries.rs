@@ -164,7 +164,8 @@ struct EntryListing {
 }
 
 impl EntryListing {
-    fn new(config: &Config) -> Result<Self, LedgerCommandError> {
+    /// Reads the pauses of the dry run if only that is running.
+    fn new(config: &Config, is_dry: bool) -> Result<Self, LedgerCommandError> {
         let state = config.state_dir.as_deref();
         let mut reader = match LedgerReader::open_or_copy(&config.data_dir, state) {
             Ok(reader) => Some(reader),
@@ -174,7 +175,8 @@ impl EntryListing {
         let used: std::collections::HashMap<&EntryKey, EntryUsage> =
             reader.iter().flat_map(|reader| reader.state().entries()).collect();
         // Without a ledger there were dry runs only.
-        let instance = if reader.is_some() { Instance::Live } else { Instance::Dry };
+        let is_live = !is_dry && reader.is_some();
+        let instance = if is_live { Instance::Live } else { Instance::Dry };
         let names = PauseFile::new(&config.data_dir, instance).load().map_err(rejected)?;
         let whitelist = Whitelist::new(config.whitelist.to_vec());
         pauses::pause_all(&whitelist, names);
@@ -243,13 +245,13 @@ fn rejected(error: PauseError) -> LedgerCommandError {
 
 /// Prints the entries with what they have bought and may still buy.
 pub(super) fn list(context: CommandContext<'_>, config: &Config) -> Result<ExitCode, AppError> {
-    let listing = EntryListing::new(config)?;
     let (folder, state) = context.data_directories();
     let status = |instance| {
         let address = ControlAddress::new(&folder, state.as_deref(), instance);
         request_status(&address, &ControlRequest::Status)
     };
     let (live, dry) = (status(Instance::Live), status(Instance::Dry));
+    let listing = EntryListing::new(config, matches!((&live, &dry), (Ok(None), Ok(Some(_)))))?;
     let bots = [&live, &dry];
     let is_changed =
         bots.iter().any(|bot| matches!(bot, Ok(Some(status)) if status.settings_changed));
@@ -289,12 +291,32 @@ pub(super) fn set_paused(
 ) -> Result<ExitCode, AppError> {
     ledger::at(context, |commands| {
         let request = what.request(commands.who.to_owned(), is_paused);
-        let live = request_status(&commands.control_address(Instance::Live), &request)?;
-        let dry = request_status(&commands.control_address(Instance::Dry), &request)?;
-        let (done, is_live) = (what.done(is_paused), live.is_some());
-        if let Some(status) = live.or(dry) {
-            let dry = "\nNo live bot is running: this applies to the dry run.";
-            return commands.print_change(&status, &(done + if is_live { "" } else { dry }));
+        let live = request_status(&commands.control_address(Instance::Live), &request);
+        let dry = request_status(&commands.control_address(Instance::Dry), &request);
+        let done = what.done(is_paused);
+        match (live, dry) {
+            (Ok(None), Ok(None)) => {}
+            (Ok(Some(live)), Ok(_)) => return commands.print_change(&live, &done),
+            // As without a bot, a name that only the live one has is no error.
+            (Ok(Some(live)), Err(LedgerCommandError::Rejected(why))) => {
+                let text = format!("{done}\nThe dry run stays as it was: {why}");
+                return commands.print_change(&live, &text);
+            }
+            (Ok(Some(live)), Err(error)) => {
+                commands.print_change(&live, &done)?;
+                return Err(error.of("dry run"));
+            }
+            (Ok(None), Ok(Some(dry))) => {
+                let text = format!("{done}\nNo live bot is running: this applies to the dry run.");
+                return commands.print_change(&dry, &text);
+            }
+            (Err(error), Ok(Some(dry))) => {
+                let text = format!("{done}\nThis applies to the dry run only.");
+                commands.print_change(&dry, &text)?;
+                return Err(error.of("live bot"));
+            }
+            (Err(error), Ok(None)) | (Ok(None), Err(error)) => return Err(error),
+            (Err(live), Err(dry)) => return Err(live.of("live bot").and(&dry.of("dry run"))),
         }
         let load = context.load_with_names(false);
         let config = load.map_err(|error| LedgerCommandError::Rejected(error.chain()))?.config;

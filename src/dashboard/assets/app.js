@@ -19,7 +19,7 @@
   function localTimes(root) {
     for (const time of root.querySelectorAll("time")) {
       const at = new Date(time.dateTime);
-      time.textContent = at.toLocaleTimeString([], { hour12: false });
+      time.textContent = time.className === "full" ? at.toLocaleString() : at.toLocaleTimeString([], { hour12: false });
       time.title = at.toLocaleString();
     }
   }

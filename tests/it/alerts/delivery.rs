@@ -81,7 +81,7 @@ fn bought(cents: i64) -> AlertEvent {
 }
 
 fn halted() -> AlertEvent {
-    let (since, reason) = (clock::wall(), HaltReason::OtherAccount);
+    let (since, reason) = (clock::local(clock::wall()), HaltReason::OtherAccount);
     AlertEvent::Halted { since, reason, text: reason.to_string() }
 }
 

@@ -21,11 +21,14 @@ use sniper::{
     ws::Feed,
 };
 
-use super::receiver::{OK, Receiver, Reply};
-use crate::session::{
-    AMPLE_LIMITS, TestBot,
-    process::{self, Program},
-    quiet, ready, redline, until, wait_for_stats,
+use super::receiver::{OK, Received, Receiver, Reply};
+use crate::{
+    feed::peer::Server,
+    session::{
+        AMPLE_LIMITS, TestBot,
+        process::{self, Program},
+        quiet, ready, redline, until, wait_for_stats,
+    },
 };
 
 const DISCORD: &str = r#"
@@ -143,6 +146,31 @@ async fn a_halt_and_its_end_are_reported_with_what_to_do() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_halt_is_local_in_the_text_of_its_alert_and_in_utc_in_its_data() {
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let hook = receiver.url("/hook");
+    let variables = [
+        ("HOOK_URL", hook.as_str()),
+        ("HOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ("TZ", "JST-9"),
+    ];
+    let policy = format!(
+        "{AMPLE_LIMITS}[[alerts]]\nkind = \"webhook\"\nurl_env = \"HOOK_URL\"\n\
+         secret_env = \"HOOK_SECRET\"\n"
+    );
+    let program = Program::start_with((&market, &policy), &["run", "--live"], &variables);
+    process::ready(&program, &market).await;
+    run_beside(&program, &["halt"]);
+    until(|| text_of(&receiver, "halted").is_some()).await;
+    let text = text_of(&receiver, "halted").unwrap();
+    assert!(text.contains("Halted since 20") && text.contains(" +09:00. What to do: "), "{text}");
+    let received = receiver.received();
+    let halted = received.iter().map(Received::json).find(|json| json["type"] == "halted");
+    assert!(halted.unwrap()["data"]["since"].as_str().unwrap().ends_with('Z'));
+}
+
+#[tokio::test]
 async fn an_order_that_meets_a_challenge_or_a_rejected_credential_is_reported_as_such() {
     for (fault, expected) in
         [(FaultKind::Challenge, "challenge"), (FaultKind::Unauthenticated, "credential_refused")]
@@ -161,17 +189,44 @@ async fn an_order_that_meets_a_challenge_or_a_rejected_credential_is_reported_as
     }
 }
 
+/// Returns the text of the first event of this type that a webhook has received.
+fn text_of(receiver: &Receiver, event: &str) -> Option<String> {
+    let received = receiver.received();
+    let mut events = received.iter().filter(|request| request.line == "POST /hook");
+    let found = events.find(|request| request.json()["type"] == event)?;
+    Some(found.json()["data"]["text"].as_str()?.to_owned())
+}
+
 #[tokio::test]
 async fn a_feed_that_is_blocked_or_down_is_reported_with_its_cause() {
-    let blocked = [
-        (Reply::Status(403, "cf-mitigated: challenge", ""), "challenge"),
-        (Reply::Status(401, "", ""), "credential_refused"),
-        (Reply::Status(502, "", ""), "feed_down"),
+    let status = async |status, header| {
+        let server = Receiver::start(&[Reply::Status(status, header, "")]).await;
+        format!("ws://{}/", server.address)
+    };
+    let forbidden = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        peer.close(4_403, "Forbidden").await;
+    });
+    let rejected = Server::play(|_, mut peer| async move {
+        peer.upgrade().await;
+        peer.send_text(r#"{"type":"connection_error","payload":{"message":"no session"}}"#).await;
+        peer.read_until_close().await;
+    });
+    let (forbidden, rejected) = (forbidden.await, rejected.await);
+    let all = [
+        (
+            status(403, "cf-mitigated: challenge").await,
+            "challenge",
+            "HTTP 403: blocked: a challenge",
+        ),
+        (status(401, "").await, "credential_refused", "HTTP 401: not signed in"),
+        (forbidden.address.clone(), "credential_refused", "with 4403: Forbidden"),
+        (rejected.address.clone(), "credential_refused", "rejected the session: "),
+        (status(502, "").await, "feed_down", "HTTP 502"),
     ];
-    let all = blocked.map(async |(rejection, expected)| {
-        let (feed, receiver) = (Receiver::start(&[rejection]).await, Receiver::start(&[OK]).await);
+    let all = all.map(async |(ws, expected, cause)| {
+        let receiver = Receiver::start(&[OK]).await;
         let market = SimServer::start(quiet()).unwrap();
-        let ws = format!("ws://{}/", feed.address);
         let mut bot = TestBot::new((&ws, &market.http_url()), None, AMPLE_LIMITS, false);
         bot.config.alerts.rules.feed_down_after = Duration::from_secs(3);
         add_webhook(&mut bot, &receiver);
@@ -179,9 +234,45 @@ async fn a_feed_that_is_blocked_or_down_is_reported_with_its_cause() {
             until(|| types(&receiver).iter().any(|event| event == expected)).await;
         })
         .await;
-        assert_eq!(types(&receiver), ["started", expected, "stopped"]);
+        assert_eq!(types(&receiver), ["started", expected, "stopped"], "{cause}");
+        let text = text_of(&receiver, expected).unwrap();
+        assert!(text.contains(cause), "{text}");
+        assert_eq!(text.contains("What to do: "), expected != "feed_down", "{text}");
     });
     futures_util::future::join_all(all).await;
+}
+
+#[tokio::test]
+async fn a_lost_feed_is_reported_with_what_keeps_it_from_coming_back() {
+    let feed = Server::play(|number, mut peer| async move {
+        if number == 0 {
+            peer.subscribed().await;
+        } else {
+            peer.read_head().await;
+            peer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
+        }
+    })
+    .await;
+    let receiver = Receiver::start(&[OK]).await;
+    let market = SimServer::start(quiet()).unwrap();
+    let urls = (feed.address.as_str(), market.http_url());
+    let mut bot = TestBot::new((urls.0, &urls.1), None, AMPLE_LIMITS, false);
+    bot.config.alerts.rules.feed_down_after = Duration::from_secs(2);
+    add_webhook(&mut bot, &receiver);
+    let url = SecretUrl::parse(&receiver.url("/beat")).unwrap();
+    let (style, every) = (HeartbeatStyle::Healthchecks, Duration::from_secs(1));
+    bot.config.alerts.heartbeat = Some(HeartbeatConfig { url, style, every });
+    let beat = || {
+        let received = receiver.received().into_iter();
+        received.filter(|request| request.line == "POST /beat/fail").map(|it| it.body).next()
+    };
+    bot.run(async |_sniper| {
+        until(|| text_of(&receiver, "feed_down").is_some() && beat().is_some()).await;
+    })
+    .await;
+    for text in [text_of(&receiver, "feed_down").unwrap(), beat().unwrap()] {
+        assert!(text.contains("HTTP 502"), "{text}");
+    }
 }
 
 /// A service manager: receives notifications on a socket.
@@ -287,12 +378,11 @@ async fn alert_test_prints_what_came_back_and_doctor_sends_nothing() {
     assert!(!program.all_output().contains("secret-token-of"));
 }
 
-/// Runs `sniper reload` beside a program that runs with these settings, and returns its output.
-fn reload(program: &Program, policy: &str) -> String {
+/// Runs a command beside a program, and returns its output.
+fn run_beside(program: &Program, args: &[&str]) -> String {
     let directory = program.directory.path();
-    std::fs::write(directory.join("sniper.toml"), policy).unwrap();
     let done = std::process::Command::new(env!("CARGO_BIN_EXE_sniper"))
-        .arg("reload")
+        .args(args)
         .current_dir(directory)
         .env_clear()
         .env("XDG_STATE_HOME", directory.join("state"))
@@ -301,6 +391,12 @@ fn reload(program: &Program, policy: &str) -> String {
     let [out, err] = [done.stdout, done.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(done.status.success(), "{out}{err}");
     out
+}
+
+/// Runs `sniper reload` beside a program that runs with these settings, and returns its output.
+fn reload(program: &Program, policy: &str) -> String {
+    std::fs::write(program.directory.path().join("sniper.toml"), policy).unwrap();
+    run_beside(program, &["reload"])
 }
 
 #[tokio::test]

@@ -143,3 +143,17 @@ async fn purchases_are_listed_and_compared_with_prices_beside_a_bot_and_after_it
     let again = Program::at(directory, &["run", "--live"], "info");
     until(|| again.out().contains(" total (10.15 of it spent before), keep ")).await;
 }
+
+#[tokio::test]
+async fn a_start_names_the_local_time_of_a_halt() {
+    let market = SimServer::start(quiet()).unwrap();
+    let mut program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    ready(&program, &market).await;
+    let directory = program.directory.path().to_owned();
+    assert_eq!(command(&directory, &["halt"]).0, Some(0));
+    program.signal("-TERM");
+    assert_eq!(program.ended().await, Some(0), "{}", program.err());
+    let (_code, text) = command(&directory, &["run", "--live", "--for", "100ms"]);
+    let line = text.lines().find(|line| line.contains("Ordering halted since 20")).expect(&text);
+    assert!(line.contains(" +09:00: "), "{line}");
+}
