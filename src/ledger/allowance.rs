@@ -11,8 +11,8 @@
 //!    besides the ledger's own limits.
 //! 2. Nothing is approved after the allowance has ended, as a standby, or before the first one.
 //! 3. A limit without a slice allows nothing.
-//! 4. After a power loss, the orders that may be missing cost no more than the rest of the slices of
-//!    `total`, the hour and the day, and there are none without a permit
+//! 4. After a power loss, the orders that may be missing cost no more than the rest of the slices
+//!    of `total`, the hour and the day, and there are none without a permit
 //!    ([`Ledger::is_allowance_durable`]).
 //! 5. The shared `total` counts every order since the ledger joined its group, also after
 //!    `sniper ledger new-budget` and after the ledger left the group and came back. The other

@@ -198,8 +198,8 @@ impl ApprovedTotals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitRequest {
     pub wanted: ApprovedTotals,
-    /// A durable limit above this one is lowered.
-    pub max: ApprovedTotals,
+    /// A durable limit above this one is lowered; `None` without sharing.
+    pub max: Option<ApprovedTotals>,
 }
 
 /// Rejection of an event that contradicts the ledger state.

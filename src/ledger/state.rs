@@ -569,12 +569,10 @@ impl LedgerState {
         let wanted = self.approved_totals.plus(allowed.min(needed), orders);
         // Other members count on it that a loss fits into the slices. So open orders are not added,
         // and the limit is lowered with the slices.
-        let max = match self.slice_left() {
-            None => ApprovedTotals { coins: Amount::MAX, count: u64::MAX },
-            Some(Amount::ZERO) => self.approved_totals,
-            Some(left) => self.approved_totals.plus(left, u32::MAX),
-        };
-        LimitRequest { wanted: wanted.min(max), max }
+        let max = self.slice_left().map(|left| {
+            self.approved_totals.plus(left, if left == Amount::ZERO { 0 } else { u32::MAX })
+        });
+        LimitRequest { wanted: max.map_or(wanted, |max| wanted.min(max)), max }
     }
 
     /// Returns the totals of all approvals so far.

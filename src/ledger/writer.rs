@@ -207,11 +207,14 @@ impl WriterState {
             return;
         }
         let highest = self.requested_limit();
-        if highest.is_within(request.max) {
-            self.requested_limit.store(highest.max(request.wanted));
-        } else {
-            self.requested_limit.store(request.wanted);
-            self.lowering.fetch_add(1, Ordering::Release);
+        match request.max {
+            Some(max) if !highest.is_within(max) => {
+                self.requested_limit.store(request.wanted);
+                self.lowering.fetch_add(1, Ordering::Release);
+            }
+            // The writer may be making the earlier request durable.
+            Some(_) => self.requested_limit.store(highest.max(request.wanted)),
+            None => self.requested_limit.store(request.wanted),
         }
     }
 

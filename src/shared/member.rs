@@ -482,8 +482,8 @@ impl Member {
         self.standby.on_failure(self.rules);
     }
 
-    /// Returns `true` unless the member is a standby of one that renews its role. Otherwise it needs
-    /// slices, also to have them when it takes over.
+    /// Returns `true` unless the member is a standby of one that renews its role. Otherwise it
+    /// needs slices, also to have them when it takes over.
     pub fn may_order_soon(&self, now_ms: i64) -> bool {
         let is_active =
             self.settings.standby.is_none() || self.standby.active(self.rules).is_some();

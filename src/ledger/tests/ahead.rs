@@ -171,13 +171,13 @@ proptest! {
                     if !shared.is_lowering() {
                         max = most;
                     }
-                    shared.request_limit(LimitRequest { wanted, max: most });
+                    shared.request_limit(LimitRequest { wanted, max: Some(most) });
                 }
-                LimitStep::Approve(price) => {
-                    if totals(approved + price).is_within(shared.limit_in_force()) {
-                        approved += price;
-                        prop_assert!(totals(approved).is_within(max), "{step:?}");
-                    }
+                LimitStep::Approve(price)
+                    if totals(approved + price).is_within(shared.limit_in_force()) =>
+                {
+                    approved += price;
+                    prop_assert!(totals(approved).is_within(max), "{step:?}");
                 }
                 LimitStep::Load if loaded.is_none() => {
                     (loaded, done) = (Some(shared.limit_to_commit()), 0);

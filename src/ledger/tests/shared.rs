@@ -476,7 +476,7 @@ proptest! {
             let left = windows.into_iter().fold(total.saturating_sub(usage.total.used), Amount::min);
             let left = if slices.permitted { left.max(Amount::ZERO) } else { Amount::ZERO };
             prop_assert_eq!(lost, left);
-            prop_assert_eq!(limit.max.coins, state.approved_totals().coins.saturating_add(left));
+            prop_assert_eq!(limit.max.unwrap().coins, state.approved_totals().coins.saturating_add(left));
         }
     }
 }
