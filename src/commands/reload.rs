@@ -24,12 +24,13 @@ use super::{
     ledger::{LedgerCommandError, LedgerCommands},
     practice::PracticeEnvironment,
     prices::{self, PriceFeed},
+    sharing,
 };
 use crate::{
     alerts::AlertControl,
     clock,
     config::{
-        Config, ConfigErrors, Loaded, Market, Sources,
+        Config, ConfigErrors, Loaded, Market, Mode, Sources,
         alerts::AlertsConfig,
         in_force,
         load::{BotPaths, FILE_BYTES_MAX, process_environment, text_checksum},
@@ -282,13 +283,7 @@ impl RunningReloader {
         let Loaded { config: new, warnings, entry_places, files, .. } =
             self.reloader.source.load().map_err(ReloadError::Settings)?;
         let old = &self.reloader.config;
-        // Amounts of another market are in another unit.
-        if old.market != new.market {
-            return Err(ReloadError::Fixed("`market`"));
-        }
-        if old.data_dir != new.data_dir {
-            return Err(ReloadError::Fixed("the data directory (SNIPER_DATA)"));
-        }
+        check_applicable(old, &new)?;
         (self.reloader.check_supported)(&new).map_err(ReloadError::Unsupported)?;
         let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
         let (mut plan, recorder, spent) = sniper.with_engine(|engine| {
@@ -394,6 +389,20 @@ impl RunningReloader {
             sniper.with_engine(|engine| engine.set_settings_changed(are_changed));
         }
     }
+}
+
+/// Checks that the session with the settings `old` can apply new ones.
+fn check_applicable(old: &Config, new: &Config) -> Result<(), ReloadError> {
+    // Amounts of another market are in another unit.
+    if old.market != new.market {
+        return Err(ReloadError::Fixed("`market`"));
+    }
+    if old.data_dir != new.data_dir {
+        return Err(ReloadError::Fixed("the data directory (SNIPER_DATA)"));
+    }
+    let is_shared = old.shared.is_some() && old.mode == Mode::Live;
+    let names = if is_shared { sharing::check_names(&new.whitelist) } else { Ok(()) };
+    names.map_err(ReloadError::Unsupported)
 }
 
 /// Returns the index of each new entry in the old whitelist, so that it keeps its counts.
@@ -637,7 +646,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{
-            Credential, Endpoints, Mode, SharedConfig, TradeUrl,
+            Credential, Endpoints, SharedConfig, TradeUrl,
             reconnection::{ReconnectPolicy, ReconnectionLimits},
             shared::{DatabaseUrl, GroupUnit},
         },
@@ -648,6 +657,32 @@ mod tests {
     fn config() -> Config {
         let endpoints = Endpoints::new("ws://127.0.0.1:1/ws", "http://127.0.0.1:1/graphql");
         Config::new(endpoints.unwrap(), "data")
+    }
+
+    fn shared() -> SharedConfig {
+        SharedConfig {
+            url: DatabaseUrl::parse("postgres://me@localhost/bots").unwrap(),
+            group: "home".to_owned(),
+            total: Amount::from_cents(1),
+            unit: GroupUnit::Usd,
+            rate: CoinUsd::from_ten_thousandths(10_000).unwrap(),
+            standby: None,
+            member: "a".to_owned(),
+            term: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn a_reload_to_more_names_than_a_shared_budget_allows_is_rejected() {
+        let named = |count: usize| {
+            let entries = (0..count).map(|number| entry(Some(&number.to_string())));
+            Config { whitelist: entries.collect(), ..config() }
+        };
+        let check = |old: &Config, count| check_applicable(old, &named(count)).is_ok();
+        let live = Config { mode: Mode::Live, shared: Some(shared()), ..config() };
+        assert!(check(&live, 200) && !check(&live, 201), "even if the new settings lack [shared]");
+        let dry = Config { mode: Mode::Dry, ..live.clone() };
+        assert!(check(&dry, 201) && check(&Config { shared: None, ..live }, 201));
     }
 
     #[test]
@@ -749,18 +784,7 @@ mod tests {
         check("Not applied: [feed]", &|new| new.feed.connections = 3);
         check("Not applied: [speed]", &|new| new.speed.spin = true);
         check("Not applied: [dashboard]", &|new| new.dashboard.allow_remote = true);
-        check("Not applied: [shared]", &|new| {
-            new.shared = Some(SharedConfig {
-                url: DatabaseUrl::parse("postgres://me@localhost/bots").unwrap(),
-                group: "home".to_owned(),
-                total: Amount::from_cents(1),
-                unit: GroupUnit::Usd,
-                rate: CoinUsd::from_ten_thousandths(10_000).unwrap(),
-                standby: None,
-                member: "a".to_owned(),
-                term: Duration::from_secs(60),
-            });
-        });
+        check("Not applied: [shared]", &|new| new.shared = Some(shared()));
         let limits = ReconnectionLimits { max_retries: Some(1), ..ReconnectionLimits::default() };
         check("Not applied: [reconnection]", &|new| {
             new.reconnection = ReconnectPolicy::new(limits).unwrap();

@@ -535,7 +535,9 @@ pub(super) async fn check(config: &Config) -> Result<String, StepProblem> {
     let Some(shared) = &config.shared else { return Ok("no [shared] budget".to_owned()) };
     let failed = |error: StoreError| {
         let remedy = match error {
-            StoreError::NoGroup | StoreError::NoSchema => "run `sniper shared init`",
+            StoreError::NoGroup | StoreError::NoSchema | StoreError::OlderSchema { .. } => {
+                "run `sniper shared init`"
+            }
             StoreError::NewerSchema { .. } => "update sniper",
             StoreError::Unit { .. } => "correct `unit` in [shared]",
             _ => "check the address in .env, the database and the network",

@@ -60,6 +60,8 @@ const WHAT: &str = "the thread of the shared budget";
 const UPDATES_QUEUED_MAX: usize = 1;
 /// Interval at which the usage of the slices is read.
 const USAGE_INTERVAL: Duration = Duration::from_millis(500);
+/// Minimum interval, as while an exchange waits until the ledger obeys.
+const OBEY_INTERVAL: Duration = Duration::from_millis(10);
 /// Interval at which the engine is asked for the account until it is known.
 const ACCOUNT_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time of an exchange of a bot without standbys.
@@ -175,7 +177,7 @@ fn open_store(_config: &SharedConfig, _market: &str) -> Result<Box<dyn Exchanger
 }
 
 /// Checks that the limits of every named entry and group can be shared.
-fn check_names(entries: &[WhitelistEntry]) -> Result<(), AppError> {
+pub(super) fn check_names(entries: &[WhitelistEntry]) -> Result<(), AppError> {
     let names: HashSet<&str> = entries.iter().filter_map(|entry| entry.name.as_deref()).collect();
     let groups: HashSet<&str> = entries.iter().filter_map(WhitelistEntry::group_name).collect();
     if names.len().max(groups.len()) <= SHARED_ENTRIES_MAX {
@@ -236,6 +238,8 @@ struct SharingTask {
     /// Text about a bot with the same account.
     problem: Option<String>,
     seen: u64,
+    /// Last revision of a permission that the ledger obeyed, also in case of a power loss.
+    in_force: u64,
     /// `true` if the file with `seen` could not be written.
     is_seen_outdated: bool,
     first_contact: Option<i64>,
@@ -299,6 +303,7 @@ impl SharingTask {
             state: MemberState::NoContact,
             problem: None,
             seen: 0,
+            in_force: 0,
             is_seen_outdated: false,
             first_contact: None,
             has_had_slice: false,
@@ -333,9 +338,9 @@ impl SharingTask {
             if member.is_stopped() {
                 return;
             }
-            let wait = member.next_at().saturating_sub(clock::now().0).max(1);
+            let wait = member.next_at().saturating_sub(clock::now().0).max(0);
             let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX));
-            stop.sleep(wait.min(USAGE_INTERVAL)).await;
+            stop.sleep(wait.clamp(OBEY_INTERVAL, USAGE_INTERVAL)).await;
         }
     }
 
@@ -371,6 +376,8 @@ impl SharingTask {
     async fn take_over(&mut self, member: &mut Member, permission: Permission) -> Permission {
         let Some(epoch) = permission.epoch else {
             if permission.state == MemberState::Standby && self.takeover.take().is_some() {
+                // Listings wait for the slices of the next takeover, too.
+                (self.has_had_slice, self.first_contact) = (false, None);
                 self.alert_role(|standby| AlertEvent::OnStandby { standby });
             }
             return permission;
@@ -474,7 +481,7 @@ impl SharingTask {
     async fn update_engine(&mut self, member: &Member, permission: &Permission) -> Option<Report> {
         let mut allowance =
             convert::allowance(&self.settings.config, permission, self.usage.as_ref());
-        if matches!(allowance.permit, OrderPermit::Until(_))
+        if matches!(allowance.permit, OrderPermit::Until(until) if clock::now() < until)
             && !self.has_slice(permission, &allowance)
         {
             allowance.permit = OrderPermit::Starting;
@@ -485,23 +492,27 @@ impl SharingTask {
         let report = self.send((Box::new(allowance), owns), (takeover, status)).await?;
         self.take_usage(report.usage);
         let can_order = report.can_order;
+        if report.is_durable {
+            self.in_force = permission.revision;
+        }
         let used = self.usage.as_ref()?;
         let slice = permission.slices.get(&Limit::Total).copied().unwrap_or_default();
         let view = GroupView {
             free: member.free().unwrap_or_default(),
             slice,
             live: i64::try_from(live_count(member)).unwrap_or(i64::MAX).saturating_add(1),
-            is_standby: self.settings.config.standby.is_some() && permission.epoch.is_none(),
+            is_standby: !member.may_order_soon(clock::now().0),
         };
         Some(Report {
             usage: convert::usage(&self.settings.config, used, view),
             orders: self
                 .unreported
                 .values()
+                .rev()
                 .take(crate::shared::exchange::REPORTS_MAX)
                 .cloned()
                 .collect(),
-            in_force: permission.revision,
+            in_force: self.in_force,
             can_order,
             approved: used.approved,
         })
@@ -762,13 +773,14 @@ mod tests {
             Budget,
             shared::{DatabaseUrl, GroupUnit},
         },
+        domain::outcome::{Outcome, RejectReason},
         domain::{
             account::User,
             percent_rule::CoinUsd,
             server_clock::{ClockExchange, ServerClock},
             trade::KeyedBy,
         },
-        ledger::Ledger,
+        ledger::{Ledger, entries::tests::entry, tests},
         shared::exchange::RoleRequest,
         sniper::Executor,
         whitelist::Whitelist,
@@ -823,6 +835,11 @@ mod tests {
 
     impl TestBot {
         fn start(standby: Option<&str>, seen: &str) -> Self {
+            let ledger = Ledger::in_memory(Budget::default(), &[], false);
+            Self::start_with(ledger, standby, seen)
+        }
+
+        fn start_with(ledger: Ledger, standby: Option<&str>, seen: &str) -> Self {
             let group = FaultyGroup {
                 group: MemoryGroup::new(100_000, 3_000),
                 is_away: Arc::default(),
@@ -850,7 +867,6 @@ mod tests {
                 alerts: sender,
                 alarm: alarm.clone(),
             };
-            let ledger = Ledger::in_memory(Budget::default(), &[], false);
             let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
             let whitelist = Arc::new(Whitelist::new(Vec::new()));
             let mut engine = Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
@@ -972,6 +988,24 @@ mod tests {
         bot.until(|_bot, status| status.failures >= 3);
         let text = bot.alerts.recv_timeout(WAIT_MAX).unwrap().event.text();
         assert!(text.contains("No order is sent until it answers"), "{text}");
+    }
+
+    #[test]
+    fn orders_that_were_settled_without_contact_reach_the_database_after_a_start() {
+        const ORDERS: u32 = 300;
+        let mut ledger = Ledger::in_memory(tests::budget(), &[entry(Some("first"))], false);
+        for number in 0..ORDERS {
+            let approved = ledger.reserve(tests::order_request(number, 1), tests::T0).unwrap();
+            let rejected = Outcome::Rejected(RejectReason::Taken);
+            let _effects = ledger.settle(approved.key(), &rejected, tests::T0).unwrap();
+        }
+        let mut bot = TestBot::start_with(ledger, None, "");
+        let account = convert::account_hash("waxpeer", "account");
+        let stored = |bot: &TestBot| {
+            let mut group = bot.group.group.clone();
+            futures_util::FutureExt::now_or_never(group.orders(&account)).unwrap().unwrap().len()
+        };
+        bot.until(|bot, _status| u32::try_from(stored(bot)) == Ok(ORDERS));
     }
 
     #[test]

@@ -11,7 +11,10 @@
 //!    besides the ledger's own limits.
 //! 2. Nothing is approved after the allowance has ended, as a standby, or before the first one.
 //! 3. A limit without a slice allows nothing.
-//! 4. The shared `total` counts every order since the ledger joined its group, also after
+//! 4. After a power loss, the orders that may be missing cost no more than the rest of the slices
+//!    of `total`, the hour and the day, and there are none without a permit
+//!    ([`Ledger::is_allowance_durable`]).
+//! 5. The shared `total` counts every order since the ledger joined its group, also after
 //!    `sniper ledger new-budget` and after the ledger left the group and came back. The other
 //!    limits count as they do without sharing.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -32,8 +35,6 @@ use crate::{domain::money::Amount, domain::time::UnixMs, domain::trade::TradeId}
 pub const SHARED_ENTRIES_MAX: usize = 200;
 /// Maximum number of order changes that wait to be reported.
 const CHANGES_MAX: usize = 4_096;
-/// Number of the newest orders that a start reports, besides the open ones.
-const REPORTED_AT_START: usize = 256;
 
 /// Shared limit, without the name of its entry or group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,6 +203,11 @@ impl Sharing {
         }
     }
 
+    /// Returns `true` if the ledger was ever a member of a group.
+    pub(super) const fn has_joined(&self) -> bool {
+        !self.joined.is_empty()
+    }
+
     #[inline]
     pub(super) fn subtract(&mut self, sequence: Sequence, price: Amount) {
         if self.from <= sequence {
@@ -306,6 +312,21 @@ impl LedgerState {
         }
     }
 
+    /// Returns the coins that the slices leave, zero without a permit; `None` without sharing.
+    pub(super) fn slice_left(&self) -> Option<Amount> {
+        let allowance = self.sharing.allowance.as_ref()?;
+        if !matches!(allowance.permit, OrderPermit::Until(_)) {
+            return Some(Amount::ZERO);
+        }
+        let left = |slice: Amount, used| slice.saturating_sub(self.loss.coins).saturating_sub(used);
+        let windows = [
+            self.budget.per_hour.map(|_max| left(allowance.per_hour, self.hour.sum())),
+            self.budget.per_day.map(|_max| left(allowance.per_day, self.day.sum())),
+        ];
+        let total = left(allowance.total, self.sharing.spent);
+        Some(windows.into_iter().flatten().fold(total, Amount::min).max(Amount::ZERO))
+    }
+
     /// Adds the orders that a crash may have removed from the record.
     const fn with_loss(&self, used: EntryUsage) -> EntryUsage {
         EntryUsage {
@@ -349,9 +370,8 @@ impl Ledger {
         }
         let open = self.state.open.iter().copied();
         let newest = self.state.intents.iter().rev().map(|intent| intent.sequence);
-        let newest = newest.take(REPORTED_AT_START);
-        let mut changed: Vec<Sequence> = open.chain(newest).collect();
-        changed.truncate(CHANGES_MAX);
+        // The database may lack the newest ones.
+        let mut changed: Vec<Sequence> = open.chain(newest).take(CHANGES_MAX).collect();
         changed.reserve_exact(CHANGES_MAX.saturating_sub(changed.len()));
         self.state.sharing.changed = changed;
         self.state.sharing.allowance = Some(Box::default());
@@ -371,7 +391,15 @@ impl Ledger {
     /// free them. Has no effect unless the budget is shared.
     pub fn set_allowance(&mut self, allowance: Box<Allowance>) -> Option<Box<Allowance>> {
         let current = self.state.sharing.allowance.as_mut()?;
-        Some(std::mem::replace(current, allowance))
+        let replaced = std::mem::replace(current, allowance);
+        self.request_limit();
+        Some(replaced)
+    }
+
+    /// Returns `true` once the durable limit on approvals is within the slices, so that a power
+    /// loss counts no more than them.
+    pub fn is_allowance_durable(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| !journal.is_lowering())
     }
 
     /// Sets whether another bot may spend from the account. While one may, a purchase that this

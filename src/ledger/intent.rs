@@ -176,10 +176,30 @@ impl ApprovedTotals {
         Self { coins: self.coins.saturating_add(coins), count: self.count.saturating_add(count) }
     }
 
+    /// Returns the higher coins and the higher count.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self { coins: self.coins.max(other.coins), count: self.count.max(other.count) }
+    }
+
+    /// Returns the lower coins and the lower count.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self { coins: self.coins.min(other.coins), count: self.count.min(other.count) }
+    }
+
     /// Returns `true` if neither coins nor count exceed the bound.
     pub fn is_within(self, bound: Self) -> bool {
         self.coins <= bound.coins && self.count <= bound.count
     }
+}
+
+/// Limit on all approvals to make durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRequest {
+    pub wanted: ApprovedTotals,
+    /// A durable limit above this one is lowered; `None` without sharing.
+    pub max: Option<ApprovedTotals>,
 }
 
 /// Rejection of an event that contradicts the ledger state.

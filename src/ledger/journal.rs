@@ -29,7 +29,7 @@ use super::{
     database::{Database, WriteBatch},
     error::LedgerError,
     event::{HaltReason, LedgerEvent, Sequence},
-    intent::ApprovedTotals,
+    intent::{ApprovedTotals, LimitRequest},
     item::OrderedItem,
     mark::MarkClaim,
     open::{DATABASE, DATABASE_INDEX, DATABASE_LOG, INTENT_FILE},
@@ -199,7 +199,7 @@ impl Journal {
 
     #[inline]
     fn has_room(&self, approved: ApprovedTotals) -> bool {
-        approved.is_within(self.shared.durable_limit()) && ANSWER_SLOTS < self.free_slots()
+        approved.is_within(self.shared.limit_in_force()) && ANSWER_SLOTS < self.free_slots()
     }
 
     /// Returns the highest duration of the recent syncs.
@@ -287,10 +287,15 @@ impl Journal {
     }
 
     /// Requests a new durable limit. It takes effect once the writer has committed it.
-    pub(super) fn request_limit(&self, limit: ApprovedTotals) {
+    pub(super) fn request_limit(&self, request: LimitRequest) {
         if self.is_bound {
-            self.shared.request_limit(limit);
+            self.shared.request_limit(request);
         }
+    }
+
+    /// Returns `true` until a lower limit is durable that was requested.
+    pub(super) fn is_lowering(&self) -> bool {
+        self.shared.is_lowering()
     }
 
     /// Queues the response to an order for storage. Returns `false` if the queue is full.
@@ -306,7 +311,7 @@ impl Journal {
 
     /// Binds the ledger to an account and requests the durable limit, or fails if the ledger
     /// belongs to another account.
-    pub(super) fn bind(&mut self, user: &str, limit: ApprovedTotals) -> Result<(), LedgerError> {
+    pub(super) fn bind(&mut self, user: &str, request: LimitRequest) -> Result<(), LedgerError> {
         if let Some(ledger) = self.user.as_ref().filter(|ledger| *ledger != user) {
             let (ledger, requested) = (ledger.clone(), user.to_owned());
             return Err(LedgerError::OtherAccount { ledger, requested });
@@ -316,7 +321,7 @@ impl Journal {
             self.shared.hold_mark(claim.acquire(user, last)?);
         }
         // The request precedes the message, so that one commit contains both.
-        self.shared.request_limit(limit);
+        self.shared.request_limit(request);
         if self.user.is_none() {
             self.send(WriterMessage::User(user.to_owned()))?;
             self.user = Some(user.to_owned());

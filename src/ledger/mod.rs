@@ -573,9 +573,16 @@ impl Ledger {
         let effects = self.apply(now, event)?;
         if let Some(journal) = &mut self.journal {
             journal.append(now, event);
+        }
+        self.request_limit();
+        Ok(effects)
+    }
+
+    /// Requests the durable limit on approvals that the state needs.
+    fn request_limit(&self) {
+        if let Some(journal) = &self.journal {
             journal.request_limit(self.state.limit_to_request(journal.sync_time()));
         }
-        Ok(effects)
     }
 
     fn apply(&mut self, now: UnixMs, event: LedgerEvent) -> Result<Effects, InvalidTransition> {

@@ -213,8 +213,9 @@ impl Ledger {
         state.count_since = count_since(&previous, live, now).filter(|_since| !state.baselined);
 
         let durable_limit = match &previous.user {
-            Some(_) => state.limit_to_request(Duration::ZERO),
-            None => state.approved_totals(),
+            // A member of a group has no slice yet.
+            Some(_) if !state.sharing.has_joined() => state.limit_to_request(Duration::ZERO).wanted,
+            _ => state.approved_totals(),
         };
         let batch = WriteBatch::new(staged, started.position, durable_limit);
         // Unique among the ledgers of one account.

@@ -11,8 +11,8 @@
 //!    that shows orders later, is not bought, if a balance of that age shows no missing coins. If
 //!    coins are missing that nothing else explains, that is a disagreement and halts.
 //! 3. A returning order is *returned* once a balance that was read after the list shows its refund.
-//! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, or may
-//!    be an order lost in a power failure.
+//! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, may be
+//!    an order lost in a power failure, or another bot may spend from the account.
 //! 5. An order that is not bought according to the ledger but listed as a purchase, also as a
 //!    cancelled one, counts again, and halts.
 //! 6. The market's record of one order, looked up by its own id ([`LedgerState::reconcile_order`]),
@@ -260,7 +260,8 @@ impl LedgerState {
         }
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
-        let is_other_bot = self.sharing.is_account_shared && *loss == 0;
+        let is_other_bot =
+            self.sharing.is_account_shared && (*loss == 0 || self.is_after_loss(trade));
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
@@ -282,6 +283,13 @@ impl LedgerState {
     fn may_be_of_cleared_loss(&self, trade: &OwnTrade) -> bool {
         self.loss_cleared_at
             .is_some_and(|cleared| trade.joined_at.is_none_or(|joined| joined < cleared))
+    }
+
+    /// Returns `true` if a purchase is later than every order that a power loss may have removed.
+    /// The barrier contains a margin for the market's clock.
+    fn is_after_loss(&self, trade: &OwnTrade) -> bool {
+        let is_after = self.barrier.zip(trade.joined_at).is_some_and(|(lost, at)| lost < at);
+        is_after && self.frozen_at.is_none()
     }
 
     /// Returns `true` if a purchase from before this ledger counts against `total`. A purchase of

@@ -284,9 +284,7 @@ impl Ledger {
             number: std::mem::replace(&mut self.state.limits, number),
             table: self.state.entries.replace(table),
         };
-        if let Some(journal) = &self.journal {
-            journal.request_limit(self.state.limit_to_request(journal.sync_time()));
-        }
+        self.request_limit();
         old
     }
 }

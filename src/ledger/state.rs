@@ -30,7 +30,9 @@ use super::{
     allowance::Sharing,
     entries::{EntryKey, EntryTable, EntryUsage},
     event::{EntrySlot, HaltReason, LedgerEvent, OrderState, Sequence},
-    intent::{ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition, OpenTotals},
+    intent::{
+        ApprovedTotals, CrashLoss, Halt, Intent, InvalidTransition, LimitRequest, OpenTotals,
+    },
     prealloc,
     rate::{OrderRate, orders_ahead},
     reconcile::AbsentLookUps,
@@ -550,14 +552,14 @@ const fn agree(agree: bool, what: &'static str) -> Result<(), InvalidTransition>
 
 impl LedgerState {
     /// Returns the limit on all approvals to make durable: enough for the orders that may be
-    /// approved while the disk syncs, and never more than the limits allow. `sync_time`: duration
-    /// of a sync.
+    /// approved while the disk syncs, and never more than the limits and slices allow. `sync_time`:
+    /// duration of a sync.
     ///
     /// No approval waits for a disk sync, so the ledger may lose its last records in a power loss.
     /// Therefore nothing is approved beyond a limit that is durable. After a power loss, the
     /// difference between that limit and the recorded approvals may have been spent unrecorded, and
     /// counts as spent ([`LedgerEvent::Lost`]).
-    pub fn limit_to_request(&self, sync_time: Duration) -> ApprovedTotals {
+    pub fn limit_to_request(&self, sync_time: Duration) -> LimitRequest {
         let needed = orders_ahead(sync_time, self.rate.max_over_last_minute(self.minute.latest()));
         let orders = needed.min(self.budget.max_buys_per_minute);
         // The price of an order that is not settled yet may become available again.
@@ -571,7 +573,13 @@ impl LedgerState {
         let windows = [self.budget.per_hour, self.budget.per_day].into_iter().flatten();
         let allowed = windows.chain(balance).fold(total, Amount::min);
         let needed = self.budget.max_price.saturating_mul(i64::from(orders));
-        self.approved_totals.plus(allowed.min(needed), orders)
+        let wanted = self.approved_totals.plus(allowed.min(needed), orders);
+        // Other members count on it that a loss fits into the slices. So open orders are not added,
+        // and the limit is lowered with the slices.
+        let max = self.slice_left().map(|left| {
+            self.approved_totals.plus(left, if left == Amount::ZERO { 0 } else { u32::MAX })
+        });
+        LimitRequest { wanted: max.map_or(wanted, |max| wanted.min(max)), max }
     }
 
     /// Returns the totals of all approvals so far.

@@ -12,8 +12,10 @@
 //!
 //! 1. [`WriterState::applied`] and [`WriterState::durable_limit`] are published after the commit
 //!    that made them durable.
-//! 2. No event is dropped: failed commits are retried.
-//! 3. SQLite's write-ahead log stays below twice [`WAL_BYTES_MAX`], even with other readers.
+//! 2. An approval obeys a limit that is durable until its event is. A durable limit is lowered only
+//!    after approvals obey the lower one.
+//! 3. No event is dropped: failed commits are retried.
+//! 4. SQLite's write-ahead log stays below twice [`WAL_BYTES_MAX`], even with other readers.
 
 use std::{
     fs,
@@ -32,7 +34,7 @@ use super::{
     database::{Database, WriteBatch},
     error::LedgerError,
     event::{HaltReason, Sequence, StorageFault},
-    intent::ApprovedTotals,
+    intent::{ApprovedTotals, LimitRequest},
     item::OrderedItem,
     mark::AccountMark,
     private::LedgerLock,
@@ -105,6 +107,9 @@ pub(super) struct WriterState {
     durable_limit: AtomicTotals,
     /// Requested limit on approvals.
     requested_limit: AtomicTotals,
+    /// Number of requests that lower the durable limit, and of those that are durable.
+    lowering: AtomicU64,
+    lowered: AtomicU64,
     /// Duration of a commit in microseconds: the highest of the recent ones, which decays by
     /// [`SYNC_FORGETTING`].
     sync_micros: AtomicU64,
@@ -132,6 +137,8 @@ impl WriterState {
             applied: AtomicU64::new(position),
             durable_limit: AtomicTotals::default(),
             requested_limit: AtomicTotals::default(),
+            lowering: AtomicU64::default(),
+            lowered: AtomicU64::default(),
             sync_micros: AtomicU64::default(),
             last_order: AtomicU64::default(),
             first: position,
@@ -192,17 +199,55 @@ impl WriterState {
         self.durable_limit.store(limit);
     }
 
-    pub(super) fn request_limit(&self, limit: ApprovedTotals) {
-        self.requested_limit.store(limit);
+    /// Requests a limit. Only the thread that approves calls it. Until a lower limit is durable,
+    /// the request does not change, and approvals obey it: the writer may make it durable at any
+    /// moment.
+    pub(super) fn request_limit(&self, request: LimitRequest) {
+        if self.is_lowering() {
+            return;
+        }
+        let highest = self.requested_limit();
+        match request.max {
+            Some(max) if !highest.is_within(max) => {
+                self.requested_limit.store(request.wanted);
+                self.lowering.fetch_add(1, Ordering::Release);
+            }
+            // The writer may be making the earlier request durable.
+            Some(_) => self.requested_limit.store(highest.max(request.wanted)),
+            None => self.requested_limit.store(request.wanted),
+        }
     }
 
     /// Returns the requested limit, but at least the durable one.
     fn requested_limit(&self) -> ApprovedTotals {
-        let (requested, durable) = (self.requested_limit.load(), self.durable_limit());
-        ApprovedTotals {
-            coins: requested.coins.max(durable.coins),
-            count: requested.count.max(durable.count),
-        }
+        self.requested_limit.load().max(self.durable_limit())
+    }
+
+    /// Returns `true` until a lower limit is durable that was requested.
+    pub(super) fn is_lowering(&self) -> bool {
+        self.lowered.load(Ordering::Acquire) != self.lowering.load(Ordering::Relaxed)
+    }
+
+    /// Returns the limit that approvals obey.
+    #[inline]
+    pub(super) fn limit_in_force(&self) -> ApprovedTotals {
+        // Is read before the durable limit, which is the lower one afterwards.
+        let is_lowering = self.is_lowering();
+        let durable = self.durable_limit();
+        if is_lowering { durable.min(self.requested_limit.load()) } else { durable }
+    }
+
+    /// Returns the limit to make durable, and the number for [`on_durable`](Self::on_durable).
+    pub(super) fn limit_to_commit(&self) -> (ApprovedTotals, u64) {
+        let lowering = self.lowering.load(Ordering::Acquire);
+        let is_lowering = lowering != self.lowered.load(Ordering::Relaxed);
+        let requested = self.requested_limit.load();
+        (if is_lowering { requested } else { requested.max(self.durable_limit()) }, lowering)
+    }
+
+    /// Publishes that the limit with this number is durable.
+    pub(super) fn on_durable(&self, lowering: u64) {
+        self.lowered.store(lowering, Ordering::Release);
     }
 
     /// Returns the highest duration of the recent commits.
@@ -220,7 +265,7 @@ impl WriterState {
 
     /// Returns `true` if the requested limit is durable.
     pub(super) fn is_limit_durable(&self) -> bool {
-        self.requested_limit() == self.durable_limit()
+        !self.is_lowering() && self.requested_limit() == self.durable_limit()
     }
 
     #[inline]
@@ -487,11 +532,9 @@ impl LedgerWriter {
                 return Ok(());
             }
             let is_complete = self.stage()?;
-            let limit = if is_last && is_complete {
-                self.state.approved_totals()
-            } else {
-                self.shared.requested_limit()
-            };
+            let (requested, lowering) = self.shared.limit_to_commit();
+            let limit =
+                if is_last && is_complete { self.state.approved_totals() } else { requested };
             self.stage_waiting();
             let has_changes = !self.batch.staged.is_empty()
                 || !self.batch.responses.is_empty()
@@ -516,6 +559,7 @@ impl LedgerWriter {
                 }
                 self.publish();
             }
+            self.shared.on_durable(lowering);
             if is_complete {
                 return Ok(());
             }

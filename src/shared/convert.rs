@@ -19,8 +19,6 @@ use crate::{
 
 /// Minimum number of future orders that a slice covers.
 const ORDERS_AHEAD: u32 = 8;
-/// Number of future orders that the slice of a standby covers.
-const ORDERS_AHEAD_ON_STANDBY: u32 = 2;
 /// Number of seconds of orders at the highest rate that a slice covers: the time until a raise of
 /// the slice can be used.
 const SECONDS_AHEAD: u32 = 6;
@@ -39,6 +37,7 @@ pub struct GroupView {
     pub slice: i64,
     /// Number of live members, including this one.
     pub live: i64,
+    /// It will not order soon, so it takes nothing that an active member could use.
     pub is_standby: bool,
 }
 
@@ -55,7 +54,7 @@ impl GroupView {
 /// remainder, unless one order needs more.
 pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTreeMap<Limit, Usage> {
     let orders = if view.is_standby {
-        ORDERS_AHEAD_ON_STANDBY
+        0
     } else {
         used.orders_per_second.saturating_mul(SECONDS_AHEAD).max(ORDERS_AHEAD)
     };
@@ -192,6 +191,9 @@ fn permit(permission: &Permission) -> OrderPermit {
 pub const fn rejection_text(rejection: &MemberRejection) -> &'static str {
     match rejection {
         MemberRejection::NoGroup => "the group does not exist; create it with `sniper shared init`",
+        MemberRejection::OlderTables => {
+            "the tables in the database are of an older version; run `sniper shared init`"
+        }
         MemberRejection::Restored => {
             "the database was restored from a backup; check `sniper shared status`, then run \
              `sniper shared set --restored`"
@@ -231,6 +233,11 @@ mod tests {
         config::shared::{DatabaseUrl, GroupUnit},
         domain::percent_rule::CoinUsd,
         ledger::entries::EntryUsage,
+        shared::{
+            database::GroupDatabase,
+            exchange::MemberName,
+            member::{Member, MemberSettings, Report},
+        },
     };
 
     fn config(rate: u32) -> SharedConfig {
@@ -298,7 +305,8 @@ mod tests {
         let fast = SharedUsage { orders_per_second: 10, ..used(0, 1) };
         assert_eq!(reserve(fast.clone(), view(500, 0, 2)), 60, "six seconds of the highest rate");
         let standby = GroupView { is_standby: true, ..view(500, 0, 2) };
-        assert_eq!(reserve(fast, standby), 2);
+        let demands = usage(&config(10_000), &fast, standby);
+        assert!(demands.values().all(|usage| usage.reserve == 0), "{demands:?}");
     }
 
     #[test]
@@ -359,6 +367,7 @@ mod tests {
         assert!(matches!(permit(MemberState::Stopped, Some(0)), OrderPermit::Rejected(_)));
         let rejections = [
             MemberRejection::NoGroup,
+            MemberRejection::OlderTables,
             MemberRejection::Restored,
             MemberRejection::OtherLedger,
             MemberRejection::Released,
@@ -372,5 +381,90 @@ mod tests {
                 OrderPermit::Rejected(text)
             );
         }
+    }
+
+    /// Lets the members exchange messages when they are due, until `is_done` holds. Each has an
+    /// entry for one order.
+    fn run(
+        members: &mut [Member],
+        database: &mut GroupDatabase,
+        now_ms: &mut i64,
+        is_done: impl Fn(&[Member], i64) -> bool,
+    ) {
+        let began_ms = *now_ms;
+        let entry = EntryUse {
+            used: EntryUsage::default(),
+            max_quantity: Some(1),
+            max_total: None,
+            ..used(0, 200).entries.remove(0)
+        };
+        let used = SharedUsage { entries: vec![entry], groups: Vec::new(), ..used(0, 200) };
+        while !is_done(members, *now_ms) {
+            for member in &mut *members {
+                let permission = member.usable(*now_ms);
+                let slice = permission.slices.get(&Limit::Total).copied();
+                let view = GroupView {
+                    free: member.free().unwrap_or_default(),
+                    slice: slice.unwrap_or_default(),
+                    live: 2,
+                    is_standby: !member.may_order_soon(*now_ms),
+                };
+                let report = Report {
+                    usage: usage(&config(10_000), &used, view),
+                    in_force: permission.revision,
+                    ..Report::default()
+                };
+                if let Some(exchange) = member.next(&report, *now_ms) {
+                    let reply = database.apply(*now_ms, &exchange);
+                    member.on_reply(&exchange, &reply, *now_ms);
+                }
+            }
+            *now_ms += 10;
+            assert!(*now_ms - began_ms < 30_000, "not within 30 s: {members:?}");
+        }
+    }
+
+    #[test]
+    fn a_standby_holds_no_slice_that_the_active_member_needs_and_has_one_when_it_takes_over() {
+        const TERM_MS: i64 = 5_000;
+        let member = |name: &str| {
+            Member::new(MemberSettings {
+                name: MemberName(name.to_owned()),
+                ledger: name.to_owned(),
+                market: "waxpeer".to_owned(),
+                account: "account".to_owned(),
+                standby: Some("pair".to_owned()),
+                seen: 0,
+            })
+        };
+        let of = |it: &Member, now_ms, limit: &Limit| {
+            it.usable(now_ms).slices.get(limit).copied().unwrap_or_default()
+        };
+        let one = Limit::EntryQuantity("redline".to_owned());
+        let can_order = |it: &Member, now_ms| {
+            let has_price = 200_000 <= of(it, now_ms, &Limit::Total);
+            it.usable(now_ms).epoch.is_some() && has_price
+        };
+        let mut database = GroupDatabase::new(500_000, TERM_MS);
+        let (mut members, mut now_ms) = ([member("a"), member("b")], 0);
+        run(&mut members, &mut database, &mut now_ms, |it, now_ms| {
+            can_order(&it[0], now_ms) && of(&it[0], now_ms, &one) == 1
+        });
+        let settled_ms = now_ms + 5_000;
+        run(&mut members, &mut database, &mut now_ms, |_, now_ms| settled_ms <= now_ms);
+        assert!(members[1].usable(now_ms).slices.values().all(|slice| *slice == 0));
+
+        // The first one is killed: its slice stays, and the second one takes from the rest.
+        let [_killed, second] = members;
+        let (mut alone, killed_ms) = ([second], now_ms);
+        run(&mut alone, &mut database, &mut now_ms, |it, now_ms| can_order(&it[0], now_ms));
+        assert!(now_ms - killed_ms <= TERM_MS + 2_000, "{}", now_ms - killed_ms);
+        assert_eq!(of(&alone[0], now_ms, &one), 0, "it is in the slice of the first one");
+
+        // It is started again as a standby, and gives its slice back.
+        let [second] = alone;
+        let mut members = [member("a"), second];
+        run(&mut members, &mut database, &mut now_ms, |it, now_ms| of(&it[1], now_ms, &one) == 1);
+        assert!(can_order(&members[1], now_ms));
     }
 }

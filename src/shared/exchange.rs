@@ -212,6 +212,8 @@ pub enum Reply {
 pub enum MemberRejection {
     /// The group does not exist; `sniper shared init` creates it.
     NoGroup,
+    /// The tables are of a version before that of the program; `sniper shared init` changes them.
+    OlderTables,
     /// A member has noticed that the database was restored from a backup, so that slices that were
     /// given since may be lost. `sniper shared set --restored` ends this after all members have
     /// reported.

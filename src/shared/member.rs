@@ -31,6 +31,10 @@ pub const CONTACT_MAX_MS: i64 = 60 * 60 * 1_000;
 const INTERVAL_MS: i64 = 1_000;
 /// Time between two exchanges of a standby. It is short, so that a standby sees each renewal soon.
 const WATCH_INTERVAL_MS: i64 = 500;
+/// Time before a takeover at which a standby takes slices, so that they have settled.
+const SLICE_LEAD_MS: i64 = SETTLE_MS + INTERVAL_MS;
+/// Time without a renewal before which it takes none.
+const OVERDUE_MS: i64 = 2 * INTERVAL_MS;
 /// Time between two exchanges if a limit needs more, and after a stale one.
 const NEED_INTERVAL_MS: i64 = 100;
 /// Time between two exchanges of a rejected member.
@@ -476,6 +480,18 @@ impl Member {
     /// Processes the loss of the connection outside of an exchange.
     pub fn on_lost_connection(&mut self) {
         self.standby.on_failure(self.rules);
+    }
+
+    /// Returns `true` unless the member is a standby of one that renews its role. Otherwise it
+    /// needs slices, also to have them when it takes over.
+    pub fn may_order_soon(&self, now_ms: i64) -> bool {
+        let is_active =
+            self.settings.standby.is_none() || self.standby.active(self.rules).is_some();
+        let is_soon = |Latest { term_ms, .. }: Latest| {
+            let lead_ms = SLICE_LEAD_MS.min(term_ms.saturating_sub(OVERDUE_MS));
+            Some(self.standby.take_over_ms(term_ms)?.saturating_sub(lead_ms) <= now_ms)
+        };
+        is_active || self.latest.and_then(is_soon).unwrap_or_default()
     }
 
     /// Returns the permission for the ledger.

@@ -49,11 +49,14 @@ pub(super) enum Rule {
     Restart,
     /// M10: a member gives everything back only after the ledger obeys that it has stopped.
     StopFirst,
+    /// M11: a lower slice is obeyed only once a power loss counts no more.
+    #[cfg(test)]
+    DurableFirst,
 }
 
 #[cfg(test)]
 impl Rule {
-    pub(super) const ALL: [Self; 22] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Version,
         Self::Restored,
         Self::Limit,
@@ -76,6 +79,7 @@ impl Rule {
         Self::Lapsed,
         Self::Restart,
         Self::StopFirst,
+        Self::DurableFirst,
     ];
 }
 

@@ -20,7 +20,6 @@ use tracing::{info, warn};
 
 use super::{
     OrderSender,
-    eligibility::ServerTime,
     engine::{Engine, Now, SEEN_MAX},
     trade_log,
 };
@@ -78,6 +77,8 @@ pub struct SharedReport {
     /// `false` if no listing can be ordered: because of a halt or a pause, because every entry is
     /// paused, until the account was read, or while the ledger is full or cannot be written.
     pub can_order: bool,
+    /// `true` if not even a power loss makes the ledger count more than the slices.
+    pub is_durable: bool,
     /// Freed by the thread that receives it.
     _replaced: (Option<Box<Allowance>>, Option<OwnsListing>),
 }
@@ -192,6 +193,7 @@ impl<B: OrderSender> Engine<B> {
         let replaced = self.ledger.set_allowance(allowance);
         self.has_slice_changed = true;
         let usage = self.ledger.shared_usage(now.wall);
+        let is_durable = self.ledger.is_allowance_durable();
         let mut entries = 0..self.whitelist.entries().len();
         let can_order = entries.any(|index| !self.whitelist.is_paused(index))
             && self.ledger.state().check_trading_state(now.wall).is_ok()
@@ -201,12 +203,16 @@ impl<B: OrderSender> Engine<B> {
         let owns = std::mem::replace(&mut sharing.owns, owns);
         let account = sharing.account.clone();
         // The thread may have ended.
-        drop(reply.send(SharedReport { usage, account, can_order, _replaced: (replaced, owns) }));
+        let _replaced = (replaced, owns);
+        drop(reply.send(SharedReport { usage, account, can_order, is_durable, _replaced }));
     }
 
     /// Becomes the active bot, or a standby.
     fn change_role(&mut self, takeover: Option<Takeover>, now: Now) {
-        let ServerTime { earliest, latest } = self.server_time(now);
+        let (earliest, latest) = {
+            let clock = self.clock();
+            (clock.earliest(now.instant), clock.latest(now.instant))
+        };
         let Some(sharing) = &mut self.sharing else { return };
         sharing.epoch = takeover.as_ref().map(|takeover| takeover.epoch);
         let Some(Takeover { epoch, ordered }) = takeover else {
@@ -215,7 +221,10 @@ impl<B: OrderSender> Engine<B> {
             warn!("On standby: sending no orders; another bot may take over");
             return;
         };
-        let barrier = if earliest.is_some() { latest } else { latest.plus(CLOCK_MARGIN) };
+        let barrier = latest.unwrap_or_else(|| {
+            // Listings give only a lower bound.
+            earliest.unwrap_or(now.wall).max(now.wall).plus(CLOCK_MARGIN)
+        });
         sharing.barrier = sharing.barrier.max(Some(barrier));
         sharing.taken_over_at = Some(now.wall);
         let count = ordered.len();

@@ -9,10 +9,16 @@ use super::{
     disk::{entries, location, open, ready, reserve},
     *,
 };
-use crate::ledger::state::LedgerState;
+use crate::ledger::{
+    intent::{ApprovedTotals, LimitRequest},
+    private::LedgerLock,
+    state::LedgerState,
+    writer::WriterState,
+};
+use crate::threads::Alarm;
 
 fn ahead(state: &LedgerState, sync_time: Duration) -> (Amount, u64) {
-    let (limit, approved) = (state.limit_to_request(sync_time), state.approved_totals());
+    let (limit, approved) = (state.limit_to_request(sync_time).wanted, state.approved_totals());
     (limit.coins.saturating_sub(approved.coins), limit.count - approved.count)
 }
 
@@ -54,7 +60,7 @@ proptest! {
         let (sync_time, mut now) = (Duration::from_millis(sync_ms), T0);
         for (number, (price, outcome, wait)) in (1..).zip(orders) {
             now = now.plus(Duration::from_millis(wait));
-            let before = ledger.state().limit_to_request(sync_time);
+            let before = ledger.state().limit_to_request(sync_time).wanted;
             if let Ok(approved) = ledger.reserve(order_request(number, price), now) {
                 prop_assert!(ledger.state().approved_totals().is_within(before));
                 let key = *approved.key();
@@ -117,4 +123,82 @@ async fn an_order_beyond_the_durable_limit_is_announced_when_it_may_be_approved(
         ledger.sent(&key(n), T0).unwrap();
     }
     assert!(0 < announced, "the durable limit was never reached");
+}
+
+/// Step of the thread that approves, or of the writer.
+#[derive(Clone, Copy, Debug)]
+enum LimitStep {
+    /// A request for this many more coins, and the maximum above them.
+    Request(i64, i64),
+    Approve(i64),
+    Load,
+    Commit,
+    PublishLimit,
+    PublishNumber,
+}
+
+fn limit_step() -> impl Strategy<Value = LimitStep> {
+    prop_oneof![
+        3 => (0_i64..20, 0_i64..10).prop_map(|(more, above)| LimitStep::Request(more, above)),
+        3 => (1_i64..10).prop_map(LimitStep::Approve),
+        2 => Just(LimitStep::Load),
+        2 => Just(LimitStep::Commit),
+        2 => Just(LimitStep::PublishLimit),
+        2 => Just(LimitStep::PublishNumber),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Regardless of the order of the steps of both threads, no approval exceeds the limit on the
+    /// disk, and that is not above the maximum once the request is fulfilled.
+    #[test]
+    fn a_limit_is_lowered_only_after_approvals_obey_it(
+        steps in prop::collection::vec(limit_step(), 1..80),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = LedgerLock::take(folder.path()).unwrap();
+        let shared = WriterState::new(lock, Alarm::default(), 0);
+        let totals = |amount: i64| ApprovedTotals { coins: coins(amount), count: amount.unsigned_abs() };
+        let (mut approved, mut disk, mut max) = (0, totals(0), totals(0));
+        // The writer carries out its steps in their order.
+        let (mut loaded, mut done) = (None, 0);
+        for step in steps {
+            match step {
+                LimitStep::Request(more, above) => {
+                    let (wanted, most) = (totals(approved + more), totals(approved + more + above));
+                    if !shared.is_lowering() {
+                        max = most;
+                    }
+                    shared.request_limit(LimitRequest { wanted, max: Some(most) });
+                }
+                LimitStep::Approve(price)
+                    if totals(approved + price).is_within(shared.limit_in_force()) =>
+                {
+                    approved += price;
+                    prop_assert!(totals(approved).is_within(max), "{step:?}");
+                }
+                LimitStep::Load if loaded.is_none() => {
+                    (loaded, done) = (Some(shared.limit_to_commit()), 0);
+                }
+                LimitStep::Commit if done == 0 => {
+                    if let Some((limit, _number)) = loaded {
+                        (disk, done) = (limit, 1);
+                    }
+                }
+                LimitStep::PublishLimit if done == 1 => {
+                    shared.set_durable_limit(disk);
+                    done = 2;
+                }
+                LimitStep::PublishNumber if done == 2 => {
+                    shared.on_durable(loaded.take().unwrap().1);
+                    done = 3;
+                }
+                _ => {}
+            }
+            prop_assert!(totals(approved).is_within(disk), "{step:?}");
+            prop_assert!(shared.is_lowering() || disk.is_within(max), "{step:?}");
+        }
+    }
 }

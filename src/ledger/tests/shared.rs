@@ -1,4 +1,6 @@
-//! Tests of the slices of a shared budget, compared with separate books.
+//! Tests of the slices of a shared budget, compared with separate books, and of power losses.
+
+use std::path::Path;
 
 use proptest::prelude::*;
 
@@ -6,6 +8,7 @@ use super::*;
 use crate::ledger::{
     allowance::{Allowance, EntrySlice, OrderPermit, SharedLimit},
     entries::tests::grouped,
+    intent::CrashLoss,
 };
 
 /// Returns two named entries in a group, and one without a name.
@@ -178,6 +181,127 @@ fn a_restart_keeps_what_counts_against_the_shared_total() {
     }
 }
 
+fn set_slice(ledger: &mut Ledger, permit: OrderPermit, total: i64) {
+    let mut allowance = Allowance { permit, total: coins(total), ..allowance(ledger) };
+    allowance.groups.clear();
+    ledger.set_allowance(Box::new(allowance)).unwrap();
+}
+
+/// Returns what a power loss at this moment would count as lost.
+fn loss_now(folder: &Path) -> CrashLoss {
+    let image = disk::crash_image(folder);
+    disk::lose_power(image.path(), || false);
+    let location = disk::location(image.path(), "another");
+    let again = Ledger::open(&location, disk::limits(), &disk::entries(), after(1)).unwrap();
+    again.state().loss()
+}
+
+#[test]
+fn a_power_loss_counts_the_rest_of_the_slice_and_nothing_on_standby() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = disk::open(folder.path(), "boot", T0);
+    ledger.share("main", T0);
+    let until = OrderPermit::Until(after(1_000));
+    let mut spent = 0;
+    for (permit, slice, lost) in [
+        (until, 60, 50),
+        (until, 30, 20),
+        (until, 190, 180),
+        (OrderPermit::Standby, 190, 0),
+        (until, 100, 90),
+        (OrderPermit::Rejected("why"), 100, 0),
+        (until, 5, 0),
+        (OrderPermit::Starting, 100, 0),
+    ] {
+        set_slice(&mut ledger, permit, slice);
+        disk::wait_until(|| ledger.is_allowance_durable() && ledger.is_limit_durable());
+        if spent == 0 {
+            // An unknown order that uses 10 coins of the slice.
+            let _effects = disk::place_order_when_ready(&mut ledger, 1, &UNKNOWN);
+            disk::wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
+            spent = 10;
+        }
+        let loss = loss_now(folder.path());
+        assert_eq!(loss.coins, coins(lost), "{permit:?} {slice}");
+        assert_eq!(loss.count > 0, lost > 0, "{permit:?} {slice}");
+    }
+}
+
+#[test]
+fn a_member_that_was_started_again_makes_nothing_durable_before_its_first_slice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = disk::open(folder.path(), "boot", T0);
+    ledger.share("main", T0);
+    drop(ledger);
+    let location = disk::location(folder.path(), "boot");
+    let mut again = Ledger::open(&location, disk::limits(), &disk::entries(), after(1)).unwrap();
+    assert_eq!(loss_now(folder.path()).count, 0, "opened");
+    again.share("main", after(1));
+    disk::ready(&mut again, after(1));
+    disk::wait_until(|| again.is_durable() && again.is_limit_durable());
+    assert_eq!(loss_now(folder.path()).count, 0, "bound");
+}
+
+#[test]
+fn a_lower_slice_is_obeyed_only_once_the_lower_limit_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = disk::open(folder.path(), "boot", T0);
+    ledger.share("main", T0);
+    set_slice(&mut ledger, OrderPermit::Until(after(1_000)), 100);
+    disk::wait_until(|| ledger.is_allowance_durable() && ledger.is_limit_durable());
+    let database = folder.path().join(open::DATABASE);
+    let mut foreign = rusqlite::Connection::open(database).unwrap();
+    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    set_slice(&mut ledger, OrderPermit::Standby, 100);
+    assert!(!ledger.is_allowance_durable(), "nothing can be written");
+    hold.rollback().unwrap();
+    disk::wait_until(|| ledger.is_allowance_durable());
+}
+
+#[test]
+fn a_purchase_after_a_power_loss_is_of_another_bot_only_if_it_is_certainly_later() {
+    let purchase = OwnTrade {
+        id: id(9),
+        status: TradeStatus::Completed,
+        price: Some(coins(5)),
+        joined_at: Some(after(71)),
+        commission: None,
+    };
+    let is_adopted = |purchase, is_shared, change: fn(&mut Ledger)| {
+        let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
+        let read = |trades, at| AccountReading { trades, complete: true, started: at };
+        let _effects = ledger.reconcile(&read(&[], T0), Some(coins(100)), T0);
+        ledger.set_account_shared(is_shared, T0);
+        lose(&mut ledger, 2, 60, after(70), after(10));
+        change(&mut ledger);
+        let effects = ledger.reconcile(&read(&[purchase], after(80)), None, after(80));
+        assert_eq!(effects.halts, []);
+        let is_adopted = ledger.state().intent(&id(9)).is_some();
+        assert_eq!(ledger.state().loss().count, if is_adopted { 1 } else { 2 });
+        assert_ne!(is_adopted, ledger.state().accepted.contains(&id(9)));
+        is_adopted
+    };
+    let none: fn(&mut Ledger) = |_unchanged| {};
+    assert!(!is_adopted(purchase, true, none), "later");
+    assert!(is_adopted(purchase, false, none), "no other bot may spend");
+    for joined_at in [None, Some(after(70)), Some(after(5))] {
+        assert!(is_adopted(OwnTrade { joined_at, ..purchase }, true, none), "{joined_at:?}");
+    }
+    let unreliable: fn(&mut Ledger) = |ledger| ledger.mark_clock_unreliable(after(20));
+    assert!(is_adopted(purchase, true, unreliable), "the clock was set");
+}
+
+#[test]
+fn a_start_reports_the_orders_that_were_settled_without_contact() {
+    let mut ledger = shared();
+    allow(&mut ledger, |_unlimited| {});
+    for number in 0..300 {
+        let _effects = place_order(&mut ledger, order_request(number, 1), &BOUGHT, T0);
+    }
+    ledger.share("main", T0);
+    assert_eq!(ledger.shared_usage(T0).changed.len(), 300);
+}
+
 #[test]
 fn changed_orders_are_reported_once() {
     let mut ledger = shared();
@@ -343,6 +467,16 @@ proptest! {
             let sum: i64 = books.iter().filter(|it| it.counts).map(|it| it.price).sum();
             prop_assert_eq!(usage.total.used, coins(sum));
             ledger.state().check().unwrap();
+            // What a power loss may count fits into each slice, and is enough for the next orders.
+            let (state, [total, hour, day]) = (ledger.state(), slices.amounts.map(coins));
+            let limit = state.limit_to_request(Duration::ZERO);
+            let lost = limit.wanted.coins.saturating_sub(state.approved_totals().coins);
+            let windows = [(usage.per_hour, hour), (usage.per_day, day)];
+            let windows = windows.map(|(used, slice)| slice.saturating_sub(used.unwrap().used));
+            let left = windows.into_iter().fold(total.saturating_sub(usage.total.used), Amount::min);
+            let left = if slices.permitted { left.max(Amount::ZERO) } else { Amount::ZERO };
+            prop_assert_eq!(lost, left);
+            prop_assert_eq!(limit.max.unwrap().coins, state.approved_totals().coins.saturating_add(left));
         }
     }
 }

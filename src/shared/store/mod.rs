@@ -80,7 +80,13 @@ pub enum StoreError {
         schema::VERSION
     )]
     NewerSchema { version: i64 },
-    #[error("the database has no tables of sniper of this version; run `sniper shared init`")]
+    #[error(
+        "the tables in the database are of version {version}, and this program needs {}; run \
+         `sniper shared init`",
+        schema::VERSION
+    )]
+    OlderSchema { version: i64 },
+    #[error("the database has no tables of sniper; run `sniper shared init`")]
     NoSchema,
     #[error("the group does not exist; run `sniper shared init`")]
     NoGroup,
@@ -190,6 +196,9 @@ impl Store {
             Err(StoreError::NoSchema | StoreError::NoGroup) => {
                 Ok(Reply::Rejected(MemberRejection::NoGroup))
             }
+            Err(StoreError::OlderSchema { .. }) => {
+                Ok(Reply::Rejected(MemberRejection::OlderTables))
+            }
             done => done,
         }
     }
@@ -263,9 +272,7 @@ impl Store {
             _ => {}
         }
         let link = self.connect().await?;
-        if schema::version(&link.client).await? != schema::VERSION {
-            return Err(StoreError::NoSchema);
-        }
+        schema::check(schema::version(&link.client).await?)?;
         Transaction::prepare(link).await
     }
 

@@ -10,6 +10,7 @@ use super::{
     plan::{
         ExchangePlan, Found, GroupRow, MemberRecord, RoleRecord, number, plan, summed, unsigned,
     },
+    schema,
 };
 use crate::{
     domain::{
@@ -52,9 +53,11 @@ const UNLOCK: &str = "SELECT pg_advisory_unlock_all()";
 
 /// Locks the group, so that the transactions of its members wait for each other. The clock is read
 /// after the request was sent, so a term never begins earlier in the database than at the member.
+/// The tables may have been changed since the connection was opened.
 const READ_GROUP: &str = "\
 SELECT unit, total, term_ms, sequence, is_restored, \
-CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
+CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT), \
+(SELECT MAX(version) FROM sniper_schema) \
 FROM sniper_groups WHERE name = $1 FOR UPDATE";
 
 pub(super) const READ_MEMBERS: &str = "\
@@ -297,6 +300,7 @@ impl Transaction {
             client.query_opt(&self.read_role, &of_role),
         )?;
         let Some(row) = group_row else { return Ok(None) };
+        schema::check(row.try_get::<_, Option<i64>>(6)?.unwrap_or(0))?;
         let slices = slices.iter().map(slice).collect::<Result<BTreeMap<_, _>, StoreError>>()?;
         let mut sums = sums.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
         let needed = names(&summed(exchange, &slices));

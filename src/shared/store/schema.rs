@@ -75,15 +75,23 @@ pub const VERSION: i64 = 3;
 /// Maximum number of attempts while other programs apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;
 
-/// Returns the version of the schema, which is at most [`VERSION`]; 0 if there are no tables.
+/// Checks that the tables are of this program's version.
+pub(super) const fn check(version: i64) -> Result<(), StoreError> {
+    match version {
+        VERSION => Ok(()),
+        0 => Err(StoreError::NoSchema),
+        _ if version < VERSION => Err(StoreError::OlderSchema { version }),
+        _ => Err(StoreError::NewerSchema { version }),
+    }
+}
+
+/// Returns the version of the schema; 0 if there are no tables.
 pub(super) async fn version(client: &Client) -> Result<i64, StoreError> {
-    let row = client.query_one("SELECT MAX(version) FROM sniper_schema", &[]).await;
-    let version = match row {
-        Ok(row) => row.try_get::<_, Option<i64>>(0)?.unwrap_or(0),
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => 0,
-        Err(error) => return Err(error.into()),
-    };
-    if version > VERSION { Err(StoreError::NewerSchema { version }) } else { Ok(version) }
+    match client.query_one("SELECT MAX(version) FROM sniper_schema", &[]).await {
+        Ok(row) => Ok(row.try_get::<_, Option<i64>>(0)?.unwrap_or(0)),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Applies the migrations that are missing.
@@ -103,6 +111,9 @@ async fn migrate_once(client: &Client) -> Result<(), StoreError> {
     let create = "CREATE TABLE IF NOT EXISTS sniper_schema (version BIGINT NOT NULL PRIMARY KEY)";
     client.batch_execute(create).await?;
     let applied = version(client).await?;
+    if applied > VERSION {
+        return check(applied);
+    }
     for (migration, number) in MIGRATIONS.iter().zip(1_i64..).filter(|(_, it)| *it > applied) {
         let insert = format!("INSERT INTO sniper_schema (version) VALUES ({number})");
         let transaction = format!("BEGIN; {migration} {insert}; COMMIT;");

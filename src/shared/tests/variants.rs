@@ -25,6 +25,7 @@ const NONE: Faults = Faults {
     needs: 0,
     copies: 0,
     renames: 0,
+    power_losses: 0,
 };
 
 /// The first member uses a slice that the restored database does not have.
@@ -91,6 +92,11 @@ fn scopes() -> Vec<(&'static str, Scope)> {
     vec![
         ("messages", budget(Faults { failures: 2, rejections: 1, needs: 2, ..NONE })),
         ("processes", budget(Faults { failures: 1, crashes: 1, stops: 1, needs: 2, ..NONE })),
+        ("power loss", budget(Faults { power_losses: 1, failures: 1, needs: 2, ..NONE })),
+        (
+            "power loss and stop",
+            budget(Faults { power_losses: 1, stops: 1, rejections: 1, needs: 2, ..NONE }),
+        ),
         ("rollback", budget(Faults { rollbacks: 1, failures: 1, needs: 2, ..NONE })),
         ("restore", Scope { start: &RESTORED, ..budget(Faults { restores: 1, needs: 2, ..NONE }) }),
         ("restore after a crash", budget(Faults { restores: 1, crashes: 1, needs: 2, ..NONE })),
@@ -244,7 +250,7 @@ fn without_one_of_its_rules_the_protocol_is_unsafe() {
 }
 
 /// One counterexample for each rule.
-const COUNTEREXAMPLES: [Counterexample; 22] = [
+const COUNTEREXAMPLES: [Counterexample; 23] = [
     Counterexample {
         rule: Rule::Version,
         scope: "messages",
@@ -387,5 +393,11 @@ const COUNTEREXAMPLES: [Counterexample; 22] = [
         scope: "processes",
         origin: Origin::Settled,
         actions: "Stop0 Need1 Begin0 Arrive0 Begin1 Arrive1 End1 Tick Tick Exchange1",
+    },
+    Counterexample {
+        rule: Rule::DurableFirst,
+        scope: "power loss",
+        origin: Origin::Settled,
+        actions: "Need0 Need1 Begin0 Arrive0 End0 Obey0 Tick Begin0 Arrive0 Exchange1 Tick Tick Exchange1",
     },
 ];

@@ -7,7 +7,7 @@ use crate::shared::{
     database::{Denial, GroupDatabase},
     exchange::{Exchange, Limit, MemberName, Reply},
     member::{Member, MemberSettings, Report, SETTLE_MS, Usage},
-    rules::ProtocolRules,
+    rules::{ProtocolRules, Rule},
 };
 
 /// Actions of a world with their limits.
@@ -56,6 +56,8 @@ pub(super) struct Faults {
     pub(super) copies: u8,
     /// A released member is started under another name.
     pub(super) renames: u8,
+    /// The machine of a member loses power, and its ledger the orders that were not on its disk.
+    pub(super) power_losses: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,10 +77,13 @@ pub(super) enum Action {
     ArriveLate(usize),
     /// The ledger obeys the member's permission.
     Obey(usize),
+    /// The durable limit of the ledger is lowered to the permission that it obeys.
+    Sync(usize),
     Spend(usize),
     Reject(usize),
     Need(usize),
     Crash(usize),
+    PowerLoss(usize),
     Stop(usize),
     Start(usize),
     /// Copies the ledger.
@@ -105,10 +110,12 @@ impl Action {
             "Fail" => Some(Self::Fail),
             "ArriveLate" => Some(Self::ArriveLate),
             "Obey" => Some(Self::Obey),
+            "Sync" => Some(Self::Sync),
             "Spend" => Some(Self::Spend),
             "Need" => Some(Self::Need),
             "Stop" => Some(Self::Stop),
             "Crash" => Some(Self::Crash),
+            "PowerLoss" => Some(Self::PowerLoss),
             "Start" => Some(Self::Start),
             "Copy" => Some(Self::Copy),
             "StartCopy" => Some(Self::StartCopy),
@@ -137,6 +144,7 @@ impl Action {
             | Self::End(_)
             | Self::ArriveLate(_)
             | Self::Obey(_)
+            | Self::Sync(_)
             | Self::Spend(_)
             | Self::Start(_)
             | Self::EndRestored => false,
@@ -146,6 +154,7 @@ impl Action {
             | Self::Reject(_)
             | Self::Need(_)
             | Self::Crash(_)
+            | Self::PowerLoss(_)
             | Self::Stop(_)
             | Self::Copy(_)
             | Self::StartCopy(_)
@@ -179,6 +188,10 @@ pub(super) struct Node {
     copy: Option<(i64, u64)>,
     /// Usage that the ledger does not have.
     lost: i64,
+    /// Usage that the ledger would count after a power loss, if it is higher.
+    durable: i64,
+    /// [`Obeyed::revision`] of the last permission that `durable` does not exceed.
+    synced: u64,
     renames: usize,
     reserve: i64,
     obeyed: Obeyed,
@@ -250,6 +263,8 @@ impl Scope {
             approved: 0,
             copy: None,
             lost: 0,
+            durable: 0,
+            synced: 0,
             renames: 0,
             reserve: if index == 0 { self.total } else { 0 },
             obeyed: Obeyed { until_ms: i64::MIN, ..Obeyed::default() },
@@ -344,6 +359,7 @@ impl Scope {
         offer(node.late.is_some(), Action::ArriveLate(index));
         let permission = node.permission(member);
         offer(permission != node.obeyed, Action::Obey(index));
+        offer(node.synced != node.obeyed.revision, Action::Sync(index));
         if self.total > 0 {
             let has_slice = node.used < node.obeyed.slice && node.clock_ms < node.obeyed.until_ms;
             offer(has_slice, Action::Spend(index));
@@ -352,6 +368,7 @@ impl Scope {
             offer(faults.copies > 0 && node.copy.is_none(), Action::Copy(index));
         }
         offer(faults.crashes > 0 && !node.is_behind, Action::Crash(index));
+        offer(faults.power_losses > 0, Action::PowerLoss(index));
         offer(faults.stops > 0 && member.clone() != stopped(member), Action::Stop(index));
         offer(world.may_release(index), Action::Release(index));
     }
@@ -370,7 +387,11 @@ impl Node {
         Report {
             usage: usage.into_iter().collect(),
             orders: Vec::new(),
-            in_force: self.obeyed.revision,
+            in_force: if scope.rules.hold(Rule::DurableFirst) {
+                self.synced
+            } else {
+                self.obeyed.revision
+            },
             can_order: true,
             approved: self.approved,
         }
@@ -386,12 +407,13 @@ impl Node {
     }
 
     /// Returns the largest usage of the node under the permission that its ledger obeys, or the
-    /// next one.
+    /// next one, or after a power loss.
     pub(super) fn potential(&self) -> i64 {
-        let Some(member) = &self.member else { return self.used + self.lost };
+        let used = self.used.max(self.durable);
+        let Some(member) = &self.member else { return used + self.lost };
         let permissions = [self.obeyed, self.permission(member)];
         let live = permissions.iter().filter(|it| self.clock_ms < it.until_ms);
-        live.map(|it| it.slice).fold(self.used, i64::max) + self.lost
+        live.map(|it| it.slice).fold(used, i64::max) + self.lost
     }
 
     /// Returns `true` if the role of the node permits orders.
@@ -409,10 +431,38 @@ impl Node {
         }
     }
 
-    fn obey(&mut self) {
-        if let Some(member) = &self.member {
-            self.obeyed = self.permission(member);
+    /// Obeys the member's permission. Where the power may be lost, as much as it permits becomes
+    /// durable, and a lower limit only by [`Action::Sync`].
+    fn obey(&mut self, scope: &Scope) {
+        let Some(member) = &self.member else { return };
+        self.obeyed = self.permission(member);
+        if scope.faults.power_losses > 0 {
+            self.durable = self.durable.max(self.permitted());
         }
+        if self.durable <= self.permitted() {
+            self.synced = self.obeyed.revision;
+        }
+    }
+
+    /// Returns the largest usage that the obeyed permission allows at any time.
+    fn permitted(&self) -> i64 {
+        if self.obeyed.until_ms == i64::MIN { self.used } else { self.used.max(self.obeyed.slice) }
+    }
+
+    fn sync(&mut self) {
+        self.durable = self.durable.min(self.permitted());
+        self.synced = self.obeyed.revision;
+    }
+
+    /// Ends the process.
+    fn crash(&mut self) {
+        if !self.is_cut {
+            self.cut();
+        }
+        (self.request, self.reply, self.is_cut) = (None, None, false);
+        self.member = None;
+        self.obeyed = Obeyed { until_ms: i64::MIN, ..Obeyed::default() };
+        self.synced = 0;
     }
 
     fn cut(&mut self) {
@@ -525,7 +575,8 @@ impl World {
                 let exchange = self.begin(scope, index)?;
                 let reply = self.apply(index, &exchange);
                 self.nodes[index].end(&exchange, &reply);
-                self.nodes[index].obey();
+                self.nodes[index].obey(scope);
+                self.nodes[index].sync();
             }
             Action::Begin(index) => self.nodes[index].request = Some(self.begin(scope, index)?),
             Action::Arrive(index) => {
@@ -541,7 +592,8 @@ impl World {
                 let exchange = self.nodes[index].late.take()?;
                 self.apply(index, &exchange);
             }
-            Action::Obey(index) => self.nodes[index].obey(),
+            Action::Obey(index) => self.nodes[index].obey(scope),
+            Action::Sync(index) => self.nodes[index].sync(),
             Action::Spend(index) => {
                 self.nodes[index].used += 1;
                 self.nodes[index].approved += 1;
@@ -583,13 +635,7 @@ impl World {
             }
             Action::Crash(index) => {
                 self.faults.crashes -= 1;
-                let node = &mut self.nodes[index];
-                if !node.is_cut {
-                    node.cut();
-                }
-                (node.request, node.reply, node.is_cut) = (None, None, false);
-                node.member = None;
-                node.obeyed = Obeyed { until_ms: i64::MIN, ..Obeyed::default() };
+                self.nodes[index].crash();
             }
             Action::Stop(index) => {
                 self.faults.stops -= 1;
@@ -597,7 +643,10 @@ impl World {
             }
             Action::Start(index) => {
                 let (name, seen) = (self.name(index), self.nodes[index].seen);
-                self.nodes[index].member = Some(scope.member(index, name, seen));
+                let node = &mut self.nodes[index];
+                node.member = Some(scope.member(index, name, seen));
+                // A start makes nothing durable but the recorded orders.
+                node.durable = 0;
             }
             Action::Backup => self.backup = Some((self.now_ms, self.database.clone())),
             Action::Restore => self.restore(),
@@ -618,6 +667,14 @@ impl World {
     /// Carries out a fault of the ledger or of the name of a member.
     fn fault_of_ledger(&mut self, scope: &Scope, action: Action) -> Option<()> {
         match action {
+            Action::PowerLoss(index) => {
+                self.faults.power_losses -= 1;
+                let node = &mut self.nodes[index];
+                let lost = (node.durable - node.used).max(0);
+                node.used += lost;
+                node.approved += lost.unsigned_abs();
+                node.crash();
+            }
             Action::Copy(index) => {
                 let node = &mut self.nodes[index];
                 node.copy = Some((node.used, node.approved));

@@ -246,6 +246,24 @@ fn a_standby_orders_nothing_and_after_a_takeover_only_later_listings() {
     assert_eq!(session.skipped("ordered before takeover"), 1);
 }
 
+/// The local clock is behind that of the market, of which only listings have shown a lower bound.
+#[test]
+fn a_takeover_adds_a_margin_if_the_clock_of_the_market_has_no_upper_bound() {
+    for behind in [Duration::ZERO, Duration::from_secs(30), Duration::from_secs(300)] {
+        let mut session = TestSession::live(plenty());
+        let now = session.now();
+        session.engine.share("main", true, now);
+        session.update(OrderPermit::Standby, None, None);
+        let created = now.wall.plus(behind);
+        session.engine.clock().observe_listing(now.instant, created);
+        session.activate(&[]);
+        let listing = |id, at| Trade { created_at: Some(at), ..trade(id, REDLINE) };
+        session.consider(listing("before", created.plus(Duration::from_secs(60))));
+        session.consider(listing("after", created.plus(Duration::from_secs(61))));
+        assert_eq!(session.sent(), ["after"], "{behind:?} behind");
+    }
+}
+
 #[test]
 fn a_listing_that_arrived_on_standby_is_not_ordered_at_another_price() {
     let mut session = with_standbys();
