@@ -17,8 +17,9 @@ use crate::{
     },
 };
 
-/// Minimum number of future orders that a slice covers.
-const ORDERS_AHEAD: u32 = 8;
+/// Minimum number of future orders that a slice covers: a burst of matches, which would wait seconds
+/// for a raise.
+const ORDERS_AHEAD: u32 = 32;
 /// Number of seconds of orders at the highest rate that a slice covers: the time until a raise of
 /// the slice can be used.
 const SECONDS_AHEAD: u32 = 6;
@@ -298,7 +299,7 @@ mod tests {
     fn a_member_takes_the_next_orders_but_leaves_the_others_their_share() {
         let total = |used: &SharedUsage, view| usage(&config(10_000), used, view)[&Limit::Total];
         let reserve = |used, view| total(&used, view).reserve / 1_000;
-        assert_eq!(reserve(used(0, 5), view(500, 0, 1)), 40, "eight orders");
+        assert_eq!(reserve(used(0, 5), view(500, 0, 1)), 160, "a burst of orders");
         assert_eq!(reserve(used(0, 5), view(100, 0, 4)), 25, "a fourth of what is left");
         assert_eq!(reserve(used(40, 5), view(60, 60, 4)), 20, "its own rest is left, too");
         assert_eq!(reserve(used(0, 50), view(100, 0, 4)), 50, "one order needs more");
