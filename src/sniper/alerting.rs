@@ -619,7 +619,7 @@ mod tests {
     fn the_figures_name_a_limit_that_is_used_up_and_entries_that_are_all_paused() {
         let coins = Amount::from_cents(10_000);
         let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
-        let mut watched = Watched::new(budget.clone());
+        let mut watched = Watched::new(budget);
         let now = watched.now().wall;
         let ledger = watched.engine.ledger();
         ledger.reconcile_without_list(now, now);

@@ -1231,8 +1231,9 @@ fn the_color_option_decides_about_a_pipe() {
 fn until_bots_answer(workspace: &Workspace, live: bool, dry: bool) {
     until(|| {
         let status = last_object(&workspace.run(&["status", "--json"]));
-        let is_dry_alone = status["mode"] == "dry" && !live;
-        (status["mode"] == "live") == live && (is_dry_alone || status["dry"].is_object()) == dry
+        let mode = status.get("mode").and_then(|mode| mode.as_str());
+        let has_dry = status.get("dry").is_some_and(Value::is_object);
+        (mode == Some("live")) == live && (has_dry || mode == Some("dry") && !live) == dry
     });
 }
 
