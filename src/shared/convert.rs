@@ -17,8 +17,8 @@ use crate::{
     },
 };
 
-/// Minimum number of future orders that a slice covers: a burst of matches, which would wait seconds
-/// for a raise.
+/// Minimum number of future orders that a slice covers: a burst of matches, which would wait
+/// seconds for a raise.
 const ORDERS_AHEAD: u32 = 32;
 /// Number of seconds of orders at the highest rate that a slice covers: the time until a raise of
 /// the slice can be used.
