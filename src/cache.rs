@@ -65,10 +65,15 @@ impl<T: Copy> SetAssocCache<T> {
         self.values.get(chosen)?.get(way).copied()
     }
 
-    /// Replaces the value of a key. Does not allocate.
+    /// Inserts a key or replaces its value, at the place of the old one. Does not allocate.
     pub fn replace(&mut self, key: &impl Hash, value: T) {
-        self.remove(key);
-        self.insert(key, value);
+        if self.insert(key, value).is_none() {
+            return;
+        }
+        let Some((hash, chosen)) = self.locate(key) else { return };
+        let way = self.rows.get(chosen).and_then(|row| row.0.iter().position(|key| *key == hash));
+        let place = way.and_then(|way| self.values.get_mut(chosen)?.get_mut(way));
+        place.into_iter().for_each(|place| *place = value);
     }
 
     /// Removes a key.
@@ -110,6 +115,15 @@ mod tests {
         cache.remove(&99);
         assert_eq!(cache.get(&3), None);
         (0..8).for_each(|key| assert_eq!(cache.insert(&key, 9), (key != 3).then_some(key)));
+    }
+
+    #[test]
+    fn a_value_that_is_replaced_often_evicts_no_other_key() {
+        let mut cache = SetAssocCache::new(WAYS, 0);
+        (0..WAYS).for_each(|key| assert_eq!(cache.insert(&key, key), None));
+        (0..100).for_each(|value| cache.replace(&3_usize, value));
+        (0..WAYS)
+            .for_each(|key| assert_eq!(cache.get(&key), Some(if key == 3 { 99 } else { key })));
     }
 
     #[test]

@@ -130,7 +130,9 @@ impl CpuTime {
     }
 
     fn since(self, start: Self) -> Self {
-        Self { user: self.user - start.user, system: self.system - start.system }
+        let [user, system] = [(self.user, start.user), (self.system, start.system)]
+            .map(|(end, start)| end.saturating_sub(start));
+        Self { user, system }
     }
 }
 

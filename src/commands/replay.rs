@@ -25,7 +25,7 @@ use crate::{
     domain::latency::RxTimestamps,
     domain::server_clock::ServerClock,
     domain::time::UnixMs,
-    domain::trade::{Trade, TradeEvent, TradeStatus},
+    domain::trade::{Trade, TradeEvent, TradeNotice, TradeStatus},
     domain::wanted_items::WantedItems,
     execution::OrderClient,
     ledger::Ledger,
@@ -381,7 +381,15 @@ impl<M: Marketplace> Replayer<M> {
         for event in events {
             match event {
                 MarketEvent::Trade(trade) => self.on_trade(trade, arrived, on_decision),
-                MarketEvent::Notice(notice) => self.engine.on_notice(notice, now),
+                MarketEvent::Notice(notice) => {
+                    if let TradeNotice::Removed { id } = notice {
+                        self.deduplicator.on_removed(
+                            id,
+                            usize::try_from(arrived.message.conn).unwrap_or(usize::MAX),
+                        );
+                    }
+                    self.engine.on_notice(notice, now);
+                }
                 MarketEvent::Unreadable(count) => {
                     self.unreadable = self.unreadable.saturating_add(u64::from(count));
                 }

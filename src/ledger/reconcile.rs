@@ -260,8 +260,7 @@ impl LedgerState {
         }
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
-        let is_other_bot =
-            self.sharing.is_account_shared && (*loss == 0 || self.is_after_loss(trade));
+        let is_other_bot = self.sharing.is_account_shared && *loss == 0;
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
@@ -283,13 +282,6 @@ impl LedgerState {
     fn may_be_of_cleared_loss(&self, trade: &OwnTrade) -> bool {
         self.loss_cleared_at
             .is_some_and(|cleared| trade.joined_at.is_none_or(|joined| joined < cleared))
-    }
-
-    /// Returns `true` if a purchase is later than every order that a power loss may have removed.
-    /// The barrier contains a margin for the market's clock.
-    fn is_after_loss(&self, trade: &OwnTrade) -> bool {
-        let is_after = self.barrier.zip(trade.joined_at).is_some_and(|(lost, at)| lost < at);
-        is_after && self.frozen_at.is_none()
     }
 
     /// Returns `true` if a purchase from before this ledger counts against `total`. A purchase of

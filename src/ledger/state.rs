@@ -41,6 +41,7 @@ use super::{
 use crate::{
     config::Budget,
     domain::money::Amount,
+    domain::outcome::RejectReason,
     domain::own_order_id::{ORDER_NUMBERS, StartId},
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey},
@@ -128,6 +129,8 @@ pub struct LedgerState {
     pub(super) paused_until: UnixMs,
     pub(super) unknowns_in_a_row: u32,
     pub(super) rejections_in_a_row: u32,
+    /// Order that caused the last pause, and its rejection.
+    pub(super) last_pause: Option<(Sequence, RejectReason)>,
     pub(super) loss: CrashLoss,
     /// Listings created up to this time may have been ordered before a power loss.
     pub(super) barrier: Option<UnixMs>,
@@ -194,6 +197,7 @@ impl LedgerState {
             paused_until: UnixMs(i64::MIN),
             unknowns_in_a_row: 0,
             rejections_in_a_row: 0,
+            last_pause: None,
             loss: CrashLoss::default(),
             barrier: None,
             approved_totals: ApprovedTotals::default(),

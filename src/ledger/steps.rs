@@ -193,7 +193,7 @@ impl LedgerState {
                 if reason.consequence() == Consequence::None {
                     self.reset_failure_counts();
                 }
-                self.apply_consequence(reason, intent.state, at);
+                self.apply_consequence(sequence, reason, at);
             }
             RecordedAnswer::NotSent(_) => self.release(sequence, Release::NotSent, at)?,
             // The consequence lowers no exposure, so it applies before the rejection is confirmed.
@@ -201,7 +201,7 @@ impl LedgerState {
             // row of unknown outcomes.
             RecordedAnswer::Unknown(Unknown::Unconfirmed(reason)) => {
                 self.become_unknown(intent, at)?;
-                self.apply_consequence(reason, intent.state, at);
+                self.apply_consequence(sequence, reason, at);
             }
             RecordedAnswer::Unknown(_) => {
                 self.become_unknown(intent, at)?;
@@ -227,14 +227,15 @@ impl LedgerState {
         }
     }
 
-    /// Halts or pauses ordering as the rejection requires. If the order was unknown before, its
-    /// unconfirmed rejection has paused already.
-    fn apply_consequence(&mut self, reason: RejectReason, before: OrderState, at: UnixMs) {
+    /// Halts or pauses ordering as the rejection requires. The last report of an order may repeat
+    /// or confirm a rejection that has paused already.
+    fn apply_consequence(&mut self, sequence: Sequence, reason: RejectReason, at: UnixMs) {
         match reason.consequence() {
             Consequence::None => {}
-            Consequence::Pause(_) if before == OrderState::Unknown => {}
+            Consequence::Pause(_) if self.last_pause == Some((sequence, reason)) => {}
             Consequence::Halt => self.halt(HaltReason::Rejected(reason), at),
             Consequence::Pause(wait) => {
+                self.last_pause = Some((sequence, reason));
                 // Several orders in flight are rejected together; that counts as one rejection.
                 if self.paused_until <= at {
                     self.rejections_in_a_row = self.rejections_in_a_row.saturating_add(1);

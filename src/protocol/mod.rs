@@ -324,6 +324,17 @@ pub enum MessageError {
     Malformed { what: &'static str },
 }
 
+/// Returns `true` for a rejection that concerns the client's credential, which another attempt does
+/// not change, rather than the load of the server.
+pub fn is_about_access(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let access =
+        ["auth", "credential", "session", "log in", "login", "denied", "forbidden", "banned"];
+    let others = ["blocked", "not allowed", "key", "token"];
+    (has(&access) || has(&others)) && !has(&["too many", "unavailable", "overload", "limit"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -115,7 +115,7 @@ impl SocketIo {
                 Incoming::Closed { code: None, reason: Some("the namespace was disconnected") }
             }
             Some('4') => match rejection(content)? {
-                Some(reason) if is_about_access(reason) => Incoming::Rejected(Some(reason)),
+                Some(reason) if super::is_about_access(reason) => Incoming::Rejected(Some(reason)),
                 // It may be an overload, which ends.
                 reason => Incoming::Closed { code: None, reason },
             },
@@ -250,13 +250,6 @@ fn read_event<'a, T>(
         }
         (None, None) => Err(MessageError::Malformed { what: "an event without a name" }),
     }
-}
-
-/// Returns `true` for a message about the client's authorization, which another attempt does not
-/// change.
-fn is_about_access(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    ["auth", "denied", "forbidden", "banned", "key"].into_iter().any(|word| message.contains(word))
 }
 
 /// Returns the message of a connect error: its `message`, a bare string, or its whole text.

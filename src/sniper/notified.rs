@@ -93,14 +93,14 @@ impl Notified {
         now: Instant,
     ) -> Option<u64> {
         match rejection {
-            RiskRejection::AlreadyRequested
-            | RiskRejection::OrderedTooOften { .. }
-            | RiskRejection::BeforePowerLoss { .. }
+            RiskRejection::BeforePowerLoss { .. }
             | RiskRejection::NoPrice { .. }
             | RiskRejection::MaxPrice { .. }
             | RiskRejection::NoEntry
             | RiskRejection::InFlight { .. } => Some(0),
-            RiskRejection::EntryQuantity { .. }
+            RiskRejection::AlreadyRequested
+            | RiskRejection::OrderedTooOften { .. }
+            | RiskRejection::EntryQuantity { .. }
             | RiskRejection::EntryTotal { .. }
             | RiskRejection::GroupQuantity { .. }
             | RiskRejection::GroupTotal { .. }
@@ -436,8 +436,10 @@ mod tests {
         assert_eq!(count(RiskRejection::NotReconciled, 59), Some(0));
         assert_eq!(count(RiskRejection::Halted, 60), Some(2));
         assert_eq!(count(RiskRejection::Halted, 120), Some(0));
+        assert_eq!(count(RiskRejection::AlreadyRequested, 120), Some(0));
+        assert_eq!(count(RiskRejection::AlreadyRequested, 121), None, "a listing that flaps");
         for second in 0..3 {
-            assert_eq!(count(RiskRejection::AlreadyRequested, second), Some(0));
+            assert_eq!(count(RiskRejection::NoEntry, second), Some(0));
         }
     }
 

@@ -227,6 +227,9 @@ fn value(key: &str, cell: Value) -> Result<Option<Value>, String> {
         "stattrak" | "souvenir" => {
             (text.to_lowercase().parse().ok().map(Value::Bool), "true or false")
         }
+        "exclude" | "category" | "rarity" | "reference" if text.contains(';') => {
+            (Some(text.split(';').map(|part| Value::from(part.trim())).collect()), "")
+        }
         "item" | "name" | "group" | "reference" | "reference_rule" | "category" | "rarity"
         | "exclude" => (Some(text.into()), "text"),
         _ => (number(text), "a number"),
@@ -270,8 +273,12 @@ pub fn plan(
             }
             Some(entry) => {
                 let before = entry.clone();
-                // The entry keeps its own spelling of the keys that select its listings.
-                entry.extend(row.into_iter().filter(|(key, _)| !SELECTING.contains(&key.as_str())));
+                // The entry keeps its own spelling of the keys that select its listings, and its
+                // name, to which its counts and its pause belong.
+                let is_kept = |key: &str| {
+                    SELECTING.contains(&key) || key == "name" && before.contains_key(key)
+                };
+                entry.extend(row.into_iter().filter(|(key, _)| !is_kept(key)));
                 if parse(entry) == parse(&before) {
                     plan.unchanged = plan.unchanged.saturating_add(1);
                 } else {
@@ -418,10 +425,12 @@ mod tests {
         assert_eq!(keys.len(), ENTRY_KEYS.len(), "{keys:?}");
         let whitelist = json!({ "whitelist": entries });
         assert_eq!(Value::Array(rows(&whitelist.to_string())), entries);
-        let csv = "item,price,StatTrak,category,min_price,Note,seller\n*,5,TRUE,knife,1.5,,\n";
+        let csv = "item,price,StatTrak,category,min_price,exclude,Note,seller\n\
+                   *,5,TRUE,knife,1.5,A | B; C | D,,\n";
         let read = read(csv, None).unwrap();
         let expected = json!({
-            "item": "*", "max_price": 5, "stattrak": true, "category": "knife", "min_price": 1.5
+            "item": "*", "max_price": 5, "stattrak": true, "category": "knife", "min_price": 1.5,
+            "exclude": ["A | B", "C | D"]
         });
         assert_eq!(Value::Object(read.entries[0].clone()), expected);
         assert_eq!(read.ignored, ["Note".to_owned(), "seller".to_owned()].into());
@@ -437,6 +446,15 @@ mod tests {
         assert_eq!((plan.unchanged, plan.duplicates), (1, vec!["c".to_owned()]));
         let expected = entries("name,price,quantity\na,1,7\nb,3,7\nc,4,\n");
         assert_eq!(plan.entries, expected);
+    }
+
+    #[test]
+    fn an_import_keeps_the_name_of_an_entry() {
+        let entries = |text: &str| read(text, None).unwrap().entries;
+        let existing = entries("item,price,name\na,1,redline\nb,1,\n");
+        let plan = plan(existing, entries("item,price,name\na,2,AK\nb,1,new\n"), parse);
+        let names: Vec<&Value> = plan.entries.iter().map(|entry| &entry["name"]).collect();
+        assert_eq!(names, ["redline", "new"]);
     }
 
     #[test]

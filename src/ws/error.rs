@@ -20,7 +20,7 @@ use crate::{
         http_message::InvalidHeader,
         tls::TlsError,
     },
-    protocol::FeedProtocol,
+    protocol::{FeedProtocol, is_about_access},
     text::Escaped,
 };
 
@@ -367,8 +367,7 @@ impl FeedError {
         }
         // A protocol that says whether to reconnect uses these close codes for something else.
         matches!(self, Self::Closed { code: 4401 | 4403, can_reconnect: None, .. })
-            || matches!(self, Self::SessionRejected { .. })
-                && self.retry_decision() == RetryDecision::Suspend
+            || matches!(self, Self::SessionRejected { reason } if is_about_access(reason))
     }
 
     /// Returns `true` if the market requires that a challenge be solved.
@@ -448,6 +447,8 @@ mod tests {
         }
         for error in [
             FeedError::from_close_of::<Centrifugo>(Some(4403), ""),
+            FeedError::SessionRejected { reason: "Internal server error".to_owned() },
+            FeedError::SessionRejected { reason: "Too many connections for this key".to_owned() },
             FeedError::from_close_of::<GraphqlTransportWs>(Some(4400), ""),
             FeedError::Cut,
         ] {

@@ -148,7 +148,7 @@ impl Reconnector {
         let until = blocked.and_then(|blocked| now.checked_add(blocked));
         let is_suspended = until.is_some_and(|until| self.host.block_until(now, until))
             && next.reason == DelayReason::Suspended;
-        self.log_end(lifetime, is_suspended.then_some(wait));
+        self.log_end(lifetime, is_suspended.then_some(wait), next.is_healthy);
         let (tag, cause) = (&self.tag, lifetime.error.chain());
         if next.is_healthy {
             self.healthy_callback()();
@@ -181,41 +181,48 @@ impl Reconnector {
     }
 
     /// Logs the end of an attempt on one line. `suspended` is the wait of a new suspension.
-    fn log_end(&self, lifetime: &ConnectionLifetime, suspended: Option<Duration>) {
+    fn log_end(
+        &self,
+        lifetime: &ConnectionLifetime,
+        suspended: Option<Duration>,
+        is_healthy: bool,
+    ) {
         let (tag, error) = (&self.tag, &lifetime.error);
+        // A server that closes a good session rejects nothing.
+        let is_rejected = !(is_healthy && matches!(error, FeedError::Closed { .. }));
+        let advice = error.advice(self.setting_names).filter(|_advice| is_rejected);
         if matches!(error, FeedError::Violation { .. }) {
             add(&self.metrics.violations, 1);
         }
         match (suspended, lifetime.result.uptime) {
             (Some(wait), _) => {
-                let (wait, error) = (Seconds(wait), self.describe(error));
+                let (wait, error) = (Seconds(wait), describe(error, advice.as_deref()));
                 error!("Connection rejected, next attempt in {wait}{tag}: {error}");
             }
             (None, Some(_)) if error.is_clean_close() => {
                 let (code, reason) = error.code_and_reason();
                 info!("Feed closed by the server ({code}, {reason}){tag}");
             }
-            (None, Some(_)) => warn!("Feed lost: {}{tag}", self.describe(error)),
-            (None, None) => warn!("Could not connect: {}{tag}", self.describe(error)),
+            (None, Some(_)) => warn!("Feed lost: {}{tag}", describe(error, advice.as_deref())),
+            (None, None) => warn!("Could not connect: {}{tag}", describe(error, advice.as_deref())),
         }
         let cause = secret::mask(&error.chain()).into_owned();
-        self.metrics.set_last_failure(cause, error.advice(self.setting_names));
+        self.metrics.set_last_failure(cause, advice);
         self.metrics.is_challenged.store(error.is_challenge(), Ordering::Release);
         self.metrics.is_web_page.store(error.is_web_page(), Ordering::Release);
-        self.metrics.is_blocked.store(error.is_blocked(), Ordering::Release);
+        self.metrics.is_blocked.store(is_rejected && error.is_blocked(), Ordering::Release);
     }
+}
 
-    /// Formats the error with the advice for the user.
-    fn describe(&self, error: &FeedError) -> String {
-        let advice = error.advice(self.setting_names);
-        let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
-        match error {
-            FeedError::Closed { .. } => {
-                let (code, reason) = error.code_and_reason();
-                format!("closed by the server ({code}, {reason}){advice}")
-            }
-            _ => format!("{}{advice}", error.chain()),
+/// Formats the error with the advice for the user.
+fn describe(error: &FeedError, advice: Option<&str>) -> String {
+    let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+    match error {
+        FeedError::Closed { .. } => {
+            let (code, reason) = error.code_and_reason();
+            format!("closed by the server ({code}, {reason}){advice}")
         }
+        _ => format!("{}{advice}", error.chain()),
     }
 }
 

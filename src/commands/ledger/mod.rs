@@ -514,6 +514,9 @@ impl LedgerCommands<'_> {
                 self.print_change(&status, &format!("{done}\n{scope}"))?;
                 dry.map(drop).map_err(|error| error.of("dry run"))
             }
+            (Err(ledger), Err(dry)) if is_halt_or_resume => {
+                Err(ledger.of("ledger").and(&dry.of("dry run")))
+            }
             (_, Err(error)) => Err(error),
             (Ok(status), Ok(None)) => self.print_change(&status, done),
             (Ok(_ledger), Ok(Some(dry))) => {

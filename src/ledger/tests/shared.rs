@@ -259,39 +259,6 @@ fn a_lower_slice_is_obeyed_only_once_the_lower_limit_is_durable() {
 }
 
 #[test]
-fn a_purchase_after_a_power_loss_is_of_another_bot_only_if_it_is_certainly_later() {
-    let purchase = OwnTrade {
-        id: id(9),
-        status: TradeStatus::Completed,
-        price: Some(coins(5)),
-        joined_at: Some(after(71)),
-        commission: None,
-    };
-    let is_adopted = |purchase, is_shared, change: fn(&mut Ledger)| {
-        let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
-        let read = |trades, at| AccountReading { trades, complete: true, started: at };
-        let _effects = ledger.reconcile(&read(&[], T0), Some(coins(100)), T0);
-        ledger.set_account_shared(is_shared, T0);
-        lose(&mut ledger, 2, 60, after(70), after(10));
-        change(&mut ledger);
-        let effects = ledger.reconcile(&read(&[purchase], after(80)), None, after(80));
-        assert_eq!(effects.halts, []);
-        let is_adopted = ledger.state().intent(&id(9)).is_some();
-        assert_eq!(ledger.state().loss().count, if is_adopted { 1 } else { 2 });
-        assert_ne!(is_adopted, ledger.state().accepted.contains(&id(9)));
-        is_adopted
-    };
-    let none: fn(&mut Ledger) = |_unchanged| {};
-    assert!(!is_adopted(purchase, true, none), "later");
-    assert!(is_adopted(purchase, false, none), "no other bot may spend");
-    for joined_at in [None, Some(after(70)), Some(after(5))] {
-        assert!(is_adopted(OwnTrade { joined_at, ..purchase }, true, none), "{joined_at:?}");
-    }
-    let unreliable: fn(&mut Ledger) = |ledger| ledger.mark_clock_unreliable(after(20));
-    assert!(is_adopted(purchase, true, unreliable), "the clock was set");
-}
-
-#[test]
 fn a_start_reports_the_orders_that_were_settled_without_contact() {
     let mut ledger = shared();
     allow(&mut ledger, |_unlimited| {});

@@ -100,6 +100,16 @@ fn an_unconfirmed_rejection_halts_or_pauses_at_once_and_only_once() {
     assert_eq!(last.halts[0].reason, HaltReason::Rejections { count: REJECTIONS_IN_A_ROW_MAX });
 }
 
+#[test]
+fn another_rejection_in_the_last_report_pauses_although_the_order_was_unknown() {
+    let mut ledger = ledger(budget());
+    let taken = unconfirmed(RejectReason::Taken);
+    let _effects = place_order(&mut ledger, order_request(1, 1), &taken, T0);
+    let limited = RejectReason::RateLimited { retry_after: Some(Duration::from_secs(7)) };
+    let effects = ledger.settle(&key(1), &unconfirmed(limited), after(1)).unwrap();
+    assert_eq!(effects.paused_until, Some(after(8)));
+}
+
 /// The last report repeats an unconfirmed rejection or confirms it.
 #[test]
 fn the_last_report_of_a_rejection_neither_prolongs_its_pause_nor_counts_again() {

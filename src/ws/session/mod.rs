@@ -1,8 +1,8 @@
 //! One WebSocket session, from its subscriptions to its end.
 //!
 //! One loop reads, answers pings, writes the outbox and checks the timers; it waits only for the
-//! socket and the clock. Messages come first after each wake; after [`MESSAGES_PER_TURN`] of them
-//! the timers are checked even if more arrive.
+//! socket and the clock. Messages come first after each wake; after [`MESSAGES_PER_TURN`] of them,
+//! and the rest of their read, the timers are checked even if more arrive.
 //!
 //! Messages that arrive together are scanned first. Those with listings of unwanted items only wait
 //! until the others are handled and the socket has no more bytes. They are handled in their order,
@@ -62,7 +62,8 @@ use crate::{
 pub(super) const WRITE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Time for which messages wait at least, so that a burst has ended when they are handled.
 const WAIT_MIN: Duration = Duration::from_millis(1);
-/// Number of received messages after which the timers are checked and other tasks run.
+/// Number of received messages after which, at the end of a read, the timers are checked and other
+/// tasks run.
 const MESSAGES_PER_TURN: usize = 128;
 /// Maximum waiting messages that are handled before the socket is read again.
 const WAITING_PER_TURN: usize = 8;
