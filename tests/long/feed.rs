@@ -156,7 +156,9 @@ async fn connections_are_replaced_before_max_age_without_losing_a_listing() {
     assert_eq!(ids, expected, "each once, in order");
     let rotations = feed.metrics.rotations.load(Relaxed);
     assert!((20..30).contains(&rotations), "{rotations}");
-    assert_eq!(dialer.dials(), usize::try_from(rotations).unwrap() + 1);
+    // The last renewal may not have ended.
+    let ended = usize::try_from(rotations).unwrap() + 1;
+    assert!((ended..=ended + 1).contains(&dialer.dials()), "{rotations}");
     assert_eq!(feed.metrics.gaps.load(Relaxed), 0);
 }
 
