@@ -481,6 +481,8 @@ impl Recovery {
                     *sequence = new;
                 }
                 LedgerEvent::Adopted { sequence, .. } => *sequence = self.state.next_sequence(),
+                // A purchase that was adopted before may be missing, and would not count.
+                LedgerEvent::LossCleared { .. } => continue,
                 event => {
                     if let Some(sequence) = event.sequence_mut().filter(|found| known <= **found) {
                         let Some(new) = moved.get(sequence) else { continue };
