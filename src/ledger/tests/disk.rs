@@ -91,6 +91,11 @@ pub(crate) fn crash_image(from: &Path) -> tempfile::TempDir {
 /// Turns a crash image into the image of a power loss: of the records that are not in the database,
 /// only those remain for which `survives` returns `true`.
 pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
+    lose_records(image, |_record| survives());
+}
+
+/// Does the same, and decides by the record.
+pub(super) fn lose_records(image: &Path, mut survives: impl FnMut(&Record) -> bool) {
     let database = rusqlite::Connection::open(image.join(DATABASE)).unwrap();
     let sql = "SELECT value FROM meta WHERE key = 'applied'";
     let applied: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
@@ -98,10 +103,9 @@ pub(super) fn lose_power(image: &Path, mut survives: impl FnMut() -> bool) {
     let path = image.join(INTENT_FILE);
     let mut bytes = fs::read(&path).unwrap();
     for slot in bytes.as_chunks_mut::<RECORD_BYTES>().0 {
-        let position = Record::decode(slot).map(|record| record.position);
-        if position.is_some_and(|position| i64::try_from(position).unwrap() > applied)
-            && !survives()
-        {
+        let record = Record::decode(slot);
+        let record = record.filter(|record| i64::try_from(record.position).unwrap() > applied);
+        if record.is_some_and(|record| !survives(&record)) {
             slot.fill(0);
         }
     }

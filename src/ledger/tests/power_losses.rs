@@ -3,13 +3,15 @@
 use std::fs;
 
 use super::{
-    disk::{crash_image, entries, limits, location, lose_power, open, reserve},
+    disk::{
+        crash_image, entries, limits, location, lose_power, lose_records, open, reserve, wait_until,
+    },
     proofs::{own_trade, reading},
     releases::{state_of, with_balance},
     *,
 };
 use crate::{
-    ledger::{reader::LedgerReader, status::LedgerStatus},
+    ledger::{open::DATABASE, reader::LedgerReader, status::LedgerStatus},
     markets::{MarketApi as _, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
 };
 
@@ -92,6 +94,38 @@ fn a_purchase_of_a_cleared_loss_does_not_stand_for_an_order_of_the_next_one() {
     let effects = ledger.reconcile(&reading(&recent, 201), None, after(201));
     assert_eq!(effects.halts, []);
     assert_eq!(ledger.snapshot(after(201)).spent, coins(60), "a part of the loss was found");
+}
+
+/// A purchase that was adopted before the loss was cleared would count nowhere.
+#[test]
+fn a_loss_counts_again_if_only_the_record_that_cleared_it_survives_the_next_power_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot", T0);
+    let _lost = reserve(&mut ledger, order_request(1, 10), T0);
+    let image = crash_image(folder.path());
+    drop(ledger);
+    lose_power(image.path(), || false);
+    let mut ledger = open(image.path(), "another", after(1));
+    wait_until(|| ledger.is_durable());
+    let mut foreign = rusqlite::Connection::open(image.path().join(DATABASE)).unwrap();
+    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    let bought = [OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Joined) }];
+    for second in [2, 70, 140] {
+        let _effects = ledger.reconcile(&reading(&bought, second), Some(coins(990)), after(second));
+    }
+    assert_eq!(ledger.state().loss().count, 0);
+    let next = crash_image(image.path());
+    hold.rollback().unwrap();
+    drop(ledger);
+    lose_records(next.path(), |record| matches!(record.event, LedgerEvent::LossCleared { .. }));
+
+    let location = location(next.path(), "third");
+    let mut ledger = Ledger::open(&location, limits(), &entries(), after(141)).unwrap();
+    ledger.bind("account-1").unwrap();
+    assert!(ledger.state().loss().count > 0);
+    let effects = ledger.reconcile(&reading(&bought, 142), Some(coins(990)), after(142));
+    assert_eq!(effects.halts, []);
+    assert_eq!(state_of(&ledger, 1), OrderState::Bought);
 }
 
 #[test]
