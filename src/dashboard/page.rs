@@ -130,7 +130,7 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     for halt in &status.halts {
         let age = format_duration(Duration::from_millis(halt.age_ms));
         writeln!(out, "<p class=\"bad\">{}</p>", Html(&halt.reason))?;
-        writeln!(out, "<p class=\"dim\">Since {age} ago ({}).</p>", FullTime(&halt.since))?;
+        writeln!(out, "<p class=\"dim\">Since {}, {age} ago.</p>", FullTime(&halt.since))?;
         writeln!(out, "<p>What to do: {}.</p>", Html(&halt.remedy))?;
     }
     if let Some(failure) = &status.failure {
@@ -695,7 +695,8 @@ mod tests {
         shown.status.shared = Some(SharedStatus { active_since, ..SharedStatus::default() });
         let sections = sections(Some(&shown), &RateHistory::default(), &PageFacts::default());
         let html: String = sections.into_iter().map(|(_, html)| html).collect();
-        assert!(html.contains("Since 1 min 1 s ago (<time class=\"full\" datetime="), "{html}");
+        let halted = html.split_once("Since <time class=\"full\" datetime=").unwrap().1;
+        assert!(halted.contains("</time>, 1 min 1 s ago."), "{html}");
         for hour in 10..14 {
             let (at, shown) = (at(hour), format!("datetime=\"{0}\">{0}</time>", at(hour)));
             assert_eq!((html.matches(&at).count(), html.contains(&shown)), (2, true), "{html}");

@@ -196,17 +196,6 @@ fn before_finish<'b>(base: &'b str, finish: &str) -> Option<&'b str> {
     base.strip_suffix(finish).filter(|before| before.ends_with("| "))
 }
 
-/// Divides a base name into that with its finish only, and its phase or gem.
-pub fn split_phase(base: &str) -> (Cow<'_, str>, Option<&'static str>) {
-    let Some(phase) = phase_of(base) else { return (Cow::Borrowed(base), None) };
-    let before = base.strip_suffix(phase).unwrap_or(base);
-    let gem = GEMS.into_iter().find(|(gem, _)| *gem == phase);
-    let finish = gem.map_or(Cow::Borrowed(before.trim_end_matches(' ')), |(_, finish)| {
-        Cow::Owned([before, finish].concat())
-    });
-    (finish, Some(phase))
-}
-
 /// Returns the phase within a base name.
 pub fn phase_of(base: &str) -> Option<&'static str> {
     let mut phases = PHASES.into_iter();

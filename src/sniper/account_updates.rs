@@ -14,7 +14,6 @@ use crate::{
         RefreshRequests, UserReading,
     },
     domain::account::OwnPurchase,
-    domain::item_name::{ItemName, split_phase},
     domain::money::Amount,
     domain::outcome::{Consequence, RejectReason},
     domain::time::UnixMs,
@@ -24,7 +23,7 @@ use crate::{
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
-    text::composed,
+    prices::item_key::ItemKey,
     threads::priority,
     ws::{Downtime, FeedMetrics},
 };
@@ -43,14 +42,17 @@ const MISMATCHED_MAX: usize = 1_024;
 /// Returns `true` unless two market names are certainly of different items. One of the names may
 /// lack the phase.
 fn is_same_item(ordered: &str, found: &str) -> bool {
-    // The name of the listing was composed; that of the account's list is as the market sends it.
-    let [ordered, found] = [ordered, found].map(composed);
-    let (ordered, found) = (ItemName::parse(&ordered), ItemName::parse(&found));
-    let kind = |item: &ItemName<'_>| (item.wear, item.is_stattrak, item.is_souvenir);
-    let ((base, phase), (other, other_phase)) =
-        (split_phase(&ordered.base), split_phase(&found.base));
-    let is_phase_same = phase.zip(other_phase).is_none_or(|(phase, other)| phase == other);
-    base == other && is_phase_same && kind(&ordered) == kind(&found)
+    let (Some(mut ordered_key), Some(mut found_key)) =
+        (ItemKey::parse(ordered), ItemKey::parse(found))
+    else {
+        return ordered == found;
+    };
+    match (ordered_key.variant.phase(), found_key.variant.phase()) {
+        (Some(phase), None) => found_key = found_key.with_phase(phase),
+        (None, Some(phase)) => ordered_key = ordered_key.with_phase(phase),
+        _ => {}
+    }
+    ordered_key == found_key
 }
 
 /// Derives the feed's status from its metrics.

@@ -330,6 +330,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::GraphqlTransportWs;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -347,6 +348,23 @@ mod tests {
         assert!(matches!(one.try_acquire(now), DialDecision::WaitFor(_)));
         assert!(matches!(two.try_acquire(now), DialDecision::WaitFor(_)));
         assert_eq!(other.try_acquire(now), DialDecision::Dial);
+    }
+
+    #[test]
+    fn the_close_of_a_healthy_session_rejects_no_credential() {
+        let policy = ReconnectPolicy::default();
+        let names = SettingNames { address: "SNIPER_WS_URL", has_cookie: true, key: None };
+        for (uptime, listings, is_rejected) in [(1, 0, true), (6 * 3_600, 100, false)] {
+            let metrics = Arc::new(FeedMetrics::default());
+            let host = Arc::new(Host::new(&policy));
+            let reconnector =
+                Reconnector::new(policy, host, Arc::clone(&metrics), "trades", String::new());
+            let error = FeedError::from_close_of::<GraphqlTransportWs>(Some(4403), "Forbidden");
+            let ended = ConnectionLifetime::ended(Duration::from_secs(uptime), listings, error);
+            let _delay = reconnector.with_setting_names(names).on_connection_ended(&ended);
+            assert_eq!(metrics.is_blocked.load(Ordering::Acquire), is_rejected);
+            assert_eq!(metrics.last_failure().unwrap().1.is_some(), is_rejected);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use sniper::{
         wanted_items::WantedItems,
         whitelist_entry::{ItemPattern, WearSet, WhitelistEntry},
     },
-    markets::csgoroll::Csgoroll,
+    markets::{csgoroll::Csgoroll, waxpeer::Waxpeer},
     recording::{
         ActiveRecording, RealDisk, Recording, RecordingConfig, RecordingEnd, SourceRecorder,
         StreamSource,
@@ -347,4 +347,30 @@ async fn a_recording_marks_the_reads_and_a_replay_uses_the_marks() {
     assert_eq!(ordered(&directory), ["free"]);
     fs::write(&file, lines.replace(r#""more":true,"#, "")).unwrap();
     assert_eq!(ordered(&directory), ["taken", "free"]);
+}
+
+#[test]
+fn a_listing_that_returns_after_its_removal_is_no_duplicate_in_a_replay() {
+    let folder = TempDir::new().unwrap();
+    let recording = start_recording(&folder);
+    let directory = recording.directory().to_owned();
+    finish(recording);
+    let lot = r#""item_id":"7","name":"AK-47 | Redline (Field-Tested)","price":9000,"game":"csgo""#;
+    let events = ["new", "new", "removed", "new"].map(|event| format!("42[\"{event}\",{{{lot}}}]"));
+    let opening =
+        [r#"0{"sid":"Qx","pingInterval":25000,"pingTimeout":20000}"#, r#"40{"sid":"Lk"}"#];
+    let messages = opening.map(str::to_owned).into_iter().chain(events).enumerate();
+    let lines: String = messages
+        .map(|(number, raw)| {
+            let ns = 1_772_359_200_000_000_000 + 1_000_000_000 * u64::try_from(number).unwrap();
+            format!("{}\n", serde_json::json!({ "ns": ns, "conn": 1, "raw": raw }))
+        })
+        .collect();
+    fs::write(directory.join("all/trades.jsonl"), lines).unwrap();
+    let recording = Recording::open(&directory).unwrap();
+    let whitelist = Arc::new(Whitelist::new(wanting("AK-47 | Redline").to_vec()));
+    let rules = ReplayRules::new(whitelist, Budget::default());
+    let market = Waxpeer::new(&config("ws://127.0.0.1:9", quick()));
+    let played = replay(&market, &recording, &rules, |_decision| ControlFlow::Continue(()));
+    assert_eq!(played.unwrap().duplicates, 1);
 }
