@@ -34,7 +34,7 @@ use super::{
 use crate::{
     domain::money::Amount,
     domain::time::UnixMs,
-    domain::trade::{TradeId, TradeKey, TradeStatus},
+    domain::trade::{KeyedBy, TradeId, TradeKey, TradeStatus},
 };
 
 /// Purchase of the account, as the market lists it.
@@ -99,9 +99,7 @@ impl LedgerState {
             match order {
                 // The state changed after the read began, so the reading is older.
                 Some(intent) if reading.started <= intent.changed_at => {}
-                // The listing may have been ordered again, and the power loss may have removed that
-                // order from the record.
-                Some(intent) if intent.state == OrderState::NotSent && loss > 0 => {
+                Some(intent) if loss > 0 && may_be_of_later_order(intent, trade) => {
                     events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
                 // The purchase was cancelled before this ledger ordered the listing again.
@@ -442,6 +440,22 @@ impl LedgerState {
         // The state is unchanged; only the price differs.
         let (evidence, paid) = (same?, Some(price?));
         Some(LedgerEvent::Proved { sequence, evidence, paid, by, since: UnixMs(0) })
+    }
+}
+
+/// Returns `true` if a purchase may be of a later order for the same listing, whose record a power
+/// loss removed: the known order was not sent, or it cannot have been executed at this price.
+fn may_be_of_later_order(known: &Intent, trade: &OwnTrade) -> bool {
+    let is_at_other_price = |is_other: fn(Amount, Amount) -> bool| {
+        known.keyed_by == KeyedBy::IdAndPrice
+            && trade.price.is_some_and(|price| is_other(price, known.approved))
+    };
+    match known.state {
+        OrderState::NotSent => true,
+        OrderState::Rejected => is_at_other_price(|price, approved| price != approved),
+        // That it was not bought was inferred; only a price above its limit proves it.
+        OrderState::NotBought => is_at_other_price(|price, approved| approved < price),
+        _ => false,
     }
 }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     domain::trade::TradeStatus,
     ledger::journal::BACKLOG_MAX,
-    ledger::open::{DATABASE, INTENT_FILE, OpenSettings},
+    ledger::open::{DATABASE, DATABASE_LOG, INTENT_FILE, OpenSettings},
     ledger::private::LedgerLock,
     ledger::reader::LedgerReader,
     ledger::record::{RECORD_BYTES, Record},
@@ -77,12 +77,20 @@ pub(crate) fn reserve(ledger: &mut Ledger, request: OrderRequest, now: UnixMs) -
     approved.unwrap()
 }
 
-/// Copies all files, as a process that is killed now would leave them.
+/// Copies all files, as a process that is killed now would leave them. SQLite may move pages from
+/// its log to the database between the copies of the two, so files are copied until none changes.
 pub(crate) fn crash_image(from: &Path) -> tempfile::TempDir {
+    let names = [DATABASE, DATABASE_LOG, INTENT_FILE];
+    let read = || names.map(|name| fs::read(from.join(name)).ok());
+    let mut files = read();
+    wait_until(|| {
+        let earlier = std::mem::replace(&mut files, read());
+        earlier == files
+    });
     let to = tempfile::tempdir().unwrap();
-    for name in [DATABASE, "ledger.db-wal", INTENT_FILE] {
-        if from.join(name).exists() {
-            fs::copy(from.join(name), to.path().join(name)).unwrap();
+    for (name, bytes) in names.iter().zip(files) {
+        if let Some(bytes) = bytes {
+            fs::write(to.path().join(name), bytes).unwrap();
         }
     }
     to

@@ -44,6 +44,36 @@ fn a_lost_purchase_that_is_listed_late_explains_the_missing_coins() {
 }
 
 #[test]
+fn a_purchase_at_a_price_that_a_known_order_excludes_is_of_a_lost_order() {
+    let rejected = (&TAKEN, OrderState::Rejected);
+    let not_bought = (&UNKNOWN, OrderState::NotBought);
+    let cases = [
+        (rejected, KeyedBy::IdAndPrice, 30, true),
+        (rejected, KeyedBy::IdAndPrice, 5, true),
+        (rejected, KeyedBy::IdAndPrice, 10, false),
+        (rejected, KeyedBy::Id, 30, false),
+        (not_bought, KeyedBy::IdAndPrice, 30, true),
+        (not_bought, KeyedBy::IdAndPrice, 5, false),
+    ];
+    for (known, keyed_by, price, is_of_lost) in cases {
+        let case = format!("{known:?} {keyed_by:?} {price}");
+        let (outcome, state) = known;
+        let mut ledger = with_balance();
+        let request = OrderRequest { keyed_by, ..order_request(1, 10) };
+        let _effects = place_order(&mut ledger, request, outcome, after(1));
+        let _effects = ledger.reconcile(&reading(&[], 90), Some(coins(100)), after(90));
+        assert_eq!(state_of(&ledger, 1), state, "{case}");
+        lose(&mut ledger, 1, 30, after(91), after(91));
+        let found = [OwnTrade { price: Some(coins(price)), ..own_trade(1, TradeStatus::Joined) }];
+        let effects = ledger.reconcile(&reading(&found, 95), None, after(95));
+        assert_eq!(effects.halts.is_empty(), is_of_lost, "{case}: {:?}", effects.halts);
+        let spent = ledger.snapshot(after(95)).spent;
+        let in_full = if is_of_lost { coins(30) } else { coins(30 + price.max(10)) };
+        assert_eq!(spent, in_full, "{case}");
+    }
+}
+
+#[test]
 fn the_look_up_of_one_order_proves_nothing_about_lost_ones() {
     let mut ledger = with_balance();
     ledger.set_look_ups_min(1);
