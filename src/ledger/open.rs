@@ -481,8 +481,9 @@ impl Recovery {
                     *sequence = new;
                 }
                 LedgerEvent::Adopted { sequence, .. } => *sequence = self.state.next_sequence(),
-                // A purchase that was adopted before may be missing, and would not count.
-                LedgerEvent::LossCleared { .. } => continue,
+                // A purchase that was adopted or accepted before may be missing: it would not count,
+                // or would be unexpected.
+                LedgerEvent::LossCleared { .. } | LedgerEvent::Baselined => continue,
                 event => {
                     if let Some(sequence) = event.sequence_mut().filter(|found| known <= **found) {
                         let Some(new) = moved.get(sequence) else { continue };

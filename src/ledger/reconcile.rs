@@ -29,6 +29,7 @@ use super::{
     account::SETTLE,
     event::{Evidence, EvidenceSource, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::Intent,
+    open::CLOCK_MARGIN,
     state::LedgerState,
 };
 use crate::{
@@ -259,7 +260,8 @@ impl LedgerState {
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
         let is_other_bot = self.sharing.is_account_shared && *loss == 0;
-        if !counts && (!self.baselined || is_cancelled || is_other_bot) {
+        let is_older = !self.baselined && (*loss == 0 || self.precedes_ledger(trade));
+        if !counts && (is_older || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
         if counts || *loss > 0 {
@@ -273,6 +275,11 @@ impl LedgerState {
             return Some(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
         }
         Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }))
+    }
+
+    /// Returns `true` if a purchase is older than this ledger, also by a clock that differs.
+    fn precedes_ledger(&self, trade: &OwnTrade) -> bool {
+        trade.joined_at.is_some_and(|joined| joined.plus(CLOCK_MARGIN) < self.first_at)
     }
 
     /// Returns `true` if a purchase may be of an earlier power loss, which was cleared because the

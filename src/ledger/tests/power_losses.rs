@@ -158,6 +158,51 @@ fn a_loss_counts_again_if_only_the_record_that_cleared_it_survives_the_next_powe
     assert_eq!(state_of(&ledger, 1), OrderState::Bought);
 }
 
+/// The record of the first complete list is not durable before the first order.
+#[test]
+fn a_purchase_counts_if_a_power_loss_removes_its_order_and_possibly_the_first_list() {
+    for survives_baseline in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let older = OwnTrade {
+            joined_at: Some(UnixMs(T0.0 - 3_600_000)),
+            ..own_trade(7, TradeStatus::Joined)
+        };
+        let first = location(folder.path(), "boot");
+        let mut ledger = Ledger::open(&first, limits(), &entries(), T0).unwrap();
+        ledger.bind("account-1").unwrap();
+        wait_until(|| ledger.is_durable());
+        let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+        let exclusive = rusqlite::TransactionBehavior::Exclusive;
+        let hold = foreign.transaction_with_behavior(exclusive).unwrap();
+        let _effects = ledger.reconcile(&reading(&[older], 0), Some(coins(1_000)), T0);
+        let _lost = reserve(&mut ledger, order_request(1, 10), T0);
+        let image = crash_image(folder.path());
+        hold.rollback().unwrap();
+        drop(ledger);
+        lose_records(image.path(), |record| {
+            survives_baseline && matches!(record.event, LedgerEvent::Baselined)
+        });
+
+        let location = location(image.path(), "another");
+        let mut ledger = Ledger::open(&location, limits(), &entries(), after(1)).unwrap();
+        ledger.bind("account-1").unwrap();
+        let bought = OwnTrade {
+            price: Some(coins(10)),
+            joined_at: Some(T0),
+            ..own_trade(1, TradeStatus::Joined)
+        };
+        for second in [2, 70, 140] {
+            let trades = [older, bought];
+            let read = reading(&trades, second);
+            let effects = ledger.reconcile(&read, Some(coins(990)), after(second));
+            assert_eq!(effects.halts, [], "at {second} s");
+        }
+        assert_eq!(state_of(&ledger, 1), OrderState::Bought);
+        assert_eq!(ledger.snapshot(after(140)).spent, coins(10));
+        assert!(ledger.state().intent(&id(7)).is_none(), "the older purchase does not count");
+    }
+}
+
 #[test]
 fn a_loss_that_a_clock_ahead_cleared_does_not_make_later_purchases_doubtful() {
     let mut ledger = with_balance();
