@@ -127,6 +127,8 @@ pub(super) struct AccountBalance {
     readings_without_shortfall: VecDeque<BalanceReading>,
     /// Sum of all deductions from `available`, less what was restored.
     deducted: Amount,
+    /// Sum by which readings have lowered `available` that may be older than the last inflow.
+    doubtful_drop: Amount,
 }
 
 impl AccountBalance {
@@ -162,6 +164,7 @@ impl AccountBalance {
             && self.pushed.is_none()
             && self.unconfirmed() == Amount::ZERO
             && self.available == coins
+            && self.doubtful_drop == Amount::ZERO
             && self.missing == Amount::ZERO
             && self.expected.saturating_add(self.surplus) == coins
     }
@@ -321,19 +324,31 @@ impl AccountBalance {
             return None;
         }
         self.compare(reading, unconfirmed == Amount::ZERO);
+        let expected = self.available.saturating_add(self.doubtful_drop);
+        self.doubtful_drop = Amount::ZERO;
         if self.available <= coins {
             self.available = self.available.max(certain);
+        } else {
+            self.available = certain;
+        }
+        let is_drop = coins < expected;
+        if is_drop && !self.shows_inflows(as_of) {
+            self.doubtful_drop = expected.saturating_sub(self.available).max(Amount::ZERO);
             return None;
         }
-        let drop = BalanceDrop { expected: self.available, actual: coins };
-        self.available = certain;
-        Some(drop)
+        is_drop.then_some(BalanceDrop { expected, actual: coins })
     }
 
-    /// Moves moments after `now` back to `now`, for a start after a run whose clock was ahead.
+    /// Returns `true` if a reading of this moment certainly includes every inflow.
+    fn shows_inflows(&self, as_of: UnixMs) -> bool {
+        self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of)
+    }
+
+    /// Moves moments after `now` back to `now`, for a start after a run whose clock was ahead. The
+    /// last reading precedes the start.
     pub(super) fn clamp(&mut self, now: UnixMs) {
         if let Some(last) = &mut self.last {
-            last.as_of = last.as_of.min(now);
+            last.as_of = last.as_of.min(now.minus(Duration::from_millis(1)));
             last.at = last.at.min(now);
         }
         self.first_at = self.first_at.map(|at| at.min(now));
@@ -357,8 +372,7 @@ impl AccountBalance {
         self.readings_without_shortfall.clear();
         // Nothing is unconfirmed and the reading includes every inflow, so the remainder left the
         // account in another way. It can no longer be assigned to returned orders.
-        let shows_inflows = self.received_at.is_none_or(|newest| newest.plus(SETTLE) <= as_of);
-        if is_complete && shows_inflows {
+        if is_complete && self.shows_inflows(as_of) {
             self.trim_inflows(surplus.max(Amount::ZERO));
             let lowered = self.expected.saturating_sub(coins).max(Amount::ZERO);
             self.expected = self.expected.saturating_sub(lowered);
@@ -603,9 +617,21 @@ mod tests {
         account.assign_inflows(coins(300), T);
         assert!(!account.inflows_cover(coins(1), T));
         // Neither a reading from before the refund nor one from after it adds an inflow.
-        assert!(read(&mut account, 400, 220).is_some());
+        assert_eq!(read(&mut account, 400, 220), None);
         assert_eq!(read(&mut account, 700, 300), None);
         assert!(!account.inflows_cover(coins(1), T));
+    }
+
+    #[test]
+    fn a_drop_after_an_inflow_is_reported_once_the_reading_certainly_includes_the_inflow() {
+        let mut account = account(1_000);
+        assert_eq!(read(&mut account, 1_300, 100), None);
+        assert_eq!(read(&mut account, 900, 159), None);
+        assert_eq!(available(&account), coins(900));
+        account.reserve(coins(100));
+        let drop = BalanceDrop { expected: coins(1_200), actual: coins(900) };
+        assert_eq!(read(&mut account, 900, 160), Some(drop));
+        assert_eq!(read(&mut account, 900, 161), None);
     }
 
     #[test]

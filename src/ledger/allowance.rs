@@ -367,6 +367,9 @@ impl Ledger {
         let group = stable_hash(group);
         if self.state.sharing.joined.last().is_none_or(|(last, _from)| *last != group) {
             let _effects = self.record_infallible(now, LedgerEvent::Joined { group });
+            if let Some(journal) = &mut self.journal {
+                journal.require_durable();
+            }
         }
         let open = self.state.open.iter().copied();
         let newest = self.state.intents.iter().rev().map(|intent| intent.sequence);

@@ -72,6 +72,8 @@ pub(super) struct Journal {
     watch: Option<FileWatcher>,
     /// Position of the next record.
     next: u64,
+    /// Position of the last record that must be durable before an order.
+    required: u64,
     /// The record written last.
     last: Option<Record>,
     /// Events that the intent file has not accepted yet.
@@ -159,6 +161,7 @@ impl Journal {
             stopped,
             watch: Some(FileWatcher { until, stopped: watch_stopped }),
             next: written.saturating_add(1),
+            required: 0,
             backlog: VecDeque::new(),
             has_lost: false,
             is_failing: false,
@@ -199,7 +202,15 @@ impl Journal {
 
     #[inline]
     fn has_room(&self, approved: ApprovedTotals) -> bool {
-        approved.is_within(self.shared.limit_in_force()) && ANSWER_SLOTS < self.free_slots()
+        approved.is_within(self.shared.limit_in_force())
+            && ANSWER_SLOTS < self.free_slots()
+            && self.has_required()
+    }
+
+    /// Rejects orders until everything recorded so far is durable.
+    pub(super) fn require_durable(&mut self) {
+        let backlog = u64::try_from(self.backlog.len()).unwrap_or(u64::MAX);
+        self.required = self.next.saturating_sub(1).saturating_add(backlog);
     }
 
     /// Returns the highest duration of the recent syncs.
@@ -357,9 +368,13 @@ impl Journal {
                 == self.shared.written.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if the requested limit is durable.
+    /// Returns `true` if the requested limit and what must precede an order are durable.
     pub(super) fn is_limit_durable(&self) -> bool {
-        self.shared.is_limit_durable()
+        self.shared.is_limit_durable() && self.has_required()
+    }
+
+    fn has_required(&self) -> bool {
+        self.required <= self.shared.applied.load(Ordering::Acquire)
     }
 
     #[cfg(test)]

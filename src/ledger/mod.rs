@@ -200,7 +200,8 @@ impl Ledger {
         self.journal.as_ref().is_none_or(Journal::is_durable)
     }
 
-    /// Returns `true` if the durable limit on approvals is as high as the budget allows.
+    /// Returns `true` if the durable limit on approvals is as high as the budget allows, and what
+    /// must precede an order is durable.
     pub fn is_limit_durable(&self) -> bool {
         self.journal.as_ref().is_none_or(Journal::is_limit_durable)
     }
@@ -424,14 +425,20 @@ impl Ledger {
 
     /// Allows orders after a complete reading of the account.
     fn on_complete_reading(&mut self, started: UnixMs) {
-        if self.state.frozen_at.is_some_and(|frozen| frozen < started) {
-            self.state.frozen_at = None;
-        }
         let is_bound = self.journal.as_ref().is_none_or(Journal::is_bound);
-        let balance = self.state.account.last_reading();
-        if is_bound && balance.is_some_and(|reading| self.state.read_from <= reading.as_of) {
-            self.state.reconciled = true;
+        let state = &mut self.state;
+        let balance = state.account.last_reading();
+        let is_read_since = |moment: UnixMs| balance.is_some_and(|read| moment <= read.as_of);
+        // A power loss after the first order must not remove the reading that precedes it.
+        if !state.reconciled && is_bound && is_read_since(state.read_from) {
+            state.reconciled = true;
+            if let Some(journal) = &mut self.journal {
+                journal.require_durable();
+            }
         }
+        state.frozen_at = state.frozen_at.filter(|frozen| {
+            started <= *frozen || (state.balance_required && !is_read_since(*frozen))
+        });
     }
 
     /// Applies a balance that was requested at `as_of`.

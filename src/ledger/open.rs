@@ -32,15 +32,16 @@ use super::{
     record::{Record, Timeline},
     rules::{EntryPlan, RenamedEntry},
     schema::StagedRows,
-    state::{LedgerState, unrecorded},
+    state::LedgerState,
     status::loss_end,
     write_ahead_log::{OpenedLog, Recovered, Storage, WriteAheadLog},
     writer::WriterState,
 };
 use crate::{
-    clock, config::Budget, config::load::make_directory, domain::outcome::NotSent,
-    domain::own_order_id::StartId, domain::time::UnixMs, domain::trade::TradeId,
-    domain::whitelist_entry::WhitelistEntry, secret, text::counted, threads::Alarm,
+    clock, config::Budget, config::load::make_directory, domain::money::Amount,
+    domain::outcome::NotSent, domain::own_order_id::StartId, domain::time::UnixMs,
+    domain::trade::TradeId, domain::whitelist_entry::WhitelistEntry, secret, text::counted,
+    threads::Alarm,
 };
 
 /// File name of the database.
@@ -242,6 +243,8 @@ impl Ledger {
         };
         let journal = Journal::start(parts).map_err(failed("start the threads of"))?;
         state.reserve_capacity();
+        // A balance of an earlier run permits no order.
+        state.read_from = now;
         Ok(Self { id: Some(id), names, ..Self::new(state, Some(journal)) })
     }
 }
@@ -484,6 +487,8 @@ impl Recovery {
                 // A purchase that was adopted or accepted before may be missing: it would not count,
                 // or would be unexpected.
                 LedgerEvent::LossCleared { .. } | LedgerEvent::Baselined => continue,
+                // An order that explains the reading may be missing.
+                LedgerEvent::Balance { .. } => continue,
                 event => {
                     if let Some(sequence) = event.sequence_mut().filter(|found| known <= **found) {
                         let Some(new) = moved.get(sequence) else { continue };
@@ -516,7 +521,12 @@ impl Recovery {
         cause: &str,
         now: UnixMs,
     ) -> Result<(), super::InvalidTransition> {
-        let (coins, count) = unrecorded(previous.durable_limit, self.state.approved_totals());
+        let (limit, recorded) = (previous.durable_limit, self.state.approved_totals());
+        let coins = limit.coins.saturating_sub(recorded.coins);
+        let count = u32::try_from(limit.count.saturating_sub(recorded.count)).unwrap_or(u32::MAX);
+        // An order needs both.
+        let is_possible = Amount::ZERO < coins && count > 0;
+        let (coins, count) = if is_possible { (coins, count) } else { (Amount::ZERO, 0) };
         if previous.durable_limit == ApprovedTotals::default() {
             return Ok(());
         }

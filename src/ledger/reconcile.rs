@@ -16,8 +16,8 @@
 //! 5. An order that is not bought according to the ledger but listed as a purchase, also as a
 //!    cancelled one, counts again, and halts.
 //! 6. The market's record of one order, looked up by its own id ([`LedgerState::reconcile_order`]),
-//!    is evidence like its entry in a list. A record of a higher price than approved proves nothing
-//!    and halts. On a market without a list, the absence of the record is evidence as in rule 2
+//!    is evidence like its entry in a list. A record of a higher price than approved proves no
+//!    purchase, but the price counts, and it halts. On a market without a list, the absence of the record is evidence as in rule 2
 //!    after enough look-ups ([`LedgerState::reconcile_absent`]).
 //! 7. A listed price counts immediately if it is higher, and after a balance confirms it if it is
 //!    lower.
@@ -29,7 +29,6 @@ use super::{
     account::SETTLE,
     event::{Evidence, EvidenceSource, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::Intent,
-    open::CLOCK_MARGIN,
     state::LedgerState,
 };
 use crate::{
@@ -138,14 +137,15 @@ impl LedgerState {
         if started <= intent.changed_at {
             return None;
         }
-        let Intent { id, approved, state, .. } = intent;
+        let Intent { sequence, approved, state, listed, .. } = intent;
         if is_shown_uncancelled(trade) {
             self.shown_at.insert(intent.sequence, started);
         }
         match trade.price {
-            // The price limit of the order excludes this price, so the record is of another order.
-            Some(paid) if state == OrderState::Unknown && approved < paid => {
-                Some(LedgerEvent::Halted(HaltReason::Price { id, approved, paid }))
+            // The price limit of the order excludes this price, which counts and halts.
+            Some(price) if state == OrderState::Unknown && approved < price => {
+                let is_new = listed != Some(price);
+                is_new.then_some(LedgerEvent::PriceConfirmed { sequence, price })
             }
             _ => self.evidence_for(&intent, trade, started),
         }
@@ -260,8 +260,7 @@ impl LedgerState {
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
         let is_other_bot = self.sharing.is_account_shared && *loss == 0;
-        let is_older = !self.baselined && (*loss == 0 || self.precedes_ledger(trade));
-        if !counts && (is_older || is_cancelled || is_other_bot) {
+        if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
         if counts || *loss > 0 {
@@ -275,11 +274,6 @@ impl LedgerState {
             return Some(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
         }
         Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }))
-    }
-
-    /// Returns `true` if a purchase is older than this ledger, also by a clock that differs.
-    fn precedes_ledger(&self, trade: &OwnTrade) -> bool {
-        trade.joined_at.is_some_and(|joined| joined.plus(CLOCK_MARGIN) < self.first_at)
     }
 
     /// Returns `true` if a purchase may be of an earlier power loss, which was cleared because the
@@ -393,7 +387,8 @@ impl LedgerState {
         let open = self.open_intents();
         let mut unknown = open.filter(|intent| intent.state == OrderState::Unknown);
         let is_other = |intent: &&Intent| {
-            listed.get(&intent.id).is_some_and(|listed| listed.trade.status == TradeStatus::Other)
+            let listed = listed.get(&intent.id);
+            listed.is_some_and(|listed| Evidence::from_status(listed.trade.status).is_none())
         };
         unknown.find(is_other).map(|intent| intent.id)
     }

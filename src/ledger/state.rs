@@ -592,13 +592,6 @@ impl LedgerState {
     }
 }
 
-/// Returns the coins and the number of orders that may have been approved without being recorded.
-pub(super) fn unrecorded(limit: ApprovedTotals, recorded: ApprovedTotals) -> (Amount, u32) {
-    let coins = limit.coins.saturating_sub(recorded.coins).max(Amount::ZERO);
-    let count = limit.count.saturating_sub(recorded.count);
-    (coins, u32::try_from(count).unwrap_or(u32::MAX))
-}
-
 /// State of the ledger at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {

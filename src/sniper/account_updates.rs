@@ -19,7 +19,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::TradeKey,
     ledger::{
-        AccountReading, HaltReason, Intent, Ledger, LedgerError, OrderState, OwnTrade,
+        AccountReading, HaltReason, Intent, Ledger, LedgerError, OwnTrade,
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
@@ -242,12 +242,6 @@ impl<B: OrderSender> Engine<B> {
         }
         let OwnPurchase { id, status, price, joined_at, commission, .. } = purchase;
         let trade = OwnTrade { id, status, price, joined_at, commission };
-        let is_dearer = self.ledger.state().order(&key).is_some_and(|order| {
-            order.state == OrderState::Unknown && price.is_some_and(|paid| order.approved < paid)
-        });
-        if is_dearer && !self.is_new_mismatch(key) {
-            return;
-        }
         self.update_ledger(|ledger| Ok(ledger.reconcile_order(&key, &trade, started, now.wall)));
     }
 

@@ -326,6 +326,9 @@ impl ModelMarket {
         for request in &mut self.requests {
             request.waiting = false;
         }
+        for Halt { reason, .. } in self.ledger.state().halts() {
+            assert!(matches!(reason, HaltReason::Unknowns { .. }), "no other halt: {reason:?}");
+        }
         for order in self.ledger.state().intents() {
             let ordered = order.own_id.map(|own_id| self.own_ids.get(&own_id).copied());
             assert_eq!(ordered.unwrap_or(Some(order.key())), Some(order.key()), "its own id");

@@ -1,6 +1,6 @@
 //! Tests of orders that a power loss removed from the record.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use super::{
     disk::{
@@ -137,15 +137,14 @@ fn a_loss_counts_again_if_only_the_record_that_cleared_it_survives_the_next_powe
     lose_power(image.path(), || false);
     let mut ledger = open(image.path(), "another", after(1));
     wait_until(|| ledger.is_durable());
-    let mut foreign = rusqlite::Connection::open(image.path().join(DATABASE)).unwrap();
-    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    let hold = HeldDatabase::of(image.path());
     let bought = [OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Joined) }];
     for second in [2, 70, 140] {
         let _effects = ledger.reconcile(&reading(&bought, second), Some(coins(990)), after(second));
     }
     assert_eq!(ledger.state().loss().count, 0);
     let next = crash_image(image.path());
-    hold.rollback().unwrap();
+    drop(hold);
     drop(ledger);
     lose_records(next.path(), |record| matches!(record.event, LedgerEvent::LossCleared { .. }));
 
@@ -158,48 +157,91 @@ fn a_loss_counts_again_if_only_the_record_that_cleared_it_survives_the_next_powe
     assert_eq!(state_of(&ledger, 1), OrderState::Bought);
 }
 
-/// The record of the first complete list is not durable before the first order.
+/// A power loss after the first order would remove the reading that explains the balance, and the
+/// record that older purchases do not count.
 #[test]
-fn a_purchase_counts_if_a_power_loss_removes_its_order_and_possibly_the_first_list() {
-    for survives_baseline in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let older = OwnTrade {
-            joined_at: Some(UnixMs(T0.0 - 3_600_000)),
-            ..own_trade(7, TradeStatus::Joined)
-        };
-        let first = location(folder.path(), "boot");
-        let mut ledger = Ledger::open(&first, limits(), &entries(), T0).unwrap();
-        ledger.bind("account-1").unwrap();
-        wait_until(|| ledger.is_durable());
-        let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
-        let exclusive = rusqlite::TransactionBehavior::Exclusive;
-        let hold = foreign.transaction_with_behavior(exclusive).unwrap();
-        let _effects = ledger.reconcile(&reading(&[older], 0), Some(coins(1_000)), T0);
-        let _lost = reserve(&mut ledger, order_request(1, 10), T0);
-        let image = crash_image(folder.path());
-        hold.rollback().unwrap();
-        drop(ledger);
-        lose_records(image.path(), |record| {
-            survives_baseline && matches!(record.event, LedgerEvent::Baselined)
-        });
+fn nothing_is_ordered_before_the_first_complete_reading_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = location(folder.path(), "boot");
+    let mut ledger = Ledger::open(&location, limits(), &entries(), T0).unwrap();
+    ledger.bind("account-1").unwrap();
+    wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
+    let hold = HeldDatabase::of(folder.path());
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(1_000)), T0);
+    let early = ledger.reserve(order_request(1, 10), T0);
+    assert_eq!(early.unwrap_err(), RiskRejection::Behind);
+    drop(hold);
+    let _approved = reserve(&mut ledger, order_request(1, 10), T0);
+}
 
-        let location = location(image.path(), "another");
-        let mut ledger = Ledger::open(&location, limits(), &entries(), after(1)).unwrap();
-        ledger.bind("account-1").unwrap();
-        let bought = OwnTrade {
-            price: Some(coins(10)),
-            joined_at: Some(T0),
-            ..own_trade(1, TradeStatus::Joined)
-        };
-        for second in [2, 70, 140] {
-            let trades = [older, bought];
-            let read = reading(&trades, second);
-            let effects = ledger.reconcile(&read, Some(coins(990)), after(second));
-            assert_eq!(effects.halts, [], "at {second} s");
-        }
-        assert_eq!(state_of(&ledger, 1), OrderState::Bought);
-        assert_eq!(ledger.snapshot(after(140)).spent, coins(10));
-        assert!(ledger.state().intent(&id(7)).is_none(), "the older purchase does not count");
+#[test]
+fn a_purchase_before_the_ledger_stays_one_if_only_the_record_of_the_first_list_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = location(folder.path(), "boot");
+    let mut ledger = Ledger::open(&first, limits(), &entries(), T0).unwrap();
+    ledger.bind("account-1").unwrap();
+    wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
+    let hold = HeldDatabase::of(folder.path());
+    let older = [own_trade(7, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&older, 0), Some(coins(1_000)), T0);
+    let image = crash_image(folder.path());
+    drop(hold);
+    drop(ledger);
+    lose_records(image.path(), |record| matches!(record.event, LedgerEvent::Baselined));
+
+    let mut ledger = reopened(image.path());
+    let effects = ledger.reconcile(&reading(&older, 2), Some(coins(1_000)), after(2));
+    assert_eq!(effects.halts, []);
+    assert!(ledger.state().intent(&id(7)).is_none());
+}
+
+#[test]
+fn a_balance_that_outlived_its_order_neither_halts_nor_looks_like_coins_received() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = open(folder.path(), "boot", T0);
+    wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
+    let hold = HeldDatabase::of(folder.path());
+    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
+    let _effects = ledger.set_balance(coins(990), T0, T0);
+    let image = crash_image(folder.path());
+    drop(hold);
+    drop(ledger);
+    lose_records(image.path(), |record| matches!(record.event, LedgerEvent::Balance { .. }));
+
+    let mut ledger = reopened(image.path());
+    assert_eq!(ledger.state().halts(), []);
+    let bought = [OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Joined) }];
+    for second in [2, 70, 140] {
+        let read = reading(&bought, second);
+        let effects = ledger.reconcile(&read, Some(coins(990)), after(second));
+        assert_eq!(effects.halts, [], "at {second} s");
+    }
+    assert_eq!(ledger.snapshot(after(140)).spent, coins(10));
+    assert!(!ledger.state.account.inflows_cover(coins(1), UnixMs(0)));
+}
+
+/// Opens a ledger after a power loss.
+fn reopened(folder: &Path) -> Ledger {
+    let location = location(folder, "another");
+    let mut ledger = Ledger::open(&location, limits(), &entries(), after(1)).unwrap();
+    ledger.bind("account-1").unwrap();
+    ledger
+}
+
+/// Prevents writes to the database of a ledger until it is dropped.
+struct HeldDatabase(rusqlite::Connection);
+
+impl HeldDatabase {
+    fn of(folder: &Path) -> Self {
+        let connection = rusqlite::Connection::open(folder.join(DATABASE)).unwrap();
+        connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        Self(connection)
+    }
+}
+
+impl Drop for HeldDatabase {
+    fn drop(&mut self) {
+        self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
 
