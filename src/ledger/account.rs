@@ -264,6 +264,9 @@ impl AccountBalance {
         let less = from.charged.saturating_sub(to.charged);
         self.explain(Amount::ZERO.saturating_sub(less));
         self.expected = self.expected.saturating_add(less);
+        // A higher price explains a part of the shortfall.
+        let explained = Amount::ZERO.saturating_sub(less).max(Amount::ZERO);
+        self.missing = self.missing.saturating_sub(explained).max(Amount::ZERO);
         if Amount::ZERO < less {
             // The old price made the difference look like an inflow, and a reading without a
             // shortfall at the old price may have one at the new price.

@@ -484,8 +484,8 @@ impl Recovery {
                     *sequence = new;
                 }
                 LedgerEvent::Adopted { sequence, .. } => *sequence = self.state.next_sequence(),
-                // A purchase that was adopted or accepted before may be missing: it would not count,
-                // or would be unexpected.
+                // A purchase that was adopted or accepted before may be missing: it would not
+                // count, or would be unexpected.
                 LedgerEvent::LossCleared { .. } | LedgerEvent::Baselined => continue,
                 // An order that explains the reading may be missing.
                 LedgerEvent::Balance { .. } => continue,

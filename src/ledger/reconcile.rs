@@ -17,8 +17,8 @@
 //!    cancelled one, counts again, and halts.
 //! 6. The market's record of one order, looked up by its own id ([`LedgerState::reconcile_order`]),
 //!    is evidence like its entry in a list. A record of a higher price than approved proves no
-//!    purchase, but the price counts, and it halts. On a market without a list, the absence of the record is evidence as in rule 2
-//!    after enough look-ups ([`LedgerState::reconcile_absent`]).
+//!    purchase, but the price counts, and it halts. On a market without a list, the absence of the
+//!    record is evidence as in rule 2 after enough look-ups ([`LedgerState::reconcile_absent`]).
 //! 7. A listed price counts immediately if it is higher, and after a balance confirms it if it is
 //!    lower.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
@@ -308,6 +308,9 @@ impl LedgerState {
         let (mut absent, mut explained) = (Vec::new(), Amount::ZERO);
         for intent in self.open_intents() {
             if intent.state != OrderState::Unknown {
+                // A response may have named a price that is too low.
+                let uncertain = intent.price.saturating_sub(intent.charged);
+                explained = explained.saturating_add(uncertain);
                 continue;
             }
             let is_listed = |listed: &ListedTrade| listed.sequence == Some(intent.sequence);

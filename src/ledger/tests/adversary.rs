@@ -139,6 +139,8 @@ struct AdversaryMarket {
     own_ids: HashSet<OwnOrderId>,
     /// Orders were lost in a power loss.
     has_lost: bool,
+    /// A list left out a purchase.
+    has_left_out: bool,
 }
 
 fn coins(whole: i64) -> Amount {
@@ -161,6 +163,7 @@ impl AdversaryMarket {
             created: HashMap::new(),
             own_ids: HashSet::new(),
             has_lost: false,
+            has_left_out: false,
         };
         market.ledger.state.look_ups_min = kind.look_ups_min;
         market.ledger.state.has_own_ids = true;
@@ -196,6 +199,7 @@ impl AdversaryMarket {
             AdversaryStep::Hide { which, how } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     order.hidden = how;
+                    self.has_left_out |= how == Hidden::LeftOut;
                 }
             }
             AdversaryStep::Misprice { which, percent } => {
@@ -570,15 +574,29 @@ impl AdversaryMarket {
         let lost = self.ledger.state.loss.coins;
         let counted = counted.saturating_add(lost);
         let is_settled = self.kind.has_list || !self.has_lost;
-        if is_settled && self.ledger.state.halts.is_empty() && !self.understates {
+        if is_settled && !self.understates {
             let intents = &self.ledger.state.intents;
             let account = &self.ledger.state.account;
             assert_eq!(counted, books, "exposure: {intents:#?} {account:#?} {:#?}", self.orders);
-            if !self.has_lost {
+            let halts = &self.ledger.state.halts;
+            if !self.has_lost && !halts.iter().any(|halt| self.is_justified(halt.reason)) {
+                assert_eq!(*halts, [], "{account:#?} {:#?}", self.orders);
                 self.order_where_permitted(books);
             }
         }
         assert!(books <= counted, "the ledger counts less than the market");
+    }
+
+    /// Returns `true` for a halt because the market has charged more than the price limit, or shows
+    /// a purchase that it left out before.
+    fn is_justified(&self, halt: HaltReason) -> bool {
+        match halt {
+            HaltReason::Price { .. } | HaltReason::ImplausiblePrice { .. } => {
+                self.orders.iter().any(|order| order.approved < order.price)
+            }
+            HaltReason::Contradiction { .. } => self.has_left_out,
+            _ => false,
+        }
     }
 
     /// Asserts that an order is approved if the limits of an entry and the balance permit it.

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use tempfile::TempDir;
+
 use super::{
     disk::{
         crash_image, entries, limits, location, lose_power, lose_records, open, reserve, wait_until,
@@ -11,7 +13,11 @@ use super::{
     *,
 };
 use crate::{
-    ledger::{open::DATABASE, reader::LedgerReader, status::LedgerStatus},
+    ledger::{
+        open::{DATABASE, INTENT_FILE},
+        reader::LedgerReader,
+        status::LedgerStatus,
+    },
     markets::{MarketApi as _, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
 };
 
@@ -137,14 +143,14 @@ fn a_loss_counts_again_if_only_the_record_that_cleared_it_survives_the_next_powe
     lose_power(image.path(), || false);
     let mut ledger = open(image.path(), "another", after(1));
     wait_until(|| ledger.is_durable());
-    let hold = HeldDatabase::of(image.path());
     let bought = [OwnTrade { price: Some(coins(10)), ..own_trade(1, TradeStatus::Joined) }];
-    for second in [2, 70, 140] {
-        let _effects = ledger.reconcile(&reading(&bought, second), Some(coins(990)), after(second));
-    }
+    let next = without_commits(image.path(), || {
+        for second in [2, 70, 140] {
+            let read = reading(&bought, second);
+            let _effects = ledger.reconcile(&read, Some(coins(990)), after(second));
+        }
+    });
     assert_eq!(ledger.state().loss().count, 0);
-    let next = crash_image(image.path());
-    drop(hold);
     drop(ledger);
     lose_records(next.path(), |record| matches!(record.event, LedgerEvent::LossCleared { .. }));
 
@@ -166,11 +172,13 @@ fn nothing_is_ordered_before_the_first_complete_reading_is_durable() {
     let mut ledger = Ledger::open(&location, limits(), &entries(), T0).unwrap();
     ledger.bind("account-1").unwrap();
     wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
-    let hold = HeldDatabase::of(folder.path());
+    let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(1_000)), T0);
-    let early = ledger.reserve(order_request(1, 10), T0);
-    assert_eq!(early.unwrap_err(), RiskRejection::Behind);
-    drop(hold);
+    let early = ledger.reserve(order_request(1, 10), T0).unwrap_err();
+    assert!(matches!(early, RiskRejection::Behind | RiskRejection::Unwritable), "{early:?}");
+    hold.rollback().unwrap();
+    wait_until(|| ledger.is_durable());
     let _approved = reserve(&mut ledger, order_request(1, 10), T0);
 }
 
@@ -181,11 +189,10 @@ fn a_purchase_before_the_ledger_stays_one_if_only_the_record_of_the_first_list_s
     let mut ledger = Ledger::open(&first, limits(), &entries(), T0).unwrap();
     ledger.bind("account-1").unwrap();
     wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
-    let hold = HeldDatabase::of(folder.path());
     let older = [own_trade(7, TradeStatus::Joined)];
-    let _effects = ledger.reconcile(&reading(&older, 0), Some(coins(1_000)), T0);
-    let image = crash_image(folder.path());
-    drop(hold);
+    let image = without_commits(folder.path(), || {
+        let _effects = ledger.reconcile(&reading(&older, 0), Some(coins(1_000)), T0);
+    });
     drop(ledger);
     lose_records(image.path(), |record| matches!(record.event, LedgerEvent::Baselined));
 
@@ -200,11 +207,10 @@ fn a_balance_that_outlived_its_order_neither_halts_nor_looks_like_coins_received
     let folder = tempfile::tempdir().unwrap();
     let mut ledger = open(folder.path(), "boot", T0);
     wait_until(|| ledger.is_durable() && ledger.is_limit_durable());
-    let hold = HeldDatabase::of(folder.path());
-    let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
-    let _effects = ledger.set_balance(coins(990), T0, T0);
-    let image = crash_image(folder.path());
-    drop(hold);
+    let image = without_commits(folder.path(), || {
+        let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
+        let _effects = ledger.set_balance(coins(990), T0, T0);
+    });
     drop(ledger);
     lose_records(image.path(), |record| matches!(record.event, LedgerEvent::Balance { .. }));
 
@@ -228,21 +234,12 @@ fn reopened(folder: &Path) -> Ledger {
     ledger
 }
 
-/// Prevents writes to the database of a ledger until it is dropped.
-struct HeldDatabase(rusqlite::Connection);
-
-impl HeldDatabase {
-    fn of(folder: &Path) -> Self {
-        let connection = rusqlite::Connection::open(folder.join(DATABASE)).unwrap();
-        connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        Self(connection)
-    }
-}
-
-impl Drop for HeldDatabase {
-    fn drop(&mut self) {
-        self.0.execute_batch("ROLLBACK").unwrap();
-    }
+/// Returns the files as they would be if no event of `record` were committed to the database.
+fn without_commits(folder: &Path, record: impl FnOnce()) -> TempDir {
+    let image = crash_image(folder);
+    record();
+    fs::copy(folder.join(INTENT_FILE), image.path().join(INTENT_FILE)).unwrap();
+    image
 }
 
 #[test]

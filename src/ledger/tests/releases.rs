@@ -425,7 +425,7 @@ fn a_look_up_before_an_order_is_certainly_shown_is_no_evidence() {
 }
 
 #[test]
-fn the_record_of_an_order_at_a_higher_price_halts_and_proves_nothing() {
+fn the_record_of_an_order_at_a_higher_price_counts_and_halts_and_proves_nothing() {
     let mut ledger = with_balance();
     let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
     let record = OwnTrade { price: Some(coins(11)), ..own_trade(1, TradeStatus::Joined) };
@@ -433,10 +433,41 @@ fn the_record_of_an_order_at_a_higher_price_halts_and_proves_nothing() {
     let reason = HaltReason::Price { id: id(1), approved: coins(10), paid: coins(11) };
     assert_eq!(effects.halts[0].reason, reason);
     assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
+    assert_eq!(ledger.snapshot(after(3)).spent, coins(11));
+    assert_eq!(ledger.reconcile_order(&key(1), &record, after(3), after(4)).halts, []);
     // The order was bought at a lower price than listed.
     let record = OwnTrade { price: Some(coins(9)), ..record };
     let _effects = ledger.reconcile_order(&key(1), &record, after(4), after(5));
     assert_eq!(state_of(&ledger, 1), OrderState::Bought);
+}
+
+/// The response to the second order named a quarter of its price.
+#[test]
+fn coins_that_a_response_may_have_understated_are_not_missing() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let bought = Outcome::Bought { price: Some(coins(5)), server_time: None };
+    let _effects = place_order(&mut ledger, order_request(2, 20), &bought, after(1));
+    let effects = ledger.reconcile(&reading(&[], 70), Some(coins(80)), after(70));
+    assert_eq!(effects.halts, []);
+    let record = OwnTrade { price: Some(coins(20)), ..own_trade(2, TradeStatus::Joined) };
+    let _effects = ledger.reconcile_order(&key(2), &record, after(71), after(72));
+    let effects = ledger.reconcile(&reading(&[record], 73), None, after(73));
+    assert_eq!(effects.halts, []);
+}
+
+#[test]
+fn a_balance_of_an_earlier_run_permits_no_order() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(disk::open(folder.path(), "boot", T0));
+    let location = disk::location(folder.path(), "boot");
+    let mut ledger = Ledger::open(&location, disk::limits(), &disk::entries(), after(1)).unwrap();
+    ledger.bind("account-1").unwrap();
+    let _effects = ledger.reconcile(&reading(&[], 2), None, after(2));
+    let early = ledger.reserve(order_request(1, 10), after(2));
+    assert_eq!(early.unwrap_err(), RiskRejection::NotReconciled);
+    let _effects = ledger.reconcile(&reading(&[], 3), Some(coins(1_000)), after(3));
+    let _approved = disk::reserve(&mut ledger, order_request(1, 10), after(3));
 }
 
 #[test]
