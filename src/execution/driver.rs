@@ -453,7 +453,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
             {
                 self.log_unexpected_bytes(bytes);
                 let unrequested = self.read_unrequested(session, bytes).await;
-                self.report_late(session, &unrequested).await;
+                self.report_unrequested(session, &unrequested).await;
                 return Flow::Close(ResponseError::Malformed);
             }
             match session.reader.feed(bytes) {
@@ -631,9 +631,32 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 
+    /// Reports the rejected orders that the responses in unrequested data name. Data that is no
+    /// response is searched as a whole.
+    async fn report_unrequested(&self, session: &mut DriverSession, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let mut reader = ResponseReader::new();
+            let (body, later) = match reader.feed(rest) {
+                Ok(ReadProgress::Done { taken }) => {
+                    rest.split_at_checked(taken).unwrap_or_default()
+                }
+                Ok(ReadProgress::More) | Err(_) => (rest, [].as_slice()),
+            };
+            let _is_complete = reader.end().is_ok();
+            // The status of an incomplete response may show that it is a rejection.
+            let incomplete = reader.head().map(|head| HttpResponse { head, body: body.to_vec() });
+            match reader.take_response().or(incomplete) {
+                Some(response) => self.report_late_response(session, &response).await,
+                None => self.report_late(session, rest).await,
+            }
+            rest = later;
+        }
+    }
+
     /// Does the same as [`report_late`](Self::report_late) for a response, unless it is a
     /// rejection, which may name the listing of an earlier order.
-    async fn report_late_response(&self, session: &DriverSession, response: &HttpResponse) {
+    async fn report_late_response(&self, session: &mut DriverSession, response: &HttpResponse) {
         let found = attribution::find_late_response(&session.rejected, &response.body);
         let is_rejection = found.is_some_and(|found| {
             let (outcome, _) = self.context.market.order_outcome(&found.order, response);
@@ -646,33 +669,42 @@ impl<M: MarketApi> ConnectionDriver<M> {
 
     /// Reports a rejected order as bought if this data names it: its response came late, and the
     /// rejection belonged to another request. The ledger counts it again and halts.
-    async fn report_late(&self, session: &DriverSession, bytes: &[u8]) {
-        let Some(order) = attribution::find_late_response(&session.rejected, bytes) else { return };
+    async fn report_late(&self, session: &mut DriverSession, bytes: &[u8]) {
+        let found = attribution::find_late_response(&session.rejected, bytes);
+        let Some(&order) = found else { return };
+        session.rejected.retain(|rejected| rejected.key != order.key);
         warn!(
             "Late response: order {} was rejected before, and now counts as bought",
             order.order.id
         );
         let broken = ExchangeResult::Broken { error: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
-        self.report(*order, (broken, Instant::now()), outcome, true).await;
+        self.report(order, (broken, Instant::now()), outcome, true).await;
     }
 
-    /// Reads the rest of unrequested data for at most [`UNREQUESTED_MAX`], because it may name a
-    /// rejected order only in a later segment. Returns at once if no order was rejected here.
+    /// Reads the rest of an unrequested response for at most [`UNREQUESTED_MAX`], because only the
+    /// whole of it shows which order it names, and whether it is a rejection. Returns at once if no
+    /// order was rejected here.
     async fn read_unrequested(&self, session: &DriverSession, first: &[u8]) -> Vec<u8> {
         let mut bytes = first.to_vec();
         if session.rejected.is_empty() || attribution::is_idle_timeout(first) {
             return bytes;
         }
+        let mut reader = ResponseReader::new();
+        let mut progress = reader.feed(first);
         let read = async {
             let mut buffer = [0; 4 * 1024];
             while bytes.len() < BODY_BYTES_MAX
-                && attribution::find_late_response(&session.rejected, &bytes).is_none()
+                && !matches!(progress, Ok(ReadProgress::Done { .. }))
                 && session.connection.readable().await.is_ok()
             {
                 match session.connection.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(count) => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
+                    Ok(count) => {
+                        let read = buffer.get(..count).unwrap_or_default();
+                        bytes.extend_from_slice(read);
+                        progress = reader.feed(read);
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_broken) => break,
                 }

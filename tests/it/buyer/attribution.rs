@@ -154,6 +154,39 @@ async fn a_rejection_that_names_an_earlier_rejected_listing_is_no_late_purchase(
     peer.wait_for_close().await;
 }
 
+/// The server repeats a confirmed rejection although nothing was requested since.
+#[tokio::test]
+async fn a_repeated_rejection_on_an_idle_connection_is_no_late_purchase() {
+    let body = format!(r#"{{"data":null,"errors":[{{"message":"{TAKEN}","listing":"a"}}]}}"#);
+    let repeated = answer(200, "", &body);
+    let unavailable = answer(400, "", r#"{"error":"skins_unavailable","listing":"a"}"#);
+    let (head, end) = repeated.split_at(repeated.len() - 3);
+    let cut = unavailable.strip_suffix('}').unwrap();
+    let cases = [
+        (vec![repeated.clone()], false),
+        (vec![head.to_owned(), end.to_owned()], false),
+        (vec![unavailable.clone()], false),
+        (vec![cut.to_owned()], false),
+        (vec![repeated.clone() + &unavailable], false),
+        (vec![repeated.clone() + &bought("a") + &bought("a")], true),
+    ];
+    for (segments, is_bought) in cases {
+        let script = Script::plain();
+        let (mut bot, mut peer) = Bot::with_confirmation_pending(&script).await;
+        peer.write(&account());
+        assert_eq!(bot.report().await.outcome, Outcome::Rejected(RejectReason::Taken));
+        assert!(bot.is_ready().await);
+        for segment in &segments {
+            peer.write(segment);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        peer.wait_for_close().await;
+        let late = bot.reports.try_recv().ok().map(|late| late.outcome);
+        assert_eq!(late.is_some(), is_bought, "{segments:?}: {late:?}");
+        assert!(bot.reports.try_recv().is_err(), "one report at most: {segments:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_rejection_and_its_confirmation_may_arrive_byte_by_byte() {
     let script = Script::plain();
