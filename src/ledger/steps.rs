@@ -203,6 +203,10 @@ impl LedgerState {
                 self.become_unknown(intent, at)?;
                 self.apply_consequence(sequence, reason, at);
             }
+            // The market has answered this order, so it neither extends nor ends a row either.
+            RecordedAnswer::Unknown(Unknown::Failed | Unknown::AlreadyOrdered) => {
+                self.become_unknown(intent, at)?;
+            }
             RecordedAnswer::Unknown(_) => {
                 self.become_unknown(intent, at)?;
                 self.unknowns_in_a_row = self.unknowns_in_a_row.saturating_add(1);

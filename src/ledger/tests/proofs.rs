@@ -131,6 +131,22 @@ fn too_many_consecutive_unknown_orders_halt_and_a_response_resets_the_count() {
 }
 
 #[test]
+fn attributed_answers_neither_extend_nor_end_a_row_of_unknown_orders() {
+    for unknown in [Unknown::Failed, Unknown::AlreadyOrdered] {
+        let (mut ledger, mut n) = (ledger(budget()), 0);
+        let mut place = |outcome: &Outcome, times: u32| {
+            (0..times).fold(0, |halts, _| {
+                n += 1;
+                halts + place_order(&mut ledger, order_request(n, 1), outcome, T0).halts.len()
+            })
+        };
+        assert_eq!(place(&UNKNOWN, UNKNOWNS_IN_A_ROW_MAX - 1), 0);
+        assert_eq!(place(&Outcome::Unknown(unknown), UNKNOWNS_IN_A_ROW_MAX), 0, "{unknown}");
+        assert_eq!(place(&UNKNOWN, 1), 1, "{unknown}");
+    }
+}
+
+#[test]
 fn rate_limiting_pauses_for_retry_after_and_halts_when_repeated() {
     let limited = |retry_after| Outcome::Rejected(RejectReason::RateLimited { retry_after });
     let mut ledger = ledger(budget());
