@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
+
 use super::{
     event::StorageFault,
     mark::MarkError,
@@ -55,6 +57,7 @@ pub(super) struct FileWatch {
     intent_log: WriteAheadLog,
     shared: Arc<WriterState>,
     has_warned_of_mark: bool,
+    has_warned_of_open_files: bool,
     checks: u32,
     /// Last record that a check has found.
     found: u64,
@@ -77,6 +80,7 @@ impl FileWatch {
             intent_log,
             shared,
             has_warned_of_mark: false,
+            has_warned_of_open_files: false,
             checks: 0,
             found: 0,
         }
@@ -133,13 +137,17 @@ impl FileWatch {
         if !self.checks.is_multiple_of(CHECKS_PER_PROBE) && !is_unwritable {
             return None;
         }
-        match self.probe() {
-            Ok(()) => None,
-            // A full disk stops the writer, which resumes by itself once there is space.
-            Err(error) if is_full(&error) => None,
-            Err(error) if is_absent(&error) => Some((StorageFault::Gone, self.folder.clone())),
-            Err(_error) => Some((StorageFault::Unwritable, self.folder.clone())),
+        let probed = self.probe();
+        let has_too_many_open = probed.as_ref().is_err_and(has_too_many_open_files);
+        if has_too_many_open && !self.has_warned_of_open_files {
+            tracing::warn!(
+                "Too many open files: the ledger's folder is not checked until some are closed; \
+                 raise the limit of open files with `ulimit -n`"
+            );
         }
+        self.has_warned_of_open_files = has_too_many_open;
+        let fault = probed.err().and_then(|error| probe_fault(&error))?;
+        Some((fault, self.folder.clone()))
     }
 
     /// Returns `true` if the intent file contains every record from the last one of the previous
@@ -199,6 +207,35 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// Returns the fault that a failed test write shows.
+fn probe_fault(error: &io::Error) -> Option<StorageFault> {
+    match error.kind() {
+        // A full disk stops the writer, which resumes by itself once there is space.
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => None,
+        // The files that the ledger writes are open already.
+        _ if has_too_many_open_files(error) => None,
+        _ if is_absent(error) => Some(StorageFault::Gone),
+        _ => Some(StorageFault::Unwritable),
+    }
+}
+
+fn has_too_many_open_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_too_many_open_files_are_no_fault_of_the_folder() {
+        let fault = |error: Errno| probe_fault(&error.into());
+        for transient in [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE] {
+            assert_eq!(fault(transient), None, "{transient}");
+        }
+        assert_eq!(fault(Errno::NOENT), Some(StorageFault::Gone));
+        for error in [Errno::ROFS, Errno::ACCESS, Errno::IO] {
+            assert_eq!(fault(error), Some(StorageFault::Unwritable), "{error}");
+        }
+    }
 }
