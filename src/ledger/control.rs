@@ -41,7 +41,7 @@ use super::{
     Evidence, HaltReason, InvalidTransition, Ledger, Operator,
     event::{EvidenceSource, OrderState},
     mark::data_key,
-    private::FileIdentity,
+    private::{self, FileIdentity},
     status::LedgerStatus,
 };
 use crate::{
@@ -60,6 +60,8 @@ pub const REPLY_TIMEOUT: Duration = Duration::from_secs(5);
 pub const RELOAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// Capacity of the queue of requests to the bot's thread.
 pub const PENDING_REQUESTS_MAX: usize = 8;
+/// Wait after a failed request.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Used instead of a listing's id in a [`ControlRequest::Resolve`] for the orders that a power loss
 /// may have removed from the record.
 pub const LOST_ID: &str = "lost";
@@ -120,8 +122,9 @@ fn data_dir_file(state: &Path, settings: &Path, instance: Instance) -> PathBuf {
 pub fn store_data_dir(data: &Path, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
     let (state, settings) = place;
     make_directory(state)?;
-    let file = data_dir_file(state, settings, instance);
-    fs::write(file, std::path::absolute(data)?.as_os_str().as_bytes())
+    let mut file = private::open(&data_dir_file(state, settings, instance))?;
+    file.set_len(0)?;
+    file.write_all(std::path::absolute(data)?.as_os_str().as_bytes())
 }
 
 /// Returns the `SNIPER_DATA` of a running bot whose settings file now has another `SNIPER_DATA`,
@@ -531,6 +534,8 @@ impl Listener {
                 let served = stream.and_then(|stream| serve(stream, &requests));
                 if let Err(error) = served {
                     tracing::debug!("Control request failed: {error}");
+                    // With too many open files, every `accept` fails at once.
+                    thread::sleep(ACCEPT_PAUSE);
                 }
             }
         });

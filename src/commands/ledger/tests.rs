@@ -98,6 +98,30 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
     assert_eq!(found(), None);
 }
 
+#[test]
+fn the_file_that_names_the_running_bots_folder_follows_no_symbolic_link_and_is_private() {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+    let top = tempfile::tempdir().unwrap();
+    let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
+    let store =
+        |data: &str| control::store_data_dir(Path::new(data), (&state, &settings), Instance::Live);
+    store("/a/long/path").unwrap();
+    let files = fs::read_dir(&state).unwrap();
+    let [file] = files.map(|file| file.unwrap().path()).collect::<Vec<_>>().try_into().unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    store("/a").unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), "/a");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let other = top.path().join("other");
+    fs::rename(&file, &other).unwrap();
+    symlink(&other, &file).unwrap();
+    store("/b").unwrap_err();
+    assert_eq!(fs::read_to_string(&other).unwrap(), "/a", "the target is unchanged");
+}
+
 /// A ledger with one unknown order.
 fn ledger(folder: &Path) -> Ledger {
     let entries = [crate::ledger::entries::tests::entry(Some("=first"))];
