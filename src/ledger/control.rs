@@ -192,7 +192,7 @@ pub enum ControlRequest {
     Resume {
         by: String,
     },
-    /// Records the outcome of an unknown or returning order.
+    /// Records the outcome of an order.
     Resolve {
         /// Id of the listing, or [`LOST_ID`].
         id: String,
@@ -272,11 +272,21 @@ impl Resolution {
         }
     }
 
-    /// Returns the only state of an order that this outcome can resolve.
-    const fn required_state(self) -> OrderState {
+    /// Returns `true` if this outcome can resolve an order in this state.
+    const fn applies_to(self, state: OrderState) -> bool {
+        use OrderState::{Bought, Completed, Returning, Unknown};
         match self {
-            Self::Bought | Self::NotBought => OrderState::Unknown,
-            Self::Returned => OrderState::Returning,
+            Self::Bought => matches!(state, Unknown),
+            Self::NotBought => matches!(state, Unknown | Bought | Completed),
+            Self::Returned => matches!(state, Returning),
+        }
+    }
+
+    const fn requirement(self) -> &'static str {
+        match self {
+            Self::Bought => "--bought applies to unknown orders only",
+            Self::NotBought => "--not-bought applies to unknown, bought and delivered orders only",
+            Self::Returned => "--returned applies to returning orders only",
         }
     }
 }
@@ -410,21 +420,14 @@ pub(crate) fn apply_request(
 enum ResolveError {
     #[error("no order for listing {0:?} in the ledger; list the ids with: sniper ledger export")]
     NoSuchListing(String),
-    #[error("order {id} is {state}, nothing was changed: {}", requirement(*required))]
-    OtherState { id: String, state: OrderState, required: OrderState },
+    #[error("order {id} is {state}, nothing was changed: {}", verdict.requirement())]
+    OtherState { id: String, state: OrderState, verdict: Resolution },
     #[error("`lost` can only be resolved with --not-bought")]
     LossNotPurchase,
     #[error("nothing to resolve: no power loss is on record")]
     NoLoss,
     #[error("{0}")]
     InvalidTransition(InvalidTransition),
-}
-
-const fn requirement(state: OrderState) -> &'static str {
-    match state {
-        OrderState::Unknown => "--bought and --not-bought apply to unknown orders only",
-        _ => "--returned applies to returning orders only",
-    }
 }
 
 fn resolve(
@@ -447,12 +450,20 @@ fn resolve(
     let no_such = || ResolveError::NoSuchListing(id.to_owned());
     let listing = TradeId::new(id).ok_or_else(no_such)?;
     let state = ledger.state().intent(&listing).ok_or_else(no_such)?.state;
-    let required = verdict.required_state();
-    if !ledger.state().orders_of(&listing).any(|intent| intent.state == required) {
-        return Err(ResolveError::OtherState { id: id.to_owned(), state, required });
-    }
-    let resolved = ledger.resolve(&listing, verdict.evidence(), by, now);
-    resolved.map(drop).map_err(ResolveError::InvalidTransition)
+    let orders = ledger.state().orders_of(&listing);
+    let orders = orders.filter(|intent| verdict.applies_to(intent.state)).copied();
+    let orders: Vec<_> = orders.collect();
+    let Some(last) = orders.first() else {
+        return Err(ResolveError::OtherState { id: id.to_owned(), state, verdict });
+    };
+    // Of several orders, an unknown one is resolved first.
+    let is_purchase = orders.iter().all(|intent| intent.state.is_charged());
+    let resolved = if verdict == Resolution::NotBought && is_purchase {
+        ledger.revoke_purchase(last.sequence, by, now)
+    } else {
+        ledger.resolve(&listing, verdict.evidence(), by, now).map(drop)
+    };
+    resolved.map_err(ResolveError::InvalidTransition)
 }
 
 const fn socket_name(instance: Instance) -> &'static str {

@@ -528,6 +528,26 @@ impl Ledger {
         self.record(now, LedgerEvent::Proved { sequence, evidence, paid, by, since })
     }
 
+    /// Revokes a purchase that was only reported, on behalf of the operator. The order becomes
+    /// returned, because a charge that never happened looks like a refund in the balance.
+    ///
+    /// # Errors
+    ///
+    /// Returns an [`InvalidTransition`] if the order does not count as bought.
+    pub fn revoke_purchase(
+        &mut self,
+        sequence: Sequence,
+        by: Operator,
+        now: UnixMs,
+    ) -> Result<(), InvalidTransition> {
+        let (paid, by, since) = (None, EvidenceSource::Operator(by), UnixMs(0));
+        for evidence in [Evidence::Returning, Evidence::Returned] {
+            let event = LedgerEvent::Proved { sequence, evidence, paid, by, since };
+            let _effects = self.record(now, event)?;
+        }
+        Ok(())
+    }
+
     /// Releases the coins reserved for lost orders, because it is proven that they were not sent.
     pub fn clear_crash_reserve(&mut self, by: EvidenceSource, now: UnixMs) {
         let _effects = self.record_infallible(now, LedgerEvent::LossCleared { by });

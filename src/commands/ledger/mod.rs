@@ -465,10 +465,17 @@ impl LedgerCommands<'_> {
         } else {
             format!("order {}", Escaped(&args.id))
         };
-        let question = format!("Record {what} as {outcome}? Check the market first.");
+        let (warning, effect) = match verdict {
+            Resolution::NotBought => (
+                " Its coins then count as free by your word.",
+                "\nIts coins count as free again, by your word.",
+            ),
+            Resolution::Bought | Resolution::Returned => ("", ""),
+        };
+        let question = format!("Record {what} as {outcome}? Check the market first.{warning}");
         self.require_confirmation(args.yes, &question)?;
         let (id, by) = (args.id.clone(), self.who.to_owned());
-        let done = format!("Recorded {what} as {outcome}.");
+        let done = format!("Recorded {what} as {outcome}.{effect}");
         self.apply(&ControlRequest::Resolve { id, verdict, by }, &done)
     }
 

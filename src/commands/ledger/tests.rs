@@ -315,10 +315,10 @@ fn a_correction_needs_confirmation_and_records_the_operator() {
     };
     assert_eq!(
         resolve_confirmed("listing-1").unwrap(),
-        "Recorded order listing-1 as not bought.\n"
+        "Recorded order listing-1 as not bought.\nIts coins count as free again, by your word.\n"
     );
     let again = resolve_confirmed("listing-1").unwrap_err().to_string();
-    let reason = "--bought and --not-bought apply to unknown orders only";
+    let reason = "--not-bought applies to unknown, bought and delivered orders only";
     assert_eq!(again, format!("order listing-1 is not bought, nothing was changed: {reason}"));
     assert!(
         resolve_confirmed("listing-9").unwrap_err().to_string().contains("no order for listing")

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     domain::trade::TradeStatus,
+    ledger::control::{self, ControlRequest, Resolution},
     ledger::event::{RecordedAnswer, Release},
 };
 
@@ -753,4 +754,44 @@ fn after_a_clock_change_a_refund_may_have_come_before_the_last_list() {
     let _effects = ledger.reconcile(&reading(&cancelled, 210), None, after(210));
     let _effects = ledger.set_balance(coins(100), after(211), after(211));
     assert_eq!(state_of(&ledger, 1), OrderState::Returned);
+}
+
+#[test]
+fn a_purchase_that_was_only_reported_is_free_by_the_operators_word_until_a_list_shows_it() {
+    for state in [OrderState::Bought, OrderState::Completed] {
+        let mut ledger = with_balance();
+        let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+        if state == OrderState::Completed {
+            let _is_read = ledger.observe(&id(1), TradeStatus::Completed, after(2));
+        }
+        // Neither the list nor the balance shows the purchase.
+        for second in [80, 160] {
+            let read = reading(&[], second);
+            let _effects = ledger.reconcile(&read, Some(coins(100)), after(second));
+        }
+        assert_eq!((state_of(&ledger, 1), ledger.snapshot(after(160)).spent), (state, coins(10)));
+        let (id_text, by) = (id(1).as_str().to_owned(), "me".to_owned());
+        let verdict = Resolution::NotBought;
+        let request = ControlRequest::Resolve { id: id_text, verdict, by };
+        control::apply_request(&mut ledger, &request, after(161)).unwrap();
+        assert_eq!(ledger.snapshot(after(161)).spent, Amount::ZERO);
+        let again = control::apply_request(&mut ledger, &request, after(162)).unwrap_err();
+        assert!(again.contains("is returned, nothing was changed"), "{again}");
+        let effects = ledger.reconcile(&reading(&[], 240), Some(coins(100)), after(240));
+        assert_eq!(effects.halts, []);
+        assert_eq!(ledger.snapshot(after(240)).available_min, Some(coins(100)));
+        // The coins of this order cover no other cancelled one.
+        let _effects = place_order(&mut ledger, order_request(2, 10), &BOUGHT, after(241));
+        let cancelled = [own_trade(2, TradeStatus::Cancelled)];
+        for second in [320, 390, 460] {
+            let read = reading(&cancelled, second);
+            let _effects = ledger.reconcile(&read, Some(coins(90)), after(second));
+            assert_eq!(state_of(&ledger, 2), OrderState::Returning, "at {second} s");
+        }
+        let listed = [own_trade(1, TradeStatus::Joined), own_trade(2, TradeStatus::Cancelled)];
+        let effects = ledger.reconcile(&reading(&listed, 530), Some(coins(90)), after(530));
+        assert_eq!(effects.halts[0].reason, HaltReason::Contradiction { id: id(1) });
+        assert_eq!(ledger.snapshot(after(530)).spent, coins(20));
+        ledger.state().check().unwrap();
+    }
 }
