@@ -82,6 +82,12 @@ pub enum LedgerError {
     /// Other users may change the files.
     #[error("other users may write to {folder:?}; run `chmod go-w` on it")]
     OthersMayWrite { folder: PathBuf },
+    /// The owner of the folder may change the files.
+    #[error(
+        "{folder:?} belongs to the user {owner}; run `chown {user}` on it, or set SNIPER_DATA to \
+         another folder"
+    )]
+    OtherOwner { folder: PathBuf, owner: u32, user: u32 },
     /// SQLite's write-ahead log has reached its maximum size.
     #[error(
         "the write-ahead log of {path:?} is full, because another program keeps reading the \

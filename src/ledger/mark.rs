@@ -18,6 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -113,8 +114,8 @@ impl MarkClaim {
         if !self.is_new {
             self.check(&found, last, &mark.path)?;
         }
-        if private::others_may_write(state).unwrap_or(false) {
-            warn_unavailable(&format!("other users may write to {}", state.display()));
+        if let Err(error) = private::check_writers(state, geteuid()) {
+            warn_unavailable(&error);
         }
         if let Err(error) = mark.write() {
             warn_unavailable(&error);

@@ -128,8 +128,9 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Ledger::open`], [`LedgerError::OthersMayWrite`], and if a new ledger
-    /// is requested, [`LedgerError::LedgerComplete`] and [`LedgerError::NotCountable`].
+    /// Returns the errors of [`Ledger::open`], [`LedgerError::OthersMayWrite`],
+    /// [`LedgerError::OtherOwner`], and if a new ledger is requested,
+    /// [`LedgerError::LedgerComplete`] and [`LedgerError::NotCountable`].
     pub fn open_live(
         location: &LedgerLocation,
         live: &LiveOpen,
@@ -146,8 +147,8 @@ impl Ledger {
     ) -> Result<Self, LedgerError> {
         let folder = &location.folder;
         make_directory(folder).map_err(LedgerError::file("create", folder))?;
-        if settings.live.is_some() && private::others_may_write(folder).unwrap_or(true) {
-            return Err(LedgerError::OthersMayWrite { folder: folder.clone() });
+        if settings.live.is_some() {
+            private::check_writers(folder, rustix::process::geteuid())?;
         }
         let lock = LedgerLock::take(folder)?;
         if let Some(live) = settings.live.filter(|live| live.new_ledger.is_some()) {

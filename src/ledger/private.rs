@@ -13,6 +13,7 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags},
     io::Errno,
+    process::Uid,
 };
 
 use super::error::LedgerError;
@@ -109,9 +110,17 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Returns `true` if other users than the owner may write to a directory.
-pub(super) fn others_may_write(directory: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(directory)?.permissions().mode() & 0o022 != 0)
+/// Fails if others than this user and root may write to a directory. Its owner always may.
+pub(super) fn check_writers(directory: &Path, user: Uid) -> Result<(), LedgerError> {
+    let metadata = fs::metadata(directory).map_err(LedgerError::file("access", directory))?;
+    let (folder, owner, user) = (directory.to_owned(), metadata.uid(), user.as_raw());
+    if owner != user && owner != Uid::ROOT.as_raw() {
+        return Err(LedgerError::OtherOwner { folder, owner, user });
+    }
+    if metadata.permissions().mode() & 0o022 != 0 {
+        return Err(LedgerError::OthersMayWrite { folder });
+    }
+    Ok(())
 }
 
 /// File name of the lock.
@@ -210,11 +219,24 @@ mod tests {
     }
 
     #[test]
-    fn others_may_write_only_to_a_group_or_world_writable_folder() {
+    fn others_may_write_to_a_folder_of_their_own_or_by_its_mode() {
         let folder = tempfile::tempdir().unwrap();
+        let owner = fs::metadata(folder.path()).unwrap().uid();
         for (mode, expected) in [(0o700, false), (0o755, false), (0o775, true), (0o702, true)] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(others_may_write(folder.path()).unwrap(), expected, "{mode:o}");
+            let checked = check_writers(folder.path(), Uid::from_raw(owner));
+            let is_rejected = matches!(checked, Err(LedgerError::OthersMayWrite { .. }));
+            assert_eq!((checked.is_err(), is_rejected), (expected, expected), "{mode:o}");
         }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        if owner == 0 {
+            // Root can change everything anyway.
+            check_writers(folder.path(), Uid::from_raw(4_711)).unwrap();
+            std::os::unix::fs::chown(folder.path(), Some(4_712), None).unwrap();
+        }
+        let owner = fs::metadata(folder.path()).unwrap().uid();
+        let error = check_writers(folder.path(), Uid::from_raw(4_711)).unwrap_err().to_string();
+        assert!(error.contains(&format!("user {owner}")), "{error}");
+        assert!(error.contains("`chown 4711`") && error.contains("SNIPER_DATA"), "{error}");
     }
 }
