@@ -41,23 +41,55 @@ pub struct User {
 }
 
 impl User {
-    /// Returns the id to compare with that of a ledger. A ledger that was bound to the recipient
-    /// stays bound to it, and a reading that states no id is no evidence of another account.
-    /// No ledger is bound to a number that looks like a recipient, but an earlier one may be.
-    pub fn id_for_ledger<'a>(&'a self, ledger: Option<&'a str>) -> &'a str {
-        let is_number = |id: &str| id.bytes().all(|byte| byte.is_ascii_digit());
-        match self.recipient.as_deref() {
-            Some(_) if ledger == Some(self.id.as_str()) => &self.id,
-            Some(recipient) if is_number(ledger.unwrap_or(&self.id)) => recipient,
-            Some(recipient) if self.id == recipient => ledger.unwrap_or(recipient),
-            _ => &self.id,
+    /// Returns the ids by which a ledger recognizes the account.
+    pub fn ids(&self) -> AccountIds<'_> {
+        let recipient = self.recipient.as_deref();
+        AccountIds { stated: Some(&*self.id).filter(|id| recipient != Some(*id)), recipient }
+    }
+}
+
+/// Ids in one reading of an account. Several accounts may have one recipient, and an account may
+/// change its recipient, so that the recipient identifies an account only until an id is stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountIds<'a> {
+    /// Id that the market states.
+    pub stated: Option<&'a str>,
+    pub recipient: Option<&'a str>,
+}
+
+impl<'a> From<&'a str> for AccountIds<'a> {
+    fn from(stated: &'a str) -> Self {
+        Self { stated: Some(stated), recipient: None }
+    }
+}
+
+impl AccountIds<'_> {
+    /// Returns the account of a ledger after this reading. A ledger that is bound to the recipient
+    /// takes the first id that is stated, and a reading that states none is no evidence of another
+    /// account.
+    ///
+    /// # Errors
+    ///
+    /// Returns the id in the reading if the ledger belongs to another account.
+    pub fn of_ledger(self, bound: Option<&LedgerAccount>) -> Result<LedgerAccount, String> {
+        let requested = self.stated.or(self.recipient).unwrap_or_default();
+        let read = LedgerAccount { id: requested.to_owned(), is_stated: self.stated.is_some() };
+        let Some(bound) = bound.filter(|bound| bound.id != requested) else { return Ok(read) };
+        let is_recipient = !bound.is_stated && self.recipient == Some(&*bound.id);
+        match self.stated {
+            Some(_) if is_recipient => Ok(read),
+            None if bound.is_stated => Ok(bound.clone()),
+            _ => Err(read.id),
         }
     }
+}
 
-    /// Returns the id unless the recipient stands for it.
-    pub fn stated_id(&self) -> Option<&str> {
-        Some(self.id.as_str()).filter(|id| self.recipient.as_deref() != Some(*id))
-    }
+/// Account to which a ledger is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerAccount {
+    pub id: String,
+    /// `false` if the id is that of the recipient, because the market has stated none.
+    pub is_stated: bool,
 }
 
 /// Reason why a readable response has no balance.
@@ -138,31 +170,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ledger_stays_bound_to_the_id_that_it_was_bound_to() {
-        let id = |id: &str, ledger| {
+    fn a_ledger_is_bound_to_the_stated_id_or_to_the_recipient_until_one_is_stated() {
+        let account = |id: &str, is_stated| LedgerAccount { id: id.to_owned(), is_stated };
+        let read = |id: &str, bound: Option<(&str, bool)>| {
             let recipient = Some("4711".to_owned());
             let user = User { id: id.to_owned(), recipient, ..User::default() };
-            user.id_for_ledger(ledger).to_owned()
+            let bound = bound.map(|(id, is_stated)| account(id, is_stated));
+            user.ids().of_ledger(bound.as_ref())
         };
-        for (stated, ledger, expected) in [
-            ("account-1", None, "account-1"),
-            ("account-1", Some("account-1"), "account-1"),
-            ("account-2", Some("account-1"), "account-2"),
-            ("account-1", Some("4711"), "4711"),
-            ("account-1", Some("4712"), "4711"),
-            // The market states numbers.
-            ("900", None, "4711"),
-            ("900", Some("900"), "900"),
-            ("900", Some("4711"), "4711"),
-            ("900", Some("account-1"), "900"),
-            // It states none.
-            ("4711", None, "4711"),
-            ("4711", Some("4711"), "4711"),
-            ("4711", Some("account-1"), "account-1"),
+        for (stated, bound, expected) in [
+            ("900", None, Some(("900", true))),
+            ("900", Some(("900", true)), Some(("900", true))),
+            ("900", Some(("901", true)), None),
+            ("900", Some(("account-1", true)), None),
+            // Ledgers of earlier versions may be bound to any number.
+            ("900", Some(("900", false)), Some(("900", true))),
+            ("900", Some(("4711", false)), Some(("900", true))),
+            ("900", Some(("4711", true)), None),
+            ("900", Some(("4712", false)), None),
+            // No id is stated.
+            ("4711", None, Some(("4711", false))),
+            ("4711", Some(("4711", false)), Some(("4711", false))),
+            ("4711", Some(("4712", false)), None),
+            ("4711", Some(("900", true)), Some(("900", true))),
         ] {
-            assert_eq!(id(stated, ledger), expected, "{stated} {ledger:?}");
+            let expected = expected.map(|(id, is_stated)| account(id, is_stated));
+            assert_eq!(read(stated, bound).ok(), expected, "{stated} {bound:?}");
         }
         let user = User { id: "900".to_owned(), ..User::default() };
-        assert_eq!(user.id_for_ledger(Some("account-1")), "900", "without a recipient");
+        let other = user.ids().of_ledger(Some(&account("account-1", true)));
+        assert_eq!(other, Err("900".to_owned()), "without a recipient");
     }
 }

@@ -31,7 +31,10 @@ use super::{
     },
     state::LedgerState,
 };
-use crate::{config::Budget, domain::money::Amount, domain::time::UnixMs, secret};
+use crate::{
+    config::Budget, domain::account::LedgerAccount, domain::money::Amount, domain::time::UnixMs,
+    secret,
+};
 
 /// Maximum wait of a reader for a busy database.
 const READER_WAIT: Duration = Duration::from_secs(5);
@@ -55,7 +58,7 @@ pub(super) struct PreviousRun {
     /// Host of the market of the ledger.
     pub(super) host: Option<String>,
     /// Account of the ledger.
-    pub(super) user: Option<String>,
+    pub(super) user: Option<LedgerAccount>,
     pub(super) id: Option<String>,
     pub(super) last_order: u64,
     pub(super) last_event: Option<Record>,
@@ -87,7 +90,7 @@ pub(super) struct WriteBatch {
     pub(super) responses: Vec<(Sequence, String)>,
     /// Items of orders that are in `staged` or in the database.
     pub(super) items: Vec<(Sequence, OrderedItem)>,
-    pub(super) user: Option<String>,
+    pub(super) user: Option<LedgerAccount>,
     pub(super) applied: u64,
     pub(super) durable_limit: ApprovedTotals,
     pub(super) clean: bool,
@@ -243,7 +246,7 @@ impl Database {
                 boot: self.meta("boot")?,
                 clean: number("clean")? != 0,
                 host: self.meta("host")?,
-                user: self.meta("user")?,
+                user: self.user()?,
                 id: self.meta("ledger")?,
                 last_order: self.last_order()?,
                 last_event: self.last_event()?,
@@ -252,6 +255,14 @@ impl Database {
             })
         })();
         read.map_err(LedgerError::database("read", &self.path))
+    }
+
+    /// Reads the account. Earlier versions stored the number of the recipient or the stated id.
+    fn user(&self) -> rusqlite::Result<Option<LedgerAccount>> {
+        let Some(id) = self.meta::<String>("user")? else { return Ok(None) };
+        let is_stated = self.meta::<i64>("user_stated")?.map(|stated| stated != 0);
+        let is_number = id.bytes().all(|byte| byte.is_ascii_digit());
+        Ok(Some(LedgerAccount { id, is_stated: is_stated.unwrap_or(!is_number) }))
     }
 
     fn last_order(&self) -> rusqlite::Result<u64> {
@@ -582,7 +593,8 @@ fn write(transaction: &Transaction<'_>, batch: &WriteBatch) -> rusqlite::Result<
         item_rows::write(transaction, *sequence, item)?;
     }
     if let Some(user) = &batch.user {
-        set_meta(transaction, "user", user)?;
+        set_meta(transaction, "user", &user.id)?;
+        set_meta(transaction, "user_stated", &i64::from(user.is_stated))?;
     }
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     set_meta(transaction, "applied", &signed(batch.applied))?;

@@ -12,6 +12,7 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     io,
     path::Path,
     sync::{
@@ -31,7 +32,7 @@ use super::{
     event::{HaltReason, LedgerEvent, Sequence},
     intent::{ApprovedTotals, LimitRequest},
     item::OrderedItem,
-    mark::MarkClaim,
+    mark::{AccountMark, MarkClaim},
     open::{DATABASE, DATABASE_INDEX, DATABASE_LOG, INTENT_FILE},
     order_request::RiskRejection,
     private::LOCK_FILE,
@@ -42,6 +43,7 @@ use super::{
     writer::{ITEMS_MAX, LedgerWriter, MESSAGES_MAX, WriterMessage, WriterState},
 };
 use crate::{
+    domain::account::{AccountIds, LedgerAccount},
     domain::time::UnixMs,
     text::truncated,
     threads::{ThreadGuard, ThreadName, priority},
@@ -82,8 +84,10 @@ pub(super) struct Journal {
     /// could contradict the record without it.
     has_lost: bool,
     is_failing: bool,
-    user: Option<String>,
+    user: Option<LedgerAccount>,
     is_bound: bool,
+    /// Mark of the recipient, locked beside that of the account.
+    recipient_mark: Option<File>,
     timeline: Timeline,
     /// Parameters of the account's mark; `None` if this ledger takes no mark.
     claim: Option<MarkClaim>,
@@ -108,7 +112,7 @@ pub(super) struct JournalParts<'a> {
     pub(super) state: LedgerState,
     pub(super) timeline: Timeline,
     pub(super) batch: WriteBatch,
-    pub(super) user: Option<String>,
+    pub(super) user: Option<LedgerAccount>,
     pub(super) claim: Option<MarkClaim>,
 }
 
@@ -167,6 +171,7 @@ impl Journal {
             is_failing: false,
             user,
             is_bound: false,
+            recipient_mark: None,
             timeline,
             claim,
             reported: 0,
@@ -322,27 +327,50 @@ impl Journal {
 
     /// Binds the ledger to an account and requests the durable limit, or fails if the ledger
     /// belongs to another account.
-    pub(super) fn bind(&mut self, user: &str, request: LimitRequest) -> Result<(), LedgerError> {
-        if let Some(ledger) = self.user.as_ref().filter(|ledger| *ledger != user) {
-            let (ledger, requested) = (ledger.clone(), user.to_owned());
-            return Err(LedgerError::OtherAccount { ledger, requested });
-        }
-        if let Some(claim) = self.claim.as_ref().filter(|_claim| !self.is_bound) {
-            let last = self.shared.last_order.load(Ordering::Acquire);
-            self.shared.hold_mark(claim.acquire(user, last)?);
+    pub(super) fn bind(
+        &mut self,
+        ids: AccountIds<'_>,
+        request: LimitRequest,
+    ) -> Result<(), LedgerError> {
+        let user =
+            ids.of_ledger(self.user.as_ref()).map_err(|requested| LedgerError::OtherAccount {
+                ledger: self.user().unwrap_or_default().to_owned(),
+                requested,
+            })?;
+        let recipient = ids.recipient.filter(|recipient| *recipient != user.id);
+        if !self.is_bound || self.user().is_none_or(|bound| bound != user.id) {
+            self.take_marks(&user.id, recipient)?;
         }
         // The request precedes the message, so that one commit contains both.
         self.shared.request_limit(request);
-        if self.user.is_none() {
-            self.send(WriterMessage::User(user.to_owned()))?;
-            self.user = Some(user.to_owned());
+        if self.user.as_ref() != Some(&user) {
+            self.send(WriterMessage::User(user.clone()))?;
+            self.user = Some(user);
         }
         self.is_bound = true;
         Ok(())
     }
 
+    /// Takes the account's mark. The mark of a recipient is that of a bot, or of an earlier
+    /// version's ledger, which knows no id of its account.
+    fn take_marks(&mut self, user: &str, recipient: Option<&str>) -> Result<(), LedgerError> {
+        let Some(claim) = &self.claim else { return Ok(()) };
+        let last = self.shared.last_order.load(Ordering::Acquire);
+        // A session that learns the id holds the mark of the recipient already.
+        if let Some(recipient) = recipient.filter(|_recipient| !self.is_bound) {
+            self.recipient_mark = claim.share(recipient, last)?;
+        }
+        let held = self.shared.hold_mark(claim.acquire(user, last)?);
+        self.recipient_mark = self.recipient_mark.take().or(held.map(AccountMark::into_file));
+        if let Some(file) = &self.recipient_mark {
+            // The account's mark replaces it. Its content would forbid other accounts.
+            let _cleared = file.set_len(0).is_ok();
+        }
+        Ok(())
+    }
+
     pub(super) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
+        self.user.as_ref().map(|user| &*user.id)
     }
 
     /// Returns a sender to the writer. While it exists, the writer does not end.

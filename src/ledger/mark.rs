@@ -111,9 +111,7 @@ impl MarkClaim {
                 return Ok(None);
             }
         };
-        if !self.is_new {
-            self.check(&found, last, &mark.path)?;
-        }
+        self.check(&found, last, &mark.path)?;
         if let Err(error) = private::check_writers(state, geteuid()) {
             warn_unavailable(&error);
         }
@@ -124,6 +122,18 @@ impl MarkClaim {
         Ok(Some(mark))
     }
 
+    /// Locks the mark of the account's recipient against bots that lock it alone, for the checks of
+    /// [`MarkClaim::acquire`]. Other accounts may have the same recipient.
+    pub(super) fn share(&self, recipient: &str, last: u64) -> Result<Option<File>, LedgerError> {
+        let Some(state) = &self.state_dir else { return Ok(None) };
+        let path = path(state, &self.host, recipient);
+        match lock(&path, File::try_lock_shared) {
+            Ok((file, found)) => self.check(&found, last, &path).map(|()| Some(file)),
+            Err(MarkError::Locked(holder)) => Err(LedgerError::account_in_use(holder)),
+            Err(MarkError::Io(_)) => Ok(None),
+        }
+    }
+
     /// Returns the path of the copy that is saved if the ledger's files are lost.
     pub(super) fn copy_path(&self) -> Option<PathBuf> {
         self.state_dir.as_ref().map(|state| copy_path(state, &self.data))
@@ -132,6 +142,7 @@ impl MarkClaim {
     fn check(&self, found: &MarkState, last: u64, path: &Path) -> Result<(), LedgerError> {
         let folder = self.data.clone();
         match found {
+            _ if self.is_new => Ok(()),
             MarkState::Absent => Ok(()),
             MarkState::Damaged => Err(LedgerError::MarkDamaged { path: path.to_owned() }),
             MarkState::Content(mark) if mark.ledger != self.ledger => {
@@ -202,21 +213,13 @@ impl AccountMark {
         path: PathBuf,
         content: MarkContent,
     ) -> Result<(Self, MarkState), MarkError> {
-        let opened = path.parent().map_or(Ok(()), make_directory);
-        let mut file = opened.and_then(|()| private::open(&path)).map_err(MarkError::Io)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = match MarkContent::read(&mut file) {
-                    Ok(MarkState::Content(holder)) => Some(holder),
-                    _ => None,
-                };
-                return Err(MarkError::Locked(holder));
-            }
-            Err(TryLockError::Error(error)) => return Err(MarkError::Io(error)),
-        }
-        let found = MarkContent::read(&mut file).map_err(MarkError::Io)?;
+        let (file, found) = lock(&path, File::try_lock)?;
         Ok((Self { file, path, content, is_synced: false }, found))
+    }
+
+    /// Returns the file, which stays locked.
+    pub(super) fn into_file(self) -> File {
+        self.file
     }
 
     /// Reads the mark without locking it.
@@ -272,6 +275,25 @@ impl AccountMark {
         let bytes = self.content.to_bytes()?;
         self.file.rewind()?;
         self.file.write_all(&bytes)
+    }
+}
+
+/// Locks the mark at this path and reads its content.
+fn lock(
+    path: &Path,
+    try_lock: impl FnOnce(&File) -> Result<(), TryLockError>,
+) -> Result<(File, MarkState), MarkError> {
+    let opened = path.parent().map_or(Ok(()), make_directory);
+    let mut file = opened.and_then(|()| private::open(path)).map_err(MarkError::Io)?;
+    let locked = try_lock(&file);
+    if let Err(TryLockError::Error(error)) = locked {
+        return Err(MarkError::Io(error));
+    }
+    let found = MarkContent::read(&mut file).map_err(MarkError::Io);
+    match (locked, found) {
+        (Ok(()), found) => Ok((file, found?)),
+        (Err(_), Ok(MarkState::Content(holder))) => Err(MarkError::Locked(Some(holder))),
+        (Err(_), _) => Err(MarkError::Locked(None)),
     }
 }
 

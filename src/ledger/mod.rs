@@ -89,6 +89,7 @@ use self::{
 };
 use crate::{
     config::Budget,
+    domain::account::AccountIds,
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::own_order_id::{DerivedOrderIds, OwnOrderId},
@@ -150,9 +151,9 @@ impl Ledger {
     ///
     /// Returns [`LedgerError::OtherAccount`] if it belongs to another account, and another
     /// [`LedgerError`] if the account's mark forbids it. Nothing is ordered then.
-    pub fn bind(&mut self, user: &str) -> Result<(), LedgerError> {
+    pub fn bind<'a>(&mut self, ids: impl Into<AccountIds<'a>>) -> Result<(), LedgerError> {
         let Some(journal) = &mut self.journal else { return Ok(()) };
-        journal.bind(user, self.state.limit_to_request(journal.sync_time()))
+        journal.bind(ids.into(), self.state.limit_to_request(journal.sync_time()))
     }
 
     /// Returns the id of the account to which the ledger is bound.

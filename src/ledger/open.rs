@@ -411,7 +411,7 @@ fn contains_every_order(
     live: &LiveOpen,
 ) -> bool {
     let (Some(state), Some(user)) = (&live.state_dir, &previous.user) else { return true };
-    match AccountMark::read(state, &location.host, user) {
+    match AccountMark::read(state, &location.host, &user.id) {
         Ok(MarkState::Content(mark)) => {
             previous.id.as_ref() == Some(&mark.ledger) && mark.last <= previous.last_order
         }

@@ -157,7 +157,7 @@ impl LedgerReader {
 
     /// Returns the market and the account that the ledger belongs to.
     pub fn owner(&self) -> (Option<&str>, Option<&str>) {
-        (self.previous.host.as_deref(), self.previous.user.as_deref())
+        (self.previous.host.as_deref(), self.previous.user.as_ref().map(|user| &*user.id))
     }
 
     /// Returns the display name of the entry that matched the intent.

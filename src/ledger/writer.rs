@@ -44,6 +44,7 @@ use super::{
     write_ahead_log::WriteAheadLog,
 };
 use crate::{
+    domain::account::LedgerAccount,
     domain::money::Amount,
     text::error_chain,
     threads::{Alarm, ThreadGuard, ThreadName, abort_point, failpoint, slow_point},
@@ -182,8 +183,9 @@ impl WriterState {
         &self.alarm
     }
 
-    pub(super) fn hold_mark(&self, mark: Option<AccountMark>) {
-        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+    /// Holds the mark, and returns the one that was held before.
+    pub(super) fn hold_mark(&self, mark: Option<AccountMark>) -> Option<AccountMark> {
+        std::mem::replace(&mut *self.mark.lock().unwrap_or_else(PoisonError::into_inner), mark)
     }
 
     /// Calls `f` with the mark, if one is held.
@@ -318,7 +320,7 @@ pub(super) enum WriterMessage {
     /// Response of the market to an order.
     Response(Sequence, String),
     /// Account of the ledger.
-    User(String),
+    User(LedgerAccount),
     /// Limits and entries of a reload.
     Rules(Box<RulesMessage>),
 }

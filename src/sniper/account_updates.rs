@@ -112,25 +112,14 @@ impl<B: OrderSender> Engine<B> {
         if let Some(date) = date {
             self.clock().observe_date(*exchange, *date);
         }
-        let id = user.id_for_ledger(self.ledger.user()).to_owned();
-        // A ledger that is bound to the recipient does not show another account's credential.
-        let changed = self.stated_id.as_deref().zip(user.stated_id());
-        let bound = match changed.filter(|(first, stated)| first != stated) {
-            Some((first, stated)) => {
-                let (ledger, requested) = (first.to_owned(), stated.to_owned());
-                Err(LedgerError::OtherAccount { ledger, requested })
-            }
-            None => self.ledger.bind(&id),
-        };
-        if let Err(error) = bound {
+        if let Err(error) = self.ledger.bind(user.ids()) {
             // The reading of another account must not change this ledger.
             return self.on_other_account(error, now);
         }
-        self.stated_id = self.stated_id.take().or_else(|| user.stated_id().map(str::to_owned));
         self.is_other_account = false;
         self.is_bound = true;
         if let Some(sharing) = self.sharing.as_mut().filter(|sharing| sharing.account.is_none()) {
-            sharing.account = Some(user.id.clone());
+            sharing.account = Some(self.ledger.user().unwrap_or(&user.id).to_owned());
         }
         // Without the field the account counts as not flagged.
         self.is_flagged = user.is_flagged.unwrap_or(false);

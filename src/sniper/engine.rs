@@ -194,8 +194,6 @@ pub struct Engine<B> {
     pub(super) has_purchases: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
-    /// First id of the account that the market has stated in this session.
-    pub(super) stated_id: Option<String>,
     /// `true` if the account of the last reading is not the ledger's.
     pub(super) is_other_account: bool,
     /// Set if the ledger cannot be used for the account, which ends the session.
@@ -255,7 +253,6 @@ impl<B: OrderSender> Engine<B> {
             has_unknown_changed: true,
             has_purchases: true,
             is_bound: false,
-            stated_id: None,
             is_other_account: false,
             ledger_error: None,
             is_stopping: false,

@@ -18,6 +18,7 @@ use super::{
     *,
 };
 use crate::{
+    domain::account::AccountIds,
     domain::trade::TradeStatus,
     ledger::event::StorageFault,
     ledger::mark::copy_path,
@@ -542,6 +543,74 @@ fn a_lost_ledger_an_older_copy_and_an_unneeded_new_ledger_are_rejected() {
     assert!(matches!(machine.bound(&data, None), Err(LedgerError::OtherLedger { .. })));
     machine.bound(&data, Some(NewLedger::Counted)).unwrap();
     machine.bound(&data, None).unwrap();
+}
+
+/// Ids of a reading on a market that states the number of the account, if any, beside a recipient.
+fn ids<'a>(stated: Option<&'a str>, recipient: &'a str) -> AccountIds<'a> {
+    AccountIds { stated, recipient: Some(recipient) }
+}
+
+#[test]
+fn an_account_is_the_stated_id_whatever_its_recipient() {
+    let machine = SimulatedMachine::new();
+    let folders = ["first", "second", "third"].map(|name| machine.top.path().join(name));
+    let start = |folder: &Path, stated, recipient| {
+        let mut ledger = machine.open(folder, None)?;
+        ledger.bind(ids(stated, recipient)).map(|()| ledger)
+    };
+    let first = start(&folders[0], Some("900"), "1001").unwrap();
+    let second = start(&folders[1], Some("900"), "1002");
+    assert!(matches!(second, Err(LedgerError::AccountInUse { .. })), "{second:?}");
+    // A bot that does not know its account may be of any account with this recipient.
+    let unknown = start(&folders[1], None, "1001");
+    assert!(matches!(unknown, Err(LedgerError::AccountInUse { .. })), "{unknown:?}");
+    // Another account may have the same recipient.
+    let other = start(&folders[2], Some("901"), "1001").unwrap();
+    drop((first, other));
+    let other = start(&folders[0], Some("901"), "1001");
+    assert!(matches!(other, Err(LedgerError::OtherAccount { .. })), "{other:?}");
+    let second = start(&folders[1], Some("900"), "1002");
+    assert!(matches!(second, Err(LedgerError::OtherLedger { .. })), "{second:?}");
+    // No id is no evidence, and the account may have changed its recipient.
+    for (stated, recipient) in [(None, "1001"), (None, "1002"), (Some("900"), "1002")] {
+        start(&folders[0], stated, recipient).unwrap();
+    }
+}
+
+#[test]
+fn a_ledger_that_is_bound_to_the_recipient_learns_the_stated_id() {
+    for is_earlier_version in [false, true] {
+        let machine = SimulatedMachine::new();
+        let (data, other) = (machine.data(), machine.top.path().join("other"));
+        let start = |folder: &Path, ids: &[AccountIds<'_>]| {
+            let mut ledger = machine.open(folder, None)?;
+            ids.iter().try_for_each(|ids| ledger.bind(*ids)).map(|()| ledger)
+        };
+        if is_earlier_version {
+            drop(start(&data, &[ids(None, "1001")]).unwrap());
+            let database = Connection::open(data.join(DATABASE)).unwrap();
+            let sql = "DELETE FROM meta WHERE key = 'user_stated'";
+            assert_eq!(database.execute(sql, []).unwrap(), 1);
+        }
+        let changed = start(&data, &[ids(None, "1001"), ids(None, "1002")]);
+        assert!(matches!(changed, Err(LedgerError::OtherAccount { .. })), "{changed:?}");
+        let moved = start(&other, &[ids(Some("900"), "1001")]);
+        assert!(matches!(moved, Err(LedgerError::OtherLedger { .. })), "{moved:?}");
+        let running = match is_earlier_version {
+            true => start(&data, &[ids(Some("900"), "1001")]).unwrap(),
+            false => start(&data, &[ids(None, "1001"), ids(Some("900"), "1001")]).unwrap(),
+        };
+        assert_eq!(running.user(), Some("900"));
+        let second = start(&other, &[ids(Some("900"), "1002")]);
+        assert!(matches!(second, Err(LedgerError::AccountInUse { .. })), "{second:?}");
+        drop(running);
+        let changed = start(&data, &[ids(Some("901"), "1001")]);
+        assert!(matches!(changed, Err(LedgerError::OtherAccount { .. })), "{changed:?}");
+        start(&data, &[ids(None, "1001"), ids(Some("900"), "1001")]).unwrap();
+        let second = start(&other, &[ids(Some("900"), "1002")]);
+        assert!(matches!(second, Err(LedgerError::OtherLedger { .. })), "{second:?}");
+        start(&other, &[ids(Some("901"), "1001")]).unwrap();
+    }
 }
 
 #[test]

@@ -57,11 +57,13 @@ fn two_bots_of_one_account_name_it_alike_whatever_their_ledgers_are_bound_to() {
         let mut session = with_slices(vec![many()], unlimited());
         let wall = session.now().wall;
         session.engine.ledger = Ledger::open(&location, plenty(), &[many()], wall).unwrap();
-        session.engine.ledger.bind(bound).unwrap();
+        let recipient = Some("4711".to_owned());
+        let user = User { id: bound.to_owned(), recipient, ..User::default() };
+        session.engine.ledger.bind(user.ids()).unwrap();
         session.read_user("account-1", "4711");
         let report = session.update_slices(unlimited(), None, None);
         assert_eq!(report.account.as_deref(), Some("account-1"), "{bound}");
-        assert_eq!(session.engine.ledger.user(), Some(bound));
+        assert_eq!(session.engine.ledger.user(), Some("account-1"));
         session.read_user("4711", "4711");
         assert!(!session.engine.is_other_account, "{bound}: no id is no evidence");
         session.read_user("account-2", "4711");
