@@ -31,17 +31,20 @@ Examples:
   sniper dashboard        in another terminal";
 
 /// Starts the dashboard of a session, if it is to have one. A failure is logged, and the bot runs
-/// without it.
+/// without it. A bot without a control socket, as beside another one in the same data directory, is
+/// not reachable for `sniper dashboard` and leaves the file with the address alone.
 pub fn start<M: Marketplace>(
-    is_wanted: bool,
+    (is_wanted, is_reachable): (bool, bool),
     feed: &Feed<M>,
     sniper: &Sniper,
     requests: Sender<PendingRequest>,
     alarm: &Alarm,
 ) -> Option<Dashboard> {
-    let (config, instance) = (&feed.config, instance_of(&feed.config));
+    let config = &feed.config;
+    let address_file = token::address_file(&config.data_dir, instance_of(config));
+    let address_file = is_reachable.then_some(address_file);
     // A bot that was killed has left its address. Fails if there is none.
-    drop(fs::remove_file(token::address_file(&config.data_dir, instance)));
+    drop(address_file.as_ref().map(fs::remove_file));
     if !is_wanted {
         return None;
     }
@@ -50,7 +53,7 @@ pub fn start<M: Marketplace>(
             market: config.market.title().to_owned(),
             mode: run::mode_text(config).to_owned(),
         },
-        instance,
+        address_file,
         watch: sniper.watch(),
         metrics: feed.metrics.clone(),
         requests,

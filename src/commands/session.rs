@@ -202,7 +202,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let sniper = Sniper::new(engine);
         forward_notices(feed, &sniper);
         let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
-        let dashboard = dashboard::start(has_dashboard, feed, &sniper, requests, &alarm);
+        let wanted = (has_dashboard, control.is_some());
+        let dashboard = dashboard::start(wanted, feed, &sniper, requests, &alarm);
         let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
         Ok(Self {
             feed,

@@ -50,7 +50,7 @@ pub use self::{page::PageFacts, server::STREAMS_MAX};
 use crate::{
     clock,
     config::{DashboardConfig, dashboard::DEFAULT_LISTEN},
-    ledger::control::{Instance, PendingRequest},
+    ledger::control::PendingRequest,
     sniper::view::SessionWatch,
     threads::{Alarm, ThreadGuard, ThreadName, lock, priority, wait_for_failpoint},
     ws::FeedMetrics,
@@ -76,7 +76,8 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct DashboardSource {
     pub facts: PageFacts,
-    pub instance: Instance,
+    /// File for the address; `None` if another bot has it.
+    pub address_file: Option<PathBuf>,
     pub watch: SessionWatch,
     pub metrics: Arc<FeedMetrics>,
     /// Queue of the requests to the session.
@@ -118,7 +119,7 @@ pub enum DashboardError {
 #[derive(Debug)]
 pub struct Dashboard {
     address: SocketAddr,
-    address_file: PathBuf,
+    address_file: Option<PathBuf>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -145,9 +146,11 @@ impl Dashboard {
             bound.map_err(|source| DashboardError::Listen { address: listen, source })?;
         let tokens = AccessTokens::open(config.token.as_ref(), directory, address.port())
             .map_err(DashboardError::Token)?;
-        let address_file = token::address_file(directory, source.instance);
-        token::write_private(&address_file, &format!("{address}\n"))
-            .map_err(DashboardError::AddressFile)?;
+        let address_file = source.address_file;
+        if let Some(file) = &address_file {
+            let written = token::write_private(file, &format!("{address}\n"));
+            written.map_err(DashboardError::AddressFile)?;
+        }
         let (stop, stopping) = watch::channel(false);
         let app = Arc::new(App {
             facts: source.facts,
@@ -182,8 +185,15 @@ impl Drop for Dashboard {
         {
             debug!("The dashboard's thread had panicked");
         }
-        if let Err(error) = fs::remove_file(&self.address_file) {
-            debug!("Could not remove the address of the dashboard: {error}");
+        // The bot that has the control socket now may have written its own address.
+        if let Some(file) = &self.address_file {
+            let removed = token::read(file).and_then(|text| match text {
+                Some(text) if text.trim() == self.address.to_string() => fs::remove_file(file),
+                _ => Ok(()),
+            });
+            if let Err(error) = removed {
+                debug!("Could not remove the address of the dashboard: {error}");
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The stream of changes: its bound, clients that do not read, and the end.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{
@@ -14,7 +15,7 @@ use sniper::{
     config::{Budget, DashboardConfig},
     dashboard::{Dashboard, DashboardSource, DashboardTimes, PageFacts, STREAMS_MAX},
     domain::{server_clock::ServerClock, trade::KeyedBy},
-    ledger::{Ledger, control::Instance},
+    ledger::Ledger,
     sniper::{Engine, EngineInputs, Executor, Sniper},
     threads::Alarm,
     whitelist::Whitelist,
@@ -22,6 +23,8 @@ use sniper::{
 };
 
 use crate::harness::{Bot, REDLINE, WAIT_MAX, control, get, until};
+
+const ADDRESS_FILE: &str = "dashboard-dry.address";
 
 /// Number of connections that the dashboard accepts.
 const CONNECTIONS: usize = 32;
@@ -111,7 +114,7 @@ fn dashboard_of(is_running: bool, times: DashboardTimes) -> (Dashboard, tempfile
     let sniper = Sniper::<Arc<sniper::execution::OrderClient>>::new(engine);
     let source = DashboardSource {
         facts: PageFacts::default(),
-        instance: Instance::Dry,
+        address_file: Some(directory.path().join(ADDRESS_FILE)),
         watch: sniper.watch(),
         metrics: Arc::new(FeedMetrics::default()),
         requests: tokio::sync::mpsc::channel(1).0,
@@ -128,6 +131,20 @@ fn dashboard_of(is_running: bool, times: DashboardTimes) -> (Dashboard, tempfile
     let place = (&config, directory.path());
     let dashboard = Dashboard::start(place, source, times, &Alarm::default()).unwrap();
     (dashboard, directory)
+}
+
+#[test]
+fn an_address_is_removed_at_the_end_unless_another_bot_has_written_its_own() {
+    for other in [None, Some("127.0.0.1:9\n")] {
+        let (dashboard, directory) = idle_dashboard(DashboardTimes::default());
+        let file = directory.path().join(ADDRESS_FILE);
+        assert_eq!(fs::read_to_string(&file).unwrap().trim(), dashboard.address().to_string());
+        if let Some(other) = other {
+            fs::write(&file, other).unwrap();
+        }
+        drop(dashboard);
+        assert_eq!(fs::read_to_string(&file).ok().as_deref(), other);
+    }
 }
 
 #[test]

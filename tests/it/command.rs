@@ -1265,6 +1265,24 @@ fn the_address_of_a_page_is_that_of_the_bot_that_runs_now() {
 }
 
 #[test]
+fn a_second_dry_run_does_not_change_the_address_of_the_first_one_s_page() {
+    let market = SimServer::start(SimSettings::default()).unwrap();
+    let with_page = format!("{ONE_ENTRY}[dashboard]\nlisten = \"127.0.0.1:0\"\n");
+    let workspace = Workspace::new().file("sniper.toml", &with_page).at(&market);
+    let address = || last_object(&workspace.run(&["dashboard", "--json"]))["address"].clone();
+    let first = workspace.start(&["run"]);
+    until(|| workspace.run(&["dashboard"]).status.success());
+    let of_first = address();
+    let mut second = workspace.start(&["run"]);
+    second.read_until("Dashboard: http://127.0.0.1:");
+    assert_eq!(address(), of_first, "while the second one runs");
+    second.signal("-TERM");
+    assert_eq!(second.ended(), Some(0));
+    assert_eq!(address(), of_first, "after its end");
+    drop(first);
+}
+
+#[test]
 fn a_pause_and_a_reload_reach_each_bot_although_one_rejects_them() {
     let market = SimServer::start(SimSettings::default()).unwrap();
     let workspace = Workspace::new()
