@@ -534,11 +534,12 @@ impl Recovery {
         let latest = self.state.intents().iter().map(|intent| intent.changed_at).max();
         let barrier = latest.unwrap_or(now).max(now).plus(CLOCK_MARGIN);
         self.add(now, LedgerEvent::Lost { coins, count, barrier })?;
+        let barrier = clock::format_local(barrier);
         tracing::warn!(
             "Orders may be missing from the ledger: {cause}. Up to {} for {coins} counted as spent \
              {}; listings created before {barrier}, or at an unknown time, are not ordered",
             counted(count, "order", "orders"),
-            loss_end(self.state.loss_until())
+            loss_end(self.state.loss_until().map(clock::format_local))
         );
         Ok(())
     }

@@ -384,6 +384,17 @@ impl RiskRejection {
         self.words().0
     }
 
+    /// Returns the text with its time in this format.
+    pub fn with_time(&self, format: fn(UnixMs) -> String) -> String {
+        let text = self.to_string();
+        match *self {
+            Self::Paused { until: at }
+            | Self::NoContact { until: at }
+            | Self::BeforePowerLoss { barrier: at } => text.replace(&at.to_string(), &format(at)),
+            _ => text,
+        }
+    }
+
     /// Returns a description of listings that were skipped for this reason, for summaries.
     pub const fn summary(&self) -> &'static str {
         self.words().1

@@ -23,6 +23,7 @@ use super::{
     trade_log,
 };
 use crate::{
+    clock,
     domain::latency::RxTimestamps,
     domain::money::Amount,
     domain::outcome::Outcome,
@@ -298,10 +299,36 @@ struct ReasonWithWait {
 
 impl fmt::Display for ReasonWithWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.fmt(f)?;
+        match self.reason {
+            WaitReason::Rejected(rejection) => {
+                f.write_str(&rejection.with_time(clock::format_local))?;
+            }
+            WaitReason::NotSent(reason) => reason.fmt(f)?,
+        }
         if self.waited.is_zero() {
             return Ok(());
         }
         write!(f, " (waited {})", format_duration(self.waited))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::RiskRejection;
+
+    #[test]
+    fn a_time_in_a_rejection_is_in_the_time_zone_of_the_log() {
+        let at = UnixMs(1_772_359_200_120);
+        for rejection in [
+            RiskRejection::Paused { until: at },
+            RiskRejection::NoContact { until: at },
+            RiskRejection::BeforePowerLoss { barrier: at },
+        ] {
+            let reason = WaitReason::Rejected(rejection);
+            let text = ReasonWithWait { reason, waited: Duration::ZERO }.to_string();
+            assert!(text.contains(&clock::format_local(at)), "{text}");
+            assert!(!text.contains(&at.to_string()), "{text}");
+        }
     }
 }

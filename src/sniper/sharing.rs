@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     cache::SetAssocCache,
+    clock,
     domain::{
         time::UnixMs,
         trade::{Trade, TradeId},
@@ -239,6 +240,7 @@ impl<B: OrderSender> Engine<B> {
         self.ledger.require_reading(now.wall);
         self.needs_refresh = true;
         self.drop_deferred(SharedSkip::BeforeTakeover.name());
+        let barrier = clock::format_local(barrier);
         info!(
             "Active (epoch {epoch}): listings created before {barrier} are not ordered; {count} orders of other bots of the account known"
         );

@@ -233,7 +233,7 @@ pub(super) fn tag_of(name: &str) -> String {
 
 /// Formats the log line for a `Retry-After`.
 fn retry_after_line(requested: Duration, wait: Duration, now: UnixMs) -> String {
-    let (until, shown) = (now.plus(wait), Seconds(requested));
+    let (until, shown) = (clock::format_local(now.plus(wait)), Seconds(requested));
     if requested > RETRY_AFTER_MAX {
         let max = Seconds(RETRY_AFTER_MAX);
         format!("Retry-After of {shown} cut to {max}: no attempt before {until}")
@@ -333,6 +333,14 @@ mod tests {
     use crate::protocol::GraphqlTransportWs;
 
     const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn the_end_of_a_requested_wait_is_in_the_time_zone_of_the_log() {
+        let (now, wait) = (UnixMs(1_772_359_200_120), Duration::from_secs(90));
+        let line = retry_after_line(wait, wait, now);
+        let until = clock::format_local(now.plus(wait));
+        assert_eq!(line, format!("Retry-After of 90s obeyed: no attempt before {until}"));
+    }
 
     #[test]
     fn connections_to_one_host_share_its_circuit() {
