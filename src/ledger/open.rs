@@ -244,8 +244,6 @@ impl Ledger {
         };
         let journal = Journal::start(parts).map_err(failed("start the threads of"))?;
         state.reserve_capacity();
-        // A balance of an earlier run permits no order.
-        state.read_from = now;
         Ok(Self { id: Some(id), names, ..Self::new(state, Some(journal)) })
     }
 }

@@ -381,6 +381,8 @@ impl LedgerState {
         self.loss_cleared_at = self.loss_cleared_at.map(|cleared| cleared.min(at));
         self.paused_until = self.paused_until.min(at.plus(PAUSE_MAX));
         self.reconciled = !self.balance_required;
+        // A balance of an earlier run permits no order.
+        self.read_from = at;
         Ok(())
     }
 
