@@ -20,6 +20,17 @@ fn a_clock_change_frees_nothing_by_age_until_the_account_is_read_again() {
 }
 
 #[test]
+fn after_a_clock_change_a_list_without_a_new_balance_frees_nothing_by_age() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(None)], true);
+    let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+    ledger.mark_clock_unreliable(after(2));
+    let _effects = ledger.reconcile(&reading(&[], 3), None, after(3));
+    assert!(ledger.state().is_clock_unreliable());
+    let _effects = ledger.reconcile(&reading(&[], 4), Some(coins(90)), after(4));
+    assert!(!ledger.state().is_clock_unreliable());
+}
+
+#[test]
 fn a_clock_change_keeps_every_window_until_a_later_complete_list() {
     let far = 30 * 86_400;
     for limits in [

@@ -192,7 +192,9 @@ pub(crate) fn wait_for_stats(
 /// Waits until the bot is subscribed to this market and reconciled with the account.
 #[track_caller]
 pub(crate) fn ready(sniper: &Sniper, market: &SimServer) -> impl Future<Output = ()> {
-    until(|| is_reconciled(sniper) && market.stats().feeds_subscribed == 1)
+    let can_order =
+        || is_reconciled(sniper) && sniper.with_engine(|engine| engine.ledger().is_limit_durable());
+    until(move || can_order() && market.stats().feeds_subscribed == 1)
 }
 
 /// Returns `true` once the account was read and reconciled with the ledger.
