@@ -44,7 +44,7 @@ const GROWTH_KIB_MAX: u64 = 16 * 1_024;
 const OPENING: UnixMs = UnixMs(1_772_359_200_000);
 
 /// A sender that cannot be constructed: the engine runs dry.
-enum NoSender {}
+pub(crate) enum NoSender {}
 
 impl OrderSender for NoSender {
     fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
@@ -52,11 +52,8 @@ impl OrderSender for NoSender {
     }
 }
 
-/// Passes listings through the engine and prints the resident memory. Fails if it grows.
-pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
-    let wanted = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
-    let others = (1..ENTRIES).map(|number| entry(&format!("Glock-18 | Item {number}")));
-    let entries: Vec<WhitelistEntry> = iter::once(wanted).chain(others).collect();
+/// Creates an engine that sends no orders.
+pub(crate) fn engine(entries: Vec<WhitelistEntry>) -> Engine<NoSender> {
     let budget = Budget {
         max_price: Amount::from_cents(100_000),
         total: Amount::from_cents(1_000_000),
@@ -65,8 +62,15 @@ pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
     let ledger = Ledger::in_memory(budget, &entries, false);
     let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
     let whitelist = Arc::new(Whitelist::new(entries));
-    let mut engine: Engine<NoSender> =
-        Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
+    Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock)
+}
+
+/// Passes listings through the engine and prints the resident memory. Fails if it grows.
+pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
+    let wanted = WhitelistEntry { max_quantity: u32::MAX, ..entry(WANTED) };
+    let others = (1..ENTRIES).map(|number| entry(&format!("Glock-18 | Item {number}")));
+    let entries: Vec<WhitelistEntry> = iter::once(wanted).chain(others).collect();
+    let mut engine = engine(entries);
     let mut subject = Subject::new(0);
     writeln!(out, "listings resident_kib wanted would_buy")?;
     let mut resident = Vec::new();

@@ -4,6 +4,7 @@
 use std::{
     hint::black_box,
     io::{self, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use super::{
     FRAMES,
     frames::{NAMES, frame, named},
     measure::{Times, allocations},
-    ns,
+    memory, ns,
     subject::{Subject, entry, whitelist},
 };
 
@@ -132,7 +133,35 @@ pub(crate) fn run(rounds: usize, is_quick: bool, out: &mut impl Write) -> io::Re
             line(out, &format!("{generation:?}, decision {star} it"), &decide)?;
         }
     }
-    look_ups(&book, (rounds, is_quick), out)
+    look_ups(&book, (rounds, is_quick), out)?;
+    refreshes(book, (rounds, is_quick), out)
+}
+
+/// Measures the replacement of all prices by the thread that orders. The thread that downloads them
+/// keeps the old ones, so the replacement must free nothing.
+fn refreshes(
+    old: PriceBook,
+    (rounds, is_quick): (usize, bool),
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let books = [Arc::new(old), Arc::new(book())];
+    let mut engine = memory::engine(vec![percent_entry(ItemPattern::Any)]);
+    engine.set_prices(Arc::clone(&books[0]));
+    let mut replace_twice = || {
+        for book in books.iter().rev() {
+            engine.set_prices(black_box(Arc::clone(book)));
+        }
+    };
+    let counted = allocation_counter::measure(&mut replace_twice);
+    assert_eq!(
+        (counted.count_total, counted.count_current),
+        (0, 0),
+        "a refresh allocates or frees"
+    );
+    if is_quick {
+        return Ok(());
+    }
+    line(out, "replacement of all prices", &Times::of(rounds, books.len(), replace_twice))
 }
 
 /// Measures the look-up of a reference, and decisions about listings of items that entries name.

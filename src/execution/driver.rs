@@ -682,29 +682,20 @@ impl<M: MarketApi> ConnectionDriver<M> {
         self.report(order, (broken, Instant::now()), outcome, true).await;
     }
 
-    /// Reads the rest of an unrequested response for at most [`UNREQUESTED_MAX`], because only the
-    /// whole of it shows which order it names, and whether it is a rejection. Returns at once if no
-    /// order was rejected here.
+    /// Reads what follows unrequested data for [`UNREQUESTED_MAX`], because only whole responses show
+    /// which order they name, and whether they are rejections. Returns at once if no order was
+    /// rejected here.
     async fn read_unrequested(&self, session: &DriverSession, first: &[u8]) -> Vec<u8> {
         let mut bytes = first.to_vec();
         if session.rejected.is_empty() || attribution::is_idle_timeout(first) {
             return bytes;
         }
-        let mut reader = ResponseReader::new();
-        let mut progress = reader.feed(first);
         let read = async {
             let mut buffer = [0; 4 * 1024];
-            while bytes.len() < BODY_BYTES_MAX
-                && !matches!(progress, Ok(ReadProgress::Done { .. }))
-                && session.connection.readable().await.is_ok()
-            {
+            while bytes.len() < BODY_BYTES_MAX && session.connection.readable().await.is_ok() {
                 match session.connection.read(&mut buffer) {
                     Ok(0) => break,
-                    Ok(count) => {
-                        let read = buffer.get(..count).unwrap_or_default();
-                        bytes.extend_from_slice(read);
-                        progress = reader.feed(read);
-                    }
+                    Ok(count) => bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_broken) => break,
                 }

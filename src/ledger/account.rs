@@ -127,7 +127,7 @@ pub(super) struct AccountBalance {
     readings_without_shortfall: VecDeque<BalanceReading>,
     /// Sum of all deductions from `available`, less what was restored.
     deducted: Amount,
-    /// Sum by which readings have lowered `available` that may be older than the last inflow.
+    /// Amount by which readings lowered `available` although they may precede the last inflow.
     doubtful_drop: Amount,
 }
 
@@ -262,10 +262,11 @@ impl AccountBalance {
         }
         // The charge is already part of `expected`.
         let less = from.charged.saturating_sub(to.charged);
+        let before = self.expected;
         self.explain(Amount::ZERO.saturating_sub(less));
         self.expected = self.expected.saturating_add(less);
         // A higher price explains a part of the shortfall.
-        let explained = Amount::ZERO.saturating_sub(less).max(Amount::ZERO);
+        let explained = before.saturating_sub(self.expected).max(Amount::ZERO);
         self.missing = self.missing.saturating_sub(explained).max(Amount::ZERO);
         if Amount::ZERO < less {
             // The old price made the difference look like an inflow, and a reading without a
@@ -340,6 +341,11 @@ impl AccountBalance {
             return None;
         }
         is_drop.then_some(BalanceDrop { expected, actual: coins })
+    }
+
+    /// Forgets a possible drop, for example because another bot may have spent the coins.
+    pub(super) const fn forget_drop(&mut self) {
+        self.doubtful_drop = Amount::ZERO;
     }
 
     /// Returns `true` if a reading of this moment certainly includes every inflow.

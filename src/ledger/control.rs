@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Evidence, HaltReason, InvalidTransition, Ledger, Operator,
+    Evidence, HaltReason, Intent, InvalidTransition, Ledger, Operator,
     event::{EvidenceSource, OrderState},
     mark::data_key,
     private::{self, FileIdentity},
@@ -285,7 +285,10 @@ impl Resolution {
     const fn requirement(self) -> &'static str {
         match self {
             Self::Bought => "--bought applies to unknown orders only",
-            Self::NotBought => "--not-bought applies to unknown, bought and delivered orders only",
+            Self::NotBought => {
+                "--not-bought applies to unknown orders, and to purchases that the market's own \
+                 records have not shown"
+            }
             Self::Returned => "--returned applies to returning orders only",
         }
     }
@@ -451,8 +454,10 @@ fn resolve(
     let listing = TradeId::new(id).ok_or_else(no_such)?;
     let state = ledger.state().intent(&listing).ok_or_else(no_such)?.state;
     let orders = ledger.state().orders_of(&listing);
-    let orders = orders.filter(|intent| verdict.applies_to(intent.state)).copied();
-    let orders: Vec<_> = orders.collect();
+    let is_proven =
+        |intent: &Intent| verdict == Resolution::NotBought && ledger.state().is_shown(intent);
+    let orders = orders.filter(|intent| verdict.applies_to(intent.state) && !is_proven(intent));
+    let orders: Vec<_> = orders.copied().collect();
     let Some(last) = orders.first() else {
         return Err(ResolveError::OtherState { id: id.to_owned(), state, verdict });
     };

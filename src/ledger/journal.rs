@@ -351,20 +351,22 @@ impl Journal {
         Ok(())
     }
 
-    /// Takes the account's mark. The mark of a recipient is that of a bot, or of an earlier
-    /// version's ledger, which knows no id of its account.
+    /// Takes the account's mark, and locks that of the recipient: a bot that knows no id of its
+    /// account, as earlier versions did, takes only the latter.
     fn take_marks(&mut self, user: &str, recipient: Option<&str>) -> Result<(), LedgerError> {
         let Some(claim) = &self.claim else { return Ok(()) };
         let last = self.shared.last_order.load(Ordering::Acquire);
         // A session that learns the id holds the mark of the recipient already.
         if let Some(recipient) = recipient.filter(|_recipient| !self.is_bound) {
-            self.recipient_mark = claim.share(recipient, last)?;
+            let may_be_bound = self.user.as_ref().is_none_or(|user| !user.is_stated);
+            self.recipient_mark = claim.share(recipient, may_be_bound.then_some(last))?;
         }
-        let held = self.shared.hold_mark(claim.acquire(user, last)?);
+        let mark = claim.acquire(user, last)?;
+        let is_marked = mark.is_some();
+        let held = self.shared.hold_mark(mark);
         self.recipient_mark = self.recipient_mark.take().or(held.map(AccountMark::into_file));
-        if let Some(file) = &self.recipient_mark {
-            // The account's mark replaces it. Its content would forbid other accounts.
-            let _cleared = file.set_len(0).is_ok();
+        if let Some(file) = self.recipient_mark.as_mut().filter(|_file| is_marked) {
+            claim.clear(file);
         }
         Ok(())
     }

@@ -122,16 +122,31 @@ impl MarkClaim {
         Ok(Some(mark))
     }
 
-    /// Locks the mark of the account's recipient against bots that lock it alone, for the checks of
-    /// [`MarkClaim::acquire`]. Other accounts may have the same recipient.
-    pub(super) fn share(&self, recipient: &str, last: u64) -> Result<Option<File>, LedgerError> {
+    /// Locks the mark of the account's recipient against bots that lock it alone. Other accounts
+    /// may have the same recipient, so its content is checked only for a ledger that may be bound
+    /// to it: `last` is the last order of such a ledger.
+    pub(super) fn share(
+        &self,
+        recipient: &str,
+        last: Option<u64>,
+    ) -> Result<Option<File>, LedgerError> {
         let Some(state) = &self.state_dir else { return Ok(None) };
         let path = path(state, &self.host, recipient);
         match lock(&path, File::try_lock_shared) {
-            Ok((file, found)) => self.check(&found, last, &path).map(|()| Some(file)),
+            Ok((file, found)) => {
+                last.map_or(Ok(()), |last| self.check(&found, last, &path)).map(|()| Some(file))
+            }
             Err(MarkError::Locked(holder)) => Err(LedgerError::account_in_use(holder)),
             Err(MarkError::Io(_)) => Ok(None),
         }
+    }
+
+    /// Empties the mark of a recipient if it is that of this ledger, which has the mark of its
+    /// account now. Its content would forbid other accounts.
+    pub(super) fn clear(&self, file: &mut File) {
+        let found = MarkContent::read(file);
+        let is_ours = matches!(found, Ok(MarkState::Content(mark)) if mark.ledger == self.ledger);
+        let _cleared = is_ours && file.set_len(0).is_ok();
     }
 
     /// Returns the path of the copy that is saved if the ledger's files are lost.

@@ -25,7 +25,7 @@ use super::{
     entries::EntryKey,
     error::LedgerError,
     event::{BootId, EntrySlot, LedgerEvent, RecordedAnswer, Sequence},
-    intent::{ApprovedTotals, Intent},
+    intent::Intent,
     journal::{Journal, JournalParts},
     mark::{AccountMark, MarkClaim, MarkState},
     private::{self, LedgerLock},
@@ -523,10 +523,8 @@ impl Recovery {
         let (limit, recorded) = (previous.durable_limit, self.state.approved_totals());
         let coins = limit.coins.saturating_sub(recorded.coins);
         let count = u32::try_from(limit.count.saturating_sub(recorded.count)).unwrap_or(u32::MAX);
-        // An order needs both.
-        let is_possible = Amount::ZERO < coins && count > 0;
-        let (coins, count) = if is_possible { (coins, count) } else { (Amount::ZERO, 0) };
-        if previous.durable_limit == ApprovedTotals::default() {
+        // A missing order would need both.
+        if coins <= Amount::ZERO || count == 0 {
             return Ok(());
         }
         let latest = self.state.intents().iter().map(|intent| intent.changed_at).max();

@@ -14,7 +14,8 @@
 //! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, may be
 //!    an order lost in a power failure, or another bot may spend from the account.
 //! 5. An order that is not bought according to the ledger but listed as a purchase, also as a
-//!    cancelled one, counts again, and halts.
+//!    cancelled one, counts again, and halts, unless the purchase may be of another order that a
+//!    power loss removed.
 //! 6. The market's record of one order, looked up by its own id ([`LedgerState::reconcile_order`]),
 //!    is evidence like its entry in a list. A record of a higher price than approved proves no
 //!    purchase, but the price counts, and it halts. On a market without a list, the absence of the
@@ -99,7 +100,7 @@ impl LedgerState {
             match order {
                 // The state changed after the read began, so the reading is older.
                 Some(intent) if reading.started <= intent.changed_at => {}
-                Some(intent) if loss > 0 && may_be_of_later_order(intent, trade) => {
+                Some(_known) if loss > 0 && self.excludes_known_orders(trade) => {
                     events.extend(self.event_for_untracked(trade, &mut next, &mut loss));
                 }
                 // The purchase was cancelled before this ledger ordered the listing again.
@@ -183,6 +184,17 @@ impl LedgerState {
             let is_at_price = trade.price.is_some() && order.key().price == trade.price;
             (!order.state.permits_reorder(), is_at_price, order.sequence)
         })
+    }
+
+    /// Returns `true` if the market's own records have shown this purchase: its price, or in this
+    /// run the purchase itself.
+    pub(super) fn is_shown(&self, intent: &Intent) -> bool {
+        intent.listed.is_some() || self.shown_at.contains_key(&intent.sequence)
+    }
+
+    /// Returns `true` if a purchase is of none of the known orders for its listing.
+    fn excludes_known_orders(&self, trade: &OwnTrade) -> bool {
+        self.orders_of(&trade.id).all(|known| may_be_of_later_order(known, trade))
     }
 
     /// Returns the lower prices that the last balance confirms.

@@ -417,7 +417,9 @@ impl LedgerState {
             LedgerEvent::NewBudget { by: _ } => self.start_budget(),
             LedgerEvent::Balance { coins, as_of } => {
                 let drop = self.account.read(BalanceReading { coins, as_of, at });
-                if let Some(drop) = drop.filter(|_drop| !self.sharing.is_account_shared) {
+                if self.sharing.is_account_shared {
+                    self.account.forget_drop();
+                } else if let Some(drop) = drop {
                     let (expected, actual) = (drop.expected, drop.actual);
                     self.halt(HaltReason::BalanceDrop { expected, actual }, at);
                 }

@@ -141,12 +141,14 @@ impl FileWatch {
         let has_too_many_open = probed.as_ref().is_err_and(has_too_many_open_files);
         if has_too_many_open && !self.has_warned_of_open_files {
             tracing::warn!(
-                "Too many open files: the ledger's folder is not checked until some are closed; \
-                 raise the limit of open files with `ulimit -n`"
+                "Too many open files: whether the ledger's folder is writable is not checked until \
+                 some are closed; raise the limit of open files with `ulimit -n`"
             );
         }
         self.has_warned_of_open_files = has_too_many_open;
-        let fault = probed.err().and_then(|error| probe_fault(&error))?;
+        // An earlier fault lasts until a test write succeeds.
+        let lasting = (has_too_many_open && is_unwritable).then_some(StorageFault::Unwritable);
+        let fault = lasting.or(probed.err().and_then(|error| probe_fault(&error)))?;
         Some((fault, self.folder.clone()))
     }
 

@@ -318,7 +318,8 @@ fn a_correction_needs_confirmation_and_records_the_operator() {
         "Recorded order listing-1 as not bought.\nIts coins count as free again, by your word.\n"
     );
     let again = resolve_confirmed("listing-1").unwrap_err().to_string();
-    let reason = "--not-bought applies to unknown, bought and delivered orders only";
+    let reason = "--not-bought applies to unknown orders, and to purchases that the market's own \
+                  records have not shown";
     assert_eq!(again, format!("order listing-1 is not bought, nothing was changed: {reason}"));
     assert!(
         resolve_confirmed("listing-9").unwrap_err().to_string().contains("no order for listing")

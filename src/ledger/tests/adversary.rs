@@ -139,8 +139,8 @@ struct AdversaryMarket {
     own_ids: HashSet<OwnOrderId>,
     /// Orders were lost in a power loss.
     has_lost: bool,
-    /// A list left out a purchase.
-    has_left_out: bool,
+    /// Purchases that a list may have left out.
+    left_out: HashSet<TradeId>,
 }
 
 fn coins(whole: i64) -> Amount {
@@ -163,7 +163,7 @@ impl AdversaryMarket {
             created: HashMap::new(),
             own_ids: HashSet::new(),
             has_lost: false,
-            has_left_out: false,
+            left_out: HashSet::new(),
         };
         market.ledger.state.look_ups_min = kind.look_ups_min;
         market.ledger.state.has_own_ids = true;
@@ -199,7 +199,7 @@ impl AdversaryMarket {
             AdversaryStep::Hide { which, how } => {
                 if let Some(order) = pick(&mut self.orders, which, |_any| true) {
                     order.hidden = how;
-                    self.has_left_out |= how == Hidden::LeftOut;
+                    self.left_out.extend((how == Hidden::LeftOut).then_some(order.id));
                 }
             }
             AdversaryStep::Misprice { which, percent } => {
@@ -594,7 +594,7 @@ impl AdversaryMarket {
             HaltReason::Price { .. } | HaltReason::ImplausiblePrice { .. } => {
                 self.orders.iter().any(|order| order.approved < order.price)
             }
-            HaltReason::Contradiction { .. } => self.has_left_out,
+            HaltReason::Contradiction { id } => self.left_out.contains(&id),
             _ => false,
         }
     }

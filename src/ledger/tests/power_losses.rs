@@ -80,6 +80,20 @@ fn a_purchase_at_a_price_that_a_known_order_excludes_is_of_a_lost_order() {
 }
 
 #[test]
+fn a_purchase_at_a_price_that_one_of_several_known_orders_permits_contradicts_it() {
+    let mut ledger = with_balance();
+    let at = |price| OrderRequest { keyed_by: KeyedBy::IdAndPrice, ..order_request(1, price) };
+    let _effects = place_order(&mut ledger, at(10), &UNKNOWN, after(1));
+    let _effects = ledger.reconcile(&reading(&[], 90), Some(coins(100)), after(90));
+    let _effects = place_order(&mut ledger, at(5), &TAKEN, after(91));
+    lose(&mut ledger, 1, 30, after(92), after(92));
+    let found = [OwnTrade { price: Some(coins(7)), ..own_trade(1, TradeStatus::Joined) }];
+    let effects = ledger.reconcile(&reading(&found, 160), None, after(160));
+    assert!(matches!(effects.halts[0].reason, HaltReason::Contradiction { .. }), "{effects:?}");
+    assert!(coins(37) <= ledger.snapshot(after(160)).spent, "the purchase and the loss");
+}
+
+#[test]
 fn the_look_up_of_one_order_proves_nothing_about_lost_ones() {
     let mut ledger = with_balance();
     ledger.set_look_ups_min(1);
@@ -175,10 +189,11 @@ fn nothing_is_ordered_before_the_first_complete_reading_is_durable() {
     let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
     let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
     let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(1_000)), T0);
+    // A commit that waits too long for the lock fails.
     let early = ledger.reserve(order_request(1, 10), T0).unwrap_err();
     assert!(matches!(early, RiskRejection::Behind | RiskRejection::Unwritable), "{early:?}");
     hold.rollback().unwrap();
-    wait_until(|| ledger.is_durable());
+    wait_until(|| ledger.is_durable() && ledger.failure().is_none());
     let _approved = reserve(&mut ledger, order_request(1, 10), T0);
 }
 

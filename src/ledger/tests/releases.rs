@@ -757,6 +757,19 @@ fn after_a_clock_change_a_refund_may_have_come_before_the_last_list() {
 }
 
 #[test]
+fn a_purchase_that_a_list_has_shown_cannot_be_revoked() {
+    let mut ledger = with_balance();
+    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+    let listed = [own_trade(1, TradeStatus::Joined)];
+    let _effects = ledger.reconcile(&reading(&listed, 80), Some(coins(90)), after(80));
+    let (id, by) = (id(1).as_str().to_owned(), "me".to_owned());
+    let request = ControlRequest::Resolve { id, verdict: Resolution::NotBought, by };
+    let rejected = control::apply_request(&mut ledger, &request, after(81)).unwrap_err();
+    assert!(rejected.contains("is bought, nothing was changed"), "{rejected}");
+    assert_eq!(ledger.snapshot(after(81)).spent, coins(10));
+}
+
+#[test]
 fn a_purchase_that_was_only_reported_is_free_by_the_operators_word_until_a_list_shows_it() {
     for state in [OrderState::Bought, OrderState::Completed] {
         let mut ledger = with_balance();

@@ -26,7 +26,9 @@ pub fn read_user(body: &str, recipient: &str) -> Result<User, ReadError> {
     let response = success(body)?;
     let user = response.get::<JsonObject<'_>>("user").ok_or(ReadError::Shape)?;
     // The ledger would store the id, so one that contains a credential is rejected.
-    let id = user.get::<String>("id").filter(|id| !id.is_empty() && !secret::appears_in(id));
+    let number = || user.text("id").filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()));
+    let id = user.get::<String>("id").or_else(|| number().map(str::to_owned));
+    let id = id.filter(|id| !id.is_empty() && !secret::appears_in(id));
     let wallet = wallet(&user);
     let (balance, balance_error) = match wallet {
         Ok(balance) => (Some(balance), None),
@@ -170,8 +172,7 @@ mod tests {
         assert_eq!(user.id, "11d6f117");
         let number = read_user(r#"{"success":true,"user":{"wallet":1,"id":"4711"}}"#, "76561");
         assert_eq!(number.unwrap().id, "4711", "an earlier ledger is bound to it");
-        for (id, expected) in [("", "76561"), (r#","id":4711"#, "76561"), (r#","id":"""#, "76561")]
-        {
+        for (id, expected) in [("", "76561"), (r#","id":4711"#, "4711"), (r#","id":"""#, "76561")] {
             let body = format!(r#"{{"success":true,"user":{{"wallet":1{id}}}}}"#);
             assert_eq!(read_user(&body, "76561").unwrap().id, expected, "{body}");
         }

@@ -169,6 +169,7 @@ async fn a_repeated_rejection_on_an_idle_connection_is_no_late_purchase() {
         (vec![cut.to_owned()], false),
         (vec![repeated.clone() + &unavailable], false),
         (vec![repeated.clone() + &bought("a") + &bought("a")], true),
+        (vec![repeated.clone(), bought("a")], true),
     ];
     for (segments, is_bought) in cases {
         let script = Script::plain();
