@@ -682,9 +682,9 @@ impl<M: MarketApi> ConnectionDriver<M> {
         self.report(order, (broken, Instant::now()), outcome, true).await;
     }
 
-    /// Reads what follows unrequested data for [`UNREQUESTED_MAX`], because only whole responses show
-    /// which order they name, and whether they are rejections. Returns at once if no order was
-    /// rejected here.
+    /// Reads what follows unrequested data for [`UNREQUESTED_MAX`], because only whole responses
+    /// show which order they name, and whether they are rejections. Returns at once if no order
+    /// was rejected here.
     async fn read_unrequested(&self, session: &DriverSession, first: &[u8]) -> Vec<u8> {
         let mut bytes = first.to_vec();
         if session.rejected.is_empty() || attribution::is_idle_timeout(first) {

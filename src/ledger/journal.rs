@@ -76,6 +76,8 @@ pub(super) struct Journal {
     next: u64,
     /// Position of the last record that must be durable before an order.
     required: u64,
+    /// `true` until the ledger's first complete reading of the account is recorded.
+    lacks_first_reading: bool,
     /// The record written last.
     last: Option<Record>,
     /// Events that the intent file has not accepted yet.
@@ -127,6 +129,8 @@ impl Journal {
         let (messages, received) = sync_channel::<WriterMessage>(MESSAGES_MAX);
         let (items, new_items) = sync_channel(ITEMS_MAX);
         let (ended, stopped) = sync_channel::<()>(1);
+        let has_balance = parts.state.account.last_reading().is_some();
+        let lacks_first_reading = !parts.state.baselined || !has_balance;
         let writer = LedgerWriter {
             shared: Arc::clone(&shared),
             intent_log: intent_log.clone(),
@@ -166,6 +170,7 @@ impl Journal {
             watch: Some(FileWatcher { until, stopped: watch_stopped }),
             next: written.saturating_add(1),
             required: 0,
+            lacks_first_reading,
             backlog: VecDeque::new(),
             has_lost: false,
             is_failing: false,
@@ -210,6 +215,14 @@ impl Journal {
         approved.is_within(self.shared.limit_in_force())
             && ANSWER_SLOTS < self.free_slots()
             && self.has_required()
+    }
+
+    /// Rejects orders until the ledger's first complete reading, which was recorded now, is
+    /// durable: a power loss must not leave orders without a balance and a list before them.
+    pub(super) fn require_first_reading(&mut self) {
+        if std::mem::take(&mut self.lacks_first_reading) {
+            self.require_durable();
+        }
     }
 
     /// Rejects orders until everything recorded so far is durable.

@@ -430,11 +430,10 @@ impl Ledger {
         let state = &mut self.state;
         let balance = state.account.last_reading();
         let is_read_since = |moment: UnixMs| balance.is_some_and(|read| moment <= read.as_of);
-        // A power loss after the first order must not remove the reading that precedes it.
         if !state.reconciled && is_bound && is_read_since(state.read_from) {
             state.reconciled = true;
             if let Some(journal) = &mut self.journal {
-                journal.require_durable();
+                journal.require_first_reading();
             }
         }
         state.frozen_at = state.frozen_at.filter(|frozen| {

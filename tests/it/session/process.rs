@@ -48,7 +48,7 @@ impl Program {
         Self::spawn(directory, args, &[("RUST_LOG", log)])
     }
 
-    fn spawn(directory: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn spawn(directory: TempDir, args: &[&str], variables: &[(&str, &str)]) -> Self {
         let output = tempfile::tempdir().unwrap();
         let file = |name: &str| Stdio::from(File::create(output.path().join(name)).unwrap());
         // Without a terminal, and with the signals of a service: `nohup` would ignore SIGHUP. Each

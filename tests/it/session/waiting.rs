@@ -51,11 +51,19 @@ async fn a_listing_from_before_the_account_was_read_is_bought() {
 async fn no_listing_is_missed_while_the_disk_syncs_slowly() {
     let all = ["sync:300", "sync:2000"].map(async |slow| {
         let market = SimServer::start(quiet()).unwrap();
-        let variables = [("SNIPER_TEST_SLOW", slow)];
         let args = ["run", "--live", "--json"];
-        let mut program = Program::start_with((&market, AMPLE_LIMITS), &args, &variables);
+        // The first reading of a new ledger must be durable before its first order.
+        let mut first = Program::start(&market, AMPLE_LIMITS, &args);
         until(|| market.stats().feeds_subscribed == 1).await;
-        for (count, bought) in [(40, 40), (150, 190)] {
+        market.list_items(cheap(1));
+        until(|| market.history().purchases().count() == 1).await;
+        first.signal("-TERM");
+        assert_eq!(first.ended().await, Some(0), "{}", first.err());
+        let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
+        let variables = [("RUST_LOG", "info"), ("SNIPER_TEST_SLOW", slow)];
+        let mut program = Program::spawn(directory, &args, &variables);
+        until(|| market.stats().feeds_subscribed == 1).await;
+        for (count, bought) in [(40, 41), (150, 191)] {
             market.list_items(cheap(count));
             until(|| market.history().purchases().count() == bought).await;
         }
