@@ -59,6 +59,7 @@ async fn no_listing_is_missed_while_the_disk_syncs_slowly() {
         until(|| market.history().purchases().count() == 1).await;
         first.signal("-TERM");
         assert_eq!(first.ended().await, Some(0), "{}", first.err());
+        until(|| market.stats().feeds_subscribed == 0).await;
         let directory = std::mem::replace(&mut first.directory, tempfile::tempdir().unwrap());
         let variables = [("RUST_LOG", "info"), ("SNIPER_TEST_SLOW", slow)];
         let mut program = Program::spawn(directory, &args, &variables);
