@@ -17,6 +17,7 @@ mod formats;
 mod groups;
 mod items;
 mod keys;
+mod look_ups;
 mod losses;
 mod model;
 mod own_ids;
