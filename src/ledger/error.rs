@@ -84,8 +84,8 @@ pub enum LedgerError {
     OthersMayWrite { folder: PathBuf },
     /// The owner of the folder may change the files.
     #[error(
-        "{folder:?} belongs to the user {owner}; run `chown {user}` on it, or set SNIPER_DATA to \
-         another folder"
+        "{folder:?} belongs to the user {owner}; run the bot as that user, run `chown -R {user}` on \
+         the folder, or set SNIPER_DATA to another one"
     )]
     OtherOwner { folder: PathBuf, owner: u32, user: u32 },
     /// SQLite's write-ahead log has reached its maximum size.

@@ -112,8 +112,8 @@ impl MarkClaim {
             }
         };
         self.check(&found, last, &mark.path)?;
-        if let Err(error) = private::check_writers(state, geteuid()) {
-            warn_unavailable(&error);
+        if private::check_writers(state, geteuid()).is_err() {
+            warn_unavailable(&format!("other users may write to {}", state.display()));
         }
         if let Err(error) = mark.write() {
             warn_unavailable(&error);

@@ -237,6 +237,6 @@ mod tests {
         let owner = fs::metadata(folder.path()).unwrap().uid();
         let error = check_writers(folder.path(), Uid::from_raw(4_711)).unwrap_err().to_string();
         assert!(error.contains(&format!("user {owner}")), "{error}");
-        assert!(error.contains("`chown 4711`") && error.contains("SNIPER_DATA"), "{error}");
+        assert!(error.contains("`chown -R 4711`") && error.contains("SNIPER_DATA"), "{error}");
     }
 }
