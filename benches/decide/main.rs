@@ -28,9 +28,16 @@ use std::{
     env,
     hint::black_box,
     io::{self, Write},
+    sync::atomic::Ordering,
+    time::Duration,
 };
 
-use sniper::{config::Generation, domain::trade::Trade, whitelist::Decision};
+use sniper::{
+    config::Generation,
+    domain::{latency::LatencyHistogram, trade::Trade},
+    whitelist::Decision,
+    ws::FeedMetrics,
+};
 
 use self::{
     frames::frame,
@@ -201,6 +208,28 @@ fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
             write!(out, " {:>7} ({:>7})|", ns(times.percentile(50)), ns(times.percentile(0)))?;
         }
         writeln!(out, " {allocations}")?;
+    }
+    if options.is_quick { Ok(()) } else { counters(options.rounds, out) }
+}
+
+/// Measures an increment of the counters behind `/metrics`: one of the feed, and the histogram of
+/// order latencies.
+fn counters(rounds: usize, out: &mut impl Write) -> io::Result<()> {
+    let metrics = FeedMetrics::default();
+    let mut histogram = LatencyHistogram::new();
+    let counter = Times::of(rounds, 64, || {
+        for _ in 0..64 {
+            black_box(&metrics).listings.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let latency = Times::of(rounds, 64, || {
+        for microseconds in 0..64 {
+            black_box(&mut histogram).record(Duration::from_micros(black_box(microseconds)));
+        }
+    });
+    for (name, times) in [("counter", counter), ("order latency", latency)] {
+        let (middle, fastest) = (ns(times.percentile(50)), ns(times.percentile(0)));
+        writeln!(out, "ns per increment, {name}: {middle} ({fastest})")?;
     }
     Ok(())
 }
