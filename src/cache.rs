@@ -1,20 +1,25 @@
 //! Fixed-size, allocation-free cache of recently seen keys. Pure.
 //!
-//! A hash selects a row of [`WAYS`] keys, which is one cache line, so a look-up reads one line of
-//! keys for any size. Nothing grows, moves or is cleaned up, so every insertion takes the same
+//! A hash selects a row of [`WAYS`] keys, whose keys are one cache line and are followed by their
+//! values, so a look-up reads one place in memory for any size. Nothing grows, moves or is cleaned up, so every insertion takes the same
 //! time.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 
 /// Number of keys in a row.
-const WAYS: usize = 8;
+const WAYS: usize = 7;
 /// Marks an unused slot. Not zero: the system provides zeroed pages only on the first write, and
 /// that page fault would happen during a decision.
 const EMPTY: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
-struct CacheRow([u64; WAYS]);
+#[repr(C, align(64))]
+struct CacheRow<T> {
+    keys: [u64; WAYS],
+    /// Number of insertions, which selects the slot of the next one.
+    insertions: usize,
+    values: [T; WAYS],
+}
 
 /// Cache of recently seen keys, each with a value.
 ///
@@ -22,47 +27,38 @@ struct CacheRow([u64; WAYS]);
 #[derive(Debug)]
 pub struct SetAssocCache<T> {
     hasher: RandomState,
-    rows: Box<[CacheRow]>,
-    values: Box<[[T; WAYS]]>,
-    /// Per row, the number of insertions, which selects the slot of the next one.
-    next_ways: Box<[u8]>,
+    rows: Box<[CacheRow<T>]>,
 }
 
 impl<T: Copy> SetAssocCache<T> {
     /// Creates a cache for about `max` keys. `empty` fills the unused values.
     pub fn new(max: usize, empty: T) -> Self {
         let rows = max.div_ceil(WAYS).max(1);
-        Self {
-            hasher: RandomState::new(),
-            rows: vec![CacheRow([EMPTY; WAYS]); rows].into(),
-            values: vec![[empty; WAYS]; rows].into(),
-            next_ways: vec![0; rows].into(),
-        }
+        let row = CacheRow { keys: [EMPTY; WAYS], insertions: 0, values: [empty; WAYS] };
+        Self { hasher: RandomState::new(), rows: vec![row; rows].into() }
     }
 
     /// Inserts a key and its value. If the key is present, returns its value and changes nothing.
     /// Does not allocate.
     #[inline]
     pub fn insert(&mut self, key: &impl Hash, value: T) -> Option<T> {
-        let (hash, chosen) = self.locate(key)?;
-        let (row, values) = (self.rows.get_mut(chosen)?, self.values.get_mut(chosen)?);
-        if let Some(way) = row.0.iter().position(|key| *key == hash) {
-            return values.get(way).copied();
+        let (hash, row) = self.locate(key)?;
+        let row = self.rows.get_mut(row)?;
+        if let Some(present) = row.get(hash) {
+            return Some(present);
         }
-        let next_way = self.next_ways.get_mut(chosen)?;
-        let way = usize::from(*next_way) % WAYS;
-        *row.0.get_mut(way)? = hash;
-        *values.get_mut(way)? = value;
-        *next_way = next_way.wrapping_add(1);
+        let way = row.insertions % WAYS;
+        *row.keys.get_mut(way)? = hash;
+        *row.values.get_mut(way)? = value;
+        row.insertions = row.insertions.wrapping_add(1);
         None
     }
 
     /// Returns the value of a key.
     #[inline]
     pub fn get(&self, key: &impl Hash) -> Option<T> {
-        let (hash, chosen) = self.locate(key)?;
-        let way = self.rows.get(chosen)?.0.iter().position(|key| *key == hash)?;
-        self.values.get(chosen)?.get(way).copied()
+        let (hash, row) = self.locate(key)?;
+        self.rows.get(row)?.get(hash)
     }
 
     /// Inserts a key or replaces its value, at the place of the old one. Does not allocate.
@@ -70,17 +66,18 @@ impl<T: Copy> SetAssocCache<T> {
         if self.insert(key, value).is_none() {
             return;
         }
-        let Some((hash, chosen)) = self.locate(key) else { return };
-        let way = self.rows.get(chosen).and_then(|row| row.0.iter().position(|key| *key == hash));
-        let place = way.and_then(|way| self.values.get_mut(chosen)?.get_mut(way));
+        let Some((hash, row)) = self.locate(key) else { return };
+        let Some(row) = self.rows.get_mut(row) else { return };
+        let way = row.keys.iter().position(|key| *key == hash);
+        let place = way.and_then(|way| row.values.get_mut(way));
         place.into_iter().for_each(|place| *place = value);
     }
 
     /// Removes a key.
     pub fn remove(&mut self, key: &impl Hash) {
-        let Some((hash, chosen)) = self.locate(key) else { return };
-        let row = self.rows.get_mut(chosen).into_iter().flat_map(|row| &mut row.0);
-        row.filter(|key| **key == hash).for_each(|key| *key = EMPTY);
+        let Some((hash, row)) = self.locate(key) else { return };
+        let keys = self.rows.get_mut(row).into_iter().flat_map(|row| &mut row.keys);
+        keys.filter(|key| **key == hash).for_each(|key| *key = EMPTY);
     }
 
     /// Returns the hash of a key and its row.
@@ -90,6 +87,14 @@ impl<T: Copy> SetAssocCache<T> {
         let rows = u64::try_from(self.rows.len()).unwrap_or(u64::MAX);
         let chosen = usize::try_from((hash >> 32).checked_rem(rows)?).ok()?;
         Some((hash, chosen))
+    }
+}
+
+impl<T: Copy> CacheRow<T> {
+    #[inline]
+    fn get(&self, hash: u64) -> Option<T> {
+        let way = self.keys.iter().position(|key| *key == hash)?;
+        self.values.get(way).copied()
     }
 }
 
@@ -129,14 +134,15 @@ mod tests {
     #[test]
     fn the_oldest_key_of_a_row_is_evicted_first() {
         let mut cache = SetAssocCache::new(WAYS, ());
-        for key in 0..1_000_u32 {
+        for key in 0..1_000_usize {
             assert_eq!(cache.insert(&key, ()), None);
         }
-        for key in 992..1_000 {
+        let oldest = 1_000 - WAYS;
+        for key in oldest..1_000 {
             assert_eq!(cache.insert(&key, ()), Some(()), "{key}");
         }
-        assert_eq!(cache.insert(&991, ()), None);
-        assert_eq!(cache.insert(&992, ()), None);
+        assert_eq!(cache.insert(&(oldest - 1), ()), None);
+        assert_eq!(cache.insert(&oldest, ()), None);
     }
 
     #[test]

@@ -77,9 +77,10 @@ pub fn is_safe_to_print(char: char) -> bool {
 }
 
 /// Returns a name in Unicode's composed form (NFC), in which names that look the same are equal.
-/// ASCII text has no other form.
+/// Characters below U+0300, where the combining characters begin, and the marks of item names have
+/// no other form.
 pub fn composed(name: &str) -> Cow<'_, str> {
-    if name.is_ascii() {
+    if name.chars().all(|char| char < '\u{300}' || matches!(char, '™' | '★')) {
         return Cow::Borrowed(name);
     }
     ComposingNormalizerBorrowed::new_nfc().normalize(name)
@@ -143,6 +144,15 @@ mod tests {
             "★ StatTrak™ Karambit | Doppler Phase 3 (Factory New)",
         );
         check("M4A4 | 龍王 (Dragon King)", "M4A4 | 龍王 (Dragon King)");
+    }
+
+    #[test]
+    fn names_without_combining_characters_are_in_composed_form() {
+        let text: String = ('\0'..'\u{300}').chain(['™', '★']).collect();
+        let pairs = format!("{text}{}", text.chars().rev().collect::<String>());
+        assert_eq!(composed(&pairs), ComposingNormalizerBorrowed::new_nfc().normalize(&pairs));
+        assert!(matches!(composed(&pairs), Cow::Borrowed(_)));
+        assert_eq!(composed("Gru\u{308}n"), "Grün");
     }
 
     #[test]

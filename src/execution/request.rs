@@ -151,7 +151,7 @@ impl PreparedOrder {
     pub fn bytes_for(&mut self, order: &OrderFields, time: UnixMs) -> &[u8] {
         let mut is_same_length = !self.bytes.is_empty();
         for field in &mut self.fields {
-            field.value = value_of(field, order, time);
+            field.fill(order, time);
             is_same_length &= field.value.as_bytes().len() == field.at.len();
         }
         if is_same_length {
@@ -280,43 +280,46 @@ impl Piece {
     }
 }
 
-fn value_of(field: &Field, order: &OrderFields, time: UnixMs) -> SlotValue {
-    let mut value = SlotValue::EMPTY;
-    match field.slot {
-        Slot::Id if field.in_path => {
-            for byte in order.id.as_str().bytes() {
-                let (escape, length) = percent_encoded(byte);
-                value.push(escape.get(..length).unwrap_or_default());
-            }
-        }
-        Slot::Id => value.push(order.id.as_str().as_bytes()),
-        Slot::OwnId => {
-            if let Some(own_id) = &order.own_id {
-                value.push(own_id.as_bytes());
-            }
-        }
-        Slot::PriceLimit(format) => {
-            let thousandths = u64::try_from(order.price_limit.thousandths()).unwrap_or(0);
-            match format {
-                PriceFormat::Thousandths => value.push_number(thousandths, 1),
-                PriceFormat::Decimal2 => {
-                    value.push_number(thousandths / 1_000, 1);
-                    value.push(b".");
-                    value.push_number(thousandths % 1_000 / 10, 2);
+impl Field {
+    /// Sets the value for this order.
+    fn fill(&mut self, order: &OrderFields, time: UnixMs) {
+        let Self { slot, in_path, value, .. } = self;
+        value.clear();
+        match slot {
+            Slot::Id if *in_path => {
+                for byte in order.id.as_str().bytes() {
+                    let (escape, length) = percent_encoded(byte);
+                    value.push(escape.get(..length).unwrap_or_default());
                 }
             }
-        }
-        Slot::Time(format) => {
-            let UnixMs(ms) = time;
-            let ms = u64::try_from(ms).unwrap_or(0);
-            let number = match format {
-                TimeFormat::Seconds => ms / 1_000,
-                TimeFormat::Milliseconds => ms,
-            };
-            value.push_number(number, 1);
+            Slot::Id => value.push(order.id.as_str().as_bytes()),
+            Slot::OwnId => {
+                if let Some(own_id) = &order.own_id {
+                    value.push(own_id.as_bytes());
+                }
+            }
+            Slot::PriceLimit(format) => {
+                let thousandths = u64::try_from(order.price_limit.thousandths()).unwrap_or(0);
+                match format {
+                    PriceFormat::Thousandths => value.push_number(thousandths, 1),
+                    PriceFormat::Decimal2 => {
+                        value.push_number(thousandths / 1_000, 1);
+                        value.push(b".");
+                        value.push_number(thousandths % 1_000 / 10, 2);
+                    }
+                }
+            }
+            Slot::Time(format) => {
+                let UnixMs(ms) = time;
+                let ms = u64::try_from(ms).unwrap_or(0);
+                let number = match format {
+                    TimeFormat::Seconds => ms / 1_000,
+                    TimeFormat::Milliseconds => ms,
+                };
+                value.push_number(number, 1);
+            }
         }
     }
-    value
 }
 
 fn copy_to(bytes: &mut [u8], at: &Range<usize>, value: &SlotValue) {

@@ -288,6 +288,7 @@ impl Journal {
     }
 
     /// Logs once that the intent file cannot be written.
+    #[cold]
     pub(super) fn on_write_error(&mut self, error: &io::Error) {
         if !self.is_failing {
             self.is_failing = true;
@@ -298,7 +299,12 @@ impl Journal {
         }
     }
 
+    #[inline]
     fn flush(&mut self) -> bool {
+        if self.backlog.is_empty() { !self.has_lost } else { self.flush_backlog() }
+    }
+
+    fn flush_backlog(&mut self) -> bool {
         while let Some((at, event)) = self.backlog.front().copied() {
             if let Err(error) = self.write(at, event) {
                 self.on_write_error(&error);

@@ -261,8 +261,11 @@ impl Ledger {
             }
             abort_point("recorded");
         }
-        let applied = self.apply(now, event);
-        let _effects = applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
+        // An approval neither halts nor pauses, so it has no effects to collect.
+        let applied = self.state.apply(now, &event);
+        applied.map_err(|_invalid| RiskRejection::AlreadyRequested)?;
+        #[cfg(test)]
+        self.events_for_tests.push((now, event));
         let own_id = self.state.at(sequence).and_then(|order| order.own_id);
         Ok(ApprovedOrder::new(sequence, request.key(), price, own_id))
     }

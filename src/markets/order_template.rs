@@ -142,6 +142,10 @@ impl SlotValue {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
+    pub const fn clear(&mut self) {
+        self.len = 0;
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         let end = self.len.saturating_add(bytes.len());
         if let Some(place) = self.bytes.get_mut(self.len..end) {

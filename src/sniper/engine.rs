@@ -328,8 +328,11 @@ impl<B: OrderSender> Engine<B> {
         // A listing of an item that no entry names may be read later than it arrived, so it does
         // not affect a held copy. The same may happen to one above its ceiling; a held copy that is
         // newer is then dropped, which never leads to an order.
-        let is_relevant = trade.event == TradeEvent::Updated || self.whitelist.names(&trade.item);
-        let is_renewed = is_relevant && self.has_deferred() && self.is_outdated_by(&trade);
+        let is_relevant = |whitelist: &Whitelist| {
+            trade.event == TradeEvent::Updated || whitelist.names(&trade.item)
+        };
+        let is_renewed =
+            self.has_deferred() && is_relevant(&self.whitelist) && self.is_outdated_by(&trade);
         if is_renewed {
             self.drop_outdated(&trade);
         }
@@ -342,7 +345,7 @@ impl<B: OrderSender> Engine<B> {
         let decision = self.whitelist.decide_with(&trade, self.price_view(now));
         if let Decision::Matched(entry) = decision {
             self.on_match(&trade, entry, now);
-        } else if is_relevant && self.keyed_by == KeyedBy::IdAndPrice {
+        } else if self.keyed_by == KeyedBy::IdAndPrice && is_relevant(&self.whitelist) {
             // It may return to the price at which it matched.
             self.seen.remove(&trade.id);
         }
@@ -392,12 +395,12 @@ impl<B: OrderSender> Engine<B> {
             Some(_another) => self.seen.replace(&trade.id, price),
             None => {}
         }
+        self.stats.last_skip = None;
+        self.order_or_queue(Candidate { trade, entry, since: now.instant, is_queued: false }, now);
         self.stats.matched = self.stats.matched.saturating_add(1);
         if let Some(matched) = self.match_counts.get_mut(entry) {
             *matched = matched.saturating_add(1);
         }
-        self.stats.last_skip = None;
-        self.order_or_queue(Candidate { trade, entry, since: now.instant, is_queued: false }, now);
         self.remember_match(trade, entry, now);
     }
 

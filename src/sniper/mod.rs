@@ -291,9 +291,6 @@ impl<B: OrderSender> Sniper<B> {
         engine.watch_clock(clock::wall(), now);
         engine.update_ledger(|ledger| Ok(ledger.check_losses(now.wall)));
         let due = engine.run_timers(now);
-        if engine.needs_cache_warming {
-            engine.warm_caches(AFTER_LISTINGS_INTERVAL, now);
-        }
         let snapshot = engine.ledger().snapshot(now.wall);
         if engine.take_refresh_request() {
             requests.set_oldest_open(engine.ledger().oldest_open());
@@ -307,6 +304,10 @@ impl<B: OrderSender> Sniper<B> {
         engine.watch_for_alerts(&snapshot, now);
         if snapshot.is_below_min_balance() {
             self.below_min_balance.notify_one();
+        }
+        // Last, because the work above displaces the approval path from the caches.
+        if engine.needs_cache_warming {
+            engine.warm_caches(AFTER_LISTINGS_INTERVAL, now);
         }
         due
     }

@@ -500,6 +500,6 @@ mod tests {
         let started = std::time::Instant::now();
         let plan = plan(rows.clone(), rows, parse);
         assert_eq!((plan.unchanged, plan.entries.len()), (ROWS_MAX, ROWS_MAX));
-        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+        assert!(started.elapsed().as_secs() < 120, "{:?}", started.elapsed());
     }
 }

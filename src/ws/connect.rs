@@ -343,10 +343,19 @@ pub(super) struct ReceivedMessage {
 }
 
 /// A handled message, with its bytes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct HandledBytes<'a> {
-    pub(super) message: WsMessage<'a>,
+    decoder: &'a FrameDecoder,
+    message: DecodedMessage,
     pub(super) handled: HandledMessage,
+}
+
+impl HandledBytes<'_> {
+    /// Returns the message. A text is validated once more, so only a recording asks for it.
+    pub(super) fn message(&self) -> WsMessage<'_> {
+        // A text that is not UTF-8 has ended the session.
+        self.decoder.message(&self.message).unwrap_or(WsMessage::Pong)
+    }
 }
 
 /// Times at which a message arrived, and what arrived in the same read behind it.
@@ -428,6 +437,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         loop {
             if self.messages.is_empty() {
                 self.decoder.release();
+                // The queue starts again at its first slot, which is cached.
+                self.messages.clear();
             }
             let count = self.decode(max);
             if count > 0 {
@@ -532,9 +543,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         let mut handled = self.messages.front()?.handled?;
         let ReceivedMessage { message, has_successor, .. } = self.messages.pop_front()?;
         handled.has_successor = has_successor;
-        // A text that is not UTF-8 has ended the session.
-        let message = self.decoder.message(&message).unwrap_or(WsMessage::Pong);
-        Some(HandledBytes { message, handled })
+        Some(HandledBytes { decoder: &self.decoder, message, handled })
     }
 
     /// Reads once. Returns `false` if there is no space.

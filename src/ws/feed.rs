@@ -529,7 +529,7 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
     #[inline]
     fn on_handled(&mut self, handled: HandledBytes<'_>) {
         let Some(recorder) = self.metrics.recorder() else { return };
-        match handled.message {
+        match handled.message() {
             WsMessage::Text(text) => recorder.on_message(self.number, text, handled.handled),
             WsMessage::Binary(bytes) if M::Protocol::KINDS.contains(FeedMessage::Binary(bytes)) => {
                 recorder.on_binary();

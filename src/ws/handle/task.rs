@@ -411,7 +411,7 @@ impl<P: FeedProtocol, F: FnMut()> SessionHandler<P> for HandleSession<'_, F> {
 
     fn on_handled(&mut self, handled: HandledBytes<'_>) {
         // Recordings and the events of a handle contain texts only.
-        let WsMessage::Text(text) = handled.message else { return };
+        let WsMessage::Text(text) = handled.message() else { return };
         let HandledMessage { at, is_data, .. } = handled.handled;
         if let Some(recorder) = self.metrics.recorder() {
             let connection = u32::try_from(self.connection).unwrap_or(u32::MAX);

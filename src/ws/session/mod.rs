@@ -188,14 +188,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
                 }
                 match self.socket.poll_messages(cx, MESSAGES_PER_READ_MAX) {
                     Poll::Ready(received) => {
+                        let framed = now();
                         if first_frame_at.is_none() {
-                            let framed = now();
                             first_frame_at = Some(framed);
                             self.state.interrupt_after_stall(arrival_stats, framed);
                         }
                         let handled = received.and_then(|received| {
                             count = count.saturating_add(received);
-                            self.handle_received(received, handler, arrival_stats)
+                            self.handle_received(received, framed, handler, arrival_stats)
                         });
                         if let Err(end) = handled {
                             // Messages that arrived before the end are handled.
@@ -239,6 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
     fn handle_received<H: SessionHandler<P>>(
         &mut self,
         count: usize,
+        received: Instant,
         handler: &mut H,
         arrival_stats: &mut ArrivalStats,
     ) -> Result<(), FeedError> {
@@ -247,7 +248,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
             return self.handle_waiting(usize::MAX, handler, arrival_stats);
         }
         let mut index = self.socket.waiting().saturating_sub(count);
-        let received = now();
         let before = self.last_received.replace(received);
         let is_burst = before
             .is_some_and(|before| received.saturating_duration_since(before) < BURST_INTERVAL_MAX);
