@@ -30,8 +30,7 @@ const DISORDER_MAX: Duration = Duration::from_secs(60);
 /// Number of successive pages without a new purchase after which the walk ends.
 const STALLED_PAGES_MAX: u32 = 3;
 
-/// Maximum number of purchases of unknown status that a reading names separately. Its list contains
-/// all of them.
+/// Maximum length of [`PurchasesReading::unknown`]. The lists of trades contain all purchases.
 pub const UNKNOWN_NAMED_MAX: usize = 64;
 
 /// Maximum age of a listing at its purchase, where a list states it. Listings expire after two days
@@ -141,7 +140,7 @@ pub struct UnknownStatus {
     pub word: Box<str>,
 }
 
-/// Range of a list that was read to compare the prices of the last days.
+/// Result of the walk from [`LookBack::needed`] back to [`LookBack::wanted`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// Reason for which the list does not reach back to [`LookBack::wanted`].
@@ -172,14 +171,14 @@ pub struct PurchasesReading {
     pub older: Vec<OwnTrade>,
     /// Reason for which `trades` may lack a purchase.
     pub incomplete: Option<IncompleteReason>,
-    /// Result of the walk before [`LookBack::needed`], if [`LookBack::wanted`] is earlier.
+    /// `None` if [`LookBack::wanted`] is not before [`LookBack::needed`].
     pub history: Option<History>,
     /// The first purchases of unknown status, at most [`UNKNOWN_NAMED_MAX`].
     pub unknown: Vec<UnknownStatus>,
     /// Number of purchases without a readable price, and the first of them.
     pub unpriced: Option<(u32, TradeId)>,
     pub pages: u32,
-    /// Start of the read, on the local wall clock.
+    /// Start of the read, on [`clock::now`](crate::clock::now).
     pub started: UnixMs,
 }
 
@@ -273,17 +272,18 @@ impl PageWalk {
         match (unreadable, error) {
             (0, None) => {}
             (0, Some(message)) => self.record_fault(IncompleteReason::Error { message }),
-            (count, message) => {
-                self.record_fault(IncompleteReason::Unreadable { count, message });
-            }
+            (count, message) => self.record_fault(IncompleteReason::Unreadable { count, message }),
         }
         let known = self.trades.len();
         // A list may be ordered by the time of the listing, not of the purchase.
         nodes.iter().filter_map(|purchase| purchase.created_at).for_each(|at| self.order.add(at));
         let last = nodes.last().and_then(|purchase| purchase.created_at);
-        // In a list that is not sorted, later pages may have newer purchases.
         let last = last.filter(|_last| self.order.is_newest_first());
-        self.reached_needed &= !self.order.is_unsorted;
+        if self.order.is_unsorted {
+            // Later pages, and purchases that could not be read, may be newer than the needed time.
+            self.reached_needed = false;
+            self.incomplete = self.incomplete.take().or_else(|| self.shortfall.take());
+        }
         for purchase in nodes {
             self.add(purchase);
         }
@@ -603,6 +603,18 @@ mod tests {
             assert!(reading.is_complete(), "{reading:?}");
             assert!(reading.history.unwrap().shortfall.is_some());
         }
+    }
+
+    #[test]
+    fn an_unreadable_purchase_of_a_list_that_turns_out_to_be_unsorted_makes_it_incomplete() {
+        let mut walk = PageWalk::new(deep());
+        assert!(walk.add_page(page(vec![purchase("a", 0)], after("w"))).is_some());
+        assert!(walk.add_page(page(vec![purchase("b", 4)], after("x"))).is_some());
+        let unreadable = page(vec![purchase("c", 5)], after("y"));
+        assert!(walk.add_page(Page { unreadable: 1, ..unreadable }).is_some());
+        assert_eq!(walk.add_page(page(vec![purchase("d", 1)], NextPage::End)), None);
+        let fault = IncompleteReason::Unreadable { count: 1, message: None };
+        assert_eq!(walk.finish(NOW).incomplete, Some(fault));
     }
 
     #[test]

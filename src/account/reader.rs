@@ -43,7 +43,7 @@ pub struct AccountReader<M> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserReading {
     pub user: User,
-    /// Earliest time at which the data was current, on the local wall clock.
+    /// Earliest time at which the data was current, on [`clock::now`].
     pub as_of: UnixMs,
     pub exchange: ClockExchange,
     /// `Date` header of the response.
@@ -128,7 +128,8 @@ impl<M: MarketApi> AccountReader<M> {
             after = match self.purchases_page(user, Some(&cursor)).await {
                 Ok((page, _started)) => walk.add_page(page),
                 Err(failure) => {
-                    walk.on_page_error(failure, &M::CAPABILITIES.environment).map(|()| None)?
+                    walk.on_page_error(failure, &M::CAPABILITIES.environment)?;
+                    break;
                 }
             };
         }
@@ -146,7 +147,7 @@ impl<M: MarketApi> AccountReader<M> {
     }
 
     /// Looks up an order by its own id. Returns `None` if the market does not know it, and the
-    /// start of the read on the local wall clock.
+    /// start of the read on [`clock::now`].
     ///
     /// # Errors
     ///
@@ -187,8 +188,8 @@ impl<M: MarketApi> AccountReader<M> {
         Ok(ListingsPage { response: reply.response })
     }
 
-    /// Sends a request as soon as the rate limit allows it. Returns the reply, and the local wall
-    /// clock at the time of the request.
+    /// Sends a request as soon as the rate limit allows it. Returns the reply, and the time of the
+    /// request on [`clock::now`].
     async fn send(&self, query: AccountQuery<'_>) -> Result<(HttpReply, UnixMs), ReadFailure> {
         let request = self.market.account_request(&query)?;
         let request = M::authenticated(self.credential.as_ref(), request);
