@@ -135,7 +135,7 @@ pub enum AlertEvent {
         after: Duration,
         cause: Option<String>,
     },
-    /// The feed is lost again and again.
+    /// The feed is repeatedly lost soon after it is back.
     FeedFlapping {
         cause: Option<String>,
     },
@@ -342,8 +342,8 @@ impl AlertEvent {
         }
     }
 
-    /// Returns the word that follows the number of such events: `12 bought`.
-    pub const fn plural(&self) -> &'static str {
+    /// Returns the word that follows the number of such events in a digest: `12 bought`.
+    pub const fn digest_word(&self) -> &'static str {
         match self {
             Self::Bought { .. } => "bought",
             Self::WouldBuy { .. } => "would buy (dry run)",
@@ -527,8 +527,8 @@ impl AlertEvent {
         }
     }
 
-    /// Returns the fields for programs. Texts of the market have no control characters, but are
-    /// otherwise unchanged.
+    /// Returns the fields for programs. Unlike `text`, `item` and `reason` may contain mentions,
+    /// links and commands of the market.
     pub fn data(&self) -> Map<String, Value> {
         let mut data = Map::new();
         let mut set = |key: &str, value: Value| data.insert(key.to_owned(), value);
@@ -647,7 +647,7 @@ fn with_cause(text: String, cause: Option<&str>) -> String {
 }
 
 /// Returns a text of the market without credentials, control characters and invisible characters,
-/// and at most [`MARKET_CHARS_MAX`] long.
+/// cut after [`MARKET_CHARS_MAX`].
 pub(super) fn printable(text: &str) -> String {
     limited(text, MARKET_CHARS_MAX)
 }
@@ -674,7 +674,7 @@ fn escaped(text: &str, chars_max: usize) -> String {
     let mut shown = String::new();
     let mut before = ' ';
     for char in limited(text, chars_max).chars() {
-        let is_link = matches!((before, char), ('/', '/')) || before == '.' && char.is_alphabetic();
+        let is_link = (before, char) == ('/', '/') || before == '.' && char.is_alphabetic();
         let is_command = char == '/' && before == ' ';
         if is_link || is_command {
             shown.push(JOINER);

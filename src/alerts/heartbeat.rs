@@ -56,22 +56,21 @@ pub fn request(config: &HeartbeatConfig, health: &Result<(), String>) -> HttpReq
     }
 }
 
-/// Calls the address at each interval, and at once after the health has changed. Returns only if
-/// the client cannot be created.
+/// Creates the client of the calls.
 ///
 /// # Errors
 ///
-/// Returns the [`HttpError`] of the client.
+/// Returns an [`HttpError`] if it cannot be created.
+pub fn client(config: &HeartbeatConfig, tls: &Tls) -> Result<HttpClient, HttpError> {
+    HttpClient::new(config.url.reveal(), tls)
+}
+
+/// Calls the address at each interval, and at once after the health has changed. Never returns.
 ///
 /// # Cancel safety
 ///
 /// Safe: only the call in progress is lost.
-pub async fn run(
-    config: HeartbeatConfig,
-    tls: Tls,
-    mut health: watch::Receiver<Health>,
-) -> Result<(), HttpError> {
-    let http = HttpClient::new(config.url.reveal(), &tls)?;
+pub async fn run(config: HeartbeatConfig, http: HttpClient, mut health: watch::Receiver<Health>) {
     let mut is_failing = false;
     loop {
         // Counted from the start of this call, so that a slow call does not delay the next one.

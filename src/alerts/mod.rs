@@ -59,24 +59,11 @@ struct SenderState {
 }
 
 impl AlertSender {
-    fn new(has_channels: bool) -> (Self, Receiver<Alert>) {
-        let (queue, receiver) = sync_channel(QUEUED_MAX);
-        let state = SenderState {
-            queue,
-            has_channels: AtomicBool::new(has_channels),
-            has_new_channel: AtomicBool::new(false),
-            lost: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
-            figures: Mutex::default(),
-            is_stopping: AtomicBool::new(false),
-        };
-        (Self(Some(Arc::new(state))), receiver)
-    }
-
     /// Returns a sender, and the queue that the thread would read.
     #[cfg(test)]
     pub(crate) fn with_queue() -> (Self, Receiver<Alert>) {
-        Self::new(true)
+        let (state, receiver) = SenderState::new(true);
+        (Self(Some(state)), receiver)
     }
 
     /// Acts as if a channel was added.
@@ -94,7 +81,7 @@ impl AlertSender {
         }
     }
 
-    /// Emits an event like [`emit`](Self::emit). Returns `false` if a channel wants it, and the
+    /// Emits an event like [`emit`](Self::emit). Returns `false` if there is a channel, and the
     /// queue is full. That counts as no loss, because the caller tries again.
     pub fn try_emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) -> bool {
         let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
@@ -127,6 +114,20 @@ impl AlertSender {
 }
 
 impl SenderState {
+    fn new(has_channels: bool) -> (Arc<Self>, Receiver<Alert>) {
+        let (queue, receiver) = sync_channel(QUEUED_MAX);
+        let state = Self {
+            queue,
+            has_channels: AtomicBool::new(has_channels),
+            has_new_channel: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            figures: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
+        };
+        (Arc::new(state), receiver)
+    }
+
     fn figures(&self) -> SessionFigures {
         *lock(&self.figures)
     }
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_event_that_finds_no_room_is_counted_and_nothing_waits() {
-        let (sender, _events) = AlertSender::new(true);
+        let (sender, _events) = AlertSender::with_queue();
         for _ in 0..QUEUED_MAX + 3 {
             sender.emit(UnixMs(0), || AlertEvent::Resumed);
         }
@@ -149,8 +150,8 @@ mod tests {
 
     #[test]
     fn without_a_channel_no_event_is_created() {
-        let (without_channels, _events) = AlertSender::new(false);
-        for sender in [AlertSender::default(), without_channels] {
+        let (without_channels, _events) = SenderState::new(false);
+        for sender in [AlertSender::default(), AlertSender(Some(without_channels))] {
             sender.emit(UnixMs(0), || panic!("it was created"));
         }
     }

@@ -564,7 +564,7 @@ impl OrderBatch {
     }
 
     fn add(&mut self, alert: &Alert, price: Amount, is_loud: bool, due: Option<Instant>) {
-        let word = alert.event.plural();
+        let word = alert.event.digest_word();
         match self.counts.iter_mut().find(|(of, ..)| *of == word) {
             Some((_, count, coins)) => {
                 *count = count.saturating_add(1);

@@ -33,11 +33,14 @@ use crate::{
     clock,
     config::{
         Config,
-        alerts::{AlertRules, AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
+        alerts::{AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
     },
     domain::alert_kind::Loudness,
     log::ALWAYS_SHOWN,
-    net::{http_client::HttpError, tls::Tls},
+    net::{
+        http_client::{HttpClient, HttpError},
+        tls::Tls,
+    },
     text::counted,
     threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
     ws::FeedMetrics,
@@ -46,7 +49,7 @@ use crate::{
 /// Interval at which the queue is read.
 const POLL: Duration = Duration::from_millis(200);
 /// Interval of the observations of the feed.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+const FEED_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of the observations of the disk.
 const DISK_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum time to deliver the waiting messages when the session stops.
@@ -96,12 +99,12 @@ impl AlertService {
         let (requests, changes) = sync_channel(1);
         let control = AlertControl { requests, tls: tls.clone() };
         let first = control.prepare(&config.alerts)?;
-        let (sender, events) = AlertSender::new(!first.channels.is_empty());
-        let Some(state) = sender.0.clone() else { return Ok(Self::default()) };
+        let (state, events) = SenderState::new(!first.channels.is_empty());
+        let sender = AlertSender(Some(Arc::clone(&state)));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let (done, end) = oneshot::channel();
-        let parts = Parts {
+        let parts = ThreadParts {
             data_dir: config.data_dir.clone(),
             tls: tls.clone(),
             metrics: Arc::clone(metrics),
@@ -186,6 +189,7 @@ pub struct AlertChange {
     config: AlertsConfig,
     /// One per channel of the settings.
     channels: Vec<AlertChannel>,
+    heartbeat_client: Option<HttpClient>,
 }
 
 impl AlertControl {
@@ -197,7 +201,9 @@ impl AlertControl {
     pub fn prepare(&self, config: &AlertsConfig) -> Result<AlertChange, HttpError> {
         let channel = |channel| AlertChannel::new(channel, &self.tls);
         let channels = config.channels.iter().map(channel).collect::<Result<_, HttpError>>()?;
-        Ok(AlertChange { config: config.clone(), channels })
+        let client = |heartbeat| heartbeat::client(heartbeat, &self.tls);
+        let heartbeat_client = config.heartbeat.as_ref().map(client).transpose()?;
+        Ok(AlertChange { config: config.clone(), channels, heartbeat_client })
     }
 
     /// Uses other settings from now on. The waiting messages of a removed channel are still
@@ -208,8 +214,8 @@ impl AlertControl {
     }
 }
 
-/// Parts from which the thread is built.
-struct Parts {
+/// What the thread shares with the rest of the program.
+struct ThreadParts {
     data_dir: PathBuf,
     tls: Tls,
     metrics: Arc<FeedMetrics>,
@@ -232,7 +238,7 @@ struct ChannelHandle {
     undelivered: Arc<AtomicU64>,
 }
 
-async fn run(parts: Parts, first: AlertChange, mut stop: oneshot::Receiver<()>) {
+async fn run(parts: ThreadParts, first: AlertChange, mut stop: oneshot::Receiver<()>) {
     let manager = ServiceManager::from_environment();
     let interval = manager.interval().map_or(POLL, |interval| interval.min(POLL));
     let mut dispatcher = Dispatcher::new(parts, first, manager);
@@ -242,9 +248,7 @@ async fn run(parts: Parts, first: AlertChange, mut stop: oneshot::Receiver<()>) 
             () = tokio::time::sleep(interval) => dispatcher.tick().await,
         }
     };
-    if let Some(beat) = dispatcher.beat.take() {
-        beat.abort();
-    }
+    dispatcher.stop_heartbeat();
     if is_stopped {
         dispatcher.close().await;
     }
@@ -252,8 +256,7 @@ async fn run(parts: Parts, first: AlertChange, mut stop: oneshot::Receiver<()>) 
 
 /// Passes events to the channels.
 struct Dispatcher {
-    parts: Parts,
-    rules: AlertRules,
+    parts: ThreadParts,
     channels: Vec<ChannelHandle>,
     /// Names of removed channels, with the number of events that they did not deliver.
     removed: Vec<(String, Arc<AtomicU64>)>,
@@ -261,34 +264,33 @@ struct Dispatcher {
     quiet: watch::Sender<Option<QuietHours>>,
     tasks: JoinSet<()>,
     heartbeat: Option<HeartbeatConfig>,
-    beat: Option<JoinHandle<()>>,
+    heartbeat_task: Option<JoinHandle<()>>,
     health: watch::Sender<Health>,
     manager: ServiceManager,
     watch: AlertWatch,
-    watched: Option<Instant>,
-    disk_watched: Option<Instant>,
+    feed_watched_at: Option<Instant>,
+    disk_watched_at: Option<Instant>,
     feed: FeedObservation,
     has_reported_loss: bool,
     is_stopping: bool,
 }
 
 impl Dispatcher {
-    fn new(parts: Parts, first: AlertChange, manager: ServiceManager) -> Self {
+    fn new(parts: ThreadParts, first: AlertChange, manager: ServiceManager) -> Self {
         let rules = first.config.rules;
         let mut dispatcher = Self {
             parts,
-            rules,
             channels: Vec::new(),
             removed: Vec::new(),
             quiet: watch::Sender::new(rules.quiet_hours),
             tasks: JoinSet::new(),
             heartbeat: None,
-            beat: None,
+            heartbeat_task: None,
             health: watch::Sender::new(None),
             manager,
             watch: AlertWatch::new(rules, moment()),
-            watched: None,
-            disk_watched: None,
+            feed_watched_at: None,
+            disk_watched_at: None,
             feed: FeedObservation::default(),
             has_reported_loss: false,
             is_stopping: false,
@@ -300,23 +302,17 @@ impl Dispatcher {
     /// Uses other settings. A channel whose address and secrets stay the same keeps its waiting
     /// messages.
     fn replace(&mut self, change: AlertChange) {
-        let AlertChange { config, channels } = change;
+        let AlertChange { config, channels, heartbeat_client } = change;
         let mut old = std::mem::take(&mut self.channels);
-        let mut known: Vec<_> = old.iter().map(|handle| handle.config.clone()).collect();
-        let mut is_new = |channel: &AlertChannel| {
-            let at = known.iter().position(|config| config == channel.config());
-            at.map(|at| known.swap_remove(at)).is_none()
-        };
-        let is_any_new = channels.iter().any(&mut is_new);
+        let mut has_new_channel = false;
         self.quiet.send_replace(config.rules.quiet_hours);
         for channel in channels {
-            let target = &channel.config().target;
-            let same = old.iter().position(|handle| handle.config.target == *target);
+            let config = channel.config();
+            let same = old.iter().position(|handle| handle.config.target == config.target);
+            let same = same.map(|at| old.swap_remove(at));
+            has_new_channel |= same.as_ref().is_none_or(|handle| handle.config != *config);
             let handle = match same {
-                Some(at) => {
-                    let config = channel.config().clone();
-                    ChannelHandle { config, ..old.swap_remove(at) }
-                }
+                Some(handle) => ChannelHandle { config: config.clone(), ..handle },
                 None => self.spawn(channel),
             };
             self.channels.push(handle);
@@ -324,24 +320,24 @@ impl Dispatcher {
         self.remove(old);
         let has_channels = !self.channels.is_empty();
         self.parts.state.has_channels.store(has_channels, Ordering::Relaxed);
-        if is_any_new {
+        if has_new_channel {
             self.watch.report_again();
             self.parts.state.has_new_channel.store(true, Ordering::Release);
         }
-        self.rules = config.rules;
         self.watch.set_rules(config.rules, moment());
         if self.heartbeat != config.heartbeat {
-            if let Some(beat) = self.beat.take() {
-                beat.abort();
-            }
+            self.stop_heartbeat();
             self.heartbeat.clone_from(&config.heartbeat);
-            self.beat = config.heartbeat.map(|config| {
-                let (tls, health) = (self.parts.tls.clone(), self.health.subscribe());
-                tokio::spawn(async move {
-                    // The client was created before with the same settings.
-                    let _unusable_client = heartbeat::run(config, tls, health).await.is_err();
-                })
-            });
+            let health = self.health.subscribe();
+            let calls = config.heartbeat.zip(heartbeat_client);
+            self.heartbeat_task =
+                calls.map(|(config, http)| tokio::spawn(heartbeat::run(config, http, health)));
+        }
+    }
+
+    fn stop_heartbeat(&mut self) {
+        if let Some(task) = self.heartbeat_task.take() {
+            task.abort();
         }
     }
 
@@ -376,12 +372,12 @@ impl Dispatcher {
         let is_due = |last: Option<Instant>, interval| {
             last.is_none_or(|last| interval <= now.instant.saturating_duration_since(last))
         };
-        if is_due(self.watched, WATCH_INTERVAL) {
-            self.watched = Some(now.instant);
+        if is_due(self.feed_watched_at, FEED_INTERVAL) {
+            self.feed_watched_at = Some(now.instant);
             self.watch_feed(now);
         }
-        if is_due(self.disk_watched, DISK_INTERVAL) {
-            self.disk_watched = Some(now.instant);
+        if is_due(self.disk_watched_at, DISK_INTERVAL) {
+            self.disk_watched_at = Some(now.instant);
             self.watch_disk(now);
         }
         if self.parts.state.is_stopping.load(Ordering::Acquire) {
@@ -439,14 +435,14 @@ impl Dispatcher {
     }
 
     fn watch_feed(&mut self, now: Moment) {
-        let Parts { metrics, state, .. } = &self.parts;
+        let ThreadParts { metrics, state, .. } = &self.parts;
         let feed = observe(metrics, state.turns.load(Ordering::Relaxed), now.instant);
         let figures = state.figures();
         self.feed = feed;
         let metrics = Arc::clone(metrics);
         let cause = || {
-            // Of a connection that is up, the subscription has ended. Otherwise the last dial says
-            // why it cannot come back, which the loss does not.
+            // While connected, the feed is down because its subscription has ended: the cause of
+            // the gap. While disconnected, it is down because the last dial failed.
             let is_connected = metrics.connected_since().is_some() && feed.block.is_none();
             let ended = metrics.last_gap_cause().filter(|_cause| is_connected);
             ended.or_else(|| metrics.last_failure().map(|(cause, _remedy)| cause))
@@ -461,7 +457,7 @@ impl Dispatcher {
             FeedHealth::Healthy => Ok(()),
             FeedHealth::Unhealthy(reason) => Err(reason),
         };
-        // A longer duration in the reason is no change.
+        // The reason contains a duration, which is different each time.
         self.health.send_if_modified(|known| {
             let is_same = known.as_ref().is_some_and(|known| known.is_ok() == new.is_ok());
             *known = Some(new);
@@ -548,7 +544,7 @@ impl ChannelTask {
     /// Delivers the events of the channel until its queue is closed and nothing waits.
     async fn run(mut self) {
         let name = self.channel.name();
-        // A message has the same id for every try.
+        // A message that is sent again keeps its id, by which a receiver can recognize it.
         let mut last: Option<(AlertMessage, String)> = None;
         while !self.outbox.is_closing() || !self.outbox.is_empty() {
             self.publish();
@@ -566,13 +562,13 @@ impl ChannelTask {
                 continue;
             }
             let due = self.outbox.next_due(now);
-            let flushed = now.instant.checked_add(FLUSH_MAX);
+            let flush_end = now.instant.checked_add(FLUSH_MAX);
             if self.outbox.is_closing()
-                && due.is_none_or(|due| flushed.is_some_and(|end| end < due))
+                && due.is_none_or(|due| flush_end.is_some_and(|end| end < due))
             {
                 break;
             }
-            let due = due.or_else(|| now.instant.checked_add(FLUSH_MAX)).unwrap_or(now.instant);
+            let due = due.or(flush_end).unwrap_or(now.instant);
             tokio::select! {
                 event = self.events.recv(), if !self.outbox.is_closing() => {
                     receive(&mut self.outbox, event);
@@ -653,13 +649,13 @@ mod tests {
         let channel = AlertChannel::new(&config, &Tls::new().unwrap()).unwrap();
         let mut config = AlertsConfig::default();
         config.rules.daily_summary_at = (moment().minute() + 720) % 1_440;
-        AlertChange { config, channels: vec![channel] }
+        AlertChange { config, channels: vec![channel], heartbeat_client: None }
     }
 
     /// A dispatcher with one channel, whose queue with this capacity the test reads.
     fn dispatcher(capacity: usize) -> (Dispatcher, AlertSender, Events) {
-        let (sender, events) = AlertSender::new(true);
-        let parts = Parts {
+        let (sender, events) = AlertSender::with_queue();
+        let parts = ThreadParts {
             data_dir: std::env::temp_dir(),
             tls: Tls::new().unwrap(),
             metrics: Arc::default(),

@@ -18,8 +18,8 @@ pub const FREE_MB_MIN: u64 = 200;
 /// Free space from which it counts as restored, in MB.
 const FREE_MB_RESTORED: u64 = 400;
 
-/// A feed that is lost again and again is reported like one that is down when it was down for this
-/// many times `feed_down_after`, minus the time for which it was up.
+/// A feed is reported as flapping when its [`AlertWatch::down_balance`] reaches this many times
+/// `feed_down_after`.
 const FLAPPING_FACTOR: u32 = 2;
 
 /// Time for which the feed may be down before a heartbeat reports it, if no alert did so before.
@@ -65,7 +65,7 @@ pub struct AlertWatch {
     is_block_reported: bool,
     observed_at: Instant,
     up_since: Option<Instant>,
-    /// Time for which the feed was down, minus that for which it was up, but not negative.
+    /// Grows while the feed is down, and shrinks at the same rate to zero while it is up.
     down_balance: Duration,
     /// `true` if the feed was reported because it is lost again and again.
     is_flapping: bool,

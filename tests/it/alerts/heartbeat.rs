@@ -19,7 +19,8 @@ async fn requests(style: HeartbeatStyle, script: &[Reply]) -> Vec<String> {
     let url = SecretUrl::parse(&receiver.url("/uuid")).unwrap();
     let config = HeartbeatConfig { url, style, every: EVERY };
     let (health, heard) = watch::channel(None);
-    let beat = tokio::spawn(heartbeat::run(config, Tls::new().unwrap(), heard));
+    let http = heartbeat::client(&config, &Tls::new().unwrap()).unwrap();
+    let beat = tokio::spawn(heartbeat::run(config, http, heard));
     tokio::time::sleep(EVERY * 2).await;
     assert_eq!(receiver.received().len(), 0, "nothing is known yet");
     health.send(Some(Ok(()))).unwrap();
