@@ -68,7 +68,7 @@ pub fn format_local(at: UnixMs) -> String {
     local(at).to_the_second()
 }
 
-/// Reads the wall clock in nanoseconds since 1970, for recordings.
+/// Reads the wall clock, which may be set at any moment, in nanoseconds since 1970.
 pub fn now_ns() -> u64 {
     u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
 }

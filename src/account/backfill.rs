@@ -50,7 +50,7 @@ pub struct SweepResult {
     pub complete: bool,
 }
 
-/// Reads open listings back to `back_to` on the local wall clock, or all of them for `None`.
+/// Reads open listings back to `back_to` on [`clock::now`], or all of them for `None`.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub async fn sweep<M: MarketApi>(
         let now = page.latest().unwrap_or_else(clock::now);
         let read = page.listings(reader)?;
         swept.unreadable = swept.unreadable.saturating_add(read.unreadable);
-        // A list that is not sorted exactly may have a new listing behind an old one.
+        // Only a page of nothing but known listings ends the sweep: the order is not exact.
         let mut reached = !read.nodes.is_empty();
         for trade in read.nodes {
             let is_known = back_to

@@ -5,8 +5,8 @@
 //!
 //! On a market without a list of the account's purchases, what was bought is looked up too, for
 //! [`BOUGHT_FOR`]: with growing delays until it is delivered, and then once an hour, because Steam
-//! can roll back a trade for about a week. After a start, what was delivered before is looked up
-//! once within minutes, because no run may last an hour.
+//! can roll back a trade for about a week. Orders that were delivered before the start are looked
+//! up every few seconds, one after another, because each run may be shorter than an hour.
 
 use std::{
     collections::HashMap,
@@ -82,7 +82,7 @@ pub(super) struct LookedUpOrder {
     pub(super) key: TradeKey,
     pub(super) own_id: OwnOrderId,
     pub(super) reason: LookUpReason,
-    /// Time after which it is not looked up any more, on the local wall clock.
+    /// Time after which it is not looked up any more, on [`clock::now`].
     pub(super) until: UnixMs,
 }
 
@@ -92,7 +92,7 @@ pub struct OrderReading {
     pub key: TradeKey,
     /// `None` if the market does not know the order.
     pub found: Option<OwnPurchase>,
-    /// Start of the read, on the local wall clock.
+    /// Start of the read, on [`clock::now`].
     pub started: UnixMs,
 }
 
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(times.next(start, WALL), None);
     }
 
-    /// The delivery was in an earlier run, and none of the runs may last an hour.
+    /// Runs that are all shorter than an hour must find a roll-back too.
     #[test]
     fn an_order_that_was_delivered_before_the_start_is_looked_up_within_minutes_and_then_hourly() {
         let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));

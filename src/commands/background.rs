@@ -21,7 +21,8 @@ use crate::{
     ws::BackfillSender,
 };
 
-const WHAT: &str = "the account thread";
+/// Name of the thread in errors.
+const THREAD: &str = "the account thread";
 
 /// Handle of the background thread. Dropping it stops the thread without waiting, because the
 /// thread only reads.
@@ -45,11 +46,11 @@ pub fn start<M: MarketApi>(
 ) -> Result<(BackgroundThread, mpsc::Receiver<AccountUpdate>), AppError> {
     let credential = config.credential.as_ref();
     let reader = AccountReader::new(market, &config.endpoints.http, credential, tls)
-        .map_err(|error| AppError::start(WHAT, error))?;
+        .map_err(|error| AppError::start(THREAD, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| AppError::start(WHAT, error))?;
+        .map_err(|error| AppError::start(THREAD, error))?;
     let poll_config =
         PollConfig { reads_purchases: config.mode == Mode::Live, ..PollConfig::default() };
     let (updates, receiver) = mpsc::channel(poller::UPDATES_QUEUED_MAX);
@@ -87,6 +88,6 @@ pub fn start<M: MarketApi>(
     thread::Builder::new()
         .name(ThreadName::Account.to_string())
         .spawn(work)
-        .map_err(|error| AppError::start(WHAT, error))?;
+        .map_err(|error| AppError::start(THREAD, error))?;
     Ok((BackgroundThread { _stop: stop }, receiver))
 }

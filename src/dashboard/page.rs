@@ -32,8 +32,9 @@ use crate::{
     whitelist::WhitelistEntry,
 };
 
-/// Width and height of the drawings, in units of their `viewBox`.
-const DRAWING: (usize, u64) = (240, 40);
+/// Width and height of the charts, in units of their `viewBox`.
+const WIDTH: usize = 240;
+const HEIGHT: u64 = 40;
 
 /// Settings that the page shows.
 #[derive(Clone, Debug, Default)]
@@ -431,19 +432,18 @@ fn feed(out: &mut String, view: &SessionView, rates: &RateHistory) -> fmt::Resul
 
 /// Draws the listings and changes of each second.
 fn sparkline(out: &mut String, rates: &RateHistory) -> fmt::Result {
-    let (width, height) = DRAWING;
     let max = rates.values().max().unwrap_or(0).max(1);
     let steps = RateHistory::CAPACITY.saturating_sub(1);
     let first = RateHistory::CAPACITY.saturating_sub(rates.values().count());
     write!(
         out,
-        "<svg viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" role=\"img\" \
+        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" \
          aria-label=\"Listings and changes a second in the last two minutes, at most {max}\">\
          <polyline points=\""
     )?;
     for (index, value) in (first..).zip(rates.values()) {
-        let x = index.saturating_mul(width) / steps;
-        let y = height.saturating_sub(value.saturating_mul(height) / max);
+        let x = index.saturating_mul(WIDTH) / steps;
+        let y = HEIGHT.saturating_sub(value.saturating_mul(HEIGHT) / max);
         write!(out, "{x},{y} ")?;
     }
     writeln!(
@@ -474,29 +474,22 @@ fn latency(out: &mut String, view: &SessionView) -> fmt::Result {
 
 /// Draws one bar for each octave of the latency: its upper bound in nanoseconds and its count.
 fn histogram(out: &mut String, bars: &[(u64, u64)]) -> fmt::Result {
-    let (width, height) = DRAWING;
     let max = bars.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
-    let step = width / bars.len().max(1);
+    let step = WIDTH / bars.len().max(1);
     write!(
         out,
-        "<svg class=\"bars\" viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" \
+        "<svg class=\"bars\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" \
          role=\"img\" aria-label=\"Number of orders by latency\">"
     )?;
     for (x, (_, count)) in (0..).map(|index: usize| index.saturating_mul(step)).zip(bars) {
-        let bar = count.saturating_mul(height) / max;
-        let (y, bar_width) = (height.saturating_sub(bar), step.saturating_sub(1).max(1));
+        let bar = count.saturating_mul(HEIGHT) / max;
+        let (y, bar_width) = (HEIGHT.saturating_sub(bar), step.saturating_sub(1).max(1));
         write!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{bar_width}\" height=\"{bar}\"/>")?;
     }
-    let bound = |bar: Option<&(u64, u64)>| {
-        format_latency(Duration::from_nanos(bar.map_or(0, |(bound, _)| *bound)))
-    };
     let from = bars.first().map_or(0, |(bound, _)| bound / 2);
-    let from = format_latency(Duration::from_nanos(from));
-    writeln!(
-        out,
-        "</svg>\n<p class=\"axis\"><span>{from}</span><span>{}</span></p>",
-        bound(bars.last())
-    )
+    let until = bars.last().map_or(0, |(bound, _)| *bound);
+    let [from, until] = [from, until].map(|ns| format_latency(Duration::from_nanos(ns)));
+    writeln!(out, "</svg>\n<p class=\"axis\"><span>{from}</span><span>{until}</span></p>")
 }
 
 fn entries(out: &mut String, view: &SessionView) -> fmt::Result {
@@ -536,12 +529,9 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
     for GroupCounts { group, used } in &view.groups {
         let EntryGroup { name, max_quantity, max_total } = group;
         let is_paused = paused.contains(&**name);
-        write!(out, "<li><span class=\"item\">{}", Html(name))?;
-        if is_paused {
-            write!(out, " <b class=\"warn\">paused</b>")?;
-        }
+        begin_row(out, name, is_paused)?;
         let EntryUsage { quantity, total } = used;
-        write!(out, "</span> <span class=\"dim\">{quantity} bought for {total}")?;
+        write!(out, "{quantity} bought for {total}")?;
         if let Some(max) = max_quantity {
             write!(out, " · {} of {max} left", max.saturating_sub(*quantity))?;
         }
@@ -549,12 +539,7 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
             let left = max.saturating_sub(*total).max(Amount::ZERO);
             write!(out, " · {left} of {max} left")?;
         }
-        let (action, text) = if is_paused { ("enable", "Enable") } else { ("pause", "Pause") };
-        let path = PathSegment(name);
-        writeln!(
-            out,
-            "</span> <button data-post=\"/api/groups/{path}/{action}\">{text}</button></li>"
-        )?;
+        end_row(out, "groups", name, is_paused)?;
     }
     writeln!(out, "</ul>")
 }
@@ -565,12 +550,8 @@ fn entry_row(
     counts: Option<&EntryCounts>,
     is_paused: bool,
 ) -> fmt::Result {
-    let label = entry.label();
-    write!(out, "<li><span class=\"item\">{}", Html(label))?;
-    if is_paused {
-        write!(out, " <b class=\"warn\">paused</b>")?;
-    }
-    write!(out, "</span> <span class=\"dim\">up to {}", entry.max_price)?;
+    begin_row(out, entry.label(), is_paused)?;
+    write!(out, "up to {}", entry.max_price)?;
     if let Some(EntryCounts { matched, used, .. }) = counts {
         let (quantity, total) = (used.quantity, used.total);
         write!(out, " · {matched} matched · {quantity} of {} bought", entry.max_quantity)?;
@@ -579,9 +560,20 @@ fn entry_row(
             None => write!(out, " for {total}")?,
         }
     }
+    end_row(out, "entries", entry.label(), is_paused)
+}
+
+/// Begins the row of an entry or a group.
+fn begin_row(out: &mut String, name: &str, is_paused: bool) -> fmt::Result {
+    let paused = if is_paused { " <b class=\"warn\">paused</b>" } else { "" };
+    write!(out, "<li><span class=\"item\">{}{paused}</span> <span class=\"dim\">", Html(name))
+}
+
+/// Ends the row with the button that pauses or enables it. `kind` is `entries` or `groups`.
+fn end_row(out: &mut String, kind: &str, name: &str, is_paused: bool) -> fmt::Result {
     let (action, text) = if is_paused { ("enable", "Enable") } else { ("pause", "Pause") };
-    let path = PathSegment(label);
-    writeln!(out, "</span> <button data-post=\"/api/entries/{path}/{action}\">{text}</button></li>")
+    let path = PathSegment(name);
+    writeln!(out, "</span> <button data-post=\"/api/{kind}/{path}/{action}\">{text}</button></li>")
 }
 
 /// Checks that listings arrive and ordering is not halted.

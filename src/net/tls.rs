@@ -1,9 +1,8 @@
 //! TLS client configuration, built once and shared by all connections.
 //!
 //! The crypto provider is explicit, so nothing depends on a process-wide default, and the roots are
-//! Mozilla's as compiled in. A simulated market or a test adds its own root through
-//! [`Tls::with_root`]; no setting does. 0-RTT stays off: early data can be replayed, and a replayed
-//! order is a second order.
+//! Mozilla's as compiled in. A simulated market, a test or the shared database adds its own roots.
+//! 0-RTT stays off: early data can be replayed, and a replayed order is a second order.
 
 use std::{fmt, sync::Arc};
 
@@ -42,7 +41,7 @@ impl Tls {
     ///
     /// Returns [`TlsError::SetUp`] in a broken build.
     pub fn new() -> Result<Self, TlsError> {
-        Self::build(&[])
+        Self::with_roots(&[])
     }
 
     /// Trusts Mozilla's roots and this one.
@@ -52,7 +51,7 @@ impl Tls {
     /// Returns [`TlsError::Root`] if it is not a certificate, and [`TlsError::SetUp`] in a broken
     /// build.
     pub fn with_root(root: &CertificateDer<'_>) -> Result<Self, TlsError> {
-        Self::build(std::slice::from_ref(root))
+        Self::with_roots(std::slice::from_ref(root))
     }
 
     /// Trusts Mozilla's roots and these.
@@ -60,21 +59,7 @@ impl Tls {
     /// # Errors
     ///
     /// Same as [`with_root`](Self::with_root).
-    pub fn with_roots(roots: &[CertificateDer<'_>]) -> Result<Self, TlsError> {
-        Self::build(roots)
-    }
-
-    /// Trusts Mozilla's roots and the one of the configuration.
-    ///
-    /// # Errors
-    ///
-    /// Same as [`with_root`](Self::with_root).
-    pub fn from_config(config: &Config) -> Result<Self, TlsError> {
-        let root = config.trusted_root.as_deref().map(CertificateDer::from);
-        Self::build(root.as_slice())
-    }
-
-    fn build(trusted: &[CertificateDer<'_>]) -> Result<Self, TlsError> {
+    pub fn with_roots(trusted: &[CertificateDer<'_>]) -> Result<Self, TlsError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         for root in trusted {
             roots.add(root.clone().into_owned()).map_err(TlsError::Root)?;
@@ -88,6 +73,16 @@ impl Tls {
         config.alpn_protocols = vec![ALPN_HTTP_1_1.to_vec()];
         config.enable_early_data = false;
         Ok(Self(Arc::new(config)))
+    }
+
+    /// Trusts Mozilla's roots and the one of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// Same as [`with_root`](Self::with_root).
+    pub fn from_config(config: &Config) -> Result<Self, TlsError> {
+        let root = config.trusted_root.as_deref().map(CertificateDer::from);
+        Self::with_roots(root.as_slice())
     }
 
     pub fn config(&self) -> Arc<ClientConfig> {

@@ -1,7 +1,7 @@
 //! Rules of the protocol. All of them hold in the program. Tests break one at a time and expect the
 //! model check to fail.
 
-/// Rule that `docs/shared.md` numbers and explains.
+/// Rule of `docs/shared.md`, under the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// D1: an exchange with a lower version than the row changes nothing.
@@ -21,7 +21,7 @@ pub(super) enum Rule {
     RenewOwn,
     /// D8: a mark ends only after every member has stopped and reported.
     AllReported,
-    /// D9: a member that may still run is not released.
+    /// D9: a member is released only after a long silence, or if it was declared as stopped.
     Silent,
     /// D10: a mark counts as a contact of every member.
     MarkIsContact,
@@ -49,7 +49,7 @@ pub(super) enum Rule {
     Restart,
     /// M10: a member gives everything back only after the ledger obeys that it has stopped.
     StopFirst,
-    /// M11: a lower slice is obeyed only once a power loss counts no more.
+    /// M11: a lower slice is obeyed only once the ledger would not count more after a power loss.
     #[cfg(test)]
     DurableFirst,
 }

@@ -1,9 +1,11 @@
 //! Tests of the engine with an order sender that only records its orders.
 
 mod held;
+mod items;
 mod paused;
 mod purchases;
 mod shared;
+mod waiting;
 
 use std::{
     cell::{Cell, RefCell},
@@ -138,7 +140,27 @@ impl TestSession {
     fn skipped(&self, reason: &str) -> u64 {
         self.engine.stats().skipped.get(reason).copied().unwrap_or_default()
     }
+
+    /// Settles order "a".
+    fn settle(&mut self, outcome: Outcome, is_final: bool) {
+        let now = self.now();
+        self.engine.on_order_report(&report("a", outcome, is_final), now);
+    }
+
+    /// Returns the state of order "a".
+    fn state(&mut self) -> Option<OrderState> {
+        let id = TradeId::new("a").unwrap();
+        self.engine.ledger().state().intent(&id).map(|intent| intent.state)
+    }
+
+    /// Returns the numbers of rejected, unknown and bought orders.
+    fn counts(&self) -> (u64, u64, u64) {
+        let stats = self.engine.stats();
+        (stats.rejected, stats.unknown, stats.bought)
+    }
 }
+
+const BOUGHT: Outcome = Outcome::Bought { price: None, server_time: None };
 
 #[test]
 fn a_matched_listing_is_ordered_once() {
@@ -239,12 +261,11 @@ fn at_price(cents: i64) -> Trade<'static> {
 #[test]
 fn a_listing_is_ordered_again_at_another_price_only_if_it_was_certainly_not_bought() {
     let rejected = Outcome::Rejected(RejectReason::Taken);
-    let bought = Outcome::Bought { price: None, server_time: None };
     let cases = [
         (KeyedBy::Id, Some(rejected.clone()), 1),
         (KeyedBy::IdAndPrice, Some(rejected), 2),
         (KeyedBy::IdAndPrice, Some(Outcome::Unknown(Unknown::Cut)), 1),
-        (KeyedBy::IdAndPrice, Some(bought), 1),
+        (KeyedBy::IdAndPrice, Some(BOUGHT), 1),
         (KeyedBy::IdAndPrice, None, 1),
     ];
     for (keyed_by, outcome, orders) in cases {
@@ -298,8 +319,7 @@ fn a_completed_event_delivers_an_order_and_a_cancelled_event_only_requests_a_ref
         session.consider(trade("a", REDLINE));
         let id = TradeId::new("a").unwrap();
         let now = session.now().wall;
-        let bought = Outcome::Bought { price: None, server_time: None };
-        session.engine.update_ledger(|ledger| ledger.settle(&key("a"), &bought, now));
+        session.engine.update_ledger(|ledger| ledger.settle(&key("a"), &BOUGHT, now));
         let _earlier = session.engine.take_refresh_request();
         session.consider(Trade { event: TradeEvent::Updated, status, ..trade("a", REDLINE) });
         let found = session.engine.ledger().state().intent(&id).map(|intent| intent.state);
@@ -351,7 +371,7 @@ fn the_account_is_read_after_a_late_response_to_a_rejected_order() {
     session.consider(trade("a", REDLINE));
     session.settle(Outcome::Rejected(RejectReason::Taken), true);
     (session.engine.needs_refresh, session.engine.has_unknown_changed) = (false, false);
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     assert_eq!(session.state(), Some(OrderState::Bought));
     assert!(session.engine.needs_refresh && session.engine.has_unknown_changed);
 }
@@ -373,36 +393,17 @@ fn report(id: &str, outcome: Outcome, is_final: bool) -> OrderReport {
     }
 }
 
-impl TestSession {
-    fn settle(&mut self, outcome: Outcome, is_final: bool) {
-        let now = self.now();
-        self.engine.on_order_report(&report("a", outcome, is_final), now);
-    }
-
-    fn state(&mut self) -> Option<OrderState> {
-        let id = TradeId::new("a").unwrap();
-        self.engine.ledger().state().intent(&id).map(|intent| intent.state)
-    }
-
-    /// Returns the numbers of rejected, unknown and bought orders.
-    fn counts(&self) -> (u64, u64, u64) {
-        let stats = self.engine.stats();
-        (stats.rejected, stats.unknown, stats.bought)
-    }
-}
-
 const fn unconfirmed(reason: RejectReason) -> Outcome {
     Outcome::Unknown(Unknown::Unconfirmed(reason))
 }
 
 #[test]
 fn an_order_with_two_reports_is_counted_once_by_its_last() {
-    let bought = Outcome::Bought { price: None, server_time: None };
     let cases = [
         (Outcome::Rejected(RejectReason::Taken), OrderState::Rejected, (1, 0, 0)),
         (Outcome::Unknown(Unknown::Foreign), OrderState::Unknown, (0, 1, 0)),
         (unconfirmed(RejectReason::Taken), OrderState::Unknown, (0, 1, 0)),
-        (bought, OrderState::Bought, (0, 0, 1)),
+        (BOUGHT, OrderState::Bought, (0, 0, 1)),
     ];
     for (last, state, counts) in cases {
         let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
@@ -438,21 +439,13 @@ fn a_rejection_confirmed_after_the_account_listed_the_purchase_halts_and_frees_n
     session.settle(unconfirmed(RejectReason::Taken), false);
     session.after = Duration::from_millis(1);
     let now = session.now().wall;
-    let id = TradeId::new("a").unwrap();
-    let own = OwnTrade {
-        id,
-        status: TradeStatus::Joined,
-        price: None,
-        joined_at: None,
-        commission: None,
-    };
-    let trades = &[own];
+    let trades = &[own_trade("a", TradeStatus::Joined)];
     let reading = AccountReading { trades, complete: false, started: now };
     let _nothing = session.engine.ledger().reconcile(&reading, None, now);
     session.settle(Outcome::Rejected(RejectReason::Taken), true);
     assert_eq!(session.state(), Some(OrderState::Bought));
     let halts = session.engine.ledger().snapshot(now).halts;
-    assert_eq!(halts[0].reason, HaltReason::Contradiction { id });
+    assert_eq!(halts[0].reason, HaltReason::Contradiction { id: TradeId::new("a").unwrap() });
     // An unknown outcome is no contradiction.
     let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
@@ -470,7 +463,7 @@ fn a_purchase_reported_after_the_rejection_of_its_order_counts_and_halts() {
     session.consider(trade("a", REDLINE));
     session.settle(Outcome::Rejected(RejectReason::Taken), true);
     assert_eq!(session.state(), Some(OrderState::Rejected));
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     assert_eq!(session.state(), Some(OrderState::Bought));
     let now = session.now().wall;
     let halts = session.engine.ledger().snapshot(now).halts;
@@ -491,7 +484,7 @@ fn own_trade(id: &str, status: TradeStatus) -> OwnTrade {
 fn a_refund_is_overdue_a_day_after_the_cancellation() {
     let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     let own = own_trade("a", TradeStatus::Cancelled);
     for (hours, is_overdue) in [(1, false), (24, false), (25, true)] {
         session.after = Duration::from_secs(hours * 3_600);
@@ -507,7 +500,7 @@ fn a_refund_is_overdue_a_day_after_the_cancellation() {
 fn another_price_of_a_cancelled_purchase_does_not_delay_the_warning_of_its_refund() {
     let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     for (hours, price) in [(1, 600), (20, 500), (26, 500)] {
         session.after = Duration::from_secs(hours * 3_600);
         let now = session.now();
@@ -526,8 +519,7 @@ fn overdue_refunds_beyond_the_named_ones_are_counted() {
     for number in 0..102 {
         let (id, now) = (format!("order-{number}"), session.now());
         session.consider(trade(&id, REDLINE));
-        let bought = Outcome::Bought { price: None, server_time: None };
-        session.engine.on_order_report(&report(&id, bought, true), now);
+        session.engine.on_order_report(&report(&id, BOUGHT, true), now);
         cancelled.push(own_trade(&id, TradeStatus::Cancelled));
     }
     for (hours, count, expected) in [(1, 101, (0, 0)), (3, 102, (0, 0)), (26, 102, (100, 1))] {
@@ -544,7 +536,7 @@ fn overdue_refunds_beyond_the_named_ones_are_counted() {
 fn of_the_older_purchases_only_orders_of_the_ledger_are_evidence() {
     let mut session = TestSession::live(plenty());
     session.consider(trade("a", REDLINE));
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     session.after = Duration::from_secs(1);
     let now = session.now();
     let reading = PurchasesReading::complete(Vec::new(), now.wall);
@@ -573,9 +565,6 @@ fn a_pushed_balance_requests_a_read_and_is_no_reading() {
         assert_eq!(session.engine.take_refresh_request(), requests_read, "{pushed}");
     }
 }
-
-mod items;
-mod waiting;
 
 #[test]
 fn a_stopping_session_sends_no_orders() {

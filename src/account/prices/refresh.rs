@@ -79,7 +79,7 @@ pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) 
         if readings.is_empty() || START_GRACE <= started.elapsed() {
             report_ages(reader, &publisher, &mut states);
         }
-        // With all readings in use, the next one starts when one of them ends.
+        // At the maximum number of readings, the next one starts when one of them ends.
         let waiting = states.iter().filter(|state| readings.len() < READS_MAX && !state.is_reading);
         let next = waiting.filter_map(|state| state.next).min();
         let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.saturating_duration_since(now));

@@ -123,7 +123,7 @@ fn parse_count(text: &str) -> Result<u32, &'static str> {
 }
 
 impl CaptureArgs {
-    /// Parses the sources; without any, returns the market.
+    /// Parses the sources; without any, returns the default market.
     ///
     /// # Errors
     ///
@@ -144,8 +144,8 @@ impl CaptureArgs {
     }
 }
 
-/// Records the sources until shutdown. Settings are read only if the market is among the
-/// sources; then `market` returns the configured one.
+/// Records the sources until shutdown. The settings are read only if a market is among the sources;
+/// then `market` creates the source of the configured one.
 ///
 /// # Errors
 ///
@@ -207,7 +207,7 @@ fn check_market(sources: &[CaptureSource], configured: Market) -> Result<(), Cap
     }
 }
 
-/// Returns the base policy with the values of the command line.
+/// Returns the base policy, overridden by the command line.
 fn policy(args: &CaptureArgs, base: ReconnectPolicy) -> Result<ReconnectPolicy, CaptureError> {
     let base = *base.limits();
     let limits = ReconnectionLimits {
@@ -378,7 +378,7 @@ pub async fn record(
     stop: impl Future<Output = String>,
 ) -> Result<CaptureOutcome, CaptureError> {
     let started = Instant::now();
-    let recording = ActiveRecording::start(setup(&plan)?, disk)?;
+    let recording = ActiveRecording::start(recording_config(&plan)?, disk)?;
     let _progress = plan.shows_progress.then(|| {
         let observer = recording.observer();
         let read = move || observer.status().messages;
@@ -470,7 +470,6 @@ fn finish(recording: ActiveRecording, ended: CaptureEnd, started: Instant) -> Ca
     let nothing = is_empty.then(|| "nothing was recorded".to_owned());
     let reasons: Vec<String> =
         std::iter::once(ending.to_string()).chain(given_up).chain(nothing).collect();
-    // An empty recording is a failure.
     let is_success =
         gave_up.is_empty() && matches!(ending, CaptureEndReason::Stopped(_)) && !is_empty;
     let finished = recording.finish(RecordingEnd { reason: reasons.join("; "), is_success });
@@ -487,7 +486,7 @@ fn finish(recording: ActiveRecording, ended: CaptureEnd, started: Instant) -> Ca
     CaptureOutcome { directory, status, duration, is_complete, is_empty, ending, gave_up, empty }
 }
 
-fn setup(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError> {
+fn recording_config(plan: &CapturePlan) -> Result<recording::RecordingConfig, CaptureError> {
     let mut sources = Vec::with_capacity(plan.sources.len());
     for source in &plan.sources {
         let address = match (&source.protocol, &plan.marketplace) {
@@ -551,7 +550,7 @@ fn start_source(
     }
 }
 
-/// Waits until the source has given up.
+/// Waits for the last event of the source. Returns the reason for which it has given up.
 async fn wait_for_end(name: &str, handle: &Handle) -> (String, RetriesExhausted) {
     let mut ended = RetriesExhausted { attempts: 0, last: None };
     while let Some(event) = handle.recv().await {

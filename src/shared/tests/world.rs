@@ -10,7 +10,7 @@ use crate::shared::{
     rules::{ProtocolRules, Rule},
 };
 
-/// Actions of a world with their limits.
+/// Settings of a world, and the limits of its actions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope {
     pub(super) rules: ProtocolRules,
@@ -28,6 +28,7 @@ pub(super) struct Scope {
     pub(super) now_max_ms: i64,
     /// Actions that lead from a settled world to another start.
     pub(super) start: &'static [Action],
+    /// Argument of [`Scope::settled_world`] for the world before `start`.
     pub(super) start_needs: bool,
 }
 
@@ -112,6 +113,7 @@ impl Action {
             "Obey" => Some(Self::Obey),
             "Sync" => Some(Self::Sync),
             "Spend" => Some(Self::Spend),
+            "Reject" => Some(Self::Reject),
             "Need" => Some(Self::Need),
             "Stop" => Some(Self::Stop),
             "Crash" => Some(Self::Crash),
@@ -431,8 +433,8 @@ impl Node {
         }
     }
 
-    /// Obeys the member's permission. Where the power may be lost, as much as it permits becomes
-    /// durable, and a lower limit only by [`Action::Sync`].
+    /// Obeys the member's permission. In a scope with power losses, the durable limit rises to what
+    /// it permits; only [`Action::Sync`] lowers it.
     fn obey(&mut self, scope: &Scope) {
         let Some(member) = &self.member else { return };
         self.obeyed = self.permission(member);
@@ -507,8 +509,8 @@ impl World {
         self.faults.releases > 0 && self.clone().release(index).is_ok()
     }
 
-    /// Returns `true` if the database may lose commits: few ones, or many if a running member has
-    /// seen them.
+    /// Returns `true` if the database may lose the commits since the backup: if they are recent, or
+    /// a running member has seen them.
     fn may_restore(&self) -> bool {
         let Some((taken_ms, backup)) = &self.backup else { return false };
         if *backup == self.database {
@@ -554,7 +556,8 @@ impl World {
         self.nodes[index].is_behind = false;
         let reply = self.database.apply(self.now_ms + self.database_ahead_ms, exchange);
         if self.database.is_restored() {
-            // No slice is raised under the mark, so the other members may reach the database later.
+            // While the database is marked as restored, no slice rises, so the other members may
+            // reach it later.
             self.nodes.iter_mut().for_each(|node| node.is_behind = false);
         }
         reply

@@ -276,12 +276,8 @@ impl FeedTopic {
                 .map(|listing| one_trade("CreateTradePayload", listing, Generation::A))
                 .collect(),
             (Self::Created(Generation::B, filter), MarketEvent::Created(listings)) => {
-                let fits = |listing: &&Arc<Listing>| filter.fits(listing);
-                let batch: Vec<Value> = listings
-                    .iter()
-                    .filter(fits)
-                    .map(|listing| listing.json(Generation::B))
-                    .collect();
+                let batch = listings.iter().filter(|listing| filter.fits(listing));
+                let batch: Vec<_> = batch.map(|listing| listing.json(Generation::B)).collect();
                 if batch.is_empty() { Vec::new() } else { vec![trades(&batch)] }
             }
             (Self::Updated { status, user_id }, MarketEvent::Updated(listing)) => {

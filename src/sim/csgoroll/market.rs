@@ -4,7 +4,8 @@
 //! # Invariants
 //!
 //! 1. A listing is sold at most once, to the account or to a rival.
-//! 2. The balance is the initial balance minus the purchases plus the refunds, and never negative.
+//! 2. The balance is the initial balance minus the purchases plus the refunds and adjustments, and
+//!    never negative.
 //! 3. The same settings produce the same listings with the same numbers.
 
 use std::{
@@ -244,7 +245,7 @@ impl MarketState {
         self.bought.values()
     }
 
-    /// Returns the balance of this age, limited to the oldest stored change
+    /// Returns the balance as of this age, at most as old as the stored changes
     /// ([`STALE_MAX`](crate::sim::faults::STALE_MAX)).
     pub fn balance_before(&self, now: Duration, age: Duration) -> Amount {
         self.snapshots.balance_at(now.saturating_sub(age), self.balance)
@@ -456,27 +457,22 @@ impl MarketModel for MarketState {
     fn next_due(&mut self) -> Option<Duration> {
         let listed = self.catalogue.peek().map(|item| item.arrival.at);
         let due = self.scheduled.peek().map(|Reverse((at, ..))| *at);
-        match (listed, due) {
-            (Some(listed), Some(due)) => Some(listed.min(due)),
-            (one, other) => one.or(other),
-        }
+        listed.into_iter().chain(due).min()
     }
 
     fn advance(&mut self, now: Duration, events: &mut Vec<MarketEvent>) {
         for _ in 0..STEPS_MAX {
             let Some(at) = self.next_due().filter(|at| *at <= now) else { return };
-            let is_scheduled = self.scheduled.peek().is_some_and(|Reverse((due, ..))| *due == at);
-            if is_scheduled {
-                if let Some(Reverse((_, due))) = self.scheduled.pop() {
-                    self.apply_scheduled(due, at, events);
-                }
+            if self.scheduled.peek().is_some_and(|Reverse((due, ..))| *due == at)
+                && let Some(Reverse((_, due))) = self.scheduled.pop()
+            {
+                self.apply_scheduled(due, at, events);
             } else {
                 self.list_group(now, events);
             }
         }
     }
 
-    // The items are one group.
     fn list_items(
         &mut self,
         now: Duration,
@@ -855,7 +851,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_market() {
-        let history = |seed| {
+        let events = |seed| {
             let mut market = open(&SimSettings { seed, ..SimSettings::default() });
             let mut events = Vec::new();
             while let Some(due) = market.next_due().filter(|due| *due < seconds(20)) {
@@ -863,10 +859,10 @@ mod tests {
             }
             events
         };
-        assert_eq!(history(7), history(7));
-        assert_ne!(history(7), history(8));
+        assert_eq!(events(7), events(7));
+        assert_ne!(events(7), events(8));
         let is_rival = |event: &&MarketEvent| matches!(event, MarketEvent::Updated(one) if one.buyer == Some(ListingBuyer::Rival));
-        assert!(history(7).iter().filter(is_rival).count() > 50);
+        assert!(events(7).iter().filter(is_rival).count() > 50);
     }
 
     #[test]

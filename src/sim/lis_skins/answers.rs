@@ -136,7 +136,7 @@ impl WireFormat for LisSkinsWire {
             }
             _ => {}
         }
-        // Either status was seen.
+        // The market was seen to answer with either status.
         let status = if purchase.number.is_multiple_of(2) { 200 } else { 201 };
         ServerAnswer::new(status, json!({"data": data}))
     }
@@ -254,7 +254,7 @@ fn purchase_json(purchase: &Purchase) -> Value {
     })
 }
 
-/// Returns purchases as a list. One that is unreadable has nothing that a client can read.
+/// Returns purchases as a list. `None` stands for one whose fields a client cannot read.
 fn purchases_json(purchases: &[Option<Purchase>]) -> Vec<Value> {
     let unreadable = || json!({"purchase_id": null, "skins": null});
     purchases.iter().map(|one| one.as_ref().map_or_else(unreadable, purchase_json)).collect()

@@ -9,9 +9,9 @@ use crate::sim::{
 
 /// Duration of a burst of price changes.
 const BURST: Duration = Duration::from_secs(1);
-/// Minimum and mean time between two bursts.
-const BURST_EVERY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
-/// Increase of the rate during a burst, in halves: 430 events per second become 2,800.
+/// Minimum pause between two bursts, and the mean time by which a pause exceeds it.
+const BURST_PAUSE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(20));
+/// Factor of the rate during a burst, in halves: 430 events per second become 2,800.
 const BURST_HALVES: u32 = 13;
 
 /// Infinite iterator over the times of price changes, with bursts.
@@ -25,13 +25,17 @@ pub(super) struct PriceChanges {
 }
 
 impl PriceChanges {
-    /// Creates the price changes of a seed with an average rate.
+    /// Creates the price changes of a seed, with this average rate outside of bursts.
     pub(super) fn new(seed: u64, rate: Rate) -> Self {
         let mut rng = random::stream(seed, 21);
-        let next_burst = BURST_EVERY.0.saturating_add(rng.exponential_duration(BURST_EVERY.1));
+        let next_burst = burst_pause(&mut rng);
         let zero = Duration::ZERO;
         Self { rng, mean: rate.mean_between(1), at: zero, burst_until: zero, next_burst }
     }
+}
+
+fn burst_pause(rng: &mut Rng) -> Duration {
+    BURST_PAUSE.0.saturating_add(rng.exponential_duration(BURST_PAUSE.1))
 }
 
 impl Iterator for PriceChanges {
@@ -41,8 +45,7 @@ impl Iterator for PriceChanges {
         let mut mean = self.mean?;
         if self.next_burst <= self.at {
             self.burst_until = self.at.saturating_add(BURST);
-            let pause = BURST_EVERY.0.saturating_add(self.rng.exponential_duration(BURST_EVERY.1));
-            self.next_burst = self.burst_until.saturating_add(pause);
+            self.next_burst = self.burst_until.saturating_add(burst_pause(&mut self.rng));
         }
         if self.at < self.burst_until {
             mean = mean.saturating_mul(2).checked_div(BURST_HALVES).unwrap_or(mean);

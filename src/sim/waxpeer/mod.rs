@@ -44,10 +44,10 @@ const fn mills(amount: Amount) -> i64 {
     amount.thousandths()
 }
 
-/// Time after which a trade is with its seller, and after which an accepted one is done.
+/// Time after which a new purchase is with its seller, and an accepted one is done.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Returns the number of a stage and the reason of a failure.
+/// Returns the status of a purchase on the wire, and the reason if it failed.
 fn status(purchase: &Purchase, now: UnixMs) -> (u8, Option<&'static str>) {
     let is_new = now < purchase.changed_at.plus(STEP);
     match purchase.stage {

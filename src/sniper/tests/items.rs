@@ -106,7 +106,7 @@ fn a_phase_that_the_market_states_beside_the_name_is_stored_with_it() {
     let mut session = session(folder.path());
     let name = "★ Karambit | Doppler (Factory New)";
     session.consider(Trade { item: "Karambit | Ruby".into(), ..trade("a", name) });
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     let bought = &session.engine.stats().purchases;
     assert_eq!(bought[0].market_name, "★ Karambit | Ruby (Factory New)");
     assert_eq!(stored(session, folder.path())[0].name, "★ Karambit | Ruby (Factory New)");

@@ -295,7 +295,7 @@ fn a_snapshot_begins_with_the_purchases_before_its_reader() {
     let executor = Executor::Live(FakeOrderSender::default());
     let mut session = TestSession::new(executor, plenty(), vec![named]);
     session.consider(trade("a", REDLINE));
-    session.settle(Outcome::Bought { price: None, server_time: None }, true);
+    session.settle(BOUGHT, true);
     session.consider(trade("b", REDLINE));
     for _ in 0..2 {
         session.engine.observe();

@@ -41,9 +41,7 @@ fn an_unknown_order_that_turns_out_bought_is_listed_with_its_item() {
 
 #[test]
 fn an_order_that_was_resolved_before_its_last_report_is_listed_once() {
-    for last in
-        [Outcome::Unknown(Unknown::Foreign), Outcome::Bought { price: None, server_time: None }]
-    {
+    for last in [Outcome::Unknown(Unknown::Foreign), BOUGHT] {
         let mut session = TestSession::live(plenty());
         session.consider(trade("a", REDLINE));
         session.settle(unconfirmed(RejectReason::Taken), false);

@@ -86,7 +86,7 @@ impl<P: FeedProtocol> SessionState<P> {
         Ok(is_data)
     }
 
-    /// Decides when a message is handled. If it can wait, its wanted listings are passed to the
+    /// Decides when a message is handled. If it can wait, its new wanted listings are passed to the
     /// handler here.
     #[inline]
     pub(super) fn handling_order<H: SessionHandler<P>>(
@@ -213,7 +213,7 @@ impl<P: FeedProtocol> SessionState<P> {
         Ok(false)
     }
 
-    /// Drops the current arrival interval if the process was stalled: the timer check is overdue by
+    /// Drops the current arrival interval if the process stood still: its timer check is overdue by
     /// [`STANDSTILL`].
     #[inline]
     pub(super) fn interrupt_after_stall(&self, arrival_stats: &mut ArrivalStats, framed: Instant) {
@@ -249,8 +249,8 @@ impl<P: FeedProtocol> SessionState<P> {
         Ok(())
     }
 
-    /// Starts the watchdog at the start of the feed, with the heartbeat of the server if it has set
-    /// one.
+    /// Starts the watchdog at the start of the feed, with the heartbeat interval of the server, if
+    /// there is one.
     pub(super) fn start_watchdog(&mut self, now: Instant) {
         self.started_at = now;
         let heartbeat = self.subscriptions.heartbeat();
@@ -312,7 +312,7 @@ impl<P: FeedProtocol> SessionState<P> {
         Ok(())
     }
 
-    /// Returns the time of the next check: a timer or a stalled write.
+    /// Returns the time of the next check, which is not after the deadline of a stalled write.
     pub(super) fn wake_at(&mut self) -> Instant {
         if let Some(write) = self.outbox.deadline(self.limits.pong_timeout) {
             self.next_check = self.next_check.min(write);
