@@ -9,7 +9,7 @@ use sniper::{
     domain::time::UnixMs,
 };
 
-/// Names of real listings, with every difficult kind.
+/// Names of real listings: with and without wear, StatTrak, Souvenir, phases, and not only ASCII.
 pub(crate) const NAMES: [&str; 16] = [
     "AWP | Neo-Noir (Field-Tested)",
     "AK-47 | Slate (Minimal Wear)",
@@ -29,8 +29,8 @@ pub(crate) const NAMES: [&str; 16] = [
     "★ Sport Gloves | Hedge Maze (Battle-Scarred)",
 ];
 
-/// 2026-03-01T10:00:00.000Z.
-const OPENING: i64 = 1_772_359_200_000;
+/// 2026-03-01T10:00:00.000Z, the time of the first listing.
+pub(crate) const OPENING: UnixMs = UnixMs(1_772_359_200_000);
 
 /// Returns the `number`-th listing with about this many bytes, or more if its fields need more.
 pub(crate) fn frame(generation: Generation, number: u64, bytes: usize) -> String {
@@ -87,7 +87,7 @@ impl Frame<'_> {
     }
 
     fn at(&self, after_ms: i64) -> UnixMs {
-        UnixMs(OPENING + i64::try_from(self.number * 617).unwrap_or(0) + after_ms)
+        UnixMs(OPENING.0 + i64::try_from(self.number * 617).unwrap_or(0) + after_ms)
     }
 
     fn icon(&self) -> String {

@@ -72,8 +72,8 @@ fn main() -> io::Result<()> {
     if arguments.first().is_some_and(|first| first == "--work") {
         let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok()).unwrap();
         let generation = generation(arguments.get(1).unwrap());
-        let [bytes, entries, pieces] = [2, 3, 4].map(number);
-        instructions::work(generation, bytes, entries, u64::try_from(pieces).unwrap());
+        let [bytes, entries, frames] = [2, 3, 4].map(number);
+        instructions::work(generation, bytes, entries, frames);
         return Ok(());
     }
     let options = parse_options(&arguments);

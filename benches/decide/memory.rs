@@ -13,7 +13,6 @@ use sniper::{
     domain::money::Amount,
     domain::outcome::NotSent,
     domain::server_clock::ServerClock,
-    domain::time::UnixMs,
     domain::trade::KeyedBy,
     execution::response::SentRequest,
     ledger::{ApprovedOrder, Ledger},
@@ -22,7 +21,7 @@ use sniper::{
 };
 
 use super::{
-    frames::{frame, named},
+    frames::{OPENING, frame, named},
     subject::{Subject, entry},
 };
 
@@ -30,7 +29,7 @@ use super::{
 pub(crate) const LISTINGS: u64 = 10_000_000;
 /// Number of listings of a functional run.
 pub(crate) const QUICK_LISTINGS: u64 = 200_000;
-/// Every n-th listing matches the whitelist.
+/// One of this many listings matches the whitelist.
 const WANTED_EVERY: u64 = 50;
 /// Item of the whitelist.
 const WANTED: &str = "AK-47 | Redline";
@@ -38,10 +37,8 @@ const WANTED: &str = "AK-47 | Redline";
 const ENTRIES: usize = 100_000;
 /// Number of measurements of the memory.
 const SAMPLES: u64 = 10;
-/// Maximum growth of the memory from the first measurement to the last.
+/// Maximum growth of the resident memory from the first measurement to the last.
 const GROWTH_KIB_MAX: u64 = 16 * 1_024;
-/// 2026-03-01T10:00:00.000Z, the time of the first synthetic listing.
-const OPENING: UnixMs = UnixMs(1_772_359_200_000);
 
 /// A sender that cannot be constructed: the engine runs dry.
 pub(crate) enum NoSender {}
@@ -93,7 +90,7 @@ pub(crate) fn run(listings: u64, out: &mut impl Write) -> io::Result<()> {
     }
     match (resident.first(), resident.last()) {
         (Some(first), Some(last)) if *last <= first + GROWTH_KIB_MAX => Ok(()),
-        _ => Err(io::Error::other("the resident memory grew by more than 16 MiB")),
+        _ => Err(io::Error::other(format!("the memory grew by more than {GROWTH_KIB_MAX} KiB"))),
     }
 }
 

@@ -54,11 +54,11 @@ const RESERVE_S: i64 = 8;
 /// Time before the measurement in which the members join.
 const WARM_UP: Duration = Duration::from_secs(8);
 
-/// Time for which the members go on after it.
+/// Time for which the members go on after the measurement.
 const AFTER: Duration = Duration::from_secs(2);
 
 /// Number of clock ticks of `/proc` in a second on Linux.
-const TICKS: f64 = 100.0;
+const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Copy)]
 struct Load {
@@ -114,9 +114,8 @@ fn main() -> ExitCode {
 }
 
 async fn measure(load: Load, url: &str, server: Option<&Server>) {
-    let group = format!("bench-{}", std::process::id());
     let mut shared = config(url, "a");
-    shared.group = group;
+    shared.group = format!("bench-{}", std::process::id());
     let mut store = Store::new(&shared, "waxpeer").unwrap();
     store.initialize(i64::MAX / 4, 5_000).await.unwrap();
     let results = Arc::new(Mutex::new(Results::new()));
@@ -128,20 +127,20 @@ async fn measure(load: Load, url: &str, server: Option<&Server>) {
     };
     let members: Vec<_> = (0..load.members).map(member).collect();
     tokio::time::sleep_until((started + WARM_UP).into()).await;
-    let before = (server_ticks(server), own_ticks());
+    let before = CpuTicks::read(server);
     tokio::time::sleep_until(end.into()).await;
-    let after = (server_ticks(server), own_ticks());
+    let after = CpuTicks::read(server);
     for member in members {
         member.await.unwrap();
     }
-    report(load, &results.lock().unwrap(), (before, after));
+    report(load, &results.lock().unwrap(), &before, &after);
     let status = store.status().await.unwrap();
     assert_eq!(status.members.len(), load.members);
     let slices: i64 = status.members.iter().map(|it| it.limits[&Limit::Total].slice).sum();
     assert_eq!(status.total - slices, status.free());
 }
 
-fn report(load: Load, results: &Results, (before, after): ((f64, f64), (f64, f64))) {
+fn report(load: Load, results: &Results, before: &CpuTicks, after: &CpuTicks) {
     let seconds = Duration::from_secs(load.seconds).as_secs_f64();
     let at = |quantile| Duration::from_micros(results.micros.value_at_quantile(quantile));
     let count = results.micros.len();
@@ -160,11 +159,11 @@ fn report(load: Load, results: &Results, (before, after): ((f64, f64), (f64, f64
         at(0.99),
         Duration::from_micros(results.micros.max()),
     );
-    let cores = |before: f64, after: f64| (after - before) / TICKS / seconds;
+    let cores = |before: f64, after: f64| (after - before) / TICKS_PER_SECOND / seconds;
     println!(
         "processor     database {:.2} cores, members {:.2} cores",
-        cores(before.0, after.0),
-        cores(before.1, after.1)
+        cores(before.server, after.server),
+        cores(before.members, after.members)
     );
 }
 
@@ -263,7 +262,18 @@ fn order(number: i64) -> ReportedOrder {
     }
 }
 
-/// Clock ticks that the processes of the server have used.
+/// Clock ticks that the processes of the server, and this process with the members, have used.
+struct CpuTicks {
+    server: f64,
+    members: f64,
+}
+
+impl CpuTicks {
+    fn read(server: Option<&Server>) -> Self {
+        Self { server: server_ticks(server), members: own_ticks() }
+    }
+}
+
 fn server_ticks(server: Option<&Server>) -> f64 {
     let Some(main) = server.and_then(Server::pid) else { return 0.0 };
     let processes = fs::read_dir("/proc").unwrap().flatten();

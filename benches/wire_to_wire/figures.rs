@@ -1,7 +1,7 @@
 //! The table of results: medians over the rounds, ratios within each round, and the counts of
 //! missed, duplicate and cold orders.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
     run::{Outcome, PLACES},
@@ -33,8 +33,8 @@ impl Table {
     /// Returns `true` if the sniper missed a listing or ordered one twice.
     pub(crate) fn has_failed(&self) -> bool {
         let is_ours = |name: &str| name.starts_with("the sniper");
-        let ours = self.runs.iter().filter(|((_, name), _)| is_ours(name));
-        ours.into_iter().any(|(_, outcome)| outcome.missed > 0 || outcome.doubled > 0)
+        let has_failed = |outcome: &Outcome| outcome.missed > 0 || outcome.doubled > 0;
+        self.runs.iter().any(|((_, name), outcome)| is_ours(name) && has_failed(outcome))
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = (usize, &Outcome)> {
@@ -63,14 +63,18 @@ impl Table {
     /// Writes the CPU time per listing, and the mean interval between two listings.
     fn write_cpu_time(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{name:<26} µs per listing:")?;
-        for (index, part) in ["user", "system", "written every"].into_iter().enumerate() {
+        let times: [(&str, fn(&Outcome) -> Duration); 3] = [
+            ("user", |outcome| outcome.cpu.user),
+            ("system", |outcome| outcome.cpu.system),
+            ("written every", |outcome| outcome.elapsed),
+        ];
+        for (part, time) in times {
             let ns = |(_, outcome): (usize, &Outcome)| {
-                let Outcome { cpu, elapsed, listings, .. } = outcome;
-                let time = [cpu.user, cpu.system, *elapsed][index];
-                u64::try_from(time.as_nanos()).unwrap() / u64::try_from(*listings).unwrap().max(1)
+                let listings = u64::try_from(outcome.listings).unwrap().max(1);
+                u64::try_from(time(outcome).as_nanos()).unwrap() / listings
             };
             let Spread { min, median, max } = Spread::of(self.of(name).map(ns).collect());
-            let [min, median, max] = [min, median, max].map(|ns| times(ns / 10));
+            let [min, median, max] = [min, median, max].map(|ns| two_decimals(ns / 10));
             write!(f, " {part} {median} ({min}–{max})")?;
         }
         writeln!(f)
@@ -107,8 +111,8 @@ fn us(ns: u64) -> String {
     format!("{}.{}", ns / 1_000, ns % 1_000 / 100)
 }
 
-/// Formats a ratio with two decimals.
-fn times(hundredths: u64) -> String {
+/// Formats a number of hundredths with two decimals.
+fn two_decimals(hundredths: u64) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
@@ -131,9 +135,9 @@ impl fmt::Display for Table {
         for name in &self.names {
             write!(f, "{name:<26}")?;
             for percent in [50, 99] {
-                let ratio = self.ratio(name, percent);
-                let spread =
-                    format!("{} ({}–{})", times(ratio.median), times(ratio.min), times(ratio.max));
+                let Spread { min, median, max } = self.ratio(name, percent);
+                let [min, median, max] = [min, median, max].map(two_decimals);
+                let spread = format!("{median} ({min}–{max})");
                 write!(f, "{:>9}{spread:>23}", us(self.figure(name, percent).median))?;
             }
             writeln!(
@@ -149,9 +153,7 @@ impl fmt::Display for Table {
             if self.has_bursts {
                 let p50 = |place: usize| {
                     let all = self.of(name).flat_map(|(_, outcome)| &outcome.by_place[place]);
-                    let mut all: Vec<u64> = all.copied().collect();
-                    all.sort_unstable();
-                    us(all.get(all.len() / 2).copied().unwrap_or(0))
+                    us(Spread::of(all.copied().collect()).median)
                 };
                 let places: Vec<String> = (0..PLACES).map(p50).collect();
                 writeln!(f, "{name:<26} p50 by quarter of the burst: {}", places.join(" "))?;

@@ -26,6 +26,7 @@ use crate::{market::PRICE, wire};
 
 /// Name of the item that matches the whitelist.
 pub(crate) const WANTED: &str = "AK-47 | Redline (Field-Tested)";
+
 /// A frame with one or more listings.
 pub(crate) struct Frame {
     pub(crate) bytes: Vec<u8>,
@@ -39,7 +40,7 @@ pub(crate) struct Content {
     pub(crate) listings: usize,
     /// One of this many listings matches the whitelist.
     pub(crate) wanted_every: usize,
-    /// The matching one of each group is the last, or a random one.
+    /// Which one of each `wanted_every` listings matches: a random one, or else the last.
     pub(crate) is_random: bool,
     /// Listings per message.
     pub(crate) per_message: usize,

@@ -1,4 +1,4 @@
-//! Hindrances that must not delay the sniper: a slow log, a busy disk and a slow recording.
+//! Interference that must not delay the sniper: a slow log, a busy disk and a slow recording.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ const BALLAST: usize = 1024 * 1024;
 /// Set while writes to the log are slow.
 static LOG_IS_SLOW: AtomicBool = AtomicBool::new(false);
 
-/// Kind of a hindrance.
+/// Kind of interference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hindrance {
     SlowLog,
@@ -34,7 +34,7 @@ pub(crate) enum Hindrance {
     SlowRecording,
 }
 
-/// A hindrance in effect, which ends when it is dropped.
+/// Interference in progress, which ends when it is dropped.
 pub(crate) enum ActiveHindrance {
     Log,
     Disk(BusyDisk),
@@ -50,12 +50,11 @@ impl Hindrance {
             }
             Self::BusyDisk => ActiveHindrance::Disk(BusyDisk::start(folder)),
             Self::SlowRecording => {
-                let of = |what: &str| what.to_owned();
-                let (name, address) = (of("bench"), of("ws://127.0.0.1"));
-                let source =
-                    StreamSource { name, address, symbol: of("all"), stream: of("trades") };
-                let setup = RecordingConfig::new(folder.join("recording"), vec![source]);
-                let recording = ActiveRecording::start(setup, SlowDisk).unwrap();
+                let [name, address, symbol, stream] =
+                    ["bench", "ws://127.0.0.1", "all", "trades"].map(str::to_owned);
+                let source = StreamSource { name, address, symbol, stream };
+                let config = RecordingConfig::new(folder.join("recording"), vec![source]);
+                let recording = ActiveRecording::start(config, SlowDisk).unwrap();
                 assert!(
                     feed.metrics.set_recorder(Arc::new(recording.recorder(0))),
                     "a recorder is already set"

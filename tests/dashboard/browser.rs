@@ -135,7 +135,7 @@ fn a_signed_in_browser_halts_resumes_and_pauses() {
     browser.open(&format!("http://{}/", demo.address));
     let is_hidden = "return getComputedStyle(document.querySelector('button')).display === 'none'";
     browser.until(is_hidden);
-    // With the same path and another fragment, the page is not loaded again.
+    // Without another page in between, an address with only another fragment is not loaded.
     browser.open("about:blank");
     browser.open(&demo.sign_in());
     browser.until("return document.body.classList.contains('signed-in')");
@@ -166,7 +166,7 @@ fn a_hostile_item_name_does_not_run() {
     let name =
         "<img src=x onerror=\"window.pwned=1\"><script>window.pwned=1</script> | x (Field-Tested)";
     bot.offer(name, 1_000);
-    // Once by the stream, once by the page.
+    // Once as an event of the stream, once in the page as it is loaded.
     for _ in 0..2 {
         browser
             .until("return document.querySelector('#orders').textContent.includes('<img src=x')");
@@ -204,7 +204,7 @@ fn a_page_of_another_origin_or_host_reaches_nothing() {
     );
     assert_eq!(browser.run_async(&stream), "closed");
     assert_eq!(get(address, "/readyz").status, 200, "nothing was halted");
-    // As after DNS rebinding: the page is of the same origin, by a name that is not ours.
+    // As after DNS rebinding: the page has the same origin, whose host name is not allowed.
     browser.open(&format!("http://foreign.example:{}/", address.port()));
     let text = browser.run("return document.body.innerText");
     assert!(text.as_str().unwrap().contains("allowed_hosts"), "{text}");

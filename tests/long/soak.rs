@@ -11,18 +11,19 @@ use std::{
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
-/// Events per second, and in a second with a burst.
+/// Number of events in a second without a burst.
 const RATE: usize = 430;
+/// Number of events in a second with a burst.
 const BURST: usize = 2_800;
 /// One second in this many has a burst.
 const BURST_EVERY: u64 = 10;
-/// Writes per second.
+/// Writes to the socket per second.
 const WRITES: usize = 20;
 /// Number of open listings.
 const LISTINGS: usize = 50_000;
 /// Listings of the item that an entry names: one in this many.
 const NAMED_EVERY: usize = 500;
-/// Maximum growth of the resident memory after the first quarter of the time.
+/// Maximum growth of the resident memory after the first quarter of the run.
 const GROWTH_MAX_KIB: u64 = 8 * 1024;
 /// Maximum time of a write. The buffers of a connection hold about a second of a burst.
 const WRITE_MAX: Duration = Duration::from_secs(2);
@@ -74,17 +75,22 @@ fn accept(listener: &TcpListener) -> WebSocket<TcpStream> {
     socket
 }
 
-/// Counts of events that the market has sent.
+/// Measurements of a run.
 #[derive(Default)]
 struct Sent {
+    /// Events that were sent.
     events: usize,
     /// Events about a listing for sale.
     listings: u64,
     slowest_write: Duration,
     /// Longest time from a ping behind all events to its answer.
     slowest_pong: Duration,
-    /// Resident memory after the first quarter, at its end, and at most after the first quarter.
-    resident_kib: (u64, u64, u64),
+    /// Resident memory at the end of the first quarter of the run.
+    early_kib: u64,
+    /// Maximum of the resident memory from then on.
+    most_kib: u64,
+    /// Resident memory at the end of the run.
+    last_kib: u64,
 }
 
 fn resident_kib(bot: &Child) -> u64 {
@@ -120,12 +126,11 @@ fn send(socket: &mut WebSocket<TcpStream>, bot: &Child, seconds: u64) -> Sent {
             socket.flush().unwrap();
             sent.slowest_write = sent.slowest_write.max(began.elapsed());
         }
-        let resident = resident_kib(bot);
-        let (early, last, most) = &mut sent.resident_kib;
+        sent.last_kib = resident_kib(bot);
         if second < seconds / 4 {
-            (*early, *most) = (resident, resident);
+            (sent.early_kib, sent.most_kib) = (sent.last_kib, sent.last_kib);
         }
-        (*last, *most) = (resident, resident.max(*most));
+        sent.most_kib = sent.most_kib.max(sent.last_kib);
     }
     sent
 }
@@ -167,17 +172,17 @@ fn the_volume_of_waxpeer_is_handled_without_delay_and_in_constant_memory() {
     let output = bot.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let summary: Value = serde_json::from_str(&text).unwrap();
-    let (early, last, most) = sent.resident_kib;
-    let cpu_us = ticks * 10_000 / u64::try_from(sent.events).unwrap();
+    let Sent { events, slowest_write, slowest_pong, early_kib, most_kib, last_kib, .. } = sent;
+    let cpu_us = ticks * 10_000 / u64::try_from(events).unwrap();
     println!(
-        "{} events in {seconds} s: slowest write {:?}, slowest pong {:?}, resident {early} KiB early, {most} at most, \
-         {last} at the end, CPU time {cpu_us} us per event",
-        sent.events, sent.slowest_write, sent.slowest_pong,
+        "{events} events in {seconds} s: slowest write {slowest_write:?}, slowest pong \
+         {slowest_pong:?}, resident {early_kib} KiB early, {most_kib} at most, {last_kib} at the \
+         end, CPU time {cpu_us} us per event"
     );
     assert_eq!(summary["reconnects"], 0, "{summary}");
     assert_eq!(summary["errors"], 0, "{summary}");
     assert_eq!(summary["listings"], sent.listings, "{summary}");
-    assert!(sent.slowest_pong < PONG_MAX, "the bot has fallen behind: {:?}", sent.slowest_pong);
-    assert!(sent.slowest_write < WRITE_MAX, "the bot has fallen behind: {:?}", sent.slowest_write);
-    assert!(most <= early + GROWTH_MAX_KIB, "{early} KiB grew to {most}");
+    assert!(slowest_pong < PONG_MAX, "the bot has fallen behind: {slowest_pong:?}");
+    assert!(slowest_write < WRITE_MAX, "the bot has fallen behind: {slowest_write:?}");
+    assert!(most_kib <= early_kib + GROWTH_MAX_KIB, "{early_kib} KiB grew to {most_kib}");
 }

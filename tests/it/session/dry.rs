@@ -45,7 +45,6 @@ async fn a_dry_run_with_a_credential_reads_the_account_and_never_orders() {
     assert_eq!(history.balance, cents(50_000));
 }
 
-/// A dry run needs no balance.
 #[tokio::test]
 async fn a_dry_run_continues_with_an_empty_account() {
     let log = Log::capture();

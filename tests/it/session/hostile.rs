@@ -21,7 +21,7 @@ use super::{
 };
 use crate::feed::{
     Log,
-    peer::{Server, batch, frame},
+    peer::{Frame, Server, batch, frame},
 };
 
 #[tokio::test]
@@ -65,6 +65,19 @@ async fn unreadable_messages_are_counted_and_orders_continue() {
     assert_eq!(summary.errors(), u64::try_from(invalid.len()).unwrap());
 }
 
+/// Returns a message with a listing that can be joined for a century.
+fn valid_listing(subscription: &str, id: &str) -> String {
+    batch(subscription, &[id])
+        .replace("2026-03-03", "2126-03-03")
+        .replace(r#""depositor""#, r#""suspectedTraderCanJoinAfter":null,"depositor""#)
+}
+
+/// Starts a bot on the feed of a server and the account of a market.
+fn bot_on(server: &Server, market: &SimServer) -> TestBot {
+    let policy = AMPLE_LIMITS.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
+    TestBot::new((&server.address, &market.http_url()), Some(&market.session()), &policy, true)
+}
+
 /// Each listing but the last has a field that is unreadable or of the wrong type.
 #[tokio::test]
 async fn an_unreadable_listing_is_counted_and_never_bought() {
@@ -91,25 +104,17 @@ async fn an_unreadable_listing_is_counted_and_never_bought() {
         async move {
             let subscriptions = peer.subscribed().await;
             may_begin.notified().await;
-            let valid = |id: &str| {
-                batch(&subscriptions[0], &[id])
-                    .replace("2026-03-03", "2126-03-03")
-                    .replace(r#""depositor""#, r#""suspectedTraderCanJoinAfter":null,"depositor""#)
-            };
             for ((from, to), id) in changes.iter().zip(&ids) {
-                let valid = valid(id);
+                let valid = valid_listing(&subscriptions[0], id);
                 assert!(valid.contains(from), "{from} in {valid}");
                 peer.send_text(&valid.replace(from, to)).await;
             }
-            peer.send_text(&valid(&ids[changes.len()])).await;
+            peer.send_text(&valid_listing(&subscriptions[0], &ids[changes.len()])).await;
             peer.read_until_close().await;
         }
     })
     .await;
-    let policy = AMPLE_LIMITS.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
-    let urls = (server.address.as_str(), market.http_url());
-    let bot = TestBot::new((urls.0, &urls.1), Some(&market.session()), &policy, true);
-    let summary = bot
+    let summary = bot_on(&server, &market)
         .run(async |sniper| {
             until(|| is_reconciled(sniper)).await;
             begin.notify_one();
@@ -142,13 +147,7 @@ async fn a_protocol_violation_closes_with_the_right_code_and_reconnects() {
                 2 => [&[0x81, 127][..], &(1_u64 << 40).to_be_bytes()].concat(),
                 _ => {
                     may_begin.notified().await;
-                    let valid = batch(&subscriptions[0], &[&ids[0]])
-                        .replace("2026-03-03", "2126-03-03")
-                        .replace(
-                            r#""depositor""#,
-                            r#""suspectedTraderCanJoinAfter":null,"depositor""#,
-                        );
-                    peer.send_text(&valid).await;
+                    peer.send_text(&valid_listing(&subscriptions[0], &ids[0])).await;
                     peer.read_until_close().await;
                     return;
                 }
@@ -159,10 +158,7 @@ async fn a_protocol_violation_closes_with_the_right_code_and_reconnects() {
         }
     })
     .await;
-    let policy = AMPLE_LIMITS.replace("[[whitelist]]", "[[whitelist]]\nmax_markup_percent = 2");
-    let urls = (server.address.as_str(), market.http_url());
-    let bot = TestBot::new((urls.0, &urls.1), Some(&market.session()), &policy, true);
-    let summary = bot
+    let summary = bot_on(&server, &market)
         .run(async |sniper| {
             until(|| is_reconciled(sniper) && server.dials() == 4).await;
             begin.notify_one();
@@ -170,7 +166,7 @@ async fn a_protocol_violation_closes_with_the_right_code_and_reconnects() {
         })
         .await;
     assert_agrees(&summary, &market);
-    let codes = [1_002, 1_007, 1_009].map(|code| crate::feed::peer::Frame::Close(Some(code)));
+    let codes = [1_002, 1_007, 1_009].map(|code| Frame::Close(Some(code)));
     assert_eq!(*closes.lock().unwrap(), codes);
     assert_eq!(summary.feed.reconnects, 3);
     assert!(summary.errors() >= 3, "violations are counted: {}", summary.errors());
@@ -203,8 +199,8 @@ fn resume(sniper: &Sniper) {
     sniper.with_engine(|engine| engine.ledger().resume(Operator::new("test"), now));
 }
 
-/// Offers listings one by one, and resumes ordering whenever it is halted. Calls `lie` after each
-/// outcome.
+/// Offers listings one by one. After each outcome, calls `lie`, and resumes ordering if it is
+/// halted.
 async fn offer(sniper: &Sniper, market: &SimServer, count: u64, lie: impl Fn()) {
     for _ in 0..count {
         let before = sniper.with_engine(|engine| settled(engine.stats()));
@@ -284,7 +280,7 @@ async fn an_answer_with_a_price_below_the_approved_one_frees_no_coins_also_after
 }
 
 /// The answers to the orders are lost, and the account's list has them with a status that this
-/// version does not know. The balance shows no charge.
+/// version does not know. Each charge is refunded at once, so the balance does not show it.
 #[tokio::test]
 async fn an_order_listed_with_an_unknown_status_is_not_taken_for_absent() {
     let log = Log::capture();
@@ -292,7 +288,6 @@ async fn an_order_listed_with_an_unknown_status_is_not_taken_for_absent() {
     let summary = bot_with_total(&market)
         .run(async |sniper| {
             ready(sniper, &market).await;
-            // The balance shows no charge.
             let unknown = AtomicU64::new(0);
             let refund = || {
                 let now = sniper.with_engine(|engine| engine.stats().unknown);

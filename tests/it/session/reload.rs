@@ -26,6 +26,11 @@ fn command(program: &Program, args: &[&str]) -> Output {
         .unwrap()
 }
 
+/// Runs a command that prints JSON.
+fn json(program: &Program, args: &[&str]) -> Value {
+    serde_json::from_slice(&command(program, args).stdout).unwrap()
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
@@ -96,8 +101,7 @@ async fn a_mistake_changes_nothing_and_is_named_with_its_line() {
     assert!(err.contains("sniper.toml:11:") && err.contains("sniper.toml:12:"), "{err}");
     buy(&market, 1_015).await;
     write_settings(&program, AMPLE_LIMITS);
-    let done = command(&program, &["reload", "--json"]);
-    let value: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let value = json(&program, &["reload", "--json"]);
     assert_eq!(value["changes"][0], "Nothing changed", "{value}");
 }
 
@@ -191,7 +195,7 @@ async fn another_market_or_data_directory_changes_nothing_and_commands_still_rea
         until(|| program.out().matches("Settings not reloaded").count() > before).await;
     }
     buy(&market, 1_015).await;
-    // The same for the other directory, in which no bot runs.
+    // The same for another data directory, in which no bot runs.
     write_settings(&program, &other);
     fs::write(&dotenv, format!("{variables}SNIPER_DATA=elsewhere\n")).unwrap();
     let done = command(&program, &["reload"]);
@@ -199,8 +203,7 @@ async fn another_market_or_data_directory_changes_nothing_and_commands_still_rea
     assert!(text(&done.stderr).contains(rejected), "{}", text(&done.stderr));
     buy(&market, 1_015).await;
     assert_eq!(command(&program, &["health"]).status.code(), Some(0));
-    let status = command(&program, &["status", "--json"]);
-    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let status = json(&program, &["status", "--json"]);
     assert_eq!(status["mode"], "live", "{status}");
     let halted = command(&program, &["halt"]);
     assert_eq!(text(&halted.stdout), "Ordering halted. Resume with: sniper resume\n");
@@ -208,7 +211,7 @@ async fn another_market_or_data_directory_changes_nothing_and_commands_still_rea
     market.list_items(vec![redline(1_015)]);
     until(|| program.out().contains(": ordering halted")).await;
     assert_eq!(market.history().orders().count(), 2);
-    // A directory in the environment is meant.
+    // A directory that the environment names is used, although a bot runs with another one.
     let elsewhere = Command::new(env!("CARGO_BIN_EXE_sniper"))
         .arg("health")
         .current_dir(program.directory.path())
@@ -225,11 +228,8 @@ async fn without_a_bot_an_entry_is_paused_for_the_next_run() {
     let mut checked = Program::start(&market, AMPLE_LIMITS, &["check"]);
     assert_eq!(checked.ended().await, Some(0));
     let whitelist = |args: &[&str]| command(&checked, &[&["whitelist"], args].concat());
-    let state = || -> Value {
-        serde_json::from_slice::<Value>(&whitelist(&["list", "--json"]).stdout).unwrap()["entries"]
-            [0]["state"]
-            .clone()
-    };
+    let list = || json(&checked, &["whitelist", "list", "--json"]);
+    let state = || list()["entries"][0]["state"].clone();
     let paused = text(&whitelist(&["pause", "redline"]).stdout);
     assert!(paused.ends_with("No bot is running: this applies to the next run.\n"), "{paused}");
     assert_eq!((state(), whitelist(&["pause", "blue"]).status.code()), ("paused".into(), Some(1)));
@@ -251,11 +251,7 @@ async fn changed_files_are_named_until_they_are_reloaded() {
     let market = SimServer::start(quiet()).unwrap();
     let program = Program::start(&market, AMPLE_LIMITS, &["run"]);
     until(|| market.stats().feeds_subscribed == 1).await;
-    let is_named = || {
-        let status = command(&program, &["status", "--json"]);
-        let status: Value = serde_json::from_slice(&status.stdout).unwrap();
-        status["settings_changed"] == true
-    };
+    let is_named = || json(&program, &["status", "--json"])["settings_changed"] == true;
     // The thread that compares the files has read them once the first reload is done.
     assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
     assert!(!is_named());
@@ -296,11 +292,9 @@ async fn an_entry_is_paused_and_enabled_in_a_running_bot_and_listed_with_its_cou
     write_settings(&program, &AMPLE_LIMITS.replace("max_quantity = 1000", "max_quantity = 3"));
     assert_eq!(command(&program, &["reload"]).status.code(), Some(0));
     market.list_items(vec![redline(900)]);
-    let status = || -> Value {
-        serde_json::from_slice(&command(&program, &["status", "--json"]).stdout).unwrap()
-    };
     until(|| program.out().contains("it is paused")).await;
-    assert_eq!(status()["paused_entries"], serde_json::json!(["redline"]));
+    let status = json(&program, &["status", "--json"]);
+    assert_eq!(status["paused_entries"], serde_json::json!(["redline"]));
     let unknown = whitelist(&["pause", "blueline"]);
     assert_eq!(unknown.status.code(), Some(1), "{}", text(&unknown.stdout));
     assert_eq!(market.history().orders().count(), 1);
@@ -308,11 +302,8 @@ async fn an_entry_is_paused_and_enabled_in_a_running_bot_and_listed_with_its_cou
     buy(&market, 1_000).await;
     let lines = || text(&whitelist(&["list"]).stdout);
     until(|| lines().contains("redline     500.00       2          1        20.15")).await;
-    let json: Value = serde_json::from_slice(&whitelist(&["list", "--json"]).stdout).unwrap();
-    assert_eq!(
-        (&json["entries"][0]["bought"], &json["entries"][0]["left"]),
-        (&2.into(), &1.into())
-    );
+    let entry = &json(&program, &["whitelist", "list", "--json"])["entries"][0];
+    assert_eq!((&entry["bought"], &entry["left"]), (&2.into(), &1.into()));
 }
 
 #[tokio::test]
@@ -341,11 +332,9 @@ async fn a_group_limits_its_entries_in_a_running_bot_and_is_paused_and_listed() 
     assert_eq!(reloaded.status.code(), Some(0), "{}", text(&reloaded.stderr));
     let lines = || text(&whitelist(&["list"]).stdout);
     until(|| lines().contains("rifles       2          7        29.00 of 40.00, 11.00 left")).await;
-    let json: Value = serde_json::from_slice(&whitelist(&["list", "--json"]).stdout).unwrap();
-    assert_eq!(
-        (&json["entries"][0]["bought"], &json["groups"][0]["bought"]),
-        (&0.into(), &2.into())
-    );
+    let list = json(&program, &["whitelist", "list", "--json"]);
+    let bought = (&list["entries"][0]["bought"], &list["groups"][0]["bought"]);
+    assert_eq!(bought, (&0.into(), &2.into()));
     market.list_items(vec![redline(1_300)]);
     until(|| program.out().matches("its group's max_total").count() == 2).await;
     assert_eq!(market.history().orders().count(), 2);
@@ -394,7 +383,7 @@ async fn a_paused_entry_stays_paused_after_a_restart() {
     buy(&market, 1_000).await;
     third.signal("-TERM");
     assert_eq!(third.ended().await, Some(0), "{}", third.err());
-    // A bot that ignored the file would buy what is paused.
+    // With an unreadable file the bot does not start, because it might buy what is paused.
     fs::write(third.directory.path().join("data/paused.json"), "{").unwrap();
     let rejected = command(&third, &["run", "--live", "--for", "5s"]);
     assert_eq!(rejected.status.code(), Some(71), "{}", text(&rejected.stderr));
@@ -413,13 +402,10 @@ async fn a_paused_entry_stays_paused_when_it_is_edited_or_removed_and_added_agai
         let reloaded = command(&program, &["reload"]);
         assert_eq!(reloaded.status.code(), Some(0), "{}", text(&reloaded.stderr));
     };
-    let paused = || -> Value {
-        let status = command(&program, &["status", "--json"]).stdout;
-        serde_json::from_slice::<Value>(&status).unwrap()["paused_entries"].clone()
-    };
+    let paused = || json(&program, &["status", "--json"])["paused_entries"].clone();
     let label = "AK-47 | Redline";
     assert_eq!(command(&program, &["whitelist", "pause", label]).status.code(), Some(0));
-    // By its conditions, the edited entry is another one.
+    // Without a name, an entry is identified by its conditions, so the edited one is another one.
     reload(&unnamed.replace("max_price = 500", "max_price = 501"));
     assert_eq!(paused(), serde_json::json!([label]));
     reload(&unnamed.replace("item = \"AK-47 | Redline\"", "item = \"Other | Item\""));
