@@ -475,12 +475,12 @@ mod tests {
     #[test]
     fn the_old_prices_of_a_fresh_table_are_counted() {
         let row = |name: &str, at: u32| {
-            json!({"market_hash_name": name, "currency": "USD", "min_price": 1, "quantity": 1,
-                "updated_at": at})
+            let ask = json!({"provider_key": "buff163", "price": 1, "updated_at": at});
+            json!({"market_hash_name": name, "prices": [ask]})
         };
         let rows = json!([row("Fracture Case", 20_000), row("Recoil Case", 12_800)]).to_string();
         let now = UnixMs(20_000_000);
-        let table = parse(SourceKind::Skinport, PriceUnit::Whole, rows.as_bytes()).unwrap();
+        let table = parse(SourceKind::Pricempire, PriceUnit::Cents, rows.as_bytes()).unwrap();
         let stored = StoredTable { table, at: now, ..StoredTable::default() };
         let config = PricesConfig::default().with_file("p".into(), SourceCurrency::Usd);
         let source =

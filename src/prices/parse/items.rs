@@ -5,7 +5,6 @@ use super::{
     time,
 };
 use crate::{
-    domain::time::UnixMs,
     json::{Cursor, JsonError, ValueKind},
     prices::{
         item_key::Phase,
@@ -24,7 +23,8 @@ pub(super) struct ItemList {
     price: &'static str,
     /// Key of the number of offers behind the ask; `None` if the source states none.
     count: Option<&'static str>,
-    /// Key of the time of each row.
+    /// Key of the last change of each row. An item that did not change is for sale as it was, so the
+    /// newest change is the time of all rows.
     row_time: Option<&'static str>,
     /// Key of the time of the whole file.
     file_time: Option<&'static str>,
@@ -151,7 +151,6 @@ impl Reader<'_> {
         let mut name = None;
         let (mut phase, mut is_phase_unknown) = (None, false);
         let (mut ask, mut offers): (Option<RefPrice>, Option<u32>) = (None, None);
-        let mut at: Option<UnixMs> = None;
         members(cursor, |key, cursor| {
             match key {
                 "currency" => self.currency(cursor)?,
@@ -163,14 +162,16 @@ impl Reader<'_> {
                 key if key == list.name => name = text(cursor)?,
                 key if key == list.price => ask = price(cursor, list.unit)?,
                 key if Some(key) == list.count => offers = count(cursor)?,
-                key if Some(key) == list.row_time => at = time(cursor)?,
+                key if Some(key) == list.row_time => {
+                    self.table.at = self.table.at.max(time(cursor)?);
+                }
                 _ => cursor.skip().map(drop)?,
             }
             Ok(())
         })?;
         // The price of an unknown phase is not that of the name without a phase.
         if let Some(name) = name.filter(|_| !is_phase_unknown) {
-            let ask = ask.map(|ask| Offer::new(ask).with_count(offers).with_time(at));
+            let ask = ask.map(|ask| Offer::new(ask).with_count(offers));
             self.table.add(&name, phase, Quote { ask, bid: None });
         }
         Ok(())

@@ -126,19 +126,29 @@ fn each_csgotrader_file_is_read_in_its_own_shape() {
 fn skinport_prices_are_dollars_and_the_currency_is_checked() {
     let row = |name: &str, currency: &str, price: &str, quantity: u32| {
         format!(
-            r#"{{"market_hash_name":"{name}","currency":"{currency}","suggested_price":33.1,"min_price":{price},"max_price":210,"mean_price":36.2,"median_price":34.05,"quantity":{quantity},"created_at":1535988253,"updated_at":1772352000}}"#
+            r#"{{"market_hash_name":"{name}","currency":"{currency}","suggested_price":33.1,"min_price":{price},"max_price":210,"mean_price":36.2,"median_price":34.05,"quantity":{quantity},"created_at":1535988253}}"#
         )
     };
     let text =
         format!("[{}]", [row(REDLINE, "USD", "30.99", 412), row("x", "USD", "null", 0)].join(","));
     check(SourceKind::Skinport, &text, &[(REDLINE, "30.99x412/-"), ("x", "-/-")]);
-    let table = read(SourceKind::Skinport, &text);
-    let quote = *table.iter().next().unwrap().1;
-    assert_eq!(quote.ask.unwrap().at(), UnixMs::parse("2026-03-01T08:00:00Z"));
+    assert_eq!(read(SourceKind::Skinport, &text).at, None);
     let twice = [row(REDLINE, "USD", "900", 1), row(REDLINE, "USD", "30.99", 412)].join(",");
     check(SourceKind::Skinport, &format!("[{twice}]"), &[(REDLINE, "30.99x412/-")]);
     let euro = format!("[{}]", row(REDLINE, "EUR", "30.99", 412));
     assert_eq!(fails(SourceKind::Skinport, &euro), TableError::Currency("EUR".to_owned()));
+}
+
+#[test]
+fn a_skinport_price_that_did_not_change_is_as_new_as_the_newest_one() {
+    let row = |name: &str, updated_at: u32| {
+        format!(r#"{{"market_hash_name":"{name}","min_price":30.99,"updated_at":{updated_at}}}"#)
+    };
+    let rows = [row(REDLINE, 1_740_000_000), row("x", 1_772_352_000), row("y", 1_535_988_253)];
+    let table = read(SourceKind::Skinport, &format!("[{}]", rows.join(",")));
+    assert_eq!(table.at, UnixMs::parse("2026-03-01T08:00:00Z"));
+    let at = table.at.unwrap();
+    assert!(table.iter().all(|(_, quote)| quote.ask.unwrap().time_in(at) == at), "{table:?}");
 }
 
 #[test]
