@@ -221,7 +221,8 @@ impl Profit {
     fn add_bought(&mut self, order: &Intent, item: Option<&OrderedItem>, book: &PriceBook) {
         let (quote, totals) = (&self.quote, &mut self.totals);
         let Some(item) = item else { return totals.unnamed.add(order.price) };
-        let quotes = ItemKey::parse(&item.name).and_then(|key| book.quotes(&key));
+        let key = ItemKey::parse(&item.name).filter(|key| !key.lacks_phase());
+        let quotes = key.and_then(|key| book.quotes(&key));
         let prices = quotes.and_then(|quotes| quotes.get(quote.index));
         let offer = prices.and_then(|prices| prices.side(quote.side));
         let source = book.sources().get(quote.index);
@@ -251,7 +252,9 @@ impl Profit {
         let Totals { bought, delivered, unpriced, unpriced_items, .. } = &self.totals;
         let (valued, all) = (self.totals.valued(), self.totals.all());
         let items = unpriced_items.iter().take(NAMES_MAX);
-        let items = items.map(|(item, count)| json!({ "item": item, "count": count }));
+        let items = items.map(|(item, count)| {
+            json!({ "item": item, "count": count, "phase_unknown": lacks_phase(item) })
+        });
         let mut compared = valued.to_json();
         if let Some(compared) = compared.as_object_mut() {
             compared.insert("bought".to_owned(), bought.to_json());
@@ -347,9 +350,10 @@ impl Profit {
         let totals = &self.totals;
         let items = totals.unpriced_items.iter().take(NAMES_MAX);
         let names: Vec<String> = items
-            .map(|(item, count)| match count {
-                1 => format!("\"{}\"", Escaped(item)),
-                count => format!("{count} × \"{}\"", Escaped(item)),
+            .map(|(item, count)| {
+                let times = if *count == 1 { String::new() } else { format!("{count} × ") };
+                let note = if lacks_phase(item) { " (phase unknown)" } else { "" };
+                format!("{times}\"{}\"{note}", Escaped(item))
             })
             .collect();
         let more = match totals.unpriced_items.len().saturating_sub(NAMES_MAX) {
@@ -363,6 +367,10 @@ impl Profit {
         line(totals.returning, "cancelled, counted as spent until the balance shows the refund")?;
         line(totals.returned, "cancelled and refunded")
     }
+}
+
+fn lacks_phase(item: &str) -> bool {
+    ItemKey::parse(item).is_some_and(|key| key.lacks_phase())
 }
 
 fn signed(value: &impl fmt::Display) -> String {

@@ -215,6 +215,16 @@ impl<'a> ItemKey<'a> {
         Self { base: self.base.clone(), variant: self.variant.with_phase(phase) }
     }
 
+    /// Returns `true` for a Doppler without its phase: the price of that name is the price of its
+    /// cheapest phase, which may be another variant.
+    pub fn lacks_phase(&self) -> bool {
+        self.variant.phase().is_none()
+            && self
+                .base
+                .split_once(" | ")
+                .is_some_and(|(_, finish)| [DOPPLER, GAMMA].contains(&finish))
+    }
+
     pub fn into_owned(self) -> ItemKey<'static> {
         ItemKey { base: Cow::Owned(self.base.into_owned()), variant: self.variant }
     }
@@ -493,6 +503,20 @@ mod tests {
             assert_eq!(key(composed).base, ItemName::parse(composed).base, "{composed}");
         }
         assert_ne!(key("Sticker | J\u{f6}"), key("Sticker | Jo"));
+    }
+
+    #[test]
+    fn only_a_doppler_without_its_phase_lacks_one() {
+        for (name, lacks) in [
+            ("★ Karambit | Doppler (Factory New)", true),
+            ("★ StatTrak™ Gut Knife | Gamma Doppler (Minimal Wear)", true),
+            ("★ Karambit | Doppler Phase 2 (Factory New)", false),
+            ("★ Karambit | Sapphire (Factory New)", false),
+            ("★ Karambit | Marble Fade (Factory New)", false),
+            ("Sticker | Doppler Poison Frog (Foil)", false),
+        ] {
+            assert_eq!(key(name).lacks_phase(), lacks, "{name}");
+        }
     }
 
     #[test]

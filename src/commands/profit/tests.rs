@@ -156,6 +156,27 @@ fn prices_that_are_too_old_are_reported() {
 }
 
 #[test]
+fn a_doppler_of_unknown_phase_is_not_valued_at_the_price_of_another_phase() {
+    const DOPPLER: &str = "★ Karambit | Doppler (Factory New)";
+    let offer = Offer::new(RefPrice::from_micros(10_000_000).unwrap());
+    let mut table = PriceTable::default();
+    table.add(DOPPLER, None, Quote { ask: Some(offer), bid: None });
+    let coin = Some(CoinUsd::ONE);
+    let source = BookTable { table: Some(&table), at: after(0), max_age: HOUR, coin };
+    let (ledger, book) = (ledger(), PriceBook::new(&[source]));
+    let item = OrderedItem { name: DOPPLER.to_owned(), ..OrderedItem::default() };
+    let orders = ledger.state().intents();
+    let items = orders.iter().map(|order| (order.sequence, item.clone())).collect();
+    let profit = Profit { quote: quote(), now: after(60), since: None, totals: Totals::default() };
+    let profit = profit.with_orders(orders.iter(), &items, &book);
+    assert_eq!((profit.totals.valued(), profit.totals.unpriced.count), (Valued::default(), 5));
+    assert_eq!(profit.to_json()["without_price"]["items"][0]["phase_unknown"], true);
+    let line =
+        "without a price today: 5 × \"★ Karambit | Doppler (Factory New)\" (phase unknown)\n";
+    assert!(profit.to_string().contains(line), "{profit}");
+}
+
+#[test]
 fn the_names_of_items_without_a_price_are_bounded() {
     let mut profit = profit(&ledger(), after(60));
     for n in 0..50 {
