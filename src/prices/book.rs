@@ -178,7 +178,7 @@ impl PriceBook {
     pub fn margin(&self, trade: &Trade<'_>, now: UnixMs) -> Option<Percent> {
         let Resale { source: index, fee } = self.resale?;
         let source = self.sources.get(index)?;
-        let offer = self.quotes(&ItemKey::of_trade(trade))?.get(index)?.ask?;
+        let offer = self.quotes_of(trade).get(index)?.ask?;
         source.check_age(offer, now).ok()?;
         Reference::new(offer.price, source.coin?).margin(trade.total_value?, fee)
     }
@@ -264,6 +264,13 @@ impl PriceBook {
         self.row(start.checked_add(at)?)
     }
 
+    /// Returns the quotes of a listing, by source; none for a Doppler of unknown phase.
+    #[inline]
+    fn quotes_of(&self, trade: &Trade<'_>) -> &[Quote] {
+        let key = ItemKey::of_trade(trade);
+        if key.lacks_phase() { &[] } else { self.quotes(&key).unwrap_or_default() }
+    }
+
     /// Returns the reference of a rule for a listing.
     ///
     /// # Errors
@@ -276,8 +283,7 @@ impl PriceBook {
         trade: &Trade<'_>,
         now: UnixMs,
     ) -> Result<Reference, (usize, NoReference)> {
-        let quotes = self.quotes(&ItemKey::of_trade(trade)).unwrap_or_default();
-        self.choose(rule, quotes, now)
+        self.choose(rule, self.quotes_of(trade), now)
     }
 
     /// Returns the share of the reference that a rule compares, and what that reference is. For log
@@ -288,8 +294,7 @@ impl PriceBook {
         trade: &Trade<'_>,
         now: UnixMs,
     ) -> Option<DecidedReference> {
-        let quotes = self.quotes(&ItemKey::of_trade(trade)).unwrap_or_default();
-        let reference = self.choose(rule, quotes, now).ok()?;
+        let reference = self.choose(rule, self.quotes_of(trade), now).ok()?;
         let chosen = rule.references.get(reference.position())?;
         let source = self.sources.get(chosen.index)?;
         let side = chosen.side.unwrap_or_else(|| source.default_side());

@@ -221,8 +221,8 @@ impl<'a> ItemKey<'a> {
         self.variant.phase().is_none()
             && self
                 .base
-                .split_once(" | ")
-                .is_some_and(|(_, finish)| [DOPPLER, GAMMA].contains(&finish))
+                .strip_suffix(DOPPLER)
+                .is_some_and(|before| before.ends_with("| ") || before.ends_with("| Gamma "))
     }
 
     pub fn into_owned(self) -> ItemKey<'static> {

@@ -157,8 +157,9 @@ fn read_csv(text: &str, ignored: &mut BTreeSet<String>) -> Result<Vec<Row>, Impo
         let number = index.saturating_add(1);
         let problem = |problem: &str| ImportError::Row { row: number, problem: problem.to_owned() };
         let cells = split_csv(line).ok_or(problem("has a quote that is not closed"))?;
-        if cells.len() > columns.len() {
-            return Err(problem("has more cells than the header"));
+        // A row that was cut off lacks conditions.
+        if cells.len() != columns.len() {
+            return Err(problem("does not have as many cells as the header"));
         }
         let named = columns.iter().zip(&cells);
         let cells = named.filter_map(|(key, cell)| Some(((*key)?, cell.as_ref().into()))).collect();
@@ -389,6 +390,12 @@ mod tests {
         );
         assert_eq!(error("name,price\n\nx,1\n\n,1\n"), "row 4 has no name");
         assert_eq!(error("name,price\n\"x,1\n"), "row 1 has a quote that is not closed");
+        for row in ["x,1", "x,1,FT,2"] {
+            assert_eq!(
+                error(&format!("name,price,wear\n{row}\n")),
+                "row 1 does not have as many cells as the header"
+            );
+        }
         assert_eq!(error("[1]"), "it is neither CSV with a header nor a JSON list of objects");
         let without = "name,percent\nx,80\n";
         assert!(error(without).starts_with("row 1 has no price; use --max-price"));

@@ -434,7 +434,7 @@ fn without_a_fresh_price_of_this_very_item_a_percent_rule_matches_nothing() {
     check_percent(&entry, ("AK-47 | Redline (Well-Worn)", 1, 0), none);
     check_percent(&entry, ("★ Karambit | Doppler Phase 2 (Factory New)", 1, 0), none);
     check_percent(&entry, ("★ Karambit | Ruby (Factory New)", 1, 0), none);
-    check_percent(&entry, ("★ Karambit | Doppler (Factory New)", 1, 0), None);
+    check_percent(&entry, ("★ Karambit | Doppler (Factory New)", 1, 0), none);
     check_percent(&entry, (REDLINE, 1, 60_000), None);
     check_percent(
         &entry,

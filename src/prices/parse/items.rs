@@ -23,8 +23,8 @@ pub(super) struct ItemList {
     price: &'static str,
     /// Key of the number of offers behind the ask; `None` if the source states none.
     count: Option<&'static str>,
-    /// Key of the last change of each row. An item that did not change is for sale as it was, so the
-    /// newest change is the time of all rows.
+    /// Key of the last change of each row. An item that did not change is for sale as before, so
+    /// the newest change is the time of all rows.
     row_time: Option<&'static str>,
     /// Key of the time of the whole file.
     file_time: Option<&'static str>,
