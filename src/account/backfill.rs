@@ -1,11 +1,18 @@
 //! Back-fill: reads open listings, newest first, back to those that the feed has delivered.
 //!
+//! A list of new listings does not show the price cut of an older one. A market that can search for
+//! items is also asked for the cheapest listings of the wanted ones.
+//!
 //! Each listing is sent through a bounded queue, owned and with its age, so that the thread that
 //! decides takes one at a time between two frames and never parses a page. Dropping the future of a
 //! sweep cancels it. [`fill_gaps`] runs a sweep for each gap of the feed. A newer gap cancels the
 //! sweep of an older one, and its sweep includes the range that was not read.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashSet},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, info, warn};
@@ -14,9 +21,13 @@ use super::{failure::ReadFailure, reader::AccountReader};
 use crate::{
     clock,
     domain::account::NextPage,
+    domain::item_filter::ItemCategory,
+    domain::item_name::{ItemName, Wear},
+    domain::money::Amount,
     domain::time::UnixMs,
     domain::trade::{Trade, TradeEvent},
-    markets::{EnvironmentNames, MarketApi},
+    markets::{AccountQuery, EnvironmentNames, MarketApi},
+    prices::{ItemKey, item_key::KNIVES},
     text::counted,
     ws::BackfillSender,
 };
@@ -31,6 +42,10 @@ pub const OVERLAP: Duration = Duration::from_secs(10);
 
 /// Maximum number of attempts of a sweep with transient failures.
 pub const ATTEMPTS_MAX: u32 = 3;
+
+/// Maximum number of items that are searched for after a gap. Each takes a request, and the account
+/// is read in between.
+pub const SEARCHES_MAX: usize = 40;
 
 /// Range of open listings that a cancelled sweep did not read.
 struct UnreadRange {
@@ -48,6 +63,8 @@ pub struct SweepResult {
     pub unreadable: u32,
     /// `true` if the sweep reached the end of its range.
     pub complete: bool,
+    /// Number of wanted items whose price cuts were not searched for.
+    pub unsearched: usize,
 }
 
 /// Reads open listings back to `back_to` on [`clock::now`], or all of them for `None`.
@@ -68,7 +85,8 @@ pub async fn sweep<M: MarketApi>(
     let mut after: Option<String> = None;
     let mut cursors = HashSet::new();
     while swept.pages < PAGES_MAX {
-        let page = reader.open_listings(after.as_deref()).await?;
+        let query = AccountQuery::OpenListings { after: after.as_deref() };
+        let page = reader.listings(query).await?;
         swept.pages = swept.pages.saturating_add(1);
         // Without a `Date` header the local clock is used.
         let now = page.latest().unwrap_or_else(clock::now);
@@ -84,9 +102,7 @@ pub async fn sweep<M: MarketApi>(
                 continue;
             }
             reached = false;
-            let age = trade.created_at.map_or(Duration::MAX, |created| now.since(created));
-            let trade = Trade { event: TradeEvent::BackFilled { age }, ..trade.into_owned() };
-            if listings.send(trade).await.is_err() {
+            if listings.send(back_filled(trade, now)).await.is_err() {
                 // The receiver was dropped.
                 return Ok(swept);
             }
@@ -103,6 +119,57 @@ pub async fn sweep<M: MarketApi>(
         };
     }
     Ok(swept)
+}
+
+/// Returns a listing of a page, with its age at the time `now`.
+fn back_filled(trade: Trade<'_>, now: UnixMs) -> Trade<'static> {
+    let age = trade.created_at.map_or(Duration::MAX, |created| now.since(created));
+    Trade { event: TradeEvent::BackFilled { age }, ..trade.into_owned() }
+}
+
+/// Sends the cheapest listings of the wanted items, up to the price that an entry pays, the dearest
+/// items first.
+async fn search_price_cuts<M: MarketApi>(
+    reader: &AccountReader<M>,
+    sender: &BackfillSender,
+) -> Result<SweepResult, ReadFailure> {
+    let wanted = sender.wanted();
+    let mut items: Vec<(&str, Amount)> = wanted.ceilings().collect();
+    items.sort_unstable_by_key(|(base, ceiling)| (Reverse(*ceiling), *base));
+    let unsearched = items.len().saturating_sub(SEARCHES_MAX);
+    let mut swept = SweepResult { complete: true, unsearched, ..SweepResult::default() };
+    for (base, max_price) in items.into_iter().take(SEARCHES_MAX) {
+        let query = AccountQuery::CheapestListings { names: &market_names(base), max_price };
+        let page = reader.listings(query).await?;
+        let now = page.latest().unwrap_or_else(clock::now);
+        swept.pages = swept.pages.saturating_add(1);
+        for trade in page.listings(reader)?.nodes {
+            // The receiver may be dropped.
+            let _gone = sender.listings().send(back_filled(trade, now)).await.is_err();
+            swept.listings = swept.listings.saturating_add(1);
+        }
+    }
+    Ok(swept)
+}
+
+/// Returns the market names that an item with this base name can have. A market may name a Doppler
+/// with or without its phase.
+fn market_names(base: &str) -> Vec<String> {
+    let key = ItemKey::parse(base);
+    let bases = [base, key.as_ref().map_or(base, |key| &key.base)];
+    let weapon = base.split_once(" | ").map_or(base, |(weapon, _finish)| weapon);
+    let is_star = KNIVES.contains(&weapon) || ItemCategory::of(base, true) == ItemCategory::Gloves;
+    let wears = Wear::ALL.into_iter().map(Some).filter(|_| base.contains(" | ")).chain([None]);
+    // StatTrak and Souvenir.
+    let kinds = [(false, false), (true, false), (false, !is_star)];
+    let variants = wears.flat_map(|wear| kinds.map(|kind| (wear, kind)));
+    let names = variants.flat_map(|(wear, (is_stattrak, is_souvenir))| {
+        bases.map(|base| {
+            let base = base.into();
+            ItemName { base, is_star, is_stattrak, is_souvenir, wear }.to_string()
+        })
+    });
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Sweeps for each gap of the feed, and at its start if that is configured, until the feed is
@@ -140,10 +207,16 @@ pub async fn fill_gaps<M: MarketApi>(
         // The list does not contain the newest listings yet, so it is read again after the lag.
         let mut late = lag.map(|lag| (lag, since.unwrap_or_else(|| clock::now().minus(lag))));
         let again = async {
+            let search = async || {
+                let cuts = search_price_cuts(reader, &sender).await;
+                log_result(gap.number, &cuts, &M::CAPABILITIES.environment);
+            };
             if let Some((lag, since)) = late {
+                search().await;
                 sleep(lag).await;
                 let swept = sweep_with_retries(reader, Some(since), sender.listings()).await;
                 log_result(gap.number, &swept, &M::CAPABILITIES.environment);
+                search().await;
                 late = None;
             }
             std::future::pending::<()>().await;
@@ -162,6 +235,11 @@ fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>, names: &Enviro
         format!("{listings}, {}", counted(result.pages, "page", "pages"))
     };
     match swept {
+        Ok(result) if result.unsearched > 0 => info!(
+            "Price cuts searched for: {}; {} further wanted items were not searched for",
+            read(result),
+            result.unsearched
+        ),
         Ok(result) if result.complete && gap == 0 => info!("Open listings read: {}", read(result)),
         Ok(result) if result.complete => debug!("Gap back-filled: {}", read(result)),
         Ok(result) => {
@@ -191,6 +269,32 @@ async fn sweep_with_retries<M: MarketApi>(
                 attempts = attempts.saturating_add(1);
             }
             ended => return ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_searched_for_by_its_market_names() {
+        assert_eq!(market_names("Karambit"), ["★ Karambit", "★ StatTrak™ Karambit"]);
+        let redline = market_names("AK-47 | Redline");
+        assert_eq!(redline.len(), 18);
+        for name in ["AK-47 | Redline (Field-Tested)", "Souvenir AK-47 | Redline (Well-Worn)"] {
+            assert!(redline.iter().any(|found| found == name), "{redline:?}");
+        }
+        for (base, name) in [
+            ("Karambit | Doppler Phase 2", "★ StatTrak™ Karambit | Doppler (Factory New)"),
+            ("Karambit | Doppler Phase 2", "★ Karambit | Doppler Phase 2 (Factory New)"),
+            ("Karambit | Ruby", "★ Karambit | Doppler (Minimal Wear)"),
+            ("Sport Gloves | Vice", "★ Sport Gloves | Vice (Battle-Scarred)"),
+            ("Sticker | Example (Holo)", "Sticker | Example (Holo)"),
+            ("Fracture Case", "Fracture Case"),
+        ] {
+            let names = market_names(base);
+            assert!(names.iter().any(|found| found == name), "{base}: {names:?}");
         }
     }
 }

@@ -174,7 +174,7 @@ impl<M: MarketApi> AccountReader<M> {
         M::CAPABILITIES.has_purchases
     }
 
-    /// Reads one page of open listings, newest first. `after` is the cursor of the previous page.
+    /// Reads one page of open listings.
     ///
     /// # Errors
     ///
@@ -183,9 +183,8 @@ impl<M: MarketApi> AccountReader<M> {
     /// # Cancel safety
     ///
     /// Safe: it only reads.
-    pub async fn open_listings(&self, after: Option<&str>) -> Result<ListingsPage, ReadFailure> {
-        let (reply, _started) = self.send(AccountQuery::OpenListings { after }).await?;
-        Ok(ListingsPage { response: reply.response })
+    pub async fn listings(&self, query: AccountQuery<'_>) -> Result<ListingsPage, ReadFailure> {
+        Ok(ListingsPage { response: self.send(query).await?.0.response })
     }
 
     /// Sends a request as soon as the rate limit allows it. Returns the reply, and the time of the

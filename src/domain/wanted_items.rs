@@ -152,6 +152,13 @@ impl WantedItems {
         accepting.map(|any| any.max_price).max().max(ceiling)
     }
 
+    /// Iterates over the items with a ceiling of their own: base name and ceiling.
+    pub fn ceilings(&self) -> impl Iterator<Item = (&str, Amount)> {
+        self.ceilings.iter().filter_map(|(base, ceiling)| {
+            Some((base.as_ref(), ceiling.with_star.max(ceiling.without_star)?))
+        })
+    }
+
     /// Returns the number of items with a ceiling of their own.
     pub fn len(&self) -> usize {
         self.ceilings.len()

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::Credential,
     domain::account::{OwnPurchase, Page, User},
+    domain::money::Amount,
     domain::outcome::Outcome,
     domain::own_order_id::OwnOrderId,
     domain::trade::{Trade, TradeId},
@@ -49,6 +50,8 @@ pub enum AccountQuery<'a> {
         /// Cursor of the previous page.
         after: Option<&'a str>,
     },
+    /// The cheapest open listings with one of these market names, up to a price.
+    CheapestListings { names: &'a [String], max_price: Amount },
     /// One order of the account, by its own id. Sent only to markets with
     /// [own order ids](Capabilities::own_order_ids).
     Order { own_id: &'a OwnOrderId },

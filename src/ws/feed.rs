@@ -94,7 +94,7 @@ impl<M: Marketplace> Feed<M> {
 
     /// Enables back-filling of gaps. Returns the handle of the task that reads the missed listings.
     pub fn fill_gaps(&mut self) -> BackfillSender {
-        let (backfill, sender) = backfill();
+        let (backfill, sender) = backfill(self.wanted.subscribe());
         self.backfill = Some(Arc::new(backfill));
         sender
     }

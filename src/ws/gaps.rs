@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     clock,
-    domain::{time::UnixMs, trade::Trade},
+    domain::{time::UnixMs, trade::Trade, wanted_items::WantedItems},
     threads::lock,
 };
 
@@ -343,15 +343,17 @@ pub struct BackfillSender {
     requests: watch::Receiver<Option<BackfillRequest>>,
     listings: mpsc::Sender<Trade<'static>>,
     done: mpsc::Sender<u64>,
+    wanted: watch::Receiver<Arc<WantedItems>>,
 }
 
 /// Creates a connected pair.
-pub fn backfill() -> (Backfill, BackfillSender) {
+pub fn backfill(wanted: watch::Receiver<Arc<WantedItems>>) -> (Backfill, BackfillSender) {
     let (requests, requests_rx) = watch::channel(None);
     let (listings, listings_rx) = mpsc::channel(BACKFILL_QUEUED_MAX);
     let (done, done_rx) = mpsc::channel(1);
     let receiver = Mutex::new(Some(BackfillReceiver { listings: listings_rx, done: done_rx }));
-    (Backfill { requests, receiver }, BackfillSender { requests: requests_rx, listings, done })
+    let sender = BackfillSender { requests: requests_rx, listings, done, wanted };
+    (Backfill { requests, receiver }, sender)
 }
 
 impl Backfill {
@@ -408,6 +410,11 @@ impl BackfillSender {
         let mut requests = self.requests.clone();
         // An error means that the feed was dropped, which makes every request obsolete.
         let _gone = requests.wait_for(|now| *now != Some(request)).await.is_err();
+    }
+
+    /// Returns the items that are wanted now.
+    pub fn wanted(&self) -> Arc<WantedItems> {
+        Arc::clone(&self.wanted.borrow())
     }
 
     /// Returns the channel for found listings.

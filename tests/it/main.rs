@@ -22,6 +22,7 @@ mod market_settings;
 mod other_market;
 mod packages;
 mod practice;
+mod price_cuts;
 mod prices;
 mod readme;
 mod session;

@@ -67,7 +67,9 @@ impl MarketApi for Csgoroll {
             AccountQuery::OpenListings { after } => {
                 operations::open_listings(self.generation, PAGE_LISTINGS_MAX, *after)
             }
-            AccountQuery::Order { .. } => return Err(AccountQueryError::Unsupported),
+            AccountQuery::CheapestListings { .. } | AccountQuery::Order { .. } => {
+                return Err(AccountQueryError::Unsupported);
+            }
         };
         Ok(operations::request(&self.endpoints, operation.to_json()))
     }

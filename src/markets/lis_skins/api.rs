@@ -6,6 +6,7 @@ use super::{DECIMALS, LisSkins, account, order_response};
 use crate::{
     config::TradeUrl,
     domain::account::{OwnPurchase, Page, User},
+    domain::money::Amount,
     domain::outcome::Outcome,
     domain::trade::{KeyedBy, Trade},
     markets::order_template::{OrderFields, OrderTemplate, Part, PriceFormat, Slot},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Number of listings per page, the most that the market sends.
-const LISTINGS_PER_PAGE: &str = "200";
+pub(super) const LISTINGS_PER_PAGE: &str = "200";
 
 /// Id of an account whose id is not configured. The market's responses do not state the id.
 const UNKNOWN_ACCOUNT: &str = "unknown";
@@ -109,17 +110,17 @@ impl MarketApi for LisSkins {
                 self.get("/market/history").with_query("page", after.unwrap_or("1"))
             }
             AccountQuery::OpenListings { after } => {
-                // Locked listings are not bought.
-                let newest = self
-                    .get("/market/search")
-                    .with_query("game", "csgo")
-                    .with_query("sort_by", "newest")
-                    .with_query("only_unlocked", "1")
-                    .with_query("per_page", LISTINGS_PER_PAGE);
+                let newest = self.search("newest");
                 match after {
                     Some(cursor) => newest.with_query("cursor", cursor),
                     None => newest,
                 }
+            }
+            AccountQuery::CheapestListings { names, max_price } => {
+                // Prices have two decimals.
+                let max_price = Amount::from_cents(max_price.cents()).to_string();
+                let cheapest = self.search("lowest_price").with_query("price_to", &max_price);
+                names.iter().fold(cheapest, |search, name| search.with_query("names[]", name))
             }
             AccountQuery::Order { own_id } => {
                 self.get("/market/info").with_query("custom_ids[]", own_id.as_str())

@@ -75,6 +75,15 @@ impl LisSkins {
         self.with_headers(HttpRequest::get(self.path(endpoint)))
     }
 
+    /// Returns a search of open listings. Locked ones are not bought.
+    fn search(&self, sort_by: &str) -> HttpRequest {
+        self.get("/market/search")
+            .with_query("game", "csgo")
+            .with_query("sort_by", sort_by)
+            .with_query("only_unlocked", "1")
+            .with_query("per_page", api::LISTINGS_PER_PAGE)
+    }
+
     fn with_headers<R: RequestParts>(&self, mut request: R) -> R {
         request.push_header("User-Agent", &self.endpoints.user_agent);
         request.push_header("Accept", JSON);

@@ -116,6 +116,15 @@ fn reads_go_to_the_documented_addresses() {
                 .into(),
         ),
         (
+            AccountQuery::CheapestListings {
+                names: &["AWP | Asiimov (Field-Tested)".to_owned(), "x".to_owned()],
+                max_price: Amount::from_thousandths(27_449),
+            },
+            "/v1/market/search?game=csgo&sort_by=lowest_price&only_unlocked=1&per_page=200\
+             &price_to=27.44&names%5B%5D=AWP%20%7C%20Asiimov%20%28Field-Tested%29&names%5B%5D=x"
+                .into(),
+        ),
+        (
             AccountQuery::Order { own_id: &own_id },
             format!("/v1/market/info?custom_ids%5B%5D={own_id}"),
         ),

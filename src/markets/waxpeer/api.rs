@@ -110,7 +110,9 @@ impl MarketApi for Waxpeer {
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
         Ok(match query {
             AccountQuery::User => self.get("/user"),
-            AccountQuery::Purchases { .. } | AccountQuery::OpenListings { .. } => {
+            AccountQuery::Purchases { .. }
+            | AccountQuery::OpenListings { .. }
+            | AccountQuery::CheapestListings { .. } => {
                 return Err(AccountQueryError::Unsupported);
             }
             AccountQuery::Order { own_id } => {

@@ -239,7 +239,9 @@ impl MarketApi for OtherMarket {
             AccountQuery::Purchases { user, .. } => {
                 HttpRequest::get("/v1/purchases").with_query("user", user)
             }
-            AccountQuery::OpenListings { .. } => return Err(AccountQueryError::Unsupported),
+            AccountQuery::OpenListings { .. } | AccountQuery::CheapestListings { .. } => {
+                return Err(AccountQueryError::Unsupported);
+            }
             AccountQuery::Order { own_id } => {
                 HttpRequest::get("/v1/order").with_query("own_id", own_id.as_str())
             }

@@ -13,7 +13,7 @@ use sniper::{
     domain::own_order_id::StartId,
     domain::trade::{KeyedBy, TradeId},
     ledger::{OrderState, reader::LedgerReader},
-    markets::AccountQueryError,
+    markets::{AccountQuery, AccountQueryError},
     net::tls::Tls,
     shutdown::{Shutdown, ShutdownReason},
     sniper::Sniper,
@@ -312,7 +312,7 @@ async fn a_read_that_the_market_does_not_offer_fails_as_such_without_a_request()
         AccountReader::new(OtherMarket, &endpoints.http, credential.as_ref(), &tls).unwrap();
     assert!(!reader.has_open_listings());
     // The server would respond with 404.
-    let failure = reader.open_listings(None).await.unwrap_err();
+    let failure = reader.listings(AccountQuery::OpenListings { after: None }).await.unwrap_err();
     assert!(matches!(failure, ReadFailure::Query(AccountQueryError::Unsupported)), "{failure}");
     assert_eq!(failure.to_string(), "the market does not offer this read");
 }
