@@ -119,7 +119,7 @@ impl ThreadName {
             Self::Pauses => "it stores the paused entries",
             Self::Signals => "it stops the bot on a signal",
             Self::Prices => "it reads the price sources",
-            Self::Other => "or a task that it runs",
+            Self::Other => "the main thread, or a task that it runs",
         }
     }
 

@@ -173,6 +173,7 @@ pub enum AlertEvent {
         name: String,
         /// `None` if the source was never read.
         age: Option<Duration>,
+        max_age: Duration,
     },
     PricesFresh {
         source: usize,
@@ -199,6 +200,7 @@ pub enum AlertEvent {
     /// The time is over for which the database has permitted orders, or another bot orders with the
     /// same account.
     SharedProblem {
+        title: &'static str,
         text: String,
     },
     /// This bot became the active one of its standby name. `before` describes what the one before
@@ -398,7 +400,7 @@ impl AlertEvent {
             Self::SharedDown { .. } => "Shared budget not reachable",
             Self::SharedBack { .. } => "Shared budget reachable again",
             Self::SharedRejected { .. } => "Shared budget rejects this bot",
-            Self::SharedProblem { .. } => "Shared budget needs you",
+            Self::SharedProblem { title, .. } => title,
             Self::TookOver { .. } => "Took over",
             Self::OnStandby { .. } => "On standby",
             Self::DailySummary { .. } => "Daily summary",
@@ -440,14 +442,15 @@ impl AlertEvent {
                      orders."
                 )
             }
-            Self::Unresolved { orders, coins, lost } => format!(
-                "{} of unknown outcome for {coins}, and at most {} for {} that a power loss may have \
-                 hidden.\nThis counts as spent until your account shows the result. To look: sniper \
-                 ledger",
-                counted(*orders, "order", "orders"),
-                counted(lost.count, "order", "orders"),
-                lost.coins
-            ),
+            Self::Unresolved { orders, coins, lost } => {
+                let hidden = (lost.count, &lost.coins, "at most, hidden by a power loss");
+                let parts = [(*orders, coins, "of unknown outcome"), hidden];
+                let parts = parts.iter().filter(|(count, ..)| *count > 0);
+                let lines = parts.map(|(count, coins, what)| {
+                    format!("{} for {coins} {what}\n", counted(*count, "order", "orders"))
+                });
+                lines.collect::<String>() + "Counted as spent until resolved. See: sniper ledger"
+            }
             Self::Resumed => "Orders are sent again.".to_owned(),
             _ => self.condition_text(),
         }
@@ -478,7 +481,7 @@ impl AlertEvent {
                 with_cause(format!("No listings for {}", format_duration(*after)), cause.as_deref())
             }
             Self::FeedFlapping { cause } => {
-                with_cause("Listings arrive only in between".to_owned(), cause.as_deref())
+                with_cause("The feed keeps disconnecting".to_owned(), cause.as_deref())
             }
             Self::FeedBack { after, was_flapping: true } => {
                 format!("It was lost again and again for {}", format_duration(*after))
@@ -487,25 +490,26 @@ impl AlertEvent {
                 format!("{}\nFirst listing not ordered: {}", market_text(text), market_text(item))
             }
             Self::BalanceLow { balance, min } => {
-                format!("{balance}, and no order may take it below min_balance {min}")
+                format!("{balance}; orders must leave min_balance {min}. Deposit, or lower it.")
             }
             Self::BalanceRestored { balance } => format!("{balance} {}", unit::name()),
             Self::DiskLow { free_mb } => format!(
-                "{free_mb} MB free below SNIPER_DATA\nWithout space the ledger cannot be written, and \
-                 no order is sent."
+                "{free_mb} MB free below SNIPER_DATA\nFree space: without it, no order is sent."
             ),
             Self::DiskRestored { free_mb } => format!("{free_mb} MB free below SNIPER_DATA"),
             Self::LedgerFailed { cause } => {
-                format!("{}\nNo order is sent until it can be written.", market_text(cause))
+                let remedy = "What to do: check the free space and permissions of SNIPER_DATA.";
+                format!("{}\nNo order is sent. {remedy}", market_text(cause))
             }
-            Self::PricesStale { name, age, .. } => {
+            Self::PricesStale { name, age, max_age, .. } => {
+                let max = format_duration(*max_age);
                 let age = match age {
                     None => "no prices yet".to_owned(),
                     // Only prices from the future are stale at an age of zero.
-                    Some(Duration::ZERO) => "from the future, check the clock".to_owned(),
-                    Some(age) => format!("{} old", format_duration(*age)),
+                    Some(Duration::ZERO) => "prices from the future, check the clock".to_owned(),
+                    Some(age) => format!("prices {} old (limit {max})", format_duration(*age)),
                 };
-                format!("{name}: {age}; rules based on it send no orders")
+                format!("{name}: {age}; rules based on it buy nothing. Run: sniper prices update")
             }
             Self::PricesFresh { name, .. } | Self::PricesRemoved { name, .. } => name.clone(),
             Self::SharedDown { cause, has_slice } => {
@@ -515,7 +519,7 @@ impl AlertEvent {
                 format!("After {}", format_duration(*after))
             }
             Self::SharedRejected { reason } => format!("{reason}. No order is sent."),
-            Self::SharedProblem { text } => limited(text, REASON_CHARS_MAX),
+            Self::SharedProblem { text, .. } => limited(text, REASON_CHARS_MAX),
             Self::TookOver { standby, before } => {
                 format!("This bot is the active one of {standby} now and sends orders. {before}")
             }
@@ -640,10 +644,8 @@ const fn without_database(has_slice: bool) -> &'static str {
 }
 
 fn with_cause(text: String, cause: Option<&str>) -> String {
-    match cause {
-        Some(cause) => format!("{text}: {}", market_text(cause)),
-        None => text,
-    }
+    let cause = cause.map(|cause| format!(": {}", market_text(cause))).unwrap_or_default();
+    text + &cause + "\nIf it lasts, run: sniper doctor"
 }
 
 /// Returns a text of the market without credentials, control characters and invisible characters,
@@ -778,15 +780,40 @@ mod tests {
     }
 
     #[test]
+    fn a_low_balance_old_prices_and_a_failed_ledger_say_what_to_do() {
+        let (balance, min) = (Amount::from_cents(1_920), Amount::from_cents(2_000));
+        assert_eq!(
+            AlertEvent::BalanceLow { balance, min }.text(),
+            "19.20; orders must leave min_balance 20.00. Deposit, or lower it."
+        );
+        let hour = Duration::from_secs(3_600);
+        let prices = |age| {
+            let (name, max_age) = ("buff".to_owned(), hour.saturating_mul(6));
+            AlertEvent::PricesStale { source: 0, name, age, max_age }.text()
+        };
+        assert_eq!(
+            prices(Some(hour.saturating_mul(9))),
+            "buff: prices 9 h 0 min old (limit 6 h 0 min); rules based on it buy nothing. Run: sniper \
+             prices update"
+        );
+        assert!(prices(Some(Duration::ZERO)).contains("check the clock"));
+        let failed = AlertEvent::LedgerFailed { cause: "disk full".to_owned() }.text();
+        assert!(failed.contains("What to do: check the free space"), "{failed}");
+    }
+
+    #[test]
     fn what_an_earlier_run_left_unresolved_is_named_with_its_coins() {
         let coins = Amount::from_cents(3_120);
         let lost =
             CrashLoss { coins: Amount::from_cents(32_000), count: 64, ..CrashLoss::default() };
         let event = AlertEvent::Unresolved { orders: 1, coins, lost };
-        let text = event.text();
-        let expected = "1 order of unknown outcome for 31.20, and at most 64 orders for 320.00 that a \
-                        power loss may have hidden.\n";
-        assert!(text.starts_with(expected), "{text}");
+        let unknown = "1 order for 31.20 of unknown outcome\n";
+        let hidden = "64 orders for 320.00 at most, hidden by a power loss\n";
+        let end = "Counted as spent until resolved. See: sniper ledger";
+        assert_eq!(event.text(), format!("{unknown}{hidden}{end}"));
+        let text = |orders, lost| AlertEvent::Unresolved { orders, coins, lost }.text();
+        assert_eq!(text(1, CrashLoss::default()), format!("{unknown}{end}"));
+        assert_eq!(text(0, lost), format!("{hidden}{end}"));
         assert_eq!((event.kind(), &event.data()["lost_orders"]), (AlertKind::Unknown, &json!(64)));
     }
 }

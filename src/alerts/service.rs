@@ -397,7 +397,7 @@ impl Dispatcher {
             let ended = self.channels.get(at).filter(|channel| channel.queue.is_closed());
             let Some(ended) = ended else { continue };
             let name = &ended.name;
-            error!("Alert channel panicked: {name}; what waited in it is lost, it starts again");
+            error!("Alert channel failed: {name}; its alerts are lost, and it starts again");
             // The client was created before with the same settings.
             let Ok(channel) = AlertChannel::new(&ended.config, &self.parts.tls) else { continue };
             let started = self.spawn(channel);

@@ -327,7 +327,10 @@ mod tests {
             (1..3_600).filter_map(|at| watch.feed(at, at % 60 < 2, None)).collect();
         let flapping = AlertEvent::FeedFlapping { cause: Some("cause".to_owned()) };
         assert_eq!(events, std::slice::from_ref(&flapping));
-        assert_eq!(flapping.text(), "Listings arrive only in between: cause");
+        assert_eq!(
+            flapping.text(),
+            "The feed keeps disconnecting: cause\nIf it lasts, run: sniper doctor"
+        );
         let reason = "the feed is lost again and again: cause".to_owned();
         assert_eq!(watch.health(3_601), FeedHealth::Unhealthy(reason));
         watch.0.report_again();

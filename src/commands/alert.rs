@@ -195,6 +195,7 @@ fn sample(kind: AlertKind) -> AlertEvent {
             source: 0,
             name: "buff".to_owned(),
             age: Some(hour.saturating_mul(7)),
+            max_age: hour.saturating_mul(6),
         },
         AlertKind::Shared => {
             let cause = "the database could not be reached".to_owned();

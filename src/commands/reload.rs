@@ -164,7 +164,7 @@ pub fn request(requests: &SyncSender<PendingRequest>) {
     let (reply, _result) = sync_channel(1);
     let request = ControlRequest::Reload { by: "SIGHUP".to_owned(), new_entries: false };
     if requests.try_send(PendingRequest { request, reply }).is_err() {
-        warn!("Settings not reloaded: another reload is in progress");
+        warn!("Settings not reloaded: another reload is in progress; try again");
     }
 }
 

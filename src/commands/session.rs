@@ -35,7 +35,7 @@ use crate::{
     clock,
     config::{Config, Mode},
     dashboard::Dashboard,
-    domain::server_clock::ServerClock,
+    domain::{money::Amount, server_clock::ServerClock},
     execution::{self, ConnectionConfig, OrderClient, response::OrderReport},
     ledger::{
         Halt, Ledger, LedgerError, LedgerLocation, LiveOpen, NewLedger, Operator, OrderTotals,
@@ -67,8 +67,8 @@ const UNRESOLVED_MAX: Duration = Duration::from_millis(200);
 pub enum SessionEnd {
     /// A signal, `--for`, or the closed log output.
     Stopped(ShutdownReason),
-    /// The balance is below `min_balance`.
-    BelowMinBalance,
+    /// The balance is below `min_balance`, the second amount.
+    BelowMinBalance(Amount, Amount),
     /// The feed reached its retry limit.
     GaveUp(RetriesExhausted),
     /// The ledger cannot be used for this account.
@@ -80,7 +80,7 @@ impl SessionEnd {
     pub fn error(&self) -> Option<AppError> {
         match self {
             Self::LedgerRejected(error) => Some(AppError::LedgerRejected(Arc::clone(error))),
-            Self::Stopped(_) | Self::BelowMinBalance | Self::GaveUp(_) => None,
+            Self::Stopped(_) | Self::BelowMinBalance(..) | Self::GaveUp(_) => None,
         }
     }
 
@@ -97,7 +97,7 @@ impl SessionEnd {
                 "a second signal quits now"
             }
             Self::Stopped(ShutdownReason::ReaderGone | ShutdownReason::TimeLimit(_))
-            | Self::BelowMinBalance
+            | Self::BelowMinBalance(..)
             | Self::GaveUp(_)
             | Self::LedgerRejected(_) => "press Ctrl-C twice to quit now",
         }
@@ -108,7 +108,9 @@ impl fmt::Display for SessionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped(reason) => reason.fmt(f),
-            Self::BelowMinBalance => f.write_str("the balance is below min_balance"),
+            Self::BelowMinBalance(is, min) => {
+                write!(f, "balance {is} below min_balance {min}; deposit, then start the bot again")
+            }
             Self::GaveUp(gave_up) => gave_up.fmt(f),
             Self::LedgerRejected(error) => error.fmt(f),
         }
@@ -265,13 +267,14 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     pub fn announce(&self) {
         let snapshot = self.sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()));
         run::announce::<M>(&self.feed.config, snapshot.spent);
+        let halts = self.sniper.with_engine(|engine| engine.describe_halts(snapshot.halts));
         if let Some(dashboard) = &self.dashboard {
             info!("Dashboard: http://{}", dashboard.address());
         }
-        for Halt { at, reason, .. } in snapshot.halts {
+        for (Halt { at, reason, .. }, text) in halts {
             let (at, remedy) = (clock::format_local(at), reason.remedy());
             error!(
-                "Ordering halted since {at}: {reason}. What to do: {remedy}{}",
+                "Ordering halted since {at}: {text}. What to do: {remedy}{}",
                 if remedy.contains("sniper resume") { "" } else { ", then run `sniper resume`" }
             );
         }
@@ -326,7 +329,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         tokio::select! {
             biased;
             reason = shutdown.wait() => SessionEnd::Stopped(reason),
-            () = below_min_balance(&self.sniper, self.feed.config.mode) => SessionEnd::BelowMinBalance,
+            end = below_min_balance(&self.sniper, self.feed.config.mode) => end,
             error = self.sniper.run(&mut self.inputs, metrics) => SessionEnd::LedgerRejected(Arc::new(error)),
         }
     }
@@ -420,7 +423,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             };
             let labels = engine.unmatched_entries().map(WhitelistEntry::label);
             let unmatched = UnmatchedEntries::new(labels, engine.entries_count());
-            (engine.stats().clone(), unmatched, balance, (orders, earlier), snapshot.halts)
+            let halts = engine.describe_halts(snapshot.halts);
+            (engine.stats().clone(), unmatched, balance, (orders, earlier), halts)
         });
         let (orders, earlier) = totals;
         Summary {
@@ -451,11 +455,8 @@ fn warn_of_dry_pauses(config: &Config, live: &PausedNames) {
     let mut only_dry = dry.entries.iter().filter(|name| !live.entries.contains(*name));
     if let Some(first) = only_dry.next() {
         let count = counted(only_dry.count().saturating_add(1), "entry is", "entries are");
-        warn!(
-            "{count} paused in dry runs only, the first is {0}. To pause it here: sniper whitelist \
-             pause \"{0}\"",
-            Escaped(first)
-        );
+        let first = Escaped(first);
+        warn!("{count} paused in dry runs only. To pause: sniper whitelist pause \"{first}\"");
     }
 }
 
@@ -475,8 +476,9 @@ fn restore_pauses(
     }
     let shown = |names: &[String]| {
         let shown = names.iter().take(PAUSED_SHOWN_MAX).map(|name| Escaped(name).to_string());
-        let more = if PAUSED_SHOWN_MAX < names.len() { ", …" } else { "" };
-        format!("{}{more}", shown.collect::<Vec<_>>().join(", "))
+        let more = names.len().saturating_sub(PAUSED_SHOWN_MAX);
+        let more = (more > 0).then(|| format!("and {more} more"));
+        shown.chain(more).collect::<Vec<_>>().join(", ")
     };
     if !names.entries.is_empty() {
         let (count, all) = (names.entries.len(), shown(&names.entries));
@@ -485,9 +487,7 @@ fn restore_pauses(
     }
     if !names.groups.is_empty() {
         let all = shown(&names.groups);
-        warn!(
-            "Groups paused since an earlier run: {all}. To buy: sniper whitelist enable --group NAME"
-        );
+        warn!("Groups paused before: {all}. To buy: sniper whitelist enable --group NAME");
     }
     if !unknown.is_empty() {
         warn!("Paused in an earlier run, and not on the whitelist: {}", shown(&unknown));
@@ -534,7 +534,7 @@ fn control_channel(
     let address = ControlAddress::new(&config.data_dir, config.state_dir.as_deref(), instance);
     let server = ControlServer::start(&address, &requests, alarm).inspect_err(|error| {
         let cause = crate::text::error_chain(error);
-        warn!("Control socket not available: {cause}. `sniper halt` and `sniper status` cannot reach this bot");
+        warn!("Control socket not available: {cause}. `sniper halt` and `sniper status` cannot reach this bot; to stop it, use Ctrl-C or SIGTERM");
     });
     (server.ok(), requests, receiver)
 }
@@ -559,12 +559,15 @@ impl Drop for CoreSpinner {
 }
 
 /// Waits until the balance is below `min_balance`. A dry run continues, because it spends nothing.
-async fn below_min_balance(sniper: &Sniper, mode: Mode) {
+async fn below_min_balance(sniper: &Sniper, mode: Mode) -> SessionEnd {
     sniper.below_min_balance().await;
     if mode == Mode::Dry {
         warn!("Balance below min_balance: a live run would stop now");
         std::future::pending::<()>().await;
     }
+    let snapshot = sniper.with_engine(|engine| engine.ledger().snapshot(clock::now()));
+    let balance = snapshot.balance.unwrap_or_default();
+    SessionEnd::BelowMinBalance(balance, snapshot.budget.min_balance)
 }
 
 /// Options of a session that are not settings.

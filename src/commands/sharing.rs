@@ -447,9 +447,11 @@ impl SharingTask {
             }
             MemberState::NoContact if before == MemberState::Active => {
                 let cause = self.contact.error.as_deref().unwrap_or("no answer");
-                self.report_problem(format!(
-                    "No order is sent until the database of the shared budget answers again: {cause}"
-                ));
+                let text = format!(
+                    "No order is sent until the database of the shared budget answers again: {cause}. \
+                     What to do: check the database, and the network to it"
+                );
+                self.report_problem("No contact with the shared database", text);
             }
             _ if matches!(before, MemberState::Rejected(_)) => {
                 info!("Shared budget accepts this bot again");
@@ -461,19 +463,20 @@ impl SharingTask {
     fn report_same_account(&mut self, other: Option<&MemberName>) {
         let problem = other.map(|MemberName(other)| {
             format!(
-                "{other} orders with the same account: give both the same `standby` in [shared], or stop \
-                 one of them"
+                "{other} orders with the same account. What to do: give both the same `standby` in \
+                 [shared], or stop one of them"
             )
         });
         if problem != self.problem {
             self.problem.clone_from(&problem);
-            problem.into_iter().for_each(|text| self.report_problem(text));
+            let report = |text| self.report_problem("Two bots on one account", text);
+            problem.into_iter().for_each(report);
         }
     }
 
-    fn report_problem(&self, text: String) {
-        error!("{text}");
-        self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { text });
+    fn report_problem(&self, title: &'static str, text: String) {
+        error!("{title}: {text}");
+        self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { title, text });
     }
 
     /// Gives the engine its permission, and reads the use of the limits. Returns `None` if the
@@ -729,10 +732,11 @@ impl SharingTask {
         if let Err(error) = written
             && was_written
         {
-            self.report_problem(format!(
-                "{SEEN_FILE} cannot be written: {error}; after a restart, a restored database may go \
-                 unnoticed"
-            ));
+            let text = format!(
+                "{SEEN_FILE}, {error}; after a restart, a restored database of the shared budget may \
+                 go unnoticed. What to do: check the free space and the permissions of SNIPER_DATA"
+            );
+            self.report_problem("File not writable", text);
         }
     }
 }
@@ -955,7 +959,7 @@ mod tests {
         bot.until(|_bot, status| status.state == "no contact" && status.failures >= 3);
         let mut alerts = bot.until_state("no contact");
         alerts.sort_unstable();
-        assert_eq!(alerts, ["Shared budget needs you", "Shared budget not reachable"]);
+        assert_eq!(alerts, ["No contact with the shared database", "Shared budget not reachable"]);
         assert!(matches!(bot.engine.permit(), Some(OrderPermit::Until(until)) if until.0 > 0));
         bot.set_away(false);
         assert_eq!(bot.until_state(STANDBY), ["Shared budget reachable again", "On standby"]);
@@ -976,7 +980,7 @@ mod tests {
         assert!(status.problem().unwrap().starts_with("b orders with the same account"));
         assert!(matches!(meet(other("b", 1_000_000)), Reply::Stale(_)));
         let alerts = bot.until_state("refused");
-        assert_eq!(alerts, ["Shared budget needs you", "Shared budget rejects this bot"]);
+        assert_eq!(alerts, ["Two bots on one account", "Shared budget rejects this bot"]);
         let text = bot.engine.shared_status().unwrap().problem().unwrap();
         assert!(text.contains("shared set --restored"), "{text}");
     }
@@ -1016,7 +1020,7 @@ mod tests {
         let exchanges = bot.engine.shared_status().unwrap().exchanges;
         bot.until(|_bot, status| exchanges + 2 < status.exchanges);
         let alerts: Vec<String> = bot.alerts.try_iter().map(|it| it.event.title()).collect();
-        assert_eq!(alerts, ["Shared budget needs you"]);
+        assert_eq!(alerts, ["File not writable"]);
     }
 
     #[test]

@@ -118,8 +118,8 @@ pub struct Summary {
     pub orders: OrderTotals,
     /// Orders of earlier sessions that were delivered or refunded in this one.
     pub earlier: OrderTotals,
-    /// Halts at the end of the session.
-    pub halts: Vec<Halt>,
+    /// Halts at the end of the session, with their descriptions.
+    pub halts: Vec<(Halt, String)>,
     /// Balance of the account, if known.
     pub balance: Option<Amount>,
     /// Log lines that were dropped because the output was too slow.
@@ -214,10 +214,10 @@ impl Summary {
     }
 }
 
-fn halt_json(halt: &Halt) -> Value {
+fn halt_json((halt, text): &(Halt, String)) -> Value {
     json!({
         "since": halt.at.to_string(),
-        "reason": halt.to_string(),
+        "reason": text,
         "remedy": halt.reason.remedy(),
         "count": halt.count,
     })
@@ -276,8 +276,8 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = unit::name();
         let stats = &self.stats;
-        for halt in &self.halts {
-            let (reason, remedy) = (halt.reason, halt.reason.remedy());
+        for (halt, reason) in &self.halts {
+            let remedy = halt.reason.remedy();
             writeln!(f, "\nOrdering halted: {reason}. What to do: {remedy}.")?;
         }
         writeln!(f)?;
@@ -330,11 +330,13 @@ impl Summary {
             |(reason, count): (&&'static str, &u64)| (describe_rejection(reason), *count);
         let rejections = stats.rejections.iter().map(describe);
         write_reasons(f, "rejected by the market", rejections)?;
-        write_count(f, stats.unknown, "unknown at first, without a clear response")?;
+        write_count(f, stats.unknown, "without a clear answer at first")?;
         let text = "of them with a message of the market that this version does not know";
         write_count(f, stats.unknown_messages, text)?;
-        write_count(f, stats.resolved_bought, "unknown orders turned out bought")?;
-        write_count(f, stats.resolved_not_bought, "unknown orders turned out not bought")?;
+        // Orders of earlier sessions are among them.
+        let (bought, not) = (stats.resolved_bought, stats.resolved_not_bought);
+        let text = format!("unknown orders resolved: {bought} bought, {not} not bought");
+        write_count(f, bought.saturating_add(not), &text)?;
         let text = format!("still unknown ({unknown_coins} {unit} count as spent)");
         write_count(f, unknown, &text)?;
         write_count(f, stats.not_sent, "not sent, because no connection was available")?;
@@ -513,7 +515,7 @@ mod tests {
             returned_coins: Amount::from_cents(2_000),
             ..OrderTotals::default()
         };
-        let halts = vec![Halt { at: UnixMs(0), reason, count: 1 }];
+        let halts = vec![(Halt { at: UnixMs(0), reason, count: 1 }, reason.to_string())];
         let mut summary = Summary { orders, halts, ..summary() };
         summary.stats.resolved_not_bought = 4;
         let text = summary.to_string();
@@ -524,7 +526,7 @@ mod tests {
             "       1  of them delivered",
             "       1  of them cancelled; 10.00 coins count as spent until the balance shows the refund",
             "       2  cancelled and refunded (20.00 coins)",
-            "       4  unknown orders turned out not bought",
+            "       4  unknown orders resolved: 0 bought, 4 not bought",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
@@ -685,11 +687,9 @@ mod tests {
         let first = FeedConnectionStatus { first: 600, ..FeedConnectionStatus::default() };
         summary.feed.connections = vec![first, late];
         let text = summary.to_string();
-        assert!(
-            text.contains("\n         connection 1: first for 600 listings, late for 0\n"),
-            "{text}"
-        );
-        let line = "connection 2: first for 0 listings, late for 600 by 1.2 ms on average (at most 9.0 ms)\n";
+        assert!(text.contains("\n         connection 1: delivered 600 first, 0 late\n"), "{text}");
+        let line =
+            "connection 2: delivered 0 first, 600 late by 1.2 ms on average (at most 9.0 ms)\n";
         assert!(text.contains(line), "{text}");
         let json = summary.to_json();
         assert_eq!(

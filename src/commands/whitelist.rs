@@ -88,7 +88,7 @@ pub enum WhitelistCommand {
     },
     /// Show each entry and group with what it has bought and may still buy
     List,
-    /// Stop buying by an entry or a group, now or in the next run; it matches nothing until it is
+    /// Stop buying by an entry or a group, now or in the next run; it buys nothing until it is
     /// enabled
     Pause {
         #[command(flatten)]

@@ -420,8 +420,8 @@ fn feed(out: &mut String, view: &SessionView, rates: &RateHistory) -> fmt::Resul
             let (first, late) = (connection.first, connection.late);
             writeln!(
                 out,
-                "<li>Connection {number} <span class=\"dim\">{}</span> first for {first}, late for \
-                 {late}</li>",
+                "<li>Connection {number} <span class=\"dim\">{}</span> delivered {first} first, {late} \
+                 late</li>",
                 Html(address)
             )?;
         }

@@ -28,7 +28,7 @@ pub enum Outcome {
 /// Reason for which an order was not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotSent {
-    #[error("no connection to the market was ready")]
+    #[error("no order connection was ready")]
     NoConnection,
     #[error("the connection was closed before the request was written")]
     Closed,

@@ -673,10 +673,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let found = attribution::find_late_response(&session.rejected, bytes);
         let Some(&order) = found else { return };
         session.rejected.retain(|rejected| rejected.key != order.key);
-        warn!(
-            "Late response: order {} was rejected before, and now counts as bought",
-            order.order.id
-        );
+        debug!("Late response: order {}, rejected before, counts as bought", order.order.id);
         let broken = ExchangeResult::Broken { error: ResponseError::Malformed, head: None };
         let outcome = Outcome::Bought { price: None, server_time: None };
         self.report(order, (broken, Instant::now()), outcome, true).await;
@@ -712,10 +709,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         if attribution::is_idle_timeout(bytes) {
             debug!(connection, "Idle order connection closed by the server: HTTP 408");
         } else {
-            warn!(
-                "Unrequested data received: order connection {connection}, {count} bytes; the \
-                 connection will be replaced"
-            );
+            debug!(connection, "Order connection replaced: {count} bytes of unrequested data");
         }
     }
 
@@ -737,7 +731,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let response = result;
         let report = OrderReport { key, outcome, is_final, response, market_error, sent, received };
         if self.context.reports.send(report).await.is_err() {
-            warn!("Order report dropped: {}; the receiver is closed", key.id);
+            warn!("Outcome not recorded, because the bot is stopping: order {}", key.id);
         }
     }
 }

@@ -323,7 +323,7 @@ impl Database {
     pub(super) fn keep_wal_on_close(&self) {
         let set = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         if let Err(error) = set {
-            tracing::warn!("SQLite may delete the ledger's write-ahead log at the end: {error}");
+            tracing::debug!("SQLite may delete the ledger's write-ahead log at the end: {error}");
         }
     }
 

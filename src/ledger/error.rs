@@ -62,9 +62,9 @@ pub enum LedgerError {
     },
     /// The account's mark file is corrupt.
     #[error(
-        "the account's mark {path:?} is damaged, so orders may be missing from this ledger; \
-         compare `sniper ledger` with the market, then remove that file if the ledger is complete, or \
-         start with --new-ledger"
+        "{path:?}, which names the last order of this account, is damaged, so orders may be missing \
+         from this ledger; compare `sniper ledger` with the market, then remove that file if the \
+         ledger is complete, or start with --new-ledger"
     )]
     MarkDamaged { path: PathBuf },
     /// A new ledger was requested although the existing one is complete.
@@ -90,8 +90,8 @@ pub enum LedgerError {
     OtherOwner { folder: PathBuf, owner: u32, user: u32 },
     /// SQLite's write-ahead log has reached its maximum size.
     #[error(
-        "the write-ahead log of {path:?} is full, because another program keeps reading the \
-         database; stop that program"
+        "the log file of {path:?} is full, because another program keeps reading the database; stop \
+         that program"
     )]
     LogFull { path: PathBuf },
     /// A file operation failed.
@@ -136,7 +136,7 @@ pub enum LedgerError {
     )]
     Missing { folder: PathBuf },
     /// The writer thread has ended.
-    #[error("the ledger's writer thread has stopped; restart the bot")]
+    #[error("the ledger can no longer be written; restart the bot")]
     Stopped,
 }
 

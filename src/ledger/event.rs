@@ -320,10 +320,7 @@ pub enum HaltReason {
     )]
     Price { id: TradeId, approved: Amount, paid: Amount },
     /// An order of unknown outcome is not among the account's trades, yet coins are missing.
-    #[error(
-        "{missing} is missing from the balance and no purchase explains it{}",
-        listed_as(listed)
-    )]
+    #[error("the balance is {missing} lower than the recorded orders explain{}", listed_as(listed))]
     Disagreement {
         missing: Amount,
         /// Unknown order that is listed with a status unknown to this version.
@@ -341,7 +338,7 @@ pub enum HaltReason {
     #[error("{count} orders in a row ended with an unknown outcome")]
     Unknowns { count: u32 },
     /// Too many consecutive rejections with a pause.
-    #[error("{count} orders in a row were rejected unexpectedly")]
+    #[error("the market paused ordering {count} times in a row")]
     Rejections { count: u32 },
     /// A rejection that requires action by the operator.
     #[error("{0}")]
@@ -352,7 +349,7 @@ pub enum HaltReason {
     #[error("{0}")]
     Storage(StorageFault),
     /// A thread panicked or ended while the bot ran.
-    #[error("the thread `{0}` panicked or ended; {task}", task = .0.task())]
+    #[error("a part of the bot failed: {task} (thread `{0}`)", task = .0.task())]
     Thread(ThreadName),
 }
 
@@ -403,7 +400,10 @@ impl HaltReason {
             Self::Unknowns { .. } => {
                 "check the connection, the market and `sniper ledger`, then run `sniper resume`"
             }
-            Self::Rejections { .. } => "check the market in your browser, then run `sniper resume`",
+            Self::Rejections { .. } => {
+                "wait some minutes and check that the market permits buying; after HTTP 429, lower \
+                 max_buys_per_minute; then run `sniper resume`"
+            }
             Self::Rejected(reason) => match reason.remedy() {
                 Some(remedy) => remedy,
                 None => "check the market in your browser, then run `sniper resume`",
@@ -573,7 +573,7 @@ pub enum StorageFault {
     #[error("the ledger's folder is no longer writable")]
     Unwritable,
     /// SQLite's write-ahead log cannot be checkpointed.
-    #[error("the ledger's write-ahead log is full, because another program keeps reading it")]
+    #[error("the ledger's log file is full, because another program keeps reading ledger.db")]
     LogFull,
     /// Another bot holds the lock of this account.
     #[error("another bot took over this account's lock, because the lock file was deleted")]

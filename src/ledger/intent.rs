@@ -1,8 +1,6 @@
 //! Contents of a ledger state: intents, halts and crash losses, and the errors of applying an
 //! event. Pure.
 
-use std::fmt;
-
 use super::{
     entries::EntryUsage,
     event::{EntrySlot, HaltReason, OrderState, Sequence},
@@ -131,12 +129,6 @@ impl Halt {
     }
 }
 
-impl fmt::Display for Halt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.with_item(None))
-    }
-}
-
 /// State change that did not come from the order's own response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateChange {
@@ -206,19 +198,19 @@ pub struct LimitRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTransition {
     /// The event refers to an unknown intent.
-    #[error("an event refers to intent {0}, which does not exist")]
+    #[error("an event refers to order {0}, which does not exist")]
     NoSuchIntent(Sequence),
     /// The intent's number is not the next one.
-    #[error("found intent {found}, expected {expected}")]
+    #[error("found order {found}, expected {expected}")]
     OutOfOrder { expected: Sequence, found: Sequence },
     /// The listing was requested before.
-    #[error("intent {0} is a second one for the same listing")]
+    #[error("order {0} is a second one for the same listing")]
     RequestedTwice(Sequence),
     /// The state does not allow this transition.
-    #[error("intent {sequence} is {from} and cannot become {to}")]
+    #[error("order {sequence} is {from} and cannot become {to}")]
     NoSuchStep { sequence: Sequence, from: OrderState, to: OrderState },
     /// The state does not allow this release.
-    #[error("intent {sequence} is {from} and cannot be released this way")]
+    #[error("order {sequence} is {from} and cannot be released this way")]
     NotReleased { sequence: Sequence, from: OrderState },
     /// A running sum differs from the recomputed one.
     #[error("the recorded and the computed sum differ: {0}")]

@@ -53,7 +53,7 @@ use crate::{
 const ANSWER_SLOTS: u64 = 4_096;
 /// Maximum number of queued events while the intent file cannot be written.
 pub(super) const BACKLOG_MAX: usize = 16_384;
-const EVENTS_LOST: &str = "too many events waited for the intent file; restart the bot";
+const EVENTS_LOST: &str = "the disk failed too long, and results are missing; restart the bot";
 /// Maximum wait for the writer to finish when closing.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 /// Maximum length of a stored response, in bytes.
@@ -253,7 +253,7 @@ impl Journal {
         self.next = self.next.saturating_add(1);
         if self.is_failing && !self.has_lost {
             self.is_failing = false;
-            tracing::warn!("The ledger's intent file can be written again. Ordering continues");
+            tracing::warn!("The ledger can be written again. Ordering continues");
         }
         Ok(())
     }
@@ -268,10 +268,7 @@ impl Journal {
             self.backlog.push_back((at, event));
         } else if !std::mem::replace(&mut self.has_lost, true) {
             // Without its outcome, an order in flight becomes unknown at the next start.
-            tracing::error!(
-                "The ledger cannot be written: {EVENTS_LOST}. Nothing is recorded or ordered \
-                 until then"
-            );
+            tracing::error!("The ledger cannot be written: {EVENTS_LOST}. Nothing is ordered");
         }
         self.flush();
     }
@@ -293,8 +290,8 @@ impl Journal {
         if !self.is_failing {
             self.is_failing = true;
             tracing::error!(
-                "The ledger's intent file cannot be written: {error}. What to do: check the free \
-                 space and the permissions of SNIPER_DATA. Nothing is ordered until a write succeeds"
+                "The ledger cannot be written: {error}. What to do: check the free space and the \
+                 permissions of SNIPER_DATA. Nothing is ordered until a write succeeds"
             );
         }
     }
@@ -405,7 +402,7 @@ impl Journal {
 
     /// Returns the reason if the ledger cannot be written.
     pub(super) fn failure(&self) -> Option<String> {
-        let failing = if self.has_lost { EVENTS_LOST } else { "the intent file cannot be written" };
+        let failing = if self.has_lost { EVENTS_LOST } else { "its files cannot be written" };
         let failing = (self.has_lost || self.is_failing).then(|| failing.to_owned());
         self.shared.failure().or(failing)
     }

@@ -174,9 +174,9 @@ impl MarkClaim {
 
 fn warn_unavailable(cause: &dyn std::fmt::Display) {
     tracing::warn!(
-        "The account's mark is not reliable: {cause}. A second bot for this account, or a ledger \
-         that was deleted or restored from an older copy, may not be detected; set XDG_STATE_HOME \
-         to a folder that only this user can write"
+        "A second bot for this account, or a ledger that was deleted or restored from an older \
+         copy, may not be detected: {cause}. What to do: set XDG_STATE_HOME to a folder that only \
+         this user can write"
     );
 }
 

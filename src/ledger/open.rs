@@ -299,8 +299,8 @@ fn mark_claim(location: &LedgerLocation, live: &LiveOpen, ledger: String) -> Mar
 
 /// Causes of a crash loss, for the log.
 const POWER_LOST: &str = "the machine stopped or lost power while the bot ran";
-const INTENT_FILE_LOST: &str = "the bot was killed, and its intent file was then deleted, zeroed, \
-                                replaced or restored from an older copy";
+const INTENT_FILE_LOST: &str = "the bot was killed, and its file ledger.intents was then deleted, \
+                                zeroed, replaced or restored from an older copy";
 
 /// Returns the time from which purchases outside of this ledger count against `total`.
 fn count_since(previous: &PreviousRun, live: Option<&LiveOpen>, now: UnixMs) -> Option<UnixMs> {
@@ -394,10 +394,7 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
         fs::rename(&file, to.join(name)).map_err(LedgerError::file("move", &file))?;
     }
     if to.exists() {
-        tracing::warn!(
-            "The previous ledger was moved: {}. Keep it until its open orders are resolved",
-            to.display()
-        );
+        tracing::warn!("Previous ledger moved to {to:?}; keep it until its orders are resolved");
     }
     Ok(())
 }

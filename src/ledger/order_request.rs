@@ -298,7 +298,7 @@ pub enum RiskRejection {
     #[error("ordering is paused until {until}")]
     Paused { until: UnixMs },
     /// The ledger cannot be written.
-    #[error("the ledger is not writable; the log contains the cause")]
+    #[error("the ledger is not writable; `sniper status` shows the cause")]
     Unwritable,
     /// The durable limit on approvals, or the intent file, has no capacity left for the moment.
     #[error("the ledger waits for the disk")]
@@ -327,13 +327,13 @@ pub enum RiskRejection {
     #[error("the whitelist entry is unknown to the ledger")]
     NoEntry,
     /// The entry's `max_quantity` is reached.
-    #[error("its entry's max_quantity {max} is reached: {bought} bought or in flight")]
+    #[error("its entry has reached max_quantity: {bought} of {max} bought or in flight")]
     EntryQuantity { bought: u32, max: u32 },
     /// The order would exceed the entry's `max_total`.
     #[error("{spent} spent and {price} more would exceed its entry's max_total {max}")]
     EntryTotal { spent: Amount, price: Amount, max: Amount },
     /// The `max_quantity` of the entry's group is reached.
-    #[error("its group's max_quantity {max} is reached: {bought} bought or in flight")]
+    #[error("its group has reached max_quantity: {bought} of {max} bought or in flight")]
     GroupQuantity { bought: u32, max: u32 },
     /// The order would exceed the `max_total` of the entry's group.
     #[error("{spent} spent and {price} more would exceed its group's max_total {max}")]
@@ -371,10 +371,10 @@ pub enum RiskRejection {
     #[error("the shared budget rejects this bot: {0}")]
     SharedRejected(&'static str),
     /// The order would exceed this member's slice of a shared amount.
-    #[error("{spent} spent and {price} more would exceed this bot's slice of {limit}, {slice}")]
+    #[error("{price} does not fit into this bot's slice of {limit}: {spent} of {slice} spent")]
     SharedAmount { limit: SharedLimit, spent: Amount, price: Amount, slice: Amount },
     /// This member's slice of a shared quantity is used up.
-    #[error("this bot's slice of {limit}, {slice}, is used up: {bought} bought or in flight")]
+    #[error("this bot's slice of {limit} is used up: {bought} of {slice} bought or in flight")]
     SharedQuantity { limit: SharedLimit, bought: u32, slice: u32 },
 }
 

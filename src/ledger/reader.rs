@@ -118,7 +118,7 @@ impl LedgerReader {
         recovered.check_layout(&path)?;
         if let Some(missing_record) = recovered.missing_record {
             // Power loss leaves gaps, which the next start resolves.
-            tracing::warn!("record {missing_record} of {path:?} is missing");
+            tracing::warn!("Orders may be missing from {path:?}: no record {missing_record}");
         }
         for record in &recovered.records {
             let (at, event) = timeline.convert(record);

@@ -211,6 +211,9 @@ pub struct LedgerStatus {
     /// Labels of paused whitelist entries, at most [`PAUSED_SHOWN_MAX`].
     #[serde(default)]
     pub paused_entries: Vec<String>,
+    /// Number of other paused entries.
+    #[serde(default)]
+    pub paused_more: usize,
     /// `true` if the settings on disk were changed and are not in force.
     #[serde(default)]
     pub settings_changed: bool,
@@ -269,7 +272,7 @@ impl LedgerStatus {
         let halts = snapshot.halts.iter().map(|halt| HaltStatus {
             since: halt.at.to_string(),
             age_ms: u64::try_from(now.since(halt.at).as_millis()).unwrap_or(u64::MAX),
-            reason: halt.to_string(),
+            reason: halt.with_item(None),
             remedy: halt.reason.remedy().to_owned(),
         });
         Self {
@@ -372,8 +375,9 @@ impl LedgerStatus {
     /// and changes that were not applied.
     fn write_settings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.paused_entries.is_empty() {
-            let entries: Vec<_> =
-                self.paused_entries.iter().map(|it| Escaped(it).to_string()).collect();
+            let shown = self.paused_entries.iter().map(|it| Escaped(it).to_string());
+            let more = (self.paused_more > 0).then(|| format!("and {} more", self.paused_more));
+            let entries: Vec<_> = shown.chain(more).collect();
             writeln!(
                 f,
                 "paused          {}; continue with: sniper whitelist enable NAME",
@@ -421,7 +425,8 @@ impl fmt::Display for LedgerStatus {
             writeln!(f, "{:<15} {source}", if index == 0 { "prices" } else { "" })?;
         }
         if !self.priority_refused.is_empty() {
-            writeln!(f, "priority        not lowered: {}", self.priority_refused.join(", "))?;
+            let threads = self.priority_refused.join(", ");
+            writeln!(f, "priority        not lowered ({threads}), so they may delay orders")?;
         }
         for halt in &self.halts {
             writeln!(f, "halted          {}: {}", halt.started(), halt.reason)?;
@@ -498,13 +503,6 @@ impl fmt::Display for FeedStatus {
             f.write_str(if self.gap_is_open { ", one not ended yet)" } else { ")" })?;
         }
         writeln!(f, ", {reconnects} reconnects")?;
-        if self.handled_later > 0 {
-            let messages = counted(self.handled_later, "message", "messages");
-            writeln!(
-                f,
-                "read later      {messages}, after wanted listings that arrived with them"
-            )?;
-        }
         for (index, connection) in self.connections.iter().enumerate() {
             writeln!(f, "connection {:<4} {connection}", index.saturating_add(1))?;
         }
@@ -518,7 +516,7 @@ impl fmt::Display for FeedConnectionStatus {
         if let Some(address) = address {
             write!(f, "{address}, ")?;
         }
-        write!(f, "first for {}, late for {late}", counted(*first, "listing", "listings"))?;
+        write!(f, "delivered {first} first, {late} late")?;
         if *late > 0 {
             let [mean, max] =
                 [late_us, late_us_max].map(|us| format_latency(Duration::from_micros(*us)));
@@ -698,24 +696,30 @@ mod tests {
             "feed            connected, connection since 2026-03-01T10:00:00.000Z (3 min 20 s)\n\
              last listing    1.2 s ago, at 2026-03-01T10:03:18.800Z\n\
              gaps            3 (1 min 2 s without listings, 1 min 1 s the longest), 2 reconnects\n\
-             connection 1    192.0.2.1, first for 590 listings, late for 10 by 410 µs on average (at most 2.3 ms)\n\
-             connection 2    first for 0 listings, late for 0, replaced 2 times because it was the last\n"
+             connection 1    192.0.2.1, delivered 590 first, 10 late by 410 µs on average (at most 2.3 ms)\n\
+             connection 2    delivered 0 first, 0 late, replaced 2 times because it was the last\n"
         );
         let down = FeedStatus { state: "connecting".to_owned(), ..FeedStatus::default() };
         assert_eq!(
             down.to_string(),
             "feed            connecting\nlast listing    none yet\ngaps            0, 0 reconnects\n"
         );
-        let busy = FeedStatus { handled_later: 7, ..down };
-        let line = "read later      7 messages, after wanted listings that arrived with them\n";
-        assert!(busy.to_string().ends_with(line), "{busy}");
+    }
+
+    #[test]
+    fn paused_entries_that_are_not_shown_are_counted() {
+        let paused_entries = vec!["redline".to_owned()];
+        let status =
+            LedgerStatus { paused_entries, paused_more: 3, ..status(LIVE, 0, true, Some(1)) };
+        let line = "paused          redline, and 3 more; continue with: ";
+        assert!(status.to_string().contains(line), "{status}");
     }
 
     #[test]
     fn threads_whose_priority_was_rejected_are_shown() {
         let rejected = vec!["ledger".to_owned(), "log".to_owned()];
         let status = LedgerStatus { priority_refused: rejected, ..status(LIVE, 0, true, Some(1)) };
-        let line = "priority        not lowered: ledger, log\n";
+        let line = "priority        not lowered (ledger, log), so they may delay orders\n";
         assert!(status.to_string().contains(line), "{status}");
         let status = LedgerStatus { priority_refused: Vec::new(), ..status };
         assert!(!status.to_string().contains("priority"), "{status}");

@@ -108,10 +108,9 @@ impl FileWatch {
             Some((fault, path)) => self.shared.raise(fault, &path),
             None => {
                 if self.shared.alarm().clear(bits) {
+                    let folder = &self.folder;
                     tracing::warn!(
-                        "The ledger's files were restored: {:?}. Ordering stays halted until \
-                         `sniper resume`",
-                        self.folder
+                        "Ledger files restored: {folder:?}; halted until `sniper resume`"
                     );
                 }
             }
@@ -140,10 +139,7 @@ impl FileWatch {
         let probed = self.probe();
         let has_too_many_open = probed.as_ref().is_err_and(has_too_many_open_files);
         if has_too_many_open && !self.has_warned_of_open_files {
-            tracing::warn!(
-                "Too many open files: whether the ledger's folder is writable is not checked until \
-                 some are closed; raise the limit of open files with `ulimit -n`"
-            );
+            tracing::warn!("Too many open files, ledger folder not checked; raise `ulimit -n`");
         }
         self.has_warned_of_open_files = has_too_many_open;
         // An earlier fault lasts until a test write succeeds.
@@ -197,8 +193,8 @@ impl FileWatch {
             Some(Err(MarkError::Io(error))) => {
                 self.has_warned_of_mark = true;
                 tracing::warn!(
-                    "The account's mark is no longer writable: {error}. A second bot for this \
-                     account will not be detected; make the state folder writable"
+                    "A second bot for this account may no longer be detected: {error}. What to do: \
+                     make the state folder writable"
                 );
             }
         }

@@ -400,10 +400,7 @@ impl LedgerWriter {
             self.database.truncate_wal();
             if self.database.wal_bytes() <= WAL_BYTES_MAX {
                 self.shared.alarm().clear(full.bit());
-                tracing::warn!(
-                    "The ledger's write-ahead log was truncated. Ordering stays halted until \
-                     `sniper resume`"
-                );
+                tracing::warn!("The ledger's log has space again; halted until `sniper resume`");
             }
         } else if self.database.wal_bytes() > WAL_BYTES_MAX {
             self.shared.raise(full, self.database.path());
@@ -519,8 +516,7 @@ impl LedgerWriter {
                     && let Err(error) = self.database.undo_renames(&message.renamed)
                 {
                     tracing::error!(
-                        "The names of a reload that failed stay in the ledger; reload again, or \
-                         the counts of renamed entries begin at 0 after a restart: {}",
+                        "Reload failed halfway: {}. Run it again, or renamed entries restart at 0",
                         error_chain(&error)
                     );
                 }
@@ -580,7 +576,7 @@ impl LedgerWriter {
             let read = self.intent_log.read(position).map_err(failed)?;
             let record = read.ok_or_else(|| {
                 self.shared.raise(StorageFault::Changed, self.database.path());
-                self.database.damaged(format!("record {position} of the intent file is missing"))
+                self.database.damaged(format!("record {position} of ledger.intents is missing"))
             })?;
             let staged = StagedRows::new(&mut self.state, record);
             self.batch.staged.push(staged.map_err(|source| self.database.contradiction(source))?);

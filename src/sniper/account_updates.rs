@@ -188,7 +188,8 @@ impl<B: OrderSender> Engine<B> {
         let (named, mut more) = (&mut self.notified.overdue, 0_usize);
         for order in self.ledger.state().returning_since(overdue) {
             if named.len() < OVERDUE_NAMED_MAX && named.insert(order.id) {
-                trade_log::return_overdue(order);
+                let name = self.names.get(&order.id).map(String::as_str);
+                trade_log::return_overdue(order, name);
             } else if !named.contains(&order.id) {
                 more = more.saturating_add(1);
             }
@@ -338,6 +339,8 @@ impl<B: OrderSender> Engine<B> {
             status.priority_refused =
                 priority::not_lowered().iter().map(ToString::to_string).collect();
             status.paused_entries = self.paused_labels();
+            let paused = self.whitelist.paused().count();
+            status.paused_more = paused.saturating_sub(status.paused_entries.len());
         }
         // A failed request is not logged: it changed nothing, and its reply contains the cause.
         if matches!(reply, ControlReply::Done(_)) {

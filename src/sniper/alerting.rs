@@ -165,6 +165,12 @@ impl<B: OrderSender> Engine<B> {
         reason.with_item(self.halted_item(reason))
     }
 
+    /// Adds to each halt its description, which names its item.
+    pub fn describe_halts(&self, halts: Vec<Halt>) -> Vec<(Halt, String)> {
+        let text = |halt: Halt| halt.with_item(self.halted_item(&halt.reason));
+        halts.into_iter().map(|halt| (halt, text(halt))).collect()
+    }
+
     fn halted_item(&self, reason: &HaltReason) -> Option<&str> {
         reason.listing().and_then(|id| self.item_name(&id))
     }
@@ -395,7 +401,7 @@ impl<B: OrderSender> Engine<B> {
             let age = table.has_table().then(|| now.since(table.newest));
             sender.emit(now, || {
                 if is_stale {
-                    AlertEvent::PricesStale { source, name, age }
+                    AlertEvent::PricesStale { source, name, age, max_age: table.max_age }
                 } else {
                     AlertEvent::PricesFresh { source, name }
                 }

@@ -115,7 +115,8 @@ impl<B: OrderSender> Engine<B> {
             }
             WaitReason::NotSent(not_sent) => {
                 self.stats.record_outcome(&Outcome::NotSent(not_sent));
-                trade_log::not_sent(trade, &reason);
+                let repeats = self.notified.count_repeat("not sent", now.instant);
+                trade_log::not_sent(trade, &reason, repeats);
             }
         }
     }

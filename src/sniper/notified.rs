@@ -164,7 +164,8 @@ impl<B: OrderSender> Engine<B> {
         for unknown in &reading.unknown {
             let state = self.ledger.state().intent(&unknown.id).map(|intent| intent.state);
             if self.notified.is_new_status(unknown, state.is_some()) {
-                trade_log::unknown_status(unknown, state);
+                let item = self.item_name(&unknown.id).unwrap_or(unknown.id.as_str());
+                trade_log::unknown_status(unknown, state, item);
             }
         }
     }
@@ -185,7 +186,8 @@ impl<B: OrderSender> Engine<B> {
             let unknown = UnknownStatus { id: key.id, word: word.clone() };
             let state = self.ledger.state().order(key).map(|intent| intent.state);
             if self.notified.is_new_status(&unknown, state.is_some()) {
-                trade_log::unknown_status(&unknown, state);
+                let item = self.item_name(&key.id).unwrap_or(key.id.as_str());
+                trade_log::unknown_status(&unknown, state, item);
             }
         }
     }
@@ -268,7 +270,10 @@ mod tests {
         sync::{Arc, Mutex, mpsc::sync_channel},
     };
 
-    use super::*;
+    use super::{
+        super::{engine::Candidate, queue::WaitReason},
+        *,
+    };
     use crate::{
         account::{AccountUpdate, IncompleteReason, OrderReading, UserReading, purchases::History},
         config::Budget,
@@ -441,6 +446,22 @@ mod tests {
         for second in 0..3 {
             assert_eq!(count(RiskRejection::NoEntry, second), Some(0));
         }
+    }
+
+    #[test]
+    fn orders_that_cannot_be_sent_have_one_line_a_minute() {
+        let mut session = Session::live();
+        let (trade, now) = (trade("a", REDLINE), session.now());
+        let since = now.instant;
+        session.capture_log(|engine| {
+            for _ in 0..3 {
+                let candidate = Candidate { trade: &trade, entry: 0, since, is_queued: false };
+                let reason = WaitReason::NotSent(NotSent::Stopping);
+                assert!(engine.wait_or_skip(candidate, reason, now).is_none());
+            }
+        });
+        assert_eq!(session.lines.take("NOT SENT").len(), 1);
+        assert_eq!(session.engine.stats().not_sent, 3);
     }
 
     #[test]
@@ -635,7 +656,7 @@ mod tests {
              AWAITING_SELLER; it stays unknown and counts as spent"
         );
         assert_eq!(lines[0].len(), 1);
-        assert!(lines[0][0].ends_with(&expected), "{lines:#?}");
+        assert!(lines[0][0].contains(&expected), "{lines:#?}");
         assert_eq!(lines[1], Vec::<String>::new());
         assert!(lines[2][0].contains("status ON_HOLD"), "{lines:#?}");
     }

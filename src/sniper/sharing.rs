@@ -216,7 +216,7 @@ impl<B: OrderSender> Engine<B> {
         };
         let Some(sharing) = &mut self.sharing else { return };
         sharing.epoch = takeover.as_ref().map(|takeover| takeover.epoch);
-        let Some(Takeover { epoch, ordered }) = takeover else {
+        let Some(Takeover { ordered, .. }) = takeover else {
             sharing.taken_over_at = None;
             self.ledger.set_account_shared(sharing.has_standbys, now.wall);
             warn!("On standby: sending no orders; another bot may take over");
@@ -241,9 +241,7 @@ impl<B: OrderSender> Engine<B> {
         self.needs_refresh = true;
         self.drop_deferred(SharedSkip::BeforeTakeover.name());
         let barrier = clock::format_local(barrier);
-        info!(
-            "Active (epoch {epoch}): listings created before {barrier} are not ordered; {count} orders of other bots of the account known"
-        );
+        info!("Active now: skips listings from before {barrier}, and {count} ordered by others");
     }
 
     /// Handles a complete read of the account that began at `started`. If that was long enough

@@ -269,8 +269,12 @@ pub(super) fn queued(trade: &Trade<'_>, reason: &dyn Display) {
     debug!("Listing queued: {reason}: {}", ListingLine(trade));
 }
 
-pub(super) fn not_sent(trade: &Trade<'_>, reason: &dyn Display) {
-    warn!("NOT SENT  {}: {reason}; nothing was spent", PricedItem::of(trade));
+/// Logs a listing whose order could not be sent. `repeats` is as in [`skipped`].
+pub(super) fn not_sent(trade: &Trade<'_>, reason: &dyn Display, repeats: Option<u64>) {
+    if let Some(repeats) = repeats {
+        let (item, repeats) = (PricedItem::of(trade), Repeats(repeats));
+        warn!("NOT SENT  {item}: {reason}; nothing was spent{repeats}");
+    }
     debug!("Order not sent: {reason}: {}", ListingLine(trade));
 }
 
@@ -401,8 +405,8 @@ pub(super) fn read_succeeded(read: ReadKind, duration: Duration) {
 
 /// Logs a purchase whose status this version does not know. `state` is that of its order in the
 /// ledger.
-pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>) {
-    let (id, word) = (unknown.id, Escaped(&unknown.word));
+pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>, item: &str) {
+    let (item, word) = (ItemLabel(item), Escaped(&unknown.word));
     let consequence = match state {
         Some(OrderState::Reserved | OrderState::Sent | OrderState::Unknown) => {
             "it stays unknown and counts as spent".to_owned()
@@ -411,17 +415,22 @@ pub(super) fn unknown_status(unknown: &UnknownStatus, state: Option<OrderState>)
         None => "it is not in this ledger".to_owned(),
     };
     warn!(
-        "Purchase listed with a status this version does not know: {id}, status {word}; {consequence}"
+        "Purchase listed with a status this version does not know: {item}, status {word}; \
+         {consequence}. What to do: check it at the market, and update sniper"
     );
+}
+
+fn priced_order(price: Amount, id: &TradeId, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{price}  {}", ItemLabel(name)),
+        None => format!("{price}  order {id}"),
+    }
 }
 
 /// Logs a state change of an order that did not come from its own response.
 pub(super) fn change(change: &StateChange, name: Option<&str>) {
     let StateChange { id, from, to, price } = change;
-    let item = match name {
-        Some(name) => format!("{price}  {}", ItemLabel(name)),
-        None => format!("{price}  order {id}"),
-    };
+    let item = priced_order(*price, id, name);
     match (from, to) {
         (OrderState::Unknown, OrderState::NotBought) => {
             info!("Unknown order resolved as not bought: {item}; its price is available again");
@@ -447,10 +456,11 @@ pub(super) fn order_absent(id: &TradeId) {
 }
 
 /// Logs a cancelled order whose coins have not appeared in the balance.
-pub(super) fn return_overdue(order: &Intent) {
+pub(super) fn return_overdue(order: &Intent, name: Option<&str>) {
     let Intent { id, price, state_since, .. } = order;
+    let item = priced_order(*price, id, name);
     warn!(
-        "Return overdue: {price}  order {id}, cancelled at {state_since}; the balance does not show \
+        "Return overdue: {item}, cancelled at {state_since}; the balance does not show \
          the coins, so it counts as spent. If they are back, run `sniper ledger resolve {id} \
          --returned`"
     );
@@ -462,11 +472,11 @@ pub(super) fn more_overdue(count: usize) {
 }
 
 pub(super) fn clock_moved(moved_ms: i64) {
-    let (seconds, ms) = (moved_ms.unsigned_abs() / 1_000, moved_ms.unsigned_abs() % 1_000);
+    let moved = format_duration(Duration::from_millis(moved_ms.unsigned_abs()));
     let direction = if moved_ms < 0 { "back" } else { "forward" };
     warn!(
-        "Wall clock was set {direction} by {seconds}.{ms:03} s: limits per hour, day and minute \
-         keep their counts until the account has been read again"
+        "The clock jumped {direction} by {moved}: check the time of this machine (NTP). Hourly and \
+         daily limits stay as they are until the account has been read again"
     );
 }
 
@@ -495,9 +505,7 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
                     info!("Ordering resumed by {by} ({halts} cleared)");
                 }
                 (count, left) => {
-                    warn!(
-                        "Ordering still halted: {left} of {count} halts left (requested by {by})"
-                    );
+                    warn!("Ordering still halted: {left} of {count} halts left (asked by {by})");
                 }
             }
         }
@@ -507,15 +515,11 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
             before.spent,
             after.budget.total.saturating_sub(after.spent)
         ),
-        ControlRequest::PauseEntry { entry, by } => {
-            warn!("Entry paused by {}: {}; it matches nothing", Escaped(by), Escaped(entry));
-        }
+        ControlRequest::PauseEntry { entry, by } => paused(by, "Entry", entry, ""),
         ControlRequest::EnableEntry { entry, by } => {
             info!("Entry enabled by {}: {}", Escaped(by), Escaped(entry));
         }
-        ControlRequest::PauseGroup { group, by } => {
-            warn!("Group paused by {}: {}; its entries match nothing", Escaped(by), Escaped(group));
-        }
+        ControlRequest::PauseGroup { group, by } => paused(by, "Group", group, "--group "),
         ControlRequest::EnableGroup { group, by } => {
             info!("Group enabled by {}: {}", Escaped(by), Escaped(group));
         }
@@ -523,4 +527,9 @@ pub(super) fn control_request(request: &ControlRequest, before: &Snapshot, after
             info!("Order resolved by {}: {}, {}", Escaped(by), Escaped(id), verdict.as_str());
         }
     }
+}
+
+fn paused(by: &str, what: &str, name: &str, option: &str) {
+    let (by, name) = (Escaped(by), Escaped(name));
+    warn!("{what} paused by {by}: {name}. To buy: sniper whitelist enable {option}\"{name}\"");
 }

@@ -382,7 +382,10 @@ fn a_lost_thread_stops_orders_and_is_named() {
     );
     assert_eq!(halts(&mut ledger), [HaltReason::Thread(ThreadName::Account)]);
     let failure = ledger.failure().unwrap();
-    assert!(failure.contains("the thread `account` panicked or ended"), "{failure}");
+    assert!(
+        failure.contains("a part of the bot failed: it reads the account (thread `account`)"),
+        "{failure}"
+    );
     ledger.resume(operator(), after(12));
     assert_eq!(
         halts(&mut ledger),

@@ -95,7 +95,7 @@ fn a_limit_without_a_slice_allows_nothing() {
     assert_rejected(&mut ledger, order_request(1, 1), T0, rejection);
     assert_eq!(
         rejection.to_string(),
-        "0.00 spent and 1.00 more would exceed this bot's slice of its entry's max_total, 0.00"
+        "1.00 does not fit into this bot's slice of its entry's max_total: 0.00 of 0.00 spent"
     );
     let unnamed = OrderRequest { entry: 2, ..order_request(1, 1) };
     let _approved = ledger.reserve(unnamed, T0).unwrap();

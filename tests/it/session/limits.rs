@@ -98,6 +98,7 @@ async fn a_balance_below_the_minimum_is_pushed() {
             std::future::pending::<()>().await;
         })
         .await;
-    assert_eq!(summary.ended, "the balance is below min_balance");
+    let ended = "balance 4.99 below min_balance 5.00; deposit, then start the bot again";
+    assert_eq!(summary.ended, ended);
     assert_eq!(summary.balance, Some(cents(499)));
 }

@@ -129,7 +129,12 @@ async fn a_balance_below_min_balance_ends_the_program_cleanly() {
     let mut program = Program::start(&market, &policy, &["--live"]);
     assert_eq!(program.ended().await, Some(0));
     let text = program.out();
-    assert!(text.contains("Stopped: the balance is below min_balance."), "{text}");
+    assert!(
+        text.contains(
+            "Stopped: balance 4.99 below min_balance 5.00; deposit, then start the bot again."
+        ),
+        "{text}"
+    );
     assert!(text.contains("Balance: about 4.99 coins"), "{text}");
     assert_eq!(program.err(), "");
 }

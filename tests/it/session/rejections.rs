@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use sniper::{
     commands::summary::Summary,
+    ledger::HaltReason,
     sim::{Fault, SimServer, SimSettings, faults::FaultKind},
-    sniper::Sniper,
+    sniper::{Now, Sniper},
 };
 
 use super::{
@@ -45,6 +46,26 @@ fn assert_errors(log: &Log, remedies: &[&str]) {
             assert!(line.contains(part), "{part:?} in {line}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_summary_names_the_item_of_a_halt() {
+    let market = SimServer::start(quiet()).unwrap();
+    let summary = TestBot::live(&market, AMPLE_LIMITS)
+        .run(async |sniper| {
+            ready(sniper, &market).await;
+            market.list_items(vec![redline(1_015)]);
+            wait_for_stats(sniper, |stats| stats.bought == 1).await;
+            sniper.with_engine(|engine| {
+                let id = engine.stats().purchases[0].id;
+                drop(engine.ledger().halt(HaltReason::Contradiction { id }, Now::read().wall));
+            });
+        })
+        .await;
+    let line =
+        "Ordering halted: the account bought \"AK-47 | Redline (Field-Tested)\", although its";
+    assert!(summary.to_string().contains(line), "{summary}");
+    assert!(summary.to_json()["halts"][0]["reason"].as_str().unwrap().contains("Redline"));
 }
 
 #[tokio::test]

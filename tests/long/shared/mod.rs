@@ -439,7 +439,7 @@ fn a_standby_takes_over_within_the_term_and_orders_no_listing_a_second_time() {
         }
         began.elapsed()
     };
-    let takeovers = |bot: &Bot| bot.log().matches("Active (epoch").count();
+    let takeovers = |bot: &Bot| bot.log().matches("Active now: ").count();
     bots[0].start(&market, &url);
     wait_for_order(&bots[0], Duration::from_secs(30));
     bots[1].start(&market, &url);
