@@ -1,5 +1,4 @@
 //! Search for price cuts after a gap, over real sockets.
-#![expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
 
 use std::{
     cell::RefCell,
