@@ -5,11 +5,11 @@
 //!
 //! On a market without a list of the account's purchases, what was bought is looked up too, for
 //! [`BOUGHT_FOR`]: with growing delays until it is delivered, and then once an hour, because Steam
-//! can roll back a trade for about a week. Orders that were delivered before the start are looked
-//! up every few seconds, one after another, because each run may be shorter than an hour.
+//! can roll back a trade for about a week. After a start, what was delivered before is looked up
+//! soon, because no run may last an hour. Bought orders that are due are looked up together.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -63,8 +63,8 @@ const VISIBLE_MARGIN: Duration = Duration::from_secs(1);
 /// Delay between the look-ups of a completed order.
 const COMPLETED_DELAY: Duration = Duration::from_secs(3_600);
 
-/// Interval between the first look-ups of orders that were completed before the start.
-const COMPLETED_START_INTERVAL: Duration = Duration::from_secs(3);
+/// Delay of the first look-up of the orders that were completed before the start.
+const COMPLETED_START_DELAY: Duration = Duration::from_secs(3);
 
 /// State for which an order is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -165,9 +165,8 @@ pub async fn look_up_orders<M: MarketApi>(
         () = requests.first_read_ended() => {}
     }
     let has_list = reader.has_purchases();
-    let visible_within = M::CAPABILITIES.own_order_ids.map(|support| support.visible_within);
-    let visible_within = visible_within.unwrap_or_default().saturating_add(VISIBLE_MARGIN);
-    let mut times = LookUpTimes::new(visible_within);
+    let Some(support) = M::CAPABILITIES.own_order_ids else { return };
+    let mut times = LookUpTimes::new(support.visible_within.saturating_add(VISIBLE_MARGIN));
     let (mut free_at, mut is_logged): (Option<Instant>, bool) = (None, false);
     loop {
         let next = times.next(Instant::now(), clock::now());
@@ -186,24 +185,44 @@ pub async fn look_up_orders<M: MarketApi>(
                 }
             }
             () = wait_until(next.map(|next| next.due).max(next.and(free_at))) => {
-                let Some(ScheduledLookUp { order, .. }) = next else { continue };
-                let reference = OrderReference { id: &order.key.id, own_id: &order.own_id };
-                let update = match reader.order(reference).await {
-                    Ok((found, started)) => {
-                        AccountUpdate::Order(OrderReading { key: order.key, found, started })
-                    }
-                    Err(failure) => {
-                        let names = &M::CAPABILITIES.environment;
-                        AccountUpdate::failed(ReadKind::Orders, &failure, names)
-                    }
-                };
+                let Some(next) = next else { continue };
+                let orders = times.together_with(next, support.look_ups_per_request, Instant::now());
+                let (readings, is_failed) = look_up(reader, &orders).await;
                 let now = Instant::now();
-                times.on_look_up(&order.key, now);
+                times.on_look_up(&orders, is_failed, now);
                 free_at = now.checked_add(M::CAPABILITIES.reads.interval);
-                if updates.send(update).await.is_err() {
-                    return;
+                for update in readings {
+                    if updates.send(update).await.is_err() {
+                        return;
+                    }
                 }
             }
+        }
+    }
+}
+
+/// Looks up orders in one request. Returns the updates, and `true` if it failed. An absence from a
+/// response for several orders is not reported, because it is no evidence.
+async fn look_up<M: MarketApi>(
+    reader: &AccountReader<M>,
+    orders: &[LookedUpOrder],
+) -> (Vec<AccountUpdate>, bool) {
+    let is_alone = orders.len() == 1;
+    let references: Vec<OrderReference<'_>> = orders
+        .iter()
+        .map(|LookedUpOrder { key, own_id, .. }| OrderReference { id: &key.id, own_id, is_alone })
+        .collect();
+    match reader.orders(&references).await {
+        Ok((found, started)) => {
+            let found = orders.iter().zip(found).filter(|(_, found)| is_alone || found.is_some());
+            let update = |(order, found): (&LookedUpOrder, _)| {
+                AccountUpdate::Order(OrderReading { key: order.key, found, started })
+            };
+            (found.map(update).collect(), false)
+        }
+        Err(failure) => {
+            let names = &M::CAPABILITIES.environment;
+            (vec![AccountUpdate::failed(ReadKind::Orders, &failure, names)], true)
         }
     }
 }
@@ -225,6 +244,9 @@ struct ScheduledLookUp {
     count: u32,
     /// Time from which its absence is evidence. It is looked up at this time.
     visible_at: Instant,
+    /// `true` if it is looked up alone, because the last look-up failed: its entry may be the one
+    /// that cannot be read.
+    is_alone: bool,
 }
 
 /// Times of the next look-ups. Pure.
@@ -255,20 +277,20 @@ impl LookUpTimes {
             let mut earlier = [LookUpReason::Unknown, LookUpReason::Bought].into_iter();
             earlier.any(|reason| known.contains_key(&(order.key, reason)))
         };
-        let mut at_start = Duration::ZERO;
+        // One request is sent for the orders that are due at the same time.
+        let completed = known.values().filter(|one| one.order.reason == LookUpReason::Completed);
+        let hourly = completed.map(|one| one.due.saturating_duration_since(now)).min();
         let schedule = |order: &LookedUpOrder| {
             let first = match order.reason {
                 LookUpReason::Unknown => Duration::ZERO,
                 LookUpReason::Bought => BOUGHT_DELAYS.first,
-                LookUpReason::Completed if is_followed(order) => COMPLETED_DELAY,
-                LookUpReason::Completed => {
-                    at_start = at_start.saturating_add(COMPLETED_START_INTERVAL);
-                    at_start
-                }
+                LookUpReason::Completed if is_followed(order) => hourly.unwrap_or(COMPLETED_DELAY),
+                LookUpReason::Completed => COMPLETED_START_DELAY,
             };
             let due = now.checked_add(first).unwrap_or(now);
             let known = known.get(&(order.key, order.reason)).copied();
-            known.unwrap_or(ScheduledLookUp { order: *order, due, count: 0, visible_at })
+            let (order, count, is_alone) = (*order, 0, false);
+            known.unwrap_or(ScheduledLookUp { order, due, count, visible_at, is_alone })
         };
         self.orders = orders.iter().map(schedule).collect();
     }
@@ -286,11 +308,31 @@ impl LookUpTimes {
         urgent.or_else(|| self.orders.iter().min_by_key(first)).copied()
     }
 
-    fn on_look_up(&mut self, key: &TradeKey, now: Instant) {
+    /// Returns this order, and the other bought ones that are due, at most `max` in all. An unknown
+    /// order is looked up alone, because its absence may be evidence.
+    fn together_with(
+        &self,
+        first: ScheduledLookUp,
+        max: usize,
+        now: Instant,
+    ) -> Vec<LookedUpOrder> {
+        let may_join = |one: &ScheduledLookUp| {
+            one.order.reason != LookUpReason::Unknown && !one.is_alone && one.due <= now
+        };
+        let others = self.orders.iter().filter(|one| may_join(&first) && may_join(one));
+        let others = others.filter(|one| one.order.key != first.order.key);
+        let others = others.take(max.saturating_sub(1)).map(|one| one.order);
+        std::iter::once(first.order).chain(others).collect()
+    }
+
+    /// Records that these orders were looked up in one request.
+    fn on_look_up(&mut self, orders: &[LookedUpOrder], is_failed: bool, now: Instant) {
         self.is_turn_of_unknown = !self.is_turn_of_unknown;
-        if let Some(done) = self.orders.iter_mut().find(|scheduled| scheduled.order.key == *key) {
+        let done: HashSet<TradeKey> = orders.iter().map(|order| order.key).collect();
+        for done in self.orders.iter_mut().filter(|one| done.contains(&one.order.key)) {
             let count = done.count;
             done.count = count.saturating_add(1);
+            done.is_alone = is_failed;
             let delay = match done.order.reason {
                 LookUpReason::Unknown => DELAYS.wait(count),
                 LookUpReason::Bought => BOUGHT_DELAYS.wait(done.count),
@@ -322,6 +364,12 @@ mod tests {
 
     const WALL: UnixMs = UnixMs(1_000 * 86_400_000);
 
+    fn look_up_one(times: &mut LookUpTimes, number: u64, now: Instant) {
+        let scheduled = times.orders.iter().find(|one| one.order.key == key(number));
+        let order = scheduled.map(|one| one.order);
+        times.on_look_up(order.as_slice(), false, now);
+    }
+
     fn set(times: &mut LookUpTimes, look_ups: &OrderLookUps, numbers: &[u64], now: Instant) {
         assert!(look_ups.replace(numbers.iter().copied().map(order), std::iter::empty()));
         times.set(&look_ups.orders(true), now);
@@ -340,10 +388,10 @@ mod tests {
             assert_eq!((next.order.key, next.order.own_id), order(7));
             delays.push(next.due.duration_since(now).as_secs());
             now = next.due;
-            times.on_look_up(&next.order.key, now);
+            times.on_look_up(&[next.order], false, now);
         }
         assert_eq!(delays, [0, 2, 4, 8, 16, 32, 64, 128, 256]);
-        times.on_look_up(&key(7), now);
+        look_up_one(&mut times, 7, now);
         assert_eq!(times.next(now, WALL).unwrap().due.duration_since(now), DELAYS.max);
     }
 
@@ -352,10 +400,10 @@ mod tests {
         let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let start = Instant::now();
         set(&mut times, &look_ups, &[7], start);
-        times.on_look_up(&key(7), start);
+        look_up_one(&mut times, 7, start);
         set(&mut times, &look_ups, &[7, 8], start);
         assert_eq!(times.next(start, WALL).unwrap().order.key, key(8));
-        times.on_look_up(&key(8), start + Duration::from_secs(1));
+        look_up_one(&mut times, 8, start + Duration::from_secs(1));
         assert_eq!(times.next(start, WALL).unwrap().due, start + DELAYS.first);
         set(&mut times, &look_ups, &[8], start);
         assert_eq!(
@@ -381,7 +429,7 @@ mod tests {
                 let next = times.next(now, WALL).unwrap();
                 let delay = next.due.duration_since(now);
                 now = next.due;
-                times.on_look_up(&next.order.key, now);
+                times.on_look_up(&[next.order], false, now);
                 delay.as_secs()
             };
             [next_delay(), next_delay(), next_delay()]
@@ -403,20 +451,75 @@ mod tests {
 
     /// Runs that are all shorter than an hour must find a roll-back too.
     #[test]
-    fn an_order_that_was_delivered_before_the_start_is_looked_up_within_minutes_and_then_hourly() {
+    fn an_order_that_was_delivered_before_the_start_is_looked_up_soon_and_then_hourly() {
         let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let two_days_ago = WALL.minus(Duration::from_secs(2 * 86_400));
         let delivered = (0..40).map(|number| (order(number), two_days_ago, true));
         assert!(look_ups.replace(std::iter::empty(), delivered));
         let start = Instant::now();
         times.set(&look_ups.orders(false), start);
-        let dues: Vec<u64> = times.orders.iter().map(|it| (it.due - start).as_secs()).collect();
-        assert_eq!((dues[0], dues[39], dues.is_sorted()), (3, 120, true));
+        assert!(times.orders.iter().all(|it| it.due == start + COMPLETED_START_DELAY));
         for number in 0..40 {
-            times.on_look_up(&key(number), start);
+            look_up_one(&mut times, number, start);
             times.set(&look_ups.orders(false), start);
         }
         assert!(times.orders.iter().all(|it| it.due == start + COMPLETED_DELAY));
+    }
+
+    /// Looks up what is next, and returns the number of orders in the request.
+    fn look_up_next(times: &mut LookUpTimes, is_failed: bool, now: Instant) -> usize {
+        let next = times.next(now, WALL).unwrap();
+        let together = times.together_with(next, 100, now);
+        times.on_look_up(&together, is_failed, now);
+        together.len()
+    }
+
+    fn completed(count: u64) -> impl Iterator<Item = ((TradeKey, OwnOrderId), UnixMs, bool)> {
+        (0..count).map(|number| (order(number), WALL, true))
+    }
+
+    #[test]
+    fn bought_orders_that_are_due_are_looked_up_in_one_request_and_unknown_ones_alone() {
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        let unknown = [order(900), order(901)].into_iter();
+        assert!(look_ups.replace(unknown, completed(250)));
+        let start = Instant::now();
+        times.set(&look_ups.orders(false), start);
+        let now = start + COMPLETED_START_DELAY;
+        let sizes = [false; 5].map(|is_failed| look_up_next(&mut times, is_failed, now));
+        assert_eq!(sizes, [1, 1, 100, 100, 50]);
+        assert!(times.orders.iter().all(|one| now < one.due), "one was looked up twice");
+    }
+
+    #[test]
+    fn a_delivered_order_joins_the_hourly_request_of_the_others() {
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        let start = Instant::now();
+        for (is_completed, minutes) in [(false, 10), (true, 20)] {
+            let seventh = (order(7), WALL, is_completed);
+            assert!(look_ups.replace(std::iter::empty(), completed(3).chain([seventh])));
+            times.set(&look_ups.orders(false), start + Duration::from_secs(60 * minutes));
+            while times.next(start, WALL).unwrap().due < start + COMPLETED_DELAY {
+                let due = times.next(start, WALL).unwrap().due;
+                look_up_next(&mut times, false, due);
+            }
+        }
+        let dues: HashSet<Instant> = times.orders.iter().map(|one| one.due).collect();
+        assert_eq!((times.orders.len(), dues.len()), (4, 1), "{dues:?}");
+    }
+
+    #[test]
+    fn after_a_failed_request_each_order_is_looked_up_alone_until_it_succeeds() {
+        let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
+        assert!(look_ups.replace(std::iter::empty(), completed(3)));
+        let mut now = Instant::now();
+        times.set(&look_ups.orders(false), now);
+        for (is_failed, sizes) in [(true, vec![3]), (false, vec![1, 1, 1]), (false, vec![3])] {
+            now += COMPLETED_DELAY;
+            for size in sizes {
+                assert_eq!(look_up_next(&mut times, is_failed, now), size);
+            }
+        }
     }
 
     #[test]
@@ -438,9 +541,9 @@ mod tests {
         let start = Instant::now();
         times.set(&look_ups.orders(false), start);
         let later = start + Duration::from_secs(3_600);
-        times.on_look_up(&key(200), later - DELAYS.first);
+        look_up_one(&mut times, 200, later - DELAYS.first);
         assert_eq!(times.next(later, WALL).unwrap().order.key, key(200));
-        times.on_look_up(&key(200), later);
+        look_up_one(&mut times, 200, later);
         assert_ne!(times.next(later, WALL).unwrap().order.key, key(200));
     }
 
@@ -455,7 +558,7 @@ mod tests {
         for _ in 0..12 {
             let next = times.next(start, WALL).unwrap();
             looked_up.push((next.due - start).as_secs());
-            times.on_look_up(&key(1), next.due);
+            look_up_one(&mut times, 1, next.due);
         }
         assert_eq!(looked_up, [0, 2, 6, 14, 30, 62, 126, 254, 510, 601, 901, 1_201]);
     }
@@ -465,11 +568,11 @@ mod tests {
         let (look_ups, mut times) = (OrderLookUps::default(), LookUpTimes::new(Duration::ZERO));
         let (numbers, mut now) = ((0..100).collect::<Vec<u64>>(), Instant::now());
         set(&mut times, &look_ups, &numbers, now);
-        let mut looked_up = std::collections::HashSet::new();
+        let mut looked_up = HashSet::new();
         for _ in 0..1_000 {
             now += Duration::from_secs(1);
             let next = times.next(now, WALL).unwrap();
-            times.on_look_up(&next.order.key, now);
+            times.on_look_up(&[next.order], false, now);
             looked_up.insert(next.order.key);
         }
         assert_eq!(looked_up.len(), numbers.len());
@@ -486,7 +589,7 @@ mod tests {
         for _ in 0..2_000 {
             now += Duration::from_secs(1);
             let next = times.next(now, WALL).unwrap();
-            times.on_look_up(&next.order.key, now);
+            times.on_look_up(&[next.order], false, now);
             *counts.entry(next.order.key).or_insert(0) += 1;
         }
         assert!(counts.len() == 401 && counts[&key(1_000)] >= 3, "{}", counts.len());

@@ -28,14 +28,14 @@ pub(super) struct RateLimiter {
 
 impl RateLimiter {
     pub(super) fn new(rate: ReadRate) -> Self {
-        let ReadRate { burst, interval } = rate;
+        let ReadRate { burst, interval, .. } = rate;
         let ahead_max = interval.saturating_mul(burst.saturating_sub(1));
         Self { interval, ahead_max, sent_until: None, blocked_until: None, failures: 0 }
     }
 
     /// Creates a limit of one read per interval, without a burst.
     pub(super) fn with_min_interval(interval: Duration) -> Self {
-        Self::new(ReadRate { burst: 1, interval })
+        Self::new(ReadRate { interval, ..ReadRate::UNDOCUMENTED })
     }
 
     /// Returns the time until a read may be sent. [`on_request`](Self::on_request) records it.
@@ -72,6 +72,7 @@ mod tests {
     use crate::markets::{
         MarketApi as _, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer,
     };
+    use crate::net::http_client::take_share;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const INTERVAL: Duration = Duration::from_secs(1);
@@ -115,6 +116,38 @@ mod tests {
         assert_eq!(most_in_a_minute(&sent), 149, "of 200, the others are left to other requests");
     }
 
+    /// Sends everything as early as allowed: reads, the keep-warm requests of all connections, and
+    /// the confirmations of as many orders as the market permits.
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_contains_more_requests_of_all_kinds_than_the_documented_limit() {
+        const STEP: Duration = Duration::from_millis(20);
+        let reads = LisSkins::CAPABILITIES.reads;
+        let (origin, mut limiter) = ("http://all-kinds.invalid", RateLimiter::new(reads));
+        let start = tokio::time::Instant::now();
+        let (mut all, mut confirmations) = (Vec::new(), 0_u32);
+        while start.elapsed() < 5 * MINUTE {
+            let at = start.elapsed();
+            // 500 orders a minute are rejected, and 66 connections are idle for 50 s.
+            confirmations += u32::from(at.as_millis() % 120 == 0);
+            let keep_warm = if at.as_millis() % 50_000 == 0 { 66 } else { 0 };
+            let others = (0..keep_warm + confirmations)
+                .filter(|_| take_share(origin, reads.share_of_others()).is_ok());
+            let others = u32::try_from(others.count()).unwrap();
+            confirmations = confirmations.saturating_sub(others);
+            all.extend((0..others).map(|_| at));
+            let now = tokio::time::Instant::now().into_std();
+            if limiter.delay(now).is_zero() && take_share(origin, reads.share_of_reads()).is_ok() {
+                limiter.on_request(now);
+                all.push(at);
+            }
+            tokio::time::advance(STEP).await;
+        }
+        let most = most_in_a_minute(&all);
+        assert!((170..=180).contains(&most), "{most} of 200");
+        let undocumented = Csgoroll::CAPABILITIES.reads.share_of_others();
+        assert!((0..1_000).all(|_| take_share(origin, undocumented).is_ok()));
+    }
+
     proptest! {
         #[test]
         fn no_minute_contains_more_reads_than_the_limit(
@@ -122,7 +155,7 @@ mod tests {
             rests in prop::collection::vec(0_u64..20_000, 1..150),
         ) {
             let rests = rests.into_iter().map(Duration::from_millis);
-            let sent = sent(ReadRate::per_minute(max, burst), rests);
+            let sent = sent(ReadRate::per_minute(max, burst, 0), rests);
             prop_assert!(most_in_a_minute(&sent) <= usize::try_from(max).unwrap(), "{sent:?}");
         }
     }

@@ -22,9 +22,11 @@ use crate::{
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
     domain::trade::Trade,
-    markets::{AccountQuery, MarketApi, OrderReference},
+    markets::{AccountQuery, MarketApi, OrderReference, ReadError},
     net::{
-        http_client::{HttpClient, HttpError, HttpReply, pause_host, pause_of_host},
+        http_client::{
+            HttpClient, HttpError, HttpReply, pause_host, pause_of_host, wait_for_share,
+        },
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -146,8 +148,8 @@ impl<M: MarketApi> AccountReader<M> {
         Ok((self.market.read_purchases(&reply.response)?, started))
     }
 
-    /// Looks up an order by its own id. Returns `None` if the market does not know it, and the
-    /// start of the read on [`clock::now`].
+    /// Looks up orders by their own ids. Returns `None` for each that the market does not know, and
+    /// the start of the read on [`clock::now`].
     ///
     /// # Errors
     ///
@@ -156,12 +158,14 @@ impl<M: MarketApi> AccountReader<M> {
     /// # Cancel safety
     ///
     /// Safe: it only reads.
-    pub async fn order(
+    pub async fn orders(
         &self,
-        order: OrderReference<'_>,
-    ) -> Result<(Option<OwnPurchase>, UnixMs), ReadFailure> {
-        let (reply, started) = self.send(AccountQuery::Order { own_id: order.own_id }).await?;
-        Ok((self.market.read_order(order, &reply.response)?, started))
+        orders: &[OrderReference<'_>],
+    ) -> Result<(Vec<Option<OwnPurchase>>, UnixMs), ReadFailure> {
+        let (reply, started) = self.send(AccountQuery::Orders { orders }).await?;
+        let read = |order: &OrderReference<'_>| self.market.read_order(*order, &reply.response);
+        let found: Result<_, ReadError> = orders.iter().map(read).collect();
+        Ok((found?, started))
     }
 
     /// Returns `true` if the market has a list of open listings.
@@ -196,6 +200,7 @@ impl<M: MarketApi> AccountReader<M> {
         let mut rate_limiter = self.rate_limiter.lock().await;
         let paused = pause_of_host(self.http.origin());
         sleep(rate_limiter.delay(Instant::now()).max(paused)).await;
+        wait_for_share(self.http.origin(), M::CAPABILITIES.reads.share_of_reads()).await;
         rate_limiter.on_request(Instant::now());
         let started = clock::now();
         let received = self.http.send(&request).await.map_err(ReadFailure::from);

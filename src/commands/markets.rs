@@ -108,7 +108,7 @@ impl MarketRow {
     fn limits_and_lists(self) -> Vec<(&'static str, String)> {
         let Capabilities { has_price_limit, has_purchases, has_open_listings, .. } =
             self.capabilities;
-        let Capabilities { listings_lag, reads: ReadRate { burst, interval }, .. } =
+        let Capabilities { listings_lag, reads: ReadRate { burst, interval, .. }, .. } =
             self.capabilities;
         let price_limit = if has_price_limit {
             "stated by each order"

@@ -212,6 +212,7 @@ mod tests {
             own_order_ids: Some(OwnOrderIdSupport {
                 visible_within: Duration::from_secs(60),
                 look_ups_min: 1,
+                look_ups_per_request: 1,
             }),
             has_price_limit: false,
             has_purchases: false,

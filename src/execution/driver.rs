@@ -39,7 +39,7 @@ use crate::{
     markets::MarketApi,
     net::{
         deadline::{self, CATCH_UP_MAX, Late},
-        http_client::{PAUSE_DEFAULT, pause_host, pause_of_host},
+        http_client::{PAUSE_DEFAULT, pause_host, pause_of_host, take_share},
         http_message::HttpResponse,
         tls::Tls,
     },
@@ -107,6 +107,8 @@ struct Confirmation {
     /// Time at which the confirming keep-warm request was written; `None` if other data had arrived
     /// before.
     request_sent: Option<Instant>,
+    /// Time at which the host's limit allows the keep-warm request.
+    postponed_until: Option<Instant>,
 }
 
 /// A complete response and the state of its connection.
@@ -367,8 +369,11 @@ impl<M: MarketApi> ConnectionDriver<M> {
     /// Returns the next deadline.
     fn next_deadline(&self, session: &DriverSession, slot_state: SlotState) -> Instant {
         let ConnectionConfig { response_timeout, .. } = self.context.connection_config;
-        let request_sent =
-            session.confirming.as_ref().map(|one| one.request_sent.unwrap_or(one.received));
+        let confirming = session.confirming.as_ref();
+        if let Some(postponed_until) = confirming.and_then(|one| one.postponed_until) {
+            return postponed_until;
+        }
+        let request_sent = confirming.map(|one| one.request_sent.unwrap_or(one.received));
         match (slot_state, request_sent.or(session.keep_warm_sent)) {
             (SlotState::AwaitingResponse(in_flight), _) => {
                 in_flight.sent.written + response_timeout
@@ -388,12 +393,17 @@ impl<M: MarketApi> ConnectionDriver<M> {
 
     /// Acts on a deadline: closes on a timeout, keeps an idle connection warm or replaces it.
     fn on_deadline(&self, session: &mut DriverSession, slot_state: SlotState) -> Flow {
+        let confirming = session.confirming.as_mut();
+        if confirming.and_then(|one| one.postponed_until.take()).is_some() {
+            return self.send_confirmation_request(session);
+        }
         if matches!(slot_state, SlotState::AwaitingResponse(_)) || !session.is_free() {
             return Flow::Close(ResponseError::Timeout);
         }
         let action = self.idle_action();
         let origin = self.context.endpoint.origin();
-        if matches!(action, IdleAction::KeepWarm(_)) && !pause_of_host(&origin).is_zero() {
+        let may_send = || pause_of_host(&origin).is_zero() && self.take_share().is_ok();
+        if matches!(action, IdleAction::KeepWarm(_)) && !may_send() {
             session.idle_since = Instant::now();
             return Flow::Continue;
         }
@@ -519,6 +529,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                     response: response.clone(),
                     received: at,
                     request_sent: None,
+                    postponed_until: None,
                 });
                 let outcome = attribution::unconfirmed(reason);
                 let result = ExchangeResult::Complete(response);
@@ -553,9 +564,23 @@ impl<M: MarketApi> ConnectionDriver<M> {
         }
     }
 
-    /// Writes the request whose response confirms a rejection, unless data has arrived since.
+    /// Takes a request other than an order from the host's limit.
+    fn take_share(&self) -> Result<(), Duration> {
+        take_share(&self.context.endpoint.origin(), M::CAPABILITIES.reads.share_of_others())
+    }
+
+    /// Writes the request whose response confirms a rejection, unless data has arrived since. If
+    /// the host's limit does not allow it yet, it is written later, within the response timeout.
     fn send_confirmation_request(&self, session: &mut DriverSession) -> Flow {
         if session.connection.pending_input() != PendingInput::Nothing {
+            return Flow::Continue;
+        }
+        if let Err(wait) = self.take_share() {
+            let (until, timeout) =
+                (Instant::now() + wait, self.context.connection_config.response_timeout);
+            if let Some(one) = &mut session.confirming {
+                one.postponed_until = (until < one.received + timeout).then_some(until);
+            }
             return Flow::Continue;
         }
         match session.connection.write(self.context.warm.bytes()) {
@@ -582,6 +607,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
             response: rejection,
             received: rejected_at,
             request_sent,
+            postponed_until: _,
         } = confirmation;
         let ReceivedResponse { response, at, has_surplus, is_reusable } = received;
         let is_next = request_sent.is_some()

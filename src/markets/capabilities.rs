@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     domain::{money::Decimals, trade::KeyedBy, whitelist_entry::WhitelistEntry},
-    net::http_message::Auth,
+    net::{http_client::HostShare, http_message::Auth},
 };
 
 /// Properties of a marketplace.
@@ -40,24 +40,44 @@ pub struct Capabilities {
     pub listings_lag: Option<Duration>,
 }
 
-/// Rate of the reads over HTTP, which stays below the documented limit of the market: tokens of the
-/// feed and keep-warm requests count against the same limit.
+/// Rate of the reads over HTTP, and of all requests together that count against the same documented
+/// limit of the market.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadRate {
     /// Number of reads that may follow each other without a wait, after a rest.
     pub burst: u32,
     /// Time after which one more read is allowed.
     pub interval: Duration,
+    /// Number of tokens of the feed, keep-warm requests and confirmations of rejections that may
+    /// follow a burst without a wait; `None` without a documented limit.
+    pub reserve: Option<u32>,
 }
 
 impl ReadRate {
     /// For a market without a documented limit.
-    pub const UNDOCUMENTED: Self = Self { burst: 1, interval: Duration::from_secs(1) };
+    pub const UNDOCUMENTED: Self =
+        Self { burst: 1, interval: Duration::from_secs(1), reserve: None };
 
-    /// Creates the rate with this burst and at most `max` reads in any minute.
+    /// Returns the share of reads of the host's limit.
+    pub fn share_of_reads(&self) -> Option<HostShare> {
+        self.reserve.map(|_reserve| self.share(self.burst))
+    }
+
+    /// Returns the share of all other requests but orders, which is larger.
+    pub fn share_of_others(&self) -> Option<HostShare> {
+        self.reserve.map(|reserve| self.share(self.burst.saturating_add(reserve)))
+    }
+
+    const fn share(&self, burst: u32) -> HostShare {
+        let ahead_max = self.interval.saturating_mul(burst.saturating_sub(1));
+        HostShare { interval: self.interval, ahead_max }
+    }
+
+    /// Creates the rate with this burst, at most `max` reads in any minute, and at most `reserve`
+    /// requests more of all kinds.
     ///
     /// A burst that is not below `max` leaves one read per minute after it.
-    pub const fn per_minute(max: u32, burst: u32) -> Self {
+    pub const fn per_minute(max: u32, burst: u32, reserve: u32) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         // A minute may begin with a full burst.
         let interval = match MINUTE.checked_div(max.saturating_sub(burst)) {
@@ -65,7 +85,7 @@ impl ReadRate {
             Some(interval) => interval.saturating_add(Duration::from_nanos(1)),
             None => MINUTE,
         };
-        Self { burst, interval }
+        Self { burst, interval, reserve: Some(reserve) }
     }
 }
 
@@ -77,6 +97,8 @@ pub struct OwnOrderIdSupport {
     pub visible_within: Duration,
     /// Number of look-ups that must have shown no order before its absence is evidence.
     pub look_ups_min: u32,
+    /// Maximum number of bought orders that are looked up in one request.
+    pub look_ups_per_request: usize,
 }
 
 /// Names of the environment variables of a marketplace, for advice to the user.

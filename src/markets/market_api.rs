@@ -52,9 +52,10 @@ pub enum AccountQuery<'a> {
     },
     /// The cheapest open listings with one of these market names, up to a price.
     CheapestListings { names: &'a [String], max_price: Amount },
-    /// One order of the account, by its own id. Sent only to markets with
-    /// [own order ids](Capabilities::own_order_ids).
-    Order { own_id: &'a OwnOrderId },
+    /// Orders of the account, by their own ids. Sent only to markets with
+    /// [own order ids](Capabilities::own_order_ids), and with at most
+    /// [`look_ups_per_request`](super::OwnOrderIdSupport::look_ups_per_request) orders.
+    Orders { orders: &'a [OrderReference<'a>] },
 }
 
 /// Order that is looked up by its own id.
@@ -63,6 +64,9 @@ pub struct OrderReference<'a> {
     /// The listing that was ordered, for a market whose answer does not name it.
     pub id: &'a TradeId,
     pub own_id: &'a OwnOrderId,
+    /// `true` if no other order is looked up in the same request. Only then its absence may be
+    /// evidence, and another entry in the response shows that it is not.
+    pub is_alone: bool,
 }
 
 /// A read for which a market has no request.
@@ -161,8 +165,8 @@ pub trait MarketApi: Clone + fmt::Debug + Send + Sync + 'static {
     /// Returns a [`ReadError`] if the response has no list.
     fn read_listings<'a>(&self, response: &'a HttpResponse) -> Result<Page<Trade<'a>>, ReadError>;
 
-    /// Reads the response to [`AccountQuery::Order`]. Returns `None` if the market does not know
-    /// the own id, which is no evidence within
+    /// Reads one order of the response to [`AccountQuery::Orders`]. Returns `None` if the market
+    /// does not know the own id, which is no evidence within
     /// [`visible_within`](super::OwnOrderIdSupport::visible_within).
     ///
     /// A market without own order ids has no such response.

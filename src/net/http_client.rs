@@ -76,6 +76,49 @@ pub fn pause_of_host(origin: &str) -> Duration {
     until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
 }
 
+/// Share of a host's documented limit that one kind of request may use. All kinds together have one
+/// schedule of one request per interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostShare {
+    pub interval: Duration,
+    /// Maximum lead over the schedule.
+    pub ahead_max: Duration,
+}
+
+/// Times at which the requests so far would be done at one per interval, by origin. The settings
+/// name one origin with a documented limit.
+static SENT_UNTIL: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+
+/// Counts a request that is sent now, in this process. Without a share, nothing is limited.
+///
+/// # Errors
+///
+/// Returns the time until the host's limit allows the request, and counts nothing.
+pub fn take_share(origin: &str, share: Option<HostShare>) -> Result<(), Duration> {
+    let Some(HostShare { interval, ahead_max }) = share else { return Ok(()) };
+    let now = tokio::time::Instant::now().into_std();
+    let mut hosts = lock(&SENT_UNTIL);
+    let until = hosts.entry(origin.to_owned()).or_insert(now);
+    *until = now.max(*until);
+    let wait = until.saturating_duration_since(now).saturating_sub(ahead_max);
+    if !wait.is_zero() {
+        return Err(wait);
+    }
+    *until = until.checked_add(interval).unwrap_or(*until);
+    Ok(())
+}
+
+/// Waits until the host's limit allows a request, and counts it.
+///
+/// # Cancel safety
+///
+/// Safe: nothing is counted while it waits.
+pub async fn wait_for_share(origin: &str, share: Option<HostShare>) {
+    while let Err(wait) = take_share(origin, share) {
+        tokio::time::sleep(wait).await;
+    }
+}
+
 /// Sends requests to one host.
 #[derive(Clone, Debug)]
 pub struct HttpClient {

@@ -41,11 +41,12 @@ use crate::{
     clock,
     config::{Config, endpoint::Endpoint},
     domain::latency::RxTimestamps,
+    markets::ReadRate,
     net::{
         busy_poll::BusyPollStream,
         deadline::{self, Late},
         dial::{self, AddressOrder},
-        http_client::{HttpClient, PAUSE_DEFAULT, pause_host, pause_of_host},
+        http_client::{HttpClient, PAUSE_DEFAULT, pause_host, pause_of_host, wait_for_share},
         http_head::ResponseHead,
         http_message::{HttpRequest, HttpResponse},
         tls::{self, Tls},
@@ -615,6 +616,7 @@ impl From<ProtocolError> for FeedError {
 pub(super) async fn fetch_token(
     config: &Config,
     request: &HttpRequest,
+    rate: ReadRate,
 ) -> Result<HttpResponse, FeedError> {
     let tls = Tls::from_config(config).map_err(FeedError::TlsSetUp)?;
     let client = HttpClient::new(&config.endpoints.http, &tls).map_err(FeedError::Token)?;
@@ -624,6 +626,7 @@ pub(super) async fn fetch_token(
         let head = ResponseHead::parse(429, iter::empty());
         return Err(FeedError::TokenRejected(ResponseHead { retry_after: Some(paused), ..head }));
     }
+    wait_for_share(client.origin(), rate.share_of_others()).await;
     let reply = client.send(request).await.map_err(FeedError::Token)?;
     let head = reply.response.head;
     if head.status == 429 {

@@ -207,7 +207,7 @@ impl<'c, M: Marketplace, F: FnMut(Trade<'_>)> FeedState<'c, M, F> {
         let token = match market.token_request(credential) {
             Some(request) => {
                 self.acquire_token_permit().await;
-                Some(fetch_token(config, &request).await?)
+                Some(fetch_token(config, &request, M::CAPABILITIES.reads).await?)
             }
             None => None,
         };

@@ -169,7 +169,7 @@ impl<M: Marketplace, P: FnMut(ProbeStep, Duration, &str)> Prober<'_, M, P> {
         let work = async {
             let credential = config.credential.as_ref();
             let token = match market.token_request(credential) {
-                Some(request) => Some(fetch_token(config, &request).await?),
+                Some(request) => Some(fetch_token(config, &request, M::CAPABILITIES.reads).await?),
                 None => None,
             };
             let plan = market.dial(credential, token.as_ref()).map_err(FeedError::Prepare)?;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sniper::{
@@ -12,7 +12,8 @@ use sniper::{
     },
     config::{Config, Credential},
     domain::money::Amount,
-    markets::{lis_skins::LisSkins, waxpeer::Waxpeer},
+    markets::{MarketApi as _, lis_skins::LisSkins, waxpeer::Waxpeer},
+    net::http_client::take_share,
     sim::WaxpeerSim,
     ws::{self, Feed, FeedError},
 };
@@ -75,6 +76,33 @@ async fn a_read_that_was_asked_to_wait_delays_the_token_of_the_feed() {
     assert_eq!(head.status, 429);
     assert!(Some(Duration::from_secs(20)) < head.retry_after, "{head:?}");
     assert_eq!(market.requests().len(), 1, "a token was requested");
+}
+
+#[tokio::test]
+async fn reads_and_tokens_wait_for_the_documented_limit_that_other_requests_have_used() {
+    let balance =
+        |_: &Request| Reaction::Answer(answer(200, "", r#"{"data":{"balance":1.5,"token":"t"}}"#));
+    let market = Market::plain(balance).await;
+    let mut config = Config::new(market.endpoints.clone(), "unused");
+    config.credential = Some(Credential::from_key("key-of-the-test-of-limits").unwrap());
+    let (lis_skins, http) = (LisSkins::new(&config), &market.endpoints.http);
+    let (credential, reads) = (config.credential.clone(), LisSkins::CAPABILITIES.reads);
+    let reader = AccountReader::new(lis_skins.clone(), http, credential.as_ref(), &market.tls);
+    let reader = reader.unwrap().with_min_interval(Duration::ZERO);
+    let exhaust = |share| {
+        let began = Instant::now();
+        let wait =
+            std::iter::repeat_with(|| take_share(&http.origin(), share)).find_map(Result::err);
+        (began, wait.unwrap())
+    };
+    let (began, wait) = exhaust(reads.share_of_reads());
+    reader.current_user().await.unwrap();
+    assert!(wait <= began.elapsed(), "the read did not wait {wait:?}");
+
+    let (began, wait) = exhaust(reads.share_of_others());
+    let ended = ws::connect_once(&Feed::new(lis_skins, config), |_trade| {}).await;
+    assert!(wait <= began.elapsed(), "the token did not wait {wait:?}: {ended:?}");
+    assert!(2 <= market.requests().len(), "no token was requested");
 }
 
 #[tokio::test]

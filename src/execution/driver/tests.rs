@@ -7,7 +7,7 @@ use std::{
 
 use super::*;
 use crate::{
-    config::{Endpoints, Generation},
+    config::{Config, Endpoints, Generation},
     domain::{
         money::Amount,
         trade::{KeyedBy, TradeId},
@@ -15,6 +15,7 @@ use crate::{
     execution::{request::PreparedOrder, response::SentRequest},
     markets::{
         csgoroll::Csgoroll,
+        lis_skins::LisSkins,
         order_template::{OrderFields, OrderTemplate, Part},
         waxpeer::Waxpeer,
     },
@@ -23,15 +24,19 @@ use crate::{
 };
 
 /// A driver with a connection to `peer`, whose reports go to a receiver.
-struct Driven {
-    driver: ConnectionDriver<Csgoroll>,
+struct Driven<M> {
+    driver: ConnectionDriver<M>,
     session: DriverSession,
     connection: Arc<Connection>,
     peer: std::net::TcpStream,
     reports: mpsc::Receiver<OrderReport>,
 }
 
-async fn driven() -> Driven {
+async fn driven() -> Driven<Csgoroll> {
+    driven_on(|endpoints| Csgoroll::at(endpoints, Generation::B)).await
+}
+
+async fn driven_on<M: MarketApi>(market: impl FnOnce(&Endpoints) -> M) -> Driven<M> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (ws, http) = (format!("ws://{address}/ws"), format!("http://{address}/graphql"));
@@ -48,7 +53,7 @@ async fn driven() -> Driven {
     let (reports, receiver) = mpsc::channel(1);
     let driver = ConnectionDriver::new(
         Arc::new(DriverContext {
-            market: Csgoroll::at(&endpoints, Generation::B),
+            market: market(&endpoints),
             shared: Arc::new(PoolState::new(request, 1)),
             endpoint,
             tls,
@@ -65,15 +70,18 @@ async fn driven() -> Driven {
     Driven { driver, session, connection, peer, reports: receiver }
 }
 
+fn in_flight() -> InFlightRequest {
+    let (now, id) = (Instant::now(), TradeId::from_number(1));
+    let order = OrderFields { id, price_limit: Amount::from_cents(100), own_id: None };
+    let sent = SentRequest { ready: now, begun: now, written: now };
+    InFlightRequest { key: KeyedBy::Id.key(id, None), order, sent }
+}
+
 #[tokio::test]
 async fn a_rate_limited_order_pauses_the_other_requests_to_the_host() {
     for (status, retry_after, seconds) in [(429, Some("30"), 25), (429, None, 3), (400, None, 0)] {
         let Driven { driver, mut session, mut reports, .. } = driven().await;
-        let now = Instant::now();
-        let id = TradeId::from_number(1);
-        let order = OrderFields { id, price_limit: Amount::from_cents(100), own_id: None };
-        let sent = SentRequest { ready: now, begun: now, written: now };
-        let order = InFlightRequest { key: KeyedBy::Id.key(id, None), order, sent };
+        let (now, order) = (Instant::now(), in_flight());
         let headers = retry_after.map(|wait| ("retry-after", wait));
         let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
         let head = ResponseHead::parse(status, headers);
@@ -138,5 +146,66 @@ async fn no_keep_warm_request_is_written_after_unread_data() {
         let read = peer.read_to_string(&mut written);
         assert!(read.is_ok() || has_data, "{read:?}");
         assert_eq!(written.contains("keep-warm"), !has_data, "{written:?}");
+    }
+}
+
+/// A rejection that was received this long ago.
+fn confirmation(received: Duration) -> Confirmation {
+    let head = ResponseHead::parse(400, std::iter::empty());
+    Confirmation {
+        order: in_flight(),
+        reason: RejectReason::Taken,
+        response: HttpResponse { head, body: vec![] },
+        received: Instant::now().checked_sub(received).unwrap(),
+        request_sent: None,
+        postponed_until: None,
+    }
+}
+
+#[tokio::test]
+async fn at_the_hosts_limit_orders_are_sent_confirmations_wait_and_keep_warm_requests_are_left_out()
+{
+    let on_lis_skins = |endpoints: &Endpoints| LisSkins::new(&Config::new(endpoints.clone(), ""));
+    let Driven { driver, mut session, connection: _connection, peer: _peer, reports: _reports } =
+        driven_on(on_lis_skins).await;
+    tokio::time::pause();
+    while driver.take_share().is_ok() {}
+    let idle_since = session.idle_since;
+    assert_eq!(driver.on_deadline(&mut session, SlotState::Idle), Flow::Continue);
+    assert_eq!(session.keep_warm_sent, None);
+    assert!(idle_since < session.idle_since, "its next turn is an interval later");
+
+    let InFlightRequest { key, order, .. } = in_flight();
+    assert!(driver.context.shared.send(key, order).is_ok());
+
+    session.confirming = Some(confirmation(Duration::ZERO));
+    assert_eq!(driver.send_confirmation_request(&mut session), Flow::Continue);
+    let sent = |session: &DriverSession| session.confirming.as_ref().unwrap().request_sent;
+    let wait = driver.take_share().unwrap_err();
+    for (wait, is_sent) in [(wait / 2, false), (wait, true)] {
+        assert_eq!(sent(&session), None);
+        let deadline = driver.next_deadline(&session, SlotState::Idle);
+        assert!(deadline < Instant::now() + 2 * wait, "it is not tried again in time");
+        tokio::time::advance(wait).await;
+        assert_eq!(driver.on_deadline(&mut session, SlotState::Idle), Flow::Continue);
+        assert_eq!(sent(&session).is_some(), is_sent);
+    }
+
+    let timeout = driver.context.connection_config.response_timeout;
+    session.confirming = Some(confirmation(timeout));
+    assert_eq!(driver.send_confirmation_request(&mut session), Flow::Continue);
+    assert_eq!(sent(&session), None);
+    let timed_out = Flow::Close(ResponseError::Timeout);
+    assert_eq!(driver.on_deadline(&mut session, SlotState::Idle), timed_out);
+}
+
+#[tokio::test]
+async fn without_a_documented_limit_every_confirmation_is_sent_at_once() {
+    let Driven { driver, mut session, connection: _connection, peer: _peer, reports: _reports } =
+        driven().await;
+    for _ in 0..500 {
+        session.confirming = Some(confirmation(Duration::ZERO));
+        assert_eq!(driver.send_confirmation_request(&mut session), Flow::Continue);
+        assert!(session.confirming.as_ref().unwrap().request_sent.is_some());
     }
 }

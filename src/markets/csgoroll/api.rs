@@ -67,7 +67,7 @@ impl MarketApi for Csgoroll {
             AccountQuery::OpenListings { after } => {
                 operations::open_listings(self.generation, PAGE_LISTINGS_MAX, *after)
             }
-            AccountQuery::CheapestListings { .. } | AccountQuery::Order { .. } => {
+            AccountQuery::CheapestListings { .. } | AccountQuery::Orders { .. } => {
                 return Err(AccountQueryError::Unsupported);
             }
         };

@@ -35,11 +35,14 @@ const SEARCH_LAG: Duration = Duration::from_secs(300);
 /// 500. Orders are limited by the settings, far below it.
 const REQUESTS_PER_MINUTE: u32 = 200;
 
-/// Part of the limit that is left to tokens of the feed, keep-warm requests and `sniper doctor`.
-const REQUEST_MARGIN: u32 = 50;
+/// Part of the limit that is left to `sniper doctor` and the measurements of addresses.
+const REQUEST_MARGIN: u32 = 20;
+
+/// Part of the limit that reads leave to tokens of the feed, keep-warm requests and confirmations.
+const REQUEST_RESERVE: u32 = 30;
 
 /// Reads per minute.
-const READS_PER_MINUTE: u32 = REQUESTS_PER_MINUTE - REQUEST_MARGIN;
+const READS_PER_MINUTE: u32 = REQUESTS_PER_MINUTE - REQUEST_MARGIN - REQUEST_RESERVE;
 
 /// Reads without a wait: the balance, and all pages of the purchases of a week.
 const READ_BURST: u32 = 30;
@@ -58,7 +61,12 @@ impl MarketApi for LisSkins {
         has_float: true,
         has_rarity: false,
         keyed_by: KeyedBy::IdAndPrice,
-        own_order_ids: Some(OwnOrderIdSupport { visible_within: VISIBLE_WITHIN, look_ups_min: 1 }),
+        own_order_ids: Some(OwnOrderIdSupport {
+            visible_within: VISIBLE_WITHIN,
+            look_ups_min: 1,
+            // Bought orders are in the list of purchases.
+            look_ups_per_request: 1,
+        }),
         has_price_limit: true,
         has_purchases: true,
         has_open_listings: true,
@@ -69,7 +77,7 @@ impl MarketApi for LisSkins {
             credential: "LIS_SKINS_KEY",
             cookie: None,
         },
-        reads: ReadRate::per_minute(READS_PER_MINUTE, READ_BURST),
+        reads: ReadRate::per_minute(READS_PER_MINUTE, READ_BURST, REQUEST_RESERVE),
         listings_lag: Some(SEARCH_LAG),
     };
 
@@ -122,8 +130,11 @@ impl MarketApi for LisSkins {
                 let cheapest = self.search("lowest_price").with_query("price_to", &max_price);
                 names.iter().fold(cheapest, |search, name| search.with_query("names[]", name))
             }
-            AccountQuery::Order { own_id } => {
-                self.get("/market/info").with_query("custom_ids[]", own_id.as_str())
+            AccountQuery::Orders { orders } => {
+                let info = self.get("/market/info");
+                orders
+                    .iter()
+                    .fold(info, |all, order| all.with_query("custom_ids[]", order.own_id.as_str()))
             }
         })
     }

@@ -7,7 +7,7 @@ use crate::{
     config::{Config, Endpoints, TradeUrl},
     domain::{money::Amount, own_order_id::StartId, time::UnixMs, trade::TradeId},
     execution::request::PreparedOrder,
-    markets::{AccountQuery, order_template::OrderFields},
+    markets::{AccountQuery, OrderReference, order_template::OrderFields},
     net::{http_head::ResponseHead, http_message::Method},
     protocol::{ClientMessage, FeedProtocol as _, Opening},
 };
@@ -98,7 +98,8 @@ proptest! {
 
 #[test]
 fn reads_go_to_the_documented_addresses() {
-    let own_id = order(1, 1).own_id.unwrap();
+    let (id, own_id) = (TradeId::from_number(1), order(1, 1).own_id.unwrap());
+    let order = OrderReference { id: &id, own_id: &own_id, is_alone: true };
     for (query, expected) in [
         (AccountQuery::User, "/v1/user/balance".to_owned()),
         (AccountQuery::Purchases { user: "4711", after: None }, "/v1/market/history?page=1".into()),
@@ -125,7 +126,7 @@ fn reads_go_to_the_documented_addresses() {
                 .into(),
         ),
         (
-            AccountQuery::Order { own_id: &own_id },
+            AccountQuery::Orders { orders: &[order] },
             format!("/v1/market/info?custom_ids%5B%5D={own_id}"),
         ),
     ] {

@@ -53,23 +53,25 @@ fn wallet(user: &JsonObject<'_>) -> Result<Amount, BalanceError> {
     })
 }
 
-/// Parses the look-up of an order by its own id. Returns `None` if the list is empty.
+/// Parses the look-up of an order by its own id. Returns `None` if the list has no entry with it.
 ///
 /// # Errors
 ///
-/// Returns a [`ReadError`] if the body is not that response, or if the list contains anything but
-/// one entry with that own id.
+/// Returns a [`ReadError`] if the body is not that response, if the list has several entries with
+/// that own id, or if it has another entry although only this order was looked up.
 pub fn read_order(body: &str, order: OrderReference<'_>) -> Result<Option<OwnPurchase>, ReadError> {
     let response = success(body)?;
     let trades = response.array("trades").ok_or(ReadError::Shape)?;
-    let Some((first, others)) = trades.split_first() else { return Ok(None) };
-    if !others.is_empty() {
-        return Err(ReadError::Shape);
+    let mut found = None;
+    for trade in trades {
+        let trade = JsonObject::parse(trade).map_err(|_error| ReadError::Shape)?;
+        let own_id = trade.get::<String>("project_id").ok_or(ReadError::Shape)?;
+        let is_other = own_id != order.own_id.as_str();
+        if is_other && order.is_alone || !is_other && found.replace(trade).is_some() {
+            return Err(ReadError::Shape);
+        }
     }
-    let trade = JsonObject::parse(first).map_err(|_error| ReadError::Shape)?;
-    if trade.get::<String>("project_id").as_deref() != Some(order.own_id.as_str()) {
-        return Err(ReadError::Shape);
-    }
+    let Some(trade) = found else { return Ok(None) };
     let id = match trade.text("item_id").filter(|id| *id != "null") {
         Some(_) => read_id(&trade).ok_or(ReadError::Shape)?,
         None => *order.id,
@@ -141,7 +143,7 @@ mod tests {
 
     fn look_up(body: &str) -> Result<Option<OwnPurchase>, ReadError> {
         let (id, own_id) = (TradeId::from_number(40_000_000_123), own_id());
-        read_order(body, OrderReference { id: &id, own_id: &own_id })
+        read_order(body, OrderReference { id: &id, own_id: &own_id, is_alone: true })
     }
 
     fn trade() -> Value {
@@ -282,6 +284,25 @@ mod tests {
         assert_eq!(unpriced.price, Some(Amount::ZERO), "halts");
         let unpriced = look_up(&listed(&[with("price", json!(null))])).unwrap().unwrap();
         assert_eq!(unpriced.price, None);
+    }
+
+    #[test]
+    fn of_several_orders_each_is_found_by_its_own_id_and_an_unreadable_entry_proves_nothing() {
+        let other = StartId::from_bits([1; 16]).order_id(7).to_string();
+        let (id, own_id) = (TradeId::from_number(40_000_000_123), own_id());
+        let read = |trades: &[Value]| {
+            let order = OrderReference { id: &id, own_id: &own_id, is_alone: false };
+            read_order(&listed(trades), order).map(|found| found.is_some())
+        };
+        let other = with("project_id", json!(other));
+        assert_eq!(read(&[other.clone(), trade()]), Ok(true));
+        assert_eq!(read(&[other.clone()]), Ok(false));
+        assert_eq!(look_up(&listed(&[other.clone(), trade()])), Err(ReadError::Shape));
+        assert_eq!(look_up(&listed(&[other.clone()])), Err(ReadError::Shape));
+        for unreadable in [with("project_id", json!(null)), json!("?")] {
+            assert_eq!(read(&[other.clone(), unreadable]), Err(ReadError::Shape));
+        }
+        assert_eq!(read(&[trade(), trade()]), Err(ReadError::Shape));
     }
 
     proptest! {

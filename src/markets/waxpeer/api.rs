@@ -61,6 +61,7 @@ impl MarketApi for Waxpeer {
         own_order_ids: Some(OwnOrderIdSupport {
             visible_within: Duration::from_secs(60),
             look_ups_min: 3,
+            look_ups_per_request: 100,
         }),
         has_price_limit: true,
         has_purchases: false,
@@ -105,8 +106,9 @@ impl MarketApi for Waxpeer {
         order_response::retry_after(response)
     }
 
-    /// Creates the request of the user or of one order. The shape of the list of purchases is not
-    /// documented, so orders are looked up one by one. There is no list of open listings by age.
+    /// Creates the request of the user or of orders. The shape of the list of purchases is not
+    /// documented, so orders are looked up by their own ids. There is no list of open listings by
+    /// age.
     fn account_request(&self, query: &AccountQuery<'_>) -> Result<HttpRequest, AccountQueryError> {
         Ok(match query {
             AccountQuery::User => self.get("/user"),
@@ -115,8 +117,11 @@ impl MarketApi for Waxpeer {
             | AccountQuery::CheapestListings { .. } => {
                 return Err(AccountQueryError::Unsupported);
             }
-            AccountQuery::Order { own_id } => {
-                self.get("/check-many-project-id").with_query("id", own_id.as_str())
+            AccountQuery::Orders { orders } => {
+                let look_up = self.get("/check-many-project-id");
+                orders
+                    .iter()
+                    .fold(look_up, |all, order| all.with_query("id", order.own_id.as_str()))
             }
         })
     }
@@ -207,8 +212,11 @@ mod tests {
             Ok(request.path_and_query)
         };
         assert_eq!(path(&AccountQuery::User).as_deref(), Ok("/v1/user?api=hunter2%2Fkey"));
-        let order = path(&AccountQuery::Order { own_id: &own_id });
-        let expected = format!("/v1/check-many-project-id?id={own_id}&api=hunter2%2Fkey");
+        let id = TradeId::from_number(7);
+        let order = OrderReference { id: &id, own_id: &own_id, is_alone: false };
+        let order = path(&AccountQuery::Orders { orders: &[order, order] });
+        let expected =
+            format!("/v1/check-many-project-id?id={own_id}&id={own_id}&api=hunter2%2Fkey");
         assert_eq!(order.as_deref(), Ok(expected.as_str()));
         for unsupported in [
             AccountQuery::Purchases { user: "u", after: None },

@@ -25,7 +25,9 @@ impl<P: Send + 'static> Planner<P> {
             Box::pin(async move {
                 let credential = credential.as_ref();
                 let token = match market.token_request(credential) {
-                    Some(request) => Some(fetch_token(&config, &request).await?),
+                    Some(request) => {
+                        Some(fetch_token(&config, &request, M::CAPABILITIES.reads).await?)
+                    }
                     None => None,
                 };
                 market.dial(credential, token.as_ref()).map_err(FeedError::Prepare)

@@ -177,6 +177,7 @@ impl MarketApi for OtherMarket {
         own_order_ids: Some(OwnOrderIdSupport {
             visible_within: Duration::from_secs(600),
             look_ups_min: 1,
+            look_ups_per_request: 1,
         }),
         has_price_limit: true,
         has_purchases: true,
@@ -184,7 +185,11 @@ impl MarketApi for OtherMarket {
         auth: Auth::ApiKeyHeader { name: "X-Api-Key" },
         environment: EnvironmentNames::UNKNOWN,
         // The server of the tests has no limit.
-        reads: ReadRate { burst: 1_000, interval: Duration::from_millis(1) },
+        reads: ReadRate {
+            burst: 1_000,
+            interval: Duration::from_millis(1),
+            ..ReadRate::UNDOCUMENTED
+        },
         listings_lag: None,
     };
 
@@ -242,8 +247,8 @@ impl MarketApi for OtherMarket {
             AccountQuery::OpenListings { .. } | AccountQuery::CheapestListings { .. } => {
                 return Err(AccountQueryError::Unsupported);
             }
-            AccountQuery::Order { own_id } => {
-                HttpRequest::get("/v1/order").with_query("own_id", own_id.as_str())
+            AccountQuery::Orders { orders } => {
+                HttpRequest::get("/v1/order").with_query("own_id", orders[0].own_id.as_str())
             }
         })
     }
