@@ -382,12 +382,25 @@ pub fn handle_request(
     }
 }
 
-/// Applies a request to the ledger. Returns the reason if it is rejected.
+/// Applies a request to the ledger. Returns the reason if it is rejected, or if the change cannot be
+/// recorded.
 pub(crate) fn apply_request(
     ledger: &mut Ledger,
     request: &ControlRequest,
     now: UnixMs,
 ) -> Result<(), String> {
+    apply_change(ledger, request, now)?;
+    if matches!(request, ControlRequest::Status) || ledger.is_recorded() {
+        return Ok(());
+    }
+    let why = ledger.failure().unwrap_or_default();
+    Err(format!(
+        "the change applies now, but is not recorded: {why}; repair that and repeat the command, or \
+         a restart undoes it"
+    ))
+}
+
+fn apply_change(ledger: &mut Ledger, request: &ControlRequest, now: UnixMs) -> Result<(), String> {
     match request {
         ControlRequest::Status => Ok(()),
         ControlRequest::Reload { .. } => {

@@ -45,7 +45,7 @@ use super::{
 use crate::{
     domain::account::{AccountIds, LedgerAccount},
     domain::time::UnixMs,
-    text::truncated,
+    text::{counted, truncated},
     threads::{ThreadGuard, ThreadName, priority},
 };
 
@@ -407,6 +407,11 @@ impl Journal {
         self.shared.failure().or(failing)
     }
 
+    /// Returns `true` if the files contain every event.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.backlog.is_empty() && !self.has_lost
+    }
+
     /// Returns `true` if the database contains every event.
     pub(super) fn is_durable(&self) -> bool {
         self.backlog.is_empty()
@@ -437,7 +442,13 @@ impl Journal {
 /// Waits until the writer has stored everything and closed the ledger.
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.flush();
+        if !self.flush() {
+            tracing::error!(
+                "Not recorded, because the ledger's intent file cannot be written: {} of this run, \
+                 halts included",
+                counted(self.backlog.len(), "event", "events")
+            );
+        }
         if let Some(FileWatcher { until, stopped }) = self.watch.take() {
             drop(until);
             // The thread ends after its current check of the files.

@@ -196,6 +196,11 @@ impl Ledger {
         self.journal.as_ref().and_then(Journal::failure)
     }
 
+    /// Returns `true` if every event survives the end of this process.
+    pub fn is_recorded(&self) -> bool {
+        self.journal.as_ref().is_none_or(Journal::is_recorded)
+    }
+
     /// Returns `true` if every event is durable.
     pub fn is_durable(&self) -> bool {
         self.journal.as_ref().is_none_or(Journal::is_durable)

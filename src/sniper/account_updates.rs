@@ -342,9 +342,9 @@ impl<B: OrderSender> Engine<B> {
             let paused = self.whitelist.paused().count();
             status.paused_more = paused.saturating_sub(status.paused_entries.len());
         }
-        // A failed request is not logged: it changed nothing, and its reply contains the cause.
-        if matches!(reply, ControlReply::Done(_)) {
-            let after = self.ledger.snapshot(now);
+        let after = self.ledger.snapshot(now);
+        // A request that changed nothing is not logged: its reply contains the cause.
+        if matches!(reply, ControlReply::Done(_)) || before != after {
             trade_log::control_request(&pending.request, &before, &after);
         }
         // The client may have disconnected.

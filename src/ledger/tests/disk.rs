@@ -14,6 +14,7 @@ use std::{
 use super::*;
 use crate::{
     domain::trade::TradeStatus,
+    ledger::control::{self, ControlRequest, Resolution},
     ledger::journal::BACKLOG_MAX,
     ledger::open::{DATABASE, DATABASE_LOG, INTENT_FILE, OpenSettings},
     ledger::private::LedgerLock,
@@ -437,6 +438,34 @@ fn an_unwritable_intent_file_stops_orders_and_loses_no_response() {
         drop(ledger);
         let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
         assert_eq!([1, 2].map(|n| state(&again, n)), [OrderState::Bought, OrderState::Unknown]);
+    }
+}
+
+#[test]
+fn an_operator_is_told_that_a_change_is_not_recorded() {
+    let by = || "me".to_owned();
+    let requests = [
+        ControlRequest::Halt { by: by() },
+        ControlRequest::Resume { by: by() },
+        ControlRequest::NewBudget { by: by() },
+        ControlRequest::Resolve { id: id(1).to_string(), verdict: Resolution::NotBought, by: by() },
+    ];
+    for request in requests {
+        let (folder, disk, mut ledger) = ready_on_faulty();
+        let first = reserve(&mut ledger, order_request(1, 10), T0);
+        let _effects = ledger.settle(first.key(), &UNKNOWN, T0).unwrap();
+        disk.set(FULL);
+        let before = ledger.snapshot(T0);
+        let why = control::apply_request(&mut ledger, &request, T0).unwrap_err();
+        assert!(why.contains("not recorded"), "{why}");
+        let is_resume = matches!(request, ControlRequest::Resume { .. });
+        assert_eq!(ledger.snapshot(T0) == before, is_resume, "{request:?} applies at once");
+        control::apply_request(&mut ledger, &ControlRequest::Status, T0).unwrap();
+        drop(ledger);
+        disk.set(NO_FAULT);
+        let mut again = open_faulty(folder.path(), &disk, after(1)).unwrap();
+        assert_eq!(again.state().halts(), []);
+        control::apply_request(&mut again, &request, after(1)).unwrap();
     }
 }
 
