@@ -117,7 +117,7 @@ pub(super) struct AccountBalance {
     /// Time of the last such decrease; `None` once corrected prices explain the whole sum.
     unexplained_at: Option<UnixMs>,
     inflows: VecDeque<Inflow>,
-    /// Time of the last inflow, assigned or not.
+    /// Time of the last inflow, assigned or not, or of the first reading.
     received_at: Option<UnixMs>,
     /// Sum of `inflows`.
     surplus: Amount,
@@ -322,7 +322,8 @@ impl AccountBalance {
         let unconfirmed = self.unconfirmed();
         let certain = coins.saturating_sub(unconfirmed);
         if self.last.replace(reading).is_none() {
-            self.first_at = Some(at);
+            // A deposit that this reading shows may be absent from the next one.
+            (self.first_at, self.received_at) = (Some(at), Some(at));
             (self.expected, self.available) = (coins, certain);
             self.add_reading_without_shortfall(reading);
             return None;
@@ -554,9 +555,18 @@ mod tests {
     fn missing_coins_without_an_order_are_a_drop_of_that_amount() {
         let mut account = account(1_000);
         account.reserve(coins(300));
-        let drop = read(&mut account, 650, 10);
+        let drop = read(&mut account, 650, 60);
         assert_eq!(drop, Some(BalanceDrop { expected: coins(700), actual: coins(650) }));
-        assert_eq!(read(&mut account, 650, 20), None, "reported once");
+        assert_eq!(read(&mut account, 650, 70), None, "reported once");
+    }
+
+    #[test]
+    fn a_deposit_right_before_the_first_reading_is_no_drop_if_the_next_one_is_older() {
+        let mut account = account(100);
+        assert_eq!(read(&mut account, 50, 10), None);
+        assert_eq!(available(&account), coins(50), "the lower one counts");
+        let drop = BalanceDrop { expected: coins(100), actual: coins(50) };
+        assert_eq!(read(&mut account, 50, 60), Some(drop), "it is no older one");
     }
 
     #[test]
@@ -565,7 +575,7 @@ mod tests {
         account.reserve(coins(300));
         assert_eq!(read(&mut account, 700, 10), None);
         account.cancel(coins(300));
-        assert!(read(&mut account, 700, 20).is_some());
+        assert!(read(&mut account, 700, 60).is_some());
     }
 
     #[test]
@@ -578,8 +588,8 @@ mod tests {
     #[test]
     fn an_older_reading_changes_nothing() {
         let mut account = account(1_000);
-        assert_eq!(read(&mut account, 900, 50).map(|drop| drop.actual), Some(coins(900)));
-        assert_eq!(read(&mut account, 10, 49), None);
+        assert_eq!(read(&mut account, 900, 60).map(|drop| drop.actual), Some(coins(900)));
+        assert_eq!(read(&mut account, 10, 59), None);
         assert_eq!(available(&account), coins(900));
     }
 

@@ -747,8 +747,8 @@ fn a_balance_from_a_clock_that_was_ahead_does_not_hide_later_balances() {
     let location = location(folder.path(), "boot-2");
     let mut ledger = Ledger::open(&location, limits(), &entries(), T0).unwrap();
     ledger.bind("account-1").unwrap();
-    let effects = ledger.set_balance(coins(900), after(1), after(1));
-    assert_eq!(ledger.snapshot(after(1)).balance, Some(coins(900)));
+    let effects = ledger.set_balance(coins(900), after(60), after(60));
+    assert_eq!(ledger.snapshot(after(60)).balance, Some(coins(900)));
     let expected = HaltReason::BalanceDrop { expected: coins(1_000), actual: coins(900) };
     assert_eq!(effects.halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [expected]);
 }

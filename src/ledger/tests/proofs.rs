@@ -575,7 +575,7 @@ fn a_rejected_order_found_in_the_list_counts_and_halts() {
 fn missing_coins_halt() {
     let mut ledger = ledger(budget());
     let _effects = ledger.set_balance(coins(100), T0, T0);
-    let effects = ledger.set_balance(coins(99), after(1), after(1));
+    let effects = ledger.set_balance(coins(99), after(60), after(60));
     let reason = HaltReason::BalanceDrop { expected: coins(100), actual: coins(99) };
     assert_eq!(effects.halts[0].reason, reason);
 }
@@ -665,11 +665,11 @@ fn one_cause_is_one_halt_that_is_updated() {
         let _effects = ledger.settle(approved.key(), &UNKNOWN, T0).unwrap();
     }
     let _effects = ledger.set_balance(coins(100), T0, T0);
-    let first = ledger.set_balance(coins(60), after(1), after(1));
+    let first = ledger.set_balance(coins(60), after(60), after(60));
     assert_eq!(first.halts.len(), 1);
-    let second = ledger.set_balance(coins(50), after(2), after(2));
+    let second = ledger.set_balance(coins(50), after(61), after(61));
     assert_eq!(second.halts, [], "a halt is reported once");
-    let halts = ledger.snapshot(after(2)).halts;
+    let halts = ledger.snapshot(after(61)).halts;
     let counts: Vec<u32> = halts.iter().map(|halt| halt.count).collect();
     assert_eq!(counts, [1, 2], "{halts:?}");
     let is_latest = |halt: &Halt| matches!(halt.reason, HaltReason::BalanceDrop { actual, .. } if actual == coins(50));
