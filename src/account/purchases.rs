@@ -40,7 +40,7 @@ const LISTING_LIFE_MS_MAX: i64 = 3 * 86_400_000;
 /// Time range of a read of the own purchases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LookBack {
-    /// Time back to which the list must reach to be complete.
+    /// Time back to which the list must reach to be complete, on the local wall clock.
     pub needed: UnixMs,
     /// Time at which the walk ends, not after `needed`.
     pub wanted: UnixMs,
@@ -244,6 +244,8 @@ pub(super) struct PageWalk {
     shortfall: Option<IncompleteReason>,
     unknown: Vec<UnknownStatus>,
     unpriced: Option<(u32, TradeId)>,
+    /// Time by which the local wall clock is ahead of the server's.
+    ahead: Duration,
 }
 
 impl PageWalk {
@@ -262,7 +264,17 @@ impl PageWalk {
             shortfall: None,
             unknown: Vec::new(),
             unpriced: None,
+            ahead: Duration::ZERO,
         }
+    }
+
+    /// Converts between the server's times and a local wall clock that is ahead of them by `ahead`.
+    /// Otherwise the walk would end too early, and purchases would look too old.
+    #[must_use]
+    pub(super) fn with_clock_ahead(self, ahead: Duration) -> Self {
+        let LookBack { needed, wanted, pages_max } = self.look_back;
+        let (needed, wanted) = (needed.minus(ahead), wanted.minus(ahead));
+        Self { look_back: LookBack { needed, wanted, pages_max }, ahead, ..self }
     }
 
     /// Adds a page. Returns the cursor of the next page to read; `None` at the end of the walk.
@@ -357,6 +369,7 @@ impl PageWalk {
             return;
         }
         self.oldest = self.oldest.into_iter().chain(created_at).min();
+        let joined_at = joined_at.map(|at| at.plus(self.ahead));
         let trade = OwnTrade { id, status, price, joined_at, commission };
         match self.index_by_id.get(&id).and_then(|index| self.trades.get_mut(*index)) {
             Some((known, _is_older)) => merge(known, trade),
@@ -456,6 +469,22 @@ mod tests {
                 return taken;
             }
             assert!(taken <= PURCHASE_PAGES_MAX, "the walk does not end");
+        }
+    }
+
+    #[test]
+    fn a_local_clock_that_is_ahead_hides_no_purchase_and_makes_none_look_older() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        for ahead in [Duration::ZERO, 23 * HOUR, 4 * 24 * HOUR] {
+            let local_now = NOW.plus(ahead);
+            let mut read = PageWalk::new(LookBack::back_to(local_now)).with_clock_ahead(ahead);
+            let hour_ago = Some(NOW.minus(HOUR));
+            let bought = OwnPurchase { joined_at: hour_ago, ..purchase("a", 0) };
+            walk(&mut read, |_| page(vec![bought.clone()], NextPage::End));
+            let reading = read.finish(local_now);
+            assert!(reading.is_complete());
+            let joined: Vec<_> = reading.trades.iter().map(|trade| trade.joined_at).collect();
+            assert_eq!(joined, [Some(local_now.minus(HOUR))], "{ahead:?}");
         }
     }
 

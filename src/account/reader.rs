@@ -4,7 +4,10 @@
 //! here runs on the thread that decides.
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::Mutex, time::sleep};
 
@@ -32,6 +35,10 @@ use crate::{
     },
 };
 
+/// Lead of the local wall clock before the server's that needs no correction: a list reaches back
+/// further than needed.
+const AHEAD_TOLERATED: Duration = Duration::from_secs(60);
+
 /// Rate-limited reader.
 #[derive(Debug)]
 pub struct AccountReader<M> {
@@ -39,6 +46,8 @@ pub struct AccountReader<M> {
     http: HttpClient,
     credential: Option<Credential>,
     rate_limiter: Mutex<RateLimiter>,
+    /// Time by which the local wall clock is ahead of the server's, in milliseconds.
+    ahead_ms: AtomicU64,
 }
 
 /// User and balance at a point in time.
@@ -50,6 +59,16 @@ pub struct UserReading {
     pub exchange: ClockExchange,
     /// `Date` header of the response.
     pub date: Option<UnixMs>,
+}
+
+impl UserReading {
+    /// Returns the time by which the local wall clock is ahead of the server's, at most, or zero if
+    /// that is tolerated; `None` without a `Date`.
+    fn local_clock_ahead(&self) -> Option<Duration> {
+        let ClockExchange { sent, received } = self.exchange;
+        let ahead = self.as_of.plus(received.saturating_duration_since(sent)).since(self.date?);
+        Some(if AHEAD_TOLERATED < ahead { ahead } else { Duration::ZERO })
+    }
 }
 
 /// One page of open listings.
@@ -75,6 +94,7 @@ impl<M: MarketApi> AccountReader<M> {
             http: HttpClient::new(endpoint, tls)?,
             credential: credential.cloned(),
             rate_limiter: Mutex::new(RateLimiter::new(M::CAPABILITIES.reads)),
+            ahead_ms: AtomicU64::default(),
         })
     }
 
@@ -105,10 +125,21 @@ impl<M: MarketApi> AccountReader<M> {
         }
         let (HttpReply { response, exchange }, as_of) = self.send(AccountQuery::User).await?;
         let user = self.market.read_user(&response)?;
-        Ok(UserReading { user, as_of, exchange, date: response.head.date })
+        let reading = UserReading { user, as_of, exchange, date: response.head.date };
+        if let Some(ahead) = reading.local_clock_ahead() {
+            let ms = u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX);
+            if self.ahead_ms.swap(ms, Ordering::Relaxed) == 0 && 0 < ms {
+                tracing::warn!(
+                    "This machine's clock is {} s ahead of the market's; set it",
+                    ahead.as_secs()
+                );
+            }
+        }
+        Ok(reading)
     }
 
-    /// Reads the own purchases page by page. Times are on the server's clock.
+    /// Reads the own purchases page by page. Times are on the server's clock, or on the local one if
+    /// the last [`current_user`](Self::current_user) has shown that it is ahead.
     ///
     /// # Errors
     ///
@@ -123,7 +154,8 @@ impl<M: MarketApi> AccountReader<M> {
         user: &User,
         look_back: LookBack,
     ) -> Result<PurchasesReading, ReadFailure> {
-        let mut walk = PageWalk::new(look_back);
+        let ahead = Duration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
+        let mut walk = PageWalk::new(look_back).with_clock_ahead(ahead);
         let (page, started) = self.purchases_page(user, None).await?;
         let mut after = walk.add_page(page);
         while let Some(cursor) = after {
@@ -241,5 +273,26 @@ impl ListingsPage {
     /// Returns the latest server time at which the page can have been generated.
     pub fn latest(&self) -> Option<UnixMs> {
         self.response.head.date.map(|date| date.plus(Duration::from_secs(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_shows_by_how_much_the_local_clock_is_ahead() {
+        let (sent, as_of) = (Instant::now(), UnixMs(1_000_000_000));
+        let ahead = |date| {
+            let exchange = ClockExchange { sent, received: sent + Duration::from_secs(2) };
+            let reading = UserReading { user: User::default(), as_of, exchange, date };
+            reading.local_clock_ahead()
+        };
+        assert_eq!(ahead(None), None);
+        let date = |seconds: i64| Some(UnixMs(as_of.0 + seconds * 1_000));
+        assert_eq!(ahead(date(3_600)), Some(Duration::ZERO), "behind");
+        assert_eq!(ahead(date(-58)), Some(Duration::ZERO));
+        assert_eq!(ahead(date(-59)), Some(Duration::from_secs(61)));
+        assert_eq!(ahead(date(-86_400)), Some(Duration::from_secs(86_402)));
     }
 }

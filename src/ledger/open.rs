@@ -314,7 +314,8 @@ fn count_since(previous: &PreviousRun, live: Option<&LiveOpen>, now: UnixMs) -> 
             Some(now.minus(COUNTED_BACK))
         }
         Some(NewLedger::NotCounted) => None,
-        None => previous.count_since,
+        // A later time is of a start whose clock was ahead.
+        None => previous.count_since.map(|since| since.min(now.minus(COUNTED_BACK))),
     }
 }
 
