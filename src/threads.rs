@@ -166,7 +166,14 @@ impl fmt::Display for ThreadName {
 
 /// Reasons to approve no order, as bits. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Alarm(Arc<AtomicU32>);
+pub struct Alarm(Arc<AlarmBits>);
+
+#[derive(Debug, Default)]
+struct AlarmBits {
+    raised: AtomicU32,
+    /// Bits raised since the last [`Alarm::take_raised`], also if they were cleared since.
+    unreported: AtomicU32,
+}
 
 impl Alarm {
     /// Returns the alarm of this process. The log and the panic hook raise it; a bot that is alone
@@ -183,17 +190,24 @@ impl Alarm {
 
     #[inline]
     pub fn bits(&self) -> u32 {
-        self.0.load(Ordering::Acquire)
+        self.0.raised.load(Ordering::Acquire)
     }
 
     /// Adds reasons. Returns `true` if one of them is new.
     pub fn raise(&self, bits: u32) -> bool {
-        self.0.fetch_or(bits, Ordering::AcqRel) & bits != bits
+        let new = bits & !self.0.raised.fetch_or(bits, Ordering::AcqRel);
+        self.0.unreported.fetch_or(new, Ordering::AcqRel);
+        new != 0
+    }
+
+    /// Returns the reasons that were added since the last call, also those that were removed since.
+    pub fn take_raised(&self) -> u32 {
+        self.0.unreported.swap(0, Ordering::AcqRel)
     }
 
     /// Removes reasons. Returns `true` if one of them was set.
     pub fn clear(&self, bits: u32) -> bool {
-        self.0.fetch_and(!bits, Ordering::AcqRel) & bits != 0
+        self.0.raised.fetch_and(!bits, Ordering::AcqRel) & bits != 0
     }
 
     /// Raises the alarm for a lost thread.

@@ -185,8 +185,11 @@ impl Journal {
 
     /// Returns the losses of files and threads since the last call.
     pub(super) fn take_new_losses(&mut self) -> Vec<HaltReason> {
-        let bits = self.shared.alarm().bits();
-        let new = bits & !self.reported;
+        let alarm = self.shared.alarm();
+        // A fault that ended before this call halts, too.
+        let raised = alarm.take_raised();
+        let bits = alarm.bits();
+        let new = (raised | bits) & !self.reported;
         self.reported = bits;
         WriterState::losses(new).collect()
     }

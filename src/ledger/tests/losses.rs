@@ -102,6 +102,19 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+#[test]
+fn a_fault_that_ends_before_the_next_check_halts_once() {
+    let machine = SimulatedMachine::new();
+    let mut ledger = machine.ready();
+    let alarm = ledger.journal.as_ref().unwrap().shared_for_tests().alarm().clone();
+    for fault in [StorageFault::Gone, StorageFault::LogFull] {
+        alarm.raise(fault.bit());
+        alarm.clear(fault.bit());
+        assert_eq!(halts(&mut ledger), [HaltReason::Storage(fault)]);
+        assert_eq!(halts(&mut ledger), []);
+    }
+}
+
 fn halts(ledger: &mut Ledger) -> Vec<HaltReason> {
     let effects = ledger.check_losses(after(20));
     effects.halts.iter().map(|halt| halt.reason).collect()
