@@ -32,7 +32,7 @@ use super::{
     record::{Record, Timeline},
     rules::{EntryPlan, RenamedEntry},
     schema::StagedRows,
-    state::LedgerState,
+    state::{INTENTS_MAX, LedgerState},
     status::loss_end,
     write_ahead_log::{OpenedLog, Recovered, Storage, WriteAheadLog},
     writer::WriterState,
@@ -349,12 +349,12 @@ impl IntentFileMatch {
     }
 }
 
-/// Moves the ledger's files into a subfolder if it is unreadable or lacks an order that its
+/// Moves the ledger's files into a subfolder if it is unreadable, full, or lacks an order that its
 /// account's mark records.
 ///
 /// # Errors
 ///
-/// Returns [`LedgerError::LedgerComplete`] if the ledger is neither, and
+/// Returns [`LedgerError::LedgerComplete`] if the ledger is none of these, and
 /// [`LedgerError::NotCountable`] if the new one cannot count purchases that it should count.
 fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result<(), LedgerError> {
     let path = location.folder.join(DATABASE);
@@ -367,7 +367,10 @@ fn move_aside(location: &LedgerLocation, live: &LiveOpen, now: UnixMs) -> Result
         match read {
             // A ledger that was never bound to an account has placed no order.
             Ok(PreviousRun { user: None, .. }) => is_unused = true,
-            Ok(previous) if contains_every_order(&previous, location, live) => {
+            Ok(previous)
+                if previous.last_order < u64::from(INTENTS_MAX)
+                    && contains_every_order(&previous, location, live) =>
+            {
                 return Err(LedgerError::LedgerComplete { folder: location.folder.clone() });
             }
             Err(error @ (LedgerError::TooNew { .. } | LedgerError::OtherHost { .. })) => {

@@ -304,7 +304,7 @@ pub enum RiskRejection {
     #[error("the ledger waits for the disk")]
     Behind,
     /// The ledger has reached its maximum number of intents.
-    #[error("the ledger is full: {max} orders")]
+    #[error("the ledger is full: {max} orders; start with `sniper run --live --new-ledger`")]
     Full { max: u32 },
     /// The listing was requested before. No listing is requested twice, nor at another price unless
     /// it was certainly not bought before.

@@ -24,6 +24,7 @@ use crate::{
     ledger::mark::copy_path,
     ledger::open::{COUNTED_BACK, DATABASE, INTENT_FILE},
     ledger::reader::LedgerReader,
+    ledger::state::INTENTS_MAX,
     ledger::watch,
 };
 
@@ -639,6 +640,20 @@ fn a_new_ledger_keeps_the_older_copy_that_it_replaces() {
     let kept = kept.filter(|path| path.is_dir()).collect::<Vec<_>>();
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!(LedgerReader::open(&kept[0]).unwrap().state().intents().len(), 1);
+}
+
+#[test]
+fn a_new_ledger_replaces_a_full_one() {
+    for (last, is_full) in [(INTENTS_MAX - 1, false), (INTENTS_MAX, true)] {
+        let machine = SimulatedMachine::with_orders(1);
+        let database = Connection::open(machine.data().join(DATABASE)).unwrap();
+        database.execute("UPDATE intents SET number = ?1", [last]).unwrap();
+        drop(database);
+        let new = machine.bound(&machine.data(), Some(NewLedger::Counted));
+        assert_eq!(new.is_ok(), is_full, "{last}: {new:?}");
+    }
+    let rejection = RiskRejection::Full { max: INTENTS_MAX };
+    assert!(rejection.to_string().contains("--new-ledger"), "{rejection}");
 }
 
 #[test]
