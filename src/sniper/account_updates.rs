@@ -284,9 +284,10 @@ impl<B: OrderSender> Engine<B> {
         self.has_unknown_changed = !requests.set_looked_up_orders(unknown, bought);
     }
 
-    /// Compares the wall clock with the clock that cannot be set. After a jump, as when a virtual
-    /// machine was restored, ages may be wrong, so nothing is released by age until the account has
-    /// been read again.
+    /// Compares the wall clock with the clock that cannot be set. After a jump, ages may be wrong, so
+    /// nothing is released by age until the account has been read again. A jump forward may show
+    /// that a virtual machine was reset to a snapshot, whose ledger lacks the orders since, so
+    /// nothing is ordered until then either.
     pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
         self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
         let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);
@@ -295,6 +296,9 @@ impl<B: OrderSender> Engine<B> {
         }
         trade_log::clock_moved(moved);
         self.ledger.mark_clock_unreliable(now.wall);
+        if 0 < moved {
+            self.ledger.require_reading(now.wall);
+        }
         self.needs_refresh = true;
     }
 
