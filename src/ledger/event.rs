@@ -515,7 +515,8 @@ pub enum LedgerEvent {
         /// Random bits in the own ids of the orders of this start. Earlier versions had none.
         start: Option<StartId>,
     },
-    /// The machine lost power: this much may have been spent without being recorded.
+    /// The machine lost power: this much may have been spent without being recorded. Without an
+    /// order, it corrects the barrier of an earlier one by the server's clock.
     Lost {
         coins: Amount,
         count: u32,

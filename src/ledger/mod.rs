@@ -88,6 +88,7 @@ use self::{
     journal::Journal,
 };
 use crate::{
+    clock,
     config::Budget,
     domain::account::AccountIds,
     domain::money::Amount,
@@ -430,6 +431,21 @@ impl Ledger {
     pub fn require_reading(&mut self, now: UnixMs) {
         self.state.reconciled = !self.state.balance_required;
         self.state.read_from = now;
+    }
+
+    /// Replaces the time of a power loss before which no listing may have been created. The local
+    /// wall clock gave it, which may have been wrong. Every lost order precedes `latest`, the upper
+    /// bound of the server's present time.
+    pub fn confirm_barrier(&mut self, latest: UnixMs, now: UnixMs) {
+        if self.state.barrier.is_some() && !self.state.is_barrier_confirmed {
+            let (coins, count, barrier) = (Amount::ZERO, 0, latest);
+            let _effects = self.record_infallible(now, LedgerEvent::Lost { coins, count, barrier });
+            tracing::info!(
+                "By the market's clock, listings created before {} are not ordered after the \
+                 power loss",
+                clock::format_local(latest)
+            );
+        }
     }
 
     /// Allows orders after a complete reading of the account.

@@ -134,6 +134,8 @@ pub struct LedgerState {
     pub(super) loss: CrashLoss,
     /// Listings created up to this time may have been ordered before a power loss.
     pub(super) barrier: Option<UnixMs>,
+    /// `true` if the barrier is by the server's clock, and not by the local wall clock.
+    pub(super) is_barrier_confirmed: bool,
     pub(super) approved_totals: ApprovedTotals,
     pub(super) first_at: UnixMs,
     pub(super) last_at: UnixMs,
@@ -200,6 +202,7 @@ impl LedgerState {
             last_pause: None,
             loss: CrashLoss::default(),
             barrier: None,
+            is_barrier_confirmed: false,
             approved_totals: ApprovedTotals::default(),
             first_at: UnixMs(0),
             last_at: UnixMs(0),
@@ -429,8 +432,13 @@ impl LedgerState {
                 self.confirm_price(sequence, price, at)?;
             }
             LedgerEvent::Lost { coins, count, barrier } => {
-                self.add_loss(coins, count, at);
-                self.barrier = self.barrier.max(Some(barrier));
+                self.is_barrier_confirmed = coins == Amount::ZERO && count == 0;
+                if self.is_barrier_confirmed {
+                    self.barrier = Some(barrier);
+                } else {
+                    self.add_loss(coins, count, at);
+                    self.barrier = self.barrier.max(Some(barrier));
+                }
             }
             LedgerEvent::LossCleared { by: _ } => {
                 self.loss_cleared_at = Some(at);
@@ -448,7 +456,8 @@ impl LedgerState {
             coins: self.loss.coins.saturating_add(coins),
             count: self.loss.count.saturating_add(count),
             since: at,
-            not_before: self.last_at.minus(LOSS_MARGIN).max(self.first_at),
+            // A last event after the loss is of a run whose clock was ahead.
+            not_before: self.last_at.min(at).minus(LOSS_MARGIN).max(self.first_at),
         };
         self.account.set_crash_reserve(self.loss.coins);
         self.approved_totals = self.approved_totals.plus(coins, count);

@@ -123,6 +123,11 @@ impl<B: OrderSender> Engine<B> {
         }
         // Without the field the account counts as not flagged.
         self.is_flagged = user.is_flagged.unwrap_or(false);
+        // Nothing is ordered before the first reading. Without a `Date`, the local clock decides.
+        let latest = self.clock().latest(now.instant);
+        if let Some(latest) = latest {
+            self.ledger.confirm_barrier(latest, now.wall);
+        }
         if let Some(balance) = user.balance {
             self.update_ledger(|ledger| Ok(ledger.set_balance(balance, *as_of, now.wall)));
         }

@@ -34,7 +34,7 @@ use crate::{
     execution::response::{ExchangeResult, OrderReport, ResponseError, SentRequest},
     ledger::{
         AccountReading, ApprovedOrder, HaltReason, Ledger, LedgerLocation, OwnTrade,
-        event::OrderState,
+        event::OrderState, tests::disk,
     },
     prices::PriceSnapshot,
     whitelist::{
@@ -349,6 +349,50 @@ fn a_wall_clock_jump_is_unreliable_until_the_account_is_read() {
         session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
         assert!(!session.engine.ledger().state().is_clock_unreliable());
     }
+}
+
+#[test]
+fn after_a_jump_forward_nothing_is_ordered_until_the_account_is_read() {
+    let mut session = TestSession::live(plenty());
+    session.engine.ledger = Ledger::in_memory(plenty(), &[entry()], true);
+    for (drift_ms, is_ready) in [(-3_000, true), (0, false), (3_000, false)] {
+        session.after += Duration::from_secs(1);
+        let now = session.now();
+        let _effects = session.engine.ledger.set_balance(Amount::from_cents(1), now.wall, now.wall);
+        let reading = PurchasesReading::complete(Vec::new(), now.wall);
+        session.engine.on_account_update(AccountUpdate::Purchases(reading), now);
+        assert!(session.engine.ledger.snapshot(now.wall).reconciled);
+        session.after += Duration::from_secs(1);
+        let now = session.now();
+        session.engine.watch_clock(UnixMs(now.wall.0 + drift_ms), now);
+        assert_eq!(session.engine.ledger.snapshot(now.wall).reconciled, is_ready, "{drift_ms}");
+    }
+}
+
+/// The ledger was opened while the local clock was a month ahead.
+#[test]
+fn the_first_date_of_the_server_bounds_the_listings_of_a_power_loss() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = TestSession::live(plenty());
+    let Now { instant, wall } = session.now();
+    let first = disk::open(folder.path(), "boot", wall);
+    disk::wait_until(|| first.is_limit_durable());
+    let image = disk::crash_image(folder.path());
+    let (location, limits) = (disk::location(image.path(), "other"), disk::limits());
+    let ahead = wall.plus(Duration::from_secs(30 * 86_400));
+    session.engine.ledger = Ledger::open(&location, limits, &disk::entries(), ahead).unwrap();
+    let mut read = |date| {
+        let user = User { id: "account-1".to_owned(), ..User::default() };
+        let exchange = ClockExchange { sent: instant, received: instant };
+        let reading = UserReading { user, as_of: ahead, exchange, date };
+        session
+            .engine
+            .on_account_update(AccountUpdate::User(reading), Now { instant, wall: ahead });
+        session.engine.ledger.snapshot(ahead).barrier.unwrap()
+    };
+    assert!(ahead < read(None), "a market without dates");
+    let barrier = read(Some(wall));
+    assert!(wall <= barrier && barrier <= wall.plus(Duration::from_secs(2)), "{barrier}");
 }
 
 #[test]

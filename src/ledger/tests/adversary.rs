@@ -350,6 +350,8 @@ impl AdversaryMarket {
         let is_new = approved.own_id().is_none_or(|own_id| self.own_ids.insert(own_id));
         assert!(is_new, "no own id is used twice, even after lost events");
         self.orders.retain(|order| !(order.id == id && order.approved == price && order.unsent));
+        let is_same = |order: &MarketOrder| order.id == id && order.approved == price;
+        assert!(!self.orders.iter().any(is_same), "no listing is ordered twice");
         let order = MarketOrder {
             id: *approved.id(),
             approved: approved.price(),
@@ -438,8 +440,9 @@ impl AdversaryMarket {
         let is_order = |event: &LedgerEvent| matches!(event, LedgerEvent::Reserved { .. });
         let first = all.iter().position(|(_at, event)| is_order(event))?;
         // A start makes an earlier loss durable before the first order.
-        let is_loss =
-            |(_at, event): &(UnixMs, LedgerEvent)| matches!(event, LedgerEvent::Lost { .. });
+        let is_loss = |(_at, event): &(UnixMs, LedgerEvent)| {
+            matches!(event, LedgerEvent::Lost { count: 1.., .. })
+        };
         let durable = all.iter().rposition(is_loss).map_or(0, |at| at + 1).max(first);
         let lost = all.split_off(all.len().saturating_sub(events).max(durable));
         let (mut coins, mut count) = (Amount::ZERO, 0);
@@ -449,7 +452,9 @@ impl AdversaryMarket {
             }
         }
         self.has_lost |= 0 < count;
-        (0 < count).then_some(LedgerEvent::Lost { coins, count, barrier: self.now })
+        // The local clock may be wrong at the start.
+        let barrier = if count % 2 == 0 { UnixMs(0) } else { UnixMs(i64::MAX) };
+        (0 < count).then_some(LedgerEvent::Lost { coins, count, barrier })
     }
 
     /// Replays the events, which must give the same state if none is lost, and makes orders in
@@ -478,6 +483,7 @@ impl AdversaryMarket {
             Some(StartId::from_bits(u128::try_from(self.own_ids.len()).unwrap().to_be_bytes()));
         let started = LedgerEvent::Started { boot: BootId::default(), start };
         let _effects = self.ledger.record_infallible(self.now, started);
+        self.ledger.confirm_barrier(self.now, self.now);
         for order in &mut self.orders {
             (order.waiting, order.unconfirmed, order.pending) = (false, false, false);
         }

@@ -225,6 +225,37 @@ fn power_loss_counts_the_whole_durable_limit_and_old_listings_are_never_ordered(
     let _approved = reserve(&mut later, dateless, after(200));
 }
 
+/// A clock a month ahead would otherwise block every listing for a month, and a clock that was
+/// behind would permit a second order for the listing of a lost one.
+#[test]
+fn the_clock_of_the_server_replaces_the_barrier_of_a_power_loss_in_both_directions() {
+    let created = |second| OrderRequest { created_at: Some(after(second)), ..order_request(9, 1) };
+    for wrong in [T0.plus(Duration::from_secs(30 * 86_400)), UnixMs(1_000)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = open(folder.path(), "boot", T0);
+        // The limit is durable, so it exceeds what is recorded.
+        let _approved = reserve(&mut ledger, order_request(1, 10), T0);
+        let image = crash_image(folder.path());
+        drop(Ledger::open(&location(image.path(), "other"), limits(), &entries(), wrong).unwrap());
+        let mut again = open(image.path(), "other", after(100));
+        assert!(again.state().barrier.is_some());
+        again.confirm_barrier(after(101), after(100));
+        // Only the first call has an effect, because orders of this run are not lost.
+        again.confirm_barrier(after(200), after(199));
+        let no_loss = AccountReading { trades: &[], complete: true, started: after(199) };
+        let _effects = again.reconcile(&no_loss, Some(coins(1_000)), after(199));
+        drop(again);
+        let mut later = open(image.path(), "other", after(200));
+        let barrier = after(101);
+        let rejection = later.reserve(created(101), after(200)).unwrap_err();
+        assert_eq!(rejection, RiskRejection::BeforePowerLoss { barrier });
+        let _effects =
+            later.resolve(&id(1), Evidence::NotBought, operator(), after(200)).unwrap_or_default();
+        later.clear_crash_reserve(EvidenceSource::Operator(operator()), after(200));
+        let _approved = reserve(&mut later, created(102), after(200));
+    }
+}
+
 #[test]
 fn a_clean_shutdown_releases_the_durable_limit() {
     let folder = tempfile::tempdir().unwrap();

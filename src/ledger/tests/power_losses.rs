@@ -300,7 +300,7 @@ fn the_log_and_the_status_name_the_end_of_a_loss_on_each_market() {
         ledger.bind("account-1").unwrap();
         let log = fs::read_to_string(&log).unwrap();
         let end = ends_after.map_or_else(|| COMMAND.to_owned(), |end| after(1 + end).to_string());
-        let logged = ends_after.map(|end| crate::clock::format_local(after(1 + end)));
+        let logged = ends_after.map(|end| clock::format_local(after(1 + end)));
         assert!(log.contains(logged.as_ref().unwrap_or(&end)), "{}: {log}", market.name);
         assert_eq!(log.contains(COMMAND), ends_after.is_none(), "{}: {log}", market.name);
         let shown = |snapshot: Snapshot| {
