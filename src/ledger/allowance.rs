@@ -24,7 +24,7 @@ use std::{fmt, sync::Arc};
 use super::{
     Ledger,
     entries::{EntryLimits, EntryUsage},
-    event::{LedgerEvent, Sequence},
+    event::{LedgerEvent, OrderState, Sequence},
     intent::Intent,
     order_request::{OrderRequest, RiskRejection, exceeds},
     state::LedgerState,
@@ -177,6 +177,9 @@ pub(super) struct Sharing {
     /// `true` if another bot may spend from the account, as the active one may while this one is a
     /// standby.
     pub(super) is_account_shared: bool,
+    /// Coins that were missing when sharing ended, and still are: another bot may have spent them,
+    /// so they are no evidence about the orders of this ledger.
+    pub(super) missing: Amount,
     /// `None` without sharing.
     pub(super) allowance: Option<Box<Allowance>>,
     /// Orders that changed since the last report. May contain an order more than once.
@@ -190,6 +193,7 @@ impl Sharing {
             from: Sequence(u64::MAX),
             spent: Amount::ZERO,
             is_account_shared: false,
+            missing: Amount::ZERO,
             allowance: None,
             changed: Vec::new(),
         }
@@ -411,6 +415,16 @@ impl Ledger {
         if self.state.sharing.is_account_shared != is_shared {
             let event = LedgerEvent::AccountShared { is_shared };
             let _effects = self.record_infallible(now, event);
+            let mut open = self.state.open_intents();
+            if Amount::ZERO < self.state.sharing.missing
+                && open.any(|intent| intent.state == OrderState::Unknown)
+            {
+                tracing::warn!(
+                    "The account lacks {} that another bot may have spent, so its balance settles no \
+                     unknown order: look them up on the market, then run `sniper ledger resolve`",
+                    self.state.sharing.missing
+                );
+            }
         }
     }
 

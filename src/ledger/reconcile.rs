@@ -271,7 +271,9 @@ impl LedgerState {
         }
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
-        let is_other_bot = self.sharing.is_account_shared && *loss == 0;
+        // Orders were lost before the start that found the loss.
+        let is_after_loss = trade.joined_at.is_some_and(|at| self.loss.since.plus(SETTLE) < at);
+        let is_other_bot = self.sharing.is_account_shared && (*loss == 0 || is_after_loss);
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
@@ -317,7 +319,7 @@ impl LedgerState {
                 && since.plus(self.listed_within) <= reading.started
                 && self.account.certainly_includes(since)
         };
-        let (mut absent, mut explained) = (Vec::new(), Amount::ZERO);
+        let (mut absent, mut explained) = (Vec::new(), self.sharing.missing);
         for intent in self.open_intents() {
             if intent.state != OrderState::Unknown {
                 // A response may have named a price that is too low.

@@ -420,6 +420,8 @@ impl LedgerState {
             LedgerEvent::NewBudget { by: _ } => self.start_budget(),
             LedgerEvent::Balance { coins, as_of } => {
                 let drop = self.account.read(BalanceReading { coins, as_of, at });
+                let missing = self.account.missing_beyond(Amount::ZERO);
+                self.sharing.missing = self.sharing.missing.min(missing);
                 if self.sharing.is_account_shared {
                     self.account.forget_drop();
                 } else if let Some(drop) = drop {
@@ -446,7 +448,11 @@ impl LedgerState {
                 self.account.set_crash_reserve(Amount::ZERO);
             }
             LedgerEvent::Joined { group } => self.on_joined(group),
-            LedgerEvent::AccountShared { is_shared } => self.sharing.is_account_shared = is_shared,
+            LedgerEvent::AccountShared { is_shared } => {
+                self.sharing.is_account_shared = is_shared;
+                let missing = self.account.missing_beyond(Amount::ZERO);
+                self.sharing.missing = if is_shared { Amount::ZERO } else { missing };
+            }
         }
         Ok(())
     }

@@ -306,6 +306,58 @@ fn spending_of_another_bot_of_the_account_does_not_halt_while_it_may_spend() {
     assert_eq!(read(&mut ledger, &[bought, other], 40, after(300)).len(), 2);
 }
 
+#[test]
+fn an_unknown_order_stays_unknown_after_a_takeover_if_another_bot_may_have_spent_its_coins() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
+    let bought = OwnTrade {
+        id: id(9),
+        status: TradeStatus::Completed,
+        price: Some(coins(50)),
+        joined_at: Some(after(50)),
+        commission: None,
+    };
+    let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
+        let reading = AccountReading { trades, complete: true, started: at };
+        ledger.reconcile(&reading, Some(coins(balance)), at).halts.len()
+    };
+    assert_eq!(read(&mut ledger, &[], 100, T0), 0);
+    let _effects = place_order(&mut ledger, order_request(1, 20), &UNKNOWN, T0);
+    ledger.set_account_shared(true, T0);
+    assert_eq!(read(&mut ledger, &[bought], 50, after(100)), 0);
+    ledger.set_account_shared(false, after(100));
+    assert_eq!(read(&mut ledger, &[bought], 50, after(200)), 0);
+    let state = |ledger: &Ledger| ledger.state().intent(&id(1)).unwrap().state;
+    assert_eq!(state(&ledger), OrderState::Unknown, "its coins may be among the missing ones");
+    let _effects = ledger.resolve(&id(1), Evidence::NotBought, operator(), after(201)).unwrap();
+    assert_eq!(read(&mut ledger, &[bought], 50, after(300)), 0);
+    // Coins that are missing later are not of the other bot.
+    let _effects = place_order(&mut ledger, order_request(2, 20), &UNKNOWN, after(301));
+    assert_eq!(read(&mut ledger, &[bought], 20, after(400)), 2);
+}
+
+#[test]
+fn a_purchase_of_another_bot_after_a_power_loss_is_none_of_the_lost_orders() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
+    let purchase = |number, at| OwnTrade {
+        id: id(number),
+        status: TradeStatus::Completed,
+        price: Some(coins(5)),
+        joined_at: Some(at),
+        commission: None,
+    };
+    let read = |ledger: &mut Ledger, trades: &[OwnTrade], at| {
+        let reading = AccountReading { trades, complete: true, started: at };
+        assert_eq!(ledger.reconcile(&reading, Some(coins(100)), at).halts, []);
+    };
+    read(&mut ledger, &[], T0);
+    lose(&mut ledger, 2, 20, after(70), after(10));
+    ledger.set_account_shared(true, after(10));
+    let [lost, later] = [purchase(1, after(60)), purchase(2, after(71))];
+    read(&mut ledger, &[lost, later], after(75));
+    let is_counted = |number| ledger.state().intent(&id(number)).is_some();
+    assert_eq!([1, 2].map(is_counted), [true, false]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// An order for an entry at a price.
