@@ -19,6 +19,7 @@ pub mod suggest;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     time::Duration,
 };
 
@@ -48,6 +49,8 @@ pub struct Whitelist {
     /// Entries for `"*"`, used for items that no other entry names.
     for_any: Box<[usize]>,
     paused: PausedEntries,
+    /// Hash of the entries.
+    hash: u64,
 }
 
 impl Whitelist {
@@ -70,7 +73,15 @@ impl Whitelist {
         };
         let by_item = named.into_iter().map(|(item, indices)| (item, merged(indices))).collect();
         let paused = PausedEntries::new(entries.len());
-        Self { entries, by_item, for_any: for_any.into_boxed_slice(), paused }
+        let mut hasher = DefaultHasher::new();
+        format!("{entries:?}").hash(&mut hasher);
+        let hash = hasher.finish();
+        Self { entries, by_item, for_any: for_any.into_boxed_slice(), paused, hash }
+    }
+
+    /// Returns a hash of the entries, which is the same in every process of this version.
+    pub const fn hash(&self) -> u64 {
+        self.hash
     }
 
     pub fn entries(&self) -> &[WhitelistEntry] {

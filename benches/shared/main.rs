@@ -213,6 +213,7 @@ async fn run_member(
             orders: reported.clone(),
             in_force: permission.revision,
             can_order: true,
+            whitelist: 0,
             approved: 0,
         };
         let Some(exchange) = member.next(&report, now_ms()) else {

@@ -85,11 +85,6 @@ pub enum SharedGroupError {
     NoSection,
     #[error("{0:?} is not a limit; `sniper shared status --json` names them")]
     UnknownLimit(String),
-    #[error(
-        "{spent} is less than the {used} that the member has reported as used itself; if money came \
-         back since, start the member again"
-    )]
-    LessThanReported { spent: Amount, used: Amount },
     #[error("the shared budget cannot be used")]
     Store(#[from] SetError),
 }
@@ -100,7 +95,7 @@ impl SharedGroupError {
             Self::NoSection => exit_code::CONFIG,
             Self::UnknownLimit(_) => exit_code::USAGE,
             Self::Store(SetError::Store(_)) => exit_code::UNAVAILABLE,
-            Self::Store(_) | Self::LessThanReported { .. } => exit_code::FAILURE,
+            Self::Store(_) => exit_code::FAILURE,
         }
     }
 }
@@ -224,7 +219,6 @@ async fn run_command(
             let Some(spent) = spent else {
                 return report_member(config, shared, &mut store, member, listed).await;
             };
-            check_spent(&store.status().await?, member, *spent)?;
             limits.insert(Limit::Total, spent.thousandths());
             store.release(member, &limits, *stopped).await?;
             let unit = shared.unit.name();
@@ -266,14 +260,6 @@ async fn init(shared: &SharedConfig, store: &mut Store) -> Result<GroupReport, S
     Ok(GroupReport { text, json, is_success: true })
 }
 
-/// Checks that a member is not released with less than it has reported itself.
-fn check_spent(status: &GroupStatus, member: &str, spent: Amount) -> Result<(), SharedGroupError> {
-    let found = status.members.iter().find(|it| it.name.0 == member);
-    let total = found.and_then(|it| it.limits.get(&Limit::Total));
-    let used = Amount::from_thousandths(total.map_or(0, |limit| limit.used));
-    if spent < used { Err(SharedGroupError::LessThanReported { spent, used }) } else { Ok(()) }
-}
-
 /// Shows what the database and the market know about a member, so that the user can state its
 /// spending.
 async fn report_member(
@@ -287,7 +273,7 @@ async fn report_member(
     let found = status.members.iter().find(|it| it.name.0 == member);
     let found = found.ok_or_else(|| SetError::NoMember(member.to_owned()))?;
     let orders = store.member_orders(member).await?;
-    let reported = store.orders(&found.account).await?.into_iter();
+    let reported = store.orders(&found.account, i64::MAX).await?.into_iter();
     let counting = reported.filter(|(_member, order)| order.state.counts());
     let reported: HashSet<TradeId> = counting.map(|(_member, order)| order.key.id).collect();
     // The restore counts as the last contact of every member.
@@ -344,7 +330,12 @@ impl fmt::Display for MemberReport<'_> {
         writeln!(f, "  unreported  at most {} {unit}", amount(rest))?;
         for (limit, row) in member.limits.iter().filter(|(limit, _)| **limit != Limit::Total) {
             let limit = limit.to_string();
-            writeln!(f, "  {}  slice {}, used {}", Escaped(&limit), row.slice, row.used)?;
+            write!(f, "  {}  slice {}, used {}", Escaped(&limit), row.slice, row.used)?;
+            if row.used < row.slice {
+                let quoted = limit.replace('\'', r"'\''");
+                write!(f, "; to free the rest: --used '{}={}'", Escaped(&quoted), row.used)?;
+            }
+            writeln!(f)?;
         }
         if !orders.is_empty() {
             let count = counted(orders.len(), "order", "orders");
@@ -374,8 +365,9 @@ impl fmt::Display for MemberReport<'_> {
         writeln!(
             f,
             "Nothing was changed. To release it, run:\n  sniper shared release {name} --spent AMOUNT\n\
-             with all that it spent since it joined the group, at least {}. Add --stopped if its last \
-             contact was less than 66 min ago and its process does not run.",
+             with all that it spent since it joined the group, at least {}, and with --used for other \
+             limits, with what it used or more; without it, they keep the slice. Add --stopped if its \
+             last contact was less than 66 min ago and its process does not run.",
             amount(least)
         )
     }

@@ -72,10 +72,15 @@ const REPORTED_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
 const FIRST_SLICE_MS: i64 = 5_000;
 /// Time since the last exchange of a member within which it is live, for display and shares.
 const LIVE_MS: i64 = 10_000;
+/// Time after which a bot that cannot order, such as a paused one, leaves its unused slice to others.
+/// Within it, a bot that only waits for a read of its account keeps the slice.
+const IDLE_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
 /// Maximum time to give the slice back when the session stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// Maximum number of unreported orders. The oldest are dropped first.
 const UNREPORTED_MAX: usize = 65_536;
+/// Maximum number of limits that a text about a takeover names.
+const LIMITS_NAMED_MAX: usize = 5;
 /// File with the highest sequence number of the group that was seen.
 const SEEN_FILE: &str = "shared.seen";
 
@@ -237,6 +242,8 @@ struct SharingTask {
     state: MemberState,
     /// Text about a bot with the same account.
     problem: Option<String>,
+    /// Bot with another whitelist, as last logged.
+    unlike: Option<MemberName>,
     seen: u64,
     /// Last revision of a permission that the ledger obeyed, also in case of a power loss.
     in_force: u64,
@@ -244,6 +251,8 @@ struct SharingTask {
     is_seen_outdated: bool,
     first_contact: Option<i64>,
     has_had_slice: bool,
+    /// Time since which the engine cannot order.
+    idle_since: Option<i64>,
 }
 
 /// Contact with the database.
@@ -302,11 +311,13 @@ impl SharingTask {
             contact: Contact::default(),
             state: MemberState::NoContact,
             problem: None,
+            unlike: None,
             seen: 0,
             in_force: 0,
             is_seen_outdated: false,
             first_contact: None,
             has_had_slice: false,
+            idle_since: None,
         }
     }
 
@@ -329,6 +340,7 @@ impl SharingTask {
             let permission = member.usable(now);
             self.report_state(&permission);
             self.report_same_account(member.same_account());
+            self.report_other_whitelist(member.other_whitelist());
             let permission = self.take_over(&mut member, permission).await;
             let Some(report) = self.update_engine(&member, &permission).await else { return };
             if let Some(exchange) = member.next(&report, clock::now().0) {
@@ -392,7 +404,7 @@ impl SharingTask {
                 let before = self.spent_before(member, &orders);
                 info!("Took over. {before}");
                 let others = orders.into_iter().filter(|(member, _order)| *member != own);
-                let ordered = others.map(|(_member, order)| order.key.id).collect();
+                let ordered = others.map(|(_member, order)| (order.key.id, order.state)).collect();
                 self.takeover = Some(Takeover { epoch, ordered });
                 self.alert_role(|standby| AlertEvent::TookOver { standby, before });
                 return permission;
@@ -424,9 +436,17 @@ impl SharingTask {
         let open: Vec<Amount> = open.map(|(_name, order)| order.price).collect();
         let sum = open.iter().fold(Amount::ZERO, |sum, price| sum.saturating_add(*price));
         let [slice, used] = [peer.slice, peer.used].map(Amount::from_thousandths);
+        let mut used_up: Vec<String> = member.exhausted().map(Limit::to_string).collect();
+        let others = used_up.len().saturating_sub(LIMITS_NAMED_MAX);
+        used_up.truncate(LIMITS_NAMED_MAX);
+        let used_up = match (used_up.join(", "), others) {
+            (names, 0) if names.is_empty() => String::new(),
+            (names, 0) => format!(" Nothing is left of {names}."),
+            (names, others) => format!(" Nothing is left of {names} and {others} other limits."),
+        };
         format!(
             "{} keeps its slice of {slice} {}: it has reported {used} as used, {} of {sum} without a \
-             known outcome, and may have spent the rest without a report.",
+             known outcome, and may have spent the rest without a report.{used_up}",
             peer.name.0,
             self.settings.config.unit.name(),
             counted(open.len(), "order", "orders"),
@@ -474,6 +494,18 @@ impl SharingTask {
         }
     }
 
+    fn report_other_whitelist(&mut self, other: Option<&MemberName>) {
+        if self.unlike.as_ref() != other {
+            self.unlike = other.cloned();
+            if let Some(MemberName(other)) = other {
+                warn!(
+                    "The whitelist of {other} differs, so both order the listings that both want, and \
+                     one of the orders is rejected"
+                );
+            }
+        }
+    }
+
     fn report_problem(&self, title: &'static str, text: String) {
         error!("{title}: {text}");
         self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { title, text });
@@ -494,7 +526,9 @@ impl SharingTask {
         let takeover = permission.epoch.and(self.takeover.clone());
         let report = self.send((Box::new(allowance), owns), (takeover, status)).await?;
         self.take_usage(report.usage);
-        let can_order = report.can_order;
+        let (can_order, whitelist, now) = (report.can_order, report.whitelist, clock::now().0);
+        self.idle_since = self.idle_since.or(Some(now)).filter(|_since| !can_order);
+        let is_idle = self.idle_since.is_some_and(|at| IDLE_AFTER_MS <= now.saturating_sub(at));
         if report.is_durable {
             self.in_force = permission.revision;
         }
@@ -504,7 +538,7 @@ impl SharingTask {
             free: member.free().unwrap_or_default(),
             slice,
             live: i64::try_from(live_count(member)).unwrap_or(i64::MAX).saturating_add(1),
-            is_standby: !member.may_order_soon(clock::now().0),
+            is_standby: is_idle || !member.may_order_soon(now),
         };
         Some(Report {
             usage: convert::usage(&self.settings.config, used, view),
@@ -517,6 +551,8 @@ impl SharingTask {
                 .collect(),
             in_force: self.in_force,
             can_order,
+            // The database has signed numbers.
+            whitelist: whitelist >> 1,
             approved: used.approved,
         })
     }
@@ -785,7 +821,7 @@ mod tests {
             trade::KeyedBy,
         },
         ledger::{Ledger, entries::tests::entry, tests},
-        shared::exchange::RoleRequest,
+        shared::exchange::{Confirmed, Demand, RoleRequest},
         sniper::Executor,
         whitelist::Whitelist,
     };
@@ -839,16 +875,17 @@ mod tests {
 
     impl TestBot {
         fn start(standby: Option<&str>, seen: &str) -> Self {
-            let ledger = Ledger::in_memory(Budget::default(), &[], false);
+            let ledger = Ledger::in_memory(Budget::default(), &[entry(Some("first"))], false);
             Self::start_with(ledger, standby, seen)
         }
 
         fn start_with(ledger: Ledger, standby: Option<&str>, seen: &str) -> Self {
-            let group = FaultyGroup {
-                group: MemoryGroup::new(100_000, 3_000),
-                is_away: Arc::default(),
-                has_no_orders: Arc::default(),
-            };
+            Self::join(MemoryGroup::new(100_000, 3_000), ledger, standby, seen)
+        }
+
+        fn join(group: MemoryGroup, ledger: Ledger, standby: Option<&str>, seen: &str) -> Self {
+            let (is_away, has_no_orders) = (Arc::default(), Arc::default());
+            let group = FaultyGroup { group, is_away, has_no_orders };
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join(SEEN_FILE), seen).unwrap();
             let (sender, alerts) = AlertSender::with_queue();
@@ -872,7 +909,7 @@ mod tests {
                 alarm: alarm.clone(),
             };
             let clock = Arc::new(Mutex::new(ServerClock::new(Instant::now())));
-            let whitelist = Arc::new(Whitelist::new(Vec::new()));
+            let whitelist = Arc::new(Whitelist::new(vec![entry(Some("first"))]));
             let mut engine = Engine::new(whitelist, ledger, Executor::Dry, KeyedBy::Id, clock);
             engine.share("main", standby.is_some(), Now::read());
             let (thread, updates) = start(settings, Box::new(group.clone())).unwrap();
@@ -936,6 +973,7 @@ mod tests {
             version: 0,
             seen,
             can_order: true,
+            whitelist: 0,
             approved: 0,
             demands: BTreeMap::new(),
             orders: Vec::new(),
@@ -1010,6 +1048,48 @@ mod tests {
             futures_util::FutureExt::now_or_never(group.orders(&account)).unwrap().unwrap().len()
         };
         bot.until(|bot, _status| u32::try_from(stored(bot)) == Ok(ORDERS));
+    }
+
+    fn meet(group: &mut MemoryGroup, exchange: &Exchange) -> Confirmed {
+        let reply = futures_util::FutureExt::now_or_never(group.exchange(exchange)).unwrap();
+        let Ok(Reply::Done(confirmed)) = reply else { panic!("{reply:?}") };
+        confirmed
+    }
+
+    #[test]
+    fn the_unused_slice_of_a_paused_bot_is_free_for_the_others() {
+        let ledger = Ledger::in_memory(tests::budget(), &[entry(Some("first"))], false);
+        let mut bot = TestBot::start_with(ledger, None, "");
+        bot.until(|_bot, status| 0 < status.slice);
+        let now = Now::read().wall;
+        let _effects = bot.engine.ledger().pause(now.plus(Duration::from_secs(3_600)), now);
+        bot.until(|_bot, status| status.slice == 0 && status.free == 100_000);
+        let all = Demand { used: 0, wanted: 100_000, max: 0 };
+        let demands = BTreeMap::from([(Limit::Total, all)]);
+        let confirmed = meet(&mut bot.group.group, &Exchange { demands, ..other("b", 0) });
+        assert_eq!(confirmed.slices[&Limit::Total], 100_000);
+    }
+
+    #[test]
+    fn the_alert_about_a_takeover_names_the_limits_that_the_bot_before_has_used_up() {
+        let mut group = MemoryGroup::new(100_000, 3_000);
+        let entry = WhitelistEntry { max_quantity: 1, ..entry(Some("first")) };
+        let unit = Limit::EntryQuantity("first".to_owned());
+        let crashed = Exchange {
+            standby: Some("pair".to_owned()),
+            demands: BTreeMap::from([(unit, Demand { used: 0, wanted: 1, max: 1 })]),
+            role: RoleRequest::TakeOver { epoch: 0, renewals: 0 },
+            ..other("b", 0)
+        };
+        meet(&mut group, &crashed);
+        let ledger = Ledger::in_memory(tests::budget(), &[entry], false);
+        let mut bot = TestBot::join(group, ledger, Some("pair"), "");
+        bot.until(|_bot, status| status.state == ACTIVE);
+        let alert = bot.alerts.recv_timeout(WAIT_MAX).unwrap().event;
+        assert_eq!(alert.title(), "Took over");
+        let text = alert.text();
+        assert!(text.contains("b keeps its slice"), "{text}");
+        assert!(text.contains("Nothing is left of entry_quantity first."), "{text}");
     }
 
     #[test]

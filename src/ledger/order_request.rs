@@ -88,6 +88,11 @@ impl LedgerState {
         if held >= INTENTS_MAX { Err(RiskRejection::Full { max: INTENTS_MAX }) } else { Ok(()) }
     }
 
+    /// Returns `true` if an order may be possible without a balance below `min_balance`.
+    pub(crate) fn has_spendable_coins(&self) -> bool {
+        self.account.available_min().is_none_or(|left| self.budget.min_balance < left)
+    }
+
     /// Returns `true` if a lost order may have been for this listing. For a listing without a time
     /// of creation this ends when the loss is resolved, because otherwise no such listing could be
     /// ordered again.

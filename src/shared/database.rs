@@ -74,6 +74,7 @@ pub struct MemberRow {
     pub approved: u64,
     /// As the member said in its last exchange.
     pub can_order: bool,
+    pub whitelist: u64,
     pub limits: BTreeMap<Limit, LimitRow>,
     pub orders: BTreeMap<u32, ReportedOrder>,
 }
@@ -91,6 +92,8 @@ pub enum Denial {
     NoMember,
     /// The member had an exchange within [`SILENT_MS`].
     NotSilent,
+    /// The member has reported more as used than it would be released with.
+    LessThanReported,
     /// These members have not reported since the group was marked.
     NotReported(Vec<MemberName>),
 }
@@ -231,6 +234,7 @@ impl GroupDatabase {
         row.has_stopped = exchange.demands.values().all(|it| it.wanted <= 0);
         row.approved = exchange.approved;
         row.can_order = exchange.can_order;
+        row.whitelist = exchange.whitelist;
         self.sequence = self.sequence.saturating_add(1);
     }
 
@@ -334,6 +338,7 @@ impl GroupDatabase {
                     standby: row.standby.clone(),
                     version: row.version,
                     can_order: row.can_order,
+                    whitelist: row.whitelist,
                     silent_ms: now_ms.saturating_sub(row.seen_ms).max(0),
                     slice: row.limits.get(&Limit::Total).map_or(0, |it| it.slice),
                     used: row.limits.get(&Limit::Total).map_or(0, |it| it.used),
@@ -382,7 +387,7 @@ impl GroupDatabase {
     /// # Errors
     ///
     /// Fails if the member does not exist, or had an exchange within [`SILENT_MS`] and `is_stopped`
-    /// does not declare that its process does not run.
+    /// does not declare that its process does not run, or it has reported more than `spent`.
     pub fn release(
         &mut self,
         now_ms: i64,
@@ -394,6 +399,10 @@ impl GroupDatabase {
         let is_silent = now_ms.saturating_sub(row.seen_ms) >= SILENT_MS;
         if !is_stopped && !is_silent && self.rules.hold(Rule::Silent) {
             return Err(Denial::NotSilent);
+        }
+        let used = |limit| row.limits.get(limit).map_or(0, |row| row.used);
+        if spent.iter().any(|(limit, spent)| *spent < used(limit)) {
+            return Err(Denial::LessThanReported);
         }
         row.is_released = true;
         row.version = row.version.saturating_add(1);

@@ -135,6 +135,8 @@ pub struct Exchange {
     pub seen: u64,
     /// The member orders listings at the moment. Others order those of one that does not.
     pub can_order: bool,
+    /// Hash of its whitelist. Only members with equal ones split the listings.
+    pub whitelist: u64,
     /// Number of orders that the ledger has approved, with those that a power loss may have
     /// destroyed. Only an older copy of the ledger has fewer than the member's row.
     pub approved: u64,
@@ -170,6 +172,7 @@ pub struct Peer {
     pub version: u64,
     /// As it said in its last exchange.
     pub can_order: bool,
+    pub whitelist: u64,
     /// Time since its last exchange by the clock of the database. Display only.
     pub silent_ms: i64,
     /// Slice of the total, and its reported usage. Display only.

@@ -28,7 +28,8 @@ pub trait Exchanger: Send {
         exchange: &'a Exchange,
     ) -> BoxFuture<'a, Result<Reply, ExchangeError>>;
 
-    /// Reads the orders that the members with this account have reported.
+    /// Reads the orders that the members with this account have reported and that a member must
+    /// know when it becomes active.
     fn orders<'a>(
         &'a mut self,
         account: &'a str,

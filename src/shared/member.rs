@@ -80,6 +80,8 @@ pub struct Report {
     pub in_force: u64,
     /// The ledger and the whitelist permit orders.
     pub can_order: bool,
+    /// As [`Exchange::whitelist`].
+    pub whitelist: u64,
     /// As [`Exchange::approved`].
     pub approved: u64,
 }
@@ -138,6 +140,8 @@ pub struct Member {
     pub(super) rules: ProtocolRules,
     version: u64,
     seen: u64,
+    /// As last sent.
+    whitelist: u64,
     attempt: u64,
     sent: Option<Sent>,
     /// Number of exchanges since the last reply with a version, including the pending one.
@@ -176,6 +180,7 @@ impl Member {
             settings,
             rules: ProtocolRules::default(),
             version: 0,
+            whitelist: 0,
             attempt: 0,
             sent: None,
             unanswered: 0,
@@ -203,6 +208,11 @@ impl Member {
     /// Returns the remainder of the group's `total`, as of the last reply.
     pub fn free(&self) -> Option<i64> {
         self.latest.map(|latest| latest.free)
+    }
+
+    /// Iterates over the limits of which the group had nothing left for this member.
+    pub fn exhausted(&self) -> impl Iterator<Item = &Limit> {
+        self.slices.iter().filter(|(_, slice)| slice.is_used_up()).map(|(limit, _)| limit)
     }
 
     /// Iterates over the other members, as of the last reply.
@@ -263,6 +273,7 @@ impl Member {
         self.unanswered = self.unanswered.saturating_add(1);
         self.last_sent_ms = Some(now_ms);
         self.is_urgent = false;
+        self.whitelist = report.whitelist;
         Some(Exchange {
             member: self.settings.name.clone(),
             ledger: self.settings.ledger.clone(),
@@ -273,6 +284,7 @@ impl Member {
             version: self.version,
             seen: self.seen,
             can_order: report.can_order && self.can_order(report, now_ms),
+            whitelist: report.whitelist,
             approved: report.approved,
             demands: self.demands(report, gives_up, now_ms),
             orders: report.orders.iter().take(REPORTS_MAX).cloned().collect(),
@@ -419,7 +431,8 @@ impl Member {
             }
         }
         for (limit, slice) in &mut self.slices {
-            slice.confirm(confirmed.slices.get(limit).copied().unwrap_or_default(), now_ms);
+            let given = confirmed.slices.get(limit).copied().unwrap_or_default();
+            slice.confirm(given, now_ms, self.rules);
         }
         let reply = RoleReply {
             request: exchange.role,
@@ -559,11 +572,21 @@ impl Member {
         same.find(is_other).map(|peer| &peer.name).filter(|_| !account.is_empty())
     }
 
-    /// Returns the accounts of the live members that can order, with the own one.
+    /// Returns a live member that can order with another account and another whitelist. Both order
+    /// the listings that both want.
+    pub fn other_whitelist(&self) -> Option<&MemberName> {
+        let is_other = |peer: &&Peer| {
+            peer.whitelist != self.whitelist && peer.account != self.settings.account
+        };
+        self.live_peers().filter(|peer| peer.can_order).find(is_other).map(|peer| &peer.name)
+    }
+
+    /// Returns the accounts of the live members with the same whitelist that can order, with the
+    /// own one.
     fn accounts(&self) -> Vec<String> {
         let mut accounts: Vec<String> = self
             .live_peers()
-            .filter(|peer| peer.can_order)
+            .filter(|peer| peer.can_order && peer.whitelist == self.whitelist)
             .map(|peer| peer.account.clone())
             .chain([self.settings.account.clone()])
             .filter(|account| !account.is_empty())

@@ -49,6 +49,8 @@ pub(super) enum Rule {
     Restart,
     /// M10: a member gives everything back only after the ledger obeys that it has stopped.
     StopFirst,
+    /// M12: what exceeds a lower slice that was asked for is a raise.
+    Lowered,
     /// M11: a lower slice is obeyed only once the ledger would not count more after a power loss.
     #[cfg(test)]
     DurableFirst,
@@ -56,7 +58,7 @@ pub(super) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::Version,
         Self::Restored,
         Self::Limit,
@@ -79,6 +81,7 @@ impl Rule {
         Self::Lapsed,
         Self::Restart,
         Self::StopFirst,
+        Self::Lowered,
         Self::DurableFirst,
     ];
 }

@@ -92,7 +92,12 @@ impl Slice {
     pub(super) fn is_short(&self, usage: Usage) -> bool {
         !self.is_exhausted
             && target(usage) > self.confirmed
-            && self.confirmed.saturating_sub(usage.used) < usage.reserve / 2
+            && self.confirmed.saturating_sub(usage.used) < usage.reserve.saturating_add(1) / 2
+    }
+
+    /// Returns `true` if more was denied and nothing is left.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.is_exhausted && self.confirmed <= self.used.unwrap_or_default()
     }
 
     /// Returns the demand of the next exchange. Sets a ceiling, with the next `revision`, before it
@@ -175,9 +180,15 @@ impl Slice {
 
     /// Stores the slice of a reply with a version. Every earlier exchange is either part of it or
     /// has no effect any more.
-    pub(super) fn confirm(&mut self, slice: i64, now_ms: i64) {
+    pub(super) fn confirm(&mut self, slice: i64, now_ms: i64, rules: ProtocolRules) {
         self.confirmed = slice;
         self.settled = self.settled.min(slice);
+        if let Some(lowered) = self.ceiling.filter(|it| it.is_sent && rules.hold(Rule::Lowered)) {
+            // The lower slice may have been committed and lost by the database since, so that
+            // another member has used the rest.
+            self.settled = self.settled.min(lowered.amount);
+            self.raise = None;
+        }
         let raise = self.raise.unwrap_or(Raise { slice, since_ms: now_ms });
         self.raise =
             (self.settled < slice).then_some(Raise { slice: raise.slice.min(slice), ..raise });

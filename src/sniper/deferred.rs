@@ -150,7 +150,7 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    fn can_send(&self) -> bool {
+    pub(super) fn can_send(&self) -> bool {
         match &self.executor {
             Executor::Dry => true,
             Executor::Live(client) => client.is_ready(),

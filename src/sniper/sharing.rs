@@ -30,7 +30,7 @@ use crate::{
         time::UnixMs,
         trade::{Trade, TradeId},
     },
-    ledger::{Allowance, SharedUsage, allowance::OrderPermit, status::SharedStatus},
+    ledger::{Allowance, OrderState, SharedUsage, allowance::OrderPermit, status::SharedStatus},
 };
 
 /// Time after a takeover within which the account may still show new charges of the bot that was
@@ -38,6 +38,10 @@ use crate::{
 pub const SPENDING_SETTLES: Duration = Duration::from_secs(60);
 /// Assumed maximum lead of the market's clock, if it is not known.
 const CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+/// Maximum number of purchases of other bots that a takeover records, so that the ledger's backlog
+/// has room for all of them. The list of the account has the others.
+const ACCEPTED_MAX: usize = 8_192;
 
 /// Function that returns `true` if this bot, and not another one of the group, orders a listing.
 pub type OwnsListing = Box<dyn Fn(&TradeId) -> bool + Send>;
@@ -47,8 +51,8 @@ pub type OwnsListing = Box<dyn Fn(&TradeId) -> bool + Send>;
 pub struct Takeover {
     /// Rises with every takeover.
     pub epoch: u64,
-    /// Listings for which other bots of the account have reported orders.
-    pub ordered: Vec<TradeId>,
+    /// Listings for which other bots of the account have reported orders, the newest first.
+    pub ordered: Vec<(TradeId, OrderState)>,
 }
 
 /// Permission of the engine until the next update.
@@ -76,8 +80,12 @@ pub struct SharedReport {
     /// Id of the account, once it was read and belongs to the ledger.
     pub account: Option<String>,
     /// `false` if no listing can be ordered: because of a halt or a pause, because every entry is
-    /// paused, until the account was read, or while the ledger is full or cannot be written.
+    /// paused or has used up a limit, until the account was read, while the ledger is full or cannot
+    /// be written, with a balance of at most `min_balance`, or without the feed or a connection for
+    /// orders.
     pub can_order: bool,
+    /// Hash of the whitelist.
+    pub whitelist: u64,
     /// `true` if not even a power loss makes the ledger count more than the slices.
     pub is_durable: bool,
     /// Freed by the thread that receives it.
@@ -90,6 +98,7 @@ pub(super) struct EngineSharing {
     owns: Option<OwnsListing>,
     epoch: Option<u64>,
     has_standbys: bool,
+    is_feed_down: bool,
     /// Only listings created after this time of the server are ordered.
     barrier: Option<UnixMs>,
     taken_over_at: Option<UnixMs>,
@@ -184,10 +193,18 @@ impl<B: OrderSender> Engine<B> {
         skip.is_some()
     }
 
+    /// Tells whether the feed is connected, for the next report.
+    pub(super) fn note_feed(&mut self, is_connected: bool) {
+        if let Some(sharing) = &mut self.sharing {
+            sharing.is_feed_down = !is_connected;
+        }
+    }
+
     /// Obeys an update from now on, and replies with the usage.
     pub fn on_shared_update(&mut self, update: SharedUpdate, now: Now) {
         let SharedUpdate { allowance, owns, takeover, status, reply } = update;
         let Some(sharing) = &self.sharing else { return };
+        let has_feed = !sharing.is_feed_down;
         if sharing.epoch != takeover.as_ref().map(|takeover| takeover.epoch) {
             self.change_role(takeover, now);
         }
@@ -195,17 +212,30 @@ impl<B: OrderSender> Engine<B> {
         self.has_slice_changed = true;
         let usage = self.ledger.shared_usage(now.wall);
         let is_durable = self.ledger.is_allowance_durable();
-        let mut entries = 0..self.whitelist.entries().len();
-        let can_order = entries.any(|index| !self.whitelist.is_paused(index))
-            && self.ledger.state().check_trading_state(now.wall).is_ok()
+        let state = self.ledger.state();
+        let mut entries = self.whitelist.entries().iter().enumerate();
+        let can_order = entries.any(|(index, entry)| {
+            !self.whitelist.is_paused(index) && state.can_order(index, entry.min_price)
+        }) && state.check_trading_state(now.wall).is_ok()
+            && state.has_spendable_coins()
+            && self.can_send()
+            && has_feed
             && self.ledger.failure().is_none();
         let Some(sharing) = &mut self.sharing else { return };
         sharing.status = status;
         let owns = std::mem::replace(&mut sharing.owns, owns);
+        let whitelist = self.whitelist.hash();
         let account = sharing.account.clone();
         // The thread may have ended.
         let _replaced = (replaced, owns);
-        drop(reply.send(SharedReport { usage, account, can_order, is_durable, _replaced }));
+        drop(reply.send(SharedReport {
+            usage,
+            account,
+            can_order,
+            whitelist,
+            is_durable,
+            _replaced,
+        }));
     }
 
     /// Becomes the active bot, or a standby.
@@ -229,8 +259,11 @@ impl<B: OrderSender> Engine<B> {
         sharing.barrier = sharing.barrier.max(Some(barrier));
         sharing.taken_over_at = Some(now.wall);
         let count = ordered.len();
-        for id in ordered {
-            if self.ledger.state().intent(&id).is_none() {
+        let mut accepted: usize = 0;
+        for (id, state) in ordered {
+            let is_purchase = state.counts() && self.ledger.state().intent(&id).is_none();
+            if is_purchase && accepted < ACCEPTED_MAX {
+                accepted = accepted.saturating_add(1);
                 self.ledger.accept(id, now.wall);
             }
             // An own order that was rejected is no exception, because it may have been at another

@@ -123,19 +123,34 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
 
     let text = directory.text("shared release host1", 1);
     assert!(text.contains("unreported  at most 87.50 USD"), "{text}");
+    let option = "slice 3, used 2; to free the rest: --used 'entry_quantity Knife=2'";
+    assert!(text.contains(option), "{text}");
+    let text = directory.text("shared release host1 --spent 12.49 --stopped", 1);
+    assert!(text.contains("12.49 is less than the 12.50 that"), "{text}");
     let text = directory.text("shared release host1 --spent 20", 1);
     assert!(text.contains("add --stopped"), "{text}");
     let text = directory.text("shared release nobody --spent 20 --stopped", 1);
     assert!(text.contains("no member nobody"), "{text}");
     directory.text("shared release host1 --spent 20 --used total_of=1 --stopped", 2);
-    let limit = "entry_quantity Knife=2";
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
-    command.args(["shared", "release", "host1", "--spent", "20", "--stopped", "--used", limit]);
-    command
-        .current_dir(directory.files.path())
-        .env_clear()
-        .env("SNIPER_SHARED_URL", &directory.url);
-    assert!(command.output().unwrap().status.success());
+    for (quantity, is_released) in [(1, false), (2, true)] {
+        let limit = format!("entry_quantity Knife={quantity}");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+        command.args([
+            "shared",
+            "release",
+            "host1",
+            "--spent",
+            "20",
+            "--stopped",
+            "--used",
+            &limit,
+        ]);
+        command
+            .current_dir(directory.files.path())
+            .env_clear()
+            .env("SNIPER_SHARED_URL", &directory.url);
+        assert_eq!(command.output().unwrap().status.success(), is_released, "{limit}");
+    }
     let (status, _) = directory.json("shared status");
     assert_eq!(status["free"], "480.00");
     assert_eq!(status["members"][0]["limits"][1]["slice"], 2, "{status}");
@@ -241,11 +256,11 @@ async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     let text = directory.text("shared release host1", 1);
     let count = "1 purchase since its last contact, listed by the market but not reported";
     assert!(text.contains(count) && text.contains(&unreported), "{text}");
-    assert!(text.contains("at least 15.50."), "{text}");
+    assert!(text.contains("at least 15.50, "), "{text}");
     let text = directory.text("shared release host2", 1);
     let other =
         "Look its purchases up on the market: the credentials of this machine are for another";
-    assert!(text.contains(other) && text.contains("at least 12.50."), "{text}");
+    assert!(text.contains(other) && text.contains("at least 12.50, "), "{text}");
     let problem = |directory: &Directory| {
         let (known, code) = directory.json("shared release host1");
         assert_eq!((&known["unreported"], code), (&Value::Null, Some(1)));

@@ -343,6 +343,13 @@ impl Server {
         self.run();
     }
 
+    /// Starts the server again as a replica, which only reads.
+    pub(crate) fn become_replica(&mut self) {
+        self.kill();
+        fs::write(self.data().join("standby.signal"), "").unwrap();
+        self.run();
+    }
+
     /// Kills the server, and waits until its other processes have noticed.
     pub(crate) fn kill(&mut self) {
         let pid = self.pid().unwrap();

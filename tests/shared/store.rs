@@ -15,6 +15,7 @@ use sniper::{
         exchange::{
             Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Reply, RoleRequest,
         },
+        exchanger::Exchanger,
         store::{
             Initialized, Store, StoreError,
             schema::{MIGRATIONS, VERSION},
@@ -27,7 +28,9 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::database::{PASSWORD, USE_LOG, config, connect, database, server, server_on_small_disk};
+use crate::database::{
+    PASSWORD, Server, USE_LOG, config, connect, database, server, server_on_small_disk,
+};
 
 const TERM_MS: i64 = 5_000;
 
@@ -42,6 +45,7 @@ pub(crate) fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
         version,
         seen: 0,
         can_order: true,
+        whitelist: 0,
         approved: 0,
         demands: BTreeMap::from([(Limit::Total, demand)]),
         orders: Vec::new(),
@@ -479,4 +483,113 @@ async fn released_members_do_not_count_towards_the_maximum_number_of_members() {
     store.release("7", &BTreeMap::new(), true).await.unwrap();
     let reply = store.exchange(&exchange("b", 0, demand(0, 10))).await.unwrap();
     assert_eq!(slice(&reply), (1, 10));
+}
+
+/// Address of a server at another port of this machine, and of this one after it.
+fn url_of_both(first: u16, second: &Server) -> String {
+    let host = format!("127.0.0.1:{}/", second.port);
+    second.url("postgres").replace(&host, &format!("127.0.0.1:{first},{host}"))
+}
+
+#[tokio::test]
+async fn the_server_after_a_replica_is_used() {
+    let test = "the_server_after_a_replica_is_used";
+    let (Some(mut replica), Some(primary)) = (server(test), server(test)) else { return };
+    replica.become_replica();
+    let url = url_of_both(replica.port, &primary);
+    let new = |url: &str| Store::new(&config(url, "a"), "waxpeer").unwrap();
+    assert_eq!(new(&url).initialize(500, TERM_MS).await.unwrap(), Initialized::Created);
+    let reply = new(&url).exchange(&exchange("a", 0, demand(0, 100))).await.unwrap();
+    assert_eq!(slice(&reply), (1, 100));
+    assert_eq!(new(&url).status().await.unwrap().total, 500);
+    let failed = new(&replica.url("postgres")).status().await.unwrap_err();
+    assert!(matches!(failed, StoreError::ReadOnly), "{failed}");
+}
+
+#[tokio::test]
+async fn the_server_after_a_silent_one_is_used_by_a_caller_that_waits_for_less_than_a_connection() {
+    let test =
+        "the_server_after_a_silent_one_is_used_by_a_caller_that_waits_for_less_than_a_connection";
+    let Some(server) = server(test) else { return };
+    let mut direct = Store::new(&config(&server.url("postgres"), "a"), "waxpeer").unwrap();
+    direct.initialize(500, TERM_MS).await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = url_of_both(silent.local_addr().unwrap().port(), &server);
+    let mut store = Store::new(&config(&url, "a"), "waxpeer").unwrap();
+    let exchange = exchange("a", 0, demand(0, 100));
+    for _ in 0..5 {
+        let done = tokio::time::timeout(Duration::from_millis(1_200), store.exchange(&exchange));
+        if let Ok(reply) = done.await {
+            assert!(matches!(reply.unwrap(), Reply::Done(_) | Reply::Stale(_)));
+            return;
+        }
+    }
+    panic!("the second server is never tried");
+}
+
+#[tokio::test]
+async fn old_orders_are_deleted_during_a_run_and_a_locked_one_delays_no_exchange() {
+    let test = "old_orders_are_deleted_during_a_run_and_a_locked_one_delays_no_exchange";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    let sql = "INSERT INTO sniper_orders SELECT 'main', 'a', number, 'listing', NULL, \
+               CASE WHEN number = 2 THEN 'unknown' ELSE 'completed' END, 1, 0 \
+               FROM generate_series(1, 1501) AS number";
+    client.batch_execute(sql).await.unwrap();
+    client
+        .batch_execute("BEGIN; SELECT 1 FROM sniper_orders WHERE number = 1 FOR UPDATE")
+        .await
+        .unwrap();
+    let mut version = 0;
+    for left in [1_501, 501, 1] {
+        for _ in 0..100 {
+            let next = exchange("a", version, demand(0, 100));
+            let done = tokio::time::timeout(Duration::from_millis(1_500), store.exchange(&next));
+            version = slice(&done.await.expect("it waits for the order").unwrap()).0;
+        }
+        client.batch_execute("COMMIT").await.unwrap();
+        let row = client.query_one("SELECT COUNT(*) FROM sniper_orders", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), left);
+    }
+}
+
+#[tokio::test]
+async fn failed_orders_are_read_for_a_day_and_the_others_longer() {
+    let test = "failed_orders_are_read_for_a_day_and_the_others_longer";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    store.exchange(&exchange("a", 0, demand(0, 100))).await.unwrap();
+    let sql = "INSERT INTO sniper_orders SELECT 'main', 'a', number, 'listing', NULL, state, 1, \
+               CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - hours * 3600000::BIGINT \
+               FROM (VALUES (1, 'refused', 25), (2, 'refused', 23), (3, 'unknown', 900), \
+               (4, 'bought', 25)) AS o (number, state, hours)";
+    client.batch_execute(sql).await.unwrap();
+    let orders = Exchanger::orders(&mut store, "a").await.unwrap();
+    let mut numbers: Vec<u32> = orders.iter().map(|(_, order)| order.sequence).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [2, 3, 4]);
+    assert_eq!(store.orders("a", i64::MAX).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn a_command_waits_for_its_turn_like_an_exchange() {
+    let test = "a_command_waits_for_its_turn_like_an_exchange";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    let holder = database.client().await;
+    holder.batch_execute("BEGIN; UPDATE sniper_groups SET total = 1").await.unwrap();
+    let held = "SELECT COUNT(*) FROM pg_locks JOIN pg_database ON oid = database \
+                WHERE locktype = 'advisory' AND datname = current_database()";
+    let count = async || client.query_one(held, &[]).await.unwrap().get::<_, i64>(0);
+    let watch = async {
+        while count().await == 0 {}
+        holder.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let set = async { store.set_total(700).await.unwrap() };
+    let both = async { tokio::join!(set, watch) };
+    tokio::time::timeout(Duration::from_secs(30), both).await.expect("it takes no lock");
+    assert_eq!(database.store().status().await.unwrap().total, 700);
 }

@@ -11,6 +11,7 @@ use super::{
     schema, wait_before,
 };
 use crate::{
+    domain::money::Amount,
     net::deadline::timeout,
     shared::{
         database::{LimitRow, SILENT_MS},
@@ -87,9 +88,22 @@ pub enum SetError {
     #[error("the member was in contact {} ago and may still order; stop it and add --stopped, or wait until it has been silent for {}", minutes(*.0), minutes(SILENT_MS))]
     NotSilent(i64),
     #[error(
+        "{} is less than the {} that the member has reported as used of {limit} itself; if money came \
+         back since, start the member again", stated(limit, *.spent), stated(limit, *.used)
+    )]
+    LessThanReported { limit: Limit, spent: i64, used: i64 },
+    #[error(
         "these members have not reported since the database was restored: {0}; start them, or release them"
     )]
     NotReported(String),
+}
+
+/// Formats a number of a limit as `sniper shared release` reads it.
+fn stated(limit: &Limit, number: i64) -> String {
+    match limit {
+        Limit::Total => Amount::from_thousandths(number).to_string(),
+        _ => number.to_string(),
+    }
 }
 
 fn minutes(ms: i64) -> String {
@@ -202,7 +216,8 @@ impl Store {
     /// # Errors
     ///
     /// Fails if the member does not exist, or may still order and `is_stopped` does not declare
-    /// that its process does not run, or the database cannot be written.
+    /// that its process does not run, or has reported more than `spent`, or the database cannot be
+    /// written.
     ///
     /// # Cancel safety
     ///
@@ -217,11 +232,17 @@ impl Store {
         let release = self.in_transaction(async |client| {
             let status = read_status(client, &group).await?;
             let found = status.members.iter().find(|it| it.name.0 == member);
-            let Some(MemberStatus { silent_ms, .. }) = found else {
+            let Some(MemberStatus { silent_ms, limits, .. }) = found else {
                 return Ok(Err(SetError::NoMember(member.to_owned())));
             };
             if !is_stopped && *silent_ms < SILENT_MS {
                 return Ok(Err(SetError::NotSilent(*silent_ms)));
+            }
+            let used = |limit| limits.get(limit).map_or(0, |row| row.used);
+            if let Some((limit, spent)) = spent.iter().find(|(limit, spent)| **spent < used(limit))
+            {
+                let (limit, spent, used) = (limit.clone(), *spent, used(limit));
+                return Ok(Err(SetError::LessThanReported { limit, spent, used }));
             }
             let sql = "UPDATE sniper_members SET is_released = TRUE, version = version + 1 \
                        WHERE group_name = $1 AND name = $2";
@@ -279,6 +300,7 @@ impl Store {
         let transaction = self.open().await?;
         let client = transaction.client();
         for attempt in 0..ATTEMPTS_MAX {
+            transaction.lock(&self.group).await?;
             client.batch_execute("BEGIN ISOLATION LEVEL SERIALIZABLE").await?;
             let done = match run(client).await {
                 Ok(value) => {
@@ -289,6 +311,7 @@ impl Store {
                     Err(error)
                 }
             };
+            transaction.unlock().await?;
             match done {
                 Err(error) if error.is_retryable() => wait_before(attempt).await,
                 done => return done,

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_postgres::{
-    Client, NoTls,
+    Client, NoTls, SimpleQueryMessage,
     config::SslMode,
     tls::{ChannelBinding, TlsConnect, TlsStream},
 };
@@ -107,7 +107,11 @@ pub(super) async fn connect(
         }
     };
     link.client.batch_execute(SESSION_SETTINGS).await?;
-    Ok(link)
+    // A replica accepts connections but no serializable transaction, and not with the error of a
+    // server that only reads. A database without this setting has no replicas of that kind.
+    let shown = link.client.simple_query("SHOW transaction_read_only").await.unwrap_or_default();
+    let is_on = |message: &SimpleQueryMessage| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"));
+    if shown.iter().any(is_on) { Err(StoreError::ReadOnly) } else { Ok(link) }
 }
 
 /// Drives a connection. Its error is also that of the request that waits for it.

@@ -47,6 +47,13 @@ pub const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Maximum time of a command of the user.
 pub const COMMAND_MAX: Duration = Duration::from_secs(15);
 
+/// Maximum age of the failed orders that a takeover reads. Listings from before it are not ordered
+/// anyway.
+const TAKEOVER_ORDERS_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Number of exchanges after which old orders are deleted.
+const DELETE_INTERVAL: u32 = 100;
+
 /// Maximum number of attempts of a transaction that conflicts with others.
 const ATTEMPTS_MAX: u32 = 40;
 
@@ -68,6 +75,8 @@ pub enum StoreError {
     Timeout(Duration),
     #[error("the database failed")]
     Database(#[from] tokio_postgres::Error),
+    #[error("the server only reads, as a replica does")]
+    ReadOnly,
     /// This is an error and not repeated, because the next connection may be to a server that lacks
     /// the last commits, after which a standby must restart its observation.
     #[error("the connection to the database was lost")]
@@ -107,7 +116,7 @@ impl StoreError {
         self.code().is_some_and(|code| codes.contains(code))
     }
 
-    /// Returns `true` if the server cannot write, as a replica cannot.
+    /// Returns `true` if the server can no longer write.
     fn is_read_only(&self) -> bool {
         self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
@@ -157,6 +166,8 @@ pub struct Store {
     /// Slices after the last exchange, to guess which limits the next one raises. Empty before the
     /// first one.
     slices: BTreeMap<Limit, LimitRow>,
+    /// Number of exchanges that were carried out, modulo 2^32.
+    exchanges: u32,
 }
 
 impl Store {
@@ -177,6 +188,7 @@ impl Store {
             host: 0,
             open: None,
             slices: BTreeMap::new(),
+            exchanges: 0,
         })
     }
 
@@ -211,6 +223,10 @@ impl Store {
             match transaction.exchange(&self.group, &unit, exchange, &self.slices).await {
                 Ok((reply, slices)) => {
                     self.slices = slices;
+                    self.exchanges = self.exchanges.wrapping_add(1);
+                    if self.exchanges.is_multiple_of(DELETE_INTERVAL) {
+                        transaction.delete_orders(&self.group, exchange).await;
+                    }
                     self.open = Some(transaction);
                     return Ok(reply);
                 }
@@ -233,7 +249,8 @@ impl Store {
         Err(StoreError::Contention)
     }
 
-    /// Returns the newest orders of all members with this account, as far as they were reported.
+    /// Returns the newest orders of all members with this account, as far as they were reported:
+    /// those that count against the limits, and the others whose report is at most this old.
     ///
     /// # Errors
     ///
@@ -245,10 +262,11 @@ impl Store {
     pub async fn orders(
         &mut self,
         account: &str,
+        failed_within_ms: i64,
     ) -> Result<Vec<(MemberName, ReportedOrder)>, StoreError> {
         let read = async {
             let transaction = self.open().await?;
-            let orders = transaction.orders(&self.group, account).await?;
+            let orders = transaction.orders(&self.group, account, failed_within_ms).await?;
             self.open = Some(transaction);
             Ok(orders)
         };
@@ -264,7 +282,7 @@ impl Store {
         }
     }
 
-    /// Returns the open connection, or connects to the first server that accepts.
+    /// Returns the open connection, or connects to the first server that can write.
     async fn open(&mut self) -> Result<Transaction, StoreError> {
         match self.open.take() {
             Some(open) if !open.is_closed() => return Ok(open),
@@ -281,13 +299,17 @@ impl Store {
         for _ in &self.url.hosts {
             let at = self.host.checked_rem(self.url.hosts.len()).unwrap_or(0);
             let Some(host) = self.url.hosts.get(at) else { break };
+            // A caller that waits for less time than this server takes tries the next one then.
+            self.host = at.saturating_add(1);
             let connected = connect::connect(&self.url, host, self.tls.as_ref());
             match timeout(CONNECT_MAX, connected).await {
-                Ok(Ok(link)) => return Ok(link),
+                Ok(Ok(link)) => {
+                    self.host = at;
+                    return Ok(link);
+                }
                 Ok(Err(error)) => last = error,
                 Err(_elapsed) => last = StoreError::Timeout(CONNECT_MAX),
             }
-            self.host = self.host.saturating_add(1);
         }
         Err(last)
     }
@@ -305,7 +327,8 @@ impl Exchanger for Store {
         &'a mut self,
         account: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(MemberName, ReportedOrder)>, ExchangeError>> {
-        Box::pin(async { Self::orders(self, account).await.map_err(|error| failed(&error)) })
+        let orders = Self::orders(self, account, TAKEOVER_ORDERS_MS);
+        Box::pin(async { orders.await.map_err(|error| failed(&error)) })
     }
 }
 

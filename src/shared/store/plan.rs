@@ -34,6 +34,7 @@ pub(super) struct MemberRecord {
     pub(super) is_released: bool,
     pub(super) has_stopped: bool,
     pub(super) can_order: bool,
+    pub(super) whitelist: u64,
     pub(super) approved: u64,
     /// Slice of the total, as read.
     pub(super) total: LimitRow,
@@ -229,6 +230,7 @@ fn changed(found: &mut Found, exchange: &Exchange, version: i64, is_marked: bool
         is_released: false,
         has_stopped: exchange.demands.values().all(|demand| demand.wanted <= 0),
         can_order: exchange.can_order,
+        whitelist: exchange.whitelist,
         approved: exchange.approved,
         total: LimitRow::default(),
     };
@@ -338,6 +340,7 @@ impl View<'_> {
                 standby: row.standby.clone(),
                 version: unsigned(row.version),
                 can_order: row.can_order,
+                whitelist: row.whitelist,
                 silent_ms: found.now_ms.saturating_sub(row.seen_ms).max(0),
                 slice: row.total.slice,
                 used: row.total.used,

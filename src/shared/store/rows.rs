@@ -62,7 +62,7 @@ FROM sniper_groups WHERE name = $1 FOR UPDATE";
 
 pub(super) const READ_MEMBERS: &str = "\
 SELECT m.name, m.ledger, m.market, m.account, m.standby, m.version, m.seen_ms, m.is_released, \
-m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order, m.approved FROM sniper_members m \
+m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order, m.approved, m.whitelist FROM sniper_members m \
 LEFT JOIN sniper_slices s ON s.group_name = m.group_name AND s.member = m.name \
 AND s.limit_name = 'total' WHERE m.group_name = $1";
 
@@ -90,13 +90,13 @@ const MARK_MEMBERS: &str =
 
 const WRITE_MEMBER: &str = "\
 INSERT INTO sniper_members (group_name, name, ledger, market, account, standby, version, seen_ms, \
-is_released, has_stopped, can_order, approved) \
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+is_released, has_stopped, can_order, approved, whitelist) \
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
 ON CONFLICT (group_name, name) DO UPDATE SET ledger = EXCLUDED.ledger, market = EXCLUDED.market, \
 account = EXCLUDED.account, standby = EXCLUDED.standby, version = EXCLUDED.version, \
 seen_ms = EXCLUDED.seen_ms, is_released = EXCLUDED.is_released, \
 has_stopped = EXCLUDED.has_stopped, can_order = EXCLUDED.can_order, \
-approved = EXCLUDED.approved";
+approved = EXCLUDED.approved, whitelist = EXCLUDED.whitelist";
 
 const WRITE_SLICES: &str = "\
 INSERT INTO sniper_slices (group_name, member, limit_name, slice, used) \
@@ -128,11 +128,22 @@ changed_ms = EXCLUDED.changed_ms";
 pub(super) const READ_ORDERS: &str = "\
 SELECT o.member, o.number, o.listing, o.key_price, o.state, o.price FROM sniper_orders o \
 JOIN sniper_members m ON m.group_name = o.group_name AND m.name = o.member \
-WHERE o.group_name = $1 AND m.account = $2 ORDER BY o.changed_ms DESC LIMIT $3";
+WHERE o.group_name = $1 AND m.account = $2 AND (o.state NOT IN ('refused', 'not_sent', 'returned', 'not_bought') \
+OR o.changed_ms > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - $4) ORDER BY o.changed_ms DESC LIMIT $3";
 
+/// The time is short, so that the exchange before it is answered in time.
+const BEGIN_DELETE: &str = "BEGIN; SET LOCAL lock_timeout = 100; SET LOCAL statement_timeout = 400";
+
+/// The bound is one number, because a planner without statistics joins a list in quadratic time.
 const DELETE_ORDERS: &str = "\
-DELETE FROM sniper_orders WHERE group_name = $1 AND member = $2 AND changed_ms < $3 \
-AND state IN ('refused', 'not_sent', 'completed', 'returned', 'not_bought')";
+DELETE FROM sniper_orders WHERE group_name = $1 AND member = $2 \
+AND changed_ms < CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - $3 \
+AND state IN ('refused', 'not_sent', 'completed', 'returned', 'not_bought') AND number <= (\
+SELECT MAX(number) FROM (SELECT number FROM sniper_orders \
+WHERE group_name = $1 AND member = $2 \
+AND changed_ms < CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - $3 \
+AND state IN ('refused', 'not_sent', 'completed', 'returned', 'not_bought') \
+ORDER BY number LIMIT 1000) AS oldest)";
 
 /// Row that this program cannot have written.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +172,7 @@ pub(super) struct Transaction {
     clear_slices: Statement,
     write_role: Statement,
     write_orders: Statement,
+    delete_orders: Statement,
 }
 
 struct AdvisoryLock {
@@ -190,6 +202,7 @@ impl Transaction {
             client.prepare(WRITE_ORDERS),
         )?;
         Ok(Self {
+            delete_orders: client.prepare(DELETE_ORDERS).await?,
             advisory_lock: prepare_advisory_lock(client).await?,
             link,
             read_group,
@@ -221,7 +234,7 @@ impl Transaction {
     }
 
     /// Waits for the other members of the group, at most for the lock timeout.
-    async fn lock(&self, group: &str) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn lock(&self, group: &str) -> Result<(), tokio_postgres::Error> {
         let Some(AdvisoryLock { lock, .. }) = &self.advisory_lock else { return Ok(()) };
         match self.link.client.execute(lock, &[&lock_key(group)]).await {
             // The exchange continues without the lock, because a member that hangs must not block
@@ -231,7 +244,7 @@ impl Transaction {
         }
     }
 
-    async fn unlock(&self) -> Result<(), tokio_postgres::Error> {
+    pub(super) async fn unlock(&self) -> Result<(), tokio_postgres::Error> {
         let Some(AdvisoryLock { unlock, .. }) = &self.advisory_lock else { return Ok(()) };
         self.link.client.execute(unlock, &[]).await.map(drop)
     }
@@ -260,12 +273,6 @@ impl Transaction {
                 if error.is_closed() { StoreError::ConnectionLost } else { error }
             },
         )?;
-        // The exchange is committed, so a failure here must not repeat it.
-        if known.is_empty()
-            && let Err(error) = self.delete_orders(group, exchange, found.now_ms).await
-        {
-            tracing::warn!("Old orders stay in the shared database: {}", error_chain(&error));
-        }
         let mut slices = found.slices;
         slices.extend(plan.slices);
         Ok((plan.reply, slices))
@@ -353,8 +360,8 @@ impl Transaction {
         plan: &ExchangePlan,
     ) -> Result<u64, tokio_postgres::Error> {
         let Some(row) = &plan.member else { return Ok(0) };
-        let approved = number(row.approved);
-        let row: [&(dyn ToSql + Sync); 12] = [
+        let (approved, whitelist) = (number(row.approved), number(row.whitelist));
+        let row: [&(dyn ToSql + Sync); 13] = [
             &group,
             &row.name.0,
             &row.ledger,
@@ -367,6 +374,7 @@ impl Transaction {
             &row.has_stopped,
             &row.can_order,
             &approved,
+            &whitelist,
         ];
         self.link.client.execute(&self.write_member, &row).await
     }
@@ -458,26 +466,31 @@ impl Transaction {
         self.link.client.execute(&self.write_orders, &rows).await
     }
 
-    /// Deletes old orders of a member, after the first exchange of a run.
-    async fn delete_orders(
-        &self,
-        group: &str,
-        exchange: &Exchange,
-        now_ms: i64,
-    ) -> Result<(), StoreError> {
-        let before = now_ms.saturating_sub(ORDERS_KEPT_MS);
+    /// Deletes some old orders of a member. A failure costs nothing: later calls delete them.
+    pub(super) async fn delete_orders(&self, group: &str, exchange: &Exchange) {
         let client = &self.link.client;
-        client.execute(DELETE_ORDERS, &[&group, &exchange.member.0, &before]).await?;
-        Ok(())
+        let row: [&(dyn ToSql + Sync); 3] = [&group, &exchange.member.0, &ORDERS_KEPT_MS];
+        // COMMIT ends a transaction that failed, too.
+        let done = tokio::try_join!(
+            biased;
+            client.batch_execute(BEGIN_DELETE),
+            client.execute(&self.delete_orders, &row),
+            client.batch_execute("COMMIT"),
+        );
+        if let Err(error) = done {
+            tracing::warn!("Old orders stay in the shared database: {}", error_chain(&error));
+        }
     }
 
     pub(super) async fn orders(
         &self,
         group: &str,
         account: &str,
+        failed_within_ms: i64,
     ) -> Result<Vec<(MemberName, ReportedOrder)>, StoreError> {
         let most = i64::try_from(ORDERS_READ_MAX).unwrap_or(i64::MAX);
-        let rows = self.link.client.query(READ_ORDERS, &[&group, &account, &most]).await?;
+        let of_account: [&(dyn ToSql + Sync); 4] = [&group, &account, &most, &failed_within_ms];
+        let rows = self.link.client.query(READ_ORDERS, &of_account).await?;
         rows.iter().map(order).collect()
     }
 }
@@ -548,6 +561,7 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         total: LimitRow { slice: row.try_get(9)?, used: row.try_get(10)? },
         can_order: row.try_get(11)?,
         approved: unsigned(row.try_get(12)?),
+        whitelist: unsigned(row.try_get(13)?),
     })
 }
 

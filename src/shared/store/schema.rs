@@ -6,7 +6,7 @@ use super::StoreError;
 
 /// Each is applied once, in order, and never changed. The table `sniper_schema` has the numbers of
 /// those that were applied.
-pub const MIGRATIONS: [&str; 3] = [
+pub const MIGRATIONS: [&str; 4] = [
     // 1: initial schema. Amounts are thousandths of the group's unit; times are milliseconds of the
     // database's clock.
     "
@@ -67,10 +67,12 @@ CREATE TABLE sniper_orders (
     "ALTER TABLE sniper_members ADD COLUMN can_order BOOLEAN NOT NULL DEFAULT TRUE;",
     // 3: number of approved orders of a member, by which an older copy of its ledger is recognized.
     "ALTER TABLE sniper_members ADD COLUMN approved BIGINT NOT NULL DEFAULT 0;",
+    // 4: hash of a member's whitelist. Only members with equal ones split the listings.
+    "ALTER TABLE sniper_members ADD COLUMN whitelist BIGINT NOT NULL DEFAULT 0;",
 ];
 
 /// Schema that this program uses.
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// Maximum number of attempts while other programs apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;

@@ -35,6 +35,7 @@ fn report(member: &Member, used: i64, reserve: i64) -> Report {
         orders: Vec::new(),
         in_force: member.usable(0).revision,
         can_order: true,
+        whitelist: 0,
         approved: 0,
     }
 }
@@ -126,6 +127,15 @@ fn more_is_asked_for_at_once_when_a_slice_runs_out_but_not_again_after_a_denial(
     meet(&mut member, &mut database, &short, early_ms);
     assert_eq!(member.free(), Some(0), "100 of the 110 that it wants");
     assert!(member.next(&report(&member, 90, 60), early_ms + 200).is_none());
+}
+
+#[test]
+fn the_next_unit_of_a_limit_is_asked_for_at_once() {
+    let (mut member, mut database) = (Member::new(settings("a")), GroupDatabase::new(100, TERM_MS));
+    let now_ms = settle(&mut member, &mut database, 1);
+    let early_ms = now_ms - 800;
+    assert!(member.next(&report(&member, 0, 1), early_ms).is_none(), "one is left");
+    assert!(member.next(&report(&member, 1, 1), early_ms).is_some());
 }
 
 #[test]
@@ -257,6 +267,34 @@ fn a_restored_database_stops_everyone_until_all_have_reported() {
     meet(&mut other, &mut backup, &report, now_ms + 5_000);
     let other = &backup.members()[&MemberName("b".to_owned())];
     assert!(other.limits[&Limit::Total].slice <= 60);
+}
+
+#[test]
+fn a_slice_that_comes_back_with_a_restored_database_is_not_usable_at_once() {
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let (mut member, mut other) = (Member::new(settings("a")), Member::new(settings("b")));
+    let report_of = report;
+    let now_ms = settle(&mut member, &mut database, 100);
+    let report = report_of(&other, 0, 0);
+    meet(&mut other, &mut database, &report, now_ms);
+    let lower = report_of(&member, 0, 0);
+    meet(&mut member, &mut database, &lower, now_ms);
+    let mut backup = database.clone();
+    let lower = report_of(&member, 0, 0);
+    let lost = member.next(&lower, now_ms + 1_000).unwrap();
+    assert!(matches!(database.apply(now_ms + 1_000, &lost), Reply::Done(_)));
+    member.on_failure(&lost);
+    for at_ms in [1_000, 2_000, 3_000].map(|after_ms| now_ms + after_ms) {
+        let report = report_of(&other, 0, 100);
+        meet(&mut other, &mut database, &report, at_ms);
+    }
+    assert_eq!(total(&other, now_ms + 3_000), 100);
+    let needed = report_of(&member, 0, 100);
+    let reply = meet(&mut member, &mut backup, &needed, now_ms + 4_000);
+    assert!(matches!(reply, Reply::Done(_)), "{reply:?}");
+    assert_eq!(total(&member, now_ms + 4_000), 0, "it may be the slice of the other member");
+    meet(&mut member, &mut backup, &needed, now_ms + 6_000);
+    assert_eq!(total(&member, now_ms + 6_000), 100);
 }
 
 #[test]
@@ -506,6 +544,7 @@ fn a_member_that_cannot_order_leaves_the_split_with_its_next_exchange() {
     };
     let halted = as_second(|member| Report { can_order: false, ..report(member, 0, 20) });
     let spent = as_second(|member| report(member, 20, 0));
+    let unlike = as_second(|member| Report { whitelist: 1, ..report(member, 0, 20) });
     let hour_left = as_second(|member| report_with_hour(member, 0, 20));
     let hour_spent = as_second(|member| report_with_hour(member, 20, 0));
     let mut database = GroupDatabase::new(100, TERM_MS);
@@ -520,6 +559,10 @@ fn a_member_that_cannot_order_leaves_the_split_with_its_next_exchange() {
     assert_eq!(after(5_000, &mut members, &usual), ["a", "b"]);
     assert_eq!(after(2_000, &mut members, &halted), ["a"], "halted or paused");
     assert_eq!(after(2_000, &mut members, &usual), ["a", "b"]);
+    assert_eq!(after(2_000, &mut members, &unlike), ["a"], "another whitelist");
+    assert_eq!(members[0].other_whitelist(), Some(&MemberName("b".to_owned())));
+    assert_eq!(after(2_000, &mut members, &usual), ["a", "b"]);
+    assert_eq!(members[0].other_whitelist(), None);
     assert_eq!(after(2_000, &mut members, &spent), ["a"], "nothing is left of its slice");
     assert_eq!(after(5_000, &mut members, &hour_left), ["a", "b"]);
     assert_eq!(after(2_000, &mut members, &hour_spent), ["a"], "nothing is left of the hour");
@@ -579,6 +622,7 @@ fn demanding(limit: &Limit, name: &str, version: u64, [used, wanted]: [i64; 2]) 
         version,
         seen: 0,
         can_order: true,
+        whitelist: 0,
         approved: used.unsigned_abs(),
         demands: BTreeMap::from([(limit.clone(), Demand { used, wanted, max: 100 })]),
         orders: Vec::new(),

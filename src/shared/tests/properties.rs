@@ -138,6 +138,7 @@ impl Bot {
             orders: Vec::new(),
             in_force: self.revision,
             can_order: true,
+            whitelist: 0,
             approved: self.approved,
         }
     }

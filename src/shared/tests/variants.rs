@@ -57,6 +57,27 @@ const RESTORED_LATE: [Action; 10] = [
     Action::Restore,
 ];
 
+/// The first member gave its slice back by an exchange without a reply, the second one uses it, and
+/// the restored database has neither.
+const RESTORED_LARGER: [Action; 16] = [
+    Action::Need(0),
+    Action::Exchange(0),
+    Action::Backup,
+    Action::Tick,
+    Action::Begin(0),
+    Action::Arrive(0),
+    Action::Fail(0),
+    Action::Need(1),
+    Action::Exchange(1),
+    Action::Tick,
+    Action::Tick,
+    Action::Exchange(1),
+    Action::Spend(1),
+    Action::Spend(1),
+    Action::Restore,
+    Action::Need(0),
+];
+
 /// The first member has an older copy of its ledger, and has ended.
 const COPIED: [Action; 5] =
     [Action::Copy(0), Action::Spend(0), Action::Tick, Action::Exchange(0), Action::Crash(0)];
@@ -99,6 +120,14 @@ fn scopes() -> Vec<(&'static str, Scope)> {
         ),
         ("rollback", budget(Faults { rollbacks: 1, failures: 1, needs: 2, ..NONE })),
         ("restore", Scope { start: &RESTORED, ..budget(Faults { restores: 1, needs: 2, ..NONE }) }),
+        (
+            "restore of a larger slice",
+            Scope {
+                start: &RESTORED_LARGER,
+                start_needs: true,
+                ..budget(Faults { restores: 1, failures: 1, needs: 3, ..NONE })
+            },
+        ),
         ("restore after a crash", budget(Faults { restores: 1, crashes: 1, needs: 2, ..NONE })),
         (
             "release",
@@ -250,7 +279,7 @@ fn without_one_of_its_rules_the_protocol_is_unsafe() {
 }
 
 /// One counterexample for each rule.
-const COUNTEREXAMPLES: [Counterexample; 23] = [
+const COUNTEREXAMPLES: [Counterexample; 24] = [
     Counterexample {
         rule: Rule::Version,
         scope: "messages",
@@ -393,6 +422,12 @@ const COUNTEREXAMPLES: [Counterexample; 23] = [
         scope: "processes",
         origin: Origin::Settled,
         actions: "Stop0 Need1 Begin0 Arrive0 Begin1 Arrive1 End1 Tick Tick Exchange1",
+    },
+    Counterexample {
+        rule: Rule::Lowered,
+        scope: "restore of a larger slice",
+        origin: Origin::Prepared,
+        actions: "Begin0 Fail0 Tick Exchange0",
     },
     Counterexample {
         rule: Rule::DurableFirst,

@@ -395,6 +395,7 @@ impl Node {
                 self.obeyed.revision
             },
             can_order: true,
+            whitelist: 0,
             approved: self.approved,
         }
     }

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     ledger::{
-        Allowance,
+        Allowance, OrderState,
         allowance::{EntrySlice, OrderPermit},
         open::DATABASE,
         status::SharedStatus,
@@ -112,7 +112,8 @@ impl TestSession {
     }
 
     fn activate(&mut self, ordered: &[&str]) {
-        let ordered = ordered.iter().map(|id| TradeId::new(id).unwrap()).collect();
+        let of = |id: &&str| (TradeId::new(id).unwrap(), OrderState::Sent);
+        let ordered = ordered.iter().map(of).collect();
         let takeover = Some(Takeover { epoch: 1, ordered });
         self.update(OrderPermit::Until(UnixMs(i64::MAX)), takeover, None);
     }
@@ -334,6 +335,26 @@ fn nothing_is_ordered_after_a_takeover_until_the_account_was_read_again() {
 }
 
 #[test]
+fn a_takeover_from_a_bot_with_many_orders_does_not_end_the_ledger() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = TestSession::live(plenty());
+    session.sync_clock();
+    let now = session.now();
+    session.engine.ledger = disk::open(folder.path(), "boot", now.wall);
+    session.engine.share("main", true, now);
+    let mut foreign = rusqlite::Connection::open(folder.path().join(DATABASE)).unwrap();
+    let hold = foreign.transaction_with_behavior(rusqlite::TransactionBehavior::Exclusive).unwrap();
+    let state = |number| if number < 9_000 { OrderState::Rejected } else { OrderState::Completed };
+    let ordered = (0..50_000).map(|number| (TradeId::from_number(number), state(number))).collect();
+    let takeover = Some(Takeover { epoch: 1, ordered });
+    session.update(OrderPermit::Until(UnixMs(i64::MAX)), takeover, None);
+    hold.rollback().unwrap();
+    disk::wait_until(|| session.engine.ledger.failure().is_none());
+    session.consider(session.new_listing("8999"));
+    assert_eq!(session.skipped("ordered before takeover"), 1);
+}
+
+#[test]
 fn listings_that_wait_are_dropped_by_a_takeover() {
     let mut session = with_standbys();
     session.update(OrderPermit::Standby, None, None);
@@ -416,7 +437,22 @@ fn a_bot_reports_that_it_cannot_order_while_it_is_halted_or_paused_as_a_whole() 
     assert!(!can_order(&mut session), "every entry is paused");
     assert_eq!(session.engine.whitelist.set_paused(&label, false), 1);
     assert!(can_order(&mut session));
+    session.engine.note_feed(false);
+    assert!(!can_order(&mut session), "no feed");
+    session.engine.note_feed(true);
+    let is_down = |session: &TestSession, is_down| match &session.engine.executor {
+        Executor::Live(sender) => sender.is_down.set(is_down),
+        Executor::Dry => panic!("a dry run"),
+    };
+    is_down(&session, true);
+    assert!(!can_order(&mut session), "no connection for orders");
+    is_down(&session, false);
     let now = session.now().wall;
+    let _effects = session.engine.ledger().set_balance(Amount::ZERO, now, now);
+    assert!(!can_order(&mut session), "no coins");
+    let later = now.plus(Duration::from_millis(1));
+    let _effects = session.engine.ledger().set_balance(Amount::from_cents(1), later, later);
+    assert!(can_order(&mut session));
     let _effects = session.engine.ledger().halt(HaltReason::OtherAccount, now);
     assert!(!can_order(&mut session), "halted");
 }
