@@ -128,8 +128,8 @@ mod tests {
         while start.elapsed() < 5 * MINUTE {
             let at = start.elapsed();
             // 500 orders a minute are rejected, and 66 connections are idle for 50 s.
-            confirmations += u32::from(at.as_millis() % 120 == 0);
-            let keep_warm = if at.as_millis() % 50_000 == 0 { 66 } else { 0 };
+            confirmations += u32::from(at.as_millis().is_multiple_of(120));
+            let keep_warm = if at.as_millis().is_multiple_of(50_000) { 66 } else { 0 };
             let others = (0..keep_warm + confirmations)
                 .filter(|_| take_share(origin, reads.share_of_others()).is_ok());
             let others = u32::try_from(others.count()).unwrap();

@@ -131,6 +131,8 @@ pub(super) fn success(body: &str) -> Result<JsonObject<'_>, ReadError> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
@@ -296,9 +298,9 @@ mod tests {
         };
         let other = with("project_id", json!(other));
         assert_eq!(read(&[other.clone(), trade()]), Ok(true));
-        assert_eq!(read(&[other.clone()]), Ok(false));
+        assert_eq!(read(slice::from_ref(&other)), Ok(false));
         assert_eq!(look_up(&listed(&[other.clone(), trade()])), Err(ReadError::Shape));
-        assert_eq!(look_up(&listed(&[other.clone()])), Err(ReadError::Shape));
+        assert_eq!(look_up(&listed(slice::from_ref(&other))), Err(ReadError::Shape));
         for unreadable in [with("project_id", json!(null)), json!("?")] {
             assert_eq!(read(&[other.clone(), unreadable]), Err(ReadError::Shape));
         }
