@@ -269,6 +269,11 @@ impl ReadKind {
     pub const ALL: [Self; 5] =
         [Self::Balance, Self::Purchases, Self::Prices, Self::History, Self::Orders];
 
+    /// Returns `true` if orders need it.
+    pub const fn is_required(self) -> bool {
+        matches!(self, Self::Balance | Self::Purchases)
+    }
+
     /// Returns the name that messages use.
     pub const fn name(self) -> &'static str {
         match self {

@@ -23,7 +23,7 @@ pub mod reader;
 
 pub use self::{
     backfill::{SweepResult, fill_gaps, sweep},
-    failure::{FailureCause, ReadFailure, ReadHealth, ReadKind},
+    failure::{FailingRead, FailureCause, ReadFailure, ReadHealth, ReadKind},
     look_up::{BOUGHT_FOR, OrderReading, look_up_orders},
     poller::{AccountUpdate, PollConfig, RefreshRequests, poll_account},
     purchases::{IncompleteReason, LookBack, PurchasesReading},

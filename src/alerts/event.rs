@@ -10,7 +10,7 @@ use crate::{
     domain::outcome::RejectReason,
     domain::time::{OffsetTime, UnixMs, format_duration},
     domain::unit,
-    ledger::{HaltReason, intent::CrashLoss},
+    ledger::{HaltReason, Obstacle, intent::CrashLoss},
     secret,
     text::{counted, is_safe_to_print},
 };
@@ -53,7 +53,7 @@ pub struct BudgetLeft {
 pub struct SessionFigures {
     pub is_live: bool,
     /// Why no order is sent.
-    pub obstacle: Option<&'static str>,
+    pub obstacle: Option<Obstacle>,
     /// Dry run: orders that would have been sent.
     pub would_buy: u64,
     pub listings: u64,
@@ -119,13 +119,27 @@ pub enum AlertEvent {
         text: String,
     },
     Resumed,
-    /// The account could not be read since the start, so no order is sent.
+    /// The account cannot be read. `is_needed`: no order is sent until it was.
     AccountUnread {
         since: OffsetTime,
         cause: String,
         remedy: String,
+        is_needed: bool,
     },
     AccountRead,
+    /// No order can be sent, for a reason without an event of its own.
+    NoOrders {
+        obstacle: Obstacle,
+    },
+    /// This reason has ended.
+    OrdersAgain {
+        obstacle: Obstacle,
+    },
+    /// An entry has reached its `max_quantity`.
+    EntryComplete {
+        entry: String,
+        max: u32,
+    },
     /// The market rejects the feed's connection until the user acts.
     FeedBlocked {
         block: FeedBlock,
@@ -238,6 +252,8 @@ pub enum AlertCondition {
     Feed,
     Halt,
     Account,
+    /// [`Obstacle::name`].
+    Obstacle(&'static str),
     Balance,
     Disk,
     Ledger,
@@ -260,7 +276,9 @@ impl AlertEvent {
         match self {
             Self::Started { .. } => AlertKind::Started,
             Self::Stopped { .. } => AlertKind::Stopped,
-            Self::Bought { .. } | Self::WouldBuy { .. } => AlertKind::Bought,
+            Self::Bought { .. } | Self::WouldBuy { .. } | Self::EntryComplete { .. } => {
+                AlertKind::Bought
+            }
             Self::Rejected { .. } => AlertKind::Rejected,
             Self::Unknown { .. } | Self::Unresolved { .. } | Self::NotBought { .. } => {
                 AlertKind::Unknown
@@ -277,8 +295,8 @@ impl AlertEvent {
                 }
                 _ => AlertKind::Halted,
             },
-            Self::AccountUnread { .. } => AlertKind::Halted,
-            Self::Resumed | Self::AccountRead => AlertKind::Resumed,
+            Self::AccountUnread { .. } | Self::NoOrders { .. } => AlertKind::Halted,
+            Self::Resumed | Self::AccountRead | Self::OrdersAgain { .. } => AlertKind::Resumed,
             Self::FeedBlocked { block: FeedBlock::Challenge, .. } => AlertKind::Challenge,
             Self::FeedBlocked { .. } => AlertKind::CredentialRefused,
             Self::FeedDown { .. } | Self::FeedFlapping { .. } => AlertKind::FeedDown,
@@ -313,6 +331,8 @@ impl AlertEvent {
             Self::Resumed => Resolved(AlertCondition::Halt),
             Self::AccountUnread { .. } => Firing(AlertCondition::Account),
             Self::AccountRead => Resolved(AlertCondition::Account),
+            Self::NoOrders { obstacle } => Firing(AlertCondition::Obstacle(obstacle.name())),
+            Self::OrdersAgain { obstacle } => Resolved(AlertCondition::Obstacle(obstacle.name())),
             Self::BalanceLow { .. } => Firing(AlertCondition::Balance),
             Self::BalanceRestored { .. } => Resolved(AlertCondition::Balance),
             Self::DiskLow { .. } => Firing(AlertCondition::Disk),
@@ -377,8 +397,12 @@ impl AlertEvent {
                 _ => "Ordering halted",
             },
             Self::Resumed => "Ordering resumed",
-            Self::AccountUnread { .. } => "No orders: the account cannot be read",
-            Self::AccountRead => "Account read, orders can be sent",
+            Self::AccountUnread { is_needed: true, .. } => "No orders: the account cannot be read",
+            Self::AccountUnread { is_needed: false, .. } => "The account cannot be read",
+            Self::AccountRead => "The account can be read",
+            Self::NoOrders { obstacle } => return format!("No orders: {obstacle}"),
+            Self::OrdersAgain { .. } => "Orders can be sent again",
+            Self::EntryComplete { .. } => "Entry complete",
             Self::FeedBlocked { block, .. } => match block {
                 FeedBlock::Challenge => "Challenge: the feed is blocked",
                 FeedBlock::Credential => "Credential rejected by the feed",
@@ -472,10 +496,22 @@ impl AlertEvent {
                  of this machine.",
                 market_text(cause)
             ),
-            Self::AccountUnread { since, cause, remedy } => {
+            Self::AccountUnread { since, cause, remedy, is_needed } => {
                 let [cause, remedy] = [cause, remedy].map(|text| escaped(text, REASON_CHARS_MAX));
                 let since = since.to_the_second();
-                format!("{cause}.\nFailing since {since}. What to do: {remedy}.")
+                let meanwhile = if *is_needed {
+                    ""
+                } else {
+                    " Orders go on with the last balance; unknown ones stay unknown."
+                };
+                format!("{cause}.\nFailing since {since}.{meanwhile} What to do: {remedy}.")
+            }
+            Self::NoOrders { obstacle } => {
+                obstacle.remedy().map_or_else(String::new, |it| format!("What to do: {it}."))
+            }
+            Self::OrdersAgain { obstacle } => format!("It is over: {obstacle}"),
+            Self::EntryComplete { entry, max } => {
+                format!("{}: {max} of {max} bought", market_text(entry))
             }
             Self::FeedDown { after, cause } => {
                 with_cause(format!("No listings for {}", format_duration(*after)), cause.as_deref())

@@ -35,7 +35,8 @@ use crate::{
         Config,
         alerts::{AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
     },
-    domain::alert_kind::Loudness,
+    domain::{alert_kind::Loudness, time::UnixMs},
+    ledger::obstacle::SILENT_REMEDY,
     log::ALWAYS_SHOWN,
     net::{
         http_client::{HttpClient, HttpError},
@@ -43,7 +44,7 @@ use crate::{
     },
     text::counted,
     threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
-    ws::FeedMetrics,
+    ws::{FeedMetrics, FeedState},
 };
 
 /// Interval at which the queue is read.
@@ -270,7 +271,6 @@ struct Dispatcher {
     watch: AlertWatch,
     feed_watched_at: Option<Instant>,
     disk_watched_at: Option<Instant>,
-    feed: FeedObservation,
     has_reported_loss: bool,
     is_stopping: bool,
 }
@@ -291,7 +291,6 @@ impl Dispatcher {
             watch: AlertWatch::new(rules, moment()),
             feed_watched_at: None,
             disk_watched_at: None,
-            feed: FeedObservation::default(),
             has_reported_loss: false,
             is_stopping: false,
         };
@@ -324,6 +323,7 @@ impl Dispatcher {
             self.watch.report_again();
             self.parts.state.has_new_channel.store(true, Ordering::Release);
         }
+        self.parts.metrics.set_silent_after(config.rules.silent_after);
         self.watch.set_rules(config.rules, moment());
         if self.heartbeat != config.heartbeat {
             self.stop_heartbeat();
@@ -386,9 +386,9 @@ impl Dispatcher {
             }
             return;
         }
-        let (state, is_up) = (&self.parts.state, self.feed.is_up);
+        let state = &self.parts.state;
         let turns = state.turns.load(Ordering::Relaxed);
-        self.manager.tick(turns, || status_line(&state.figures(), is_up), now.instant);
+        self.manager.tick(turns, || status_line(&state.figures()), now.instant);
     }
 
     /// Starts the channels again whose tasks have panicked.
@@ -436,11 +436,13 @@ impl Dispatcher {
 
     fn watch_feed(&mut self, now: Moment) {
         let ThreadParts { metrics, state, .. } = &self.parts;
-        let feed = observe(metrics, state.turns.load(Ordering::Relaxed), now.instant);
+        let feed = observe(metrics, state.turns.load(Ordering::Relaxed), now.instant, clock::now());
         let figures = state.figures();
-        self.feed = feed;
         let metrics = Arc::clone(metrics);
         let cause = || {
+            if feed.silent.is_some() {
+                return Some(format!("connected. What to do: {SILENT_REMEDY}"));
+            }
             // While connected, the feed is down because its subscription has ended: the cause of
             // the gap. While disconnected, it is down because the last dial failed.
             let is_connected = metrics.connected_since().is_some() && feed.block.is_none();
@@ -504,8 +506,8 @@ impl Dispatcher {
     }
 }
 
-fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
-    let downtime = metrics.downtime(now);
+fn observe(metrics: &FeedMetrics, turns: u64, now: Instant, at: UnixMs) -> FeedObservation {
+    let (downtime, silent) = (metrics.downtime(now), metrics.silence(at));
     let block = || {
         if metrics.is_challenged.load(Ordering::Acquire) {
             FeedBlock::Challenge
@@ -516,7 +518,8 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant) -> FeedObservation {
         }
     };
     FeedObservation {
-        is_up: metrics.connected_since().is_some() && !downtime.is_open,
+        is_up: metrics.state(at) == FeedState::Connected,
+        silent,
         block: metrics.is_blocked.load(Ordering::Acquire).then(block),
         gaps: downtime.gaps,
         down: downtime.total,

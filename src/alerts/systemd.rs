@@ -104,11 +104,11 @@ pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`.
-pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
+/// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`. In place
+/// of the feed it has the reason if no order is sent.
+pub fn status_line(figures: &SessionFigures) -> String {
     let mode = if figures.is_live { "Live" } else { "Dry run" };
-    let obstacle = figures.obstacle.map(|why| format!(", {why}")).unwrap_or_default();
-    let feed = if is_up { "feed up" } else { "feed down" };
+    let state = figures.obstacle.map_or_else(|| "feed up".to_owned(), |why| why.to_string());
     let counts = if figures.is_live {
         format!("{} bought", figures.bought)
     } else {
@@ -116,12 +116,13 @@ pub fn status_line(figures: &SessionFigures, is_up: bool) -> String {
     };
     let left = figures.left;
     let balance = left.balance.map(|balance| format!(", balance {balance}")).unwrap_or_default();
-    format!("{mode}{obstacle}, {feed}: {counts}, total {} of {}{balance}", left.spent, left.total)
+    format!("{mode}, {state}: {counts}, total {} of {}{balance}", left.spent, left.total)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Obstacle;
 
     #[test]
     fn the_watchdog_is_fed_only_after_a_turn_of_the_event_loop() {
@@ -149,9 +150,9 @@ mod tests {
     #[test]
     fn the_status_is_one_line() {
         let figures = SessionFigures { is_live: true, bought: 12, ..SessionFigures::default() };
-        let line = status_line(&figures, true);
+        let line = status_line(&figures);
         assert_eq!(line, "Live, feed up: 12 bought, total 0.00 of 0.00");
-        let figures = SessionFigures { obstacle: Some("on standby"), ..figures };
-        assert!(status_line(&figures, true).starts_with("Live, on standby, feed up: 12 bought"));
+        let figures = SessionFigures { obstacle: Some(Obstacle::Standby), ..figures };
+        assert!(status_line(&figures).starts_with("Live, on standby: 12 bought"));
     }
 }

@@ -35,6 +35,8 @@ pub struct FeedObservation {
     pub is_up: bool,
     /// The market rejects the connection until the user acts.
     pub block: Option<FeedBlock>,
+    /// Time since the last listing, if it is connected and silent.
+    pub silent: Option<Duration>,
     /// Number of gaps so far.
     pub gaps: u64,
     /// Total duration of the gaps.
@@ -161,7 +163,8 @@ impl AlertWatch {
             return was_reported.then_some(AlertEvent::FeedBack { after, was_flapping });
         }
         self.up_since = None;
-        let since = *self.down_since.get_or_insert(now.instant);
+        let silent_since = feed.silent.and_then(|silent| now.instant.checked_sub(silent));
+        let since = *self.down_since.get_or_insert(silent_since.unwrap_or(now.instant));
         let cause = cause();
         self.cause = cause.as_deref().map(printable);
         let is_reported = match feed.block {
@@ -235,10 +238,7 @@ impl AlertWatch {
         if next_day <= summary.next_day {
             return None;
         }
-        let mut day = figures.since(&summary.figures);
-        if !feed.is_up {
-            day.obstacle = day.obstacle.or(Some("the feed is down"));
-        }
+        let day = figures.since(&summary.figures);
         let event = AlertEvent::DailySummary {
             day,
             period: now.instant.saturating_duration_since(summary.at),
@@ -260,7 +260,7 @@ fn next_summary_day(rules: AlertRules, now: Moment) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::time::UnixMs;
+    use crate::{domain::time::UnixMs, ledger::Obstacle};
 
     const SECOND: Duration = Duration::from_secs(1);
     /// 2026-03-01T05:30:00Z.
@@ -316,6 +316,21 @@ mod tests {
         let back = AlertEvent::FeedBack { after: 90 * SECOND, was_flapping: false };
         assert_eq!(watch.feed(130, true, None), Some(back));
         assert_eq!(watch.health(130), FeedHealth::Healthy);
+    }
+
+    #[test]
+    fn a_feed_that_is_connected_and_silent_is_reported_at_once_and_unhealthy() {
+        let mut watch = Observer::new();
+        assert_eq!(watch.feed(0, true, None), None);
+        let after = 900 * SECOND;
+        watch.1 = watch.1.checked_add(after).unwrap();
+        let feed = FeedObservation { silent: Some(after), turns: 1_000, ..Default::default() };
+        let event = watch.0.observe_feed(feed, || None, watch.at(1));
+        assert_eq!(event, Some(AlertEvent::FeedDown { after, cause: None }));
+        let reason = "the feed has been down for 900 s".to_owned();
+        assert_eq!(watch.health(1), FeedHealth::Unhealthy(reason));
+        let back = AlertEvent::FeedBack { after: after + 9 * SECOND, was_flapping: false };
+        assert_eq!(watch.feed(10, true, None), Some(back));
     }
 
     #[test]
@@ -426,17 +441,13 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_does_not_say_buying_while_the_feed_is_down() {
-        let limit = Some("limit total is used up");
-        for (is_up, obstacle, expected) in [
-            (true, None, "Buying. "),
-            (true, limit, "Not buying: limit total is used up. "),
-            (false, None, "Not buying: the feed is down. "),
-            (false, limit, "Not buying: limit total is used up. "),
-        ] {
+    fn the_summary_says_why_no_order_is_sent() {
+        for (obstacle, expected) in
+            [(None, "Buying. "), (Some(Obstacle::Standby), "Not buying: on standby. ")]
+        {
             let mut watch = Observer::new();
             let figures = SessionFigures { is_live: true, obstacle, ..SessionFigures::default() };
-            let feed = FeedObservation { is_up, ..FeedObservation::default() };
+            let feed = FeedObservation::default();
             let text = watch.0.observe_day(figures, feed, watch.at(30 * 60)).unwrap().text();
             assert!(text.starts_with(expected), "{text}");
         }

@@ -240,8 +240,5 @@ pub(super) fn stopped_status(reader: &mut LedgerReader, now: UnixMs) -> LedgerSt
         shown.reason = halt.with_item(item.as_ref().map(|item| item.name.as_str()));
     }
     status.last_run = Some(reader.last_run(now));
-    if status.buying == "not reconciled" {
-        "off".clone_into(&mut status.buying);
-    }
     status
 }

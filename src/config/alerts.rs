@@ -15,6 +15,9 @@ const SEGMENT_BYTES_MIN: usize = 16;
 /// Default of `feed_down_after_s`.
 const FEED_DOWN_AFTER: Duration = Duration::from_secs(60);
 
+/// Default of `silent_after_s`.
+const SILENT_AFTER: Duration = Duration::from_secs(900);
+
 /// Address of the Telegram Bot API.
 pub const TELEGRAM_API: &str = "https://api.telegram.org";
 
@@ -75,6 +78,8 @@ pub struct SecretUrl(Endpoint);
 pub struct AlertRules {
     /// Time without listings after which the feed counts as down.
     pub feed_down_after: Duration,
+    /// Time without a listing after which a connected feed that has delivered some counts as down.
+    pub silent_after: Duration,
     /// Minute of the local day.
     pub daily_summary_at: u16,
     pub quiet_hours: Option<QuietHours>,
@@ -108,7 +113,12 @@ pub enum HeartbeatStyle {
 /// Eight in the morning, no quiet hours.
 impl Default for AlertRules {
     fn default() -> Self {
-        Self { feed_down_after: FEED_DOWN_AFTER, daily_summary_at: 8 * 60, quiet_hours: None }
+        Self {
+            feed_down_after: FEED_DOWN_AFTER,
+            silent_after: SILENT_AFTER,
+            daily_summary_at: 8 * 60,
+            quiet_hours: None,
+        }
     }
 }
 

@@ -156,6 +156,7 @@ fn alert_rules(config: &Config) -> Values {
     let rules = &config.alerts.rules;
     vec![
         ("feed_down_after_s", rules.feed_down_after.as_secs().to_string()),
+        ("silent_after_s", rules.silent_after.as_secs().to_string()),
         ("daily_summary_at", super::alerts::TimeOfDay(rules.daily_summary_at).to_string()),
         ("quiet_hours", optional(rules.quiet_hours)),
     ]

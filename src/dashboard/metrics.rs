@@ -128,7 +128,7 @@ fn feed_counters(text: &mut Exposition, feed: &FeedMetrics) {
 
 fn feed_state(text: &mut Exposition, view: &SessionView) {
     let Some(feed) = &view.status.feed else { return };
-    let is_connected = flag(feed.state == "connected");
+    let is_connected = flag(matches!(feed.state.as_str(), "connected" | "silent"));
     text.gauge("sniper_feed_connected", "1 while listings can arrive.", is_connected);
     let gaps = Value::Millis(feed.gap_ms);
     text.counter("sniper_feed_gap_seconds_total", "Total time without listings.", gaps);
@@ -168,6 +168,8 @@ fn orders(text: &mut Exposition, view: &SessionView) {
     text.gauge("sniper_orders_unknown", help, whole(ledger.unknown));
     let help = "Cancelled purchases that were not refunded.";
     text.gauge("sniper_orders_returning", help, whole(ledger.returning));
+    let connections = whole(view.counts.connections);
+    text.gauge("sniper_order_connections", "Open connections for orders.", connections);
     let help = "Listings that wait to be ordered.";
     text.gauge("sniper_listings_waiting", help, whole(view.counts.waiting));
 }

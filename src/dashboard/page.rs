@@ -22,7 +22,7 @@ use crate::{
         OrderState,
         entries::EntryUsage,
         price_status::PriceStatus,
-        status::{FeedStatus, LedgerStatus, LimitStatus, SharedStatus, loss_end},
+        status::{FeedStatus, LedgerStatus, LimitStatus, loss_end},
     },
     sniper::{
         activity::{MatchResult, OrderProgress},
@@ -134,6 +134,9 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
         writeln!(out, "<p class=\"dim\">Since {}, {age} ago.</p>", FullTime(&halt.since))?;
         writeln!(out, "<p>What to do: {}.</p>", Html(&halt.remedy))?;
     }
+    if let Some(remedy) = status.not_ordering_remedy.as_ref().filter(|_| status.halts.is_empty()) {
+        writeln!(out, "<p>What to do: {}.</p>", Html(remedy))?;
+    }
     if let Some(failure) = &status.failure {
         writeln!(out, "<p class=\"bad\">The ledger cannot be written: {}</p>", Html(failure))?;
     }
@@ -185,48 +188,15 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
 }
 
 fn headline(view: &SessionView) -> (&'static str, String) {
-    let feed = view.status.feed.as_ref().map_or("", |feed| feed.state.as_str());
-    let (class, text) = match (view.status.buying.as_str(), feed, view.is_live) {
-        ("halted", ..) => ("bad", "Halted"),
-        ("unwritable", ..) => ("bad", "Not buying: the ledger is not writable"),
-        (_, "blocked", _) => ("bad", "No listings: the market blocks the connection"),
-        (_, "disconnected", _) => ("warn", "No listings: the feed is disconnected"),
-        (_, "no listings", _) => ("warn", "No listings: the subscription has ended"),
-        (_, "connecting", _) => ("warn", "Connecting"),
-        ("not reconciled", _, true) => ("warn", "Not buying yet: checking the account"),
-        ("paused", ..) => ("warn", "Paused by the market"),
-        (_, _, true) if view.status.shared.as_ref().is_some_and(|it| !it.is_active()) => {
-            ("warn", "Not buying: the shared budget permits no orders")
-        }
-        (_, _, is_live) => match (obstacle(view), is_live) {
-            (Some(why), true) => return ("warn", format!("Not buying: {why}")),
-            (Some(why), false) => return ("warn", format!("Watching (dry run): {why}")),
-            (None, true) => ("good", "Buying"),
-            (None, false) => ("good", "Watching (dry run)"),
-        },
-    };
-    (class, text.to_owned())
-}
-
-/// Returns why no listing can be ordered although nothing failed: a limit, the balance or the
-/// whitelist.
-fn obstacle(view: &SessionView) -> Option<String> {
-    let SessionView { status, whitelist, ledger, .. } = view;
-    if let Some(limit) = status.used_up() {
-        return Some(format!("limit {limit} is used up"));
+    let LedgerStatus { buying, not_ordering_because, needs_user, .. } = &view.status;
+    let class = if *needs_user { "bad" } else { "warn" };
+    match (not_ordering_because, view.is_live) {
+        (Some(_), _) if buying == "halted" => ("bad", "Halted".to_owned()),
+        (Some(why), true) => (class, format!("Not buying: {}", Html(why))),
+        (Some(why), false) => (class, format!("Watching (dry run): {}", Html(why))),
+        (None, true) => ("good", "Buying".to_owned()),
+        (None, false) => ("good", "Watching (dry run)".to_owned()),
     }
-    if ledger.available_min.is_some_and(|left| left <= ledger.budget.min_balance) {
-        return Some("no order may take the balance below min_balance".to_owned());
-    }
-    if status.shared.as_ref().is_some_and(|shared| shared.slice <= shared.used) {
-        return Some("its slice of the shared budget is used up".to_owned());
-    }
-    if !view.is_every_entry_closed {
-        return None;
-    }
-    let is_all_paused = whitelist.paused().count() == whitelist.entries().len();
-    let limits = if is_all_paused { "" } else { " or has used up a limit of its own or its group" };
-    Some(format!("every entry is paused{limits}"))
 }
 
 /// Writes one pair of a `<dl>`.
@@ -404,6 +374,9 @@ fn feed(out: &mut String, view: &SessionView, rates: &RateHistory) -> fmt::Resul
     if let Some(connected) = feed.connected_ms {
         pair(out, "Connected for", seconds(connected))?;
     }
+    if let Some(age) = feed.last_listing_ms {
+        pair(out, "Last listing", format_args!("{} ago", seconds(age)))?;
+    }
     pair(out, "Listings", view.counts.listings)?;
     let tenths = rates.per_second_tenths();
     pair(out, "Listings and changes a second", format_args!("{}.{}", tenths / 10, tenths % 10))?;
@@ -576,7 +549,7 @@ fn end_row(out: &mut String, kind: &str, name: &str, is_paused: bool) -> fmt::Re
     writeln!(out, "</span> <button data-post=\"/api/{kind}/{path}/{action}\">{text}</button></li>")
 }
 
-/// Checks that listings arrive and ordering is not halted.
+/// Checks that orders can be sent; in a dry run, that they would be.
 ///
 /// # Errors
 ///
@@ -585,16 +558,7 @@ pub(super) fn check_ready(status: &LedgerStatus) -> Result<(), String> {
     if let Some(halt) = status.halts.first() {
         return Err(format!("halted: {}", halt.reason));
     }
-    if let Some(failure) = &status.failure {
-        return Err(format!("the ledger cannot be written: {failure}"));
-    }
-    if let Some(problem) = status.shared.as_ref().and_then(SharedStatus::problem) {
-        return Err(problem);
-    }
-    match status.feed.as_ref().map_or("unknown", |feed| feed.state.as_str()) {
-        "connected" => Ok(()),
-        state => Err(format!("feed: {state}")),
-    }
+    status.not_ordering_because.clone().map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
@@ -606,6 +570,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        alerts::{AlertEvent, SessionFigures, systemd::status_line},
         config::Budget,
         domain::{
             latency::LatencyHistogram,
@@ -615,7 +580,10 @@ mod tests {
             trade::{KeyedBy, TradeId},
         },
         execution::OrderClient,
-        ledger::{Ledger, status::HaltStatus},
+        ledger::{
+            Ledger, Obstacle,
+            status::{HaltStatus, SharedStatus},
+        },
         prices::book::SourceLabel,
         sniper::{
             Engine, Executor, Now,
@@ -699,24 +667,6 @@ mod tests {
     fn a_bot_that_can_order_nothing_is_not_shown_as_buying() {
         let fresh = view(vec![entry()]);
         assert_eq!(headline(&fresh), ("good", "Buying".to_owned()));
-        let mut shown = fresh.clone();
-        shown.status.limits[0].left = "0.00".to_owned();
-        assert_eq!(headline(&shown), ("warn", "Not buying: limit total is used up".to_owned()));
-        let text = shown.status.to_string();
-        assert!(text.contains("\nordering        none: limit total is used up\n"), "{text}");
-        shown.is_live = false;
-        assert_eq!(title(&shown), "Watching (dry run): limit total is used up");
-        let mut shown = fresh.clone();
-        shown.ledger.available_min = Some(shown.ledger.budget.min_balance);
-        assert_eq!(title(&shown), "Not buying: no order may take the balance below min_balance");
-        let mut shown = fresh;
-        shown.status.shared = Some(SharedStatus {
-            state: "active".to_owned(),
-            slice: 7,
-            used: 7,
-            ..SharedStatus::default()
-        });
-        assert_eq!(title(&shown), "Not buying: its slice of the shared budget is used up");
         let mut paused = engine(vec![entry()]);
         paused
             .view(FeedStatus::default(), Duration::ZERO, Now::read())
@@ -745,6 +695,47 @@ mod tests {
     }
 
     #[test]
+    fn each_place_shows_the_same_reason_why_no_order_is_sent() {
+        let mut shown = view(vec![entry()]);
+        shown.status.mode = "live".to_owned();
+        for obstacle in Obstacle::samples() {
+            let reason = obstacle.to_string();
+            shown.status.set_obstacle(Some(obstacle));
+            let figures = SessionFigures {
+                is_live: true,
+                obstacle: Some(obstacle),
+                ..SessionFigures::default()
+            };
+            let (day, period, down) = (figures, Duration::ZERO, Duration::ZERO);
+            let summary = AlertEvent::DailySummary { day, period, gaps: 0, down }.text();
+            let text = shown.status.to_string();
+            let line = match obstacle {
+                Obstacle::Halted(_) | Obstacle::Off => obstacle.name().to_owned(),
+                _ => format!("none: {reason}"),
+            };
+            assert!(text.contains(&format!("\nordering        {line}\n")), "{text}");
+            assert!(title(&shown) == format!("Not buying: {reason}") || title(&shown) == "Halted");
+            assert!(status_line(&figures).contains(&reason), "{reason}");
+            assert!(summary.contains(&reason), "{summary}");
+            assert_eq!(check_ready(&shown.status), Err(reason.clone()));
+            let json = serde_json::to_value(&shown.status).unwrap();
+            let json = (&json["not_ordering_because"], &json["needs_user"]);
+            assert_eq!(json, (&reason.into(), &obstacle.needs_user().into()));
+            let remedy = obstacle.remedy().unwrap_or_default();
+            let mut html = String::new();
+            state(&mut html, &shown, &PageFacts::default()).unwrap();
+            assert!(text.contains(remedy), "{remedy}: {text}");
+            assert!(html.contains(&*Html(remedy).to_string()), "{remedy}: {html}");
+            // A halt and a failure of the ledger have lines of their own.
+            let is_listed = matches!(obstacle, Obstacle::Halted(_) | Obstacle::Unwritable);
+            let has_problem = !shown.status.problems().is_empty();
+            assert_eq!(has_problem, obstacle.needs_user() && !is_listed, "{obstacle:?}");
+        }
+        shown.status.set_obstacle(None);
+        assert_eq!((title(&shown).as_str(), check_ready(&shown.status)), ("Buying", Ok(())));
+    }
+
+    #[test]
     fn the_reserve_after_a_power_loss_and_the_cause_of_a_blocked_feed_are_shown() {
         let mut shown = view(vec![entry()]);
         (shown.status.lost_buys, shown.status.lost_coins) = (64, "320.00".to_owned());
@@ -758,7 +749,6 @@ mod tests {
         let sections = sections(Some(&shown), &RateHistory::default(), &PageFacts::default());
         let all: String = sections.into_iter().map(|(_, html)| html).collect();
         for part in [
-            "No listings: the market blocks the connection",
             "<p class=\"warn\">HTTP 403 &lt;b&gt;</p>\n<p>What to do: copy the cookie again.</p>",
             "<dt>Reserved after a power loss</dt><dd>320.00 (up to 64 orders), until \
              the account shows that they were not sent, from <time ",

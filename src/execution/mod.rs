@@ -207,6 +207,11 @@ impl OrderClient {
         self.shared.pool().ready_count()
     }
 
+    /// Returns the number of open connections.
+    pub fn connections(&self) -> usize {
+        self.shared.pool().connection_count()
+    }
+
     /// Takes the newest `Date` header of a keep-warm response.
     pub fn take_date(&self) -> Option<(ClockExchange, UnixMs)> {
         self.shared.pool().date.take()

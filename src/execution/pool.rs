@@ -178,6 +178,11 @@ impl ConnectionPool {
         self.idle.len()
     }
 
+    /// Returns the number of open connections, idle or not.
+    pub(super) fn connection_count(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.connection.is_some()).count()
+    }
+
     /// Returns the idle connections; the next order takes the last one.
     #[cfg(test)]
     pub(super) fn idle_order(&self) -> &[usize] {

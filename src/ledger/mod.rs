@@ -10,6 +10,7 @@
 //! - [`state`]: the state that the events determine, and the limit on approvals that are not on
 //!   disk yet; `rate`: how many orders that limit must cover; `steps`: the transitions of an order.
 //! - [`order_request`]: an order, its approval in constant time, and the reasons for a rejection.
+//! - [`obstacle`]: the reason why no order is sent, for every place that shows it.
 //! - [`allowance`]: slices of limits that several ledgers share.
 //! - [`item`]: the item of an order, informational. [`account`]: the expected balance.
 //!   [`reconcile`]: comparison of the market's data with the ledger's.
@@ -46,6 +47,7 @@ pub mod item;
 mod item_rows;
 mod journal;
 mod mark;
+pub mod obstacle;
 pub mod open;
 pub mod order_request;
 pub mod pauses;
@@ -73,6 +75,7 @@ pub use self::{
     event::{Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
     item::{OrderedItem, OrderedReference},
+    obstacle::{ClosedEntries, Obstacle, OrderingFacts},
     open::{LedgerLocation, LiveOpen, NewLedger},
     order_request::{ApprovedOrder, OrderRequest, RiskRejection},
     reconcile::{AccountReading, OwnTrade},
@@ -200,6 +203,10 @@ impl Ledger {
     /// Returns `true` if every event survives the end of this process.
     pub fn is_recorded(&self) -> bool {
         self.journal.as_ref().is_none_or(Journal::is_recorded)
+    }
+
+    pub fn is_writable(&self) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.failure().is_none())
     }
 
     /// Returns `true` if every event is durable.

@@ -53,6 +53,15 @@ pub fn is_needed(index: usize, book: &PriceBook, entries: &[WhitelistEntry], now
     entries.iter().any(|entry| needs(entry, index, book, now))
 }
 
+/// Returns `true` if the percent rule of an entry cannot be applied because prices are too old.
+pub fn has_stale_prices(entry: &WhitelistEntry, book: &PriceBook, now: UnixMs) -> bool {
+    let Some(rule) = &entry.percent else { return false };
+    let mut stale = rule.references.iter().map(|reference| {
+        book.sources().get(reference.index).is_none_or(|source| source.is_stale(now))
+    });
+    if rule.rule == ReferenceRule::First { stale.all(|it| it) } else { stale.any(|it| it) }
+}
+
 /// Returns `true` if the percent rule of an entry cannot be applied without this source.
 fn needs(entry: &WhitelistEntry, index: usize, book: &PriceBook, now: UnixMs) -> bool {
     let Some(rule) = &entry.percent else { return false };

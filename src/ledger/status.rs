@@ -8,7 +8,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use super::shared_status::SharedStatus;
-use super::{price_status::PriceStatus, state::Snapshot};
+use super::{
+    obstacle::{Obstacle, OrderingFacts},
+    price_status::PriceStatus,
+    state::Snapshot,
+};
 use crate::{
     domain::latency::format_latency,
     domain::money::Amount,
@@ -16,10 +20,6 @@ use crate::{
     text::{Escaped, counted},
     ws::ConnectionCounts,
 };
-
-/// Maximum time from the start of a live bot to its first reconciliation; a longer time is a
-/// problem that needs the user.
-pub const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Mode of a bot that sends orders.
 pub const LIVE: &str = "live";
@@ -101,9 +101,7 @@ impl From<ConnectionCounts> for FeedConnectionStatus {
 /// State of the feed of a running bot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedStatus {
-    /// `connecting`, `connected`, `no listings` (connected, but the subscription to the listings
-    /// has ended), `disconnected`, or `blocked` (the market rejects the connection until the user
-    /// acts).
+    /// A word of [`FeedState`](crate::ws::FeedState).
     pub state: String,
     /// Start of the current uninterrupted connection.
     pub connected_since: Option<String>,
@@ -144,6 +142,9 @@ pub struct AccountFailure {
     pub cause: String,
     /// Instruction for the user, without a full stop.
     pub remedy: String,
+    /// `true` if orders need it and it has failed for long.
+    #[serde(default)]
+    pub needs_user: bool,
 }
 
 /// Maximum number of paused entries in a status.
@@ -154,9 +155,17 @@ pub const PAUSED_SHOWN_MAX: usize = 20;
 pub struct LedgerStatus {
     /// `dry`, `live`, or `not running`.
     pub mode: String,
-    /// `on`, or the reason why no orders are sent: `halted`, `paused`, `not reconciled`,
-    /// `unwritable`, or `off` without a running bot.
+    /// `on`, or the [name](Obstacle::name) of the reason why no orders are sent.
     pub buying: String,
+    /// This reason, for the user.
+    #[serde(default)]
+    pub not_ordering_because: Option<String>,
+    /// What the user can do about it, without a full stop.
+    #[serde(default)]
+    pub not_ordering_remedy: Option<String>,
+    /// `true` if it lasts until the user acts.
+    #[serde(default)]
+    pub needs_user: bool,
     /// Limits that orders use up; not `min_balance`, `max_price` and those of entries and groups.
     pub limits: Vec<LimitStatus>,
     /// Balance as last read from the account.
@@ -240,26 +249,32 @@ impl LedgerStatus {
         if let Some(failure) = self.failure.as_ref().filter(|_| is_live) {
             problems.push(format!("the ledger cannot be written: {failure}"));
         }
-        problems.extend(self.shared.as_ref().and_then(SharedStatus::problem));
-        let running = self.running_ms.map(Duration::from_millis);
-        if is_live
-            && !self.reconciled
-            && let Some(running) = running.filter(|running| *running >= RECONCILE_TIMEOUT)
+        let shared = self.shared.as_ref().and_then(SharedStatus::problem);
+        // These are listed above with more detail.
+        let is_listed = matches!(self.buying.as_str(), "halted" | "unwritable")
+            || shared.is_some() && self.buying == "no permit";
+        problems.extend(shared);
+        if let Some(reason) = &self.not_ordering_because
+            && is_live
+            && self.needs_user
+            && !is_listed
         {
-            let running = format_duration(running);
-            problems.push(format!(
-                "the account is not reconciled with the ledger {running} after the start"
-            ));
+            let remedy = self.not_ordering_remedy.iter().map(|remedy| format!("; {remedy}"));
+            problems.push(format!("no orders: {reason}{}", remedy.collect::<String>()));
         }
+        let reads = self.account_failures.iter().filter(|failure| is_live && failure.needs_user);
+        problems.extend(reads.map(|AccountFailure { read, cause, remedy, .. }| {
+            format!("the account cannot be read: {read}, {cause}; {remedy}")
+        }));
         problems
     }
 
-    /// Returns the name of a limit that is used up, so that no order is sent.
-    pub fn used_up(&self) -> Option<&str> {
-        // This limit is free again within seconds.
-        let mut limits = self.limits.iter().filter(|limit| limit.name != "max_in_flight");
-        let used_up = limits.find(|limit| limit.left.trim_matches(['0', '.']).is_empty());
-        used_up.map(|limit| limit.name.as_str())
+    /// Sets the reason why no order is sent.
+    pub fn set_obstacle(&mut self, obstacle: Option<Obstacle>) {
+        self.buying = obstacle.map_or("on", Obstacle::name).to_owned();
+        self.not_ordering_because = obstacle.map(|reason| reason.to_string());
+        self.not_ordering_remedy = obstacle.and_then(Obstacle::remedy).map(str::to_owned);
+        self.needs_user = obstacle.is_some_and(Obstacle::needs_user);
     }
 
     pub fn from_snapshot(
@@ -275,9 +290,9 @@ impl LedgerStatus {
             reason: halt.with_item(None),
             remedy: halt.reason.remedy().to_owned(),
         });
-        Self {
+        let obstacle = OrderingFacts::of_ledger(snapshot, mode, failure.is_none()).obstacle();
+        let mut status = Self {
             mode: mode.to_owned(),
-            buying: buying_state(snapshot, failure.is_some()).to_owned(),
             limits: limit_statuses(snapshot),
             balance: snapshot.balance.map(amount),
             balance_least: snapshot.available_min.map(amount),
@@ -294,7 +309,9 @@ impl LedgerStatus {
             failure,
             reconciled: snapshot.reconciled,
             ..Self::default()
-        }
+        };
+        status.set_obstacle(obstacle);
+        status
     }
 
     /// Replaces each time by the text that `format` returns, for display.
@@ -323,20 +340,6 @@ pub fn loss_end(until: Option<impl fmt::Display>) -> String {
         None => "until you find none of them on the market and run `sniper ledger resolve lost \
                  --not-bought`"
             .to_owned(),
-    }
-}
-
-const fn buying_state(snapshot: &Snapshot, has_failed: bool) -> &'static str {
-    if !snapshot.halts.is_empty() {
-        "halted"
-    } else if has_failed {
-        "unwritable"
-    } else if !snapshot.reconciled {
-        "not reconciled"
-    } else if snapshot.paused_until.is_some() {
-        "paused"
-    } else {
-        "on"
     }
 }
 
@@ -397,9 +400,13 @@ impl LedgerStatus {
 impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
-        match self.used_up().filter(|_limit| self.buying == "on") {
-            Some(limit) => writeln!(f, "ordering        none: limit {limit} is used up")?,
-            None => writeln!(f, "ordering        {}", self.buying)?,
+        match &self.not_ordering_because {
+            Some(reason) if !matches!(self.buying.as_str(), "halted" | "off") => writeln!(f, "ordering        none: {reason}")?,
+            _ => writeln!(f, "ordering        {}", self.buying)?,
+        }
+        // A halt has a line of its own.
+        if let Some(remedy) = self.not_ordering_remedy.as_ref().filter(|_| self.halts.is_empty()) {
+            writeln!(f, "                what to do: {remedy}")?;
         }
         if let Some(running) = self.running_ms {
             writeln!(f, "running         {}", format_duration(Duration::from_millis(running)))?;
@@ -413,7 +420,7 @@ impl fmt::Display for LedgerStatus {
         if let Some(failure) = &self.failure {
             writeln!(f, "ledger          cannot be written: {failure}")?;
         }
-        for AccountFailure { read, since, cause, remedy } in &self.account_failures {
+        for AccountFailure { read, since, cause, remedy, .. } in &self.account_failures {
             writeln!(f, "account read    {read} failing since {since}: {cause}")?;
             writeln!(f, "                what to do: {remedy}")?;
         }
@@ -588,18 +595,11 @@ mod tests {
     }
 
     #[test]
-    fn only_conditions_that_need_the_user_are_problems() {
-        let count = |mode, halts, reconciled, running| {
-            status(mode, halts, reconciled, running).problems().len()
-        };
-        assert_eq!(count(LIVE, 0, true, Some(3_600)), 0);
-        assert_eq!(count(LIVE, 1, true, Some(3_600)), 1);
-        assert_eq!(count(LIVE, 0, false, Some(29)), 0, "within RECONCILE_TIMEOUT");
-        assert_eq!(count(LIVE, 0, false, Some(30)), 1);
-        assert_eq!(count(LIVE, 1, false, Some(30)), 2);
-        assert_eq!(count(NOT_RUNNING, 1, false, None), 1);
-        assert_eq!(count(NOT_RUNNING, 0, false, None), 0);
-        assert_eq!(count(DRY, 1, false, Some(3_600)), 0, "a dry run sends no orders");
+    fn every_halt_of_a_live_bot_or_for_its_next_start_is_a_problem() {
+        let count = |mode, halts| status(mode, halts, true, None).problems().len();
+        assert_eq!((count(LIVE, 0), count(LIVE, 2)), (0, 2));
+        assert_eq!((count(NOT_RUNNING, 0), count(NOT_RUNNING, 1)), (0, 1));
+        assert_eq!(count(DRY, 1), 0, "a dry run sends no orders");
         let unwritable =
             LedgerStatus { failure: Some("full".to_owned()), ..status(LIVE, 0, true, Some(1)) };
         assert_eq!(unwritable.problems(), ["the ledger cannot be written: full"]);
@@ -646,6 +646,7 @@ mod tests {
             since: at(),
             cause: "no answer".to_owned(),
             remedy: "wait".to_owned(),
+            needs_user: false,
         };
         let last_run = LastRun { is_clean: true, last_record: Some(at()), last_record_ms: Some(0) };
         let mut status = LedgerStatus {

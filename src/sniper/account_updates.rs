@@ -19,7 +19,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::TradeKey,
     ledger::{
-        AccountReading, HaltReason, Intent, Ledger, LedgerError, OwnTrade,
+        AccountReading, HaltReason, Intent, Ledger, LedgerError, OwnTrade, Snapshot,
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
@@ -60,17 +60,10 @@ pub(super) fn feed_status(metrics: &FeedMetrics, now: Now) -> FeedStatus {
     let Downtime { gaps, total, longest, is_open } = metrics.downtime(now.instant);
     let (connected, listing) = (metrics.connected_since(), metrics.last_listing());
     let age_ms = |moment: UnixMs| millis(now.wall.since(moment));
-    let state = match (connected, is_open) {
-        (Some(_), false) => "connected",
-        (Some(_), true) => "no listings",
-        (None, _) if metrics.is_blocked.load(Ordering::Acquire) => "blocked",
-        (None, true) => "disconnected",
-        (None, false) => "connecting",
-    };
     let failure = metrics.last_failure().filter(|_failure| connected.is_none());
     let (cause, remedy) = failure.map_or((None, None), |(cause, remedy)| (Some(cause), remedy));
     FeedStatus {
-        state: state.to_owned(),
+        state: metrics.state(now.wall).as_str().to_owned(),
         cause,
         remedy,
         connected_since: connected.as_ref().map(UnixMs::to_string),
@@ -330,8 +323,9 @@ impl<B: OrderSender> Engine<B> {
         pending: &PendingRequest,
         feed: FeedStatus,
         running: Option<Duration>,
-        now: UnixMs,
+        at: Now,
     ) {
+        let now = at.wall;
         self.update_ledger(|ledger| Ok(ledger.check_losses(now)));
         let before = self.ledger.snapshot(now);
         let mode = self.executor.mode();
@@ -343,7 +337,8 @@ impl<B: OrderSender> Engine<B> {
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
         if let ControlReply::Done(status) = &mut reply {
-            self.complete_status(status, feed, running);
+            let snapshot = self.ledger.snapshot(now);
+            self.complete_status(status, feed, running, (&snapshot, at));
             status.prices = self.price_status(now);
             status.priority_refused =
                 priority::not_lowered().iter().map(ToString::to_string).collect();
@@ -363,17 +358,20 @@ impl<B: OrderSender> Engine<B> {
     /// Adds to the ledger's status what the engine knows, except for what takes long with many
     /// entries.
     pub(super) fn complete_status(
-        &self,
+        &mut self,
         status: &mut LedgerStatus,
         feed: FeedStatus,
         running: Option<Duration>,
+        (snapshot, now): (&Snapshot, Now),
     ) {
+        self.scan_entries(now.wall);
+        status.set_obstacle(self.obstacle(snapshot, now));
         self.name_halts(status);
         status.feed = Some(feed);
         status.running_ms = running.map(millis);
         status.settings_changed = self.is_settings_changed;
         status.shared = self.shared_status();
-        self.show_failing_reads(status);
+        self.show_failing_reads(status, now.wall);
     }
 
     fn paused_labels(&self) -> Vec<String> {

@@ -1,16 +1,19 @@
 //! Alerts of the engine: outcomes of orders as they happen, and changes of its state at each tick.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use super::{
     OrderSender,
-    engine::{Engine, Now, PendingOrder},
+    eligibility::SkipReason,
+    engine::{Engine, Executor, Now, PendingOrder},
+    stats::SessionStats,
 };
 use crate::{
-    account::ReadKind,
+    account::{FailingRead, ReadKind},
     alerts::{AlertEvent, AlertOrder, AlertSender, BudgetLeft, SessionFigures},
     clock::local,
     domain::money::Amount,
@@ -18,9 +21,13 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::{Trade, TradeId},
     ledger::{
-        Halt, HaltReason, OrderState, RiskRejection, Snapshot, StateChange,
-        price_status::is_needed, status::LedgerStatus,
+        ClosedEntries, Halt, HaltReason, Obstacle, OrderState, OrderingFacts, RiskRejection,
+        Snapshot, StateChange,
+        obstacle::{COIN_LIMITS, GRACE, OUTAGE_MIN, PRICES_GRACE},
+        price_status::is_needed,
+        status::LedgerStatus,
     },
+    ws::{FeedMetrics, FeedState},
 };
 
 /// Minimum interval of alerts about the same limit.
@@ -32,9 +39,19 @@ const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// Time for which the account may be unreadable after the start before that is reported.
 const ACCOUNT_GRACE: Duration = Duration::from_secs(120);
 
-/// Time after a start or reload within which stale prices are not reported: a download may take
-/// some minutes.
-const PRICES_GRACE: Duration = Duration::from_secs(120);
+/// Time for which the account may be unreadable later: orders go on with the last balance.
+pub(super) const ACCOUNT_FAILING_MAX: Duration = Duration::from_secs(900);
+
+/// Maximum number of entries and groups whose limits were reported. With more, some are reported
+/// more often.
+const LIMITS_MAX: usize = 256;
+
+/// Interval and number of the samples by which unreadable listings are detected: ten minutes.
+const READING_INTERVAL: Duration = Duration::from_secs(60);
+const READING_SAMPLES: usize = 10;
+/// Minimum number of listings, and of matches, for a conclusion about the market.
+const READ_MIN: u64 = 20;
+const MATCHED_MIN: u64 = 5;
 
 /// State at the last tick, and the reported conditions.
 #[derive(Debug, Default)]
@@ -45,16 +62,82 @@ pub(super) struct EngineAlerts {
     /// Time of the first tick with these sources.
     sources_since: Option<Instant>,
     halts: Vec<HaltReason>,
-    /// The balance at which it is no longer low; `None` while it is not low.
-    low_until: Option<Amount>,
+    is_balance_low: bool,
     has_ledger_failed: bool,
-    /// `true` if each entry is paused, or a limit of its own or its group is used up.
-    is_every_entry_closed: bool,
+    /// Reason why no entry permits an order, if none does.
+    pub(super) closed_entries: Option<ClosedEntries>,
+    /// First tick.
+    started: Option<Instant>,
+    feed: FeedState,
+    feed_down_since: Option<Instant>,
+    pub(super) connections: usize,
+    disconnected_since: Option<Instant>,
+    reading: ReadingWatch,
+    /// For each of [`COIN_LIMITS`], the lowest price that it has prevented, and when.
+    prevented: [Option<(Amount, Instant)>; COIN_LIMITS.len()],
+    /// Obstacles that were reported and last.
+    obstacles: Vec<Obstacle>,
     is_account_unread: bool,
     /// Time of the last check at [`SLOW_INTERVAL`].
     checked_at: Option<Instant>,
-    /// Time of the last alert about each limit, by its name.
-    limits: HashMap<&'static str, Instant>,
+    /// Time of the last alert about each limit, by its name and that of its entry or group.
+    limits: HashMap<(&'static str, Option<String>), Instant>,
+}
+
+/// Listings of a session so far: read, unreadable, matched, and matched but not to be joined.
+type ReadingCounts = [u64; 4];
+
+/// Detects a market whose listings have become unreadable, or cannot be joined any more.
+#[derive(Debug, Default)]
+struct ReadingWatch {
+    /// At most [`READING_SAMPLES`], one a minute, oldest first.
+    samples: VecDeque<(Instant, ReadingCounts)>,
+    /// Listings without a usable id, which only the feed counts.
+    without_id: u64,
+    /// Listings of items that no entry names, which were not read.
+    unnamed: u64,
+    is_unreadable: bool,
+}
+
+impl ReadingWatch {
+    fn observe(&mut self, stats: &SessionStats, now: Instant) {
+        let read = stats.listings.saturating_sub(self.unnamed).saturating_add(self.without_id);
+        let cannot_join = stats.skipped.get(SkipReason::CannotJoin.name()).copied();
+        let counts = [
+            read,
+            stats.unreadable.saturating_add(self.without_id),
+            stats.matched,
+            cannot_join.unwrap_or_default(),
+        ];
+        let is_due =
+            |(at, _): &(Instant, _)| READING_INTERVAL <= now.saturating_duration_since(*at);
+        if self.samples.back().is_none_or(is_due) {
+            if READING_SAMPLES <= self.samples.len() {
+                self.samples.pop_front();
+            }
+            self.samples.push_back((now, counts));
+        }
+        let old = self.samples.front().map_or(counts, |(_at, old)| *old);
+        let mut new = counts;
+        new.iter_mut().zip(old).for_each(|(new, old)| *new = new.saturating_sub(old));
+        let [read, unreadable, matched, cannot_join] = new;
+        self.is_unreadable = READ_MIN <= read && read < unreadable.saturating_mul(2)
+            || MATCHED_MIN <= matched && matched <= cannot_join;
+    }
+}
+
+/// Returns `true` if a time is less than [`LIMIT_INTERVAL`] ago.
+fn is_recent(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < LIMIT_INTERVAL
+}
+
+fn lasts(since: Option<Instant>, now: Instant) -> Duration {
+    since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+}
+
+/// Keeps the time since which a condition lasts.
+fn set_since(since: &mut Option<Instant>, is_on: bool, now: Instant) {
+    *since = is_on.then(|| since.unwrap_or(now));
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +147,13 @@ struct WatchedSource {
     number: usize,
     /// `true` if its prices were stale at the last check, and an entry needed them.
     is_stale: bool,
+}
+
+impl EngineAlerts {
+    /// Counts listings of items that no entry names, which were not read.
+    pub(super) const fn add_unnamed(&mut self, count: u64) {
+        self.reading.unnamed = self.reading.unnamed.saturating_add(count);
+    }
 }
 
 impl BudgetLeft {
@@ -183,13 +273,30 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]. Entries and groups share
-    /// the interval of a limit, so that many of them cause one alert.
-    pub(super) fn alert_limit(&mut self, rejection: &RiskRejection, trade: &Trade<'_>, now: Now) {
-        if let RiskRejection::MinBalance { balance, price, min } = rejection {
-            let enough = min.saturating_add(*price);
-            return self.alert_low_balance(*balance, *min, enough, now.wall);
+    /// Remembers the lowest price that a limit in coins has prevented within [`LIMIT_INTERVAL`].
+    fn remember_prevented(&mut self, rejection: &RiskRejection, now: Instant) {
+        let (limit, price) = match *rejection {
+            RiskRejection::Total { price, .. } => (0, price),
+            RiskRejection::PerHour { price, .. } => (1, price),
+            RiskRejection::PerDay { price, .. } => (2, price),
+            RiskRejection::MinBalance { price, .. } => (3, price),
+            _ => return,
+        };
+        if let Some(lowest) = self.alerting.prevented.get_mut(limit) {
+            let kept = lowest.filter(|(kept, at)| *kept < price && is_recent(*at, now));
+            *lowest = Some(kept.unwrap_or((price, now)));
         }
+    }
+
+    /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]; that an entry is complete
+    /// only once.
+    pub(super) fn alert_limit(
+        &mut self,
+        rejection: &RiskRejection,
+        (trade, entry): (&Trade<'_>, usize),
+        now: Now,
+    ) {
+        self.remember_prevented(rejection, now.instant);
         let is_limit = matches!(
             rejection,
             RiskRejection::EntryQuantity { .. }
@@ -199,19 +306,40 @@ impl<B: OrderSender> Engine<B> {
                 | RiskRejection::Total { .. }
                 | RiskRejection::PerHour { .. }
                 | RiskRejection::PerDay { .. }
+                | RiskRejection::MinBalance { .. }
                 | RiskRejection::PerMinute { .. }
                 | RiskRejection::SharedAmount { .. }
                 | RiskRejection::SharedQuantity { .. }
                 | RiskRejection::Full { .. }
         );
         let limit = rejection.name();
-        let last = self.alerting.limits.get(limit);
-        let is_recent =
-            last.is_some_and(|last| now.instant.saturating_duration_since(*last) < LIMIT_INTERVAL);
-        if !is_limit || is_recent {
+        let entry = self.whitelist.entries().get(entry);
+        let label = entry.map(|entry| entry.label().to_owned());
+        let of = match rejection {
+            RiskRejection::EntryQuantity { .. } | RiskRejection::EntryTotal { .. } => label,
+            RiskRejection::GroupQuantity { .. } | RiskRejection::GroupTotal { .. } => {
+                entry.and_then(|entry| entry.group.as_ref()).map(|group| group.name.to_string())
+            }
+            _ => None,
+        };
+        let key = (limit, of.clone());
+        let complete = match rejection {
+            RiskRejection::EntryQuantity { bought, max } if max <= bought => Some(*max),
+            _ => None,
+        };
+        let last = self.alerting.limits.get(&key);
+        if !is_limit || last.is_some_and(|last| complete.is_some() || is_recent(*last, now.instant))
+        {
             return;
         }
-        self.alerting.limits.insert(limit, now.instant);
+        if LIMITS_MAX <= self.alerting.limits.len() {
+            self.alerting.limits.clear();
+        }
+        self.alerting.limits.insert(key, now.instant);
+        if let (Some(max), Some(entry)) = (complete, of.clone()) {
+            let event = || AlertEvent::EntryComplete { entry, max };
+            return self.alerting.sender.emit(now.wall, event);
+        }
         let is_slice = matches!(
             rejection,
             RiskRejection::SharedAmount { .. } | RiskRejection::SharedQuantity { .. }
@@ -222,23 +350,54 @@ impl<B: OrderSender> Engine<B> {
             limit,
             text: match away {
                 Some(error) => format!("{rejection}; it cannot grow without the database: {error}"),
-                None => rejection.to_string(),
+                None => {
+                    of.map_or_else(String::new, |of| format!("{of}: ")) + &rejection.to_string()
+                }
             },
             item: trade.full_name().into_owned(),
         });
     }
 
-    /// Emits a low balance once, until the balance is `enough` again.
-    fn alert_low_balance(&mut self, balance: Amount, min: Amount, enough: Amount, now: UnixMs) {
-        if self.alerting.low_until.is_none() {
-            self.alerting.low_until = Some(enough);
-            self.alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
+    /// Observes the feed.
+    pub(super) fn watch_feed(&mut self, metrics: &FeedMetrics, now: Now) {
+        let alerting = &mut self.alerting;
+        alerting.feed = metrics.state(now.wall);
+        let is_down = alerting.feed != FeedState::Connected;
+        set_since(&mut alerting.feed_down_since, is_down, now.instant);
+        alerting.reading.without_id = metrics.unreadable.load(Ordering::Relaxed);
+    }
+
+    /// Observes the order connections and whether listings can be read. Emits that no order can be
+    /// sent because of them, and its end.
+    fn watch_obstacles(&mut self, repeats: bool, now: Now) {
+        if let Executor::Live(sender) = &self.executor {
+            let alerting = &mut self.alerting;
+            alerting.connections = sender.connections();
+            let is_disconnected = alerting.connections == 0;
+            set_since(&mut alerting.disconnected_since, is_disconnected, now.instant);
+        }
+        self.alerting.reading.observe(&self.stats, now.instant);
+        let alerting = &mut self.alerting;
+        let without = lasts(alerting.disconnected_since, now.instant);
+        for (obstacle, is_on) in [
+            (Obstacle::NoOrderConnection, OUTAGE_MIN <= without),
+            (Obstacle::MarketUnreadable, alerting.reading.is_unreadable),
+        ] {
+            let was_on = alerting.obstacles.contains(&obstacle);
+            if is_on && (!was_on || repeats) {
+                alerting.sender.emit(now.wall, || AlertEvent::NoOrders { obstacle });
+            } else if was_on && !is_on {
+                alerting.sender.emit(now.wall, || AlertEvent::OrdersAgain { obstacle });
+            }
+            alerting.obstacles.retain(|it| *it != obstacle);
+            alerting.obstacles.extend(is_on.then_some(obstacle));
         }
     }
 
     /// Compares halts, balance, prices and ledger with the last tick, and publishes the figures.
     pub(super) fn watch_for_alerts(&mut self, snapshot: &Snapshot, now: Now) {
         let since = *self.alerting.sources_since.get_or_insert(now.instant);
+        self.alerting.started.get_or_insert(now.instant);
         let alerting = &mut self.alerting;
         if alerting.checked_at.is_none() && (snapshot.unknown > 0 || snapshot.loss.count > 0) {
             let (orders, coins, lost) = (snapshot.unknown, snapshot.unknown_coins, snapshot.loss);
@@ -252,17 +411,18 @@ impl<B: OrderSender> Engine<B> {
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
         if repeats || self.alerting.checked_at.is_none_or(is_due) {
             self.alerting.checked_at = Some(now.instant);
-            self.alerting.is_every_entry_closed = self.scan_entries();
+            self.scan_entries(now.wall);
+            self.watch_obstacles(repeats, now);
             self.watch_ledger(repeats, now.wall);
             self.watch_account(snapshot, repeats, now.wall);
             if PRICES_GRACE <= now.instant.saturating_duration_since(since) {
                 self.watch_prices(repeats, now.wall);
             }
         }
-        self.alerting.sender.turn(|| self.figures(snapshot));
+        self.alerting.sender.turn(|| self.figures(snapshot, now));
     }
 
-    fn figures(&self, snapshot: &Snapshot) -> SessionFigures {
+    fn figures(&self, snapshot: &Snapshot, now: Now) -> SessionFigures {
         let stats = &self.stats;
         let mut left = BudgetLeft::of(snapshot);
         let is_live = self.executor.is_live();
@@ -272,7 +432,7 @@ impl<B: OrderSender> Engine<B> {
         }
         SessionFigures {
             is_live,
-            obstacle: self.obstacle(snapshot),
+            obstacle: self.obstacle(snapshot, now),
             would_buy: stats.would_buy,
             listings: stats.listings,
             bought: stats.bought_in_all(),
@@ -285,26 +445,34 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns why no order is sent.
-    fn obstacle(&self, snapshot: &Snapshot) -> Option<&'static str> {
-        let shared = self.sharing.as_ref().map(|sharing| &sharing.status);
-        let is_live = self.executor.is_live();
-        if !snapshot.halts.is_empty() {
-            Some("ordering halted")
-        } else if self.alerting.has_ledger_failed {
-            Some("ledger not writable")
-        } else if is_live && !snapshot.reconciled {
-            Some("account not compared yet")
-        } else if is_live && snapshot.paused_until.is_some() {
-            Some("paused by the market")
-        } else if is_live && let Some(status) = shared.filter(|status| !status.is_active()) {
-            Some(if status.is_standby() { "on standby" } else { "no permit of the shared budget" })
-        } else {
-            let is_slice_used = shared.is_some_and(|shared| shared.slice <= shared.used);
-            let slice = is_slice_used.then_some("its slice of the shared budget is used up");
-            let is_closed = self.alerting.is_every_entry_closed;
-            let entries = is_closed.then_some("every entry is paused or has used up a limit");
-            snapshot.used_up().or(slice).or(entries)
-        }
+    pub(super) fn obstacle(&self, snapshot: &Snapshot, now: Now) -> Option<Obstacle> {
+        let alerting = &self.alerting;
+        let prevented = alerting.prevented.map(|lowest| {
+            lowest.filter(|(_price, at)| is_recent(*at, now.instant)).map(|(price, _at)| price)
+        });
+        let facts = OrderingFacts {
+            running: lasts(alerting.started, now.instant),
+            feed: (alerting.feed, lasts(alerting.feed_down_since, now.instant)),
+            is_account_unread: self.unread_for(GRACE, now.wall).is_some(),
+            disconnected: lasts(alerting.disconnected_since, now.instant),
+            shared: self.sharing.as_ref().map(|sharing| &sharing.status),
+            has_creation_times: self.has_creation_times,
+            is_market_unreadable: alerting.reading.is_unreadable,
+            prevented,
+            entries: alerting.closed_entries,
+            ..OrderingFacts::of_ledger(snapshot, self.executor.mode(), self.ledger.is_writable())
+        };
+        facts.obstacle()
+    }
+
+    /// Returns a read of the account that orders need and that has failed for this long.
+    pub(super) fn unread_for(
+        &self,
+        min: Duration,
+        now: UnixMs,
+    ) -> Option<(ReadKind, &FailingRead)> {
+        let mut failing = self.notified.health.failing();
+        failing.find(|(read, it)| read.is_required() && min <= now.since(it.since))
     }
 
     /// Emits new halts, which are compared by reason, because one may have replaced another since
@@ -329,47 +497,38 @@ impl<B: OrderSender> Engine<B> {
         self.alerting.halts = halts.iter().filter(is_told).map(|halt| halt.reason).collect();
     }
 
-    /// Emits that no order is sent because a live bot could not read its account since the start.
+    /// Emits that a live bot cannot read its account: soon if it never could, so that no order is
+    /// sent, and later otherwise.
     fn watch_account(&mut self, snapshot: &Snapshot, repeats: bool, now: UnixMs) {
-        let is_required = |read| matches!(read, ReadKind::Balance | ReadKind::Purchases);
-        let is_long = |since: UnixMs| ACCOUNT_GRACE <= now.since(since);
-        let mut failing = self.notified.health.failing();
-        let failing = failing.find(|(read, it)| is_required(*read) && is_long(it.since));
-        let failing = failing.filter(|_| self.executor.is_live() && !snapshot.reconciled);
-        let alerting = &mut self.alerting;
-        match failing {
+        let is_needed = !snapshot.reconciled;
+        let min = if is_needed { ACCOUNT_GRACE } else { ACCOUNT_FAILING_MAX };
+        let was_unread = self.alerting.is_account_unread;
+        match self.unread_for(min, now).filter(|_| self.executor.is_live()) {
             // A halt has its own alert.
-            Some((read, it))
-                if snapshot.halts.is_empty()
-                    && (!std::mem::replace(&mut alerting.is_account_unread, true) || repeats) =>
-            {
+            Some((read, it)) if snapshot.halts.is_empty() && (!was_unread || repeats) => {
                 let cause = format!("{}: {}", read.name(), it.cause.text());
                 let (since, remedy) = (local(it.since), it.cause.remedy().to_owned());
-                let event = || AlertEvent::AccountUnread { since, cause, remedy };
-                alerting.sender.emit(now, event);
+                let event = || AlertEvent::AccountUnread { since, cause, remedy, is_needed };
+                self.alerting.sender.emit(now, event);
+                self.alerting.is_account_unread = true;
             }
-            None if snapshot.reconciled && std::mem::take(&mut alerting.is_account_unread) => {
-                alerting.sender.emit(now, || AlertEvent::AccountRead);
+            None if was_unread && snapshot.reconciled => {
+                self.alerting.sender.emit(now, || AlertEvent::AccountRead);
+                self.alerting.is_account_unread = false;
             }
             _ => {}
         }
     }
 
     fn watch_balance(&mut self, snapshot: &Snapshot, repeats: bool, now: UnixMs) {
-        let min = snapshot.budget.min_balance;
-        if let Some(balance) = snapshot.balance.filter(|_low| snapshot.is_below_min_balance()) {
-            if repeats {
-                self.alerting.low_until = None;
-            }
-            return self.alert_low_balance(balance, min, min, now);
-        }
-        if let (Some(enough), Some(balance)) = (self.alerting.low_until, snapshot.available_min) {
-            if enough <= balance {
-                self.alerting.low_until = None;
-                self.alerting.sender.emit(now, || AlertEvent::BalanceRestored { balance });
-            } else if repeats {
-                self.alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
-            }
+        let Some(balance) = snapshot.balance else { return };
+        let (alerting, min) = (&mut self.alerting, snapshot.budget.min_balance);
+        let is_low = snapshot.is_below_min_balance();
+        let was_low = std::mem::replace(&mut alerting.is_balance_low, is_low);
+        if is_low && (!was_low || repeats) {
+            alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
+        } else if was_low && !is_low {
+            alerting.sender.emit(now, || AlertEvent::BalanceRestored { balance });
         }
     }
 
@@ -412,9 +571,9 @@ impl<B: OrderSender> Engine<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, mpsc::Receiver};
+    use std::sync::{Arc, Mutex, atomic::AtomicUsize, mpsc::Receiver};
 
-    use super::{super::engine::Executor, *};
+    use super::*;
     use crate::{
         account::FailureCause,
         alerts::Alert,
@@ -429,23 +588,28 @@ mod tests {
         ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
         prices::{BookTable, PriceBook, PriceTable},
         whitelist::{
-            Whitelist,
+            Whitelist, WhitelistEntry,
             tests::{REDLINE, entry, percent_entry, trade},
         },
     };
 
-    /// Order sender that accepts every order.
+    /// Order sender that accepts every order, with this number of connections.
     #[derive(Debug)]
-    struct Accepts;
+    struct Accepts(Arc<AtomicUsize>);
 
     impl OrderSender for Accepts {
         fn send(&self, _approved: ApprovedOrder) -> Result<SentRequest, NotSent> {
             let now = Instant::now();
             Ok(SentRequest { ready: now, begun: now, written: now })
         }
+
+        fn connections(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
     }
 
     struct Watched {
+        connections: Arc<AtomicUsize>,
         engine: Engine<Accepts>,
         events: Receiver<Alert>,
         start: Instant,
@@ -457,13 +621,15 @@ mod tests {
             let entry = entry();
             let ledger = Ledger::in_memory(budget, std::slice::from_ref(&entry), false);
             let start = Instant::now();
+            let connections = Arc::new(AtomicUsize::new(1));
+            let sender = Accepts(Arc::clone(&connections));
             let clock = Arc::new(Mutex::new(ServerClock::new(start)));
             let whitelist = Arc::new(Whitelist::new(vec![entry]));
             let mut engine =
-                Engine::new(whitelist, ledger, Executor::Live(Accepts), KeyedBy::Id, clock);
+                Engine::new(whitelist, ledger, Executor::Live(sender), KeyedBy::Id, clock);
             let (sender, events) = AlertSender::with_queue();
             engine.set_alerts(sender, vec!["buff".to_owned()]);
-            Self { engine, events, start, seconds: 0 }
+            Self { connections, engine, events, start, seconds: 0 }
         }
 
         fn now(&self) -> Now {
@@ -547,7 +713,7 @@ mod tests {
         ] {
             watched.seconds += after;
             let now = watched.now();
-            watched.engine.alert_limit(rejection, &listing, now);
+            watched.engine.alert_limit(rejection, (&listing, 0), now);
             assert_eq!(watched.kinds(), vec!["limit_reached"; expected], "{rejection}");
         }
     }
@@ -590,6 +756,11 @@ mod tests {
         let _effects = watched.engine.ledger().set_balance(Amount::from_cents(100_000), now, now);
         watched.engine.ledger().reconcile_without_list(now, now);
         assert_eq!(watched.tick(6), ["resumed"]);
+        // Later, orders go on with the last balance, so it may take longer.
+        let _was = watched.engine.notified.health.on_success(ReadKind::Purchases, now);
+        fail(&mut watched);
+        assert_eq!(watched.tick(ACCOUNT_FAILING_MAX.as_secs() - 1), [""; 0]);
+        assert_eq!(watched.tick(6), ["halted"]);
     }
 
     #[test]
@@ -608,17 +779,94 @@ mod tests {
         assert_eq!(watched.tick(1), [""; 0]);
         balance(500, &mut watched);
         assert_eq!(watched.tick(1), ["balance_low"], "restored");
-        let (price, min) = (Amount::from_cents(400), Amount::from_cents(500));
-        let rejection = RiskRejection::MinBalance { balance: price, price, min };
-        let now = watched.now();
-        for expected in [1, 0] {
-            watched.engine.alert_limit(&rejection, &trade("a", REDLINE), now);
-            assert_eq!(watched.kinds().len(), expected);
-        }
-        balance(800, &mut watched);
-        assert_eq!(watched.tick(1), [""; 0], "not enough for that order");
-        balance(900, &mut watched);
+    }
+
+    #[test]
+    fn an_order_that_the_balance_does_not_cover_mutes_no_later_low_balance() {
+        let budget = Budget { min_balance: Amount::from_cents(2_000), ..Budget::default() };
+        let mut watched = Watched::new(budget);
+        let skip = |watched: &mut Watched| {
+            let (balance, price) = (Amount::from_cents(10_000), Amount::from_cents(9_000));
+            let min = Amount::from_cents(2_000);
+            let rejection = RiskRejection::MinBalance { balance, price, min };
+            let now = watched.now();
+            watched.engine.alert_limit(&rejection, (&trade("a", REDLINE), 0), now);
+            watched.kinds()
+        };
+        assert_eq!(skip(&mut watched), ["limit_reached"], "the balance is not low");
+        assert_eq!(skip(&mut watched), [""; 0]);
+        watched.seconds += 2 * 86_400;
+        assert_eq!(skip(&mut watched), ["limit_reached"]);
+        let now = watched.now().wall;
+        let low = Amount::from_cents(1_999);
+        assert!(watched.engine.ledger().set_balance(low, now, now).halts.is_empty());
         assert_eq!(watched.tick(1), ["balance_low"]);
+    }
+
+    #[test]
+    fn a_busy_entry_hides_no_other_and_a_complete_one_is_told_once() {
+        let mut watched = Watched::new(Budget::default());
+        let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
+        watched.engine.whitelist = Arc::new(Whitelist::new(vec![named("a"), named("b")]));
+        let (spent, price, max) = (Amount::ZERO, Amount::from_cents(1), Amount::ZERO);
+        let full = RiskRejection::EntryTotal { spent, price, max };
+        let complete = RiskRejection::EntryQuantity { bought: 3, max: 3 };
+        for (rejection, index, after, expected) in [
+            (full, 0, 0, "a: "),
+            (full, 0, 60, ""),
+            (full, 1, 0, "b: "),
+            (full, 0, 3_600, "a: "),
+            (complete, 0, 0, "a: 3 of 3 bought"),
+            (complete, 0, 7_200, ""),
+            (complete, 1, 0, "b: 3 of 3 bought"),
+        ] {
+            watched.seconds += after;
+            let now = watched.now();
+            watched.engine.alert_limit(&rejection, (&trade("x", REDLINE), index), now);
+            let texts = watched.events.try_iter().map(|alert| alert.event.text());
+            let text = texts.collect::<String>();
+            assert_eq!(text.is_empty(), expected.is_empty(), "{text}");
+            assert!(text.starts_with(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn orders_without_a_connection_are_reported_after_a_minute_with_their_end() {
+        let mut watched = Watched::new(Budget::default());
+        let now = watched.now().wall;
+        watched.engine.ledger().reconcile_without_list(now, now);
+        watched.connections.store(0, Ordering::Relaxed);
+        for _ in 0..10 {
+            assert_eq!(watched.tick(6), [""; 0]);
+        }
+        assert_eq!(watched.tick(6), ["halted"]);
+        assert_eq!(watched.tick(6), [""; 0]);
+        let now = watched.now();
+        let snapshot = watched.engine.ledger().snapshot(now.wall);
+        let obstacle = watched.engine.obstacle(&snapshot, now);
+        assert_eq!(obstacle, Some(Obstacle::NoOrderConnection));
+        watched.connections.store(1, Ordering::Relaxed);
+        assert_eq!(watched.tick(6), ["resumed"]);
+    }
+
+    #[test]
+    fn listings_that_have_become_unreadable_are_reported_with_their_end() {
+        let mut watched = Watched::new(Budget::default());
+        let read = |listings, unreadable, watched: &mut Watched| {
+            watched.engine.stats.listings += listings;
+            watched.engine.stats.unreadable += unreadable;
+            watched.tick(60)
+        };
+        assert_eq!(read(1_000, 10, &mut watched), [""; 0]);
+        assert_eq!(read(100, 40, &mut watched), [""; 0]);
+        assert_eq!(read(100, 100, &mut watched), ["halted"]);
+        assert_eq!(read(100, 100, &mut watched), [""; 0]);
+        assert_eq!(read(1_000, 0, &mut watched), ["resumed"]);
+        watched.engine.stats.matched += 5;
+        for _ in 0..5 {
+            watched.engine.stats.skip(SkipReason::CannotJoin);
+        }
+        assert_eq!(watched.tick(60), ["halted"], "no match can be joined");
     }
 
     #[test]
@@ -633,23 +881,20 @@ mod tests {
             watched.tick(5);
             let now = watched.now().wall;
             let snapshot = watched.engine.ledger().snapshot(now);
-            watched.engine.figures(&snapshot).obstacle
+            let now = watched.now();
+            watched.engine.figures(&snapshot, now).obstacle
         };
         assert_eq!(obstacle(&mut watched), None);
         watched.engine.whitelist.set_paused_where(true, |_entry| true);
-        let paused = Some("every entry is paused or has used up a limit");
-        assert_eq!(obstacle(&mut watched), paused);
+        let paused = Obstacle::Entries { entries: ClosedEntries::Paused, is_late: false };
+        assert_eq!(obstacle(&mut watched), Some(paused));
         watched.engine.whitelist.set_paused_where(false, |_entry| true);
         assert_eq!(obstacle(&mut watched), None);
         let mut snapshot = watched.engine.ledger().snapshot(now);
-        for (spent, hour, expected) in [
-            (coins, coins, "limit total is used up"),
-            (Amount::ZERO, coins, "limit per_hour is used up"),
-        ] {
-            (snapshot.spent, snapshot.spent_in_hour) = (spent, hour);
-            snapshot.budget.per_hour = Some(coins);
-            assert_eq!(watched.engine.figures(&snapshot).obstacle, Some(expected));
-        }
+        snapshot.budget.per_hour = Some(coins);
+        snapshot.spent_in_hour = coins;
+        let used_up = Obstacle::UsedUp { limit: "per_hour", left: Amount::ZERO };
+        assert_eq!(watched.engine.figures(&snapshot, watched.now()).obstacle, Some(used_up));
     }
 
     #[test]

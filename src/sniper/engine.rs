@@ -192,6 +192,8 @@ pub struct Engine<B> {
     pub(super) has_unknown_changed: bool,
     /// `false` on a market without a list of the account's purchases.
     pub(super) has_purchases: bool,
+    /// `true` once a listing had a time of creation.
+    pub(super) has_creation_times: bool,
     /// `true` once the account was read and the ledger belongs to it.
     pub(super) is_bound: bool,
     /// `true` if the account of the last reading is not the ledger's.
@@ -252,6 +254,7 @@ impl<B: OrderSender> Engine<B> {
             needs_refresh: false,
             has_unknown_changed: true,
             has_purchases: true,
+            has_creation_times: false,
             is_bound: false,
             is_other_account: false,
             ledger_error: None,
@@ -352,6 +355,7 @@ impl<B: OrderSender> Engine<B> {
         if let (TradeEvent::Listed, Some(arrival), Some(created)) =
             (trade.event, trade.arrival, trade.created_at)
         {
+            self.has_creation_times = true;
             self.clock().observe_listing(arrival.framed, created);
             self.has_earlier_deadline |= self.has_due(now);
         }
@@ -380,6 +384,7 @@ impl<B: OrderSender> Engine<B> {
     pub fn count_unnamed(&mut self, count: u64, now: Now) {
         if count != 0 {
             self.stats.listings = self.stats.listings.saturating_add(count);
+            self.alerting.add_unnamed(count);
             self.request_cache_warming(now);
         }
     }

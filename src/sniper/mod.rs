@@ -93,6 +93,11 @@ pub trait OrderSender {
         true
     }
 
+    /// Returns the number of open connections.
+    fn connections(&self) -> usize {
+        1
+    }
+
     /// Returns a future that completes once an order can be sent.
     fn ready(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
@@ -197,7 +202,7 @@ impl<B: OrderSender> Sniper<B> {
                 return error;
             }
             self.view.on_turn();
-            let due = self.tick(&inputs.refresh_requests);
+            let due = self.tick(&inputs.refresh_requests, metrics);
             let connection = self.engine().awaited_connection();
             if self.view.is_requested() {
                 let now = Now::read();
@@ -223,7 +228,7 @@ impl<B: OrderSender> Sniper<B> {
                         let now = Now::read();
                         let feed = feed_status(metrics, now);
                         let running = inputs.started.map(|at| now.instant.saturating_duration_since(at));
-                        self.engine().handle_control_request(&pending, feed, running, now.wall);
+                        self.engine().handle_control_request(&pending, feed, running, now);
                     }
                     None => inputs.control_requests = None,
                 },
@@ -287,7 +292,7 @@ impl<B: OrderSender> Sniper<B> {
 
     /// Orders listings that can be ordered now, and requests a read of the account if one is
     /// needed. Returns the time of the next call.
-    fn tick(&self, requests: &RefreshRequests) -> Option<Instant> {
+    fn tick(&self, requests: &RefreshRequests, metrics: &FeedMetrics) -> Option<Instant> {
         let mut engine = self.engine();
         engine.record_items();
         engine.observe_server_date();
@@ -305,6 +310,7 @@ impl<B: OrderSender> Sniper<B> {
             }
         }
         engine.publish_looked_up_orders(requests, now);
+        engine.watch_feed(metrics, now);
         engine.watch_for_alerts(&snapshot, now);
         if snapshot.is_below_min_balance() {
             self.below_min_balance.notify_one();
@@ -429,6 +435,10 @@ impl<B: OrderSender> OrderSender for Arc<B> {
         B::is_ready(self)
     }
 
+    fn connections(&self) -> usize {
+        B::connections(self)
+    }
+
     fn ready(&self) -> BoxFuture<'static, ()> {
         B::ready(self)
     }
@@ -446,6 +456,10 @@ impl OrderSender for OrderClient {
 
     fn is_ready(&self) -> bool {
         0 < self.ready_count()
+    }
+
+    fn connections(&self) -> usize {
+        Self::connections(self)
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     OrderSender,
+    alerting::ACCOUNT_FAILING_MAX,
     engine::{Engine, Executor, Now},
     trade_log,
 };
@@ -17,6 +18,7 @@ use crate::{
         FailureCause, PurchasesReading, ReadFailure, ReadHealth, ReadKind, purchases::UnknownStatus,
     },
     domain::account::{OwnPurchase, User},
+    domain::time::UnixMs,
     domain::trade::{TradeId, TradeKey},
     ledger::{
         RiskRejection,
@@ -231,7 +233,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Adds the failing reads to the status.
-    pub(super) fn show_failing_reads(&self, status: &mut LedgerStatus) {
+    pub(super) fn show_failing_reads(&self, status: &mut LedgerStatus, now: UnixMs) {
         let failing = self.notified.health.failing();
         status.account_failures = failing
             .map(|(read, failing)| AccountFailure {
@@ -239,6 +241,7 @@ impl<B: OrderSender> Engine<B> {
                 since: failing.since.to_string(),
                 cause: failing.cause.text().to_owned(),
                 remedy: failing.cause.remedy().to_owned(),
+                needs_user: read.is_required() && ACCOUNT_FAILING_MAX <= now.since(failing.since),
             })
             .collect();
     }
@@ -397,7 +400,7 @@ mod tests {
         fn request(&mut self, request: ControlRequest) -> ControlReply {
             let (reply, answered) = sync_channel(1);
             let pending = PendingRequest { request, reply };
-            let now = self.now().wall;
+            let now = self.now();
             self.capture_log(|engine| {
                 engine.handle_control_request(&pending, FeedStatus::default(), None, now);
             });

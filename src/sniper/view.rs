@@ -30,8 +30,9 @@ use crate::{
     domain::trade::Trade,
     domain::whitelist_entry::EntryGroup,
     ledger::{
-        Intent, OrderState, Snapshot,
+        ClosedEntries, Intent, OrderState, Snapshot,
         entries::EntryUsage,
+        price_status::has_stale_prices,
         status::{FeedStatus, LedgerStatus},
     },
     prices::PriceBook,
@@ -48,13 +49,22 @@ const SCANNED_MAX: usize = 1_000;
 /// Maximum number of groups in a snapshot.
 pub const GROUPS_MAX: usize = 100;
 
-/// Finds the used entries of a whitelist, and whether no listing can be ordered for any entry. It
+/// State of one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryState {
+    Open,
+    Paused,
+    UsedUp,
+    StalePrices,
+}
+
+/// Finds the used entries of a whitelist, and why no listing can be ordered for any entry. It
 /// examines a part of a long whitelist with each snapshot, because a listing waits meanwhile.
 #[derive(Debug)]
 pub(super) struct EntryScan {
     next: usize,
-    /// Number of entries before `next`, without a gap, that permit no order.
-    closed: usize,
+    /// Number of entries that were examined since the last one in each [`EntryState`].
+    since: [usize; 4],
     /// At most [`ENTRIES_MAX`], sorted.
     used: Vec<usize>,
 }
@@ -62,7 +72,8 @@ pub(super) struct EntryScan {
 impl Default for EntryScan {
     /// Allocates now, because a match must not.
     fn default() -> Self {
-        Self { next: 0, closed: 0, used: Vec::with_capacity(ENTRIES_MAX) }
+        let since = [0, usize::MAX, usize::MAX, usize::MAX];
+        Self { next: 0, since, used: Vec::with_capacity(ENTRIES_MAX) }
     }
 }
 
@@ -75,19 +86,33 @@ impl EntryScan {
         }
     }
 
-    /// Examines the next entries: whether each is used, and whether it permits an order. Returns
-    /// `true` if none of the last `count` permits one.
-    fn advance(&mut self, count: usize, mut examine: impl FnMut(usize) -> (bool, bool)) -> bool {
+    /// Examines the next entries: whether each is used, and its state. Returns the reason if none
+    /// of the last `count` permits an order.
+    fn advance(
+        &mut self,
+        count: usize,
+        mut examine: impl FnMut(usize) -> (bool, EntryState),
+    ) -> Option<ClosedEntries> {
+        use EntryState::{Open, Paused, StalePrices, UsedUp};
         for _ in 0..count.min(SCANNED_MAX) {
             self.next = if self.next < count { self.next } else { 0 };
-            let (is_used, can_order) = examine(self.next);
+            let (is_used, state) = examine(self.next);
             if is_used {
                 self.add_used(self.next);
             }
-            self.closed = if can_order { 0 } else { self.closed.saturating_add(1) };
+            let states = [Open, Paused, UsedUp, StalePrices];
+            for (since, other) in self.since.iter_mut().zip(states) {
+                *since = if other == state { 0 } else { since.saturating_add(1) };
+            }
             self.next = self.next.saturating_add(1);
         }
-        0 < count && count <= self.closed
+        match self.since.map(|since| since < count) {
+            [true, ..] => None,
+            [_, _, _, true] => Some(ClosedEntries::StalePrices),
+            [_, _, true, _] => Some(ClosedEntries::UsedUp),
+            [_, true, ..] => Some(ClosedEntries::Paused),
+            _ => None,
+        }
     }
 
     /// Returns the used entries and the first others, sorted.
@@ -137,6 +162,8 @@ pub struct SessionCounts {
     pub skipped: Vec<(&'static str, u64)>,
     /// Listings that wait until they open, or until an order can be sent.
     pub waiting: usize,
+    /// Open order connections.
+    pub connections: usize,
 }
 
 /// State of a session at one time.
@@ -159,8 +186,6 @@ pub struct SessionView {
     /// At most [`ENTRIES_MAX`] entries in the order of the whitelist. If it has more, those that
     /// matched or were ordered are chosen, then the first others.
     pub entries: Vec<EntryCounts>,
-    /// `true` if each entry is paused, or its limits or those of its group are used up.
-    pub is_every_entry_closed: bool,
     /// The first [`GROUPS_MAX`] groups.
     pub groups: Vec<GroupCounts>,
 }
@@ -243,15 +268,13 @@ impl<B: OrderSender> Engine<B> {
         let ledger = self.ledger.snapshot(now.wall);
         let (mode, failure) = (self.executor.mode(), self.ledger.failure());
         let mut status = LedgerStatus::from_snapshot(&ledger, mode, failure, now.wall);
-        self.complete_status(&mut status, feed, Some(running));
-        let is_every_entry_closed = self.scan_entries();
+        self.complete_status(&mut status, feed, Some(running), (&ledger, now));
         let groups = self.ledger.state().groups();
         let groups = groups.map(|(group, used)| GroupCounts { group: group.clone(), used });
         SessionView {
             at: now.wall,
             is_live: self.executor.is_live(),
             running,
-            is_every_entry_closed,
             entries: self.shown_entries(),
             groups: groups.take(GROUPS_MAX).collect(),
             counts: self.counts(),
@@ -344,16 +367,26 @@ impl<B: OrderSender> Engine<B> {
         });
     }
 
-    /// Examines the next entries. Returns `true` if no entry permits an order.
-    pub(super) fn scan_entries(&mut self) -> bool {
-        let Self { whitelist, ledger, match_counts, entry_scan, .. } = self;
+    /// Examines the next entries, and remembers the reason if no entry permits an order.
+    pub(super) fn scan_entries(&mut self, now: UnixMs) {
+        let Self { whitelist, ledger, match_counts, entry_scan, prices, .. } = self;
         let (entries, state) = (whitelist.entries(), ledger.state());
-        entry_scan.advance(entries.len(), |index| {
+        self.alerting.closed_entries = entry_scan.advance(entries.len(), |index| {
             let is_ordered = state.entry_usage(index).is_some_and(|used| 0 < used.quantity);
             let is_used = is_ordered || match_counts.get(index).is_some_and(|count| 0 < *count);
-            let min = entries.get(index).map_or(Amount::ZERO, |entry| entry.min_price);
-            (is_used, !whitelist.is_paused(index) && state.can_order(index, min))
-        })
+            let entry = entries.get(index);
+            let min = entry.map_or(Amount::ZERO, |entry| entry.min_price);
+            let state = if whitelist.is_paused(index) {
+                EntryState::Paused
+            } else if !state.can_order(index, min) {
+                EntryState::UsedUp
+            } else if entry.is_some_and(|entry| has_stale_prices(entry, prices, now)) {
+                EntryState::StalePrices
+            } else {
+                EntryState::Open
+            };
+            (is_used, state)
+        });
     }
 
     fn shown_entries(&self) -> Vec<EntryCounts> {
@@ -382,6 +415,7 @@ impl<B: OrderSender> Engine<B> {
             would_buy,
             skipped: skipped.iter().map(|(reason, count)| (reason.name, *count)).collect(),
             waiting: self.held.len().saturating_add(self.queue.len()),
+            connections: self.alerting.connections,
         }
     }
 }
@@ -397,19 +431,36 @@ mod tests {
         let mut open = Some(99_999);
         for snapshot in 1..=300 {
             let before = examined.len();
-            let is_closed = scan.advance(count, |index| {
+            let closed = scan.advance(count, |index| {
                 examined.push(index);
-                (index % 1_000 == 7, open == Some(index))
+                let states = [EntryState::Paused, EntryState::Open];
+                (index % 1_000 == 7, states[usize::from(open == Some(index))])
             });
             assert_eq!(examined.len() - before, SCANNED_MAX);
             assert_eq!(scan.shown(count).len(), ENTRIES_MAX);
             // The whitelist was seen once with an entry that permits an order, and once without.
-            assert_eq!(is_closed, 200 <= snapshot, "{snapshot}");
+            let expected = (200 <= snapshot).then_some(ClosedEntries::Paused);
+            assert_eq!(closed, expected, "{snapshot}");
             open = open.filter(|_open| snapshot < 100);
         }
         assert_eq!(examined[..count], (0..count).collect::<Vec<_>>());
         let used: Vec<usize> = (0..count).filter(|index| index % 1_000 == 7).collect();
         assert!(used.iter().all(|index| scan.shown(count).contains(index)));
         assert!(scan.shown(count).contains(&(ENTRIES_MAX - used.len() - 1)));
+    }
+
+    #[test]
+    fn no_entry_permits_an_order_for_the_reason_of_those_that_are_not_paused() {
+        use EntryState::{Open, Paused, StalePrices, UsedUp};
+        let mut scan = EntryScan::default();
+        let mut scan = |states: [EntryState; 3]| {
+            scan.advance(states.len(), |index| (false, states[index]))
+        };
+        assert_eq!(scan([Paused, UsedUp, Open]), None);
+        assert_eq!(scan([Paused; 3]), Some(ClosedEntries::Paused));
+        assert_eq!(scan([Paused, UsedUp, Paused]), Some(ClosedEntries::UsedUp));
+        assert_eq!(scan([Paused, UsedUp, StalePrices]), Some(ClosedEntries::StalePrices));
+        assert_eq!(scan([Paused; 3]), Some(ClosedEntries::Paused), "the others have ended");
+        assert_eq!(scan([Open; 3]), None);
     }
 }

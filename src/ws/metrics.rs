@@ -47,6 +47,37 @@ pub struct Gap {
     pub cause: String,
 }
 
+/// Whether listings can arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FeedState {
+    /// Before the first connection.
+    Connecting,
+    /// The default, for a session without a feed of its own.
+    #[default]
+    Connected,
+    /// Connected, but no listing has arrived for `[alert_rules] silent_after_s`.
+    Silent,
+    /// Connected, but the subscription to the listings has ended.
+    NoListings,
+    Disconnected,
+    /// The market rejects the connection until the user acts.
+    Blocked,
+}
+
+impl FeedState {
+    /// Returns the word for the user and for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Silent => "silent",
+            Self::NoListings => "no listings",
+            Self::Disconnected => "disconnected",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 /// Totals over all gaps of a feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Downtime {
@@ -188,6 +219,8 @@ pub struct FeedMetrics {
     connected_ms: AtomicI64,
     /// Time of the last listing, by the wall clock; 0 before the first.
     listing_ms: AtomicI64,
+    /// `[alert_rules] silent_after_s` in milliseconds; 0 if silence has no meaning.
+    silent_after_ms: AtomicI64,
     /// Listings of items that no entry names, without duplicates, that the consumer has not counted
     /// yet.
     unnamed: AtomicU64,
@@ -256,6 +289,32 @@ impl FeedMetrics {
     /// Returns the time of the last listing, by the wall clock.
     pub fn last_listing(&self) -> Option<UnixMs> {
         moment(&self.listing_ms)
+    }
+
+    /// Sets the time without listings after which a feed that has delivered some counts as silent.
+    pub fn set_silent_after(&self, after: Duration) {
+        let ms = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+        self.silent_after_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// Returns how long no listing has arrived, if the feed is connected and counts as silent.
+    pub fn silence(&self, now: UnixMs) -> Option<Duration> {
+        let last = self.last_listing()?.max(self.connected_since()?);
+        let after = self.silent_after_ms.load(Ordering::Relaxed);
+        let silence = now.0.saturating_sub(last.0);
+        (0 < after && after <= silence).then(|| now.since(last))
+    }
+
+    /// Returns whether listings can arrive.
+    pub fn state(&self, now: UnixMs) -> FeedState {
+        match (self.connected_since(), lock(&self.gap_log).is_open) {
+            (Some(_), false) if self.silence(now).is_some() => FeedState::Silent,
+            (Some(_), false) => FeedState::Connected,
+            (Some(_), true) => FeedState::NoListings,
+            (None, _) if self.is_blocked.load(Ordering::Acquire) => FeedState::Blocked,
+            (None, true) => FeedState::Disconnected,
+            (None, false) => FeedState::Connecting,
+        }
     }
 
     /// Returns the deliveries of each of several connections; nothing for a single one.
@@ -458,6 +517,25 @@ mod tests {
             attempts: 0,
             cause: String::new(),
         }
+    }
+
+    #[test]
+    fn a_connected_feed_without_listings_is_silent_once_it_has_delivered_some() {
+        let metrics = FeedMetrics::default();
+        let at = |seconds: i64| UnixMs(1_000_000 + seconds * 1_000);
+        metrics.set_silent_after(Duration::from_secs(900));
+        assert_eq!(metrics.state(at(0)), FeedState::Connecting);
+        metrics.set_connected_since(Some(at(0)));
+        assert_eq!(metrics.state(at(9_000)), FeedState::Connected, "it has delivered nothing");
+        metrics.set_last_listing(at(10));
+        assert_eq!(metrics.state(at(909)), FeedState::Connected);
+        assert_eq!(metrics.state(at(910)), FeedState::Silent);
+        assert_eq!(metrics.silence(at(910)), Some(Duration::from_secs(900)));
+        metrics.set_connected_since(Some(at(500)));
+        assert_eq!(metrics.state(at(1_399)), FeedState::Connected, "it has just reconnected");
+        metrics.set_connected_since(None);
+        metrics.is_blocked.store(true, Ordering::Release);
+        assert_eq!(metrics.state(at(9_000)), FeedState::Blocked);
     }
 
     #[test]

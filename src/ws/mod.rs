@@ -36,8 +36,8 @@ pub use self::{
     frames::MESSAGE_BYTES_MAX,
     gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     metrics::{
-        ConnectionCounts, ConnectionMetrics, Downtime, FeedMetrics, GAPS_MAX, Gap, HandledMessage,
-        MessageRecorder,
+        ConnectionCounts, ConnectionMetrics, Downtime, FeedMetrics, FeedState, GAPS_MAX, Gap,
+        HandledMessage, MessageRecorder,
     },
     reconnector::{Host, Hosts},
     renewal::FeedSubscriptions,

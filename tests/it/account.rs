@@ -774,7 +774,7 @@ async fn failures_after_one_poll(market: &Market) -> Vec<AccountFailure> {
         &request,
         sniper::ledger::status::FeedStatus::default(),
         None,
-        clock::now(),
+        Now::read(),
     );
     let reply = answered.recv().unwrap();
     match reply {

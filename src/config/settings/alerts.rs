@@ -22,14 +22,15 @@ use crate::{
 pub(super) const CHANNEL_KEYS: [&str; 8] =
     ["kind", "url_env", "token_env", "secret_env", "chat_id", "api_url", "silent", "off"];
 
-pub(super) const RULE_KEYS: [&str; 3] = ["feed_down_after_s", "daily_summary_at", "quiet_hours"];
+pub(super) const RULE_KEYS: [&str; 4] =
+    ["feed_down_after_s", "silent_after_s", "daily_summary_at", "quiet_hours"];
 
 pub(super) const HEARTBEAT_KEYS: [&str; 3] = ["url_env", "style", "every_s"];
 
 /// Maximum number of channels.
 const CHANNELS_MAX: usize = 16;
 
-/// Bounds of `feed_down_after_s`: up to one day.
+/// Bounds of `feed_down_after_s` and `silent_after_s`: up to one day.
 const FEED_DOWN_S: (u32, u32) = (5, 86_400);
 
 /// Bounds of `every_s`. healthchecks.io drops more than five a minute.
@@ -242,6 +243,9 @@ pub(super) fn read_rules(
     let fields = TableFields::new(node, "[alert_rules]", &RULE_KEYS, context);
     if let Some(after) = fields.seconds("feed_down_after_s", FEED_DOWN_S, context) {
         parsed.rules.feed_down_after = after;
+    }
+    if let Some(after) = fields.seconds("silent_after_s", FEED_DOWN_S, context) {
+        parsed.rules.silent_after = after;
     }
     if let Some(text) = fields.text("daily_summary_at", context) {
         match minute_of_day(text) {

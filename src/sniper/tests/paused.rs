@@ -47,7 +47,7 @@ impl TestSession {
 
     fn request(&mut self, request: ControlRequest) -> ControlReply {
         let (reply, answered) = sync_channel(1);
-        let (pending, now) = (PendingRequest { request, reply }, self.now().wall);
+        let (pending, now) = (PendingRequest { request, reply }, self.now());
         self.engine.handle_control_request(&pending, FeedStatus::default(), None, now);
         answered.recv().unwrap()
     }

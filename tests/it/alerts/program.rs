@@ -316,7 +316,7 @@ async fn systemd_is_notified_and_its_watchdog_fed_also_while_disconnected() {
     manager.wait_for("WATCHDOG=1").await;
     manager.wait_for("STATUS=Dry run, feed up: 0 would be bought").await;
     drop(market.take());
-    manager.wait_for("STATUS=Dry run, feed down").await;
+    manager.wait_for("STATUS=Dry run, the feed is disconnected").await;
     for _ in 0..3 {
         manager.received.clear();
         manager.wait_for("WATCHDOG=1").await;
