@@ -401,7 +401,9 @@ impl fmt::Display for LedgerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mode            {}", self.mode)?;
         match &self.not_ordering_because {
-            Some(reason) if !matches!(self.buying.as_str(), "halted" | "off") => writeln!(f, "ordering        none: {reason}")?,
+            Some(reason) if !matches!(self.buying.as_str(), "halted" | "off") => {
+                writeln!(f, "ordering        none: {reason}")?
+            }
             _ => writeln!(f, "ordering        {}", self.buying)?,
         }
         // A halt has a line of its own.

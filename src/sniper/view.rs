@@ -453,9 +453,8 @@ mod tests {
     fn no_entry_permits_an_order_for_the_reason_of_those_that_are_not_paused() {
         use EntryState::{Open, Paused, StalePrices, UsedUp};
         let mut scan = EntryScan::default();
-        let mut scan = |states: [EntryState; 3]| {
-            scan.advance(states.len(), |index| (false, states[index]))
-        };
+        let mut scan =
+            |states: [EntryState; 3]| scan.advance(states.len(), |index| (false, states[index]));
         assert_eq!(scan([Paused, UsedUp, Open]), None);
         assert_eq!(scan([Paused; 3]), Some(ClosedEntries::Paused));
         assert_eq!(scan([Paused, UsedUp, Paused]), Some(ClosedEntries::UsedUp));

@@ -438,7 +438,8 @@ impl FakeBot {
                     status.running_ms = Some(u64::try_from(running.as_millis()).unwrap());
                     let snapshot = ledger.snapshot(after(10));
                     let facts = crate::ledger::OrderingFacts::of_ledger(&snapshot, mode, true);
-                    status.set_obstacle(crate::ledger::OrderingFacts { running, ..facts }.obstacle());
+                    status
+                        .set_obstacle(crate::ledger::OrderingFacts { running, ..facts }.obstacle());
                 }
                 pending.reply.send(reply).unwrap();
             }
