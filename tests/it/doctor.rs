@@ -79,7 +79,7 @@ async fn a_live_bot_that_is_not_reconciled_30_s_after_its_start_fails_the_last_s
         let now = clock::now();
         let snapshot = LedgerState::new(Budget::default(), true).snapshot(now);
         let mut status = LedgerStatus::from_snapshot(&snapshot, LIVE, None, now);
-        let running = std::time::Duration::from_millis(running_ms);
+        let running = Duration::from_millis(running_ms);
         let facts = sniper::ledger::OrderingFacts::of_ledger(&snapshot, LIVE, true);
         status.set_obstacle(sniper::ledger::OrderingFacts { running, ..facts }.obstacle());
         let answer = async {
