@@ -322,11 +322,13 @@ impl GroupDatabase {
         let row = self.members.get(&exchange.member);
         let limits = row.map(|row| &row.limits).into_iter().flatten();
         let peers = self.members.iter().filter(|(name, _)| **name != exchange.member);
+        // Without the rule, the database does not know that a limit is exceeded.
+        let sum = if self.rules.hold(Rule::Limit) { self.sum(&Limit::Total, now_ms) } else { 0 };
         Confirmed {
             version: row.map_or(0, |row| row.version),
             sequence: self.sequence,
             slices: limits.map(|(limit, row)| (limit.clone(), row.slice)).collect(),
-            free: self.total.saturating_sub(self.sum(&Limit::Total, now_ms)),
+            free: self.total.saturating_sub(sum),
             role: exchange.standby.as_ref().and_then(|name| self.role(name)).cloned(),
             term_ms: self.term_ms,
             peers: peers

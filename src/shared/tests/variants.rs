@@ -296,10 +296,8 @@ const COUNTEREXAMPLES: [Counterexample; 24] = [
     Counterexample {
         rule: Rule::Limit,
         scope: "messages",
-        origin: Origin::Cold,
-        actions: "Exchange0 Begin1 Arrive1 End1 Tick Tick Exchange0 Need1 Exchange1 Tick Exchange1 Tick \
-             Exchange1 Tick Exchange1 Tick Tick Begin1 Arrive1 Tick End1 Begin1 Fail1 ArriveLate1 \
-             Obey1 Tick Exchange1",
+        origin: Origin::Settled,
+        actions: "Need1 Exchange1 Tick Tick Exchange1",
     },
     Counterexample {
         rule: Rule::UsedIsKept,
