@@ -68,9 +68,6 @@ pub const PAUSE: Duration = Duration::from_secs(60);
 /// Maximum duration of a pause. A longer one is cut to it.
 pub const PAUSE_MAX: Duration = Duration::from_secs(86_400);
 
-/// Time before the last surviving event within which a lost one may have happened. The margin is
-/// large: the writer lags by milliseconds, and nothing is approved while it cannot write.
-const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -434,13 +431,7 @@ impl LedgerState {
                 self.confirm_price(sequence, price, at)?;
             }
             LedgerEvent::Lost { coins, count, barrier } => {
-                self.is_barrier_confirmed = coins == Amount::ZERO && count == 0;
-                if self.is_barrier_confirmed {
-                    self.barrier = Some(barrier);
-                } else {
-                    self.add_loss(coins, count, at);
-                    self.barrier = self.barrier.max(Some(barrier));
-                }
+                self.on_lost(coins, count, barrier, at);
             }
             LedgerEvent::LossCleared { by: _ } => {
                 self.loss_cleared_at = Some(at);
@@ -455,18 +446,6 @@ impl LedgerState {
             }
         }
         Ok(())
-    }
-
-    fn add_loss(&mut self, coins: Amount, count: u32, at: UnixMs) {
-        self.loss = CrashLoss {
-            coins: self.loss.coins.saturating_add(coins),
-            count: self.loss.count.saturating_add(count),
-            since: at,
-            // A last event after the loss is of a run whose clock was ahead.
-            not_before: self.last_at.min(at).minus(LOSS_MARGIN).max(self.first_at),
-        };
-        self.account.set_crash_reserve(self.loss.coins);
-        self.approved_totals = self.approved_totals.plus(coins, count);
     }
 
     fn start_budget(&mut self) {

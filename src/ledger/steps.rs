@@ -10,12 +10,12 @@
 //! [`Release::of`](super::event::Release::of).
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     account::{Cost, Reservation},
     event::{EntrySlot, Evidence, HaltReason, OrderState, RecordedAnswer, Release, Sequence},
-    intent::{Halt, Intent, InvalidTransition},
+    intent::{CrashLoss, Halt, Intent, InvalidTransition},
     state::{
         HALTS_MAX, LedgerState, PAUSE, PAUSE_MAX, REJECTIONS_IN_A_ROW_MAX, SECOND,
         UNKNOWNS_IN_A_ROW_MAX,
@@ -32,6 +32,10 @@ use crate::{
 /// Ratio between reported and approved price above which, or below whose inverse, a price is
 /// implausible.
 const IMPLAUSIBLE_FACTOR: i64 = 10;
+
+/// Time before the last surviving event within which a lost one may have happened. The margin is
+/// large: the writer lags by milliseconds, and nothing is approved while it cannot write.
+const LOSS_MARGIN: Duration = Duration::from_secs(3_600);
 
 /// Price that the market reported for an order, by its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,6 +352,24 @@ impl LedgerState {
         let reserved = Intent::reserved(sequence, id, KeyedBy::Id, price, at);
         self.add(Intent { limits: self.limits, ..reserved })?;
         self.advance(sequence, OrderState::Bought, Paid::Unreported, at)
+    }
+
+    pub(super) fn on_lost(&mut self, coins: Amount, count: u32, barrier: UnixMs, at: UnixMs) {
+        self.is_barrier_confirmed = coins == Amount::ZERO && count == 0;
+        if self.is_barrier_confirmed {
+            self.barrier = Some(barrier);
+            return;
+        }
+        self.barrier = self.barrier.max(Some(barrier));
+        self.loss = CrashLoss {
+            coins: self.loss.coins.saturating_add(coins),
+            count: self.loss.count.saturating_add(count),
+            since: at,
+            // A last event after the loss is of a run whose clock was ahead.
+            not_before: self.last_at.min(at).minus(LOSS_MARGIN).max(self.first_at),
+        };
+        self.account.set_crash_reserve(self.loss.coins);
+        self.approved_totals = self.approved_totals.plus(coins, count);
     }
 
     /// Removes an order that was found from the upper bound of the lost orders.
