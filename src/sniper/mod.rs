@@ -246,11 +246,10 @@ impl<B: OrderSender> Sniper<B> {
                     None => inputs.rules = None,
                 },
                 update = next(&mut inputs.shared) => match update {
-                    Some(update) => {
-                        let mut engine = self.engine();
-                        engine.note_feed(metrics.connected_since().is_some());
-                        engine.on_shared_update(update, Now::read());
-                    }
+                    Some(update) => self
+                        .engine()
+                        .note_feed(metrics.connected_since().is_some())
+                        .on_shared_update(update, Now::read()),
                     None => inputs.shared = None,
                 },
                 () = self.changed.notified() => {}

@@ -194,10 +194,11 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Tells whether the feed is connected, for the next report.
-    pub(super) fn note_feed(&mut self, is_connected: bool) {
+    pub(super) fn note_feed(&mut self, is_connected: bool) -> &mut Self {
         if let Some(sharing) = &mut self.sharing {
             sharing.is_feed_down = !is_connected;
         }
+        self
     }
 
     /// Obeys an update from now on, and replies with the usage.
