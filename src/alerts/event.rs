@@ -491,7 +491,8 @@ impl AlertEvent {
             ),
             Self::FeedBlocked { cause, .. } => format!(
                 "{}\nWhat to do: open the market in your browser and pass the challenge, if there is \
-                 one. Where a cookie is the credential, log in and copy it into .env again; where a \
+                 one. Where a cookie is the credential, log in, copy it into .env again, and restart the bot, \
+                 because only the feed reads it by itself; where a \
                  key is, check at the market that it is valid and may be used from the IP address \
                  of this machine.",
                 market_text(cause)

@@ -55,6 +55,10 @@ struct SenderState {
     /// Number of turns of the engine's event loop.
     turns: AtomicU64,
     figures: Mutex<SessionFigures>,
+    /// State of each channel, for the status.
+    channels: Mutex<Vec<Arc<ChannelState>>>,
+    /// Free space below the data directory in MB; `u64::MAX` while unknown.
+    free_mb: AtomicU64,
     is_stopping: AtomicBool,
 }
 
@@ -113,6 +117,42 @@ impl AlertSender {
     }
 }
 
+/// Counters of a channel, which its task publishes.
+#[derive(Debug, Default)]
+struct ChannelState {
+    name: String,
+    undelivered: AtomicU64,
+    /// `true` if the service has rejected the channel for good.
+    is_disabled: AtomicBool,
+}
+
+/// Delivery of alerts, for the status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertDelivery {
+    /// Names of the channels that deliver nothing until the next reload.
+    pub disabled: Vec<String>,
+    pub undelivered: u64,
+    /// Free space below the data directory in MB, if it is known.
+    pub free_mb: Option<u64>,
+}
+
+impl AlertSender {
+    pub fn delivery(&self) -> AlertDelivery {
+        let Some(state) = &self.0 else { return AlertDelivery::default() };
+        let channels = lock(&state.channels);
+        let disabled = channels.iter().filter(|it| it.is_disabled.load(Ordering::Relaxed));
+        let count = |sum: u64, it: &Arc<ChannelState>| {
+            sum.saturating_add(it.undelivered.load(Ordering::Relaxed))
+        };
+        let free_mb = state.free_mb.load(Ordering::Relaxed);
+        AlertDelivery {
+            disabled: disabled.map(|it| it.name.clone()).collect(),
+            undelivered: channels.iter().fold(state.lost.load(Ordering::Relaxed), count),
+            free_mb: Some(free_mb).filter(|free_mb| *free_mb != u64::MAX),
+        }
+    }
+}
+
 impl SenderState {
     fn new(has_channels: bool) -> (Arc<Self>, Receiver<Alert>) {
         let (queue, receiver) = sync_channel(QUEUED_MAX);
@@ -123,6 +163,8 @@ impl SenderState {
             lost: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             figures: Mutex::default(),
+            channels: Mutex::default(),
+            free_mb: AtomicU64::new(u64::MAX),
             is_stopping: AtomicBool::new(false),
         };
         (Arc::new(state), receiver)

@@ -279,6 +279,11 @@ impl AlertOutbox {
         found
     }
 
+    /// Returns `true` if the service has rejected the channel for good.
+    pub const fn is_disabled(&self) -> bool {
+        self.is_disabled
+    }
+
     /// Returns when [`take`](Self::take) may return a message; `None` if nothing waits.
     pub fn next_due(&self, now: Moment) -> Option<Instant> {
         if self.is_sending || self.is_disabled {

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    AlertSender, QUEUED_MAX, SenderState,
+    AlertSender, ChannelState, QUEUED_MAX, SenderState,
     channel::AlertChannel,
     event::{Alert, AlertEvent, AlertTransition, FeedBlock},
     heartbeat::{self, Health},
@@ -43,7 +43,7 @@ use crate::{
         tls::Tls,
     },
     text::counted,
-    threads::{Alarm, ThreadGuard, ThreadName, priority, wait_for_failpoint},
+    threads::{Alarm, ThreadGuard, ThreadName, lock, priority, wait_for_failpoint},
     ws::{FeedMetrics, FeedState},
 };
 
@@ -234,9 +234,14 @@ fn moment() -> Moment {
 /// Queue and counter of a channel's task.
 struct ChannelHandle {
     config: ChannelConfig,
-    name: String,
     queue: mpsc::Sender<(Arc<Alert>, Loudness)>,
-    undelivered: Arc<AtomicU64>,
+    state: Arc<ChannelState>,
+}
+
+impl ChannelHandle {
+    fn is_disabled(&self) -> bool {
+        self.state.is_disabled.load(Ordering::Relaxed)
+    }
 }
 
 async fn run(parts: ThreadParts, first: AlertChange, mut stop: oneshot::Receiver<()>) {
@@ -259,8 +264,7 @@ async fn run(parts: ThreadParts, first: AlertChange, mut stop: oneshot::Receiver
 struct Dispatcher {
     parts: ThreadParts,
     channels: Vec<ChannelHandle>,
-    /// Names of removed channels, with the number of events that they did not deliver.
-    removed: Vec<(String, Arc<AtomicU64>)>,
+    removed: Vec<Arc<ChannelState>>,
     /// Quiet hours of all channels.
     quiet: watch::Sender<Option<QuietHours>>,
     tasks: JoinSet<()>,
@@ -299,7 +303,7 @@ impl Dispatcher {
     }
 
     /// Uses other settings. A channel whose address and secrets stay the same keeps its waiting
-    /// messages.
+    /// messages, unless the service has rejected it: it is tried again.
     fn replace(&mut self, change: AlertChange) {
         let AlertChange { config, channels, heartbeat_client } = change;
         let mut old = std::mem::take(&mut self.channels);
@@ -307,8 +311,9 @@ impl Dispatcher {
         self.quiet.send_replace(config.rules.quiet_hours);
         for channel in channels {
             let config = channel.config();
-            let same = old.iter().position(|handle| handle.config.target == config.target);
-            let same = same.map(|at| old.swap_remove(at));
+            let is_same =
+                |it: &ChannelHandle| it.config.target == config.target && !it.is_disabled();
+            let same = old.iter().position(is_same).map(|at| old.swap_remove(at));
             has_new_channel |= same.as_ref().is_none_or(|handle| handle.config != *config);
             let handle = match same {
                 Some(handle) => ChannelHandle { config: config.clone(), ..handle },
@@ -317,6 +322,8 @@ impl Dispatcher {
             self.channels.push(handle);
         }
         self.remove(old);
+        let states = self.channels.iter().map(|channel| Arc::clone(&channel.state)).collect();
+        *lock(&self.parts.state.channels) = states;
         let has_channels = !self.channels.is_empty();
         self.parts.state.has_channels.store(has_channels, Ordering::Relaxed);
         if has_new_channel {
@@ -343,21 +350,19 @@ impl Dispatcher {
 
     fn spawn(&mut self, channel: AlertChannel) -> ChannelHandle {
         let (queue, events) = mpsc::channel(QUEUED_MAX);
-        let undelivered = Arc::<AtomicU64>::default();
         let (name, config) = (channel.name(), channel.config().clone());
+        let state = Arc::new(ChannelState { name, ..ChannelState::default() });
         let quiet = self.quiet.subscribe();
         let outbox = AlertOutbox::new(*quiet.borrow(), channel.min_interval());
-        let counter = Arc::clone(&undelivered);
-        let task = ChannelTask { channel, outbox, events, quiet, undelivered: counter };
+        let task = ChannelTask { channel, outbox, events, quiet, state: Arc::clone(&state) };
         self.tasks.spawn(task.run());
-        ChannelHandle { config, name, queue, undelivered }
+        ChannelHandle { config, queue, state }
     }
 
     /// Closes channels, which still deliver their waiting messages.
     fn remove(&mut self, channels: Vec<ChannelHandle>) {
         while self.tasks.try_join_next().is_some() {}
-        let removed = channels.into_iter().map(|handle| (handle.name, handle.undelivered));
-        self.removed.extend(removed);
+        self.removed.extend(channels.into_iter().map(|handle| handle.state));
         let above = self.removed.len().saturating_sub(REMOVED_MAX);
         self.removed.drain(..above);
     }
@@ -396,7 +401,7 @@ impl Dispatcher {
         for at in 0..self.channels.len() {
             let ended = self.channels.get(at).filter(|channel| channel.queue.is_closed());
             let Some(ended) = ended else { continue };
-            let name = &ended.name;
+            let name = &ended.state.name;
             error!("Alert channel failed: {name}; its alerts are lost, and it starts again");
             // The client was created before with the same settings.
             let Ok(channel) = AlertChannel::new(&ended.config, &self.parts.tls) else { continue };
@@ -470,6 +475,7 @@ impl Dispatcher {
     fn watch_disk(&mut self, now: Moment) {
         let Some(free) = free_bytes(&self.parts.data_dir) else { return };
         let free_mb = free / 1_000_000;
+        self.parts.state.free_mb.store(free_mb, Ordering::Relaxed);
         if let Some(event) = self.watch.observe_disk(free_mb) {
             match &event {
                 AlertEvent::DiskLow { .. } => {
@@ -492,8 +498,8 @@ impl Dispatcher {
         self.remove(channels);
         let flush = async { while self.tasks.join_next().await.is_some() {} };
         let _is_complete = tokio::time::timeout(FLUSH_MAX, flush).await.is_ok();
-        for (name, undelivered) in std::mem::take(&mut self.removed) {
-            let undelivered = undelivered.load(Ordering::Relaxed);
+        for state in std::mem::take(&mut self.removed) {
+            let (name, undelivered) = (&state.name, state.undelivered.load(Ordering::Relaxed));
             if undelivered > 0 {
                 let alerts = counted(undelivered, "alert", "alerts");
                 warn!(target: ALWAYS_SHOWN, "Not delivered to {name}: {alerts}");
@@ -540,7 +546,7 @@ struct ChannelTask {
     outbox: AlertOutbox,
     events: mpsc::Receiver<(Arc<Alert>, Loudness)>,
     quiet: watch::Receiver<Option<QuietHours>>,
-    undelivered: Arc<AtomicU64>,
+    state: Arc<ChannelState>,
 }
 
 impl ChannelTask {
@@ -599,7 +605,8 @@ impl ChannelTask {
     }
 
     fn publish(&self) {
-        self.undelivered.store(self.outbox.undelivered(), Ordering::Relaxed);
+        self.state.undelivered.store(self.outbox.undelivered(), Ordering::Relaxed);
+        self.state.is_disabled.store(self.outbox.is_disabled(), Ordering::Relaxed);
     }
 }
 
@@ -627,7 +634,9 @@ fn report(name: &str, change: Option<ChannelStateChange>) {
             warn!("Alert not delivered: {name}, {why}; further ones are only counted");
         }
         Some(ChannelStateChange::Disabled { why }) => {
-            warn!("Alerts stopped: {name}, {why}; fix its settings, then: sniper reload");
+            warn!(
+                "Alerts stopped: {name}, {why}; fix it there or in its settings, then: sniper reload"
+            );
         }
     }
 }
@@ -636,7 +645,7 @@ fn report(name: &str, change: Option<ChannelStateChange>) {
 mod tests {
     use super::*;
     use crate::{
-        alerts::event::AlertOrder,
+        alerts::{AlertDelivery, event::AlertOrder},
         config::alerts::{ChannelTarget, SecretUrl},
         domain::{alert_kind::AlertKind, money::Amount, outcome::RejectReason},
         ledger::HaltReason,
@@ -700,6 +709,24 @@ mod tests {
         dispatcher.tick().await;
         assert!(!dispatcher.channels[0].queue.is_closed());
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_the_service_has_rejected_is_tried_again_with_the_same_settings() {
+        let (mut dispatcher, sender, received) = dispatcher(8);
+        assert_eq!(sender.delivery().disabled, [""; 0]);
+        dispatcher.replace(change());
+        assert!(!dispatcher.channels[0].queue.is_closed(), "it keeps its queue");
+        dispatcher.channels[0].state.is_disabled.store(true, Ordering::Relaxed);
+        dispatcher.channels[0].state.undelivered.store(3, Ordering::Relaxed);
+        let AlertDelivery { disabled, undelivered, .. } = sender.delivery();
+        assert_eq!((disabled, undelivered), (vec!["webhook (127.0.0.1:1)".to_owned()], 3));
+        drop(received);
+        assert!(sender.take_new_channel());
+        dispatcher.replace(change());
+        assert!(!dispatcher.channels[0].queue.is_closed(), "a new channel");
+        assert_eq!(sender.delivery().disabled, [""; 0]);
+        assert!(sender.take_new_channel(), "it is told of what lasts");
     }
 
     #[tokio::test]

@@ -11,9 +11,7 @@ use super::{
     outbox::Moment,
 };
 use crate::config::alerts::AlertRules;
-
-/// Free space below which the disk counts as almost full, in MB.
-pub const FREE_MB_MIN: u64 = 200;
+use crate::ledger::status::FREE_MB_MIN;
 
 /// Free space from which it counts as restored, in MB.
 const FREE_MB_RESTORED: u64 = 400;

@@ -74,10 +74,10 @@ pub fn start<M: Marketplace>(
 pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     // Other settings may have become invalid while the bot runs.
     let (data_dir, state_dir) = context.data_directories();
-    let address = address(&data_dir, state_dir.as_deref())?;
+    let (address, name) = address(&data_dir, state_dir.as_deref())?;
     let code = token::write_code(&data_dir, clock::wall())
         .map_err(|error| AppError::start("a sign-in: its code cannot be written", error))?;
-    let url = format!("http://{}/#code={code}", browsable(address));
+    let url = format!("http://{}/#code={code}", browsable(address, name));
     if context.output.is_json() {
         context.output.json(&json!({ "address": address.to_string(), "url": url }))?;
         return Ok(ExitCode::SUCCESS);
@@ -89,8 +89,12 @@ pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the address of the dashboard of a running bot, preferably of a live one.
-fn address(data_dir: &Path, state_dir: Option<&Path>) -> Result<SocketAddr, AppError> {
+/// Returns the address of the dashboard of a running bot, preferably of a live one, and the first of
+/// its `allowed_hosts`.
+fn address(
+    data_dir: &Path,
+    state_dir: Option<&Path>,
+) -> Result<(SocketAddr, Option<String>), AppError> {
     const WHAT: &str = "a sign-in";
     let mut missing = "no bot is running with this SNIPER_DATA";
     for instance in [Instance::Live, Instance::Dry] {
@@ -100,20 +104,42 @@ fn address(data_dir: &Path, state_dir: Option<&Path>) -> Result<SocketAddr, AppE
         }
         let text = token::read(&token::address_file(data_dir, instance));
         let text = text.map_err(|error| AppError::start(WHAT, error))?;
-        if let Some(address) = text.and_then(|text| text.trim().parse().ok()) {
-            return Ok(address);
+        let text = text.unwrap_or_default();
+        let mut lines = text.lines().map(str::to_owned);
+        if let Some(address) = lines.next().and_then(|line| line.parse().ok()) {
+            return Ok((address, lines.next().filter(|name| !name.is_empty())));
         }
         missing = "the running bot has no dashboard; start it with: sniper run --dashboard";
     }
     Err(AppError::start(WHAT, missing))
 }
 
-/// Replaces an unspecified address (`0.0.0.0`, `::`), which a browser cannot open, with loopback.
-const fn browsable(address: SocketAddr) -> SocketAddr {
+/// Replaces an unspecified address (`0.0.0.0`, `::`), which a browser cannot open, with the name by
+/// which other machines reach the page, or without one with loopback.
+fn browsable(address: SocketAddr, name: Option<String>) -> String {
+    if let Some(name) = name.filter(|_| address.ip().is_unspecified()) {
+        return name;
+    }
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    SocketAddr::new(ip, address.port())
+    SocketAddr::new(ip, address.port()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_for_other_machines_has_the_name_by_which_they_reach_it() {
+        let shown = |address: &str, name: Option<&str>| {
+            browsable(address.parse().unwrap(), name.map(str::to_owned))
+        };
+        assert_eq!(shown("0.0.0.0:8098", Some("sniper:8098")), "sniper:8098");
+        assert_eq!(shown("0.0.0.0:8098", None), "127.0.0.1:8098");
+        assert_eq!(shown("[::]:8098", None), "[::1]:8098");
+        assert_eq!(shown("127.0.0.1:8098", Some("sniper:8098")), "127.0.0.1:8098");
+    }
 }

@@ -297,18 +297,15 @@ impl RunningReloader {
         // The thread of the prices also builds the wanted items, so a new whitelist needs a new
         // one.
         let prices = prices::start(&new, &self.reloader.tls).map_err(ReloadError::Prices)?;
-        let alerts = match (&self.reloader.alerts, old.alerts != new.alerts) {
-            (Some(control), true) => {
-                let prepared = control.prepare(&new.alerts);
-                let failed = |error| ReloadError::Alerts(AppError::start("the alerts", error));
-                Some(prepared.map_err(failed)?)
-            }
-            _ => None,
-        };
+        // Also the same settings: a channel that its service has rejected is tried again.
+        let prepared = self.reloader.alerts.as_ref().map(|control| control.prepare(&new.alerts));
+        let failed = |error| ReloadError::Alerts(AppError::start("the alerts", error));
+        let alerts = prepared.transpose().map_err(failed)?;
         let continued: Vec<String> = plan.continued().collect();
         let ledger =
             recorder.record(plan, new.budget.clone(), clock::now()).map_err(ReloadError::Ledger)?;
         drop(recorder);
+        let needs_restart = not_applied(old, &new);
         let mut lines = changes(old, &new, spent);
         lines.extend(continued);
         let dropped = self.replace(&new, ledger, prices)?;
@@ -323,7 +320,7 @@ impl RunningReloader {
             lines.push(format!("{dropped} dropped: no entry matches now"));
         }
         lines.extend(warnings.iter().map(ToString::to_string));
-        sniper.with_engine(|engine| engine.set_settings_changed(false));
+        sniper.with_engine(|engine| engine.set_settings_changed(false, needs_restart));
         self.files = Files::of(files);
         let config = &mut self.reloader.config;
         (config.whitelist, config.prices) = (new.whitelist, new.prices);
@@ -386,7 +383,7 @@ impl RunningReloader {
             info!("Settings on disk are those in force again");
         }
         if let Some(sniper) = (self.reloader.sniper)() {
-            sniper.with_engine(|engine| engine.set_settings_changed(are_changed));
+            sniper.with_engine(|engine| engine.is_settings_changed = are_changed);
         }
     }
 }
@@ -478,6 +475,24 @@ fn free_name(label: &str, taken: &mut HashSet<String>) -> String {
     name
 }
 
+/// Returns the settings that differ and that cannot change while the bot runs.
+fn not_applied(old: &Config, new: &Config) -> Vec<&'static str> {
+    let fixed = [
+        ("dry or live", old.mode != new.mode),
+        ("the credential", old.credential != new.credential),
+        ("the trade URL", old.trade_url != new.trade_url),
+        ("the account id", old.account_id != new.account_id),
+        ("the addresses", old.endpoints != new.endpoints),
+        ("the state directory", old.state_dir != new.state_dir),
+        ("[feed]", old.feed != new.feed),
+        ("[reconnection]", old.reconnection != new.reconnection),
+        ("[speed]", old.speed != new.speed),
+        ("[dashboard]", old.dashboard != new.dashboard),
+        ("[shared]", old.shared != new.shared),
+    ];
+    fixed.into_iter().filter(|(_name, differs)| *differs).map(|(name, _differs)| name).collect()
+}
+
 /// Describes the changes, and those that need a restart.
 fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     let mut lines = Vec::new();
@@ -494,24 +509,11 @@ fn changes(old: &Config, new: &Config, spent: Amount) -> Vec<String> {
     }
     lines.extend(price_changes(&old.prices, &new.prices));
     lines.extend(alert_changes(&old.alerts, &new.alerts));
-    let fixed = [
-        ("dry or live", old.mode != new.mode),
-        ("the credential", old.credential != new.credential),
-        ("the trade URL", old.trade_url != new.trade_url),
-        ("the account id", old.account_id != new.account_id),
-        ("the addresses", old.endpoints != new.endpoints),
-        ("the state directory", old.state_dir != new.state_dir),
-        ("[feed]", old.feed != new.feed),
-        ("[reconnection]", old.reconnection != new.reconnection),
-        ("[speed]", old.speed != new.speed),
-        ("[dashboard]", old.dashboard != new.dashboard),
-        ("[shared]", old.shared != new.shared),
-    ];
-    for (name, is_changed) in fixed {
-        if is_changed {
-            lines.push(format!("Not applied: {name} cannot change while the bot runs; restart it"));
-        }
-    }
+    lines.extend(
+        not_applied(old, new).into_iter().map(|name| {
+            format!("Not applied: {name} cannot change while the bot runs; restart it")
+        }),
+    );
     if lines.is_empty() {
         lines.push("Nothing changed".to_owned());
     }

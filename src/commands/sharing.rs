@@ -244,6 +244,9 @@ struct SharingTask {
     problem: Option<String>,
     /// Bot with another whitelist, as last logged.
     unlike: Option<MemberName>,
+    /// Since when this bot has the role without the orders of the bot before, with the text about
+    /// it once it was reported.
+    takeover_failing: Option<(i64, Option<String>)>,
     seen: u64,
     /// Last revision of a permission that the ledger obeyed, also in case of a power loss.
     in_force: u64,
@@ -312,6 +315,7 @@ impl SharingTask {
             state: MemberState::NoContact,
             problem: None,
             unlike: None,
+            takeover_failing: None,
             seen: 0,
             in_force: 0,
             is_seen_outdated: false,
@@ -406,6 +410,7 @@ impl SharingTask {
                 let others = orders.into_iter().filter(|(member, _order)| *member != own);
                 let ordered = others.map(|(_member, order)| (order.key.id, order.state)).collect();
                 self.takeover = Some(Takeover { epoch, ordered });
+                self.takeover_failing = None;
                 self.alert_role(|standby| AlertEvent::TookOver { standby, before });
                 return permission;
             }
@@ -415,6 +420,18 @@ impl SharingTask {
         warn!(
             "Active, but still on standby until the orders of the bot before are read: {failure}"
         );
+        let now = clock::now().0;
+        let (since, text) = self.takeover_failing.take().unwrap_or((now, None));
+        let is_new = text.is_none() && REPORTED_AFTER_MS <= now.saturating_sub(since);
+        let text = text.or_else(|| is_new.then(|| {
+            format!(
+                "This bot has the role and sends no orders until it can read those of the bot before: {failure}"
+            )
+        }));
+        if let Some(text) = text.as_ref().filter(|_| is_new) {
+            self.report_problem("Takeover incomplete", text.clone());
+        }
+        self.takeover_failing = Some((since, text));
         self.contact.error = Some(failure);
         member.on_lost_connection();
         Permission { state: MemberState::Standby, epoch: None, ..permission }
@@ -724,7 +741,7 @@ impl SharingTask {
             unit: unit.name().to_owned(),
             state: state.to_owned(),
             refused: rejection,
-            warning: self.problem.clone(),
+            warning: self.problem.clone().or_else(|| self.takeover_failing.clone()?.1),
             active: role.map(|role| role.active.0.clone()),
             active_since: role.map(|role| UnixMs(role.since_ms).to_string()),
             exchanges: *exchanges,
@@ -991,8 +1008,10 @@ mod tests {
         };
         bot.until(waiting);
         assert_eq!(bot.engine.permit(), Some(OrderPermit::Standby));
+        let status = bot.until(|_bot, status| status.problem().is_some());
+        assert!(status.problem().unwrap().starts_with("This bot has the role and sends no orders"));
         bot.group.has_no_orders.store(false, Ordering::Relaxed);
-        assert_eq!(bot.until_state(ACTIVE), ["Took over"]);
+        assert_eq!(bot.until_state(ACTIVE), ["Shared budget needs you", "Took over"]);
         bot.set_away(true);
         bot.until(|_bot, status| status.state == "no contact" && status.failures >= 3);
         let mut alerts = bot.until_state("no contact");

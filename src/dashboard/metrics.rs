@@ -276,6 +276,14 @@ fn money(text: &mut Exposition, view: &SessionView) {
     text.gauge("sniper_ledger_writable", "1 while the ledger can be written.", is_writable);
     let failing = whole(status.account_failures.len());
     text.gauge("sniper_account_reads_failing", "Reads of the account that fail.", failing);
+    let undelivered = whole(status.alerts_undelivered);
+    text.counter("sniper_alerts_undelivered_total", "Alerts that were not delivered.", undelivered);
+    if let Some(free) = status.disk_free_mb {
+        let bytes = whole(free.saturating_mul(1_000_000));
+        text.gauge("sniper_disk_free_bytes", "Free space below the data directory.", bytes);
+    }
+    let help = "1 after the wall clock was set, until the account has been read again.";
+    text.gauge("sniper_clock_moved", help, flag(status.clock_moved));
     let (total, spent) = (ledger.budget.total, ledger.spent);
     text.gauge(
         "sniper_budget_limit",

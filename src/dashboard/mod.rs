@@ -148,7 +148,9 @@ impl Dashboard {
             .map_err(DashboardError::Token)?;
         let address_file = source.address_file;
         if let Some(file) = &address_file {
-            let written = token::write_private(file, &format!("{address}\n"));
+            // The second line is the name by which other machines reach the page.
+            let name = config.allowed_hosts.first().map_or("", String::as_str);
+            let written = token::write_private(file, &format!("{address}\n{name}\n"));
             written.map_err(DashboardError::AddressFile)?;
         }
         let (stop, stopping) = watch::channel(false);
@@ -188,7 +190,9 @@ impl Drop for Dashboard {
         // The bot that has the control socket now may have written its own address.
         if let Some(file) = &self.address_file {
             let removed = token::read(file).and_then(|text| match text {
-                Some(text) if text.trim() == self.address.to_string() => fs::remove_file(file),
+                Some(text) if text.lines().next() == Some(&self.address.to_string()) => {
+                    fs::remove_file(file)
+                }
                 _ => Ok(()),
             });
             if let Err(error) = removed {

@@ -168,10 +168,8 @@ fn state(out: &mut String, view: &SessionView, facts: &PageFacts) -> fmt::Result
     for stale in prices.iter().filter(|source| source.stale && 0 < source.entries) {
         writeln!(out, "<p class=\"warn\">Prices: {}.</p>", Html(stale))?;
     }
-    if status.settings_changed {
-        let text = "The settings on disk were changed and are not in force. Apply them with: \
-                    sniper reload";
-        writeln!(out, "<p class=\"warn\">{text}</p>")?;
+    for (name, text) in status.notes() {
+        writeln!(out, "<p class=\"warn\">{}: {}.</p>", Html(name), Html(text))?;
     }
     let running = format_duration(Duration::from_secs(view.running.as_secs()));
     let (mode, market) = (Html(&facts.mode), Html(&facts.market));
@@ -636,7 +634,10 @@ mod tests {
         shown.status.settings_changed = true;
         let html = html(&shown);
         assert!(html.contains("<p class=\"warn\">Prices: buff too old"), "{html}");
-        assert!(html.contains("not in force. Apply them with: sniper reload"), "{html}");
+        assert!(
+            html.contains("changed on disk, not applied; apply them with: sniper reload"),
+            "{html}"
+        );
     }
 
     #[test]

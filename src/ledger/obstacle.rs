@@ -265,8 +265,8 @@ impl Obstacle {
                 "free space below SNIPER_DATA, or make it writable; the log has the cause"
             }
             Self::Feed { state: FeedState::Blocked, .. } => {
-                "open the market in your browser, and copy the credential into .env again if it \
-                 has changed"
+                "open the market in your browser; if the credential has changed, copy it into .env \
+                 again and restart the bot"
             }
             Self::Feed { state: FeedState::Silent, .. } | Self::MarketUnreadable => SILENT_REMEDY,
             Self::Feed { .. } | Self::NoOrderConnection => {

@@ -21,6 +21,9 @@ use crate::{
     ws::ConnectionCounts,
 };
 
+/// Free space below which the disk counts as almost full, in MB.
+pub const FREE_MB_MIN: u64 = 200;
+
 /// Mode of a bot that sends orders.
 pub const LIVE: &str = "live";
 /// Mode of a dry run, which sends no orders.
@@ -226,6 +229,21 @@ pub struct LedgerStatus {
     /// `true` if the settings on disk were changed and are not in force.
     #[serde(default)]
     pub settings_changed: bool,
+    /// Settings that the last reload could not apply.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
+    /// Alert channels that deliver nothing until the next reload.
+    #[serde(default)]
+    pub alerts_disabled: Vec<String>,
+    /// Alerts that were not delivered.
+    #[serde(default)]
+    pub alerts_undelivered: u64,
+    /// Free space below `SNIPER_DATA` in MB, if it is known.
+    #[serde(default)]
+    pub disk_free_mb: Option<u64>,
+    /// `true` after the wall clock was set, until the account has been read again.
+    #[serde(default)]
+    pub clock_moved: bool,
     /// Budget that is shared with other bots; `None` without one.
     #[serde(default)]
     pub shared: Option<SharedStatus>,
@@ -259,14 +277,56 @@ impl LedgerStatus {
             && self.needs_user
             && !is_listed
         {
-            let remedy = self.not_ordering_remedy.iter().map(|remedy| format!("; {remedy}"));
-            problems.push(format!("no orders: {reason}{}", remedy.collect::<String>()));
+            let shared = self.shared.iter().filter(|_| self.buying == "no permit");
+            let error = shared.filter_map(|shared| shared.error.as_ref());
+            let more = error.chain(&self.not_ordering_remedy).map(|text| format!("; {text}"));
+            problems.push(format!("no orders: {reason}{}", more.collect::<String>()));
         }
         let reads = self.account_failures.iter().filter(|failure| is_live && failure.needs_user);
         problems.extend(reads.map(|AccountFailure { read, cause, remedy, .. }| {
             format!("the account cannot be read: {read}, {cause}; {remedy}")
         }));
+        if is_live && !self.alerts_disabled.is_empty() {
+            problems.push(format!("alerts are not delivered: {}", self.alerts_disabled.join(", ")));
+        }
+        problems.extend(self.disk_low().filter(|_| is_live));
         problems
+    }
+
+    /// Returns the warning that the disk is almost full, if it is.
+    fn disk_low(&self) -> Option<String> {
+        let free = self.disk_free_mb.filter(|free| *free < FREE_MB_MIN)?;
+        Some(format!(
+            "{free} MB free below SNIPER_DATA; without space no order is sent, so free some"
+        ))
+    }
+
+    /// Returns the warnings about the machine and the settings, for the text and the page.
+    pub fn notes(&self) -> Vec<(&'static str, String)> {
+        let mut notes = Vec::new();
+        if self.settings_changed {
+            let text = "changed on disk, not applied; apply them with: sniper reload";
+            notes.push(("settings", text.to_owned()));
+        }
+        if !self.needs_restart.is_empty() {
+            let names = self.needs_restart.join(", ");
+            notes.push(("settings", format!("changed, but need a restart of the bot: {names}")));
+        }
+        for channel in &self.alerts_disabled {
+            let text =
+                "does not accept alerts; fix it there or in its settings, then: sniper reload";
+            notes.push(("alerts", format!("{channel} {text}")));
+        }
+        if self.alerts_undelivered > 0 {
+            notes.push(("alerts", format!("{} not delivered", self.alerts_undelivered)));
+        }
+        notes.extend(self.disk_low().map(|text| ("disk", text)));
+        if self.clock_moved {
+            let text = "was set; limits of hours and days keep their counts until the account is \
+                        read again; check the time of this machine (NTP)";
+            notes.push(("clock", text.to_owned()));
+        }
+        notes
     }
 
     /// Sets the reason why no order is sent.
@@ -387,13 +447,9 @@ impl LedgerStatus {
                 entries.join(", ")
             )?;
         }
-        if self.settings_changed {
-            writeln!(
-                f,
-                "settings        changed on disk, not applied; apply them with: sniper reload"
-            )?;
-        }
-        Ok(())
+        self.notes()
+            .into_iter()
+            .try_for_each(|(name, text)| writeln!(f, "{name:<15} {}", Escaped(&text)))
     }
 }
 
@@ -716,6 +772,32 @@ mod tests {
             LedgerStatus { paused_entries, paused_more: 3, ..status(LIVE, 0, true, Some(1)) };
         let line = "paused          redline, and 3 more; continue with: ";
         assert!(status.to_string().contains(line), "{status}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_machine_settings_and_alerts_is_shown() {
+        let status = LedgerStatus {
+            needs_restart: vec!["[feed]".to_owned(), "[speed]".to_owned()],
+            alerts_disabled: vec!["webhook (host)".to_owned()],
+            alerts_undelivered: 3,
+            disk_free_mb: Some(199),
+            clock_moved: true,
+            ..status(LIVE, 0, true, Some(1))
+        };
+        let text = status.to_string();
+        for line in [
+            "\nsettings        changed, but need a restart of the bot: [feed], [speed]\n",
+            "\nalerts          webhook (host) does not accept alerts; ",
+            "\nalerts          3 not delivered\n",
+            "\ndisk            199 MB free below SNIPER_DATA; ",
+            "\nclock           was set; ",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let problems = status.problems();
+        assert!(problems[0].contains("webhook (host)") && problems[1].contains("199 MB"));
+        let fine = LedgerStatus { disk_free_mb: Some(200), ..LedgerStatus::default() };
+        assert!(fine.notes().is_empty());
     }
 
     #[test]

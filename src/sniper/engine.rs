@@ -201,7 +201,10 @@ pub struct Engine<B> {
     /// Set if the ledger cannot be used for the account, which ends the session.
     pub(super) ledger_error: Option<LedgerError>,
     pub(super) is_stopping: bool,
-    pub(super) is_settings_changed: bool,
+    /// `true` if the settings on disk are not the ones in force, for `status`.
+    pub is_settings_changed: bool,
+    /// Settings that the last reload could not apply.
+    pub(super) needs_restart: Vec<&'static str>,
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
@@ -260,6 +263,7 @@ impl<B: OrderSender> Engine<B> {
             ledger_error: None,
             is_stopping: false,
             is_settings_changed: false,
+            needs_restart: Vec::new(),
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,
             has_slice_changed: false,
@@ -276,9 +280,10 @@ impl<B: OrderSender> Engine<B> {
         self.whitelist.entries().len()
     }
 
-    /// Sets whether the settings on disk are not the ones in force, for `status`.
-    pub const fn set_settings_changed(&mut self, is_changed: bool) {
-        self.is_settings_changed = is_changed;
+    /// Sets whether the settings on disk are not the ones in force, and which of them a reload could
+    /// not apply, for `status`.
+    pub fn set_settings_changed(&mut self, is_changed: bool, needs_restart: Vec<&'static str>) {
+        (self.is_settings_changed, self.needs_restart) = (is_changed, needs_restart);
     }
 
     /// Sets which listings without a match are logged at info.
