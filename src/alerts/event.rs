@@ -497,23 +497,6 @@ impl AlertEvent {
                  of this machine.",
                 market_text(cause)
             ),
-            Self::AccountUnread { since, cause, remedy, is_needed } => {
-                let [cause, remedy] = [cause, remedy].map(|text| escaped(text, REASON_CHARS_MAX));
-                let since = since.to_the_second();
-                let meanwhile = if *is_needed {
-                    ""
-                } else {
-                    " Orders go on with the last balance; unknown ones stay unknown."
-                };
-                format!("{cause}.\nFailing since {since}.{meanwhile} What to do: {remedy}.")
-            }
-            Self::NoOrders { obstacle } => {
-                obstacle.remedy().map_or_else(String::new, |it| format!("What to do: {it}."))
-            }
-            Self::OrdersAgain { obstacle } => format!("It is over: {obstacle}"),
-            Self::EntryComplete { entry, max } => {
-                format!("{}: {max} of {max} bought", market_text(entry))
-            }
             Self::FeedDown { after, cause } => {
                 with_cause(format!("No listings for {}", format_duration(*after)), cause.as_deref())
             }
@@ -564,6 +547,30 @@ impl AlertEvent {
                 format!("This bot sends no orders while another one of {standby} is active.")
             }
             Self::DailySummary { day, period, gaps, down } => day.summary(*period, *gaps, *down),
+            _ => self.obstacle_text(),
+        }
+    }
+
+    /// Returns the text of the events about what prevents orders and has no halt.
+    fn obstacle_text(&self) -> String {
+        match self {
+            Self::AccountUnread { since, cause, remedy, is_needed } => {
+                let [cause, remedy] = [cause, remedy].map(|text| escaped(text, REASON_CHARS_MAX));
+                let since = since.to_the_second();
+                let meanwhile = if *is_needed {
+                    ""
+                } else {
+                    " Orders go on with the last balance; unknown ones stay unknown."
+                };
+                format!("{cause}.\nFailing since {since}.{meanwhile} What to do: {remedy}.")
+            }
+            Self::NoOrders { obstacle } => {
+                obstacle.remedy().map_or_else(String::new, |it| format!("What to do: {it}."))
+            }
+            Self::OrdersAgain { obstacle } => format!("It is over: {obstacle}"),
+            Self::EntryComplete { entry, max } => {
+                format!("{}: {max} of {max} bought", market_text(entry))
+            }
             _ => String::new(),
         }
     }

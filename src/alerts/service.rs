@@ -44,7 +44,7 @@ use crate::{
     },
     text::counted,
     threads::{Alarm, ThreadGuard, ThreadName, lock, priority, wait_for_failpoint},
-    ws::{FeedMetrics, FeedState},
+    ws::{FeedCondition, FeedMetrics},
 };
 
 /// Interval at which the queue is read.
@@ -524,7 +524,7 @@ fn observe(metrics: &FeedMetrics, turns: u64, now: Instant, at: UnixMs) -> FeedO
         }
     };
     FeedObservation {
-        is_up: metrics.state(at) == FeedState::Connected,
+        is_up: metrics.state(at) == FeedCondition::Connected,
         silent,
         block: metrics.is_blocked.load(Ordering::Acquire).then(block),
         gaps: downtime.gaps,

@@ -9,7 +9,7 @@ use super::{
     state::Snapshot,
     status::{DRY, LIVE},
 };
-use crate::{domain::money::Amount, ws::FeedState};
+use crate::{domain::money::Amount, ws::FeedCondition};
 
 /// Time for which a state that usually ends by itself may last before it needs the user.
 pub const GRACE: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub struct OrderingFacts<'a> {
     /// Time since the start.
     pub running: Duration,
     /// State of the feed, and the time for which listings could not arrive.
-    pub feed: (FeedState, Duration),
+    pub feed: (FeedCondition, Duration),
     /// `true` if a read of the account that orders need has failed for [`GRACE`].
     pub is_account_unread: bool,
     /// Time without an order connection.
@@ -71,7 +71,7 @@ impl<'a> OrderingFacts<'a> {
             mode,
             is_writable,
             running: Duration::ZERO,
-            feed: (FeedState::Connected, Duration::ZERO),
+            feed: (FeedCondition::Connected, Duration::ZERO),
             is_account_unread: false,
             disconnected: Duration::ZERO,
             shared: None,
@@ -96,7 +96,7 @@ impl<'a> OrderingFacts<'a> {
             return Some(Obstacle::Unwritable);
         }
         let (state, lasts) = self.feed;
-        if state != FeedState::Connected {
+        if state != FeedCondition::Connected {
             return Some(Obstacle::Feed { state, is_long: OUTAGE_MIN <= lasts });
         }
         self.live_obstacle().filter(|_| self.mode == LIVE).or_else(|| self.used_up())
@@ -173,7 +173,7 @@ pub enum Obstacle {
     Unwritable,
     /// Listings cannot arrive. `is_long`: for at least [`OUTAGE_MIN`].
     Feed {
-        state: FeedState,
+        state: FeedCondition,
         is_long: bool,
     },
     /// The account was not compared with the ledger since the start. `is_late`: for [`GRACE`].
@@ -214,7 +214,7 @@ impl Obstacle {
         match self {
             Self::Halted(_)
             | Self::Unwritable
-            | Self::Feed { state: FeedState::Blocked | FeedState::Silent, .. }
+            | Self::Feed { state: FeedCondition::Blocked | FeedCondition::Silent, .. }
             | Self::AccountUnread
             | Self::SharedRejected
             | Self::NoContact
@@ -239,9 +239,9 @@ impl Obstacle {
             Self::Off => "off",
             Self::Unwritable => "unwritable",
             Self::Feed { state, .. } => match state {
-                FeedState::Blocked => "feed blocked",
-                FeedState::Silent => "feed silent",
-                FeedState::Connecting => "connecting",
+                FeedCondition::Blocked => "feed blocked",
+                FeedCondition::Silent => "feed silent",
+                FeedCondition::Connecting => "connecting",
                 _ => "feed down",
             },
             Self::NotReconciled { .. } | Self::AccountUnread => "not reconciled",
@@ -264,11 +264,13 @@ impl Obstacle {
             Self::Unwritable => {
                 "free space below SNIPER_DATA, or make it writable; the log has the cause"
             }
-            Self::Feed { state: FeedState::Blocked, .. } => {
+            Self::Feed { state: FeedCondition::Blocked, .. } => {
                 "open the market in your browser; if the credential has changed, copy it into .env \
                  again and restart the bot"
             }
-            Self::Feed { state: FeedState::Silent, .. } | Self::MarketUnreadable => SILENT_REMEDY,
+            Self::Feed { state: FeedCondition::Silent, .. } | Self::MarketUnreadable => {
+                SILENT_REMEDY
+            }
             Self::Feed { .. } | Self::NoOrderConnection => {
                 "check the network and the market: sniper doctor"
             }
@@ -310,11 +312,13 @@ impl fmt::Display for Obstacle {
             Self::Off => "no bot is running",
             Self::Unwritable => "the ledger is not writable",
             Self::Feed { state, .. } => match state {
-                FeedState::Blocked => "the market blocks the feed",
-                FeedState::Silent => "the feed is connected, but no listings arrive",
-                FeedState::NoListings => "the subscription to the listings has ended",
-                FeedState::Connecting => "the feed is connecting",
-                FeedState::Disconnected | FeedState::Connected => "the feed is disconnected",
+                FeedCondition::Blocked => "the market blocks the feed",
+                FeedCondition::Silent => "the feed is connected, but no listings arrive",
+                FeedCondition::NoListings => "the subscription to the listings has ended",
+                FeedCondition::Connecting => "the feed is connecting",
+                FeedCondition::Disconnected | FeedCondition::Connected => {
+                    "the feed is disconnected"
+                }
             },
             Self::NotReconciled { is_late: false } => "the account is being checked",
             Self::NotReconciled { is_late: true } => "the account is not reconciled",
@@ -353,7 +357,7 @@ impl fmt::Display for Obstacle {
 impl Obstacle {
     /// Returns one of each kind.
     pub(crate) fn samples() -> Vec<Self> {
-        use FeedState::{Blocked, Connecting, Disconnected, NoListings, Silent};
+        use FeedCondition::{Blocked, Connecting, Disconnected, NoListings, Silent};
         let used_up = |limit, cents| Self::UsedUp { limit, left: Amount::from_cents(cents) };
         let feeds = [Blocked, Connecting, Disconnected, NoListings, Silent];
         let feeds = feeds.map(|state| Self::Feed { state, is_long: true });
@@ -422,11 +426,19 @@ mod tests {
         );
         let minute = Duration::from_secs(60);
         for (feed, reason, needs_user) in [
-            ((FeedState::Blocked, Duration::ZERO), "the market blocks the feed", true),
-            ((FeedState::Silent, minute), "the feed is connected, but no listings arrive", true),
-            ((FeedState::Disconnected, minute / 2), "the feed is disconnected", false),
-            ((FeedState::Disconnected, minute), "the feed is disconnected", true),
-            ((FeedState::NoListings, minute), "the subscription to the listings has ended", true),
+            ((FeedCondition::Blocked, Duration::ZERO), "the market blocks the feed", true),
+            (
+                (FeedCondition::Silent, minute),
+                "the feed is connected, but no listings arrive",
+                true,
+            ),
+            ((FeedCondition::Disconnected, minute / 2), "the feed is disconnected", false),
+            ((FeedCondition::Disconnected, minute), "the feed is disconnected", true),
+            (
+                (FeedCondition::NoListings, minute),
+                "the subscription to the listings has ended",
+                true,
+            ),
         ] {
             check(OrderingFacts { feed, ..fine }, Some((reason, needs_user)));
         }

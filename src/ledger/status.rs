@@ -104,7 +104,7 @@ impl From<ConnectionCounts> for FeedConnectionStatus {
 /// State of the feed of a running bot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedStatus {
-    /// A word of [`FeedState`](crate::ws::FeedState).
+    /// A word of [`FeedCondition`](crate::ws::FeedCondition).
     pub state: String,
     /// Start of the current uninterrupted connection.
     pub connected_since: Option<String>,
@@ -453,9 +453,9 @@ impl LedgerStatus {
     }
 }
 
-impl fmt::Display for LedgerStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "mode            {}", self.mode)?;
+impl LedgerStatus {
+    /// Writes whether orders are sent, why not, and what to do.
+    fn write_ordering(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.not_ordering_because {
             Some(reason) if !matches!(self.buying.as_str(), "halted" | "off") => {
                 writeln!(f, "ordering        none: {reason}")?
@@ -466,6 +466,14 @@ impl fmt::Display for LedgerStatus {
         if let Some(remedy) = self.not_ordering_remedy.as_ref().filter(|_| self.halts.is_empty()) {
             writeln!(f, "                what to do: {remedy}")?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LedgerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "mode            {}", self.mode)?;
+        self.write_ordering(f)?;
         if let Some(running) = self.running_ms {
             writeln!(f, "running         {}", format_duration(Duration::from_millis(running)))?;
         }

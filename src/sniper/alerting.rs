@@ -27,7 +27,7 @@ use crate::{
         price_status::is_needed,
         status::LedgerStatus,
     },
-    ws::{FeedMetrics, FeedState},
+    ws::{FeedCondition, FeedMetrics},
 };
 
 /// Minimum interval of alerts about the same limit.
@@ -68,7 +68,7 @@ pub(super) struct EngineAlerts {
     pub(super) closed_entries: Option<ClosedEntries>,
     /// First tick.
     started: Option<Instant>,
-    feed: FeedState,
+    feed: FeedCondition,
     feed_down_since: Option<Instant>,
     pub(super) connections: usize,
     disconnected_since: Option<Instant>,
@@ -362,7 +362,7 @@ impl<B: OrderSender> Engine<B> {
     pub(super) fn watch_feed(&mut self, metrics: &FeedMetrics, now: Now) {
         let alerting = &mut self.alerting;
         alerting.feed = metrics.state(now.wall);
-        let is_down = alerting.feed != FeedState::Connected;
+        let is_down = alerting.feed != FeedCondition::Connected;
         set_since(&mut alerting.feed_down_since, is_down, now.instant);
         alerting.reading.without_id = metrics.unreadable.load(Ordering::Relaxed);
     }

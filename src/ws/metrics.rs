@@ -49,7 +49,7 @@ pub struct Gap {
 
 /// Whether listings can arrive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FeedState {
+pub enum FeedCondition {
     /// Before the first connection.
     Connecting,
     /// The default, for a session without a feed of its own.
@@ -64,7 +64,7 @@ pub enum FeedState {
     Blocked,
 }
 
-impl FeedState {
+impl FeedCondition {
     /// Returns the word for the user and for programs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -306,14 +306,14 @@ impl FeedMetrics {
     }
 
     /// Returns whether listings can arrive.
-    pub fn state(&self, now: UnixMs) -> FeedState {
+    pub fn state(&self, now: UnixMs) -> FeedCondition {
         match (self.connected_since(), lock(&self.gap_log).is_open) {
-            (Some(_), false) if self.silence(now).is_some() => FeedState::Silent,
-            (Some(_), false) => FeedState::Connected,
-            (Some(_), true) => FeedState::NoListings,
-            (None, _) if self.is_blocked.load(Ordering::Acquire) => FeedState::Blocked,
-            (None, true) => FeedState::Disconnected,
-            (None, false) => FeedState::Connecting,
+            (Some(_), false) if self.silence(now).is_some() => FeedCondition::Silent,
+            (Some(_), false) => FeedCondition::Connected,
+            (Some(_), true) => FeedCondition::NoListings,
+            (None, _) if self.is_blocked.load(Ordering::Acquire) => FeedCondition::Blocked,
+            (None, true) => FeedCondition::Disconnected,
+            (None, false) => FeedCondition::Connecting,
         }
     }
 
@@ -524,18 +524,18 @@ mod tests {
         let metrics = FeedMetrics::default();
         let at = |seconds: i64| UnixMs(1_000_000 + seconds * 1_000);
         metrics.set_silent_after(Duration::from_secs(900));
-        assert_eq!(metrics.state(at(0)), FeedState::Connecting);
+        assert_eq!(metrics.state(at(0)), FeedCondition::Connecting);
         metrics.set_connected_since(Some(at(0)));
-        assert_eq!(metrics.state(at(9_000)), FeedState::Connected, "it has delivered nothing");
+        assert_eq!(metrics.state(at(9_000)), FeedCondition::Connected, "it has delivered nothing");
         metrics.set_last_listing(at(10));
-        assert_eq!(metrics.state(at(909)), FeedState::Connected);
-        assert_eq!(metrics.state(at(910)), FeedState::Silent);
+        assert_eq!(metrics.state(at(909)), FeedCondition::Connected);
+        assert_eq!(metrics.state(at(910)), FeedCondition::Silent);
         assert_eq!(metrics.silence(at(910)), Some(Duration::from_secs(900)));
         metrics.set_connected_since(Some(at(500)));
-        assert_eq!(metrics.state(at(1_399)), FeedState::Connected, "it has just reconnected");
+        assert_eq!(metrics.state(at(1_399)), FeedCondition::Connected, "it has just reconnected");
         metrics.set_connected_since(None);
         metrics.is_blocked.store(true, Ordering::Release);
-        assert_eq!(metrics.state(at(9_000)), FeedState::Blocked);
+        assert_eq!(metrics.state(at(9_000)), FeedCondition::Blocked);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use self::{
     frames::MESSAGE_BYTES_MAX,
     gaps::{BACKFILL_QUEUED_MAX, Backfill, BackfillRequest, BackfillSender, backfill},
     metrics::{
-        ConnectionCounts, ConnectionMetrics, Downtime, FeedMetrics, FeedState, GAPS_MAX, Gap,
+        ConnectionCounts, ConnectionMetrics, Downtime, FeedCondition, FeedMetrics, GAPS_MAX, Gap,
         HandledMessage, MessageRecorder,
     },
     reconnector::{Host, Hosts},
