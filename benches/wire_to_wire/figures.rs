@@ -1,7 +1,7 @@
 //! The table of results: medians over the rounds, ratios within each round, and the counts of
 //! missed, duplicate and cold orders.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt};
 
 use crate::{
     run::{Outcome, PLACES},
@@ -63,15 +63,15 @@ impl Table {
     /// Writes the CPU time per listing, and the mean interval between two listings.
     fn write_cpu_time(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{name:<26} µs per listing:")?;
-        let times: [(&str, fn(&Outcome) -> Duration); 3] = [
-            ("user", |outcome| outcome.cpu.user),
-            ("system", |outcome| outcome.cpu.system),
-            ("written every", |outcome| outcome.elapsed),
-        ];
-        for (part, time) in times {
+        for part in ["user", "system", "written every"] {
             let ns = |(_, outcome): (usize, &Outcome)| {
                 let listings = u64::try_from(outcome.listings).unwrap().max(1);
-                u64::try_from(time(outcome).as_nanos()).unwrap() / listings
+                let time = match part {
+                    "user" => outcome.cpu.user,
+                    "system" => outcome.cpu.system,
+                    _ => outcome.elapsed,
+                };
+                u64::try_from(time.as_nanos()).unwrap() / listings
             };
             let Spread { min, median, max } = Spread::of(self.of(name).map(ns).collect());
             let [min, median, max] = [min, median, max].map(|ns| two_decimals(ns / 10));

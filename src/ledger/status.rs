@@ -458,7 +458,7 @@ impl LedgerStatus {
     fn write_ordering(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.not_ordering_because {
             Some(reason) if !matches!(self.buying.as_str(), "halted" | "off") => {
-                writeln!(f, "ordering        none: {reason}")?
+                writeln!(f, "ordering        none: {reason}")?;
             }
             _ => writeln!(f, "ordering        {}", self.buying)?,
         }

@@ -109,6 +109,9 @@ fn standby(faults: Faults) -> Scope {
     }
 }
 
+const OLDER_COPY: Faults =
+    Faults { copies: 1, renames: 1, releases: 1, crashes: 2, needs: 2, ..NONE };
+
 fn scopes() -> Vec<(&'static str, Scope)> {
     vec![
         ("messages", budget(Faults { failures: 2, rejections: 1, needs: 2, ..NONE })),
@@ -148,21 +151,7 @@ fn scopes() -> Vec<(&'static str, Scope)> {
                 ..budget(Faults { restores: 1, releases: 1, needs: 2, ..NONE })
             },
         ),
-        (
-            "older copy",
-            Scope {
-                start: &COPIED,
-                start_needs: true,
-                ..budget(Faults {
-                    copies: 1,
-                    renames: 1,
-                    releases: 1,
-                    crashes: 2,
-                    needs: 2,
-                    ..NONE
-                })
-            },
-        ),
+        ("older copy", Scope { start: &COPIED, start_needs: true, ..budget(OLDER_COPY) }),
         ("standby messages", standby(Faults { failures: 2, ..NONE })),
         ("standby processes", standby(Faults { crashes: 1, stops: 1, ..NONE })),
         (
