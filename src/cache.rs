@@ -1,8 +1,8 @@
 //! Fixed-size, allocation-free cache of recently seen keys. Pure.
 //!
-//! A hash selects a row of [`WAYS`] keys, whose keys are one cache line and are followed by their
-//! values, so a look-up reads one place in memory for any size. Nothing grows, moves or is cleaned up, so every insertion takes the same
-//! time.
+//! A hash selects a row of [`WAYS`] keys, which are one cache line and are followed by their
+//! values, so a look-up reads one place in memory for any size. Nothing grows, moves or is cleaned
+//! up, so every insertion takes the same time.
 
 use std::hash::{BuildHasher as _, Hash, RandomState};
 

@@ -138,8 +138,8 @@ impl<M: MarketApi> AccountReader<M> {
         Ok(reading)
     }
 
-    /// Reads the own purchases page by page. Times are on the server's clock, or on the local one if
-    /// the last [`current_user`](Self::current_user) has shown that it is ahead.
+    /// Reads the own purchases page by page. Times are on the server's clock, or on the local one
+    /// if the last [`current_user`](Self::current_user) has shown that it is ahead.
     ///
     /// # Errors
     ///

@@ -104,8 +104,8 @@ pub fn is_present() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`. In place
-/// of the feed it has the reason if no order is sent.
+/// Returns a text such as `Live, feed up: 12 bought, total 96.40 of 200.00, balance 438.80`. In
+/// place of the feed it has the reason if no order is sent.
 pub fn status_line(figures: &SessionFigures) -> String {
     let mode = if figures.is_live { "Live" } else { "Dry run" };
     let state = figures.obstacle.map_or_else(|| "feed up".to_owned(), |why| why.to_string());

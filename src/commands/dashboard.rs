@@ -89,8 +89,8 @@ pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns the address of the dashboard of a running bot, preferably of a live one, and the first of
-/// its `allowed_hosts`.
+/// Returns the address of the dashboard of a running bot, preferably of a live one, and the first
+/// of its `allowed_hosts`.
 fn address(
     data_dir: &Path,
     state_dir: Option<&Path>,

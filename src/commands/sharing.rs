@@ -5,20 +5,20 @@
 //! sends an exchange if one is due. The engine never waits for it: without a further round, a
 //! permission ends by itself.
 
+mod seen_file;
+
 use std::{
     collections::{BTreeMap, HashSet},
-    fs,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use tempfile::NamedTempFile;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use self::seen_file::SEEN_FILE;
 use super::AppError;
 #[cfg(feature = "shared")]
 use crate::shared::store::Store;
@@ -81,8 +81,6 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 const UNREPORTED_MAX: usize = 65_536;
 /// Maximum number of limits that a text about a takeover names.
 const LIMITS_NAMED_MAX: usize = 5;
-/// File with the highest sequence number of the group that was seen.
-const SEEN_FILE: &str = "shared.seen";
 
 /// What the thread needs to know of the session.
 struct SharingSettings {
@@ -376,7 +374,7 @@ impl SharingTask {
         };
         let SharingSettings { config, market, ledger, .. } = &self.settings;
         self.account = convert::account_hash(market, &account);
-        self.seen = self.read_seen();
+        self.seen = seen_file::read(&self.settings.data_dir, &self.settings.config.group);
         Some(Member::new(MemberSettings {
             name: MemberName(config.member.clone()),
             ledger: ledger.clone(),
@@ -420,17 +418,18 @@ impl SharingTask {
         warn!(
             "Active, but still on standby until the orders of the bot before are read: {failure}"
         );
-        let now = clock::now().0;
-        let (since, text) = self.takeover_failing.take().unwrap_or((now, None));
-        let is_new = text.is_none() && REPORTED_AFTER_MS <= now.saturating_sub(since);
-        let text = text.or_else(|| is_new.then(|| {
-            format!(
-                "This bot has the role and sends no orders until it can read those of the bot before: {failure}"
-            )
-        }));
-        if let Some(text) = text.as_ref().filter(|_| is_new) {
+        let (since, reported) = self.takeover_failing.take().unwrap_or((clock::now().0, None));
+        let is_due = REPORTED_AFTER_MS <= clock::now().0.saturating_sub(since);
+        let text = reported.or_else(|| {
+            let text = is_due.then(|| {
+                format!(
+                    "This bot has the role and sends no orders until it can read those of the bot \
+                     before: {failure}"
+                )
+            })?;
             self.report_problem("Takeover incomplete", text.clone());
-        }
+            Some(text)
+        });
         self.takeover_failing = Some((since, text));
         self.contact.error = Some(failure);
         member.on_lost_connection();
@@ -751,36 +750,9 @@ impl SharingTask {
         }
     }
 
-    fn seen_path(&self) -> PathBuf {
-        self.settings.data_dir.join(SEEN_FILE)
-    }
-
-    /// Reads the highest sequence number that this bot has seen of its group; 0 if it was not kept.
-    fn read_seen(&self) -> u64 {
-        let text = match fs::read_to_string(self.seen_path()) {
-            Ok(text) => text,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::NotFound {
-                    warn!(
-                        "{SEEN_FILE} cannot be read: {error}; a restored database may go unnoticed"
-                    );
-                }
-                return 0;
-            }
-        };
-        match text.trim().rsplit_once(' ').map(|(group, number)| (group, number.parse())) {
-            Some((group, Ok(number))) if group == self.settings.config.group => number,
-            Some((_other_group, Ok(_number))) => 0,
-            _ => {
-                warn!("{SEEN_FILE} is damaged; a restored database may go unnoticed");
-                0
-            }
-        }
-    }
-
     fn write_seen(&mut self) {
-        let text = format!("{} {}\n", self.settings.config.group, self.seen);
-        let written = replace_file(&self.seen_path(), text.as_bytes());
+        let written =
+            seen_file::write(&self.settings.data_dir, &self.settings.config.group, self.seen);
         let was_written = !std::mem::replace(&mut self.is_seen_outdated, written.is_err());
         if let Err(error) = written
             && was_written
@@ -794,16 +766,6 @@ impl SharingTask {
     }
 }
 
-/// Replaces a file as a whole, so that a crash of the program leaves the old one or the new one.
-/// It does not wait for the disk, because the same task renews the role, and a slow disk could cost
-/// the term. So a power loss may leave an older or an empty file; an empty one is reported.
-fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    file.write_all(content)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
 /// Returns the number of other members that had an exchange recently.
 fn live_count(member: &Member) -> usize {
     member.peers().filter(|peer| peer.silent_ms < LIVE_MS).count()
@@ -812,6 +774,7 @@ fn live_count(member: &Member) -> usize {
 #[cfg(test)]
 mod tests {
     use std::{
+        fs,
         sync::{
             Mutex,
             atomic::{AtomicBool, Ordering},
@@ -1011,7 +974,7 @@ mod tests {
         let status = bot.until(|_bot, status| status.problem().is_some());
         assert!(status.problem().unwrap().starts_with("This bot has the role and sends no orders"));
         bot.group.has_no_orders.store(false, Ordering::Relaxed);
-        assert_eq!(bot.until_state(ACTIVE), ["Shared budget needs you", "Took over"]);
+        assert_eq!(bot.until_state(ACTIVE), ["Takeover incomplete", "Took over"]);
         bot.set_away(true);
         bot.until(|_bot, status| status.state == "no contact" && status.failures >= 3);
         let mut alerts = bot.until_state("no contact");

@@ -99,7 +99,8 @@ fn page_number(request: &Request) -> i64 {
 fn paged(pages: i64, step_seconds: i64) -> impl Fn(&Request) -> Reaction {
     move |request| {
         if request.body.contains("CurrentUser") {
-            return Reaction::Answer(answer(200, DATE, USER));
+            // Without a `Date`, the local clock is not compared with the times of the list.
+            return Reaction::Answer(answer(200, "", USER));
         }
         let number = page_number(request);
         let node =
@@ -790,7 +791,7 @@ async fn only_the_first_purchase_read_goes_back_eight_days() {
     // Two purchases per page, listed a day apart, by this machine's clock.
     let market = Market::plain(|request| {
         if request.body.contains("CurrentUser") {
-            return Reaction::Answer(answer(200, DATE, USER));
+            return Reaction::Answer(answer(200, "", USER));
         }
         let number = page_number(request);
         let edge = |place: i64| {

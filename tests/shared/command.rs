@@ -59,8 +59,13 @@ impl Directory {
     }
 
     fn run(&self, words: &str) -> Output {
+        self.run_with(words, None)
+    }
+
+    /// Runs a command, with a last argument that may contain blanks.
+    fn run_with(&self, words: &str, last: Option<&str>) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
-        command.args(words.split(' ')).current_dir(self.files.path()).env_clear();
+        command.args(words.split(' ').chain(last)).current_dir(self.files.path()).env_clear();
         command.envs(self.environment.clone());
         command.env("SNIPER_SHARED_URL", &self.url).output().unwrap()
     }
@@ -134,22 +139,9 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     directory.text("shared release host1 --spent 20 --used total_of=1 --stopped", 2);
     for (quantity, is_released) in [(1, false), (2, true)] {
         let limit = format!("entry_quantity Knife={quantity}");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
-        command.args([
-            "shared",
-            "release",
-            "host1",
-            "--spent",
-            "20",
-            "--stopped",
-            "--used",
-            &limit,
-        ]);
-        command
-            .current_dir(directory.files.path())
-            .env_clear()
-            .env("SNIPER_SHARED_URL", &directory.url);
-        assert_eq!(command.output().unwrap().status.success(), is_released, "{limit}");
+        let words = "shared release host1 --spent 20 --stopped --used";
+        let output = directory.run_with(words, Some(&limit));
+        assert_eq!(output.status.success(), is_released, "{limit}");
     }
     let (status, _) = directory.json("shared status");
     assert_eq!(status["free"], "480.00");

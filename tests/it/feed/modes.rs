@@ -194,8 +194,8 @@ fn memory_is_bounded_behind_a_slow_callback() {
     });
     assert!(matches!(ended, Some(Ok(()))), "{ended:?}");
     assert_eq!(received, FLOOD * 10);
-    // The deduplication tables have a fixed size, and nothing else grows.
-    assert!(counted.bytes_max < 4 * 1024 * 1024, "{counted:?}");
+    // The deduplication tables and the buffer of a read have a fixed size, and nothing else grows.
+    assert!(counted.bytes_max < 6 * 1024 * 1024, "{counted:?}");
 }
 
 #[tokio::test]
