@@ -72,8 +72,8 @@ const REPORTED_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
 const FIRST_SLICE_MS: i64 = 5_000;
 /// Time since the last exchange of a member within which it is live, for display and shares.
 const LIVE_MS: i64 = 10_000;
-/// Time after which a bot that cannot order, such as a paused one, leaves its unused slice to others.
-/// Within it, a bot that only waits for a read of its account keeps the slice.
+/// Time after which a bot that cannot order, such as a paused one, leaves its unused slice to
+/// others. Within it, a bot that only waits for a read of its account keeps the slice.
 const IDLE_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
 /// Maximum time to give the slice back when the session stops.
 const STOP_MAX: Duration = Duration::from_secs(5);

@@ -382,8 +382,8 @@ pub fn handle_request(
     }
 }
 
-/// Applies a request to the ledger. Returns the reason if it is rejected, or if the change cannot be
-/// recorded.
+/// Applies a request to the ledger. Returns the reason if it is rejected, or if the change cannot
+/// be recorded.
 pub(crate) fn apply_request(
     ledger: &mut Ledger,
     request: &ControlRequest,

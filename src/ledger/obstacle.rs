@@ -1,5 +1,5 @@
-//! Reason why no order is sent, for every place that shows it: log, alerts, page, status, exit code,
-//! readiness, systemd. Pure.
+//! Reason why no order is sent, for every place that shows it: log, alerts, page, status, exit
+//! code, readiness, systemd. Pure.
 
 use std::{fmt, time::Duration};
 

@@ -282,10 +282,10 @@ impl<B: OrderSender> Engine<B> {
         self.has_unknown_changed = !requests.set_looked_up_orders(unknown, bought);
     }
 
-    /// Compares the wall clock with the clock that cannot be set. After a jump, ages may be wrong, so
-    /// nothing is released by age until the account has been read again. A jump forward may show
-    /// that a virtual machine was reset to a snapshot, whose ledger lacks the orders since, so
-    /// nothing is ordered until then either.
+    /// Compares the wall clock with the clock that cannot be set. After a jump, ages may be wrong,
+    /// so nothing is released by age until the account has been read again. A jump forward may
+    /// show that a virtual machine was reset to a snapshot, whose ledger lacks the orders since,
+    /// so nothing is ordered until then either.
     pub fn watch_clock(&mut self, wall: UnixMs, now: Now) {
         self.wall_drift_ms = wall.0.saturating_sub(now.wall.0);
         let moved = self.wall_drift_ms.saturating_sub(self.wall_drift_at_read_ms);

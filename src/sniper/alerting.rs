@@ -288,8 +288,8 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]; that an entry is complete
-    /// only once.
+    /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]; that an entry is
+    /// complete only once.
     pub(super) fn alert_limit(
         &mut self,
         rejection: &RiskRejection,

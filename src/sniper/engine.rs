@@ -280,8 +280,8 @@ impl<B: OrderSender> Engine<B> {
         self.whitelist.entries().len()
     }
 
-    /// Sets whether the settings on disk are not the ones in force, and which of them a reload could
-    /// not apply, for `status`.
+    /// Sets whether the settings on disk are not the ones in force, and which of them a reload
+    /// could not apply, for `status`.
     pub fn set_settings_changed(&mut self, is_changed: bool, needs_restart: Vec<&'static str>) {
         (self.is_settings_changed, self.needs_restart) = (is_changed, needs_restart);
     }

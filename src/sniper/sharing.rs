@@ -80,9 +80,9 @@ pub struct SharedReport {
     /// Id of the account, once it was read and belongs to the ledger.
     pub account: Option<String>,
     /// `false` if no listing can be ordered: because of a halt or a pause, because every entry is
-    /// paused or has used up a limit, until the account was read, while the ledger is full or cannot
-    /// be written, with a balance of at most `min_balance`, or without the feed or a connection for
-    /// orders.
+    /// paused or has used up a limit, until the account was read, while the ledger is full or
+    /// cannot be written, with a balance of at most `min_balance`, or without the feed or a
+    /// connection for orders.
     pub can_order: bool,
     /// Hash of the whitelist.
     pub whitelist: u64,
