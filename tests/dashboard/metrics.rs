@@ -12,7 +12,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::harness::{Bot, REDLINE, get, until};
 
 /// Functions and keywords of `PromQL` that the board and the rules use.
-const PROMQL: [&str; 14] = [
+const PROMQL: [&str; 15] = [
     "absent",
     "and",
     "by",
@@ -26,6 +26,7 @@ const PROMQL: [&str; 14] = [
     "rate",
     "sniper",
     "sum",
+    "time",
     "up",
 ];
 
