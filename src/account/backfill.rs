@@ -140,12 +140,21 @@ async fn search_price_cuts<M: MarketApi>(
     let mut swept = SweepResult { complete: true, unsearched, ..SweepResult::default() };
     for (base, max_price) in items.into_iter().take(SEARCHES_MAX) {
         let query = AccountQuery::CheapestListings { names: &market_names(base), max_price };
-        let page = reader.listings(query).await?;
+        let page = match reader.listings(query).await {
+            Ok(page) => page,
+            Err(failure) if failure.is_transient() => {
+                swept.unsearched = swept.unsearched.saturating_add(1);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
         let now = page.latest().unwrap_or_else(clock::now);
         swept.pages = swept.pages.saturating_add(1);
         for trade in page.listings(reader)?.nodes {
-            // The receiver may be dropped.
-            let _gone = sender.listings().send(back_filled(trade, now)).await.is_err();
+            if sender.listings().send(back_filled(trade, now)).await.is_err() {
+                // The receiver was dropped.
+                return Ok(swept);
+            }
             swept.listings = swept.listings.saturating_add(1);
         }
     }
@@ -209,7 +218,7 @@ pub async fn fill_gaps<M: MarketApi>(
         let again = async {
             let search = async || {
                 let cuts = search_price_cuts(reader, &sender).await;
-                log_result(gap.number, &cuts, &M::CAPABILITIES.environment);
+                log_price_cuts(&cuts, &M::CAPABILITIES.environment);
             };
             if let Some((lag, since)) = late {
                 search().await;
@@ -229,21 +238,40 @@ pub async fn fill_gaps<M: MarketApi>(
     }
 }
 
-fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>, names: &EnvironmentNames) {
-    let read = |result: &SweepResult| {
-        let listings = counted(result.listings, "listing", "listings");
-        format!("{listings}, {}", counted(result.pages, "page", "pages"))
-    };
-    match swept {
-        Ok(result) if result.unsearched > 0 => info!(
+fn read_counts(result: &SweepResult) -> String {
+    let listings = counted(result.listings, "listing", "listings");
+    format!("{listings}, {}", counted(result.pages, "page", "pages"))
+}
+
+fn log_price_cuts(searched: &Result<SweepResult, ReadFailure>, names: &EnvironmentNames) {
+    match searched {
+        Ok(result) if result.unsearched == 0 => {
+            debug!("Price cuts searched for: {}", read_counts(result));
+        }
+        Ok(result) => info!(
             "Price cuts searched for: {}; {} further wanted items were not searched for",
-            read(result),
+            read_counts(result),
             result.unsearched
         ),
-        Ok(result) if result.complete && gap == 0 => info!("Open listings read: {}", read(result)),
-        Ok(result) if result.complete => debug!("Gap back-filled: {}", read(result)),
+        Err(failure) => {
+            let cause = failure.cause(names);
+            warn!(
+                "The search for price cuts failed: {}. What to do: {}.",
+                cause.text(),
+                cause.remedy()
+            );
+        }
+    }
+}
+
+fn log_result(gap: u64, swept: &Result<SweepResult, ReadFailure>, names: &EnvironmentNames) {
+    match swept {
+        Ok(result) if result.complete && gap == 0 => {
+            info!("Open listings read: {}", read_counts(result));
+        }
+        Ok(result) if result.complete => debug!("Gap back-filled: {}", read_counts(result)),
         Ok(result) => {
-            warn!("Back-fill incomplete: {}; older listings may be missing", read(result));
+            warn!("Back-fill incomplete: {}; older listings may be missing", read_counts(result));
         }
         Err(failure) => {
             let cause = failure.cause(names);

@@ -107,6 +107,7 @@ impl AlertService {
         let (done, end) = oneshot::channel();
         let parts = ThreadParts {
             data_dir: config.data_dir.clone(),
+            has_filters: config.feed.server_filters,
             tls: tls.clone(),
             metrics: Arc::clone(metrics),
             state,
@@ -218,6 +219,8 @@ impl AlertControl {
 /// What the thread shares with the rest of the program.
 struct ThreadParts {
     data_dir: PathBuf,
+    /// `true` if the server sends wanted listings only.
+    has_filters: bool,
     tls: Tls,
     metrics: Arc<FeedMetrics>,
     state: Arc<SenderState>,
@@ -330,7 +333,9 @@ impl Dispatcher {
             self.watch.report_again();
             self.parts.state.has_new_channel.store(true, Ordering::Release);
         }
-        self.parts.metrics.set_silent_after(config.rules.silent_after);
+        // With filters, silence is ordinary.
+        let silent_after = Some(config.rules.silent_after).filter(|_| !self.parts.has_filters);
+        self.parts.metrics.set_silent_after(silent_after.unwrap_or_default());
         self.watch.set_rules(config.rules, moment());
         if self.heartbeat != config.heartbeat {
             self.stop_heartbeat();
@@ -669,6 +674,7 @@ mod tests {
         let (sender, events) = AlertSender::with_queue();
         let parts = ThreadParts {
             data_dir: std::env::temp_dir(),
+            has_filters: false,
             tls: Tls::new().unwrap(),
             metrics: Arc::default(),
             state: sender.0.clone().unwrap(),

@@ -543,7 +543,7 @@ impl SharingTask {
         let report = self.send((Box::new(allowance), owns), (takeover, status)).await?;
         self.take_usage(report.usage);
         let (can_order, whitelist, now) = (report.can_order, report.whitelist, clock::now().0);
-        self.idle_since = self.idle_since.or(Some(now)).filter(|_since| !can_order);
+        self.idle_since = self.idle_since.or(Some(now)).filter(|_since| !report.needs_slice);
         let is_idle = self.idle_since.is_some_and(|at| IDLE_AFTER_MS <= now.saturating_sub(at));
         if report.is_durable {
             self.in_force = permission.revision;
@@ -658,6 +658,9 @@ impl SharingTask {
             self.term = Duration::from_millis(confirmed.term_ms.max(0).unsigned_abs());
             let active = self.role.as_ref().map(|role| &role.active);
             let before = active.filter(|active| active.0 != self.settings.config.member);
+            if before.is_some() {
+                self.takeover_failing = None;
+            }
             self.before = before.or(self.before.as_ref()).cloned();
         }
     }

@@ -130,6 +130,9 @@ fn feed_state(text: &mut Exposition, view: &SessionView) {
     let Some(feed) = &view.status.feed else { return };
     let is_connected = flag(matches!(feed.state.as_str(), "connected" | "silent"));
     text.gauge("sniper_feed_connected", "1 while listings can arrive.", is_connected);
+    let is_silent = flag(feed.state == "silent");
+    let help = "1 while the feed is connected and no listing arrives.";
+    text.gauge("sniper_feed_silent", help, is_silent);
     let gaps = Value::Millis(feed.gap_ms);
     text.counter("sniper_feed_gap_seconds_total", "Total time without listings.", gaps);
     let now = u64::try_from(view.at.0).unwrap_or(0);

@@ -395,8 +395,8 @@ pub(crate) fn apply_request(
     }
     let why = ledger.failure().unwrap_or_default();
     Err(format!(
-        "the change applies now, but is not recorded: {why}; repair that and repeat the command, or \
-         a restart undoes it"
+        "the change applies now, but is not recorded until the ledger can be written: {why}; if the \
+         bot ends before that, repeat the command"
     ))
 }
 

@@ -446,10 +446,13 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         if !self.flush() {
+            let events = match self.has_lost {
+                true => "events".to_owned(),
+                false => counted(self.backlog.len(), "event", "events"),
+            };
             tracing::error!(
-                "Not recorded, because the ledger's intent file cannot be written: {} of this run, \
-                 halts included",
-                counted(self.backlog.len(), "event", "events")
+                "Not recorded, because the ledger cannot be written: {events} of this run, halts \
+                 included"
             );
         }
         if let Some(FileWatcher { until, stopped }) = self.watch.take() {

@@ -16,8 +16,8 @@ pub const GRACE: Duration = Duration::from_secs(30);
 /// Time without an order connection from which it is an obstacle, and time without a feed from
 /// which that needs the user: a reconnect takes some seconds.
 pub const OUTAGE_MIN: Duration = Duration::from_secs(60);
-/// Time after a start within which stale prices do not need the user: a download may take some
-/// minutes.
+/// Time after a start or a reload within which stale prices do not need the user: a download may
+/// take some minutes.
 pub const PRICES_GRACE: Duration = Duration::from_secs(120);
 
 /// What the user can do about a feed without listings, or without readable ones.
@@ -47,6 +47,8 @@ pub struct OrderingFacts<'a> {
     pub is_writable: bool,
     /// Time since the start.
     pub running: Duration,
+    /// Time since the start or the last reload of the price sources.
+    pub priced: Duration,
     /// State of the feed, and the time for which listings could not arrive.
     pub feed: (FeedCondition, Duration),
     /// `true` if a read of the account that orders need has failed for [`GRACE`].
@@ -56,7 +58,7 @@ pub struct OrderingFacts<'a> {
     pub shared: Option<&'a SharedStatus>,
     /// `true` if some listing had a time of creation.
     pub has_creation_times: bool,
-    /// `true` if most of the last listings cannot be read or joined.
+    /// `true` if most of the last listings cannot be read.
     pub is_market_unreadable: bool,
     /// For each of [`COIN_LIMITS`], the lowest price that it has prevented recently.
     pub prevented: [Option<Amount>; COIN_LIMITS.len()],
@@ -71,6 +73,7 @@ impl<'a> OrderingFacts<'a> {
             mode,
             is_writable,
             running: Duration::ZERO,
+            priced: Duration::ZERO,
             feed: (FeedCondition::Connected, Duration::ZERO),
             is_account_unread: false,
             disconnected: Duration::ZERO,
@@ -118,6 +121,7 @@ impl<'a> OrderingFacts<'a> {
                 "standby" => Obstacle::Standby,
                 "refused" => Obstacle::SharedRejected,
                 "no contact" => Obstacle::NoContact,
+                "stopping" => Obstacle::SharedStarting { is_late: false },
                 _ => Obstacle::SharedStarting { is_late },
             });
         }
@@ -158,7 +162,7 @@ impl<'a> OrderingFacts<'a> {
         if self.shared.is_some_and(|shared| shared.slice <= shared.used) {
             return Some(Obstacle::SliceUsedUp);
         }
-        let is_late = PRICES_GRACE <= self.running;
+        let is_late = PRICES_GRACE <= self.priced;
         self.entries.map(|entries| Obstacle::Entries { entries, is_late })
     }
 }
@@ -260,6 +264,12 @@ impl Obstacle {
     /// Returns what the user can do, without a full stop.
     pub const fn remedy(self) -> Option<&'static str> {
         Some(match self {
+            // These end by themselves after some seconds.
+            Self::Feed { .. } | Self::NotReconciled { .. } | Self::SharedStarting { .. }
+                if !self.needs_user() =>
+            {
+                return None;
+            }
             Self::Halted(reason) => reason.remedy(),
             Self::Unwritable => {
                 "free space below SNIPER_DATA, or make it writable; the log has the cause"
@@ -330,7 +340,7 @@ impl fmt::Display for Obstacle {
             Self::SharedStarting { .. } => "waiting for the shared budget",
             Self::NoOrderConnection => "no order connection to the market",
             Self::PowerLoss => "a power loss may have hidden orders for any listing",
-            Self::MarketUnreadable => "most listings cannot be read or bought",
+            Self::MarketUnreadable => "most listings cannot be read",
             Self::UsedUp { limit: "min_balance", left: Amount::ZERO } => {
                 "the balance is at min_balance"
             }
@@ -347,7 +357,9 @@ impl fmt::Display for Obstacle {
                 ClosedEntries::UsedUp => {
                     "every entry is paused or has used up a limit of its own or its group"
                 }
-                ClosedEntries::StalePrices => "the prices are too old for every entry",
+                ClosedEntries::StalePrices => {
+                    "each entry that could order needs prices that are too old"
+                }
             },
         })
     }
@@ -446,12 +458,16 @@ mod tests {
         check(disconnected, Some(("no order connection to the market", true)));
         check(OrderingFacts { disconnected: minute / 2, ..fine }, None);
         let unreadable = OrderingFacts { is_market_unreadable: true, ..fine };
-        check(unreadable, Some(("most listings cannot be read or bought", true)));
+        check(unreadable, Some(("most listings cannot be read", true)));
         for (entries, reason, needs_user) in [
             (ClosedEntries::Paused, "every entry is paused", false),
-            (ClosedEntries::StalePrices, "the prices are too old for every entry", true),
+            (
+                ClosedEntries::StalePrices,
+                "each entry that could order needs prices that are too old",
+                true,
+            ),
         ] {
-            let facts = OrderingFacts { entries: Some(entries), running: PRICES_GRACE, ..fine };
+            let facts = OrderingFacts { entries: Some(entries), priced: PRICES_GRACE, ..fine };
             check(facts, Some((reason, needs_user)));
         }
         let dry = OrderingFacts { mode: DRY, disconnected: minute, ..fine };

@@ -272,7 +272,9 @@ impl LedgerState {
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
         // Orders were lost before the start that found the loss.
-        let is_after_loss = trade.joined_at.is_some_and(|at| self.loss.since.plus(SETTLE) < at);
+        // The time of the loss is that of a local clock, which may have been behind.
+        let loss_end = self.loss.since.plus(SETTLE).max(self.barrier.unwrap_or(UnixMs(0)));
+        let is_after_loss = trade.joined_at.is_some_and(|at| loss_end < at);
         let is_other_bot = self.sharing.is_account_shared && (*loss == 0 || is_after_loss);
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });

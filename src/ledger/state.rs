@@ -278,6 +278,10 @@ impl LedgerState {
         self.loss
     }
 
+    pub const fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
     /// Returns the earliest time from which a list of the account's purchases can show that the
     /// lost orders were not sent.
     pub(super) fn loss_until(&self) -> Option<UnixMs> {
@@ -634,20 +638,6 @@ impl Snapshot {
     /// Returns `true` if the last balance is below `min_balance`.
     pub fn is_below_min_balance(&self) -> bool {
         self.balance.is_some_and(|balance| balance < self.budget.min_balance)
-    }
-
-    /// Returns the limit that is used up, as a reason why no order is sent.
-    pub fn used_up(&self) -> Option<&'static str> {
-        let budget = &self.budget;
-        let limits = [
-            ("limit total is used up", self.spent, Some(budget.total)),
-            ("limit per_hour is used up", self.spent_in_hour, budget.per_hour),
-            ("limit per_day is used up", self.spent_in_day, budget.per_day),
-        ];
-        let used_up = limits.into_iter().find(|(_, used, max)| max.is_some_and(|max| max <= *used));
-        let is_low = self.available_min.is_some_and(|left| left <= budget.min_balance);
-        let low = is_low.then_some("no order may take the balance below min_balance");
-        used_up.map(|(text, ..)| text).or(low)
     }
 }
 

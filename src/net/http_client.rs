@@ -108,14 +108,22 @@ pub fn take_share(origin: &str, share: Option<HostShare>) -> Result<(), Duration
     Ok(())
 }
 
-/// Waits until the host's limit allows a request, and counts it.
+/// Maximum time that a request waits for the host's limit. Other requests may use all of it, and
+/// without reads the bot would not know its balance.
+const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Waits until the host's limit allows a request, and counts it; at most [`SHARE_WAIT_MAX`].
 ///
 /// # Cancel safety
 ///
 /// Safe: nothing is counted while it waits.
 pub async fn wait_for_share(origin: &str, share: Option<HostShare>) {
+    let started = tokio::time::Instant::now();
     while let Err(wait) = take_share(origin, share) {
-        tokio::time::sleep(wait).await;
+        if SHARE_WAIT_MAX <= started.elapsed() {
+            return;
+        }
+        tokio::time::sleep(wait.min(SHARE_WAIT_MAX)).await;
     }
 }
 

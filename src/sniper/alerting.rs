@@ -8,7 +8,6 @@ use std::{
 
 use super::{
     OrderSender,
-    eligibility::SkipReason,
     engine::{Engine, Executor, Now, PendingOrder},
     stats::SessionStats,
 };
@@ -49,9 +48,8 @@ const LIMITS_MAX: usize = 256;
 /// Interval and number of the samples by which unreadable listings are detected: ten minutes.
 const READING_INTERVAL: Duration = Duration::from_secs(60);
 const READING_SAMPLES: usize = 10;
-/// Minimum number of listings, and of matches, for a conclusion about the market.
+/// Minimum number of listings for a conclusion about the market.
 const READ_MIN: u64 = 20;
-const MATCHED_MIN: u64 = 5;
 
 /// State at the last tick, and the reported conditions.
 #[derive(Debug, Default)]
@@ -84,10 +82,11 @@ pub(super) struct EngineAlerts {
     limits: HashMap<(&'static str, Option<String>), Instant>,
 }
 
-/// Listings of a session so far: read, unreadable, matched, and matched but not to be joined.
+/// Listings of a session so far: those that were read, those of them that are unreadable, all that
+/// arrived, and those of them without a usable id.
 type ReadingCounts = [u64; 4];
 
-/// Detects a market whose listings have become unreadable, or cannot be joined any more.
+/// Detects a market whose listings have become unreadable.
 #[derive(Debug, Default)]
 struct ReadingWatch {
     /// At most [`READING_SAMPLES`], one a minute, oldest first.
@@ -101,13 +100,11 @@ struct ReadingWatch {
 
 impl ReadingWatch {
     fn observe(&mut self, stats: &SessionStats, now: Instant) {
-        let read = stats.listings.saturating_sub(self.unnamed).saturating_add(self.without_id);
-        let cannot_join = stats.skipped.get(SkipReason::CannotJoin.name()).copied();
         let counts = [
-            read,
-            stats.unreadable.saturating_add(self.without_id),
-            stats.matched,
-            cannot_join.unwrap_or_default(),
+            stats.listings.saturating_sub(self.unnamed),
+            stats.unreadable,
+            stats.listings.saturating_add(self.without_id),
+            self.without_id,
         ];
         let is_due =
             |(at, _): &(Instant, _)| READING_INTERVAL <= now.saturating_duration_since(*at);
@@ -120,9 +117,9 @@ impl ReadingWatch {
         let old = self.samples.front().map_or(counts, |(_at, old)| *old);
         let mut new = counts;
         new.iter_mut().zip(old).for_each(|(new, old)| *new = new.saturating_sub(old));
-        let [read, unreadable, matched, cannot_join] = new;
-        self.is_unreadable = READ_MIN <= read && read < unreadable.saturating_mul(2)
-            || MATCHED_MIN <= matched && matched <= cannot_join;
+        let [read, unreadable, arrived, without_id] = new;
+        let is_most = |part: u64, of| READ_MIN <= of && of < part.saturating_mul(2);
+        self.is_unreadable = is_most(unreadable, read) || is_most(without_id, arrived);
     }
 }
 
@@ -273,6 +270,11 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
+    /// Forgets the prices that limits have prevented, after an order.
+    pub(super) const fn forget_prevented(&mut self) {
+        self.alerting.prevented = [None; COIN_LIMITS.len()];
+    }
+
     /// Remembers the lowest price that a limit in coins has prevented within [`LIMIT_INTERVAL`].
     fn remember_prevented(&mut self, rejection: &RiskRejection, now: Instant) {
         let (limit, price) = match *rejection {
@@ -312,6 +314,9 @@ impl<B: OrderSender> Engine<B> {
                 | RiskRejection::SharedQuantity { .. }
                 | RiskRejection::Full { .. }
         );
+        if !is_limit {
+            return;
+        }
         let limit = rejection.name();
         let entry = self.whitelist.entries().get(entry);
         let label = entry.map(|entry| entry.label().to_owned());
@@ -322,14 +327,19 @@ impl<B: OrderSender> Engine<B> {
             }
             _ => None,
         };
-        let key = (limit, of.clone());
+        let state = self.ledger.state();
         let complete = match rejection {
-            RiskRejection::EntryQuantity { bought, max } if max <= bought => Some(*max),
+            // Orders in flight and lost ones count too, and may not have bought.
+            RiskRejection::EntryQuantity { bought, max }
+                if max <= bought && state.in_flight() == 0 && state.loss().count == 0 =>
+            {
+                Some(*max)
+            }
             _ => None,
         };
+        let key = (complete.map_or(limit, |_max| "complete"), of.clone());
         let last = self.alerting.limits.get(&key);
-        if !is_limit || last.is_some_and(|last| complete.is_some() || is_recent(*last, now.instant))
-        {
+        if last.is_some_and(|last| complete.is_some() || is_recent(*last, now.instant)) {
             return;
         }
         if LIMITS_MAX <= self.alerting.limits.len() {
@@ -452,6 +462,7 @@ impl<B: OrderSender> Engine<B> {
         });
         let facts = OrderingFacts {
             running: lasts(alerting.started, now.instant),
+            priced: lasts(alerting.sources_since, now.instant),
             feed: (alerting.feed, lasts(alerting.feed_down_since, now.instant)),
             is_account_unread: self.unread_for(GRACE, now.wall).is_some(),
             disconnected: lasts(alerting.disconnected_since, now.instant),
@@ -587,6 +598,7 @@ mod tests {
         execution::response::SentRequest,
         ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
         prices::{BookTable, PriceBook, PriceTable},
+        sniper::eligibility::SkipReason,
         whitelist::{
             Whitelist, WhitelistEntry,
             tests::{REDLINE, entry, percent_entry, trade},
@@ -862,11 +874,12 @@ mod tests {
         assert_eq!(read(100, 100, &mut watched), ["halted"]);
         assert_eq!(read(100, 100, &mut watched), [""; 0]);
         assert_eq!(read(1_000, 0, &mut watched), ["resumed"]);
+        // Locked listings of wanted items are ordinary.
         watched.engine.stats.matched += 5;
         for _ in 0..5 {
             watched.engine.stats.skip(SkipReason::CannotJoin);
         }
-        assert_eq!(watched.tick(60), ["halted"], "no match can be joined");
+        assert_eq!(watched.tick(60), [""; 0]);
     }
 
     #[test]

@@ -84,6 +84,9 @@ pub struct SharedReport {
     /// cannot be written, with a balance of at most `min_balance`, or without the feed or a
     /// connection for orders.
     pub can_order: bool,
+    /// Like `can_order`, but also `true` without the feed or a connection for orders, which come
+    /// back within seconds.
+    pub needs_slice: bool,
     /// Hash of the whitelist.
     pub whitelist: u64,
     /// `true` if not even a power loss makes the ledger count more than the slices.
@@ -205,7 +208,7 @@ impl<B: OrderSender> Engine<B> {
     pub fn on_shared_update(&mut self, update: SharedUpdate, now: Now) {
         let SharedUpdate { allowance, owns, takeover, status, reply } = update;
         let Some(sharing) = &self.sharing else { return };
-        let has_feed = !sharing.is_feed_down;
+        let is_feed_down = sharing.is_feed_down;
         if sharing.epoch != takeover.as_ref().map(|takeover| takeover.epoch) {
             self.change_role(takeover, now);
         }
@@ -215,13 +218,12 @@ impl<B: OrderSender> Engine<B> {
         let is_durable = self.ledger.is_allowance_durable();
         let state = self.ledger.state();
         let mut entries = self.whitelist.entries().iter().enumerate();
-        let can_order = entries.any(|(index, entry)| {
+        let needs_slice = entries.any(|(index, entry)| {
             !self.whitelist.is_paused(index) && state.can_order(index, entry.min_price)
         }) && state.check_trading_state(now.wall).is_ok()
             && state.has_spendable_coins()
-            && self.can_send()
-            && has_feed
             && self.ledger.failure().is_none();
+        let can_order = needs_slice && self.can_send() && !is_feed_down;
         let Some(sharing) = &mut self.sharing else { return };
         sharing.status = status;
         let owns = std::mem::replace(&mut sharing.owns, owns);
@@ -233,6 +235,7 @@ impl<B: OrderSender> Engine<B> {
             usage,
             account,
             can_order,
+            needs_slice,
             whitelist,
             is_durable,
             _replaced,

@@ -341,7 +341,7 @@ impl<B: OrderSender> Engine<B> {
         self.activity.add_match(found);
     }
 
-    /// Records an order for the dashboard, after it was sent.
+    /// Records an order for the dashboard and the obstacles, after it was sent.
     pub(super) fn remember_order(
         &mut self,
         Candidate { trade, entry, .. }: Candidate<'_, '_>,
@@ -349,6 +349,7 @@ impl<B: OrderSender> Engine<B> {
         latency: Option<Duration>,
         now: Now,
     ) {
+        self.forget_prevented();
         if !self.activity.is_observed() {
             return;
         }

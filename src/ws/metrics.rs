@@ -221,6 +221,9 @@ pub struct FeedMetrics {
     listing_ms: AtomicI64,
     /// `[alert_rules] silent_after_s` in milliseconds; 0 if silence has no meaning.
     silent_after_ms: AtomicI64,
+    /// `true` from the time at which the feed counts as silent until the next listing, so that a
+    /// reconnect does not look like its end.
+    is_silent: AtomicBool,
     /// Listings of items that no entry names, without duplicates, that the consumer has not counted
     /// yet.
     unnamed: AtomicU64,
@@ -299,10 +302,15 @@ impl FeedMetrics {
 
     /// Returns how long no listing has arrived, if the feed is connected and counts as silent.
     pub fn silence(&self, now: UnixMs) -> Option<Duration> {
-        let last = self.last_listing()?.max(self.connected_since()?);
+        let (last, connected) = (self.last_listing()?, self.connected_since()?);
         let after = self.silent_after_ms.load(Ordering::Relaxed);
-        let silence = now.0.saturating_sub(last.0);
-        (0 < after && after <= silence).then(|| now.since(last))
+        if after == 0 {
+            return None;
+        }
+        if after <= now.0.saturating_sub(last.max(connected).0) {
+            self.is_silent.store(true, Ordering::Relaxed);
+        }
+        self.is_silent.load(Ordering::Relaxed).then(|| now.since(last))
     }
 
     /// Returns whether listings can arrive.
@@ -336,6 +344,9 @@ impl FeedMetrics {
     #[inline]
     pub(super) fn set_last_listing(&self, at: UnixMs) {
         self.listing_ms.store(at.0, Ordering::Relaxed);
+        if self.is_silent.load(Ordering::Relaxed) {
+            self.is_silent.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Counts a listing of an item that no entry names.
@@ -531,8 +542,14 @@ mod tests {
         assert_eq!(metrics.state(at(909)), FeedCondition::Connected);
         assert_eq!(metrics.state(at(910)), FeedCondition::Silent);
         assert_eq!(metrics.silence(at(910)), Some(Duration::from_secs(900)));
-        metrics.set_connected_since(Some(at(500)));
-        assert_eq!(metrics.state(at(1_399)), FeedCondition::Connected, "it has just reconnected");
+        metrics.set_connected_since(Some(at(911)));
+        assert_eq!(metrics.state(at(912)), FeedCondition::Silent, "no listing has arrived since");
+        metrics.set_last_listing(at(913));
+        assert_eq!(metrics.state(at(914)), FeedCondition::Connected);
+        metrics.set_connected_since(Some(at(5_000)));
+        assert_eq!(metrics.state(at(5_899)), FeedCondition::Connected, "it has just reconnected");
+        metrics.set_silent_after(Duration::ZERO);
+        assert_eq!(metrics.state(at(50_000)), FeedCondition::Connected, "silence is ordinary");
         metrics.set_connected_since(None);
         metrics.is_blocked.store(true, Ordering::Release);
         assert_eq!(metrics.state(at(9_000)), FeedCondition::Blocked);

@@ -525,7 +525,10 @@ async fn bot(config: &Config) -> DoctorStep {
         return DoctorStep::failed(BOT, elapsed, Escaped(&problems.join("; ")).to_string(), remedy);
     }
     let detail = match (&standing.live, &standing.dry, &standing.stopped) {
-        (Some(live), ..) => format!("live, ordering {}", live.buying),
+        (Some(live), ..) => match &live.not_ordering_because {
+            Some(reason) => format!("live, sends no orders: {}", Escaped(reason)),
+            None => format!("live, ordering {}", live.buying),
+        },
         (None, Some(_), _) => "dry run".to_owned(),
         (None, None, Some(_)) => "not running, not halted".to_owned(),
         (None, None, None) => "not running, no ledger yet".to_owned(),
