@@ -271,8 +271,8 @@ impl LedgerState {
         }
         let is_cancelled = trade.status.gives_back();
         let counts = self.counts_toward_total(trade, is_cancelled);
-        // Orders were lost before the start that found the loss.
-        // The time of the loss is that of a local clock, which may have been behind.
+        // Orders were lost before the start that found the loss. Its time is by the local clock,
+        // which may have been behind; the barrier may be by the server's.
         let loss_end = self.loss.since.plus(SETTLE).max(self.barrier.unwrap_or(UnixMs(0)));
         let is_after_loss = trade.joined_at.is_some_and(|at| loss_end < at);
         let is_other_bot = self.sharing.is_account_shared && (*loss == 0 || is_after_loss);

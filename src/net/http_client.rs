@@ -89,18 +89,33 @@ pub struct HostShare {
 /// name one origin with a documented limit.
 static SENT_UNTIL: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
 
+/// Maximum time that a request waits for the host's limit. Other requests may use all of it, and
+/// without reads the bot would not know its balance. A request that is counted after this wait uses
+/// a part of the limit that no share contains.
+const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// Counts a request that is sent now, in this process. Without a share, nothing is limited.
 ///
 /// # Errors
 ///
 /// Returns the time until the host's limit allows the request, and counts nothing.
 pub fn take_share(origin: &str, share: Option<HostShare>) -> Result<(), Duration> {
+    take_share_after(origin, share, Duration::ZERO)
+}
+
+/// Like [`take_share`], for a request that has waited.
+fn take_share_after(
+    origin: &str,
+    share: Option<HostShare>,
+    waited: Duration,
+) -> Result<(), Duration> {
     let Some(HostShare { interval, ahead_max }) = share else { return Ok(()) };
     let now = tokio::time::Instant::now().into_std();
     let mut hosts = lock(&SENT_UNTIL);
     let until = hosts.entry(origin.to_owned()).or_insert(now);
     *until = now.max(*until);
     let wait = until.saturating_duration_since(now).saturating_sub(ahead_max);
+    let wait = wait.min(SHARE_WAIT_MAX.saturating_sub(waited));
     if !wait.is_zero() {
         return Err(wait);
     }
@@ -108,22 +123,15 @@ pub fn take_share(origin: &str, share: Option<HostShare>) -> Result<(), Duration
     Ok(())
 }
 
-/// Maximum time that a request waits for the host's limit. Other requests may use all of it, and
-/// without reads the bot would not know its balance.
-const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
-
-/// Waits until the host's limit allows a request, and counts it; at most [`SHARE_WAIT_MAX`].
+/// Waits until the host's limit allows a request, at most [`SHARE_WAIT_MAX`], and counts it.
 ///
 /// # Cancel safety
 ///
 /// Safe: nothing is counted while it waits.
 pub async fn wait_for_share(origin: &str, share: Option<HostShare>) {
     let started = tokio::time::Instant::now();
-    while let Err(wait) = take_share(origin, share) {
-        if SHARE_WAIT_MAX <= started.elapsed() {
-            return;
-        }
-        tokio::time::sleep(wait.min(SHARE_WAIT_MAX)).await;
+    while let Err(wait) = take_share_after(origin, share, started.elapsed()) {
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -496,6 +504,29 @@ fn to_http_error(error: reqwest::Error) -> HttpError {
 mod tests {
     use super::*;
     use crate::config::endpoint::Scheme;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_waits_for_a_bounded_time_while_others_use_the_whole_limit_and_is_counted() {
+        let origin = "http://shared.invalid";
+        let interval = Duration::from_millis(300);
+        let [of_reads, of_others] =
+            [9, 19].map(|ahead| Some(HostShare { interval, ahead_max: interval * ahead }));
+        let others = async {
+            loop {
+                while take_share(origin, of_others).is_ok() {}
+                tokio::time::sleep(interval / 3).await;
+            }
+        };
+        let started = tokio::time::Instant::now();
+        tokio::select! {
+            biased;
+            () = others => {}
+            () = wait_for_share(origin, of_reads) => {}
+        }
+        assert_eq!(started.elapsed(), SHARE_WAIT_MAX);
+        let wait = take_share(origin, of_others).unwrap_err();
+        assert!(interval < wait && wait <= interval * 2, "{wait:?}");
+    }
 
     #[tokio::test]
     async fn a_line_break_in_a_header_is_rejected() {
