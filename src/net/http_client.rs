@@ -512,9 +512,10 @@ mod tests {
         let [of_reads, of_others] =
             [9, 19].map(|ahead| Some(HostShare { interval, ahead_max: interval * ahead }));
         let others = async {
+            let mut turns = tokio::time::interval(interval / 3);
             loop {
+                turns.tick().await;
                 while take_share(origin, of_others).is_ok() {}
-                tokio::time::sleep(interval / 3).await;
             }
         };
         let started = tokio::time::Instant::now();
