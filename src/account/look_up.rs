@@ -201,8 +201,7 @@ pub async fn look_up_orders<M: MarketApi>(
     }
 }
 
-/// Looks up orders in one request. Returns the updates, and `true` if it failed. An absence from a
-/// response for several orders is not reported, because it is no evidence.
+/// Looks up orders in one request. Returns the updates, and `true` if it failed.
 async fn look_up<M: MarketApi>(
     reader: &AccountReader<M>,
     orders: &[LookedUpOrder],
@@ -214,17 +213,27 @@ async fn look_up<M: MarketApi>(
         .collect();
     match reader.orders(&references).await {
         Ok((found, started)) => {
-            let found = orders.iter().zip(found).filter(|(_, found)| is_alone || found.is_some());
-            let update = |(order, found): (&LookedUpOrder, _)| {
-                AccountUpdate::Order(OrderReading { key: order.key, found, started })
-            };
-            (found.map(update).collect(), false)
+            (readings(orders, found, started).map(AccountUpdate::Order).collect(), false)
         }
         Err(failure) => {
             let names = &M::CAPABILITIES.environment;
             (vec![AccountUpdate::failed(ReadKind::Orders, &failure, names)], true)
         }
     }
+}
+
+/// Returns the results of a request in the order of its orders. An absence from a response for
+/// several orders is no evidence and has no result.
+fn readings(
+    orders: &[LookedUpOrder],
+    found: impl IntoIterator<Item = Option<OwnPurchase>>,
+    started: UnixMs,
+) -> impl Iterator<Item = OrderReading> {
+    let is_alone = orders.len() == 1;
+    let pairs = orders.iter().zip(found);
+    pairs
+        .filter(move |(_, found)| is_alone || found.is_some())
+        .map(move |(order, found)| OrderReading { key: order.key, found, started })
 }
 
 /// Waits until a moment; never completes without one.
@@ -351,7 +360,7 @@ mod tests {
     use super::*;
     use crate::domain::{
         own_order_id::StartId,
-        trade::{KeyedBy, TradeId},
+        trade::{KeyedBy, TradeId, TradeStatus},
     };
 
     fn key(number: u64) -> TradeKey {
@@ -363,6 +372,33 @@ mod tests {
     }
 
     const WALL: UnixMs = UnixMs(1_000 * 86_400_000);
+
+    #[test]
+    fn an_absence_is_a_result_only_if_the_order_was_looked_up_alone() {
+        let of = |number| {
+            let (key, own_id) = order(number);
+            let reason = LookUpReason::Bought;
+            LookedUpOrder { key, own_id, reason, until: WALL }
+        };
+        let found = OwnPurchase {
+            id: key(1).id,
+            name: None,
+            status: TradeStatus::Completed,
+            unknown_status: None,
+            price: None,
+            created_at: None,
+            updated_at: None,
+            joined_at: None,
+            commission: None,
+        };
+        let results = |orders: &[LookedUpOrder], found: &[Option<OwnPurchase>]| {
+            let results = readings(orders, found.iter().cloned(), WALL);
+            results.map(|it| (it.key, it.found.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(results(&[of(1)], &[None]), [(key(1), false)]);
+        let several = results(&[of(1), of(2), of(3)], &[None, Some(found), None]);
+        assert_eq!(several, [(key(2), true)]);
+    }
 
     fn look_up_one(times: &mut LookUpTimes, number: u64, now: Instant) {
         let scheduled = times.orders.iter().find(|one| one.order.key == key(number));

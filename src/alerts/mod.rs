@@ -35,7 +35,7 @@ pub use self::{
     event::{Alert, AlertEvent, AlertOrder, BudgetLeft, SessionFigures},
     service::{AlertChange, AlertControl, AlertService, AlertStartError},
 };
-use crate::{domain::time::UnixMs, threads::lock};
+use crate::{clock, threads::lock};
 
 /// Maximum number of events between the engine and the thread of the alerts.
 pub const QUEUED_MAX: usize = 512;
@@ -55,8 +55,11 @@ struct SenderState {
     /// Number of turns of the engine's event loop.
     turns: AtomicU64,
     figures: Mutex<SessionFigures>,
-    /// State of each channel, for the status.
+    /// State of each channel, for the status; removed ones included, because their tasks may still
+    /// deliver.
     channels: Mutex<Vec<Arc<ChannelState>>>,
+    /// Alerts that earlier channels have not delivered.
+    undelivered_before: AtomicU64,
     /// Free space below the data directory in MB; `u64::MAX` while unknown.
     free_mb: AtomicU64,
     is_stopping: AtomicBool,
@@ -77,8 +80,8 @@ impl AlertSender {
     }
 
     /// Emits an event, which is created only if there is a channel. Never waits.
-    pub fn emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) {
-        if !self.try_emit(at, event)
+    pub fn emit(&self, event: impl FnOnce() -> AlertEvent) {
+        if !self.try_emit(event)
             && let Some(state) = &self.0
         {
             state.lost.fetch_add(1, Ordering::Relaxed);
@@ -87,10 +90,10 @@ impl AlertSender {
 
     /// Emits an event like [`emit`](Self::emit). Returns `false` if there is a channel, and the
     /// queue is full. That counts as no loss, because the caller tries again.
-    pub fn try_emit(&self, at: UnixMs, event: impl FnOnce() -> AlertEvent) -> bool {
+    pub fn try_emit(&self, event: impl FnOnce() -> AlertEvent) -> bool {
         let has_channels = |state: &&Arc<SenderState>| state.has_channels.load(Ordering::Relaxed);
         let Some(state) = self.0.as_ref().filter(has_channels) else { return true };
-        state.queue.try_send(Alert { at, event: event() }).is_ok()
+        state.queue.try_send(Alert { at: clock::wall(), event: event() }).is_ok()
     }
 
     /// Returns `true` once after a channel was added: the lasting conditions must be emitted again.
@@ -124,6 +127,14 @@ struct ChannelState {
     undelivered: AtomicU64,
     /// `true` if the service has rejected the channel for good.
     is_disabled: AtomicBool,
+    /// `true` if a reload has removed the channel.
+    is_removed: AtomicBool,
+}
+
+impl ChannelState {
+    fn needs_user(&self) -> bool {
+        self.is_disabled.load(Ordering::Relaxed) && !self.is_removed.load(Ordering::Relaxed)
+    }
 }
 
 /// Delivery of alerts, for the status.
@@ -140,14 +151,13 @@ impl AlertSender {
     pub fn delivery(&self) -> AlertDelivery {
         let Some(state) = &self.0 else { return AlertDelivery::default() };
         let channels = lock(&state.channels);
-        let disabled = channels.iter().filter(|it| it.is_disabled.load(Ordering::Relaxed));
-        let count = |sum: u64, it: &Arc<ChannelState>| {
-            sum.saturating_add(it.undelivered.load(Ordering::Relaxed))
-        };
+        let disabled = channels.iter().filter(|it| it.needs_user());
+        let counters = channels.iter().map(|channel| &channel.undelivered);
+        let counters = counters.chain([&state.lost, &state.undelivered_before]);
         let free_mb = state.free_mb.load(Ordering::Relaxed);
         AlertDelivery {
             disabled: disabled.map(|it| it.name.clone()).collect(),
-            undelivered: channels.iter().fold(state.lost.load(Ordering::Relaxed), count),
+            undelivered: counters.map(|it| it.load(Ordering::Relaxed)).fold(0, u64::saturating_add),
             free_mb: Some(free_mb).filter(|free_mb| *free_mb != u64::MAX),
         }
     }
@@ -164,6 +174,7 @@ impl SenderState {
             turns: AtomicU64::new(0),
             figures: Mutex::default(),
             channels: Mutex::default(),
+            undelivered_before: AtomicU64::new(0),
             free_mb: AtomicU64::new(u64::MAX),
             is_stopping: AtomicBool::new(false),
         };
@@ -183,9 +194,9 @@ mod tests {
     fn an_event_that_finds_no_room_is_counted_and_nothing_waits() {
         let (sender, _events) = AlertSender::with_queue();
         for _ in 0..QUEUED_MAX + 3 {
-            sender.emit(UnixMs(0), || AlertEvent::Resumed);
+            sender.emit(|| AlertEvent::Resumed);
         }
-        assert!(!sender.try_emit(UnixMs(0), || AlertEvent::Resumed));
+        assert!(!sender.try_emit(|| AlertEvent::Resumed));
         let lost = sender.0.unwrap().lost.load(Ordering::Relaxed);
         assert_eq!(lost, 3, "an event that is tried again is not lost");
     }
@@ -194,7 +205,7 @@ mod tests {
     fn without_a_channel_no_event_is_created() {
         let (without_channels, _events) = SenderState::new(false);
         for sender in [AlertSender::default(), AlertSender(Some(without_channels))] {
-            sender.emit(UnixMs(0), || panic!("it was created"));
+            sender.emit(|| panic!("it was created"));
         }
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     clock,
     config::{
         Config,
-        alerts::{AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
+        alerts::{AlertRules, AlertsConfig, ChannelConfig, HeartbeatConfig, QuietHours},
     },
     domain::{alert_kind::Loudness, time::UnixMs},
     ledger::obstacle::SILENT_REMEDY,
@@ -167,7 +167,7 @@ impl Drop for AlertService {
     fn drop(&mut self) {
         let Some(RunningThread { stop, mut end }) = self.running.take() else { return };
         let reason = "it could not start, or panicked; its log has the cause".to_owned();
-        self.sender.emit(clock::wall(), || AlertEvent::Stopped { reason, is_failure: true });
+        self.sender.emit(|| AlertEvent::Stopped { reason, is_failure: true });
         let (limit, begun) = (FLUSH_MAX.saturating_add(POLL), Instant::now());
         // Not a blocking receive, which panics within a runtime.
         let mut is_running = stop.send(()).is_ok();
@@ -325,17 +325,16 @@ impl Dispatcher {
             self.channels.push(handle);
         }
         self.remove(old);
-        let states = self.channels.iter().map(|channel| Arc::clone(&channel.state)).collect();
-        *lock(&self.parts.state.channels) = states;
+        let states = self.channels.iter().map(|channel| &channel.state).chain(&self.removed);
+        *lock(&self.parts.state.channels) = states.cloned().collect();
         let has_channels = !self.channels.is_empty();
         self.parts.state.has_channels.store(has_channels, Ordering::Relaxed);
         if has_new_channel {
             self.watch.report_again();
             self.parts.state.has_new_channel.store(true, Ordering::Release);
         }
-        // With filters, silence is ordinary.
-        let silent_after = Some(config.rules.silent_after).filter(|_| !self.parts.has_filters);
-        self.parts.metrics.set_silent_after(silent_after.unwrap_or_default());
+        let silent_after = silent_after(&config.rules, self.parts.has_filters);
+        self.parts.metrics.set_silent_after(silent_after);
         self.watch.set_rules(config.rules, moment());
         if self.heartbeat != config.heartbeat {
             self.stop_heartbeat();
@@ -367,9 +366,13 @@ impl Dispatcher {
     /// Closes channels, which still deliver their waiting messages.
     fn remove(&mut self, channels: Vec<ChannelHandle>) {
         while self.tasks.try_join_next().is_some() {}
-        self.removed.extend(channels.into_iter().map(|handle| handle.state));
+        let removed = channels.into_iter().map(|handle| handle.state);
+        self.removed.extend(removed.inspect(|it| it.is_removed.store(true, Ordering::Relaxed)));
         let above = self.removed.len().saturating_sub(REMOVED_MAX);
-        self.removed.drain(..above);
+        for state in self.removed.drain(..above) {
+            let undelivered = state.undelivered.load(Ordering::Relaxed);
+            self.parts.state.undelivered_before.fetch_add(undelivered, Ordering::Relaxed);
+        }
     }
 
     async fn tick(&mut self) {
@@ -646,6 +649,12 @@ fn report(name: &str, change: Option<ChannelStateChange>) {
     }
 }
 
+/// Returns the time without a listing after which the feed counts as silent; zero if the server
+/// sends wanted listings only, because silence is ordinary then.
+const fn silent_after(rules: &AlertRules, has_filters: bool) -> Duration {
+    if has_filters { Duration::ZERO } else { rules.silent_after }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -691,17 +700,25 @@ mod tests {
         std::iter::from_fn(|| received.try_recv().ok()).map(|it| it.0.event.kind().name()).collect()
     }
 
+    #[test]
+    fn silence_of_a_filtered_feed_is_ordinary() {
+        let rules = AlertsConfig::default().rules;
+        assert!(!rules.silent_after.is_zero());
+        assert_eq!(silent_after(&rules, false), rules.silent_after);
+        assert_eq!(silent_after(&rules, true), Duration::ZERO);
+    }
+
     #[tokio::test]
     async fn events_that_are_off_take_no_room_of_a_halt() {
         let (mut dispatcher, sender, mut received) = dispatcher(2);
         let order = AlertOrder { item: None, price: Amount::from_cents(100) };
         let rejected = AlertEvent::Rejected { order, reason: RejectReason::Taken };
         for _ in 0..100 {
-            sender.emit(clock::wall(), || rejected.clone());
+            sender.emit(|| rejected.clone());
         }
         let (since, reason) = (clock::local(clock::wall()), HaltReason::OtherAccount);
-        sender.emit(since.at, || AlertEvent::Halted { since, reason, text: reason.to_string() });
-        sender.emit(since.at, || AlertEvent::Resumed);
+        sender.emit(|| AlertEvent::Halted { since, reason, text: reason.to_string() });
+        sender.emit(|| AlertEvent::Resumed);
         dispatcher.drain().await;
         assert_eq!(kinds(&mut received), ["halted", "resumed"]);
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
@@ -711,7 +728,7 @@ mod tests {
     async fn a_channel_whose_task_has_ended_starts_again() {
         let (mut dispatcher, sender, received) = dispatcher(1);
         drop(received);
-        sender.emit(clock::wall(), || AlertEvent::Resumed);
+        sender.emit(|| AlertEvent::Resumed);
         dispatcher.tick().await;
         assert!(!dispatcher.channels[0].queue.is_closed());
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
@@ -732,6 +749,11 @@ mod tests {
         dispatcher.replace(change());
         assert!(!dispatcher.channels[0].queue.is_closed(), "a new channel");
         assert_eq!(sender.delivery().disabled, [""; 0]);
+        for _ in 0..=REMOVED_MAX {
+            assert_eq!(sender.delivery().undelivered, 3, "a counter never falls");
+            dispatcher.channels[0].state.is_disabled.store(true, Ordering::Relaxed);
+            dispatcher.replace(change());
+        }
         assert!(sender.take_new_channel(), "it is told of what lasts");
     }
 
@@ -767,7 +789,7 @@ mod tests {
         silent.channels = vec![AlertChannel::new(&config, &Tls::new().unwrap()).unwrap()];
         dispatcher.replace(silent);
         let (since, reason) = (clock::local(clock::wall()), HaltReason::OtherAccount);
-        sender.emit(since.at, || AlertEvent::Halted { since, reason, text: reason.to_string() });
+        sender.emit(|| AlertEvent::Halted { since, reason, text: reason.to_string() });
         dispatcher.drain().await;
         let (alert, loudness) = received.try_recv().expect("the task goes on");
         assert_eq!((alert.event.kind(), loudness), (AlertKind::Halted, Loudness::Silent));

@@ -389,7 +389,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         }
         let (reason, is_failure) = (ended.to_string(), !ended.is_success());
         let alerts = std::mem::take(&mut self.alerts);
-        alerts.sender().emit(clock::wall(), || AlertEvent::Stopped { reason, is_failure });
+        alerts.sender().emit(|| AlertEvent::Stopped { reason, is_failure });
         alerts.finish().await;
         self.summary(&ended)
     }
@@ -499,7 +499,7 @@ fn report_start(config: &Config, engine: &mut Engine<Arc<OrderClient>>, alerts: 
     let sources = config.prices.sources.iter().map(|source| source.name.clone());
     engine.set_alerts(alerts.sender(), sources.collect());
     let (entries, is_live) = (config.whitelist.len(), config.mode == Mode::Live);
-    alerts.sender().emit(clock::wall(), || AlertEvent::Started { is_live, entries });
+    alerts.sender().emit(|| AlertEvent::Started { is_live, entries });
 }
 
 /// Passes the events of the feed that are not listings to the engine.

@@ -438,7 +438,7 @@ impl SharingTask {
 
     fn alert_role(&self, event: impl FnOnce(String) -> AlertEvent) {
         if let Some(standby) = self.settings.config.standby.clone() {
-            self.settings.alerts.emit(clock::wall(), || event(standby));
+            self.settings.alerts.emit(|| event(standby));
         }
     }
 
@@ -479,7 +479,7 @@ impl SharingTask {
             MemberState::Rejected(rejection) => {
                 let reason = convert::rejection_text(rejection);
                 error!("Shared budget rejected this bot, sending no orders: {reason}");
-                self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedRejected { reason });
+                self.settings.alerts.emit(|| AlertEvent::SharedRejected { reason });
             }
             MemberState::NoContact if before == MemberState::Active => {
                 let cause = self.contact.error.as_deref().unwrap_or("no answer");
@@ -524,7 +524,7 @@ impl SharingTask {
 
     fn report_problem(&self, title: &'static str, text: String) {
         error!("{title}: {text}");
-        self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedProblem { title, text });
+        self.settings.alerts.emit(|| AlertEvent::SharedProblem { title, text });
     }
 
     /// Gives the engine its permission, and reads the use of the limits. Returns `None` if the
@@ -673,7 +673,7 @@ impl SharingTask {
             let after = now.saturating_sub(since.unwrap_or(now));
             let after = Duration::from_millis(u64::try_from(after).unwrap_or_default());
             info!("Shared budget reachable again after {}", format_duration(after));
-            self.settings.alerts.emit(clock::wall(), || AlertEvent::SharedBack { after });
+            self.settings.alerts.emit(|| AlertEvent::SharedBack { after });
         }
     }
 
@@ -692,7 +692,7 @@ impl SharingTask {
             };
             warn!("Shared budget not reachable: {cause}; {effect}");
             let alerts = &self.settings.alerts;
-            alerts.emit(clock::wall(), || AlertEvent::SharedDown { cause, has_slice });
+            alerts.emit(|| AlertEvent::SharedDown { cause, has_slice });
         }
     }
 
@@ -990,6 +990,31 @@ mod tests {
     }
 
     #[test]
+    fn a_takeover_that_another_bot_has_completed_is_no_problem_any_more() {
+        let mut bot = TestBot::start(Some("pair"), "");
+        bot.group.has_no_orders.store(true, Ordering::Relaxed);
+        bot.until(|_bot, status| status.problem().is_some());
+        bot.set_away(true);
+        let mut group = bot.group.group.clone();
+        let mut role = RoleRequest::Watch;
+        let began = Instant::now();
+        loop {
+            let taking = Exchange { standby: Some("pair".to_owned()), role, ..other("b", 0) };
+            let seen = meet(&mut group, &taking).role.unwrap();
+            if seen.active == MemberName("b".to_owned()) {
+                break;
+            }
+            role = RoleRequest::TakeOver { epoch: seen.epoch, renewals: seen.renewals };
+            assert!(began.elapsed() < WAIT_MAX);
+            thread::park_timeout(Duration::from_millis(50));
+        }
+        bot.set_away(false);
+        let is_other = |status: &SharedStatus| status.active.as_deref() == Some("b");
+        let status = bot.until(|_bot, status| is_other(status));
+        assert_eq!((status.state.as_str(), status.problem()), (STANDBY, None));
+    }
+
+    #[test]
     fn a_rejection_and_a_bot_with_the_same_account_are_alerted_and_the_sequence_is_kept() {
         let mut bot = TestBot::start(None, "other-group 900000");
         bot.until(|bot, status| status.state == ACTIVE && bot.seen().starts_with("main "));
@@ -1053,6 +1078,19 @@ mod tests {
         let demands = BTreeMap::from([(Limit::Total, all)]);
         let confirmed = meet(&mut bot.group.group, &Exchange { demands, ..other("b", 0) });
         assert_eq!(confirmed.slices[&Limit::Total], 100_000);
+    }
+
+    #[test]
+    fn a_bot_without_the_feed_keeps_its_slice() {
+        let ledger = Ledger::in_memory(tests::budget(), &[entry(Some("first"))], false);
+        let mut bot = TestBot::start_with(ledger, None, "");
+        bot.until(|_bot, status| 0 < status.slice);
+        bot.engine.note_feed(false);
+        let exchanges = bot.engine.shared_status().unwrap().exchanges;
+        let idle = Duration::from_millis(IDLE_AFTER_MS.unsigned_abs());
+        let began = Instant::now();
+        bot.until(|_bot, status| idle * 5 < began.elapsed() && exchanges + 3 < status.exchanges);
+        assert!(0 < bot.engine.shared_status().unwrap().slice);
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl OrderState {
         matches!(self, Self::Rejected | Self::NotSent | Self::NotBought)
     }
 
+    /// Returns `true` while it is not known whether the order was executed.
+    pub const fn is_pending(self) -> bool {
+        matches!(self, Self::Reserved | Self::Sent | Self::Unknown)
+    }
+
     /// Returns `true` while an answer is pending.
     pub const fn is_in_flight(self) -> bool {
         matches!(self, Self::Reserved | Self::Sent)

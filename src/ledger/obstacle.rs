@@ -470,8 +470,32 @@ mod tests {
             let facts = OrderingFacts { entries: Some(entries), priced: PRICES_GRACE, ..fine };
             check(facts, Some((reason, needs_user)));
         }
+        let stale = Some(ClosedEntries::StalePrices);
+        let downloading = OrderingFacts { entries: stale, running: minute * 60, ..fine };
+        let reason = "each entry that could order needs prices that are too old";
+        check(downloading, Some((reason, false)));
         let dry = OrderingFacts { mode: DRY, disconnected: minute, ..fine };
         assert_eq!(dry.obstacle(), None, "a dry run needs no order connection");
+    }
+
+    #[test]
+    fn a_state_that_ends_by_itself_has_no_remedy_and_one_that_needs_the_user_has() {
+        use FeedCondition::{Connecting, Disconnected, NoListings};
+        let feed = |state, is_long| Obstacle::Feed { state, is_long };
+        for (obstacle, has_remedy) in [
+            (feed(Connecting, false), false),
+            (feed(Disconnected, false), false),
+            (feed(NoListings, true), true),
+            (Obstacle::NotReconciled { is_late: false }, false),
+            (Obstacle::NotReconciled { is_late: true }, true),
+            (Obstacle::SharedStarting { is_late: false }, false),
+            (Obstacle::SharedStarting { is_late: true }, true),
+        ] {
+            assert_eq!(obstacle.remedy().is_some(), has_remedy, "{obstacle:?}");
+        }
+        for obstacle in Obstacle::samples().into_iter().filter(|it| it.needs_user()) {
+            assert!(obstacle.remedy().is_some(), "{obstacle:?}");
+        }
     }
 
     #[test]
@@ -491,6 +515,7 @@ mod tests {
             ("no contact", GRACE, Some(("no contact with the shared budget", true))),
             ("starting", Duration::ZERO, Some(("waiting for the shared budget", false))),
             ("starting", GRACE, Some(("waiting for the shared budget", true))),
+            ("stopping", GRACE, Some(("waiting for the shared budget", false))),
             (ACTIVE, GRACE, Some(("its slice of the shared budget is used up", false))),
         ] {
             let state = state.to_owned();

@@ -135,11 +135,12 @@ impl LedgerState {
                 Some(_) => Err(RiskRejection::AlreadyRequested),
             };
         }
-        let (mut sent, mut unsent) = (0_u32, 0_u32);
+        let (mut sent, mut unsent, mut is_pending) = (0_u32, 0_u32, false);
         for earlier in self.orders_of(&request.id) {
-            let (count, max) = if earlier.state == OrderState::NotSent {
+            let state = earlier.state;
+            let (count, max) = if state == OrderState::NotSent {
                 (&mut unsent, UNSENT_PER_ID_MAX)
-            } else if earlier.state.permits_reorder()
+            } else if (state.permits_reorder() || state.is_pending())
                 && earlier.keyed_by == KeyedBy::IdAndPrice
                 && earlier.approved != request.price
             {
@@ -147,12 +148,13 @@ impl LedgerState {
             } else {
                 return Err(RiskRejection::AlreadyRequested);
             };
+            is_pending |= state.is_pending();
             *count = count.saturating_add(1);
             if max <= *count {
                 return Err(RiskRejection::OrderedTooOften { max });
             }
         }
-        Ok(())
+        if is_pending { Err(RiskRejection::OrderPending) } else { Ok(()) }
     }
 
     fn check_entry(&self, price: Amount, entry: EntryLimits) -> Result<(), RiskRejection> {
@@ -315,6 +317,9 @@ pub enum RiskRejection {
     /// it was certainly not bought before.
     #[error("this listing was ordered before")]
     AlreadyRequested,
+    /// The listing was requested at another price, and that order may still be bought.
+    #[error("this listing was ordered at another price, and the outcome is not known yet")]
+    OrderPending,
     /// The listing was requested at too many prices, or could not be sent too often.
     #[error("this listing was ordered {max} times before")]
     OrderedTooOften { max: u32 },
@@ -416,6 +421,7 @@ impl RiskRejection {
             Self::Behind => ("ledger_behind", "the ledger was waiting for the disk"),
             Self::Full { .. } => ("ledger_full", "the ledger was full"),
             Self::AlreadyRequested => ("already_requested", "ordered before"),
+            Self::OrderPending => ("order_pending", "during an order at another price"),
             Self::OrderedTooOften { .. } => ("repriced_too_often", "ordered too often"),
             Self::BeforePowerLoss { .. } => ("before_power_loss", LOST),
             Self::NoPrice { .. } => ("no_price", "no price"),
@@ -458,6 +464,7 @@ impl RiskRejection {
             | Self::NoSlice
             | Self::SharedAmount { .. }
             | Self::SharedQuantity { .. }
+            | Self::OrderPending
             | Self::InFlight { .. } => true,
             Self::Halted
             | Self::Paused { .. }

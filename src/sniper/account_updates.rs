@@ -88,7 +88,7 @@ fn millis(duration: Duration) -> u64 {
 impl<B: OrderSender> Engine<B> {
     /// Applies a reading of the account, or its failure.
     pub fn on_account_update(&mut self, update: AccountUpdate, now: Now) {
-        self.has_slice_changed = true;
+        self.retries_all = true;
         match update {
             AccountUpdate::User(reading) => self.on_user(&reading, now),
             AccountUpdate::Purchases(reading) => self.on_purchases(reading, now),

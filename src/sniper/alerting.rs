@@ -182,7 +182,7 @@ impl<B: OrderSender> Engine<B> {
             kept.or_else(|| free.next().map(new))
         }));
         for WatchedSource { name, number: source, .. } in old.into_iter().filter(|it| it.is_stale) {
-            sender.emit(crate::clock::wall(), || AlertEvent::PricesRemoved { source, name });
+            sender.emit(|| AlertEvent::PricesRemoved { source, name });
         }
         *sources_since = None;
     }
@@ -193,30 +193,29 @@ impl<B: OrderSender> Engine<B> {
         outcome: &Outcome,
         order: &PendingOrder,
         snapshot: Option<&Snapshot>,
-        now: UnixMs,
     ) {
         let (name, price) = (&order.market_name, order.price);
         let order = |price| AlertOrder { item: Some(name.clone()), price };
         match outcome {
-            Outcome::Bought { price: paid, .. } => self.alerting.sender.emit(now, || {
+            Outcome::Bought { price: paid, .. } => self.alerting.sender.emit(|| {
                 let left = snapshot.map(BudgetLeft::of);
                 AlertEvent::Bought { order: order(paid.unwrap_or(price)), left }
             }),
             Outcome::Rejected(reason) => self
                 .alerting
                 .sender
-                .emit(now, || AlertEvent::Rejected { order: order(price), reason: *reason }),
+                .emit(|| AlertEvent::Rejected { order: order(price), reason: *reason }),
             // Nothing was spent, so there is nothing to report.
             Outcome::NotSent(_) => {}
-            Outcome::Unknown(reason) => self.alerting.sender.emit(now, || AlertEvent::Unknown {
-                order: order(price),
-                reason: reason.to_string(),
-            }),
+            Outcome::Unknown(reason) => self
+                .alerting
+                .sender
+                .emit(|| AlertEvent::Unknown { order: order(price), reason: reason.to_string() }),
         }
     }
 
-    pub(super) fn alert_would_buy(&self, trade: &Trade<'_>, price: Amount, now: UnixMs) {
-        self.alerting.sender.emit(now, || {
+    pub(super) fn alert_would_buy(&self, trade: &Trade<'_>, price: Amount) {
+        self.alerting.sender.emit(|| {
             let item = Some(trade.full_name().into_owned());
             AlertEvent::WouldBuy { order: AlertOrder { item, price } }
         });
@@ -227,7 +226,7 @@ impl<B: OrderSender> Engine<B> {
         let StateChange { id, from, to, price } = change;
         let order = || AlertOrder { item: self.names.get(id).cloned(), price: *price };
         let emit = |event: fn(AlertOrder) -> AlertEvent| {
-            self.alerting.sender.emit(crate::clock::wall(), || event(order()));
+            self.alerting.sender.emit(|| event(order()));
         };
         match (from, to) {
             (OrderState::Unknown, OrderState::NotBought) => {
@@ -348,7 +347,7 @@ impl<B: OrderSender> Engine<B> {
         self.alerting.limits.insert(key, now.instant);
         if let (Some(max), Some(entry)) = (complete, of.clone()) {
             let event = || AlertEvent::EntryComplete { entry, max };
-            return self.alerting.sender.emit(now.wall, event);
+            return self.alerting.sender.emit(event);
         }
         let is_slice = matches!(
             rejection,
@@ -356,7 +355,7 @@ impl<B: OrderSender> Engine<B> {
         );
         let away =
             self.sharing.as_ref().filter(|_| is_slice).and_then(|it| it.status.error.as_ref());
-        self.alerting.sender.emit(now.wall, || AlertEvent::LimitReached {
+        self.alerting.sender.emit(|| AlertEvent::LimitReached {
             limit,
             text: match away {
                 Some(error) => format!("{rejection}; it cannot grow without the database: {error}"),
@@ -395,9 +394,9 @@ impl<B: OrderSender> Engine<B> {
         ] {
             let was_on = alerting.obstacles.contains(&obstacle);
             if is_on && (!was_on || repeats) {
-                alerting.sender.emit(now.wall, || AlertEvent::NoOrders { obstacle });
+                alerting.sender.emit(|| AlertEvent::NoOrders { obstacle });
             } else if was_on && !is_on {
-                alerting.sender.emit(now.wall, || AlertEvent::OrdersAgain { obstacle });
+                alerting.sender.emit(|| AlertEvent::OrdersAgain { obstacle });
             }
             alerting.obstacles.retain(|it| *it != obstacle);
             alerting.obstacles.extend(is_on.then_some(obstacle));
@@ -412,18 +411,18 @@ impl<B: OrderSender> Engine<B> {
         if alerting.checked_at.is_none() && (snapshot.unknown > 0 || snapshot.loss.count > 0) {
             let (orders, coins, lost) = (snapshot.unknown, snapshot.unknown_coins, snapshot.loss);
             let event = || AlertEvent::Unresolved { orders, coins, lost };
-            alerting.sender.emit(now.wall, event);
+            alerting.sender.emit(event);
         }
         // What lasts is emitted again; what has ended meanwhile still has an end.
         let repeats = alerting.sender.take_new_channel();
-        self.watch_halts(&snapshot.halts, repeats, now.wall);
-        self.watch_balance(snapshot, repeats, now.wall);
+        self.watch_halts(&snapshot.halts, repeats);
+        self.watch_balance(snapshot, repeats);
         let is_due = |last: Instant| SLOW_INTERVAL <= now.instant.saturating_duration_since(last);
         if repeats || self.alerting.checked_at.is_none_or(is_due) {
             self.alerting.checked_at = Some(now.instant);
             self.scan_entries(now.wall);
             self.watch_obstacles(repeats, now);
-            self.watch_ledger(repeats, now.wall);
+            self.watch_ledger(repeats);
             self.watch_account(snapshot, repeats, now.wall);
             if PRICES_GRACE <= now.instant.saturating_duration_since(since) {
                 self.watch_prices(repeats, now.wall);
@@ -488,11 +487,11 @@ impl<B: OrderSender> Engine<B> {
 
     /// Emits new halts, which are compared by reason, because one may have replaced another since
     /// the last tick. What finds no room in the queue is emitted at the next tick.
-    fn watch_halts(&mut self, halts: &[Halt], repeats: bool, now: UnixMs) {
+    fn watch_halts(&mut self, halts: &[Halt], repeats: bool) {
         let alerting = &self.alerting;
         if halts.is_empty()
             && !alerting.halts.is_empty()
-            && !alerting.sender.try_emit(now, || AlertEvent::Resumed)
+            && !alerting.sender.try_emit(|| AlertEvent::Resumed)
         {
             return;
         }
@@ -502,7 +501,7 @@ impl<B: OrderSender> Engine<B> {
             let event = || AlertEvent::Halted { since: local(since), reason, text: text() };
             let is_known = alerting.halts.contains(&reason);
             // A known halt has an end to emit also if it cannot be repeated now.
-            let is_sent = (!is_known || repeats) && alerting.sender.try_emit(now, event);
+            let is_sent = (!is_known || repeats) && alerting.sender.try_emit(event);
             is_known || is_sent
         };
         self.alerting.halts = halts.iter().filter(is_told).map(|halt| halt.reason).collect();
@@ -520,38 +519,38 @@ impl<B: OrderSender> Engine<B> {
                 let cause = format!("{}: {}", read.name(), it.cause.text());
                 let (since, remedy) = (local(it.since), it.cause.remedy().to_owned());
                 let event = || AlertEvent::AccountUnread { since, cause, remedy, is_needed };
-                self.alerting.sender.emit(now, event);
+                self.alerting.sender.emit(event);
                 self.alerting.is_account_unread = true;
             }
             None if was_unread && snapshot.reconciled => {
-                self.alerting.sender.emit(now, || AlertEvent::AccountRead);
+                self.alerting.sender.emit(|| AlertEvent::AccountRead);
                 self.alerting.is_account_unread = false;
             }
             _ => {}
         }
     }
 
-    fn watch_balance(&mut self, snapshot: &Snapshot, repeats: bool, now: UnixMs) {
+    fn watch_balance(&mut self, snapshot: &Snapshot, repeats: bool) {
         let Some(balance) = snapshot.balance else { return };
         let (alerting, min) = (&mut self.alerting, snapshot.budget.min_balance);
         let is_low = snapshot.is_below_min_balance();
         let was_low = std::mem::replace(&mut alerting.is_balance_low, is_low);
         if is_low && (!was_low || repeats) {
-            alerting.sender.emit(now, || AlertEvent::BalanceLow { balance, min });
+            alerting.sender.emit(|| AlertEvent::BalanceLow { balance, min });
         } else if was_low && !is_low {
-            alerting.sender.emit(now, || AlertEvent::BalanceRestored { balance });
+            alerting.sender.emit(|| AlertEvent::BalanceRestored { balance });
         }
     }
 
-    fn watch_ledger(&mut self, repeats: bool, now: UnixMs) {
+    fn watch_ledger(&mut self, repeats: bool) {
         let failure = self.ledger.failure();
         let had_failed = self.alerting.has_ledger_failed;
         self.alerting.has_ledger_failed = failure.is_some();
         match failure {
             Some(cause) if repeats || !had_failed => {
-                self.alerting.sender.emit(now, || AlertEvent::LedgerFailed { cause });
+                self.alerting.sender.emit(|| AlertEvent::LedgerFailed { cause });
             }
-            None if had_failed => self.alerting.sender.emit(now, || AlertEvent::LedgerRestored),
+            None if had_failed => self.alerting.sender.emit(|| AlertEvent::LedgerRestored),
             _ => {}
         }
     }
@@ -569,7 +568,7 @@ impl<B: OrderSender> Engine<B> {
             }
             let (source, name) = (watched.number, watched.name.clone());
             let age = table.has_table().then(|| now.since(table.newest));
-            sender.emit(now, || {
+            sender.emit(|| {
                 if is_stale {
                     AlertEvent::PricesStale { source, name, age, max_age: table.max_age }
                 } else {
@@ -590,7 +589,7 @@ mod tests {
         alerts::Alert,
         config::Budget,
         domain::{
-            outcome::{NotSent, RejectReason},
+            outcome::{NotSent, Outcome, RejectReason},
             percent_rule::CoinUsd,
             server_clock::ServerClock,
             trade::KeyedBy,
@@ -598,7 +597,7 @@ mod tests {
         execution::response::SentRequest,
         ledger::{ApprovedOrder, Ledger, Operator, OrderRequest},
         prices::{BookTable, PriceBook, PriceTable},
-        sniper::eligibility::SkipReason,
+        sniper::{eligibility::SkipReason, engine::Candidate},
         whitelist::{
             Whitelist, WhitelistEntry,
             tests::{REDLINE, entry, percent_entry, trade},
@@ -736,7 +735,7 @@ mod tests {
         let now = watched.now().wall;
         let fill = |watched: &Watched| {
             for _ in 0..crate::alerts::QUEUED_MAX {
-                watched.engine.alerting.sender.emit(now, || AlertEvent::LedgerRestored);
+                watched.engine.alerting.sender.emit(|| AlertEvent::LedgerRestored);
             }
         };
         fill(&watched);
@@ -840,6 +839,70 @@ mod tests {
             assert_eq!(text.is_empty(), expected.is_empty(), "{text}");
             assert!(text.starts_with(expected), "{text}");
         }
+    }
+
+    /// An order in flight, or one that a power loss removed, may not have bought.
+    #[test]
+    fn an_entry_is_complete_only_once_no_order_may_still_fail() {
+        let coins = Amount::from_cents(10_000);
+        let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
+        let mut watched = Watched::new(budget);
+        let skip = |watched: &mut Watched| {
+            let now = watched.now();
+            let full = RiskRejection::EntryQuantity { bought: 3, max: 3 };
+            watched.engine.alert_limit(&full, (&trade("x", REDLINE), 0), now);
+            watched.kinds()
+        };
+        let now = watched.now().wall;
+        let request = OrderRequest {
+            id: trade("a", REDLINE).id,
+            keyed_by: KeyedBy::Id,
+            price: Amount::from_cents(100),
+            entry: 0,
+            created_at: None,
+        };
+        let ledger = watched.engine.ledger();
+        let approved = ledger.reserve(request, now).unwrap();
+        assert_eq!(skip(&mut watched), ["limit_reached"]);
+        let ledger = watched.engine.ledger();
+        let bought = Outcome::Bought { price: None, server_time: None };
+        let _effects = ledger.settle(approved.key(), &bought, now).unwrap();
+        assert_eq!(skip(&mut watched), ["bought"]);
+    }
+
+    #[test]
+    fn an_order_ends_what_a_limit_has_prevented() {
+        let coins = Amount::from_cents(10_000);
+        let budget = Budget { max_price: coins, total: coins, ..Budget::default() };
+        let mut watched = Watched::new(budget);
+        let now = watched.now();
+        watched.engine.ledger().reconcile_without_list(now.wall, now.wall);
+        let obstacle = |watched: &mut Watched| {
+            let now = watched.now();
+            let snapshot = watched.engine.ledger().snapshot(now.wall);
+            watched.engine.obstacle(&snapshot, now)
+        };
+        let price = Amount::from_cents(10_001);
+        let total = RiskRejection::Total { spent: Amount::ZERO, price, max: coins };
+        let listing = trade("a", REDLINE);
+        watched.engine.alert_limit(&total, (&listing, 0), now);
+        assert_eq!(obstacle(&mut watched), Some(Obstacle::UsedUp { limit: "total", left: coins }));
+        let ordered = Candidate { trade: &listing, entry: 0, since: now.instant, is_queued: false };
+        watched.engine.remember_order(ordered, price, None, now);
+        assert_eq!(obstacle(&mut watched), None);
+    }
+
+    #[test]
+    fn listings_without_an_id_are_reported_with_their_end() {
+        let mut watched = Watched::new(Budget::default());
+        let read = |listings, without_id, watched: &mut Watched| {
+            watched.engine.stats.listings += listings;
+            watched.engine.alerting.reading.without_id += without_id;
+            watched.tick(60)
+        };
+        assert_eq!(read(1_000, 10, &mut watched), [""; 0]);
+        assert_eq!(read(0, 1_100, &mut watched), ["halted"]);
+        assert_eq!(read(10_000, 0, &mut watched), ["resumed"]);
     }
 
     #[test]
@@ -987,7 +1050,7 @@ mod tests {
         let _effects = watched.engine.ledger().halt(HaltReason::OtherAccount, now);
         assert_eq!(watched.tick(1), ["halted"]);
         for _ in 0..crate::alerts::QUEUED_MAX {
-            watched.engine.alerting.sender.emit(now, || AlertEvent::LedgerRestored);
+            watched.engine.alerting.sender.emit(|| AlertEvent::LedgerRestored);
         }
         watched.engine.alerting.sender.add_channel();
         assert!(!watched.tick(1).contains(&"halted"), "the queue is full");

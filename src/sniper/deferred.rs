@@ -1,8 +1,8 @@
 //! Listings that are ordered later: held until they open, or queued while no order can be sent.
 //!
 //! A listing is queued if only a short reason prevents its order: too many orders in flight, a
-//! ledger that waits for the disk, no order connection, a slice of a shared budget, or the check of
-//! the account at the start.
+//! ledger that waits for the disk, no order connection, a slice of a shared budget, an order for
+//! the same listing at another price, or the check of the account at the start.
 //! It is tried again, with every check, when that reason has ended, and skipped with the reason
 //! after the time of [`Engine::set_max_wait`]. [`WaitReason::is_transient`] decides for which
 //! reasons a listing waits.
@@ -125,11 +125,12 @@ impl<B: OrderSender> Engine<B> {
         for expired in self.queue.take_expired(now.instant, self.max_wait) {
             self.skip_queued(&expired, now);
         }
-        // A slice has room for a waiting listing only after it was raised or an order was settled.
-        let (mut passed_over, slices) = (Vec::new(), self.has_slice_changed);
+        // A slice has room for a waiting listing only after it was raised or an order was settled,
+        // and an order is settled by its response or a read of the account.
+        let (mut passed_over, all) = (Vec::new(), self.retries_all);
         // Without a connection, an attempt would fail and write two records to the ledger.
         while self.can_send()
-            && let Some((rank, queued)) = self.queue.pop(slices)
+            && let Some((rank, queued)) = self.queue.pop(all)
         {
             let QueuedListing { held: HeldListing { trade, entry }, since, .. } = &queued;
             let (entry, since) = (*entry, *since);
@@ -144,7 +145,7 @@ impl<B: OrderSender> Engine<B> {
                 }
             }
         }
-        self.has_slice_changed &= !self.queue.is_empty();
+        self.retries_all &= !self.queue.is_empty();
         for (rank, queued) in passed_over {
             self.queue.restore(rank, queued);
         }

@@ -208,8 +208,8 @@ pub struct Engine<B> {
     /// Wall clock minus the clock that cannot be set, now and at the last reading of the account.
     pub(super) wall_drift_ms: i64,
     pub(super) wall_drift_at_read_ms: i64,
-    /// Set if a listing that waits for a slice may be ordered.
-    pub(super) has_slice_changed: bool,
+    /// Set if also a queued listing may be ordered that waits for a slice or an earlier order.
+    pub(super) retries_all: bool,
     /// Set if [`run_timers`](Self::run_timers) must be called before the time that it returned.
     pub(super) has_earlier_deadline: bool,
 }
@@ -266,7 +266,7 @@ impl<B: OrderSender> Engine<B> {
             needs_restart: Vec::new(),
             wall_drift_ms: 0,
             wall_drift_at_read_ms: 0,
-            has_slice_changed: false,
+            retries_all: false,
             has_earlier_deadline: false,
         }
     }
@@ -514,7 +514,7 @@ impl<B: OrderSender> Engine<B> {
         self.stats.would_spend = self.stats.would_spend.saturating_add(price);
         trade_log::would_buy(trade, &self.matched(trade, entry, now));
         self.remember_order(candidate, price, None, now);
-        self.alert_would_buy(trade, price, now.wall);
+        self.alert_would_buy(trade, price);
     }
 
     /// Handles a changed listing: drops it if it was held or queued and is no longer available, and
@@ -610,7 +610,7 @@ impl<B: OrderSender> Engine<B> {
     /// Handles the report about one order. If an order has two reports, the first one only updates
     /// the ledger; the last one is also counted and logged.
     pub fn on_order_report(&mut self, report: &OrderReport, now: Now) {
-        self.has_slice_changed = true;
+        self.retries_all = true;
         self.observe_clock(report);
         self.record_items();
         self.apply_outcome(report, now);
@@ -655,7 +655,7 @@ impl<B: OrderSender> Engine<B> {
         };
         trade_log::outcome(&report.outcome, &order, snapshot.as_ref());
         self.activity.set_outcome(&report.key, &report.outcome, response_time);
-        self.alert_outcome(&report.outcome, &pending, snapshot.as_ref(), now.wall);
+        self.alert_outcome(&report.outcome, &pending, snapshot.as_ref());
         let bought = BoughtItem {
             id: report.key.id,
             at: now.wall,

@@ -101,6 +101,7 @@ impl Notified {
             | RiskRejection::NoEntry
             | RiskRejection::InFlight { .. } => Some(0),
             RiskRejection::AlreadyRequested
+            | RiskRejection::OrderPending
             | RiskRejection::OrderedTooOften { .. }
             | RiskRejection::EntryQuantity { .. }
             | RiskRejection::EntryTotal { .. }

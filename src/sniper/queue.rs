@@ -43,10 +43,10 @@ impl WaitReason {
     }
 
     /// Returns `true` if the reason prevents every order. A slice may have room for another entry,
-    /// or for a lower price.
+    /// or for a lower price, and an earlier order for a listing prevents no other.
     pub const fn is_general(&self) -> bool {
-        use RiskRejection::{SharedAmount, SharedQuantity};
-        !matches!(self, Self::Rejected(SharedAmount { .. } | SharedQuantity { .. }))
+        use RiskRejection::{OrderPending, SharedAmount, SharedQuantity};
+        !matches!(self, Self::Rejected(OrderPending | SharedAmount { .. } | SharedQuantity { .. }))
     }
 }
 
@@ -110,10 +110,10 @@ impl OrderQueue {
         self.by_rank.pop_last().map(|(_rank, last)| last)
     }
 
-    /// Removes and returns the first listing; without `slices`, the first one that does not wait
-    /// for a slice.
-    pub fn pop(&mut self, slices: bool) -> Option<(QueueRank, QueuedListing)> {
-        let is_tried = |queued: &QueuedListing| slices || queued.reason.is_general();
+    /// Removes and returns the first listing; without `all`, the first one that waits for a reason
+    /// that prevents every order.
+    pub fn pop(&mut self, all: bool) -> Option<(QueueRank, QueuedListing)> {
+        let is_tried = |queued: &QueuedListing| all || queued.reason.is_general();
         let rank = *self.by_rank.iter().find(|(_rank, queued)| is_tried(queued))?.0;
         self.by_rank.remove_entry(&rank)
     }

@@ -197,7 +197,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Tells whether the feed is connected, for the next report.
-    pub(super) fn note_feed(&mut self, is_connected: bool) -> &mut Self {
+    pub(crate) fn note_feed(&mut self, is_connected: bool) -> &mut Self {
         if let Some(sharing) = &mut self.sharing {
             sharing.is_feed_down = !is_connected;
         }
@@ -213,7 +213,7 @@ impl<B: OrderSender> Engine<B> {
             self.change_role(takeover, now);
         }
         let replaced = self.ledger.set_allowance(allowance);
-        self.has_slice_changed = true;
+        self.retries_all = true;
         let usage = self.ledger.shared_usage(now.wall);
         let is_durable = self.ledger.is_allowance_durable();
         let state = self.ledger.state();

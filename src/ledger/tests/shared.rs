@@ -358,6 +358,31 @@ fn a_purchase_of_another_bot_after_a_power_loss_is_none_of_the_lost_orders() {
     assert_eq!([1, 2].map(is_counted), [true, false]);
 }
 
+/// The time of a loss is by the local clock, which may have been behind.
+#[test]
+fn an_order_that_a_power_loss_removed_is_counted_up_to_the_confirmed_end_of_the_loss() {
+    let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
+    let read = |ledger: &mut Ledger, trades: &[OwnTrade], at| {
+        let reading = AccountReading { trades, complete: true, started: at };
+        assert_eq!(ledger.reconcile(&reading, Some(coins(100)), at).halts, []);
+    };
+    read(&mut ledger, &[], T0);
+    lose(&mut ledger, 2, 20, after(70), after(10));
+    ledger.confirm_barrier(after(500), after(500));
+    ledger.set_account_shared(true, after(500));
+    let lost = OwnTrade {
+        id: id(1),
+        status: TradeStatus::Completed,
+        price: Some(coins(5)),
+        joined_at: Some(after(450)),
+        commission: None,
+    };
+    let later = OwnTrade { id: id(2), joined_at: Some(after(501)), ..lost };
+    read(&mut ledger, &[lost, later], after(510));
+    let is_counted = |number| ledger.state().intent(&id(number)).is_some();
+    assert_eq!([1, 2].map(is_counted), [true, false]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     /// An order for an entry at a price.

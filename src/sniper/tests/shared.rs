@@ -429,16 +429,22 @@ fn purchases_of_the_bot_before_are_accepted_until_its_orders_are_settled() {
 #[test]
 fn a_bot_reports_that_it_cannot_order_while_it_is_halted_or_paused_as_a_whole() {
     let mut session = with_standbys();
-    let can_order =
-        |session: &mut TestSession| session.update(OrderPermit::Standby, None, None).can_order;
+    let report = |session: &mut TestSession| session.update(OrderPermit::Standby, None, None);
+    let can_order = |session: &mut TestSession| {
+        let report = report(session);
+        assert!(report.needs_slice || !report.can_order);
+        report.can_order
+    };
     assert!(can_order(&mut session));
     let label = session.engine.whitelist.entries()[0].label().to_owned();
     assert_eq!(session.engine.whitelist.set_paused(&label, true), 1);
     assert!(!can_order(&mut session), "every entry is paused");
+    assert!(!report(&mut session).needs_slice);
     assert_eq!(session.engine.whitelist.set_paused(&label, false), 1);
     assert!(can_order(&mut session));
     session.engine.note_feed(false);
     assert!(!can_order(&mut session), "no feed");
+    assert!(report(&mut session).needs_slice, "the feed comes back");
     session.engine.note_feed(true);
     let is_down = |session: &TestSession, is_down| match &session.engine.executor {
         Executor::Live(sender) => sender.is_down.set(is_down),
@@ -446,6 +452,7 @@ fn a_bot_reports_that_it_cannot_order_while_it_is_halted_or_paused_as_a_whole() 
     };
     is_down(&session, true);
     assert!(!can_order(&mut session), "no connection for orders");
+    assert!(report(&mut session).needs_slice, "a connection comes back");
     is_down(&session, false);
     let now = session.now().wall;
     let _effects = session.engine.ledger().set_balance(Amount::ZERO, now, now);

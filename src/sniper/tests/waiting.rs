@@ -314,6 +314,7 @@ fn limits_halts_and_pauses_are_final_and_every_other_reason_is_transient() {
         RiskRejection::BalanceUnknown,
         RiskRejection::Unwritable,
         RiskRejection::Behind,
+        RiskRejection::OrderPending,
         RiskRejection::InFlight { in_flight: 8, max: 8 },
         RiskRejection::NoSlice,
         RiskRejection::SharedAmount { limit: SharedLimit::Total, spent, price, slice: max },
@@ -423,6 +424,48 @@ fn a_skipped_listing_that_returns_or_has_its_price_again_is_ordered_when_the_lim
         }
         assert_eq!(session.sent(), ["other", "a"], "removed: {is_removed}");
     }
+}
+
+/// The response to an order often arrives after the listing has another price.
+#[test]
+fn a_new_price_during_an_order_is_ordered_once_the_order_was_certainly_not_bought() {
+    let repriced = |cents| Trade { event: TradeEvent::Repriced, ..at_price(cents) };
+    let settle = |session: &mut TestSession, outcome, is_final| {
+        let key =
+            KeyedBy::IdAndPrice.key(TradeId::new("a").unwrap(), Some(Amount::from_cents(1_000)));
+        let report = OrderReport { key, ..report("a", outcome, is_final) };
+        session.engine.on_order_report(&report, session.now());
+        session.run_timers();
+    };
+    let bought = Outcome::Bought { price: None, server_time: None };
+    for (outcome, orders) in [(taken(), 2), (bought, 1)] {
+        for new_price in [900, 1_010] {
+            let mut session = TestSession::live(plenty());
+            session.engine.keyed_by = KeyedBy::IdAndPrice;
+            session.consider(at_price(1_000));
+            session.consider(repriced(new_price));
+            session.run_timers();
+            assert_eq!((session.sent().len(), session.engine.queue.len()), (1, 1));
+            settle(&mut session, unconfirmed(RejectReason::Taken), false);
+            assert_eq!(session.sent().len(), 1, "the rejection is not confirmed");
+            // Other listings do not wait for it.
+            session.consider(priced("other", 1_000));
+            assert_eq!(session.sent().len(), 2);
+            settle(&mut session, outcome.clone(), true);
+            assert_eq!((session.sent().len(), session.engine.queue.len()), (1 + orders, 0));
+        }
+    }
+}
+
+#[test]
+fn a_new_price_during_an_order_of_unknown_outcome_is_skipped_in_the_end() {
+    let mut session = TestSession::live(plenty());
+    session.engine.keyed_by = KeyedBy::IdAndPrice;
+    session.consider(at_price(1_000));
+    session.consider(Trade { event: TradeEvent::Repriced, ..at_price(900) });
+    session.after = session.engine.max_wait;
+    session.run_timers();
+    assert_eq!((session.sent().len(), session.skipped("order_pending")), (1, 1));
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn start_with(targets: Vec<ChannelTarget>, rules: AlertRules) -> AlertService {
 }
 
 fn emit(service: &AlertService, event: &AlertEvent) {
-    service.sender().emit(clock::wall(), || event.clone());
+    service.sender().emit(|| event.clone());
 }
 
 fn bought(cents: i64) -> AlertEvent {
