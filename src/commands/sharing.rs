@@ -996,14 +996,17 @@ mod tests {
         bot.until(|_bot, status| status.problem().is_some());
         bot.set_away(true);
         let mut group = bot.group.group.clone();
-        let mut role = RoleRequest::Watch;
+        let (mut role, mut version) = (RoleRequest::Watch, 0);
         let began = Instant::now();
         loop {
-            let taking = Exchange { standby: Some("pair".to_owned()), role, ..other("b", 0) };
-            let seen = meet(&mut group, &taking).role.unwrap();
+            let standby = Some("pair".to_owned());
+            let taking = Exchange { standby, role, version, ..other("b", 0) };
+            let confirmed = meet(&mut group, &taking);
+            let seen = confirmed.role.unwrap();
             if seen.active == MemberName("b".to_owned()) {
                 break;
             }
+            version = confirmed.version;
             role = RoleRequest::TakeOver { epoch: seen.epoch, renewals: seen.renewals };
             assert!(began.elapsed() < WAIT_MAX);
             thread::park_timeout(Duration::from_millis(50));
