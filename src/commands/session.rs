@@ -642,7 +642,10 @@ fn start_order_client<M: Marketplace>(
         keep_warm: &M::authenticated(credential, market.keep_warm_request()),
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
-        connection_config: ConnectionConfig::default(),
+        connection_config: ConnectionConfig {
+            response_timeout: M::CAPABILITIES.order_timeout,
+            ..ConnectionConfig::default()
+        },
     };
     OrderClient::start(market, setup).map_err(|error| AppError::start("the order client", error))
 }

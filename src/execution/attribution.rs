@@ -221,6 +221,7 @@ mod tests {
             environment: EnvironmentNames::UNKNOWN,
             reads: ReadRate::UNDOCUMENTED,
             listings_lag: None,
+            order_timeout: Duration::from_secs(10),
         };
 
         fn order_template(&self) -> OrderTemplate {

@@ -38,6 +38,9 @@ pub struct Capabilities {
     /// Time after which the list of open listings surely contains a listing; `None` if it is
     /// current.
     pub listings_lag: Option<Duration>,
+    /// Maximum time from an order to its response. After it the order is unknown and its connection
+    /// is closed.
+    pub order_timeout: Duration,
 }
 
 /// Rate of the reads over HTTP, and of all requests together that count against the same documented
@@ -181,6 +184,7 @@ mod tests {
             environment: EnvironmentNames::UNKNOWN,
             reads: ReadRate::UNDOCUMENTED,
             listings_lag: None,
+            order_timeout: Duration::from_secs(10),
         };
         let markup = WhitelistEntry { max_markup: Some(Percent::default()), ..entry() };
         let float = WhitelistEntry {

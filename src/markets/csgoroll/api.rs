@@ -1,5 +1,7 @@
 //! Orders and account of CSGORoll over HTTP.
 
+use std::time::Duration;
+
 use super::{
     Csgoroll, DECIMALS, account,
     operations::{self, PAGE_LISTINGS_MAX},
@@ -39,6 +41,7 @@ impl MarketApi for Csgoroll {
         },
         reads: ReadRate::UNDOCUMENTED,
         listings_lag: None,
+        order_timeout: Duration::from_secs(10),
     };
 
     fn order_template(&self) -> OrderTemplate {

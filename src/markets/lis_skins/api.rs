@@ -79,6 +79,8 @@ impl MarketApi for LisSkins {
         },
         reads: ReadRate::per_minute(READS_PER_MINUTE, READ_BURST, REQUEST_RESERVE),
         listings_lag: Some(SEARCH_LAG),
+        // Its clients wait 20 to 35 s: a purchase can be slow.
+        order_timeout: Duration::from_secs(35),
     };
 
     fn order_template(&self) -> OrderTemplate {

@@ -76,6 +76,7 @@ impl MarketApi for Waxpeer {
         // Only searches and prices have a documented limit, and neither is read.
         reads: ReadRate::UNDOCUMENTED,
         listings_lag: None,
+        order_timeout: Duration::from_secs(10),
     };
 
     fn order_template(&self) -> OrderTemplate {

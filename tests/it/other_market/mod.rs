@@ -191,6 +191,7 @@ impl MarketApi for OtherMarket {
             ..ReadRate::UNDOCUMENTED
         },
         listings_lag: None,
+        order_timeout: Duration::from_secs(10),
     };
 
     fn order_template(&self) -> OrderTemplate {
