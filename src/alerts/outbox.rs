@@ -164,6 +164,8 @@ pub struct AlertOutbox {
     batch_window: Duration,
     /// End of a wait after a failure, or of one that the channel has requested.
     not_before: Option<Instant>,
+    /// End of the wait after a failure.
+    retry_at: Option<Instant>,
     /// End of `min_interval` after the last message.
     paced_until: Option<Instant>,
     attempt: Option<Attempt>,
@@ -211,6 +213,7 @@ impl AlertOutbox {
             overflow: 0,
             batch_window: BATCH_WINDOW,
             not_before: None,
+            retry_at: None,
             paced_until: None,
             attempt: None,
             is_sending: false,
@@ -300,7 +303,7 @@ impl AlertOutbox {
             }
             due = due.max(self.paced_until.unwrap_or(due));
         }
-        Some(due.max(self.not_before.unwrap_or(due)))
+        Some([self.not_before, self.retry_at].into_iter().flatten().fold(due, Instant::max))
     }
 
     /// Returns the message to send now, if there is one. [`on_result`](Self::on_result) must
@@ -417,11 +420,12 @@ impl AlertOutbox {
             }
             Delivery::Rejected { why } => self.count_undelivered(&attempt, why, now),
             Delivery::Retry { why, .. } | Delivery::PossiblyRejected { why } => {
-                let wait = after.map_or_else(
-                    || with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy),
-                    |after| after.min(WAIT_MAX),
-                );
-                self.not_before = now.instant.checked_add(wait);
+                if let Some(after) = after {
+                    self.not_before = now.instant.checked_add(after.min(WAIT_MAX));
+                } else {
+                    let wait = with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy);
+                    self.retry_at = now.instant.checked_add(wait);
+                }
                 attempt.failures = attempt.failures.saturating_add(1);
                 let age = now.instant.saturating_duration_since(attempt.begun);
                 if MESSAGE_AGE_MAX <= age {
@@ -461,11 +465,12 @@ impl AlertOutbox {
     }
 
     /// Handles an event of the queue, or its end (`None`). After the end, nothing waits for further
-    /// events, for the pace of the channel or for the end of the quiet hours.
+    /// events, for the pace of the channel or for the end of the quiet hours, and a message that
+    /// waits after a failure is tried once more at once.
     pub fn receive(&mut self, event: Option<(&Alert, Loudness)>, now: Moment) {
         match event {
             Some((alert, loudness)) => self.push(alert, loudness, now),
-            None => self.is_closing = true,
+            None => (self.is_closing, self.retry_at) = (true, None),
         }
     }
 
@@ -1077,6 +1082,24 @@ mod tests {
         clock.push(bought(500));
         clock.outbox.receive(None, clock.now);
         assert!(clock.take().is_some());
+    #[test]
+    fn at_the_stop_a_message_that_waits_after_failures_is_tried_once_more_at_once() {
+        let mut clock = TestOutbox::new(&[], None);
+        clock.push(halted());
+        for _ in 0..8 {
+            let due = clock.outbox.next_due(clock.now).unwrap();
+            clock.wait(due.saturating_duration_since(clock.now.instant));
+            clock.take().unwrap();
+            clock.result(retry(None));
+        }
+        assert_eq!(clock.take(), None);
+        clock.outbox.receive(None, clock.now);
+        assert_eq!(clock.take().expect("it waits after its failures").kind, "halted");
+        clock.result(retry(None));
+        clock.wait(60 * SECOND);
+        assert_eq!(clock.take(), None, "one more try");
+    }
+
         let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
         let mut clock = TestOutbox::new(&[], Some(quiet));
         clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });
