@@ -31,6 +31,7 @@ use std::sync::{
     mpsc::{Receiver, SyncSender, sync_channel},
 };
 
+use self::outbox::AlertOutbox;
 pub use self::{
     event::{Alert, AlertEvent, AlertOrder, BudgetLeft, SessionFigures},
     service::{AlertChange, AlertControl, AlertService, AlertStartError},
@@ -124,7 +125,10 @@ impl AlertSender {
 #[derive(Debug, Default)]
 struct ChannelState {
     name: String,
+    /// Alerts that will never be delivered.
     undelivered: AtomicU64,
+    /// Alerts that wait or are being sent.
+    waiting: AtomicU64,
     /// `true` if the service has rejected the channel for good.
     is_disabled: AtomicBool,
     /// `true` if a reload has removed the channel.
@@ -135,6 +139,19 @@ impl ChannelState {
     fn needs_user(&self) -> bool {
         self.is_disabled.load(Ordering::Relaxed) && !self.is_removed.load(Ordering::Relaxed)
     }
+
+    fn publish(&self, outbox: &AlertOutbox) {
+        self.undelivered.store(outbox.undelivered(), Ordering::Relaxed);
+        self.waiting.store(outbox.waiting(), Ordering::Relaxed);
+        self.is_disabled.store(outbox.is_disabled(), Ordering::Relaxed);
+    }
+
+    /// Counts the alerts that wait as undelivered, after the end of the task. Returns the number of
+    /// all that were not delivered.
+    fn give_up(&self) -> u64 {
+        let waiting = self.waiting.swap(0, Ordering::Relaxed);
+        self.undelivered.fetch_add(waiting, Ordering::Relaxed).saturating_add(waiting)
+    }
 }
 
 /// Delivery of alerts, for the status.
@@ -142,6 +159,7 @@ impl ChannelState {
 pub struct AlertDelivery {
     /// Names of the channels that deliver nothing until the next reload.
     pub disabled: Vec<String>,
+    /// Alerts that will never be delivered. It never falls.
     pub undelivered: u64,
     /// Free space below the data directory in MB, if it is known.
     pub free_mb: Option<u64>,

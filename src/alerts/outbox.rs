@@ -162,7 +162,7 @@ pub struct AlertOutbox {
     overflow: u64,
     /// Time for which the next events about orders are collected.
     batch_window: Duration,
-    /// End of a wait after a failure, or of one that the channel has requested.
+    /// End of a wait that the channel has requested.
     not_before: Option<Instant>,
     /// End of the wait after a failure.
     retry_at: Option<Instant>,
@@ -439,7 +439,8 @@ impl AlertOutbox {
             }
             Delivery::Disabled { why } => {
                 self.is_disabled = true;
-                self.undelivered = self.undelivered().saturating_add(attempt.message.events);
+                let lost = self.waiting().saturating_add(attempt.message.events);
+                self.undelivered = self.undelivered.saturating_add(lost);
                 self.waiting.clear();
                 (self.orders, self.overflow) = (OrderBatch::new(), 0);
                 Some(ChannelStateChange::Disabled { why })
@@ -483,13 +484,18 @@ impl AlertOutbox {
         self.attempt.is_none() && self.waiting.is_empty() && self.orders.events == 0
     }
 
-    /// Returns the number of events that were not delivered, including those that still wait.
-    pub fn undelivered(&self) -> u64 {
+    /// Returns the number of events that will never be delivered.
+    pub const fn undelivered(&self) -> u64 {
+        self.undelivered
+    }
+
+    /// Returns the number of events that wait or are being sent.
+    pub fn waiting(&self) -> u64 {
         let attempt = self.attempt.as_ref().map_or(0, |attempt| attempt.message.events);
         let waiting = u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
         [attempt, waiting, self.orders.events, self.overflow]
-            .iter()
-            .fold(self.undelivered, |sum, count| sum.saturating_add(*count))
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -1055,7 +1061,7 @@ mod tests {
             assert_eq!(clock.take().unwrap().kind, "resumed", "{tries}");
             clock.result(Delivery::PossiblyRejected { why: "HTTP 422".to_owned() });
         }
-        assert_eq!(clock.outbox.undelivered(), 2);
+        assert_eq!((clock.outbox.undelivered(), clock.outbox.waiting()), (1, 1));
         assert_eq!(clock.deliver().kind, "halted");
     }
 
@@ -1077,12 +1083,6 @@ mod tests {
     }
 
     #[test]
-    fn at_the_stop_everything_is_sent_at_once_and_silently_in_the_quiet_hours() {
-        let mut clock = TestOutbox::new(&[], None);
-        clock.push(bought(500));
-        clock.outbox.receive(None, clock.now);
-        assert!(clock.take().is_some());
-    #[test]
     fn at_the_stop_a_message_that_waits_after_failures_is_tried_once_more_at_once() {
         let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
@@ -1100,6 +1100,12 @@ mod tests {
         assert_eq!(clock.take(), None, "one more try");
     }
 
+    #[test]
+    fn at_the_stop_everything_is_sent_at_once_and_silently_in_the_quiet_hours() {
+        let mut clock = TestOutbox::new(&[], None);
+        clock.push(bought(500));
+        clock.outbox.receive(None, clock.now);
+        assert!(clock.take().is_some());
         let quiet = QuietHours { from: 11 * 60, until: 13 * 60 };
         let mut clock = TestOutbox::new(&[], Some(quiet));
         clock.push(AlertEvent::Stopped { reason: "SIGTERM".to_owned(), is_failure: false });

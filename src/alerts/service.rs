@@ -325,8 +325,6 @@ impl Dispatcher {
             self.channels.push(handle);
         }
         self.remove(old);
-        let states = self.channels.iter().map(|channel| &channel.state).chain(&self.removed);
-        *lock(&self.parts.state.channels) = states.cloned().collect();
         let has_channels = !self.channels.is_empty();
         self.parts.state.has_channels.store(has_channels, Ordering::Relaxed);
         if has_new_channel {
@@ -363,16 +361,20 @@ impl Dispatcher {
         ChannelHandle { config, queue, state }
     }
 
-    /// Closes channels, which still deliver their waiting messages.
+    /// Closes channels, which still deliver their waiting messages, and lists the states of all.
     fn remove(&mut self, channels: Vec<ChannelHandle>) {
         while self.tasks.try_join_next().is_some() {}
         let removed = channels.into_iter().map(|handle| handle.state);
         self.removed.extend(removed.inspect(|it| it.is_removed.store(true, Ordering::Relaxed)));
         let above = self.removed.len().saturating_sub(REMOVED_MAX);
+        // No reader may count a channel twice or not at all.
+        let mut published = lock(&self.parts.state.channels);
         for state in self.removed.drain(..above) {
             let undelivered = state.undelivered.load(Ordering::Relaxed);
             self.parts.state.undelivered_before.fetch_add(undelivered, Ordering::Relaxed);
         }
+        let states = self.channels.iter().map(|channel| &channel.state).chain(&self.removed);
+        *published = states.cloned().collect();
     }
 
     async fn tick(&mut self) {
@@ -415,7 +417,9 @@ impl Dispatcher {
             let Ok(channel) = AlertChannel::new(&ended.config, &self.parts.tls) else { continue };
             let started = self.spawn(channel);
             if let Some(channel) = self.channels.get_mut(at) {
-                *channel = started;
+                let ended = std::mem::replace(channel, started);
+                ended.state.give_up();
+                self.remove(vec![ended]);
             }
         }
     }
@@ -507,7 +511,7 @@ impl Dispatcher {
         let flush = async { while self.tasks.join_next().await.is_some() {} };
         let _is_complete = tokio::time::timeout(FLUSH_MAX, flush).await.is_ok();
         for state in std::mem::take(&mut self.removed) {
-            let (name, undelivered) = (&state.name, state.undelivered.load(Ordering::Relaxed));
+            let (name, undelivered) = (&state.name, state.give_up());
             if undelivered > 0 {
                 let alerts = counted(undelivered, "alert", "alerts");
                 warn!(target: ALWAYS_SHOWN, "Not delivered to {name}: {alerts}");
@@ -564,7 +568,7 @@ impl ChannelTask {
         // A message that is sent again keeps its id, by which a receiver can recognize it.
         let mut last: Option<(AlertMessage, String)> = None;
         while !self.outbox.is_closing() || !self.outbox.is_empty() {
-            self.publish();
+            self.state.publish(&self.outbox);
             self.outbox.set_quiet(*self.quiet.borrow_and_update());
             let now = moment();
             if let Some(message) = self.outbox.take(now) {
@@ -588,38 +592,37 @@ impl ChannelTask {
             let due = due.or(flush_end).unwrap_or(now.instant);
             tokio::select! {
                 event = self.events.recv(), if !self.outbox.is_closing() => {
-                    receive(&mut self.outbox, event);
+                    receive(&mut self.outbox, &self.state, event);
                 }
                 Ok(()) = self.quiet.changed() => {}
                 () = tokio::time::sleep_until(due.into()) => {}
             }
         }
-        self.publish();
+        self.state.publish(&self.outbox);
+        self.state.give_up();
     }
 
     /// Sends a message, and meanwhile receives further events.
     async fn send(&mut self, message: &AlertMessage, id: &str) -> Delivery {
-        let Self { channel, outbox, events, .. } = self;
+        let Self { channel, outbox, events, state, .. } = self;
         let mut sending = pin!(channel.send(message, id));
         loop {
             tokio::select! {
                 biased;
                 result = &mut sending => return result,
                 event = events.recv(), if !outbox.is_closing() => {
-                    receive(outbox, event);
+                    receive(outbox, state, event);
                 }
             }
         }
     }
-
-    fn publish(&self) {
-        self.state.undelivered.store(self.outbox.undelivered(), Ordering::Relaxed);
-        self.state.is_disabled.store(self.outbox.is_disabled(), Ordering::Relaxed);
-    }
 }
 
-fn receive(outbox: &mut AlertOutbox, event: Option<(Arc<Alert>, Loudness)>) {
+/// Handles an event of the queue. At the stop, the task may end before its next turn, so the
+/// counters are published here.
+fn receive(outbox: &mut AlertOutbox, state: &ChannelState, event: Option<(Arc<Alert>, Loudness)>) {
     outbox.receive(event.as_ref().map(|(alert, loudness)| (&**alert, *loudness)), moment());
+    state.publish(outbox);
 }
 
 fn new_id() -> String {
@@ -728,9 +731,14 @@ mod tests {
     async fn a_channel_whose_task_has_ended_starts_again() {
         let (mut dispatcher, sender, received) = dispatcher(1);
         drop(received);
+        let ended = ChannelState { waiting: 2.into(), ..ChannelState::default() };
+        dispatcher.channels[0].state = Arc::new(ended);
         sender.emit(|| AlertEvent::Resumed);
         dispatcher.tick().await;
         assert!(!dispatcher.channels[0].queue.is_closed());
+        assert_eq!(sender.delivery().undelivered, 2, "what waited is lost");
+        dispatcher.channels[0].state.undelivered.store(1, Ordering::Relaxed);
+        assert_eq!(sender.delivery().undelivered, 3, "the new task is counted too");
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
     }
 

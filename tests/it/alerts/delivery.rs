@@ -190,6 +190,7 @@ async fn a_channel_that_hangs_delays_no_other_and_the_stop_by_five_seconds_at_mo
     let hanging = Receiver::start(&[Reply::Hang]).await;
     let receiver = Receiver::start(&[OK]).await;
     let service = start(vec![webhook(&hanging), webhook(&receiver)]);
+    let sender = service.sender();
     emit(&service, &AlertEvent::Resumed);
     hanging.wait_for(1).await;
     receiver.wait_for(1).await;
@@ -201,6 +202,7 @@ async fn a_channel_that_hangs_delays_no_other_and_the_stop_by_five_seconds_at_mo
     let received = receiver.received();
     assert_eq!(received.len(), 2, "{received:#?}");
     assert_eq!(received[1].json()["type"], "stopped");
+    assert_eq!(sender.delivery().undelivered, 2, "both alerts of the other channel");
 }
 
 /// Each channel keeps a pace, ntfy one of five seconds, which the stop cannot wait for.
@@ -284,6 +286,7 @@ async fn in_the_quiet_hours_nothing_is_sent_until_the_stop_and_then_silently() {
     emit(&service, &bought(100));
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(receiver.received().len(), 0);
+    assert_eq!(service.sender().delivery().undelivered, 0, "they still wait");
     service.finish().await;
     let received = receiver.received();
     assert_eq!(received.len(), 1, "{received:#?}");
