@@ -17,9 +17,10 @@ mod paused;
 pub mod suggest;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,6 +50,10 @@ pub struct Whitelist {
     /// Entries for `"*"`, used for items that no other entry names.
     for_any: Box<[usize]>,
     paused: PausedEntries,
+    /// Names of the groups, sorted.
+    groups: Box<[Arc<str>]>,
+    /// Groups that are paused as a whole, by position.
+    paused_groups: PausedEntries,
     /// Hash of the entries.
     hash: u64,
 }
@@ -73,10 +78,15 @@ impl Whitelist {
         };
         let by_item = named.into_iter().map(|(item, indices)| (item, merged(indices))).collect();
         let paused = PausedEntries::new(entries.len());
+        let groups =
+            entries.iter().filter_map(|entry| Some(Arc::clone(&entry.group.as_ref()?.name)));
+        let groups: Box<[_]> = groups.collect::<BTreeSet<_>>().into_iter().collect();
+        let paused_groups = PausedEntries::new(groups.len());
         let mut hasher = DefaultHasher::new();
         format!("{entries:?}").hash(&mut hasher);
         let hash = hasher.finish();
-        Self { entries, by_item, for_any: for_any.into_boxed_slice(), paused, hash }
+        let for_any = for_any.into_boxed_slice();
+        Self { entries, by_item, for_any, paused, groups, paused_groups, hash }
     }
 
     /// Returns a hash of the entries, which is the same in every process of this version.
@@ -139,20 +149,39 @@ impl Whitelist {
         self.set_paused_where(is_paused, |entry| entry.label() == label)
     }
 
-    /// Pauses or enables every entry that the function selects. Returns their number.
+    /// Pauses or enables every entry that the function selects. A group with an enabled entry is
+    /// not paused as a whole. Returns the number of these entries.
     pub fn set_paused_where(
         &self,
         is_paused: bool,
         mut selects: impl FnMut(&WhitelistEntry) -> bool,
     ) -> usize {
         let all = self.entries.iter().enumerate();
-        let selected = all.filter(|(_, entry)| selects(entry));
-        selected.map(|(index, _)| self.paused.set(index, is_paused)).count()
+        let mut selected = 0_usize;
+        for (index, entry) in all.filter(|(_, entry)| selects(entry)) {
+            selected = selected.saturating_add(1);
+            self.paused.set(index, is_paused);
+            if let Some(group) = entry.group_name().filter(|_| !is_paused) {
+                self.mark_group_paused(group, false);
+            }
+        }
+        selected
     }
 
     /// Pauses or enables every entry of this group. Returns the number of these entries.
     pub fn set_group_paused(&self, name: &str, is_paused: bool) -> usize {
+        self.mark_group_paused(name, is_paused);
         self.set_paused_where(is_paused, |entry| entry.group_name() == Some(name))
+    }
+
+    /// Sets whether a group is paused as a whole, but not its entries. Returns `false` if no entry
+    /// is in this group.
+    pub fn mark_group_paused(&self, name: &str, is_paused: bool) -> bool {
+        let Ok(at) = self.groups.binary_search_by(|group| (**group).cmp(name)) else {
+            return false;
+        };
+        self.paused_groups.set(at, is_paused);
+        true
     }
 
     #[inline]
@@ -160,16 +189,11 @@ impl Whitelist {
         !self.paused.is_empty() && self.paused.contains(index)
     }
 
-    /// Returns the groups of which every entry is paused.
+    /// Returns the groups that are paused as a whole, not only entry by entry.
     pub fn paused_groups(&self) -> BTreeSet<&str> {
-        let mut groups: BTreeMap<&str, bool> = BTreeMap::new();
-        let all = if self.paused.is_empty() { &[] } else { &*self.entries };
-        for (index, entry) in all.iter().enumerate() {
-            if let Some(group) = entry.group_name() {
-                *groups.entry(group).or_insert(true) &= self.paused.contains(index);
-            }
-        }
-        groups.into_iter().filter_map(|(group, is_paused)| is_paused.then_some(group)).collect()
+        let all = self.groups.iter().enumerate();
+        let paused = all.filter(|(index, _)| self.paused_groups.contains(*index));
+        paused.map(|(_, group)| &**group).collect()
     }
 
     /// Iterates over the positions of the paused entries.

@@ -40,7 +40,7 @@ const LAST_WRITE_MAX: Duration = Duration::from_secs(1);
 pub struct PausedNames {
     /// Labels of the paused entries, including those in paused groups.
     pub entries: Vec<String>,
-    /// Groups whose entries are all paused. An entry that is added to such a group is paused too.
+    /// Groups that are paused as a whole. An entry that is added to such a group is paused too.
     pub groups: Vec<String>,
 }
 

@@ -122,10 +122,8 @@ pub fn pause_all(whitelist: &Whitelist, mut names: PausedNames) -> PausedNames {
     whitelist.set_paused_where(true, |entry| {
         entries.contains(entry.label()) || of_group(entry).is_some()
     });
-    let all = || whitelist.entries().iter();
-    let labels: HashSet<&str> = all().map(WhitelistEntry::label).collect();
-    let present: HashSet<&str> = all().filter_map(WhitelistEntry::group_name).collect();
+    let labels: HashSet<&str> = whitelist.entries().iter().map(WhitelistEntry::label).collect();
     names.entries.retain(|name| !labels.contains(name.as_str()));
-    names.groups.retain(|name| !present.contains(name.as_str()));
+    names.groups.retain(|name| !whitelist.mark_group_paused(name, true));
     names
 }

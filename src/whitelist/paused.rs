@@ -1,4 +1,4 @@
-//! Entries that are paused, by position. Pure.
+//! Entries or groups that are paused, by position. Pure.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -170,6 +170,10 @@ fn a_paused_group_stays_paused_in_the_next_whitelist() {
     // With one entry enabled, the group is not paused as a whole.
     session.set_paused("b", false);
     assert_eq!(paused(&session), [0]);
+    // Its entries are paused, but not the group.
+    session.set_paused("b", true);
+    assert_eq!(paused(&session), [0]);
+    assert!(session.view().whitelist.paused_groups().is_empty());
 }
 
 #[test]
