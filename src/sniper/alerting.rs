@@ -26,6 +26,7 @@ use crate::{
         price_status::is_needed,
         status::LedgerStatus,
     },
+    whitelist::WhitelistEntry,
     ws::{FeedCondition, FeedMetrics},
 };
 
@@ -44,6 +45,9 @@ pub(super) const ACCOUNT_FAILING_MAX: Duration = Duration::from_secs(900);
 /// Maximum number of entries and groups whose limits were reported. With more, some are reported
 /// more often.
 const LIMITS_MAX: usize = 256;
+
+/// Name of the alert about a complete entry among those about limits.
+const COMPLETE: &str = "complete";
 
 /// Interval and number of the samples by which unreadable listings are detected: ten minutes.
 const READING_INTERVAL: Duration = Duration::from_secs(60);
@@ -269,9 +273,13 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Forgets the prices that limits have prevented, after an order.
-    pub(super) const fn forget_prevented(&mut self) {
-        self.alerting.prevented = [None; COIN_LIMITS.len()];
+    /// Forgets the prices that limits have prevented, and that the entry was complete, after an
+    /// order: its limit was raised, or a purchase returned.
+    pub(super) fn forget_limits(&mut self, entry: usize) {
+        let EngineAlerts { prevented, limits, .. } = &mut self.alerting;
+        *prevented = [None; COIN_LIMITS.len()];
+        let label = self.whitelist.entries().get(entry).map(WhitelistEntry::label);
+        limits.retain(|(limit, of), _| *limit != COMPLETE || of.as_deref() != label);
     }
 
     /// Remembers the lowest price that a limit in coins has prevented within [`LIMIT_INTERVAL`].
@@ -290,7 +298,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Emits a limit that prevented an order, once per [`LIMIT_INTERVAL`]; that an entry is
-    /// complete only once.
+    /// complete only once until it orders again.
     pub(super) fn alert_limit(
         &mut self,
         rejection: &RiskRejection,
@@ -336,7 +344,7 @@ impl<B: OrderSender> Engine<B> {
             }
             _ => None,
         };
-        let key = (complete.map_or(limit, |_max| "complete"), of.clone());
+        let key = (complete.map_or(limit, |_max| COMPLETE), of.clone());
         let last = self.alerting.limits.get(&key);
         if last.is_some_and(|last| complete.is_some() || is_recent(*last, now.instant)) {
             return;
@@ -820,8 +828,9 @@ mod tests {
         let named = |name: &str| WhitelistEntry { name: Some(name.to_owned()), ..entry() };
         watched.engine.whitelist = Arc::new(Whitelist::new(vec![named("a"), named("b")]));
         let (spent, price, max) = (Amount::ZERO, Amount::from_cents(1), Amount::ZERO);
-        let full = RiskRejection::EntryTotal { spent, price, max };
-        let complete = RiskRejection::EntryQuantity { bought: 3, max: 3 };
+        let full = Some(RiskRejection::EntryTotal { spent, price, max });
+        let complete = Some(RiskRejection::EntryQuantity { bought: 3, max: 3 });
+        let order = None;
         for (rejection, index, after, expected) in [
             (full, 0, 0, "a: "),
             (full, 0, 60, ""),
@@ -830,10 +839,21 @@ mod tests {
             (complete, 0, 0, "a: 3 of 3 bought"),
             (complete, 0, 7_200, ""),
             (complete, 1, 0, "b: 3 of 3 bought"),
+            (order, 0, 0, ""),
+            (complete, 1, 7_200, ""),
+            (complete, 0, 0, "a: 3 of 3 bought"),
+            (complete, 0, 7_200, ""),
         ] {
             watched.seconds += after;
-            let now = watched.now();
-            watched.engine.alert_limit(&rejection, (&trade("x", REDLINE), index), now);
+            let (now, listing) = (watched.now(), trade("x", REDLINE));
+            match rejection {
+                Some(it) => watched.engine.alert_limit(&it, (&listing, index), now),
+                None => {
+                    let (since, is_queued) = (now.instant, false);
+                    let ordered = Candidate { trade: &listing, entry: index, since, is_queued };
+                    watched.engine.remember_order(ordered, price, None, now);
+                }
+            }
             let texts = watched.events.try_iter().map(|alert| alert.event.text());
             let text = texts.collect::<String>();
             assert_eq!(text.is_empty(), expected.is_empty(), "{text}");

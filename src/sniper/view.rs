@@ -349,7 +349,7 @@ impl<B: OrderSender> Engine<B> {
         latency: Option<Duration>,
         now: Now,
     ) {
-        self.forget_prevented();
+        self.forget_limits(entry);
         if !self.activity.is_observed() {
             return;
         }
