@@ -103,8 +103,10 @@ impl Variables<'_> {
         self.find(name).filter(|setting| !is_quoted(&setting.value))
     }
 
-    /// Returns the value of a variable that the settings file names, without quotes around it.
-    pub(super) fn value(&self, name: &str) -> Option<String> {
+    /// Returns the value of a variable that the settings file names, and reports one that is set
+    /// twice in `.env`.
+    pub(super) fn value(&self, name: &str, diagnostics: &mut Diagnostics) -> Option<String> {
+        self.check_repeated(name, diagnostics);
         let set = |value: &String| !value.trim().is_empty();
         let in_file = || {
             let mut variables = self.dotenv.iter().filter(|variable| variable.name == name);
@@ -128,7 +130,7 @@ impl Variables<'_> {
         Some(Setting {
             name,
             value: variable.value.clone(),
-            place: SourceLocation::Line { file: self.file.clone(), line: variable.line },
+            place: self.place(variable),
             substituted: variable.substituted,
         })
     }
@@ -151,31 +153,37 @@ impl Variables<'_> {
     /// Reports variables that are set twice in `.env`, and warns about unknown variables whose
     /// names begin like those of this program.
     pub(super) fn check_names(&self, diagnostics: &mut Diagnostics) {
-        for (index, variable) in self.dotenv.iter().enumerate() {
-            let place = SourceLocation::Line { file: self.file.clone(), line: variable.line };
+        for name in VARIABLES {
+            self.check_repeated(name, diagnostics);
+        }
+        for variable in &self.dotenv {
             let name = variable.name.as_str();
-            if VARIABLES.contains(&name) {
-                // An empty value counts as absent.
-                let is_set =
-                    |other: &&Variable| other.name == name && !other.value.trim().is_empty();
-                let earlier = self.dotenv.iter().take(index).find(is_set);
-                if let Some(Variable { line, .. }) = earlier {
-                    let message = format!("{name} is already set in line {line}");
-                    let remedy = format!("delete line {line} to use this value");
-                    diagnostics.problem(Problem::new(place, message, remedy));
-                }
-            } else if PREFIXES.iter().any(|prefix| name.starts_with(prefix)) {
+            if !VARIABLES.contains(&name) && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            {
                 let remedy = match nearest(name, &VARIABLES) {
                     Some(known) => format!("did you mean {known}?"),
                     None => "see .env.example for the supported variables".to_owned(),
                 };
-                diagnostics.warning(Problem::new(
-                    place,
-                    format!("unknown variable {name}"),
-                    remedy,
-                ));
+                let place = self.place(variable);
+                let message = format!("unknown variable {name}");
+                diagnostics.warning(Problem::new(place, message, remedy));
             }
         }
+    }
+
+    fn check_repeated(&self, name: &str, diagnostics: &mut Diagnostics) {
+        let mut lines = self.dotenv.iter().filter(|variable| variable.name == name);
+        // An empty value counts as absent.
+        let Some(first) = lines.find(|variable| !variable.value.trim().is_empty()) else { return };
+        for repeated in lines {
+            let message = format!("{name} is already set in line {}", first.line);
+            let remedy = format!("delete line {} to use this value", first.line);
+            diagnostics.problem(Problem::new(self.place(repeated), message, remedy));
+        }
+    }
+
+    fn place(&self, variable: &Variable) -> SourceLocation {
+        SourceLocation::Line { file: self.file.clone(), line: variable.line }
     }
 }
 

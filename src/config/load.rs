@@ -447,7 +447,7 @@ fn read_price_keys(
     diagnostics: &mut Diagnostics,
 ) {
     for (index, name, place) in &policy.prices.keys {
-        let text = variables.value(name);
+        let text = variables.value(name, diagnostics);
         let is_quoted = text.as_deref().is_some_and(is_quoted);
         let key = text.as_deref().ok_or("is not set").and_then(|key| {
             Credential::from_key(key).ok().filter(|_key| !is_quoted).ok_or("is not a key")

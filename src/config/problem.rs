@@ -82,8 +82,11 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Adds an error, which prevents the start.
+    /// Adds an error, which prevents the start, unless the same one was added before.
     pub fn problem(&mut self, problem: Problem) {
+        if self.problems.contains(&problem) {
+            return;
+        }
         if self.problems.len() < PROBLEMS_SHOWN_MAX {
             self.problems.push(problem);
         } else {

@@ -760,6 +760,19 @@ fn a_missing_or_invalid_secret_of_an_alert_channel_is_a_problem_at_its_name() {
 }
 
 #[test]
+fn a_variable_of_an_alert_channel_that_env_sets_twice_is_one_problem_at_its_line() {
+    let channel = "[[alerts]]\nkind = \"ntfy\"\nurl_env = \"HOOK_URL\"\n";
+    let policy = format!("{POLICY}{channel}{channel}[heartbeat]\nurl_env = \"HOOK_URL\"\n");
+    let workspace = |first: &str| {
+        let dotenv = format!("HOOK_URL={first}\n\nHOOK_URL=https://ntfy.sh/topic\n");
+        Workspace::new().file("sniper.toml", &policy).file(".env", dotenv)
+    };
+    let expected = ".env:3: HOOK_URL is already set in line 1; delete line 1 to use this value";
+    check_problems(&workspace("https://ntfy.sh/old"), &[expected]);
+    assert_eq!(workspace("").loaded().config.alerts.channels.len(), 2);
+}
+
+#[test]
 fn mistakes_in_alert_channels_are_reported_with_their_line_and_a_suggestion() {
     let channels = r#"
 [[alerts]]

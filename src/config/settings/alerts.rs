@@ -377,7 +377,7 @@ impl SecretReader<'_, '_> {
     }
 
     fn value(&mut self, variable: &NamedVariable) -> Option<String> {
-        match self.variables.value(&variable.0) {
+        match self.variables.value(&variable.0, self.diagnostics) {
             Some(value) if is_quoted(&value) => {
                 self.report(variable, "is in quotes", REMOVE_QUOTES);
                 None

@@ -153,11 +153,12 @@ impl ParsedShared {
 
     fn url(&self, variables: &Variables<'_>, diagnostics: &mut Diagnostics) -> Option<DatabaseUrl> {
         let (name, place) = &self.url;
+        let value = variables.value(name, diagnostics);
         let mut report = |what: &str, remedy: &str| {
             let message = format!("{name} {what}");
             diagnostics.problem(Problem::new(place.clone(), message, remedy));
         };
-        let Some(value) = variables.value(name) else {
+        let Some(value) = value else {
             let remedy = format!(
                 "write the address of the database into .env: \
                  {name}=postgres://user:password@host/database"
