@@ -10,10 +10,12 @@ use std::{fs, process::Command};
 
 use clap::Parser as _;
 use serde_json::Value;
-use sniper::commands::{
-    cli::{self, Cli},
-    exit_code,
-    session::GRACE_PERIOD,
+use sniper::{
+    commands::{
+        cli::{self, Cli},
+        exit_code,
+    },
+    shutdown::STOP_MAX,
 };
 
 use crate::tidy::{files, top};
@@ -122,7 +124,7 @@ fn the_unit_restarts_the_bot_except_after_mistakes_of_its_user_and_waits_for_its
         "SIGHUP",
         "systemd takes it for a clean end"
     );
-    assert!(value(&unit, "TimeoutStopSec").parse::<u64>().unwrap() > GRACE_PERIOD.as_secs());
+    assert!(value(&unit, "TimeoutStopSec").parse::<u64>().unwrap() > STOP_MAX.as_secs());
     assert_eq!(value(&unit, "Type"), "notify");
     assert!(value(&unit, "WatchdogSec").parse::<u64>().unwrap() >= 30);
     let (head, service) = unit.split_once("[Service]").unwrap();
@@ -227,9 +229,13 @@ fn the_compose_file_publishes_the_page_on_loopback_only_and_keeps_the_data() {
     assert!(compose.contains("\n    volumes:\n") && compose.contains("- ./bot:/sniper\n"));
     assert!(read("dist/Dockerfile").contains("\nWORKDIR /sniper\n"));
     assert!(read(".gitignore").lines().any(|line| line == "/dist/bot"), "it holds secrets");
-    for line in ["read_only: true", "- ALL", "- no-new-privileges:true", "stop_grace_period: 30s"] {
-        assert!(compose.lines().any(|found| found.trim() == line), "{line}");
+    let lines = || compose.lines().map(str::trim);
+    for line in ["read_only: true", "- ALL", "- no-new-privileges:true"] {
+        assert!(lines().any(|found| found == line), "{line}");
     }
+    let period =
+        lines().find_map(|line| line.strip_prefix("stop_grace_period: ")?.strip_suffix('s'));
+    assert!(period.unwrap().parse::<u64>().unwrap() > STOP_MAX.as_secs());
     assert!(!compose.contains("network_mode") && !compose.contains("privileged: "));
 }
 
