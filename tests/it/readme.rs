@@ -6,9 +6,10 @@
 //! `cargo test` succeeds at once there: it is what runs this test.
 //!
 //! A simulated market stands in for the real one, and a server on loopback for ntfy, because no
-//! test may reach them. A command that runs until it is stopped gets a Ctrl-C once it has printed
-//! the text below, as a user would do it. `.ci/run` takes most of an hour and runs this test, so
-//! only its syntax is checked.
+//! test may reach them: before each program, the host of the topic in `.env` is replaced by that of
+//! the server. A command that runs until it is stopped gets a Ctrl-C once it has printed the text
+//! below, as a user would do it. `.ci/run` takes about 35 minutes on two quiet cores and runs this
+//! test, so only its syntax is checked.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 use std::{
@@ -68,12 +69,16 @@ const BLOCKS: [(&str, Plan); 10] = [
     ("bash .ci/run\n", Plan::Syntax(".ci/run")),
 ];
 
-/// The `cargo` of the blocks. It leaves its process id, which is that of the program.
+/// The `cargo` of the blocks. It leaves its process id, which is that of the program. The program
+/// reads the address of the topic from the line that the block has added to `.env`.
 const CARGO: &str = r#"#!/bin/sh
 echo "$$" > "$PID_FILE"
 case "$*" in
     test) exit 0 ;;
-    "run --release -- "*) shift 3; exec "$SNIPER" "$@" ;;
+    "run --release -- "*)
+        shift 3
+        [ ! -f .env ] || sed -i "s|https://ntfy.sh/|$RECEIVER|" .env
+        exec "$SNIPER" "$@" ;;
     *) echo "cargo $*: the test has no rule for it" >&2; exit 99 ;;
 esac
 "#;
@@ -110,8 +115,8 @@ fn shell_blocks(text: &str) -> Vec<String> {
 struct Clone {
     directory: TempDir,
     market: SimServer,
-    /// Address of the topic.
-    ntfy: String,
+    /// Address of the server in place of ntfy.
+    receiver: String,
 }
 
 /// A block that runs.
@@ -144,7 +149,7 @@ impl RunningBlock {
 }
 
 impl Clone {
-    fn new(ntfy: String) -> Self {
+    fn new(receiver: String) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for name in [".env.example", "sniper.example.toml"] {
             fs::copy(top().join(name), directory.path().join(name)).unwrap();
@@ -154,7 +159,8 @@ impl Clone {
         let cargo = bin.join("cargo");
         fs::write(&cargo, CARGO).unwrap();
         fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
-        Self { directory, market: SimServer::start(SimSettings::default()).unwrap(), ntfy }
+        let market = SimServer::start(SimSettings::default()).unwrap();
+        Self { directory, market, receiver }
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -170,7 +176,7 @@ impl Clone {
             .env("XDG_STATE_HOME", self.path("state"))
             .env("SNIPER", env!("CARGO_BIN_EXE_sniper"))
             .env("PID_FILE", self.path("pid"))
-            .env("NTFY_URL", &self.ntfy)
+            .env("RECEIVER", &self.receiver)
             .envs(self.market.environment())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -203,7 +209,7 @@ async fn every_shell_block_of_the_readme_runs_word_for_word() {
     let known: Vec<&str> = BLOCKS.iter().map(|(block, _)| *block).collect();
     assert_eq!(blocks, known, "a block was added or changed: say here how it is run");
     let ntfy = Receiver::start(&[OK]).await;
-    let clone = Clone::new(ntfy.url("/topic"));
+    let clone = Clone::new(ntfy.url("/"));
     let mut before: Option<(RunningBlock, String)> = None;
     for (block, plan) in BLOCKS {
         if let Plan::Syntax(script) = plan {
@@ -233,7 +239,10 @@ async fn every_shell_block_of_the_readme_runs_word_for_word() {
             fs::write(clone.path("sniper.toml"), settings).unwrap();
         }
     }
-    assert!(ntfy.received().iter().any(|alert| alert.json()["topic"] == "topic"));
+    let received = ntfy.received();
+    let topic = received[0].json()["topic"].as_str().unwrap().to_owned();
+    let random = topic.strip_prefix("sniper-").unwrap();
+    assert!(random.len() == 24 && random.bytes().all(|it| it.is_ascii_hexdigit()), "{topic}");
     let mode = fs::metadata(clone.path(".env")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert!(0 < clone.market.stats().feeds, "the simulated market was not used");
