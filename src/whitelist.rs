@@ -157,15 +157,14 @@ impl Whitelist {
         mut selects: impl FnMut(&WhitelistEntry) -> bool,
     ) -> usize {
         let all = self.entries.iter().enumerate();
-        let mut selected = 0_usize;
-        for (index, entry) in all.filter(|(_, entry)| selects(entry)) {
-            selected = selected.saturating_add(1);
+        let selected = all.filter(|(_, entry)| selects(entry));
+        let set = |(index, entry): (usize, &WhitelistEntry)| {
             self.paused.set(index, is_paused);
             if let Some(group) = entry.group_name().filter(|_| !is_paused) {
                 self.mark_group_paused(group, false);
             }
-        }
-        selected
+        };
+        selected.map(set).count()
     }
 
     /// Pauses or enables every entry of this group. Returns the number of these entries.
@@ -177,11 +176,8 @@ impl Whitelist {
     /// Sets whether a group is paused as a whole, but not its entries. Returns `false` if no entry
     /// is in this group.
     pub fn mark_group_paused(&self, name: &str, is_paused: bool) -> bool {
-        let Ok(at) = self.groups.binary_search_by(|group| (**group).cmp(name)) else {
-            return false;
-        };
-        self.paused_groups.set(at, is_paused);
-        true
+        let at = self.groups.binary_search_by(|group| (**group).cmp(name));
+        at.map(|at| self.paused_groups.set(at, is_paused)).is_ok()
     }
 
     #[inline]
