@@ -261,7 +261,8 @@ impl<'p> PriceView<'p> {
     /// No reference prices at all.
     pub const NONE: Self = Self { book: None, now: UnixMs(0) };
 
-    /// Creates a view. `now` is the local wall clock, against which ages are compared.
+    /// Creates a view. Ages are compared with `now`, which must follow corrections of the wall
+    /// clock, because the times of tables come from it and from the sites.
     pub const fn new(book: &'p PriceBook, now: UnixMs) -> Self {
         Self { book: Some(book), now }
     }

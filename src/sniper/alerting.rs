@@ -564,6 +564,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     fn watch_prices(&mut self, repeats: bool, now: UnixMs) {
+        let now = self.price_time(now);
         let EngineAlerts { sender, sources, .. } = &mut self.alerting;
         let entries = self.whitelist.entries();
         for (index, (watched, table)) in sources.iter_mut().zip(self.prices.sources()).enumerate() {
@@ -1035,6 +1036,25 @@ mod tests {
         watched.engine.set_prices(book(UnixMs(0)));
         assert_eq!(watched.tick(10), [""; 0], "after a reload they may still be downloaded");
         assert_eq!(watched.tick(130), ["prices_stale"]);
+    }
+
+    #[test]
+    fn alerts_of_too_old_prices_follow_a_correction_of_the_clock() {
+        let mut watched = Watched::new(Budget::default());
+        watched.need_prices(&[0]);
+        let book = |at| {
+            let (table, max_age) = (PriceTable::default(), Duration::from_secs(600));
+            let (table, coin) = (Some(&table), Some(CoinUsd::ONE));
+            Arc::new(PriceBook::new(&[BookTable { table, at, max_age, coin }]))
+        };
+        let (start, hours) = (watched.now().wall, Duration::from_secs(5 * 3_600));
+        watched.engine.watch_clock(start.plus(hours), watched.now());
+        watched.kinds();
+        watched.engine.set_prices(book(start.plus(hours)));
+        let is_stale = |kinds: Vec<&str>| kinds.contains(&"prices_stale");
+        assert!(!is_stale(watched.tick(1)) && !is_stale(watched.tick(130)));
+        watched.engine.set_prices(book(start));
+        assert!(is_stale(watched.tick(10)));
     }
 
     #[test]

@@ -316,14 +316,20 @@ impl<B: OrderSender> Engine<B> {
         self.price_recorder = Some(recorder);
     }
 
+    /// Returns the time with which the times of prices are compared: that of the wall clock if it
+    /// was corrected forward since the start, and otherwise `now`, so that no price becomes younger.
+    pub(super) fn price_time(&self, now: UnixMs) -> UnixMs {
+        UnixMs(now.0.saturating_add(self.wall_drift_ms.max(0)))
+    }
+
     /// Returns the reference prices as of this time.
     pub fn price_view(&self, now: Now) -> PriceView<'_> {
-        PriceView::new(&self.prices, now.wall)
+        PriceView::new(&self.prices, self.price_time(now.wall))
     }
 
     /// Returns the age of each price source.
     pub(super) fn price_status(&self, now: UnixMs) -> Vec<PriceStatus> {
-        PriceStatus::all(&self.prices, self.whitelist.entries(), now)
+        PriceStatus::all(&self.prices, self.whitelist.entries(), self.price_time(now))
     }
 
     pub const fn ledger(&mut self) -> &mut Ledger {

@@ -107,7 +107,7 @@ impl<B: OrderSender> Engine<B> {
         };
         self.absent_pauses = pauses.absent;
         self.pauses.record(|| pauses.names);
-        let view = PriceView::new(&self.prices, now.wall);
+        let view = PriceView::new(&self.prices, self.price_time(now.wall));
         let entry_of = |trade: &Trade<'_>| match self.whitelist.decide_with(trade, view) {
             Decision::Matched(entry) => Some(entry),
             _ => None,

@@ -370,6 +370,7 @@ impl<B: OrderSender> Engine<B> {
 
     /// Examines the next entries, and remembers the reason if no entry permits an order.
     pub(super) fn scan_entries(&mut self, now: UnixMs) {
+        let now = self.price_time(now);
         let Self { whitelist, ledger, match_counts, entry_scan, prices, .. } = self;
         let (entries, state) = (whitelist.entries(), ledger.state());
         self.alerting.closed_entries = entry_scan.advance(entries.len(), |index| {

@@ -6,9 +6,9 @@ use tokio::sync::mpsc;
 use crate::{
     clock,
     config::OrdersConfig,
-    domain::wanted_items::WantedItems,
+    domain::{percent_rule::PriceCurrency, wanted_items::WantedItems},
     ledger::{OrderRequest, RiskRejection, allowance::SharedLimit},
-    prices::PriceSnapshot,
+    prices::{PriceSnapshot, book::SourceLabel},
     sniper::{EngineInputs, Sniper},
     whitelist::tests::{book_at, percent_entry},
     ws::{FeedMetrics, WantedSender},
@@ -519,6 +519,28 @@ fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
             }
         }
     }
+}
+
+/// A machine starts with a clock that is hours behind and is then corrected.
+#[test]
+fn the_age_of_a_price_follows_a_correction_of_the_clock_forward_only() {
+    let executor = Executor::Live(FakeOrderSender::default());
+    let mut session = TestSession::new(executor, plenty(), vec![percent_entry()]);
+    let (now, hours) = (session.now(), Duration::from_secs(5 * 3_600));
+    let label = SourceLabel { name: "buff".into(), currency: PriceCurrency::Usd };
+    let (start, corrected) = (now.wall, now.wall.plus(hours));
+    let mut is_fresh = |wall: UnixMs, at: UnixMs| {
+        let engine = &mut session.engine;
+        engine.watch_clock(wall, now);
+        engine.set_prices(Arc::new(book_at(at).with_labels([label.clone()].into_iter())));
+        let is_usable = engine.unwanted_reason(&priced("a", 1_500), 0, now).is_none();
+        assert_eq!(engine.price_status(now.wall)[0].stale, !is_usable, "{wall} {at}");
+        is_usable
+    };
+    assert!(is_fresh(start, start) && !is_fresh(start, corrected));
+    assert!(is_fresh(corrected, corrected) && !is_fresh(corrected, start));
+    let behind = start.minus(hours);
+    assert!(is_fresh(behind, start) && !is_fresh(behind, behind));
 }
 
 #[tokio::test]
