@@ -172,13 +172,29 @@ fn text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Cow<'a, str>>, JsonError> 
     Ok(None)
 }
 
-/// Reads a time: seconds since 1970, or a text such as `2026-03-01T10:00:00.000Z`.
-fn time(cursor: &mut Cursor<'_>) -> Result<Option<UnixMs>, JsonError> {
-    let text = number_text(cursor)?;
-    Ok(text.and_then(|text| match text.parse::<u32>() {
-        Ok(seconds) => Some(UnixMs(i64::from(seconds).saturating_mul(1_000))),
-        Err(_not_seconds) => UnixMs::parse(&text),
-    }))
+/// A time that a source states in an unknown form. It must not count as no time, with which prices
+/// are as new as their download.
+struct UnreadableTime;
+
+/// Reads a time: seconds or milliseconds since 1970, or a text such as `2026-03-01T10:00:00.000Z`
+/// or `2026-03-01T11:00:00+01:00`. `null` is no time.
+fn time(cursor: &mut Cursor<'_>) -> Result<Result<Option<UnixMs>, UnreadableTime>, JsonError> {
+    if cursor.peek()? == ValueKind::Null {
+        return cursor.skip().map(|_null| Ok(None));
+    }
+    let at = number_text(cursor)?.and_then(|text| parse_time(text.trim()));
+    Ok(at.map(Some).ok_or(UnreadableTime))
+}
+
+/// Returns a time from 1970 to 2106, which an offer can have.
+fn parse_time(text: &str) -> Option<UnixMs> {
+    let seconds_max = i64::from(u32::MAX);
+    let ms = match text.parse::<i64>() {
+        Ok(seconds) if seconds <= seconds_max => seconds.checked_mul(1_000)?,
+        Ok(ms) => ms,
+        Err(_not_a_number) => text.parse::<jiff::Timestamp>().ok()?.as_millisecond(),
+    };
+    (1..=seconds_max).contains(&ms.div_euclid(1_000)).then_some(UnixMs(ms))
 }
 
 /// Returns `true` for the value `true`. Anything else is consumed.

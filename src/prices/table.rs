@@ -52,11 +52,12 @@ impl Offer {
         Self { count: count.map_or(NO_COUNT, |count| count.min(NO_COUNT - 1)), ..self }
     }
 
-    /// Sets the time of the price, to the second.
+    /// Sets the time of the price, to the second. A time before 1970 becomes one second after it,
+    /// and one after 2106 that year, so that neither counts as no time.
     #[must_use]
     pub fn with_time(self, at: Option<UnixMs>) -> Self {
-        let seconds = at.map_or(0, |at| at.0.div_euclid(1_000));
-        Self { at_s: u32::try_from(seconds).unwrap_or(0), ..self }
+        let seconds = |at: UnixMs| u32::try_from(at.0.div_euclid(1_000).max(1)).unwrap_or(u32::MAX);
+        Self { at_s: at.map_or(0, seconds), ..self }
     }
 
     /// Returns the number of offers behind the price, if the source states it.
@@ -257,6 +258,9 @@ mod tests {
             offer.with_time(Some(UnixMs(1_772_352_000_999))).at(),
             Some(UnixMs(1_772_352_000_000))
         );
-        assert_eq!(offer.with_time(Some(UnixMs(i64::MAX))).at(), None);
+        for (at, kept_s) in [(i64::MAX, u32::MAX), (0, 1), (i64::MIN, 1)] {
+            let kept = UnixMs(i64::from(kept_s) * 1_000);
+            assert_eq!(offer.with_time(Some(UnixMs(at))).at(), Some(kept), "{at}");
+        }
     }
 }

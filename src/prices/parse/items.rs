@@ -1,8 +1,8 @@
 //! Lists of items with one ask each, bare or within an object with a status.
 
 use super::{
-    PriceUnit, RowError, TableError, check_size, count, is_true, members, price, read_json, text,
-    time,
+    PriceUnit, RowError, TableError, UnreadableTime, check_size, count, is_true, members, price,
+    read_json, text, time,
 };
 use crate::{
     json::{Cursor, JsonError, ValueKind},
@@ -90,10 +90,17 @@ struct Reader<'l> {
     table: PriceTable,
     error: Option<TableError>,
     has_list: bool,
+    has_unreadable_time: bool,
 }
 
 pub(super) fn parse(text: &str, list: &ItemList) -> Result<PriceTable, TableError> {
-    let mut reader = Reader { list, table: PriceTable::default(), error: None, has_list: false };
+    let mut reader = Reader {
+        list,
+        table: PriceTable::default(),
+        error: None,
+        has_list: false,
+        has_unreadable_time: false,
+    };
     read_json(text, |cursor| {
         match cursor.peek()? {
             ValueKind::Object => reader.wrapped(cursor)?,
@@ -102,6 +109,9 @@ pub(super) fn parse(text: &str, list: &ItemList) -> Result<PriceTable, TableErro
         match reader.error.take() {
             Some(error) => Err(RowError::Table(error)),
             None if !reader.has_list => Err(RowError::Table(TableError::Shape)),
+            None if reader.has_unreadable_time && reader.table.at.is_none() => {
+                Err(RowError::Table(TableError::Shape))
+            }
             None => Ok(()),
         }
     })?;
@@ -126,10 +136,7 @@ impl Reader<'_> {
                 Ok(())
             }
             "currency" => self.currency(cursor),
-            key if Some(key) == list.file_time => {
-                self.table.at = time(cursor)?;
-                Ok(())
-            }
+            key if Some(key) == list.file_time => self.time(cursor),
             key if key == list.list => self.rows(cursor),
             _ => cursor.skip().map(drop),
         })
@@ -162,9 +169,7 @@ impl Reader<'_> {
                 key if key == list.name => name = text(cursor)?,
                 key if key == list.price => ask = price(cursor, list.unit)?,
                 key if Some(key) == list.count => offers = count(cursor)?,
-                key if Some(key) == list.row_time => {
-                    self.table.at = self.table.at.max(time(cursor)?);
-                }
+                key if Some(key) == list.row_time => self.time(cursor)?,
                 _ => cursor.skip().map(drop)?,
             }
             Ok(())
@@ -182,6 +187,15 @@ impl Reader<'_> {
         if !currency.eq_ignore_ascii_case("usd") {
             let shown = Escaped(truncated(&currency, CURRENCY_BYTES_MAX)).to_string();
             self.fail(TableError::Currency(shown));
+        }
+        Ok(())
+    }
+
+    /// Reads the time of the file, or of a row.
+    fn time(&mut self, cursor: &mut Cursor<'_>) -> Result<(), JsonError> {
+        match time(cursor)? {
+            Ok(at) => self.table.at = self.table.at.max(at),
+            Err(UnreadableTime) => self.has_unreadable_time = true,
         }
         Ok(())
     }

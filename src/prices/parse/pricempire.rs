@@ -2,8 +2,8 @@
 //! version 3 an object of names.
 
 use super::{
-    PriceUnit, RowError, TableError, check_size, count, is_true, members, price, read_json, text,
-    time,
+    PriceUnit, RowError, TableError, UnreadableTime, check_size, count, is_true, members, price,
+    read_json, text, time,
 };
 use crate::{
     domain::percent_rule::QuoteSide,
@@ -88,22 +88,25 @@ fn version_3(cursor: &mut Cursor<'_>, table: &mut PriceTable) -> Result<(), RowE
 }
 
 /// Reads the price of one provider. An inflated price, which the source marks as manipulated, is
-/// none.
+/// none, and neither is one whose time cannot be read, because its age is unknown.
 fn offer<'a>(
     cursor: &mut Cursor<'a>,
     mut on_other: impl FnMut(&str, &mut Cursor<'a>) -> Result<(), JsonError>,
 ) -> Result<Option<Offer>, JsonError> {
-    let (mut found, mut offers, mut at, mut is_inflated) = (None, None, None, false);
+    let (mut found, mut offers, mut at, mut is_usable) = (None, None, None, true);
     members(cursor, |key, cursor| {
         match key {
             "price" => found = price(cursor, PriceUnit::Cents)?,
             "count" => offers = count(cursor)?,
-            "updated_at" | "createdAt" => at = time(cursor)?,
-            "isInflated" => is_inflated = is_true(cursor)?,
+            "updated_at" | "createdAt" => match time(cursor)? {
+                Ok(stated) => at = stated.or(at),
+                Err(UnreadableTime) => is_usable = false,
+            },
+            "isInflated" => is_usable &= !is_true(cursor)?,
             _ => on_other(key, cursor)?,
         }
         Ok(())
     })?;
-    let found = found.filter(|_price| !is_inflated);
+    let found = found.filter(|_price| is_usable);
     Ok(found.map(|price| Offer::new(price).with_count(offers).with_time(at)))
 }

@@ -165,6 +165,101 @@ fn pricempire_prices_are_cents_of_both_sides() {
     assert_eq!(ask.at(), UnixMs::parse("2026-03-01T10:00:00Z"));
 }
 
+/// Returns the time of the Redline in a Pricempire answer that states this one.
+fn pricempire_time(time: &str) -> Option<Option<UnixMs>> {
+    let text = format!(
+        r#"[{{"market_hash_name":"{REDLINE}","prices":[{{"provider_key":"buff163","price":3142{time}}}]}},
+            {{"market_hash_name":"x","prices":[{{"provider_key":"buff163","price":1}}]}}]"#
+    );
+    let table = read(SourceKind::Pricempire, &text);
+    let quote = table.get(&ItemKey::parse(REDLINE).unwrap().into_owned())?;
+    Some(quote.ask?.at())
+}
+
+const TIMES: [&str; 8] = [
+    "1772352000",
+    r#""1772352000""#,
+    "1772352000999",
+    r#""1772352000000""#,
+    r#""2026-03-01T08:00:00Z""#,
+    r#""2026-03-01T08:00:00.123456Z""#,
+    r#""2026-03-01T08:00:00+00:00""#,
+    r#""2026-03-01 09:00:00.5+01:00""#,
+];
+
+const UNREADABLE_TIMES: [&str; 11] = [
+    "0",
+    "-5",
+    "1772352000000000000",
+    "1e99",
+    "true",
+    "[1772352000]",
+    r#""""#,
+    r#""null""#,
+    r#""yesterday""#,
+    r#""2026-03-01T08:00:00""#,
+    r#""0001-01-01T00:00:00Z""#,
+];
+
+#[test]
+fn a_pricempire_price_whose_time_cannot_be_read_is_none() {
+    let at = UnixMs::parse("2026-03-01T08:00:00Z");
+    for time in TIMES {
+        assert_eq!(pricempire_time(&format!(r#","updated_at":{time}"#)), Some(at), "{time}");
+    }
+    for absent in ["", r#","updated_at":null"#] {
+        assert_eq!(pricempire_time(absent), Some(None), "{absent}");
+    }
+    for time in UNREADABLE_TIMES {
+        for key in ["updated_at", "createdAt"] {
+            assert_eq!(pricempire_time(&format!(r#","{key}":{time}"#)), None, "{time}");
+        }
+    }
+}
+
+#[test]
+fn a_file_whose_time_cannot_be_read_is_an_error() {
+    let lis_skins = |time: &str| {
+        let row = format!(r#"{{"name":"{REDLINE}","price":28.9,"count":7}}"#);
+        format!(r#"{{"status":"success","last_update":{time},"items":[{row}]}}"#)
+    };
+    let market_csgo = |time: &str| {
+        let row = format!(r#"{{"market_hash_name":"{REDLINE}","price":"29.871"}}"#);
+        format!(r#"{{"success":true,"items":[{row}],"time":{time}}}"#)
+    };
+    let skinport = |time: &str| {
+        let row = |time| {
+            format!(r#"{{"market_hash_name":"{REDLINE}","min_price":3,"updated_at":{time}}}"#)
+        };
+        format!("[{},{}]", row(time), row("null"))
+    };
+    let at = |text: &str| UnixMs::parse(text);
+    for time in TIMES {
+        for (kind, text) in [
+            (SourceKind::LisSkins, lis_skins(time)),
+            (SourceKind::MarketCsgo, market_csgo(time)),
+            (SourceKind::Skinport, skinport(time)),
+        ] {
+            let seconds = read(kind, &text).at.map(|at| UnixMs(at.0 / 1_000 * 1_000));
+            assert_eq!(seconds, at("2026-03-01T08:00:00Z"), "{text}");
+        }
+    }
+    for time in UNREADABLE_TIMES {
+        for (kind, text) in [
+            (SourceKind::LisSkins, lis_skins(time)),
+            (SourceKind::MarketCsgo, market_csgo(time)),
+            (SourceKind::Skinport, skinport(time)),
+        ] {
+            assert_eq!(fails(kind, &text), TableError::Shape, "{text}");
+        }
+    }
+    assert_eq!(read(SourceKind::LisSkins, &lis_skins("null")).at, None);
+    assert_eq!(read(SourceKind::Skinport, &skinport("null")).at, None);
+    // Another row states when the newest price changed.
+    let text = skinport(r#""yesterday""#).replace("null", "1772352000");
+    assert_eq!(read(SourceKind::Skinport, &text).at, at("2026-03-01T08:00:00Z"));
+}
+
 #[test]
 fn an_older_pricempire_answer_is_read_and_inflated_prices_are_none() {
     let text = format!(
