@@ -31,8 +31,9 @@ const READS_MAX: usize = 4;
 /// State of one source.
 #[derive(Clone, Debug, Default)]
 struct SourceState {
-    /// Time of the next reading; `None` means at once.
-    next: Option<Instant>,
+    /// Time of the next reading on [`clock::now`], which counts the time in suspend; `None` means
+    /// at once.
+    next: Option<UnixMs>,
     is_reading: bool,
     /// Text of the last failure. A repeated failure is not logged again.
     failure: Option<String>,
@@ -70,7 +71,7 @@ pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) 
     let read = |index| async move { (index, reader.read(index, false).await) };
     let mut readings = FuturesUnordered::new();
     loop {
-        let now = Instant::now();
+        let now = clock::now();
         while readings.len() < READS_MAX
             && let Some(index) = start_next(&mut states, now)
         {
@@ -82,7 +83,7 @@ pub async fn refresh_prices(reader: PriceReader, mut publisher: PricePublisher) 
         // At the maximum number of readings, the next one starts when one of them ends.
         let waiting = states.iter().filter(|state| readings.len() < READS_MAX && !state.is_reading);
         let next = waiting.filter_map(|state| state.next).min();
-        let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.saturating_duration_since(now));
+        let wait = next.map_or(AGE_CHECK_INTERVAL, |next| next.since(now));
         let mut is_changed = false;
         tokio::select! {
             Some((index, result)) = readings.next() => {
@@ -110,7 +111,7 @@ fn note_written(reader: &PriceReader, states: &mut [SourceState]) -> bool {
 }
 
 /// Marks the source that is due for the longest time as being read; `None` if none is due.
-fn start_next(states: &mut [SourceState], now: Instant) -> Option<usize> {
+fn start_next(states: &mut [SourceState], now: UnixMs) -> Option<usize> {
     let is_due =
         |state: &SourceState| !state.is_reading && state.next.is_none_or(|next| next <= now);
     let due = states.iter_mut().enumerate().filter(|(_, state)| is_due(state));
@@ -121,13 +122,13 @@ fn start_next(states: &mut [SourceState], now: Instant) -> Option<usize> {
 
 /// Schedules the sources whose stored tables were read recently, perhaps by an earlier run.
 fn schedule_stored(reader: &PriceReader, states: &mut [SourceState]) {
-    let (now, wall) = (Instant::now(), clock::wall());
+    let (now, wall) = (clock::now(), clock::wall());
     for (source, state) in reader.config().sources.iter().zip(states) {
         let stored = reader.store().load(source, super::StoredAs::Current).ok().flatten();
         let Some(stored) = stored.filter(|stored| stored.checked_at <= wall) else { continue };
         let ago = wall.since(stored.checked_at);
         let wait = reader.config().interval(source).saturating_sub(ago);
-        state.next = now.checked_add(wait);
+        state.next = Some(now.plus(wait));
     }
 }
 
@@ -142,13 +143,12 @@ fn finish_reading(
     state.is_reading = false;
     let Some(source) = reader.config().sources.get(index) else { return false };
     let (name, interval) = (&source.name, reader.config().interval(source));
-    let now = Instant::now();
     let wait = match &result {
         Ok(_) => interval,
         Err(PriceFailure::TooSoon { ago, interval }) => interval.saturating_sub(*ago),
-        Err(failure) => reader.delay_after(failure, index, now),
+        Err(failure) => reader.delay_after(failure, index, Instant::now()),
     };
-    state.next = now.checked_add(wait);
+    state.next = Some(clock::now().plus(wait));
     match result {
         Ok(reading) => {
             let was_failing = state.failure.take().is_some();
@@ -236,5 +236,22 @@ impl PricePublisher {
     async fn publish(&mut self, book: PriceBook) -> bool {
         let snapshot = self.snapshot(book);
         self.snapshots.send(snapshot).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_due_after_its_interval_also_if_most_of_it_was_a_suspend() {
+        let (now, interval) = (clock::now(), Duration::from_secs(3_600));
+        let mut states = vec![SourceState::default(); 2];
+        states[0].next = Some(now.plus(interval));
+        states[1].next = Some(now.plus(interval * 2));
+        assert_eq!(start_next(&mut states, now.plus(interval - Duration::from_millis(1))), None);
+        // The clock of the time, but no `Instant`, is later by the interval.
+        assert_eq!(start_next(&mut states, now.plus(interval)), Some(0));
+        assert_eq!(start_next(&mut states, now.plus(interval)), None, "a wait that was asked for");
     }
 }
