@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc::Sender;
 use tracing::error;
 
-use super::{AppError, CommandContext, report, run, session::instance_of, status::request_status};
+use super::{AppError, CommandContext, run, session::instance_of, status::request_status};
 use crate::{
     clock,
     dashboard::{Dashboard, DashboardSource, DashboardTimes, PageFacts, token},
@@ -78,14 +78,11 @@ pub fn run(context: CommandContext<'_>) -> Result<ExitCode, AppError> {
     let code = token::write_code(&data_dir, clock::wall())
         .map_err(|error| AppError::start("a sign-in: its code cannot be written", error))?;
     let url = format!("http://{}/#code={code}", browsable(address, name));
-    if context.output.is_json() {
-        context.output.json(&json!({ "address": address.to_string(), "url": url }))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let minutes = token::CODE_LIFETIME.as_secs() / 60;
-    report::print(&format!(
+    let text = format!(
         "{url}\n\nOpen it in a browser within {minutes} minutes. It signs in one browser, once.\n"
-    ))?;
+    );
+    context.output.print(&text, || json!({ "address": address.to_string(), "url": url }))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -87,11 +87,7 @@ pub fn run(
     if let Some(failure) = lines.failure {
         return Err(failure);
     }
-    if context.output.is_json() {
-        context.output.json(&lines.to_json(&input, &result))?;
-    } else {
-        report::print(&lines.to_text(&input, &result))?;
-    }
+    context.output.print(&lines.to_text(&input, &result), || lines.to_json(&input, &result))?;
     Ok(ExitCode::SUCCESS)
 }
 

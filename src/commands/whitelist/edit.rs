@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use serde_json::json;
 
-use super::super::{AppError, CommandContext, check, exit_code, known_names, report};
+use super::super::{AppError, CommandContext, check, exit_code, known_names};
 use crate::{
     config::{
         Config, ConfigErrors, Loaded, Problem,
@@ -281,26 +281,19 @@ impl<'c> SettingsFile<'c> {
         warnings: &[Problem],
     ) -> Result<ExitCode, AppError> {
         let lines: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        if self.context.output.is_json() {
-            let object = json!({
-                "entry": entry,
-                "done": done,
-                "file": self.shown(),
-                "warnings": lines,
-            });
-            self.context.output.json(&object)?;
-            return Ok(ExitCode::SUCCESS);
-        }
         let direction = if done == "added" { "to" } else { "from" };
         let mut text = format!(
             "Entry \"{}\" {done} {direction} {}. Apply it to a running bot with: sniper reload\n",
             Escaped(entry),
             Escaped(&self.shown())
         );
-        for line in lines {
+        for line in &lines {
             text.push_str(&format!("Warning: {line}\n"));
         }
-        report::print(&text)?;
+        self.context.output.print(
+            &text,
+            || json!({"entry": entry, "done": done, "file": self.shown(), "warnings": lines}),
+        )?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -15,7 +15,6 @@ use crate::{
         capture::MarketSource,
         progress::{Progress, ProgressCount, ProgressCounter},
         replay::{ReplayDecision, ReplayRules, input::ReplayInput},
-        report,
     },
     config::{Config, prices::SourceCurrency},
     domain::{
@@ -136,11 +135,8 @@ pub(super) fn run(
         fs::write(target, report.to_csv())
             .map_err(|error| failed(format!("{} cannot be written: {error}", target.display())))?;
     }
-    if context.output.is_json() {
-        context.output.json(&report.to_json(&input, result.span_ns))
-    } else {
-        report::print(&(input.describe(result.span_ns) + &report.to_text()))
-    }
+    let text = input.describe(result.span_ns) + &report.to_text();
+    context.output.print(&text, || report.to_json(&input, result.span_ns))
 }
 
 /// Returns the reference with this name, or the default one.
