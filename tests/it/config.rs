@@ -14,6 +14,7 @@ use sniper::{
         Config, ConfigErrors, Loaded, Market, Mode, Sources,
         environment::VARIABLES,
         load::FILE_BYTES_MAX,
+        prices::PriceLocation,
         problem::{Problem, SourceLocation},
     },
     domain::alert_kind::{AlertKind, Loudness},
@@ -456,6 +457,48 @@ fn a_json_whitelist_is_appended_and_resolved_relative_to_the_config_file() {
         ["conf/w/w.json:1:16: `max_price` 6.00 is above the 5.00 of [budget]; \
           the lower one applies; raise the one in [budget], or lower this one"]
     );
+}
+
+/// A whitelist entry with a percent rule, and a price source with these lines.
+fn percent_policy(source: &str) -> String {
+    format!(
+        "{POLICY}max_quantity = 3\nmax_percent = 80\n[prices]\ncoin_usd = 0.65\n\
+         [[prices.source]]\nname = \"own\"\n{source}"
+    )
+}
+
+#[test]
+fn a_price_file_is_resolved_relative_to_the_config_file_and_its_rule_is_shown() {
+    let policy = percent_policy("kind = \"file\"\npath = \"p.csv\"\nunit = \"usd\"\n");
+    let workspace = Workspace::new().file("conf/my.toml", policy).named("conf/my.toml");
+    let location = &workspace.loaded().config.prices.sources[0].location;
+    let expected = workspace.directory.path().join("conf/p.csv");
+    assert!(matches!(location, PriceLocation::File(path) if *path == expected), "{location:?}");
+    let CheckResult { text, json, .. } = workspace.check();
+    let row = "  -     x     any   any         4.00     any         3  80.00 % of own.bid or ask\n";
+    assert!(text.contains(row), "{text}");
+    let entry = "x for 0.00 to 4.00, any markup, 3 at most at 80.00 % of own.bid or ask";
+    assert_eq!(json["settings"]["whitelist"][0], entry);
+}
+
+#[test]
+fn a_missing_or_quoted_key_of_a_price_source_is_a_problem_at_its_name() {
+    let workspace =
+        || Workspace::new().file("sniper.toml", percent_policy("kind = \"pricempire\"\n"));
+    check_problems(
+        &workspace(),
+        &[
+            "sniper.toml:11:1: PRICEMPIRE_KEY is not set; write the key of this source into .env as \
+           PRICEMPIRE_KEY",
+        ],
+    );
+    let quoted = workspace().variable("PRICEMPIRE_KEY", "'0123456789abcdef'");
+    check_problems(
+        &quoted,
+        &["sniper.toml:11:1: PRICEMPIRE_KEY is not a key; remove the quotes around the value"],
+    );
+    let loaded = workspace().variable("PRICEMPIRE_KEY", "0123456789abcdef").loaded();
+    assert!(loaded.config.prices.sources[0].key.is_some());
 }
 
 /// CPU 1023 does not exist on a machine that runs tests.

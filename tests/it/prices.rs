@@ -216,6 +216,37 @@ async fn an_unchanged_file_is_not_sent_again_and_keeps_its_age() {
 }
 
 #[tokio::test]
+async fn without_an_etag_an_unchanged_file_is_asked_for_by_its_last_modified() {
+    let rig = Rig::new(PriceFile::CsgoTraderBuff163);
+    rig.server.remove_etag();
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_352_000);
+    rig.server.set_modified(Some(modified));
+    let PriceReading::New { at, .. } = rig.read().await.unwrap() else { panic!("not new") };
+    assert_eq!(at.0, 1_772_352_000_000);
+    assert_eq!(rig.read().await.unwrap(), PriceReading::Unchanged { at });
+    let request = rig.server.requests()[1].to_ascii_lowercase();
+    assert!(request.contains("if-modified-since: sun, 01 mar 2026 08:00:00 gmt"), "{request}");
+    assert!(!request.contains("if-none-match"), "{request}");
+    rig.server.set_modified(Some(modified + Duration::from_secs(60)));
+    assert!(matches!(rig.read().await.unwrap(), PriceReading::New { .. }));
+}
+
+#[tokio::test]
+async fn a_confirmed_table_without_a_time_is_as_new_as_its_confirmation() {
+    let rig = Rig::new(PriceFile::CsFloat);
+    rig.read().await.unwrap();
+    let (store, source) = (PriceStore::new(rig.folder.path()), &rig.config.sources[0]);
+    let mut stored = store.load(source, StoredAs::Current).unwrap().unwrap();
+    assert!(!stored.is_dated);
+    stored.at = stored.at.minus(Duration::from_secs(3_600));
+    store.save(source, StoredAs::Current, &stored).unwrap();
+    let before = sniper::clock::wall();
+    let PriceReading::Unchanged { at } = rig.read().await.unwrap() else { panic!("new") };
+    assert!(before <= at, "{before} {at}");
+    assert_eq!(store.load(source, StoredAs::Current).unwrap().unwrap().at, at);
+}
+
+#[tokio::test]
 async fn a_key_is_sent_as_a_header_and_never_stored() {
     let rig = Rig::new(PriceFile::Pricempire);
     let mut items = default_items();

@@ -6,10 +6,10 @@ use std::{
 };
 
 use serde_json::Value;
-use sniper::sim::SimServer;
+use sniper::sim::{ListedItem, SimServer};
 
 use super::{
-    AMPLE_LIMITS,
+    AMPLE_LIMITS, REDLINE, cents,
     process::{Program, ready},
     quiet, redline, until,
 };
@@ -450,4 +450,34 @@ async fn a_reload_says_how_the_prices_change_and_which_file_is_missing() {
     fs::write(program.directory.path().join("prices.csv"), "name,ask\nFracture Case,1\n").unwrap();
     let done = command(&program, &["reload"]);
     assert!(text(&done.stdout).contains("Nothing changed"), "{}", text(&done.stdout));
+}
+
+#[tokio::test]
+async fn after_a_reload_that_swaps_price_sources_each_rule_has_its_own_source() {
+    let market = SimServer::start(quiet()).unwrap();
+    let program = Program::start(&market, AMPLE_LIMITS, &["run", "--live"]);
+    ready(&program, &market).await;
+    for (file, price) in [("low.csv", 10), ("high.csv", 100)] {
+        let prices = format!("name,ask\n{REDLINE},{price}\nFracture Case,{price}\n");
+        fs::write(program.directory.path().join(file), prices).unwrap();
+    }
+    let source = |name| {
+        format!(
+            "[[prices.source]]\nname = \"{name}\"\nkind = \"file\"\npath = \"{name}.csv\"\n\
+             unit = \"usd\"\n"
+        )
+    };
+    for (orders, sources) in [(1, ["low", "high"]), (2, ["high", "low"])] {
+        let prices = sources.map(source).concat();
+        let rules = "max_percent = 80\nreference = \"high.ask\"\n[[whitelist]]\n\
+                     item = \"Fracture Case\"\nmax_price = 500\nmax_quantity = 9\n\
+                     max_percent = 80\nreference = \"low.ask\"\n";
+        write_settings(&program, &format!("{AMPLE_LIMITS}{rules}[prices]\ncoin_usd = 1\n{prices}"));
+        let done = command(&program, &["reload"]);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        // 20.00 is 200 % of the low price of the case, which the bot decides about first.
+        market.list_items(vec![ListedItem::plain("Fracture Case", cents(2_000), cents(2_000))]);
+        buy(&market, 2_000).await;
+        assert_eq!(market.history().orders().count(), orders, "{}", program.out());
+    }
 }

@@ -83,6 +83,7 @@ struct ServedFiles {
     items: Vec<PriceItem>,
     fault: PriceFault,
     modified: Option<SystemTime>,
+    has_etag: bool,
     /// Request line and headers of each request so far.
     requests: Vec<String>,
 }
@@ -117,6 +118,7 @@ impl PriceServer {
             items: default_items(),
             fault: PriceFault::None,
             modified: None,
+            has_etag: true,
             requests: Vec::new(),
         };
         let files = Arc::new(Mutex::new(files));
@@ -150,6 +152,11 @@ impl PriceServer {
     /// Sets the time of `Last-Modified`; `None` for no such header.
     pub(crate) fn set_modified(&self, modified: Option<SystemTime>) {
         lock(&self.files).modified = modified;
+    }
+
+    /// Sends no `ETag` from now on.
+    pub(crate) fn remove_etag(&self) {
+        lock(&self.files).has_etag = false;
     }
 
     /// Returns the request line and headers of each request so far.
@@ -240,12 +247,17 @@ fn respond(head: &str, files: &ServedFiles) -> io::Result<PriceResponse> {
     };
     let factor = if files.fault == PriceFault::WrongUnit { 100 } else { 1 };
     let text = file.write(items, factor);
-    let etag = format!("\"{:08x}\"", crc32c::crc32c(&text));
-    let mut headers = format!("ETag: {etag}\r\nContent-Type: application/json\r\n");
-    if let Some(modified) = files.modified {
-        headers.push_str(&format!("Last-Modified: {}\r\n", httpdate::fmt_http_date(modified)));
+    let etag = files.has_etag.then(|| format!("\"{:08x}\"", crc32c::crc32c(&text)));
+    let modified = files.modified.map(httpdate::fmt_http_date);
+    let mut headers = "Content-Type: application/json\r\n".to_owned();
+    for (name, value) in [("ETag", &etag), ("Last-Modified", &modified)] {
+        headers.extend(value.iter().map(|value| format!("{name}: {value}\r\n")));
     }
-    if request_header(head, "If-None-Match") == Some(&etag) && files.fault == PriceFault::None {
+    let is_same = |name, value: &Option<String>| {
+        value.is_some() && request_header(head, name) == value.as_deref()
+    };
+    let is_confirmed = is_same("If-None-Match", &etag) || is_same("If-Modified-Since", &modified);
+    if is_confirmed && files.fault == PriceFault::None {
         return Ok(empty_response("304 Not Modified", headers));
     }
     apply_body_fault(file, headers, text, files.fault)
