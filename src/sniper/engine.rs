@@ -317,7 +317,7 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Returns the time with which the times of prices are compared: that of the wall clock if it
-    /// was corrected forward since the start, and otherwise `now`, so that no price becomes younger.
+    /// was corrected forward since the start. Otherwise `now`, so that no price becomes younger.
     pub(super) fn price_time(&self, now: UnixMs) -> UnixMs {
         UnixMs(now.0.saturating_add(self.wall_drift_ms.max(0)))
     }

@@ -94,13 +94,8 @@ struct Reader<'l> {
 }
 
 pub(super) fn parse(text: &str, list: &ItemList) -> Result<PriceTable, TableError> {
-    let mut reader = Reader {
-        list,
-        table: PriceTable::default(),
-        error: None,
-        has_list: false,
-        has_unreadable_time: false,
-    };
+    let (error, table) = (None, PriceTable::default());
+    let mut reader = Reader { list, table, error, has_list: false, has_unreadable_time: false };
     read_json(text, |cursor| {
         match cursor.peek()? {
             ValueKind::Object => reader.wrapped(cursor)?,
