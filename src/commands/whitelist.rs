@@ -16,13 +16,13 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use self::{edit::AddArgs, entries::PausedArgs, suggest::SuggestArgs};
 use super::{AppError, CommandContext, capture::MarketSource, prices, report};
 use crate::{
     config::{
-        Config, Loaded, Problem,
+        Config, ConfigErrors, Loaded, Problem,
         load::{WhitelistText, parse_entry},
     },
     domain::{
@@ -33,7 +33,7 @@ use crate::{
     },
     prices::known_names::KnownNames,
     text::{Escaped, counted},
-    whitelist::import::{self, EntryObject, ImportPlan},
+    whitelist::import::{self, EntryObject, ImportPlan, json_number, json_text},
 };
 
 /// Examples in the help.
@@ -51,6 +51,10 @@ Examples:
 
 /// Maximum number of names to show for each kind of change.
 const NAMES_MAX: usize = 20;
+
+/// Title of the rows that an entry of the settings file keeps from having an effect.
+const IN_SETTINGS: &str =
+    "also in sniper.toml, which decides first; remove the [[whitelist]] entry there to use the row";
 
 /// Maximum size of an imported file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -158,16 +162,17 @@ impl Import<'_> {
         let text = format_entries(&plan.entries);
         let (problems, warnings) = self.check(&text, check_supported);
         let is_ok = problems.is_empty();
+        let conflicts = match self.load_with(&text, false) {
+            Err(errors) if is_ok => lines(errors.list()),
+            _ => Vec::new(),
+        };
         if let (Some(target), true) = (self.write, is_ok) {
             edit::replace_file(target, None, &text)?;
         }
         let unknown = self.unknown_names(&plan);
         let written = self.write.map(|target| (target, self.is_in_use(target)));
-        let shown = ImportReport { plan: &plan, problems, warnings, unknown, written };
-        match self.context.output.is_json() {
-            true => self.context.output.json(&shown.to_json())?,
-            false => report::print(&shown.to_text())?,
-        }
+        let shown = ImportReport { plan: &plan, problems, conflicts, warnings, unknown, written };
+        self.context.output.print(&shown.to_text(), || shown.to_json())?;
         Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
@@ -190,11 +195,14 @@ impl Import<'_> {
         let rows = import::read(&text, ceiling);
         let rows = rows.map_err(|error| named(io::ErrorKind::InvalidData, &error))?;
         let existing = match self.merged_file().map(fs::read_to_string) {
-            None => self.loaded.config.whitelist.iter().map(entry_object).collect(),
+            None => Vec::new(),
             Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Some(text) => read_entries(&text?)?,
+            Some(text) => import::read_entries(&text?)?,
         };
-        let plan = import::plan(existing, rows.entries, |entry| self.parse(entry));
+        // The entries of the settings file, which decide before those of `whitelist_file`.
+        let settings = self.load_with("[]", false).map(|own| own.config.whitelist);
+        let settings = settings.iter().flat_map(|own| own.iter()).map(entry_object).collect();
+        let plan = import::plan(existing, rows.entries, settings, |entry| self.parse(entry));
         Ok(ImportPlan { ignored: rows.ignored, ..plan })
     }
 
@@ -210,19 +218,24 @@ impl Import<'_> {
         text: &str,
         check_supported: fn(&Config) -> Result<(), AppError>,
     ) -> (Vec<String>, Vec<String>) {
-        let file = self.merged_file();
-        let name = file.map_or_else(|| "whitelist".to_owned(), |file| file.display().to_string());
-        // Any other file replaces the whole whitelist.
-        let is_whole = file.is_none_or(|file| !self.is_in_use(file));
-        let whitelist = WhitelistText { name: &name, text, is_whole };
-        let all = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
-        match Config::load_with_whitelist(&self.context.sources(false), whitelist) {
-            Err(errors) => (all(errors.list()), Vec::new()),
+        // The settings must be valid with any other file in place of the whole whitelist.
+        let is_whole = self.merged_file().is_none_or(|file| !self.is_in_use(file));
+        match self.load_with(text, is_whole) {
+            Err(errors) => (lines(errors.list()), Vec::new()),
             Ok(new) => match edit::new_warnings(new, &self.loaded.warnings, check_supported) {
-                Ok(warnings) => (Vec::new(), all(&warnings)),
+                Ok(warnings) => (Vec::new(), lines(&warnings)),
                 Err(unsupported) => (vec![unsupported.chain()], Vec::new()),
             },
         }
+    }
+
+    /// Loads the settings with the result, which replaces the content of `whitelist_file`, or with
+    /// `is_whole` the whole whitelist.
+    fn load_with(self, text: &str, is_whole: bool) -> Result<Loaded, ConfigErrors> {
+        let file = self.merged_file();
+        let name = file.map_or_else(|| "whitelist".to_owned(), |file| file.display().to_string());
+        let whitelist = WhitelistText { name: &name, text, is_whole };
+        Config::load_with_whitelist(&self.context.sources(false), whitelist)
     }
 
     /// Returns the new names that no price source has, the first ones with a similar name. Empty
@@ -234,8 +247,9 @@ impl Import<'_> {
         }
         let mut unknown = Vec::new();
         for name in &plan.added {
-            let keys = [("item", Value::from(name.as_str())), ("max_price", Value::from(1))];
-            let entry = keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+            let keys = [("item", json_text(name.as_str())), ("max_price", json_text(1))];
+            let entry = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+            let entry = entry.collect();
             let item = self.parse(&entry).map(|entry| entry.item);
             if let Some(ItemPattern::Named(item)) = item
                 && !known.is_known(&item)
@@ -258,22 +272,18 @@ fn read_at_most(file: &Path) -> io::Result<String> {
 }
 
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    one == other
-        || fs::canonicalize(one)
-            .ok()
-            .zip(fs::canonicalize(other).ok())
-            .is_some_and(|(one, other)| one == other)
+    let real = |path| fs::canonicalize(path).ok();
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
-/// Reads a JSON whitelist: a list of entries, or an object with such a list.
-fn read_entries(text: &str) -> io::Result<Vec<EntryObject>> {
-    Ok(serde_json::from_value(import::entries_of(serde_json::from_str(text)?))?)
+fn lines(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
 }
 
 /// Formats entries as a JSON list with one entry per line.
 fn format_entries(entries: &[EntryObject]) -> String {
     let lines: Vec<String> =
-        entries.iter().map(|entry| format!("  {}", Value::Object(entry.clone()))).collect();
+        entries.iter().map(|entry| format!("  {}", import::format_entry(entry))).collect();
     format!("[\n{}\n]\n", lines.join(",\n"))
 }
 
@@ -281,6 +291,8 @@ fn format_entries(entries: &[EntryObject]) -> String {
 struct ImportReport<'p> {
     plan: &'p ImportPlan,
     problems: Vec<String>,
+    /// Problems once the settings name the target but keep their own entries.
+    conflicts: Vec<String>,
     warnings: Vec<String>,
     unknown: Vec<(String, Option<String>)>,
     /// Target, and whether the settings name it.
@@ -289,13 +301,17 @@ struct ImportReport<'p> {
 
 impl ImportReport<'_> {
     fn to_text(&self) -> String {
-        let Self { plan, problems, warnings, unknown, written } = self;
+        let Self { plan, problems, conflicts, warnings, unknown, written } = self;
         let mut text = String::new();
         for (title, names) in [
             ("new", &plan.added),
             ("changed", &plan.changes()),
             ("repeated in the file, left out", &plan.duplicates),
+            (IN_SETTINGS, &plan.in_settings),
         ] {
+            if title == IN_SETTINGS && names.is_empty() {
+                continue;
+            }
             text.push_str(&format!("{} {title}\n", names.len()));
             for name in names.iter().take(NAMES_MAX) {
                 text.push_str(&format!("  {}\n", Escaped(name)));
@@ -325,14 +341,19 @@ impl ImportReport<'_> {
         for problem in problems {
             text.push_str(&format!("{problem}\n"));
         }
+        for conflict in conflicts.iter().take(NAMES_MAX) {
+            text.push_str(&format!("Invalid with the entries of sniper.toml: {conflict}\n"));
+        }
         text.push_str(&match (problems.is_empty(), written) {
             (false, _) => "Nothing was written.\n".to_owned(),
             (true, None) => "Nothing was written; add --write whitelist.json.\n".to_owned(),
             (true, Some((target, is_in_use))) => {
                 let entries = counted(plan.entries.len(), "entry", "entries");
+                let named = "; it is used once sniper.toml names it as whitelist_file";
                 let hint = match is_in_use {
                     true => "",
-                    false => "; it is used once sniper.toml names it as whitelist_file",
+                    false if plan.in_settings.is_empty() && conflicts.is_empty() => named,
+                    false => &format!("{named}; remove the [[whitelist]] entries named above then"),
                 };
                 format!("{entries} written to {}{hint}\n", target.display())
             }
@@ -352,6 +373,8 @@ impl ImportReport<'_> {
             "ignored_columns": self.plan.ignored,
             "unchanged": self.plan.unchanged,
             "duplicates": self.plan.duplicates,
+            "in_settings": self.plan.in_settings,
+            "conflicts": self.conflicts,
             "unknown": unknown,
             "problems": self.problems,
             "warnings": self.warnings,
@@ -363,7 +386,9 @@ impl ImportReport<'_> {
 /// Returns an entry with the keys of a JSON whitelist.
 fn entry_object(entry: &WhitelistEntry) -> EntryObject {
     let item = entry.item.as_str();
-    let flag = |flag: bool| flag.then_some(Value::from(true));
+    let text = |text: Option<&str>| text.and_then(json_text);
+    let whole = |whole: Option<u64>| whole.and_then(json_text);
+    let flag = |flag: bool| json_text(true).filter(|_true| flag);
     let min_price = Some(entry.min_price).filter(|price| *price != Amount::ZERO);
     let (rule, filter) = (entry.percent.as_ref(), entry.filter.as_deref());
     let excluded = filter.iter().flat_map(|filter| &filter.exclude);
@@ -372,8 +397,8 @@ fn entry_object(entry: &WhitelistEntry) -> EntryObject {
     let references = rule.map(|rule| rule.references.as_slice()).unwrap_or_default();
     let references = references.iter().filter(|reference| reference.side.is_some());
     let values = [
-        ("name", entry.name.as_deref().map(Value::from)),
-        ("item", Some(item.into())),
+        ("name", text(entry.name.as_deref())),
+        ("item", text(Some(item))),
         ("wear", list(entry.wears.iter().map(Wear::short))),
         ("stattrak", flag(entry.stattrak)),
         ("souvenir", flag(entry.souvenir)),
@@ -382,29 +407,29 @@ fn entry_object(entry: &WhitelistEntry) -> EntryObject {
         ("min_price", number(min_price)),
         ("max_price", number(Some(entry.max_price))),
         ("max_markup_percent", number(entry.max_markup)),
-        ("max_quantity", Some(entry.max_quantity.into())),
+        ("max_quantity", whole(Some(entry.max_quantity.into()))),
         ("max_total", number(entry.max_total)),
-        ("max_age_s", entry.max_age.map(|age| age.as_secs().into())),
+        ("max_age_s", whole(entry.max_age.map(|age| age.as_secs()))),
         ("max_percent", number(rule.map(|rule| rule.max_percent))),
         ("reference", list(references)),
-        ("reference_rule", rule.map(|rule| rule.rule.as_str().into())),
-        ("min_count", rule.and_then(|rule| Some(rule.min_count?.into()))),
+        ("reference_rule", text(rule.map(|rule| rule.rule.as_str()))),
+        ("min_count", whole(rule.and_then(|rule| Some(rule.min_count?.into())))),
         ("min_reference", number(rule.and_then(|rule| rule.min_reference))),
         ("category", list(categories.map(ItemCategory::as_str))),
         ("rarity", list(filter.iter().flat_map(|filter| &filter.rarities))),
         ("exclude", list(excluded.map(NamePattern::as_str))),
-        ("group", entry.group_name().map(Value::from)),
+        ("group", text(entry.group_name())),
     ];
     values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
 /// Returns a decimal number as JSON.
-fn number(number: Option<impl Display>) -> Option<Value> {
-    serde_json::from_str(&number?.to_string()).ok()
+fn number(number: Option<impl Display>) -> Option<Box<RawValue>> {
+    json_number(&number?.to_string())
 }
 
 /// Returns the texts of a list that is not empty.
-fn list(items: impl Iterator<Item = impl Display>) -> Option<Value> {
+fn list(items: impl Iterator<Item = impl Display>) -> Option<Box<RawValue>> {
     let items: Vec<Value> = items.map(|item| item.to_string().into()).collect();
-    (!items.is_empty()).then_some(items.into())
+    json_text(items).filter(|json| json.get() != "[]")
 }

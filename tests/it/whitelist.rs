@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const SETTINGS: &str = "\
@@ -119,7 +120,7 @@ fn a_name_is_derived_from_the_item_and_a_second_one_needs_another() {
     let directory = settings(SETTINGS);
     let item = ["add", "AWP | Asiimov", "--max-price=25", "--json"];
     let output = run(&directory, &item);
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["entry"], "awp-asiimov");
     assert!(json["warnings"].to_string().contains("above the 20.00 of [budget]"), "{json}");
     assert_rejected(&directory, &item, (1, "--name awp-asiimov-2"));
@@ -186,7 +187,6 @@ fn check_shows_the_limits_of_groups() {
     assert_eq!(run(&directory, &[&added[..], &["rifles"]].concat()).status.code(), Some(0));
 }
 
-/// Settings with a price list of all items, as far as the program can tell.
 /// As in a running bot.
 #[test]
 fn without_a_bot_an_entry_that_was_added_to_a_paused_group_stays_paused() {
@@ -213,6 +213,7 @@ fn without_a_bot_an_entry_that_was_added_to_a_paused_group_stays_paused() {
     assert_eq!(unknown.status.code(), Some(1), "{}", shown(&unknown));
 }
 
+/// Settings with a price list of all items, as far as the program can tell.
 fn with_prices(entries: &str) -> TempDir {
     let directory = settings(&format!(
         "[prices]\ncoin_usd = 1\n\n[[prices.source]]\nname = \"own\"\nkind = \"file\"\n\
@@ -274,4 +275,121 @@ fn items_that_no_price_source_knows_are_warned_of_and_their_case_is_corrected() 
         added.contains("did you mean `AK-47 | Redline`?") && !added.contains(misspelled),
         "{added}"
     );
+}
+
+#[test]
+fn an_imported_name_that_no_price_source_knows_is_named_with_a_similar_one() {
+    let directory = with_prices("[[whitelist]]\nitem = \"AK-47 | Redline\"\nmax_price = 5\n");
+    fs::write(directory.path().join("items.csv"), "name,price\nAK-47 | Redlien,5\n").unwrap();
+    let text = shown(&run(&directory, &["import", "items.csv"]));
+    let named = "No price source knows AK-47 | Redlien; did you mean AK-47 | Redline?\n";
+    assert!(text.contains(named), "{text}");
+    let output = run(&directory, &["import", "items.csv", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let expected = json!([{"name": "AK-47 | Redlien", "similar": "AK-47 | Redline"}]);
+    assert_eq!(json["unknown"], expected, "{json}");
+}
+
+/// An import of one row for the item of an entry of `sniper.toml`.
+struct OwnEntry {
+    directory: TempDir,
+}
+
+const OWN: &str = "[[whitelist]]\nitem = \"AK-47 | Redline\"\nmax_price = 20\n";
+
+impl OwnEntry {
+    fn new(price: u32) -> Self {
+        let directory = settings(OWN);
+        let row = format!("name,price\nAK-47 | Redline,{price}\n");
+        fs::write(directory.path().join("items.csv"), row).unwrap();
+        Self { directory }
+    }
+
+    fn settings(&self, text: &str) {
+        fs::write(self.directory.path().join("sniper.toml"), text).unwrap();
+    }
+
+    /// Imports the row, and checks that the same is shown as without `--write`.
+    #[track_caller]
+    fn import(&self, more: &[&str], row: &str) -> (Option<i32>, String) {
+        let named = format!(
+            "0 new\n0 changed\n0 repeated in the file, left out\n1 also in sniper.toml, which decides \
+             first; remove the [[whitelist]] entry there to use the row\n  {row}\n0 unchanged\n"
+        );
+        let import =
+            |more: &[&str]| run(&self.directory, &[&["import", "items.csv"], more].concat());
+        let (dry, written) = (import(&[]), import(more));
+        for output in [&dry, &written] {
+            assert!(shown(output).starts_with(&named), "{}", shown(output));
+        }
+        let json: Value = serde_json::from_slice(&import(&["--json"]).stdout).unwrap();
+        assert_eq!((&json["in_settings"], &json["added"]), (&json!([row]), &json!([])));
+        (written.status.code(), shown(&written))
+    }
+
+    /// Checks the settings. Returns the exit code and the prices that decide, first to last.
+    fn checked(&self) -> (Option<i32>, String, Vec<String>) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sniper"));
+        command.args(["check", "--json"]).current_dir(self.directory.path()).env_clear();
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let entries = json["settings"]["whitelist"].as_array().cloned().unwrap_or_default();
+        let entries = entries.iter().map(|entry| entry.as_str().unwrap().to_owned());
+        (output.status.code(), json.to_string(), entries.collect())
+    }
+}
+
+const NAMED: &str = "whitelist_file = \"w.json\"\n";
+
+#[test]
+fn an_import_says_which_entry_of_the_settings_decides_before_its_row() {
+    let own = OwnEntry::new(12);
+    let (code, text) = own.import(&["--write", "w.json"], "AK-47 | Redline: max_price 20 -> 12");
+    assert_eq!(code, Some(0), "{text}");
+    let hint = "1 entry written to w.json; it is used once sniper.toml names it as whitelist_file; \
+                remove the [[whitelist]] entries named above then\n";
+    assert!(text.ends_with(hint), "{text}");
+    // Without the removal, the entry of the settings decides.
+    own.settings(&format!("{NAMED}{OWN}"));
+    let (code, text, entries) = own.checked();
+    assert!(code == Some(0) && entries[0].contains("to 20.00") && entries.len() == 2, "{text}");
+    own.settings(NAMED);
+    let (code, text, entries) = own.checked();
+    assert!(code == Some(0) && entries[0].contains("to 12.00") && entries.len() == 1, "{text}");
+}
+
+#[test]
+fn an_import_says_which_entries_would_make_the_settings_invalid() {
+    let own = OwnEntry::new(20);
+    let (code, text) = own.import(&["--write", "w.json"], "AK-47 | Redline");
+    assert_eq!(code, Some(0), "{text}");
+    let conflict = "Invalid with the entries of sniper.toml: w.json:2:3: duplicate entry, also \
+                    defined at sniper.toml:1:1";
+    assert!(text.contains(conflict) && text.contains("named above then\n"), "{text}");
+    own.settings(&format!("{NAMED}{OWN}"));
+    let (code, text, _) = own.checked();
+    assert!(code == Some(78) && text.contains("duplicate entry"), "{text}");
+    own.settings(NAMED);
+    let (code, text, entries) = own.checked();
+    assert!(code == Some(0) && entries.len() == 1, "{text}");
+}
+
+#[test]
+fn an_import_into_the_file_in_use_names_rows_that_the_settings_decide() {
+    let other = "[{\"item\": \"Fracture Case\", \"max_price\": 2}]";
+    for (price, row, is_valid) in
+        [(12, "AK-47 | Redline: max_price 20 -> 12", true), (20, "AK-47 | Redline", false)]
+    {
+        let own = OwnEntry::new(price);
+        own.settings(&format!("{NAMED}{OWN}"));
+        let path = own.directory.path().join("w.json");
+        fs::write(&path, other).unwrap();
+        let (code, text) = own.import(&["--write", "w.json"], row);
+        assert_eq!(code, Some(i32::from(!is_valid)), "{text}");
+        assert_eq!(text.contains("duplicate entry"), !is_valid, "{text}");
+        assert_eq!(fs::read_to_string(&path).unwrap() != other, is_valid, "{text}");
+        let (code, text, entries) = own.checked();
+        assert!(code == Some(0) && entries[0].contains("to 20.00"), "{text}");
+        assert_eq!(entries.len(), if is_valid { 3 } else { 2 }, "{text}");
+    }
 }
