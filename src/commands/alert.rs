@@ -55,7 +55,7 @@ pub enum AlertCommand {
 /// Returns an [`AppError`] if the settings are invalid, or the result cannot be printed.
 pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, AppError> {
     let AlertCommand::Test { all } = args.command;
-    let config = context.load(false)?.config;
+    let config = context.load()?.config;
     let tls = Tls::from_config(&config).map_err(|error| AppError::start("TLS", error))?;
     let output = context.output;
     let print = |line: &str| if output.is_json() { Ok(()) } else { report::print(line) };

@@ -63,7 +63,7 @@ pub fn run(
         impl FnOnce(&Config) -> MarketSource,
     ),
 ) -> Result<ExitCode, AppError> {
-    let mut loaded = context.load_settings(args.live);
+    let mut loaded = context.load_for_feed(args.live);
     if let Ok(loaded) = &mut loaded {
         let recorded = known_names::recorded(&loaded.config, market);
         known_names::apply_with(loaded, &recorded);

@@ -55,7 +55,7 @@ pub enum ConfigCommand {
 /// Returns an [`AppError`] if the settings are invalid or the output cannot be printed.
 pub fn run(context: CommandContext<'_>, args: &ConfigArgs) -> Result<ExitCode, AppError> {
     let ConfigCommand::Show = args.command;
-    let loaded = context.load(false)?;
+    let loaded = context.load()?;
     let (data, state) = context.data_directories();
     let bot = Health::of(&data, state.as_deref()).map(|health| health.0);
     let bot = bot.map_err(|error| error_chain(&error));

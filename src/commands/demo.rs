@@ -145,7 +145,7 @@ fn load(
         }
     };
     let sources = Sources { lookup: &lookup, directory, config_file: None, live: true, decimals };
-    Config::load(&sources).map_err(|problems| AppError::Settings(Box::new(problems)))
+    Ok(Config::load(&sources)?)
 }
 
 /// Creates a temporary folder with the demo's settings.

@@ -372,7 +372,7 @@ fn finish(
     if !context.output.is_json() {
         print(&format!("Wrote {DOTENV_FILE} (mode 600) and {shown}.\n"))?;
     }
-    let loaded = context.load_with_names(false)?;
+    let loaded = context.load_with_names()?;
     let option = if is_named { format!(" --config {shown}") } else { String::new() };
     let next = [format!("sniper doctor{option}"), format!("sniper run{option}")];
     let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();

@@ -97,12 +97,13 @@ impl<'a> CommandContext<'a> {
         Self { global, output: Output::new(global.json), decimals }
     }
 
-    /// Loads the settings of this process.
+    /// Loads the settings of this process for a command that dials the feed, or checks that one
+    /// can.
     ///
     /// # Errors
     ///
     /// Returns all errors at once.
-    pub fn load_settings(&self, live: bool) -> Result<Loaded, ConfigErrors> {
+    pub fn load_for_feed(&self, live: bool) -> Result<Loaded, ConfigErrors> {
         let loaded = Config::load(&self.sources(live))?;
         unit::set(loaded.config.market.settings().unit);
         Ok(loaded)
@@ -119,19 +120,23 @@ impl<'a> CommandContext<'a> {
         }
     }
 
-    /// Does the same as [`load_settings`](Self::load_settings), with the error of a command.
+    /// Loads the settings of this process for a command that does not dial the feed.
     ///
     /// # Errors
     ///
     /// Returns [`AppError::Settings`] with all errors at once.
-    pub fn load(&self, live: bool) -> Result<Loaded, AppError> {
-        self.load_settings(live).map_err(|problems| AppError::Settings(Box::new(problems)))
+    pub fn load(&self) -> Result<Loaded, AppError> {
+        let loaded = Config::load_without_feed(&self.sources(false))?;
+        unit::set(loaded.config.market.settings().unit);
+        Ok(loaded)
     }
 
     /// Returns the data directory and the state directory for a command about the running bot: its
-    /// own if the files that name them were edited since it started. Other settings may be invalid.
+    /// own if the files that name them were edited since it started. Other settings may be invalid,
+    /// so this sets the unit of amounts, too.
     pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
-        let BotPaths { settings, data, state } = BotPaths::of(&self.sources(false));
+        let BotPaths { market, settings, data, state } = BotPaths::of(&self.sources(false));
+        unit::set(market.settings().unit);
         // A variable of this process is meant for this command.
         let state_dir = state.as_ref().filter(|_| process_environment("SNIPER_DATA").is_none());
         let running = state_dir.and_then(|state| running_data_dir(&data, (state, &settings)));
@@ -144,8 +149,8 @@ impl<'a> CommandContext<'a> {
     /// # Errors
     ///
     /// Returns [`AppError::Settings`] with all errors at once.
-    pub fn load_with_names(&self, live: bool) -> Result<Loaded, AppError> {
-        let mut loaded = self.load(live)?;
+    pub fn load_with_names(&self) -> Result<Loaded, AppError> {
+        let mut loaded = self.load()?;
         known_names::apply(&mut loaded);
         Ok(loaded)
     }
@@ -216,6 +221,12 @@ impl AppError {
     /// Formats the error with its causes.
     pub fn chain(&self) -> String {
         crate::text::error_chain(self)
+    }
+}
+
+impl From<ConfigErrors> for AppError {
+    fn from(problems: ConfigErrors) -> Self {
+        Self::Settings(Box::new(problems))
     }
 }
 

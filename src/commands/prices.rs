@@ -94,7 +94,7 @@ struct PricesReport {
 ///
 /// Returns an [`AppError`] if the settings are invalid, or the result cannot be printed.
 pub fn run(context: CommandContext<'_>, args: &PricesArgs) -> Result<ExitCode, AppError> {
-    let config = context.load(false)?.config;
+    let config = context.load()?.config;
     let report = match &args.command {
         _ if config.prices.sources.is_empty() => PricesReport {
             text: "There is no price source; add a [[prices.source]] to sniper.toml.\n".to_owned(),

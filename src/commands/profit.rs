@@ -406,7 +406,7 @@ impl fmt::Display for Profit {
 /// Returns an [`AppError`] if the settings are invalid, the ledger cannot be read, or the result
 /// cannot be printed.
 pub fn run(context: CommandContext<'_>, args: &ProfitArgs) -> Result<ExitCode, AppError> {
-    let config = context.load(false)?.config;
+    let config = context.load()?.config;
     let book = PriceStore::new(&config.data_dir).book(&config.prices);
     let Some(quote) = ResaleQuote::of(&config.prices, &book) else {
         let text = match config.prices.sources.first() {

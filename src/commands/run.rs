@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::{
     AppError, CommandContext, block_on_busy_polling,
     capture::{CaptureError, source::LISTINGS},
-    practice,
+    known_names, practice,
     reload::SettingsSource,
     summary::Summary,
 };
@@ -95,7 +95,8 @@ pub fn run<F: Future<Output = SessionResult>>(
     if args.practice {
         return practice::run(context, args, quit, trade);
     }
-    let loaded = context.load_with_names(args.live)?;
+    let mut loaded = context.load_for_feed(args.live)?;
+    known_names::apply(&mut loaded);
     practice::reject_other_runs(&loaded.config.data_dir)?;
     let log = context.output.log(&loaded)?;
     let spin = loaded.config.speed.spin;

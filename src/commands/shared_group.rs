@@ -177,7 +177,7 @@ pub fn run(
     args: &SharedGroupArgs,
     listed: impl AsyncFn(&Config, &MemberStatus) -> ListedPurchases,
 ) -> Result<ExitCode, AppError> {
-    let config = context.load(false)?.config;
+    let config = context.load()?.config;
     let report = block_on(async { Ok(run_command(&config, &args.command, listed).await?) })?;
     context.output.print(&report.text, || report.json)?;
     Ok(if report.is_success { ExitCode::SUCCESS } else { ExitCode::FAILURE })

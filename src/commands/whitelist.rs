@@ -120,7 +120,7 @@ pub fn run(
     market: impl FnOnce(&Config) -> MarketSource,
     check_supported: fn(&Config) -> Result<(), AppError>,
 ) -> Result<ExitCode, AppError> {
-    let load = || Ok::<_, AppError>(context.load_with_names(false)?.config);
+    let load = || Ok::<_, AppError>(context.load_with_names()?.config);
     match &args.command {
         WhitelistCommand::Pause { what } => entries::set_paused(context, what, true),
         WhitelistCommand::Enable { what } => entries::set_paused(context, what, false),
@@ -137,7 +137,7 @@ pub fn run(
             Ok(ExitCode::SUCCESS)
         }
         WhitelistCommand::Import { file, write, max_price } => {
-            let loaded = context.load_with_names(false)?;
+            let loaded = context.load_with_names()?;
             let import = Import { context, loaded: &loaded, write: write.as_deref() };
             import.run((file, max_price.as_deref()), check_supported)
         }

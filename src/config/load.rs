@@ -98,8 +98,18 @@ impl Config {
         Self::load_with(sources, SettingsText::File)
     }
 
-    /// Does the same as [`load`](Self::load) with this text as the content of the settings file, to
-    /// check an edit before it is written.
+    /// Does the same as [`load`](Self::load) for a command that does not dial the feed: the
+    /// credential that the feed of some markets needs may be missing.
+    ///
+    /// # Errors
+    ///
+    /// Returns all errors at once, each with its location and remedy.
+    pub fn load_without_feed(sources: &Sources<'_>) -> Result<Loaded, ConfigErrors> {
+        Self::load_with(sources, SettingsText::WithoutFeed)
+    }
+
+    /// Does the same as [`load_without_feed`](Self::load_without_feed) with this text as the content
+    /// of the settings file, to check an edit before it is written.
     ///
     /// # Errors
     ///
@@ -108,8 +118,8 @@ impl Config {
         Self::load_with(sources, SettingsText::Edited(text))
     }
 
-    /// Does the same as [`load`](Self::load) with this whitelist instead of the file that the
-    /// settings name, to check an import before it is written.
+    /// Does the same as [`load_without_feed`](Self::load_without_feed) with this whitelist instead of
+    /// the file that the settings name, to check an import before it is written.
     ///
     /// # Errors
     ///
@@ -151,7 +161,12 @@ impl Config {
         let of_market = environment::read_market(policy.market, &variables, &mut diagnostics);
         diagnostics.extend(of_settings);
         let required = (!is_practice).then_some(&of_market);
-        check(&mut policy, required, is_dotenv_valid, live.as_ref(), &mut diagnostics);
+        let feed_needs_credential = policy.market.settings().feed_needs_credential;
+        let dials_feed = matches!(text, SettingsText::File);
+        // A missing credential may be a consequence of an invalid line in `.env`.
+        let needs_credential =
+            is_dotenv_valid && (live.is_some() || (dials_feed && feed_needs_credential));
+        check(&mut policy, required, needs_credential, live.as_ref(), &mut diagnostics);
         let alerts = std::mem::take(&mut policy.alerts).resolve(&variables, &mut diagnostics);
         let shared =
             if is_practice { None } else { read_shared(&mut policy, &variables, &mut diagnostics) };
@@ -202,11 +217,11 @@ impl Config {
 }
 
 /// Checks conditions that concern several settings, and that the variables of the market that this
-/// run requires are set. `of_market` is `None` for a practice run, which requires none.
+/// command requires are set. `of_market` is `None` for a practice run, which requires none.
 fn check(
     policy: &mut TomlSettings,
     of_market: Option<&MarketEnvironment>,
-    is_dotenv_valid: bool,
+    needs_credential: bool,
     live: Option<&SourceLocation>,
     diagnostics: &mut Diagnostics,
 ) {
@@ -217,8 +232,7 @@ fn check(
         if let Some(place) = live {
             check_live(place, of_market, policy.market, diagnostics);
         }
-        // A missing credential may be a consequence of an invalid line in `.env`.
-        if is_dotenv_valid && !of_market.has_credential {
+        if needs_credential && !of_market.has_credential {
             report_missing_credential(policy.market, live, diagnostics);
         }
     }
@@ -231,6 +245,8 @@ fn check(
 #[derive(Clone, Copy)]
 enum SettingsText<'t> {
     File,
+    /// The file, for a command that does not dial the feed.
+    WithoutFeed,
     /// An edit that is not yet written.
     Edited(&'t str),
     /// The file, for a practice run.
@@ -290,6 +306,7 @@ fn read_shared(
 /// Paths of the bot that these settings lead to. Other settings may be invalid.
 #[derive(Clone, Debug)]
 pub struct BotPaths {
+    pub market: Market,
     /// The settings file, which may not exist.
     pub settings: PathBuf,
     pub data: PathBuf,
@@ -304,7 +321,7 @@ impl BotPaths {
         let settings = sources.directory.join(name);
         let market = market_of_file(&settings).unwrap_or_default();
         let data = sources.directory.join(environment.data_dir(market));
-        Self { settings, data, state: state_dir(sources.lookup) }
+        Self { market, settings, data, state: state_dir(sources.lookup) }
     }
 }
 
@@ -376,9 +393,7 @@ fn read_policy(
     let path = sources.directory.join(name);
     let read = match text {
         SettingsText::Edited(text) => FileRead::Text(without_mark(text).to_owned()),
-        SettingsText::File | SettingsText::Practice | SettingsText::Whitelist(_) => {
-            read_text(&path, &shown, diagnostics)
-        }
+        _ => read_text(&path, &shown, diagnostics),
     };
     let whitelist = match text {
         SettingsText::Whitelist(whitelist) => Some(whitelist),
@@ -589,8 +604,7 @@ fn is_readable_by_others(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Reports a missing credential if this run requires one, as a live run does, and on some markets
-/// every run.
+/// Reports a missing credential, which live mode requires, and on some markets the feed.
 fn report_missing_credential(
     market: Market,
     live: Option<&SourceLocation>,
@@ -610,11 +624,10 @@ fn report_missing_credential(
     };
     let (place, message) = match live {
         Some(place) => (place.clone(), "live mode needs a credential".to_owned()),
-        None if settings.feed_needs_credential => (
+        None => (
             SourceLocation::File(DOTENV_FILE.to_owned()),
             format!("the feed of {} needs a key, in a dry run too", settings.title),
         ),
-        None => return,
     };
     diagnostics.problem(Problem::new(place, message, remedy));
 }

@@ -90,7 +90,7 @@ pub fn run(
     context: CommandContext<'_>,
     check_market: impl FnOnce(Config) -> Result<ExitCode, AppError>,
 ) -> Result<ExitCode, AppError> {
-    match context.load(false) {
+    match context.load_for_feed(false).map_err(AppError::from) {
         Ok(loaded) => check_market(loaded.config),
         Err(error) => {
             print_steps(context.output, |show| Ok(invalid_settings(&error.to_string(), show)))

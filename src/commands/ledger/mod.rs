@@ -200,7 +200,7 @@ pub fn at<T: Termination>(
     context: CommandContext<'_>,
     command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
-    let loaded = context.load(false);
+    let loaded = context.load();
     if loaded.is_err() {
         // The command also runs if stderr is closed.
         drop(writeln!(io::stderr().lock(), "The settings are invalid; see: sniper check"));

@@ -162,9 +162,8 @@ impl Practice {
         let decimals = context.decimals;
         let mut environment =
             PracticeEnvironment { config_file, data_dir, decimals, variables: Vec::new() };
-        let settings = |environment: &PracticeEnvironment| {
-            environment.load().map_err(|errors| AppError::Settings(Box::new(errors)))
-        };
+        let settings =
+            |environment: &PracticeEnvironment| environment.load().map_err(AppError::from);
         let Config { prices, .. } = settings(&environment)?.config;
         let mut warnings = copy_prices(&prices, &real_data, &environment.data_dir);
         let sim = sim_settings(&settings(&environment)?.config);
@@ -207,7 +206,7 @@ fn no_settings(path: &Path) -> AppError {
     let remedy = "make it with `sniper init`, or copy sniper.example.toml to it";
     let problem =
         Problem::new(place, "file not found, and a practice run uses its settings", remedy);
-    AppError::Settings(Box::new(ConfigErrors::one(problem)))
+    ConfigErrors::one(problem).into()
 }
 
 fn directory_error(error: io::Error) -> AppError {

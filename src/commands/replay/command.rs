@@ -60,7 +60,7 @@ pub fn run(
     args: &ReplayArgs,
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<ExitCode, AppError> {
-    let config = context.load_with_names(false)?.config;
+    let config = context.load_with_names()?.config;
     let input = ReplayInput::open(&config, args.recording.as_deref(), args.prices.as_deref())?;
     let rules = ReplayRules::of(&config, input.prices.clone());
     let mut lines = DecisionLines {
