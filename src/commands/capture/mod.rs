@@ -39,7 +39,12 @@ use super::{
     replay::{ReplayDecision, ReplayResult, ReplayRules, market_names, replay},
 };
 use crate::{
-    config::{Config, Market, endpoint::Endpoint, load::process_environment},
+    config::{
+        Config, Market,
+        endpoint::Endpoint,
+        load::process_environment,
+        market::{CredentialVariables, MarketSettings},
+    },
     markets::Marketplace,
     net::tls::Tls,
     protocol::{PlainJson, Subscription},
@@ -160,7 +165,7 @@ pub fn run(
     let needs_marketplace =
         sources.iter().any(|source| source.protocol == SourceProtocol::Marketplace);
     let (marketplace, base, log) = if needs_marketplace {
-        let loaded = context.load(false)?;
+        let loaded = context.load_for_feed(false)?;
         if args.sources.is_empty() {
             sources = vec![CaptureSource::marketplace(loaded.config.market)];
         }
@@ -281,7 +286,13 @@ impl MarketSource {
         let public = market.subscriptions(None).into_iter().filter(|topic| !topic.is_private);
         let topics: Vec<Subscription> = public.map(|topic| topic.subscription).collect();
         let address = config.endpoints.ws.clone();
-        let (feed, config) = (market.clone(), config.clone());
+        let (feed, mut config) = (market.clone(), config.clone());
+        let MarketSettings { feed_needs_credential, credential, .. } = config.market.settings();
+        // A key that the feed does not need only adds private messages of the account. Cookies
+        // cause none, and may be needed to pass a browser check.
+        if !feed_needs_credential && matches!(credential, CredentialVariables::Key(_)) {
+            (config.credential, config.credential_source) = (None, None);
+        }
         let start = move |target, options| {
             let options = Options {
                 topics: topics.clone(),
