@@ -99,9 +99,11 @@ impl MarketRow {
         let markup = (!self.capabilities.has_markup).then_some("max_markup_percent");
         let float = (!self.capabilities.has_float).then_some("float_min and float_max");
         let rarity = (!self.capabilities.has_rarity).then_some("rarity");
+        let age = (!self.capabilities.has_open_listings).then_some("max_age_s of an entry");
         let coin = (!settings.is_priced_in_coins).then_some("coin_usd");
         let feed = settings.feed_keys_without_effect.iter().copied();
-        markup.into_iter().chain(float).chain(rarity).chain(coin).chain(feed).collect()
+        let entries = markup.into_iter().chain(float).chain(rarity).chain(age);
+        entries.chain(coin).chain(feed).collect()
     }
 
     /// Returns the lines about the price limit, the lists and the limits of requests.
@@ -272,8 +274,8 @@ mod tests {
             "  Gaps          stay gaps: open listings cannot be listed\n",
             "  Gaps          open listings are read at once and, being late, again after 300 s\n",
             "  Requests      30 reads at once, then one per 500 ms; 500 orders in a minute\n",
-            "  Not possible  max_markup_percent, rarity, coin_usd, generation, server_filters, \
-             sweep_at_start\n",
+            "  Not possible  max_markup_percent, rarity, max_age_s of an entry, coin_usd, \
+             generation, server_filters, sweep_at_start\n",
         ] {
             assert!(text.contains(expected), "{expected:?} is missing: {text}");
         }

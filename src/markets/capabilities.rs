@@ -133,10 +133,13 @@ impl Capabilities {
             let float = has_float && !self.has_float;
             let has_rarity = entry.filter.as_ref().is_some_and(|kind| !kind.rarities.is_empty());
             let rarity = has_rarity && !self.has_rarity;
+            // It bounds the age of a back-filled listing.
+            let age = entry.max_age.is_some() && !self.has_open_listings;
             let settings = [
                 (markup, "max_markup_percent"),
                 (float, "float_min and float_max"),
                 (rarity, "rarity"),
+                (age, "max_age_s"),
             ];
             let settings = settings.into_iter().filter(|(is_unsupported, _)| *is_unsupported);
             settings.map(|(_, setting)| (entry.label(), setting))
@@ -169,17 +172,17 @@ mod tests {
 
     #[test]
     fn a_bound_on_a_value_that_the_market_does_not_state_is_unsupported() {
-        let capabilities = |has_markup, has_float, has_rarity| Capabilities {
+        let capabilities = |has_all| Capabilities {
             name: "other",
-            has_markup,
-            has_float,
-            has_rarity,
+            has_markup: has_all,
+            has_float: has_all,
+            has_rarity: has_all,
             decimals: Decimals::Two,
             keyed_by: KeyedBy::IdAndPrice,
             own_order_ids: None,
             has_price_limit: false,
             has_purchases: true,
-            has_open_listings: true,
+            has_open_listings: has_all,
             auth: Auth::Cookie,
             environment: EnvironmentNames::UNKNOWN,
             reads: ReadRate::UNDOCUMENTED,
@@ -200,11 +203,22 @@ mod tests {
             max_markup: None,
             ..entry()
         };
-        let entries = [WhitelistEntry { name: Some("a".to_owned()), ..markup }, float, rare];
-        assert_eq!(capabilities(true, true, true).unsupported(&entries), []);
-        let unsupported = capabilities(false, false, false).unsupported(&entries);
-        let expected =
-            [("a", "max_markup_percent"), ("b", "float_min and float_max"), ("c", "rarity")];
+        let recent = WhitelistEntry {
+            max_age: Some(Duration::from_secs(60)),
+            name: Some("d".to_owned()),
+            max_markup: None,
+            ..entry()
+        };
+        let markup = WhitelistEntry { name: Some("a".to_owned()), ..markup };
+        let entries = [markup, float, rare, recent];
+        assert_eq!(capabilities(true).unsupported(&entries), []);
+        let unsupported = capabilities(false).unsupported(&entries);
+        let expected = [
+            ("a", "max_markup_percent"),
+            ("b", "float_min and float_max"),
+            ("c", "rarity"),
+            ("d", "max_age_s"),
+        ];
         assert_eq!(unsupported, expected);
     }
 }

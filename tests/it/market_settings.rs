@@ -5,18 +5,25 @@
 use std::{
     collections::HashMap,
     fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread,
 };
 
 use sniper::{
     commands::simulated_market::settings_file,
     config::{Config, ConfigErrors, Loaded, Market, Sources, load::BotPaths},
     domain::money::Decimals,
+    recording::Recording,
     secret,
     sim::{LisSkinsSim, Rate, SimSettings, WaxpeerSim},
 };
 use tempfile::TempDir;
+
+use crate::market::{client::until, lis_skins, waxpeer};
 
 const TRADE_URL: &str =
     "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=Zq9-xW_3";
@@ -191,6 +198,59 @@ fn a_dry_run_works_without_a_key_where_the_feed_does() {
 }
 
 #[test]
+fn only_a_command_that_dials_the_feed_or_checks_a_run_needs_the_key_of_the_feed() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = format!("market = \"lis-skins\"\n{POLICY}");
+    fs::write(directory.path().join("sniper.toml"), settings).unwrap();
+    let names_key = |args: &[&str]| {
+        let output = sniper(directory.path(), &[], args);
+        let text = [&*output.stdout, &*output.stderr].concat();
+        let is_named = String::from_utf8_lossy(&text).contains("LIS-SKINS needs a key");
+        (is_named, output.status.code() == Some(78))
+    };
+    for args in [&["run", "--for", "1s"][..], &["check"], &["capture", "lis-skins", "--out", "rec"]]
+    {
+        assert_eq!(names_key(args), (true, true), "{args:?}");
+    }
+    assert!(names_key(&["doctor"]).0);
+    for args in [
+        &["replay", "rec"][..],
+        &["profit"],
+        &["prices", "status"],
+        &["whitelist", "list"],
+        &["whitelist", "suggest", "rec"],
+        &["whitelist", "export"],
+        &["config", "show"],
+        &["alert", "test"],
+        &["ledger"],
+        &["status"],
+    ] {
+        assert_eq!(names_key(args), (false, false), "{args:?}");
+    }
+    let add = ["whitelist", "add", "AWP | Asiimov (Field-Tested)", "--max-price", "4"];
+    assert_eq!(names_key(&add), (false, false));
+}
+
+#[test]
+fn the_ledger_shows_the_unit_of_its_market_while_another_setting_is_invalid() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = SimSettings { rate: Rate::per_second(100), ..SimSettings::default() };
+    let market = LisSkinsSim::start(settings).unwrap();
+    let path = directory.path().join("sniper.toml");
+    fs::write(&path, settings_file(Market::LisSkins)).unwrap();
+    let run = |args: &[&str]| {
+        let output = sniper(directory.path(), &market.environment(), args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["run", "--live", "--for", "4s"]);
+    fs::write(&path, "market = \"lis-skins\"\n[budget]\ntotal = x\n").unwrap();
+    let text = run(&["ledger", "list"]);
+    let last = text.lines().last().unwrap();
+    assert!(last.contains(" of them bought for ") && last.ends_with(" USD"), "{text}");
+}
+
+#[test]
 fn settings_that_the_market_does_not_have_are_errors() {
     let feed = "[feed]\ngeneration = \"B\"\nserver_filters = true\nsweep_at_start = true\n\
                 [prices]\ncoin_usd = 0.65\n";
@@ -261,6 +321,11 @@ fn check_run_and_reload_name_the_entry_whose_setting_the_market_does_not_have() 
         assert_eq!(output.status.code(), Some(78), "{args:?}: {error}");
         assert!(error.contains("max_markup_percent of \"x\""), "{args:?}: {error}");
     }
+    write(&format!("{POLICY}max_age_s = 60\n"));
+    let output = run(&["check"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{error}");
+    assert!(error.contains("max_age_s of \"x\""), "{error}");
     write(POLICY);
     let mut bot = command(directory.path(), &environment, &["run", "--for", "20s"]);
     let mut bot = bot.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -300,6 +365,79 @@ fn the_demo_buys_on_each_market_and_shows_its_unit() {
         assert!(!simulator.contains(", 0 sold to you"), "{market}: {simulator}");
         assert!(simulator.ends_with(", 0 ordered twice."), "{market}: {simulator}");
     }
+}
+
+/// Settings of a simulator with this fault of every order.
+fn failing(fault: &str) -> SimSettings {
+    let faults = vec![fault.parse().unwrap()];
+    SimSettings { rate: Rate::per_second(100), faults, ..SimSettings::default() }
+}
+
+/// Runs a live bot with the simulator's settings and returns its output.
+fn log_of_live_run(market: Market, environment: &[(&str, String)]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("sniper.toml"), settings_file(market)).unwrap();
+    let output = sniper(directory.path(), environment, &["run", "--live", "--for", "5s"]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{market:?}: {text}");
+    text
+}
+
+#[test]
+fn a_key_that_is_bound_to_another_address_halts_once_with_what_to_do() {
+    let lis_skins = LisSkinsSim::start(failing("address-not-bound")).unwrap();
+    let waxpeer = WaxpeerSim::start(failing("address-not-bound")).unwrap();
+    for (market, environment) in
+        [(Market::LisSkins, lis_skins.environment()), (Market::Waxpeer, waxpeer.environment())]
+    {
+        let text = log_of_live_run(market, &environment);
+        let halts: Vec<&str> =
+            text.lines().filter(|line| line.contains(" ERROR Ordering halted: ")).collect();
+        let [halt] = halts[..] else { panic!("{market:?}: {halts:?}\n{text}") };
+        assert!(halt.contains("bound to the IP address of this machine"), "{market:?}: {halt}");
+    }
+}
+
+/// Returns the address of a proxy to a market, and all that its clients have sent.
+fn recording_proxy(market: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, sent) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let recorded = Arc::clone(&sent);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(market).unwrap());
+            let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            let recorded = Arc::clone(&recorded);
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            thread::spawn(move || {
+                let mut bytes = [0; 4_096];
+                while let Ok(count @ 1..) = client.read(&mut bytes) {
+                    let read = bytes.get(..count).unwrap();
+                    recorded.lock().unwrap().extend(read);
+                    server.write_all(read).unwrap();
+                }
+            });
+        }
+    });
+    (address, sent)
+}
+
+#[test]
+fn an_unknown_message_of_waxpeer_is_quoted_and_the_order_is_looked_up_by_its_own_id() {
+    let market = WaxpeerSim::start(failing("unknown-error")).unwrap();
+    let (proxy, sent) = recording_proxy(market.address());
+    let mut environment = market.environment();
+    let http = environment.iter_mut().find(|(name, _)| *name == "WAXPEER_HTTP_URL").unwrap();
+    http.1 = format!("http://{proxy}/v1");
+    let text = log_of_live_run(Market::Waxpeer, &environment);
+    let unknown = text.lines().find(|line| line.contains("UNKNOWN ")).unwrap();
+    assert!(unknown.contains(r#": "Something unexpected happened ("#), "{unknown}");
+    let sent = String::from_utf8_lossy(&sent.lock().unwrap()).into_owned();
+    let (_before, own_id) = sent.split_once("&project_id=").unwrap();
+    let own_id = own_id.split([' ', '&']).next().unwrap();
+    let is_look_up = |line: &&str| line.starts_with("GET /v1/check-many-project-id?");
+    let mut look_ups = sent.lines().filter(is_look_up);
+    assert!(look_ups.any(|line| line.contains(&format!("id={own_id}"))), "{own_id}: {sent}");
 }
 
 #[test]
@@ -367,10 +505,12 @@ fn a_recording_of_each_market_is_replayed() {
     }
 }
 
-/// LIS-SKINS requires a token for each connection.
+/// LIS-SKINS requires a token for each connection. With a key, Waxpeer sends the account's messages
+/// on every connection.
 #[test]
 fn the_feed_of_each_market_is_recorded_without_the_bot() {
-    let settings = || SimSettings { rate: Rate::per_second(50), ..SimSettings::default() };
+    let settings =
+        || SimSettings { rate: Rate::per_second(50), rivals: None, ..SimSettings::default() };
     let (lis_skins, waxpeer) =
         (LisSkinsSim::start(settings()).unwrap(), WaxpeerSim::start(settings()).unwrap());
     for (market, environment) in
@@ -379,11 +519,40 @@ fn the_feed_of_each_market_is_recorded_without_the_bot() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("sniper.toml"), settings_file(market)).unwrap();
         let args = ["capture", market.name(), "--out", "rec", "--for", "3s", "--json"];
-        let output = sniper(directory.path(), &environment, &args);
+        let mut capture = command(directory.path(), &environment, &args);
+        let capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let is_subscribed = || match market {
+            Market::LisSkins => lis_skins.stats().feeds_subscribed > 0,
+            _ => waxpeer.stats().feeds_subscribed > 0,
+        };
+        until("the capture is subscribed", is_subscribed);
+        let (id, answer) = match market {
+            Market::LisSkins => {
+                let id = lis_skins::list_one(&lis_skins);
+                (id, lis_skins::buy(&lis_skins, id, "by-hand").unwrap())
+            }
+            _ => {
+                let id = waxpeer::list_one(&waxpeer);
+                (id, waxpeer::buy(&waxpeer, id, "by-hand").unwrap())
+            }
+        };
+        assert!(answer.body.contains(r#""id":"#), "{answer:?}");
+        let output = capture.wait_with_output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{market:?}: {error}");
         let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(result["messages"].as_u64() > Some(20), "{market:?}: {result} {error}");
+        let session = fs::read_dir(directory.path().join("rec")).unwrap().next().unwrap().unwrap();
+        let recording = Recording::open(session.path()).unwrap();
+        let lines: Vec<String> = recording.messages().map(|line| line.unwrap().raw).collect();
+        assert!(lines.iter().any(|line| line.contains(&id.to_string())), "{market:?}");
+        for line in lines {
+            let is_private = ["change_user", "steamTrade", "private:"]
+                .iter()
+                .any(|private| line.contains(private))
+                || (line.contains("handshake") && !line.contains(r#""id":null"#));
+            assert!(!is_private, "{market:?}: {line}");
+        }
     }
 }
 

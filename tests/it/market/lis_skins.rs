@@ -56,11 +56,11 @@ fn send_order(market: &LisSkinsSim, body: &Value) -> Option<Answer> {
     request(market, "POST /v1/market/buy", &body.to_string())
 }
 
-fn buy(market: &LisSkinsSim, id: u64, own_id: &str) -> Option<Answer> {
+pub(crate) fn buy(market: &LisSkinsSim, id: u64, own_id: &str) -> Option<Answer> {
     send_order(market, &order(id, 10.15, own_id))
 }
 
-fn list_one(market: &LisSkinsSim) -> u64 {
+pub(crate) fn list_one(market: &LisSkinsSim) -> u64 {
     market.list_items(vec![redline(1_015)]).remove(0)
 }
 

@@ -2,14 +2,15 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a test that cannot be set up fails, and so does an answer of another shape"
 )]
 
 mod agreement;
-mod client;
+pub(crate) mod client;
 mod command;
 mod feed;
 mod http;
-mod lis_skins;
+pub(crate) mod lis_skins;
 mod tls;
-mod waxpeer;
+pub(crate) mod waxpeer;

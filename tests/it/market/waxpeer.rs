@@ -42,11 +42,11 @@ fn order(market: &WaxpeerSim, id: u64, price: i64, own_id: &str) -> Option<Answe
     send(market, "buy-one-p2p", &query)
 }
 
-fn buy(market: &WaxpeerSim, id: u64, own_id: &str) -> Option<Answer> {
+pub(crate) fn buy(market: &WaxpeerSim, id: u64, own_id: &str) -> Option<Answer> {
     order(market, id, 10_150, own_id)
 }
 
-fn list_one(market: &WaxpeerSim) -> u64 {
+pub(crate) fn list_one(market: &WaxpeerSim) -> u64 {
     market.list_items(vec![redline(1_015)]).remove(0)
 }
 
