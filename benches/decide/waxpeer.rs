@@ -105,6 +105,8 @@ pub(crate) fn run(rounds: usize, is_quick: bool, out: &mut impl Write) -> io::Re
         let expected = (name != "removed").then_some(Decision::NotListed);
         for text in &texts {
             assert_eq!(subject.read_and_decide(text), expected, "{text}");
+            // The phase of a Doppler may be beside its name.
+            assert_eq!(subject.scan(text), !text.contains("Doppler"), "{text}");
         }
         let allocations = allocations(|| {
             for text in &texts {

@@ -1,18 +1,27 @@
 //! Cross-check of two independent implementations: the simulated market and the bot's market
 //! module must agree on every message.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, slice, sync::Arc, time::Duration};
 
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use sniper::{
-    config::{Config, Generation, Sources},
+    config::{Config, Endpoints, Generation, Sources},
     domain::item_name::ItemName,
     domain::time::UnixMs,
-    domain::trade::{PaintWear, RarityWord, TradeStatus},
+    domain::trade::{
+        Defects, PaintWear, RarityWord, Trade, TradeEvent, TradeId, TradeNotice, TradeStatus,
+    },
     json,
-    markets::csgoroll::{feed::NextPayload, operations},
+    markets::{
+        self, Decoded, Marketplace,
+        csgoroll::{DECIMALS, feed::NextPayload, operations},
+        lis_skins::LisSkins,
+        waxpeer::Waxpeer,
+    },
+    prices::item_key::ItemKey,
+    protocol::{FeedMessage, FeedProtocol as _, Incoming},
     sim::{
-        SimSettings,
+        LotSettings, Rate, SimSettings,
         catalogue::ListingDefect,
         csgoroll::{
             feed::ProtocolSession,
@@ -21,10 +30,21 @@ use sniper::{
             operations::parse_request,
         },
         demo,
-        model::{FeedOutput, MarketModel as _},
+        lis_skins::{LisSkinsWire, token},
+        model::{FeedOutput, FeedSession as _, MarketModel as _},
+        random,
+        repricing::{
+            lot::{Lot, LotEvent},
+            market::LotMarket,
+            query::Query,
+            server::{AccountKeys, FeedOpening, WireFormat},
+        },
+        waxpeer::WaxpeerWire,
     },
     whitelist::{Decision, Whitelist},
 };
+
+const OPENED_AT: UnixMs = UnixMs(1_772_366_400_000);
 
 #[derive(serde::Deserialize)]
 struct Message<'a> {
@@ -48,7 +68,7 @@ fn session(generation: Generation) -> ProtocolSession {
 
 /// Returns all events of the first two minutes of a market.
 fn history() -> Vec<MarketEvent> {
-    let mut state = MarketState::new(&SimSettings::default(), UnixMs(1_772_366_400_000));
+    let mut state = MarketState::new(&SimSettings::default(), OPENED_AT);
     let mut events = Vec::new();
     while let Some(due) = state.next_due().filter(|due| *due < Duration::from_secs(120)) {
         state.advance(due, &mut events);
@@ -70,7 +90,7 @@ fn whitelist() -> Whitelist {
         directory: directory.path(),
         config_file: None,
         live: false,
-        decimals: |_market| sniper::markets::csgoroll::DECIMALS,
+        decimals: |_market| DECIMALS,
     };
     let loaded = Config::load(&sources).unwrap();
     Whitelist::new(loaded.config.whitelist.to_vec())
@@ -78,7 +98,7 @@ fn whitelist() -> Whitelist {
 
 /// Asserts that the bot parsed a listing as the market defined it.
 #[track_caller]
-fn compare(listing: &Listing, trade: &sniper::domain::trade::Trade<'_>, whitelist: &Whitelist) {
+fn compare(listing: &Listing, trade: &Trade<'_>, whitelist: &Whitelist) {
     let item = &*listing.item;
     let wanted = match whitelist.decide(trade) {
         Decision::Matched(index) => Some(whitelist.entries()[index].label().to_owned()),
@@ -176,4 +196,142 @@ fn every_operation_of_the_bot_is_valid_json() {
         let read: Value = serde_json::from_str(&operation.to_json()).unwrap();
         assert!(read["query"].is_string());
     }
+}
+
+/// Settings with many lots of each kind.
+fn lot_settings() -> SimSettings {
+    let lots =
+        LotSettings { locked_permille: 100, foreign_permille: 300, ..LotSettings::default() };
+    SimSettings { rate: Rate::per_second(30), lots, ..SimSettings::default() }
+}
+
+/// Returns all events of the first two minutes of a market with changing prices.
+fn lot_events<W: WireFormat>(settings: &SimSettings) -> Vec<Arc<LotEvent>> {
+    let mut market = LotMarket::new(settings, W::DECIMALS, W::FIRST_ID, OPENED_AT);
+    let mut events = Vec::new();
+    while let Some(due) = market.next_due().filter(|due| *due < Duration::from_secs(120)) {
+        market.advance(due, &mut events);
+    }
+    events.into_iter().map(Arc::new).collect()
+}
+
+/// Asserts that the bot parsed a lot as the market defined it.
+#[track_caller]
+fn compare_lot(lot: &Lot, trade: &Trade<'_>) {
+    let (item, full_name) = (&*lot.item, trade.full_name());
+    assert_eq!((trade.id, trade.total_value), (TradeId::from_number(lot.id), Some(lot.price)));
+    assert_eq!((trade.status, trade.items), (TradeStatus::Listed, 1), "{item:?}");
+    assert_eq!(trade.defects, Defects::default(), "{item:?}");
+    // Each market writes phases and gems in its own way.
+    assert_eq!(ItemKey::parse(&full_name), ItemKey::parse(&item.market_name), "{item:?}");
+    let name = ItemName::parse(&item.market_name);
+    assert_eq!((trade.is_stattrak, trade.is_souvenir), (name.is_stattrak, name.is_souvenir));
+    assert_eq!(trade.wear, name.wear);
+    let float = item.float.as_ref().map(|float| {
+        // One of the markets writes it as a number.
+        let rounded = float.text.parse::<f64>().unwrap().to_string();
+        [float.text.clone(), rounded].map(|text| PaintWear::parse(&text))
+    });
+    match float {
+        Some(either) => assert!(either.contains(&trade.float), "{item:?}: {:?}", trade.float),
+        None => assert_eq!(trade.float, None, "{item:?}"),
+    }
+    assert_eq!(trade.can_join == Some(false), lot.unlock_at.is_some(), "{item:?}");
+    assert!(trade.created_at.is_none_or(|at| at == lot.created_at), "{item:?}");
+}
+
+/// Feeds all events to the bot's parser on a connection on which the client has sent these messages.
+/// Returns the number of events of each kind.
+fn compare_lots<W: WireFormat, M: Marketplace>(
+    market: &M,
+    query: &str,
+    sent: &[String],
+) -> BTreeMap<&'static str, u32> {
+    let settings = lot_settings();
+    let account = AccountKeys { key: "k".to_owned(), user_id: "4711".to_owned(), seed: 7 };
+    let opening = FeedOpening {
+        account: &account,
+        settings: &settings,
+        query: &Query::parse(query),
+        authorization: None,
+        opened_at: OPENED_AT,
+        rng: random::stream(7, 1),
+    };
+    let (mut session, _greeting) = W::open_feed(opening, Duration::ZERO).unwrap();
+    for message in sent {
+        session.receive(message, Duration::ZERO);
+    }
+    let (mut protocol, mut counts) = (M::Protocol::of_recording(), BTreeMap::new());
+    for event in lot_events::<W>(&settings) {
+        for output in session.send_events(slice::from_ref(&event)) {
+            let text = output.text().unwrap();
+            let (message, rest) = protocol.split_first(FeedMessage::Text(text));
+            assert!(rest.is_none(), "{text}");
+            let Ok(Incoming::Data { payload: Decoded { events, .. }, .. }) =
+                protocol.read(message, |input| market.decode(input))
+            else {
+                panic!("{text}")
+            };
+            let read: Vec<_> = events.into_iter().collect();
+            let [read] = &read[..] else { panic!("{read:?}: {text}") };
+            for kind in compare_lot_event(&event, read) {
+                *counts.entry(kind).or_default() += 1;
+            }
+        }
+    }
+    counts
+}
+
+/// Asserts that the bot read an event as the market meant it. Returns the kinds of the event.
+#[track_caller]
+fn compare_lot_event(event: &LotEvent, read: &markets::MarketEvent<'_>) -> Vec<&'static str> {
+    match (event, read) {
+        (LotEvent::Added(lot) | LotEvent::Repriced(lot), markets::MarketEvent::Trade(trade)) => {
+            let is_added = matches!(event, LotEvent::Added(_));
+            let expected = if is_added { TradeEvent::Listed } else { TradeEvent::Repriced };
+            assert_eq!(trade.event, expected);
+            compare_lot(lot, trade);
+            let has_phase = ItemKey::parse(&lot.item.market_name)
+                .is_some_and(|key| key.variant.phase().is_some());
+            let kinds = [
+                (is_added, "added"),
+                (!is_added, "repriced"),
+                (lot.unlock_at.is_some(), "locked"),
+                (has_phase, "with a phase"),
+                (trade.is_stattrak, "StatTrak"),
+                (trade.float.is_some(), "with a float"),
+            ];
+            kinds.into_iter().filter_map(|(is, kind)| is.then_some(kind)).collect()
+        }
+        (LotEvent::Removed(lot), markets::MarketEvent::Notice(notice)) => {
+            assert_eq!(*notice, TradeNotice::Removed { id: TradeId::from_number(lot.id) });
+            vec!["removed"]
+        }
+        (LotEvent::Foreign(lot), markets::MarketEvent::Trade(trade)) => {
+            assert_eq!((trade.id, trade.can_join), (TradeId::from_number(lot.id), Some(false)));
+            vec!["of another game"]
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_bot_parses_every_lot_of_the_markets_with_changing_prices() {
+    let endpoints = Endpoints::new("ws://127.0.0.1:1/", "http://127.0.0.1:1/v1").unwrap();
+    let config = Config::new(endpoints, "unused");
+    let token = token::issue(7, "4711", OPENED_AT.plus(Duration::from_secs(3_600)));
+    let connect = json!({"id": 1, "connect": {"token": token}}).to_string();
+    let subscribe = json!({"id": 2, "subscribe": {"channel": "public:obtained-skins"}}).to_string();
+    let lis_skins =
+        compare_lots::<LisSkinsWire, _>(&LisSkins::new(&config), "", &[connect, subscribe]);
+    let sent = ["40".to_owned(), r#"42["sub",{"name":"csgo"}]"#.to_owned()];
+    let query = "EIO=4&transport=websocket";
+    let waxpeer = compare_lots::<WaxpeerWire, _>(&Waxpeer::new(&config), query, &sent);
+    for counts in [&lis_skins, &waxpeer] {
+        for kind in ["added", "repriced", "removed", "locked", "with a phase", "StatTrak"] {
+            assert!(counts.get(kind).is_some_and(|count| *count > 20), "{kind}: {counts:?}");
+        }
+        assert!(counts["added"] > 2_000 && counts["with a float"] > 2_000, "{counts:?}");
+    }
+    assert!(lis_skins["of another game"] > 500, "{lis_skins:?}");
 }

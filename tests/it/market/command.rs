@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 use sniper::{
-    config::{Config, Sources},
+    config::{Config, Market, Sources},
     sim::faults::FaultChannel,
 };
 
@@ -65,6 +65,38 @@ fn the_bot_loads_the_printed_settings() {
     assert_eq!((ws.host(), ws.path()), ("127.0.0.1", "/ws"));
     assert!(!loaded.config.whitelist.is_empty());
     assert!(std::net::TcpStream::connect((ws.host(), ws.port())).is_ok());
+}
+
+#[test]
+fn a_bot_buys_with_the_printed_settings_of_each_market_whose_books_are_printed_at_the_end() {
+    for market in [Market::LisSkins, Market::Waxpeer] {
+        let args = ["--market", market.name(), "--listen", "127.0.0.1:0", "--rate", "100"];
+        let mut child = sim(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut running = Running(child);
+        let directory = tempfile::tempdir().unwrap();
+        let mut dotenv = String::new();
+        while !dotenv.contains("\nSNIPER_DATA=") {
+            dotenv.push_str(&format!("{}\n", lines.next().unwrap()));
+        }
+        std::fs::write(directory.path().join(".env"), dotenv).unwrap();
+        let whitelist = run(&["--market", market.name(), "--print-whitelist"]).stdout;
+        std::fs::write(directory.path().join("sniper.toml"), whitelist).unwrap();
+        let bot = Command::new(env!("CARGO_BIN_EXE_sniper"))
+            .args(["run", "--live", "--for", "4s"])
+            .current_dir(directory.path())
+            .env_clear()
+            .output()
+            .unwrap();
+        assert!(bot.status.success(), "{market:?}: {}", text(&bot.stderr));
+        let signal = ["-TERM", &running.0.id().to_string()];
+        assert!(Command::new("kill").args(signal).status().unwrap().success());
+        let books: Vec<String> = lines.collect();
+        assert!(running.0.wait().unwrap().success());
+        assert!(books.iter().any(|line| line.starts_with("sold ")), "{market:?}: {books:?}");
+        let total = " sales; 0 own ids ordered more than once, 0 booked more than once";
+        assert!(books.iter().any(|line| line.ends_with(total)), "{market:?}: {books:?}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use sniper::{
     clock,
     config::Market,
     domain::{money::Amount, trade::TradeId},
-    ledger::{HaltReason, OrderState, reader::LedgerReader},
+    ledger::{HaltReason, Intent, OrderState, reader::LedgerReader},
     sim::{
         Delivery, Fault, LisSkinsSim, LotSettings, MarketHistory, Rate, SimServer, SimSettings,
         WaxpeerSim, repricing::books::SalesBooks,
@@ -286,22 +286,32 @@ impl Rig {
         let counted = reader.state().intents().iter().filter(|intent| intent.state.counts());
         let counted = counted.fold(Amount::ZERO, |sum, intent| sum.saturating_add(intent.price));
         let spent = history.spent();
+        let open = |is_open: &dyn Fn(&Intent) -> bool| -> Vec<String> {
+            let open = reader.state().intents().iter().filter(|intent| is_open(intent));
+            open.map(|intent| format!("{} is {}", intent.id, intent.state)).collect()
+        };
+        let is_unsettled =
+            |intent: &Intent| intent.state.is_in_flight() || intent.state == OrderState::Unknown;
         if let Some(halt) = other {
             report(&format!(
                 "seed {}: {counted} counted, {spent} spent, halted: {}",
                 self.seed, halt.reason
             ));
-            return (counted < spent).then(|| format!("{counted} counted, {spent} spent"));
+            // A halt does not stop the look-ups. An order stays unknown only if coins are missing,
+            // or if what the market shows of it cannot be true.
+            let may_be_unknown =
+                halts.iter().any(|halt| is_about_purchases_or_balance(&halt.reason));
+            let unsettled = if may_be_unknown { Vec::new() } else { open(&is_unsettled) };
+            let is_wrong = counted < spent || !unsettled.is_empty();
+            return is_wrong.then(|| format!("{counted} counted, {spent} spent; {unsettled:?}"));
         }
         // A refund that the bot has not read yet counts as spent.
         let refunded = self.unread_refunds(&reader, &history);
-        let open = reader.state().intents().iter().filter(|intent| {
+        let open = open(&|intent| {
             let is_refunded = refunded.contains(&intent.id.as_str());
             let is_returning = intent.state == OrderState::Returning && !is_refunded;
-            intent.state.is_in_flight() || intent.state == OrderState::Unknown || is_returning
+            is_unsettled(intent) || is_returning
         });
-        let open: Vec<String> =
-            open.map(|intent| format!("{} is {}", intent.id, intent.state)).collect();
         let unread = reader
             .state()
             .intents()
@@ -347,6 +357,19 @@ impl Rig {
         let is_idle = allow_order && self.requests() == before;
         is_idle.then(|| "the limits allow an order, and none was sent".to_owned())
     }
+}
+
+/// Returns `true` for a halt because account and ledger differ, which may leave an order unknown.
+const fn is_about_purchases_or_balance(reason: &HaltReason) -> bool {
+    matches!(
+        reason,
+        HaltReason::BalanceDrop { .. }
+            | HaltReason::UnexpectedPurchase { .. }
+            | HaltReason::Contradiction { .. }
+            | HaltReason::Price { .. }
+            | HaltReason::Disagreement { .. }
+            | HaltReason::ImplausiblePrice { .. }
+    )
 }
 
 /// A running bot that is killed on drop.
