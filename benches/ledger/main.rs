@@ -159,6 +159,7 @@ fn other_operations(
             price: None,
             joined_at: None,
             commission: None,
+            own_id: None,
         })
         .collect();
     let later = UnixMs(START.0 + 10_000_000);

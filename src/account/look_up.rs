@@ -390,6 +390,7 @@ mod tests {
             updated_at: None,
             joined_at: None,
             commission: None,
+            own_id: None,
         };
         let results = |orders: &[LookedUpOrder], found: &[Option<OwnPurchase>]| {
             let results = readings(orders, found.iter().cloned(), WALL);

@@ -363,14 +363,15 @@ impl PageWalk {
     }
 
     fn add(&mut self, purchase: OwnPurchase) {
-        let OwnPurchase { id, status, price, created_at, joined_at, commission, .. } = purchase;
+        let OwnPurchase { id, status, price, created_at, joined_at, commission, own_id, .. } =
+            purchase;
         // Older purchases on the last page are outside of the range.
         if created_at.is_some_and(|created| had_expired_by(created, self.look_back.wanted)) {
             return;
         }
         self.oldest = self.oldest.into_iter().chain(created_at).min();
         let joined_at = joined_at.map(|at| at.plus(self.ahead));
-        let trade = OwnTrade { id, status, price, joined_at, commission };
+        let trade = OwnTrade { id, status, price, joined_at, commission, own_id };
         match self.index_by_id.get(&id).and_then(|index| self.trades.get_mut(*index)) {
             Some((known, _is_older)) => merge(known, trade),
             None => {
@@ -410,13 +411,14 @@ fn had_expired_by(created: UnixMs, moment: UnixMs) -> bool {
 
 /// Merges two entries of one purchase: the pages shifted between two reads, or contradict each
 /// other. A status that returns no coins has precedence, then the later status. The higher price is
-/// kept.
+/// kept. Two own ids are no evidence of either.
 fn merge(known: &mut OwnTrade, later: OwnTrade) {
     if known.status.gives_back() || !later.status.gives_back() {
         known.status = later.status;
     }
     known.price = known.price.into_iter().chain(later.price).max();
     known.commission = known.commission.into_iter().chain(later.commission).max();
+    known.own_id = known.own_id.filter(|own_id| Some(*own_id) == later.own_id);
 }
 
 #[cfg(test)]
@@ -424,7 +426,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{money::Amount, trade::TradeStatus};
+    use crate::domain::{money::Amount, own_order_id::OwnOrderId, trade::TradeStatus};
 
     const DAY_MS: i64 = 86_400_000;
     const NOW: UnixMs = UnixMs(1_000 * DAY_MS);
@@ -444,6 +446,7 @@ mod tests {
             updated_at: None,
             joined_at: None,
             commission: None,
+            own_id: None,
         }
     }
 
@@ -580,6 +583,24 @@ mod tests {
         assert_eq!(unsorted.add_page(page(nodes, after("x"))), Some("x".to_owned()));
         let failure = ReadFailure::Status { status: 502 };
         assert!(unsorted.on_page_error(failure, &EnvironmentNames::UNKNOWN).is_err());
+    }
+
+    #[test]
+    fn one_purchase_with_two_own_ids_has_none() {
+        let foreign = Some(OwnOrderId::of_record("4711"));
+        let other = Some(OwnOrderId::of_record(&"0".repeat(36)));
+        for (own_ids, expected) in [
+            ([foreign, foreign], foreign),
+            ([other, foreign], None),
+            ([foreign, None], None),
+            ([None, other], None),
+        ] {
+            let mut walk = PageWalk::new(LookBack::back_to(NOW));
+            let nodes = own_ids.map(|own_id| OwnPurchase { own_id, ..purchase("a", 0) });
+            walk.add_page(page(nodes.to_vec(), NextPage::End));
+            let listed: Vec<_> = walk.finish(NOW).trades.iter().map(|it| it.own_id).collect();
+            assert_eq!(listed, [expected], "{own_ids:?}");
+        }
     }
 
     #[test]

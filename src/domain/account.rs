@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{
     money::Amount,
+    own_order_id::OwnOrderId,
     time::UnixMs,
     trade::{TradeId, TradeStatus},
 };
@@ -145,6 +146,8 @@ pub struct OwnPurchase {
     pub joined_at: Option<UnixMs>,
     /// Part of the price that the market keeps of a cancelled purchase, rounded up.
     pub commission: Option<Amount>,
+    /// Own id of its order; `None` if the record states none.
+    pub own_id: Option<OwnOrderId>,
 }
 
 impl BalanceError {

@@ -24,6 +24,9 @@ const NUMBER_DIGITS: usize = 4;
 /// Hexadecimal digits of a hash, and of the part of the ledger's id, in a derived id.
 const HASH_DIGITS: usize = 16;
 
+/// Length of a derived id.
+const DERIVED_BYTES: usize = 2 * HASH_DIGITS + 1;
+
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Own id of an order: lower-case letters, digits and hyphens, so it needs no escaping.
@@ -131,6 +134,17 @@ fn hash(key: &TradeKey) -> u64 {
 }
 
 impl OwnOrderId {
+    /// Returns the id in the market's record of a purchase, which is untrusted. All texts that no
+    /// order of this program has become one id.
+    pub fn of_record(text: &str) -> Self {
+        let is_possible = matches!(text.len(), DERIVED_BYTES | OWN_ORDER_ID_BYTES_MAX)
+            && text.bytes().all(|byte| byte == b'-' || DIGITS.contains(&byte));
+        let text = if is_possible { text.as_bytes() } else { &[b'-'; OWN_ORDER_ID_BYTES_MAX] };
+        let mut bytes = [0; OWN_ORDER_ID_BYTES_MAX];
+        bytes.iter_mut().zip(text).for_each(|(place, byte)| *place = *byte);
+        Self(bytes)
+    }
+
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
@@ -187,6 +201,8 @@ mod tests {
         assert_eq!(ids.id(&key("7", 10_158)).as_str(), "00ffee1122334455-eb1d34140f387d50");
         let by_id = TradeKey { price: None, ..key("7", 0) };
         assert_eq!(ids.id(&by_id).as_str(), "00ffee1122334455-cf48ffa9f52ba797");
+        let derived = ids.id(&by_id);
+        assert_eq!(OwnOrderId::of_record(derived.as_str()), derived);
         assert_eq!(
             DerivedOrderIds::new("").id(&by_id).as_str(),
             "0000000000000000-cf48ffa9f52ba797"
@@ -208,6 +224,16 @@ mod tests {
             prop_assert_eq!(first.as_str().len(), 36);
             prop_assert_eq!(StartId::new(&start(starts.0).to_string()), Some(start(starts.0)));
             prop_assert_eq!(start(starts.0).to_string(), format!("{:032x}", starts.0));
+            prop_assert_eq!(OwnOrderId::of_record(first.as_str()), first);
+        }
+
+        #[test]
+        fn no_text_of_a_record_becomes_the_id_of_an_order_with_another_text(
+            text in "\\PC{0,40}|[0-9a-f]{15,33}[-0-9a-z]?[0-9a-z]{3,20}",
+        ) {
+            let own_id = OwnOrderId::of_record(&text);
+            prop_assert!(own_id.as_str() == text || own_id == OwnOrderId::of_record(""));
+            prop_assert!(OwnOrderId::of_record("").as_str().bytes().all(|byte| byte == b'-'));
         }
 
         #[test]

@@ -11,7 +11,8 @@
 //!    that shows orders later, is not bought, if a balance of that age shows no missing coins. If
 //!    coins are missing that nothing else explains, that is a disagreement and halts.
 //! 3. A returning order is *returned* once a balance that was read after the list shows its refund.
-//! 4. A purchase that the ledger did not request halts, unless it is older than the ledger, may be
+//! 4. A purchase that the ledger did not request, also one of an ordered listing with another own
+//!    id than the order's, halts, unless it is older than the ledger, may be
 //!    an order lost in a power failure, or another bot may spend from the account.
 //! 5. An order that is not bought according to the ledger but listed as a purchase, also as a
 //!    cancelled one, counts again, and halts, unless the purchase may be of another order that a
@@ -34,6 +35,7 @@ use super::{
 };
 use crate::{
     domain::money::Amount,
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::{KeyedBy, TradeId, TradeKey, TradeStatus},
 };
@@ -48,6 +50,8 @@ pub struct OwnTrade {
     pub joined_at: Option<UnixMs>,
     /// Part of the price of a cancelled purchase that the market keeps.
     pub commission: Option<Amount>,
+    /// Own id of its order; `None` if the record states none.
+    pub own_id: Option<OwnOrderId>,
 }
 
 /// Purchase in the account's list, with the order that it belongs to.
@@ -176,14 +180,18 @@ impl LedgerState {
         })
     }
 
-    /// Returns the order that a listed purchase belongs to. A listing is bought at most once, so
-    /// this is the order for its id that may have been bought, if there is one. Of several, it is
-    /// the one at the listed price, or else the last one.
+    /// Returns the order that a listed purchase belongs to: the one with its own id, or else one
+    /// that has none, or any if the purchase states none. A listing is bought at most once, so of
+    /// several this is the one that may have been bought, if there is one, then the one at the
+    /// listed price, then the last one.
     fn order_of_purchase(&self, trade: &OwnTrade) -> Option<&Intent> {
-        self.orders_of(&trade.id).max_by_key(|order| {
+        let orders = self.orders_of(&trade.id).map(|order| (order, has_own_id_of(order, trade)));
+        let possible = orders.filter(|(_order, is_same)| is_same.unwrap_or(true));
+        let order = possible.max_by_key(|(order, is_same)| {
             let is_at_price = trade.price.is_some() && order.key().price == trade.price;
-            (!order.state.permits_reorder(), is_at_price, order.sequence)
-        })
+            (is_same.is_some(), !order.state.permits_reorder(), is_at_price, order.sequence)
+        });
+        order.map(|(order, _is_same)| order)
     }
 
     /// Returns `true` if the market's own records have shown this purchase: its price, or in this
@@ -194,7 +202,10 @@ impl LedgerState {
 
     /// Returns `true` if a purchase is of none of the known orders for its listing.
     fn excludes_known_orders(&self, trade: &OwnTrade) -> bool {
-        self.orders_of(&trade.id).all(|known| may_be_of_later_order(known, trade))
+        self.orders_of(&trade.id).all(|known| match has_own_id_of(known, trade) {
+            Some(is_same) => !is_same,
+            None => may_be_of_later_order(known, trade),
+        })
     }
 
     /// Returns the lower prices that the last balance confirms.
@@ -462,6 +473,12 @@ impl LedgerState {
         let (evidence, paid) = (same?, Some(price?));
         Some(LedgerEvent::Proved { sequence, evidence, paid, by, since: UnixMs(0) })
     }
+}
+
+/// Returns `true` if a purchase has the own id of the order, and `false` if it has another one, as
+/// that of another bot or a person with the account. Returns `None` if one of them has none.
+fn has_own_id_of(order: &Intent, trade: &OwnTrade) -> Option<bool> {
+    Some(order.own_id? == trade.own_id?)
 }
 
 /// Returns `true` if a purchase may be of a later order for the same listing, whose record a power

@@ -228,8 +228,8 @@ impl<B: OrderSender> Engine<B> {
             let reason = HaltReason::UnexpectedPurchase { id: purchase.id };
             return self.halt_once(reason, now);
         }
-        let OwnPurchase { id, status, price, joined_at, commission, .. } = purchase;
-        let trade = OwnTrade { id, status, price, joined_at, commission };
+        let OwnPurchase { id, status, price, joined_at, commission, own_id, .. } = purchase;
+        let trade = OwnTrade { id, status, price, joined_at, commission, own_id };
         self.update_ledger(|ledger| Ok(ledger.reconcile_order(&key, &trade, started, now.wall)));
     }
 

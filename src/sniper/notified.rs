@@ -588,6 +588,7 @@ mod tests {
             updated_at: None,
             joined_at: None,
             commission: None,
+            own_id: None,
         };
         for (found, failing, state) in [
             (Some(record("b")), &["orders by their own ids"][..], OrderState::Unknown),
@@ -621,6 +622,7 @@ mod tests {
                 updated_at: None,
                 joined_at: None,
                 commission: None,
+                own_id: None,
             };
             let reading = OrderReading { key, found: Some(found), started };
             session.on_account_update(AccountUpdate::Order(reading));
@@ -649,8 +651,14 @@ mod tests {
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
             session.on_purchases(|reading| {
                 let status = TradeStatus::Other;
-                reading.trades =
-                    vec![OwnTrade { id, status, price: None, joined_at: None, commission: None }];
+                reading.trades = vec![OwnTrade {
+                    id,
+                    status,
+                    price: None,
+                    joined_at: None,
+                    commission: None,
+                    own_id: None,
+                }];
                 reading.unknown = vec![unknown(id, word)];
             });
             lines.push(session.lines.take("WARN"));
@@ -729,7 +737,14 @@ mod tests {
         session.seconds += 1;
         session.on_purchases(|reading| {
             let status = TradeStatus::Joined;
-            let own = |id| OwnTrade { id, status, price: None, joined_at: None, commission: None };
+            let own = |id| OwnTrade {
+                id,
+                status,
+                price: None,
+                joined_at: None,
+                commission: None,
+                own_id: None,
+            };
             reading.older = vec![own(ours), own(foreign)];
         });
         let state = session.engine.ledger.state().intent(&ours).map(|intent| intent.state);

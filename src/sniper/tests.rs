@@ -521,6 +521,7 @@ fn own_trade(id: &str, status: TradeStatus) -> OwnTrade {
         price: None,
         joined_at: None,
         commission: None,
+        own_id: None,
     }
 }
 

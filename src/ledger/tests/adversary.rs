@@ -36,7 +36,7 @@ use super::histories;
 use crate::{
     config::Budget,
     domain::outcome::{NotSent, RejectReason, Unknown},
-    domain::own_order_id::StartId,
+    domain::own_order_id::{OwnOrderId, StartId},
     domain::trade::{KeyedBy, TradeStatus},
     ledger::{
         account::SETTLE,
@@ -60,6 +60,7 @@ const TRUE_READINGS: usize = 2;
 #[derive(Clone, Debug)]
 struct MarketOrder {
     id: TradeId,
+    own_id: Option<OwnOrderId>,
     approved: Amount,
     /// Price that the market charges.
     price: Amount,
@@ -92,7 +93,8 @@ impl MarketOrder {
         let price = Some(self.misprice.unwrap_or(self.price));
         let commission = (status == TradeStatus::Cancelled && Amount::ZERO < self.commission)
             .then_some(self.commission);
-        Some(OwnTrade { id: self.id, status, price, joined_at: None, commission })
+        let (id, own_id) = (self.id, self.own_id);
+        Some(OwnTrade { id, status, price, joined_at: None, commission, own_id })
     }
 
     /// Returns this price if the order was charged and not refunded, or can still be charged, and
@@ -354,6 +356,8 @@ impl AdversaryMarket {
         assert!(!self.orders.iter().any(is_same), "no listing is ordered twice");
         let order = MarketOrder {
             id: *approved.id(),
+            // As a list may state none.
+            own_id: approved.own_id().filter(|_own_id| listing % 3 > 0),
             approved: approved.price(),
             price: approved.price(),
             entry,

@@ -154,6 +154,7 @@ fn a_listed_purchase_belongs_to_the_order_that_may_have_been_bought() {
         price,
         joined_at: None,
         commission: None,
+        own_id: None,
     };
     for (price, is_halted) in
         [(Some(12), false), (None, false), (Some(10), false), (Some(13), true)]

@@ -705,6 +705,7 @@ fn a_new_ledger_counts_purchases_of_the_last_day_also_after_a_restart() {
         price: Some(coins(10)),
         joined_at,
         commission: None,
+        own_id: None,
     };
     let now = after(10);
     let day_ago = now.minus(COUNTED_BACK);

@@ -311,6 +311,7 @@ impl ModelMarket {
                 price: Some(request.price),
                 joined_at: Some(request.left_at),
                 commission: None,
+                own_id: None,
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete: true, started: self.now };

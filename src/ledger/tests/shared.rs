@@ -292,6 +292,7 @@ fn spending_of_another_bot_of_the_account_does_not_halt_while_it_may_spend() {
         price: Some(coins(5)),
         joined_at: Some(T0),
         commission: None,
+        own_id: None,
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
         let reading = AccountReading { trades, complete: true, started: at };
@@ -315,6 +316,7 @@ fn an_unknown_order_stays_unknown_after_a_takeover_if_another_bot_may_have_spent
         price: Some(coins(50)),
         joined_at: Some(after(50)),
         commission: None,
+        own_id: None,
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
         let reading = AccountReading { trades, complete: true, started: at };
@@ -344,6 +346,7 @@ fn a_purchase_of_another_bot_after_a_power_loss_is_none_of_the_lost_orders() {
         price: Some(coins(5)),
         joined_at: Some(at),
         commission: None,
+        own_id: None,
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], at| {
         let reading = AccountReading { trades, complete: true, started: at };
@@ -376,6 +379,7 @@ fn an_order_that_a_power_loss_removed_is_counted_up_to_the_confirmed_end_of_the_
         price: Some(coins(5)),
         joined_at: Some(after(450)),
         commission: None,
+        own_id: None,
     };
     let later = OwnTrade { id: id(2), joined_at: Some(after(501)), ..lost };
     read(&mut ledger, &[lost, later], after(510));

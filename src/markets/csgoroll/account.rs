@@ -196,6 +196,7 @@ fn purchase(node: &str) -> Option<OwnPurchase> {
         updated_at: time("updatedAt"),
         joined_at: time("joinedAt"),
         commission: None,
+        own_id: None,
     })
 }
 

@@ -155,8 +155,8 @@ pub(super) fn error_text(response: &JsonObject<'_>) -> Option<String> {
 
 fn has_own_id(purchase: &str, own_id: &OwnOrderId) -> bool {
     let purchase = JsonObject::parse(purchase).ok();
-    let found = purchase.and_then(|purchase| purchase.get::<String>("custom_id"));
-    found.is_some_and(|found| found == own_id.as_str())
+    let found = purchase.and_then(|purchase| own_id_of(&purchase));
+    found == Some(*own_id)
 }
 
 /// Returns the items of a purchase, each `None` if it is unreadable. An empty list has none; a
@@ -164,11 +164,22 @@ fn has_own_id(purchase: &str, own_id: &OwnOrderId) -> bool {
 fn skins_of(purchase: &str) -> Option<Vec<Option<OwnPurchase>>> {
     let purchase = JsonObject::parse(purchase).ok()?;
     let created_at = purchase.get::<String>("created_at").and_then(|text| UnixMs::parse(&text));
+    let own_id = own_id_of(&purchase);
     let skins = purchase.array("skins")?.into_iter();
-    Some(skins.map(|skin| skin_of(skin, created_at)).collect())
+    Some(skins.map(|skin| skin_of(skin, created_at, own_id)).collect())
 }
 
-fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
+/// Returns the own id of a purchase. A value that is not text is that of another program.
+fn own_id_of(purchase: &JsonObject<'_>) -> Option<OwnOrderId> {
+    purchase.text("custom_id").filter(|text| !matches!(*text, "null" | "\"\""))?;
+    Some(OwnOrderId::of_record(&purchase.get::<String>("custom_id").unwrap_or_default()))
+}
+
+fn skin_of(
+    skin: &str,
+    created_at: Option<UnixMs>,
+    own_id: Option<OwnOrderId>,
+) -> Option<OwnPurchase> {
     let skin = JsonObject::parse(skin).ok()?;
     let id = skin.number("id")?.parse().ok().map(TradeId::from_number)?;
     let time = |key| skin.get::<String>(key).and_then(|text| UnixMs::parse(&text));
@@ -195,6 +206,7 @@ fn skin_of(skin: &str, created_at: Option<UnixMs>) -> Option<OwnPurchase> {
         updated_at: time("steam_trade_offer_finished_at"),
         joined_at: created_at,
         commission: skin.number("return_charged_commission").and_then(listing::positive),
+        own_id,
     })
 }
 

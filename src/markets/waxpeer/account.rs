@@ -107,6 +107,7 @@ fn purchase(trade: &JsonObject<'_>, id: TradeId) -> OwnPurchase {
         updated_at: epoch(trade, "last_updated"),
         joined_at: None,
         commission: None,
+        own_id: None,
     }
 }
 

@@ -133,6 +133,7 @@ fn a_look_up_after_a_restart_compares_the_item_with_the_stored_one() {
             updated_at: None,
             joined_at: None,
             commission: None,
+            own_id: None,
         });
         let key = KeyedBy::Id.key(id, None);
         let reading = OrderReading { key, found, started: now.wall };

@@ -407,6 +407,7 @@ fn purchases_of_the_bot_before_are_accepted_until_its_orders_are_settled() {
         price: Some(Amount::from_cents(500)),
         joined_at: None,
         commission: None,
+        own_id: None,
     };
     let mut trades = Vec::new();
     let mut read = |session: &mut TestSession, id: &str| {

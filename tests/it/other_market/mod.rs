@@ -163,6 +163,7 @@ fn purchase(purchase: &Value) -> Option<OwnPurchase> {
         updated_at: None,
         joined_at: None,
         commission: None,
+        own_id: None,
     })
 }
 

@@ -307,6 +307,7 @@ async fn an_order_listed_with_an_unknown_status_is_not_taken_for_absent() {
                     price: Some(order.price),
                     joined_at: None,
                     commission: None,
+                    own_id: None,
                 });
                 let trades: Vec<OwnTrade> = trades.collect();
                 for settles in [2, 4] {

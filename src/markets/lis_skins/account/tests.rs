@@ -248,6 +248,27 @@ fn every_item_of_every_purchase_is_listed_and_unreadable_ones_are_counted() {
 }
 
 #[test]
+fn each_purchase_has_the_own_id_that_its_record_states() {
+    let foreign = Some(OwnOrderId::of_record(""));
+    let uuid = "7f0c1b9e-0000-4000-8000-00000000abcd";
+    for (custom_id, expected) in [
+        (json!(own_id().as_str()), Some(own_id())),
+        (json!(uuid), Some(OwnOrderId::of_record(uuid))),
+        (json!("x".repeat(100_000)), foreign),
+        (json!(4_711), foreign),
+        (json!(["a"]), foreign),
+        (json!("\u{0}"), foreign),
+        (json!(""), None),
+        (json!(null), None),
+    ] {
+        let mut one = purchase(json!([skin("accepted")]));
+        one["custom_id"] = custom_id;
+        let page = history(json!([one]), json!(null));
+        assert_eq!(page.nodes[0].own_id, expected, "{}", page.nodes[0].status);
+    }
+}
+
+#[test]
 fn pages_of_purchases_are_numbered() {
     let next = |meta| history(json!([]), meta).next;
     let after = |page: &str| NextPage::After(page.to_owned());
