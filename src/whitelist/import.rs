@@ -340,11 +340,13 @@ fn merged(mut entry: EntryObject, row: &EntryObject) -> EntryObject {
 
 /// Describes the keys whose values differ: `max_price 12.5 -> 125`.
 fn changes(before: &EntryObject, after: &EntryObject) -> String {
-    let change = |(key, value): (&String, &Box<RawValue>)| {
-        let before = before.get(key).map_or("unset", |before| before.get());
-        (before != value.get()).then(|| format!("{key} {before} -> {value}"))
+    let change = |key: &String| {
+        let shown =
+            |entry: &EntryObject| entry.get(key).map_or("unset".into(), ToString::to_string);
+        let [before, after] = [before, after].map(shown);
+        (before != after).then(|| format!("{key} {before} -> {after}"))
     };
-    after.iter().filter_map(change).collect::<Vec<_>>().join(", ")
+    after.keys().filter_map(change).collect::<Vec<_>>().join(", ")
 }
 
 /// Keys of a row that select listings.
