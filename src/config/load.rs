@@ -108,8 +108,8 @@ impl Config {
         Self::load_with(sources, SettingsText::WithoutFeed)
     }
 
-    /// Does the same as [`load_without_feed`](Self::load_without_feed) with this text as the content
-    /// of the settings file, to check an edit before it is written.
+    /// Does the same as [`load_without_feed`](Self::load_without_feed) with this text as the
+    /// content of the settings file, to check an edit before it is written.
     ///
     /// # Errors
     ///
@@ -118,8 +118,8 @@ impl Config {
         Self::load_with(sources, SettingsText::Edited(text))
     }
 
-    /// Does the same as [`load_without_feed`](Self::load_without_feed) with this whitelist instead of
-    /// the file that the settings name, to check an import before it is written.
+    /// Does the same as [`load_without_feed`](Self::load_without_feed) with this whitelist instead
+    /// of the file that the settings name, to check an import before it is written.
     ///
     /// # Errors
     ///

@@ -185,13 +185,12 @@ impl LedgerState {
     /// several this is the one that may have been bought, if there is one, then the one at the
     /// listed price, then the last one.
     fn order_of_purchase(&self, trade: &OwnTrade) -> Option<&Intent> {
-        let orders = self.orders_of(&trade.id).map(|order| (order, has_own_id_of(order, trade)));
-        let possible = orders.filter(|(_order, is_same)| is_same.unwrap_or(true));
-        let order = possible.max_by_key(|(order, is_same)| {
+        let is_possible = |order: &&Intent| has_own_id_of(order, trade) != Some(false);
+        self.orders_of(&trade.id).filter(is_possible).max_by_key(|order| {
             let is_at_price = trade.price.is_some() && order.key().price == trade.price;
-            (is_same.is_some(), !order.state.permits_reorder(), is_at_price, order.sequence)
-        });
-        order.map(|(order, _is_same)| order)
+            let is_same = has_own_id_of(order, trade).is_some();
+            (is_same, !order.state.permits_reorder(), is_at_price, order.sequence)
+        })
     }
 
     /// Returns `true` if the market's own records have shown this purchase: its price, or in this
@@ -290,7 +289,9 @@ impl LedgerState {
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
-        if counts || *loss > 0 {
+        // A purchase is adopted under the id of its listing alone, which no other order may have.
+        let can_adopt = self.orders_of(&id).all(|order| order.keyed_by == KeyedBy::IdAndPrice);
+        if can_adopt && (counts || *loss > 0) {
             let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
             *loss = loss.saturating_sub(u32::from(!keeps_loss));
             let sequence = *next;

@@ -62,11 +62,12 @@ fn an_unexpected_purchase_halts_until_a_resume() {
 }
 
 /// Returns a ledger with an unknown order of 10 coins for the first listing, and its own id.
-fn with_own_id() -> (Ledger, OwnOrderId) {
+fn with_own_id(keyed_by: KeyedBy) -> (Ledger, OwnOrderId) {
     let mut ledger = with_balance();
     ledger.set_look_ups_min(1);
     ledger.state.start = Some(StartId::from_bits([7; 16]));
-    let approved = ledger.reserve(order_request(1, 10), after(1)).unwrap();
+    let request = OrderRequest { keyed_by, ..order_request(1, 10) };
+    let approved = ledger.reserve(request, after(1)).unwrap();
     ledger.sent(approved.key(), after(1)).unwrap();
     let _effects = ledger.settle(approved.key(), &UNKNOWN, after(1)).unwrap();
     (ledger, approved.own_id().unwrap())
@@ -77,7 +78,7 @@ fn a_purchase_with_another_own_id_is_not_the_order_for_its_listing() {
     let listed = |own_id| [OwnTrade { own_id, ..own_trade(1, TradeStatus::Joined) }];
     let of_other_bot = OwnOrderId::of_record(&"f".repeat(36));
     for other in [OwnOrderId::of_record("4711"), of_other_bot] {
-        let (mut ledger, own) = with_own_id();
+        let (mut ledger, own) = with_own_id(KeyedBy::Id);
         let read = listed(Some(other));
         let effects = ledger.reconcile(&reading(&read, 2), None, after(2));
         assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1) });
@@ -87,7 +88,7 @@ fn a_purchase_with_another_own_id_is_not_the_order_for_its_listing() {
         let effects = ledger.reconcile(&reading(&listed(Some(own)), 3), None, after(3));
         assert_eq!((effects.halts.len(), state_of(&ledger, 1)), (0, OrderState::Bought));
     }
-    let (mut ledger, _own) = with_own_id();
+    let (mut ledger, _own) = with_own_id(KeyedBy::IdAndPrice);
     let effects = ledger.reconcile(&reading(&listed(None), 2), None, after(2));
     assert_eq!((effects.halts.len(), state_of(&ledger, 1)), (0, OrderState::Bought));
     // An order of an earlier version has no recorded own id.
@@ -101,7 +102,7 @@ fn a_purchase_with_another_own_id_is_not_the_order_for_its_listing() {
 #[test]
 fn after_a_power_loss_a_purchase_with_an_unknown_own_id_may_be_of_a_lost_order() {
     for (is_lost, spent) in [(true, 10 + 30), (false, 20 + 30)] {
-        let (mut ledger, own) = with_own_id();
+        let (mut ledger, own) = with_own_id(KeyedBy::IdAndPrice);
         lose(&mut ledger, 1, 30, after(2), after(2));
         let lost = StartId::from_bits([7; 16]).order_id(9);
         let own_id = Some(if is_lost { lost } else { own });
@@ -118,6 +119,14 @@ fn after_a_power_loss_a_purchase_with_an_unknown_own_id_may_be_of_a_lost_order()
         let _effects = ledger.reconcile(&reading(&read, 71), None, after(71));
         assert_eq!(ledger.snapshot(after(71)).spent, before, "it is adopted once");
     }
+    // Only one order can have the id of a listing alone as its key.
+    let (mut ledger, _own) = with_own_id(KeyedBy::Id);
+    lose(&mut ledger, 1, 30, after(2), after(2));
+    let own_id = Some(OwnOrderId::of_record("4711"));
+    let read = [OwnTrade { own_id, ..own_trade(1, TradeStatus::Joined) }];
+    let effects = ledger.reconcile(&reading(&read, 70), None, after(70));
+    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1) });
+    assert_eq!(ledger.snapshot(after(70)).spent, coins(10 + 30));
 }
 
 #[test]

@@ -155,18 +155,14 @@ pub(super) fn error_text(response: &JsonObject<'_>) -> Option<String> {
 
 fn has_own_id(purchase: &str, own_id: &OwnOrderId) -> bool {
     let purchase = JsonObject::parse(purchase).ok();
-    let found = purchase.and_then(|purchase| own_id_of(&purchase));
-    found == Some(*own_id)
+    purchase.and_then(|purchase| own_id_of(&purchase)) == Some(*own_id)
 }
 
 /// Returns the items of a purchase, each `None` if it is unreadable. An empty list has none; a
 /// missing one is `None`.
 fn skins_of(purchase: &str) -> Option<Vec<Option<OwnPurchase>>> {
     let purchase = JsonObject::parse(purchase).ok()?;
-    let created_at = purchase.get::<String>("created_at").and_then(|text| UnixMs::parse(&text));
-    let own_id = own_id_of(&purchase);
-    let skins = purchase.array("skins")?.into_iter();
-    Some(skins.map(|skin| skin_of(skin, created_at, own_id)).collect())
+    Some(purchase.array("skins")?.into_iter().map(|skin| skin_of(skin, &purchase)).collect())
 }
 
 /// Returns the own id of a purchase. A value that is not text is that of another program.
@@ -175,11 +171,8 @@ fn own_id_of(purchase: &JsonObject<'_>) -> Option<OwnOrderId> {
     Some(OwnOrderId::of_record(&purchase.get::<String>("custom_id").unwrap_or_default()))
 }
 
-fn skin_of(
-    skin: &str,
-    created_at: Option<UnixMs>,
-    own_id: Option<OwnOrderId>,
-) -> Option<OwnPurchase> {
+fn skin_of(skin: &str, purchase: &JsonObject<'_>) -> Option<OwnPurchase> {
+    let created_at = purchase.get::<String>("created_at").and_then(|text| UnixMs::parse(&text));
     let skin = JsonObject::parse(skin).ok()?;
     let id = skin.number("id")?.parse().ok().map(TradeId::from_number)?;
     let time = |key| skin.get::<String>(key).and_then(|text| UnixMs::parse(&text));
@@ -206,7 +199,7 @@ fn skin_of(
         updated_at: time("steam_trade_offer_finished_at"),
         joined_at: created_at,
         commission: skin.number("return_charged_commission").and_then(listing::positive),
-        own_id,
+        own_id: own_id_of(purchase),
     })
 }
 

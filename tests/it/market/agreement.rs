@@ -240,8 +240,8 @@ fn compare_lot(lot: &Lot, trade: &Trade<'_>) {
     assert!(trade.created_at.is_none_or(|at| at == lot.created_at), "{item:?}");
 }
 
-/// Feeds all events to the bot's parser on a connection on which the client has sent these messages.
-/// Returns the number of events of each kind.
+/// Feeds all events to the bot's parser, on a connection on which the client has sent these
+/// messages. Returns the number of events of each kind.
 fn compare_lots<W: WireFormat, M: Marketplace>(
     market: &M,
     query: &str,
