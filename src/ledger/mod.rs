@@ -442,21 +442,15 @@ impl Ledger {
 
     /// Replaces the time of a power loss before which no listing may have been created. The local
     /// wall clock gave it, which may have been wrong. Every lost order precedes `latest`, the upper
-    /// bound of the server's present time. After the end of the loss, the time is only lowered.
+    /// bound of the server's present time.
     pub fn confirm_barrier(&mut self, latest: UnixMs, now: UnixMs) {
-        let Some(before) = self.state.barrier.filter(|_| !self.state.is_barrier_confirmed) else {
-            return;
-        };
-        let intent::CrashLoss { coins, count, .. } = self.state.loss;
-        let is_over = count == 0 && coins == Amount::ZERO;
-        let barrier = if is_over { latest.min(before) } else { latest };
-        let (coins, count) = (Amount::ZERO, 0);
-        let _effects = self.record_infallible(now, LedgerEvent::Lost { coins, count, barrier });
-        if barrier != before {
+        if self.state.barrier.is_some() && !self.state.is_barrier_confirmed {
+            let (coins, count, barrier) = (Amount::ZERO, 0, latest);
+            let _effects = self.record_infallible(now, LedgerEvent::Lost { coins, count, barrier });
             tracing::info!(
                 "By the market's clock, listings created before {} are not ordered after the \
                  power loss",
-                clock::format_local(barrier)
+                clock::format_local(latest)
             );
         }
     }

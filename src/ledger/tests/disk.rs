@@ -220,9 +220,6 @@ fn power_loss_counts_the_whole_durable_limit_and_old_listings_are_never_ordered(
     assert!(matches!(rejection, RiskRejection::BeforePowerLoss { .. }), "{rejection}");
     let young = OrderRequest { created_at: Some(after(200)), ..order_request(9, 1) };
     let _approved = reserve(&mut later, young, after(200));
-    later.confirm_barrier(after(300), after(300));
-    let young = OrderRequest { id: id(7), ..young };
-    let _approved = reserve(&mut later, young, after(300));
     // A market may state no times; the resolved loss must not end its orders forever.
     let dateless = OrderRequest { created_at: None, ..order_request(8, 1) };
     let _approved = reserve(&mut later, dateless, after(200));
