@@ -131,16 +131,15 @@ struct ChannelState {
     waiting: AtomicU64,
     /// `true` if the service has rejected the channel for good.
     is_disabled: AtomicBool,
+    /// `true` while the last try has failed, and others follow.
+    is_failing: AtomicBool,
     /// `true` if a reload has removed the channel.
     is_removed: AtomicBool,
 }
 
 impl ChannelState {
-    fn needs_user(&self) -> bool {
-        self.is_disabled.load(Ordering::Relaxed) && !self.is_removed.load(Ordering::Relaxed)
-    }
-
     fn publish(&self, outbox: &AlertOutbox) {
+        self.is_failing.store(outbox.is_failing(), Ordering::Relaxed);
         self.undelivered.store(outbox.undelivered(), Ordering::Relaxed);
         self.waiting.store(outbox.waiting(), Ordering::Relaxed);
         self.is_disabled.store(outbox.is_disabled(), Ordering::Relaxed);
@@ -159,6 +158,8 @@ impl ChannelState {
 pub struct AlertDelivery {
     /// Names of the channels that deliver nothing until the next reload.
     pub disabled: Vec<String>,
+    /// Names of the channels whose alerts wait after a failed try.
+    pub failing: Vec<String>,
     /// Alerts that will never be delivered. It never falls.
     pub undelivered: u64,
     /// Free space below the data directory in MB, if it is known.
@@ -169,12 +170,18 @@ impl AlertSender {
     pub fn delivery(&self) -> AlertDelivery {
         let Some(state) = &self.0 else { return AlertDelivery::default() };
         let channels = lock(&state.channels);
-        let disabled = channels.iter().filter(|it| it.needs_user());
+        let named = |is: fn(&ChannelState) -> &AtomicBool| {
+            let of = |it: &&Arc<ChannelState>| {
+                is(it).load(Ordering::Relaxed) && !it.is_removed.load(Ordering::Relaxed)
+            };
+            channels.iter().filter(of).map(|it| it.name.clone()).collect()
+        };
         let counters = channels.iter().map(|channel| &channel.undelivered);
         let counters = counters.chain([&state.lost, &state.undelivered_before]);
         let free_mb = state.free_mb.load(Ordering::Relaxed);
         AlertDelivery {
-            disabled: disabled.map(|it| it.name.clone()).collect(),
+            disabled: named(|it| &it.is_disabled),
+            failing: named(|it| &it.is_failing),
             undelivered: counters.map(|it| it.load(Ordering::Relaxed)).fold(0, u64::saturating_add),
             free_mb: Some(free_mb).filter(|free_mb| *free_mb != u64::MAX),
         }

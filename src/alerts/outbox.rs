@@ -489,6 +489,11 @@ impl AlertOutbox {
         self.undelivered
     }
 
+    /// Returns `true` while the last try has failed, and others follow.
+    pub const fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+
     /// Returns the number of events that wait or are being sent.
     pub fn waiting(&self) -> u64 {
         let attempt = self.attempt.as_ref().map_or(0, |attempt| attempt.message.events);
@@ -856,7 +861,13 @@ mod tests {
         let mut clock = TestOutbox::new(&[], None);
         clock.push(halted());
         let mut waits = Vec::new();
+        let state = crate::alerts::ChannelState::default();
+        let is_failing = |outbox: &AlertOutbox| {
+            state.publish(outbox);
+            state.is_failing.load(std::sync::atomic::Ordering::Relaxed)
+        };
         for failure in 0..10 {
+            assert_eq!(is_failing(&clock.outbox), failure > 0);
             assert!(clock.take().is_some());
             let news = clock.result(retry(None));
             assert_eq!(news.is_some(), failure == 0, "{news:?}");
@@ -868,6 +879,7 @@ mod tests {
         assert!(clock.take().is_some());
         let news = clock.result(Delivery::Delivered);
         assert_eq!(news, Some(ChannelStateChange::Recovered { undelivered: 0 }));
+        assert!(!is_failing(&clock.outbox));
     }
 
     #[test]

@@ -748,6 +748,8 @@ mod tests {
         assert_eq!(sender.delivery().disabled, [""; 0]);
         dispatcher.replace(change());
         assert!(!dispatcher.channels[0].queue.is_closed(), "it keeps its queue");
+        dispatcher.channels[0].state.is_failing.store(true, Ordering::Relaxed);
+        assert_eq!(sender.delivery().failing, ["webhook (127.0.0.1:1)"]);
         dispatcher.channels[0].state.is_disabled.store(true, Ordering::Relaxed);
         dispatcher.channels[0].state.undelivered.store(3, Ordering::Relaxed);
         let AlertDelivery { disabled, undelivered, .. } = sender.delivery();

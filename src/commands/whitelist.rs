@@ -52,9 +52,9 @@ Examples:
 /// Maximum number of names to show for each kind of change.
 const NAMES_MAX: usize = 20;
 
-/// Title of the rows that an entry of the settings file keeps from having an effect.
-const IN_SETTINGS: &str =
-    "also in sniper.toml, which decides first; remove the [[whitelist]] entry there to use the row";
+/// Title of the rows about the listings of an entry of the settings file.
+const IN_SETTINGS: &str = "also in sniper.toml, whose entry is tried first: the row applies to what it \
+                           does not accept; remove the entry there to use the row alone";
 
 /// Maximum size of an imported file, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;

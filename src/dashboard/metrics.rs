@@ -280,7 +280,11 @@ fn money(text: &mut Exposition, view: &SessionView) {
     let failing = whole(status.account_failures.len());
     text.gauge("sniper_account_reads_failing", "Reads of the account that fail.", failing);
     let undelivered = whole(status.alerts_undelivered);
-    text.counter("sniper_alerts_undelivered_total", "Alerts that were not delivered.", undelivered);
+    text.counter(
+        "sniper_alerts_undelivered_total",
+        "Alerts that will never be delivered.",
+        undelivered,
+    );
     if let Some(free) = status.disk_free_mb {
         let bytes = whole(free.saturating_mul(1_000_000));
         text.gauge("sniper_disk_free_bytes", "Free space below the data directory.", bytes);

@@ -235,7 +235,10 @@ pub struct LedgerStatus {
     /// Alert channels that deliver nothing until the next reload.
     #[serde(default)]
     pub alerts_disabled: Vec<String>,
-    /// Alerts that were not delivered.
+    /// Alert channels whose alerts wait after a failed try.
+    #[serde(default)]
+    pub alerts_failing: Vec<String>,
+    /// Alerts that will never be delivered.
     #[serde(default)]
     pub alerts_undelivered: u64,
     /// Free space below `SNIPER_DATA` in MB, if it is known.
@@ -316,6 +319,9 @@ impl LedgerStatus {
             let text =
                 "does not accept alerts; fix it there or in its settings, then: sniper reload";
             notes.push(("alerts", format!("{channel} {text}")));
+        }
+        for channel in &self.alerts_failing {
+            notes.push(("alerts", format!("{channel} fails; what waits is tried again")));
         }
         if self.alerts_undelivered > 0 {
             notes.push(("alerts", format!("{} not delivered", self.alerts_undelivered)));
@@ -787,6 +793,7 @@ mod tests {
         let status = LedgerStatus {
             needs_restart: vec!["[feed]".to_owned(), "[speed]".to_owned()],
             alerts_disabled: vec!["webhook (host)".to_owned()],
+            alerts_failing: vec!["ntfy (host)".to_owned()],
             alerts_undelivered: 3,
             disk_free_mb: Some(199),
             clock_moved: true,
@@ -796,6 +803,7 @@ mod tests {
         for line in [
             "\nsettings        changed, but need a restart of the bot: [feed], [speed]\n",
             "\nalerts          webhook (host) does not accept alerts; ",
+            "\nalerts          ntfy (host) fails; what waits is tried again\n",
             "\nalerts          3 not delivered\n",
             "\ndisk            199 MB free below SNIPER_DATA; ",
             "\nclock           was set; ",

@@ -372,8 +372,8 @@ impl<B: OrderSender> Engine<B> {
         status.settings_changed = self.is_settings_changed;
         status.needs_restart = self.needs_restart.iter().map(ToString::to_string).collect();
         let delivery = self.alerting.sender.delivery();
-        (status.alerts_disabled, status.alerts_undelivered) =
-            (delivery.disabled, delivery.undelivered);
+        (status.alerts_disabled, status.alerts_failing, status.alerts_undelivered) =
+            (delivery.disabled, delivery.failing, delivery.undelivered);
         status.disk_free_mb = delivery.free_mb;
         status.clock_moved = self.ledger.state().is_clock_unreliable();
         status.shared = self.shared_status();

@@ -214,10 +214,14 @@ fn read_json(text: &str, ignored: &mut BTreeSet<String>) -> Result<Vec<Row>, Imp
     Ok(list.into_iter().enumerate().map(row).collect())
 }
 
-/// Returns a JSON value as a cell: a number as text, because [`Value`] would round it.
+/// Returns a JSON value as a cell: a number as text, because [`Value`] would round it. A number with
+/// an exponent is written without one.
 fn cell_of(json: &RawValue) -> Value {
     let text = json.get();
     match text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        true if text.contains(['e', 'E']) => {
+            text.parse().map_or(Value::Null, |number: f64| number.to_string().into())
+        }
         true => text.into(),
         false => serde_json::from_str(text).unwrap_or_default(),
     }
@@ -281,14 +285,19 @@ fn value(key: &str, cell: Value) -> Result<Option<Box<RawValue>>, String> {
 
 /// Merges rows into a whitelist. A row replaces the values of the entry that selects the same
 /// listings, as `parse` reads both. Entries that `parse` cannot read are the same if their JSON is.
-/// Rows about the listings of an entry of the settings file are named apart.
+/// Rows about the listings of an entry of the settings file are also named apart.
 pub fn plan(
     existing: Vec<EntryObject>,
     rows: Vec<EntryObject>,
     settings: Vec<EntryObject>,
     parse: impl Fn(&EntryObject) -> Option<WhitelistEntry>,
 ) -> ImportPlan {
-    let of_settings = settings.into_iter().map(|entry| (identity(&entry, &parse), entry));
+    // A name belongs to one entry.
+    let unnamed = |mut entry: EntryObject| {
+        entry.remove("name");
+        entry
+    };
+    let of_settings = settings.into_iter().map(|entry| (identity(&entry, &parse), unnamed(entry)));
     let of_settings: HashMap<EntryIdentity, EntryObject> = of_settings.collect();
     let mut plan = ImportPlan { entries: existing, ..ImportPlan::default() };
     // The first one of several entries about the same listings decides.
@@ -306,23 +315,32 @@ pub fn plan(
             plan.duplicates.push(name);
             continue;
         }
+        // A row changes only what it states, so a new entry has the other conditions of the own one.
+        let before = position.and_then(|position| plan.entries.get(position));
+        let after = merged(before.or(own).cloned().unwrap_or_default(), &row);
         let compared = |before: &EntryObject| {
-            let after = merged(before.clone(), &row);
             let is_same = parse(&after) == parse(before);
             (!is_same).then(|| changes(before, &after))
         };
-        match (own.map(compared), position.and_then(|position| plan.entries.get(position))) {
-            (Some(None), _) => plan.in_settings.push(name),
-            (Some(Some(changes)), _) => plan.in_settings.push(format!("{name}: {changes}")),
-            (None, None) => plan.added.push(name),
-            (None, Some(before)) => match compared(before) {
-                None => plan.unchanged = plan.unchanged.saturating_add(1),
-                Some(changes) => plan.changed.push((name, changes)),
-            },
+        match own.map(compared) {
+            None => {}
+            Some(None) => plan.in_settings.push(name.clone()),
+            Some(Some(changes)) => plan.in_settings.push(format!("{name}: {changes}")),
         }
-        match position.and_then(|position| plan.entries.get_mut(position)) {
-            None => plan.entries.push(row),
-            Some(entry) => *entry = merged(std::mem::take(entry), &row),
+        match before.map(compared) {
+            None => {
+                plan.added.push(name);
+                plan.entries.push(after);
+            }
+            Some(change) => {
+                match change {
+                    None => plan.unchanged = plan.unchanged.saturating_add(1),
+                    Some(changes) => plan.changed.push((name, changes)),
+                }
+                if let Some(entry) = position.and_then(|position| plan.entries.get_mut(position)) {
+                    *entry = after;
+                }
+            }
         }
     }
     plan
@@ -331,8 +349,8 @@ pub fn plan(
 /// Returns an entry with the values of a row. It keeps its own spelling of the keys that select its
 /// listings, and its name, to which its counts and its pause belong.
 fn merged(mut entry: EntryObject, row: &EntryObject) -> EntryObject {
-    let has_name = entry.contains_key("name");
-    let is_kept = |key: &str| SELECTING.contains(&key) || key == "name" && has_name;
+    let (is_new, has_name) = (entry.is_empty(), entry.contains_key("name"));
+    let is_kept = |key: &str| !is_new && SELECTING.contains(&key) || key == "name" && has_name;
     let values = row.iter().filter(|(key, _)| !is_kept(key));
     entry.extend(values.map(|(key, value)| (key.clone(), value.clone())));
     entry
@@ -346,7 +364,8 @@ fn changes(before: &EntryObject, after: &EntryObject) -> String {
         let [before, after] = [before, after].map(shown);
         (before != after).then(|| format!("{key} {before} -> {after}"))
     };
-    after.keys().filter_map(change).collect::<Vec<_>>().join(", ")
+    let removed = before.keys().filter(|key| !after.contains_key(*key));
+    after.keys().chain(removed).filter_map(change).collect::<Vec<_>>().join(", ")
 }
 
 /// Keys of a row that select listings.
@@ -525,8 +544,25 @@ mod tests {
         let existing = entries("name,price\nb,2\nc,3\n");
         let plan = super::plan(existing, entries("name,price\na,1\nb,5\nc,3\n"), settings, parse);
         assert_eq!(plan.in_settings, ["a", "b: max_price 2 -> 5"]);
-        assert_eq!((plan.added, plan.changed, plan.unchanged), (vec![], vec![], 1));
+        let changed = vec![("b".to_owned(), "max_price 2 -> 5".to_owned())];
+        assert_eq!((plan.added, plan.changed, plan.unchanged), (vec!["a".to_owned()], changed, 1));
         assert_eq!(all(&plan.entries), rows("name,price\nb,5\nc,3\na,1\n"));
+    }
+
+    #[test]
+    fn a_row_about_an_entry_of_the_settings_keeps_its_other_conditions() {
+        let entries = |text: &str| read(text, None).unwrap().entries;
+        let settings = entries("name,price,max_total,quantity\na,50,100,5\n");
+        let plan = super::plan(Vec::new(), entries("name,price\na,40\n"), settings, parse);
+        assert_eq!(plan.in_settings, ["a: max_price 50 -> 40"]);
+        assert_eq!(plan.added, ["a"]);
+        assert_eq!(all(&plan.entries), rows("name,price,max_total,quantity\na,40,100,5\n"));
+        // An entry of the file lacks a condition of the own one.
+        let settings = entries("name,price,max_total\na,50,100\n");
+        let existing = entries("name,price\na,15\n");
+        let plan = super::plan(existing, entries("name,price\na,30\n"), settings, parse);
+        assert_eq!(plan.in_settings, ["a: max_price 50 -> 30, max_total 100 -> unset"]);
+        assert_eq!(plan.changed, [("a".to_owned(), "max_price 15 -> 30".to_owned())]);
     }
 
     #[test]
@@ -544,6 +580,9 @@ mod tests {
             assert_eq!((plan.unchanged, format_entry(&plan.entries[0])), (1, expected.clone()));
         }
         assert!(read("name,price\nx,1e2\n", None).is_err());
+        let rows = read("[{\"name\":\"x\",\"price\":1.25e1,\"float_max\":5e-05}]", None).unwrap();
+        let expected = "{\"float_max\":0.00005,\"item\":\"x\",\"max_price\":12.5}";
+        assert_eq!(format_entry(&rows.entries[0]), expected);
     }
 
     #[test]

@@ -313,8 +313,9 @@ impl OwnEntry {
     #[track_caller]
     fn import(&self, more: &[&str], row: &str) -> (Option<i32>, String) {
         let named = format!(
-            "0 new\n0 changed\n0 repeated in the file, left out\n1 also in sniper.toml, which decides \
-             first; remove the [[whitelist]] entry there to use the row\n  {row}\n0 unchanged\n"
+            "1 new\n  AK-47 | Redline\n0 changed\n0 repeated in the file, left out\n1 also in \
+             sniper.toml, whose entry is tried first: the row applies to what it does not accept; \
+             remove the entry there to use the row alone\n  {row}\n0 unchanged\n"
         );
         let import =
             |more: &[&str]| run(&self.directory, &[&["import", "items.csv"], more].concat());
@@ -323,7 +324,10 @@ impl OwnEntry {
             assert!(shown(output).starts_with(&named), "{}", shown(output));
         }
         let json: Value = serde_json::from_slice(&import(&["--json"]).stdout).unwrap();
-        assert_eq!((&json["in_settings"], &json["added"]), (&json!([row]), &json!([])));
+        assert_eq!(
+            (&json["in_settings"], &json["added"]),
+            (&json!([row]), &json!(["AK-47 | Redline"]))
+        );
         (written.status.code(), shown(&written))
     }
 
@@ -342,7 +346,7 @@ impl OwnEntry {
 const NAMED: &str = "whitelist_file = \"w.json\"\n";
 
 #[test]
-fn an_import_says_which_entry_of_the_settings_decides_before_its_row() {
+fn an_import_says_which_entry_of_the_settings_is_tried_before_its_row() {
     let own = OwnEntry::new(12);
     let (code, text) = own.import(&["--write", "w.json"], "AK-47 | Redline: max_price 20 -> 12");
     assert_eq!(code, Some(0), "{text}");
