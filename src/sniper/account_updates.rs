@@ -325,6 +325,8 @@ impl<B: OrderSender> Engine<B> {
         running: Option<Duration>,
         at: Now,
     ) {
+        // A decision of the user may settle an order for which a listing waits.
+        self.retries_all = true;
         let now = at.wall;
         self.update_ledger(|ledger| Ok(ledger.check_losses(now)));
         let before = self.ledger.snapshot(now);

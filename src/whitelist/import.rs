@@ -214,8 +214,8 @@ fn read_json(text: &str, ignored: &mut BTreeSet<String>) -> Result<Vec<Row>, Imp
     Ok(list.into_iter().enumerate().map(row).collect())
 }
 
-/// Returns a JSON value as a cell: a number as text, because [`Value`] would round it. A number with
-/// an exponent is written without one.
+/// Returns a JSON value as a cell: a number as text, because [`Value`] would round it. A number
+/// with an exponent is written without one.
 fn cell_of(json: &RawValue) -> Value {
     let text = json.get();
     match text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
@@ -315,7 +315,7 @@ pub fn plan(
             plan.duplicates.push(name);
             continue;
         }
-        // A row changes only what it states, so a new entry has the other conditions of the own one.
+        // A row changes only what it states, so it keeps the other conditions of the own entry.
         let before = position.and_then(|position| plan.entries.get(position));
         let after = merged(before.or(own).cloned().unwrap_or_default(), &row);
         let compared = |before: &EntryObject| {

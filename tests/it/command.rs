@@ -1123,8 +1123,8 @@ fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
         (output.status.code(), out(&output))
     };
     let (code, text) = import("name,price\nGlove Case,5\nFracture Case,1\n", &[]);
-    assert!(code == Some(0) && text.contains("1 new\n  Fracture Case\n"), "{text}");
-    assert!(text.contains("to use the row\n  Glove Case\n0 unchanged\n"), "{text}");
+    assert!(code == Some(0) && text.contains("2 new\n  Glove Case\n  Fracture Case\n"), "{text}");
+    assert!(text.contains("to use the row alone\n  Glove Case\n0 unchanged\n"), "{text}");
     let (code, text) = import("name,price,quantity,note\nGlove Case,50,2,x\n", &[]);
     let changed = "  Glove Case: max_price 5 -> 50, max_quantity 1 -> 2\n";
     assert!(code == Some(0) && text.contains(changed), "{text}");

@@ -319,11 +319,11 @@ impl OwnEntry {
         );
         let import =
             |more: &[&str]| run(&self.directory, &[&["import", "items.csv"], more].concat());
+        let json: Value = serde_json::from_slice(&import(&["--json"]).stdout).unwrap();
         let (dry, written) = (import(&[]), import(more));
         for output in [&dry, &written] {
             assert!(shown(output).starts_with(&named), "{}", shown(output));
         }
-        let json: Value = serde_json::from_slice(&import(&["--json"]).stdout).unwrap();
         assert_eq!(
             (&json["in_settings"], &json["added"]),
             (&json!([row]), &json!(["AK-47 | Redline"]))
