@@ -380,18 +380,7 @@ mod tests {
             let reason = LookUpReason::Bought;
             LookedUpOrder { key, own_id, reason, until: WALL }
         };
-        let found = OwnPurchase {
-            id: key(1).id,
-            name: None,
-            status: TradeStatus::Completed,
-            unknown_status: None,
-            price: None,
-            created_at: None,
-            updated_at: None,
-            joined_at: None,
-            commission: None,
-            own_id: None,
-        };
+        let found = OwnPurchase::bare(key(1).id, TradeStatus::Completed);
         let results = |orders: &[LookedUpOrder], found: &[Option<OwnPurchase>]| {
             let results = readings(orders, found.iter().cloned(), WALL);
             results.map(|it| (it.key, it.found.is_some())).collect::<Vec<_>>()

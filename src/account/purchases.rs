@@ -437,16 +437,9 @@ mod tests {
 
     fn purchase(id: &str, days: i64) -> OwnPurchase {
         OwnPurchase {
-            id: TradeId::new(id).unwrap(),
-            name: None,
-            status: TradeStatus::Joined,
-            unknown_status: None,
             price: Some(Amount::from_cents(100)),
             created_at: Some(days_ago(days)),
-            updated_at: None,
-            joined_at: None,
-            commission: None,
-            own_id: None,
+            ..OwnPurchase::bare(TradeId::new(id).unwrap(), TradeStatus::Joined)
         }
     }
 

@@ -643,7 +643,7 @@ fn start_order_client<M: Marketplace>(
         tls,
         connections: execution::connections_for(config.budget.max_in_flight),
         connection_config: ConnectionConfig {
-            response_timeout: M::CAPABILITIES.order_timeout,
+            order_timeout: M::CAPABILITIES.order_timeout,
             ..ConnectionConfig::default()
         },
     };

@@ -150,6 +150,25 @@ pub struct OwnPurchase {
     pub own_id: Option<OwnOrderId>,
 }
 
+#[cfg(test)]
+impl OwnPurchase {
+    /// Returns an entry that states only its status.
+    pub(crate) const fn bare(id: TradeId, status: TradeStatus) -> Self {
+        Self {
+            id,
+            name: None,
+            status,
+            unknown_status: None,
+            price: None,
+            created_at: None,
+            updated_at: None,
+            joined_at: None,
+            commission: None,
+            own_id: None,
+        }
+    }
+}
+
 impl BalanceError {
     pub fn new(key: impl Into<String>, text: impl Into<String>) -> Self {
         Self { key: key.into(), text: text.into() }

@@ -368,16 +368,15 @@ impl<M: MarketApi> ConnectionDriver<M> {
 
     /// Returns the next deadline.
     fn next_deadline(&self, session: &DriverSession, slot_state: SlotState) -> Instant {
-        let ConnectionConfig { response_timeout, .. } = self.context.connection_config;
+        let ConnectionConfig { order_timeout, response_timeout, .. } =
+            self.context.connection_config;
         let confirming = session.confirming.as_ref();
         if let Some(postponed_until) = confirming.and_then(|one| one.postponed_until) {
             return postponed_until;
         }
         let request_sent = confirming.map(|one| one.request_sent.unwrap_or(one.received));
         match (slot_state, request_sent.or(session.keep_warm_sent)) {
-            (SlotState::AwaitingResponse(in_flight), _) => {
-                in_flight.sent.written + response_timeout
-            }
+            (SlotState::AwaitingResponse(in_flight), _) => in_flight.sent.written + order_timeout,
             (_, Some(request_sent)) => request_sent + response_timeout,
             (_, None) => {
                 let (IdleAction::KeepWarm(after) | IdleAction::Replace(after)) = self.idle_action();

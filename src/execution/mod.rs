@@ -99,8 +99,11 @@ const DRIVER_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct ConnectionConfig {
     /// Idle time after which a request without side effects keeps a connection open.
     pub keep_warm: Duration,
-    /// Maximum time from request to response. After it the order is unknown and the connection is
-    /// closed.
+    /// Maximum time from an order to its response. After it the order is unknown and the connection
+    /// is closed.
+    pub order_timeout: Duration,
+    /// Maximum time from a keep-warm or confirming request to its response, after which the
+    /// connection is closed.
     pub response_timeout: Duration,
 }
 
@@ -108,7 +111,8 @@ impl Default for ConnectionConfig {
     fn default() -> Self {
         // Servers and proxies close idle connections after a minute or more.
         let keep_warm = Duration::from_secs(50);
-        Self { keep_warm, response_timeout: Duration::from_secs(10) }
+        let timeout = Duration::from_secs(10);
+        Self { keep_warm, order_timeout: timeout, response_timeout: timeout }
     }
 }
 

@@ -54,6 +54,14 @@ pub struct OwnTrade {
     pub own_id: Option<OwnOrderId>,
 }
 
+#[cfg(test)]
+impl OwnTrade {
+    /// Returns a purchase of which the market states only the status.
+    pub(crate) const fn bare(id: TradeId, status: TradeStatus) -> Self {
+        Self { id, status, price: None, joined_at: None, commission: None, own_id: None }
+    }
+}
+
 /// Purchase in the account's list, with the order that it belongs to.
 #[derive(Clone, Copy, Debug)]
 struct ListedTrade {

@@ -325,8 +325,6 @@ impl<B: OrderSender> Engine<B> {
         running: Option<Duration>,
         at: Now,
     ) {
-        // A decision of the user may settle an order for which a listing waits.
-        self.retries_all = true;
         let now = at.wall;
         self.update_ledger(|ledger| Ok(ledger.check_losses(now)));
         let before = self.ledger.snapshot(now);
@@ -349,6 +347,8 @@ impl<B: OrderSender> Engine<B> {
             status.paused_more = paused.saturating_sub(status.paused_entries.len());
         }
         let after = self.ledger.snapshot(now);
+        // The user may have settled an order for which a listing waits.
+        self.retries_all |= before != after;
         // A request that changed nothing is not logged: its reply contains the cause.
         if matches!(reply, ControlReply::Done(_)) || before != after {
             trade_log::control_request(&pending.request, &before, &after);

@@ -578,18 +578,7 @@ mod tests {
         session.engine.pending.clear();
         let unknown = session.engine.unknown_orders().map(crate::ledger::Intent::key);
         assert_eq!(unknown.collect::<Vec<_>>(), [key]);
-        let record = |id: &str| OwnPurchase {
-            id: TradeId::new(id).unwrap(),
-            name: None,
-            status: TradeStatus::Joined,
-            unknown_status: None,
-            price: None,
-            created_at: None,
-            updated_at: None,
-            joined_at: None,
-            commission: None,
-            own_id: None,
-        };
+        let record = |id: &str| OwnPurchase::bare(TradeId::new(id).unwrap(), TradeStatus::Joined);
         for (found, failing, state) in [
             (Some(record("b")), &["orders by their own ids"][..], OrderState::Unknown),
             (None, &[], OrderState::Unknown),
@@ -612,18 +601,7 @@ mod tests {
         let now = session.now();
         let halts = |session: &mut Session| {
             let started = session.now().wall.plus(Duration::from_secs(1));
-            let found = OwnPurchase {
-                id: TradeId::new("b").unwrap(),
-                name: None,
-                status: TradeStatus::Joined,
-                unknown_status: None,
-                price: None,
-                created_at: None,
-                updated_at: None,
-                joined_at: None,
-                commission: None,
-                own_id: None,
-            };
+            let found = OwnPurchase::bare(TradeId::new("b").unwrap(), TradeStatus::Joined);
             let reading = OrderReading { key, found: Some(found), started };
             session.on_account_update(AccountUpdate::Order(reading));
             session.engine.ledger.snapshot(now.wall).halts.len()
@@ -651,14 +629,7 @@ mod tests {
         for word in ["AWAITING_SELLER", "AWAITING_SELLER", "ON_HOLD"] {
             session.on_purchases(|reading| {
                 let status = TradeStatus::Other;
-                reading.trades = vec![OwnTrade {
-                    id,
-                    status,
-                    price: None,
-                    joined_at: None,
-                    commission: None,
-                    own_id: None,
-                }];
+                reading.trades = vec![OwnTrade::bare(id, status)];
                 reading.unknown = vec![unknown(id, word)];
             });
             lines.push(session.lines.take("WARN"));
@@ -737,14 +708,7 @@ mod tests {
         session.seconds += 1;
         session.on_purchases(|reading| {
             let status = TradeStatus::Joined;
-            let own = |id| OwnTrade {
-                id,
-                status,
-                price: None,
-                joined_at: None,
-                commission: None,
-                own_id: None,
-            };
+            let own = |id| OwnTrade::bare(id, status);
             reading.older = vec![own(ours), own(foreign)];
         });
         let state = session.engine.ledger.state().intent(&ours).map(|intent| intent.state);

@@ -515,14 +515,7 @@ fn a_purchase_reported_after_the_rejection_of_its_order_counts_and_halts() {
 }
 
 fn own_trade(id: &str, status: TradeStatus) -> OwnTrade {
-    OwnTrade {
-        id: TradeId::new(id).unwrap(),
-        status,
-        price: None,
-        joined_at: None,
-        commission: None,
-        own_id: None,
-    }
+    OwnTrade::bare(TradeId::new(id).unwrap(), status)
 }
 
 #[test]

@@ -71,7 +71,7 @@ async fn a_redirect_is_not_followed() {
 async fn silence_ends_at_the_deadline() {
     let report = report_for(Reaction::Silence, short_deadline()).await;
     assert_eq!(error_of(&report.response), Some(ResponseError::Timeout));
-    assert!(report.received - report.sent.written >= short_deadline().response_timeout);
+    assert!(report.received - report.sent.written >= short_deadline().order_timeout);
 }
 
 #[tokio::test]
@@ -239,7 +239,11 @@ async fn a_connection_whose_keep_warm_request_is_unanswered_is_replaced() {
     let keep_warm = Duration::from_millis(10);
     let response_timeout = Duration::from_millis(300);
     let began = Instant::now();
-    let _bot = Bot::start(&market, 1, ConnectionConfig { keep_warm, response_timeout });
+    let _bot = Bot::start(
+        &market,
+        1,
+        ConnectionConfig { keep_warm, response_timeout, ..ConnectionConfig::default() },
+    );
     market.wait_until(|market| market.connections() >= 2).await;
     assert!(began.elapsed() >= response_timeout, "replaced before the deadline");
     let requests = market.requests();
@@ -425,7 +429,7 @@ async fn stopping_gives_up_on_responses_after_the_grace_period() {
     bot.send("a").unwrap();
     let began = Instant::now();
     bot.client.stop(Duration::from_millis(50)).await;
-    assert!(began.elapsed() < ConnectionConfig::default().response_timeout);
+    assert!(began.elapsed() < ConnectionConfig::default().order_timeout);
     assert_eq!(error_of(&bot.report().await.response), Some(ResponseError::Stopped));
 }
 

@@ -58,15 +58,8 @@ fn ledger() -> Ledger {
         ledger.sent(approved.key(), after(1)).unwrap();
         let _effects = ledger.settle(approved.key(), &outcome, after(1)).unwrap();
     }
-    let listed =
-        [(3, TradeStatus::Completed), (4, TradeStatus::Cancelled)].map(|(n, status)| OwnTrade {
-            id: id(n),
-            status,
-            price: None,
-            joined_at: Some(T0),
-            commission: None,
-            own_id: None,
-        });
+    let listed = [(3, TradeStatus::Completed), (4, TradeStatus::Cancelled)]
+        .map(|(n, status)| OwnTrade { joined_at: Some(T0), ..OwnTrade::bare(id(n), status) });
     let reading = AccountReading { trades: &listed, complete: true, started: after(2) };
     let _effects = ledger.reconcile(&reading, None, after(2));
     ledger

@@ -634,8 +634,7 @@ fn an_unknown_order_is_settled_after_a_restart_from_the_account() {
         let mut again = Ledger::open(&location, limits(), &entries(), after(2)).unwrap();
         again.bind("account-1").unwrap();
         let (status, price) = (TradeStatus::Joined, Some(coins(10)));
-        let trade =
-            OwnTrade { id: id(1), status, price, joined_at: None, commission: None, own_id: None };
+        let trade = OwnTrade { price, ..OwnTrade::bare(id(1), status) };
         let trades = if listed { vec![trade] } else { Vec::new() };
         let reading = AccountReading { trades: &trades, complete: true, started: after(70) };
         let effects = again.reconcile(&reading, Some(coins(balance)), after(70));

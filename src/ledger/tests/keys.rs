@@ -148,14 +148,7 @@ fn an_outcome_settles_the_order_at_its_own_price() {
 
 #[test]
 fn a_listed_purchase_belongs_to_the_order_that_may_have_been_bought() {
-    let listed = |price| OwnTrade {
-        id: id(1),
-        status: TradeStatus::Joined,
-        price,
-        joined_at: None,
-        commission: None,
-        own_id: None,
-    };
+    let listed = |price| OwnTrade { price, ..OwnTrade::bare(id(1), TradeStatus::Joined) };
     for (price, is_halted) in
         [(Some(12), false), (None, false), (Some(10), false), (Some(13), true)]
     {

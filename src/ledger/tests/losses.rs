@@ -700,12 +700,9 @@ fn a_new_ledger_whose_start_ends_halfway_never_takes_over_records_of_the_old_one
 #[test]
 fn a_new_ledger_counts_purchases_of_the_last_day_also_after_a_restart() {
     let own = |n, joined_at, status| OwnTrade {
-        id: id(n),
-        status,
         price: Some(coins(10)),
         joined_at,
-        commission: None,
-        own_id: None,
+        ..OwnTrade::bare(id(n), status)
     };
     let now = after(10);
     let day_ago = now.minus(COUNTED_BACK);

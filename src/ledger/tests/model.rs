@@ -306,12 +306,9 @@ impl ModelMarket {
             .iter()
             .filter(|request| request.status != TradeStatus::Listed)
             .map(|request| OwnTrade {
-                id: request.key.id,
-                status: request.status,
                 price: Some(request.price),
                 joined_at: Some(request.left_at),
-                commission: None,
-                own_id: None,
+                ..OwnTrade::bare(request.key.id, request.status)
             })
             .collect();
         let reading = AccountReading { trades: &trades, complete: true, started: self.now };

@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use super::{
-    releases::{state_of, with_balance},
-    *,
-};
+use super::*;
 use crate::{
     domain::outcome::RejectReason,
-    domain::own_order_id::{OwnOrderId, StartId},
     domain::trade::TradeStatus,
     ledger::{
         account::SETTLE,
@@ -19,7 +15,7 @@ use crate::{
 };
 
 pub(super) fn own_trade(n: u32, status: TradeStatus) -> OwnTrade {
-    OwnTrade { id: id(n), status, price: None, joined_at: None, commission: None, own_id: None }
+    OwnTrade::bare(id(n), status)
 }
 
 pub(super) fn reading(trades: &[OwnTrade], seconds: u64) -> AccountReading<'_> {
@@ -59,74 +55,6 @@ fn an_unexpected_purchase_halts_until_a_resume() {
     ledger.resume(operator(), after(4));
     assert_eq!(ledger.reconcile(&reading(&strange, 5), None, after(5)).halts, []);
     let _approved = ledger.reserve(order_request(1, 1), after(6)).unwrap();
-}
-
-/// Returns a ledger with an unknown order of 10 coins for the first listing, and its own id.
-fn with_own_id(keyed_by: KeyedBy) -> (Ledger, OwnOrderId) {
-    let mut ledger = with_balance();
-    ledger.set_look_ups_min(1);
-    ledger.state.start = Some(StartId::from_bits([7; 16]));
-    let request = OrderRequest { keyed_by, ..order_request(1, 10) };
-    let approved = ledger.reserve(request, after(1)).unwrap();
-    ledger.sent(approved.key(), after(1)).unwrap();
-    let _effects = ledger.settle(approved.key(), &UNKNOWN, after(1)).unwrap();
-    (ledger, approved.own_id().unwrap())
-}
-
-#[test]
-fn a_purchase_with_another_own_id_is_not_the_order_for_its_listing() {
-    let listed = |own_id| [OwnTrade { own_id, ..own_trade(1, TradeStatus::Joined) }];
-    let of_other_bot = OwnOrderId::of_record(&"f".repeat(36));
-    for other in [OwnOrderId::of_record("4711"), of_other_bot] {
-        let (mut ledger, own) = with_own_id(KeyedBy::Id);
-        let read = listed(Some(other));
-        let effects = ledger.reconcile(&reading(&read, 2), None, after(2));
-        assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1) });
-        assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
-        assert_eq!(ledger.snapshot(after(2)).spent, coins(10));
-        // Its own record still settles it.
-        let effects = ledger.reconcile(&reading(&listed(Some(own)), 3), None, after(3));
-        assert_eq!((effects.halts.len(), state_of(&ledger, 1)), (0, OrderState::Bought));
-    }
-    let (mut ledger, _own) = with_own_id(KeyedBy::IdAndPrice);
-    let effects = ledger.reconcile(&reading(&listed(None), 2), None, after(2));
-    assert_eq!((effects.halts.len(), state_of(&ledger, 1)), (0, OrderState::Bought));
-    // An order of an earlier version has no recorded own id.
-    let mut ledger = with_balance();
-    let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
-    let read = listed(Some(of_other_bot));
-    let effects = ledger.reconcile(&reading(&read, 2), None, after(2));
-    assert_eq!((effects.halts.len(), state_of(&ledger, 1)), (0, OrderState::Bought));
-}
-
-#[test]
-fn after_a_power_loss_a_purchase_with_an_unknown_own_id_may_be_of_a_lost_order() {
-    for (is_lost, spent) in [(true, 10 + 30), (false, 20 + 30)] {
-        let (mut ledger, own) = with_own_id(KeyedBy::IdAndPrice);
-        lose(&mut ledger, 1, 30, after(2), after(2));
-        let lost = StartId::from_bits([7; 16]).order_id(9);
-        let own_id = Some(if is_lost { lost } else { own });
-        let price = Some(coins(20));
-        let read = [OwnTrade { own_id, price, ..own_trade(1, TradeStatus::Joined) }];
-        let effects = ledger.reconcile(&reading(&read, 70), None, after(70));
-        assert_eq!(effects.halts.len(), usize::from(!is_lost), "{effects:?}");
-        assert_eq!(ledger.snapshot(after(70)).spent, coins(spent));
-        let states: Vec<OrderState> =
-            ledger.state().orders_of(&id(1)).map(|order| order.state).collect();
-        let adopted = [OrderState::Bought, OrderState::Unknown];
-        assert_eq!(states, if is_lost { &adopted[..] } else { &adopted[..1] });
-        let before = ledger.snapshot(after(71)).spent;
-        let _effects = ledger.reconcile(&reading(&read, 71), None, after(71));
-        assert_eq!(ledger.snapshot(after(71)).spent, before, "it is adopted once");
-    }
-    // Only one order can have the id of a listing alone as its key.
-    let (mut ledger, _own) = with_own_id(KeyedBy::Id);
-    lose(&mut ledger, 1, 30, after(2), after(2));
-    let own_id = Some(OwnOrderId::of_record("4711"));
-    let read = [OwnTrade { own_id, ..own_trade(1, TradeStatus::Joined) }];
-    let effects = ledger.reconcile(&reading(&read, 70), None, after(70));
-    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1) });
-    assert_eq!(ledger.snapshot(after(70)).spent, coins(10 + 30));
 }
 
 #[test]

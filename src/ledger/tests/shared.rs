@@ -287,12 +287,9 @@ fn changed_orders_are_reported_once() {
 fn spending_of_another_bot_of_the_account_does_not_halt_while_it_may_spend() {
     let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
     let bought = OwnTrade {
-        id: id(9),
-        status: TradeStatus::Completed,
         price: Some(coins(5)),
         joined_at: Some(T0),
-        commission: None,
-        own_id: None,
+        ..OwnTrade::bare(id(9), TradeStatus::Completed)
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
         let reading = AccountReading { trades, complete: true, started: at };
@@ -311,12 +308,9 @@ fn spending_of_another_bot_of_the_account_does_not_halt_while_it_may_spend() {
 fn an_unknown_order_stays_unknown_after_a_takeover_if_another_bot_may_have_spent_its_coins() {
     let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
     let bought = OwnTrade {
-        id: id(9),
-        status: TradeStatus::Completed,
         price: Some(coins(50)),
         joined_at: Some(after(50)),
-        commission: None,
-        own_id: None,
+        ..OwnTrade::bare(id(9), TradeStatus::Completed)
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], balance, at| {
         let reading = AccountReading { trades, complete: true, started: at };
@@ -341,12 +335,9 @@ fn an_unknown_order_stays_unknown_after_a_takeover_if_another_bot_may_have_spent
 fn a_purchase_of_another_bot_after_a_power_loss_is_none_of_the_lost_orders() {
     let mut ledger = Ledger::in_memory(budget(), &[entry(Some("first"))], true);
     let purchase = |number, at| OwnTrade {
-        id: id(number),
-        status: TradeStatus::Completed,
         price: Some(coins(5)),
         joined_at: Some(at),
-        commission: None,
-        own_id: None,
+        ..OwnTrade::bare(id(number), TradeStatus::Completed)
     };
     let read = |ledger: &mut Ledger, trades: &[OwnTrade], at| {
         let reading = AccountReading { trades, complete: true, started: at };
@@ -374,12 +365,9 @@ fn an_order_that_a_power_loss_removed_is_counted_up_to_the_confirmed_end_of_the_
     ledger.confirm_barrier(after(500), after(500));
     ledger.set_account_shared(true, after(500));
     let lost = OwnTrade {
-        id: id(1),
-        status: TradeStatus::Completed,
         price: Some(coins(5)),
         joined_at: Some(after(450)),
-        commission: None,
-        own_id: None,
+        ..OwnTrade::bare(id(1), TradeStatus::Completed)
     };
     let later = OwnTrade { id: id(2), joined_at: Some(after(501)), ..lost };
     read(&mut ledger, &[lost, later], after(510));

@@ -124,16 +124,8 @@ fn a_look_up_after_a_restart_compares_the_item_with_the_stored_one() {
         second.after = Duration::from_secs(1);
         let (now, id) = (second.now(), TradeId::new("a").unwrap());
         let found = Some(OwnPurchase {
-            id,
             name: Some(name.into()),
-            status: TradeStatus::Joined,
-            unknown_status: None,
-            price: None,
-            created_at: None,
-            updated_at: None,
-            joined_at: None,
-            commission: None,
-            own_id: None,
+            ..OwnPurchase::bare(id, TradeStatus::Joined)
         });
         let key = KeyedBy::Id.key(id, None);
         let reading = OrderReading { key, found, started: now.wall };

@@ -45,7 +45,7 @@ impl TestSession {
         self.engine.view(FeedStatus::default(), self.after, now)
     }
 
-    fn request(&mut self, request: ControlRequest) -> ControlReply {
+    pub(super) fn request(&mut self, request: ControlRequest) -> ControlReply {
         let (reply, answered) = sync_channel(1);
         let (pending, now) = (PendingRequest { request, reply }, self.now());
         self.engine.handle_control_request(&pending, FeedStatus::default(), None, now);

@@ -7,8 +7,7 @@ impl TestSession {
     fn list(&mut self, status: TradeStatus) {
         self.after += Duration::from_secs(1);
         let (now, id) = (self.now(), TradeId::new("a").unwrap());
-        let trades =
-            [OwnTrade { id, status, price: None, joined_at: None, commission: None, own_id: None }];
+        let trades = [OwnTrade::bare(id, status)];
         let reading = AccountReading { trades: &trades, complete: true, started: now.wall };
         self.engine.update_ledger(|ledger| Ok(ledger.reconcile(&reading, None, now.wall)));
     }

@@ -402,12 +402,8 @@ fn an_update_is_obeyed_before_its_report_is_read() {
 fn purchases_of_the_bot_before_are_accepted_until_its_orders_are_settled() {
     let mut session = with_standbys();
     let bought = |id: &str| OwnTrade {
-        id: TradeId::new(id).unwrap(),
-        status: TradeStatus::Completed,
         price: Some(Amount::from_cents(500)),
-        joined_at: None,
-        commission: None,
-        own_id: None,
+        ..OwnTrade::bare(TradeId::new(id).unwrap(), TradeStatus::Completed)
     };
     let mut trades = Vec::new();
     let mut read = |session: &mut TestSession, id: &str| {

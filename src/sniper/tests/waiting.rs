@@ -7,7 +7,11 @@ use crate::{
     clock,
     config::OrdersConfig,
     domain::{percent_rule::PriceCurrency, wanted_items::WantedItems},
-    ledger::{OrderRequest, RiskRejection, allowance::SharedLimit},
+    ledger::{
+        OrderRequest, RiskRejection,
+        allowance::SharedLimit,
+        control::{ControlRequest, Resolution},
+    },
     prices::{PriceSnapshot, book::SourceLabel},
     sniper::{EngineInputs, Sniper},
     whitelist::tests::{book_at, percent_entry},
@@ -455,6 +459,31 @@ fn a_new_price_during_an_order_is_ordered_once_the_order_was_certainly_not_bough
             assert_eq!((session.sent().len(), session.engine.queue.len()), (1 + orders, 0));
         }
     }
+}
+
+#[test]
+fn a_new_price_is_ordered_once_the_user_has_settled_the_order_before() {
+    let mut session = TestSession::live(plenty());
+    session.engine.keyed_by = KeyedBy::IdAndPrice;
+    session.consider(at_price(1_000));
+    let id = TradeId::new("a").unwrap();
+    let key = KeyedBy::IdAndPrice.key(id, Some(Amount::from_cents(1_000)));
+    let unknown = OrderReport { key, ..report("a", Outcome::Unknown(Unknown::Cut), true) };
+    let now = session.now();
+    session.engine.on_order_report(&unknown, now);
+    session.consider(Trade { event: TradeEvent::Repriced, ..at_price(900) });
+    session.run_timers();
+    let resolve = ControlRequest::Resolve {
+        id: id.to_string(),
+        verdict: Resolution::NotBought,
+        by: "me".to_owned(),
+    };
+    session.request(ControlRequest::Status);
+    session.run_timers();
+    assert_eq!(session.sent().len(), 1);
+    session.request(resolve);
+    session.run_timers();
+    assert_eq!(session.sent().len(), 2);
 }
 
 #[test]

@@ -121,7 +121,12 @@ pub(crate) fn approved(id: &str) -> ApprovedOrder {
 }
 
 pub(crate) fn short_deadline() -> ConnectionConfig {
-    ConnectionConfig { response_timeout: Duration::from_millis(100), ..ConnectionConfig::default() }
+    let timeout = Duration::from_millis(100);
+    ConnectionConfig {
+        order_timeout: timeout,
+        response_timeout: timeout,
+        ..ConnectionConfig::default()
+    }
 }
 
 pub(crate) fn body(response: &ExchangeResult) -> &str {
