@@ -80,6 +80,12 @@ impl Intent {
         self.keyed_by.key(self.id, Some(self.approved))
     }
 
+    /// Returns `true` if this price in the account's list adds information: it was not listed
+    /// before, or a response after that has named a lower one.
+    pub(super) fn is_corrected_by(&self, listed: Amount) -> bool {
+        self.listed != Some(listed) || Amount::ZERO < listed && self.charged != listed
+    }
+
     /// Returns the price in the account's list if it is lower than the counted price.
     pub fn lower_price(&self) -> Option<Amount> {
         let listed = self.listed.filter(|_listed| self.state.is_charged());

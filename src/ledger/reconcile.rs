@@ -150,14 +150,14 @@ impl LedgerState {
         if started <= intent.changed_at {
             return None;
         }
-        let Intent { sequence, approved, state, listed, .. } = intent;
+        let Intent { sequence, approved, state, .. } = intent;
         if is_shown_uncancelled(trade) {
             self.shown_at.insert(intent.sequence, started);
         }
         match trade.price {
             // The price limit of the order excludes this price, which counts and halts.
             Some(price) if state == OrderState::Unknown && approved < price => {
-                let is_new = listed != Some(price);
+                let is_new = intent.is_corrected_by(price);
                 is_new.then_some(LedgerEvent::PriceConfirmed { sequence, price })
             }
             _ => self.evidence_for(&intent, trade, started),
@@ -447,7 +447,7 @@ impl LedgerState {
             OrderState::Returning => Some(Evidence::Returning),
             _ => None,
         };
-        let price = trade.price.filter(|price| Some(*price) != intent.listed);
+        let price = trade.price.filter(|price| intent.is_corrected_by(*price));
         let evidence = match (Evidence::from_status(trade.status), state) {
             // The order's own response is pending.
             (_, OrderState::Reserved | OrderState::Sent) => return None,

@@ -258,6 +258,29 @@ fn the_list_corrects_an_overstated_price_of_a_response() {
 }
 
 #[test]
+fn the_list_corrects_a_response_that_names_a_lower_price_than_an_earlier_list() {
+    for paid in [0, 4] {
+        let mut ledger = ledger(budget());
+        let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let _effects = place_order(&mut ledger, order_request(1, 10), &UNKNOWN, after(1));
+        let _effects = place_order(&mut ledger, order_request(2, 7), &UNKNOWN, after(1));
+        let listed = |status| [OwnTrade { price: Some(coins(10)), ..own_trade(1, status) }];
+        let read = listed(TradeStatus::Other);
+        let _effects = ledger.reconcile(&reading(&read, 2), Some(coins(90)), after(2));
+        let late = Outcome::Bought { price: Some(coins(paid)), server_time: None };
+        let _effects = ledger.settle(&order_request(1, 10).key(), &late, after(3)).unwrap();
+        let read = listed(TradeStatus::Joined);
+        for second in [100, 200, 300] {
+            let at = after(second);
+            let _effects = ledger.reconcile(&reading(&read, second), Some(coins(90)), at);
+        }
+        // Its coins are not taken for those of the other order.
+        let state = ledger.state().intent(&id(2)).unwrap().state;
+        assert_eq!((state, ledger.snapshot(after(300)).spent), (OrderState::NotBought, coins(10)));
+    }
+}
+
+#[test]
 fn the_feed_advances_an_order_and_frees_no_exposure() {
     for status in [
         TradeStatus::Processing,
