@@ -233,6 +233,9 @@ pub(super) struct OpenTotals {
     pub(super) returning_coins: Amount,
     /// Orders that are bought and not delivered.
     pub(super) undelivered: u32,
+    /// Part of the counted prices of charged orders, delivered ones included, that was not surely
+    /// charged, because a response may have named a price that is too low.
+    pub(super) uncertain: Amount,
 }
 
 impl OpenTotals {
@@ -250,6 +253,9 @@ impl OpenTotals {
         count: impl Fn(u32) -> u32,
         coins: impl Fn(Amount, Amount) -> Amount,
     ) {
+        if order.state.is_charged() {
+            self.uncertain = coins(self.uncertain, order.price.saturating_sub(order.charged));
+        }
         match order.state {
             OrderState::Unknown => {
                 self.unknown = count(self.unknown);

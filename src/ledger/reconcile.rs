@@ -297,8 +297,12 @@ impl LedgerState {
         if !counts && (!self.baselined || is_cancelled || is_other_bot) {
             return Some(LedgerEvent::Accepted { id });
         }
-        // A purchase is adopted under the id of its listing alone, which no other order may have.
-        let can_adopt = self.orders_of(&id).all(|order| order.keyed_by == KeyedBy::IdAndPrice);
+        // A purchase is adopted under the id of its listing alone, which no other order that was
+        // sent may have.
+        let permits_same_id = |order: &Intent| {
+            order.keyed_by == KeyedBy::IdAndPrice || order.state == OrderState::NotSent
+        };
+        let can_adopt = self.orders_of(&id).all(permits_same_id);
         if can_adopt && (counts || *loss > 0) {
             let keeps_loss = *loss > 0 && self.may_be_of_cleared_loss(trade);
             *loss = loss.saturating_sub(u32::from(!keeps_loss));
@@ -341,14 +345,10 @@ impl LedgerState {
                 && since.plus(self.listed_within) <= reading.started
                 && self.account.certainly_includes(since)
         };
-        let (mut absent, mut explained) = (Vec::new(), self.sharing.missing);
-        for intent in self.open_intents() {
-            if intent.state != OrderState::Unknown {
-                // A response may have named a price that is too low.
-                let uncertain = intent.price.saturating_sub(intent.charged);
-                explained = explained.saturating_add(uncertain);
-                continue;
-            }
+        let uncertain = self.open_totals.uncertain;
+        let (mut absent, mut explained) =
+            (Vec::new(), self.sharing.missing.saturating_add(uncertain));
+        for intent in self.open_intents().filter(|intent| intent.state == OrderState::Unknown) {
             let is_listed = |listed: &ListedTrade| listed.sequence == Some(intent.sequence);
             let is_absent = !listed.get(&intent.id).is_some_and(is_listed)
                 && self.is_absent_by_own_id(intent)

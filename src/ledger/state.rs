@@ -734,7 +734,7 @@ impl LedgerState {
             window.advance(age_now);
         }
         let reserve = self.loss.coins;
-        let OpenTotals { unknown, unknown_coins, returning, returning_coins, undelivered } =
+        let OpenTotals { unknown, unknown_coins, returning, returning_coins, undelivered, .. } =
             self.open_totals;
         Snapshot {
             budget: self.budget.clone(),
