@@ -31,7 +31,7 @@ use super::{
     account::SETTLE,
     event::{Evidence, EvidenceSource, HaltReason, LedgerEvent, OrderState, Sequence},
     intent::Intent,
-    state::LedgerState,
+    state::{LedgerState, REFUNDABLE},
 };
 use crate::{
     domain::money::Amount,
@@ -373,7 +373,12 @@ impl LedgerState {
                 _ => sum,
             })
         };
-        let (refunds, account) = (self.expected_refunds(events), &self.account);
+        // On a market without a list, look-ups show each order.
+        let shows_all =
+            !self.has_list || looked_up.is_some() || self.shows_all_uncancelled(reading, listed);
+        let refunds =
+            if shows_all { self.expected_refunds(events) } else { ExpectedRefunds::Waiting };
+        let account = &self.account;
         let settled = reading.started.minus(SETTLE);
         let is_uncharged = |since: UnixMs| match refunds {
             ExpectedRefunds::Impossible => account.has_no_shortfall_with_charge_at(since, None),
@@ -401,6 +406,22 @@ impl LedgerState {
             let listed = self.listed_without_known_status(listed);
             events.push(LedgerEvent::Halted(HaltReason::Disagreement { missing, listed }));
         }
+    }
+
+    /// Returns `true` if a list shows that none of the purchases that the market may still refund
+    /// was cancelled before it was read.
+    fn shows_all_uncancelled(
+        &self,
+        reading: &AccountReading<'_>,
+        listed: &HashMap<TradeId, ListedTrade>,
+    ) -> bool {
+        let recent = self.refundable_since(reading.started.minus(REFUNDABLE));
+        let mut refundable = recent.chain(self.open_intents().filter(|it| it.state.is_charged()));
+        refundable.all(|intent| {
+            listed.get(&intent.id).is_some_and(|listed| {
+                listed.sequence == Some(intent.sequence) && is_shown_uncancelled(&listed.trade)
+            })
+        })
     }
 
     fn expected_refunds(&self, found: &[LedgerEvent]) -> ExpectedRefunds {
@@ -519,7 +540,8 @@ enum ExpectedRefunds {
     Impossible,
     /// A list that was read [`SETTLE`] after the balance must show that nothing was cancelled.
     Possible,
-    /// A cancelled order waits for its refund, so no balance proves anything.
+    /// A cancelled order waits for its refund, or a purchase may have been cancelled that the list
+    /// does not show, so no balance proves anything.
     Waiting,
 }
 

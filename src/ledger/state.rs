@@ -72,6 +72,9 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
+/// Age after which a delivered purchase is no longer refunded: the time of a trade reversal on Steam
+/// and a margin.
+pub(super) const REFUNDABLE: Duration = Duration::from_secs(8 * 86_400);
 /// Minimum free capacity of the collections that an approval grows, after
 /// [`LedgerState::reserve_capacity`]. More than the orders that are ever in flight.
 const HEADROOM: usize = 2_048;
@@ -299,11 +302,26 @@ impl LedgerState {
         &self.intents
     }
 
-    /// Returns the approval time of the oldest unresolved intent.
+    /// Returns the approval time of the oldest unresolved intent, or while the absence of an order
+    /// from the list has to be decided, of the oldest purchase whose refund could hide a charge.
     pub fn oldest_open(&self) -> Option<UnixMs> {
-        let open = self.open_intents().next();
+        let open = self.open_intents().next().map(|intent| intent.reserved_at);
         let lost = (self.loss.count > 0).then_some(self.loss.not_before);
-        open.map(|intent| intent.reserved_at).into_iter().chain(lost).min()
+        let unknown = self.open_intents().find(|intent| intent.state == OrderState::Unknown);
+        let absent_since = unknown.map(|intent| intent.changed_at).into_iter().chain(lost).min();
+        let refundable = absent_since.and_then(|since| {
+            let mut refundable = self.refundable_since(since.minus(REFUNDABLE));
+            refundable.next().map(|intent| intent.reserved_at)
+        });
+        open.into_iter().chain(lost).chain(refundable).min()
+    }
+
+    /// Iterates over the purchases approved since `moment` that the market may still refund, the
+    /// oldest first.
+    pub(super) fn refundable_since(&self, moment: UnixMs) -> impl Iterator<Item = &Intent> {
+        let recent = self.followed_up.range((moment, Sequence(0))..);
+        let recent = recent.filter_map(|(_at, sequence)| self.at(*sequence));
+        recent.filter(|intent| intent.state.is_charged())
     }
 
     /// Iterates over the orders of unknown outcome, the newest first.

@@ -537,6 +537,28 @@ impl AdversaryMarket {
         }
     }
 
+    /// Runs a history, and checks the books and the ledger.
+    fn run(mut self, steps: &[AdversaryStep]) {
+        for step in steps {
+            self.step(step);
+            self.ledger.state.check().unwrap();
+            self.check_absences();
+        }
+        self.turn_honest();
+        self.ledger.state.check().unwrap();
+    }
+
+    /// Checks that no purchase counts as not bought.
+    fn check_absences(&self) {
+        let bought = self.orders.iter().filter(|order| {
+            order.charged_at.is_some() && order.cancelled_at.is_none() && !self.understates
+        });
+        for order in bought {
+            let state = self.ledger.state.order(&self.key(order)).map(|intent| intent.state);
+            assert_ne!(state, Some(OrderState::NotBought), "{order:#?}");
+        }
+    }
+
     /// Checks liveness: [`TRUE_READINGS`] true readings settle every order.
     fn turn_honest(&mut self) {
         self.ledger.resume(Operator::new("me"), self.now);
@@ -670,12 +692,47 @@ proptest! {
         steps in prop::collection::vec(step(), 0..300),
     ) {
         let market = AdversaryMarket::new(kind, limits);
-        let mut market = AdversaryMarket { understates, keeps_commissions, ..market };
-        for step in &steps {
-            market.step(step);
-            market.ledger.state.check().unwrap();
-        }
-        market.turn_honest();
-        market.ledger.state.check().unwrap();
+        let market = AdversaryMarket { understates, keeps_commissions, ..market };
+        market.run(&steps);
+    }
+
+    #[test]
+    fn no_refund_hides_a_purchase(
+        kind in market_kind(),
+        limits in limits(),
+        steps in refund_history(),
+    ) {
+        AdversaryMarket::new(kind, limits).run(&steps);
+    }
+}
+
+#[test]
+fn a_refund_that_no_list_shows_hides_no_purchase() {
+    use AdversaryStep::{Answer, Arrive, Balance, Finish, Hide, List, Match, Refund, Wait};
+    let price = ReportedPrice::True;
+    let order = |listing, lost| {
+        [
+            Match { listing, entry: 1 },
+            Arrive { accept: true, extra_cents: 0 },
+            Answer { which: 0, lost, price },
+        ]
+    };
+    let kind = MarketKind { keyed_by: KeyedBy::Id, has_list: true, look_ups_min: 0 };
+    let loose = TestLimits {
+        total: LOOSE,
+        per_hour: LOOSE,
+        per_day: LOOSE,
+        min_balance: 0,
+        max_quantity: u32::MAX,
+        max_total: LOOSE,
+    };
+    for how in [Hidden::LeftOut, Hidden::UnknownStatus] {
+        // The first order is dearer than the second.
+        let mut steps = [order(1, false), order(0, true)].concat();
+        steps.extend([Hide { which: 0, how }, Hide { which: 1, how: Hidden::LeftOut }]);
+        steps.extend([Finish { which: 0, kept_percent: Some(0) }, Refund { which: 0 }]);
+        steps.extend([Wait { seconds: 61 }, Balance { age: 0 }, Wait { seconds: 61 }]);
+        steps.push(List { age: 0, complete: true });
+        AdversaryMarket::new(kind, loose).run(&steps);
     }
 }

@@ -140,6 +140,47 @@ fn a_balance_from_before_a_charge_does_not_prove_that_a_refund_hides_none() {
     assert_eq!(state_of(&ledger, 3), OrderState::Unknown);
 }
 
+/// The refund of the first order leaves the balance as it would be without the unknown one.
+#[test]
+fn an_absence_proves_nothing_while_the_list_does_not_show_every_purchase_as_it_was() {
+    let delivered = own_trade(1, TradeStatus::Completed);
+    for (listed, is_free) in [
+        (vec![delivered], true),
+        (vec![], false),
+        (vec![own_trade(1, TradeStatus::Other)], false),
+        (vec![own_trade(1, TradeStatus::Cancelled)], false),
+    ] {
+        for is_delivered in [false, true] {
+            let mut ledger = with_balance();
+            ledger.state.set_list(Some(crate::ledger::account::SETTLE));
+            let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
+            let _effects = place_order(&mut ledger, order_request(2, 10), &UNKNOWN, after(1));
+            let _effects = ledger.set_balance(coins(90), after(70), after(70));
+            if is_delivered {
+                // It arrives while the list is read, whose state of the order is older then.
+                let status = TradeStatus::Completed;
+                let _needs_read = ledger.observe(&id(1), status, after(136));
+            }
+            let _effects = ledger.reconcile(&reading(&listed, 135), None, after(137));
+            let expected = if is_free { OrderState::NotBought } else { OrderState::Unknown };
+            assert_eq!(state_of(&ledger, 2), expected, "{listed:?} {is_delivered}");
+        }
+    }
+}
+
+#[test]
+fn a_list_for_an_unknown_order_reaches_back_to_every_purchase_that_may_be_refunded() {
+    let mut ledger = with_balance();
+    let day = |days: u64| after(days * 86_400);
+    for (n, days) in [(1, 0), (2, 3), (3, 10)] {
+        let _effects = place_order(&mut ledger, order_request(n, 1), &BOUGHT, day(days));
+        let _needs_read = ledger.observe(&id(n), TradeStatus::Completed, day(days));
+    }
+    assert_eq!(ledger.oldest_open(), None);
+    let _effects = place_order(&mut ledger, order_request(4, 1), &UNKNOWN, day(10));
+    assert_eq!(ledger.oldest_open(), Some(day(3)));
+}
+
 #[test]
 fn a_balance_that_was_requested_before_the_list_arrived_releases_no_returning_order() {
     let mut ledger = two_bought();

@@ -154,7 +154,7 @@ pub(super) fn step() -> impl Strategy<Value = AdversaryStep> {
         2 => (any::<usize>(), prop::option::weighted(0.7, prop_oneof![2 => Just(0), 1 => 1_i64..=100]))
             .prop_map(|(which, kept_percent)| AdversaryStep::Finish { which, kept_percent }),
         2 => any::<usize>().prop_map(|which| AdversaryStep::Refund { which }),
-        1 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
+        2 => (any::<usize>(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
         1 => (any::<usize>(), prop::option::of(5_i64..100))
             .prop_map(|(which, percent)| AdversaryStep::Misprice { which, percent }),
         4 => (any::<usize>(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
@@ -171,6 +171,40 @@ pub(super) fn step() -> impl Strategy<Value = AdversaryStep> {
         8 => prop_oneof![0_u64..10, 30_u64..70, 60_u64..62, 3_590_u64..3_601]
             .prop_map(|seconds| AdversaryStep::Wait { seconds }),
     ]
+}
+
+/// Returns a short history in which a refund may hide a charge: orders, some of unknown outcome,
+/// then cancellations and refunds that the list may omit, then a balance and a list.
+pub(super) fn refund_history() -> impl Strategy<Value = Vec<AdversaryStep>> {
+    let which = any::<usize>;
+    let change = prop_oneof![
+        3 => (which(), hidden()).prop_map(|(which, how)| AdversaryStep::Hide { which, how }),
+        2 => which().prop_map(|which| AdversaryStep::Finish { which, kept_percent: Some(0) }),
+        2 => which().prop_map(|which| AdversaryStep::Refund { which }),
+        1 => (which(), status()).prop_map(|(which, status)| AdversaryStep::Feed { which, status }),
+        1 => age().prop_map(|age| AdversaryStep::List { age, complete: true }),
+        1 => Just(AdversaryStep::Wait { seconds: 61 }),
+    ];
+    let orders = prop::collection::vec((0_u32..10, 0_usize..2, any::<bool>()), 2..5);
+    let changes = prop::collection::vec(change, 0..15);
+    (orders, changes, age(), age()).prop_map(|(orders, changes, balance_age, list_age)| {
+        let order = |(listing, entry, lost)| {
+            [
+                AdversaryStep::Match { listing, entry },
+                AdversaryStep::Arrive { accept: true, extra_cents: 0 },
+                AdversaryStep::Answer { which: 0, lost, price: ReportedPrice::True },
+            ]
+        };
+        let mut steps: Vec<_> = orders.into_iter().flat_map(order).collect();
+        steps.extend(changes);
+        steps.extend([
+            AdversaryStep::Wait { seconds: 61 },
+            AdversaryStep::Balance { age: balance_age },
+            AdversaryStep::Wait { seconds: 61 },
+            AdversaryStep::List { age: list_age, complete: true },
+        ]);
+        steps
+    })
 }
 
 pub(super) fn age() -> impl Strategy<Value = u64> {
