@@ -272,10 +272,11 @@ fn feed(config: &Config) -> String {
 }
 
 fn speed(speed: SpeedConfig) -> String {
-    let SpeedConfig { spin, pin_cpu } = speed;
+    let SpeedConfig { cache_warming, spin, pin_cpu } = speed;
+    let cold = (!cache_warming).then(|| "no cache warming".to_owned());
     let spin = spin.then(|| "busy-polls the feed, which takes one core".to_owned());
     let pin = pin_cpu.map(|cpu| format!("the feed's thread runs on CPU {cpu} only"));
-    spin.into_iter().chain(pin).collect::<Vec<_>>().join(", ")
+    spin.into_iter().chain(pin).chain(cold).collect::<Vec<_>>().join(", ")
 }
 
 fn credential(loaded: &Loaded) -> String {
@@ -589,6 +590,7 @@ fn settings_json(loaded: &Loaded) -> Value {
         "generation": letter(config.feed.generation),
         "connections": config.feed.connections,
         "max_age_s": config.feed.max_age.as_secs(),
+        "cache_warming": config.speed.cache_warming,
         "spin": config.speed.spin,
         "pin_cpu": config.speed.pin_cpu,
         "dashboard": config.dashboard.listen.map(|listen| listen.to_string()),

@@ -132,7 +132,7 @@ pub struct TradingSession<'c, M> {
     sharing: Option<SharingThread>,
     dashboard: Option<Dashboard>,
     _pauses: PauseWriter,
-    spinning: Option<CoreSpinner>,
+    warming: Option<CacheWarmer>,
     started: Instant,
     /// Sequence number of the first order of this session.
     first_order: Sequence,
@@ -206,12 +206,12 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         let has_dashboard = has_dashboard || config.dashboard.listen.is_some();
         let wanted = (has_dashboard, control.is_some());
         let dashboard = dashboard::start(wanted, feed, &sniper, requests, &alarm);
-        let spinning = config.speed.spin.then(|| CoreSpinner(tokio::spawn(sniper.clone().spin())));
+        let warming = CacheWarmer::start(config, &sniper);
         Ok(Self {
             feed,
             sniper,
             tls,
-            spinning,
+            warming,
             orders,
             inputs,
             _background: background,
@@ -362,8 +362,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
     pub async fn finish(mut self, ended: SessionEnd) -> Summary {
         self.sniper.stop();
         self.alerts.sender().stopping();
-        if let Some(mut spinning) = self.spinning.take() {
-            spinning.stop().await;
+        if let Some(mut warming) = self.warming.take() {
+            warming.stop().await;
         }
         if let Some(orders) = &self.orders {
             let waiting = orders.in_flight_count();
@@ -408,7 +408,7 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             connections: metrics.connection_counts().into_iter().map(Into::into).collect(),
         };
         let (stats, unmatched, balance, totals, halts) = self.sniper.with_engine(|engine| {
-            engine.count_unnamed(metrics.take_unnamed(), Now::read());
+            engine.count_unnamed(metrics.take_unnamed());
             let orders = match self.feed.config.mode {
                 Mode::Dry => OrderTotals::default(),
                 Mode::Live => engine.ledger().totals_since(self.first_order),
@@ -539,11 +539,19 @@ fn control_channel(
     (server.ok(), requests, receiver)
 }
 
-/// Task that keeps a core busy, aborted on drop.
+/// Task that keeps the code of an order in the CPU caches, aborted on drop.
 #[derive(Debug)]
-struct CoreSpinner(JoinHandle<()>);
+struct CacheWarmer(JoinHandle<()>);
 
-impl CoreSpinner {
+impl CacheWarmer {
+    fn start(config: &Config, sniper: &Sniper) -> Option<Self> {
+        let sniper = sniper.clone();
+        if config.speed.spin {
+            return Some(Self(tokio::spawn(sniper.spin())));
+        }
+        config.warms_caches().then(|| Self(tokio::spawn(sniper.keep_caches_warm())))
+    }
+
     /// Aborts the task and waits until it has released the ledger.
     async fn stop(&mut self) {
         self.0.abort();
@@ -552,7 +560,7 @@ impl CoreSpinner {
     }
 }
 
-impl Drop for CoreSpinner {
+impl Drop for CacheWarmer {
     fn drop(&mut self) {
         self.0.abort();
     }

@@ -137,7 +137,11 @@ fn reconnection(config: &Config) -> Values {
 
 fn speed(config: &Config) -> Values {
     let speed = config.speed;
-    vec![("spin", speed.spin.to_string()), ("pin_cpu", optional(speed.pin_cpu))]
+    vec![
+        ("cache_warming", speed.cache_warming.to_string()),
+        ("spin", speed.spin.to_string()),
+        ("pin_cpu", optional(speed.pin_cpu)),
+    ]
 }
 
 fn prices(config: &Config) -> Values {

@@ -154,13 +154,25 @@ impl Default for FeedConfig {
     }
 }
 
+/// Interval at which a live bot runs the code of an order without side effects, to keep it in the
+/// CPU caches. The runtime's timers have a resolution of one millisecond.
+pub const CACHE_WARMING_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Settings that trade resources for latency.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpeedConfig {
+    /// Keeps the code of an order in the CPU caches, which takes about a fiftieth of a core.
+    pub cache_warming: bool,
     /// Dedicates a core to the feed, which polls its sockets without sleeping.
     pub spin: bool,
     /// CPU to which the feed's thread is bound.
     pub pin_cpu: Option<u32>,
+}
+
+impl Default for SpeedConfig {
+    fn default() -> Self {
+        Self { cache_warming: true, spin: false, pin_cpu: None }
+    }
 }
 
 /// Validated configuration of a session. Plain data.
@@ -238,6 +250,11 @@ impl Default for Budget {
 }
 
 impl Config {
+    /// Returns `true` if the code of an order is kept in the CPU caches. A dry run sends no order.
+    pub fn warms_caches(&self) -> bool {
+        self.mode == Mode::Live && self.speed.cache_warming
+    }
+
     /// Creates the default configuration of a dry run: no credential, empty whitelist. Tests and
     /// the simulator change the fields that they need.
     pub fn new(endpoints: Endpoints, data_dir: impl Into<PathBuf>) -> Self {

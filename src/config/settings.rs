@@ -80,7 +80,7 @@ const ROOT_KEYS: [&str; 15] = [
 
 const ORDERS_KEYS: [&str; 1] = ["max_wait_ms"];
 
-const SPEED_KEYS: [&str; 2] = ["spin", "pin_cpu"];
+const SPEED_KEYS: [&str; 3] = ["cache_warming", "spin", "pin_cpu"];
 
 const BUDGET_KEYS: [&str; 7] = [
     "max_price",
@@ -320,9 +320,8 @@ fn read_speed(
     context: &mut ParseContext<'_, '_>,
 ) -> Option<SourceLocation> {
     let fields = TableFields::new(node, "[speed]", &SPEED_KEYS, context);
-    if let Some(spin) = fields.flag("spin", context) {
-        speed.spin = spin;
-    }
+    speed.cache_warming = fields.flag("cache_warming", context).unwrap_or(speed.cache_warming);
+    speed.spin = fields.flag("spin", context).unwrap_or(speed.spin);
     speed.pin_cpu = fields.whole("pin_cpu", (0, affinity::CPU_MAX), context);
     speed.pin_cpu.map(|_cpu| context.document.place(fields.at("pin_cpu")))
 }

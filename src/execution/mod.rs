@@ -206,6 +206,11 @@ impl OrderClient {
         self.shared.send(*approved.key(), order)
     }
 
+    /// Runs the path to the write of a request without writing, to keep it in the CPU caches.
+    pub fn warm_caches(&self) {
+        self.shared.warm_caches();
+    }
+
     /// Returns the number of orders that could be sent at this moment.
     pub fn ready_count(&self) -> usize {
         self.shared.pool().ready_count()

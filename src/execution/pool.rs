@@ -24,8 +24,14 @@ use super::{
     response::SentRequest,
 };
 use crate::{
-    clock, domain::outcome::NotSent, domain::server_clock::ClockExchange, domain::time::UnixMs,
-    domain::trade::TradeKey, markets::order_template::OrderFields, net::dial::AddressOrder,
+    clock,
+    domain::money::Amount,
+    domain::outcome::NotSent,
+    domain::server_clock::ClockExchange,
+    domain::time::UnixMs,
+    domain::trade::{TradeId, TradeKey},
+    markets::order_template::OrderFields,
+    net::dial::AddressOrder,
 };
 
 /// Index of the connection that stays on another address than the preferred one.
@@ -44,6 +50,8 @@ pub(super) struct PoolState {
 #[derive(Debug)]
 pub(super) struct ConnectionPool {
     request: PreparedOrder,
+    /// Order that cache warming prepares: the last one, whose request has the same length as most.
+    last_order: Option<OrderFields>,
     slots: Vec<PoolSlot>,
     /// Indices of idle connections. An order takes the last one, which was used most recently,
     /// because the server is least likely to be closing it. [`ELSEWHERE`] is first.
@@ -106,6 +114,11 @@ impl PoolState {
         let slot_count = usize::try_from(connections).unwrap_or(usize::MAX);
         let pool = ConnectionPool {
             request,
+            last_order: TradeId::new("cache-warming").map(|id| OrderFields {
+                id,
+                price_limit: Amount::from_cents(1),
+                own_id: None,
+            }),
             slots: std::iter::repeat_with(PoolSlot::empty).take(slot_count).collect(),
             idle: Vec::with_capacity(slot_count),
             preferred: None,
@@ -128,7 +141,7 @@ impl PoolState {
         if pool.stop_phase != StopPhase::Running {
             return Err(NotSent::Stopping);
         }
-        let ConnectionPool { request, slots, idle, .. } = &mut *pool;
+        let ConnectionPool { request, slots, idle, last_order, .. } = &mut *pool;
         let time = if request.needs_time() { clock::now() } else { UnixMs(0) };
         let mut reason = NotSent::NoConnection;
         // Each iteration removes one idle connection, so the loop ends.
@@ -145,6 +158,7 @@ impl PoolState {
             if let Ok(begun) = connection.write(request.bytes_for(&order, time)) {
                 let sent = SentRequest { ready: connection.ready, begun, written: Instant::now() };
                 slot.in_flight = Some(InFlightRequest { key, order, sent });
+                *last_order = Some(order);
                 self.wake(index);
                 return Ok(sent);
             }
@@ -152,6 +166,20 @@ impl PoolState {
             self.wake(index);
         }
         Err(reason)
+    }
+
+    /// Prepares the last order again for the connection that is next, and writes nothing.
+    pub(super) fn warm_caches(&self) {
+        let mut pool = self.pool();
+        let ConnectionPool { request, slots, idle, last_order, .. } = &mut *pool;
+        let next = idle.last().and_then(|index| slots.get(*index));
+        if let Some(connection) = next.and_then(|slot| slot.connection.as_ref()) {
+            std::hint::black_box(connection.pending_input());
+        }
+        if let Some(order) = last_order {
+            let time = if request.needs_time() { clock::now() } else { UnixMs(0) };
+            std::hint::black_box(request.bytes_for(order, time));
+        }
     }
 
     pub(super) fn wake(&self, index: usize) {

@@ -267,6 +267,17 @@ impl<D: FeedProtocol> SubscriptionState<D> {
         })
     }
 
+    /// Reads an event that was received before, without effect on the subscriptions.
+    pub fn read_again<'a, P>(
+        &mut self,
+        message: FeedMessage<'a>,
+        decode: impl FnMut(&mut D::Input<'a>) -> Result<P, D::DecodeError>,
+    ) {
+        if let Ok(Incoming::Data { payload, .. }) = self.protocol.read(message, decode) {
+            drop(std::hint::black_box(payload));
+        }
+    }
+
     /// Returns the rest of an event of a live subscription from its payload on; see
     /// [`FeedProtocol::peek_event`].
     #[inline]
@@ -443,6 +454,23 @@ mod tests {
             );
             due(&mut subscriptions, now + SECOND);
         }
+    }
+
+    #[test]
+    fn an_event_that_is_read_again_does_not_reset_the_retry_backoff() {
+        let now = Instant::now();
+        let mut subscriptions = live(&["{}"], now);
+        let error = r#"{"id":"1","type":"error","payload":[]}"#;
+        receive(&mut subscriptions, error, now);
+        due(&mut subscriptions, now + SECOND);
+        let event = FeedMessage::Text(r#"{"id":"2","type":"next","payload":1}"#);
+        subscriptions.read_again(event, Cursor::skip);
+        let error = r#"{"id":"2","type":"error","payload":[]}"#;
+        let ended = receive(&mut subscriptions, error, now);
+        assert!(
+            matches!(ended, ProtocolEvent::Ended { retry_in: Some(wait), .. } if wait == 2 * SECOND),
+            "{ended:?}"
+        );
     }
 
     #[test]

@@ -14,9 +14,9 @@
 //!
 //! # Cache warming
 //!
-//! Minutes may pass between two orders, after which the CPU caches no longer contain the approval
-//! path: the ledger's write alone then takes ten times as long. So the path is run without side
-//! effects after listings that did not match, or continuously where a CPU core is reserved.
+//! Minutes may pass between two orders, after which the CPU caches no longer contain the path of an
+//! order: the ledger's write alone then takes ten times as long. So a live bot runs the path without
+//! side effects every millisecond, and continuously where a CPU core is reserved.
 
 use std::{
     collections::HashMap,
@@ -74,8 +74,6 @@ pub const NAMES_MAX: usize = 16_384;
 pub const QUEUED_MAX: usize = 256;
 /// Maximum length of a response body that the ledger keeps for the operator, in bytes.
 const RESPONSE_BYTES_MAX: usize = 512;
-/// Minimum interval of cache warming after listings, which may arrive in bursts.
-pub(super) const AFTER_LISTINGS_INTERVAL: Duration = Duration::from_millis(1);
 /// Interval of cache warming if a CPU core is reserved for the feed. The first write to a file in
 /// each tick of the system clock (1 to 10 ms) takes three times as long as later ones. The interval
 /// is shorter than a tick, so that the write of an order is not the first one.
@@ -178,8 +176,6 @@ pub struct Engine<B> {
     pub(super) seen: SetAssocCache<Option<Amount>>,
     /// Earliest time of the next cache warming; `None` means at once.
     pub(super) next_cache_warming: Option<Instant>,
-    /// Set after a listing that did not match, when the thread may have time to warm caches.
-    pub(super) needs_cache_warming: bool,
     pub(super) held: HeldListings,
     pub(super) queue: OrderQueue,
     /// Maximum time that a listing stays in `queue`.
@@ -249,7 +245,6 @@ impl<B: OrderSender> Engine<B> {
             unresolved: HashMap::new(),
             seen: SetAssocCache::new(SEEN_MAX, None),
             next_cache_warming: None,
-            needs_cache_warming: false,
             held: HeldListings::new(HELD_MAX),
             queue: OrderQueue::new(QUEUED_MAX),
             max_wait: OrdersConfig::default().max_wait,
@@ -376,7 +371,6 @@ impl<B: OrderSender> Engine<B> {
             trade_log::unreadable(&trade, repeats);
         }
         if !matches!(decision, Decision::Matched(_)) {
-            self.request_cache_warming(now);
             self.remember_on_standby(&trade);
         }
         if self.activity.is_observed()
@@ -392,11 +386,10 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Counts listings that no entry names, which the feed has not parsed.
-    pub fn count_unnamed(&mut self, count: u64, now: Now) {
+    pub fn count_unnamed(&mut self, count: u64) {
         if count != 0 {
             self.stats.listings = self.stats.listings.saturating_add(count);
             self.alerting.add_unnamed(count);
-            self.request_cache_warming(now);
         }
     }
 
@@ -746,34 +739,26 @@ impl<B: OrderSender> Engine<B> {
         }
     }
 
-    /// Requests cache warming once every received listing was handled.
-    #[inline]
-    pub(super) fn request_cache_warming(&mut self, now: Now) {
-        self.needs_cache_warming |= self.is_cache_warming_due(now);
-    }
-
-    /// Runs the approval path without side effects, to keep it in the CPU cache, if the last run
-    /// was long enough ago.
+    /// Runs the path of an order without side effects, to keep it in the CPU caches, if the last
+    /// run was long enough ago.
     #[inline]
     pub(super) fn warm_caches(&mut self, interval: Duration, now: Now) {
-        self.needs_cache_warming = false;
-        if self.is_cache_warming_due(now) {
-            self.run_approval_path(now);
+        if self.next_cache_warming.is_none_or(|from| from <= now.instant) {
+            self.run_order_path(now);
             let took = now.instant.elapsed();
             let wait = if took < SLOW_RUN { interval } else { SLOW_DISK_PAUSE };
             self.next_cache_warming = now.instant.checked_add(wait);
         }
     }
 
-    fn is_cache_warming_due(&self, now: Now) -> bool {
-        self.next_cache_warming.is_none_or(|from| from <= now.instant)
-    }
-
-    fn run_approval_path(&mut self, now: Now) {
+    fn run_order_path(&mut self, now: Now) {
         if let Some(id) = TradeId::new("cache-warming") {
             let (price, created_at) = (Amount::from_cents(1), Some(now.wall));
             let request = OrderRequest { id, keyed_by: KeyedBy::Id, price, entry: 0, created_at };
             self.ledger.warm_caches(&request, now.wall);
+        }
+        if let Executor::Live(client) = &self.executor {
+            client.warm_caches();
         }
     }
 }

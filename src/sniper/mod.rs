@@ -45,12 +45,15 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::MissedTickBehavior,
+};
 
 pub use self::engine::{Engine, Executor, Now};
 use self::{
     account_updates::feed_status,
-    engine::{AFTER_LISTINGS_INTERVAL, SPINNING_INTERVAL},
+    engine::SPINNING_INTERVAL,
     rules::RulesChange,
     sharing::SharedUpdate,
     view::{SessionWatch, ViewCell},
@@ -58,6 +61,7 @@ use self::{
 use crate::{
     account::{AccountUpdate, RefreshRequests},
     clock,
+    config::CACHE_WARMING_INTERVAL,
     domain::outcome::NotSent,
     domain::server_clock::ClockExchange,
     domain::time::UnixMs,
@@ -98,6 +102,9 @@ pub trait OrderSender {
         1
     }
 
+    /// Runs the path to the write of a request without writing, to keep it in the CPU caches.
+    fn warm_caches(&self) {}
+
     /// Returns a future that completes once an order can be sent.
     fn ready(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
@@ -114,8 +121,8 @@ pub trait OrderSender {
 pub struct Sniper<B = Arc<OrderClient>> {
     engine: Arc<Mutex<Engine<B>>>,
     /// Wakes [`run`](Self::run) if a held or queued listing must be looked at earlier than planned,
-    /// caches should be warmed, a snapshot is requested, or the ledger has made progress for which
-    /// a queued listing may wait.
+    /// a snapshot is requested, or the ledger has made progress for which a queued listing may
+    /// wait.
     changed: Arc<Notify>,
     /// Notified when the account was read and its balance is below `min_balance`.
     below_min_balance: Arc<Notify>,
@@ -178,7 +185,7 @@ impl<B: OrderSender> Sniper<B> {
     pub fn consider(&self, trade: Trade<'_>) {
         let mut engine = self.engine();
         engine.consider(trade, Now::read());
-        if engine.has_earlier_deadline || engine.needs_cache_warming {
+        if engine.has_earlier_deadline {
             drop(engine);
             self.changed.notify_one();
         }
@@ -257,7 +264,7 @@ impl<B: OrderSender> Sniper<B> {
                 () = ready(connection) => {}
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
-            self.engine().count_unnamed(metrics.take_unnamed(), Now::read());
+            self.engine().count_unnamed(metrics.take_unnamed());
             if let Some((balance, version)) = metrics.balance()
                 && version != pushes_seen
             {
@@ -276,8 +283,23 @@ impl<B: OrderSender> Sniper<B> {
         }
     }
 
-    /// Keeps a CPU core busy, so that the thread need not be woken, and warms the caches of the
-    /// approval path while idle. Never returns.
+    /// Runs the path of an order without side effects at intervals, to keep it in the CPU caches.
+    /// Never returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: no work is in progress at a wait.
+    pub async fn keep_caches_warm(self) {
+        let mut interval = tokio::time::interval(CACHE_WARMING_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.engine().warm_caches(Duration::ZERO, Now::read());
+        }
+    }
+
+    /// Keeps a CPU core busy, so that the thread need not be woken, and keeps the caches warm while
+    /// idle. Never returns.
     ///
     /// # Cancel safety
     ///
@@ -313,10 +335,6 @@ impl<B: OrderSender> Sniper<B> {
         engine.watch_for_alerts(&snapshot, now);
         if snapshot.is_below_min_balance() {
             self.below_min_balance.notify_one();
-        }
-        // Last, because the work above displaces the approval path from the caches.
-        if engine.needs_cache_warming {
-            engine.warm_caches(AFTER_LISTINGS_INTERVAL, now);
         }
         due
     }
@@ -438,6 +456,10 @@ impl<B: OrderSender> OrderSender for Arc<B> {
         B::connections(self)
     }
 
+    fn warm_caches(&self) {
+        B::warm_caches(self);
+    }
+
     fn ready(&self) -> BoxFuture<'static, ()> {
         B::ready(self)
     }
@@ -459,6 +481,10 @@ impl OrderSender for OrderClient {
 
     fn connections(&self) -> usize {
         Self::connections(self)
+    }
+
+    fn warm_caches(&self) {
+        Self::warm_caches(self);
     }
 
     fn ready(&self) -> BoxFuture<'static, ()> {

@@ -50,6 +50,8 @@ struct FakeOrderSender {
     is_down: Cell<bool>,
     /// Number of connections that seem ready but are closed when the next orders use them.
     closed: Cell<u32>,
+    /// Number of runs of cache warming.
+    warmed: Cell<u32>,
 }
 
 impl OrderSender for FakeOrderSender {
@@ -68,6 +70,10 @@ impl OrderSender for FakeOrderSender {
 
     fn is_ready(&self) -> bool {
         !self.is_down.get()
+    }
+
+    fn warm_caches(&self) {
+        self.warmed.set(self.warmed.get() + 1);
     }
 }
 
@@ -665,26 +671,19 @@ proptest! {
 }
 
 #[test]
-fn caches_are_warmed_after_unmatched_listings_at_a_limited_rate() {
+fn cache_warming_changes_nothing_and_pauses_at_its_interval() {
     let mut session = TestSession::live(plenty());
     session.sync_clock();
     session.consider(trade("wanted", REDLINE));
-    assert!(!session.engine.needs_cache_warming, "an order warms the caches itself");
-    session.consider(trade("other", "Glove Case"));
-    assert!(session.engine.needs_cache_warming);
     let now = session.now();
     let counted = session.engine.ledger().snapshot(now.wall);
-    session.engine.warm_caches(Duration::from_millis(1), now);
-    session.consider(trade("another", "Glove Case"));
-    assert!(!session.engine.needs_cache_warming, "the last run was just now");
-    session.after += Duration::from_secs(6);
-    session.consider(trade("third", "Glove Case"));
-    assert!(session.engine.needs_cache_warming);
-    assert_eq!(
-        session.engine.ledger().snapshot(now.wall),
-        counted,
-        "cache warming has no side effects"
-    );
+    for after_us in [0, 50, 100] {
+        let at = Now { instant: now.instant + Duration::from_micros(after_us), ..now };
+        session.engine.warm_caches(Duration::from_micros(100), at);
+    }
+    let Executor::Live(sender) = &session.engine.executor else { panic!("a dry run") };
+    assert_eq!(sender.warmed.get(), 2);
+    assert_eq!(session.engine.ledger().snapshot(now.wall), counted);
     assert_eq!(session.sent(), ["wanted"]);
 }
 

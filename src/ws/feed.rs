@@ -445,6 +445,10 @@ impl<M: Marketplace, F: FnMut(Trade<'_>), P: FnMut()> SessionHandler<M::Protocol
         self.market.decode(input)
     }
 
+    fn warms_caches(&self) -> bool {
+        self.state.feed.config.warms_caches()
+    }
+
     #[inline]
     fn on_message(&mut self, message: FeedMessage<'_>) {
         add(&self.metrics.frames, 1);

@@ -165,6 +165,21 @@ async fn one_connection_carries_consecutive_orders() {
 }
 
 #[tokio::test]
+async fn cache_warming_sends_nothing_and_changes_no_later_request() {
+    let market = Market::plain(confirm_all).await;
+    let mut bot = Bot::ready(&market, 1).await;
+    for (id, ordered) in [("a", &["a"][..]), ("bb", &["a", "bb"]), ("c", &["a", "bb", "c"])] {
+        bot.client.warm_caches();
+        bot.client.warm_caches();
+        assert_bought(&bot.order(id).await, id);
+        assert!(bot.is_ready().await);
+        bot.client.warm_caches();
+        assert_eq!(market.ordered_ids(), ordered);
+    }
+    assert_eq!(market.connections(), 1);
+}
+
+#[tokio::test]
 async fn sending_an_order_allocates_nothing() {
     let market = Market::plain(confirm_all).await;
     let mut bot = Bot::ready(&market, 2).await;

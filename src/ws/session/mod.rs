@@ -50,6 +50,7 @@ use super::{
     watchdog::ArrivalStats,
 };
 use crate::{
+    config::CACHE_WARMING_INTERVAL,
     domain::latency::RxTimestamps,
     markets::{Scan, UnnamedEvent},
     net::deadline::{CATCH_UP_MAX, DriverTick},
@@ -76,6 +77,8 @@ pub const BATCH_BYTES_MIN: usize = 8 * 1024;
 /// data is then not recorded. It is longer than `SUSPEND_DELAY_MIN`, because a busy machine delays
 /// timers too, and the watchdog must not lose the intervals that it measures there.
 const STANDSTILL: Duration = Duration::from_secs(1);
+/// Maximum length of a message that is read again for cache warming, in bytes.
+const SAMPLE_BYTES_MAX: usize = 8_192;
 
 /// Order in which a message is handled among those that arrived before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,14 @@ where
     last_received: Option<Instant>,
     /// Set while a timer check is due and the socket is read first.
     overdue: Option<OverdueWork>,
+    warming: Option<CacheWarming>,
+}
+
+/// Reads a message again while the session is idle, to keep the code of its reading in the CPU
+/// caches.
+struct CacheWarming {
+    sample: String,
+    due: Instant,
 }
 
 /// Reads that precede an overdue timer check.
@@ -132,6 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
             waiting_until: None,
             last_received: None,
             overdue: None,
+            warming: None,
         }
     }
 
@@ -221,6 +233,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
                 }
                 self.state.check_timers(handler, arrival_stats, now)?;
                 self.poll_outbox(cx, now)?;
+            }
+            if is_drained {
+                self.warm_caches(handler, now);
             }
             self.arm_timer();
             if !is_drained {
@@ -326,6 +341,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
         let at = arrival.at.read;
         let ended = match self.state.handle(message, &arrival, handler, arrival_stats) {
             Ok(is_data) => {
+                if is_data && self.warming.is_none() && handler.warms_caches() {
+                    self.start_warming(index);
+                }
                 self.socket.mark_handled(index, HandledMessage::new(at, is_data));
                 return Ok(());
             }
@@ -334,6 +352,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
         self.socket.mark_handled(index, HandledMessage::new(at, false));
         self.socket.discard_behind(index);
         Err(ended)
+    }
+
+    /// Starts cache warming with a message that was handled.
+    #[cold]
+    fn start_warming(&mut self, index: usize) {
+        let text = self.socket.unchecked_text(index).filter(|text| text.len() <= SAMPLE_BYTES_MAX);
+        if let Some(Ok(text)) = text.map(std::str::from_utf8) {
+            self.warming = Some(CacheWarming { sample: text.to_owned(), due: now() });
+        }
+    }
+
+    /// Reads the sample if that is due.
+    fn warm_caches<H: SessionHandler<P>>(&mut self, handler: &H, now: Instant) {
+        if let Some(warming) = self.warming.as_mut().filter(|warming| warming.due <= now) {
+            warming.due = now.checked_add(CACHE_WARMING_INTERVAL).unwrap_or(now);
+            self.state.read_sample(&warming.sample, handler);
+        }
     }
 
     /// Handles at most `max` messages that waited.
@@ -407,6 +442,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, P: FeedProtocol> Session<S, P> {
     fn arm_timer(&mut self) {
         let at = self.state.wake_at();
         let at = self.waiting_until.map_or(at, |until| at.min(until));
+        let at = self.warming.as_ref().map_or(at, |warming| at.min(warming.due));
         if self.timer.deadline().into_std() != at {
             self.timer.as_mut().reset(at.into());
         }
@@ -458,6 +494,11 @@ pub(super) trait SessionHandler<P: FeedProtocol> {
 
     /// Decodes the payload of an event.
     fn decode<'a>(&self, input: &mut P::Input<'a>) -> Result<Self::Payload<'a>, P::DecodeError>;
+
+    /// Returns `true` if listings can lead to orders, so that their code is kept in the CPU caches.
+    fn warms_caches(&self) -> bool {
+        false
+    }
 
     /// Receives each message before it is parsed.
     fn on_message(&mut self, _message: FeedMessage<'_>) {}
@@ -635,5 +676,71 @@ fn write_error(error: WsError) -> FeedError {
         WsError::ConnectionClosed | WsError::AlreadyClosed => FeedError::Cut,
         WsError::WriteBufferFull(_) => FeedError::Congested,
         other => FeedError::Lost(io::Error::other(other)),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "an unexpected value fails the test")]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
+
+    use super::*;
+    use crate::{json::JsonError, protocol::PlainJson};
+
+    /// Counts the messages that are decoded, and those that are delivered.
+    struct CountingHandler {
+        warms_caches: bool,
+        decoded: Cell<u32>,
+        delivered: u32,
+    }
+
+    impl SessionHandler<PlainJson> for CountingHandler {
+        type Payload<'a> = ();
+
+        fn decode<'a>(
+            &self,
+            input: &mut <PlainJson as FeedProtocol>::Input<'a>,
+        ) -> Result<Self::Payload<'a>, JsonError> {
+            self.decoded.set(self.decoded.get() + 1);
+            input.skip().map(drop)
+        }
+
+        fn warms_caches(&self) -> bool {
+            self.warms_caches
+        }
+
+        fn on_data(&mut self, _: Option<OperationId>, _payload: (), _: &Arrival<'_>) -> bool {
+            self.delivered += 1;
+            true
+        }
+
+        fn on_notice(&mut self, _notice: SessionNotice<'_>) {}
+    }
+
+    /// Runs a session for 100 ms that receives one message at its start.
+    async fn one_message(warms_caches: bool) -> CountingHandler {
+        let (client, _server) = tokio::io::duplex(1_024);
+        let writer = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let socket = Socket::new(writer, b"\x81\x08{\"id\":1}");
+        let wait = Duration::from_secs(1);
+        let subscriptions = SubscriptionState::new(PlainJson::default(), wait, wait);
+        let mut session = Session::new(socket, subscriptions, &ReconnectionLimits::default());
+        let mut handler = CountingHandler { warms_caches, decoded: Cell::new(0), delivered: 0 };
+        session.init().await.unwrap();
+        let mut arrival_stats = ArrivalStats::default();
+        let run = session.run(&mut handler, &mut arrival_stats);
+        assert!(tokio::time::timeout(Duration::from_millis(100), run).await.is_err());
+        handler
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_is_read_again_while_idle_and_delivered_once() {
+        let warm = one_message(true).await;
+        assert!((20..=110).contains(&warm.decoded.get()), "{}", warm.decoded.get());
+        assert_eq!(warm.delivered, 1);
+        let cold = one_message(false).await;
+        assert_eq!((cold.decoded.get(), cold.delivered), (1, 1));
     }
 }

@@ -103,6 +103,12 @@ impl<P: FeedProtocol> SessionState<P> {
         }
     }
 
+    /// Reads a message that was handled before, and drops its events.
+    pub(super) fn read_sample<H: SessionHandler<P>>(&mut self, sample: &str, handler: &H) {
+        let message = FeedMessage::Text(std::hint::black_box(sample));
+        self.subscriptions.read_again(message, |input| handler.decode(input));
+    }
+
     /// Counts a message that is not read.
     #[inline]
     pub(super) fn count_unnamed<H: SessionHandler<P>>(
