@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sniper::{
@@ -356,7 +356,7 @@ async fn an_exchange_fails_in_time_while_another_program_holds_the_group() {
     store.initialize(500, TERM_MS).await.unwrap();
     let client = database.client().await;
     client.batch_execute("BEGIN; UPDATE sniper_groups SET total = 1").await.unwrap();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let failed = store.exchange(&exchange("a", 0, demand(0, 300))).await.unwrap_err();
     assert!(matches!(failed, StoreError::Timeout(_)), "{failed}");
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
@@ -548,7 +548,49 @@ async fn old_orders_are_deleted_during_a_run_and_a_locked_one_delays_no_exchange
             let done = tokio::time::timeout(Duration::from_millis(1_500), store.exchange(&next));
             version = slice(&done.await.expect("it waits for the order").unwrap()).0;
         }
+        // The deletion ends before the next exchange.
+        let next = exchange("a", version, demand(0, 100));
+        version = slice(&store.exchange(&next).await.unwrap()).0;
         client.batch_execute("COMMIT").await.unwrap();
+        let row = client.query_one("SELECT COUNT(*) FROM sniper_orders", &[]).await.unwrap();
+        assert_eq!(row.get::<_, i64>(0), left);
+    }
+}
+
+#[tokio::test]
+async fn a_large_number_of_old_orders_delays_no_exchange() {
+    let test = "a_large_number_of_old_orders_delays_no_exchange";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    let sql = "INSERT INTO sniper_orders SELECT 'main', 'a', number, 'listing', NULL, \
+               CASE WHEN number <= 50000 THEN 'bought' ELSE 'completed' END, 1, 0 \
+               FROM generate_series(1, 300000) AS number";
+    client.batch_execute(sql).await.unwrap();
+    // At first, the deletion waits for a lock until its own timeout.
+    let lock = "BEGIN; LOCK TABLE sniper_orders IN SHARE MODE";
+    let mut version = 0;
+    let mut meet = async || {
+        let next = exchange("a", version, demand(0, 100));
+        let began = Instant::now();
+        let reply = store.exchange(&next).await.unwrap();
+        version = slice(&reply).0;
+        (version, began.elapsed())
+    };
+    // The connection prepares its statements before the lock.
+    meet().await;
+    for left in [300_000, 299_000, 298_000] {
+        let is_locked = left == 300_000;
+        if is_locked {
+            client.batch_execute(lock).await.unwrap();
+        }
+        while meet().await.0 % 100 != 99 {}
+        let (_, took) = meet().await;
+        assert!(took < Duration::from_millis(1_500), "{took:?}");
+        meet().await;
+        if is_locked {
+            client.batch_execute("COMMIT").await.unwrap();
+        }
         let row = client.query_one("SELECT COUNT(*) FROM sniper_orders", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(0), left);
     }

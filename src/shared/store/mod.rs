@@ -54,6 +54,9 @@ const TAKEOVER_ORDERS_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Number of exchanges after which old orders are deleted.
 const DELETE_INTERVAL: u32 = 100;
 
+/// Maximum time for which a reply waits for the deletion of old orders.
+const DELETE_WAIT_MAX: Duration = Duration::from_millis(100);
+
 /// Maximum number of attempts of a transaction that conflicts with others.
 const ATTEMPTS_MAX: u32 = 40;
 
@@ -225,7 +228,9 @@ impl Store {
                     self.slices = slices;
                     self.exchanges = self.exchanges.wrapping_add(1);
                     if self.exchanges.is_multiple_of(DELETE_INTERVAL) {
-                        transaction.delete_orders(&self.group, exchange).await;
+                        let deletion = transaction.delete_orders(&self.group, exchange);
+                        // The database goes on with it before the next exchange.
+                        let _done = timeout(DELETE_WAIT_MAX, deletion).await;
                     }
                     self.open = Some(transaction);
                     return Ok(reply);

@@ -131,7 +131,7 @@ JOIN sniper_members m ON m.group_name = o.group_name AND m.name = o.member \
 WHERE o.group_name = $1 AND m.account = $2 AND (o.state NOT IN ('refused', 'not_sent', 'returned', 'not_bought') \
 OR o.changed_ms > CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - $4) ORDER BY o.changed_ms DESC LIMIT $3";
 
-/// The time is short, so that the exchange before it is answered in time.
+/// The time is short, because the next exchange waits for the end.
 const BEGIN_DELETE: &str = "BEGIN; SET LOCAL lock_timeout = 100; SET LOCAL statement_timeout = 400";
 
 /// The bound is one number, because a planner without statistics joins a list in quadratic time.
@@ -466,7 +466,9 @@ impl Transaction {
         self.link.client.execute(&self.write_orders, &rows).await
     }
 
-    /// Deletes some old orders of a member. A failure costs nothing: later calls delete them.
+    /// Deletes some old orders of a member. A failure costs nothing: later calls delete them. The
+    /// first poll sends all statements, so a future that is dropped later leaves no transaction
+    /// open.
     pub(super) async fn delete_orders(&self, group: &str, exchange: &Exchange) {
         let client = &self.link.client;
         let row: [&(dyn ToSql + Sync); 3] = [&group, &exchange.member.0, &ORDERS_KEPT_MS];
