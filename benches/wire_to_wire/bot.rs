@@ -1,6 +1,11 @@
 //! The sniper, assembled as in its `main`: settings from files, a durable ledger and a log.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 use sniper::{
     commands::{
@@ -10,7 +15,7 @@ use sniper::{
     config::{Config, Market as MarketName, Sources},
     domain::money::Decimals,
     markets::{Marketplace, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
-    shared::exchanger::MemoryGroup,
+    shared::{exchanger::MemoryGroup, store::Store},
     shutdown::{Shutdown, ShutdownReason},
     sniper::stats::BoughtItem,
     ws::{self, Feed},
@@ -18,12 +23,38 @@ use sniper::{
 use tokio::sync::oneshot;
 
 use crate::{
+    database::Server,
     frames::WANTED,
     hindrance::Hindrance,
     observers::{AlertReceiver, Observers},
     run::{Client, Environment, Running},
     wire,
 };
+
+/// Where the group of a shared budget is.
+pub(crate) enum SharedBudget {
+    InMemory,
+    Database { url: String, _server: Option<Server> },
+}
+
+impl SharedBudget {
+    /// Returns the PostgreSQL that `SNIPER_TEST_DATABASE_URL` names, or one of this machine with
+    /// its durable defaults.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is none.
+    pub(crate) fn in_database() -> Result<Self, String> {
+        if let Ok(url) = std::env::var("SNIPER_TEST_DATABASE_URL") {
+            return Ok(Self::Database { url, _server: None });
+        }
+        let server = Server::start(&[])?;
+        Ok(Self::Database { url: server.url("postgres"), _server: Some(server) })
+    }
+}
+
+/// Number of groups in a database so far. A member belongs to the ledger of one run.
+static GROUPS: AtomicUsize = AtomicUsize::new(0);
 
 /// The sniper as a benchmark client.
 pub(crate) struct Bot {
@@ -36,8 +67,7 @@ pub(crate) struct Bot {
     /// Table of reference prices, for an entry for every item at 80 % of them.
     pub(crate) prices: Option<String>,
     pub(crate) hindrance: Option<Hindrance>,
-    /// Shares its budget through a group in memory.
-    pub(crate) is_sharing: bool,
+    pub(crate) shared: Option<SharedBudget>,
     /// Its page is open, its metrics are read each second, and it sends alerts.
     pub(crate) is_observed: bool,
     /// Name in the table.
@@ -55,12 +85,15 @@ impl Client for Bot {
 
     /// A slice of a shared budget follows the rate of orders within seconds.
     fn settling_time(&self) -> Duration {
-        if self.is_sharing { Duration::from_secs(5) } else { Duration::from_millis(300) }
+        if self.shared.is_some() { Duration::from_secs(5) } else { Duration::from_millis(300) }
     }
 
     fn start(&self, env: &Environment) -> Running {
         let alerts = self.is_observed.then(AlertReceiver::start);
         let config = self.config(env, alerts.as_ref());
+        if matches!(self.shared, Some(SharedBudget::Database { .. })) {
+            create_group(&config, env.market);
+        }
         match env.market {
             MarketName::Csgoroll => {
                 self.run(Feed::new(Csgoroll::new(&config), config), env, alerts)
@@ -82,7 +115,8 @@ impl Bot {
     ) -> Running {
         let hindrance = self.hindrance.map(|it| it.start(&feed, &env.directory));
         let (stop, stopped) = oneshot::channel::<()>();
-        let group = self.is_sharing.then(|| MemoryGroup::new(GROUP_TOTAL, GROUP_TERM_MS));
+        let is_in_memory = matches!(self.shared, Some(SharedBudget::InMemory));
+        let group = is_in_memory.then(|| MemoryGroup::new(GROUP_TOTAL, GROUP_TERM_MS));
         let options = SessionStart { shared_group: group, ..SessionStart::default() };
         let thread = thread::spawn(move || {
             let spin = feed.config.speed.spin;
@@ -118,8 +152,11 @@ impl Bot {
             "LIS_SKINS_USER_ID" => Some("4711".to_owned()),
             "STEAM_TRADE_URL" if env.market != MarketName::Csgoroll => Some(TRADE_URL.to_owned()),
             "NTFY_URL" => alerts.map(|alerts| format!("http://{}/bench", alerts.address)),
-            // Not used: the group is in memory.
-            "SNIPER_SHARED_URL" => Some("postgres://bench@localhost/bench".to_owned()),
+            "SNIPER_SHARED_URL" => Some(match &self.shared {
+                Some(SharedBudget::Database { url, .. }) => url.clone(),
+                // Not used.
+                _ => "postgres://bench@localhost/bench".to_owned(),
+            }),
             _ => None,
         };
         let sources = Sources {
@@ -154,8 +191,10 @@ impl Bot {
         if self.prices.is_some() {
             policy.push_str(STAR);
         }
-        if self.is_sharing {
-            policy.push_str(SHARED);
+        if self.shared.is_some() {
+            let number = GROUPS.fetch_add(1, Ordering::Relaxed);
+            let group = format!("bench-{}-{number}", std::process::id());
+            policy.push_str(&format!("[shared]\ngroup = \"{group}\"\n{SHARED}"));
         }
         if self.is_observed {
             policy.push_str(OBSERVED);
@@ -169,8 +208,6 @@ const TRADE_URL: &str =
     "https://steamcommunity.com/tradeoffer/new/?partner=123456789&token=AbCdEf12";
 /// A shared budget that the benchmark does not exhaust.
 const SHARED: &str = r#"
-[shared]
-group = "bench"
 total = 90000000.00
 unit = "coins"
 member = "bench"
@@ -203,6 +240,14 @@ max_percent = 80
 max_price = 100000
 max_quantity = 1000000
 "#;
+
+fn create_group(config: &Config, market: MarketName) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut store = Store::new(config.shared.as_ref().unwrap(), market.name()).unwrap();
+        store.initialize(GROUP_TOTAL, GROUP_TERM_MS).await.unwrap();
+    });
+}
 
 async fn session<M: Marketplace>(
     mut feed: Feed<M>,

@@ -19,6 +19,9 @@ mod bare;
 mod bot;
 #[path = "../../tests/it/certificate.rs"]
 mod certificate;
+#[path = "../../tests/shared/database.rs"]
+#[expect(dead_code, reason = "the tests use all of it")]
+mod database;
 mod figures;
 mod frames;
 mod hindrance;
@@ -42,7 +45,7 @@ use sniper::{
 
 use crate::{
     bare::Bare,
-    bot::Bot,
+    bot::{Bot, SharedBudget},
     figures::Table,
     frames::{Content, Frames},
     hindrance::{Hindrance, Sink},
@@ -78,7 +81,7 @@ enum Case {
     Hindrances,
     /// Quiet, without and with an open page, metrics read each second, and alerts
     Observed,
-    /// Quiet, without and with a budget that is shared with another bot
+    /// Quiet, without a shared budget, with one in memory and with one in PostgreSQL
     Shared,
 }
 
@@ -166,7 +169,7 @@ fn bot(name: &'static str) -> Bot {
         settings,
         prices,
         hindrance,
-        is_sharing: false,
+        shared: None,
         is_observed: false,
         name,
     }
@@ -267,12 +270,25 @@ fn plan(case: Case, args: &Args, frames: &Frames) -> Plan {
             let observed = Box::new(Bot { is_observed: true, ..bot("the sniper, observed") });
             ("page, metrics and alerts, quiet", quiet, vec![sniper("the sniper"), observed])
         }
-        Case::Shared => {
-            let shared = Box::new(Bot { is_sharing: true, ..bot("the sniper, shared budget") });
-            ("shared budget, quiet", quiet, vec![sniper("the sniper"), shared])
-        }
+        Case::Shared => ("shared budget, quiet", quiet, sharing_clients()),
     };
     Plan { title, schedule, clients }
+}
+
+fn sharing_clients() -> Vec<Box<dyn Client>> {
+    let sharing =
+        |shared, name| -> Box<dyn Client> { Box::new(Bot { shared: Some(shared), ..bot(name) }) };
+    let mut clients: Vec<Box<dyn Client>> = vec![
+        Box::new(bot("the sniper")),
+        sharing(SharedBudget::InMemory, "the sniper, shared in memory"),
+    ];
+    match SharedBudget::in_database() {
+        Ok(shared) => clients.push(sharing(shared, "the sniper, shared in PostgreSQL")),
+        Err(reason) => {
+            writeln!(io::stdout().lock(), "SKIPPED a budget in PostgreSQL: {reason}").unwrap();
+        }
+    }
+    clients
 }
 
 fn hindered_clients() -> Vec<Box<dyn Client>> {
