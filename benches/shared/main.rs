@@ -245,7 +245,10 @@ async fn run_member(
 
 fn usage(placed: i64, rate: i64) -> BTreeMap<Limit, Usage> {
     let reserve = rate * RESERVE_S;
-    let of = |unit: i64| Usage { used: placed * unit, max: i64::MAX / 4, reserve: reserve * unit };
+    let of = |unit: i64| {
+        let (used, reserve) = (placed * unit, reserve * unit);
+        Usage { used, max: i64::MAX / 4, reserve, is_denied: false }
+    };
     [
         (Limit::Total, of(PRICE)),
         (Limit::PerHour, of(PRICE)),

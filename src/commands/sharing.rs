@@ -41,7 +41,8 @@ use crate::{
     markets::Marketplace,
     net::deadline::timeout,
     shared::{
-        convert::{self, GroupView},
+        convert::{self, GroupView, Holdings},
+        database::LIVE_MS,
         exchange::{Exchange, Limit, MemberName, Reply, ReportedOrder, Role},
         exchanger::{ExchangeError, Exchanger, MemoryGroup},
         member::{Member, MemberSettings, MemberState, Permission, Report},
@@ -70,8 +71,6 @@ const EXCHANGE_MAX: Duration = Duration::from_secs(3);
 const REPORTED_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
 /// Maximum time from the first contact to the first slice.
 const FIRST_SLICE_MS: i64 = 5_000;
-/// Time since the last exchange of a member within which it is live, for display and shares.
-const LIVE_MS: i64 = 10_000;
 /// Time after which a bot that cannot order, such as a paused one, leaves its unused slice to
 /// others. Within it, a bot that only waits for a read of its account keeps the slice.
 const IDLE_AFTER_MS: i64 = if cfg!(test) { 100 } else { 10_000 };
@@ -254,6 +253,7 @@ struct SharingTask {
     has_had_slice: bool,
     /// Time since which the engine cannot order.
     idle_since: Option<i64>,
+    holdings: Holdings,
 }
 
 /// Contact with the database.
@@ -320,6 +320,7 @@ impl SharingTask {
             first_contact: None,
             has_had_slice: false,
             idle_since: None,
+            holdings: Holdings::default(),
         }
     }
 
@@ -553,11 +554,17 @@ impl SharingTask {
         let view = GroupView {
             free: member.free().unwrap_or_default(),
             slice,
-            live: i64::try_from(live_count(member)).unwrap_or(i64::MAX).saturating_add(1),
+            others: member.others().clone(),
             is_standby: is_idle || !member.may_order_soon(now),
         };
+        let denied = report.denied.iter().filter_map(|(limit, entry, group)| {
+            convert::limit(*limit, entry.as_deref(), group.as_deref())
+        });
+        let denied: Vec<Limit> = denied.collect();
+        let mut usage = convert::usage(&self.settings.config, used, &view);
+        self.holdings.adjust(&mut usage, &denied, &view.others, now);
         Some(Report {
-            usage: convert::usage(&self.settings.config, used, view),
+            usage,
             orders: self
                 .unreported
                 .values()
@@ -767,11 +774,6 @@ impl SharingTask {
             self.report_problem("File not writable", text);
         }
     }
-}
-
-/// Returns the number of other members that had an exchange recently.
-fn live_count(member: &Member) -> usize {
-    member.peers().filter(|peer| peer.silent_ms < LIVE_MS).count()
 }
 
 #[cfg(test)]
@@ -1077,10 +1079,37 @@ mod tests {
         let now = Now::read().wall;
         let _effects = bot.engine.ledger().pause(now.plus(Duration::from_secs(3_600)), now);
         bot.until(|_bot, status| status.slice == 0 && status.free == 100_000);
-        let all = Demand { used: 0, wanted: 100_000, max: 0 };
+        let all = Demand { wanted: 100_000, ..Demand::default() };
         let demands = BTreeMap::from([(Limit::Total, all)]);
         let confirmed = meet(&mut bot.group.group, &Exchange { demands, ..other("b", 0) });
         assert_eq!(confirmed.slices[&Limit::Total], 100_000);
+    }
+
+    #[test]
+    fn an_idle_bot_leaves_its_unused_slice_to_one_that_was_denied_an_order() {
+        let ledger = Ledger::in_memory(tests::budget(), &[entry(Some("first"))], false);
+        let mut bot = TestBot::start_with(ledger, None, "");
+        bot.until(|_bot, status| 0 < status.slice);
+        let mut group = bot.group.group.clone();
+        let mut version = 0;
+        let mut demand = |is_denied| {
+            let wanted = 100_000;
+            let demand = Demand { wanted, max: wanted, is_denied, ..Demand::default() };
+            let demands = BTreeMap::from([(Limit::Total, demand)]);
+            let confirmed = meet(&mut group, &Exchange { demands, version, ..other("b", 0) });
+            version = confirmed.version;
+            confirmed.slices[&Limit::Total]
+        };
+        let began = Instant::now();
+        let hold = Duration::from_millis(convert::HOLD_MS.unsigned_abs());
+        bot.until(|_bot, _status| hold * 2 < began.elapsed());
+        assert!(demand(false) < 100_000);
+        let exchanges = bot.engine.shared_status().unwrap().exchanges;
+        let status = bot.until(|_bot, status| exchanges + 3 < status.exchanges);
+        assert!(0 < status.slice, "the other one has enough");
+        assert!(demand(true) < 100_000);
+        bot.until(|_bot, status| status.slice == 0 && 0 < status.free);
+        assert_eq!(demand(true), 100_000);
     }
 
     #[test]
@@ -1103,7 +1132,7 @@ mod tests {
         let unit = Limit::EntryQuantity("first".to_owned());
         let crashed = Exchange {
             standby: Some("pair".to_owned()),
-            demands: BTreeMap::from([(unit, Demand { used: 0, wanted: 1, max: 1 })]),
+            demands: BTreeMap::from([(unit, Demand { wanted: 1, max: 1, ..Demand::default() })]),
             role: RoleRequest::TakeOver { epoch: 0, renewals: 0 },
             ..other("b", 0)
         };

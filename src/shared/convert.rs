@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    exchange::{Limit, MemberRejection, ReportedOrder},
+    exchange::{Limit, MemberRejection, OtherMembers, ReportedOrder},
     member::{MemberState, Permission, Usage},
 };
 use crate::{
@@ -13,7 +13,9 @@ use crate::{
     domain::{money::Amount, time::UnixMs},
     ledger::{
         Intent, SharedUsage,
-        allowance::{Allowance, AmountUse, EntrySlice, EntryUse, OrderPermit, stable_hash},
+        allowance::{
+            Allowance, AmountUse, EntrySlice, EntryUse, OrderPermit, SharedLimit, stable_hash,
+        },
     },
 };
 
@@ -23,6 +25,9 @@ const ORDERS_AHEAD: u32 = 32;
 /// Number of seconds of orders at the highest rate that a slice covers: the time until a raise of
 /// the slice can be used.
 const SECONDS_AHEAD: u32 = 6;
+/// Time without an order after which a member leaves its unused part of a limit to another one that
+/// was denied an order within this time.
+pub const HOLD_MS: i64 = if cfg!(test) { 2_000 } else { 30_000 };
 
 /// Returns the hash of an account of a market, by which the members know it.
 pub fn account_hash(market: &str, id: &str) -> String {
@@ -30,22 +35,84 @@ pub fn account_hash(market: &str, id: &str) -> String {
 }
 
 /// View of the group with which a member decides how much to take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
     /// Part of the total that is in no slice.
     pub free: i64,
     /// Slice of the total.
     pub slice: i64,
-    /// Number of live members, including this one.
-    pub live: i64,
+    /// Other live members of each limit.
+    pub others: BTreeMap<Limit, OtherMembers>,
     /// It will not order soon, so it takes nothing that an active member could use.
     pub is_standby: bool,
 }
 
 impl GroupView {
-    /// Returns the share of the remainder for each live member.
-    fn share(self, left: i64) -> i64 {
-        left.max(0).checked_div(self.live.max(1)).unwrap_or_default()
+    /// Returns the share of the remainder of a limit for each live member that has the limit.
+    fn share(&self, limit: &Limit, left: i64) -> i64 {
+        let others = self.others.get(limit).map_or(0, |others| others.count.max(0));
+        left.max(0).checked_div(others.saturating_add(1)).unwrap_or_default()
+    }
+}
+
+/// Last use of the member's part of a limit.
+#[derive(Debug)]
+struct Holding {
+    used: i64,
+    /// Time of the last order or denial, or of the first reading.
+    since_ms: i64,
+    denied_ms: Option<i64>,
+}
+
+/// Last use of the member's part of each limit.
+#[derive(Debug, Default)]
+pub struct Holdings(BTreeMap<Limit, Holding>);
+
+impl Holdings {
+    /// Marks the limits of which the member was `denied` an order within [`HOLD_MS`]. Of a limit of
+    /// which another one is short, it wants no more than it has used, if it had neither an order
+    /// nor a denial within this time. A member that gave its part back therefore takes it again
+    /// only when the others have enough, or after a denial.
+    pub fn adjust(
+        &mut self,
+        usage: &mut BTreeMap<Limit, Usage>,
+        denied: &[Limit],
+        others: &BTreeMap<Limit, OtherMembers>,
+        now_ms: i64,
+    ) {
+        self.0.retain(|limit, _| usage.contains_key(limit));
+        for (limit, usage) in usage {
+            let new = Holding { used: usage.used, since_ms: now_ms, denied_ms: None };
+            let held = self.0.entry(limit.clone()).or_insert(new);
+            let is_denied = denied.contains(limit);
+            if is_denied {
+                held.denied_ms = Some(now_ms);
+            }
+            if is_denied || held.used < usage.used {
+                held.since_ms = now_ms;
+            }
+            held.used = usage.used;
+            let is_recent = |at_ms: i64| now_ms.saturating_sub(at_ms) < HOLD_MS;
+            usage.is_denied = held.denied_ms.is_some_and(is_recent);
+            let is_lacked = others.get(limit).is_some_and(|others| others.is_short);
+            if is_lacked && !is_recent(held.since_ms) {
+                usage.reserve = 0;
+            }
+        }
+    }
+}
+
+/// Converts a limit of the ledger. `None` if it is of an entry or a group without a name.
+pub fn limit(limit: SharedLimit, entry: Option<&str>, group: Option<&str>) -> Option<Limit> {
+    let (entry, group) = (entry.map(str::to_owned), group.map(str::to_owned));
+    match limit {
+        SharedLimit::Total => Some(Limit::Total),
+        SharedLimit::PerHour => Some(Limit::PerHour),
+        SharedLimit::PerDay => Some(Limit::PerDay),
+        SharedLimit::EntryQuantity => entry.map(Limit::EntryQuantity),
+        SharedLimit::EntryTotal => entry.map(Limit::EntryTotal),
+        SharedLimit::GroupQuantity => group.map(Limit::GroupQuantity),
+        SharedLimit::GroupTotal => group.map(Limit::GroupTotal),
     }
 }
 
@@ -53,7 +120,11 @@ impl GroupView {
 ///
 /// A member takes enough for the orders of the next seconds, but no more than its share of the
 /// remainder, unless one order needs more.
-pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTreeMap<Limit, Usage> {
+pub fn usage(
+    config: &SharedConfig,
+    used: &SharedUsage,
+    view: &GroupView,
+) -> BTreeMap<Limit, Usage> {
     let orders = if view.is_standby {
         0
     } else {
@@ -63,13 +134,13 @@ pub fn usage(config: &SharedConfig, used: &SharedUsage, view: GroupView) -> BTre
     let mut demands = BTreeMap::new();
     let total = config.to_group(used.total.used);
     let left = view.free.saturating_add(view.slice).saturating_sub(total);
-    demands.insert(
-        Limit::Total,
-        Usage { used: total, max: i64::MAX, reserve: reserves.coins(view.share(left)) },
-    );
+    let reserve = reserves.coins(view.share(&Limit::Total, left));
+    let of_total = Usage { used: total, max: i64::MAX, reserve, is_denied: false };
+    demands.insert(Limit::Total, of_total);
     for (limit, window) in [(Limit::PerHour, used.per_hour), (Limit::PerDay, used.per_day)] {
         if let Some(window) = window {
-            demands.insert(limit, reserves.amount(window));
+            let usage = reserves.amount(&limit, window);
+            demands.insert(limit, usage);
         }
     }
     for entry in &used.entries {
@@ -96,7 +167,7 @@ struct Reserves<'a> {
     config: &'a SharedConfig,
     orders: u32,
     max_price: Amount,
-    view: GroupView,
+    view: &'a GroupView,
 }
 
 impl Reserves<'_> {
@@ -107,12 +178,12 @@ impl Reserves<'_> {
         self.config.to_group(needed).min(share.max(one))
     }
 
-    fn amount(&self, window: AmountUse) -> Usage {
+    fn amount(&self, limit: &Limit, window: AmountUse) -> Usage {
         let (used, max) = (self.config.to_group(window.used), self.max(window.max));
         let left = max.saturating_sub(used).max(0);
         // Other members may have used a part of it, which is not known here.
-        let share = self.view.share(left);
-        Usage { used, max, reserve: self.coins(share).min(left) }
+        let share = self.view.share(limit, left);
+        Usage { used, max, reserve: self.coins(share).min(left), is_denied: false }
     }
 
     /// Converts a limit, rounded down.
@@ -121,11 +192,11 @@ impl Reserves<'_> {
         if max < self.config.from_group(units) { units.saturating_sub(1) } else { units }
     }
 
-    fn quantity(&self, used: u32, max: u32) -> Usage {
+    fn quantity(&self, limit: &Limit, used: u32, max: u32) -> Usage {
         let (used, max) = (i64::from(used), i64::from(max));
         let left = max.saturating_sub(used).max(0);
-        let reserve = i64::from(self.orders).min(self.view.share(left).max(1)).min(left);
-        Usage { used, max, reserve }
+        let reserve = i64::from(self.orders).min(self.view.share(limit, left).max(1)).min(left);
+        Usage { used, max, reserve, is_denied: false }
     }
 
     fn add(
@@ -135,10 +206,12 @@ impl Reserves<'_> {
         [quantity, total]: [Limit; 2],
     ) {
         if let Some(max) = entry.max_quantity {
-            demands.insert(quantity, self.quantity(entry.used.quantity, max));
+            let usage = self.quantity(&quantity, entry.used.quantity, max);
+            demands.insert(quantity, usage);
         }
         if let Some(max) = entry.max_total {
-            demands.insert(total, self.amount(AmountUse { used: entry.used.total, max }));
+            let usage = self.amount(&total, AmountUse { used: entry.used.total, max });
+            demands.insert(total, usage);
         }
     }
 }
@@ -285,7 +358,44 @@ mod tests {
     }
 
     fn view(free: i64, slice: i64, live: i64) -> GroupView {
-        GroupView { free: free * 1_000, slice: slice * 1_000, live, is_standby: false }
+        let redline = Limit::EntryQuantity("redline".to_owned());
+        let others = OtherMembers { count: live - 1, is_short: false };
+        let others = [Limit::Total, Limit::PerHour, redline].map(|limit| (limit, others));
+        let (free, slice) = (free * 1_000, slice * 1_000);
+        GroupView { free, slice, others: others.into(), is_standby: false }
+    }
+
+    #[test]
+    fn only_members_that_have_a_limit_share_it() {
+        let demands = usage(&config(10_000), &used(50, 1), &view(500, 0, 3));
+        let reserve = |limit| demands[&limit].reserve;
+        assert_eq!(reserve(Limit::PerHour), 3_333, "a third of the rest");
+        assert_eq!(reserve(Limit::EntryQuantity("redline".to_owned())), 1);
+        assert_eq!(reserve(Limit::EntryTotal("redline".to_owned())), 21_000, "the whole rest");
+        assert_eq!(reserve(Limit::GroupQuantity("rifles".to_owned())), 3);
+    }
+
+    #[test]
+    fn a_member_leaves_what_it_holds_to_one_that_lacks_it_until_it_is_denied_an_order_itself() {
+        let mut holdings = Holdings::default();
+        let mut adjusted = |used, denied: &[Limit], is_short, now_ms| {
+            let usage = Usage { used, max: 100, reserve: 10, is_denied: false };
+            let mut usage = BTreeMap::from([(Limit::Total, usage), (Limit::PerDay, usage)]);
+            let others = BTreeMap::from([(Limit::Total, OtherMembers { count: 1, is_short })]);
+            holdings.adjust(&mut usage, denied, &others, now_ms);
+            assert_eq!(usage[&Limit::PerDay].reserve, 10, "no other one lacks it");
+            (usage[&Limit::Total].reserve, usage[&Limit::Total].is_denied)
+        };
+        assert_eq!(adjusted(1, &[], true, 0), (10, false));
+        assert_eq!(adjusted(1, &[], true, HOLD_MS - 1), (10, false));
+        assert_eq!(adjusted(2, &[], true, HOLD_MS), (10, false), "an order");
+        assert_eq!(adjusted(1, &[], true, 2 * HOLD_MS - 1), (10, false), "it was rejected");
+        assert_eq!(adjusted(1, &[], true, 2 * HOLD_MS), (0, false));
+        assert_eq!(adjusted(1, &[Limit::PerDay], true, 3 * HOLD_MS), (0, false), "another limit");
+        assert_eq!(adjusted(1, &[], false, 3 * HOLD_MS), (10, false), "the other one has enough");
+        assert_eq!(adjusted(1, &[Limit::Total], true, 4 * HOLD_MS), (10, true));
+        assert_eq!(adjusted(1, &[], true, 5 * HOLD_MS - 1), (10, true));
+        assert_eq!(adjusted(1, &[], true, 5 * HOLD_MS), (0, false));
     }
 
     #[test]
@@ -297,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_member_takes_the_next_orders_but_leaves_the_others_their_share() {
-        let total = |used: &SharedUsage, view| usage(&config(10_000), used, view)[&Limit::Total];
+        let total = |used: &SharedUsage, view| usage(&config(10_000), used, &view)[&Limit::Total];
         let reserve = |used, view| total(&used, view).reserve / 1_000;
         assert_eq!(reserve(used(0, 5), view(500, 0, 1)), 160, "a burst of orders");
         assert_eq!(reserve(used(0, 5), view(100, 0, 4)), 25, "a fourth of what is left");
@@ -306,19 +416,17 @@ mod tests {
         let fast = SharedUsage { orders_per_second: 10, ..used(0, 1) };
         assert_eq!(reserve(fast.clone(), view(500, 0, 2)), 60, "six seconds of the highest rate");
         let standby = GroupView { is_standby: true, ..view(500, 0, 2) };
-        let demands = usage(&config(10_000), &fast, standby);
+        let demands = usage(&config(10_000), &fast, &standby);
         assert!(demands.values().all(|usage| usage.reserve == 0), "{demands:?}");
     }
 
     #[test]
     fn limits_have_the_names_of_their_entries_and_no_reserve_beyond_what_is_left() {
-        let demands = usage(&config(10_000), &used(50, 20), view(500, 0, 2));
+        let demands = usage(&config(10_000), &used(50, 20), &view(500, 0, 2));
         let of = |limit| demands[&limit];
-        assert_eq!(of(Limit::PerHour), Usage { used: 50_000, max: 60_000, reserve: 10_000 });
-        assert_eq!(
-            of(Limit::EntryQuantity("redline".to_owned())),
-            Usage { used: 2, max: 5, reserve: 1 }
-        );
+        let expected = |used, max, reserve| Usage { used, max, reserve, is_denied: false };
+        assert_eq!(of(Limit::PerHour), expected(50_000, 60_000, 10_000));
+        assert_eq!(of(Limit::EntryQuantity("redline".to_owned())), expected(2, 5, 1));
         assert_eq!(of(Limit::EntryTotal("redline".to_owned())).max, 30_000);
         assert_eq!(of(Limit::GroupQuantity("rifles".to_owned())).used, 2);
         assert_eq!(demands.len(), 5);
@@ -331,7 +439,7 @@ mod tests {
             total: AmountUse { used: Amount::from_thousandths(1), max: coins(1) },
             ..used(0, 1)
         };
-        let used_units = usage(&config, &cent, view(500, 0, 1))[&Limit::Total].used;
+        let used_units = usage(&config, &cent, &view(500, 0, 1))[&Limit::Total].used;
         assert_eq!(used_units, 1);
         let permission = Permission {
             revision: 0,
@@ -407,11 +515,11 @@ mod tests {
                 let view = GroupView {
                     free: member.free().unwrap_or_default(),
                     slice: slice.unwrap_or_default(),
-                    live: 2,
+                    others: member.others().clone(),
                     is_standby: !member.may_order_soon(*now_ms),
                 };
                 let report = Report {
-                    usage: usage(&config(10_000), &used, view),
+                    usage: usage(&config(10_000), &used, &view),
                     in_force: permission.revision,
                     ..Report::default()
                 };
@@ -467,5 +575,113 @@ mod tests {
         let mut members = [member("a"), second];
         run(&mut members, &mut database, &mut now_ms, |it, now_ms| of(&it[1], now_ms, &one) == 1);
         assert!(can_order(&members[1], now_ms));
+    }
+
+    /// Bot with a budget of its own of 1,000 coins, and orders of 5.
+    struct Bot {
+        member: Member,
+        holdings: Holdings,
+        orders: i64,
+        wants_order: bool,
+        slice: i64,
+    }
+
+    impl Bot {
+        fn new(name: &str) -> Self {
+            let settings = MemberSettings {
+                name: MemberName(name.to_owned()),
+                ledger: name.to_owned(),
+                market: "waxpeer".to_owned(),
+                account: name.to_owned(),
+                standby: None,
+                seen: 0,
+            };
+            let (member, holdings) = (Member::new(settings), Holdings::default());
+            Self { member, holdings, orders: 0, wants_order: false, slice: 0 }
+        }
+
+        /// Orders within the slice, and carries out an exchange if one is due.
+        fn step(&mut self, database: &mut GroupDatabase, now_ms: i64) {
+            let permission = self.member.usable(now_ms);
+            self.slice = permission.slices.get(&Limit::Total).copied().unwrap_or_default();
+            let has_slice = (self.orders + 1) * 5_000 <= self.slice;
+            let is_denied = self.wants_order && !has_slice;
+            if self.wants_order && has_slice {
+                (self.orders, self.wants_order) = (self.orders + 1, false);
+            }
+            let all = used(self.orders * 5, 5);
+            let used = SharedUsage { per_hour: None, entries: vec![], groups: vec![], ..all };
+            let view = GroupView {
+                free: self.member.free().unwrap_or_default(),
+                slice: self.slice,
+                others: self.member.others().clone(),
+                is_standby: false,
+            };
+            let mut usage = usage(&config(10_000), &used, &view);
+            let denied = if is_denied { vec![Limit::Total] } else { vec![] };
+            self.holdings.adjust(&mut usage, &denied, &view.others, now_ms);
+            let report = Report { usage, in_force: permission.revision, ..Report::default() };
+            if let Some(exchange) = self.member.next(&report, now_ms) {
+                let reply = database.apply(now_ms, &exchange);
+                self.member.on_reply(&exchange, &reply, now_ms);
+            }
+        }
+    }
+
+    /// Lets both bots run for this time, and returns the changes of their slices.
+    fn run_both(bots: &mut [Bot; 2], database: &mut GroupDatabase, until_ms: i64) -> usize {
+        let mut changes = 0;
+        for now_ms in (until_ms - 20 * HOLD_MS..until_ms).step_by(50) {
+            let before = [bots[0].slice, bots[1].slice];
+            bots.iter_mut().for_each(|bot| bot.step(database, now_ms));
+            changes += usize::from(before != [bots[0].slice, bots[1].slice]);
+            let slices: i64 =
+                database.members().values().map(|it| it.limits[&Limit::Total].slice).sum();
+            assert!(slices <= database.total(), "{slices}");
+        }
+        changes
+    }
+
+    #[test]
+    fn the_unused_part_of_an_idle_member_moves_to_one_that_is_denied_an_order_and_stays_there() {
+        let mut database = GroupDatabase::new(20_000, 5_000);
+        let mut bots = [Bot::new("a"), Bot::new("b")];
+        run_both(&mut bots, &mut database, 20 * HOLD_MS);
+        let mut slices = |bots: &mut [Bot; 2], at: i64| {
+            let changes = run_both(bots, &mut database, at * 20 * HOLD_MS);
+            ([bots[0].slice, bots[1].slice], [bots[0].orders, bots[1].orders], changes)
+        };
+        // Each may hold half of what is left.
+        bots[1].wants_order = true;
+        let (_, orders, _) = slices(&mut bots, 2);
+        assert_eq!(orders, [0, 1]);
+        bots[1].wants_order = true;
+        assert_eq!(slices(&mut bots, 3).1, [0, 2]);
+        bots[1].wants_order = true;
+        assert_eq!(slices(&mut bots, 4).1, [0, 3]);
+        assert_eq!(slices(&mut bots, 5), ([5_000, 15_000], [0, 3], 0), "nobody lacks anything");
+        // The first one is idle, and holds the last order.
+        bots[1].wants_order = true;
+        assert_eq!(slices(&mut bots, 6).1, [0, 4]);
+        assert_eq!(slices(&mut bots, 7), ([0, 20_000], [0, 4], 0));
+    }
+
+    #[test]
+    fn the_last_order_moves_back_and_forth_only_with_the_denials_of_idle_members() {
+        let mut database = GroupDatabase::new(5_000, 5_000);
+        let mut bots = [Bot::new("a"), Bot::new("b")];
+        run_both(&mut bots, &mut database, 20 * HOLD_MS);
+        assert_eq!([bots[0].slice, bots[1].slice], [5_000, 0]);
+        assert_eq!(run_both(&mut bots, &mut database, 40 * HOLD_MS), 0);
+        // A listing for which the slice comes too late.
+        bots[1].wants_order = true;
+        bots[1].step(&mut database, 40 * HOLD_MS);
+        bots[1].wants_order = false;
+        run_both(&mut bots, &mut database, 60 * HOLD_MS);
+        assert_eq!([bots[0].slice, bots[1].slice], [0, 5_000]);
+        assert_eq!(run_both(&mut bots, &mut database, 80 * HOLD_MS), 0, "both are idle");
+        bots[0].wants_order = true;
+        run_both(&mut bots, &mut database, 100 * HOLD_MS);
+        assert_eq!([bots[0].orders, bots[1].orders], [1, 0]);
     }
 }

@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 
 use super::exchange::{
-    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Peer, Reply,
-    ReportedOrder, Role, RoleRequest,
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, OtherMembers,
+    Peer, Reply, ReportedOrder, Role, RoleRequest,
 };
 use super::rules::{ProtocolRules, Rule};
 
@@ -22,6 +22,9 @@ use super::rules::{ProtocolRules, Rule};
 /// release it: a member stops [`CONTACT_MAX_MS`](super::member::CONTACT_MAX_MS) after its last
 /// exchange. The extra tenth covers clocks of different rates.
 pub const SILENT_MS: i64 = 66 * 60 * 1_000;
+
+/// Time since its last exchange within which a member is live, for shares and display.
+pub const LIVE_MS: i64 = 10_000;
 
 /// Returns the time since its last exchange after which no order of a member that was released, or
 /// has stopped, is within the window of a limit; `None` for a limit without a window. The member
@@ -53,6 +56,27 @@ pub struct LimitRow {
     pub slice: i64,
     /// Usage as last reported.
     pub used: i64,
+    /// The limit was in the member's last exchange, and is not used up in its settings.
+    pub has_rest: bool,
+    /// The member was denied an order, and its last exchange gave it less than it wants.
+    pub is_short: bool,
+}
+
+impl LimitRow {
+    /// Returns the row after an exchange that got this slice.
+    pub(super) fn after(demand: Demand, slice: i64) -> Self {
+        Self {
+            slice,
+            used: demand.used.max(0),
+            has_rest: demand.used < demand.max,
+            is_short: demand.is_denied && slice < demand.wanted,
+        }
+    }
+
+    /// Returns the row after an exchange without its limit.
+    pub(super) const fn unmentioned(self) -> Self {
+        Self { has_rest: false, is_short: false, ..self }
+    }
 }
 
 /// Row of a member.
@@ -208,9 +232,9 @@ impl GroupDatabase {
         let slices: Vec<LimitRow> = exchange
             .demands
             .iter()
-            .map(|(limit, demand)| LimitRow {
-                slice: self.slice(&exchange.member, now_ms, limit, *demand),
-                used: demand.used.max(0),
+            .map(|(limit, demand)| {
+                let slice = self.slice(&exchange.member, now_ms, limit, *demand);
+                LimitRow::after(*demand, slice)
             })
             .collect();
         for row in self.members.values_mut().filter(|row| row.is_released) {
@@ -229,6 +253,7 @@ impl GroupDatabase {
         row.standby.clone_from(&exchange.standby);
         row.version = version.saturating_add(1);
         row.seen_ms = now_ms;
+        row.limits.values_mut().for_each(|row| *row = row.unmentioned());
         row.limits.extend(exchange.demands.keys().cloned().zip(slices));
         row.orders.extend(exchange.orders.iter().map(|order| (order.sequence, order.clone())));
         row.has_stopped = exchange.demands.values().all(|it| it.wanted <= 0);
@@ -328,6 +353,7 @@ impl GroupDatabase {
             version: row.map_or(0, |row| row.version),
             sequence: self.sequence,
             slices: limits.map(|(limit, row)| (limit.clone(), row.slice)).collect(),
+            others: self.others(now_ms, exchange),
             free: self.total.saturating_sub(sum),
             role: exchange.standby.as_ref().and_then(|name| self.role(name)).cloned(),
             term_ms: self.term_ms,
@@ -347,6 +373,26 @@ impl GroupDatabase {
                 })
                 .collect(),
         }
+    }
+
+    /// Returns the other live members of each limit in an exchange. No rule depends on them.
+    fn others(&self, now_ms: i64, exchange: &Exchange) -> BTreeMap<Limit, OtherMembers> {
+        let is_live = |(name, row): &(&MemberName, &MemberRow)| {
+            let is_other = **name != exchange.member && !row.is_released;
+            is_other && now_ms.saturating_sub(row.seen_ms) < LIVE_MS
+        };
+        let mut others: BTreeMap<Limit, OtherMembers> = BTreeMap::new();
+        for (_, member) in self.members.iter().filter(is_live) {
+            let of_exchange = |(limit, row): &(&Limit, &LimitRow)| {
+                row.has_rest && exchange.demands.contains_key(*limit)
+            };
+            for (limit, row) in member.limits.iter().filter(of_exchange) {
+                let others = others.entry(limit.clone()).or_default();
+                others.count = others.count.saturating_add(1);
+                others.is_short |= row.is_short;
+            }
+        }
+        others
     }
 
     /// Returns the role of a standby name.
@@ -410,7 +456,8 @@ impl GroupDatabase {
         row.version = row.version.saturating_add(1);
         for (limit, spent) in spent {
             let spent = (*spent).max(0);
-            row.limits.insert(limit.clone(), LimitRow { slice: spent, used: spent });
+            let row = row.limits.entry(limit.clone()).or_default();
+            (row.slice, row.used) = (spent, spent);
         }
         self.sequence = self.sequence.saturating_add(1);
         Ok(())

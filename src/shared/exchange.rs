@@ -80,6 +80,8 @@ pub struct Demand {
     /// The limit in the member's settings. The database ignores it for [`Limit::Total`], whose
     /// limit it stores itself.
     pub max: i64,
+    /// An order was rejected lately because it was beyond the member's slice.
+    pub is_denied: bool,
 }
 
 /// Name of a member, unique in its group.
@@ -180,6 +182,14 @@ pub struct Peer {
     pub used: i64,
 }
 
+/// Other live members that have a limit with a rest, as of their last exchanges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct OtherMembers {
+    pub count: i64,
+    /// One of them was denied an order, and got less than it wants.
+    pub is_short: bool,
+}
+
 /// State of the database after an exchange, as far as it concerns the member.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Confirmed {
@@ -188,6 +198,8 @@ pub struct Confirmed {
     pub sequence: u64,
     /// Slice of each limit.
     pub slices: BTreeMap<Limit, i64>,
+    /// Other members of each limit in the exchange, if there are any.
+    pub others: BTreeMap<Limit, OtherMembers>,
     /// Part of the group's `total` that is in no slice. Negative after `total` was lowered, or if a
     /// member used more than its slice.
     pub free: i64,

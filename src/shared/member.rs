@@ -15,8 +15,8 @@
 use std::collections::BTreeMap;
 
 use super::exchange::{
-    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, MemberRejection, Peer, REPORTS_MAX,
-    Reply, ReportedOrder, RoleRequest,
+    Confirmed, Demand, Exchange, LIMITS_MAX, Limit, MemberName, MemberRejection, OtherMembers,
+    Peer, REPORTS_MAX, Reply, ReportedOrder, RoleRequest,
 };
 use super::rules::{ProtocolRules, Rule};
 use super::slice::{DemandContext, Slice};
@@ -66,6 +66,8 @@ pub struct Usage {
     pub max: i64,
     /// Amount for the orders of the next seconds.
     pub reserve: i64,
+    /// As [`Demand::is_denied`].
+    pub is_denied: bool,
 }
 
 /// State of the ledger for an exchange.
@@ -162,6 +164,8 @@ pub struct Member {
     slices: BTreeMap<Limit, Slice>,
     standby: Standby,
     peers: BTreeMap<MemberName, SeenPeer>,
+    /// As of the last reply.
+    others: BTreeMap<Limit, OtherMembers>,
 }
 
 /// Facts of the last reply with the state of the database.
@@ -196,6 +200,7 @@ impl Member {
             slices: BTreeMap::new(),
             standby: Standby::default(),
             peers: BTreeMap::new(),
+            others: BTreeMap::new(),
         }
     }
 
@@ -218,6 +223,11 @@ impl Member {
     /// Iterates over the other members, as of the last reply.
     pub fn peers(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values().map(|seen| &seen.peer)
+    }
+
+    /// Returns the other live members of each limit, as of the last reply.
+    pub const fn others(&self) -> &BTreeMap<Limit, OtherMembers> {
+        &self.others
     }
 
     /// Stops approving permanently. The next exchange gives back what is not used, and the role.
@@ -444,6 +454,7 @@ impl Member {
         };
         self.standby.on_reply(&self.settings.name, reply, self.rules);
         self.observe_peers(&confirmed.peers, now_ms);
+        self.others.clone_from(&confirmed.others);
         self.latest = Some(Latest {
             sent_ms: sent.at_ms,
             received_ms: now_ms,

@@ -85,7 +85,7 @@ impl Slice {
         let since_ms = *self.absent_since_ms.get_or_insert(now_ms);
         let has_ended = is_outdated(limit, now_ms.saturating_sub(since_ms));
         let used = if has_ended { 0 } else { self.used? };
-        Some(Usage { used, max: used, reserve: 0 })
+        Some(Usage { used, max: used, ..Usage::default() })
     }
 
     /// Returns `true` if more is wanted soon, and was not denied.
@@ -124,7 +124,7 @@ impl Slice {
             self.ceiling = self.ceiling.filter(|ceiling| ceiling.is_sent);
             target.max(self.confirmed)
         };
-        Demand { used: usage.used, wanted, max: usage.max }
+        Demand { used: usage.used, wanted, max: usage.max, is_denied: usage.is_denied }
     }
 
     fn give_back(
@@ -156,13 +156,14 @@ impl Slice {
     /// have used more.
     pub(super) fn keep_all(&mut self, usage: Usage) -> Demand {
         self.used = Some(usage.used);
-        Demand { used: usage.used, wanted: self.confirmed.max(usage.used), max: usage.max }
+        let wanted = self.confirmed.max(usage.used);
+        Demand { used: usage.used, wanted, max: usage.max, is_denied: false }
     }
 
     /// Returns the demand of a member that has stopped, which gives back the unused part.
     pub(super) const fn give_back_all(&mut self, usage: Usage) -> Demand {
         self.used = Some(usage.used);
-        Demand { used: usage.used, wanted: 0, max: usage.max }
+        Demand { used: usage.used, wanted: 0, max: usage.max, is_denied: false }
     }
 
     /// Makes a raise usable if it is confirmed again by the reply to an exchange that was sent at

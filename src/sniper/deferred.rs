@@ -77,6 +77,7 @@ impl<B: OrderSender> Engine<B> {
         reason: WaitReason,
         now: Now,
     ) -> Option<WaitReason> {
+        self.note_denied(&reason, candidate.entry);
         let waited = now.instant.saturating_duration_since(candidate.since);
         if waited < self.max_wait && reason.is_transient() {
             return Some(reason);

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::{
     OrderSender,
     engine::{Engine, Now, SEEN_MAX},
+    queue::WaitReason,
     trade_log,
 };
 use crate::{
@@ -30,7 +31,11 @@ use crate::{
         time::UnixMs,
         trade::{Trade, TradeId},
     },
-    ledger::{Allowance, OrderState, SharedUsage, allowance::OrderPermit, status::SharedStatus},
+    ledger::{
+        Allowance, OrderState, RiskRejection, SharedUsage,
+        allowance::{OrderPermit, SharedLimit},
+        status::SharedStatus,
+    },
 };
 
 /// Time after a takeover within which the account may still show new charges of the bot that was
@@ -42,6 +47,9 @@ const CLOCK_MARGIN: Duration = Duration::from_secs(60);
 /// Maximum number of purchases of other bots that a takeover records, so that the ledger's backlog
 /// has room for all of them. The list of the account has the others.
 const ACCEPTED_MAX: usize = 8_192;
+
+/// Maximum number of denied limits that one report has. Others follow with their next denial.
+const DENIED_MAX: usize = 64;
 
 /// Function that returns `true` if this bot, and not another one of the group, orders a listing.
 pub type OwnsListing = Box<dyn Fn(&TradeId) -> bool + Send>;
@@ -87,6 +95,9 @@ pub struct SharedReport {
     /// Like `can_order`, but also `true` without the feed or a connection for orders, which come
     /// back within seconds.
     pub needs_slice: bool,
+    /// Limits of which the slice was too small for an order since the last report, each with the
+    /// names of the entry and its group.
+    pub denied: Vec<(SharedLimit, Option<String>, Option<String>)>,
     /// Hash of the whitelist.
     pub whitelist: u64,
     /// `true` if not even a power loss makes the ledger count more than the slices.
@@ -108,6 +119,8 @@ pub(super) struct EngineSharing {
     ordered: HashSet<TradeId>,
     /// Listings without a time of creation that arrived on standby; `None` without standbys.
     arrived: Option<SetAssocCache<()>>,
+    /// Limits of which the slice was too small for an order, each with its whitelist entry.
+    denied: Vec<(SharedLimit, usize)>,
     pub(super) account: Option<String>,
     pub(super) status: SharedStatus,
 }
@@ -196,6 +209,22 @@ impl<B: OrderSender> Engine<B> {
         skip.is_some()
     }
 
+    /// Remembers for the next report that an order was beyond a slice.
+    pub(super) fn note_denied(&mut self, reason: &WaitReason, entry: usize) {
+        let WaitReason::Rejected(
+            RiskRejection::SharedAmount { limit, .. } | RiskRejection::SharedQuantity { limit, .. },
+        ) = reason
+        else {
+            return;
+        };
+        if let Some(sharing) = &mut self.sharing
+            && sharing.denied.len() < DENIED_MAX
+            && !sharing.denied.contains(&(*limit, entry))
+        {
+            sharing.denied.push((*limit, entry));
+        }
+    }
+
     /// Tells whether the feed is connected, for the next report.
     pub(crate) fn note_feed(&mut self, is_connected: bool) -> &mut Self {
         if let Some(sharing) = &mut self.sharing {
@@ -227,6 +256,12 @@ impl<B: OrderSender> Engine<B> {
         let Some(sharing) = &mut self.sharing else { return };
         sharing.status = status;
         let owns = std::mem::replace(&mut sharing.owns, owns);
+        let denied =
+            std::mem::take(&mut sharing.denied).into_iter().filter_map(|(limit, entry)| {
+                let entry = self.whitelist.entries().get(entry)?;
+                Some((limit, entry.name.clone(), entry.group_name().map(str::to_owned)))
+            });
+        let denied = denied.collect();
         let whitelist = self.whitelist.hash();
         let account = sharing.account.clone();
         // The thread may have ended.
@@ -236,6 +271,7 @@ impl<B: OrderSender> Engine<B> {
             account,
             can_order,
             needs_slice,
+            denied,
             whitelist,
             is_durable,
             _replaced,

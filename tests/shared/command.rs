@@ -104,16 +104,14 @@ async fn a_group_is_created_shown_and_changed_and_a_member_is_released() {
     assert!(text.contains("No member yet"), "{text}");
 
     let mut store = database.store();
-    let demand = Demand { used: 12_500, wanted: 100_000, max: 0 };
+    let demand = Demand { used: 12_500, wanted: 100_000, ..Demand::default() };
+    let knives = Demand { used: 2, wanted: 3, max: 3, is_denied: false };
     let exchange = Exchange {
         standby: Some("pair".to_owned()),
         attempt: 1,
         can_order: false,
-        demands: [
-            (Limit::Total, demand),
-            (Limit::EntryQuantity("Knife".to_owned()), Demand { used: 2, wanted: 3, max: 3 }),
-        ]
-        .into(),
+        demands: [(Limit::Total, demand), (Limit::EntryQuantity("Knife".to_owned()), knives)]
+            .into(),
         role: RoleRequest::TakeOver { epoch: 0, renewals: 0 },
         ..exchange("host1", 0, demand)
     };
@@ -226,7 +224,7 @@ async fn a_release_shows_the_purchases_that_only_the_list_of_the_account_has() {
     let (reported, unreported) = (buy(200), buy(300));
     let config = SharedConfig { unit: GroupUnit::Coins, ..database.config("a") };
     let mut store = Store::new(&config, "csgoroll").unwrap();
-    let demand = Demand { used: 12_500, wanted: 100_000, max: 0 };
+    let demand = Demand { used: 12_500, wanted: 100_000, ..Demand::default() };
     let of_market = |name: &str, account: &str| Exchange {
         market: "csgoroll".to_owned(),
         account: account_hash("csgoroll", account),

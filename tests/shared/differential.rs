@@ -58,7 +58,8 @@ impl History {
     fn demand(&mut self) -> Demand {
         let used = self.random.i64(0..=300);
         let wanted = if self.random.u8(..4) == 0 { 0 } else { used + self.random.i64(-50..=300) };
-        Demand { used, wanted, max: self.random.i64(1..=4) * 200 }
+        let (max, is_denied) = (self.random.i64(1..=4) * 200, self.random.bool());
+        Demand { used, wanted, max, is_denied }
     }
 
     fn exchange(&mut self) -> Exchange {
@@ -240,6 +241,7 @@ impl History {
             rows.iter().map(|row| (MemberName(row.get(0)), row.get(1))).collect();
         let expected = model.members().iter().map(|(name, row)| (name.clone(), row.seen_ms));
         assert_eq!(found, expected.collect());
+        self.compare_limits().await;
         for account in ["one", "c's", "none"] {
             let mut found = self.store.orders(account, i64::MAX).await.unwrap();
             let expected = model.orders(account).map(|(name, order)| (name.clone(), order.clone()));
@@ -247,6 +249,26 @@ impl History {
             found.sort_by_key(|(name, order)| (name.clone(), order.sequence));
             assert_eq!(found, expected, "{account}");
         }
+    }
+}
+
+impl History {
+    /// Compares what the other members read of the limits of those that are not released.
+    async fn compare_limits(&self) {
+        let sql = "SELECT member, limit_name, has_rest, is_short FROM sniper_slices s \
+                   JOIN sniper_members m ON m.name = s.member WHERE NOT is_released";
+        let rows = self.client.query(sql, &[]).await.unwrap();
+        let row = |row: &tokio_postgres::Row| {
+            let limit = Limit::from_text(row.get(1)).unwrap();
+            ((MemberName(row.get(0)), limit), (row.get::<_, bool>(2), row.get::<_, bool>(3)))
+        };
+        let found: BTreeMap<_, _> = rows.iter().map(row).collect();
+        let members = self.model.members().iter().filter(|(_, member)| !member.is_released);
+        let expected = members.flat_map(|(name, member)| {
+            let limits = member.limits.iter();
+            limits.map(|(limit, it)| ((name.clone(), limit.clone()), (it.has_rest, it.is_short)))
+        });
+        assert_eq!(found, expected.collect());
     }
 }
 

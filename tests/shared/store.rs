@@ -13,7 +13,8 @@ use sniper::{
     config::shared::DatabaseUrl,
     shared::{
         exchange::{
-            Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Reply, RoleRequest,
+            Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, OtherMembers, Reply,
+            RoleRequest,
         },
         exchanger::Exchanger,
         store::{
@@ -54,7 +55,7 @@ pub(crate) fn exchange(member: &str, version: u64, demand: Demand) -> Exchange {
 }
 
 fn demand(used: i64, wanted: i64) -> Demand {
-    Demand { used, wanted, max: 0 }
+    Demand { used, wanted, ..Demand::default() }
 }
 
 #[track_caller]
@@ -125,8 +126,42 @@ async fn a_member_of_version_1_keeps_its_slice_and_takes_part_in_the_split() {
     let reply = store.exchange(&exchange("a", 0, demand(0, 500))).await.unwrap();
     assert_eq!(slice(&reply), (1, 200));
     let Reply::Done(confirmed) = reply else { panic!("{reply:?}") };
+    assert!(confirmed.others.is_empty(), "it has not said what it lacks");
     assert!(confirmed.peers[0].can_order);
     assert_eq!((confirmed.peers[0].version, confirmed.peers[0].slice), (3, 300));
+}
+
+#[tokio::test]
+async fn the_other_live_members_of_a_limit_are_counted_until_they_no_longer_have_it() {
+    let test = "the_other_live_members_of_a_limit_are_counted_until_they_no_longer_have_it";
+    let Some(database) = database(test).await else { return };
+    let (mut store, client) = (database.store(), database.client().await);
+    store.initialize(500, TERM_MS).await.unwrap();
+    let entry = Limit::EntryQuantity("redline".to_owned());
+    let mut meet = async |name: &str, version, demands: &[(&Limit, Demand)]| {
+        let demands = demands.iter().map(|(limit, demand)| ((*limit).clone(), *demand));
+        let demands = demands.collect();
+        let exchange = Exchange { demands, ..exchange(name, version, demand(0, 0)) };
+        match store.exchange(&exchange).await.unwrap() {
+            Reply::Done(confirmed) => confirmed.others,
+            other => panic!("{other:?}"),
+        }
+    };
+    let wanting = |used, wanted| Demand { max: 10, ..demand(used, wanted) };
+    let total = (&Limit::Total, wanting(0, 400));
+    let all = |quantity| [total, (&entry, quantity)];
+    let others = |count, is_short| OtherMembers { count, is_short };
+    assert_eq!(meet("a", 0, &all(wanting(0, 10))).await, BTreeMap::new());
+    meet("b", 0, &all(Demand { is_denied: true, ..wanting(0, 1) })).await;
+    meet("c", 0, &all(wanting(10, 10))).await;
+    let found = meet("a", 1, &all(wanting(0, 10))).await;
+    assert_eq!(found[&Limit::Total], others(2, false));
+    assert_eq!(found[&entry], others(1, true), "one of the two has used it up");
+    meet("b", 1, &[total]).await;
+    assert_eq!(meet("a", 2, &all(wanting(0, 10))).await.get(&entry), None);
+    let later = "UPDATE sniper_members SET seen_ms = seen_ms - 10000 WHERE name = 'c'";
+    client.batch_execute(later).await.unwrap();
+    assert_eq!(meet("a", 3, &[total]).await, BTreeMap::from([(Limit::Total, others(1, false))]));
 }
 
 #[tokio::test]
@@ -306,7 +341,7 @@ async fn the_windows_of_a_released_member_are_free_after_their_time() {
     let mut store = database.store();
     store.initialize(500, TERM_MS).await.unwrap();
     let windows = |name: &str, version, wanted| {
-        let demand = Demand { used: 0, wanted, max: 100 };
+        let demand = Demand { wanted, max: 100, ..Demand::default() };
         let demands = BTreeMap::from([(Limit::PerHour, demand), (Limit::PerDay, demand)]);
         Exchange { demands, ..exchange(name, version, demand) }
     };
@@ -421,7 +456,7 @@ async fn the_hour_of_a_stopped_member_is_free_once_its_orders_have_left_it() {
     let (mut store, client) = (database.store(), database.client().await);
     store.initialize(500, TERM_MS).await.unwrap();
     let hour = |name: &str, version, used, wanted| Exchange {
-        demands: BTreeMap::from([(Limit::PerHour, Demand { used, wanted, max: 100 })]),
+        demands: BTreeMap::from([(Limit::PerHour, Demand { max: 100, ..demand(used, wanted) })]),
         ..exchange(name, version, demand(0, 0))
     };
     let given = |reply: Reply| match reply {
@@ -449,7 +484,7 @@ async fn a_ledger_under_another_name_ends_only_the_slices_whose_usage_it_reports
     let mut store = database.store();
     store.initialize(500, TERM_MS).await.unwrap();
     let entry = Limit::EntryQuantity("redline".to_owned());
-    let all = Demand { used: 5, wanted: 5, max: 5 };
+    let all = Demand { max: 5, ..demand(5, 5) };
     let of_ledger = |name: &str, version, limits: &[&Limit], demand: Demand| Exchange {
         ledger: "a".to_owned(),
         approved: 5,

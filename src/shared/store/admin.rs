@@ -345,7 +345,8 @@ async fn read_status(client: &Client, group: &str) -> Result<GroupStatus, StoreE
     let sql = "SELECT limit_name, slice, used, member FROM sniper_slices WHERE group_name = $1";
     let mut slices: BTreeMap<String, BTreeMap<Limit, LimitRow>> = BTreeMap::new();
     for row in client.query(sql, &[&group]).await? {
-        let slice = LimitRow { slice: row.try_get(1)?, used: row.try_get(2)? };
+        let (slice, used) = (row.try_get(1)?, row.try_get(2)?);
+        let slice = LimitRow { slice, used, ..LimitRow::default() };
         slices.entry(row.try_get(3)?).or_default().insert(limit(&row, 0)?, slice);
     }
     let mut members: Vec<MemberStatus> =

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use super::super::database::{LimitRow, is_outdated, is_superseded};
 use super::super::exchange::{
-    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, Peer, Reply,
-    Role, RoleRequest,
+    Confirmed, Demand, Exchange, Limit, MEMBERS_MAX, MemberName, MemberRejection, OtherMembers,
+    Peer, Reply, Role, RoleRequest,
 };
 
 /// Row of a group.
@@ -58,6 +58,8 @@ pub(super) struct Found {
     pub(super) slices: BTreeMap<Limit, LimitRow>,
     /// Sums of the slices of the other members: of `total`, and of every limit that may rise.
     pub(super) sums: BTreeMap<Limit, i64>,
+    /// Other live members of each limit in the exchange.
+    pub(super) others: BTreeMap<Limit, OtherMembers>,
     pub(super) role: Option<RoleRecord>,
 }
 
@@ -194,7 +196,7 @@ fn released(found: &Found, own: &MemberRecord, exchange: &Exchange) -> ExchangeP
     let raised = exchange.demands.iter().map(|(limit, demand)| {
         let row = found.slices.get(limit).copied().unwrap_or_default();
         let (used, slice) = (row.used.max(demand.used), row.slice.max(demand.used));
-        (limit.clone(), LimitRow { slice, used })
+        (limit.clone(), LimitRow { slice, used, ..row })
     });
     ExchangePlan {
         member: Some(MemberRecord {
@@ -213,9 +215,12 @@ fn changed(found: &mut Found, exchange: &Exchange, version: i64, is_marked: bool
         .iter()
         .map(|(limit, demand)| {
             let slice = granted(found, limit, *demand);
-            (limit.clone(), LimitRow { slice, used: demand.used.max(0) })
+            (limit.clone(), LimitRow::after(*demand, slice))
         })
         .collect();
+    let unmentioned = found.slices.iter().filter(|(it, _)| !exchange.demands.contains_key(*it));
+    let unmentioned = unmentioned.map(|(limit, row)| (limit.clone(), row.unmentioned()));
+    let slices: Vec<(Limit, LimitRow)> = slices.into_iter().chain(unmentioned).collect();
     let version = version.saturating_add(1);
     found.group.sequence = found.group.sequence.saturating_add(1);
     let superseded = found.supersede(exchange);
@@ -351,6 +356,7 @@ impl View<'_> {
             version: unsigned(version),
             sequence: unsigned(group.sequence),
             slices: self.slices.iter().map(|(limit, row)| (limit.clone(), row.slice)).collect(),
+            others: found.others.clone(),
             free: group.total.saturating_sub(sum),
             role: exchange.standby.as_ref().and(self.role.as_ref()).map(|row| row.role.clone()),
             term_ms: group.term_ms,

@@ -18,9 +18,10 @@ use crate::{
         trade::{TradeId, TradeKey},
     },
     ledger::OrderState,
-    shared::database::{LimitRow, outdated_ms},
+    shared::database::{LIVE_MS, LimitRow, outdated_ms},
     shared::exchange::{
-        Exchange, Limit, MemberName, MemberRejection, REPORTS_MAX, Reply, ReportedOrder, Role,
+        Exchange, Limit, MemberName, MemberRejection, OtherMembers, REPORTS_MAX, Reply,
+        ReportedOrder, Role,
     },
     text::error_chain,
 };
@@ -66,8 +67,9 @@ m.has_stopped, COALESCE(s.slice, 0), COALESCE(s.used, 0), m.can_order, m.approve
 LEFT JOIN sniper_slices s ON s.group_name = m.group_name AND s.member = m.name \
 AND s.limit_name = 'total' WHERE m.group_name = $1";
 
-const READ_SLICES: &str =
-    "SELECT limit_name, slice, used FROM sniper_slices WHERE group_name = $1 AND member = $2";
+const READ_SLICES: &str = "\
+SELECT limit_name, slice, used, has_rest, is_short FROM sniper_slices \
+WHERE group_name = $1 AND member = $2";
 
 const READ_SUMS: &str = "\
 SELECT s.limit_name, CAST(LEAST(SUM(s.slice), 9223372036854775807) AS BIGINT) FROM sniper_slices s \
@@ -76,6 +78,14 @@ WHERE s.group_name = $1 AND s.limit_name = ANY($2) AND s.member <> $5 \
 AND NOT ((m.is_released OR m.has_stopped) AND \
 CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - m.seen_ms >= \
 CASE s.limit_name WHEN 'per_hour' THEN $3::BIGINT WHEN 'per_day' THEN $4 ELSE 9223372036854775807 END) \
+GROUP BY s.limit_name";
+
+const READ_OTHERS: &str = "\
+SELECT s.limit_name, COUNT(*), BOOL_OR(s.is_short) FROM sniper_slices s \
+JOIN sniper_members m ON m.group_name = s.group_name AND m.name = s.member \
+WHERE s.group_name = $1 AND s.limit_name = ANY($2) AND s.member <> $3 AND s.has_rest \
+AND NOT m.is_released \
+AND CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) - m.seen_ms < $4 \
 GROUP BY s.limit_name";
 
 const READ_ROLE: &str = "\
@@ -99,11 +109,13 @@ has_stopped = EXCLUDED.has_stopped, can_order = EXCLUDED.can_order, \
 approved = EXCLUDED.approved, whitelist = EXCLUDED.whitelist";
 
 const WRITE_SLICES: &str = "\
-INSERT INTO sniper_slices (group_name, member, limit_name, slice, used) \
-SELECT $1, $2, new.limit_name, new.slice, new.used \
-FROM unnest($3::TEXT[], $4::BIGINT[], $5::BIGINT[]) AS new (limit_name, slice, used) \
+INSERT INTO sniper_slices (group_name, member, limit_name, slice, used, has_rest, is_short) \
+SELECT $1, $2, new.limit_name, new.slice, new.used, new.has_rest, new.is_short \
+FROM unnest($3::TEXT[], $4::BIGINT[], $5::BIGINT[], $6::BOOLEAN[], $7::BOOLEAN[]) \
+AS new (limit_name, slice, used, has_rest, is_short) \
 ON CONFLICT (group_name, member, limit_name) \
-DO UPDATE SET slice = EXCLUDED.slice, used = EXCLUDED.used";
+DO UPDATE SET slice = EXCLUDED.slice, used = EXCLUDED.used, has_rest = EXCLUDED.has_rest, \
+is_short = EXCLUDED.is_short";
 
 const CLEAR_SLICES: &str = "\
 UPDATE sniper_slices SET slice = 0, used = 0 \
@@ -165,6 +177,7 @@ pub(super) struct Transaction {
     read_members: Statement,
     read_slices: Statement,
     read_sums: Statement,
+    read_others: Statement,
     read_role: Statement,
     write_group: Statement,
     write_member: Statement,
@@ -186,11 +199,12 @@ type Done = (Reply, BTreeMap<Limit, LimitRow>);
 impl Transaction {
     pub(super) async fn prepare(link: Link) -> Result<Self, StoreError> {
         let client = &link.client;
-        let (read_group, read_members, read_slices, read_sums, read_role) = tokio::try_join!(
+        let (read_group, read_members, read_slices, read_sums, read_others, read_role) = tokio::try_join!(
             client.prepare(READ_GROUP),
             client.prepare(READ_MEMBERS),
             client.prepare(READ_SLICES),
             client.prepare(READ_SUMS),
+            client.prepare(READ_OTHERS),
             client.prepare(READ_ROLE),
         )?;
         let (write_group, write_member, write_slices, clear_slices, write_role, write_orders) = tokio::try_join!(
@@ -209,6 +223,7 @@ impl Transaction {
             read_members,
             read_slices,
             read_sums,
+            read_others,
             read_role,
             write_group,
             write_member,
@@ -293,10 +308,12 @@ impl Transaction {
         let of_member: [&(dyn ToSql + Sync); 2] = [&group, member];
         let [hour, day] = [Limit::PerHour, Limit::PerDay].map(|limit| outdated_ms(&limit));
         let of_limits: [&(dyn ToSql + Sync); 5] = [&group, &guessed, &hour, &day, member];
+        let limits: Vec<String> = exchange.demands.keys().map(Limit::to_string).collect();
+        let of_others: [&(dyn ToSql + Sync); 4] = [&group, &limits, member, &LIVE_MS];
         let of_role: [&(dyn ToSql + Sync); 2] = [&group, &standby];
         let of_group: [&(dyn ToSql + Sync); 1] = [&group];
         // `biased` sends the requests in this order, so that the lock is taken first.
-        let ((), (), group_row, members, slices, sums, role) = tokio::try_join!(
+        let ((), (), group_row, members, slices, sums, others, role) = tokio::try_join!(
             biased;
             self.lock(group),
             client.batch_execute(BEGIN),
@@ -304,6 +321,7 @@ impl Transaction {
             client.query(&self.read_members, &of_group),
             client.query(&self.read_slices, &of_member),
             client.query(&self.read_sums, &of_limits),
+            client.query(&self.read_others, &of_others),
             client.query_opt(&self.read_role, &of_role),
         )?;
         let Some(row) = group_row else { return Ok(None) };
@@ -317,9 +335,10 @@ impl Transaction {
             sums = rows.iter().map(sum).collect::<Result<BTreeMap<_, _>, _>>()?;
         }
         let members = members.iter().map(member_record).collect::<Result<Vec<_>, StoreError>>()?;
+        let others = others.iter().map(other_members).collect::<Result<BTreeMap<_, _>, _>>()?;
         let role = role.as_ref().map(role_record).transpose()?;
         let (unit, group, now_ms) = group_record(&row)?;
-        Ok(Some((Found { now_ms, group, members, slices, sums, role }, unit)))
+        Ok(Some((Found { now_ms, group, members, slices, sums, others, role }, unit)))
     }
 
     /// Writes and commits, in one round trip.
@@ -391,7 +410,11 @@ impl Transaction {
         let limits: Vec<String> = plan.slices.keys().map(ToString::to_string).collect();
         let slices: Vec<i64> = plan.slices.values().map(|row| row.slice).collect();
         let used: Vec<i64> = plan.slices.values().map(|row| row.used).collect();
-        let rows: [&(dyn ToSql + Sync); 5] = [&group, &exchange.member.0, &limits, &slices, &used];
+        let has_rest: Vec<bool> = plan.slices.values().map(|row| row.has_rest).collect();
+        let is_short: Vec<bool> = plan.slices.values().map(|row| row.is_short).collect();
+        let member = &exchange.member.0;
+        let rows: [&(dyn ToSql + Sync); 7] =
+            [&group, member, &limits, &slices, &used, &has_rest, &is_short];
         self.link.client.execute(&self.write_slices, &rows).await
     }
 
@@ -531,7 +554,13 @@ pub(super) fn limit(row: &Row, at: usize) -> Result<Limit, StoreError> {
 }
 
 fn slice(row: &Row) -> Result<(Limit, LimitRow), StoreError> {
-    Ok((limit(row, 0)?, LimitRow { slice: row.try_get(1)?, used: row.try_get(2)? }))
+    let (slice, used) = (row.try_get(1)?, row.try_get(2)?);
+    let (has_rest, is_short) = (row.try_get(3)?, row.try_get(4)?);
+    Ok((limit(row, 0)?, LimitRow { slice, used, has_rest, is_short }))
+}
+
+fn other_members(row: &Row) -> Result<(Limit, OtherMembers), StoreError> {
+    Ok((limit(row, 0)?, OtherMembers { count: row.try_get(1)?, is_short: row.try_get(2)? }))
 }
 
 fn sum(row: &Row) -> Result<(Limit, i64), StoreError> {
@@ -560,7 +589,7 @@ pub(super) fn member_record(row: &Row) -> Result<MemberRecord, StoreError> {
         seen_ms: row.try_get(6)?,
         is_released: row.try_get(7)?,
         has_stopped: row.try_get(8)?,
-        total: LimitRow { slice: row.try_get(9)?, used: row.try_get(10)? },
+        total: LimitRow { slice: row.try_get(9)?, used: row.try_get(10)?, ..LimitRow::default() },
         can_order: row.try_get(11)?,
         approved: unsigned(row.try_get(12)?),
         whitelist: unsigned(row.try_get(13)?),

@@ -6,7 +6,7 @@ use super::StoreError;
 
 /// Each is applied once, in order, and never changed. The table `sniper_schema` has the numbers of
 /// those that were applied.
-pub const MIGRATIONS: [&str; 4] = [
+pub const MIGRATIONS: [&str; 5] = [
     // 1: initial schema. Amounts are thousandths of the group's unit; times are milliseconds of the
     // database's clock.
     "
@@ -69,10 +69,13 @@ CREATE TABLE sniper_orders (
     "ALTER TABLE sniper_members ADD COLUMN approved BIGINT NOT NULL DEFAULT 0;",
     // 4: hash of a member's whitelist. Only members with equal ones split the listings.
     "ALTER TABLE sniper_members ADD COLUMN whitelist BIGINT NOT NULL DEFAULT 0;",
+    // 5: whether a limit has a rest for a member, and whether the member lacks a part of it.
+    "ALTER TABLE sniper_slices ADD COLUMN has_rest BOOLEAN NOT NULL DEFAULT FALSE;
+     ALTER TABLE sniper_slices ADD COLUMN is_short BOOLEAN NOT NULL DEFAULT FALSE;",
 ];
 
 /// Schema that this program uses.
-pub const VERSION: i64 = 4;
+pub const VERSION: i64 = 5;
 
 /// Maximum number of attempts while other programs apply the same migrations.
 const ATTEMPTS_MAX: u32 = 5;

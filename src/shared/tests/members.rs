@@ -29,7 +29,7 @@ fn standby(name: &str) -> Member {
 }
 
 fn report(member: &Member, used: i64, reserve: i64) -> Report {
-    let usage = Usage { used, max: i64::MAX, reserve };
+    let usage = Usage { used, max: i64::MAX, reserve, is_denied: false };
     Report {
         usage: BTreeMap::from([(Limit::Total, usage)]),
         orders: Vec::new(),
@@ -221,7 +221,7 @@ fn members_give_back_what_they_do_not_use_after_a_limit_of_the_settings_was_lowe
         |database: &mut GroupDatabase, max: i64, reserve: i64, times: std::ops::Range<i64>| {
             for now_ms in times.map(|second| second * 1_000) {
                 for member in &mut members {
-                    let usage = Usage { used: 0, max, reserve };
+                    let usage = Usage { max, reserve, ..Usage::default() };
                     let report = Report {
                         usage: BTreeMap::from([(limit.clone(), usage)]),
                         in_force: member.usable(now_ms).revision,
@@ -464,7 +464,7 @@ fn a_live_member_with_the_same_account_is_noticed_unless_it_is_a_standby() {
 fn the_windows_of_a_released_member_are_free_once_its_orders_have_left_them() {
     let mut database = GroupDatabase::new(100, TERM_MS);
     let windows = [Limit::PerHour, Limit::PerDay];
-    let demand = Demand { used: 0, wanted: 100, max: 100 };
+    let demand = Demand { wanted: 100, max: 100, ..Demand::default() };
     let exchange = |name: &str, version| Exchange {
         demands: windows.iter().map(|limit| (limit.clone(), demand)).collect(),
         ..demanding(&Limit::Total, name, version, [0, 0])
@@ -530,7 +530,7 @@ fn accounts_after(
 
 fn report_with_hour(member: &Member, used: i64, reserve: i64) -> Report {
     let mut report = report(member, 0, 20);
-    report.usage.insert(Limit::PerHour, Usage { used, max: 100, reserve });
+    report.usage.insert(Limit::PerHour, Usage { used, max: 100, reserve, is_denied: false });
     report
 }
 
@@ -624,7 +624,10 @@ fn demanding(limit: &Limit, name: &str, version: u64, [used, wanted]: [i64; 2]) 
         can_order: true,
         whitelist: 0,
         approved: used.unsigned_abs(),
-        demands: BTreeMap::from([(limit.clone(), Demand { used, wanted, max: 100 })]),
+        demands: BTreeMap::from([(
+            limit.clone(),
+            Demand { used, wanted, max: 100, is_denied: false },
+        )]),
         orders: Vec::new(),
         role: RoleRequest::None,
     }

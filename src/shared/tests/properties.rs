@@ -126,13 +126,14 @@ impl Bot {
     }
 
     fn report(&self, now_ms: i64) -> Report {
-        let total = Usage { used: self.spent, max: i64::MAX, reserve: self.reserve };
+        let usage = |used, max, reserve| Usage { used, max, reserve, is_denied: false };
+        let total = usage(self.spent, i64::MAX, self.reserve);
         let hour = self.used(&Limit::PerHour, now_ms);
-        let entry_usage = Usage { used: self.orders, max: ENTRY_MAX, reserve: self.reserve.min(2) };
+        let entry_usage = usage(self.orders, ENTRY_MAX, self.reserve.min(2));
         Report {
             usage: BTreeMap::from([
                 (Limit::Total, total),
-                (Limit::PerHour, Usage { used: hour, max: HOUR_MAX, reserve: self.reserve }),
+                (Limit::PerHour, usage(hour, HOUR_MAX, self.reserve)),
                 (entry(), entry_usage),
             ]),
             orders: Vec::new(),

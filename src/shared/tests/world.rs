@@ -384,7 +384,8 @@ fn stopped(member: &Member) -> Member {
 
 impl Node {
     fn report(&self, scope: &Scope) -> Report {
-        let usage = Usage { used: self.used, max: i64::MAX, reserve: self.reserve };
+        let (used, reserve) = (self.used, self.reserve);
+        let usage = Usage { used, max: i64::MAX, reserve, is_denied: false };
         let usage = (scope.total > 0).then_some((Limit::Total, usage));
         Report {
             usage: usage.into_iter().collect(),

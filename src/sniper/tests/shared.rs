@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     ledger::{
         Allowance, OrderState,
-        allowance::{EntrySlice, OrderPermit},
+        allowance::{EntrySlice, OrderPermit, SharedLimit},
         open::DATABASE,
         status::SharedStatus,
         tests::disk,
@@ -169,6 +169,26 @@ fn matches_beyond_a_slice_are_ordered_after_the_slice_was_raised() {
     session.update_slices(orders(100), None, None);
     session.run_timers();
     assert_eq!((session.sent().len(), session.engine.stats().skipped_total()), (40, 0));
+}
+
+#[test]
+fn the_report_names_the_limits_of_which_the_slice_was_too_small_for_an_order() {
+    let one = EntrySlice { quantity: 1, total: Amount::MAX };
+    let named = WhitelistEntry { name: Some("redline".to_owned()), ..many() };
+    let slices = |total| Allowance { total, entries: vec![one; 8], ..unlimited() };
+    let mut session = with_slices(vec![named], slices(Amount::MAX));
+    let denied =
+        |session: &mut TestSession, total| session.update_slices(slices(total), None, None).denied;
+    session.consider(trade("a", REDLINE));
+    assert_eq!(denied(&mut session, Amount::MAX), [], "within the slices");
+    session.consider(trade("b", REDLINE));
+    session.consider(trade("c", REDLINE));
+    let name = Some("redline".to_owned());
+    let expected = [(SharedLimit::EntryQuantity, name.clone(), None)];
+    assert_eq!(denied(&mut session, Amount::from_cents(1_015)), expected);
+    session.run_timers();
+    assert_eq!(denied(&mut session, Amount::ZERO), [(SharedLimit::Total, name, None)], "waiting");
+    assert_eq!(denied(&mut session, Amount::ZERO), [], "not tried again");
 }
 
 #[test]
