@@ -493,6 +493,8 @@ impl Member {
         if self.sent.is_some_and(|sent| sent.attempt == exchange.attempt) {
             self.sent = None;
             self.standby.on_failure(self.rules);
+            // Without the database, no other member would get what this one gives back.
+            self.others.values_mut().for_each(|others| others.is_short = false);
             if !self.rules.hold(Rule::OnlyConfirmed) {
                 for (limit, demand) in &exchange.demands {
                     self.slices.entry(limit.clone()).or_default().assume(demand.wanted);

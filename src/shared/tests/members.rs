@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::shared::{
     database::{Denial, GroupDatabase, SILENT_MS},
     exchange::{
-        Confirmed, Demand, Exchange, Limit, MemberName, MemberRejection, Reply, RoleRequest,
+        Confirmed, Demand, Exchange, Limit, MemberName, MemberRejection, OtherMembers, Reply,
+        RoleRequest,
     },
     member::{CONTACT_MAX_MS, Member, MemberSettings, MemberState, Report, SETTLE_MS, Usage},
 };
@@ -127,6 +128,23 @@ fn more_is_asked_for_at_once_when_a_slice_runs_out_but_not_again_after_a_denial(
     meet(&mut member, &mut database, &short, early_ms);
     assert_eq!(member.free(), Some(0), "100 of the 110 that it wants");
     assert!(member.next(&report(&member, 90, 60), early_ms + 200).is_none());
+}
+
+#[test]
+fn a_member_knows_who_lacks_a_limit_until_the_database_is_away() {
+    let mut members = ["a", "b"].map(|name| Member::new(settings(name)));
+    let mut database = GroupDatabase::new(100, TERM_MS);
+    let all = report(&members[0], 0, 100);
+    meet(&mut members[0], &mut database, &all, 0);
+    let mut denied = all.clone();
+    denied.usage.values_mut().for_each(|usage| usage.is_denied = true);
+    meet(&mut members[1], &mut database, &denied, 100);
+    meet(&mut members[0], &mut database, &all, 1_000);
+    let short = |is_short| BTreeMap::from([(Limit::Total, OtherMembers { count: 1, is_short })]);
+    assert_eq!(*members[0].others(), short(true));
+    let exchange = members[0].next(&all, 2_000).unwrap();
+    members[0].on_failure(&exchange);
+    assert_eq!(*members[0].others(), short(false), "it would give back to nobody");
 }
 
 #[test]
