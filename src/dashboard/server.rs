@@ -12,7 +12,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
+    body::{Body, Bytes, to_bytes},
     extract::{ConnectInfo, Extension, Path, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
@@ -63,6 +63,9 @@ const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of remembered ids of requests.
 const KEYS_MAX: usize = 1_024;
+
+/// Maximum number of bytes that are read of a request's body, which no route uses.
+const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Allowed lengths of the id of a request.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 8..=128;
@@ -192,7 +195,12 @@ fn failure(status: StatusCode, error: &str) -> Response {
 
 /// Checks a request before its route, and adds the headers that restrict what a browser does with
 /// the response.
-async fn guard(State(app): Shared, mut request: Request, next: Next) -> Response {
+async fn guard(State(app): Shared, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    // A connection that is closed with unread bytes is reset, and its client may lose the response.
+    // A body that is longer than this is not read to its end.
+    let _is_complete = to_bytes(body, BODY_BYTES_MAX).await.is_ok();
+    let mut request = Request::from_parts(parts, Body::empty());
     let mut response = match check(&app, &request) {
         Ok(identity) => {
             request.extensions_mut().insert(identity);
@@ -269,7 +277,7 @@ async fn livez(State(app): Shared) -> (StatusCode, &'static str) {
     }
 }
 
-/// Reports whether listings arrive and ordering is not halted.
+/// Reports whether orders can be sent, and if not, why and what to do.
 async fn readyz(State(app): Shared) -> (StatusCode, String) {
     let view = app.rendered().await.view;
     let ready = match &view {

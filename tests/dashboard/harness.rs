@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -100,7 +100,7 @@ pub(crate) fn send(
 
 /// Reads a response up to the length that it states, or to the end of the connection: not every
 /// server closes it.
-fn read_response(stream: &mut TcpStream) -> String {
+pub(crate) fn read_response(stream: &mut TcpStream) -> String {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
     loop {
         let text = String::from_utf8_lossy(&bytes);
@@ -112,9 +112,12 @@ fn read_response(stream: &mut TcpStream) -> String {
                 return text.into_owned();
             }
         }
-        match stream.read(&mut buffer).unwrap() {
-            0 => return text.into_owned(),
-            count => bytes.extend_from_slice(&buffer[..count]),
+        match stream.read(&mut buffer) {
+            Ok(0) => return text.into_owned(),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            // The system interrupts a read with a time limit when the process was stopped.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{error:?} after {text:?}"),
         }
     }
 }

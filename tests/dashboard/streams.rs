@@ -22,7 +22,7 @@ use sniper::{
     ws::FeedMetrics,
 };
 
-use crate::harness::{Bot, REDLINE, WAIT_MAX, control, get, until};
+use crate::harness::{Bot, REDLINE, WAIT_MAX, control, get, read_response, until};
 
 const ADDRESS_FILE: &str = "dashboard-dry.address";
 
@@ -219,4 +219,22 @@ fn livez_does_not_wait_for_a_snapshot() {
     assert!(begun.elapsed() < SNAPSHOT_WAIT, "{:?}", begun.elapsed());
     let (dashboard, _directory) = idle_dashboard(DashboardTimes::default());
     until(|| get(dashboard.address(), "/livez").status == 200);
+}
+
+/// A connection with unread bytes cannot be used again, and closing it would be a reset, with which
+/// the client may lose the response.
+#[test]
+fn a_request_with_a_body_is_answered_and_its_connection_stays_open() {
+    let (dashboard, _directory) = idle_dashboard(DashboardTimes::default());
+    let address = dashboard.address();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    let body = "a".repeat(60 * 1024);
+    for (path, status) in [("/api/halt", "401"), ("/nowhere", "401"), ("/livez", "405")] {
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}");
+        client.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).unwrap();
+        let response = read_response(&mut client);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {response}");
+    }
 }
