@@ -3,6 +3,7 @@
 //! Every text that is not a constant passes through [`Html`] or [`PathSegment`].
 
 use std::{
+    collections::BTreeSet,
     fmt::{self, Display, Write as _},
     time::Duration,
 };
@@ -496,11 +497,18 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
         return Ok(());
     }
     let paused = view.whitelist.paused_groups();
+    let all = view.whitelist.entries();
+    let of_paused = view.whitelist.paused().filter_map(|index| all.get(index)?.group_name());
+    let partly_paused: BTreeSet<&str> = of_paused.collect();
     writeln!(out, "<h3>Groups</h3>\n<ul class=\"groups\">")?;
     for GroupCounts { group, used } in &view.groups {
         let EntryGroup { name, max_quantity, max_total } = group;
-        let is_paused = paused.contains(&**name);
-        begin_row(out, name, is_paused)?;
+        let paused = match (paused.contains(&**name), partly_paused.contains(&**name)) {
+            (true, _) => Paused::All,
+            (false, true) => Paused::Some,
+            (false, false) => Paused::None,
+        };
+        begin_row(out, name, paused)?;
         let EntryUsage { quantity, total } = used;
         write!(out, "{quantity} bought for {total}")?;
         if let Some(max) = max_quantity {
@@ -510,7 +518,7 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
             let left = max.saturating_sub(*total).max(Amount::ZERO);
             write!(out, " · {left} of {max} left")?;
         }
-        end_row(out, "groups", name, is_paused)?;
+        end_row(out, "groups", name, paused)?;
     }
     writeln!(out, "</ul>")
 }
@@ -521,7 +529,8 @@ fn entry_row(
     counts: Option<&EntryCounts>,
     is_paused: bool,
 ) -> fmt::Result {
-    begin_row(out, entry.label(), is_paused)?;
+    let paused = if is_paused { Paused::All } else { Paused::None };
+    begin_row(out, entry.label(), paused)?;
     write!(out, "up to {}", entry.max_price)?;
     if let Some(EntryCounts { matched, used, .. }) = counts {
         let (quantity, total) = (used.quantity, used.total);
@@ -531,32 +540,53 @@ fn entry_row(
             None => write!(out, " for {total}")?,
         }
     }
-    end_row(out, "entries", entry.label(), is_paused)
+    end_row(out, "entries", entry.label(), paused)
+}
+
+/// How much of an entry or a group is paused. `Some`: entries of a group that is not paused as a
+/// whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Paused {
+    None,
+    Some,
+    All,
 }
 
 /// Begins the row of an entry or a group.
-fn begin_row(out: &mut String, name: &str, is_paused: bool) -> fmt::Result {
-    let paused = if is_paused { " <b class=\"warn\">paused</b>" } else { "" };
-    write!(out, "<li><span class=\"item\">{}{paused}</span> <span class=\"dim\">", Html(name))
+fn begin_row(out: &mut String, name: &str, paused: Paused) -> fmt::Result {
+    let mark = match paused {
+        Paused::None => "",
+        Paused::Some => " <b class=\"warn\">entries paused</b>",
+        Paused::All => " <b class=\"warn\">paused</b>",
+    };
+    write!(out, "<li><span class=\"item\">{}{mark}</span> <span class=\"dim\">", Html(name))
 }
 
-/// Ends the row with the button that pauses or enables it. `kind` is `entries` or `groups`.
-fn end_row(out: &mut String, kind: &str, name: &str, is_paused: bool) -> fmt::Result {
-    let (action, text) = if is_paused { ("enable", "Enable") } else { ("pause", "Pause") };
+/// Ends the row with the buttons that pause and enable it. `kind` is `entries` or `groups`.
+fn end_row(out: &mut String, kind: &str, name: &str, paused: Paused) -> fmt::Result {
+    write!(out, "</span>")?;
+    let enables = (paused != Paused::None).then_some(("enable", "Enable"));
+    let pauses = (paused != Paused::All).then_some(("pause", "Pause"));
     let path = PathSegment(name);
-    writeln!(out, "</span> <button data-post=\"/api/{kind}/{path}/{action}\">{text}</button></li>")
+    for (action, text) in enables.into_iter().chain(pauses) {
+        write!(out, " <button data-post=\"/api/{kind}/{path}/{action}\">{text}</button>")?;
+    }
+    writeln!(out, "</li>")
 }
 
 /// Checks that orders can be sent; in a dry run, that they would be.
 ///
 /// # Errors
 ///
-/// Returns the reason if not.
+/// Returns the reason if not, and what to do.
 pub(super) fn check_ready(status: &LedgerStatus) -> Result<(), String> {
-    if let Some(halt) = status.halts.first() {
-        return Err(format!("halted: {}", halt.reason));
-    }
-    status.not_ordering_because.clone().map_or(Ok(()), Err)
+    let (reason, remedy) = match (status.halts.first(), &status.not_ordering_because) {
+        (Some(halt), _) => (format!("halted: {}", halt.reason), Some(&halt.remedy)),
+        (None, Some(reason)) => (reason.clone(), status.not_ordering_remedy.as_ref()),
+        (None, None) => return Ok(()),
+    };
+    let remedy = remedy.map_or_else(String::new, |remedy| format!(". What to do: {remedy}"));
+    Err(reason + &remedy)
 }
 
 #[cfg(test)]
@@ -718,7 +748,9 @@ mod tests {
             assert!(title(&shown) == format!("Not buying: {reason}") || title(&shown) == "Halted");
             assert!(status_line(&figures).contains(&reason), "{reason}");
             assert!(summary.contains(&reason), "{summary}");
-            assert_eq!(check_ready(&shown.status), Err(reason.clone()));
+            let ready = check_ready(&shown.status).unwrap_err();
+            let what_to_do = ready.strip_prefix(&reason).unwrap().strip_prefix(". What to do: ");
+            assert_eq!(what_to_do, obstacle.remedy());
             let json = serde_json::to_value(&shown.status).unwrap();
             let json = (&json["not_ordering_because"], &json["needs_user"]);
             assert_eq!(json, (&reason.into(), &obstacle.needs_user().into()));

@@ -24,6 +24,9 @@ pub const PRICES_GRACE: Duration = Duration::from_secs(120);
 pub const SILENT_REMEDY: &str = "compare with the market in your browser; if it shows new listings, \
                                  it has changed: halt the bot and look for a new version";
 
+/// Follows the rest of a limit that is lower than what it has prevented.
+const TOO_LITTLE: &str = ", less than the recent matches cost";
+
 /// Limits in coins, in the order of the checks of an order.
 pub const COIN_LIMITS: [&str; 4] = ["total", "per_hour", "per_day", "min_balance"];
 
@@ -345,12 +348,14 @@ impl fmt::Display for Obstacle {
                 "the balance is at min_balance"
             }
             Self::UsedUp { limit: "min_balance", left } => {
-                return write!(f, "{left} of the balance left above min_balance");
+                return write!(f, "{left} of the balance left above min_balance{TOO_LITTLE}");
             }
             Self::UsedUp { limit, left: Amount::ZERO } => {
                 return write!(f, "limit {limit} is used up");
             }
-            Self::UsedUp { limit, left } => return write!(f, "{left} of {limit} left"),
+            Self::UsedUp { limit, left } => {
+                return write!(f, "{left} of {limit} left{TOO_LITTLE}");
+            }
             Self::SliceUsedUp => "its slice of the shared budget is used up",
             Self::Entries { entries, .. } => match entries {
                 ClosedEntries::Paused => "every entry is paused",
@@ -540,13 +545,18 @@ mod tests {
             let reason = reason.map(|reason| (reason, false));
             check(OrderingFacts { prevented, ..facts }, reason);
         };
-        check_with(&snapshot, prevented(0, 500), Some("0.30 of total left"));
+        check_with(
+            &snapshot,
+            prevented(0, 500),
+            Some("0.30 of total left, less than the recent matches cost"),
+        );
         check_with(&snapshot, prevented(0, 30), None);
         snapshot.spent = cents(1_000);
         check_with(&snapshot, prevented(0, 500), Some("limit total is used up"));
         snapshot.spent = Amount::ZERO;
         snapshot.available_min = Some(cents(2_100));
-        let rest = Some("1.00 of the balance left above min_balance");
+        let rest =
+            Some("1.00 of the balance left above min_balance, less than the recent matches cost");
         check_with(&snapshot, prevented(3, 500), rest);
         snapshot.available_min = Some(cents(1_900));
         check_with(&snapshot, prevented(1, 1), Some("the balance is at min_balance"));

@@ -75,6 +75,22 @@ fn a_group_shows_what_it_bought_and_is_paused_and_enabled() {
 }
 
 #[test]
+fn a_group_with_an_entry_that_was_paused_by_itself_can_be_enabled_and_paused() {
+    let bot = Bot::start().ready();
+    let entry = "/api/entries/red%20%2F%20line/pause";
+    assert_eq!(control(bot.address, entry, "pause-the-entry").status, 200);
+    let page = get(bot.address, "/").body;
+    assert!(page.contains("rifles &lt;i&gt; <b class=\"warn\">entries paused</b>"), "{page}");
+    let path = |action: &str| format!("/api/groups/rifles%20%3Ci%3E/{action}");
+    for action in ["enable", "pause"] {
+        assert!(page.contains(&format!("data-post=\"{}\"", path(action))), "{page}");
+    }
+    assert_eq!(control(bot.address, &path("enable"), "enable-group").status, 200);
+    let page = get(bot.address, "/").body;
+    assert!(!page.contains("paused</b>") && !page.contains(&path("enable")), "{page}");
+}
+
+#[test]
 fn a_hostile_item_name_is_text_on_the_page() {
     let bot = Bot::start().ready();
     bot.offer(HOSTILE, 1_000);
