@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{
     format,
-    outbox::{AlertMessage, Delivery},
+    outbox::{AlertMessage, Delivery, RetryWait},
     verdict::{delivery, moved_chat, without_response},
 };
 use crate::{
@@ -129,13 +129,13 @@ impl AlertChannel {
         };
         let (why, remedy) = match result {
             Delivery::Delivered => return Ok("reachable and accepted".to_owned()),
-            Delivery::Retry { after: Some(_), why }
+            Delivery::Retry { wait: RetryWait::Backoff, why } => {
+                (why, "check the network and the address in .env".to_owned())
+            }
+            Delivery::Retry { why, .. }
             | Delivery::PossiblyRejected { why }
             | Delivery::Rejected { why }
             | Delivery::Disabled { why } => (why, self.remedy()),
-            Delivery::Retry { after: None, why } => {
-                (why, "check the network and the address in .env".to_owned())
-            }
         };
         Err(CheckFailure { why, remedy })
     }

@@ -127,6 +127,8 @@ struct ChannelState {
     name: String,
     /// Alerts that will never be delivered.
     undelivered: AtomicU64,
+    /// Alerts in the queue to the task.
+    queued: AtomicU64,
     /// Alerts that wait or are being sent.
     waiting: AtomicU64,
     /// `true` if the service has rejected the channel for good.
@@ -145,10 +147,17 @@ impl ChannelState {
         self.is_disabled.store(outbox.is_disabled(), Ordering::Relaxed);
     }
 
+    /// Returns `true` if no alert waits.
+    fn is_empty(&self) -> bool {
+        let counters = [&self.queued, &self.waiting];
+        counters.iter().all(|it| it.load(Ordering::Relaxed) == 0)
+    }
+
     /// Counts the alerts that wait as undelivered, after the end of the task. Returns the number of
     /// all that were not delivered.
     fn give_up(&self) -> u64 {
-        let waiting = self.waiting.swap(0, Ordering::Relaxed);
+        let counters = [&self.queued, &self.waiting].map(|it| it.swap(0, Ordering::Relaxed));
+        let waiting = counters.into_iter().fold(0, u64::saturating_add);
         self.undelivered.fetch_add(waiting, Ordering::Relaxed).saturating_add(waiting)
     }
 }

@@ -87,9 +87,8 @@ pub struct AlertMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Delivered,
-    /// `after` is the wait that the channel requests.
     Retry {
-        after: Option<Duration>,
+        wait: RetryWait,
         why: String,
     },
     /// The channel does not accept this message, perhaps because of a fault that passes.
@@ -104,6 +103,27 @@ pub enum Delivery {
     Disabled {
         why: String,
     },
+}
+
+/// Wait before a message is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryWait {
+    /// Grows with each failure.
+    Backoff,
+    /// Chosen by this program for the status of the response.
+    Fixed(Duration),
+    /// The response asked for it.
+    Requested(Duration),
+}
+
+impl RetryWait {
+    /// Returns the wait unless it depends on the number of failures.
+    pub const fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Backoff => None,
+            Self::Fixed(wait) | Self::Requested(wait) => Some(wait),
+        }
+    }
 }
 
 /// Change of a channel's state for the log. `Failing` and `Undelivered` are reported once until a
@@ -162,7 +182,7 @@ pub struct AlertOutbox {
     overflow: u64,
     /// Time for which the next events about orders are collected.
     batch_window: Duration,
-    /// End of a wait that the channel has requested.
+    /// End of a wait that the channel has requested, which the stop respects.
     not_before: Option<Instant>,
     /// End of the wait after a failure.
     retry_at: Option<Instant>,
@@ -401,12 +421,12 @@ impl AlertOutbox {
     ) -> Option<ChannelStateChange> {
         self.is_sending = false;
         let mut attempt = self.attempt.take()?;
-        let (after, is_rejected) = match result {
-            Delivery::Retry { after, .. } => (after, false),
-            Delivery::PossiblyRejected { .. } => (None, true),
-            _ => (None, false),
-        };
+        let is_rejected = matches!(result, Delivery::PossiblyRejected { .. });
         attempt.rejections = attempt.rejections.saturating_add(u32::from(is_rejected));
+        let wait = match result {
+            Delivery::Retry { wait, .. } => wait,
+            _ => RetryWait::Backoff,
+        };
         match result {
             Delivery::Delivered => {
                 self.paced_until = now.instant.checked_add(self.min_interval);
@@ -420,11 +440,13 @@ impl AlertOutbox {
             }
             Delivery::Rejected { why } => self.count_undelivered(&attempt, why, now),
             Delivery::Retry { why, .. } | Delivery::PossiblyRejected { why } => {
-                if let Some(after) = after {
-                    self.not_before = now.instant.checked_add(after.min(WAIT_MAX));
-                } else {
-                    let wait = with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy);
-                    self.retry_at = now.instant.checked_add(wait);
+                let backoff = || with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy);
+                let after = wait.duration();
+                let until = after.map_or_else(backoff, |after| after.min(WAIT_MAX));
+                let until = now.instant.checked_add(until);
+                match wait {
+                    RetryWait::Requested(_) => self.not_before = until,
+                    RetryWait::Backoff | RetryWait::Fixed(_) => self.retry_at = until,
                 }
                 attempt.failures = attempt.failures.saturating_add(1);
                 let age = now.instant.saturating_duration_since(attempt.begun);
@@ -432,7 +454,7 @@ impl AlertOutbox {
                     return self.count_undelivered(&attempt, why, now);
                 }
                 self.attempt = Some(attempt);
-                // A short wait that the channel asks for is not a failure.
+                // A short wait because of a rate limit is not a failure.
                 let is_failure = after.is_none_or(|after| LONG_WAIT <= after);
                 let is_new = is_failure && !std::mem::replace(&mut self.is_failing, true);
                 is_new.then_some(ChannelStateChange::Failing { why })
@@ -642,10 +664,12 @@ mod tests {
         alerts::{
             event::{AlertEvent, AlertOrder, BudgetLeft},
             format::request,
+            verdict::delivery,
         },
-        config::alerts::{ChannelConfig, ChannelTarget, SecretUrl},
+        config::alerts::{ChannelConfig, ChannelKind, ChannelTarget, SecretUrl},
         domain::outcome::RejectReason,
         ledger::HaltReason,
+        net::{http_head::ResponseHead, http_message::HttpResponse},
     };
 
     const PACE: Duration = Duration::from_secs(2);
@@ -730,8 +754,9 @@ mod tests {
         AlertEvent::FeedBack { after: 120 * SECOND, was_flapping: false }
     }
 
-    fn retry(after: Option<Duration>) -> Delivery {
-        Delivery::Retry { after, why: "HTTP 500".to_owned() }
+    fn retry(requested: Option<Duration>) -> Delivery {
+        let wait = requested.map_or(RetryWait::Backoff, RetryWait::Requested);
+        Delivery::Retry { wait, why: "HTTP 500".to_owned() }
     }
 
     #[test]
@@ -1110,6 +1135,36 @@ mod tests {
         clock.result(retry(None));
         clock.wait(60 * SECOND);
         assert_eq!(clock.take(), None, "one more try");
+    }
+
+    #[test]
+    fn at_the_stop_a_wait_that_the_channel_has_not_requested_does_not_hold_the_last_try() {
+        let responses = [
+            (ChannelKind::Telegram, 403, ""),
+            (ChannelKind::Discord, 401, ""),
+            (ChannelKind::Ntfy, 404, ""),
+            (ChannelKind::Webhook, 429, ""),
+            (ChannelKind::Discord, 429, "60"),
+        ];
+        for (kind, status, retry_after) in responses {
+            let headers = Some(("Retry-After", retry_after.as_bytes()));
+            let headers = headers.filter(|(_, value)| !value.is_empty());
+            let head = ResponseHead::parse(status, headers.into_iter());
+            let failed = delivery(kind, &HttpResponse { head, body: Vec::new() });
+            let mut clock = TestOutbox::new(&[], None);
+            clock.push(halted());
+            clock.take().unwrap();
+            clock.result(failed.clone());
+            clock.wait(SECOND);
+            assert_eq!(clock.take(), None, "{status}: it waits before the stop");
+            clock.outbox.receive(None, clock.now);
+            let last = clock.take();
+            assert_eq!(last.is_some(), retry_after.is_empty(), "{kind:?} {status}");
+            if last.is_some() {
+                clock.result(failed);
+                assert_eq!(clock.take(), None, "one more try");
+            }
+        }
     }
 
     #[test]

@@ -55,7 +55,8 @@ const FEED_INTERVAL: Duration = Duration::from_secs(1);
 const DISK_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum time to deliver the waiting messages when the session stops.
 pub const FLUSH_MAX: Duration = Duration::from_secs(5);
-/// Maximum number of removed channels whose undelivered events are reported at the stop.
+/// Maximum number of removed channels without waiting events whose undelivered ones are reported by
+/// name at the stop.
 const REMOVED_MAX: usize = 32;
 
 /// Cause of alerts that could not be started.
@@ -366,13 +367,19 @@ impl Dispatcher {
         while self.tasks.try_join_next().is_some() {}
         let removed = channels.into_iter().map(|handle| handle.state);
         self.removed.extend(removed.inspect(|it| it.is_removed.store(true, Ordering::Relaxed)));
-        let above = self.removed.len().saturating_sub(REMOVED_MAX);
+        let mut above = self.removed.len().saturating_sub(REMOVED_MAX);
         // No reader may count a channel twice or not at all.
         let mut published = lock(&self.parts.state.channels);
-        for state in self.removed.drain(..above) {
+        self.removed.retain(|state| {
+            // The count of a channel that still has something to deliver may rise.
+            if above == 0 || !state.is_empty() {
+                return true;
+            }
+            above = above.saturating_sub(1);
             let undelivered = state.undelivered.load(Ordering::Relaxed);
             self.parts.state.undelivered_before.fetch_add(undelivered, Ordering::Relaxed);
-        }
+            false
+        });
         let states = self.channels.iter().map(|channel| &channel.state).chain(&self.removed);
         *published = states.cloned().collect();
     }
@@ -445,8 +452,13 @@ impl Dispatcher {
         for channel in &self.channels {
             let loudness = channel.config.loudness(kind);
             let is_wanted = is_end || loudness != Loudness::Off;
-            if is_wanted && channel.queue.try_send((Arc::clone(&alert), loudness)).is_err() {
+            if !is_wanted {
+                continue;
+            }
+            if channel.queue.try_send((Arc::clone(&alert), loudness)).is_err() {
                 self.parts.state.lost.fetch_add(1, Ordering::Relaxed);
+            } else if loudness != Loudness::Off {
+                channel.state.queued.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -623,6 +635,9 @@ impl ChannelTask {
 fn receive(outbox: &mut AlertOutbox, state: &ChannelState, event: Option<(Arc<Alert>, Loudness)>) {
     outbox.receive(event.as_ref().map(|(alert, loudness)| (&**alert, *loudness)), moment());
     state.publish(outbox);
+    if event.is_some_and(|(_alert, loudness)| loudness != Loudness::Off) {
+        state.queued.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn new_id() -> String {
@@ -731,14 +746,14 @@ mod tests {
     async fn a_channel_whose_task_has_ended_starts_again() {
         let (mut dispatcher, sender, received) = dispatcher(1);
         drop(received);
-        let ended = ChannelState { waiting: 2.into(), ..ChannelState::default() };
+        let ended = ChannelState { waiting: 2.into(), queued: 3.into(), ..ChannelState::default() };
         dispatcher.channels[0].state = Arc::new(ended);
         sender.emit(|| AlertEvent::Resumed);
         dispatcher.tick().await;
         assert!(!dispatcher.channels[0].queue.is_closed());
-        assert_eq!(sender.delivery().undelivered, 2, "what waited is lost");
+        assert_eq!(sender.delivery().undelivered, 5, "what waited or was queued is lost");
         dispatcher.channels[0].state.undelivered.store(1, Ordering::Relaxed);
-        assert_eq!(sender.delivery().undelivered, 3, "the new task is counted too");
+        assert_eq!(sender.delivery().undelivered, 6, "the new task is counted too");
         assert_eq!(dispatcher.parts.state.lost.load(Ordering::Relaxed), 0);
     }
 
@@ -765,6 +780,42 @@ mod tests {
             dispatcher.replace(change());
         }
         assert!(sender.take_new_channel(), "it is told of what lasts");
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_for_a_task_that_ends_is_counted_until_the_task_has_received_it() {
+        let (mut dispatcher, sender, mut received) = dispatcher(8);
+        let state = Arc::clone(&dispatcher.channels[0].state);
+        // The task whose queue the test has replaced ends.
+        tokio::task::yield_now().await;
+        sender.emit(|| AlertEvent::Resumed);
+        sender.emit(|| AlertEvent::Resumed);
+        dispatcher.drain().await;
+        assert_eq!(state.queued.load(Ordering::Relaxed), 2);
+        let mut outbox = AlertOutbox::new(None, Duration::ZERO);
+        let event = received.try_recv().ok();
+        receive(&mut outbox, &state, event);
+        let counts = [&state.queued, &state.waiting].map(|it| it.load(Ordering::Relaxed));
+        assert_eq!(counts, [1, 1]);
+        drop(received);
+        dispatcher.restart_ended();
+        assert_eq!(sender.delivery().undelivered, 2);
+        assert_eq!(state.queued.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_removed_channel_is_counted_while_it_has_something_to_deliver() {
+        let (mut dispatcher, sender, _received) = dispatcher(8);
+        let state = Arc::clone(&dispatcher.channels[0].state);
+        state.waiting.store(1, Ordering::Relaxed);
+        for _ in 0..=REMOVED_MAX + 1 {
+            dispatcher.channels[0].state.is_disabled.store(true, Ordering::Relaxed);
+            dispatcher.replace(change());
+        }
+        assert_eq!(dispatcher.removed.len(), REMOVED_MAX);
+        assert_eq!(sender.delivery().undelivered, 0);
+        state.give_up();
+        assert_eq!(sender.delivery().undelivered, 1, "it was not delivered after all");
     }
 
     #[tokio::test]
