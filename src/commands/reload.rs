@@ -345,7 +345,7 @@ impl RunningReloader {
         let is_changed = new.prices.sources != self.reloader.config.prices.sources;
         let other_sources = is_changed.then(sources);
         let whitelist = Arc::new(Whitelist::new(new.whitelist.to_vec()));
-        let previous = previous_indices(&self.reloader.config.whitelist, &new.whitelist);
+        let moved = moved_indices(&self.reloader.config.whitelist, &new.whitelist);
         let sniper = (self.reloader.sniper)().ok_or(ReloadError::Stopping)?;
         // Here, because it takes long with many entries.
         let pauses = sniper.with_engine(|engine| engine.current_pauses());
@@ -354,7 +354,7 @@ impl RunningReloader {
         let rules = Rules {
             whitelist,
             pauses,
-            previous,
+            moved,
             ledger,
             prices,
             other_sources,
@@ -402,11 +402,11 @@ fn check_applicable(old: &Config, new: &Config) -> Result<(), ReloadError> {
     names.map_err(ReloadError::Unsupported)
 }
 
-/// Returns the index of each new entry in the old whitelist, so that it keeps its counts.
-fn previous_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>> {
-    let keys = old.iter().enumerate().map(|(index, entry)| (EntryKey::of(entry), index));
+/// Returns the index of each old entry in the new whitelist, for the orders in flight.
+fn moved_indices(old: &[WhitelistEntry], new: &[WhitelistEntry]) -> Vec<Option<usize>> {
+    let keys = new.iter().enumerate().map(|(index, entry)| (EntryKey::of(entry), index));
     let keys: HashMap<EntryKey, usize> = keys.collect();
-    new.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
+    old.iter().map(|entry| keys.get(&EntryKey::of(entry)).copied()).collect()
 }
 
 /// Files of the settings, with the checksums of their content when it was read.

@@ -197,13 +197,25 @@ struct NamedLimits {
 /// Name of the group of each slot, indexed by slot.
 pub(super) type GroupNames = Arc<Vec<Option<Arc<str>>>>;
 
+/// Number of slots in a block.
+const BLOCK_SLOTS: usize = 256;
+
+/// Usage of each slot, in blocks that a table shares with its successor: a reload copies and
+/// replaces the table under the lock of the orders, which must not take longer with more entries.
+#[derive(Debug)]
+struct SlotUsage {
+    blocks: Vec<Arc<[EntryUsage; BLOCK_SLOTS]>>,
+    /// Number of slots.
+    len: usize,
+}
+
 /// Usage of every entry ever seen, and the limits of the current whitelist.
 #[derive(Clone, Debug)]
 pub(super) struct EntryTable {
     /// Shared with the table that replaces this one, which is built while this one is in use.
     slots: Arc<HashMap<EntryKey, EntrySlot>>,
-    /// Indexed by slot. The first is [`EntrySlot::ANY`].
-    used: Vec<EntryUsage>,
+    /// The first slot is [`EntrySlot::ANY`].
+    used: SlotUsage,
     /// Indexed by position in the whitelist.
     limits: Vec<EntryLimits>,
     /// The first [`SHARED_ENTRIES_MAX`] names, each with the lowest limits of its entries.
@@ -219,13 +231,44 @@ impl Default for EntryTable {
     fn default() -> Self {
         Self {
             slots: Arc::default(),
-            used: vec![EntryUsage::default()],
+            used: SlotUsage { blocks: Vec::new(), len: 1 },
             limits: Vec::new(),
             named: Vec::new(),
             groups: Vec::new(),
             slot_groups: Vec::new(),
             group_names: Arc::default(),
         }
+    }
+}
+
+/// Copies the blocks, so that no later change has to.
+impl Clone for SlotUsage {
+    fn clone(&self) -> Self {
+        Self { blocks: self.blocks.iter().map(|block| Arc::new(**block)).collect(), len: self.len }
+    }
+}
+
+impl SlotUsage {
+    /// Returns a copy that shares the blocks. A later change of a block copies it.
+    fn share(&self) -> Self {
+        Self { blocks: self.blocks.clone(), len: self.len }
+    }
+
+    fn get(&self, index: usize) -> EntryUsage {
+        let block = self.blocks.get(index / BLOCK_SLOTS);
+        block.and_then(|block| block.get(index % BLOCK_SLOTS)).copied().unwrap_or_default()
+    }
+
+    /// Returns the usage of a slot, which is added if it does not exist, for modification.
+    fn get_mut(&mut self, index: usize) -> &mut EntryUsage {
+        self.len = self.len.max(index.saturating_add(1));
+        let blocks = self.len.div_ceil(BLOCK_SLOTS);
+        if self.blocks.len() < blocks {
+            let block = || Arc::new([EntryUsage::default(); BLOCK_SLOTS]);
+            self.blocks.resize_with(blocks, block);
+        }
+        #[expect(clippy::indexing_slicing, reason = "resized to hold the index above")]
+        &mut Arc::make_mut(&mut self.blocks[index / BLOCK_SLOTS])[index % BLOCK_SLOTS]
     }
 }
 
@@ -303,7 +346,7 @@ impl EntryTable {
         }
         let mut positions: HashMap<Arc<str>, usize> = HashMap::new();
         let names = Arc::make_mut(&mut self.group_names);
-        names.resize(names.len().max(self.used.len()), None);
+        names.resize(names.len().max(self.used.len), None);
         for (entry, limits) in entries.iter().zip(&self.limits) {
             let name = entry.group.as_ref().map(|group| Arc::clone(&group.name));
             if let (Some(group), Some(name)) = (&entry.group, &name)
@@ -328,14 +371,32 @@ impl EntryTable {
         for group in &mut self.groups {
             group.used = EntryUsage::default();
         }
-        if self.groups.is_empty() {
-            return;
-        }
-        for (used, group) in self.used.iter().zip(&self.slot_groups) {
+        for (slot, group) in self.slot_groups.iter().enumerate() {
             if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
-                group.used = group.used.plus(*used);
+                group.used = group.used.plus(self.used.get(slot));
             }
         }
+    }
+
+    /// Takes over the usage of the table before, from which this one was made. Only blocks that
+    /// have changed since are examined.
+    fn take_usage(&mut self, current: &mut SlotUsage) {
+        let shared = current.blocks.iter().zip(&self.used.blocks);
+        for (block, (new, old)) in
+            shared.enumerate().filter(|(_, (new, old))| !Arc::ptr_eq(new, old))
+        {
+            let slots = block.saturating_mul(BLOCK_SLOTS)..;
+            for (slot, (new, old)) in slots.zip(new.iter().zip(old.iter())) {
+                let group = self.slot_groups.get(slot).copied().flatten();
+                if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
+                    group.used = group.used.plus(*new).minus(*old);
+                }
+            }
+        }
+        let added = self.used.blocks.iter().skip(current.blocks.len()).cloned();
+        current.blocks.extend(added);
+        current.len = current.len.max(self.used.len);
+        std::mem::swap(&mut self.used, current);
     }
 
     /// Registers an entry under its recorded slot.
@@ -364,7 +425,7 @@ impl EntryTable {
     pub(super) fn successor(&self) -> Self {
         Self {
             slots: Arc::clone(&self.slots),
-            used: self.used.clone(),
+            used: self.used.share(),
             group_names: Arc::clone(&self.group_names),
             ..Self::default()
         }
@@ -373,13 +434,7 @@ impl EntryTable {
     /// Replaces the table by its successor, which takes over the current usage. Returns the old
     /// table.
     pub(super) fn replace(&mut self, mut successor: Self) -> Self {
-        let common = self.used.len().min(successor.used.len());
-        let (head, tail) = self.used.split_at(common);
-        if let Some(used) = successor.used.get_mut(..common) {
-            used.copy_from_slice(head);
-        }
-        successor.used.extend_from_slice(tail);
-        successor.recount_groups();
+        successor.take_usage(&mut self.used);
         std::mem::replace(self, successor)
     }
 
@@ -405,7 +460,7 @@ impl EntryTable {
 
     /// Returns the slot of the next new entry.
     pub(super) fn next_slot(&self) -> EntrySlot {
-        EntrySlot(u32::try_from(self.used.len()).unwrap_or(u32::MAX))
+        EntrySlot(u32::try_from(self.used.len).unwrap_or(u32::MAX))
     }
 
     /// Changes the key of a slot.
@@ -435,7 +490,7 @@ impl EntryTable {
     }
 
     pub(super) fn own_usage(&self, slot: EntrySlot) -> EntryUsage {
-        self.used.get(index_of(slot)).copied().unwrap_or_default()
+        self.used.get(index_of(slot))
     }
 
     /// Returns the limits and the usage of the group at this position, including orders of unknown
@@ -476,12 +531,7 @@ impl EntryTable {
 
     /// Returns the entry's own usage for modification.
     fn used_mut(&mut self, slot: EntrySlot) -> &mut EntryUsage {
-        let index = index_of(slot).min(ENTRIES_MAX);
-        if self.used.len() <= index {
-            self.used.resize(index.saturating_add(1), EntryUsage::default());
-        }
-        #[expect(clippy::indexing_slicing, reason = "resized to hold the index one line above")]
-        &mut self.used[index]
+        self.used.get_mut(index_of(slot).min(ENTRIES_MAX))
     }
 
     /// Iterates over every key with its slot and usage.
@@ -596,6 +646,33 @@ pub(crate) mod tests {
     fn a_name_never_equals_conditions() {
         let conditions = EntryKey::of(&entry(None));
         assert_ne!(EntryKey::of(&entry(Some(conditions.as_str()))), conditions);
+    }
+
+    #[test]
+    fn a_successor_takes_over_what_was_counted_while_it_was_made() {
+        let all = |count: usize| {
+            let of =
+                |n: usize| grouped(entry(Some(&n.to_string())), ["a", "b"][n % 2], (Some(9), None));
+            (0..count).map(of).collect::<Vec<_>>()
+        };
+        let one = EntryUsage { quantity: 1, total: Amount::from_cents(100) };
+        let mut table = EntryTable::default();
+        table.set(&all(BLOCK_SLOTS));
+        let slots: Vec<EntrySlot> =
+            [0, 1, BLOCK_SLOTS - 1].map(|n| table.limits(n).unwrap().slot).to_vec();
+        table.add(slots[0], one);
+        table.add(slots[2], one);
+        let mut successor = table.successor();
+        successor.set(&all(3 * BLOCK_SLOTS));
+        table.add(slots[0], one);
+        table.add(slots[1], one);
+        table.subtract(slots[2], one);
+        let next = successor.next_slot();
+        let _old = table.replace(successor);
+        let quantity = |slot: &EntrySlot| table.own_usage(*slot).quantity;
+        assert_eq!(slots.iter().map(quantity).collect::<Vec<_>>(), [2, 1, 0]);
+        let groups: Vec<u32> = table.groups().map(|(_, used)| used.quantity).collect();
+        assert_eq!((groups, table.next_slot()), (vec![2, 1], next));
     }
 
     #[test]

@@ -72,7 +72,7 @@ mod writer;
 pub use self::{
     allowance::{Allowance, SharedUsage},
     error::LedgerError,
-    event::{Evidence, HaltReason, Operator, OrderState, Sequence},
+    event::{EntrySlot, Evidence, HaltReason, Operator, OrderState, Sequence},
     intent::{Halt, Intent, InvalidTransition, StateChange},
     item::{OrderedItem, OrderedReference},
     obstacle::{ClosedEntries, Obstacle, OrderingFacts},

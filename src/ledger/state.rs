@@ -789,6 +789,11 @@ impl LedgerState {
         self.entries.groups()
     }
 
+    /// Returns the slot of the entry at this position of the whitelist.
+    pub fn entry_slot(&self, index: usize) -> Option<EntrySlot> {
+        self.entries.limits(index).map(|limits| limits.slot)
+    }
+
     /// Returns the usage of the entry at this position of the whitelist.
     pub fn entry_usage(&self, index: usize) -> Option<EntryUsage> {
         self.entries.limits(index).map(|limits| self.entries.used(limits.slot))

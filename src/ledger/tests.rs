@@ -160,7 +160,7 @@ fn a_ledger_that_holds_two_spellings_of_one_id_still_replays() {
         id: TradeId::new(text).unwrap(),
         keyed_by: KeyedBy::Id,
         price: coins(1),
-        entry: event::EntrySlot(1),
+        entry: EntrySlot(1),
         limits: 0,
         own_number: 0,
     };

@@ -50,7 +50,8 @@ use crate::{
     domain::trade::{KeyedBy, Trade, TradeEvent, TradeId, TradeKey, TradeStatus},
     execution::response::{ExchangeResult, OrderReport, SentRequest},
     ledger::{
-        Effects, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest, OrderState,
+        Effects, EntrySlot, HaltReason, InvalidTransition, Ledger, LedgerError, OrderRequest,
+        OrderState,
         pauses::{PauseRecorder, PausedNames},
         price_status::PriceStatus,
         status,
@@ -147,8 +148,9 @@ pub struct Engine<B> {
     pub(super) stats: SessionStats,
     /// Reference prices. Replaced as a whole.
     pub(super) prices: Arc<PriceBook>,
-    /// For each whitelist entry, the number of listings that matched it.
-    pub(super) match_counts: Vec<u64>,
+    /// Number of listings that matched an entry. Its slot stays the same when the rules are
+    /// replaced.
+    pub(super) match_counts: HashMap<EntrySlot, u64>,
     pub(super) entry_scan: EntryScan,
     pub(super) activity: Activity,
     pub(super) price_recorder: Option<PriceRecorder>,
@@ -219,7 +221,7 @@ impl<B: OrderSender> Engine<B> {
         clock: Arc<Mutex<ServerClock>>,
     ) -> Self {
         let names = ledger.take_names();
-        let match_counts = vec![0; whitelist.entries().len()];
+        let match_counts = HashMap::with_capacity(whitelist.entries().len());
         Self {
             whitelist,
             ledger,
@@ -292,8 +294,14 @@ impl<B: OrderSender> Engine<B> {
 
     /// Iterates over the whitelist entries that matched no listing so far.
     pub fn unmatched_entries(&self) -> impl Iterator<Item = &WhitelistEntry> + Clone {
-        let entries = self.whitelist.entries().iter().zip(&self.match_counts);
-        entries.filter(|(_entry, matched)| **matched == 0).map(|(entry, _matched)| entry)
+        let entries = self.whitelist.entries().iter().enumerate();
+        entries.filter(|(index, _entry)| self.match_count(*index) == 0).map(|(_index, entry)| entry)
+    }
+
+    /// Returns the number of listings that matched the entry at this position of the whitelist.
+    pub(super) fn match_count(&self, index: usize) -> u64 {
+        let slot = self.ledger.state().entry_slot(index);
+        slot.and_then(|slot| self.match_counts.get(&slot)).copied().unwrap_or_default()
     }
 
     /// Replaces the reference prices. The caller keeps a handle of the old ones, so that they are
@@ -407,7 +415,8 @@ impl<B: OrderSender> Engine<B> {
         self.stats.last_skip = None;
         self.order_or_queue(Candidate { trade, entry, since: now.instant, is_queued: false }, now);
         self.stats.matched = self.stats.matched.saturating_add(1);
-        if let Some(matched) = self.match_counts.get_mut(entry) {
+        if let Some(slot) = self.ledger.state().entry_slot(entry) {
+            let matched = self.match_counts.entry(slot).or_default();
             *matched = matched.saturating_add(1);
         }
         self.remember_match(trade, entry, now);

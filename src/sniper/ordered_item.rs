@@ -38,12 +38,11 @@ impl ItemValues {
         }
     }
 
-    /// Updates the index for another whitelist. `previous` has the position of each of its entries
-    /// in the whitelist before.
-    pub(super) fn move_entry(&mut self, previous: &[Option<usize>]) {
-        let moved = previous.iter().position(|before| *before == Some(self.entry));
+    /// Updates the index for another whitelist. `moved` has the position there of each entry of the
+    /// whitelist before.
+    pub(super) fn move_entry(&mut self, moved: &[Option<usize>]) {
         // An entry that was removed has no label.
-        self.entry = moved.unwrap_or(usize::MAX);
+        self.entry = moved.get(self.entry).copied().flatten().unwrap_or(usize::MAX);
     }
 }
 

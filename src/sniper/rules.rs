@@ -25,8 +25,8 @@ use crate::{
 pub struct Rules {
     pub whitelist: Arc<Whitelist>,
     pub pauses: PreparedPauses,
-    /// For each entry, the position of the same entry in the whitelist before.
-    pub previous: Vec<Option<usize>>,
+    /// For each entry of the whitelist before, its position in this one.
+    pub moved: Vec<Option<usize>>,
     pub ledger: LedgerRules,
     /// Reference prices, and the wanted items of the whitelist.
     pub prices: PriceSnapshot,
@@ -55,33 +55,30 @@ pub struct ReplacedRules {
     _prices: Arc<PriceBook>,
     /// The feed may use it until its next message.
     pub wanted: Option<Arc<WantedItems>>,
-    _match_counts: Vec<u64>,
-    _previous: Vec<Option<usize>>,
+    _moved: Vec<Option<usize>>,
 }
 
 impl<B: OrderSender> Engine<B> {
     /// Uses other rules from now on, and passes the wanted items to the feed. Held and queued
     /// listings are decided again. Returns the old rules.
+    ///
+    /// Apart from a pause since the rules were prepared, nothing takes longer with more entries:
+    /// a listing may be waiting.
     pub fn replace_rules(
         &mut self,
         rules: Rules,
         now: Now,
         wanted: Option<&WantedSender>,
     ) -> ReplacedRules {
-        let Rules { whitelist, mut pauses, previous, ledger, prices, other_sources, max_wait } =
-            rules;
+        let Rules { whitelist, mut pauses, moved, ledger, prices, other_sources, max_wait } = rules;
         if pauses.version != self.pause_version {
             pauses = self.current_pauses().prepare(&whitelist);
         }
         // Items of orders contain positions of entries, which change.
         self.record_items();
         for order in self.pending.values_mut() {
-            order.item.move_entry(&previous);
+            order.item.move_entry(&moved);
         }
-        let count = |before: &Option<usize>| {
-            before.and_then(|at| self.match_counts.get(at)).copied().unwrap_or_default()
-        };
-        let match_counts: Vec<u64> = previous.iter().map(count).collect();
         self.activity.clear_near_misses();
         self.entry_scan = EntryScan::default();
         self.max_wait = max_wait;
@@ -102,8 +99,7 @@ impl<B: OrderSender> Engine<B> {
             _ledger: self.ledger.replace_rules(ledger),
             _prices: std::mem::replace(&mut self.prices, prices.book),
             wanted: wanted.map(|sender| sender.send_replace(prices.wanted)),
-            _match_counts: std::mem::replace(&mut self.match_counts, match_counts),
-            _previous: previous,
+            _moved: moved,
         };
         self.absent_pauses = pauses.absent;
         self.pauses.record(|| pauses.names);

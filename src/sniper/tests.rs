@@ -207,7 +207,10 @@ fn skips_are_counted_by_reason_name() {
 
 #[test]
 fn new_rules_decide_held_and_later_listings_again() {
-    let mut session = TestSession::live(plenty());
+    let name = Some("redline".to_owned());
+    let old = [WhitelistEntry { name, max_quantity: 1_000, ..entry() }];
+    let executor = Executor::Live(FakeOrderSender::default());
+    let mut session = TestSession::new(executor, plenty(), old.to_vec());
     session.sync_clock();
     let held = |id, price| {
         let total_value = Some(Amount::from_cents(price));
@@ -223,18 +226,16 @@ fn new_rules_decide_held_and_later_listings_again() {
     session.consider(held("b", 900));
     session.consider(trade("sent", REDLINE));
     assert_eq!(session.engine.unmatched_entries().count(), 0);
-    let old = [WhitelistEntry { max_quantity: 1_000, ..entry() }];
     let other = WhitelistEntry { item: ItemPattern::Named("Fracture Case".to_owned()), ..entry() };
     let cheaper = WhitelistEntry { max_price: Amount::from_cents(950), ..old[0].clone() };
     let new = vec![other, cheaper];
     let mut plan = session.engine.ledger().entry_plan();
-    // The entry has no name and has an order, as after `--new-entries`.
-    assert_eq!(plan.set(&old, &new, false).len(), 1);
+    assert_eq!(plan.set(&old, &new, false), []);
     let recorder = session.engine.ledger().rules_recorder();
     let rules = Rules {
         whitelist: Arc::new(Whitelist::new(new)),
         pauses: PreparedPauses::default(),
-        previous: vec![None, Some(0)],
+        moved: vec![Some(1)],
         ledger: recorder.record(plan, plenty(), UnixMs(0)).unwrap(),
         prices: PriceSnapshot::default(),
         other_sources: None,

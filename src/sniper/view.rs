@@ -375,7 +375,8 @@ impl<B: OrderSender> Engine<B> {
         let (entries, state) = (whitelist.entries(), ledger.state());
         self.alerting.closed_entries = entry_scan.advance(entries.len(), |index| {
             let is_ordered = state.entry_usage(index).is_some_and(|used| 0 < used.quantity);
-            let is_used = is_ordered || match_counts.get(index).is_some_and(|count| 0 < *count);
+            let slot = state.entry_slot(index);
+            let is_used = is_ordered || slot.is_some_and(|slot| match_counts.contains_key(&slot));
             let entry = entries.get(index);
             let min = entry.map_or(Amount::ZERO, |entry| entry.min_price);
             let state = if whitelist.is_paused(index) {
@@ -394,7 +395,7 @@ impl<B: OrderSender> Engine<B> {
     fn shown_entries(&self) -> Vec<EntryCounts> {
         let count = |index| EntryCounts {
             index,
-            matched: self.match_counts.get(index).copied().unwrap_or_default(),
+            matched: self.match_count(index),
             used: self.ledger.state().entry_usage(index).unwrap_or_default(),
         };
         self.entry_scan.shown(self.entries_count()).into_iter().map(count).collect()

@@ -546,6 +546,22 @@ fn nothing_is_recorded_or_ordered_after_an_event_was_lost() {
     assert_eq!(state(&again, 1), OrderState::Unknown);
 }
 
+/// The next order after the restart may be rejected for the same reason, and halts again.
+#[test]
+fn of_a_rejection_that_was_not_recorded_the_order_counts_and_the_halt_is_lost() {
+    let (folder, disk, mut ledger) = ready_on_faulty();
+    let approved = reserve(&mut ledger, order_request(1, 10), T0);
+    disk.set(FULL);
+    let rejected = Outcome::Rejected(RejectReason::Challenge);
+    let _effects = ledger.settle(approved.key(), &rejected, T0).unwrap();
+    assert!(!ledger.state().halts().is_empty() && ledger.state().spent() == coins(0));
+    drop(ledger);
+    disk.set(NO_FAULT);
+    let again = open_faulty(folder.path(), &disk, after(1)).unwrap();
+    assert_eq!(again.state().halts(), []);
+    assert_eq!((state(&again, 1), again.state().spent()), (OrderState::Unknown, coins(10)));
+}
+
 #[test]
 fn the_approving_thread_never_syncs() {
     let (_folder, disk, mut ledger) = ready_on_faulty();
