@@ -7,6 +7,7 @@
 //! cargo bench --bench decide -- --prices        # reference prices only
 //! cargo bench --bench decide -- --readers       # WebSocket readers
 //! cargo bench --bench decide -- --waxpeer       # events of Waxpeer only
+//! cargo bench --bench decide -- --counters      # counters behind /metrics only
 //! cargo bench --bench decide -- --quick         # functional run and allocations, for CI
 //! ```
 //!
@@ -50,6 +51,9 @@ const FRAMES: usize = 64;
 /// Default number of rounds.
 const ROUNDS: usize = 1_000;
 
+/// Maximum time of an increment in the fastest round, in picoseconds.
+const INCREMENT_MAX_PS: u128 = 10_000;
+
 /// A combination of parameters that is measured.
 #[derive(Clone, Copy)]
 struct Case {
@@ -86,6 +90,9 @@ fn main() -> io::Result<()> {
     }
     if arguments.iter().any(|argument| argument == "--waxpeer") {
         return waxpeer::run(options.rounds, options.is_quick, &mut out);
+    }
+    if arguments.iter().any(|argument| argument == "--counters") && !options.is_quick {
+        return counters(options.rounds, &mut out);
     }
     if options.instructions {
         return count(&options, &mut out);
@@ -213,7 +220,11 @@ fn time(options: &Options, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// Measures an increment of the counters behind `/metrics`: one of the feed, and the histogram of
-/// order latencies.
+/// order latencies. Then a listing that is read and decided, without and with its counters.
+///
+/// # Panics
+///
+/// Panics if the fastest increment takes longer than promised.
 fn counters(rounds: usize, out: &mut impl Write) -> io::Result<()> {
     let metrics = FeedMetrics::default();
     let mut histogram = LatencyHistogram::new();
@@ -230,6 +241,25 @@ fn counters(rounds: usize, out: &mut impl Write) -> io::Result<()> {
     for (name, times) in [("counter", counter), ("order latency", latency)] {
         let (middle, fastest) = (ns(times.percentile(50)), ns(times.percentile(0)));
         writeln!(out, "ns per increment, {name}: {middle} ({fastest})")?;
+        assert!(times.percentile(0) <= INCREMENT_MAX_PS, "{name}: {fastest} ns");
+    }
+    let texts: Vec<String> =
+        (0..FRAMES).map(|number| frame(Generation::A, number.try_into().unwrap(), 1_450)).collect();
+    let mut subject = Subject::new(10);
+    let FeedMetrics { frames, bytes, listings, .. } = &metrics;
+    for (name, has_counters) in [("without counters", false), ("with its three", true)] {
+        let times = Times::of(rounds, FRAMES, || {
+            for text in &texts {
+                if black_box(has_counters) {
+                    frames.fetch_add(1, Ordering::Relaxed);
+                    bytes.fetch_add(text.len().try_into().unwrap(), Ordering::Relaxed);
+                    listings.fetch_add(1, Ordering::Relaxed);
+                }
+                black_box(subject.read_and_decide(black_box(text)));
+            }
+        });
+        let (middle, fastest) = (ns(times.percentile(50)), ns(times.percentile(0)));
+        writeln!(out, "ns per listing, read and decided, {name}: {middle} ({fastest})")?;
     }
     Ok(())
 }
