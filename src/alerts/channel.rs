@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::{
     format,
-    outbox::{AlertMessage, Delivery, RetryWait},
+    outbox::{AlertMessage, Delivery},
     verdict::{delivery, moved_chat, without_response},
 };
 use crate::{
@@ -129,7 +129,7 @@ impl AlertChannel {
         };
         let (why, remedy) = match result {
             Delivery::Delivered => return Ok("reachable and accepted".to_owned()),
-            Delivery::Retry { wait: RetryWait::Backoff, why } => {
+            Delivery::Retry { after: None, why, .. } => {
                 (why, "check the network and the address in .env".to_owned())
             }
             Delivery::Retry { why, .. }

@@ -149,15 +149,14 @@ impl ChannelState {
 
     /// Returns `true` if no alert waits.
     fn is_empty(&self) -> bool {
-        let counters = [&self.queued, &self.waiting];
-        counters.iter().all(|it| it.load(Ordering::Relaxed) == 0)
+        [&self.queued, &self.waiting].iter().all(|it| it.load(Ordering::Relaxed) == 0)
     }
 
     /// Counts the alerts that wait as undelivered, after the end of the task. Returns the number of
     /// all that were not delivered.
     fn give_up(&self) -> u64 {
-        let counters = [&self.queued, &self.waiting].map(|it| it.swap(0, Ordering::Relaxed));
-        let waiting = counters.into_iter().fold(0, u64::saturating_add);
+        let counters = [&self.queued, &self.waiting].into_iter();
+        let waiting = counters.map(|it| it.swap(0, Ordering::Relaxed)).fold(0, u64::saturating_add);
         self.undelivered.fetch_add(waiting, Ordering::Relaxed).saturating_add(waiting)
     }
 }

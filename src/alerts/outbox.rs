@@ -87,8 +87,10 @@ pub struct AlertMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Delivery {
     Delivered,
+    /// `after` is the wait, unless it grows with each failure. `is_requested`: by the response.
     Retry {
-        wait: RetryWait,
+        after: Option<Duration>,
+        is_requested: bool,
         why: String,
     },
     /// The channel does not accept this message, perhaps because of a fault that passes.
@@ -103,27 +105,6 @@ pub enum Delivery {
     Disabled {
         why: String,
     },
-}
-
-/// Wait before a message is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RetryWait {
-    /// Grows with each failure.
-    Backoff,
-    /// Chosen by this program for the status of the response.
-    Fixed(Duration),
-    /// The response asked for it.
-    Requested(Duration),
-}
-
-impl RetryWait {
-    /// Returns the wait unless it depends on the number of failures.
-    pub const fn duration(self) -> Option<Duration> {
-        match self {
-            Self::Backoff => None,
-            Self::Fixed(wait) | Self::Requested(wait) => Some(wait),
-        }
-    }
 }
 
 /// Change of a channel's state for the log. `Failing` and `Undelivered` are reported once until a
@@ -421,12 +402,12 @@ impl AlertOutbox {
     ) -> Option<ChannelStateChange> {
         self.is_sending = false;
         let mut attempt = self.attempt.take()?;
-        let is_rejected = matches!(result, Delivery::PossiblyRejected { .. });
-        attempt.rejections = attempt.rejections.saturating_add(u32::from(is_rejected));
-        let wait = match result {
-            Delivery::Retry { wait, .. } => wait,
-            _ => RetryWait::Backoff,
+        let (after, is_requested, is_rejected) = match result {
+            Delivery::Retry { after, is_requested, .. } => (after, is_requested, false),
+            Delivery::PossiblyRejected { .. } => (None, false, true),
+            _ => (None, false, false),
         };
+        attempt.rejections = attempt.rejections.saturating_add(u32::from(is_rejected));
         match result {
             Delivery::Delivered => {
                 self.paced_until = now.instant.checked_add(self.min_interval);
@@ -441,13 +422,9 @@ impl AlertOutbox {
             Delivery::Rejected { why } => self.count_undelivered(&attempt, why, now),
             Delivery::Retry { why, .. } | Delivery::PossiblyRejected { why } => {
                 let backoff = || with_jitter(BACKOFF.wait(attempt.failures), JITTER, entropy);
-                let after = wait.duration();
-                let until = after.map_or_else(backoff, |after| after.min(WAIT_MAX));
-                let until = now.instant.checked_add(until);
-                match wait {
-                    RetryWait::Requested(_) => self.not_before = until,
-                    RetryWait::Backoff | RetryWait::Fixed(_) => self.retry_at = until,
-                }
+                let wait = after.map_or_else(backoff, |after| after.min(WAIT_MAX));
+                let until = if is_requested { &mut self.not_before } else { &mut self.retry_at };
+                *until = now.instant.checked_add(wait);
                 attempt.failures = attempt.failures.saturating_add(1);
                 let age = now.instant.saturating_duration_since(attempt.begun);
                 if MESSAGE_AGE_MAX <= age {
@@ -755,8 +732,8 @@ mod tests {
     }
 
     fn retry(requested: Option<Duration>) -> Delivery {
-        let wait = requested.map_or(RetryWait::Backoff, RetryWait::Requested);
-        Delivery::Retry { wait, why: "HTTP 500".to_owned() }
+        let is_requested = requested.is_some();
+        Delivery::Retry { after: requested, is_requested, why: "HTTP 500".to_owned() }
     }
 
     #[test]

@@ -372,13 +372,11 @@ impl Dispatcher {
         let mut published = lock(&self.parts.state.channels);
         self.removed.retain(|state| {
             // The count of a channel that still has something to deliver may rise.
-            if above == 0 || !state.is_empty() {
-                return true;
-            }
-            above = above.saturating_sub(1);
-            let undelivered = state.undelivered.load(Ordering::Relaxed);
+            let is_over = 0 < above && state.is_empty();
+            above = above.saturating_sub(is_over.into());
+            let undelivered = if is_over { state.undelivered.load(Ordering::Relaxed) } else { 0 };
             self.parts.state.undelivered_before.fetch_add(undelivered, Ordering::Relaxed);
-            false
+            !is_over
         });
         let states = self.channels.iter().map(|channel| &channel.state).chain(&self.removed);
         *published = states.cloned().collect();
@@ -452,13 +450,11 @@ impl Dispatcher {
         for channel in &self.channels {
             let loudness = channel.config.loudness(kind);
             let is_wanted = is_end || loudness != Loudness::Off;
-            if !is_wanted {
-                continue;
-            }
-            if channel.queue.try_send((Arc::clone(&alert), loudness)).is_err() {
+            if is_wanted && channel.queue.try_send((Arc::clone(&alert), loudness)).is_err() {
                 self.parts.state.lost.fetch_add(1, Ordering::Relaxed);
-            } else if loudness != Loudness::Off {
-                channel.state.queued.fetch_add(1, Ordering::Relaxed);
+            } else {
+                let is_message = u64::from(loudness != Loudness::Off);
+                channel.state.queued.fetch_add(is_message, Ordering::Relaxed);
             }
         }
     }
@@ -635,9 +631,8 @@ impl ChannelTask {
 fn receive(outbox: &mut AlertOutbox, state: &ChannelState, event: Option<(Arc<Alert>, Loudness)>) {
     outbox.receive(event.as_ref().map(|(alert, loudness)| (&**alert, *loudness)), moment());
     state.publish(outbox);
-    if event.is_some_and(|(_alert, loudness)| loudness != Loudness::Off) {
-        state.queued.fetch_sub(1, Ordering::Relaxed);
-    }
+    let is_message = event.is_some_and(|(_alert, loudness)| loudness != Loudness::Off);
+    state.queued.fetch_sub(is_message.into(), Ordering::Relaxed);
 }
 
 fn new_id() -> String {

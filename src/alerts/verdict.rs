@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::outbox::{Delivery, RetryWait};
+use super::outbox::Delivery;
 use crate::{
     config::alerts::ChannelKind,
     net::{
@@ -63,25 +63,20 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
         300..=399 => format!("HTTP {status}: a redirect, which is not followed"),
         _ => format!("HTTP {status}{said}"),
     };
-    let requested = match kind {
-        ChannelKind::Discord => {
-            body.retry_after.and_then(|wait| Duration::try_from_secs_f64(wait).ok())
-        }
-        ChannelKind::Telegram => body.parameters.retry_after.map(Duration::from_secs),
-        ChannelKind::Ntfy | ChannelKind::Webhook => None,
-    };
-    let requested = requested.filter(|_| status == 429).or(response.head.retry_after);
+    let discord = body.retry_after.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
+    let stated = discord.or(body.parameters.retry_after.map(Duration::from_secs));
+    let requested = stated.filter(|_| status == 429).or(response.head.retry_after);
     let retry = |otherwise| {
-        let wait = requested.map_or(otherwise, RetryWait::Requested);
-        Delivery::Retry { wait, why: why.clone() }
+        let (after, is_requested) = (requested.or(otherwise), requested.is_some());
+        Delivery::Retry { after, is_requested, why: why.clone() }
     };
     match (kind, status) {
-        (ChannelKind::Ntfy, 429) => retry(RetryWait::Fixed(match body.code {
+        (ChannelKind::Ntfy, 429) => retry(Some(match body.code {
             Some(42_901) => NTFY_REQUEST_WAIT,
             Some(42_908) => REJECTED_WAIT,
             _ => RATE_LIMIT_WAIT,
         })),
-        (_, 429) => retry(RetryWait::Fixed(RATE_LIMIT_WAIT)),
+        (_, 429) => retry(Some(RATE_LIMIT_WAIT)),
         (ChannelKind::Discord, 401 | 404) if matches!(body.code, Some(10_015 | 50_027)) => {
             Delivery::Disabled { why }
         }
@@ -90,10 +85,10 @@ pub fn delivery(kind: ChannelKind, response: &HttpResponse) -> Delivery {
         (ChannelKind::Webhook, 410) => Delivery::Disabled { why },
         // The receiver may have no use for this event, and wait for the next one.
         (ChannelKind::Webhook, 400 | 413 | 415 | 422) => Delivery::PossiblyRejected { why },
-        (ChannelKind::Webhook, _) => retry(RetryWait::Backoff),
-        (_, 401 | 403 | 404) => retry(RetryWait::Fixed(REJECTED_WAIT)),
+        (ChannelKind::Webhook, _) => retry(None),
+        (_, 401 | 403 | 404) => retry(Some(REJECTED_WAIT)),
         (_, 400..=499) if status != 408 && status != 425 => Delivery::Rejected { why },
-        _ => retry(RetryWait::Backoff),
+        _ => retry(None),
     }
 }
 
@@ -117,7 +112,7 @@ pub fn without_response(error: &HttpError) -> Delivery {
         HttpError::SetUp(_) => "the HTTP client could not be set up".to_owned(),
         HttpError::Header(invalid) => invalid.to_string(),
     };
-    Delivery::Retry { wait: RetryWait::Backoff, why }
+    Delivery::Retry { after: None, is_requested: false, why }
 }
 
 #[cfg(test)]
@@ -132,10 +127,10 @@ mod tests {
 
     #[track_caller]
     fn check_wait(kind: ChannelKind, response: &HttpResponse, wait: Option<f64>) {
-        let Delivery::Retry { wait: actual, why } = delivery(kind, response) else {
+        let Delivery::Retry { after, why, .. } = delivery(kind, response) else {
             panic!("{:?}", delivery(kind, response));
         };
-        assert_eq!(actual.duration(), wait.map(Duration::from_secs_f64), "{why}");
+        assert_eq!(after, wait.map(Duration::from_secs_f64), "{why}");
         assert!(!why.contains('<'), "{why}");
     }
 

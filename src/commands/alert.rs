@@ -97,8 +97,8 @@ pub fn run(context: CommandContext<'_>, args: &AlertArgs) -> Result<ExitCode, Ap
 async fn send(channel: &mut AlertChannel, message: &AlertMessage) -> Result<(), String> {
     let id = format!("msg_{:032x}", fastrand::u128(..));
     let mut result = channel.send(message, &id).await;
-    if let Delivery::Retry { wait, .. } = &result
-        && let Some(wait) = wait.duration().filter(|wait| *wait <= WAIT_MAX)
+    if let Delivery::Retry { after: Some(wait), .. } = result
+        && wait <= WAIT_MAX
     {
         tokio::time::sleep(wait).await;
         result = channel.send(message, &id).await;

@@ -503,11 +503,8 @@ fn groups(out: &mut String, view: &SessionView) -> fmt::Result {
     writeln!(out, "<h3>Groups</h3>\n<ul class=\"groups\">")?;
     for GroupCounts { group, used } in &view.groups {
         let EntryGroup { name, max_quantity, max_total } = group;
-        let paused = match (paused.contains(&**name), partly_paused.contains(&**name)) {
-            (true, _) => Paused::All,
-            (false, true) => Paused::Some,
-            (false, false) => Paused::None,
-        };
+        let has_open = !paused.contains(&**name);
+        let paused = (!has_open || partly_paused.contains(&**name), has_open);
         begin_row(out, name, paused)?;
         let EntryUsage { quantity, total } = used;
         write!(out, "{quantity} bought for {total}")?;
@@ -529,8 +526,7 @@ fn entry_row(
     counts: Option<&EntryCounts>,
     is_paused: bool,
 ) -> fmt::Result {
-    let paused = if is_paused { Paused::All } else { Paused::None };
-    begin_row(out, entry.label(), paused)?;
+    begin_row(out, entry.label(), (is_paused, !is_paused))?;
     write!(out, "up to {}", entry.max_price)?;
     if let Some(EntryCounts { matched, used, .. }) = counts {
         let (quantity, total) = (used.quantity, used.total);
@@ -540,35 +536,27 @@ fn entry_row(
             None => write!(out, " for {total}")?,
         }
     }
-    end_row(out, "entries", entry.label(), paused)
+    end_row(out, "entries", entry.label(), (is_paused, !is_paused))
 }
 
-/// How much of an entry or a group is paused. `Some`: entries of a group that is not paused as a
-/// whole.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Paused {
-    None,
-    Some,
-    All,
-}
-
-/// Begins the row of an entry or a group.
-fn begin_row(out: &mut String, name: &str, paused: Paused) -> fmt::Result {
+/// Begins the row of an entry or a group. `paused`: whether something in it is paused, and whether
+/// it is not paused as a whole.
+fn begin_row(out: &mut String, name: &str, paused: (bool, bool)) -> fmt::Result {
     let mark = match paused {
-        Paused::None => "",
-        Paused::Some => " <b class=\"warn\">entries paused</b>",
-        Paused::All => " <b class=\"warn\">paused</b>",
+        (false, _) => "",
+        (true, true) => " <b class=\"warn\">entries paused</b>",
+        (true, false) => " <b class=\"warn\">paused</b>",
     };
     write!(out, "<li><span class=\"item\">{}{mark}</span> <span class=\"dim\">", Html(name))
 }
 
 /// Ends the row with the buttons that pause and enable it. `kind` is `entries` or `groups`.
-fn end_row(out: &mut String, kind: &str, name: &str, paused: Paused) -> fmt::Result {
+fn end_row(out: &mut String, kind: &str, name: &str, paused: (bool, bool)) -> fmt::Result {
     write!(out, "</span>")?;
-    let enables = (paused != Paused::None).then_some(("enable", "Enable"));
-    let pauses = (paused != Paused::All).then_some(("pause", "Pause"));
+    let (has_paused, has_open) = paused;
+    let buttons = [("enable", "Enable", has_paused), ("pause", "Pause", has_open)];
     let path = PathSegment(name);
-    for (action, text) in enables.into_iter().chain(pauses) {
+    for (action, text, _) in buttons.iter().filter(|(_, _, is_shown)| *is_shown) {
         write!(out, " <button data-post=\"/api/{kind}/{path}/{action}\">{text}</button>")?;
     }
     writeln!(out, "</li>")

@@ -249,11 +249,6 @@ impl Clone for SlotUsage {
 }
 
 impl SlotUsage {
-    /// Returns a copy that shares the blocks. A later change of a block copies it.
-    fn share(&self) -> Self {
-        Self { blocks: self.blocks.clone(), len: self.len }
-    }
-
     fn get(&self, index: usize) -> EntryUsage {
         let block = self.blocks.get(index / BLOCK_SLOTS);
         block.and_then(|block| block.get(index % BLOCK_SLOTS)).copied().unwrap_or_default()
@@ -263,10 +258,7 @@ impl SlotUsage {
     fn get_mut(&mut self, index: usize) -> &mut EntryUsage {
         self.len = self.len.max(index.saturating_add(1));
         let blocks = self.len.div_ceil(BLOCK_SLOTS);
-        if self.blocks.len() < blocks {
-            let block = || Arc::new([EntryUsage::default(); BLOCK_SLOTS]);
-            self.blocks.resize_with(blocks, block);
-        }
+        self.blocks.resize_with(blocks, || Arc::new([EntryUsage::default(); BLOCK_SLOTS]));
         #[expect(clippy::indexing_slicing, reason = "resized to hold the index above")]
         &mut Arc::make_mut(&mut self.blocks[index / BLOCK_SLOTS])[index % BLOCK_SLOTS]
     }
@@ -364,39 +356,25 @@ impl EntryTable {
         for limits in &mut self.limits {
             limits.group = self.slot_groups.get(index_of(limits.slot)).copied().flatten();
         }
-        self.recount_groups();
+        self.count_groups(&[]);
     }
 
-    fn recount_groups(&mut self) {
-        for group in &mut self.groups {
-            group.used = EntryUsage::default();
-        }
-        for (slot, group) in self.slot_groups.iter().enumerate() {
-            if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
-                group.used = group.used.plus(self.used.get(slot));
-            }
-        }
-    }
-
-    /// Takes over the usage of the table before, from which this one was made. Only blocks that
-    /// have changed since are examined.
-    fn take_usage(&mut self, current: &mut SlotUsage) {
-        let shared = current.blocks.iter().zip(&self.used.blocks);
-        for (block, (new, old)) in
-            shared.enumerate().filter(|(_, (new, old))| !Arc::ptr_eq(new, old))
-        {
-            let slots = block.saturating_mul(BLOCK_SLOTS)..;
-            for (slot, (new, old)) in slots.zip(new.iter().zip(old.iter())) {
-                let group = self.slot_groups.get(slot).copied().flatten();
+    /// Counts for the groups by how much the usage differs from that in `before`. Skips the blocks
+    /// that are the same ones.
+    fn count_groups(&mut self, before: &[Arc<[EntryUsage; BLOCK_SLOTS]>]) {
+        let blocks = self.used.blocks.iter().enumerate();
+        let blocks = blocks.map(|(block, new)| (block, new, before.get(block)));
+        let is_changed = |new, old: Option<_>| old.is_none_or(|old| !Arc::ptr_eq(new, old));
+        for (block, new, old) in blocks.filter(|(_, new, old)| is_changed(new, *old)) {
+            let first = block.saturating_mul(BLOCK_SLOTS);
+            for (at, new) in new.iter().enumerate() {
+                let old = old.and_then(|old| old.get(at)).copied().unwrap_or_default();
+                let group = self.slot_groups.get(first.saturating_add(at)).copied().flatten();
                 if let Some(group) = group.and_then(|group| self.groups.get_mut(group)) {
-                    group.used = group.used.plus(*new).minus(*old);
+                    group.used = group.used.plus(*new).minus(old);
                 }
             }
         }
-        let added = self.used.blocks.iter().skip(current.blocks.len()).cloned();
-        current.blocks.extend(added);
-        current.len = current.len.max(self.used.len);
-        std::mem::swap(&mut self.used, current);
     }
 
     /// Registers an entry under its recorded slot.
@@ -425,7 +403,8 @@ impl EntryTable {
     pub(super) fn successor(&self) -> Self {
         Self {
             slots: Arc::clone(&self.slots),
-            used: self.used.share(),
+            // A change of a block that both tables use copies it.
+            used: SlotUsage { blocks: self.used.blocks.clone(), len: self.used.len },
             group_names: Arc::clone(&self.group_names),
             ..Self::default()
         }
@@ -434,7 +413,11 @@ impl EntryTable {
     /// Replaces the table by its successor, which takes over the current usage. Returns the old
     /// table.
     pub(super) fn replace(&mut self, mut successor: Self) -> Self {
-        successor.take_usage(&mut self.used);
+        let added = successor.used.blocks.iter().skip(self.used.blocks.len()).cloned();
+        self.used.blocks.extend(added);
+        self.used.len = self.used.len.max(successor.used.len);
+        std::mem::swap(&mut self.used, &mut successor.used);
+        successor.count_groups(&self.used.blocks);
         std::mem::replace(self, successor)
     }
 

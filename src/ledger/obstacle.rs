@@ -25,7 +25,7 @@ pub const SILENT_REMEDY: &str = "compare with the market in your browser; if it 
                                  it has changed: halt the bot and look for a new version";
 
 /// Follows the rest of a limit that is lower than what it has prevented.
-const TOO_LITTLE: &str = ", less than the recent matches cost";
+const TOO_LOW: &str = ", less than the recent matches cost";
 
 /// Limits in coins, in the order of the checks of an order.
 pub const COIN_LIMITS: [&str; 4] = ["total", "per_hour", "per_day", "min_balance"];
@@ -348,14 +348,12 @@ impl fmt::Display for Obstacle {
                 "the balance is at min_balance"
             }
             Self::UsedUp { limit: "min_balance", left } => {
-                return write!(f, "{left} of the balance left above min_balance{TOO_LITTLE}");
+                return write!(f, "{left} of the balance left above min_balance{TOO_LOW}");
             }
             Self::UsedUp { limit, left: Amount::ZERO } => {
                 return write!(f, "limit {limit} is used up");
             }
-            Self::UsedUp { limit, left } => {
-                return write!(f, "{left} of {limit} left{TOO_LITTLE}");
-            }
+            Self::UsedUp { limit, left } => return write!(f, "{left} of {limit} left{TOO_LOW}"),
             Self::SliceUsedUp => "its slice of the shared budget is used up",
             Self::Entries { entries, .. } => match entries {
                 ClosedEntries::Paused => "every entry is paused",
