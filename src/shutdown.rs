@@ -254,10 +254,11 @@ impl fmt::Display for DurationText {
 
 /// Maximum time from the start of the shutdown to the exit.
 ///
-/// Exceeds the sum of the usual limits: order responses 11 s, alerts 5 s, recording 10 s, ledger
-/// 10 s, paused entries 1 s, log 1 s, summary 2 s. A shared budget adds 5 s, and the watcher of the
-/// ledger's files 10 s, so the process is ended early if all of these take their full time.
-pub const STOP_MAX: Duration = Duration::from_secs(45);
+/// Exceeds the sum of the usual limits: order responses 36 s on the slowest market, alerts 5 s,
+/// ledger 10 s, paused entries 1 s, log 1 s, summary 2 s. A recording adds 10 s, a shared budget
+/// 5 s, and the watcher of the ledger's files 10 s, so the process is ended early if too many of
+/// these take their full time. Less than the 60 s after which systemd and Docker kill it.
+pub const STOP_MAX: Duration = Duration::from_secs(56);
 
 /// Maximum time to print the final message.
 pub const PRINT_MAX: Duration = Duration::from_millis(500);

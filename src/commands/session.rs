@@ -56,9 +56,6 @@ use crate::{
     ws::{BackfillSender, Feed, RetriesExhausted},
 };
 
-/// Maximum time to wait for orders in flight when the session stops.
-pub const GRACE_PERIOD: Duration = Duration::from_secs(10);
-
 /// Maximum time to collect the unresolved orders when the process is ended by a second signal.
 const UNRESOLVED_MAX: Duration = Duration::from_millis(200);
 
@@ -353,8 +350,8 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
         }
     }
 
-    /// Ends a session: sends no new orders, waits up to [`GRACE_PERIOD`] for orders in flight, and
-    /// returns the summary.
+    /// Ends a session: sends no new orders, waits for orders in flight as long as the market may
+    /// take for one, and returns the summary.
     ///
     /// # Cancel safety
     ///
@@ -366,17 +363,17 @@ impl<'c, M: Marketplace> TradingSession<'c, M> {
             warming.stop().await;
         }
         if let Some(orders) = &self.orders {
-            let waiting = orders.in_flight_count();
+            let (waiting, grace) = (orders.in_flight_count(), M::CAPABILITIES.order_timeout);
             if waiting > 0 {
                 let waiting = counted(waiting, "order", "orders");
                 warn!(
                     target: ALWAYS_SHOWN,
                     "Stopping ({ended}): waiting up to {} s for {waiting} in flight; {}",
-                    GRACE_PERIOD.as_secs(),
+                    grace.as_secs(),
                     ended.quit_hint()
                 );
             }
-            orders.stop(GRACE_PERIOD).await;
+            orders.stop(grace).await;
         }
         if let Some(mut reports) = self.inputs.reports.take() {
             reports.close();

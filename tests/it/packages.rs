@@ -6,7 +6,7 @@
     reason = "a package file that cannot be read fails the test"
 )]
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use clap::Parser as _;
 use serde_json::Value;
@@ -15,6 +15,7 @@ use sniper::{
         cli::{self, Cli},
         exit_code,
     },
+    markets::{MarketApi as _, csgoroll::Csgoroll, lis_skins::LisSkins, waxpeer::Waxpeer},
     shutdown::STOP_MAX,
 };
 
@@ -129,6 +130,18 @@ fn the_unit_restarts_the_bot_except_after_mistakes_of_its_user_and_waits_for_its
     assert!(value(&unit, "WatchdogSec").parse::<u64>().unwrap() >= 30);
     let (head, service) = unit.split_once("[Service]").unwrap();
     assert!(head.contains("StartLimitBurst=") && !service.contains("StartLimit"));
+}
+
+#[test]
+fn the_limit_of_a_stop_leaves_time_for_the_slowest_order_and_what_follows_it() {
+    let order_timeouts = [
+        Csgoroll::CAPABILITIES.order_timeout,
+        LisSkins::CAPABILITIES.order_timeout,
+        Waxpeer::CAPABILITIES.order_timeout,
+    ];
+    // Connections 1 s, alerts 5 s, ledger 10 s, paused entries 1 s, log 1 s, summary 2 s.
+    let rest = Duration::from_secs(20);
+    assert!(order_timeouts.iter().all(|order| *order + rest < STOP_MAX), "{order_timeouts:?}");
 }
 
 #[test]
