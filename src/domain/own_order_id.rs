@@ -134,9 +134,10 @@ fn hash(key: &TradeKey) -> u64 {
 }
 
 impl OwnOrderId {
-    /// Returns the id in the market's record of a purchase, which is untrusted. All texts that no
-    /// order of this program has become one id.
+    /// Returns the id in the market's record of a purchase, which is untrusted and may be in upper
+    /// case. All texts that no order of this program has become one id.
     pub fn of_record(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
         let is_possible = matches!(text.len(), DERIVED_BYTES | OWN_ORDER_ID_BYTES_MAX)
             && text.bytes().all(|byte| byte == b'-' || DIGITS.contains(&byte));
         let text = if is_possible { text.as_bytes() } else { &[b'-'; OWN_ORDER_ID_BYTES_MAX] };
@@ -225,13 +226,15 @@ mod tests {
             prop_assert_eq!(StartId::new(&start(starts.0).to_string()), Some(start(starts.0)));
             prop_assert_eq!(start(starts.0).to_string(), format!("{:032x}", starts.0));
             prop_assert_eq!(OwnOrderId::of_record(first.as_str()), first);
+            prop_assert_eq!(OwnOrderId::of_record(&first.as_str().to_uppercase()), first);
         }
 
         #[test]
         fn no_text_of_a_record_becomes_the_id_of_an_order_with_another_text(
-            text in "\\PC{0,40}|[0-9a-f]{15,33}[-0-9a-z]?[0-9a-z]{3,20}",
+            text in "\\PC{0,40}|[0-9a-fA-F]{15,33}[-0-9a-z]?[0-9a-zA-Z]{3,20}",
         ) {
             let own_id = OwnOrderId::of_record(&text);
+            let text = text.to_ascii_lowercase();
             prop_assert!(own_id.as_str() == text || own_id == OwnOrderId::of_record(""));
             prop_assert!(OwnOrderId::of_record("").as_str().bytes().all(|byte| byte == b'-'));
         }

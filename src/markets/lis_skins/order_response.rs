@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     domain::outcome::{Outcome, RejectReason, Unknown},
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::TradeId,
     markets::{
@@ -131,9 +132,8 @@ fn accepted(order: &OrderFields, body: &JsonObject<'_>) -> (Outcome, Attribution
         return unknown(if has_error { Unknown::UnknownError } else { Unknown::Foreign });
     };
     let own_id = data.get::<String>("custom_id");
-    let is_of_another = own_id.is_some_and(|own_id| {
-        order.own_id.as_ref().is_none_or(|expected| expected.as_str() != own_id)
-    });
+    let is_of_another =
+        own_id.is_some_and(|own_id| order.own_id != Some(OwnOrderId::of_record(&own_id)));
     let skins = data.array("skins").unwrap_or_default().into_iter();
     let mut skins = skins.filter_map(|skin| JsonObject::parse(skin).ok());
     let ours = skins.find(|skin| is_listing(skin.text("id"), &order.id));

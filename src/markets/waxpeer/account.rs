@@ -6,6 +6,7 @@ use super::{balance, item_id, price, purchase_status};
 use crate::{
     domain::account::{BalanceError, ITEM_NAME_CHARS_MAX, OwnPurchase, STATUS_CHARS_MAX, User},
     domain::money::Amount,
+    domain::own_order_id::OwnOrderId,
     domain::time::UnixMs,
     domain::trade::{TradeId, TradeStatus},
     markets::{OrderReference, ReadError, json_object::JsonObject},
@@ -66,7 +67,7 @@ pub fn read_order(body: &str, order: OrderReference<'_>) -> Result<Option<OwnPur
     for trade in trades {
         let trade = JsonObject::parse(trade).map_err(|_error| ReadError::Shape)?;
         let own_id = trade.get::<String>("project_id").ok_or(ReadError::Shape)?;
-        let is_other = own_id != order.own_id.as_str();
+        let is_other = OwnOrderId::of_record(&own_id) != *order.own_id;
         if is_other && order.is_alone || !is_other && found.replace(trade).is_some() {
             return Err(ReadError::Shape);
         }
@@ -138,7 +139,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::own_order_id::{OwnOrderId, StartId};
+    use crate::domain::own_order_id::StartId;
 
     fn own_id() -> OwnOrderId {
         StartId::from_bits(0x00ff_u128.to_be_bytes()).order_id(7)
@@ -218,6 +219,9 @@ mod tests {
     fn an_order_is_found_by_its_own_id_and_absent_otherwise() {
         assert_eq!(look_up(r#"{"success":true,"trades":[]}"#), Ok(None));
         let found = look_up(&listed(&[trade()])).unwrap().unwrap();
+        let upper = json!(own_id().to_string().to_uppercase());
+        let in_upper_case = look_up(&listed(&[with("project_id", upper)]));
+        assert_eq!(in_upper_case.unwrap(), Some(found.clone()));
         // The response does not name the listing.
         assert_eq!(found.id, TradeId::from_number(40_000_000_123));
         assert_eq!(found.name.as_deref(), Some("AK-47 | Redline (Field-Tested)"));

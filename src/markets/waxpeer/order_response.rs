@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::{
     domain::money::Amount,
     domain::outcome::{Outcome, RejectReason, Unknown},
+    domain::own_order_id::OwnOrderId,
     markets::{
         Attribution,
         json_object::{JsonObject, ObjectError},
@@ -127,7 +128,10 @@ impl<'a> Body<'a> {
         let own_id = order.own_id?;
         match body.text("project_id")? {
             "null" => None,
-            _ => Some(body.get::<String>("project_id").as_deref() == Some(own_id.as_str())),
+            _ => {
+                let stated = body.get::<String>("project_id").unwrap_or_default();
+                Some(OwnOrderId::of_record(&stated) == own_id)
+            }
         }
     }
 }

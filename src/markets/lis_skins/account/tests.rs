@@ -253,6 +253,7 @@ fn each_purchase_has_the_own_id_that_its_record_states() {
     let uuid = "7f0c1b9e-0000-4000-8000-00000000abcd";
     for (custom_id, expected) in [
         (json!(own_id().as_str()), Some(own_id())),
+        (json!(own_id().as_str().to_uppercase()), Some(own_id())),
         (json!(uuid), Some(OwnOrderId::of_record(uuid))),
         (json!("x".repeat(100_000)), foreign),
         (json!(4_711), foreign),

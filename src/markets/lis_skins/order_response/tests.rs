@@ -91,6 +91,16 @@ fn a_returned_or_faulty_item_is_no_purchase_and_is_looked_up() {
 }
 
 #[test]
+fn an_own_id_in_upper_case_is_the_same() {
+    let own_id = ours().own_id.unwrap();
+    let body = success().replace(own_id.as_str(), &own_id.as_str().to_uppercase());
+    assert_ne!(body, success());
+    let (outcome, attribution) = order_outcome(&ours(), &response(200, &[], &body));
+    assert!(matches!(outcome, Outcome::Bought { .. }), "{outcome:?}");
+    assert_eq!(attribution, Attribution::Named);
+}
+
+#[test]
 fn a_success_that_does_not_name_this_order_is_unknown() {
     let own_id = ours().own_id.unwrap();
     for body in [

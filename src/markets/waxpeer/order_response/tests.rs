@@ -248,9 +248,11 @@ fn a_response_names_its_order_only_by_the_own_id() {
     let of = |body: &str| order_outcome(&order(), &response(200, &[], body));
     assert_eq!(of(BOUGHT).1, Attribution::Unnamed);
     assert_eq!(of(&rejection_body("Item sold")).1, Attribution::Unnamed);
-    let named = BOUGHT.replace('}', &format!(r#","project_id":"{}"}}"#, own_id()));
-    assert_eq!(of(&named).1, Attribution::Named);
-    assert!(matches!(of(&named).0, Outcome::Bought { .. }));
+    let text = own_id().to_string();
+    for text in [text.to_uppercase(), text] {
+        let named = BOUGHT.replace('}', &format!(r#","project_id":"{text}"}}"#));
+        assert!(matches!(of(&named), (Outcome::Bought { .. }, Attribution::Named)), "{named}");
+    }
     let null = BOUGHT.replace('}', r#","project_id":null}"#);
     assert!(matches!(of(&null), (Outcome::Bought { .. }, Attribution::Unnamed)));
     let other = BOUGHT.replace('}', r#","project_id":"another"}"#);
