@@ -74,7 +74,7 @@ use crate::{
         load::{BotPaths, process_environment},
     },
     domain::{money::Decimals, unit},
-    ledger::{LedgerError, control::running_data_dir},
+    ledger::{LedgerError, control::BotPlace},
     log::LogError,
     sim::SimServerError,
     threads::affinity,
@@ -132,15 +132,18 @@ impl<'a> CommandContext<'a> {
     }
 
     /// Returns the data directory and the state directory for a command about the running bot: its
-    /// own if the files that name them were edited since it started. Other settings may be invalid,
-    /// so this sets the unit of amounts, too.
+    /// own if the files that name them were edited since it started. Sets the unit of amounts to
+    /// that of its market, so this comes before the settings are loaded, which may be invalid or
+    /// name another market.
     pub fn data_directories(&self) -> (PathBuf, Option<PathBuf>) {
         let BotPaths { market, settings, data, state } = BotPaths::of(&self.sources(false));
-        unit::set(market.settings().unit);
+        let bot = state.as_ref().and_then(|state| BotPlace::find(&data, (state, &settings)));
         // A variable of this process is meant for this command.
-        let state_dir = state.as_ref().filter(|_| process_environment("SNIPER_DATA").is_none());
-        let running = state_dir.and_then(|state| running_data_dir(&data, (state, &settings)));
-        (running.unwrap_or(data), state)
+        let bot =
+            bot.filter(|bot| process_environment("SNIPER_DATA").is_none() || bot.is_in(&data));
+        unit::set(bot.as_ref().and_then(|bot| bot.market).unwrap_or(market).settings().unit);
+        let elsewhere = bot.filter(|bot| !bot.is_in(&data));
+        (elsewhere.map_or(data, |bot| bot.data), state)
     }
 
     /// Does the same as [`load`](Self::load), with the items of the whitelist compared with the

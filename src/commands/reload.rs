@@ -43,7 +43,9 @@ use crate::{
         whitelist_entry::WhitelistEntry,
     },
     ledger::{
-        control::{self, ControlError, ControlReply, ControlRequest, Instance, PendingRequest},
+        control::{
+            self, BotPlace, ControlError, ControlReply, ControlRequest, Instance, PendingRequest,
+        },
         entries::EntryKey,
         rules::{LedgerRules, LostCount},
     },
@@ -122,8 +124,8 @@ impl SettingsSource {
         Ok(loaded)
     }
 
-    /// Stores the data directory of the session for later commands, whose settings may name
-    /// another.
+    /// Stores the data directory and the market of the session for later commands, whose settings
+    /// may name others.
     ///
     /// # Errors
     ///
@@ -132,7 +134,8 @@ impl SettingsSource {
         match &config.state_dir {
             Some(state) if self.practice.is_none() => {
                 let settings = BotPaths::of(&self.sources()).settings;
-                control::store_data_dir(&config.data_dir, (state, &settings), instance)
+                let (data, market) = (config.data_dir.clone(), Some(config.market));
+                BotPlace { data, market }.store((state, &settings), instance)
             }
             _ => Ok(()),
         }

@@ -13,13 +13,13 @@
 //! 2. No request or reply passes through a socket that other users can open.
 
 use std::{
-    ffi::OsString,
+    ffi::OsStr,
     fs,
     io::{self, Read as _, Write as _},
     os::{
         fd::AsRawFd as _,
         unix::{
-            ffi::{OsStrExt as _, OsStringExt as _},
+            ffi::OsStrExt as _,
             fs::{FileTypeExt as _, PermissionsExt as _},
             net::{UnixListener, UnixStream},
         },
@@ -45,7 +45,7 @@ use super::{
     status::LedgerStatus,
 };
 use crate::{
-    config::load::make_directory,
+    config::{Market, load::make_directory},
     domain::time::UnixMs,
     domain::trade::TradeId,
     secret,
@@ -105,7 +105,7 @@ impl ControlAddress {
     }
 }
 
-/// Returns the path of the file that stores the `SNIPER_DATA` of the last bot with these settings.
+/// Returns the path of the file that stores the [`BotPlace`] of the last bot with these settings.
 fn data_dir_file(state: &Path, settings: &Path, instance: Instance) -> PathBuf {
     let name = match instance {
         Instance::Live => "live",
@@ -114,34 +114,63 @@ fn data_dir_file(state: &Path, settings: &Path, instance: Instance) -> PathBuf {
     state.join(format!("settings-{:016x}.{name}", data_key(settings)))
 }
 
-/// Stores the `SNIPER_DATA` of a bot for [`running_data_dir`].
-///
-/// # Errors
-///
-/// Returns the error of the state directory.
-pub fn store_data_dir(data: &Path, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
-    let (state, settings) = place;
-    make_directory(state)?;
-    let mut file = private::open(&data_dir_file(state, settings, instance))?;
-    file.set_len(0)?;
-    file.write_all(std::path::absolute(data)?.as_os_str().as_bytes())
+/// Data directory and market of a bot, as they were at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BotPlace {
+    /// `SNIPER_DATA`.
+    pub data: PathBuf,
+    /// `None` if an earlier version stored it.
+    pub market: Option<Market>,
 }
 
-/// Returns the `SNIPER_DATA` of a running bot whose settings file now has another `SNIPER_DATA`,
-/// which is `data`. `place` is the state directory and the settings file. A live bot has precedence
-/// over a dry run in either folder, and a bot that runs with `data` over another one of its kind.
-pub fn running_data_dir(data: &Path, place: (&Path, &Path)) -> Option<PathBuf> {
-    let (state, settings) = place;
-    let is_open =
-        |data: &Path, instance| ControlAddress::new(data, Some(state), instance).is_open();
-    let running_elsewhere = |instance| {
-        let other = fs::read(data_dir_file(state, settings, instance)).ok()?;
-        let other = PathBuf::from(OsString::from_vec(other));
-        (data_key(&other) != data_key(data) && is_open(&other, instance)).then_some(other)
-    };
-    let dry = || running_elsewhere(Instance::Dry).filter(|_other| !is_open(data, Instance::Dry));
-    let other = running_elsewhere(Instance::Live).or_else(dry);
-    other.filter(|_other| !is_open(data, Instance::Live))
+impl BotPlace {
+    /// Stores the place of a bot for [`find`](Self::find), with the name of its market.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the state directory.
+    pub fn store(&self, place: (&Path, &Path), instance: Instance) -> io::Result<()> {
+        let (state, settings) = place;
+        make_directory(state)?;
+        let mut file = private::open(&data_dir_file(state, settings, instance))?;
+        file.set_len(0)?;
+        let data = std::path::absolute(&self.data)?;
+        let market = self.market.map_or("", Market::name);
+        // No path contains a zero byte.
+        file.write_all(&[data.as_os_str().as_bytes(), market.as_bytes()].join(&0))
+    }
+
+    fn load(file: &Path) -> Option<Self> {
+        let bytes = fs::read(file).ok()?;
+        let mut parts = bytes.splitn(2, |byte| *byte == 0);
+        let data = PathBuf::from(OsStr::from_bytes(parts.next()?));
+        let market = parts.next().and_then(|name| Market::parse(str::from_utf8(name).ok()?));
+        Some(Self { data, market })
+    }
+
+    /// Returns the place of the running bot of a settings file, which may name another
+    /// `SNIPER_DATA` or market since; `data` is the one that it names now. While none runs, returns
+    /// that of the last live bot with `data`. `place` is the state directory and the settings file.
+    ///
+    /// A live bot has precedence over a dry run in either folder, and a bot that runs with `data`
+    /// over another one of its kind.
+    pub fn find(data: &Path, place: (&Path, &Path)) -> Option<Self> {
+        let (state, settings) = place;
+        let is_open =
+            |data: &Path, instance| ControlAddress::new(data, Some(state), instance).is_open();
+        let last = |instance| Self::load(&data_dir_file(state, settings, instance));
+        let running = |instance| last(instance).filter(|bot| is_open(&bot.data, instance));
+        let precedes = |bot: &Self, instance| bot.is_in(data) || !is_open(data, instance);
+        let dry = || running(Instance::Dry).filter(|bot| precedes(bot, Instance::Dry));
+        let bot = running(Instance::Live).or_else(dry);
+        let bot = bot.filter(|bot| precedes(bot, Instance::Live));
+        bot.or_else(|| last(Instance::Live).filter(|bot| bot.is_in(data)))
+    }
+
+    /// Returns `true` if this is the `SNIPER_DATA` of the bot.
+    pub fn is_in(&self, data: &Path) -> bool {
+        data_key(&self.data) == data_key(data)
+    }
 }
 
 /// Control channel of a bot. It listens until it is dropped.

@@ -200,13 +200,13 @@ pub fn at<T: Termination>(
     context: CommandContext<'_>,
     command: impl FnOnce(&mut LedgerCommands<'_>) -> Result<T, LedgerCommandError>,
 ) -> Result<ExitCode, AppError> {
+    let (data, state) = context.data_directories();
+    let (data, state) = (&*data, state.as_deref());
     let loaded = context.load();
     if loaded.is_err() {
         // The command also runs if stderr is closed.
         drop(writeln!(io::stderr().lock(), "The settings are invalid; see: sniper check"));
     }
-    let (data, state) = context.data_directories();
-    let (data, state) = (&*data, state.as_deref());
     if loaded.as_ref().is_ok_and(|loaded| loaded.config.data_dir != data) {
         let note = "The running bot started with another `market` or SNIPER_DATA; its data is in";
         drop(writeln!(io::stderr().lock(), "{note} {data:?}"));

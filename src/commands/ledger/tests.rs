@@ -1,6 +1,6 @@
 //! Tests of the ledger commands with and without a running bot.
 
-use std::time::Duration;
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use tokio::sync::mpsc;
@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use serde_json::Value;
 
 use super::*;
+use crate::config::Market;
 use crate::ledger::{
     OrderedItem,
-    control::{ControlReply, ControlServer, PENDING_REQUESTS_MAX},
+    control::{BotPlace, ControlReply, ControlServer, PENDING_REQUESTS_MAX},
     item::tests::item,
     tests::{
         T0, UNKNOWN, after, budget, coins,
@@ -79,47 +80,67 @@ fn commands_find_the_bot_after_its_settings_were_edited_and_a_live_one_first() {
     let settings = top.path().join("sniper.toml");
     let location = (state.as_path(), settings.as_path());
     let (requests, _received) = mpsc::channel(1);
+    let market = Some(Market::Waxpeer);
     let serve = |data: &Path, instance| {
-        control::store_data_dir(data, location, instance).unwrap();
+        BotPlace { data: data.to_owned(), market }.store(location, instance).unwrap();
         let address = ControlAddress::new(data, Some(&state), instance);
         ControlServer::start(&address, &requests, &crate::threads::Alarm::default()).unwrap()
     };
-    let found = || control::running_data_dir(&new, location);
+    let found = || BotPlace::find(&new, location).map(|bot| bot.data);
     assert_eq!(found(), None);
     let dry = serve(&old, Instance::Dry);
     assert_eq!(found(), Some(old.clone()));
     drop(dry);
     assert_eq!(found(), None, "it has ended");
-    let _dry = serve(&new, Instance::Dry);
-    assert_eq!(found(), None);
-    let _live = serve(&old, Instance::Live);
-    assert_eq!(found(), Some(old), "before the dry run of the new settings");
-    let _new = serve(&new, Instance::Live);
-    assert_eq!(found(), None);
+    let dry = serve(&new, Instance::Dry);
+    assert_eq!(found(), Some(new.clone()));
+    let live = serve(&old, Instance::Live);
+    assert_eq!(found(), Some(old.clone()), "before the dry run of the new settings");
+    let address = ControlAddress::new(&new, Some(&state), Instance::Live);
+    let other = ControlServer::start(&address, &requests, &crate::threads::Alarm::default());
+    assert_eq!(found(), None, "a bot of other settings in the same folder");
+    drop((other, live));
+    let new_live = serve(&new, Instance::Live);
+    let bot = BotPlace { data: new.clone(), market };
+    assert_eq!(BotPlace::find(&new, location), Some(bot.clone()));
+    drop((new_live, dry));
+    assert_eq!(BotPlace::find(&new, location), Some(bot), "its ledger is still there");
+    assert_eq!(BotPlace::find(&old, location), None);
+}
+
+#[test]
+fn the_place_of_a_bot_of_an_earlier_version_is_read() {
+    let top = tempfile::tempdir().unwrap();
+    let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
+    let place = (state.as_path(), settings.as_path());
+    let bot = BotPlace { data: PathBuf::from("/a"), market: None };
+    bot.store(place, Instance::Live).unwrap();
+    let file = fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
+    fs::write(file, "/a").unwrap();
+    assert_eq!(BotPlace::find(Path::new("/a"), place), Some(bot));
 }
 
 #[test]
 fn the_file_that_names_the_running_bots_folder_follows_no_symbolic_link_and_is_private() {
-    use std::{
-        fs,
-        os::unix::fs::{PermissionsExt as _, symlink},
-    };
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     let top = tempfile::tempdir().unwrap();
     let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
-    let store =
-        |data: &str| control::store_data_dir(Path::new(data), (&state, &settings), Instance::Live);
+    let market = Some(Market::Csgoroll);
+    let store = |data: &str| {
+        BotPlace { data: PathBuf::from(data), market }.store((&state, &settings), Instance::Live)
+    };
     store("/a/long/path").unwrap();
     let files = fs::read_dir(&state).unwrap();
     let [file] = files.map(|file| file.unwrap().path()).collect::<Vec<_>>().try_into().unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     store("/a").unwrap();
-    assert_eq!(fs::read_to_string(&file).unwrap(), "/a");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "/a\0csgoroll");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let other = top.path().join("other");
     fs::rename(&file, &other).unwrap();
     symlink(&other, &file).unwrap();
     store("/b").unwrap_err();
-    assert_eq!(fs::read_to_string(&other).unwrap(), "/a", "the target is unchanged");
+    assert_eq!(fs::read_to_string(&other).unwrap(), "/a\0csgoroll", "the target is unchanged");
 }
 
 /// A ledger with one unknown order.
@@ -547,8 +568,8 @@ fn a_control_directory_accessible_to_others_is_not_used() {
 
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("control");
-    std::fs::create_dir(&inner).unwrap();
-    std::fs::set_permissions(&inner, std::fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&inner).unwrap();
+    fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
     let error = start(folder.path(), mpsc::channel(1).0).unwrap_err();
     assert!(matches!(error, ControlError::NotPrivate { .. }), "{error}");
     let error = control::send_request(
@@ -566,7 +587,7 @@ fn the_socket_is_private_and_limits_the_length_of_a_request() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path(), mpsc::channel(1).0).unwrap();
     let path = folder.path().join("control/bot.sock");
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let long = vec![b'x'; control::LINE_BYTES_MAX + 1];
