@@ -86,6 +86,7 @@ const SLEEPING: &[&str] = &[
     "tests/long/feed.rs",
     "tests/shared/database.rs",
     "tests/long/session/mod.rs",
+    "tests/long/session/roll_back.rs",
     "tests/long/session/standstill.rs",
     "tests/long/session/volume.rs",
 ];

@@ -1,7 +1,8 @@
-//! Reads of the account on markets with an API key.
+//! The bot on markets with an API key.
 
 use std::{
     fs,
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -14,15 +15,29 @@ use sniper::{
     domain::money::Amount,
     markets::{MarketApi as _, lis_skins::LisSkins, waxpeer::Waxpeer},
     net::http_client::take_share,
-    sim::WaxpeerSim,
+    sim::{
+        Fault, LisSkinsSim, SimSettings, WaxpeerSim,
+        faults::FaultKind,
+        repricing::server::{LotServer, WireFormat},
+    },
     ws::{self, Feed, FeedError},
 };
 use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     buyer::market::{Market, Reaction, Request, WAIT_MAX, answer},
-    session::{AMPLE_LIMITS, process::Program, quiet, until},
+    session::{AMPLE_LIMITS, process::Program, quiet, redline, until},
 };
+
+/// Waits until the bot can order.
+#[track_caller]
+fn ready<W: WireFormat>(bot: &Program, market: &LotServer<W>) -> impl Future<Output = ()> {
+    until(|| {
+        let log = bot.out() + &bot.err();
+        assert!(!log.contains("ERROR"), "{log}");
+        log.contains("Signed in") && market.stats().feeds_subscribed > 0
+    })
+}
 
 #[tokio::test]
 async fn nothing_is_reconciled_without_a_readable_balance() {
@@ -122,12 +137,7 @@ async fn a_token_that_is_rejected_with_429_without_a_wait_delays_the_next_token(
 #[tokio::test]
 async fn a_lost_ledger_is_replaced_only_without_counting_the_purchases() {
     let market = WaxpeerSim::start(quiet()).unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let policy = format!("market = \"waxpeer\"\n{AMPLE_LIMITS}");
-    fs::write(directory.path().join("sniper.toml"), policy).unwrap();
-    let lines = market.environment().into_iter().map(|(name, value)| format!("{name}={value}\n"));
-    fs::write(directory.path().join(".env"), lines.collect::<String>()).unwrap();
-    let mut counted = Program::at(directory, &["run", "--live", "--new-ledger"], "info");
+    let mut counted = Program::start_on("waxpeer", &market, &["run", "--live", "--new-ledger"]);
     assert_eq!(counted.ended().await, Some(73));
     let log = counted.out() + &counted.err();
     assert!(log.contains("purchases cannot be listed on this market; check by hand"), "{log}");
@@ -136,10 +146,40 @@ async fn a_lost_ledger_is_replaced_only_without_counting_the_purchases() {
     let args = ["run", "--live", "--new-ledger", "--not-counted"];
     let directory = std::mem::replace(&mut counted.directory, tempfile::tempdir().unwrap());
     let started = Program::at(directory, &args, "info");
-    until(|| {
-        let log = started.out() + &started.err();
-        assert!(!log.contains("ERROR"), "{log}");
-        log.contains("Signed in")
-    })
-    .await;
+    ready(&started, &market).await;
+}
+
+#[tokio::test]
+async fn a_stop_waits_as_long_as_the_market_may_take_for_an_order() {
+    let faults = vec![Fault::always(FaultKind::Hang)];
+    let market = LisSkinsSim::start(SimSettings { faults, ..quiet() }).unwrap();
+    let mut bot = Program::start_on("lis-skins", &market, &["run", "--live"]);
+    ready(&bot, &market).await;
+    market.list_items(vec![redline(1_015)]);
+    until(|| market.history().orders().count() == 1).await;
+    bot.signal("-TERM");
+    let waits = "waiting up to 35 s for 1 order in flight; ";
+    until(|| (bot.out() + &bot.err()).contains(waits)).await;
+    bot.signal("-TERM");
+    assert_eq!(bot.ended().await, Some(143), "{}", bot.err());
+}
+
+#[tokio::test]
+async fn amounts_of_a_bot_have_its_unit_after_its_settings_name_another_market() {
+    let market = WaxpeerSim::start(quiet()).unwrap();
+    let bot = Program::start_on("waxpeer", &market, &["run", "--live"]);
+    ready(&bot, &market).await;
+    market.list_items(vec![redline(1_015)]);
+    until(|| (bot.out() + &bot.err()).contains("BOUGHT")).await;
+    let policy = bot.directory.path().join("sniper.toml");
+    fs::write(policy, format!("market = \"csgoroll\"\n{AMPLE_LIMITS}")).unwrap();
+    let list = Command::new(env!("CARGO_BIN_EXE_sniper"))
+        .args(["ledger", "list"])
+        .current_dir(bot.directory.path())
+        .env_clear()
+        .env("XDG_STATE_HOME", bot.directory.path().join("state"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(list.stdout).unwrap();
+    assert!(text.ends_with("1 order, 1 of them bought for 10.15 USD\n"), "{text}");
 }

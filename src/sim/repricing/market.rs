@@ -618,7 +618,8 @@ impl LotMarket {
         self.books.update(number, |sale| sale.stage = stage);
     }
 
-    fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
+    /// Credits the money of a returned purchase.
+    pub(super) fn refund(&mut self, number: u64, at: Duration, events: &mut Vec<LotEvent>) {
         let Some(purchase) = self.purchases.get(&number) else { return };
         let refund = purchase.price.saturating_sub(purchase.commission);
         let lot = purchase.lot.number;

@@ -231,6 +231,11 @@ impl<W: WireFormat> LotServer<W> {
             state.market.return_purchase(number, reason, now, events);
         });
     }
+
+    /// Credits the money of a returned purchase.
+    pub fn refund(&self, number: u64) {
+        self.shared.with(|state, now, events| state.market.refund(number, now, events));
+    }
 }
 
 impl<W: WireFormat> SimulatedMarket for RepricingMarket<W> {

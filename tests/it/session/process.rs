@@ -7,10 +7,13 @@ use std::{
 };
 
 use serde_json::Value;
-use sniper::sim::SimServer;
+use sniper::sim::{
+    SimServer,
+    repricing::server::{LotServer, WireFormat},
+};
 use tempfile::TempDir;
 
-use super::harness::until;
+use super::harness::{AMPLE_LIMITS, until};
 
 /// A running program with its working directory and its captured output. It is killed on drop.
 pub(crate) struct Program {
@@ -41,6 +44,21 @@ impl Program {
         );
         fs::write(directory.path().join(".env"), dotenv).unwrap();
         Self::spawn(directory, args, &[&[("RUST_LOG", "info")], variables].concat())
+    }
+
+    /// Starts the program on a market with an API key, in a new directory.
+    pub(crate) fn start_on<W: WireFormat>(
+        name: &str,
+        market: &LotServer<W>,
+        args: &[&str],
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let policy = format!("market = \"{name}\"\n{AMPLE_LIMITS}");
+        fs::write(directory.path().join("sniper.toml"), policy).unwrap();
+        let variables = market.environment().into_iter();
+        let lines = variables.map(|(name, value)| format!("{name}={value}\n"));
+        fs::write(directory.path().join(".env"), lines.collect::<String>()).unwrap();
+        Self::at(directory, args, "info")
     }
 
     /// Starts the program in this directory.

@@ -7,6 +7,7 @@ mod harness;
 #[expect(dead_code, reason = "shared with the other tests of sessions")]
 #[path = "../../it/session/process.rs"]
 mod process;
+mod roll_back;
 #[cfg(target_os = "linux")]
 mod standstill;
 mod volume;
