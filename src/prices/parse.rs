@@ -176,14 +176,19 @@ fn text<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Cow<'a, str>>, JsonError> 
 /// are as new as their download.
 struct UnreadableTime;
 
-/// Reads a time: seconds or milliseconds since 1970, or a text such as `2026-03-01T10:00:00.000Z`
-/// or `2026-03-01T11:00:00+01:00`. `null` is no time.
+/// Reads a time: seconds or milliseconds since 1970, whose fraction is left out, or a text such as
+/// `2026-03-01T10:00:00.000Z` or `2026-03-01T11:00:00+01:00`. `null` and 0 are no time.
 fn time(cursor: &mut Cursor<'_>) -> Result<Result<Option<UnixMs>, UnreadableTime>, JsonError> {
     if cursor.peek()? == ValueKind::Null {
         return cursor.skip().map(|_null| Ok(None));
     }
-    let at = number_text(cursor)?.and_then(|text| parse_time(text.trim()));
-    Ok(at.map(Some).ok_or(UnreadableTime))
+    let Some(text) = number_text(cursor)? else { return Ok(Err(UnreadableTime)) };
+    let text = text.trim();
+    let whole = match text.split_once('.') {
+        Some((whole, digits)) if digits.bytes().all(|digit| digit.is_ascii_digit()) => whole,
+        _ => text,
+    };
+    Ok(if whole == "0" { Ok(None) } else { parse_time(whole).map(Some).ok_or(UnreadableTime) })
 }
 
 /// Returns a time from 1970 to 2106, which an offer can have.

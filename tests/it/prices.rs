@@ -90,6 +90,10 @@ fn ask(table: &PriceTable, name: &str) -> Option<String> {
 
 #[tokio::test]
 async fn each_source_is_read_with_the_same_prices() {
+    let served = PriceFile::ALL.map(PriceFile::kind);
+    for (kind, name) in SourceKind::ALL {
+        assert!(served.contains(&name) || kind == SourceKind::File, "{name}");
+    }
     for file in PriceFile::ALL {
         let rig = Rig::new(file);
         let reading = rig.read().await.unwrap();
@@ -100,12 +104,8 @@ async fn each_source_is_read_with_the_same_prices() {
         let stattrak = ask("StatTrak™ AK-47 | Redline (Field-Tested)");
         assert_eq!(stattrak.as_deref(), Some("69.00"), "{file:?}");
         assert_eq!(ask("★ Karambit").as_deref(), Some("800.00"), "{file:?}");
-        let has_phases = matches!(
-            file,
-            PriceFile::CsgoTraderBuff163 | PriceFile::CsgoTraderCsFloat | PriceFile::Waxpeer
-        );
         let gem = ask("★ Karambit | Ruby (Factory New)");
-        assert_eq!(gem.as_deref(), has_phases.then_some("5000.00"), "{file:?}");
+        assert_eq!(gem.as_deref(), file.has_phases().then_some("5000.00"), "{file:?}");
         assert_eq!(ask("★ Karambit | Doppler Phase 4 (Factory New)"), None, "{file:?}");
     }
 }
@@ -162,7 +162,7 @@ async fn no_fault_is_accepted_as_a_first_table() {
 
 #[tokio::test]
 async fn each_fault_has_its_own_reason() {
-    let rig = Rig::new(PriceFile::CsgoTraderBuff163);
+    let rig = Rig::new(PriceFile::BUFF163);
     rig.read().await.unwrap();
     for (fault, expected) in [
         ("html", "it is no price table: it is a web page, not prices"),
@@ -202,7 +202,7 @@ async fn a_rejected_table_is_kept_and_accepted_on_request() {
 
 #[tokio::test]
 async fn an_unchanged_file_is_not_sent_again_and_keeps_its_age() {
-    let rig = Rig::new(PriceFile::CsgoTraderBuff163);
+    let rig = Rig::new(PriceFile::BUFF163);
     let now = u64::try_from(sniper::clock::now().0).unwrap();
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(now / 1_000 - 7_200);
     rig.server.set_modified(Some(modified));
@@ -217,7 +217,7 @@ async fn an_unchanged_file_is_not_sent_again_and_keeps_its_age() {
 
 #[tokio::test]
 async fn without_an_etag_an_unchanged_file_is_asked_for_by_its_last_modified() {
-    let rig = Rig::new(PriceFile::CsgoTraderBuff163);
+    let rig = Rig::new(PriceFile::BUFF163);
     rig.server.remove_etag();
     let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(1_772_352_000);
     rig.server.set_modified(Some(modified));
@@ -244,6 +244,34 @@ async fn a_confirmed_table_without_a_time_is_as_new_as_its_confirmation() {
     let PriceReading::Unchanged { at } = rig.read().await.unwrap() else { panic!("new") };
     assert!(before <= at, "{before} {at}");
     assert_eq!(store.load(source, StoredAs::Current).unwrap().unwrap().at, at);
+}
+
+/// Such a table may have a time that the source never stated, and with 304 it would keep it.
+#[tokio::test]
+async fn a_table_whose_time_cannot_be_trusted_is_not_confirmed_but_downloaded_again() {
+    type Change = fn(&str) -> String;
+    let of_earlier_version: Change = |text| text.replacen(r#""parser":1,"#, "", 1);
+    let changes: [(Change, bool); 3] =
+        [(str::to_owned, false), (of_earlier_version, true), (str::to_owned, true)];
+    for (index, (change, is_new)) in changes.into_iter().enumerate() {
+        let rig = Rig::new(PriceFile::LisSkins);
+        // The last one states a time that the local clock has not reached.
+        let ahead = Duration::from_secs(if index == 2 { 3_600 } else { 0 });
+        let now = Duration::from_millis(u64::try_from(sniper::clock::now().0).unwrap());
+        let modified = SystemTime::UNIX_EPOCH + now - Duration::from_secs(600) + ahead;
+        rig.server.set_modified(Some(modified));
+        rig.read().await.unwrap();
+        let path = rig.folder.path().join("prices/s.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let changed = change(&text);
+        assert_eq!(changed != text, index == 1);
+        std::fs::write(&path, changed).unwrap();
+        let again = rig.read().await.unwrap();
+        assert_eq!(matches!(again, PriceReading::New { .. }), is_new, "{again:?}");
+        let request = rig.server.requests()[1].to_ascii_lowercase();
+        let is_conditional = request.contains("if-none-match") || request.contains("if-modified");
+        assert_eq!(is_conditional, !is_new, "{request}");
+    }
 }
 
 #[tokio::test]

@@ -223,7 +223,11 @@ impl PriceReader {
             let attempt = SourceAttempt { at: started, retry_at: None };
             store.save_attempt(source, attempt).map_err(PriceFailure::Store)?;
         }
-        let content = client.fetch(source, stored.as_ref().filter(|_| !accept)).await;
+        // The source stated a time after that of the local clock, which was used in its place. The
+        // clock may have been behind, so that time is not confirmed.
+        let is_clamped = |stored: &StoredTable| stored.is_dated && stored.checked_at <= stored.at;
+        let confirmable = stored.as_ref().filter(|stored| !accept && !is_clamped(stored));
+        let content = client.fetch(source, confirmable).await;
         let result = finish(store, source, content, stored, options);
         match &result {
             Ok(_reading) => client.rate_limiter.on_success(),

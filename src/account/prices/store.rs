@@ -27,6 +27,11 @@ const FOLDER: &str = "prices";
 /// Version of the format.
 const FORMAT: u32 = 1;
 
+/// Version of the parsers, to increase when they read the same file differently. A table of an
+/// earlier version, such as one whose time was not understood, must not be confirmed again and
+/// again, so the source is asked for the whole file.
+const PARSER: u32 = 1;
+
 /// Maximum length of a stored table, in bytes.
 const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
@@ -86,6 +91,9 @@ pub struct SourceAttempt {
 #[derive(Serialize, Deserialize)]
 struct FileHead {
     format: u32,
+    /// [`PARSER`] of the program that read the table.
+    #[serde(default)]
+    parser: u32,
     /// Kind, place and unit of the source.
     origin: String,
     at_ms: i64,
@@ -280,6 +288,7 @@ fn origin(source: &PriceSource) -> String {
 fn write(out: &mut impl io::Write, origin: &str, stored: &StoredTable) -> io::Result<()> {
     let head = FileHead {
         format: FORMAT,
+        parser: PARSER,
         origin: origin.to_owned(),
         at_ms: stored.at.0,
         checked_at_ms: stored.checked_at.0,
@@ -297,6 +306,7 @@ fn write(out: &mut impl io::Write, origin: &str, stored: &StoredTable) -> io::Re
 }
 
 /// Parses a stored table. Returns `None` if it has another origin or format, or is not complete.
+/// One of an earlier [`PARSER`] has no validators.
 fn read(text: &str, origin: &str) -> Option<StoredTable> {
     let mut lines = text.lines();
     let head: FileHead = serde_json::from_str(lines.next()?).ok()?;
@@ -308,12 +318,13 @@ fn read(text: &str, origin: &str) -> Option<StoredTable> {
         let (key, quote) = rows::parse_row(line)?;
         table.insert(key, quote);
     }
+    let is_current = head.parser == PARSER;
     (table.len() == head.items).then_some(StoredTable {
         table,
         at: UnixMs(head.at_ms),
         checked_at: UnixMs(head.checked_at_ms),
-        etag: head.etag,
-        last_modified: head.last_modified,
+        etag: head.etag.filter(|_| is_current),
+        last_modified: head.last_modified.filter(|_| is_current),
         is_dated: head.is_dated,
     })
 }

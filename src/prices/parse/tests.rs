@@ -176,8 +176,11 @@ fn pricempire_time(time: &str) -> Option<Option<UnixMs>> {
     Some(quote.ask?.at())
 }
 
-const TIMES: [&str; 8] = [
+const TIMES: [&str; 11] = [
     "1772352000",
+    "1772352000.5",
+    r#""1772352000.999999""#,
+    "1772352000999.25",
     r#""1772352000""#,
     "1772352000999",
     r#""1772352000000""#,
@@ -187,9 +190,10 @@ const TIMES: [&str; 8] = [
     r#""2026-03-01 09:00:00.5+01:00""#,
 ];
 
-const UNREADABLE_TIMES: [&str; 11] = [
-    "0",
+const UNREADABLE_TIMES: [&str; 12] = [
     "-5",
+    "-0.5",
+    "1772352000.5e3",
     "1772352000000000000",
     "1e99",
     "true",
@@ -207,7 +211,7 @@ fn a_pricempire_price_whose_time_cannot_be_read_is_none() {
     for time in TIMES {
         assert_eq!(pricempire_time(&format!(r#","updated_at":{time}"#)), Some(at), "{time}");
     }
-    for absent in ["", r#","updated_at":null"#] {
+    for absent in ["", r#","updated_at":null"#, r#","updated_at":0"#, r#","updated_at":"0.0""#] {
         assert_eq!(pricempire_time(absent), Some(None), "{absent}");
     }
     for time in UNREADABLE_TIMES {
@@ -253,8 +257,10 @@ fn a_file_whose_time_cannot_be_read_is_an_error() {
             assert_eq!(fails(kind, &text), TableError::Shape, "{text}");
         }
     }
-    assert_eq!(read(SourceKind::LisSkins, &lis_skins("null")).at, None);
-    assert_eq!(read(SourceKind::Skinport, &skinport("null")).at, None);
+    for absent in ["null", "0"] {
+        assert_eq!(read(SourceKind::LisSkins, &lis_skins(absent)).at, None);
+        assert_eq!(read(SourceKind::Skinport, &skinport(absent)).at, None);
+    }
     // Another row states when the newest price changed.
     let text = skinport(r#""yesterday""#).replace("null", "1772352000");
     assert_eq!(read(SourceKind::Skinport, &text).at, at("2026-03-01T08:00:00Z"));

@@ -20,8 +20,8 @@ pub(crate) struct PriceItem {
 /// A file of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PriceFile {
-    CsgoTraderBuff163,
-    CsgoTraderCsFloat,
+    /// A file of csgotrader.app, by its kind in the settings.
+    CsgoTrader(&'static str),
     Skinport,
     Pricempire,
     CsFloat,
@@ -31,9 +31,20 @@ pub(crate) enum PriceFile {
 }
 
 impl PriceFile {
-    pub(crate) const ALL: [Self; 8] = [
-        Self::CsgoTraderBuff163,
-        Self::CsgoTraderCsFloat,
+    pub(crate) const ALL: [Self; 19] = [
+        Self::BUFF163,
+        Self::CsgoTrader("csgotrader-csfloat"),
+        Self::CsgoTrader("csgotrader-csmoney"),
+        Self::CsgoTrader("csgotrader-csgotrader"),
+        Self::CsgoTrader("csgotrader-cstrade"),
+        Self::CsgoTrader("csgotrader-lisskins"),
+        Self::CsgoTrader("csgotrader-skinport"),
+        Self::CsgoTrader("csgotrader-bitskins"),
+        Self::CsgoTrader("csgotrader-lootfarm"),
+        Self::CsgoTrader("csgotrader-csgotm"),
+        Self::CsgoTrader("csgotrader-csgoempire"),
+        Self::CsgoTrader("csgotrader-swapgg"),
+        Self::CsgoTrader("csgotrader-youpin"),
         Self::Skinport,
         Self::Pricempire,
         Self::CsFloat,
@@ -42,11 +53,12 @@ impl PriceFile {
         Self::LisSkins,
     ];
 
+    pub(crate) const BUFF163: Self = Self::CsgoTrader("csgotrader-buff163");
+
     /// Returns the kind of the source in the settings, which is also the path of the file.
     pub(crate) const fn kind(self) -> &'static str {
         match self {
-            Self::CsgoTraderBuff163 => "csgotrader-buff163",
-            Self::CsgoTraderCsFloat => "csgotrader-csfloat",
+            Self::CsgoTrader(kind) => kind,
             Self::Skinport => "skinport",
             Self::Pricempire => "pricempire",
             Self::CsFloat => "csfloat",
@@ -54,6 +66,14 @@ impl PriceFile {
             Self::MarketCsgo => "market-csgo",
             Self::LisSkins => "lis-skins",
         }
+    }
+
+    /// Returns `true` if the file states the prices of phases.
+    pub(crate) fn has_phases(self) -> bool {
+        self == Self::Waxpeer
+            || ["buff163", "csfloat", "csmoney", "csgotrader", "cstrade", "lisskins"]
+                .iter()
+                .any(|name| self.kind().strip_prefix("csgotrader-") == Some(name))
     }
 
     pub(super) fn of_path(path: &str) -> Option<Self> {
@@ -66,12 +86,23 @@ impl PriceFile {
         let without_phase = items.iter().filter(|item| item.phase.is_none());
         let cents = |cents: u64| cents.saturating_mul(factor);
         let value = match self {
-            Self::CsgoTraderBuff163 => csgotrader(
+            Self::CsgoTrader(kind) => csgotrader(
                 items,
-                |ask, bid| json!({"starting_at": ask, "highest_order": bid}),
+                |ask, bid| match kind {
+                    "csgotrader-buff163" => json!({"starting_at": ask, "highest_order": bid}),
+                    "csgotrader-skinport" => {
+                        json!({"suggested_price": 1, "instant_price": 1, "starting_at": ask["price"]})
+                    }
+                    "csgotrader-bitskins" => {
+                        let text = |price: Value| price["price"].to_string();
+                        json!({"price": text(ask), "instant_sale_price": text(bid)})
+                    }
+                    "csgotrader-csgotm" => ask["price"].to_string().into(),
+                    _ if self.has_phases() => ask,
+                    _ => ask["price"].clone(),
+                },
                 factor,
             ),
-            Self::CsgoTraderCsFloat => csgotrader(items, |ask, _bid| ask, factor),
             Self::Skinport => list(without_phase, |item| {
                 json!({"market_hash_name": item.name, "currency": "USD", "suggested_price": 1,
                     "min_price": dollars(cents(item.ask_cents)), "max_price": 99999,
