@@ -5,7 +5,8 @@
 //! the same listing at another price, or the check of the account at the start.
 //! It is tried again, with every check, when that reason has ended, and skipped with the reason
 //! after the time of [`Engine::set_max_wait`]. [`WaitReason::is_transient`] decides for which
-//! reasons a listing waits.
+//! reasons a listing waits. A listing that was skipped for one of them is considered again if it is
+//! repeated, for example by a back-fill, because nothing was sent for it.
 
 use std::{
     fmt,
@@ -102,8 +103,12 @@ impl<B: OrderSender> Engine<B> {
         self.skip_for(&queued.held.trade, queued.held.entry, reason, now);
     }
 
-    /// Counts and logs a listing that is not ordered for this reason.
+    /// Counts and logs a listing that is not ordered for this reason. If the reason is transient,
+    /// forgets that the listing was seen.
     fn skip_for(&mut self, trade: &Trade<'_>, entry: usize, reason: ReasonWithWait, now: Now) {
+        if reason.reason.is_transient() {
+            self.seen.remove(&trade.id);
+        }
         match reason.reason {
             WaitReason::Rejected(rejection) => {
                 self.stats.skip(rejection);
@@ -178,6 +183,7 @@ impl<B: OrderSender> Engine<B> {
             let matched = self.matched(trade, entry, now);
             trade_log::held(trade, &matched, available_at, server_time);
         } else {
+            self.seen.remove(&trade.id);
             self.stats.skip("too many held");
             trade_log::skipped(trade, &"too many listings are held", Some(0));
         }

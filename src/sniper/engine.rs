@@ -10,7 +10,8 @@
 //! 2. Only orders that the ledger has approved are sent. A dry run has no order client.
 //! 3. A held or queued listing passes every check again when its time has come, because limits,
 //!    halts and its own expiry may have changed.
-//! 4. A listing is skipped only for a reason that is final. For any other it waits (`deferred`).
+//! 4. A listing is skipped only for a reason that is final. For any other it waits (`deferred`),
+//!    and after too long a wait it is considered again when it is repeated.
 //!
 //! # Cache warming
 //!
@@ -148,6 +149,8 @@ pub struct Engine<B> {
     pub(super) stats: SessionStats,
     /// Reference prices. Replaced as a whole.
     pub(super) prices: Arc<PriceBook>,
+    /// `wall_drift_ms` when they were replaced.
+    pub(super) prices_drift_ms: i64,
     /// Number of listings that matched an entry. Its slot stays the same when the rules are
     /// replaced.
     pub(super) match_counts: HashMap<EntrySlot, u64>,
@@ -174,7 +177,8 @@ pub struct Engine<B> {
     /// Items of this session's orders that had a response but are of unknown outcome, for the
     /// summary once they turn out to be bought.
     pub(super) unresolved: HashMap<TradeId, BoughtItem>,
-    /// Ids of the listings that matched, each with its price if that belongs to the [key](KeyedBy).
+    /// Ids of the listings that matched and were ordered, wait, or were skipped for a final reason,
+    /// each with its price if that belongs to the [key](KeyedBy).
     pub(super) seen: SetAssocCache<Option<Amount>>,
     /// Earliest time of the next cache warming; `None` means at once.
     pub(super) next_cache_warming: Option<Instant>,
@@ -230,6 +234,7 @@ impl<B: OrderSender> Engine<B> {
             clock,
             stats: SessionStats::default(),
             prices: Arc::default(),
+            prices_drift_ms: 0,
             match_counts,
             entry_scan: EntryScan::default(),
             activity: Activity::default(),
@@ -311,6 +316,7 @@ impl<B: OrderSender> Engine<B> {
             recorder.record(&prices);
         }
         self.prices = prices;
+        self.prices_drift_ms = self.wall_drift_ms;
     }
 
     /// Records the current reference prices, and those that replace them.
@@ -319,10 +325,11 @@ impl<B: OrderSender> Engine<B> {
         self.price_recorder = Some(recorder);
     }
 
-    /// Returns the time with which the times of prices are compared: that of the wall clock if it
-    /// was corrected forward since the start. Otherwise `now`, so that no price becomes younger.
+    /// Returns the time with which the times of prices are compared: that of the wall clock. After
+    /// a correction backward, the time before it applies until the prices are replaced, so that
+    /// none becomes younger without a reading of a source.
     pub(super) fn price_time(&self, now: UnixMs) -> UnixMs {
-        UnixMs(now.0.saturating_add(self.wall_drift_ms.max(0)))
+        UnixMs(now.0.saturating_add(self.wall_drift_ms.max(self.prices_drift_ms)))
     }
 
     /// Returns the reference prices as of this time.
@@ -537,9 +544,11 @@ impl<B: OrderSender> Engine<B> {
     }
 
     /// Checks the conditions that may have changed while a listing waited: the entry may be paused,
-    /// and its reference price may differ. Skips the listing if it is not wanted any more.
+    /// and its reference price may differ. Skips the listing if it is not wanted any more; it may
+    /// match again later.
     pub(super) fn is_unwanted_now(&mut self, trade: &Trade<'_>, entry: usize, now: Now) -> bool {
         let Some((kind, reason)) = self.unwanted_reason(trade, entry, now) else { return false };
+        self.seen.remove(&trade.id);
         self.stats.skip(kind);
         trade_log::skipped(trade, &reason, Some(0));
         true

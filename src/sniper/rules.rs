@@ -101,6 +101,7 @@ impl<B: OrderSender> Engine<B> {
             wanted: wanted.map(|sender| sender.send_replace(prices.wanted)),
             _moved: moved,
         };
+        self.prices_drift_ms = self.wall_drift_ms;
         self.absent_pauses = pauses.absent;
         self.pauses.record(|| pauses.names);
         let view = PriceView::new(&self.prices, self.price_time(now.wall));

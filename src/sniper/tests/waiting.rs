@@ -497,6 +497,38 @@ fn a_new_price_during_an_order_of_unknown_outcome_is_skipped_in_the_end() {
     assert_eq!((session.sent().len(), session.skipped("order_pending")), (1, 1));
 }
 
+/// Nothing was sent for it.
+#[test]
+fn a_listing_that_waited_too_long_is_ordered_when_it_is_repeated() {
+    for (keyed_by, waiting, max_wait, is_down) in [
+        (KeyedBy::Id, priced("b", 900), 2, false),
+        (KeyedBy::Id, priced("b", 900), 0, false),
+        (KeyedBy::Id, priced("b", 900), 2, true),
+        (KeyedBy::IdAndPrice, priced("b", 900), 2, false),
+        // During an order at another price.
+        (KeyedBy::IdAndPrice, at_price(900), 2, false),
+    ] {
+        let max_in_flight = 1 + u32::from(is_down);
+        let mut session = TestSession::live(Budget { max_in_flight, ..plenty() });
+        session.engine.keyed_by = keyed_by;
+        session.engine.set_max_wait(Duration::from_secs(max_wait));
+        session.consider(at_price(1_000));
+        sender(&session).is_down.set(is_down);
+        session.consider(waiting.clone());
+        session.after = Duration::from_secs(max_wait);
+        session.run_timers();
+        assert_eq!((session.sent().len(), session.engine.has_deferred()), (1, false));
+        let key = keyed_by.key(TradeId::new("a").unwrap(), Some(Amount::from_cents(1_000)));
+        let (report, now) = (OrderReport { key, ..report("a", taken(), true) }, session.now());
+        session.engine.on_order_report(&report, now);
+        sender(&session).is_down.set(false);
+        for _ in 0..2 {
+            session.consider(waiting.clone());
+        }
+        assert_eq!((session.sent().len(), session.engine.stats().repeated), (2, 1));
+    }
+}
+
 #[test]
 fn a_listing_that_is_removed_while_queued_and_returns_is_ordered_once() {
     let mut session = TestSession::live(Budget { max_in_flight: 1, ..plenty() });
@@ -550,26 +582,33 @@ fn a_percent_rule_is_checked_again_for_a_queued_and_for_a_held_listing() {
     }
 }
 
-/// A machine starts with a clock that is hours behind and is then corrected.
+/// A machine starts with a clock that is hours off and is then corrected.
 #[test]
-fn the_age_of_a_price_follows_a_correction_of_the_clock_forward_only() {
+fn the_age_of_a_price_follows_a_correction_of_the_clock_backward_with_the_next_prices() {
     let executor = Executor::Live(FakeOrderSender::default());
     let mut session = TestSession::new(executor, plenty(), vec![percent_entry()]);
     let (now, hours) = (session.now(), Duration::from_secs(5 * 3_600));
     let label = SourceLabel { name: "buff".into(), currency: PriceCurrency::Usd };
-    let (start, corrected) = (now.wall, now.wall.plus(hours));
-    let mut is_fresh = |wall: UnixMs, at: UnixMs| {
+    let (start, ahead, behind) = (now.wall, now.wall.plus(hours), now.wall.minus(hours));
+    let mut is_fresh = |wall: UnixMs, prices_at: Option<UnixMs>| {
         let engine = &mut session.engine;
         engine.watch_clock(wall, now);
-        engine.set_prices(Arc::new(book_at(at).with_labels([label.clone()].into_iter())));
+        if let Some(at) = prices_at {
+            engine.set_prices(Arc::new(book_at(at).with_labels([label.clone()].into_iter())));
+        }
         let is_usable = engine.unwanted_reason(&priced("a", 1_500), 0, now).is_none();
-        assert_eq!(engine.price_status(now.wall)[0].stale, !is_usable, "{wall} {at}");
+        assert_eq!(engine.price_status(now.wall)[0].stale, !is_usable, "{wall} {prices_at:?}");
         is_usable
     };
-    assert!(is_fresh(start, start) && !is_fresh(start, corrected));
-    assert!(is_fresh(corrected, corrected) && !is_fresh(corrected, start));
-    let behind = start.minus(hours);
-    assert!(is_fresh(behind, start) && !is_fresh(behind, behind));
+    assert!(is_fresh(start, Some(start)) && !is_fresh(start, Some(ahead)));
+    // Forward at once, also for prices that are in use.
+    assert!(is_fresh(ahead, None) && !is_fresh(ahead, Some(start)));
+    // Backward: prices in use become no younger.
+    assert!(is_fresh(ahead, Some(ahead)) && is_fresh(start, None) && !is_fresh(ahead, Some(start)));
+    assert!(!is_fresh(start, None) && is_fresh(start, Some(start)));
+    assert!(!is_fresh(start, Some(behind)) && !is_fresh(behind, None));
+    assert!(is_fresh(behind, Some(behind)) && is_fresh(behind, None));
+    assert!(!is_fresh(start, None), "forward again");
 }
 
 #[tokio::test]
