@@ -103,20 +103,30 @@ impl<'a> OrderingFacts<'a> {
         }
         let (state, lasts) = self.feed;
         if state != FeedCondition::Connected {
-            return Some(Obstacle::Feed { state, is_long: OUTAGE_MIN <= lasts });
+            let feed = Obstacle::Feed { state, is_long: OUTAGE_MIN <= lasts };
+            // A feed that reconnects by itself does not hide an account that is late.
+            let is_hidden = feed.needs_user() || self.mode != LIVE;
+            let unchecked = self.unchecked_account().filter(|it| !is_hidden && it.needs_user());
+            return unchecked.or(Some(feed));
         }
         self.live_obstacle().filter(|_| self.mode == LIVE).or_else(|| self.used_up())
+    }
+
+    /// Returns the obstacle of an account that was not compared with the ledger since the start.
+    fn unchecked_account(&self) -> Option<Obstacle> {
+        let obstacle = match self.is_account_unread {
+            true => Obstacle::AccountUnread,
+            false => Obstacle::NotReconciled { is_late: GRACE <= self.running },
+        };
+        (!self.snapshot.reconciled).then_some(obstacle)
     }
 
     /// Returns what prevents the orders of a live bot alone.
     fn live_obstacle(&self) -> Option<Obstacle> {
         let snapshot = self.snapshot;
         let is_late = GRACE <= self.running;
-        if !snapshot.reconciled {
-            return Some(match self.is_account_unread {
-                true => Obstacle::AccountUnread,
-                false => Obstacle::NotReconciled { is_late },
-            });
+        if let Some(unchecked) = self.unchecked_account() {
+            return Some(unchecked);
         }
         let shared = self.shared.filter(|shared| !shared.is_active());
         if let Some(shared) = shared {
@@ -509,8 +519,18 @@ mod tests {
         let late = OrderingFacts { running: GRACE, ..starting };
         check(starting, Some(("the account is being checked", false)));
         check(late, Some(("the account is not reconciled", true)));
+        let (outage, down) = (Duration::from_secs(31), FeedCondition::Disconnected);
+        let feed = (down, outage);
+        check(OrderingFacts { feed, ..late }, Some(("the account is not reconciled", true)));
+        check(OrderingFacts { feed, ..starting }, Some(("the feed is disconnected", false)));
+        let feed = (down, OUTAGE_MIN);
+        check(OrderingFacts { feed, ..late }, Some(("the feed is disconnected", true)));
         let unread = OrderingFacts { is_account_unread: true, ..starting };
         check(unread, Some(("the account cannot be read", true)));
+        let unread = OrderingFacts { feed: (down, outage), ..unread };
+        check(unread, Some(("the account cannot be read", true)));
+        let dry = OrderingFacts { mode: DRY, ..unread };
+        assert!(!dry.obstacle().unwrap().needs_user(), "a dry run needs no account");
         snapshot.reconciled = true;
         for (state, running, reason) in [
             ("standby", GRACE, Some(("on standby", false))),
