@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::{chunked_body::ChunkDecoder, response::ResponseError};
-use crate::{net::http_head::ResponseHead, net::http_message::HttpResponse};
+use crate::net::{content_encoding, http_head::ResponseHead, http_message::HttpResponse};
 
 /// Maximum length in bytes of the head of an order's response, and of its trailers.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -17,7 +17,7 @@ pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Maximum number of headers of an order's response.
 pub const RESPONSE_HEADERS_MAX: usize = 128;
 
-/// Maximum length of a body in bytes.
+/// Maximum length of a body in bytes, before and after it is decompressed.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Maximum number of interim responses (1xx) before the final one.
@@ -30,6 +30,8 @@ pub struct ResponseReader {
     head_bytes: Vec<u8>,
     head: Option<ResponseHead>,
     body: Vec<u8>,
+    /// Values of `Content-Encoding`, separated by commas.
+    codings: String,
     interim: u32,
     keep_alive: KeepAlive,
 }
@@ -158,13 +160,18 @@ impl ResponseReader {
         }
     }
 
-    /// Takes the response, if it is complete. The parser is then ready for the next one.
+    /// Takes the response, if it is complete, with its body decompressed. A body that cannot be
+    /// decompressed stays as received. The parser is then ready for the next one.
     pub fn take_response(&mut self) -> Option<HttpResponse> {
         if !matches!(self.state, State::Done) {
             return None;
         }
-        let done = std::mem::take(self);
-        Some(HttpResponse { head: done.head?, body: done.body })
+        let Self { head, mut body, codings, .. } = std::mem::take(self);
+        // Requests accept no coding, so this is rare.
+        if !codings.is_empty() {
+            body = content_encoding::decode(&codings, body.clone(), BODY_BYTES_MAX).unwrap_or(body);
+        }
+        Some(HttpResponse { head: head?, body })
     }
 
     /// Collects the head up to its empty line, then parses it once: a head that arrives byte by
@@ -216,6 +223,7 @@ impl ResponseReader {
         self.state = state;
         self.keep_alive =
             KeepAlive { reusable: delimited && framing.keeps_alive(version), idle: framing.idle };
+        self.codings = framing.codings;
         self.head_bytes = Vec::new();
         Ok(())
     }
@@ -229,6 +237,7 @@ struct Framing {
     close: bool,
     keep: bool,
     idle: Option<Duration>,
+    codings: String,
 }
 
 impl Framing {
@@ -255,6 +264,9 @@ impl Framing {
                     framing.close |= token.eq_ignore_ascii_case("close");
                     framing.keep |= token.eq_ignore_ascii_case("keep-alive");
                 }
+            } else if is("content-encoding") {
+                framing.codings.push_str(text.unwrap_or("?"));
+                framing.codings.push(',');
             } else if is("keep-alive") {
                 framing.idle = text.and_then(idle_timeout).or(framing.idle);
             }

@@ -1,5 +1,8 @@
 //! Tests that a response is parsed whole or rejected, however it is split.
 
+use std::io::Write as _;
+
+use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
 
 use super::*;
@@ -46,6 +49,29 @@ fn a_body_ends_at_its_delimiter() {
     check(&with(b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n"), Ok((200, b"{}")));
     check(&with(b"0002;ext=\"x\"\r\n{}\r\n0\r\nTrailer: x\r\n\r\n"), Ok((200, b"{}")));
     check(&with(b"2\n{}\n0\n\n"), Ok((200, b"{}")));
+}
+
+#[test]
+fn a_compressed_body_is_decompressed_within_its_bound_and_otherwise_stays_as_received() {
+    let gzip = |body: &[u8]| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    };
+    let response = |coding: &str, body: &[u8]| {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: {coding}\r\n");
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    };
+    let longest = vec![b'x'; BODY_BYTES_MAX];
+    for body in [b"{}", longest.as_slice()] {
+        check(&response("gzip", &gzip(body)), Ok((200, body)));
+        check(&response("identity", body), Ok((200, body)));
+    }
+    let too_long = gzip(&[&longest[..], b"x"].concat());
+    check(&response("gzip", &too_long), Ok((200, &too_long)));
+    check(&response("gzip", b"{}"), Ok((200, b"{}")));
+    check(&response("lzma", b"{}"), Ok((200, b"{}")));
 }
 
 #[test]

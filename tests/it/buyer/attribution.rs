@@ -10,7 +10,7 @@ use sniper::{
 
 use super::{
     Bot, WAIT_MAX, assert_bought,
-    market::{account, answer, bought, rejected},
+    market::{account, answer, bought, gzipped, rejected},
     script::{Peer, Script},
     short_deadline,
 };
@@ -101,6 +101,28 @@ async fn a_rejection_is_final_once_the_next_response_is_that_of_the_keep_warm_re
         peer.write(&bought("b"));
         assert_bought(&bot.report().await, "b");
     }
+}
+
+/// A proxy may compress although the requests accept `identity` only.
+#[tokio::test]
+async fn compressed_responses_are_read_like_others() {
+    let script = Script::plain();
+    let (mut bot, mut peer) = Bot::with_order_sent(&script).await;
+    peer.write_raw(&gzipped(&bought("a")));
+    assert_bought(&bot.report().await, "a");
+    assert!(bot.is_ready().await);
+    bot.send("b").unwrap();
+    assert_eq!(peer.request().await, "buy b", "on the same connection");
+    peer.write_raw(&gzipped(&rejected(TAKEN)));
+    assert_unconfirmed(&bot.report().await, false);
+    assert_eq!(peer.request().await, "keep-warm");
+    peer.write_raw(&gzipped(&account()));
+    let report = bot.report().await;
+    assert_eq!((report.key.id.as_str(), report.is_final), ("b", true));
+    assert_eq!(report.outcome, Outcome::Rejected(RejectReason::Taken));
+    assert!(bot.is_ready().await, "the keep-warm response was expected");
+    bot.send("c").unwrap();
+    assert_eq!(peer.request().await, "buy c", "on the same connection");
 }
 
 /// The confirmed rejection belonged to another request, although the connection seemed in sync.

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a market that cannot be set up fails the test")]
 
 use std::{
+    io::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use flate2::{Compression, write::GzEncoder};
 use sniper::{config::Endpoints, net::tls::Tls};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -262,6 +264,18 @@ pub(crate) fn rejected(message: &str) -> String {
 /// Returns the answer to the keep-warm request.
 pub(crate) fn account() -> String {
     answer(200, "", r#"{"data":{"currentUser":{"id":"u"}}}"#)
+}
+
+/// Compresses the body of an answer with gzip.
+pub(crate) fn gzipped(answer: &str) -> Vec<u8> {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let (status, _) = head.split_once("\r\n").unwrap();
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(body.as_bytes()).unwrap();
+    let body = encoder.finish().unwrap();
+    let length = body.len();
+    let head = format!("{status}\r\nContent-Encoding: gzip\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), &body].concat()
 }
 
 /// Confirms every order.
