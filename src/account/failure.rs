@@ -10,7 +10,11 @@ use crate::{
     domain::outcome::RejectReason,
     domain::time::UnixMs,
     markets::{AccountQueryError, EnvironmentNames, MarketApi, ReadError},
-    net::{http_client::HttpError, http_head::WebPage, http_message::HttpResponse},
+    net::{
+        http_client::HttpError,
+        http_head::{WebPage, block_remedy, rejection_meaning},
+        http_message::HttpResponse,
+    },
     secret,
     text::{Escaped, is_safe_to_print},
 };
@@ -32,7 +36,7 @@ pub enum ReadFailure {
     Challenge,
     /// 401 or 403 without a challenge.
     #[error("access was denied (HTTP {status})")]
-    Forbidden { status: u16 },
+    Forbidden { status: u16, retry_after: Option<Duration> },
     /// 429 or 503.
     #[error("the market asks to wait (HTTP {status})")]
     Wait { status: u16, retry_after: Option<Duration> },
@@ -40,8 +44,8 @@ pub enum ReadFailure {
     #[error("a web page (HTML) was sent instead of a JSON response")]
     Page,
     /// Any other status but 200.
-    #[error("the response has status HTTP {status}")]
-    Status { status: u16 },
+    #[error("{}", describe_status(*.status))]
+    Status { status: u16, retry_after: Option<Duration> },
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
@@ -62,18 +66,26 @@ impl From<ReadError> for ReadFailure {
     }
 }
 
+fn describe_status(status: u16) -> String {
+    match rejection_meaning(status) {
+        Some(meaning) => format!("HTTP {status}: {meaning}"),
+        None => format!("the response has status HTTP {status}"),
+    }
+}
+
 impl ReadFailure {
     /// Returns the error of a response that is no answer to the query; `None` for an answer.
     pub(crate) fn from_response<M: MarketApi>(response: &HttpResponse) -> Option<Self> {
         let head = response.head;
+        let retry_after = head.retry_after;
         match (head.status, response.page()) {
             (_, Some(WebPage::Challenge)) => Some(Self::Challenge),
             (200, Some(WebPage::Html)) => Some(Self::Page),
             (200, None) => None,
-            (status @ (401 | 403), _) => Some(Self::Forbidden { status }),
+            (status @ (401 | 403), _) => Some(Self::Forbidden { status, retry_after }),
             (429, _) => Some(Self::Wait { status: 429, retry_after: M::retry_after(response) }),
-            (503, _) => Some(Self::Wait { status: 503, retry_after: head.retry_after }),
-            (status, _) => Some(Self::Status { status }),
+            (503, _) => Some(Self::Wait { status: 503, retry_after }),
+            (status, _) => Some(Self::Status { status, retry_after }),
         }
     }
 
@@ -87,10 +99,10 @@ impl ReadFailure {
                 Some(RejectReason::KeyRejected { status: 403 })
             }
             Self::Challenge => Some(RejectReason::Challenge),
-            Self::Forbidden { status } if names.cookie.is_none() => {
+            Self::Forbidden { status, .. } if names.cookie.is_none() => {
                 Some(RejectReason::KeyRejected { status: *status })
             }
-            Self::Forbidden { status } => Some(RejectReason::Forbidden { status: *status }),
+            Self::Forbidden { status, .. } => Some(RejectReason::Forbidden { status: *status }),
             Self::Wait { status: 429, retry_after } => {
                 Some(RejectReason::RateLimited { retry_after: *retry_after })
             }
@@ -145,14 +157,14 @@ impl ReadFailure {
                 "check {http}; if it is right, open the market in your browser and see whether it is \
                  under maintenance or shows a challenge"
             ),
-            Self::Status { status: 500.. } => {
+            Self::Status { status: 500.., .. } => {
                 "the market has a fault, and the bot retries; if it persists, check in your browser \
                  whether the market is up"
                     .to_owned()
             }
-            Self::Status { .. } => format!(
+            Self::Status { status, .. } => block_remedy(*status, http).unwrap_or_else(|| format!(
                 "check {http}; if it is right, the market has changed and this version cannot read it"
-            ),
+            )),
             Self::Http(error) => error.remedy(http),
             Self::Response(ReadError::MarketError(_)) => {
                 "check the market in your browser; if it works there, the market has changed and this \
@@ -177,11 +189,9 @@ impl ReadFailure {
 
     /// Returns the cause for the user.
     pub fn cause(&self, names: &EnvironmentNames) -> FailureCause {
-        let text = match self {
-            Self::Wait { retry_after: Some(wait), .. } => {
-                format!("{self}: {} s", wait.as_secs())
-            }
-            _ => self.to_string(),
+        let text = match self.retry_after() {
+            Some(wait) => format!("{self}: {} s", wait.as_secs()),
+            None => self.to_string(),
         };
         let key = match self {
             Self::Response(ReadError::MarketError(message)) => {
@@ -199,7 +209,7 @@ impl ReadFailure {
     pub(super) const fn is_transient(&self) -> bool {
         match self {
             Self::Http(_) | Self::Wait { .. } => true,
-            Self::Status { status } => 500 <= *status,
+            Self::Status { status, .. } => 500 <= *status,
             Self::NoCredential
             | Self::SignedOut
             | Self::Challenge
@@ -214,7 +224,9 @@ impl ReadFailure {
     /// Returns the wait that the market requested.
     pub(super) const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Wait { retry_after, .. } => *retry_after,
+            Self::Wait { retry_after, .. }
+            | Self::Forbidden { retry_after, .. }
+            | Self::Status { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
@@ -374,6 +386,10 @@ mod tests {
         cookie: None,
     };
 
+    fn status(status: u16) -> ReadFailure {
+        ReadFailure::Status { status, retry_after: None }
+    }
+
     #[test]
     fn a_remedy_names_the_variables_of_the_marketplace() {
         let with_cookie = EnvironmentNames { cookie: Some("SITE_COOKIE"), ..NAMES };
@@ -383,8 +399,14 @@ mod tests {
             (ReadFailure::SignedOut, with_cookie, "`session` cookie into SITE_KEY"),
             (ReadFailure::Challenge, with_cookie, "Cookie header into SITE_COOKIE"),
             (ReadFailure::Challenge, NAMES, "pass the challenge, and restart"),
-            (ReadFailure::Forbidden { status: 403 }, NAMES, "the key in SITE_KEY"),
-            (ReadFailure::Status { status: 404 }, NAMES, "check SITE_URL;"),
+            (
+                ReadFailure::Forbidden { status: 403, retry_after: None },
+                NAMES,
+                "the key in SITE_KEY",
+            ),
+            (status(404), NAMES, "check SITE_URL;"),
+            (status(418), NAMES, "wait until the ban is over"),
+            (status(451), NAMES, "set SITE_URL to it"),
             (ReadFailure::Http(HttpError::TooLong), NAMES, "that SITE_URL is the address"),
         ] {
             let remedy = failure.cause(&names).remedy().to_owned();
@@ -402,8 +424,8 @@ mod tests {
         assert!(!market_error("busy").has_same_key(&market_error("closed")));
         let text = |text| ReadFailure::Balance(BalanceError::new("text", text)).cause(&NAMES);
         assert!(text("1000.0").has_same_key(&text("990.0")));
-        let status = |status| ReadFailure::Status { status }.cause(&NAMES);
-        assert!(!status(500).has_same_key(&status(502)));
+        let cause = |number| status(number).cause(&NAMES);
+        assert!(!cause(500).has_same_key(&cause(502)));
         let wait = |seconds| {
             let retry_after = Some(Duration::from_secs(seconds));
             ReadFailure::Wait { status: 429, retry_after }.cause(&NAMES)
@@ -442,6 +464,22 @@ mod tests {
         assert_eq!(ms(ReadFailure::from_response::<Waxpeer>(&response(&[]))), Some(90_500));
         assert_eq!(ms(ReadFailure::from_response::<Waxpeer>(&response(&header))), Some(7_000));
         assert_eq!(ms(ReadFailure::from_response::<Csgoroll>(&response(&[]))), None);
+    }
+
+    #[test]
+    fn the_wait_that_a_response_requests_is_kept_with_every_status() {
+        for status in [400, 401, 403, 404, 408, 418, 425, 426, 429, 451, 500, 502, 503, 504] {
+            let headers = [("Retry-After", &b"7200"[..])];
+            let head = ResponseHead::parse(status, headers.into_iter());
+            let response = HttpResponse { head, body: Vec::new() };
+            let failure = ReadFailure::from_response::<Csgoroll>(&response).unwrap();
+            assert_eq!(failure.retry_after(), Some(Duration::from_secs(7_200)), "{status}");
+            let text = failure.cause(&NAMES).text().to_owned();
+            assert!(text.contains(&format!("HTTP {status}")), "{text}");
+            assert!(text.ends_with(": 7200 s"), "{text}");
+            let meaning = rejection_meaning(status).filter(|_meaning| status != 429);
+            assert!(meaning.is_none_or(|meaning| text.contains(meaning)), "{text}");
+        }
     }
 
     #[test]

@@ -574,7 +574,7 @@ mod tests {
         let mut unsorted = PageWalk::new(LookBack::back_to(days_ago(1)));
         let nodes = vec![purchase("a", 9), purchase("b", 8)];
         assert_eq!(unsorted.add_page(page(nodes, after("x"))), Some("x".to_owned()));
-        let failure = ReadFailure::Status { status: 502 };
+        let failure = ReadFailure::Status { status: 502, retry_after: None };
         assert!(unsorted.on_page_error(failure, &EnvironmentNames::UNKNOWN).is_err());
     }
 
@@ -633,7 +633,7 @@ mod tests {
             |walk| drop(walk.add_page(page(vec![purchase("c", 5)], after("x")))),
             |walk| drop(walk.add_page(page(Vec::new(), NextPage::Unclear))),
             |walk| {
-                let failure = ReadFailure::Status { status: 502 };
+                let failure = ReadFailure::Status { status: 502, retry_after: None };
                 walk.on_page_error(failure, &EnvironmentNames::UNKNOWN).unwrap();
             },
         ];

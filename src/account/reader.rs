@@ -248,7 +248,9 @@ impl<M: MarketApi> AccountReader<M> {
             Err(failure) => {
                 let now = Instant::now();
                 rate_limiter.on_failure(now, failure.retry_after());
-                if matches!(failure, ReadFailure::Wait { status: 429, .. }) {
+                if let ReadFailure::Wait { status: 429, .. }
+                | ReadFailure::Status { status: 418, .. } = failure
+                {
                     pause_host(self.http.origin(), rate_limiter.delay(now));
                 }
                 Err(failure)

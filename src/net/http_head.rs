@@ -103,6 +103,25 @@ impl ResponseHead {
     }
 }
 
+/// Returns the meaning of a status with which a server limits or blocks this address.
+pub const fn rejection_meaning(status: u16) -> Option<&'static str> {
+    Some(match status {
+        418 => "this IP address is banned for too many requests (\"I'm a teapot\")",
+        429 => "too many requests (rate limit)",
+        451 => "unavailable for legal reasons or in this region",
+        _ => return None,
+    })
+}
+
+/// Returns what the user can do about a block of this address. `setting` holds the server's.
+pub fn block_remedy(status: u16, setting: &str) -> Option<String> {
+    Some(match status {
+        418 => "wait until the ban is over; every request before then may prolong it".to_owned(),
+        451 => format!("if another address serves this region, set {setting} to it"),
+        _ => return None,
+    })
+}
+
 fn parse_retry_after(text: &str) -> Option<RetryAfter> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number out of range means the longest wait.

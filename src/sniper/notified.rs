@@ -508,7 +508,7 @@ mod tests {
     fn each_change_of_the_cause_is_one_warning() {
         let mut session = Session::live();
         let failed = |status| {
-            let failure = ReadFailure::Status { status };
+            let failure = ReadFailure::Status { status, retry_after: None };
             AccountUpdate::failed(ReadKind::Purchases, &failure, &EnvironmentNames::UNKNOWN)
         };
         let mut warnings = Vec::new();

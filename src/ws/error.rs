@@ -16,7 +16,7 @@ use crate::{
     net::{
         dial::DialError,
         http_client::HttpError,
-        http_head::{ResponseHead, WebPage},
+        http_head::{ResponseHead, WebPage, block_remedy, rejection_meaning},
         http_message::InvalidHeader,
         tls::TlsError,
     },
@@ -206,12 +206,13 @@ fn is_challenge(rejection: &ResponseHead) -> bool {
 
 fn describe_rejection(rejection: &ResponseHead) -> String {
     let status = rejection.status;
+    let meaning = rejection_meaning(status).filter(|_meaning| !is_challenge(rejection));
+    if let Some(meaning) = meaning {
+        return format!("HTTP {status}: {meaning}");
+    }
     let what = match (status, rejection.html) {
         _ if is_challenge(rejection) => "blocked: a challenge page instead of a WebSocket",
         (401, _) => "not signed in",
-        (418, _) => "this IP address is banned for too many requests (\"I'm a teapot\")",
-        (429, _) => "too many requests (rate limit)",
-        (451, _) => "unavailable for legal reasons or in this region",
         (403, _) => "blocked",
         (500..=599, true) => "a web page (maintenance or an error page) instead of a WebSocket",
         (_, true) => "a web page instead of a WebSocket",
@@ -299,10 +300,7 @@ impl FeedError {
         Some(match (rejection.status, rejection.html) {
             _ if is_challenge(rejection) && has_cookie => browser(),
             (401, _) => setting_names.credential_advice(""),
-            (418, _) => {
-                "wait until the ban is over; every request before then may prolong it".to_owned()
-            }
-            (451, _) => format!("if another address serves this region, set {address} to it"),
+            (418 | 451, _) => return block_remedy(rejection.status, address),
             (429 | 500..=599, _) => return None,
             (403, _) | (_, true) if has_cookie => browser(),
             _ => format!("check {address}"),

@@ -613,6 +613,21 @@ async fn a_compressed_error_page_is_classified_by_its_status() {
     assert!(matches!(failure, ReadFailure::Challenge), "{failure:?}");
 }
 
+#[tokio::test]
+async fn after_a_ban_no_reader_of_this_process_asks_again_before_its_end() {
+    let market =
+        Market::plain(|_| Reaction::Answer(answer(418, "Retry-After: 7200\r\n", ""))).await;
+    let banned = reader(&market);
+    let (text, remedy) = cause(&banned).await;
+    assert!(text.contains("this IP address is banned for too many requests"), "{text}");
+    assert!(remedy.contains("wait until the ban is over"), "{remedy}");
+    for reader in [banned, reader(&market)] {
+        let read = timeout(Duration::from_millis(300), reader.current_user()).await;
+        assert!(read.is_err(), "{read:?}");
+    }
+    assert_eq!(market.requests().len(), 1);
+}
+
 /// Returns the cause and the remedy of a read that fails with this reaction.
 async fn cause_of(
     react: impl Fn(&Request) -> Reaction + Send + Sync + 'static,

@@ -323,6 +323,18 @@ async fn after_429_the_next_try_waits_as_long_as_the_site_asks() {
 }
 
 #[tokio::test]
+async fn a_ban_is_named_and_its_wait_obeyed() {
+    let rig = Rig::new(PriceFile::CsFloat);
+    rig.server.set_fault(PriceFault::Banned { retry_after_s: 7_200 });
+    let failure = rig.read().await.unwrap_err();
+    let text = "the site answers with HTTP 418 (this IP address is banned for too many requests";
+    assert!(failure.to_string().starts_with(text), "{failure}");
+    let failure = rig.read().await.unwrap_err();
+    assert!(matches!(failure, PriceFailure::Waiting { .. }), "{failure}");
+    assert_eq!(rig.server.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn after_a_useless_download_the_next_one_comes_before_the_prices_are_too_old() {
     let rig = Rig::new(PriceFile::CsFloat);
     rig.read().await.unwrap();

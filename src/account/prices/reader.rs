@@ -25,7 +25,7 @@ use crate::{
             HttpClient, HttpError,
             download::{Download, DownloadError, DownloadLimits},
         },
-        http_head::http_date,
+        http_head::{http_date, rejection_meaning},
         http_message::{Auth, HttpRequest},
         tls::Tls,
     },
@@ -86,10 +86,10 @@ pub enum PriceFailure {
     Wait { status: u16, retry_after: Option<Duration> },
     #[error("the site redirects (HTTP {status}); the file may not exist any more")]
     Redirect { status: u16 },
-    #[error("the site rejects the key (HTTP {status})")]
-    Key { status: u16 },
-    #[error("the site answers with HTTP {status}")]
-    Status { status: u16 },
+    #[error("the site rejects the key (HTTP {status}){}", format_wait(*.retry_after))]
+    Key { status: u16, retry_after: Option<Duration> },
+    #[error("the site answers with HTTP {status}{}{}", format_meaning(*.status), format_wait(*.retry_after))]
+    Status { status: u16, retry_after: Option<Duration> },
     #[error("it is no price table: {0}")]
     Table(#[from] TableError),
     #[error("table rejected: {0}; run `sniper prices update --accept` to use it anyway")]
@@ -102,11 +102,17 @@ fn format_wait(retry_after: Option<Duration>) -> String {
     retry_after.map_or_else(String::new, |wait| format!(": {}", format_duration(wait)))
 }
 
+fn format_meaning(status: u16) -> String {
+    rejection_meaning(status).map_or_else(String::new, |meaning| format!(" ({meaning})"))
+}
+
 impl PriceFailure {
     /// Returns the wait that the site asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Wait { retry_after, .. } => retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
+            Self::Wait { retry_after, .. }
+            | Self::Key { retry_after, .. }
+            | Self::Status { retry_after, .. } => retry_after.map(|wait| wait.min(RETRY_AFTER_MAX)),
             Self::Waiting { left } => Some(*left),
             _ => None,
         }
@@ -119,7 +125,7 @@ impl PriceFailure {
             self,
             Self::Redirect { .. }
                 | Self::Key { .. }
-                | Self::Status { status: 400..=407 | 409..=424 | 426..=499 }
+                | Self::Status { status: 400..=407 | 409..=424 | 426..=499, .. }
                 | Self::Table(_)
                 | Self::Rejected(_)
         )
@@ -291,7 +297,7 @@ fn finish(
     match (content?, stored) {
         (Some(content), stored) => keep(store, source, content, stored, options),
         (None, Some(stored)) => confirm(store, source, stored, options.started),
-        (None, None) => Err(PriceFailure::Status { status: 304 }),
+        (None, None) => Err(PriceFailure::Status { status: 304, retry_after: None }),
     }
 }
 
@@ -375,6 +381,7 @@ impl SourceClient {
         self.rate_limiter.on_request(Instant::now());
         let request = request(endpoint, source, stored);
         let Download { head, etag, last_modified, body } = http.download(&request, LIMITS).await?;
+        let retry_after = head.retry_after;
         match head.status {
             200 => {
                 let at = last_modified.as_deref().and_then(http_date).or(head.date);
@@ -382,11 +389,11 @@ impl SourceClient {
             }
             304 => Ok(None),
             status @ 300..=399 => Err(PriceFailure::Redirect { status }),
-            status @ (401 | 403) if source.key.is_some() => Err(PriceFailure::Key { status }),
-            status @ (429 | 503) => {
-                Err(PriceFailure::Wait { status, retry_after: head.retry_after })
+            status @ (401 | 403) if source.key.is_some() => {
+                Err(PriceFailure::Key { status, retry_after })
             }
-            status => Err(PriceFailure::Status { status }),
+            status @ (429 | 503) => Err(PriceFailure::Wait { status, retry_after }),
+            status => Err(PriceFailure::Status { status, retry_after }),
         }
     }
 }
@@ -476,7 +483,11 @@ mod tests {
     #[test]
     fn a_site_that_was_too_slow_gave_no_definite_answer() {
         for (status, is_definite) in [(403, true), (404, true), (408, false), (425, false)] {
-            assert_eq!(PriceFailure::Status { status }.is_definite(), is_definite, "{status}");
+            assert_eq!(
+                PriceFailure::Status { status, retry_after: None }.is_definite(),
+                is_definite,
+                "{status}"
+            );
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum PriceFault {
     ByteOrderMark,
     /// Status 429 with `Retry-After`.
     TooManyRequests { retry_after_s: u32 },
+    /// Status 418 with `Retry-After`.
+    Banned { retry_after_s: u32 },
     /// A redirect to an XML error.
     Redirect,
     /// An XML error with status 200.
@@ -232,6 +234,10 @@ fn respond(head: &str, files: &ServedFiles) -> io::Result<PriceResponse> {
         PriceFault::TooManyRequests { retry_after_s } => {
             let headers = format!("Retry-After: {retry_after_s}\r\n");
             return Ok(empty_response("429 Too Many Requests", headers));
+        }
+        PriceFault::Banned { retry_after_s } => {
+            let headers = format!("Retry-After: {retry_after_s}\r\n");
+            return Ok(empty_response("418 I'm a teapot", headers));
         }
         PriceFault::Redirect => {
             return Ok(empty_response(
