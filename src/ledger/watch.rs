@@ -101,10 +101,12 @@ impl FileWatch {
 
     fn check(&mut self) {
         let bits = CLEARABLE.iter().fold(0, |bits, fault| bits | fault.bit());
-        let is_known = self.shared.alarm().bits() & bits != 0;
+        let known = self.shared.alarm().bits() & bits;
+        let is_lost = known & !StorageFault::Unwritable.bit() != 0;
         match self.fault() {
             // A file may be deleted and then replaced; that causes one halt.
-            Some((fault, _)) if is_known && bits & fault.bit() != 0 => {}
+            Some((fault, _)) if is_lost && bits & fault.bit() != 0 => {}
+            Some((fault, _)) if known & fault.bit() != 0 => {}
             Some((fault, path)) => self.shared.raise(fault, &path),
             None => {
                 if self.shared.alarm().clear(bits) {

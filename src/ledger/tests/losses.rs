@@ -199,6 +199,22 @@ fn a_deleted_ledger_is_saved_to_a_copy_that_can_be_restored() {
 }
 
 #[test]
+fn a_ledger_that_is_deleted_while_it_is_unwritable_is_saved_to_a_copy_too() {
+    let machine = SimulatedMachine::new();
+    let mut ledger = machine.ready();
+    let _effects = place_order_when_ready(&mut ledger, 1, &BOUGHT);
+    wait_until(|| fs::create_dir(machine.data().join("ledger.probe")).is_ok());
+    assert_stops(&mut ledger, StorageFault::Unwritable);
+    fs::remove_dir_all(machine.data()).unwrap();
+    let copy = copy_path(&machine.state(), &machine.data());
+    wait_until(|| copy.exists());
+    assert_eq!(halts(&mut ledger), [HaltReason::Storage(StorageFault::Gone)]);
+    drop(ledger);
+    let reader = LedgerReader::open_or_copy(&machine.data(), Some(&machine.state())).unwrap();
+    assert_eq!(reader.state().intents().len(), 1);
+}
+
+#[test]
 fn a_directory_moved_away_and_back_is_used_again_after_a_resume() {
     let machine = SimulatedMachine::new();
     let (data, elsewhere) = (machine.data(), machine.top.path().join("elsewhere"));
