@@ -314,7 +314,11 @@ pub enum HaltReason {
     },
     /// The account's trades contain a purchase that this ledger did not request.
     #[error("the account has a purchase that the bot did not request: {id}")]
-    UnexpectedPurchase { id: TradeId },
+    UnexpectedPurchase {
+        id: TradeId,
+        /// Listed price, if it is known; always positive.
+        price: Option<Amount>,
+    },
     /// An order that was rejected, not sent or released is among the account's purchases.
     #[error("the account bought {id}, although its order was rejected or not sent")]
     Contradiction { id: TradeId },
@@ -370,7 +374,7 @@ impl HaltReason {
     /// Returns the listing that the reason is about, if it is about one.
     pub const fn listing(&self) -> Option<TradeId> {
         match self {
-            Self::UnexpectedPurchase { id }
+            Self::UnexpectedPurchase { id, .. }
             | Self::Contradiction { id }
             | Self::Price { id, .. }
             | Self::ImplausiblePrice { id, .. } => Some(*id),
@@ -682,7 +686,7 @@ mod tests {
         assert_eq!(price.with_item(Some("Glove Case")), expected);
         assert_eq!(price.with_item(None), price.to_string());
         for reason in [
-            HaltReason::UnexpectedPurchase { id },
+            HaltReason::UnexpectedPurchase { id, price: None },
             HaltReason::Contradiction { id },
             HaltReason::ImplausiblePrice { id, approved, paid },
             HaltReason::Disagreement { missing: paid, listed: Some(id) },

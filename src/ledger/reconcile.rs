@@ -313,7 +313,8 @@ impl LedgerState {
             let price = price.unwrap_or(self.budget.max_price);
             return Some(LedgerEvent::Adopted { sequence, id, price, keeps_loss });
         }
-        Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id }))
+        let price = trade.price.filter(|price| Amount::ZERO < *price);
+        Some(LedgerEvent::Halted(HaltReason::UnexpectedPurchase { id, price }))
     }
 
     /// Returns `true` if a purchase may be of an earlier power loss, which was cleared because the

@@ -526,8 +526,9 @@ fn halt_fields(reason: HaltReason, fields: RecordFields) -> RecordFields {
             second: actual.thousandths(),
             ..fields
         },
-        HaltReason::UnexpectedPurchase { id } => {
-            RecordFields { code: 3, ..fields }.with_text(id.as_str())
+        HaltReason::UnexpectedPurchase { id, price } => {
+            let first = price.unwrap_or_default().thousandths();
+            RecordFields { code: 3, first, ..fields }.with_text(id.as_str())
         }
         HaltReason::Contradiction { id } => {
             RecordFields { code: 4, ..fields }.with_text(id.as_str())
@@ -566,7 +567,11 @@ fn halt(fields: &RecordFields) -> Option<HaltReason> {
     Some(match fields.code {
         1 => HaltReason::Operator(fields.operator()?),
         2 => HaltReason::BalanceDrop { expected: first, actual: second },
-        3 => HaltReason::UnexpectedPurchase { id: fields.id()? },
+        // Earlier versions recorded no price.
+        3 => HaltReason::UnexpectedPurchase {
+            id: fields.id()?,
+            price: Some(first).filter(|price| Amount::ZERO < *price),
+        },
         4 => HaltReason::Contradiction { id: fields.id()? },
         5 => HaltReason::Price { id: fields.id()?, approved: first, paid: second },
         6 if fields.text_len == 0 => HaltReason::Disagreement { missing: first, listed: None },
@@ -719,7 +724,10 @@ mod tests {
             operator().prop_map(HaltReason::Operator),
             (coins(), coins())
                 .prop_map(|(expected, actual)| HaltReason::BalanceDrop { expected, actual }),
-            id().prop_map(|id| HaltReason::UnexpectedPurchase { id }),
+            (id(), coins()).prop_map(|(id, price)| HaltReason::UnexpectedPurchase {
+                id,
+                price: Some(price).filter(|price| Amount::ZERO < *price),
+            }),
             id().prop_map(|id| HaltReason::Contradiction { id }),
             (id(), coins(), coins()).prop_map(|(id, approved, paid)| HaltReason::Price {
                 id,

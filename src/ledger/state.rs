@@ -424,7 +424,7 @@ impl LedgerState {
             LedgerEvent::Adopted { sequence, id, price, keeps_loss } => {
                 self.on_adopted(sequence, id, price, at)?;
                 if keeps_loss {
-                    self.halt(HaltReason::UnexpectedPurchase { id }, at);
+                    self.halt(HaltReason::UnexpectedPurchase { id, price: None }, at);
                 } else {
                     self.lower_loss(price);
                 }

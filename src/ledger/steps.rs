@@ -418,8 +418,16 @@ impl LedgerState {
     }
 
     pub(super) fn halt(&mut self, reason: HaltReason, at: UnixMs) {
-        if let HaltReason::UnexpectedPurchase { id } = reason {
+        if let HaltReason::UnexpectedPurchase { id, price } = reason {
             self.unexpected.insert(id);
+            // Purchase and drop are one cause if the amounts are equal: this halt replaces that of
+            // the drop, which leaves room for it.
+            self.halts.retain(|halt| match halt.reason {
+                HaltReason::BalanceDrop { expected, actual } if halt.count == 1 => {
+                    price != Some(expected.saturating_sub(actual))
+                }
+                _ => true,
+            });
         }
         let is_same = |halt: &&mut Halt| halt.reason.has_same_cause(&reason);
         if let Some(halt) = self.halts.iter_mut().find(is_same) {

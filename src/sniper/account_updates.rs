@@ -225,7 +225,7 @@ impl<B: OrderSender> Engine<B> {
             if !self.is_new_mismatch(key) {
                 return;
             }
-            let reason = HaltReason::UnexpectedPurchase { id: purchase.id };
+            let reason = HaltReason::UnexpectedPurchase { id: purchase.id, price: None };
             return self.halt_once(reason, now);
         }
         let OwnPurchase { id, status, price, joined_at, commission, own_id, .. } = purchase;
@@ -251,7 +251,7 @@ impl<B: OrderSender> Engine<B> {
     fn halt_once(&mut self, reason: HaltReason, now: Now) {
         // A halt because of several unexpected purchases contains only the last one.
         let is_known = match reason {
-            HaltReason::UnexpectedPurchase { id } => self.ledger.state().is_unexpected(&id),
+            HaltReason::UnexpectedPurchase { id, .. } => self.ledger.state().is_unexpected(&id),
             _ => false,
         };
         let mut halts = self.ledger.state().halts().iter();

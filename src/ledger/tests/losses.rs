@@ -749,7 +749,10 @@ fn a_new_ledger_counts_purchases_of_the_last_day_also_after_a_restart() {
         let late = [own(9, Some(after(13)), TradeStatus::Joined)];
         let reading = AccountReading { trades: &late, complete: true, started: after(14) };
         let effects = ledger.reconcile(&reading, None, after(14));
-        assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(9) });
+        assert_eq!(
+            effects.halts[0].reason,
+            HaltReason::UnexpectedPurchase { id: id(9), price: Some(coins(10)) }
+        );
     }
 }
 

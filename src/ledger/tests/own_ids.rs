@@ -175,7 +175,10 @@ fn a_purchase_with_another_own_id_is_not_the_order_for_its_listing() {
         let (mut ledger, own) = with_own_id(KeyedBy::Id);
         let read = listed(Some(other));
         let effects = ledger.reconcile(&reading(&read, 2), None, after(2));
-        assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1) });
+        assert_eq!(
+            effects.halts[0].reason,
+            HaltReason::UnexpectedPurchase { id: id(1), price: None }
+        );
         assert_eq!(state_of(&ledger, 1), OrderState::Unknown);
         assert_eq!(ledger.snapshot(after(2)).spent, coins(10));
         // Its own record still settles it.
@@ -219,6 +222,6 @@ fn after_a_power_loss_a_purchase_with_an_unknown_own_id_may_be_of_a_lost_order()
     let own_id = Some(OwnOrderId::of_record("4711"));
     let read = [OwnTrade { own_id, ..own_trade(1, TradeStatus::Joined) }];
     let effects = ledger.reconcile(&reading(&read, 70), None, after(70));
-    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1) });
+    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(1), price: None });
     assert_eq!(ledger.snapshot(after(70)).spent, coins(10 + 30));
 }

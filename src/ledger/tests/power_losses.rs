@@ -134,7 +134,7 @@ fn a_purchase_of_a_cleared_loss_does_not_stand_for_an_order_of_the_next_one() {
     let trades = [own_trade(8, TradeStatus::Other), own_trade(9, TradeStatus::Joined)];
     let trades = trades.map(|trade| OwnTrade { price: Some(coins(20)), ..trade });
     let effects = ledger.reconcile(&reading(&trades[..1], 201), None, after(201));
-    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(8) });
+    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(8), price: None });
     assert_eq!(ledger.snapshot(after(201)).spent, coins(80), "the purchase and the loss");
     let _effects = ledger.reconcile(&reading(&trades, 202), None, after(202));
     assert_eq!(ledger.snapshot(after(202)).spent, coins(100), "both purchases and the loss");

@@ -49,7 +49,7 @@ fn an_unexpected_purchase_halts_until_a_resume() {
     let _effects = ledger.reconcile(&reading(&[], 0), None, T0);
     let strange = [own_trade(7, TradeStatus::Joined)];
     let effects = ledger.reconcile(&reading(&strange, 1), None, after(1));
-    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(7) });
+    assert_eq!(effects.halts[0].reason, HaltReason::UnexpectedPurchase { id: id(7), price: None });
     assert_rejected(&mut ledger, order_request(1, 1), after(2), RiskRejection::Halted);
     assert_eq!(ledger.reconcile(&reading(&strange, 3), None, after(3)).halts, []);
     ledger.resume(operator(), after(4));
@@ -601,6 +601,29 @@ fn missing_coins_halt() {
     let effects = ledger.set_balance(coins(99), after(60), after(60));
     let reason = HaltReason::BalanceDrop { expected: coins(100), actual: coins(99) };
     assert_eq!(effects.halts[0].reason, reason);
+}
+
+#[test]
+fn a_manual_purchase_is_one_halt_that_names_it_also_after_the_balance_has_shown_it() {
+    let found = |drop: i64, price: Option<i64>| {
+        let mut ledger = ledger(budget());
+        let _effects = ledger.reconcile(&reading(&[], 0), Some(coins(100)), T0);
+        let dropped = ledger.set_balance(coins(100 - drop), after(61), after(61));
+        assert_eq!(dropped.halts.len(), 1);
+        let manual = OwnTrade { price: price.map(coins), ..own_trade(7, TradeStatus::Joined) };
+        let effects = ledger.reconcile(&reading(&[manual], 62), None, after(62));
+        let purchase = HaltReason::UnexpectedPurchase { id: id(7), price: price.map(coins) };
+        assert_eq!(effects.halts.iter().map(|halt| halt.reason).collect::<Vec<_>>(), [purchase]);
+        assert_rejected(&mut ledger, order_request(1, 1), after(63), RiskRejection::Halted);
+        ledger.snapshot(after(63)).halts.iter().map(|halt| halt.reason).collect::<Vec<_>>()
+    };
+    let purchase =
+        |price: Option<i64>| HaltReason::UnexpectedPurchase { id: id(7), price: price.map(coins) };
+    assert_eq!(found(10, Some(10)), [purchase(Some(10))]);
+    let drop = HaltReason::BalanceDrop { expected: coins(100), actual: coins(90) };
+    for price in [None, Some(9), Some(11)] {
+        assert_eq!(found(10, price), [drop, purchase(price)], "other coins are missing");
+    }
 }
 
 #[test]
