@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Evidence, HaltReason, Intent, InvalidTransition, Ledger, Operator,
+    Effects, Evidence, HaltReason, Intent, InvalidTransition, Ledger, Operator,
     event::{EvidenceSource, OrderState},
     mark::data_key,
     private::{self, FileIdentity},
@@ -99,7 +99,10 @@ impl ControlAddress {
     fn is_open(&self) -> bool {
         let is_open = |directory: &PathBuf| {
             let address = SocketAddress::within(directory, self.instance);
-            address.is_ok_and(|address| UnixStream::connect(&address.path).is_ok())
+            check_permissions(directory).is_ok()
+                && address.is_ok_and(|address| {
+                    address.identity().is_some() && UnixStream::connect(&address.path).is_ok()
+                })
         };
         self.directories.iter().any(is_open)
     }
@@ -394,70 +397,76 @@ pub fn send_request(
 /// The failed operation of an error after which the bot may still apply the request.
 const EXCHANGE: &str = "exchange messages over";
 
-/// Applies a request and builds the reply. Runs in the thread that owns the ledger.
+/// Applies a request and builds the reply. Runs in the thread that owns the ledger. The effects are
+/// those on orders: the caller logs the request itself.
 pub fn handle_request(
     ledger: &mut Ledger,
     request: &ControlRequest,
     mode: &str,
     now: UnixMs,
-) -> ControlReply {
-    match apply_request(ledger, request, now) {
+) -> (ControlReply, Effects) {
+    let (effects, result) = apply_request(ledger, request, now);
+    let reply = match result {
         Ok(()) => {
             let (snapshot, failure) = (ledger.snapshot(now), ledger.failure());
             let status = LedgerStatus::from_snapshot(&snapshot, mode, failure, now);
             ControlReply::Done(Box::new(status))
         }
         Err(why) => ControlReply::Cannot(why),
-    }
+    };
+    (reply, effects)
 }
 
 /// Applies a request to the ledger. Returns the reason if it is rejected, or if the change cannot
-/// be recorded.
+/// be recorded; it has its effects then too.
 pub(crate) fn apply_request(
     ledger: &mut Ledger,
     request: &ControlRequest,
     now: UnixMs,
-) -> Result<(), String> {
-    apply_change(ledger, request, now)?;
+) -> (Effects, Result<(), String>) {
+    let effects = match apply_change(ledger, request, now) {
+        Ok(effects) => effects,
+        Err(why) => return (Effects::default(), Err(why)),
+    };
     if matches!(request, ControlRequest::Status) || ledger.is_recorded() {
-        return Ok(());
+        return (effects, Ok(()));
     }
     let why = ledger.failure().unwrap_or_default();
-    Err(format!(
+    let why = format!(
         "the change applies now, but is not recorded until the ledger can be written: {why}; if the \
          bot ends before that, repeat the command"
-    ))
+    );
+    (effects, Err(why))
 }
 
-fn apply_change(ledger: &mut Ledger, request: &ControlRequest, now: UnixMs) -> Result<(), String> {
+fn apply_change(
+    ledger: &mut Ledger,
+    request: &ControlRequest,
+    now: UnixMs,
+) -> Result<Effects, String> {
     match request {
-        ControlRequest::Status => Ok(()),
+        ControlRequest::Status => {}
         ControlRequest::Reload { .. } => {
-            Err("no bot is running; it reads the settings at its start".to_owned())
+            return Err("no bot is running; it reads the settings at its start".to_owned());
         }
         ControlRequest::Halt { by } => {
             let _effects = ledger.halt(HaltReason::Operator(Operator::new(by)), now);
-            Ok(())
         }
-        ControlRequest::Resume { by } => {
-            ledger.resume(Operator::new(by), now);
-            Ok(())
-        }
-        ControlRequest::NewBudget { by } => {
-            ledger.new_budget(Operator::new(by), now);
-            Ok(())
-        }
+        ControlRequest::Resume { by } => ledger.resume(Operator::new(by), now),
+        ControlRequest::NewBudget { by } => ledger.new_budget(Operator::new(by), now),
         ControlRequest::Resolve { id, verdict, by } => {
-            resolve(ledger, id, *verdict, now, Operator::new(by)).map_err(|why| why.to_string())
+            let resolved = resolve(ledger, id, *verdict, now, Operator::new(by));
+            return resolved.map_err(|why| why.to_string());
         }
         // The bot's whitelist, not its ledger, stores which entries are paused.
         ControlRequest::PauseEntry { .. }
         | ControlRequest::EnableEntry { .. }
         | ControlRequest::PauseGroup { .. }
         | ControlRequest::EnableGroup { .. } => {
-            Err("no bot is running; remove the entry from sniper.toml instead".to_owned())
+            return Err("no bot is running; remove the entry from sniper.toml instead".to_owned());
         }
     }
+    Ok(Effects::default())
 }
 
 /// A rejected [`ControlRequest::Resolve`].
@@ -481,7 +490,7 @@ fn resolve(
     verdict: Resolution,
     now: UnixMs,
     by: Operator,
-) -> Result<(), ResolveError> {
+) -> Result<Effects, ResolveError> {
     if id == LOST_ID {
         if verdict != Resolution::NotBought {
             return Err(ResolveError::LossNotPurchase);
@@ -490,7 +499,7 @@ fn resolve(
             return Err(ResolveError::NoLoss);
         }
         ledger.clear_crash_reserve(EvidenceSource::Operator(by), now);
-        return Ok(());
+        return Ok(Effects::default());
     }
     let no_such = || ResolveError::NoSuchListing(id.to_owned());
     let listing = TradeId::new(id).ok_or_else(no_such)?;
@@ -508,7 +517,7 @@ fn resolve(
     let resolved = if verdict == Resolution::NotBought && is_purchase {
         ledger.revoke_purchase(last.sequence, by, now)
     } else {
-        ledger.resolve(&listing, verdict.evidence(), by, now).map(drop)
+        ledger.resolve(&listing, verdict.evidence(), by, now)
     };
     resolved.map_err(ResolveError::InvalidTransition)
 }

@@ -331,14 +331,15 @@ impl Ledger {
         effects
     }
 
-    /// Processes a listing's status from the feed. Returns `true` if the account should be read.
+    /// Processes a listing's status from the feed. Also returns `true` if the account should be
+    /// read.
     ///
     /// The feed does not identify the buyer and is not trusted. It can move a bought order to
     /// delivered; a cancellation only triggers a read of the account, and no price is taken from
     /// it.
-    pub fn observe(&mut self, id: &TradeId, status: TradeStatus, now: UnixMs) -> bool {
+    pub fn observe(&mut self, id: &TradeId, status: TradeStatus, now: UnixMs) -> (Effects, bool) {
         let Some(intent) = self.state.orders_of(id).find(|intent| intent.state.is_charged()) else {
-            return false;
+            return (Effects::default(), false);
         };
         let (sequence, from) = (intent.sequence, intent.state);
         match Evidence::from_status(status) {
@@ -346,11 +347,10 @@ impl Ledger {
                 let (evidence, paid, by) = (Evidence::Completed, None, EvidenceSource::Feed);
                 let since = UnixMs(0);
                 let event = LedgerEvent::Proved { sequence, evidence, paid, by, since };
-                let _effects = self.record_infallible(now, event);
-                false
+                (self.record_infallible(now, event), false)
             }
-            Some(Evidence::Returning) => from != OrderState::Returning,
-            _ => false,
+            Some(Evidence::Returning) => (Effects::default(), from != OrderState::Returning),
+            _ => (Effects::default(), false),
         }
     }
 
@@ -570,13 +570,12 @@ impl Ledger {
         sequence: Sequence,
         by: Operator,
         now: UnixMs,
-    ) -> Result<(), InvalidTransition> {
+    ) -> Result<Effects, InvalidTransition> {
         let (paid, by, since) = (None, EvidenceSource::Operator(by), UnixMs(0));
-        for evidence in [Evidence::Returning, Evidence::Returned] {
-            let event = LedgerEvent::Proved { sequence, evidence, paid, by, since };
-            let _effects = self.record(now, event)?;
-        }
-        Ok(())
+        let proved = |evidence| LedgerEvent::Proved { sequence, evidence, paid, by, since };
+        // It is returning for this moment only, which is no cancellation by the market.
+        let _returning = self.record(now, proved(Evidence::Returning))?;
+        self.record(now, proved(Evidence::Returned))
     }
 
     /// Releases the coins reserved for lost orders, because it is proven that they were not sent.

@@ -19,7 +19,7 @@ use crate::{
     domain::time::UnixMs,
     domain::trade::TradeKey,
     ledger::{
-        AccountReading, HaltReason, Intent, Ledger, LedgerError, OwnTrade, Snapshot,
+        AccountReading, Effects, HaltReason, Intent, Ledger, LedgerError, OwnTrade, Snapshot,
         control::{self, ControlReply, ControlRequest, PendingRequest},
         status::{FeedStatus, LedgerStatus, PAUSED_SHOWN_MAX},
     },
@@ -329,13 +329,14 @@ impl<B: OrderSender> Engine<B> {
         self.update_ledger(|ledger| Ok(ledger.check_losses(now)));
         let before = self.ledger.snapshot(now);
         let mode = self.executor.mode();
-        let mut reply = match self.apply_to_entries(&pending.request) {
+        let (mut reply, effects) = match self.apply_to_entries(&pending.request) {
             Some(Ok(())) => {
                 control::handle_request(&mut self.ledger, &ControlRequest::Status, mode, now)
             }
-            Some(Err(why)) => ControlReply::Cannot(why),
+            Some(Err(why)) => (ControlReply::Cannot(why), Effects::default()),
             None => control::handle_request(&mut self.ledger, &pending.request, mode, now),
         };
+        self.update_ledger(|_ledger| Ok(effects));
         if let ControlReply::Done(status) = &mut reply {
             let snapshot = self.ledger.snapshot(now);
             self.complete_status(status, feed, running, (&snapshot, at));

@@ -29,7 +29,7 @@ use crate::{
     domain::money::Amount,
     domain::outcome::Outcome,
     domain::time::{UnixMs, format_duration},
-    domain::trade::{Trade, TradeId, TradeNotice},
+    domain::trade::{Trade, TradeId, TradeNotice, TradeStatus},
 };
 
 impl<B: OrderSender> Engine<B> {
@@ -254,10 +254,25 @@ impl<B: OrderSender> Engine<B> {
             }
             TradeNotice::Purchase { id, status } => {
                 self.needs_refresh |= self.ledger.state().intent(&id).is_some();
-                self.needs_refresh |= self.ledger.observe(&id, status, now.wall);
+                self.observe_order(&id, status, now);
             }
             TradeNotice::AccountChanged => self.needs_refresh = true,
         }
+    }
+
+    /// Passes the status of a listing to the ledger, which may hold a purchase of it.
+    pub(super) fn observe_order(&mut self, id: &TradeId, status: TradeStatus, now: Now) {
+        if matches!(self.executor, Executor::Dry) {
+            // Another account bought the listing.
+            return;
+        }
+        let mut needs_read = false;
+        self.update_ledger(|ledger| {
+            let (effects, is_doubtful) = ledger.observe(id, status, now.wall);
+            needs_read = is_doubtful;
+            Ok(effects)
+        });
+        self.needs_refresh |= needs_read;
     }
 
     /// Orders held listings that are certainly open, and queued ones whose reason to wait has

@@ -540,7 +540,7 @@ impl<B: OrderSender> Engine<B> {
         }
         // The event does not name the buyer. After a confirmed purchase only this account can be
         // the buyer. For any other order, only the account's own list is evidence.
-        self.needs_refresh |= self.ledger.observe(&trade.id, trade.status, now.wall);
+        self.observe_order(&trade.id, trade.status, now);
     }
 
     /// Checks the conditions that may have changed while a listing waited: the entry may be paused,

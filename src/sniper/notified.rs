@@ -286,7 +286,7 @@ mod tests {
         domain::outcome::{NotSent, Outcome, Unknown},
         domain::server_clock::{ClockExchange, ServerClock},
         domain::time::UnixMs,
-        domain::trade::{KeyedBy, TradeStatus},
+        domain::trade::{KeyedBy, Trade, TradeEvent, TradeNotice, TradeStatus},
         execution::response::SentRequest,
         ledger::{
             ApprovedOrder, Ledger, Operator, OrderState, OwnTrade,
@@ -610,6 +610,81 @@ mod tests {
         session.engine.ledger.resume(Operator::new("test"), now.wall);
         assert_eq!(halts(&mut session), 0);
         assert_eq!(session.engine.ledger.state().order(&key).unwrap().state, OrderState::Unknown);
+    }
+
+    /// Returns a session with one confirmed purchase.
+    fn with_purchase() -> (Session, TradeId) {
+        let mut session = Session::live();
+        session.on_user(HUNDRED);
+        session.on_purchases(|_| {});
+        let now = session.now();
+        session.engine.consider(trade("a", REDLINE), now);
+        let id = TradeId::new("a").unwrap();
+        let (key, bought) =
+            (KeyedBy::Id.key(id, None), Outcome::Bought { price: None, server_time: None });
+        session.engine.update_ledger(|ledger| ledger.settle(&key, &bought, now.wall));
+        session.seconds += 1;
+        (session, id)
+    }
+
+    /// Returns the number of lines that contain `text` since the last call.
+    fn count_lines(session: &Session, text: &str) -> usize {
+        session.lines.take("INFO").iter().filter(|line| line.contains(text)).count()
+    }
+
+    #[test]
+    fn a_delivery_that_the_feed_reports_first_is_one_line() {
+        const DELIVERED: &str = "Purchase delivered: 10.15  AK-47 | Redline (FT)";
+        let status = TradeStatus::Completed;
+        for is_own_event in [true, false] {
+            let (mut session, id) = with_purchase();
+            session.engine.names.insert(id, REDLINE.to_owned());
+            let now = session.now();
+            session.capture_log(|engine| match is_own_event {
+                true => engine.on_notice(TradeNotice::Purchase { id, status }, now),
+                false => {
+                    let event = TradeEvent::Updated;
+                    engine.consider(Trade { event, status, ..trade("a", REDLINE) }, now);
+                }
+            });
+            assert_eq!(count_lines(&session, DELIVERED), 1, "{is_own_event}");
+            session.on_purchases(|reading| reading.trades = vec![OwnTrade::bare(id, status)]);
+            assert_eq!(count_lines(&session, "Purchase delivered"), 0, "{is_own_event}");
+        }
+    }
+
+    #[test]
+    fn a_purchase_is_returned_in_one_line_once_the_balance_shows_it() {
+        let (mut session, id) = with_purchase();
+        for _ in 0..2 {
+            session.on_user(Ok(Amount::from_cents(8_985)));
+        }
+        session.on_purchases(|reading| {
+            reading.trades = vec![OwnTrade::bare(id, TradeStatus::Cancelled)];
+        });
+        assert_eq!(count_lines(&session, "Purchase returned"), 0);
+        session.seconds += 1;
+        session.on_user(HUNDRED);
+        assert_eq!(count_lines(&session, "Purchase returned: 10.15  order a; its price is"), 1);
+        assert_eq!(session.engine.stats().returned, 1);
+        session.on_user(HUNDRED);
+        assert_eq!(count_lines(&session, "Purchase returned"), 0);
+    }
+
+    #[test]
+    fn an_order_that_the_operator_settles_is_a_line_and_counted_in_the_summary() {
+        for (verdict, line, counts) in [
+            (Resolution::Bought, "Unknown order resolved as bought: 10.15  order a", (1, 0)),
+            (Resolution::NotBought, "Unknown order resolved as not bought: 10.15", (0, 1)),
+        ] {
+            let (mut session, _key) = with_unknown_order();
+            let (id, by) = ("a".to_owned(), "me".to_owned());
+            let reply = session.request(ControlRequest::Resolve { id, verdict, by });
+            assert!(matches!(reply, ControlReply::Done(_)), "{reply:?}");
+            assert_eq!(count_lines(&session, line), 1, "{verdict:?}");
+            let stats = session.engine.stats();
+            assert_eq!((stats.resolved_bought, stats.resolved_not_bought), counts);
+        }
     }
 
     fn unknown(id: TradeId, word: &str) -> UnknownStatus {

@@ -559,6 +559,7 @@ impl LedgerCommands<'_> {
         drop(reader);
         let mut ledger = Ledger::open(&place, budget, &[], self.now)?;
         control::apply_request(&mut ledger, request, self.now)
+            .1
             .map_err(LedgerCommandError::Rejected)?;
         drop(ledger);
         Ok(stopped_status(&mut LedgerReader::open(self.folder)?, self.now))

@@ -396,7 +396,8 @@ fn a_running_bot_applies_the_commands_itself() {
     let server = start(folder.path(), requests).unwrap();
     let bot = std::thread::spawn(move || {
         while let Some(pending) = received.blocking_recv() {
-            let reply = control::handle_request(&mut ledger, &pending.request, "live", after(10));
+            let (reply, _effects) =
+                control::handle_request(&mut ledger, &pending.request, "live", after(10));
             pending.reply.send(reply).unwrap();
         }
         ledger
@@ -453,7 +454,7 @@ impl FakeBot {
         let bot = std::thread::spawn(move || {
             let mut ledger = ledger;
             while let Some(pending) = received.blocking_recv() {
-                let mut reply =
+                let (mut reply, _effects) =
                     control::handle_request(&mut ledger, &pending.request, mode, after(10));
                 if let ControlReply::Done(status) = &mut reply {
                     status.running_ms = Some(u64::try_from(running.as_millis()).unwrap());
@@ -560,6 +561,46 @@ fn a_dry_run_and_a_live_bot_use_separate_control_channels() {
     assert_eq!(status["ledger"]["buying"], "halted");
     dry.end();
     assert_eq!(problems(folder.path()).len(), 1, "the halt remains after the dry run");
+}
+
+/// Another program listens at the target of each link.
+#[test]
+fn neither_bot_nor_client_follows_a_link_in_place_of_the_socket_or_its_directory() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use crate::config::load::make_directory;
+
+    let top = tempfile::tempdir().unwrap();
+    let foreign = top.path().join("foreign");
+    make_directory(&foreign).unwrap();
+    let listener = UnixListener::bind(foreign.join("bot.sock")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let send = |data: &Path| {
+        let address = ControlAddress::new(data, None, Instance::Live);
+        control::send_request(&address, &ControlRequest::Status).unwrap_err()
+    };
+
+    let data = top.path().join("linked-directory");
+    make_directory(&data).unwrap();
+    symlink(&foreign, data.join("control")).unwrap();
+    let error = start(&data, mpsc::channel(1).0).unwrap_err();
+    assert!(matches!(error, ControlError::NotPrivate { .. }), "{error}");
+    assert!(matches!(send(&data), ControlError::NotPrivate { .. }));
+
+    let data = top.path().join("linked-socket");
+    make_directory(&data.join("control")).unwrap();
+    let socket = data.join("control/bot.sock");
+    symlink(foreign.join("bot.sock"), &socket).unwrap();
+    assert!(matches!(send(&data), ControlError::NotRunning));
+    let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
+    control::store_data_dir(&data, (&state, &settings), Instance::Live).unwrap();
+    let running = control::running_data_dir(top.path(), (&state, &settings));
+    assert_eq!(running, None, "a foreign program is no bot");
+    let server = start(&data, mpsc::channel(1).0).unwrap();
+    assert!(!socket.is_symlink() && socket.exists(), "the link is replaced");
+    drop(server);
+    assert!(foreign.join("bot.sock").exists());
+    assert!(listener.accept().is_err(), "nothing has connected to the foreign program");
 }
 
 #[test]

@@ -487,16 +487,16 @@ fn an_operator_is_told_that_a_change_is_not_recorded() {
         let _effects = ledger.settle(first.key(), &UNKNOWN, T0).unwrap();
         disk.set(FULL);
         let before = ledger.snapshot(T0);
-        let why = control::apply_request(&mut ledger, &request, T0).unwrap_err();
+        let why = control::apply_request(&mut ledger, &request, T0).1.unwrap_err();
         assert!(why.contains("not recorded"), "{why}");
         let is_resume = matches!(request, ControlRequest::Resume { .. });
         assert_eq!(ledger.snapshot(T0) == before, is_resume, "{request:?} applies at once");
-        control::apply_request(&mut ledger, &ControlRequest::Status, T0).unwrap();
+        control::apply_request(&mut ledger, &ControlRequest::Status, T0).1.unwrap();
         drop(ledger);
         disk.set(NO_FAULT);
         let mut again = open_faulty(folder.path(), &disk, after(1)).unwrap();
         assert_eq!(again.state().halts(), []);
-        control::apply_request(&mut again, &request, after(1)).unwrap();
+        control::apply_request(&mut again, &request, after(1)).1.unwrap();
     }
 }
 

@@ -294,7 +294,7 @@ fn the_feed_advances_an_order_and_frees_no_exposure() {
         let mut ledger = ledger(budget());
         let _effects = ledger.set_balance(coins(100), T0, T0);
         let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, T0);
-        let needs_read = ledger.observe(&id(1), status, after(1));
+        let (_effects, needs_read) = ledger.observe(&id(1), status, after(1));
         let is_cancelled =
             matches!(status, TradeStatus::Cancelled | TradeStatus::Expired | TradeStatus::Cooldown);
         assert_eq!(needs_read, is_cancelled, "{status}");
@@ -314,7 +314,7 @@ fn the_feed_proves_nothing_about_an_order_that_was_not_bought() {
         let _effects = place_order(&mut ledger, order_request(n, 10), &outcome, T0);
         let before = ledger.state().intents().to_vec();
         for status in [TradeStatus::Joined, TradeStatus::Completed, TradeStatus::Cancelled] {
-            assert!(!ledger.observe(&id(n), status, after(1)));
+            assert!(!ledger.observe(&id(n), status, after(1)).1);
         }
         assert_eq!(ledger.state().intents(), before);
     }

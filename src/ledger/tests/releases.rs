@@ -515,7 +515,7 @@ fn a_price_under_an_unknown_status_counts_where_it_is_higher_and_changes_no_stat
 #[test]
 fn the_feed_delivers_no_cancelled_order() {
     let mut ledger = with_order(OrderState::Returning);
-    assert!(!ledger.observe(&id(1), TradeStatus::Completed, after(80)));
+    assert!(!ledger.observe(&id(1), TradeStatus::Completed, after(80)).1);
     assert_eq!(state_of(&ledger, 1), OrderState::Returning);
 }
 
@@ -600,7 +600,7 @@ fn a_purchase_that_a_list_has_shown_cannot_be_revoked() {
     let _effects = ledger.reconcile(&reading(&listed, 80), Some(coins(90)), after(80));
     let (id, by) = (id(1).as_str().to_owned(), "me".to_owned());
     let request = ControlRequest::Resolve { id, verdict: Resolution::NotBought, by };
-    let rejected = control::apply_request(&mut ledger, &request, after(81)).unwrap_err();
+    let rejected = control::apply_request(&mut ledger, &request, after(81)).1.unwrap_err();
     assert!(rejected.contains("is bought, nothing was changed"), "{rejected}");
     assert_eq!(ledger.snapshot(after(81)).spent, coins(10));
 }
@@ -622,9 +622,9 @@ fn a_purchase_that_was_only_reported_is_free_by_the_operators_word_until_a_list_
         let (id_text, by) = (id(1).as_str().to_owned(), "me".to_owned());
         let verdict = Resolution::NotBought;
         let request = ControlRequest::Resolve { id: id_text, verdict, by };
-        control::apply_request(&mut ledger, &request, after(161)).unwrap();
+        control::apply_request(&mut ledger, &request, after(161)).1.unwrap();
         assert_eq!(ledger.snapshot(after(161)).spent, Amount::ZERO);
-        let again = control::apply_request(&mut ledger, &request, after(162)).unwrap_err();
+        let again = control::apply_request(&mut ledger, &request, after(162)).1.unwrap_err();
         assert!(again.contains("is returned, nothing was changed"), "{again}");
         let effects = ledger.reconcile(&reading(&[], 240), Some(coins(100)), after(240));
         assert_eq!(effects.halts, []);
