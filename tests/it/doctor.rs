@@ -24,7 +24,10 @@ use sniper::{
 };
 use tempfile::TempDir;
 
-use crate::feed::feed_of;
+use crate::{
+    buyer::market::{Market, Reaction, answer},
+    feed::feed_of,
+};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -212,6 +215,38 @@ async fn a_balance_below_min_balance_fails_the_check() {
     let (market, data) = (SimServer::start(settings).unwrap(), TempDir::new().unwrap());
     let report = run_checks(&feed_of(config(&market, &data)), WAIT, |_step| {}).await;
     assert_eq!(failed_steps(&report), [("balance", true)]);
+}
+
+#[tokio::test]
+async fn unreadable_own_trades_fail_with_their_cause_and_remedy() {
+    const USER: &str = r#"{"data":{"currentUser":{"id":"VXNlcjox","wallets":[
+        {"id":"1","name":"MAIN","amount":1000.5}]}}}"#;
+    const STUCK: &str = r#"{"data":{"trades":{"edges":[],
+        "pageInfo":{"hasNextPage":true,"endCursor":"same"}}}}"#;
+    const NULL: &str = r#"{"data":{"trades":{"edges":[null,{"node":null}],
+        "pageInfo":{"hasNextPage":false}}},"errors":[{"message":"Cannot return null"}]}"#;
+    let feed = market();
+    for (list, cause) in
+        [(STUCK, "the pages repeat"), (NULL, "2 entries of the list could not be read")]
+    {
+        let http = Market::plain(move |request| {
+            let body = if request.body.contains("CurrentUser") { USER } else { list };
+            let now = Duration::from_millis(clock::wall().0.cast_unsigned());
+            let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + now);
+            Reaction::Answer(answer(200, &format!("Date: {date}\r\n"), body))
+        })
+        .await;
+        let data = TempDir::new().unwrap();
+        let mut settings = config(&feed, &data);
+        settings.endpoints.http = http.endpoints.http.clone();
+        let report = run_checks(&feed_of(settings), WAIT, |_step| {}).await;
+        assert_eq!(failed_steps(&report), [("own trades", true)], "{report:?}");
+        let step = report.steps.iter().find(|step| step.name == "own trades").unwrap();
+        assert!(step.detail.contains(cause), "{step:?}");
+        let StepResult::Failed { remedy } = &step.result else { panic!("{step:?}") };
+        assert!(!remedy.is_empty(), "{step:?}");
+        assert!(!report.is_ok(), "{report:?}");
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,15 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Interrupts the program and waits for its exit.
+    async fn interrupted(self) -> Output {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        self.ended().await
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // The program may have exited already.
@@ -172,12 +181,36 @@ async fn ctrl_c_ends_a_capture_that_is_complete() {
         manifest["sources"][0]["messages"].as_u64() > Some(0)
     })
     .await;
-    let pid = running.0.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let output = running.ended().await;
+    let output = running.interrupted().await;
     assert_eq!(output.status.code(), Some(0), "{}", out(&output));
     let written = manifest(&session).unwrap();
     assert_eq!((&written["complete"], &written["ended_because"]), (&true.into(), &"Ctrl-C".into()));
+}
+
+/// Binance closes so if a pong was late.
+#[tokio::test]
+async fn a_close_1008_after_a_good_session_is_an_ordinary_reconnect() {
+    let server = Server::start(|mut peer: Peer| async move {
+        let messages = if peer.number == 1 { 20 } else { 1 };
+        for _ in 0..messages {
+            peer.send_text("{}").await;
+        }
+        match peer.number {
+            1 => peer.close(1008, "Pong timeout").await,
+            _ => peer.wait_for_disconnect().await,
+        }
+    })
+    .await;
+    let directory = TempDir::new().unwrap();
+    let running = start(&directory, &["--out", "rec", "--json", "--url", &server.url("/x")]);
+    let session =
+        wait_for_session(&directory, |manifest| manifest["sources"][0]["messages"] == 21).await;
+    let log = err(&running.interrupted().await);
+    assert!(log.contains("closed by the server (1008, Pong timeout)"), "{log}");
+    assert!(!log.contains("next attempt in") && !log.contains("ERROR"), "{log}");
+    let gaps = manifest(&session).unwrap()["connection_gaps"].clone();
+    assert_eq!(gaps.as_array().unwrap().len(), 1, "{gaps}");
+    assert!(gaps[0]["duration_ms"].as_u64() < Some(5_000), "{gaps}");
 }
 
 #[tokio::test]

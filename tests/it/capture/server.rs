@@ -13,7 +13,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, handshake::server::Request, handshake::server::Response},
+    tungstenite::{
+        Message, handshake::server::Request, handshake::server::Response, protocol::CloseFrame,
+    },
 };
 
 /// Maximum duration of a step of a test.
@@ -36,6 +38,13 @@ impl Peer {
 
     pub(crate) async fn send_binary(&mut self, bytes: &'static [u8]) {
         self.socket.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    /// Closes the connection with this code and reason, and waits for the client's close.
+    pub(crate) async fn close(mut self, code: u16, reason: &'static str) {
+        let frame = CloseFrame { code: code.into(), reason: reason.into() };
+        self.socket.close(Some(frame)).await.unwrap();
+        self.wait_for_disconnect().await;
     }
 
     /// Returns the next text, or `None` once the client has disconnected.
