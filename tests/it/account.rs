@@ -30,7 +30,7 @@ use sniper::{
     execution::OrderClient,
     ledger::{Ledger, control, status::AccountFailure},
     markets::{MarketApi as _, csgoroll::Csgoroll},
-    net::tls::Tls,
+    net::{http_client::pause_of_host, tls::Tls},
     sniper::{Engine, Executor, Now},
     ws::{self, policy::ReconnectPolicy},
 };
@@ -621,6 +621,8 @@ async fn after_a_ban_no_reader_of_this_process_asks_again_before_its_end() {
     let (text, remedy) = cause(&banned).await;
     assert!(text.contains("this IP address is banned for too many requests"), "{text}");
     assert!(remedy.contains("wait until the ban is over"), "{remedy}");
+    let paused = pause_of_host(&market.endpoints.http.origin());
+    assert!(Duration::from_secs(3_500) < paused, "the longest wait of a read: {paused:?}");
     for reader in [banned, reader(&market)] {
         let read = timeout(Duration::from_millis(300), reader.current_user()).await;
         assert!(read.is_err(), "{read:?}");
