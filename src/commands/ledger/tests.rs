@@ -593,9 +593,10 @@ fn neither_bot_nor_client_follows_a_link_in_place_of_the_socket_or_its_directory
     symlink(foreign.join("bot.sock"), &socket).unwrap();
     assert!(matches!(send(&data), ControlError::NotRunning));
     let (state, settings) = (top.path().join("state"), top.path().join("sniper.toml"));
-    control::store_data_dir(&data, (&state, &settings), Instance::Live).unwrap();
-    let running = control::running_data_dir(top.path(), (&state, &settings));
-    assert_eq!(running, None, "a foreign program is no bot");
+    let place = (state.as_path(), settings.as_path());
+    let bot = BotPlace { data: data.clone(), market: None };
+    bot.store(place, Instance::Live).unwrap();
+    assert_eq!(BotPlace::find(top.path(), place), None, "a foreign program is no bot");
     let server = start(&data, mpsc::channel(1).0).unwrap();
     assert!(!socket.is_symlink() && socket.exists(), "the link is replaced");
     drop(server);

@@ -152,7 +152,7 @@ fn an_absence_proves_nothing_while_the_list_does_not_show_every_purchase_as_it_w
     ] {
         for is_delivered in [false, true] {
             let mut ledger = with_balance();
-            ledger.state.set_list(Some(crate::ledger::account::SETTLE));
+            ledger.state.set_list(Some(account::SETTLE));
             let _effects = place_order(&mut ledger, order_request(1, 10), &BOUGHT, after(1));
             let _effects = place_order(&mut ledger, order_request(2, 10), &UNKNOWN, after(1));
             let _effects = ledger.set_balance(coins(90), after(70), after(70));
