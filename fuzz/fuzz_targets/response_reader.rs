@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use sniper::{
+    domain::time::UnixMs,
     execution::{
         response::ResponseError,
         response_reader::{BODY_BYTES_MAX, KeepAlive, ReadProgress, ResponseReader},
@@ -17,7 +18,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, length: usize) -> Read {
     let mut reader = ResponseReader::new();
     let mut fed = 0;
     for piece in pieces {
-        if let ReadProgress::Done { taken } = reader.feed(piece)? {
+        if let ReadProgress::Done { taken } = reader.feed(piece, UnixMs(0))? {
             let keep_alive = reader.keep_alive();
             let response = reader.take_response().expect("done");
             return Ok((response, keep_alive, length - fed - taken));

@@ -374,6 +374,7 @@ impl ReadHealth {
 mod tests {
     use super::*;
     use crate::{
+        domain::time::UnixMs,
         markets::{csgoroll::Csgoroll, waxpeer::Waxpeer},
         net::http_head::ResponseHead,
         net::http_head::tests::PAGES,
@@ -480,6 +481,21 @@ mod tests {
             let meaning = rejection_meaning(status).filter(|_meaning| status != 429);
             assert!(meaning.is_none_or(|meaning| text.contains(meaning)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_read_waits_until_the_date_of_retry_after() {
+        let wait = |headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let now = UnixMs::parse("2026-03-01T10:01:00Z").unwrap();
+            let head = ResponseHead::parse_at(429, headers, now);
+            let response = HttpResponse { head, body: Vec::new() };
+            ReadFailure::from_response::<Csgoroll>(&response).unwrap().retry_after()
+        };
+        let until = ("Retry-After", "Sun, 01 Mar 2026 10:01:30 GMT");
+        let date = ("Date", "Sun, 01 Mar 2026 10:00:00 GMT");
+        assert_eq!(wait(&[until]), Some(Duration::from_secs(30)), "by the local clock");
+        assert_eq!(wait(&[until, date]), Some(Duration::from_secs(90)), "by the server's clock");
     }
 
     #[test]

@@ -32,6 +32,7 @@ use super::{
     response_reader::{BODY_BYTES_MAX, ReadProgress, ResponseReader},
 };
 use crate::{
+    clock,
     config::endpoint::Endpoint,
     domain::outcome::{Outcome, RejectReason, Unknown},
     domain::server_clock::ClockExchange,
@@ -465,7 +466,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
                 self.report_unrequested(session, &unrequested).await;
                 return Flow::Close(ResponseError::Malformed);
             }
-            match session.reader.feed(bytes) {
+            match session.reader.feed(bytes, clock::wall()) {
                 Err(error) => return Flow::Close(error),
                 Ok(ReadProgress::More) => return Flow::Continue,
                 Ok(ReadProgress::Done { taken }) => {
@@ -662,7 +663,7 @@ impl<M: MarketApi> ConnectionDriver<M> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let mut reader = ResponseReader::new();
-            let (body, later) = match reader.feed(rest) {
+            let (body, later) = match reader.feed(rest, clock::wall()) {
                 Ok(ReadProgress::Done { taken }) => {
                     rest.split_at_checked(taken).unwrap_or_default()
                 }

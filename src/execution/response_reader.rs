@@ -9,7 +9,10 @@
 use std::time::Duration;
 
 use super::{chunked_body::ChunkDecoder, response::ResponseError};
-use crate::net::{content_encoding, http_head::ResponseHead, http_message::HttpResponse};
+use crate::{
+    domain::time::UnixMs,
+    net::{content_encoding, http_head::ResponseHead, http_message::HttpResponse},
+};
 
 /// Maximum length in bytes of the head of an order's response, and of its trailers.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -87,21 +90,21 @@ impl ResponseReader {
         self.keep_alive
     }
 
-    /// Parses the next bytes of the connection.
+    /// Parses the next bytes of the connection. `now` is the wall clock.
     ///
     /// # Errors
     ///
     /// Returns [`ResponseError::Malformed`] or [`ResponseError::TooLong`]. Every later call returns
     /// the same error.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
-        let progress = self.advance(bytes);
+    pub fn feed(&mut self, bytes: &[u8], now: UnixMs) -> Result<ReadProgress, ResponseError> {
+        let progress = self.advance(bytes, now);
         if let Err(error) = progress {
             self.state = State::Failed(error);
         }
         progress
     }
 
-    fn advance(&mut self, bytes: &[u8]) -> Result<ReadProgress, ResponseError> {
+    fn advance(&mut self, bytes: &[u8], now: UnixMs) -> Result<ReadProgress, ResponseError> {
         let mut rest = bytes;
         loop {
             match &mut self.state {
@@ -112,7 +115,7 @@ impl ResponseReader {
                     });
                 }
                 _ if rest.is_empty() => return Ok(ReadProgress::More),
-                State::Head => rest = self.feed_head(rest)?,
+                State::Head => rest = self.feed_head(rest, now)?,
                 State::Counted(remaining) => {
                     let (now, later) = rest.split_at_checked(*remaining).unwrap_or((rest, &[]));
                     self.body.extend_from_slice(now);
@@ -176,7 +179,7 @@ impl ResponseReader {
 
     /// Collects the head up to its empty line, then parses it once: a head that arrives byte by
     /// byte is not parsed repeatedly.
-    fn feed_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], ResponseError> {
+    fn feed_head<'a>(&mut self, bytes: &'a [u8], now: UnixMs) -> Result<&'a [u8], ResponseError> {
         for (at, byte) in bytes.iter().enumerate() {
             if self.head_bytes.len() == RESPONSE_HEAD_BYTES_MAX {
                 return Err(ResponseError::TooLong);
@@ -185,14 +188,14 @@ impl ResponseReader {
             let head_is_whole = *byte == b'\n'
                 && (self.head_bytes.ends_with(b"\n\r\n") || self.head_bytes.ends_with(b"\n\n"));
             if head_is_whole {
-                self.read_head()?;
+                self.read_head(now)?;
                 return Ok(bytes.get(at.saturating_add(1)..).unwrap_or_default());
             }
         }
         Ok(&[])
     }
 
-    fn read_head(&mut self) -> Result<(), ResponseError> {
+    fn read_head(&mut self, now: UnixMs) -> Result<(), ResponseError> {
         let mut headers = [httparse::EMPTY_HEADER; RESPONSE_HEADERS_MAX];
         let mut parsed = httparse::Response::new(&mut headers);
         let complete = match parsed.parse(&self.head_bytes) {
@@ -218,7 +221,7 @@ impl ResponseReader {
         }
         let framing = Framing::read(parsed.headers)?;
         let headers = parsed.headers.iter().map(|header| (header.name, header.value));
-        self.head = Some(ResponseHead::parse(status, headers));
+        self.head = Some(ResponseHead::parse_at(status, headers, now));
         let (state, delimited) = framing.body(status)?;
         self.state = state;
         self.keep_alive =

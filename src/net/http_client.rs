@@ -416,7 +416,7 @@ impl HttpClient {
         let exchange = ClockExchange { sent, received: Instant::now() };
         let headers = response.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let head = ResponseHead::parse_at(response.status().as_u16(), headers, Some(clock::wall()));
+        let head = ResponseHead::parse_at(response.status().as_u16(), headers, clock::wall());
         let codings = codings(&response);
         let body = match read_body(&mut response, &codings).await {
             Ok(body) => body,

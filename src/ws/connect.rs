@@ -292,7 +292,7 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin>(
         if stream.read_buf(&mut bytes).await.map_err(io_error)? == 0 {
             return Err(io_error(io::ErrorKind::UnexpectedEof.into()));
         }
-        if let Some(len) = upgrade::read_head(&bytes, &key, subprotocol, clock::now())? {
+        if let Some(len) = upgrade::read_head(&bytes, &key, subprotocol, clock::wall())? {
             break len;
         }
     };
@@ -623,7 +623,7 @@ pub(super) async fn fetch_token(
     let paused = pause_of_host(client.origin());
     if !paused.is_zero() {
         // As if the host had repeated its response to the request that it rejected.
-        let head = ResponseHead::parse(429, iter::empty());
+        let head = ResponseHead::parse_at(429, iter::empty(), clock::wall());
         return Err(FeedError::TokenRejected(ResponseHead { retry_after: Some(paused), ..head }));
     }
     wait_for_share(client.origin(), rate.share_of_others()).await;

@@ -103,7 +103,7 @@ pub(super) fn read_head(
         }
         if !(100..200).contains(&status) {
             let headers = response.headers.iter().map(|header| (header.name, header.value));
-            let head = ResponseHead::parse_at(status, headers, Some(now));
+            let head = ResponseHead::parse_at(status, headers, now);
             return Err(FeedError::UpgradeRejected(head));
         }
         rest = remaining;

@@ -12,7 +12,7 @@ mod harness;
 pub(crate) mod market;
 mod script;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -148,6 +148,26 @@ async fn a_429_response_carries_the_retry_after_delay() {
     let rejection = RejectReason::RateLimited { retry_after };
     assert_eq!(report.outcome, Outcome::Unknown(Unknown::Unconfirmed(rejection)));
     assert!(report.is_final);
+}
+
+#[tokio::test]
+async fn a_retry_after_date_is_relative_to_date_or_to_the_local_clock() {
+    let wait = async |headers: String| {
+        let rejection = Reaction::Answer(answer(429, &headers, "slow down"));
+        let report = report_for(rejection, ConnectionConfig::default()).await;
+        match report.outcome {
+            Outcome::Unknown(Unknown::Unconfirmed(RejectReason::RateLimited {
+                retry_after: Some(wait),
+            })) => wait.as_secs(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let date = "Date: Sun, 01 Mar 2026 10:00:00 GMT\r\n";
+    let until = "Retry-After: Sun, 01 Mar 2026 10:01:30 GMT\r\n";
+    assert_eq!(wait(format!("{until}{date}")).await, 90);
+    let until = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(1_000));
+    let local = wait(format!("Retry-After: {until}\r\n")).await;
+    assert!((900..=1_000).contains(&local), "{local}");
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const NOW: UnixMs = UnixMs(1_772_359_260_000);
+
 /// Parses the bytes of one connection in pieces of these sizes, and then its end.
 fn read(bytes: &[u8], pieces: &[usize]) -> Result<(HttpResponse, KeepAlive, usize), ResponseError> {
     let mut reader = ResponseReader::new();
@@ -15,7 +17,7 @@ fn read(bytes: &[u8], pieces: &[usize]) -> Result<(HttpResponse, KeepAlive, usiz
     while !rest.is_empty() {
         let size = sizes.next().unwrap().clamp(1, rest.len());
         let (now, later) = rest.split_at(size);
-        if let ReadProgress::Done { taken } = reader.feed(now)? {
+        if let ReadProgress::Done { taken } = reader.feed(now, NOW)? {
             let keep_alive = reader.keep_alive();
             let surplus = now.len() - taken + later.len();
             return Ok((reader.take_response().unwrap(), keep_alive, surplus));
@@ -145,9 +147,9 @@ fn every_part_of_a_response_is_bounded() {
 #[test]
 fn the_head_is_available_before_the_body() {
     let mut reader = ResponseReader::new();
-    assert_eq!(reader.feed(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n"), Ok(ReadProgress::More));
+    assert_eq!(reader.feed(b"HTTP/1.1 429 No\r\nRetry-After: 7\r\n", NOW), Ok(ReadProgress::More));
     assert_eq!(reader.head(), None);
-    assert_eq!(reader.feed(b"Content-Length: 5\r\n\r\n"), Ok(ReadProgress::More));
+    assert_eq!(reader.feed(b"Content-Length: 5\r\n\r\n", NOW), Ok(ReadProgress::More));
     let head = reader.head().unwrap();
     assert_eq!((head.status, head.retry_after), (429, Some(Duration::from_secs(7))));
 }
@@ -185,7 +187,7 @@ fn a_reader_is_reusable_after_each_response() {
     for status in [200, 500] {
         let response = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\n{{}}");
         assert_eq!(
-            reader.feed(response.as_bytes()),
+            reader.feed(response.as_bytes(), NOW),
             Ok(ReadProgress::Done { taken: response.len() })
         );
         assert_eq!(reader.take_response().unwrap().head.status, status);

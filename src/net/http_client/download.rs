@@ -91,7 +91,7 @@ impl HttpClient {
         };
         let (etag, last_modified) = (validator(ETAG), validator(LAST_MODIFIED));
         let named = headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
-        let head = ResponseHead::parse_at(response.status().as_u16(), named, Some(clock::wall()));
+        let head = ResponseHead::parse_at(response.status().as_u16(), named, clock::wall());
         let codings = codings(&response);
         if head.status != 200 {
             return Ok(Download { head, etag, last_modified, body: Vec::new() });
