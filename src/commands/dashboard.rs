@@ -93,7 +93,7 @@ fn address(
     state_dir: Option<&Path>,
 ) -> Result<(SocketAddr, Option<String>), AppError> {
     const WHAT: &str = "a sign-in";
-    let mut missing = "no bot is running with this SNIPER_DATA";
+    let mut missing = "no bot is running here; start one with: sniper run --dashboard";
     for instance in [Instance::Live, Instance::Dry] {
         let bot = ControlAddress::new(data_dir, state_dir, instance);
         if request_status(&bot, &ControlRequest::Status)?.is_none() {
@@ -108,7 +108,7 @@ fn address(
         }
         missing = "the running bot has no dashboard; start it with: sniper run --dashboard";
     }
-    Err(AppError::start(WHAT, missing))
+    Err(AppError::Failed(missing.to_owned()))
 }
 
 /// Replaces an unspecified address (`0.0.0.0`, `::`), which a browser cannot open, with the name by

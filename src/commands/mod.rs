@@ -188,6 +188,9 @@ pub enum AppError {
     /// A part of the program could not be started, for a cause other than the settings.
     #[error("cannot start {what}")]
     Start { what: &'static str, source: Box<dyn Error + Send + Sync> },
+    /// The command could not be carried out, for a cause that the user can remove.
+    #[error("{0}")]
+    Failed(String),
     #[cfg(feature = "shared")]
     #[error(transparent)]
     SharedGroup(#[from] shared_group::SharedGroupError),
@@ -199,6 +202,11 @@ impl AppError {
     /// Creates an [`AppError::Start`].
     pub fn start(what: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Start { what, source: source.into() }
+    }
+
+    /// Creates an [`AppError::Failed`]: `cannot <what>: <error>`.
+    pub fn failed(what: &str, error: &dyn Error) -> Self {
+        Self::Failed(format!("cannot {what}: {}", crate::text::error_chain(error)))
     }
 
     pub const fn exit_code(&self) -> u8 {
@@ -216,7 +224,7 @@ impl AppError {
             Self::SharedGroup(error) => error.exit_code(),
             Self::Log(_) | Self::Start { .. } => exit_code::OS,
             Self::Ledger(_) | Self::LedgerRejected(_) => exit_code::CANNOT_CREATE,
-            Self::LedgerCommand(_) => exit_code::FAILURE,
+            Self::LedgerCommand(_) | Self::Failed(_) => exit_code::FAILURE,
             Self::Print(_) => exit_code::IO,
         }
     }

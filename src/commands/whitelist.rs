@@ -77,8 +77,8 @@ pub enum WhitelistCommand {
         #[arg(long, value_name = "FILE")]
         write: Option<PathBuf>,
         /// Ceiling of rows without a price
-        #[arg(long, value_name = "AMOUNT")]
-        max_price: Option<String>,
+        #[arg(long, value_name = "AMOUNT", value_parser = import::parse_ceiling)]
+        max_price: Option<Box<RawValue>>,
     },
     /// Print the whitelist as JSON
     Export,
@@ -155,10 +155,11 @@ struct Import<'i> {
 impl Import<'_> {
     fn run(
         self,
-        rows: (&Path, Option<&str>),
+        rows: (&Path, Option<&RawValue>),
         check_supported: fn(&Config) -> Result<(), AppError>,
     ) -> Result<ExitCode, AppError> {
-        let plan = self.plan(rows).map_err(|error| AppError::start("the import", error))?;
+        let plan = self.plan(rows);
+        let plan = plan.map_err(|error| AppError::Failed(format!("cannot import {error}")))?;
         let text = format_entries(&plan.entries);
         let (problems, warnings) = self.check(&text, check_supported);
         let is_ok = problems.is_empty();
@@ -187,17 +188,24 @@ impl Import<'_> {
         own.is_some_and(|(own, _checksum)| is_same_file(file, own))
     }
 
-    fn plan(self, (file, ceiling): (&Path, Option<&str>)) -> io::Result<ImportPlan> {
-        let named = |kind, error: &dyn Display| {
-            io::Error::new(kind, format!("{}: {error}", file.display()))
-        };
-        let text = read_at_most(file).map_err(|error| named(error.kind(), &error))?;
-        let rows = import::read(&text, ceiling);
-        let rows = rows.map_err(|error| named(io::ErrorKind::InvalidData, &error))?;
-        let existing = match self.merged_file().map(fs::read_to_string) {
+    /// Compares the rows of a file with the whitelist.
+    ///
+    /// # Errors
+    ///
+    /// Returns the name of the file that cannot be read, and the reason.
+    fn plan(self, (file, ceiling): (&Path, Option<&RawValue>)) -> Result<ImportPlan, String> {
+        fn failed(file: &Path, error: &dyn Display) -> String {
+            format!("{}: {error}", file.display())
+        }
+        let text = read_at_most(file).map_err(|error| failed(file, &error))?;
+        let rows = import::read(&text, ceiling).map_err(|error| failed(file, &error))?;
+        let existing = match self.merged_file().map(|file| (file, fs::read_to_string(file))) {
             None => Vec::new(),
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Some(text) => import::read_entries(&text?)?,
+            Some((_, Err(error))) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Some((file, text)) => {
+                let text = text.map_err(|error| failed(file, &error))?;
+                import::read_entries(&text).map_err(|error| failed(file, &error))?
+            }
         };
         // The entries of the settings file, which decide before those of `whitelist_file`.
         let settings = self.load_with("[]", false).map(|own| own.config.whitelist);

@@ -167,7 +167,7 @@ fn amount_mistake(line: &str, decimals: Decimals) -> Option<(String, String)> {
 
 /// Removes a currency or unit from an amount and replaces a decimal comma. Returns `None` if the
 /// result is not an amount.
-fn corrected_amount(value: &str, decimals: Decimals) -> Option<String> {
+pub(crate) fn corrected_amount(value: &str, decimals: Decimals) -> Option<String> {
     let is_currency = |char: char| char.is_alphabetic() || matches!(char, '$' | '€' | '£' | ' ');
     let number = value.trim_matches(is_currency).replacen(',', ".", 1);
     let is_amount = number.starts_with(|char: char| char.is_ascii_digit());

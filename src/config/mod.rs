@@ -7,7 +7,7 @@
 pub mod alerts;
 pub mod credential;
 pub mod dashboard;
-mod document;
+pub(crate) mod document;
 mod dotenv;
 pub mod endpoint;
 pub mod environment;

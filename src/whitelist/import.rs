@@ -1,8 +1,8 @@
 //! Converts CSV or JSON whitelists of other tools into entries of a JSON whitelist. Pure.
 //!
-//! Columns are found by their names. Numbers are kept as they are written. A condition that is lost
-//! would buy more than the user wants, so each key of an entry is kept, a cell that is no value of
-//! its key is an error, and other columns are named.
+//! Columns are found by their names. Numbers are kept as they are written. A lost condition would
+//! buy too much. So every key is kept, an invalid cell is an error, and unknown columns are
+//! reported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    config::settings::ENTRY_KEYS,
+    config::{document::corrected_amount, settings::ENTRY_KEYS},
     domain::{
-        money::Amount,
+        money::{Amount, Decimals},
         whitelist_entry::{ItemPattern, WhitelistEntry},
     },
     prices::parse::split_csv,
@@ -45,7 +45,7 @@ pub enum ImportError {
     NoName,
     #[error("it has more than {ROWS_MAX} rows")]
     TooManyRows,
-    #[error("row {row} {problem}")]
+    #[error("row {row}: {problem}")]
     Row { row: usize, problem: String },
 }
 
@@ -88,8 +88,8 @@ pub struct ImportPlan {
     pub changed: Vec<(String, String)>,
     /// Number of entries that are in the whitelist already.
     pub unchanged: usize,
-    /// Names of rows for the listings of an entry of the settings file, which decides before the
-    /// whitelist, each with what the row would change.
+    /// Rows about the same listings as an entry of `sniper.toml`, which is tried first, each with
+    /// its changes.
     pub in_settings: Vec<String>,
     /// Names that occur again in the file; the first row counts.
     pub duplicates: Vec<String>,
@@ -104,12 +104,21 @@ impl ImportPlan {
     }
 }
 
+/// Reads the `max_price` of rows without a price.
+///
+/// # Errors
+///
+/// Returns the remedy if the text is not a number.
+pub fn parse_ceiling(text: &str) -> Result<Box<RawValue>, &'static str> {
+    value("max_price", text.into()).ok().flatten().ok_or("must be a number, such as 50")
+}
+
 /// Reads the rows of a file. `ceiling` is the `max_price` of rows without a price.
 ///
 /// # Errors
 ///
 /// Returns an [`ImportError`] for the first row that cannot be read.
-pub fn read(text: &str, ceiling: Option<&str>) -> Result<ImportedRows, ImportError> {
+pub fn read(text: &str, ceiling: Option<&RawValue>) -> Result<ImportedRows, ImportError> {
     let text = text.trim_start_matches('\u{feff}').trim();
     let mut ignored = BTreeSet::new();
     let rows = match text.starts_with(['[', '{']) {
@@ -128,7 +137,7 @@ pub fn read(text: &str, ceiling: Option<&str>) -> Result<ImportedRows, ImportErr
 
 /// Formats an entry as JSON.
 pub fn format_entry(entry: &EntryObject) -> String {
-    // Texts and JSON can always be written.
+    // Serializing strings and raw JSON cannot fail.
     serde_json::to_string(entry).unwrap_or_default()
 }
 
@@ -155,7 +164,7 @@ fn keys<'n>(
 ) -> Vec<Option<&'static str>> {
     let columns: Vec<(&str, String)> =
         columns.map(|name| (name, name.trim().to_lowercase())).collect();
-    // Beside the item, a name is that of the entry.
+    // If there is an `item` column, `name` is the name of the entry.
     let has_item = columns.iter().any(|(_, lower)| lower == "item");
     let key = |(name, lower): &(&str, String)| {
         let is_entry_name = has_item && lower == "name";
@@ -191,10 +200,10 @@ fn read_csv(text: &str, ignored: &mut BTreeSet<String>) -> Result<Vec<Row>, Impo
     for (index, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let number = index.saturating_add(1);
         let problem = |problem: &str| ImportError::Row { row: number, problem: problem.to_owned() };
-        let cells = split_csv(line).ok_or(problem("has a quote that is not closed"))?;
-        // A row that was cut off lacks conditions.
+        let cells = split_csv(line).ok_or(problem("a quote is not closed"))?;
+        // A truncated row could lack conditions.
         if cells.len() != columns.len() {
-            return Err(problem("does not have as many cells as the header"));
+            return Err(problem("it does not have as many cells as the header"));
         }
         let named = columns.iter().zip(&cells);
         let cells = named.filter_map(|(key, cell)| Some(((*key)?, cell.as_ref().into()))).collect();
@@ -228,64 +237,100 @@ fn cell_of(json: &RawValue) -> Value {
 }
 
 /// Converts the cells of a row. Empty cells count as absent.
-fn entry(cells: Vec<(&'static str, Value)>, ceiling: Option<&str>) -> Result<EntryObject, String> {
+fn entry(
+    cells: Vec<(&'static str, Value)>,
+    ceiling: Option<&RawValue>,
+) -> Result<EntryObject, String> {
     let mut entry = EntryObject::new();
     for (key, cell) in cells {
         let Some(value) = value(key, cell)? else { continue };
         if entry.get(key).is_some_and(|other| other.get() != value.get()) {
-            return Err(format!("has two values for `{key}`; remove one of the columns"));
+            return Err(format!("two values for `{key}`; remove one of the columns"));
         }
         entry.insert(key.to_owned(), value);
     }
     if !entry.contains_key("item") {
-        return Err("has no name".to_owned());
+        return Err("no name".to_owned());
     }
     if let (false, Some(ceiling)) = (entry.contains_key("max_price"), ceiling) {
-        let ceiling = json_number(ceiling).ok_or("needs a number as ceiling")?;
-        entry.insert("max_price".to_owned(), ceiling);
+        entry.insert("max_price".to_owned(), ceiling.to_owned());
     }
     if !entry.contains_key("max_price") {
-        return Err("has no price; use --max-price for a ceiling of such rows".to_owned());
+        return Err("no price; set one for such rows with --max-price".to_owned());
     }
     Ok(entry)
 }
 
+/// Kind of the values of a key.
+#[derive(Clone, Copy)]
+enum ValueKind {
+    Flag,
+    List,
+    Number,
+    Text,
+}
+
+impl ValueKind {
+    fn of(key: &str) -> Self {
+        match key {
+            "stattrak" | "souvenir" => Self::Flag,
+            "wear" | "reference" | "category" | "rarity" | "exclude" => Self::List,
+            "item" | "name" | "group" | "reference_rule" => Self::Text,
+            _ => Self::Number,
+        }
+    }
+
+    /// Returns the name of the kind, as `sniper check` writes it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Flag => "true or false",
+            Self::List => "a list",
+            Self::Number => "a number",
+            Self::Text => "text",
+        }
+    }
+}
+
 /// Converts the cell of a key; `None` if it is empty.
 fn value(key: &str, cell: Value) -> Result<Option<Box<RawValue>>, String> {
-    let text = match (key, cell) {
+    let kind = ValueKind::of(key);
+    let mistake = |found: &str| format!("`{key}` must be {}, not {found}", kind.name());
+    let text = match (kind, cell) {
         (_, Value::Null) => return Ok(None),
         (_, Value::String(text)) => text,
-        ("stattrak" | "souvenir", flag @ Value::Bool(_)) => return Ok(json_text(flag)),
-        ("wear" | "reference" | "category" | "rarity" | "exclude", list @ Value::Array(_)) => {
-            return Ok(json_text(list));
-        }
-        (_, other) => {
-            return Err(format!("has {:?} as `{key}`, which is no value of it", other.to_string()));
-        }
+        (ValueKind::Flag, flag @ Value::Bool(_)) => return Ok(json_text(flag)),
+        (ValueKind::List, list @ Value::Array(_)) => return Ok(json_text(list)),
+        (_, Value::Array(_)) => return Err(mistake("a list")),
+        (_, Value::Bool(_)) => return Err(mistake("true or false")),
+        (_, Value::Object(_)) => return Err(mistake("a table")),
+        (_, Value::Number(_)) => return Err(mistake("a number")),
     };
     let text = text.trim();
     let list = |separators: &[char]| {
         let parts = text.split(separators).map(|part| Value::from(part.trim()));
         json_text(parts.collect::<Value>())
     };
-    let (value, expected) = match key {
+    let value = match kind {
         _ if text.is_empty() => return Ok(None),
-        "wear" => (list(&['/', '|', ';']), ""),
-        "stattrak" | "souvenir" => {
-            let flag = text.to_lowercase().parse::<bool>();
-            (flag.ok().and_then(json_text), "true or false")
-        }
-        "exclude" | "category" | "rarity" | "reference" if text.contains(';') => (list(&[';']), ""),
-        "item" | "name" | "group" | "reference" | "reference_rule" | "category" | "rarity"
-        | "exclude" => (json_text(text), "text"),
-        _ => (json_number(text), "a number"),
+        ValueKind::Flag => text.to_lowercase().parse::<bool>().ok().and_then(json_text),
+        ValueKind::List if key == "wear" => list(&['/', '|', ';']),
+        ValueKind::List if text.contains(';') => list(&[';']),
+        ValueKind::List | ValueKind::Text => json_text(text),
+        // A percentage in the column of a price is not one.
+        ValueKind::Number if text.ends_with('%') && !key.ends_with("percent") => None,
+        ValueKind::Number => json_number(text),
     };
-    value.map(Some).ok_or_else(|| format!("has {text:?} as `{key}`, not {expected}"))
+    value.map(Some).ok_or_else(|| match corrected_amount(text, Decimals::Three) {
+        Some(number) if matches!(kind, ValueKind::Number) => {
+            format!("`{key}` must be a number: {number}")
+        }
+        _ => mistake(&format!("{text:?}")),
+    })
 }
 
 /// Merges rows into a whitelist. A row replaces the values of the entry that selects the same
 /// listings, as `parse` reads both. Entries that `parse` cannot read are the same if their JSON is.
-/// Rows about the listings of an entry of the settings file are also named apart.
+/// Rows about the listings of an entry of the settings file are also listed in `in_settings`.
 pub fn plan(
     existing: Vec<EntryObject>,
     rows: Vec<EntryObject>,
@@ -310,19 +355,19 @@ pub fn plan(
         let name: String = item.unwrap_or_default();
         let identity = identity(&row, &parse);
         let position = positions.get(&identity).copied();
-        let own = of_settings.get(&identity);
+        let in_settings = of_settings.get(&identity);
         if !known.insert(identity) {
             plan.duplicates.push(name);
             continue;
         }
-        // A row changes only what it states, so it keeps the other conditions of the own entry.
+        // A row changes only what it states, so it keeps the other conditions of that entry.
         let before = position.and_then(|position| plan.entries.get(position));
-        let after = merged(before.or(own).cloned().unwrap_or_default(), &row);
+        let after = merged(before.or(in_settings).cloned().unwrap_or_default(), &row);
         let compared = |before: &EntryObject| {
             let is_same = parse(&after) == parse(before);
             (!is_same).then(|| changes(before, &after))
         };
-        match own.map(compared) {
+        match in_settings.map(compared) {
             None => {}
             Some(None) => plan.in_settings.push(name.clone()),
             Some(Some(changes)) => plan.in_settings.push(format!("{name}: {changes}")),
@@ -469,28 +514,32 @@ mod tests {
         );
         assert_eq!(
             error("name,price\nx,1\ny,12 coins\n"),
-            "row 2 has \"12 coins\" as `max_price`, not a number"
+            "row 2: `max_price` must be a number: 12"
         );
-        assert_eq!(error("name,price\n\nx,1\n\n,1\n"), "row 4 has no name");
-        assert_eq!(error("name,price\n\"x,1\n"), "row 1 has a quote that is not closed");
+        assert_eq!(error("name,price\n\nx,1\n\n,1\n"), "row 4: no name");
+        assert_eq!(error("name,price\n\"x,1\n"), "row 1: a quote is not closed");
         for row in ["x,1", "x,1,FT,2"] {
             assert_eq!(
                 error(&format!("name,price,wear\n{row}\n")),
-                "row 1 does not have as many cells as the header"
+                "row 1: it does not have as many cells as the header"
             );
         }
         assert_eq!(error("[1]"), "it is neither CSV with a header nor a JSON list of objects");
         let without = "name,percent\nx,80\n";
-        assert!(error(without).starts_with("row 1 has no price; use --max-price"));
-        assert_eq!(json(&read(without, Some("50")).unwrap().entries[0])["max_price"], 50);
+        let ceiling = parse_ceiling(" 50.0 ").unwrap();
+        assert!(error(without).starts_with("row 1: no price; "));
+        assert_eq!(json(&read(without, Some(&ceiling)).unwrap().entries[0])["max_price"], 50);
         for (cell, problem) in [
-            (r#""price":[5]"#, r#""[5]" as `max_price`, which is no value of it"#),
-            (r#""item":{}"#, r#""{}" as `item`, which is no value of it"#),
-            (r#""stattrak":"yes""#, r#""yes" as `stattrak`, not true or false"#),
+            (r#""price":[5]"#, "`max_price` must be a number, not a list"),
+            (r#""price":"5 %""#, r#"`max_price` must be a number, not "5 %""#),
+            (r#""price":"12,50 USD""#, "`max_price` must be a number: 12.50"),
+            (r#""item":{}"#, "`item` must be text, not a table"),
+            (r#""wear":true"#, "`wear` must be a list, not true or false"),
+            (r#""stattrak":"yes""#, r#"`stattrak` must be true or false, not "yes""#),
             (r#""max_price":6,"price":5"#, "two values for `max_price`; remove one of the columns"),
         ] {
             let text = format!(r#"[{{"name":"x","price":5}},{{"skin":"x",{cell}}}]"#);
-            assert_eq!(error(&text), format!("row 2 has {problem}"));
+            assert_eq!(error(&text), format!("row 2: {problem}"));
         }
     }
 
@@ -527,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_tells_new_changed_unchanged_and_repeated_rows() {
+    fn a_plan_separates_new_changed_unchanged_and_repeated_rows() {
         let entries = |text: &str| read(text, None).unwrap().entries;
         let existing = entries("name,price,quantity\na,1,7\nb,2,7\n");
         let plan = plan(existing, entries("name,price\na,1\nb,3\nc,4\nc,5\n"));
@@ -538,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_about_an_entry_of_the_settings_are_named_apart() {
+    fn rows_about_an_entry_of_the_settings_are_listed_separately() {
         let entries = |text: &str| read(text, None).unwrap().entries;
         let settings = entries("name,price\na,1\nb,2\n");
         let existing = entries("name,price\nb,2\nc,3\n");
@@ -557,7 +606,7 @@ mod tests {
         assert_eq!(plan.in_settings, ["a: max_price 50 -> 40"]);
         assert_eq!(plan.added, ["a"]);
         assert_eq!(all(&plan.entries), rows("name,price,max_total,quantity\na,40,100,5\n"));
-        // An entry of the file lacks a condition of the own one.
+        // An entry of the file lacks a condition of the entry in sniper.toml.
         let settings = entries("name,price,max_total\na,50,100\n");
         let existing = entries("name,price\na,15\n");
         let plan = super::plan(existing, entries("name,price\na,30\n"), settings, parse);

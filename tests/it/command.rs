@@ -568,6 +568,7 @@ fn a_dry_run_and_its_replay_show_why_each_knife_was_ordered_or_not() {
     );
     let nowhere = Workspace::new().run(&["replay"]);
     assert!(err(&nowhere).contains("record with `sniper run --record`"), "{}", err(&nowhere));
+    assert_eq!(nowhere.status.code(), Some(1), "{}", err(&nowhere));
 }
 
 /// Writes a recording by hand: three listings of one knife and one of another.
@@ -1144,6 +1145,38 @@ fn an_import_is_compared_with_the_whitelist_and_checked_with_the_settings() {
     assert!(code == Some(0) && text.contains("1 entry written to new.json"), "{text}");
     let missing = err(&workspace.run(&["whitelist", "import", "missing.csv"]));
     assert!(missing.contains("missing.csv: No such file"), "{missing}");
+}
+
+#[test]
+fn a_command_that_cannot_use_its_input_names_the_mistake_and_fails() {
+    let workspace = Workspace::new()
+        .file("sniper.toml", ONE_ENTRY)
+        .file("b.csv", "name,price\nGlove Case,5\n")
+        .file("coins.csv", "name,price\nGlove Case,12 coins\n")
+        .file("list.json", r#"[{"name": "Glove Case", "price": [5]}]"#)
+        .file("broken.json", "[");
+    let import = |more: &'static [&str]| [&["whitelist", "import"], more].concat();
+    let number = "`max_price` must be a number";
+    for (args, code, text) in [
+        (import(&["b.csv", "--max-price", "abc"]), 2, "must be a number, such as 50"),
+        (import(&["b.csv", "--max-price", "88%"]), 2, "must be a number, such as 50"),
+        (import(&["list.json"]), 1, &*format!("list.json: row 1: {number}, not a list")),
+        (import(&["coins.csv"]), 1, &format!("cannot import coins.csv: row 1: {number}: 12\n")),
+        (import(&["broken.json"]), 1, "broken.json: it is neither CSV with a header nor"),
+        (import(&["b.csv", "--write", "broken.json"]), 1, "cannot import broken.json: EOF"),
+        (import(&["absent.csv"]), 1, "cannot import absent.csv: No such file"),
+        (vec!["replay"], 1, "cannot read the recording: "),
+        (vec!["replay", "absent"], 1, "cannot read the recording: "),
+        (
+            vec!["dashboard"],
+            1,
+            "error: no bot is running here; start one with: sniper run --dashboard\n",
+        ),
+    ] {
+        let output = workspace.run(&args);
+        assert!(err(&output).contains(text), "{args:?}: {}", err(&output));
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", err(&output));
+    }
 }
 
 /// Returns everything that a run writes: its output and its files except `.env`.

@@ -83,7 +83,7 @@ pub fn run(
         lines.add(&decision)
     });
     drop(progress);
-    let result = result.map_err(|error| AppError::start("the replay", error))?;
+    let result = result.map_err(|error| AppError::failed("replay the recording", &error))?;
     if let Some(failure) = lines.failure {
         return Err(failure);
     }

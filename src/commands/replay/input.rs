@@ -56,16 +56,16 @@ impl ReplayInput {
         path: Option<&Path>,
         given: Option<&Path>,
     ) -> Result<Self, AppError> {
-        const WHAT: &str = "the replay";
+        const WHAT: &str = "read the recording";
         let path = match path {
             Some(path) => path.to_owned(),
             None => newest(&config.data_dir.join(DIRECTORY))
-                .map_err(|error| AppError::start(WHAT, error))?,
+                .map_err(|error| AppError::failed(WHAT, &error))?,
         };
-        let recording = Recording::open(path).map_err(|error| AppError::start(WHAT, error))?;
+        let recording = Recording::open(path).map_err(|error| AppError::failed(WHAT, &error))?;
         let recorded = match given {
             Some(_) => None,
-            None => recording.prices().map_err(|error| AppError::start(WHAT, error))?,
+            None => recording.prices().map_err(|error| AppError::failed(WHAT, &error))?,
         };
         let sources = &config.prices.sources;
         let (prices, origin, tables) = match (recorded, given) {
@@ -77,7 +77,7 @@ impl ReplayInput {
             (None, given) => {
                 let (book, origin) = match given {
                     Some(path) if path.is_file() => file_book(config, path)
-                        .map_err(|error| AppError::start("the price file", error))?,
+                        .map_err(|error| AppError::failed("read the price file", &*error))?,
                     _ => {
                         let default = || PriceStore::new(&config.data_dir);
                         let store = given.map_or_else(default, PriceStore::at);
@@ -99,10 +99,10 @@ impl ReplayInput {
     ///
     /// Returns an [`AppError`] if there is none, or it cannot be read.
     pub fn newest(config: &Config) -> Result<Recording, AppError> {
-        const WHAT: &str = "the recording";
+        const WHAT: &str = "read the recording";
         let path = newest(&config.data_dir.join(DIRECTORY))
-            .map_err(|error| AppError::start(WHAT, error))?;
-        Recording::open(path).map_err(|error| AppError::start(WHAT, error))
+            .map_err(|error| AppError::failed(WHAT, &error))?;
+        Recording::open(path).map_err(|error| AppError::failed(WHAT, &error))
     }
 
     /// Describes recording and prices. `span_ns` has the receive times of the first and last

@@ -87,7 +87,7 @@ pub(super) fn run(
     args: &SuggestArgs,
     market: impl FnOnce(&Config) -> MarketSource,
 ) -> Result<(), AppError> {
-    let failed = |error: String| AppError::start("the suggestions", error);
+    let failed = |error: String| AppError::Failed(format!("cannot suggest entries: {error}"));
     let mut config = config.clone();
     if let Some(path) = args.prices.as_ref().filter(|path| path.is_file()) {
         config.prices = config.prices.with_file(path.clone(), args.unit);
@@ -127,7 +127,7 @@ pub(super) fn run(
     };
     let result = source.replay(&input.recording, &rules, &mut collect);
     drop(progress);
-    let result = result.map_err(|error| AppError::start("the replay", error))?;
+    let result = result.map_err(|error| AppError::failed("replay the recording", &error))?;
     let left_out = collector.left_out();
     let suggestions = collector.finish(args.budget);
     let report = SuggestReport { args, reference: &rule, suggestions: &suggestions, left_out };
