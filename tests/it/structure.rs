@@ -75,12 +75,21 @@ fn skip_item<'a>(attribute: &str, lines: &mut impl Iterator<Item = &'a str>) {
     }
 }
 
-/// Returns the names that follow a path prefix: one, or each first segment of a `{…}` group.
-fn heads(after: &str) -> Vec<&str> {
-    let name = |text: &str| text.find(|char: char| !is_word(char)).unwrap_or(text.len());
-    let Some(group) = after.strip_prefix('{') else {
-        return after.get(..name(after)).into_iter().filter(|name| !name.is_empty()).collect();
-    };
+/// Returns the names that follow `climbs` times `super::`: one, or each first segment of a `{…}`
+/// group. The groups may be nested, and may themselves climb.
+fn heads(path: &str, climbs: usize) -> Vec<&str> {
+    if let Some(group) = path.strip_prefix('{') {
+        return elements(group).into_iter().flat_map(|element| heads(element, climbs)).collect();
+    }
+    if 0 < climbs {
+        return path.strip_prefix("super::").map_or(Vec::new(), |rest| heads(rest, climbs - 1));
+    }
+    let length = path.find(|char: char| !is_word(char)).unwrap_or(path.len());
+    path.get(..length).into_iter().filter(|name| !name.is_empty()).collect()
+}
+
+/// Returns the elements of a group, whose opening brace was read.
+fn elements(group: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0_usize, 0, Vec::new());
     for (at, char) in group.char_indices() {
         match char {
@@ -96,11 +105,25 @@ fn heads(after: &str) -> Vec<&str> {
             _ => {}
         }
     }
-    let first = |text| {
-        let text: &str = text;
-        text.get(..name(text)).filter(|name| !name.is_empty())
-    };
-    found.into_iter().filter_map(first).collect()
+    found
+}
+
+/// Returns the number of inline modules around each line, with the line's first byte.
+fn inline_depths(code: &str) -> Vec<(usize, usize)> {
+    let (mut start, mut indents, mut depths) = (0, Vec::new(), Vec::new());
+    for line in code.split_inclusive('\n') {
+        let text = line.trim();
+        let indent = line.len() - line.trim_start().len();
+        if text == "}" && indents.last() == Some(&indent) {
+            indents.pop();
+        }
+        depths.push((start, indents.len()));
+        if text.ends_with('{') && text.split(' ').rev().nth(2) == Some("mod") {
+            indents.push(indent);
+        }
+        start += line.len();
+    }
+    depths
 }
 
 fn is_word(char: char) -> bool {
@@ -109,30 +132,23 @@ fn is_word(char: char) -> bool {
 
 /// Returns the top-level modules that a file's code refers to by `crate::` or `super::`.
 fn imports(path: &str, code: &str) -> BTreeSet<String> {
-    let own = module(path);
+    let own = module(path).len();
+    let depths = inline_depths(code);
     let mut found = BTreeSet::new();
     for (at, prefix) in code.match_indices("crate::") {
-        found.extend(
-            heads(code.get(at + prefix.len()..).unwrap_or_default())
-                .iter()
-                .map(ToString::to_string),
-        );
+        let names = heads(code.get(at + prefix.len()..).unwrap_or_default(), 0);
+        found.extend(names.iter().map(ToString::to_string));
     }
     for (at, _) in code.match_indices("super::") {
         let before = code.get(..at).unwrap_or_default();
-        if before.ends_with("super::") || before.chars().next_back().is_some_and(is_word) {
+        if before.chars().next_back().is_some_and(is_word) {
             continue;
         }
-        let mut rest = code.get(at..).unwrap_or_default();
-        let mut depth = 0;
-        while let Some(after) = rest.strip_prefix("super::") {
-            rest = after;
-            depth += 1;
-        }
+        let line = depths.partition_point(|(start, _)| *start <= at).saturating_sub(1);
+        let inline = depths.get(line).map_or(0, |(_, depth)| *depth);
         // Only a path that climbs to the root can name another module.
-        if depth == own.len() {
-            found.extend(heads(rest).iter().map(ToString::to_string));
-        }
+        let names = heads(code.get(at..).unwrap_or_default(), own + inline);
+        found.extend(names.iter().map(ToString::to_string));
     }
     found
 }
@@ -312,6 +328,15 @@ fn these_checks_find_what_they_look_for() {
     assert_eq!(found("fn f() { crate::high::g() }\n"), 1);
     assert_eq!(found("use super::super::high::Thing;\n"), 1);
     assert_eq!(found("use super::high::Thing;\n"), 0);
+    assert_eq!(found("use super::{Near, super::high::Thing};\n"), 1);
+    assert_eq!(found("use super::{\n    Near,\n    super::{base::A, high::{B, C}},\n};\n"), 1);
+    assert_eq!(found("use super::{Near, high::Thing, super::base::A};\n"), 0);
+    let inline = "pub(crate) mod inline {\n    fn f() {\n        super::CLIMB\n    }\n}\n";
+    assert_eq!(found(&inline.replace("CLIMB", "super::super::high::g()")), 1);
+    assert_eq!(found(&inline.replace("CLIMB", "super::high::g()")), 0);
+    assert_eq!(found(&inline.replace("super::CLIMB", "crate::high::g()")), 1);
+    let after = format!("{inline}use super::super::high::Thing;\n");
+    assert_eq!(found(&after), 1);
     assert_eq!(found("// crate::high\n#[cfg(test)]\nmod tests {\n    use crate::high::T;\n}\n"), 0);
     assert_eq!(found("#[cfg(test)]\nuse crate::high::T;\nfn f() { crate::high::g() }\n"), 1);
     let braces =
