@@ -291,7 +291,7 @@ impl WriterState {
     /// Stops ordering because of a fault at `path`, and logs it once.
     pub(super) fn raise(&self, fault: StorageFault, path: &Path) {
         if self.alarm.raise(fault.bit()) {
-            tracing::error!("Ordering stopped: {fault}: {path:?}. What to do: {}", fault.remedy());
+            tracing::error!("Ordering halted: {fault}: {path:?}. What to do: {}", fault.remedy());
         }
     }
 

@@ -184,8 +184,7 @@ impl<B: OrderSender> Engine<B> {
             trade_log::held(trade, &matched, available_at, server_time);
         } else {
             self.seen.remove(&trade.id);
-            self.stats.skip("too many held");
-            trade_log::skipped(trade, &"too many listings are held", Some(0));
+            self.skip_listing(trade, CountedReason::NOT_HELD);
         }
     }
 
@@ -210,17 +209,20 @@ impl<B: OrderSender> Engine<B> {
     /// Drops the held or queued copy of a listing, which is considered at its new price.
     pub(super) fn drop_outdated(&mut self, trade: &Trade<'_>) {
         drop(self.take_deferred(&trade.id));
-        self.stats.skip("changed while held");
-        trade_log::skipped(trade, &"its price changed before it could be ordered", Some(0));
+        self.skip_listing(trade, CountedReason::CHANGED);
     }
 
     /// Drops a listing that was held or queued and is no longer available.
     pub(super) fn drop_unavailable(&mut self, trade: &Trade<'_>) {
         if !self.take_deferred(&trade.id).is_empty() {
-            self.stats.skip("taken while held");
-            let reason = "another buyer took it before it could be ordered";
-            trade_log::skipped(trade, &reason, Some(0));
+            self.skip_listing(trade, CountedReason::TAKEN);
         }
+    }
+
+    /// Counts and logs a listing that is not ordered.
+    pub(super) fn skip_listing(&mut self, trade: &Trade<'_>, reason: CountedReason) {
+        self.stats.skip(reason);
+        trade_log::skipped(trade, &reason.text, Some(0));
     }
 
     /// Removes and returns the held or queued copies of a listing, and forgets that it was seen, so
@@ -246,9 +248,7 @@ impl<B: OrderSender> Engine<B> {
         match notice {
             TradeNotice::Removed { id } => {
                 for held in self.take_deferred(&id) {
-                    self.stats.skip("removed while held");
-                    let reason = "it was removed before it could be ordered";
-                    trade_log::skipped(&held.trade, &reason, Some(0));
+                    self.skip_listing(&held.trade, CountedReason::REMOVED);
                 }
                 self.needs_refresh |= self.ledger.state().intent(&id).is_some();
             }

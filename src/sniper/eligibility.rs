@@ -105,21 +105,31 @@ impl SkipReason {
             Self::Markup { .. } => "markup does not agree",
         }
     }
+
+    /// Returns the text for users, without figures.
+    pub const fn text(&self) -> &'static str {
+        match self {
+            Self::Status(_) => "it is not listed any more",
+            Self::CannotJoin => "the market does not allow this account to buy it now",
+            Self::Own => "it is your own listing",
+            Self::Items(_) => "it does not have exactly one item",
+            Self::Expired => "it has expired",
+            Self::Markup { .. } => "its markup does not match its prices",
+        }
+    }
 }
 
 impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())?;
         match self {
-            Self::Status(status) => write!(f, "it is not listed any more ({status})"),
-            Self::CannotJoin => f.write_str("the market does not allow this account to buy it now"),
-            Self::Own => f.write_str("it is your own listing"),
-            Self::Items(0) => f.write_str("it has no item"),
-            Self::Items(count) => write!(f, "it is a bundle of {count} items"),
-            Self::Expired => f.write_str("it has expired"),
+            Self::Status(status) => write!(f, " ({status})"),
+            Self::Items(count) => write!(f, ", but {count}"),
             Self::Markup { claimed: Some(claimed), total: Some(total), base: Some(base) } => {
-                write!(f, "markup {claimed}% does not match price {total} and base price {base}")
+                write!(f, ": markup {claimed}%, price {total}, base price {base}")
             }
-            Self::Markup { .. } => f.write_str("its markup cannot be verified"),
+            Self::Markup { .. } => f.write_str(": one of them is missing"),
+            Self::CannotJoin | Self::Own | Self::Expired => Ok(()),
         }
     }
 }

@@ -22,7 +22,6 @@ use super::{
     OrderSender,
     engine::{Engine, Now, SEEN_MAX},
     queue::WaitReason,
-    trade_log,
 };
 use crate::{
     cache::SetAssocCache,
@@ -147,15 +146,13 @@ impl SharedSkip {
             Self::OrderedBefore => "ordered before takeover",
         }
     }
-}
 
-impl std::fmt::Display for SharedSkip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
             Self::OtherBot => "another bot of the group orders it",
             Self::BeforeTakeover => "the bot that was active before may have ordered it",
             Self::OrderedBefore => "the bot that was active before has ordered it",
-        })
+        }
     }
 }
 
@@ -203,8 +200,7 @@ impl<B: OrderSender> Engine<B> {
         self.remember_on_standby(trade);
         let skip = self.sharing.as_ref().and_then(|sharing| sharing.skip(trade));
         if let Some(reason) = skip {
-            self.stats.skip(reason.name());
-            trade_log::skipped(trade, &reason, Some(0));
+            self.skip_listing(trade, reason.into());
         }
         skip.is_some()
     }
@@ -312,7 +308,7 @@ impl<B: OrderSender> Engine<B> {
         }
         self.ledger.require_reading(now.wall);
         self.needs_refresh = true;
-        self.drop_deferred(SharedSkip::BeforeTakeover.name());
+        self.drop_deferred(SharedSkip::BeforeTakeover);
         let barrier = clock::format_local(barrier);
         info!("Active now: skips listings from before {barrier}, and {count} ordered by others");
     }

@@ -11,7 +11,7 @@ use std::{borrow::Borrow, collections::BTreeMap, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::eligibility::SkipReason;
+use super::{eligibility::SkipReason, sharing::SharedSkip};
 use crate::{
     domain::latency::{LatencyBreakdown, LatencyHistogram},
     domain::money::{Amount, Percent},
@@ -32,6 +32,14 @@ pub struct CountedReason {
 }
 
 impl CountedReason {
+    pub(super) const TAKEN: Self =
+        Self { name: "taken while held", text: "another buyer took it before it could be ordered" };
+    pub(super) const CHANGED: Self =
+        Self { name: "changed while held", text: "its price changed before it could be ordered" };
+    pub(super) const REMOVED: Self =
+        Self { name: "removed while held", text: "it was removed before it could be ordered" };
+    pub(super) const NOT_HELD: Self =
+        Self { name: "too many held", text: "too many listings are held" };
     pub(super) const STOPPING: Self = Self { name: "stopping", text: "the bot was stopping" };
     pub(super) const CREDENTIAL: Self =
         Self { name: "its id repeats a credential", text: "its id contains a credential" };
@@ -39,18 +47,27 @@ impl CountedReason {
 
 impl From<&'static str> for CountedReason {
     fn from(name: &'static str) -> Self {
-        Self { name, text: name }
+        let text = match name {
+            "entry paused" => "its entry is paused",
+            "no price" => "it has no price",
+            "reference changed while held" => {
+                "its reference price changed before it could be ordered"
+            }
+            _ => name,
+        };
+        Self { name, text }
     }
 }
 
 impl From<SkipReason> for CountedReason {
     fn from(reason: SkipReason) -> Self {
-        let text = match reason {
-            SkipReason::CannotJoin => "the market did not allow buying it",
-            SkipReason::Markup { .. } => "the markup did not match the prices",
-            _ => reason.name(),
-        };
-        Self { name: reason.name(), text }
+        Self { name: reason.name(), text: reason.text() }
+    }
+}
+
+impl From<SharedSkip> for CountedReason {
+    fn from(reason: SharedSkip) -> Self {
+        Self { name: reason.name(), text: reason.text() }
     }
 }
 
@@ -213,6 +230,7 @@ mod tests {
     use super::*;
     use crate::domain::latency::RxTimestamps;
     use crate::domain::outcome::{NotSent, RejectReason};
+    use crate::domain::trade::TradeStatus;
     use crate::ledger::allowance::SharedLimit;
 
     const TEN: Amount = Amount::from_cents(1_000);
@@ -278,13 +296,36 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "the market did not allow buying it",
+                "the market does not allow this account to buy it now",
                 "ordered too often",
                 "over the slice of max_quantity of its group",
                 "this bot was on standby",
                 "the bot was stopping",
             ]
         );
+    }
+
+    #[test]
+    fn the_summary_repeats_the_reason_of_the_log() {
+        let amount = Some(Amount::from_cents(1_015));
+        let [full, partial] = [Some(Percent::from_hundredths(150)), None]
+            .map(|claimed| SkipReason::Markup { claimed, total: amount, base: amount });
+        for reason in [
+            SkipReason::Status(TradeStatus::Joined),
+            SkipReason::CannotJoin,
+            SkipReason::Own,
+            SkipReason::Items(0),
+            SkipReason::Items(2),
+            SkipReason::Expired,
+            full,
+            partial,
+        ] {
+            // Only figures may follow.
+            let text = CountedReason::from(reason).text;
+            let figures = reason.to_string().strip_prefix(text).map(str::to_owned);
+            let is_set_off = |rest: String| rest.is_empty() || rest.starts_with([' ', ',', ':']);
+            assert!(figures.is_some_and(is_set_off), "{reason}: {text}");
+        }
     }
 
     #[test]

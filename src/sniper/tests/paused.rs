@@ -111,7 +111,7 @@ fn a_snapshot_has_orders_matches_near_misses_and_counts() {
     assert_eq!((&*order.item, &order.result), (REDLINE, &OrderProgress::Sent));
     assert!(order.latency.is_some());
     let results: Vec<MatchResult> = view.matches.iter().map(|found| found.result).collect();
-    assert_eq!(results, [MatchResult::Skipped("own listing"), MatchResult::Ordered]);
+    assert_eq!(results, [MatchResult::Skipped("it is your own listing"), MatchResult::Ordered]);
     let [miss] = view.near_misses.as_slice() else { panic!("{:?}", view.near_misses) };
     assert_eq!((miss.entry, miss.mismatch.to_string().as_str()), (1, "price 12.00 is above 11.00"));
     assert_eq!((view.entries[0].matched, view.entries[0].used.quantity), (2, 1));
